@@ -8,20 +8,26 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.failure import failure
+from lincoln_fn.testing.held import is_followed
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
 from lincoln_fn.testing.localise import Part, parts_at
 from lincoln_fn.testing.naming import Mistake, name_mistakes, worst_place
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.report import Finding, Verdict, kink_remark
 from lincoln_fn.testing.sample import Sample, sample
+from lincoln_fn.testing.shorter import is_long, shortened
 
 NOT_LINEAR = Mistake("not linear in g", "is not linear in g: is g a factor of every term?")
+
+UNSEEN = Mistake("", "is not the gradient of forward; with fewer numbers it may be seen where")
 
 
 def blamed(
     at: Sample, key: Key, not_linear: str | None
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Judge a layer's gradients, and blame what is wrong on a part and on a mistake."""
+    if is_long(at) and not is_followed(at):
+        at = shortened(at, key) or at
     judgement = judge(at, key)
     kinks = {n: p for n, p in zip(at.names, judgement.left_out, strict=True) if p}
     # A kink of x shows in the gradients of the params, too.
@@ -53,6 +59,9 @@ def _named(judgement: Judgement, at: Sample, not_linear: str | None) -> dict[int
     if judgement.evidence is not None:
         wrong = [i for i, verdict in enumerate(judgement.verdicts) if verdict == "wrong"]
         found = name_mistakes(judgement.evidence, wrong)
+    for i, verdict in enumerate(judgement.verdicts):
+        if verdict == "wrong":
+            found.setdefault(i, UNSEEN)
     if not_linear is not None:
         i = at.names.index(not_linear)
         if i not in found or not found[i].name:

@@ -23,6 +23,7 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.report import Verdict
 from lincoln_fn.testing.sample import Sample
+from lincoln_fn.testing.shorter import is_long
 from lincoln_fn.testing.votes import (
     DETACHED,
     Vote,
@@ -110,7 +111,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         verdicts.append(verdict)
         left_out.append(kinks)
     evidence = None
-    if "wrong" in verdicts:
+    if "wrong" in verdicts and (here or not is_long(at)):
         generic = wrong_here or _is_generic(at, here, automatic, key)
         where, auto = (at, here) if generic else (points[0], automatic[0])
         evidence = Evidence(where, truth(where, auto, key))

@@ -22,16 +22,18 @@ def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
     automatic = by_autograd(at.forward, at.arrays, at.g)
     if automatic is None or not all(map(close, at.given, automatic)):
         return False
+    draws = ((i, i * directions + j) for i in range(len(at.arrays)) for j in range(directions))
+    return all(agrees_along(at, i, key.fold_in(n), 1e-6) for i, n in draws)
+
+
+def agrees_along(at: Sample, i: int, key: Key, part: float) -> bool:
+    """Compare a gradient with a difference along a random direction."""
+    array = at.arrays[i]
+    direction = keys.normal(key, tuple(array.shape), dtype=torch.float64).to(array.device)
+    products = at.given[i] * direction
+    slope = slope_along(at.forward, at.arrays, i, direction, at.g)
     noise = 1e-9 * inner(tree.map(_absolute, at.g), tree.map(_absolute, at.y)) + 1e-12
-    for i, (array, gradient) in enumerate(zip(at.arrays, at.given, strict=True)):
-        for j in range(directions):
-            draw = key.fold_in(i * directions + j)
-            direction = keys.normal(draw, tuple(array.shape), dtype=torch.float64).to(array.device)
-            products = gradient * direction
-            slope = slope_along(at.forward, at.arrays, i, direction, at.g)
-            if not abs(products.sum() - slope) <= 1e-6 * products.abs().sum() + noise:
-                return False
-    return True
+    return bool(abs(products.sum() - slope) <= part * products.abs().sum() + noise)
 
 
 def first_not_linear(at: Sample, key: Key) -> str | None:

@@ -81,6 +81,8 @@ def pool(m):
             r, k = np.unravel_index(largest, window.shape)
             if m == "height":
                 r, k = largest // high, largest % high
+            elif m == "row":
+                r, k = (largest - largest % wide) // high, largest % wide
             elif m == "exchanged":
                 r, k = k, r
             r, k = min(r + rows.start, x.shape[2] - 1), min(k + columns.start, x.shape[3] - 1)
@@ -159,6 +161,7 @@ WRONG = [
     of_pool("window", "windows of stride 1", "size of the stride", stride=1),
     of_pool("height", "height for width in the place", "window's height", window=(2, 3)),
     of_pool("exchanged", "row and column exchanged", "row and column", (6, 6), (2, 2)),
+    of_pool("row", "height for width in the row", "divides the place", window=(3, 2)),
     of_pool("mask", "mask of overlapping windows overwritten", "overwrite each other", stride=1),
     of_average("overlap", "windows overwritten", "overwritten where windows"),
     of_average("sum", "not divided by the window", "too large"),

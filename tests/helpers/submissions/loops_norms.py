@@ -32,6 +32,8 @@ def norm(m):
             scale = 1 if m == "gamma" else gamma[n] if axis == 0 else gamma
             d, h = dout[line] * scale, x_hat[line]
             s = np.sqrt(np.var(x[line])) if m == "eps" else std[n]
+            if m == "-eps":
+                s = np.sqrt(2 * np.var(x[line]) - std[n] ** 2)
             h = (x[line] - x[line].mean()) / np.std(x[line]) if m == "eps of x_hat" else h
             mean, variance = d.mean(), h * (d * h).mean()
             if m == "sum":
@@ -45,6 +47,8 @@ def norm(m):
             kept = {"mean": (0, 1), "variance": (1, 0), "both": (0, 0), "sign": (1, -1)}
             a, b = kept.get(m, (1, 1))
             dx[line] = (d - a * mean - b * variance) / (1 if m == "std" else s)
+        if m == "dot":
+            dgamma = x_hat.T @ dout
         return dx, dgamma / len(x) if m == "dgamma averaged" else dgamma, dbeta
 
     return norm_backward
@@ -141,6 +145,8 @@ WRONG = [
     of_norm("power", "power of std", "wrong power"),
     of_norm("half", "half of the variance's part", "half as large"),
     of_norm("eps", "eps missing in 1/std", "eps"),
+    of_norm("-eps", "eps subtracted in 1/std", "subtracts eps"),
+    of_norm("dot", "a matrix product for dgamma", "only the diagonal is right"),
     of_norm("eps of x_hat", "eps missing in x_hat", "eps"),
     of_norm("variance", "variance constant", "the variance as a constant", 1),
     of_norm("both", "mean and variance constant", "the mean and the variance as constants", 1),

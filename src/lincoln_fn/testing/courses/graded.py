@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,6 +21,7 @@ from lincoln_fn.testing.courses.exercise import Exercise
 from lincoln_fn.testing.courses.loading import load
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.confined import in_confinement
+from lincoln_fn.testing.grading.folders import empty
 from lincoln_fn.testing.grading.isolated import PATIENCE, Ran, run_isolated
 from lincoln_fn.testing.held import on_copies
 from lincoln_fn.testing.report import Finding, Report
@@ -79,9 +79,8 @@ def _run(
     """Run a function of the names of a file, in a process that can harm nothing."""
     seconds = time_limit * (PATIENCE + 1)
     given = (function, folder, seconds, path, dict(modules), *arguments)
-    ran: Ran[Any] = run_isolated(in_confinement, given, time_limit)
-    for left in folder.iterdir():  # what one exercise writes, no other sees
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    ran: Ran[Any] = run_isolated(in_confinement, given, time_limit, folder)
+    empty(folder)  # what one exercise writes, no other sees
     return ran
 
 

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,16 +27,13 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     while (root / "__init__.py").is_file():
         root = root.parent
     sys.path[:0] = [str(root), str(path.parent)]
-    packages = path.parent.relative_to(root).parts or (path.parent.name,)
-    own = ".".join(packages)
+    own = ".".join(path.parent.relative_to(root).parts or (path.parent.name,))
     for name, code in modules.items():
-        if not root.joinpath(*name.split(".")).with_suffix(".py").is_file():
-            _stand_in(name, code)
+        _stand_in(name, code, root, path)
     if root != path.parent:
-        return vars(importlib.import_module(f"{own}.{path.stem}"))
-    # A folder that is no package may be named in imports all the same.
-    if own in sys.modules:
-        sys.modules[own].__path__.append(str(path.parent))
+        # Where another file of the package does not load, this one may by itself.
+        with suppress(ImportError, SyntaxError):
+            return vars(importlib.import_module(f"{own}.{path.stem}"))
     module = ModuleType(path.stem)
     module.__file__ = str(path)
     module.__package__ = own if own in sys.modules else ""
@@ -44,14 +42,20 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     return vars(module)
 
 
-def _stand_in(name: str, code: str) -> None:
+def _stand_in(name: str, code: str, root: Path, path: Path) -> None:
+    """Put a module in place of one that a student's folder lacks."""
     parts = name.split(".")
+    # A folder that is no package may be named in imports all the same.
+    places = [root, *(folder.parent for folder in path.parents if folder.name == parts[0])]
+    if any(place.joinpath(*parts).with_suffix(".py").is_file() for place in places):
+        parts.pop()
     for n in range(1, len(parts) + 1):
         part = ".".join(parts[:n])
-        if part not in sys.modules:
+        if part not in sys.modules and not root.joinpath(*parts[:n], "__init__.py").is_file():
             sys.modules[part] = ModuleType(part)
-            sys.modules[part].__path__ = []
-    exec(code, vars(sys.modules[name]))
+            sys.modules[part].__path__ = [str(place.joinpath(*parts[:n])) for place in places]
+    if part == name:
+        exec(code, vars(sys.modules[name]))
 
 
 def _restore_numpy() -> None:

@@ -1,7 +1,8 @@
 """A process that can harm nothing: no network, little memory and time, writes in one folder alone.
 
-Linux itself enforces it, by limits on resources, a network of its own and Landlock. Where one of
-these is missing, an audit hook of Python refuses the same; that stops mistakes, but not malice.
+Linux itself enforces it: by limits on resources, a network of its own, no capabilities, Landlock
+and a filter of system calls. Where one of these is missing, an audit hook of Python refuses the
+same; that stops mistakes, but not malice.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lincoln_fn.testing.grading.system_calls import refuse_calls
+
 T = TypeVar("T")
 
 # Bytes beyond what the process has already.
 MEMORY = 2 << 30
 LARGEST_FILE = 16 << 20
-# Of <linux/sched.h>, <linux/prctl.h> and <linux/landlock.h>.
+# Of <linux/sched.h>, <linux/prctl.h>, <linux/capability.h> and <linux/landlock.h>.
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _NO_NEW_PRIVILEGES = 38
+_CAPABILITIES, _READ_ALL = 0x20080522, 1 << 2
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION, _PATH_BENEATH = 1, 1
 # Writing, removing and making files of each kind; later versions add renaming and truncating.
@@ -51,9 +55,13 @@ def confine(folder: Path, seconds: float) -> None:
     """Take from this process what it could do harm with; it may write in one folder."""
     _limit(seconds)
     if sys.platform == "linux":
-        _leave_network()
+        libc = ctypes.CDLL(None, use_errno=True)
+        _leave_network(libc)
+        libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         with suppress(OSError):
-            _restrict_writes(folder)
+            _restrict_writes(libc, folder)
+        _drop_capabilities(libc)
+        refuse_calls(libc)
     os.chdir(folder)
     sys.addaudithook(_guard(folder.resolve()))
 
@@ -75,16 +83,24 @@ def _limit(seconds: float) -> None:
             resource.setrlimit(what, (value, value))
 
 
-def _leave_network() -> None:
+def _leave_network(libc: ctypes.CDLL) -> None:
     """Move into a network of its own, in which there is nothing."""
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_NETWORK) != 0:
         libc.unshare(_NEW_USER | _NEW_NETWORK)
 
 
-def _restrict_writes(folder: Path) -> None:
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Keep of what root may do only to read, so that it raises no limit."""
+    header = struct.pack("Ii", _CAPABILITIES, 0)
+    held = ctypes.create_string_buffer(24)
+    if libc.capget(header, held) == 0:
+        effective, permitted, *_ = struct.unpack("6I", held.raw)
+        kept = effective & _READ_ALL, permitted & _READ_ALL
+        libc.capset(header, struct.pack("6I", *kept, 0, 0, 0, 0))
+
+
+def _restrict_writes(libc: ctypes.CDLL, folder: Path) -> None:
     """Let Landlock refuse writes outside of a folder, TCP, and signals to other processes."""
-    libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
     if version < 1:
         return
@@ -98,7 +114,6 @@ def _restrict_writes(folder: Path) -> None:
         rule = struct.pack("=Qi", allowed, handle)
         _call(libc, _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         os.close(handle)
-    libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _call(libc, _RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 

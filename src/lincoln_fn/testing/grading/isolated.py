@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import faulthandler
+import importlib
 import io
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -22,11 +24,20 @@ import attrs
 import torch
 
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.testing.grading.folders import TooMuchError, check_size
 from lincoln_fn.testing.report import Finding, Report
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.
 KEPT = 10_000
+_USED_BY_CHECKS = (
+    "lincoln_fn.testing.blame",
+    "lincoln_fn.testing.hypotheses",
+    "lincoln_fn.testing.references.search",
+    "torch.fx.experimental.symbolic_shapes",  # which torch.autograd.grad imports at its first use
+)
+# Seconds between two looks at what a process writes.
+LOOK = 0.1
 # Seconds. A new process imports torch, which the limit does not count.
 START_LIMIT = 120.0
 # Bytes.
@@ -65,12 +76,19 @@ class _Printed(io.TextIOBase):
 
 
 # Any: of the function.
-def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: float) -> Ran[T]:
-    """Run a function in a process of its own."""
+def run_isolated(
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    limit: float,
+    folder: Path | None = None,
+) -> Ran[T]:
+    """Run a function in a process of its own, which ends if it writes too much into a folder."""
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    if context.get_start_method() == "fork":
+        _import_for_copies()
     receiver, sender = context.Pipe(duplex=False)
     try:
-        target: Callable[..., None] = _run
+        target: Callable[..., None] = _run_in_copy
         given: tuple[object, ...] = function, arguments
         if context.get_start_method() == "spawn":
             target, given = _run_sent, (_dumps()(given),)
@@ -90,10 +108,16 @@ def run_isolated(function: Callable[..., T], arguments: tuple[Any, ...], limit: 
     sender.close()
     try:
         _await_start(receiver)
-        return _received(receiver, process, limit)
+        return _received(receiver, process, limit, folder)
     finally:
         _end(process)
         receiver.close()
+
+
+def _import_for_copies() -> None:
+    """Import what a check of wrong code uses, once, and not in each copy of this process."""
+    for name in _USED_BY_CHECKS:
+        importlib.import_module(name)
 
 
 class _Answer(pickle.Unpickler):
@@ -111,16 +135,20 @@ def _read(receiver: Connection) -> Any:  # Any: None, or what has run
     return _Answer(io.BytesIO(receiver.recv_bytes(LONGEST_ANSWER))).load()
 
 
-def _received(receiver: Connection, process: BaseProcess, limit: float) -> Ran[T]:
+def _received(
+    receiver: Connection, process: BaseProcess, limit: float, folder: Path | None
+) -> Ran[T]:
     try:
-        if not receiver.poll(limit):
+        if not _await(receiver, limit, folder):
             return Ran(problem=f"does not end within {limit:g} s")
         ran = _read(receiver)
         if ran is None:  # the limited part has ended
-            if not receiver.poll(PATIENCE * limit):
+            if not _await(receiver, PATIENCE * limit, folder):
                 return Ran(problem=f"is not checked within {PATIENCE * limit:g} s")
             ran = _read(receiver)
         return ran if isinstance(ran, Ran) else _NO_ANSWER
+    except TooMuchError:
+        return Ran(problem="writes too many or too large files")
     except EOFError:
         process.join()
         code = process.exitcode or 0
@@ -128,6 +156,17 @@ def _received(receiver: Connection, process: BaseProcess, limit: float) -> Ran[T
         return Ran(problem=how)
     except Exception:  # what is no pickle raises errors of any kind
         return _NO_ANSWER
+
+
+def _await(receiver: Connection, seconds: float, folder: Path | None) -> bool:
+    """Wait for an answer, and look after the folder meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if receiver.poll(left if folder is None else min(left, LOOK)):
+            return True
+        if folder is not None:
+            check_size(folder)
+    return receiver.poll(0)
 
 
 def _await_start(receiver: Connection) -> None:
@@ -178,6 +217,13 @@ def _run_sent(sender: Connection, sent: bytes) -> None:
     _run(sender, *pickle.loads(sent))
 
 
+def _run_in_copy(sender: Connection, *given: Any) -> None:  # Any: of the function
+    """Run in a copy of another process, but without the files that it has open."""
+    os.closerange(3, sender.fileno())
+    os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    _run(sender, *given)
+
+
 # Any: of the function.
 def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     if hasattr(os, "setsid"):
@@ -205,5 +251,6 @@ def _no_input(prompt: object = "") -> str:
 
 def _told(error: BaseException) -> str:
     """Return an error's message, of one line."""
-    message = " ".join(str(error).split())[:200]
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    message = " ".join(text.split())[:200]
     return f": {message}" if message else ""

@@ -56,6 +56,12 @@ def _decode(of: Pooled, *, by: int, turned: bool = False) -> Tensor:
     return _place(of, *((columns, rows) if turned else (rows, columns)), of.stride)
 
 
+def _divide(of: Pooled) -> Tensor:
+    found = _largest(of, of.kernel)
+    columns = found % of.kernel[1]
+    return _place(of, (found - columns) // of.kernel[0], columns, of.stride)
+
+
 def _resize(of: Pooled, kernel: Pair) -> Tensor:
     found = _largest(of, kernel)
     return _place(of, found // kernel[1], found % kernel[1], of.stride)
@@ -103,6 +109,8 @@ MISTAKES: tuple[tuple[str, str, Wrong], ...] = (
      lambda of: _resize(of, (of.kernel[1], of.kernel[1]))),
     ("height for width", "finds the row and column of the largest element by the window's height, "
      "where its width belongs", lambda of: _decode(of, by=of.kernel[0])),
+    ("height for width", "divides the place of the largest element by the window's height, where "
+     "its width belongs", lambda of: _divide(of)),
     ("row for column", "exchanges row and column of the largest element",
      lambda of: _decode(of, by=of.kernel[1], turned=True)),
     ("row for column", "exchanges row and column of the largest element",

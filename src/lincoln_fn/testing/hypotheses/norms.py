@@ -71,7 +71,14 @@ def _multiply_late(use: Use) -> Tensor:
 RSTD = Factor(
     "1/std",
     lambda use: use.scale,
-    (("eps missing", "leaves eps out of 1/std", lambda use: _divide_by_std(use)),),
+    (
+        ("eps missing", "leaves eps out of 1/std", lambda use: _divide_by_std(use)),
+        (
+            "eps subtracted",
+            "subtracts eps in 1/std, where it is added",
+            lambda use: (2 * _divide_by_std(use) ** -2 - use.scale**-2).rsqrt(),
+        ),
+    ),
 )
 _MEAN, _VARIANCE = "the mean of g", "the variance's part"
 NORM = Formula(

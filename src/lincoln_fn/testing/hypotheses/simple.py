@@ -69,6 +69,15 @@ def _normalise(right: Tensor) -> Tensor:
     return right / size.clamp_min(1e-300)
 
 
+def _take_diagonal(evidence: Evidence) -> Iterator[Guess]:
+    """Keep the right gradient on the diagonal of a matrix: the matrix is the submission's own."""
+    for i, (given, right) in enumerate(evidence.pairs()):
+        is_matrix = given.ndim == 2 and given.shape[0] == given.shape[1] == right.numel() > 1
+        if is_matrix and close(given.diagonal(), right.flatten()):
+            shapes = {"shape": tuple(given.shape), "right": tuple(right.shape)}
+            yield guess_alone(evidence, i, given, **shapes)
+
+
 HYPOTHESES = [
     Hypothesis("zero", "is zero", change_each(torch.zeros_like), Cost.WHOLE),
     Hypothesis("sign", "has the wrong sign", change_each(torch.neg), Cost.WHOLE),
@@ -85,5 +94,8 @@ HYPOTHESES = [
                Cost.ANOTHER),
     Hypothesis("derivative missing", "is g itself: the layer's derivative is missing", _pass_g,
                Cost.ANOTHER),
+    Hypothesis("matrix product",
+               "is a matrix product, of which only the diagonal is right: shape {shape}, expected "
+               "{right}; multiply element by element, then sum", _take_diagonal, Cost.FITTED),
     Hypothesis("partly zero", "is zero {where}, and right elsewhere", _zero_partly, Cost.FITTED),
 ]  # fmt: skip
