@@ -35,6 +35,8 @@ from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
 from lincoln_fn.combine import geglu as geglu
+from lincoln_fn.combine import gradients_by_name as gradients_by_name
+from lincoln_fn.combine import graph as graph
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
 from lincoln_fn.combine import masked as masked

@@ -47,6 +47,7 @@ VALID = {
     "original_max_position_embeddings": 9, "max_position_embeddings": 9,
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
+    "function": lambda v: v.exp(),
     "exponent": 3, "amount": 0.5, "split_size": 2, "dilate dilation": 2, "sizes": (-1,),
 }  # fmt: skip
 # Arguments that another one needs.

@@ -134,6 +134,12 @@ def scan(rng, x, depth):
     return lf.scan(cell(size(rng)), reverse=chance(rng, 0.3))
 
 
+def expressed(rng, x, depth):
+    """Use a layer and x within an expression."""
+    used = alike(rng, x, depth)
+    return lf.graph(lambda v: v.apply(used) * v.sigmoid() - v.mean(1, keepdim=True))
+
+
 COMBINED = {
     "serial": (layers.ANY, lambda r, x, depth: lf.serial(*grown(r, x, r.choice((0, 2, 3)), 0)[0])),
     "residual": (layers.ANY, residual),
@@ -144,6 +150,7 @@ COMBINED = {
         lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES)),
     ),
     "repeat": (layers.ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
+    "graph": (layers.ANY, expressed),
     "ode": (layers.ANY, ode),
     "reversible": (layers.ANY, reversible),
     "scan": ((3,), scan),
