@@ -45,7 +45,7 @@ def forward(
         problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
         raise LayerError("split", problem)
     y = torch.split(x, split_size, dim)
-    return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim)
+    return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
 
 
 declare(forward, kind="moving")

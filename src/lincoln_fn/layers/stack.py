@@ -39,7 +39,7 @@ def forward(
     check_one_shape("stack", x)
     check_axis("stack", x[0].unsqueeze(0), dim)
     y = torch.stack(x, dim)
-    return y, Cache(tuple(y.shape), dim)
+    return y, Cache(tuple(y.shape), dim % y.ndim)
 
 
 declare(forward, kind="moving")
