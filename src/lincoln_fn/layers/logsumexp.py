@@ -1,14 +1,15 @@
 """Logarithm of a sum of exponentials along axes: y = ln sum_i e^(x_i).
 
-Derivation. With S = sum_i e^(x_i) = e^y,
+Derivation. With p_i = e^(x_i) / S, the softmax of x, and S = sum_i e^(x_i),
 
-    (dy)/(dx_i) = e^(x_i) / S = e^(x_i - y)
-    dx_i = g e^(x_i - y)
+    (dy)/(dx_i) = e^(x_i) / S = p_i
+    dx_i = g p_i
 
-so dx is g times the softmax of x. The largest x_i is subtracted before the exponentials, and added
-to y again: no exponential is above 1. Where y = -inf, because all x_i are, dx is 0.
+The largest x_i is subtracted before the exponentials, and added to y again: no exponential is above
+1. p is not computed as e^(x_i - y), because y is rounded: near 10^4, a float32 has an error of
+5 * 10^(-4), and so would p.
 
-Cache: x, y and the axes.
+Cache: p, a stand-in for y, and the axes.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 
 
 @record
 class Cache:
-    """The input and the output, the axes, and whether y has them."""
+    """The softmax of x, a stand-in for y, the axes, and whether y has them."""
 
-    x: Float[Tensor, "*s"]
+    p: Float[Tensor, "*s"]
     y: Float[Tensor, "*reduced"]
     axes: tuple[int, ...] = static()
     keepdim: bool = static()
@@ -41,8 +43,15 @@ def forward(
 ) -> tuple[Float[Tensor, "*reduced"], Cache]:
     """Compute y = ln sum_i e^(x_i)."""
     axes = axes_of("logsumexp", x, dim)
-    y = torch.logsumexp(x, axes, keepdim)
-    return y, Cache(x, y, axes, keepdim)
+    if x.numel() == 0:
+        raise LayerError("logsumexp", f"expected at least one element, got {tuple(x.shape)}")
+    largest = x.amax(axes, keepdim=True)
+    largest = torch.where(largest.isinf(), 0, largest)
+    e = torch.exp(x - largest)
+    total = e.sum(axes, keepdim=True)
+    y = largest + torch.log(total)
+    y = y if keepdim else y.squeeze(axes)
+    return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
 
 
 declare(forward, kind="other")
@@ -52,11 +61,8 @@ declare(forward, kind="other")
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
-    """Compute dx_i = g e^(x_i - y)."""
-    y = cache.y
-    if not cache.keepdim:
-        g, y = with_axes(g, cache.axes), with_axes(y, cache.axes)
-    return g * torch.exp(cache.x - torch.where(y == -torch.inf, 0, y)), ()
+    """Compute dx_i = g p_i."""
+    return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()
 
 
 @constructor
@@ -73,7 +79,7 @@ def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes.
+        LayerError: from its functions, if x is not a floating tensor with these axes, or is empty.
 
     Example:
         >>> logsumexp(-1).predict((), torch.tensor([[100.0, 100.0], [0.0, 1.0]]))

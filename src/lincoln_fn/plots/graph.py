@@ -39,7 +39,7 @@ def graph(
     Example:
         >>> axes = graph(lf.graph(lambda x, y: (x * y).exp() + x))
         >>> [text.get_text() for text in axes.texts], len(axes.lines)
-        (['x', 'y', 'multiply', 'exp', 'add'], 5)
+        (['x', 'y', 'multiply()', 'exp()', 'add()'], 5)
     """
     plan = plan_of("plots.graph", net)
     sources = [() for _ in plan.arguments] + [node.inputs for node in plan.nodes]
@@ -57,10 +57,12 @@ def graph(
         axes = new_axes(1.0 + 1.7 * max(filled), 0.8 + 0.6 * len(filled))
     for i, of_value in enumerate(sources):
         for j in of_value:
-            axes.plot(*zip(places[j], places[i], strict=True), color="0.7", linewidth=1, zorder=1)
+            xs, ys = _curve(places[j], places[i])
+            axes.plot(xs, ys, color="0.7", linewidth=1, zorder=1)
     for i, (x, y) in enumerate(places):
         name, call = names[i], calls[i]
-        shown = name if call.partition("(")[0] in (name, "parameter") else f"{name} = {call}"
+        is_named = name.rstrip("_0123456789") != call.partition("(")[0]
+        shown = name if not sources[i] else f"{name} = {call}" if is_named else call
         if gradients and isinstance(gradient := gradients.get(name), Tensor):
             shown += f"\n|g| = {gradient.norm():.3g}"
         colour = COLOURS[0] if sources[i] else COLOURS[1]
@@ -70,6 +72,14 @@ def graph(
     axes.set_ylim(-len(filled) + 0.4, 0.6)
     axes.set_axis_off()
     return axes
+
+
+def _curve(start: tuple[float, float], end: tuple[float, float]) -> tuple[list[float], list[float]]:
+    """Return the points of a line, which makes a bow around values between its ends."""
+    bow = 0.4 if start[1] - end[1] > 1 else 0.0
+    steps = [i / 20 for i in range(21)]
+    xs = [start[0] + (end[0] - start[0]) * t + 4 * bow * t * (1 - t) for t in steps]
+    return xs, [start[1] + (end[1] - start[1]) * t for t in steps]
 
 
 def _lower_parameters(levels: list[int], sources: list[tuple[int, ...]]) -> None:
