@@ -18,6 +18,16 @@ from lincoln_fn import vocabulary
 # The pattern that fits first gives the family; what fits none is an activation.
 FAMILIES: Final = {
     "Products and convolutions": ("dense", "bias", "bilinear", "conv*", "cosine_similarities"),
+    "Arithmetic": (
+        "add",
+        "multiply",
+        "pairwise",
+        "matmul",
+        "where",
+        "reductions",
+        "logsumexp",
+        "variance",
+    ),
     "Activations": (),
     "Normalisation": ("*_norm",),
     "Pooling": ("*_pool",),
@@ -29,8 +39,8 @@ FAMILIES: Final = {
     "Randomness": ("*dropout",),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
-        "take",
-        *("add", "multiply", "concatenate"),
+        *("take", "concatenate", "stack", "split", "broadcast"),
+        *("flip", "dilate", "gather", "scatter"),
     ),
 }
 PROTOCOL: Final = ("init", "forward", "backward", "predict", "input_grad", "grads", "advance")

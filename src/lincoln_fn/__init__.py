@@ -35,6 +35,8 @@ from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
 from lincoln_fn.combine import geglu as geglu
+from lincoln_fn.combine import gradients_by_name as gradients_by_name
+from lincoln_fn.combine import graph as graph
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
 from lincoln_fn.combine import masked as masked
@@ -97,6 +99,8 @@ from lincoln_fn.layers.avg_pool import avg_pool3d as avg_pool3d
 from lincoln_fn.layers.batch_norm import batch_norm as batch_norm
 from lincoln_fn.layers.bias import bias as bias
 from lincoln_fn.layers.bilinear import bilinear as bilinear
+from lincoln_fn.layers.broadcast import broadcast_tensors as broadcast_tensors
+from lincoln_fn.layers.broadcast import broadcast_to as broadcast_to
 from lincoln_fn.layers.celu import celu as celu
 from lincoln_fn.layers.class_token import class_token as class_token
 from lincoln_fn.layers.common import rope_scaling as rope_scaling
@@ -109,15 +113,29 @@ from lincoln_fn.layers.conv_transpose import conv_transpose2d as conv_transpose2
 from lincoln_fn.layers.conv_transpose import conv_transpose3d as conv_transpose3d
 from lincoln_fn.layers.cosine_similarities import cosine_similarities as cosine_similarities
 from lincoln_fn.layers.dense import dense as dense
+from lincoln_fn.layers.dilate import dilate as dilate
 from lincoln_fn.layers.dropout import dropout as dropout
 from lincoln_fn.layers.dropout import dropout1d as dropout1d
 from lincoln_fn.layers.dropout import dropout2d as dropout2d
 from lincoln_fn.layers.dropout import dropout3d as dropout3d
+from lincoln_fn.layers.elementwise import absolute as absolute
+from lincoln_fn.layers.elementwise import clamp as clamp
+from lincoln_fn.layers.elementwise import cos as cos
+from lincoln_fn.layers.elementwise import exp as exp
+from lincoln_fn.layers.elementwise import log as log
+from lincoln_fn.layers.elementwise import power as power
+from lincoln_fn.layers.elementwise import reciprocal as reciprocal
+from lincoln_fn.layers.elementwise import shift as shift
+from lincoln_fn.layers.elementwise import sin as sin
+from lincoln_fn.layers.elementwise import sqrt as sqrt
 from lincoln_fn.layers.elu import elu as elu
 from lincoln_fn.layers.embedding import embedding as embedding
 from lincoln_fn.layers.flatten import flatten as flatten
+from lincoln_fn.layers.flip import flip as flip
 from lincoln_fn.layers.fractional_max_pool import fractional_max_pool2d as fractional_max_pool2d
 from lincoln_fn.layers.fractional_max_pool import fractional_max_pool3d as fractional_max_pool3d
+from lincoln_fn.layers.gather import gather as gather
+from lincoln_fn.layers.gather import index_select as index_select
 from lincoln_fn.layers.gelu import gelu as gelu
 from lincoln_fn.layers.global_avg_pool import global_avg_pool as global_avg_pool
 from lincoln_fn.layers.glu import glu as glu
@@ -138,11 +156,13 @@ from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu
 from lincoln_fn.layers.local_response_norm import local_response_norm as local_response_norm
 from lincoln_fn.layers.log_sigmoid import log_sigmoid as log_sigmoid
 from lincoln_fn.layers.log_softmax import log_softmax as log_softmax
+from lincoln_fn.layers.logsumexp import logsumexp as logsumexp
 from lincoln_fn.layers.lp_pool import lp_pool1d as lp_pool1d
 from lincoln_fn.layers.lp_pool import lp_pool2d as lp_pool2d
 from lincoln_fn.layers.lp_pool import lp_pool3d as lp_pool3d
 from lincoln_fn.layers.lstm import lstm as lstm
 from lincoln_fn.layers.masked_mean import masked_mean as masked_mean
+from lincoln_fn.layers.matmul import matmul as matmul
 from lincoln_fn.layers.max_pool import max_pool1d as max_pool1d
 from lincoln_fn.layers.max_pool import max_pool2d as max_pool2d
 from lincoln_fn.layers.max_pool import max_pool3d as max_pool3d
@@ -164,6 +184,9 @@ from lincoln_fn.layers.pad import replication_pad3d as replication_pad3d
 from lincoln_fn.layers.pad import zero_pad1d as zero_pad1d
 from lincoln_fn.layers.pad import zero_pad2d as zero_pad2d
 from lincoln_fn.layers.pad import zero_pad3d as zero_pad3d
+from lincoln_fn.layers.pairwise import divide as divide
+from lincoln_fn.layers.pairwise import maximum as maximum
+from lincoln_fn.layers.pairwise import subtract as subtract
 from lincoln_fn.layers.permute import permute as permute
 from lincoln_fn.layers.pixel_shuffle import pixel_shuffle as pixel_shuffle
 from lincoln_fn.layers.pixel_unshuffle import pixel_unshuffle as pixel_unshuffle
@@ -173,6 +196,10 @@ from lincoln_fn.layers.quick_gelu import quick_gelu as quick_gelu
 from lincoln_fn.layers.recurrent_cell import gru_cell as gru_cell
 from lincoln_fn.layers.recurrent_cell import lstm_cell as lstm_cell
 from lincoln_fn.layers.recurrent_cell import rnn_cell as rnn_cell
+from lincoln_fn.layers.reductions import amax as amax
+from lincoln_fn.layers.reductions import mean as mean
+from lincoln_fn.layers.reductions import norm as norm
+from lincoln_fn.layers.reductions import sum as sum  # noqa: A004  # torch's name
 from lincoln_fn.layers.relative_position_bias import (
     relative_position_bias as relative_position_bias,
 )
@@ -187,6 +214,7 @@ from lincoln_fn.layers.scale import scale as scale
 from lincoln_fn.layers.scaled_dot_product_attention import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
+from lincoln_fn.layers.scatter import scatter as scatter
 from lincoln_fn.layers.selu import selu as selu
 from lincoln_fn.layers.sigmoid import sigmoid as sigmoid
 from lincoln_fn.layers.silu import silu as silu
@@ -197,12 +225,16 @@ from lincoln_fn.layers.softmin import softmin as softmin
 from lincoln_fn.layers.softplus import softplus as softplus
 from lincoln_fn.layers.softshrink import softshrink as softshrink
 from lincoln_fn.layers.softsign import softsign as softsign
+from lincoln_fn.layers.split import split as split
+from lincoln_fn.layers.stack import stack as stack
 from lincoln_fn.layers.take import take as take
 from lincoln_fn.layers.tanh import tanh as tanh
 from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink
 from lincoln_fn.layers.threshold import threshold as threshold
 from lincoln_fn.layers.unflatten import unflatten as unflatten
 from lincoln_fn.layers.upsample import upsample as upsample
+from lincoln_fn.layers.variance import variance as variance
+from lincoln_fn.layers.where import where as where
 from lincoln_fn.losses import Loss as Loss
 from lincoln_fn.optim import Optimizer as Optimizer
 from lincoln_fn.runtime.memory import keep_freed_memory as keep_freed_memory

@@ -47,6 +47,8 @@ VALID = {
     "original_max_position_embeddings": 9, "max_position_embeddings": 9,
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
+    "function": lambda v: v.exp(),
+    "exponent": 3, "amount": 0.5, "split_size": 2, "dilate dilation": 2, "sizes": (-1,),
 }  # fmt: skip
 # Arguments that another one needs.
 BESIDE = {
@@ -56,11 +58,14 @@ BESIDE = {
     "optim.sgd": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
     "optim.adagrad": [{}, {"lr_decay": 0.1}],
     "embedding": [{"padding_idx": None}],
+    "clamp": [{"min": -1.0}, {"max": 9.0}],
 }
 # Valid where a layer's own cases have no fitting input.
 INPUTS = {
     "dense": [normal(5, 4)],
     "permute": [normal(4), normal()],
+    "flip": [normal(4)],
+    "broadcast_to": [normal(1)],
     "select": [(normal(2, 3), normal(2, 3), normal(2, 3))],
     "local_response_norm": [0.1 * normal(2, 6, 5), torch.full((2, 6, 5), 1e4)],
     "upsample": [normal(1, 2, 3, 3)],

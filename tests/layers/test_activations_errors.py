@@ -11,7 +11,10 @@ from lincoln_fn import layers
 in_both_versions = pytest.mark.parametrize("version", VERSIONS)
 NAMES = sorted({case.layer.name.partition("(")[0] for case in activations.CASES})
 # Arguments without a default.
-REQUIRED = {"scale": (0.5,), "softcap": (2.0,), "threshold": (0.5, 7.0)}
+REQUIRED = {
+    "clamp": (0.5,), "power": (2.0,), "scale": (0.5,), "shift": (0.5,), "softcap": (2.0,),
+    "threshold": (0.5, 7.0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,8 @@ REQUIRED = {"scale": (0.5,), "softcap": (2.0,), "threshold": (0.5, 7.0)}
             lambda: lf.hardtanh(1.0, 1.0),
             "hardtanh: expected min_val below max_val, got (1.0, 1.0)",
         ),
+        (lambda: lf.clamp(), "clamp: expected min or max, got (None, None)"),
+        (lambda: lf.clamp(1.0, 0.0), "clamp: expected min not above max, got (1.0, 0.0)"),
         (lambda: lf.hardshrink(-0.1), "hardshrink: expected lambd of at least 0, got -0.1"),
         (lambda: lf.softshrink(-0.1), "softshrink: expected lambd of at least 0, got -0.1"),
     ],

@@ -14,7 +14,7 @@ import lincoln_fn as lf
 from lincoln_fn import LayerError, StepRecord, losses
 from lincoln_fn.estimators import NetClassifier
 from lincoln_fn.interop import from_torch
-from lincoln_fn.interop._constructors import _find
+from lincoln_fn.layers.common.constructors import _find
 from lincoln_fn.training.data import batches
 
 CONSTRUCTORS = {

@@ -66,7 +66,7 @@ def test_only_batch_norm_is_refused_in_every_case():
         if not refusal(case.layer, params, cache, random_like(y)):
             accepted.add(kind)
     # The case of `shared` has inputs of several lengths; another test has one length.
-    assert kinds - accepted == {"batch_norm", "shared"}
+    assert kinds - accepted == {"batch_norm", "shared", "graph"}
     assert len(accepted) > 25
 
 
@@ -158,12 +158,22 @@ def test_norms_of_uses_do_not_add(name):
     assert ((sum(uses) - norms).abs() / norms).max() > 0.01
 
 
+CENTRED = lf.branch(
+    lf.identity(),
+    lf.serial(lf.mean(0, keepdim=True), lf.broadcast_to(4, -1)),
+    merge=lf.subtract(),
+)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
         (lf.softmax(dim=0), r"serial\[1\] softmax\(dim=0\): .* got one along their axis"),
         (lf.log_softmax(dim=-2), "got one along their axis; use another dim"),
         (lf.softmin(dim=0), "got one along their axis"),
+        (lf.flip(-2), r"serial\[1\] flip\(-2\): .* got one along their axis"),
+        (CENTRED, r"serial\[1\] branch\[1\] .* mean\(dim=0, keepdim=True\): .* along their axis"),
+        (lf.graph(lambda v: v - v.mean(0)), "got an expression, which may work over the batch"),
         (lf.permute(1, 0), r"serial\[1\] permute\(1, 0\): .* got a layer that moves them"),
     ],
     ids=repr,

@@ -398,3 +398,30 @@ def test_axes_that_are_not_one_a_layer_are_refused(given):
         plots.activations({"a": torch.ones(1), "b": torch.ones(1)}, axes=[given])
     with pytest.raises(ValueError, match=r"activations: .*at least one layer"):
         plots.activations({})
+
+
+def test_a_graph_shows_each_value_below_those_it_is_computed_of(tmp_path):
+    net = lf.graph(
+        lambda x, *, w: (torch.tanh(h := x @ w) + h, locals()),
+        init=lambda key, x: {"w": torch.eye(3)},
+    )
+    x = torch.ones(2, 3)
+    params = net.init(lf.Key(0), x)
+    gradients = lf.gradients_by_name(net, params, net.forward(params, x)[1], torch.ones(2, 3))
+    axes = plots.graph(net, gradients)
+    shown = [text.get_text().split("\n") for text in axes.texts]
+    assert [name for name, _ in shown] == ["x", "w", "h = matmul()", "tanh()", "add()"]
+    assert shown[-1][1] == f"|g| = {6**0.5:.3g}"
+    pairs = zip(shown, axes.texts, strict=True)
+    heights = {name: text.get_position()[1] for (name, _), text in pairs}
+    assert heights == {"x": 0, "w": 0, "h = matmul()": -1, "tanh()": -2, "add()": -3}
+    places = [text.get_position() for text in axes.texts]
+    ends = [(line.get_xydata()[0], line.get_xydata()[-1]) for line in axes.lines]
+    lines = [tuple(places.index(tuple(end)) for end in pair) for pair in ends]
+    assert lines == [(0, 2), (1, 2), (2, 3), (3, 4), (2, 4)]
+    assert is_drawn(axes, tmp_path)
+
+
+def test_a_layer_that_is_no_graph_is_refused():
+    with pytest.raises(lf.LayerError, match=r"plots\.graph: expected net to be made by lf\.graph"):
+        plots.graph(lf.tanh())

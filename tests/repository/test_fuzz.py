@@ -29,7 +29,13 @@ SPREAD = (
     4176, 68, 105, 124, 131, 177, 365, 23, 73, 89, 138, 164, 187, 199, 203, 436, 534,
 )  # fmt: skip
 # What no trial draws, and why.
-NEVER = {"sharded": "it sends what it updates, which is not traced"}
+NEVER = {
+    "sharded": "it sends what it updates, which is not traced",
+    **dict.fromkeys(
+        ("where", "gather", "index_select", "scatter"),
+        "no layer of a network makes its condition or its indices",
+    ),
+}
 
 
 @compiles

@@ -40,6 +40,8 @@ Kind: TypeAlias = Literal[
     # A sum or a mean of elements of x, or another function with f(c x) = c f(x).
     "average", "addition",
     "softmax", "log_softmax", "product", "similarity", "gated", "attention", "embedding",
+    # None of these, such as a variance: it has no shares of which y is the sum.
+    "other",
 ]  # fmt: skip
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.interop._constructors import ours
+from lincoln_fn.layers.common.constructors import ours
 
 # Any: torch declares few of its modules' attributes.
 Module: TypeAlias = Any

@@ -17,7 +17,6 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.interop._constructors import ours
 from lincoln_fn.interop.assembly import of_pretrained
 from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import (
@@ -45,6 +44,7 @@ from lincoln_fn.interop.module_checks import (
     where_of,
 )
 from lincoln_fn.interop.state_dict import from_state_dict
+from lincoln_fn.layers.common.constructors import ours
 
 # Any: torch declares few of its modules' attributes.
 Maker: TypeAlias = Callable[[Any], Layer]

@@ -9,16 +9,34 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Layer, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Layer, unbound
 from lincoln_fn.core.terms import length_first, no_batch
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import permute
+from lincoln_fn.layers import (
+    dilate,
+    flip,
+    gather,
+    logsumexp,
+    permute,
+    reductions,
+    scatter,
+    split,
+    stack,
+    variance,
+)
 from lincoln_fn.layers.common import running_statistics
 from lincoln_fn.walk.composition import composition_of
 
 # Layers that run along one axis, their hyperparameter `dim`.
 _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
+# Layers whose cache has the axes, or the axis, that they add up, mix or move elements along.
+_OF_AXES: Final = (
+    reductions.forward, logsumexp.forward, variance.forward, flip.forward, dilate.forward,
+)  # fmt: skip
+_OF_AXIS: Final = (
+    gather.forward, gather.forward_slices, scatter.forward, split.forward, stack.forward,
+)  # fmt: skip
 
 
 def check_independent(net: Layer, position: str = "") -> None:
@@ -30,6 +48,10 @@ def check_independent(net: Layer, position: str = "") -> None:
             raise length_first(f"{position}{net.name}", "batch_first=True")
         if made.label == "scan" and options.get("dim") == 0:
             raise length_first(f"{position}{net.name}", "dim=1")
+        if made.label == "graph":
+            problem = "expected layers that compute each example alone, got an expression, which"
+            mend = "compose the layers by serial and branch"
+            raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
         for i, part in enumerate(made.parts):
             check_independent(part, f"{position}{made.label}[{i}] ")
         return
@@ -62,12 +84,14 @@ def _mixes(layer: Layer) -> bool:
     return kind_of(layer) == "batch_norm"
 
 
-def check_axes(layer: Layer, g: Arrays) -> None:
-    """Check that attention and softmax do not run along axis 0, which is that of the examples."""
+def check_axes(layer: Layer, cache: Cache, g: Arrays) -> None:
+    """Check that no layer works along axis 0, which is that of the examples."""
     kind = kind_of(layer)
     if (kind == "attention" and g.ndim < 3) or (kind in _ALONG_AN_AXIS and g.ndim < 2):
         raise no_batch(layer.name, g)
-    if kind in _ALONG_AN_AXIS and _option(layer, "dim") % g.ndim == 0:
+    function = unbound(layer.forward)
+    axes = cache.axes if function in _OF_AXES else (cache.dim,) if function in _OF_AXIS else ()
+    if 0 in axes or (kind in _ALONG_AN_AXIS and _option(layer, "dim") % g.ndim == 0):
         problem = "expected a layer that computes each example alone, got one along their axis"
         raise LayerError(layer.name, f"{problem}; use another dim")
 

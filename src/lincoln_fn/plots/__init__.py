@@ -14,6 +14,7 @@ from lincoln_fn.plots.attribution import effects, relevance
 from lincoln_fn.plots.curves import learning_curve
 from lincoln_fn.plots.derivatives import jacobian, layer
 from lincoln_fn.plots.gradients import gradient_norms
+from lincoln_fn.plots.graph import graph
 from lincoln_fn.plots.histograms import activations
 from lincoln_fn.plots.images import filters
 from lincoln_fn.plots.matrix import confusion_matrix
@@ -27,6 +28,7 @@ __all__ = [
     "filters",
     "flow",
     "gradient_norms",
+    "graph",
     "jacobian",
     "layer",
     "learning_curve",

@@ -2,6 +2,7 @@
 
 from helpers.cases import (
     activations,
+    arithmetic,
     attention,
     basic,
     combinators,
@@ -21,6 +22,7 @@ CASES: list[Case] = [
         basic,
         combinators,
         activations,
+        arithmetic,
         convolution,
         normalisation,
         dropout,

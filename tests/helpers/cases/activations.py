@@ -1,13 +1,22 @@
 """Activations: element by element, and along an axis."""
 
+import torch
 from torch import nn
 
 import lincoln_fn as lf
-from helpers.cases.case import Case, by_module, normal
+from helpers.cases.case import Case, by_module, normal, uniform
 
 # Both sides of every kink of every configuration below are among these numbers.
 WIDE = 4 * normal(5, 3)
 SLOPES = {"weight": lambda p: p.weight}
+# Inside the domains of logarithms and roots.
+POSITIVE = uniform(5, 3, low=0.5, high=3.0)
+
+
+def by(function):
+    """Run a function of torch that has no parameters."""
+    return lambda params, x: function(x)
+
 
 CASES = [
     Case(lf.sigmoid(), normal(5, 3), by_module(nn.Sigmoid())),
@@ -48,6 +57,18 @@ CASES = [
     Case(lf.softplus(0.5, 1.0), WIDE, by_module(nn.Softplus(0.5, 1.0))),
     Case(lf.softcap(2.0), WIDE, lambda params, x: 2 * (x / 2).tanh()),
     Case(lf.scale(-0.3), normal(5, 3), lambda params, x: -0.3 * x),
+    Case(lf.exp(), normal(5, 3), by(torch.exp)),
+    Case(lf.log(), POSITIVE, by(torch.log)),
+    Case(lf.sqrt(), POSITIVE, by(torch.sqrt)),
+    Case(lf.power(3), normal(5, 3), by(lambda x: x**3)),
+    Case(lf.power(-1.5), POSITIVE, by(lambda x: x**-1.5)),
+    Case(lf.reciprocal(), POSITIVE, by(torch.reciprocal)),
+    Case(lf.sin(), WIDE, by(torch.sin)),
+    Case(lf.cos(), WIDE, by(torch.cos)),
+    Case(lf.absolute(), normal(5, 3), by(torch.abs)),
+    Case(lf.clamp(-0.5, 0.3), normal(5, 3), by(lambda x: x.clamp(-0.5, 0.3))),
+    Case(lf.clamp(max=0.3), normal(5, 3), by(lambda x: x.clamp(max=0.3))),
+    Case(lf.shift(-0.3), normal(5, 3), by(lambda x: x - 0.3)),
     Case(lf.softsign(), WIDE, by_module(nn.Softsign())),
     Case(lf.tanhshrink(), normal(5, 3), by_module(nn.Tanhshrink())),
     Case(lf.hardtanh(), normal(5, 3), by_module(nn.Hardtanh())),

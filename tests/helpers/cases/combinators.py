@@ -30,6 +30,23 @@ READER = lf.masked(lf.embedding(6, 4), lf.lstm(3, bidirectional=True), lf.layer_
 ATTENTIVE = lf.masked(lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0), lf.dense(3))
 
 
+def centred(x, *, w, b):
+    """Use a value three times, and repeat others, as an expression of torch or of a graph."""
+    h = x @ w + b
+    return (h - h.mean(1, keepdim=True)) ** 2 / (1 + h.exp())
+
+
+def drawn(key, x):
+    return {"w": normal(x.shape[-1], 4, seed=3), "b": normal(4, seed=4)}
+
+
+def selected(a, b, mask):
+    """Use numbers, functions of torch and its short names, and return two values."""
+    c = 1 - a + 2 * b - 0.5 + 0.3 / a.exp() - b / 4
+    d = torch.where(mask, c.abs(), torch.maximum(a, b)).clamp(min=0.2)
+    return torch.stack([d.pow(0.5), -c, a.sub(b), 1 / d]).logsumexp(0).var(1), abs(d.split(2)[1])
+
+
 def mean_of_affine(params, x):
     sequence, mask = x
     h = torch.tanh(dense(params[0][0], sequence))
@@ -208,6 +225,12 @@ CASES = [
     Case(lf.ode(lf.serial(lf.concatenate(), FIELD), steps=2, time_dim=-1), normal(5, 3)),
     Case(lf.scan(lf.rnn_cell(4)), normal(5, 6, 3), scanned),
     Case(lf.scan(lf.lstm_cell(4), reverse=True), normal(5, 6, 3)),
+    Case(lf.graph(centred, init=drawn), normal(5, 3), lambda p, x: centred(x, **p)),
+    Case(
+        lf.graph(selected),
+        (normal(5, 3), normal(1, 3, seed=1), normal(5, 3, seed=2) > 0),
+        lambda p, x: selected(*x),
+    ),
     Case(lf.in_dtype(BLOCK, torch.float64), normal(5, 3), dense_relu_dense),
     Case(lf.in_dtype(BLOCK, torch.float64, torch.float64), normal(5, 3), dense_relu_dense),
 ]

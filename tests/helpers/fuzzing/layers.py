@@ -40,6 +40,27 @@ ACTIVATIONS = {
     "rrelu": (ANY, lambda r, s: lf.rrelu(*r.choice(((1 / 8, 1 / 3), (0.5, 0.5))))),
     "glu": (ANY, lambda r, s: lf.glu(r.choice([i for i in range(1, len(s)) if s[i] % 2 == 0]))),
 }  # fmt: skip
+ABOVE_0 = lf.softplus(), lf.shift(0.5)
+FORMULAS = {
+    **plain("sin", "cos", "absolute"),
+    "exp": (ANY, lambda r, s: lf.serial(lf.tanh(), lf.exp())),
+    "power": (ANY, lambda r, s: lf.serial(lf.tanh(), lf.power(r.choice((2, 3))))),
+    **{
+        name: (ANY, lambda r, s, name=name: lf.serial(*ABOVE_0, getattr(lf, name)()))
+        for name in ("log", "sqrt", "reciprocal")
+    },
+    "clamp": (ANY, lambda r, s: lf.clamp(r.choice((None, -0.5)), 0.3)),
+    "shift": (ANY, lambda r, s: lf.shift(r.choice((0.5, -0.3)))),
+}
+REDUCTIONS = {
+    name: (
+        SPATIAL,
+        lambda r, s, name=name: getattr(lf, name)(
+            dim=r.randrange(1, len(s)), **options(r, keepdim=(True,))
+        ),
+    )
+    for name in ("sum", "mean", "amax", "norm", "logsumexp", "variance")
+}
 SOFTMAXES = {
     name: (ANY, lambda r, s, name=name: getattr(lf, name)(axis(r, len(s))))
     for name in ("softmax", "log_softmax", "softmin")
@@ -114,6 +135,16 @@ SHAPES = {
     "unflatten": ((2, 3, 4), unflattened),
     "reshape": (ANY, reshaped),
     "permute": (SPATIAL, permuted),
+    "flip": (ANY, lambda r, s: lf.flip(r.randrange(1, len(s)))),
+    "dilate": ((2, 3, 4), lambda r, s: lf.dilate(r.choice((1, 2, 3)), r.randrange(1, len(s)))),
+    "split": (
+        ANY,
+        lambda r, s: lf.serial(lf.split(r.choice((1, 2)), r.randrange(1, len(s))), lf.select(0)),
+    ),
+    "broadcast_to": (
+        ANY,
+        lambda r, s: lf.serial(lf.mean(1, keepdim=True), lf.broadcast_to(*(-1, s[1], *s[2:]))),
+    ),
     "pixel_shuffle": ((4,), lambda r, s: lf.pixel_shuffle(r.choice((1, 2, 2, 3)))),
     "pixel_unshuffle": ((4,), lambda r, s: lf.pixel_unshuffle(r.choice((1, 2, 2, 3)))),
     "upsample": (SPATIAL, spatial.upsampled),
@@ -191,8 +222,8 @@ ATTENTION = {
 
 # By family, so that the many activations are not most of what is drawn: (weight, rows).
 WITH_ROWS = (
-    (3, DENSE), (3, ACTIVATIONS), (1, SOFTMAXES), (1, DROPOUTS), (3, NORMS), (2, SHAPES),
-    (3, RECURRENT), (3, ATTENTION),
+    (3, DENSE), (3, ACTIVATIONS), (1, FORMULAS), (1, REDUCTIONS), (1, SOFTMAXES), (1, DROPOUTS),
+    (3, NORMS), (2, SHAPES), (3, RECURRENT), (3, ATTENTION),
     (4, spatial.CONVOLUTIONS), (4, spatial.POOLS), (2, spatial.PADS),
 )  # fmt: skip
 
@@ -225,6 +256,8 @@ ELSEWHERE = {
     "add", "multiply", "concatenate", "bilinear", "cosine_similarities", "embedding",
     "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias",
     "select", "inference",
+    "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack", "gather",
+    "index_select", "scatter",
 }  # fmt: skip
 WITHOUT = (
     {name for name, made in vars(lf).items() if returns(made) == "Layer"}

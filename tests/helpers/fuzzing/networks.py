@@ -90,7 +90,9 @@ def fork(*parts):
 
 
 def merge(rng, ndim):
-    return rng.choice((lf.add(), lf.multiply(), lf.concatenate(rng.randrange(1, ndim))))
+    makers = (lf.add, lf.multiply, lf.subtract, lf.maximum)
+    joined = rng.choice((lf.concatenate, lf.stack))(rng.randrange(1, ndim))
+    return rng.choice((rng.choice(makers)(), joined))
 
 
 def residual(rng, x, depth):
@@ -132,6 +134,12 @@ def scan(rng, x, depth):
     return lf.scan(cell(size(rng)), reverse=chance(rng, 0.3))
 
 
+def expressed(rng, x, depth):
+    """Use a layer and x within an expression."""
+    used = alike(rng, x, depth)
+    return lf.graph(lambda v: v.apply(used) * v.sigmoid() - v.mean(1, keepdim=True))
+
+
 COMBINED = {
     "serial": (layers.ANY, lambda r, x, depth: lf.serial(*grown(r, x, r.choice((0, 2, 3)), 0)[0])),
     "residual": (layers.ANY, residual),
@@ -142,6 +150,7 @@ COMBINED = {
         lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES)),
     ),
     "repeat": (layers.ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
+    "graph": (layers.ANY, expressed),
     "ode": (layers.ANY, ode),
     "reversible": (layers.ANY, reversible),
     "scan": ((3,), scan),
@@ -156,6 +165,20 @@ def bilinear(rng, x, depth):
 def comparing(rng, x, depth):
     n = size(rng)
     return lf.serial(fork(lf.dense(n), lf.dense(n)), lf.cosine_similarities())
+
+
+def repeating(rng, x, depth):
+    """Merge x with what has lost an axis of it, which is repeated."""
+    lost = lf.mean(rng.randrange(1, x.ndim), keepdim=True)
+    if chance(rng, 0.5):
+        lost, merged = lf.serial(lost, lf.sigmoid(), lf.shift(0.5)), lf.divide()
+    else:
+        merged = lf.subtract()
+    return lf.serial(fork(lf.identity(), lost), lf.broadcast_tensors(), merged)
+
+
+def multiplying(rng, x, depth):
+    return lf.serial(fork(lf.tanh(), lf.permute(0, 2, 1)), lf.matmul())
 
 
 def parallel(rng, x, depth):
@@ -233,7 +256,9 @@ def cell_from_a_state(rng, x, depth):
 TUPLED = {
     "bilinear": ((2, 3), bilinear),
     "cosine_similarities": ((3,), comparing),
+    "matmul": ((3,), multiplying),
     "parallel": (layers.ANY, parallel),
+    "repeating": (layers.ANY, repeating),
     "shared": (layers.ANY, shared),
     "scaled_dot_product_attention": ((3, 4), attending),
     "attention_heads": ((3, 4), grouping),

@@ -36,6 +36,9 @@ class _Constructors:
     def __init__(self) -> None:
         self._by_name = {constructor.__name__: constructor for constructor in _find()}
 
+    def __dir__(self) -> list[str]:
+        return list(self._by_name)
+
     def __getattr__(self, name: str) -> Callable[..., Layer]:
         if name not in self._by_name:
             raise AttributeError(f"no file of layers/ has a constructor {name}")

@@ -1,0 +1,184 @@
+"""A function of values as a plan: which layer computes what of which values, in which order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from typing import Final
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.combine._values import Value
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer, no_params, unbound
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers import add, multiply, pairwise, where
+
+# Layers whose inputs are repeated to one shape first, by their `forward`.
+_OF_ONE_SHAPE: Final = (
+    add.forward, multiply.forward, pairwise.forward, pairwise.forward_of_shares, where.forward,
+)  # fmt: skip
+
+
+@attrs.frozen
+class Node:
+    """An operation: the name of its value, the numbers of its inputs, and what it needs."""
+
+    name: str
+    inputs: tuple[int, ...]
+    broadcasts: bool  # whether its inputs are repeated to one shape
+    has_params: bool
+    behind: tuple[str, ...]  # the nodes with params that it depends on
+
+
+@attrs.frozen
+class Plan:
+    """How the values of a graph follow from each other: the arguments come first, then the nodes.
+
+    Args:
+        arguments: the names of the arguments that are x.
+        parameters: the names of the arguments that are trained, which are nodes without inputs.
+        nodes: one for each part.
+        outputs: the numbers of the values that are returned.
+        is_tuple: whether y is a tuple.
+    """
+
+    arguments: tuple[str, ...]
+    parameters: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+    is_tuple: bool
+
+    @property
+    def with_params(self) -> tuple[str, ...]:
+        """The names of the nodes that have params."""
+        return tuple(node.name for node in self.nodes if node.has_params)
+
+    def params_of(self, i: int, params: dict[str, object]) -> object:
+        """Return the params of part i."""
+        node = self.nodes[i]
+        return params[node.name] if node.has_params else ()
+
+
+def _give(params: Tensor, x: tuple[()]) -> tuple[Tensor, tuple[()]]:
+    """Return the parameter: v = W."""
+    return params, ()
+
+
+def _take_back(params: Tensor, cache: tuple[()], g: Tensor) -> tuple[tuple[()], Tensor]:
+    """Return dW = g."""
+    return (), g
+
+
+declare(_give, kind="embedding")  # like a table, it keeps the relevance that it gets
+
+
+def _draw(key: object, x: object) -> Tensor:
+    raise LayerError("graph", "expected init, a function (key, x) -> dict of the parameters")
+
+
+def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
+    """Call a function with values, and read the plan and the layers from what it returns."""
+    arguments, parameters = _arguments_of(function)
+    parameter = Layer("parameter()", _give, _take_back, _draw)
+    given = {name: Value(None, name=name) for name in arguments}
+    trained = {name: Value(parameter, name=name) for name in parameters}
+    returned = function(*given.values(), **trained)
+    match returned:
+        case (y, dict() as found):
+            names = {value: str(key) for key, value in reversed(found.items()) if _is_value(value)}
+        case y:
+            names = {}
+    outputs = y if isinstance(y, tuple) else (y,)
+    for each in outputs:
+        if not isinstance(each, Value):
+            problem = f"expected the function to return values of the graph, got {describe(each)}"
+            raise LayerError("graph", problem)
+    nodes = [value for value in _in_order(outputs) if value.layer is not None]
+    used = {each for value in nodes for each in value.inputs}.union(outputs)
+    unused = [name for name, value in {**given, **trained}.items() if value not in used]
+    if unused:
+        raise LayerError("graph", f"expected every argument to be used, got {', '.join(unused)}")
+    named = _named(nodes, names, arguments)
+    numbers = {value: i for i, value in enumerate((*given.values(), *named))}
+    returns = tuple(numbers[each] for each in outputs)
+    plan = Plan(
+        tuple(given), tuple(trained), _connect(named, numbers), returns, isinstance(y, tuple)
+    )
+    return plan, tuple(
+        value.layer.replace(name=f"{name} = {value.layer.name}")
+        for value, name in named.items()
+        if value.layer is not None
+    )
+
+
+def _is_value(value: object) -> bool:
+    return isinstance(value, Value)
+
+
+def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:
+    """List the names of the arguments: of x, and of the parameters."""
+    positional, keyword = [], []
+    for name, parameter in signature(function).parameters.items():
+        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            raise LayerError("graph", f"expected arguments with names, got {parameter}")
+        (keyword if parameter.kind is Parameter.KEYWORD_ONLY else positional).append(name)
+    if not positional:
+        raise LayerError("graph", "expected a function with a positional argument, which is x")
+    return positional, keyword
+
+
+def _in_order(outputs: Iterable[Value]) -> list[Value]:
+    """List all values behind the outputs, each after its inputs."""
+    order, seen = [], set()
+    stack = [(value, False) for value in reversed(tuple(outputs))]
+    while stack:
+        value, is_done = stack.pop()
+        if is_done:
+            order.append(value)
+        elif value not in seen:
+            seen.add(value)
+            stack.append((value, True))
+            stack += [(each, False) for each in reversed(value.inputs)]
+    return order
+
+
+def _named(nodes: list[Value], names: dict[Value, str], arguments: list[str]) -> dict[Value, str]:
+    """Name each node: as a parameter or as the function says, or by its layer and a number."""
+    counts = Counter(arguments)
+    chosen = {value: value.name or names.get(value, "") for value in nodes}
+    taken = {*arguments, *chosen.values()}
+    for value, name in chosen.items():
+        if not name and value.layer is not None:
+            stem = name = value.layer.name.partition("(")[0]
+            while name in taken:
+                counts[stem] += 1
+                name = f"{stem}_{counts[stem]}"
+            taken.add(name)
+            chosen[value] = name
+    return chosen
+
+
+def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, ...]:
+    """Say of each node which values it reads, and on which params it depends."""
+    behind: dict[Value, tuple[str, ...]] = {}
+    nodes = []
+    for value, name in named.items():
+        layer = value.layer
+        assert layer is not None, "only an argument has no layer"
+        has_params = unbound(layer.init) is not no_params
+        before = (each for source in value.inputs for each in behind.get(source, ()))
+        behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))
+        nodes.append(
+            Node(
+                name,
+                tuple(numbers[each] for each in value.inputs),
+                unbound(layer.forward) in _OF_ONE_SHAPE,
+                has_params,
+                tuple(each for each in behind[value] if each != name),
+            )
+        )
+    return tuple(nodes)

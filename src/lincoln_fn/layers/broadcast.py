@@ -1,0 +1,153 @@
+"""Broadcasting: y has x's elements again and again, along axes that x lacks or has with size 1.
+
+Derivation. Each element of y is one element of x. With the set R(i) of the positions in y that
+repeat x_i,
+
+    y_r = x_i    for every r in R(i)
+    dx_i = sum_(r in R(i)) g_r
+
+so dx is g, summed over the repeated axes.
+
+Cache: the shapes of x and y.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import OpenSize, require
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.layers.common.merge import check_inputs, check_shape
+
+Shape = tuple[int, ...]
+
+
+@record
+class Cache:
+    """The shapes of the inputs, and the one of y."""
+
+    shapes: tuple[Shape, ...] = static()
+    shape: Shape = static()
+
+
+def summed_to(g: Float[Tensor, "*repeated"], shape: Shape) -> Float[Tensor, "*s"]:
+    """Sum g over the axes along which a tensor of this shape was repeated."""
+    new = g.ndim - len(shape)
+    repeated = [i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n]
+    return g.sum(repeated, keepdim=True).reshape(shape) if repeated else g
+
+
+def forward(
+    params: tuple[()], x: tuple[Float[Tensor, ...], ...]
+) -> tuple[tuple[Float[Tensor, "*repeated"], ...], Cache]:
+    """Repeat the elements of all inputs to their common shape."""
+    check_inputs("broadcast_tensors", params, x)
+    shapes = tuple(tuple(x_i.shape) for x_i in x)
+    shape = common_shape("broadcast_tensors", shapes)
+    return tuple(x_i.expand(shape) for x_i in x), Cache(shapes, shape)
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: tuple[Float[Tensor, "*repeated"], ...]
+) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
+    """Compute dx_i = sum of g_r over the copies of x_i."""
+    check_cache("broadcast_tensors", cache, Cache)
+    if type(g) is not tuple or len(g) != len(cache.shapes):
+        expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
+        raise LayerError("broadcast_tensors", f"{expected}, got {describe_non_tuple(g)}")
+    for g_i in g:
+        check_shape("broadcast_tensors", g_i, cache.shape)
+    return tuple(map(summed_to, g, cache.shapes)), ()
+
+
+def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:
+    """Find the shape to which all are repeated."""
+    try:
+        return tuple(torch.broadcast_shapes(*shapes))
+    except RuntimeError:
+        shown = ", ".join(map(str, shapes))
+        problem = f"expected shapes that fit together, from the last axis, got {shown}"
+        raise LayerError(layer, problem) from None
+
+
+@constructor
+def broadcast_tensors() -> Layer:
+    """Repeat the elements of several inputs until all have one shape, as `torch.broadcast_tensors`.
+
+    x is a tuple of tensors, aligned at their last axes; where sizes differ, all but one are 1. y is
+    a tuple of as many tensors. It comes before `add`, `subtract` or `multiply` of unlike shapes.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a tuple of floating tensors of such shapes, of
+            one dtype and device.
+
+    Example:
+        >>> x = torch.zeros(2, 3), torch.tensor([1.0, 2.0, 3.0])
+        >>> lf.serial(broadcast_tensors(), lf.add()).predict(((), ()), x)
+        tensor([[1., 2., 3.],
+                [1., 2., 3.]])
+    """
+    return bare(Layer, forward, backward)
+
+
+def forward_to(
+    params: tuple[()], x: Float[Tensor, "*s"], *, sizes: Shape
+) -> tuple[Float[Tensor, "*repeated"], Cache]:
+    """Repeat the elements of x to a shape."""
+    check_inputs("broadcast_to", params, (x,))
+    try:
+        y = x.expand(sizes)
+    except RuntimeError:
+        problem = f"expected x of a shape that fits {sizes}, got {tuple(x.shape)}"
+        raise LayerError("broadcast_to", problem) from None
+    return y, Cache((tuple(x.shape),), tuple(y.shape))
+
+
+declare(forward_to, kind="moving")
+
+
+def backward_to(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*repeated"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx_i = sum of g_r over the copies of x_i."""
+    check_cache("broadcast_to", cache, Cache)
+    check_shape("broadcast_to", g, cache.shape)
+    return summed_to(g, cache.shapes[0]), ()
+
+
+@constructor
+def broadcast_to(*sizes: OpenSize) -> Layer:
+    """Repeat x's elements until it has a shape, as `torch.broadcast_to`. y is a view of x.
+
+    Args:
+        *sizes: the shape of y, the batch included; -1 keeps x's own size. It may have more axes
+            than x, at the front.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if there is no size.
+        LayerError: from its functions, if x is not a floating tensor of a shape that fits.
+
+    Example:
+        >>> broadcast_to(-1, 3).predict((), torch.tensor([[1.0], [2.0]]))
+        tensor([[1., 1., 1.],
+                [2., 2., 2.]])
+    """
+    require(len(sizes) > 0, "broadcast_to", "at least one of sizes", sizes)
+    return bare(Layer, forward_to, backward_to)

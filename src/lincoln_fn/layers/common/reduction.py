@@ -1,0 +1,62 @@
+"""Shared by the layers that reduce axes of x to one number."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from torch import Tensor
+
+from lincoln_fn.errors.arguments import NOT_EMPTY
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis
+
+# One axis, several, or None for all.
+Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
+
+
+def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the axes that are reduced, counted from the front.
+
+    Args:
+        layer: the layer's name.
+        x: the input.
+        dim: one axis, several, or None for all.
+
+    Returns:
+        The axes in ascending order.
+
+    Raises:
+        LayerError: if x has no such axis, or one is named twice.
+
+    Example:
+        >>> axes_of("sum", torch.zeros(2, 3, 4), (-1, 0)), axes_of("sum", torch.zeros(2, 3), None)
+        ((0, 2), (0, 1))
+    """
+    if dim is None:
+        return tuple(range(x.ndim))
+    dims = (dim,) if isinstance(dim, int) else dim
+    for each in dims:
+        check_axis(layer, x, each)
+    axes = sorted({each % x.ndim for each in dims})
+    if len(axes) < len(dims):
+        raise LayerError(layer, f"expected different axes, got dim={dim} for {x.ndim} axes")
+    return tuple(axes)
+
+
+def with_axes(reduced: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Put the reduced axes back, with size 1.
+
+    Args:
+        reduced: y or g, without the axes.
+        axes: in ascending order.
+
+    Returns:
+        A view of it, which broadcasts to x.
+
+    Example:
+        >>> with_axes(torch.zeros(3), (0, 2)).shape
+        torch.Size([1, 3, 1])
+    """
+    for axis in axes:
+        reduced = reduced.unsqueeze(axis)
+    return reduced

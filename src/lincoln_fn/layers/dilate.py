@@ -1,0 +1,81 @@
+"""Dilate: y is x with zeros between the elements of axes, as between those of a dilated kernel.
+
+Derivation. Along an axis, with d - 1 zeros between neighbours,
+
+    y_j = {(x_i, if j = d i), (0, otherwise):}
+    dx_i = g_(d i)
+
+so dx is every d-th element of g. The backward of a convolution with stride d dilates g.
+
+Cache: the shapes of x and y, d and the axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.reduction import Dims, axes_of
+
+
+@record
+class Cache:
+    """A stand-in for y, the axes, and d."""
+
+    y: Float[Tensor, "*dilated"]
+    axes: tuple[int, ...] = static()
+    dilation: int = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, dilation: int, dim: Dims
+) -> tuple[Float[Tensor, "*dilated"], Cache]:
+    """Compute y_j = x_i where j = d i, else 0."""
+    axes, y = axes_of("dilate", x, dim), x
+    for axis in axes:
+        spaced = torch.stack([y, *[torch.zeros_like(y)] * (dilation - 1)], axis + 1)
+        last = max((y.shape[axis] - 1) * dilation + 1, 0)
+        y = spaced.flatten(axis, axis + 1).narrow(axis, 0, last)
+    return y, Cache(x.new_zeros(()).expand(y.shape), axes, dilation)
+
+
+declare(forward, kind="moving")
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*dilated"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx_i = g_(d i)."""
+    step, whole = slice(None, None, cache.dilation), slice(None)
+    return g[tuple(step if axis in cache.axes else whole for axis in range(g.ndim))], ()
+
+
+@constructor
+def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
+    """Put zeros between the elements of axes: an axis of size n has (n - 1) dilation + 1 in y.
+
+    Args:
+        dilation: the steps from an element to the next, as in `conv2d`; 1 changes nothing.
+        dim: the axis or the axes, counted from the end if negative; None for all.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if dilation is below 1.
+        LayerError: from its functions, if x is not a floating tensor with these axes.
+
+    Example:
+        >>> dilate(2).predict((), torch.tensor([1.0, 2.0, 3.0]))
+        tensor([1., 0., 2., 0., 3.])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,75 @@
+"""Flip: y is x with the order of its elements reversed along axes.
+
+Derivation. Along an axis of n elements,
+
+    y_i = x_(n - 1 - i)
+    dx_i = g_(n - 1 - i)
+
+so dx is g flipped along the same axes.
+
+Cache: the shape, and the axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import require
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.reduction import axes_of
+
+
+@record
+class Cache:
+    """A stand-in for x, and the axes."""
+
+    x: Float[Tensor, "*s"]
+    axes: tuple[int, ...] = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y_i = x_(n - 1 - i)."""
+    axes = axes_of("flip", x, dims)
+    return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
+
+
+declare(forward, kind="moving")
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx_i = g_(n - 1 - i)."""
+    return torch.flip(g, cache.axes), ()
+
+
+@constructor
+def flip(*dims: int) -> Layer:
+    """Reverse the order of x's elements along axes, as `torch.flip`.
+
+    Args:
+        *dims: the axes, counted from the end if negative; the batch is axis 0.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if there is no axis.
+        LayerError: from its functions, if x is not a floating tensor with these axes.
+
+    Example:
+        >>> flip(-1).predict((), torch.tensor([[1.0, 2.0, 3.0]]))
+        tensor([[3., 2., 1.]])
+    """
+    require(len(dims) > 0, "flip", "at least one of dims", dims)
+    return bare(Layer, forward, backward)

@@ -1,0 +1,154 @@
+"""Gather: y is x at positions along one axis, given by indices.
+
+Derivation. Along axis d, here the first, `gather` has a position for each element of y, and
+`index_select` one for each slice of y:
+
+    y_(ij) = x_(k j)    with k = "index"_(ij)    gather
+    y_(ij) = x_(k j)    with k = "index"_i    index_select
+
+Each element of y is one of x, and one of x may be read several times. So dx adds g up at the
+positions that were read:
+
+    dx_(k j) = sum_(i: "index" = k) g_(ij)
+
+Indices are no numbers, so they have no gradient.
+
+Cache: the indices, the axis, and the shapes of x and y.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+
+Indexed: TypeAlias = tuple[Float[Tensor, "*s"], Int[Tensor, "*positions"]]
+
+
+@record
+class Cache:
+    """The indices, the shapes, and the axis."""
+
+    index: Int[Tensor, "*positions"]
+    shapes: StandIns
+    dim: int = static()
+
+
+def forward(
+    params: tuple[()], x: Indexed, *, dim: int
+) -> tuple[Float[Tensor, "*positions"], Cache]:
+    """Compute y_ij = x_kj with k = index_ij."""
+    check_indexed("gather", params, x, "(x, index)", dim)
+    x_0, index = x[0], x[1].long()
+    dim %= x_0.ndim
+    pairs = enumerate(zip(index.shape, x_0.shape, strict=False))
+    if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
+        shapes = f"{tuple(x_0.shape)} and {tuple(index.shape)}"
+        problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
+        raise LayerError("gather", problem)
+    y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
+    return y, Cache(index, stand_ins(x_0, y), dim)
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*positions"]
+) -> tuple[tuple[Float[Tensor, "*s"], None], tuple[()]]:
+    """Compute dx_kj = sum of g_ij over all i with index_ij = k."""
+    check_cache("gather", cache, Cache)
+    check_cotangent("gather", g, cache.shapes.y)
+    zeros = torch.zeros_like(cache.shapes.x)
+    return (zeros.scatter_add(cache.dim, cache.index, g), None), ()
+
+
+@constructor
+def gather(dim: int) -> Layer:
+    """Read x at one position for each element of y, as `torch.gather`.
+
+    x is (x, index), of as many axes; y has the shape of the index. So the log-probability of each
+    example's class is read by `gather(1)` of (log_p, target.unsqueeze(1)).
+
+    Args:
+        dim: the axis that the index counts along; it may be negative, the indices may not.
+
+    Returns:
+        The layer, without parameters. Its dx is (dx, None).
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor with an integer index of such
+            a shape, or an index is out of range.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1], [0]])
+        >>> gather(1).predict((), x)
+        tensor([[2.],
+                [3.]])
+    """
+    return bare(Layer, forward, backward)
+
+
+def forward_slices(
+    params: tuple[()], x: Indexed, *, dim: int
+) -> tuple[Float[Tensor, "*selected"], Cache]:
+    """Compute y_ij = x_kj with k = index_i."""
+    check_indexed("index_select", params, x, "(x, index)", dim)
+    x_0, index = x[0], x[1].long()
+    dim %= x_0.ndim
+    size, flat = x_0.shape[dim], index.reshape(-1)
+    read = in_range("index_select", flat, size, lambda: torch.index_select(x_0, dim, flat))
+    y = read.reshape(*x_0.shape[:dim], *index.shape, *x_0.shape[dim + 1 :])
+    return y, Cache(index, stand_ins(x_0, y), dim)
+
+
+declare(forward_slices, kind="moving")
+
+
+def backward_slices(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*selected"]
+) -> tuple[tuple[Float[Tensor, "*s"], None], tuple[()]]:
+    """Compute dx_kj = sum of g_ij over all i with index_i = k."""
+    check_cache("index_select", cache, Cache)
+    check_cotangent("index_select", g, cache.shapes.y)
+    x, dim, index = cache.shapes.x, cache.dim, cache.index.reshape(-1)
+    rows = g.reshape(*x.shape[:dim], len(index), *x.shape[dim + 1 :])
+    return (torch.zeros_like(x).index_add(dim, index, rows), None), ()
+
+
+@constructor
+def index_select(dim: int = 0) -> Layer:
+    """Read whole slices of x, one for each index, as x[index] does for axis 0.
+
+    x is (x, index). y has the axes of the index in the place of axis dim. So rows of a table are
+    looked up; `embedding` does that where the table is its own.
+
+    Args:
+        dim: the axis that the index counts along; it may be negative, the indices may not.
+
+    Returns:
+        The layer, without parameters. Its dx is (dx, None).
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor with an integer index, or an
+            index is out of range.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0, 1])
+        >>> index_select().predict((), x)
+        tensor([[3., 4.],
+                [1., 2.],
+                [3., 4.]])
+    """
+    return bare(Layer, forward_slices, backward_slices)

@@ -1,0 +1,88 @@
+"""Logarithm of a sum of exponentials along axes: y = ln sum_i e^(x_i).
+
+Derivation. With p_i = e^(x_i) / S, the softmax of x, and S = sum_i e^(x_i),
+
+    (dy)/(dx_i) = e^(x_i) / S = p_i
+    dx_i = g p_i
+
+The largest x_i is subtracted before the exponentials, and added to y again: no exponential is above
+1. p is not computed as e^(x_i - y), because y is rounded: near 10^4, a float32 has an error of
+5 * 10^(-4), and so would p.
+
+Cache: p, a stand-in for y, and the axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
+
+
+@record
+class Cache:
+    """The softmax of x, a stand-in for y, the axes, and whether y has them."""
+
+    p: Float[Tensor, "*s"]
+    y: Float[Tensor, "*reduced"]
+    axes: tuple[int, ...] = static()
+    keepdim: bool = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: Dims, keepdim: bool
+) -> tuple[Float[Tensor, "*reduced"], Cache]:
+    """Compute y = ln sum_i e^(x_i)."""
+    axes = axes_of("logsumexp", x, dim)
+    if x.numel() == 0:
+        raise LayerError("logsumexp", f"expected at least one element, got {tuple(x.shape)}")
+    largest = x.amax(axes, keepdim=True)
+    largest = torch.where(largest.isinf(), 0, largest)
+    e = torch.exp(x - largest)
+    total = e.sum(axes, keepdim=True)
+    y = largest + torch.log(total)
+    y = y if keepdim else y.squeeze(axes)
+    return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
+
+
+declare(forward, kind="other")
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx_i = g p_i."""
+    return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()
+
+
+@constructor
+def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
+    """Add up numbers that are given by their logarithms: y = ln sum_i e^(x_i).
+
+    x has any shape; y has that of x without the axes. The batch is axis 0.
+
+    Args:
+        dim: the axis or the axes, counted from the end if negative; None for all.
+        keepdim: whether y keeps the axes, with size 1.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor with these axes, or is empty.
+
+    Example:
+        >>> logsumexp(-1).predict((), torch.tensor([[100.0, 100.0], [0.0, 1.0]]))
+        tensor([100.6931,   1.3133])
+    """
+    return bare(Layer, forward, backward)

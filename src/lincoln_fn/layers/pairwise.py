@@ -1,0 +1,172 @@
+"""Difference, quotient and larger of two inputs of one shape, element by element: y = f(a, b).
+
+Derivation. y depends on one a and one b:
+
+    da = g    db = -g    for subtract, y = a - b
+    da = g / b    db = -g a / b^2 = -g y / b    for divide, y = a / b
+    da = g [a > b] + 1/2 g [a = b]    db = g - da    for maximum, y = max(a, b)
+
+where [a > b] is 1 if a > b, else 0. Where a = b, both get half of g, as in torch: the mean of the
+slopes on the two sides. `add` and `multiply` have files of their own, for they take any number of
+inputs.
+
+Cache: a and b where dx needs them, and y for divide; else a stand-in of their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+
+Pair: TypeAlias = tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]
+
+
+class Formula(NamedTuple):
+    """y of (a, b); da and db of (g, a, b, y); and which of a, b and y are cached."""
+
+    y: Callable[[Tensor, Tensor], Tensor]
+    dx: Callable[..., Pair]
+    keeps: str
+
+
+@record
+class Cache:
+    """a, b and y; a stand-in for each whose values dx does not need."""
+
+    a: Float[Tensor, "*s"]
+    b: Float[Tensor, "*s"]
+    y: Float[Tensor, "*s"]
+
+
+def _divide_dx(g: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Pair:
+    da = g / b
+    return da, -da * y
+
+
+def _maximum_dx(g: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Pair:
+    half = torch.where(a == b, g / 2, 0)
+    return torch.where(a > b, g, half), torch.where(a < b, g, half)
+
+
+FORMULAS: Final = {
+    "subtract": Formula(torch.subtract, lambda g, a, b, y: (g, -g), ""),
+    "divide": Formula(torch.divide, _divide_dx, "by"),
+    "maximum": Formula(torch.maximum, _maximum_dx, "ab"),
+}
+
+
+def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y = f(a, b)."""
+    check_inputs(function, params, x)
+    if len(x) != 2:
+        raise LayerError(function, f"expected x to be (a, b), got {len(x)} tensors")
+    check_one_shape(function, x)
+    a, b = x
+    formula = FORMULAS[function]
+    y = formula.y(a, b)
+    shape = y.new_zeros(()).expand(y.shape)
+    kept = dict(zip("aby", (a, b, y), strict=True))
+    return y, Cache(**{name: kept[name] if name in formula.keeps else shape for name in kept})
+
+
+declare(forward, kind="other")
+
+
+def forward_of_shares(
+    params: tuple[()], x: Pair, *, function: str
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y = f(a, b), of which a da/dy + b db/dy is the whole."""
+    return forward(params, x, function=function)
+
+
+declare(forward_of_shares, kind="addition")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"], *, function: str
+) -> tuple[Pair, tuple[()]]:
+    """Compute da and db."""
+    check_cache(function, cache, Cache)
+    check_cotangent(function, g, cache.y)
+    return FORMULAS[function].dx(g, cache.a, cache.b, cache.y), ()
+
+
+@constructor
+def subtract() -> Layer:
+    """Subtract the second input from the first: y = a - b.
+
+    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
+    differ.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> subtract().predict((), (torch.tensor([5.0]), torch.tensor([3.0])))
+        tensor([2.])
+    """
+    return _layer(forward_of_shares, "subtract")
+
+
+@constructor
+def divide() -> Layer:
+    """Divide the first input by the second: y = a / b.
+
+    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
+    differ.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> divide().predict((), (torch.tensor([6.0]), torch.tensor([3.0])))
+        tensor([2.])
+    """
+    return _layer(forward, "divide")
+
+
+@constructor
+def maximum() -> Layer:
+    """Take the larger of two inputs: y = max(a, b). Where they are equal, each gets half of g.
+
+    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
+    differ.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> maximum().predict((), (torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])))
+        tensor([2., 5.])
+    """
+    return _layer(forward_of_shares, "maximum")
+
+
+def _layer(there: Callable[..., tuple[Tensor, Cache]], function: str) -> Layer:
+    back = partial(backward, function=function)
+    return bare(Layer, partial(there, function=function), back)

@@ -1,0 +1,88 @@
+"""An input split along an axis: x = [y_1, ..., y_n].
+
+Derivation. Each element of x is one element of one output, so dx is joined as x was split:
+
+    dx = [g_1, ..., g_n]
+
+Cache: the axis, and the outputs' shapes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegativeInt, PositiveInt
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.merge import check_shape
+
+
+@record
+class Cache:
+    """The outputs' shapes, and the axis."""
+
+    shapes: tuple[tuple[int, ...], ...] = static()
+    dim: int = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, split_size: int | tuple[int, ...], dim: int
+) -> tuple[tuple[Float[Tensor, ...], ...], Cache]:
+    """Compute y_1, ..., y_n, the parts of x along the axis."""
+    check_axis("split", x, dim)
+    if isinstance(split_size, tuple) and sum(split_size) != x.shape[dim]:
+        problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
+        raise LayerError("split", problem)
+    y = torch.split(x, split_size, dim)
+    return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: tuple[Float[Tensor, ...], ...]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx = [g_1, ..., g_n]."""
+    check_cache("split", cache, Cache)
+    if type(g) is not tuple or len(g) != len(cache.shapes):
+        expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
+        raise LayerError("split", f"{expected}, got {describe_non_tuple(g)}")
+    for g_i, shape in zip(g, cache.shapes, strict=True):
+        check_shape("split", g_i, shape)
+    return torch.cat(g, cache.dim), ()
+
+
+@constructor
+def split(
+    split_size: PositiveInt | Annotated[tuple[NonNegativeInt, ...], NOT_EMPTY], dim: int = 0
+) -> Layer:
+    """Split x along an axis, as `torch.split`: y is a tuple of its parts, which are views of x.
+
+    Args:
+        split_size: the size of each part, of which the last may be smaller; or all sizes, which add
+            up to that of the axis.
+        dim: the axis, counted from the end if it is negative; the batch is axis 0.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a floating tensor with this axis and size.
+
+    Example:
+        >>> split((1, 2)).predict((), torch.tensor([1.0, 2.0, 3.0]))
+        (tensor([1.]), tensor([2., 3.]))
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,79 @@
+"""Inputs of one shape stacked along a new axis: y_(i ...) = x_i.
+
+Derivation. Each element of y is one element of one input, so
+
+    dx_i = g_(i ...)
+
+the entry of g along the new axis.
+
+Cache: the axis, and the shape of y.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+
+
+@record
+class Cache:
+    """The shape of y, and the new axis."""
+
+    shape: tuple[int, ...] = static()
+    dim: int = static()
+
+
+def forward(
+    params: tuple[()], x: tuple[Float[Tensor, "*s"], ...], *, dim: int
+) -> tuple[Float[Tensor, "*stacked"], Cache]:
+    """Compute y_(i ...) = x_i."""
+    check_inputs("stack", params, x)
+    check_one_shape("stack", x)
+    check_axis("stack", x[0].unsqueeze(0), dim)
+    y = torch.stack(x, dim)
+    return y, Cache(tuple(y.shape), dim % y.ndim)
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*stacked"]
+) -> tuple[tuple[Float[Tensor, "*s"], ...], tuple[()]]:
+    """Compute dx_i = g_(i ...)."""
+    check_cache("stack", cache, Cache)
+    check_shape("stack", g, cache.shape)
+    return torch.unbind(g, cache.dim), ()
+
+
+@constructor
+def stack(dim: int = 0) -> Layer:
+    """Stack inputs of one shape along a new axis.
+
+    x is a tuple of n tensors; y has an axis of size n more. `concatenate` joins along an axis that
+    the inputs have.
+
+    Args:
+        dim: the position of the new axis in y, counted from the end if it is negative.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
+            and device.
+
+    Example:
+        >>> stack(1).predict((), (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])))
+        tensor([[1., 3.],
+                [2., 4.]])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,93 @@
+"""Variance along axes: y = 1/(N - c) sum_i (x_i - mu)^2, with the mean mu of the N elements.
+
+Derivation. With z_i = x_i - mu,
+
+    (dz_i)/(dx_j) = delta_(ij) - 1/N
+    (dy)/(dx_j) = 2/(N - c) sum_i z_i (delta_(ij) - 1/N) = 2/(N - c) (z_j - 1/N sum_i z_i)
+
+and since sum_i z_i = 0, the mean's share vanishes:
+
+    dx_j = g 2/(N - c) z_j
+
+Cache: z, the axes, and 2 / (N - c).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegativeInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
+
+
+@record
+class Cache:
+    """z, a stand-in for y, the axes, whether y has them, and 2 / (N - c)."""
+
+    z: Float[Tensor, "*s"]
+    y: Float[Tensor, "*reduced"]
+    axes: tuple[int, ...] = static()
+    keepdim: bool = static()
+    factor: float = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: Dims, correction: int, keepdim: bool
+) -> tuple[Float[Tensor, "*reduced"], Cache]:
+    """Compute y = 1/(N - c) sum_i (x_i - mu)^2."""
+    axes = axes_of("variance", x, dim)
+    n = prod(x.shape[axis] for axis in axes)
+    if n <= correction:
+        problem = f"expected more than {correction} elements, got {n} for correction={correction}"
+        raise LayerError("variance", problem)
+    z = x - x.mean(axes, keepdim=True)
+    y = z.square().sum(axes, keepdim=keepdim) / (n - correction)
+    return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
+
+
+declare(forward, kind="other")
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx_j = g 2/(N - c) z_j."""
+    g = g if cache.keepdim else with_axes(g, cache.axes)
+    return g * cache.factor * cache.z, ()
+
+
+@constructor
+def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
+    """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
+
+    x has any shape; y has that of x without the axes. It is `torch.var`.
+
+    Args:
+        dim: the axis or the axes, counted from the end if negative; None for all.
+        correction: c. 1 divides by N - 1, Bessel's correction; 0 by N, as norms do.
+        keepdim: whether y keeps the axes, with size 1.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if correction is below 0.
+        LayerError: from its functions, if x is not a floating tensor with these axes and more than
+            c elements along them.
+
+    Example:
+        >>> variance(1).predict((), torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
+        tensor([2., 0.])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,86 @@
+"""Where: y is an element of a where a condition holds, and one of b elsewhere.
+
+Derivation. With c_i = 1 where the condition holds, else 0,
+
+    y_i = c_i a_i + (1 - c_i) b_i
+    da_i = {(g_i, if c_i), (0, otherwise):}
+    db_i = {(0, if c_i), (g_i, otherwise):}
+
+The condition is no number, so it has no gradient. An element that is not selected gets exactly 0,
+even where it is not finite.
+
+Cache: the condition, and a stand-in of y's shape.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+
+Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Float[Tensor, "*s"], Float[Tensor, "*s"]]
+Gradients: TypeAlias = tuple[None, Float[Tensor, "*s"], Float[Tensor, "*s"]]
+
+
+@record
+class Cache:
+    """The condition, and a stand-in for y."""
+
+    condition: Bool[Tensor, "*s"]
+    y: Float[Tensor, "*s"]
+
+
+def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y_i = a_i where c_i, else b_i."""
+    if type(x) is not tuple or len(x) != 3:
+        raise LayerError("where", f"expected x = (condition, a, b), got {describe_non_tuple(x)}")
+    condition, a, b = x
+    check_inputs("where", params, (a, b))
+    if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
+        got = getattr(condition, "dtype", type(condition).__name__)
+        raise LayerError("where", f"expected the condition to be a tensor of bools, got {got}")
+    check_one_shape("where", x)
+    return torch.where(condition, a, b), Cache(condition, a.new_zeros(()).expand(a.shape))
+
+
+declare(forward, kind="moving")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
+) -> tuple[Gradients, tuple[()]]:
+    """Compute da_i = g_i where c_i, else 0; and db_i = g_i elsewhere."""
+    check_cache("where", cache, Cache)
+    check_cotangent("where", g, cache.y)
+    return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
+
+
+@constructor
+def where() -> Layer:
+    """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
+
+    x is (condition, a, b), of one shape, which y has too. The condition is a tensor of bools.
+
+    Returns:
+        The layer, without parameters. Its dx is (None, da, db).
+
+    Raises:
+        LayerError: from its functions, if x is no such tuple.
+
+    Example:
+        >>> condition = torch.tensor([True, False])
+        >>> where().predict((), (condition, torch.tensor([1.0, 2.0]), torch.tensor([8.0, 9.0])))
+        tensor([1., 9.])
+    """
+    return bare(Layer, forward, backward)
