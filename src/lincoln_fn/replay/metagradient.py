@@ -7,6 +7,7 @@ way are computed again from those that are held.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection
 from functools import partial
@@ -137,13 +138,13 @@ def metagradient(
         raise LayerError(NAME, f"expected steps, the number of the last step, got {steps}")
     measure = of if callable(of) else partial(loss_after, step.net, step.loss, of)
     saved = None
-    whole, is_first = run, True
+    whole, seconds = run, save_seconds
     if step.reduce is not None:
         whole = attrs.evolve(run, batches=attrs.evolve(run.batches, shard=(0, 1)))
-        is_first = step.reduce.shard[0] == 0
+        seconds = math.inf if step.reduce.shard[0] else save_seconds  # the first process saves
     if folder is not None:
         given = [str((step, last, sorted(wrt), ema)), *([] if callable(of) else tree.leaves(of))]
-        saved = Saved(Path(folder), save_seconds, _identity(whole, given), is_first)
+        saved = Saved(Path(folder), seconds, _identity(whole, given))
     walk = WalkBack.begin(whole, step, measure, tuple(wrt), last, ema)
     found = walk.walked(run, _states(run, memory), saved, progress)
     names = [name for name in HYPERPARAMETERS if name in wrt]

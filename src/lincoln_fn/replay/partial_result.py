@@ -37,7 +37,6 @@ class Saved:
     folder: Path
     seconds: float
     identity: Tensor
-    writes: bool  # whether it is this one of several processes that saves and deletes
 
     @property
     def file(self) -> Path:
@@ -60,12 +59,9 @@ class Saved:
 
     def save(self, found: Partial) -> None:
         """Replace the file."""
-        if not self.writes:
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self.file, (self.identity, found))
 
     def delete(self) -> None:
         """Delete the file, if there is one."""
-        if self.writes:
-            self.file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
