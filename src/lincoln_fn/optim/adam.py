@@ -160,13 +160,13 @@ def adjoint(
         s = r + eps
         u, u_bar_by_s = m / (c1 * s), -now * p_bar / s
         m_bar = m_bar + u_bar_by_s / c1
-        of_v = torch.where(r == 0, 0, -u_bar_by_s * u / (2 * c2 * r))
+        of_v = torch.where(r == 0, 0, u_bar_by_s * u / (-2 * c2 * r))
         if v_max is not None and v_max_bar is not None:
             of_v = of_v + v_max_bar
             v_max_bar = torch.where(v > v_max, 0, of_v)
             of_v = torch.where(v > v_max, of_v, 0)
         v_bar = v_bar + of_v
-        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
+        dp_bar = torch.addcmul((1 - b1) * m_bar, dp, v_bar, value=2 * (1 - b2))
         return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, v_max_bar, {"lr": -u * p_bar}
 
     return LeafAdjoint(

@@ -12,7 +12,7 @@ that of the new p. Weight decay is not in it: `LeafAdjoint` undoes that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, TypeAlias
 
@@ -27,9 +27,8 @@ from lincoln_fn.core.record import TRAINED, evolve
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import regularize_gradient
 
-# A product of two tensors for each hyperparameter; their sum is its derivative.
-Products: TypeAlias = dict[str, Tensor]
-# Any: (p, dp, *kept, p_bar, *kept_bar) -> (p_bar, dp_bar, *kept_bar, products), for a leaf.
+# Any: (p, dp, *kept, p_bar, *kept_bar) -> (p_bar, dp_bar, *kept_bar, products), for a leaf. The sum
+# of a hyperparameter's product, a tensor, is its derivative.
 AdjointRule: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
@@ -48,17 +47,20 @@ class LeafAdjoint:
     maximize: bool = False
 
     def __call__(self, p: Tensor, dp: Tensor, *rest: Tensor | None) -> tuple[Any, ...]:
-        """Apply the rule, and undo weight decay."""
+        """Apply the rule, undo weight decay, and sum the products."""
         decay = self.weight_decay if self.lr is None else 0.0
         dp = regularize_gradient(p, dp, decay, self.maximize)
         p_bar, dp_bar, *kept_bar, products = self.rule(p, dp, *rest)
+        sums = {name: product.sum().double() for name, product in products.items()}
+        of_decay = (p * (dp_bar if self.lr is None else p_bar)).sum().double()
         if self.lr is None:
-            products["weight_decay"] = p * dp_bar
+            sums["weight_decay"] = of_decay
             p_bar = p_bar + decay * dp_bar if decay else p_bar
         else:
-            p_bar, of_lr, of_decay = decay_bar(p, p_bar, self.lr, self.weight_decay)
-            products |= {"lr": products["lr"] + of_lr, "weight_decay": of_decay}
-        return p_bar, dp_bar.neg() if self.maximize else dp_bar, *kept_bar, products
+            sums["lr"] = sums["lr"] - self.weight_decay * of_decay
+            sums["weight_decay"] = -self.lr * of_decay
+            p_bar = p_bar * (1 - self.lr * self.weight_decay)
+        return p_bar, dp_bar.neg() if self.maximize else dp_bar, *kept_bar, sums
 
 
 def leaf_by_leaf(make: Callable[..., LeafAdjoint]) -> Callable[..., Adjoints]:
@@ -88,17 +90,12 @@ def leaf_by_leaf(make: Callable[..., LeafAdjoint]) -> Callable[..., Adjoints]:
             for i, like in enumerate((params, params, *kept))
         ]  # fmt: skip
         new = evolve(state, **dict(zip(of_leaf.kept, made[2:], strict=True))) if state else state
-        return Adjoints(made[0], made[1], new, _summed([row[-1] for row in rows]))
+        sums = [row[-1] for row in rows]
+        names = sums[0] if sums else ()
+        of_all = {name: torch.stack([each[name] for each in sums]).sum() for name in names}
+        return Adjoints(made[0], made[1], new, of_all)
 
     return adjoint
-
-
-def _summed(products: list[Products]) -> Mapping[str, Tensor]:
-    names = products[0] if products else {}
-    return {
-        name: torch.stack([of_leaf[name].sum(dtype=torch.float64) for of_leaf in products]).sum()
-        for name in names
-    }
 
 
 def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: object) -> Adjoint | str:
@@ -114,11 +111,3 @@ def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: objec
 def root_slope(v: Tensor) -> Tensor:
     """Compute the derivative of `rules.root`: 1 / (2 sqrt(v)), and 0 where v is 0."""
     return torch.where(v == 0, 0, 0.5 * v.rsqrt())
-
-
-def decay_bar(
-    p: Tensor, p_bar: Tensor, lr: float | Tensor, weight_decay: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Undo p <- (1 - lr weight_decay) p: p's bar, and the products of lr and weight_decay."""
-    product = p * p_bar
-    return p_bar * (1 - lr * weight_decay), -weight_decay * product, -lr * product

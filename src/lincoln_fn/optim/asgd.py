@@ -29,7 +29,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, decay_bar, leaf_by_leaf
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -101,9 +101,8 @@ def adjoint(
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
         p_bar, average_bar = p_bar + mu * average_bar, (1 - mu) * average_bar
         of_eta, dp_bar = -dp * p_bar, -eta * p_bar
-        p_bar, of_decay, _ = decay_bar(p, p_bar, eta, lambd)
-        products = {"lr": of_lr * (of_eta + of_decay)}
-        return p_bar, dp_bar, average_bar, products
+        products = {"lr": of_lr * (of_eta - lambd * p * p_bar)}
+        return (1 - eta * lambd) * p_bar, dp_bar, average_bar, products
 
     return LeafAdjoint(rule, ("average",), weight_decay, maximize=maximize)
 
