@@ -27,7 +27,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.replay.loss_after import loss_after
 from lincoln_fn.replay.partial_result import Saved
 from lincoln_fn.replay.run import Run
-from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, of_start
+from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, adjoint_of, of_start
 from lincoln_fn.rules.backpropagation import backpropagation
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.step import Step
@@ -145,7 +145,7 @@ def metagradient(
     if folder is not None:
         given = [str((step, last, sorted(wrt), ema)), *([] if callable(of) else tree.leaves(of))]
         saved = Saved(Path(folder), seconds, _identity(whole, given))
-    walk = WalkBack.begin(whole, step, measure, tuple(wrt), last, ema)
+    walk = WalkBack(whole, step.optimizer, adjoint_of(step, wrt), measure, wrt, last, ema)
     found = walk.walked(run, _states(run, memory), saved, progress)
     names = [name for name in HYPERPARAMETERS if name in wrt]
     return Metagradient(

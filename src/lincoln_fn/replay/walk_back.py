@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,26 +40,9 @@ class WalkBack:
     optimizer: Optimizer
     adjoint: Callable[[Any, Any], Found]  # Any: as `StepAdjoint` takes them
     measure: Callable[[Params], Any]
-    wrt: tuple[str, ...]
+    wrt: Collection[str]
     last: int
     ema: bool
-
-    @classmethod
-    def begin(
-        cls,
-        run: Run,
-        step: Step,
-        measure: Callable[[Params], Any],
-        wrt: tuple[str, ...],
-        last: int,
-        ema: bool,
-    ) -> WalkBack:
-        """Make the walk, with a compiled adjoint if the run's step is compiled."""
-        adjoint = StepAdjoint(step.net, step.loss, step.optimizer, frozenset(wrt))
-        function = _compiled(adjoint) if isinstance(step.run, CompiledRun) else adjoint
-        if step.reduce is not None:
-            function = SharedAdjoint.of(adjoint, step.reduce, str(step))
-        return cls(run, step.optimizer, function, measure, wrt, last, ema)
 
     def walked(
         self,
@@ -155,6 +138,14 @@ class WalkBack:
         numbered = (batches.arrays, torch.arange(batches.examples))
         batch, rows = attrs.evolve(batches, arrays=numbered).at(number)
         return batch, rows
+
+
+def adjoint_of(step: Step, wrt: Collection[str]) -> Callable[[Any, Any], Found]:
+    """Make a step's adjoint: compiled if the step is, and shared if several processes take it."""
+    adjoint = StepAdjoint(step.net, step.loss, step.optimizer, frozenset(wrt))
+    if step.reduce is not None:
+        return SharedAdjoint.of(adjoint, step.reduce, str(step))
+    return _compiled(adjoint) if isinstance(step.run, CompiledRun) else adjoint
 
 
 # A compiled function is compiled again for another object.

@@ -90,13 +90,13 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     if (formula is not None and formula.reduction == "sum") or (of_examples and cache.n is None):
         return PartSum(values, None, loss.backward(cache))
     # Each value has a divisor of its own, such as its length.
-    examples = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
+    examples: float = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
     if of_examples and torch.as_tensor(cache.n).ndim == 0:
         examples = float(cache.n)
     return PartSum(values * examples, _number(value, examples), loss.backward(cache, examples))
 
 
-def _number(like: Tensor, number: int) -> Tensor:
+def _number(like: Tensor, number: float) -> Tensor:
     return like.new_full((), number, dtype=torch.float64)
 
 
