@@ -291,6 +291,21 @@ def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
     assert same_number(gradient, loss.backward(cache))
 
 
+@pytest.mark.parametrize("options", [{}, {"ignore_index": 1}, {"reduction": "sum"}], ids=str)
+def test_a_loss_with_weights_of_examples_counts_as_in_the_whole_batch(options):
+    loss = lf.losses.example_weighted(lf.losses.softmax_cross_entropy(**options))
+    prediction, target = data(7, 3)[0].double(), torch.tensor([0, 1, 1, 2, 0, 2, 1])
+    weights = torch.arange(7).double()
+    value, cache = loss.forward(prediction, (target, weights))
+    parts = [
+        sum_of(loss, prediction[rows], (target[rows], weights[rows]), rows.stop - rows.start)
+        for rows in (slice(0, 3), slice(3, 7))
+    ]
+    total = 1 if "reduction" in options else sum(part.count for part in parts)
+    assert same_number(sum(part.values for part in parts)[0] / total, value)
+    assert same_number(torch.cat([part.g for part in parts]) / total, loss.backward(cache))
+
+
 def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
     mse, (x, target) = lf.losses.mse(), data(7, 12)
     loss = lf.losses.weighted({"near": (1.0, LOSS), "far": (0.5, mse)})

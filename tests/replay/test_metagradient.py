@@ -358,9 +358,13 @@ def test_a_compiled_run_has_a_compiled_adjoint():
             "take the rules out",
         ),
         (
-            lambda: small(reduce=lf.distributed.mean(lf.distributed.alone())),
+            lambda: small(
+                reduce=attrs.evolve(
+                    lf.distributed.mean(lf.distributed.alone()), bind_shards=None  # of a pipeline
+                )
+            ),
             {},
-            "differentiate the run of one process",
+            r"a step of one process or of distributed\.mean, got make_step",
         ),
         (lambda: attrs.evolve(small(), step=lambda s, b: (s, 0)), {}, "a step of make_step"),
         (small, {"wrt": ["momentum"]}, "expected wrt of adamw.* among lr, weight_decay, got mom"),

@@ -161,7 +161,7 @@ def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
 
 def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the tangents of dparams, from a dual cache and a dual g."""
-    return records(_TANGENTS, net, params, take_ownership(cache), g)
+    return records(walker_of(tangents_leaf), net, params, take_ownership(cache), g)
 
 
 def tangents_leaf(
@@ -202,6 +202,9 @@ def _backward(
     return dx, layer.grads(params, cache, g) if wants.dparams else None
 
 
-_TANGENTS: Final = BackWalker(
-    tangents_leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
-)
+# Any: a visitor of single layers, as `BackWalker` takes it.
+def walker_of(leaf: Callable[..., Any]) -> BackWalker:
+    """Make a walk back that adds up what mirrors params, and frees the caches."""
+    return BackWalker(
+        leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
+    )

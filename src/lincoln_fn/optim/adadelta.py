@@ -29,9 +29,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Probability
-from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -80,26 +80,22 @@ def update(
     return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: AdadeltaState,
-    params_bar: Params,
-    state_bar: AdadeltaState,
     *,
     lr: LearningRate,
     rho: float,
     eps: float,
     weight_decay: float,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = q bar d + 2 (1 - rho) dp bar s."""
     now = learning_rate(lr, state.step)
 
     def rule(
         p: Tensor, dp: Tensor, s: Tensor, u: Tensor, p_bar: Tensor, s_bar: Tensor, u_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = running_mean(s, dp * dp, rho)
         q = torch.sqrt((u + eps) / (s + eps))
         d = q * dp
@@ -109,14 +105,9 @@ def adjoint(
         s_bar = s_bar - q_times_bar / (2 * (s + eps))
         products = {"lr": -d * p_bar}
         dp_bar = q * d_bar + 2 * (1 - rho) * dp * s_bar
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
         return p_bar, dp_bar, rho * s_bar, u_bar, products
 
-    kept, kept_bar = ((each.square, each.moved) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, AdadeltaState(state.step, *bars), derivatives)
+    return LeafAdjoint(rule, ("square", "moved"), weight_decay, maximize=maximize)
 
 
 @constructor

@@ -24,9 +24,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -74,40 +74,31 @@ def update(
     return params, AdagradState(state.step + 1, s)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: AdagradState,
-    params_bar: Params,
-    state_bar: AdagradState,
     *,
     lr: LearningRate,
     lr_decay: float,
     weight_decay: float,
     eps: float,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = bar u / (r + eps) + 2 dp bar s."""
     now, f = learning_rate(lr, state.step), 1 / (1 + lr_decay * state.step.double())
 
     def rule(
         p: Tensor, dp: Tensor, s: Tensor, p_bar: Tensor, s_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = s + dp * dp
         scale = root(s) + eps
         u, u_bar = dp / scale, -f * now * p_bar
         s_bar = s_bar - u * u_bar / scale * root_slope(s)
         products = {"lr": -f * u * p_bar}
         dp_bar = u_bar / scale + 2 * dp * s_bar
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
         return p_bar, dp_bar, s_bar, products
 
-    kept, kept_bar = (state.total,), (state_bar.total,)
-    p, dp, (s,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, AdagradState(state.step, s), derivatives)
+    return LeafAdjoint(rule, ("total",), weight_decay, maximize=maximize)
 
 
 @constructor

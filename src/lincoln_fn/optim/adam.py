@@ -40,7 +40,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import (
     Rule,
     check_state,
@@ -48,7 +48,7 @@ from lincoln_fn.optim.leaves import (
     no_steps,
     update_leaves,
 )
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -134,12 +134,9 @@ def leaf_rule(
     return rule
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: AdamState,
-    params_bar: Params,
-    state_bar: AdamState,
     *,
     lr: LearningRate,
     betas: tuple[float, float],
@@ -148,39 +145,33 @@ def adjoint(
     decoupled: bool,
     amsgrad: bool,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v, and the bars of both means."""
     b1, b2 = betas
     c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
-    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled else weight_decay
+    now = learning_rate(lr, state.step)
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None,
         p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, v_max_bar: Tensor | None,
     ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, penalty, maximize)
         m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
         r = root((v if v_max is None else torch.maximum(v_max, v)) / c2)
         s = r + eps
         u, u_bar_by_s = m / (c1 * s), -now * p_bar / s
         m_bar = m_bar + u_bar_by_s / c1
-        of_v = torch.where(r == 0, 0, -u_bar_by_s * u / (2 * c2 * r))
+        of_v = torch.where(r == 0, 0, u_bar_by_s * u / (-2 * c2 * r))
         if v_max is not None and v_max_bar is not None:
             of_v = of_v + v_max_bar
             v_max_bar = torch.where(v > v_max, 0, of_v)
             of_v = torch.where(v > v_max, of_v, 0)
         v_bar = v_bar + of_v
-        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        of_lr = -u * p_bar
-        p_bar, dp_bar, products = either_decay_bar(
-            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled, maximize=maximize
-        )
-        products["lr"] = of_lr + products.get("lr", 0)
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, v_max_bar, products
+        dp_bar = torch.addcmul((1 - b1) * m_bar, dp, v_bar, value=2 * (1 - b2))
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, v_max_bar, {"lr": -u * p_bar}
 
-    kept, kept_bar = ((each.m, each.v, each.v_max) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, AdamState(state.step, *bars), derivatives)
+    return LeafAdjoint(
+        rule, ("m", "v", "v_max"), weight_decay, now if decoupled else None, maximize
+    )
 
 
 @constructor

@@ -28,9 +28,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -80,19 +80,16 @@ def update(
     return params, AdamaxState(step, *kept)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: AdamaxState,
-    params_bar: Params,
-    state_bar: AdamaxState,
     *,
     lr: LearningRate,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = (1 - b1) bar m, and sign(dp) bar u where u is |dp| + eps."""
     b1, b2 = betas
     now, c = learning_rate(lr, state.step), 1 - b1 ** (state.step + 1).double()
@@ -100,21 +97,15 @@ def adjoint(
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, u: Tensor, p_bar: Tensor, m_bar: Tensor, u_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         m, size = running_mean(m, dp, b1), dp.abs() + eps
         is_new, u = size > b2 * u, torch.maximum(b2 * u, size)
         products = {"lr": -m / (c * u) * p_bar}
         m_bar = m_bar - now * p_bar / (c * u)
         u_bar = u_bar + now * m * p_bar / (c * u * u)
         dp_bar = (1 - b1) * m_bar + torch.where(is_new, dp.sign() * u_bar, 0)
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
         return p_bar, dp_bar, b1 * m_bar, torch.where(is_new, 0, b2 * u_bar), products
 
-    kept, kept_bar = ((each.m, each.u) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, AdamaxState(state.step, *bars), derivatives)
+    return LeafAdjoint(rule, ("m", "u"), weight_decay, maximize=maximize)
 
 
 @constructor

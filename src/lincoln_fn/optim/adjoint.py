@@ -7,65 +7,95 @@ of what it was given, by the chain rule: for y = f(x, z),
     bar z += (dy)/(dz) bar y
 
 In a rule's code p, dp and the kept tensors are those before the update, and `p_bar` is at first
-that of the new p.
+that of the new p. Weight decay is not in it: `LeafAdjoint` undoes that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any, TypeAlias
 
+import attrs
 import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED
-from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer
+from lincoln_fn.core.record import TRAINED, evolve
+from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.rules import regularize_gradient
 
-# A product of two tensors for each hyperparameter; their sum is its derivative.
-Products: TypeAlias = dict[str, Tensor]
-# Any: (p, dp, *kept, p_bar, *kept_bar) -> (p_bar, dp_bar, *kept_bar, products), for a leaf.
+# Any: (p, dp, *kept, p_bar, *kept_bar) -> (p_bar, dp_bar, *kept_bar, products), for a leaf. The sum
+# of a hyperparameter's product, a tensor, is its derivative.
 AdjointRule: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
-def adjoint_leaves(
-    rule: AdjointRule,
-    params: Params,
-    grads: Params,
-    kept: tuple[Params, ...],
-    params_bar: Params,
-    kept_bar: tuple[Params, ...],
-) -> tuple[Params, Params, list[Params], Mapping[str, Tensor]]:
-    """Apply a rule to every leaf: the bars of params, grads and kept, and the derivatives."""
-    _, structure = optree.tree_flatten(params, namespace=TRAINED)
-    count = structure.num_leaves
-    columns = [
-        [None] * count if each is None else optree.tree_leaves(each, namespace=TRAINED)
-        for each in (params, grads, *kept, params_bar, *kept_bar)
-    ]
-    rows = [rule(*row) for row in zip(*columns, strict=True)]
-    made = [
-        structure.unflatten([row[i].to(p.dtype) for row, p in zip(rows, columns[0], strict=True)])
-        for i in range(2)
-    ]
-    bars = [
-        None if each is None else optree.tree_unflatten(
-            optree.tree_structure(each, namespace=TRAINED),
-            [row[2 + i].to(p.dtype) for row, p in zip(rows, columns[0], strict=True)],
+@attrs.frozen(eq=False)
+class LeafAdjoint:
+    """The adjoint of a leaf's update between its weight decay and the rest.
+
+    `kept` names what the state keeps of each leaf. `lr` is that of decoupled weight decay,
+    p <- (1 - lr weight_decay) p; None is for dp <- dp + weight_decay p.
+    """
+
+    rule: AdjointRule
+    kept: tuple[str, ...]
+    weight_decay: float | Tensor
+    lr: float | Tensor | None = None
+    maximize: bool = False
+
+    def __call__(self, p: Tensor, dp: Tensor, *rest: Tensor | None) -> tuple[Any, ...]:
+        """Apply the rule, undo weight decay, and sum the products."""
+        decay = self.weight_decay if self.lr is None else 0.0
+        dp = regularize_gradient(p, dp, decay, self.maximize)
+        p_bar, dp_bar, *kept_bar, products = self.rule(p, dp, *rest)
+        sums = {name: product.sum().double() for name, product in products.items()}
+        of_decay = (p * (dp_bar if self.lr is None else p_bar)).sum().double()
+        if self.lr is None:
+            sums["weight_decay"] = of_decay
+            p_bar = p_bar + decay * dp_bar if decay else p_bar
+        else:
+            sums["lr"] = sums["lr"] - self.weight_decay * of_decay
+            sums["weight_decay"] = -self.lr * of_decay
+            p_bar = p_bar * (1 - self.lr * self.weight_decay)
+        return p_bar, dp_bar.neg() if self.maximize else dp_bar, *kept_bar, sums
+
+
+def leaf_by_leaf(make: Callable[..., LeafAdjoint]) -> Callable[..., Adjoints]:
+    """Make an optimizer's adjoint of a function (state, *, hyperparameters) -> `LeafAdjoint`."""
+
+    @wraps(make)
+    def adjoint(
+        params: Params, grads: Params, state: OptimizerState, params_bar: Params,
+        state_bar: OptimizerState, **hyperparameters: Any,
+    ) -> Adjoints:  # fmt: skip  # Any: the optimizer's own
+        of_leaf = make(state, **hyperparameters)
+        _, structure = optree.tree_flatten(params, namespace=TRAINED)
+        kept, kept_bar = (
+            [getattr(each, name, None) for name in of_leaf.kept] for each in (state, state_bar)
         )
-        for i, each in enumerate(kept)
-    ]  # fmt: skip
-    return made[0], made[1], bars, _summed([row[-1] for row in rows])
+        columns = [
+            [None] * structure.num_leaves if each is None else tree.leaves(each)
+            for each in (params, grads, *kept, params_bar, *kept_bar)
+        ]
+        rows = [of_leaf(*row) for row in zip(*columns, strict=True)]
+        pairs = [*zip(rows, tree.leaves(params), strict=True)]
+        made = [
+            None if like is None else optree.tree_unflatten(
+                optree.tree_structure(like, namespace=TRAINED),
+                [row[i].to(p.dtype) for row, p in pairs],
+            )
+            for i, like in enumerate((params, params, *kept))
+        ]  # fmt: skip
+        new = evolve(state, **dict(zip(of_leaf.kept, made[2:], strict=True))) if state else state
+        sums = [row[-1] for row in rows]
+        names = sums[0] if sums else ()
+        of_all = {name: torch.stack([each[name] for each in sums]).sum() for name in names}
+        return Adjoints(made[0], made[1], new, of_all)
 
-
-def _summed(products: list[Products]) -> Mapping[str, Tensor]:
-    names = products[0] if products else {}
-    return {
-        name: torch.stack([of_leaf[name].sum(dtype=torch.float64) for of_leaf in products]).sum()
-        for name in names
-    }
+    return adjoint
 
 
 def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: object) -> Adjoint | str:
@@ -81,34 +111,3 @@ def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: objec
 def root_slope(v: Tensor) -> Tensor:
     """Compute the derivative of `rules.root`: 1 / (2 sqrt(v)), and 0 where v is 0."""
     return torch.where(v == 0, 0, 0.5 * v.rsqrt())
-
-
-def regularize_bar(
-    p: Tensor, p_bar: Tensor, dp_bar: Tensor, weight_decay: float | Tensor, maximize: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Undo dp <- dp + weight_decay p: the bars of p and dp, and weight_decay's product."""
-    of_weight_decay = p * dp_bar
-    if weight_decay:
-        p_bar = p_bar + weight_decay * dp_bar
-    return p_bar, dp_bar.neg() if maximize else dp_bar, of_weight_decay
-
-
-def decay_bar(
-    p: Tensor, p_bar: Tensor, lr: float | Tensor, weight_decay: float | Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Undo p <- (1 - lr weight_decay) p: p's bar, and the products of lr and weight_decay."""
-    product = p * p_bar
-    return p_bar * (1 - lr * weight_decay), -weight_decay * product, -lr * product
-
-
-def either_decay_bar(
-    p: Tensor, p_bar: Tensor, dp_bar: Tensor, lr: float | Tensor, weight_decay: float | Tensor, *,
-    decoupled: bool, maximize: bool,
-) -> tuple[Tensor, Tensor, Products]:  # fmt: skip
-    """Undo weight decay of either kind: the bars of p and dp, and its products."""
-    if not decoupled:
-        p_bar, dp_bar, product = regularize_bar(p, p_bar, dp_bar, weight_decay, maximize)
-        return p_bar, dp_bar, {"weight_decay": product}
-    p_bar, of_lr, of_weight_decay = decay_bar(p, p_bar, lr, weight_decay)
-    products = {"lr": of_lr, "weight_decay": of_weight_decay}
-    return p_bar, dp_bar.neg() if maximize else dp_bar, products

@@ -29,9 +29,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, decay_bar, regularize_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -80,12 +80,9 @@ def update(
     return params, AsgdState(state.step + 1, average)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: AsgdState,
-    params_bar: Params,
-    state_bar: AsgdState,
     *,
     lr: LearningRate,
     lambd: float,
@@ -93,7 +90,7 @@ def adjoint(
     t0: float,
     weight_decay: float,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = -eta (bar p + mu bar a)."""
     now, t = learning_rate(lr, state.step), state.step.double()
     w, mu = 1 + lambd * now * t, 1 / (t - t0).clamp(min=1)
@@ -102,19 +99,12 @@ def adjoint(
     def rule(
         p: Tensor, dp: Tensor, average: Tensor, p_bar: Tensor, average_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         p_bar, average_bar = p_bar + mu * average_bar, (1 - mu) * average_bar
         of_eta, dp_bar = -dp * p_bar, -eta * p_bar
-        p_bar, of_decay, _ = decay_bar(p, p_bar, eta, lambd)
-        products = {"lr": of_lr * (of_eta + of_decay)}
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
-        return p_bar, dp_bar, average_bar, products
+        products = {"lr": of_lr * (of_eta - lambd * p * p_bar)}
+        return (1 - eta * lambd) * p_bar, dp_bar, average_bar, products
 
-    kept, kept_bar = (state.average,), (state_bar.average,)
-    p, dp, (a,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, AsgdState(state.step, a), derivatives)
+    return LeafAdjoint(rule, ("average",), weight_decay, maximize=maximize)
 
 
 @constructor

@@ -48,9 +48,9 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, Probability
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.adjoint import adjoint_leaves, decay_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -119,12 +119,9 @@ def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:
     return math.sqrt(max(1, n_out / n_in))
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: MuonState,
-    params_bar: Params,
-    state_bar: MuonState,
     *,
     lr: LearningRate,
     weight_decay: float,
@@ -134,7 +131,7 @@ def adjoint(
     eps: float,
     ns_steps: int,
     adjust_lr_fn: Adjustment | None,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = (1 - momentum) (bar n + bar b)."""
     now = learning_rate(lr, state.step)
 
@@ -147,19 +144,13 @@ def adjoint(
         direction, n_bar = orthogonalize_adjoint(
             ahead, -now * f * p_bar, ns_coefficients, ns_steps, eps
         )
-        of_lr = -f * direction * p_bar
-        p_bar, of_decay, of_weight_decay = decay_bar(p, p_bar, now, weight_decay)
         b_bar = b_bar + (momentum if nesterov else 1) * n_bar
         of_momentum = (b - dp) * b_bar + ((new_b - dp) * n_bar if nesterov else 0)
         dp_bar = (1 - momentum) * (n_bar + b_bar if nesterov else b_bar)
-        products = {
-            "lr": of_lr + of_decay, "weight_decay": of_weight_decay, "momentum": of_momentum,
-        }  # fmt: skip
+        products = {"lr": -f * direction * p_bar, "momentum": of_momentum}
         return p_bar, dp_bar, momentum * b_bar, products
 
-    kept, kept_bar = (state.momentum,), (state_bar.momentum,)
-    p, dp, (b,), derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, MuonState(state.step, b), derivatives)
+    return LeafAdjoint(rule, ("momentum",), weight_decay, lr=now)
 
 
 def orthogonalize(

@@ -29,9 +29,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -100,12 +100,9 @@ def _factors(state: NadamState, b1: float, momentum_decay: float) -> tuple[Tenso
     return product, (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: NadamState,
-    params_bar: Params,
-    state_bar: NadamState,
     *,
     lr: LearningRate,
     betas: tuple[float, float],
@@ -114,33 +111,27 @@ def adjoint(
     momentum_decay: float,
     decoupled_weight_decay: bool,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v."""
     b1, b2 = betas
-    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled_weight_decay else weight_decay
+    now = learning_rate(lr, state.step)
     _, of_dp, of_m = _factors(state, b1, momentum_decay)
     c2 = 1 - b2 ** (state.step + 1).double()
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, penalty, maximize)
         m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
         s = root(v / c2) + eps
         u, u_bar = (of_dp * dp + of_m * m) / s, -now * p_bar
         m_bar = m_bar + of_m * u_bar / s
         v_bar = v_bar - u * u_bar / s * root_slope(v / c2) / c2
         dp_bar = of_dp * u_bar / s + (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        of_lr = -u * p_bar
-        p_bar, dp_bar, products = either_decay_bar(
-            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled_weight_decay, maximize=maximize
-        )
-        products["lr"] = of_lr + products.get("lr", 0)
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, {"lr": -u * p_bar}
 
-    kept, kept_bar = ((each.m, each.v) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, NadamState(state.step, state.mu_product, *bars), derivatives)
+    return LeafAdjoint(
+        rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize
+    )
 
 
 @constructor

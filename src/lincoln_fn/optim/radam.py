@@ -31,9 +31,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import adjoint_leaves, either_decay_bar, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
@@ -100,12 +100,9 @@ def _factor(step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
     return is_scaled, torch.where(is_scaled, square, 1.0).sqrt() / (1 - b1**t)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: RadamState,
-    params_bar: Params,
-    state_bar: RadamState,
     *,
     lr: LearningRate,
     betas: tuple[float, float],
@@ -113,32 +110,26 @@ def adjoint(
     weight_decay: float,
     decoupled_weight_decay: bool,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v."""
     b1, b2 = betas
-    now, penalty = learning_rate(lr, state.step), 0.0 if decoupled_weight_decay else weight_decay
+    now = learning_rate(lr, state.step)
     is_scaled, k = _factor(state.step + 1, betas)
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, penalty, maximize)
         m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
         s = torch.where(is_scaled, root(v) + eps, 1.0)
         u, u_bar = k * m / s, -now * p_bar
         m_bar = m_bar + k * u_bar / s
         v_bar = v_bar - torch.where(is_scaled, u * u_bar / s * root_slope(v), 0)
         dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        of_lr = -u * p_bar
-        p_bar, dp_bar, products = either_decay_bar(
-            p, p_bar, dp_bar, now, weight_decay, decoupled=decoupled_weight_decay, maximize=maximize
-        )
-        products["lr"] = of_lr + products.get("lr", 0)
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, {"lr": -u * p_bar}
 
-    kept, kept_bar = ((each.m, each.v) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, RadamState(state.step, *bars), derivatives)
+    return LeafAdjoint(
+        rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize
+    )
 
 
 @constructor

@@ -35,9 +35,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Probability
-from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     learning_rate,
     regularize_gradient,
@@ -107,12 +107,9 @@ def update(
     return params, RmspropState(None if state.step is None else state.step + 1, *kept)
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: RmspropState,
-    params_bar: Params,
-    state_bar: RmspropState,
     *,
     lr: LearningRate,
     alpha: float,
@@ -121,7 +118,7 @@ def adjoint(
     momentum: float,
     centered: bool,
     maximize: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = bar u / (r + eps) + 2 (1 - alpha) dp bar s + (1 - alpha) bar m."""
     now = learning_rate(lr, state.step)
 
@@ -129,7 +126,6 @@ def adjoint(
         p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None,
         p_bar: Tensor, s_bar: Tensor, m_bar: Tensor | None, b_bar: Tensor | None,
     ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = running_mean(s, dp * dp, alpha)
         m = None if m is None else running_mean(m, dp, alpha)
         c = s if m is None else s - m * m
@@ -146,14 +142,9 @@ def adjoint(
         if m is not None and m_bar is not None:
             m_bar = m_bar - 2 * m * c_bar
             dp_bar, m_bar = dp_bar + (1 - alpha) * m_bar, alpha * m_bar
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
         return p_bar, dp_bar, alpha * s_bar, m_bar, b_bar, products
 
-    kept, kept_bar = ((each.square, each.mean, each.momentum) for each in (state, state_bar))
-    p, dp, bars, derivatives = adjoint_leaves(rule, params, grads, kept, params_bar, kept_bar)
-    return Adjoints(p, dp, RmspropState(state.step, *bars), derivatives)
+    return LeafAdjoint(rule, ("square", "mean", "momentum"), weight_decay, maximize=maximize)
 
 
 @constructor

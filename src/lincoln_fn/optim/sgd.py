@@ -32,9 +32,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, require
-from lincoln_fn.optim.adjoint import adjoint_leaves, regularize_bar
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import (
     add_scaled,
     learning_rate,
@@ -96,12 +96,9 @@ def _share(step: Tensor | None, momentum: float, dampening: float) -> Tensor | N
     return 1 - dampening * (step > 0).double()
 
 
+@leaf_by_leaf
 def adjoint(
-    params: Params,
-    grads: Params,
     state: OptimizerState,
-    params_bar: Params,
-    state_bar: OptimizerState,
     *,
     lr: LearningRate,
     momentum: float,
@@ -110,16 +107,15 @@ def adjoint(
     nesterov: bool,
     maximize: bool,
     counts: bool,
-) -> Adjoints:
+) -> LeafAdjoint:
     """Compute bar dp = (1 - dampening) bar b, bar b <- momentum bar b, with bar d = -lr bar p."""
     keeps = counts or bool(momentum > 0)
-    step, b_tree = (state.step, state.momentum) if keeps else (None, None)
+    step = state.step if keeps else None
     now, share = learning_rate(lr, step), _share(step, momentum, dampening)
 
     def rule(
         p: Tensor, dp: Tensor, b: Tensor | None, p_bar: Tensor, b_bar: Tensor | None
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
         d_bar, d, products = -now * p_bar, dp, {}
         dp_bar = d_bar
         if b is not None and b_bar is not None:
@@ -131,16 +127,9 @@ def adjoint(
             dp_bar = d_bar + of_b if nesterov else of_b
             b_bar = momentum * b_bar
         products["lr"] = -d * p_bar
-        p_bar, dp_bar, products["weight_decay"] = regularize_bar(
-            p, p_bar, dp_bar, weight_decay, maximize
-        )
         return p_bar, dp_bar, b_bar, products
 
-    kept_bar = state_bar.momentum if keeps else None
-    p, dp, (b,), derivatives = adjoint_leaves(
-        rule, params, grads, (b_tree,), params_bar, (kept_bar,)
-    )
-    return Adjoints(p, dp, SgdState(step, b) if keeps else state, derivatives)
+    return LeafAdjoint(rule, ("momentum",), weight_decay, maximize=maximize)
 
 
 @constructor

@@ -8,15 +8,12 @@ from torch import Tensor
 
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.curvature.duals import loss_gradient
+from lincoln_fn.curvature.duals import loss_gradient, walker_of
 from lincoln_fn.losses.example_weighted import unweighted
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.replay.running_statistics import Statistics, is_running, of_inference
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.visits import sum_uses, untrained
-from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
 
 
@@ -29,16 +26,12 @@ def loss_after(
     prediction, cache = after.forward(params, x)
     value = loss.forward(prediction, target)[0]
     statistics: Statistics = {}
-    walker = BackWalker(
-        partial(_inference_leaf, statistics), skip=untrained, owns_cache=True,
-        gather=Composition.gathered, add=sum_uses,
-    )  # fmt: skip
-    g = loss_gradient(loss, prediction, target)
+    walker, g = walker_of(partial(_leaf, statistics)), loss_gradient(loss, prediction, target)
     cache = take_ownership(cache)
     return value, walker.run(after, "", params, cache, g, Wants(True, True))[1], statistics
 
 
-def _inference_leaf(
+def _leaf(
     statistics: Statistics, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays,
     wants: Wants,
 ) -> tuple[Arrays, Params]:  # fmt: skip

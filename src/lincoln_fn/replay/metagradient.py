@@ -7,6 +7,7 @@ way are computed again from those that are held.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection
 from functools import partial
@@ -26,7 +27,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.replay.loss_after import loss_after
 from lincoln_fn.replay.partial_result import Saved
 from lincoln_fn.replay.run import Run
-from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, of_start
+from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, adjoint_of, of_start
 from lincoln_fn.rules.backpropagation import backpropagation
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.step import Step
@@ -103,7 +104,8 @@ def metagradient(
         memory: for the states that are held, such as "200 MB", or in bytes. Less memory takes more
             time: at first each step is repeated once, later twice, and so on.
         folder: where to save what was found so far. A call with the same arguments goes on from
-            there, with the same bits. The file is deleted at the end.
+            there, with the same bits. The file is deleted at the end. Several processes share one
+            folder, and may be more or fewer when they go on.
         save_seconds: the time between two saves.
         progress: is called after each step, with the number of steps done and of all.
 
@@ -112,8 +114,10 @@ def metagradient(
 
     Raises:
         LayerError: if an argument has the wrong type; if the step is not of `make_step`, or has a
-            gradient of its own, rules, or `reduce`; if the optimizer has no adjoint, or lacks what
-            is asked for; if the saved file is that of another run.
+            gradient of its own, rules, or a `reduce` that is not `distributed.mean`; if the
+            optimizer has no adjoint, or lacks what is asked for; if the saved file is that of
+            another run; if several processes have not their own parts of the batches, or layers
+            with running statistics.
 
     Source:
         Engstrom and others, "Optimizing ML Training with Metagradient Descent", 2025.
@@ -134,11 +138,15 @@ def metagradient(
         raise LayerError(NAME, f"expected steps, the number of the last step, got {steps}")
     measure = of if callable(of) else partial(loss_after, step.net, step.loss, of)
     saved = None
+    whole, seconds = run, save_seconds
+    if step.reduce is not None:
+        whole = attrs.evolve(run, batches=attrs.evolve(run.batches, shard=(0, 1)))
+        seconds = math.inf if step.reduce.shard[0] else save_seconds  # the first process saves
     if folder is not None:
         given = [str((step, last, sorted(wrt), ema)), *([] if callable(of) else tree.leaves(of))]
-        saved = Saved(Path(folder), save_seconds, _identity(run, given))
-    walk = WalkBack.begin(run, step, measure, tuple(wrt), last, ema)
-    found = walk.walked(_states(run, memory), saved, progress)
+        saved = Saved(Path(folder), seconds, _identity(whole, given))
+    walk = WalkBack(whole, step.optimizer, adjoint_of(step, wrt), measure, wrt, last, ema)
+    found = walk.walked(run, _states(run, memory), saved, progress)
     names = [name for name in HYPERPARAMETERS if name in wrt]
     return Metagradient(
         value=found.value.item(),
@@ -158,9 +166,9 @@ def _check_run(run: Run, of: object) -> Step:
     if step.gradient is not None:
         mend = "leave gradient out: the Hessian is that of the loss"
         raise LayerError(NAME, f"expected a step of the loss's own gradient, got {step}; {mend}")
-    if step.reduce is not None:
-        mend = "differentiate the run of one process, without reduce, on the whole batches"
-        raise LayerError(NAME, f"expected a step of one process, got {step}; {mend}")
+    if step.reduce is not None and getattr(run.batches, "shard", None) != step.reduce.shard:
+        mend = "data.batches(..., shard=(group.rank, group.size))"
+        raise LayerError(NAME, f"expected this process's part of the batches; write {mend}")
     if backpropagation(step.net) is not step.net:
         mend = "take the rules out: lf.rules.backpropagation(net)"
         raise LayerError(NAME, f"expected a step of the loss's own gradient, got {step}; {mend}")

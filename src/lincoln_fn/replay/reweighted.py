@@ -61,7 +61,14 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
         arrays = x, (target[0], target[1] * weights)
     else:
         arrays, loss, was = (x, (target, weights)), example_weighted(step.loss), step
-        step = make_step(was.net, loss, was.optimizer, donate=was.donate, gradient=was.gradient)
+        step = make_step(
+            was.net,
+            loss,
+            was.optimizer,
+            donate=was.donate,
+            gradient=was.gradient,
+            reduce=was.reduce,
+        )
         step = compile(step) if isinstance(was.run, CompiledRun) else step
     batches = attrs.evolve(batches, arrays=arrays)
     return attrs.evolve(run, step=step, batches=batches, saved=())

@@ -23,8 +23,9 @@ Descent", 2025.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -41,6 +42,7 @@ from lincoln_fn.curvature.duals import (
     tangents_leaf,
     tangents_of,
     values_of,
+    walker_of,
     with_tangents,
 )
 from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
@@ -51,12 +53,13 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.replay.running_statistics import Statistics, of_training
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.composition import Composition
+from lincoln_fn.training.train import TrainState
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import gradients
-from lincoln_fn.walk.visits import sum_uses, untrained
-from lincoln_fn.walk.walks import BackWalker
 from lincoln_fn.walk.wants import Wants
+
+# (loss, prediction, target) -> g
+LossGradient: TypeAlias = Callable[[Loss, Arrays, Arrays], Arrays]
 
 
 @record
@@ -81,6 +84,16 @@ class Found:
     x: Arrays | None
 
 
+@attrs.frozen
+class Along:
+    """What the derivative along bar d, a direction in the params, gives."""
+
+    product: Params  # with the Hessian
+    examples: Float[Tensor, " N"] | None
+    x: Arrays | None
+    statistics: Statistics
+
+
 # Equal ones are compiled once.
 @attrs.frozen(slots=False)
 class StepAdjoint:
@@ -96,57 +109,58 @@ class StepAdjoint:
         """The faster twins."""
         return fast(self.net), fast_loss(self.loss)
 
-    def __call__(self, given: tuple[Params, OptimizerState, Bars], batch: Batch) -> Found:
+    def __call__(self, given: tuple[TrainState, Bars], batch: Batch) -> Found:
         """Compute the bars of the state before the step from those of the state after it."""
-        params, opt_state, bars = given
-        x, target = batch
+        state, bars = given
         adjoint = self.optimizer.adjoint
         assert not isinstance(adjoint, str)  # as `metagradient` has checked
-        dparams = self._gradient(params, x, target)
-        found = adjoint(params, dparams, opt_state, bars.params, bars.opt_state)
+        dparams = self.gradient(state, batch)
+        found = adjoint(state.params, dparams, state.opt_state, bars.params, bars.opt_state)
+        along = self.along(state, found.grads, batch, bars.statistics)
+        new = tree.map(torch.add, found.params, along.product)
+        return Found(
+            Bars(new, found.state, along.statistics),
+            {name: of for name, of in found.hyperparameters.items() if name in self.wants},
+            along.examples,
+            along.x,
+        )
+
+    def gradient(self, state: TrainState, batch: Batch) -> Params:
+        """Compute d once more."""
+        (net, loss), (x, target) = self.fast, batch
+        prediction, cache = net.forward(state.params, x)
+        g = loss.backward(loss.forward(prediction, target)[1])
+        return gradients(net, state.params, take_ownership(cache), g)
+
+    def along(
+        self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics
+    ) -> Along:
+        """Compute what depends on d, along a direction in the params."""
+        return self.dual_pass(loss_gradient, state.params, direction, batch, statistics)
+
+    def dual_pass(
+        self, gradient_of: LossGradient, params: Params, direction: Params, batch: Batch,
+        statistics: Statistics,
+    ) -> Along:  # fmt: skip
+        """Compute it by one pass, forward and backward, with dual tensors."""
+        (x, target), statistics = batch, dict(statistics)
         with forward_mode():
             # Running statistics are those of the formulas' caches.
-            net = self.net if bars.statistics else fast_for_forward_mode(self.net)
-            at = with_tangents(params, found.grads)
+            net = self.net if statistics else fast_for_forward_mode(self.net)
+            at = with_tangents(params, direction)
             prediction, cache = dual_forward(net, at, x)
-            g = loss_gradient(self.loss, prediction, target)
-            statistics = dict(bars.statistics)
-            dx, product = self._back(net, at, cache, g, statistics)
-            of_x = tangents_of(dx) if "x" in self.wants else None
-            y, along, g = values_of(prediction), tangents_of(prediction), values_of(g)
-        new = tree.map(torch.add, found.params, product)
-        return Found(
-            Bars(new, found.state, statistics),
-            {name: of for name, of in found.hyperparameters.items() if name in self.wants},
-            self._of_examples(y, along, g, target) if "examples" in self.wants else None,
-            of_x,
-        )
-
-    def _gradient(self, params: Params, x: Arrays, target: Arrays) -> Params:
-        net, loss = self.fast
-        prediction, cache = net.forward(params, x)
-        g = loss.backward(loss.forward(prediction, target)[1])
-        return gradients(net, params, take_ownership(cache), g)
-
-    def _back(
-        self, net: Layer, params: Params, cache: Cache, g: Arrays, statistics: Statistics
-    ) -> tuple[Arrays, Params]:
-        """Walk back with dual tensors: dx, and the tangents of dparams; `statistics` changes."""
-        leaf = partial(_leaf, statistics) if statistics else tangents_leaf
-        walker = BackWalker(
-            leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
-        )
-        wants = Wants(dx="x" in self.wants, dparams=True)
-        return walker.run(net, "", params, take_ownership(cache), g, wants)
-
-    def _of_examples(
-        self, y: Arrays, along: Arrays, g: Arrays, target: Arrays
-    ) -> Float[Tensor, " N"]:
-        """Compute dL_n/dy_n y_n' for each example, whose own weight is taken as 1."""
-        loss = unweighted(self.loss)
-        g = g if loss is None else loss_gradient(loss, y, target[0])
-        each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
-        return torch.stack(tree.leaves(each)).sum(0)
+            g = gradient_of(self.loss, prediction, target)
+            walker = walker_of(partial(_leaf, statistics) if statistics else tangents_leaf)
+            wants = Wants(dx="x" in self.wants, dparams=True)
+            dx, product = walker.run(net, "", at, take_ownership(cache), g, wants)
+            of_x = tangents_of(dx) if wants.dx else None
+            y, tangents, g = values_of(prediction), tangents_of(prediction), values_of(g)
+        examples, loss = None, unweighted(self.loss)
+        if "examples" in self.wants:  # dL_n/dy_n y_n', where the example's own weight is 1
+            g = g if loss is None else gradient_of(loss, y, target[0])
+            each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, tangents)
+            examples = torch.stack(tree.leaves(each)).sum(0)
+        return Along(product, examples, of_x, statistics)
 
 
 def _leaf(

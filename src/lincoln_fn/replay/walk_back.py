@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.replay.held import states_back
 from lincoln_fn.replay.partial_result import Partial, Saved
 from lincoln_fn.replay.run import Run
+from lincoln_fn.replay.shared_adjoint import SharedAdjoint
 from lincoln_fn.replay.step_adjoint import Bars, Found, StepAdjoint
 from lincoln_fn.training.data import Batch, Batches
 from lincoln_fn.training.step import Step
@@ -35,43 +36,28 @@ HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
 class WalkBack:
     """A walk back over a run."""
 
-    run: Run
+    run: Run  # with whole batches, where several processes take a step together
     optimizer: Optimizer
     adjoint: Callable[[Any, Any], Found]  # Any: as `StepAdjoint` takes them
     measure: Callable[[Params], Any]
-    wrt: tuple[str, ...]
+    wrt: Collection[str]
     last: int
     ema: bool
 
-    @classmethod
-    def begin(
-        cls,
-        run: Run,
-        step: Step,
-        measure: Callable[[Params], Any],
-        wrt: tuple[str, ...],
-        last: int,
-        ema: bool,
-    ) -> WalkBack:
-        """Make the walk, with a compiled adjoint if the run's step is compiled."""
-        adjoint = StepAdjoint(step.net, step.loss, step.optimizer, frozenset(wrt))
-        is_compiled = isinstance(step.run, CompiledRun)
-        function = _compiled(adjoint) if is_compiled else adjoint
-        return cls(run, step.optimizer, function, measure, wrt, last, ema)
-
     def walked(
         self,
+        run: Run,
         states: int,
         saved: Saved | None,
         progress: Callable[[int, int], object] | None,
     ) -> Partial:
-        """Go back over the run."""
-        total, at = self.last - self.run.begun, time.monotonic()
+        """Go back over the run, and repeat it as this process has it."""
+        total, at = self.last - run.begun, time.monotonic()
         like = self.first(self.run.start)  # which refuses what cannot be found, before the run
         found = None if saved is None else saved.load(like)
         if found is None:
-            found = self.first(self.run.reached(self.run.start, self.last))
-        for state in states_back(self.run, int(found.step), states):
+            found = self.first(run.reached(run.start, self.last))
+        for state in states_back(run, int(found.step), states):
             found = self.taken(found, state)
             if progress is not None:
                 progress(self.last - int(found.step), total)
@@ -92,6 +78,9 @@ class WalkBack:
             opt_bar = _with_mean(opt_bar, dparams)
         params_bar = zeros if self.ema else tree.map(lambda _, bar: bar, state.params, dparams)
         statistics = rest[0] if rest else {}
+        if statistics and isinstance(self.adjoint, SharedAdjoint):
+            problem = "expected no running statistics in a run of several processes"
+            raise LayerError(NAME, f"{problem}, got {self.adjoint.net}")
         return Partial(
             torch.tensor(self.last),
             value.detach(),
@@ -130,7 +119,7 @@ class WalkBack:
         """Go back over the step after a state."""
         number = int(state.step)
         batch, rows = self._batch(number)
-        of_step = self.adjoint((state.params, state.opt_state, found.bars), batch)
+        of_step = self.adjoint((state, found.bars), batch)
         for name, values in found.hyperparameters.items():
             values[number - self.run.begun] = of_step.hyperparameters[name]
         if found.examples is not None:
@@ -149,6 +138,14 @@ class WalkBack:
         numbered = (batches.arrays, torch.arange(batches.examples))
         batch, rows = attrs.evolve(batches, arrays=numbered).at(number)
         return batch, rows
+
+
+def adjoint_of(step: Step, wrt: Collection[str]) -> Callable[[Any, Any], Found]:
+    """Make a step's adjoint: compiled if the step is, and shared if several processes take it."""
+    adjoint = StepAdjoint(step.net, step.loss, step.optimizer, frozenset(wrt))
+    if step.reduce is not None:
+        return SharedAdjoint.of(adjoint, step.reduce, str(step))
+    return _compiled(adjoint) if isinstance(step.run, CompiledRun) else adjoint
 
 
 # A compiled function is compiled again for another object.

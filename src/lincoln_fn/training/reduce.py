@@ -3,6 +3,8 @@
     compute                  = reduce.bind(net, loss, name)
     value, params, dparams   = compute(params, batch, step)
     totals                   = reduce.totals(numbers)
+    compute                  = reduce.bind_shards(net, loss, name)
+    value, _, total          = compute(of_shard, params, batch, step)
 
     net      is the network, or `lf.fast` of it
     loss     is the step's loss
@@ -13,6 +15,9 @@
     params   is `net.advance(params, cache)`, for the whole batch
     dparams  is the gradient of the whole batch's loss
     numbers  is a list of numbers, and `totals` their sums over all processes
+    of_shard is a function (params, batch) -> (numbers, params, part) for a part of a batch, where
+             numbers are those of `losses.common.sums.PartSum`, and part mirrors the params
+    total    is the sum of the parts, divided by the count of the whole batch's loss
 
 Without a reduce, a step computes them from its own batch. `lf.distributed.mean` makes one.
 """
@@ -31,6 +36,8 @@ from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 
 Compute: TypeAlias = Callable[[Params, Batch, Tensor], tuple[Tensor, Params, Params]]
+OfShard: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params, Params]]
+ComputeShards: TypeAlias = Callable[[OfShard, Params, Batch, Tensor], tuple[Tensor, Params, Params]]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -44,8 +51,9 @@ class Reduce:
         exact: whether the bits must not depend on how parameters are divided among processes. Then
             the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
             differently.
-
         shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
+        bind_shards: (net, loss, name) -> compute of another function than the gradient; None if
+            there is none.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -60,6 +68,7 @@ class Reduce:
     totals: Callable[[Sequence[float]], list[float]]
     exact: bool = True
     shard: tuple[int, int] = (0, 1)
+    bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
 
     def __attrs_post_init__(self) -> None:
         check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)

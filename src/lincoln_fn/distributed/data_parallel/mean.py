@@ -15,6 +15,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import attrs
 from torch import Tensor
 
 from lincoln_fn.compiler.compile import compile as compiled_function
@@ -35,7 +36,7 @@ from lincoln_fn.errors.arguments import Positive, PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.reduce import Compute, Reduce
+from lincoln_fn.training.reduce import Compute, ComputeShards, OfShard, Reduce
 
 
 @constructor
@@ -93,8 +94,14 @@ def mean(
         raise LayerError("mean", problem)
     divided = Shards(group.duplicate(), total, deterministic)
     size = int(bucket_mb * 2**20)
-    bind = partial(_bind, group, divided, size, compiled)
-    return bare(Reduce, bind, group.totals, exact=deterministic, shard=(group.rank, group.size))
+    return bare(
+        Reduce,
+        partial(_bind, group, divided, size, compiled),
+        group.totals,
+        exact=deterministic,
+        shard=(group.rank, group.size),
+        bind_shards=partial(_bind_shards, group, divided, size),
+    )
 
 
 def _bind(
@@ -102,17 +109,33 @@ def _bind(
 ) -> Compute:
     check_sharding(net)
     if compiled:
-        if communicates(net):
-            problem = f"expected layers that do not communicate, since compiled is True, got {net}"
-            raise LayerError("mean", problem)
-        at_once = compiled_function(partial(run_pass, net, loss))
-        setup = DataParallelSetup(
-            group, shards, size, dict.fromkeys(shards.own, net), loss, None, at_once
-        )
-        return partial(_compute, setup, name)
+        compute = _bind_shards(group, shards, size, net, loss, name, "since compiled is True")
+        return partial(compute, compiled_function(partial(run_pass, net, loss)))
     meeting = Meeting(group, shards) if is_synchronised(net) else None
     nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
     return partial(_compute, DataParallelSetup(group, shards, size, nets, loss, meeting), name)
+
+
+def _bind_shards(
+    group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str,
+    why: str = "in metagradient",
+) -> ComputeShards:  # fmt: skip
+    if communicates(net):
+        problem = f"expected layers that do not communicate, {why}, got {net}"
+        raise LayerError("mean", problem)
+    setup = DataParallelSetup(group, shards, size, dict.fromkeys(shards.own, net), loss, None)
+    return partial(_compute_shards, setup, name)
+
+
+def _compute_shards(
+    setup: DataParallelSetup,
+    name: str,
+    of_shard: OfShard,
+    params: Params,
+    batch: Batch,
+    step: Tensor,
+) -> tuple[Tensor, Params, Params]:
+    return _compute(attrs.evolve(setup, of_shard=of_shard), name, params, batch, step)
 
 
 def _compute(

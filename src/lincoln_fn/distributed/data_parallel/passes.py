@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
+from lincoln_fn.training.reduce import OfShard
 from lincoln_fn.walk.training import forward_to_train
 
 
@@ -42,8 +43,8 @@ class DataParallelSetup:
     nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
     loss: Loss
     meeting: Meeting | None
-    # `run_pass`; None sends gradients as the walk goes
-    compiled: Callable[[Params, Batch], tuple[Tensor, Params, Params]] | None = None
+    # what a shard computes at once, such as `run_pass`; None sends gradients as the walk goes
+    of_shard: OfShard | None = None
 
 
 def run_pass(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params, Params]:
@@ -118,8 +119,8 @@ class Passes:
         begin = self._bounds[self._setup.shards.own.start]
         x, target = tree.map(partial(rows_within, first - begin, end - begin), self._batch)
         drawing = drawing_for(params, first, end - first, self._bounds[-1])
-        if self._setup.compiled is not None:
-            numbers, advanced, dparams = self._setup.compiled(drawing, (x, target))
+        if self._setup.of_shard is not None:
+            numbers, advanced, dparams = self._setup.of_shard(drawing, (x, target))
             self._advanced[shard] = drawing_for_all(advanced)
             self._losses.put(shard, numbers)
             for i, gradient in enumerate(tree.leaves(dparams)):

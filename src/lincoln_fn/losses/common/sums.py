@@ -22,6 +22,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.parts import parts_of
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
+from lincoln_fn.losses.example_weighted import Cache as ExampleWeightedCache
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts
 
@@ -85,14 +86,17 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     if parts:
         _check_counts(parts, cache.caches)
     values = torch.stack((value, *(cache.values if parts else ())))
-    if formula is not None and formula.reduction == "sum":
+    of_examples = isinstance(cache, ExampleWeightedCache)
+    if (formula is not None and formula.reduction == "sum") or (of_examples and cache.n is None):
         return PartSum(values, None, loss.backward(cache))
     # Each value has a divisor of its own, such as its length.
-    examples = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
+    examples: float = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
+    if of_examples and torch.as_tensor(cache.n).ndim == 0:
+        examples = float(cache.n)
     return PartSum(values * examples, _number(value, examples), loss.backward(cache, examples))
 
 
-def _number(like: Tensor, number: int) -> Tensor:
+def _number(like: Tensor, number: float) -> Tensor:
     return like.new_full((), number, dtype=torch.float64)
 
 
