@@ -63,7 +63,7 @@ def make_optimizer(steps: int = STEPS) -> lf.Optimizer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and write."""
-    options = parse_options(__doc__, arguments, time_taken="1 minute", steps=STEPS)
+    options = parse_options(__doc__, arguments, time_taken="2 minutes", steps=STEPS)
     run(make_network, make_optimizer(options.steps), BATCH_SIZE, LENGTH, options)
 
 
