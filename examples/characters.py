@@ -1,7 +1,7 @@
-"""What the two character models share: the text, batches, the bigram model, bits and samples.
+"""What the character models share: the text, batches, the bigram model, bits and samples.
 
-The text is the help on Python's topics that comes with every Python, `pydoc_data.topics`. Its first
-nine tenths are trained on, the last is held out.
+The text is a file, or the help on Python's topics that comes with every Python,
+`pydoc_data.topics`. Its first nine tenths are trained on, the last is held out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from pydoc_data.topics import topics
 from typing import NamedTuple
 
@@ -34,9 +35,9 @@ def read_help() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def load_text() -> Text:
-    """Read the help on Python's topics, character by character."""
-    text = read_help()
+def load_text(path: Path | None = None) -> Text:
+    """Read a file, or the help on Python's topics, character by character."""
+    text = path.read_text(encoding="utf-8") if path else read_help()
     alphabet = "".join(sorted(set(text)))
     code_of = {character: code for code, character in enumerate(alphabet)}
     codes = torch.tensor([code_of[character] for character in text])
@@ -89,7 +90,7 @@ def sample(net: lf.Layer, params: object, text: Text, length: int, count: int, k
 
 
 def parse_options(
-    description: str | None, arguments: Sequence[str] | None, *, time_taken: str
+    description: str | None, arguments: Sequence[str] | None, *, time_taken: str, steps: int = 1000
 ) -> argparse.Namespace:
     """Read the command line, or for --help say what a default run does and how long it takes."""
     parser = argparse.ArgumentParser(
@@ -99,11 +100,15 @@ def parse_options(
     )
     parser.add_argument("--key", type=int, default=0, help="seed of all randomness (default: 0)")
     parser.add_argument(
-        "--steps", type=positive_int, default=1000, help="training steps (default: 1000)"
+        "--steps", type=positive_int, default=steps, help=f"training steps (default: {steps})"
     )
     parser.add_argument(
         "--sample", type=int, default=300, help="characters to write (default: 300)"
     )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="what to learn (default: Python's help texts)"
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the training step")
     return parser.parse_args(arguments)
 
 
@@ -115,10 +120,11 @@ def run(
     options: argparse.Namespace,
 ) -> None:
     """Train a network on windows of the text, and print its bits beside the bigram model's."""
-    text = load_text()
+    text = load_text(options.text)
     net = make_network(len(text.alphabet))
     state = lf.init_state(net, optimizer, lf.Key(options.key), text.train[None, :length])
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    step = lf.compile(step) if options.compile else step
     windows = random_windows(text.train, batch_size, length, options.steps, state.key)
     parameters = sum(leaf.numel() for leaf in lf.tree.leaves(state.params))
     print(f"{len(text.train):,} characters to train on, {parameters:,} parameters", flush=True)

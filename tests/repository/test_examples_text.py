@@ -112,6 +112,20 @@ def test_the_bigram_models_bits_are_those_of_its_smoothed_counts(example):
     )
 
 
+@pytest.mark.full
+def test_nanogpt_learns_a_file(example, capsys, tmp_path):
+    file = tmp_path / "text"
+    file.write_text("abracadabra" * 70, encoding="utf-8")
+    text = example("characters").load_text(file)
+    assert text.alphabet == "abcdr"
+    assert "".join(text.alphabet[code] for code in text.train[:11].tolist()) == "abracadabra"
+    options = ["--text", str(file), "--steps", "2", "--sample", "7"]
+    example("char_nanogpt").main(options)
+    printed = capsys.readouterr().out
+    assert printed.startswith("693 characters to train on, 796,416 parameters")
+    assert set(printed.partition("A sample:\n")[2].strip()) <= set("abcdr")
+
+
 def test_windows_are_a_function_of_the_key_and_targets_are_one_further_on(example):
     characters = example("characters")
     codes = torch.arange(50)

@@ -32,10 +32,10 @@ dy = split(g), and by the rules of dropout, of attention and of tanh (`dropout`,
     dmask = dz    summed over the axes along which the mask was broadcast
 
 The n query heads that read one head of keys are computed as one head with n times as many queries,
-so that the matrix products take these two sums.
+so that the matrix products compute these two sums.
 
-Cache: q, scaled, k and v. The weights, whose number grows with the square of the length, are
-computed again.
+Cache: scale q, k and v, by head, and the mask. The weights are computed again, because their number
+grows with the square of the length.
 """
 
 from __future__ import annotations

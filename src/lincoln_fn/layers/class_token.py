@@ -87,7 +87,7 @@ _NORMAL = normal(0.02)
 
 @constructor
 def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
-    """Put a trained vector in front of every sequence, at which a transformer collects the whole.
+    """Put a trained vector in front of every sequence; its output stands for the whole sequence.
 
     x has shape (..., length, features), and y has (..., length + 1, features).
 

@@ -1,16 +1,18 @@
 """Grouped-query attention of parts: projections, norms, positions and heads, each a layer.
 
-    q = positions(query_norm(split(query W_q + b_q)))
-    k = positions(key_norm(split(key W_k + b_k)))
+    q_1 = split(query W_q + b_q)
+    q_2 = N(q_1)    with N the norm of queries
+    q_3 = P(q_2)    with P the positions
     v = value W_v + b_v
-    y = heads(q, k, v) W_o + b_o
+    y = heads(q_3, k_3, v) W_o + b_o
 
-`split` cuts features into heads, (..., length, heads features) into (..., heads, length, features).
+`split` cuts features into heads, (..., length, heads features) into (..., heads, length, features),
+and `merge` puts them side by side again. k_3 is made of the key as q_3 is of the query.
 
-Derivation. It is a composition. `attention_heads` derives (dq, dk, dv) from dheads = g W_o^T. The
-chain rule takes dq and dk back through the positions and the norms, and merges the heads again:
+Derivation. It is a composition. `attention_heads` derives (dq_3, dk_3, dv) from g W_o^T. The
+backward of P makes dq_2 of dq_3, and that of N makes dq_1 of dq_2. Then
 
-    dquery = merge(what query_norm makes of what positions make of dq) W_q^T    likewise for key
+    dquery = merge(dq_1) W_q^T    likewise for key
     dvalue = dv W_v^T
 
 and `dense` derives the gradients of the weights and the biases. In self-attention, where x enters

@@ -46,8 +46,8 @@ def backward(
 def scale(factor: float) -> Layer:
     """Multiply by a fixed factor: y = factor x.
 
-    x has any shape, and y has the same. Gemma multiplies its embeddings by the root of their number
-    of features, and LoRA its update by alpha / r.
+    x has any shape, and y has the same. Gemma multiplies its embeddings by the square root of the
+    number of features.
 
     Args:
         factor: the factor. It is not trained.
