@@ -35,7 +35,8 @@ from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import BackwardVisit, Record, VisitBack, VisitThere
+from lincoln_fn.walk.visits import Backward, PartsBack, Record, VisitBack, VisitThere
+from lincoln_fn.walk.wants import Wants
 
 
 @record
@@ -245,17 +246,17 @@ def plan_of(function: str, net: Layer) -> Plan:
 
 
 @attrs.frozen(eq=False)
-class _NotedVisit(BackwardVisit):
-    """The visitor of `backward`, which also notes g of each part."""
+class _NotedBackward(Backward):
+    """The protocol's `backward`, which also notes g of each part by its path."""
 
-    seen: dict[int, Arrays]
+    seen: dict[str, Arrays]
 
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    def run(
+        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Params]:
-        """Visit part i."""
-        self.seen[i] = g
-        return super().__call__(i, params, cache, g, train)
+        """Compute dx and dparams."""
+        self.seen[path] = g
+        return super().run(part, path, params, cache, g, wants)
 
 
 @checked
@@ -283,10 +284,10 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
     """
     plan, made = plan_of("gradients_by_name", net), composition_of(net)
     assert made is not None, "`plan_of` has looked"
-    visit = _NotedVisit(made.label, made.placed, {})
-    dx, _ = made.walk_back(visit, params, cache, g)
+    noted = _NotedBackward({})
+    dx, _ = made.walk_back(PartsBack(made, noted), params, cache, g)
     dinputs = dx if len(plan.arguments) != 1 else (dx,)
     return {
         **dict(zip(plan.arguments, dinputs, strict=True)),
-        **{node.name: visit.seen[i] for i, node in enumerate(plan.nodes)},
+        **{node.name: noted.seen[str(i)] for i, node in enumerate(plan.nodes)},
     }
