@@ -234,6 +234,12 @@ def test_guided_gradients_equal_autograds_through_such_relus(method, relu):
     assert same_number(method(net, params, X, TARGET), autograd_of(run, X))
 
 
+def test_guided_backpropagation_sends_both_signs_through_a_fixed_factor():
+    x, g = torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, -3.0]])
+    sent = attribution.guided_backpropagation(lf.scale(2.0), (), x, g)
+    assert same_bits(sent, torch.tensor([[2.0, -6.0]]))
+
+
 def file_of(layer):
     return unbound(layer.forward).__module__.rpartition(".")[2]
 
@@ -242,7 +248,7 @@ def test_the_activations_are_those_of_the_table_of_cases():
     names = {file_of(case.layer) for case in activations.CASES}
     singles = [case.layer for case in CASES if not case.layer.parts]
     found = {file_of(layer) for layer in singles if kinds.belongs(layer, kinds.ACTIVATION)}
-    assert found == names - {"glu", "log_softmax", "softmax", "softmin"}
+    assert found == names - {"glu", "log_softmax", "scale", "softmax", "softmin"}
     for case in activations.CASES:
         if kinds.kind_of(case.layer) in kinds.ACTIVATION:
             assert kinds.kind_of(lf.inference(case.layer)) in kinds.ACTIVATION

@@ -1,4 +1,7 @@
-"""The modules' former names: users import by them, and what they have pickled refers to them."""
+"""The modules' former names: users import by them, and what they have pickled refers to them.
+
+A private module has a former name here if a pickle of a network or a step may refer to it.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,11 @@ from typing import Final
 
 FORMER_NAMES: Final = {
     "_bare_step": "training.bare_step",
-    "_batches": "training.batch_checks",
-    "_given_params": "training.initial_params",
-    "_hints": "errors.annotations",
-    "_ipython": "runtime.ipython",
-    "_kinds": "errors.kinds",
-    "_mends": "errors.suggestions",
     "_patches": "inspect.patches",
     "_slices": "optim.slices",
-    "_spent": "training.donation",
     "_step_errors": "training.step_errors",
-    "_table": "inspect.table",
-    "_told": "training.step_value",
-    "_torch_order": "errors.torch_order",
-    "_transformed": "core.autodiff",
-    "_waiting": "runtime.log",
     "arguments": "errors.arguments",
-    "combine._dtypes": "core.dtypes",
     "combine._scores": "combine.embedding_scores",
-    "combine._sums": "core.sums",
     "constructors": "core.constructors",
     "data": "training.data",
     "declaration": "core.declaration",
@@ -38,23 +27,15 @@ FORMER_NAMES: Final = {
     "layers._attention_forms": "layers.common.attention_forms",
     "layers._by_running": "layers.common.running_statistics",
     "layers._conv": "layers.common.convolution",
-    "layers._conv_axes": "layers.common.conv_axes",
     "layers._heads": "layers.attention_heads",
-    "layers._masked": "layers.common.masks",
-    "layers._merge": "layers.common.merge",
     "layers._normalisation": "layers.common.normalisation",
-    "layers._normalisation_checks": "layers.common.normalisation_checks",
     "layers._padding": "layers.common.pad_axes",
     "layers._pool": "layers.common.pooling",
-    "layers._pool_positions": "layers.common.pool_positions",
     "layers._recurrent": "layers.common.recurrent",
     "layers._recurrent_forms": "layers.common.recurrent_forms",
     "layers._scan": "layers.common.scan",
-    "layers._spatial": "layers.common.spatial",
     "layers._stand_in": "layers.common.stand_in",
-    "losses._ctc_target": "losses.common.ctc_target",
     "losses._labels": "losses.common.labels",
-    "losses._one_number": "losses.common.one_number",
     "losses._parts": "losses.common.parts",
     "losses._predictions": "losses.common.predictions",
     "losses._reduction": "losses.common.reduction",
@@ -65,7 +46,6 @@ FORMER_NAMES: Final = {
     "metrics": "training.metrics",
     "patching": "inspect.patching",
     "paths": "walk.paths",
-    "plots._derivatives": "plots.slopes",
     "record": "core.record",
     "reduce": "training.reduce",
     "rules._feedback": "rules.feedback",

@@ -18,12 +18,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from torch import Tensor
-
 from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer
+from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
 from lincoln_fn.core.sums import add_trees
@@ -31,6 +28,7 @@ from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.finetune.matrices import dense_like, read_matrix
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.add import add
+from lincoln_fn.layers.scale import scale
 from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.map_params import Pair
@@ -116,7 +114,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def low_rank(base: Layer, lora_a: Layer, lora_b: Layer, dropout: Layer, factor: float) -> Layer:
     """Put the update beside a layer, which becomes frozen."""
-    parts = (frozen(base), dropout, lora_a, _scaled(factor), lora_b, add())
+    parts = (frozen(base), dropout, lora_a, scale(factor), lora_b, add())
     return composition(
         NAME, parts, _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=_call,
@@ -138,24 +136,3 @@ def merge(layer: Layer, params: Params) -> Pair:
     former = layer.parts[0].parts[0]
     is_dense = isinstance(base, dense.Params)
     return former if is_dense else dense_like(base), dense.Params(weight, base.bias)
-
-
-def _forward(params: tuple[()], x: Tensor, *, factor: float) -> tuple[Tensor, None]:
-    """Compute y = s x."""
-    return factor * x, None
-
-
-def _backward(
-    params: tuple[()], cache: Cache, g: Tensor, *, factor: float
-) -> tuple[Tensor, tuple[()]]:
-    """Compute dx = s g."""
-    return factor * g, ()
-
-
-declare(_forward, kind="average")
-
-
-def _scaled(factor: float) -> Layer:
-    """Make the layer y = s x."""
-    bound = partial(_forward, factor=factor), partial(_backward, factor=factor)
-    return Layer(f"scale({factor:g})", *bound)

@@ -54,7 +54,6 @@ from lincoln_fn.layers.common.normalisation import (
     first_running,
     mean_over,
     moved,
-    normalise_by,
     scale_and_shift,
     statistics,
     widened,
@@ -138,6 +137,9 @@ def backward(
 declare(forward, backward, kind="batch_norm")
 
 
+_AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
+
+
 def predict(
     params: Params,
     x: Float[Tensor, "batch channels *spatial"],
@@ -147,18 +149,12 @@ def predict(
     spatial_axes: int | None,
 ) -> Float[Tensor, "batch channels *spatial"]:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    running = params.running if isinstance(params, Params) else None
-    if running is None:
-        return forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
-    check_input("batch_norm", params, x, Params)
-    check_batch(x, params.weight, params.bias, running, spatial_axes)
-    return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 2)
+    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
+    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
+    return y
 
 
-declare(
-    predict, kind="batch_norm",
-    at_inference=inference_forms(Norm("batch_norm", forward, backward, Params, check_batch)),
-)  # fmt: skip
+declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 
 @shape_checked

@@ -47,7 +47,6 @@ from lincoln_fn.layers.common.normalisation import (
     first_running,
     mean_over,
     moved,
-    normalise_by,
     scale_and_shift,
     statistics,
     widened,
@@ -138,6 +137,9 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 declare(forward, backward, kind="norm", terms=terms)
 
 
+_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
+
+
 def predict(
     params: Params,
     x: Float[Tensor, "*batch channels *spatial"],
@@ -147,18 +149,12 @@ def predict(
     spatial_axes: int | None,
 ) -> Float[Tensor, "*batch channels *spatial"]:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    running = params.running if isinstance(params, Params) else None
-    if running is None:
-        return forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
-    check_input("instance_norm", params, x, Params)
-    axis = check_instances(x, params.weight, params.bias, running, spatial_axes)
-    return normalise_by(running, x, params.weight, params.bias, eps, x.ndim - 1 - axis)
+    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
+    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
+    return y
 
 
-declare(
-    predict, kind="norm",
-    at_inference=inference_forms(Norm("instance_norm", forward, backward, Params, check_instances)),
-)  # fmt: skip
+declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
 @shape_checked

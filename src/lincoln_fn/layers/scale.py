@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
@@ -32,6 +33,9 @@ def forward(
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute y = s x."""
     return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
+
+
+declare(forward, kind="average")
 
 
 @shape_checked

@@ -116,14 +116,6 @@ def moved(running: Running, mean: Tensor, var: Tensor, momentum: float | None) -
     )
 
 
-def normalise_by(
-    running: Running, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, places: int
-) -> Tensor:
-    """Compute y = (x - mean) / sqrt(var + eps) w + b by the running statistics."""
-    x_hat, _ = standardise_by(running, x, eps, places)
-    return scale_and_shift(x_hat, weight, bias, places).to(x.dtype)
-
-
 def standardise_by(running: Running, x: Tensor, eps: float, places: int) -> tuple[Tensor, Tensor]:
     """Compute x_hat = (x - mean) rstd by the running statistics, and rstd."""
     rstd = (widened(running.var) + eps).rsqrt()

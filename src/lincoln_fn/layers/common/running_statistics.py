@@ -71,7 +71,7 @@ def forward(
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
     running: Running | None = getattr(params, "running", None)
     if running is None:
-        y, cache = norm.forward(params, x, eps=eps, spatial_axes=spatial_axes)
+        y, cache = norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
         return y, cache
     check_input(norm.name, params, x, norm.params)
     axis = norm.axis_of(x, params.weight, params.bias, running, spatial_axes)
