@@ -28,6 +28,7 @@ NAMES: Final = (
     "batch_norm_by_hand",
     "lstm_step_by_step",
     "attention_backward",
+    "find_the_mistake",
     "mnist_in_twenty_lines",
     "the_first_notebook",
 )

@@ -129,6 +129,19 @@ def test_attention_backward():
     assert same_number(table[-1][2], table[0][2], error=0.2)
 
 
+def test_find_the_mistake():
+    said = printed("find_the_mistake").splitlines()
+    names = [line.partition(" ")[2] for line in said if not line.startswith(" ")]
+    assert len(names) == len(said) / 2 == 10
+    for answer, word in zip(
+        said[1::2],
+        ("averaged", "in place", "sum over", "mean and the variance", "matrix product", "pad:-pad",
+         "windows", "overwritten", "misses the path", "5 times too large"),
+        strict=True,
+    ):  # fmt: skip
+        assert word in answer
+
+
 def test_mnist_in_twenty_lines():
     name = "mnist_in_twenty_lines"
     program = next(c.source for c in notebooks.read(name).cells if c.cell_type == "code")

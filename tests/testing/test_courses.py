@@ -145,6 +145,36 @@ def relu_backward(dout, cache):
             found.send(Harm())
 """
 
+ESCAPES = """
+import ctypes, os
+import numpy as np
+
+c = ctypes.pythonapi  # Python's audit hooks see none of its calls
+assert c.fork() == c.vfork() == c.socket(1, 1, 0) == c.kill(os.getppid(), 0) == -1
+assert c.open({victim!r}.encode(), 0o101) == c.execl(b"/bin/true", b"true", None) == -1
+for fd in range(3, 64):
+    try:
+        if os.readlink(f"/proc/self/fd/{{fd}}") == {victim!r}:
+            os.write(fd, b"changed")
+    except OSError:
+        pass
+os.symlink(".", "loop")
+os.mkdir("locked")
+os.chmod("locked", 0)
+for _ in range(300):
+    os.mkdir("deep")
+    os.chdir("deep")
+sys = ().__class__.__base__.__subclasses__()
+
+def relu_forward(x): return np.maximum(x, 0), x
+def relu_backward(dout, cache): return dout * (cache > 0)
+"""
+FILLS = """
+for n in range(9):
+    open(str(n), "wb").truncate(15 << 20)
+while True: pass
+"""
+
 
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux enforces it")
@@ -157,14 +187,20 @@ def test_files_that_hang_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
     (folder / "crashes.py").write_text(CRASHES)
     (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
     (folder / "forges.py").write_text(FORGES.format(victim=str(victim)))
+    (folder / "escapes.py").write_text(ESCAPES.format(victim=str(victim)))
+    (folder / "fills.py").write_text(FILLS)
     here = os.getcwd()
-    rows = graded(capsys, "cs231n", folder, "--time-limit", "1")
+    with victim.open("a"):  # a file that the grading has open
+        rows = graded(capsys, "cs231n", folder, "--time-limit", "1")
     found = {(row["file"], row["gradient"]): row["said"] for row in rows}
     assert found == {
         ("abuses.py", ""): "imports os, shutil, socket, subprocess",
         ("abuses.py", "dx"): "",
         ("crashes.py", ""): "imports os",
         ("crashes.py", "dx"): "crashes (signal 6)",
+        ("escapes.py", ""): "uses __subclasses__",
+        ("escapes.py", "dx"): "",
+        ("fills.py", ""): "writes too many or too large files",
         ("forges.py", ""): "imports gc, multiprocessing, os",
         ("forges.py", "dx"): "writes into the pipe of the grading",
         ("hangs.py", "dx"): "does not end within 1 s",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.submissions.table import RIGHT, WRONG, said, table
 
-PAGE = Path(__file__).parents[2] / "docs/guides/checker.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/checker-measured.md"
 
 
 @pytest.mark.parametrize("submission", WRONG, ids=str)

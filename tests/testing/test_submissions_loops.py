@@ -11,7 +11,7 @@ import pytest
 from helpers.submissions.loops import RIGHT, WRONG
 from helpers.submissions.table import rows, said
 
-PAGE = Path(__file__).parents[2] / "docs/guides/checker.md"
+PAGE = Path(__file__).parents[2] / "docs/guides/checker-measured.md"
 
 
 @pytest.mark.parametrize("submission", WRONG, ids=str)

@@ -29,6 +29,11 @@ from lincoln_fn.testing.sample import random_like
 
 # Modules whose use is not told.
 _HARMLESS = ("numpy", "math", "random", "builtins", "past", "__future__", "time", "functools")
+# Names by which code reaches modules that it does not import.
+_AROUND_IMPORTS = {
+    "__import__", "__subclasses__", "__globals__", "__builtins__", "__getattribute__", "eval",
+    "exec", "f_back", "f_globals", "gi_frame", "tb_frame",
+}  # fmt: skip
 
 
 @attrs.frozen
@@ -164,15 +169,20 @@ def _said(exercise: Exercise, finding: Finding) -> str:
 
 
 def _tell_imports(path: Path, course: Course) -> list[Row]:
-    """List the modules that a file imports beside those of its course."""
+    """List the modules that a file imports beside those of its course, and its ways around them."""
     known = {*_HARMLESS, path.parent.name, *(m.partition(".")[0] for m in course.modules)}
-    found: set[str] = set()
+    modules: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add(str(node.module).partition(".")[0])
-    further = sorted(found - known)
-    return (
-        [Row(path.name, "", "", 0.0, "imports", f"imports {', '.join(further)}")] if further else []
-    )
+            modules.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.Attribute | ast.Name):
+            names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    told = (("imports", modules - known), ("uses", names & _AROUND_IMPORTS))
+    return [
+        Row(path.name, "", "", 0.0, how, f"{how} {', '.join(sorted(found))}")
+        for how, found in told
+        if found
+    ]
