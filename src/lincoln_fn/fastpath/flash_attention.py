@@ -97,7 +97,7 @@ def attend_backward(
     g: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor, form: Form
 ) -> Gradients:
     """Compute dq, dk and dv, given what `attend` was given and has returned."""
-    run = _in_graph_backward if is_traced(q) else _backward
+    run: Callable[..., Gradients] = _in_graph_backward if is_traced(q) else _backward
     dq, dk, dv = run(
         *map(_four, (g, q, k, v, y)), logsumexp, _mask(form, q), form.is_causal, form.scale
     )
