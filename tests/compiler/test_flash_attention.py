@@ -8,7 +8,7 @@ from helpers.graphs import run, targets, traced
 
 import lincoln_fn as lf
 
-LENGTH, N = 128, 7
+LENGTH, N = 256, 7
 IDS = torch.randint(N, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
 X, TARGET = IDS[:, :-1].clone(), IDS[:, 1:].clone()
 FLASH = [torch.ops.lincoln_fn.flash_attention.default]
