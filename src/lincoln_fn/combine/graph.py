@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine._plan import Plan, trace
+from lincoln_fn.combine._values import ALIASES as ALIASES
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
@@ -49,7 +50,8 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, plan: Plan) -> tuple
     """Compute the value of each node from those before it."""
     _check_params(plan, params)
     values = list(_arguments(plan, x))
-    records, shapes = [], []
+    records: list[Record] = []
+    shapes: list[tuple[tuple[int, ...], ...]] = []
     for i, node in enumerate(plan.nodes):
         inputs = tuple(values[j] for j in node.inputs)
         shapes.append(tuple(tuple(v.shape) for v in inputs) if node.broadcasts else ())
@@ -132,7 +134,7 @@ def _init(
     x: Arrays,
     *,
     plan: Plan,
-    given: Callable[[Key, Arrays], Mapping[str, Tensor]] | None,
+    given: Callable[..., Mapping[str, Tensor]] | None,
 ) -> Params:
     """Make the trained arguments by the user's function, and the params of layers by their own."""
     made: dict[str, Params] = dict(given(key, x)) if given is not None else {}
@@ -171,7 +173,7 @@ def _join(parts: tuple[Params, ...], params: Params, *, plan: Plan) -> Params:
 def graph(
     function: Callable[..., object],
     *,
-    init: Callable[..., object] | None = None,
+    init: Callable[..., Mapping[str, Tensor]] | None = None,
 ) -> Layer:
     """Make a layer of an expression, whose backward is that of its operations in reverse order.
 
