@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import BackwardVisit, Record, VisitBack, VisitThere
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
@@ -244,51 +243,3 @@ def plan_of(function: str, net: Layer) -> Plan:
     assert isinstance(made.there, partial), "`graph` binds the plan"
     plan: Plan = made.there.keywords["plan"]
     return plan
-
-
-@attrs.frozen(eq=False)
-class _NotedVisit(BackwardVisit):
-    """The visitor of `backward`, which also notes g of each part."""
-
-    seen: dict[int, Arrays]
-
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
-    ) -> tuple[Arrays, Params]:
-        """Visit part i."""
-        self.seen[i] = g
-        return super().__call__(i, params, cache, g, train)
-
-
-@checked
-def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Arrays]:
-    """Compute the gradient of every value of a graph: arguments, parameters and what is between.
-
-    Args:
-        net: made by `graph`.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
-
-    Returns:
-        dL/dv by the name of v, in the order of the computation. None for an argument that has no
-        gradient, such as indices.
-
-    Raises:
-        LayerError: if net is not made by `graph`; else as `backward` does.
-
-    Example:
-        >>> net = graph(lambda a, b: ((a * b).exp().sum(), locals()))
-        >>> x = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
-        >>> gradients_by_name(net, (), net.forward((), x)[1], torch.tensor(1.0))["multiply"]
-        tensor([1.0000, 7.3891])
-    """
-    plan, made = plan_of("gradients_by_name", net), composition_of(net)
-    assert made is not None, "`plan_of` has looked"
-    visit = _NotedVisit(made.label, made.placed, {})
-    dx, _ = made.walk_back(visit, params, cache, g)
-    dinputs = dx if len(plan.arguments) != 1 else (dx,)
-    return {
-        **dict(zip(plan.arguments, dinputs, strict=True)),
-        **{node.name: visit.seen[i] for i, node in enumerate(plan.nodes)},
-    }
