@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 
 import torch
 
+from lincoln_fn.combine.graph import ALIASES
+
 RENAMED: Final = {
     "BCELoss": "losses.log_loss",
     "BCEWithLogitsLoss": "losses.sigmoid_cross_entropy",
@@ -152,6 +154,8 @@ lf.optim.adam here")
             ours, reason = _counterpart(name), _reason(name)
             told = f"is lf.{ours} here" if ours else f"is left out here: {reason}"
             return AttributeError(f"{problem}; torch.{package}.{name} {told}")
+    if name in ALIASES:
+        return AttributeError(f"{problem}; torch.{name} is lf.{ALIASES[name]} here")
     if name in ("nn", "functional"):
         return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
     for room in _ROOMS:

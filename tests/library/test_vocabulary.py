@@ -37,6 +37,7 @@ def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counte
         (lf, "mse", "; write lf.losses.mse"),
         (lf, "check_layer", "; write lf.testing.check_layer"),
         (lf.optim, "relu", "; write lf.relu"),
+        (lf, "max", "; torch.max is lf.amax here"),
         (lf, "nonsense", ""),
         (lf, "__wrapped__", ""),
     ],

@@ -10,7 +10,8 @@ from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
-from lincoln_fn.combine.graph import gradients_by_name, graph
+from lincoln_fn.combine.gradients_by_name import gradients_by_name
+from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.masked import masked

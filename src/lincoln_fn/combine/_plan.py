@@ -86,17 +86,11 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     parameter = Layer("parameter()", _give, _take_back, _draw)
     given = {name: Value(None, name=name) for name in arguments}
     trained = {name: Value(parameter, name=name) for name in parameters}
-    returned = function(*given.values(), **trained)
-    match returned:
-        case (y, dict() as found):
-            names = {value: str(key) for key, value in reversed(found.items()) if _is_value(value)}
-        case y:
-            names = {}
-    outputs = y if isinstance(y, tuple) else (y,)
-    for each in outputs:
-        if not isinstance(each, Value):
-            problem = f"expected the function to return values of the graph, got {describe(each)}"
-            raise LayerError("graph", problem)
+    y, found = function(*given.values(), **trained), dict[object, object]()
+    if isinstance(y, tuple) and len(y) == 2 and isinstance(y[1], dict):
+        y, found = y
+    names = {v: str(key) for key, v in reversed(found.items()) if isinstance(v, Value)}
+    outputs = tuple(map(_checked, y if isinstance(y, tuple) else (y,)))
     nodes = [value for value in _in_order(outputs) if value.layer is not None]
     used = {each for value in nodes for each in value.inputs}.union(outputs)
     unused = [name for name, value in {**given, **trained}.items() if value not in used]
@@ -115,13 +109,17 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     )
 
 
-def _is_value(value: object) -> bool:
-    return isinstance(value, Value)
+def _checked(returned: object) -> Value:
+    if isinstance(returned, Value):
+        return returned
+    problem = f"expected the function to return values of the graph, got {describe(returned)}"
+    raise LayerError("graph", problem)
 
 
 def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:
     """List the names of the arguments: of x, and of the parameters."""
-    positional, keyword = [], []
+    positional: list[str] = []
+    keyword: list[str] = []
     for name, parameter in signature(function).parameters.items():
         if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
             raise LayerError("graph", f"expected arguments with names, got {parameter}")
@@ -133,7 +131,8 @@ def _arguments_of(function: Callable[..., object]) -> tuple[list[str], list[str]
 
 def _in_order(outputs: Iterable[Value]) -> list[Value]:
     """List all values behind the outputs, each after its inputs."""
-    order, seen = [], set()
+    order: list[Value] = []
+    seen: set[Value] = set()
     stack = [(value, False) for value in reversed(tuple(outputs))]
     while stack:
         value, is_done = stack.pop()

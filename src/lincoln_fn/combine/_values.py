@@ -62,7 +62,7 @@ class Value:
         kwargs: dict[str, object] | None = None,
     ) -> Value:
         """Make a value of a function of torch, as of the method with its name."""
-        return call(function.__name__.strip("_"), *args, **(kwargs or {}))
+        return call(getattr(function, "__name__", "").strip("_"), *args, **(kwargs or {}))
 
     def __add__(self, other: object) -> Value:
         return call("add", self, other)
@@ -122,11 +122,9 @@ def call(name: str, *args: object, **options: object) -> Value:
     pair = _with_numbers(ALIASES.get(name, name), args)
     if pair is not None:
         return pair
-    values, rest = [], []
-    for arg in args:
-        many = isinstance(arg, list | tuple) and any(isinstance(each, Value) for each in arg)
-        for each in arg if many else (arg,):
-            (values if isinstance(each, Value) else rest).append(each)
+    every = [each for arg in args for each in _entries(arg)]
+    values = [each for each in every if isinstance(each, Value)]
+    rest = [each for each in every if not isinstance(each, Value)]
     named = {key: given for key, given in options.items() if isinstance(given, Value)}
     options = {key: given for key, given in options.items() if key not in named}
     own = ALIASES.get(name, name)
@@ -138,12 +136,20 @@ def call(name: str, *args: object, **options: object) -> Value:
     return Value(_constructor(name)(*rest, **options), (*values, *named.values()))
 
 
+def _entries(arg: object) -> tuple[object, ...]:
+    """List the entries of a list of values, as `torch.stack` takes it; any other argument alone."""
+    if isinstance(arg, list | tuple) and any(isinstance(each, Value) for each in arg):
+        return tuple(arg)
+    return (arg,)
+
+
 def _constructor(name: str) -> Callable[..., Layer]:
     """Find the constructor of a layer by its name, or by torch's."""
     own = ALIASES.get(name, name)
     known = dir(ours)
     if own in known:
-        return getattr(ours, own)
+        made: Callable[..., Layer] = getattr(ours, own)
+        return made
     close = get_close_matches(name, [*known, *ALIASES], 1)
     mend = f"; did you mean {close[0]}?" if close else "; v.apply(layer) takes a layer of your own"
     raise LayerError("graph", f"expected an operation that is a layer, got {name!r}{mend}")

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.combine._plan import Plan, trace
+from lincoln_fn.combine._values import ALIASES as ALIASES
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
@@ -35,8 +35,7 @@ from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Backward, PartsBack, Record, VisitBack, VisitThere
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
@@ -50,7 +49,8 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, plan: Plan) -> tuple
     """Compute the value of each node from those before it."""
     _check_params(plan, params)
     values = list(_arguments(plan, x))
-    records, shapes = [], []
+    records: list[Record] = []
+    shapes: list[tuple[tuple[int, ...], ...]] = []
     for i, node in enumerate(plan.nodes):
         inputs = tuple(values[j] for j in node.inputs)
         shapes.append(tuple(tuple(v.shape) for v in inputs) if node.broadcasts else ())
@@ -133,7 +133,7 @@ def _init(
     x: Arrays,
     *,
     plan: Plan,
-    given: Callable[[Key, Arrays], Mapping[str, Tensor]] | None,
+    given: Callable[..., Mapping[str, Tensor]] | None,
 ) -> Params:
     """Make the trained arguments by the user's function, and the params of layers by their own."""
     made: dict[str, Params] = dict(given(key, x)) if given is not None else {}
@@ -172,7 +172,7 @@ def _join(parts: tuple[Params, ...], params: Params, *, plan: Plan) -> Params:
 def graph(
     function: Callable[..., object],
     *,
-    init: Callable[..., object] | None = None,
+    init: Callable[..., Mapping[str, Tensor]] | None = None,
 ) -> Layer:
     """Make a layer of an expression, whose backward is that of its operations in reverse order.
 
@@ -243,51 +243,3 @@ def plan_of(function: str, net: Layer) -> Plan:
     assert isinstance(made.there, partial), "`graph` binds the plan"
     plan: Plan = made.there.keywords["plan"]
     return plan
-
-
-@attrs.frozen(eq=False)
-class _NotedBackward(Backward):
-    """The protocol's `backward`, which also notes g of each part by its path."""
-
-    seen: dict[str, Arrays]
-
-    def run(
-        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, Params]:
-        """Compute dx and dparams."""
-        self.seen[path] = g
-        return super().run(part, path, params, cache, g, wants)
-
-
-@checked
-def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Arrays]:
-    """Compute the gradient of every value of a graph: arguments, parameters and what is between.
-
-    Args:
-        net: made by `graph`.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
-
-    Returns:
-        dL/dv by the name of v, in the order of the computation. None for an argument that has no
-        gradient, such as indices.
-
-    Raises:
-        LayerError: if net is not made by `graph`; else as `backward` does.
-
-    Example:
-        >>> net = graph(lambda a, b: ((a * b).exp().sum(), locals()))
-        >>> x = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
-        >>> gradients_by_name(net, (), net.forward((), x)[1], torch.tensor(1.0))["multiply"]
-        tensor([1.0000, 7.3891])
-    """
-    plan, made = plan_of("gradients_by_name", net), composition_of(net)
-    assert made is not None, "`plan_of` has looked"
-    noted = _NotedBackward({})
-    dx, _ = made.walk_back(PartsBack(made, noted), params, cache, g)
-    dinputs = dx if len(plan.arguments) != 1 else (dx,)
-    return {
-        **dict(zip(plan.arguments, dinputs, strict=True)),
-        **{node.name: noted.seen[str(i)] for i, node in enumerate(plan.nodes)},
-    }

@@ -13,6 +13,8 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,7 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
 
 
 @record

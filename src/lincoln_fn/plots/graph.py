@@ -42,7 +42,8 @@ def graph(
         (['x', 'y', 'multiply()', 'exp()', 'add()'], 5)
     """
     plan = plan_of("plots.graph", net)
-    sources = [() for _ in plan.arguments] + [node.inputs for node in plan.nodes]
+    sources: list[tuple[int, ...]] = [node.inputs for node in plan.nodes]
+    sources[:0] = [()] * len(plan.arguments)
     names = [*plan.arguments, *(node.name for node in plan.nodes)]
     calls = [*plan.arguments, *(part.name.partition(" = ")[2] for part in net.parts)]
     levels: list[int] = []
