@@ -118,6 +118,8 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "find_fault",
         "mislabelled",
         "tune_learning_rate",
+        "distil",
+        "poison",
         "relevance",
         "patching",
         "feedback_alignment",

@@ -73,6 +73,20 @@ def test_mislabelled_finds_more_wrong_labels_than_chance(run, tmp_path):
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
+def test_ten_distilled_images_teach_more_than_the_means(run, tmp_path):
+    picture = tmp_path / "images.png"
+    lines = run("distil", "--walks", 10, "--plot", picture)
+    means, distilled = numbers(lines, "means"), numbers(lines, "distilled")
+    assert min(distilled) > max(means)
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_changes_by_the_gradient_do_more_harm_than_random_ones(run):
+    lines = run("poison", "--walks", 2)
+    losses = [numbers(lines, name)[1] for name in ("as they are", "changed at", "changed by")]
+    assert losses[2] - losses[0] > 3 * abs(losses[1] - losses[0])
+
+
 def test_a_learning_rate_is_tuned_below_the_best_of_a_search(run):
     lines = run("tune_learning_rate", "--runs", 5, "--walks", 3)
     validation = [float(line.split()[-3]) for line in lines[1:4]]

@@ -29,7 +29,7 @@ from lincoln_fn.replay.partial_result import Saved
 from lincoln_fn.replay.run import Run
 from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, adjoint_of, of_start
 from lincoln_fn.rules.backpropagation import backpropagation
-from lincoln_fn.training.data import Batch
+from lincoln_fn.training.data import Batch, Batches
 from lincoln_fn.training.step import Step
 
 Name: TypeAlias = Literal["examples", "lr", "weight_decay", "momentum", "start", "x"]
@@ -139,7 +139,7 @@ def metagradient(
     measure = of if callable(of) else partial(loss_after, step.net, step.loss, of)
     saved = None
     whole, seconds = run, save_seconds
-    if step.reduce is not None:
+    if step.reduce is not None and isinstance(run.batches, Batches):
         whole = attrs.evolve(run, batches=attrs.evolve(run.batches, shard=(0, 1)))
         seconds = math.inf if step.reduce.shard[0] else save_seconds  # the first process saves
     if folder is not None:

@@ -63,8 +63,8 @@ class SharedAdjoint(StepAdjoint):
         )
         own = self._own((x, (target, rows)))
         of_shard = partial(self._shard, tree.leaves(direction))
-        found = self.of_shards(of_shard, like, own, state.step)[2]
-        return Along(*found, statistics)
+        product, examples, of_x = self.of_shards(of_shard, like, own, state.step)[2]
+        return Along(product, examples, of_x, statistics)
 
     def _own(self, batch: Batch) -> Batch:
         """Take this process's part, as `data.batches` divides a batch."""
