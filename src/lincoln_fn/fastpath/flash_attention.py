@@ -83,13 +83,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor]
     Returns:
         y (..., heads, length, m), and logsumexp as the kernel has it.
     """
-    arguments = *map(_four, (q, k, v)), _mask(form, q), form.is_causal, form.scale
-    if is_traced(q):
-        y, logsumexp = _in_graph(*arguments)
-    else:
-        y, logsumexp = _forward(*arguments)
-        if _are_too_large(logsumexp):
-            return None
+    run: Callable[..., tuple[Tensor, Tensor]] = _in_graph if is_traced(q) else _forward
+    options = _mask(form, q), form.is_causal, form.scale
+    y, logsumexp = run(*map(_four, (q, k, v)), *options)
+    if run is _forward and _are_too_large(logsumexp):
+        return None
     return _as_before(y, q), logsumexp
 
 
@@ -152,7 +150,7 @@ def _checked_backward(
     if _are_too_large(logsumexp):
         x = q, _repeated(k, q), _repeated(v, q), mask
         _, cache = sdpa.forward((), x, is_causal=is_causal, scale=scale)
-        dx = sdpa.backward((), cache, g)[0]
+        dx: Any = sdpa.backward((), cache, g)[0]  # Any: dmask, which may be None, is not read
         for own, exact, like in zip(made, dx, (q, k, v), strict=False):
             own.copy_(_summed(exact, like))
     return made
@@ -200,7 +198,9 @@ def _repeated(x: Tensor, q: Tensor) -> Tensor:
 def _summed(dx: Tensor, x: Tensor) -> Tensor:
     """Sum the gradients of the heads that share one of x."""
     heads = x.shape[1]
-    return dx if dx.shape[1] == heads else dx.unflatten(1, (heads, -1)).sum(2)
+    if dx.shape[1] == heads:
+        return dx
+    return dx.reshape(len(dx), heads, -1, *dx.shape[2:]).sum(2)
 
 
 def _padded(x: Tensor, n: int) -> Tensor:
