@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.combine._plan import Plan, trace
@@ -146,7 +145,9 @@ def _init(
     values = list(_arguments(plan, on_meta(x)))
     for i, node in enumerate(plan.nodes):
         inputs = tuple(values[j] for j in node.inputs)
-        inputs = torch.broadcast_tensors(*inputs) if node.broadcasts else inputs
+        if node.broadcasts:
+            shape = common_shape(f"graph[{i}] {parts[i].name}", tuple(v.shape for v in inputs))
+            inputs = tuple(v.expand(shape) for v in inputs)
         of_part = inputs if len(inputs) != 1 else inputs[0]
         if node.has_params and node.name not in made:
             made[node.name] = parts[i].init(key.fold_in(i), of_part)

@@ -76,7 +76,7 @@ def backward(
 def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:
     """Find the shape to which all are repeated."""
     try:
-        return tuple(torch.broadcast_shapes(*shapes))
+        return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
     except RuntimeError:
         shown = ", ".join(map(str, shapes))
         problem = f"expected shapes that fit together, from the last axis, got {shown}"

@@ -62,7 +62,7 @@ def backward(
     """Compute da = g b^T and db = a^T g."""
     check_cache("matmul", cache, Cache)
     a, b = cache.a, cache.b
-    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = common_shape("matmul", (a.shape[:-2], b.shape[:-2]))
     check_shape("matmul", g, (*batch, a.shape[-2], b.shape[-1]))
     da, db = g @ b.mT, a.mT @ g
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()

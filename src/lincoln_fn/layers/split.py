@@ -44,7 +44,7 @@ def forward(
     if isinstance(split_size, tuple) and sum(split_size) != x.shape[dim]:
         problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
         raise LayerError("split", problem)
-    y = torch.split(x, split_size, dim)
+    y = torch.split(x, split_size if isinstance(split_size, int) else [*split_size], dim)
     return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
 
 

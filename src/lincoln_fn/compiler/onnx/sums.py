@@ -75,10 +75,13 @@ def _extreme(operation: str) -> Row:
         write: Writer, out: Value | Sequence[Value], x: Value, dim: int | None = None,
         keepdim: bool = False,
     ) -> list[str] | str:  # fmt: skip
+        reduced, argument = _reduced(f"Reduce{operation}"), _argument(f"Arg{operation}")
         if isinstance(out, Value):
-            return _reduced(f"Reduce{operation}")(write, out, x)
-        value = _reduced(f"Reduce{operation}")(write, out[0], x, dim, keepdim)
-        return [value, _argument(f"Arg{operation}")(write, out[1], x, dim, keepdim)]
+            whole: str = reduced(write, out, x)
+            return whole
+        return [
+            reduced(write, out[0], x, dim, keepdim), argument(write, out[1], x, dim, keepdim)
+        ]  # fmt: skip
 
     return row
 
