@@ -42,18 +42,20 @@ ROWS = {
     ),
     "kind twin": "avg_pool batch_norm max_pool",
     "kind": (
-        "adaptive_avg_pool adaptive_max_pool add alibi alpha_dropout concatenate dropout "
-        "feature_alpha_dropout flatten fractional_max_pool global_avg_pool glu identity "
-        "last_state local_response_norm log_softmax lp_pool masked_mean multiply permute "
-        "pixel_shuffle pixel_unshuffle reshape select softmax softmin take unflatten upsample"
+        "adaptive_avg_pool adaptive_max_pool add alibi alpha_dropout amax broadcast_tensors "
+        "broadcast_to concatenate dilate divide dropout feature_alpha_dropout flatten flip "
+        "fractional_max_pool gather global_avg_pool glu identity index_select last_state "
+        "local_response_norm log_softmax logsumexp lp_pool masked_mean matmul maximum mean "
+        "multiply norm permute pixel_shuffle pixel_unshuffle reshape scale scatter select "
+        "softmax softmin split stack subtract sum take unflatten upsample variance where"
     ),
     "twin": (
         "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
         "threshold"
     ),
     "": (
-        "celu hardsigmoid hardtanh log_sigmoid mish quick_gelu rrelu scale sigmoid "
-        "softcap softsign tanh tanhshrink"
+        "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
+        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt tanh tanhshrink"
     ),
 }
 

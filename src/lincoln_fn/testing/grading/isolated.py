@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import faulthandler
-import importlib
 import io
 import multiprocessing
 import os
@@ -30,12 +29,6 @@ from lincoln_fn.testing.report import Finding, Report
 T = TypeVar("T")
 # Of what the code prints, this much is kept.
 KEPT = 10_000
-_USED_BY_CHECKS = (
-    "lincoln_fn.testing.blame",
-    "lincoln_fn.testing.hypotheses",
-    "lincoln_fn.testing.references.search",
-    "torch.fx.experimental.symbolic_shapes",  # which torch.autograd.grad imports at its first use
-)
 # Seconds between two looks at what a process writes.
 LOOK = 0.1
 # Seconds. A new process imports torch, which the limit does not count.
@@ -116,8 +109,12 @@ def run_isolated(
 
 def _import_for_copies() -> None:
     """Import what a check of wrong code uses, once, and not in each copy of this process."""
-    for name in _USED_BY_CHECKS:
-        importlib.import_module(name)
+    from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
+
+    from lincoln_fn.testing import blame, hypotheses
+    from lincoln_fn.testing.references import search
+
+    del symbolic_shapes, blame, hypotheses, search
 
 
 class _Answer(pickle.Unpickler):
