@@ -34,7 +34,7 @@ KINKS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "x", "function"), KINKS, ids=str)
+@pytest.mark.parametrize(("layer", "x", "function"), KINKS, ids=[str(row[0]) for row in KINKS])
 def test_ties_kinks_and_zeros_have_torchs_slope(layer, x, function):
     y, cache = layer.forward((), x if len(x) > 1 else x[0])
     dx, _ = layer.backward((), cache, torch.ones_like(y))
@@ -65,7 +65,7 @@ EXTREMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("layer", "x"), EXTREMES, ids=str)
+@pytest.mark.parametrize(("layer", "x"), EXTREMES, ids=[str(row[0]) for row in EXTREMES])
 def test_float32_is_as_good_as_float32_allows(layer, x):
     results = []
     for dtype in (torch.float32, torch.float64):
