@@ -31,11 +31,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import layers
+from lincoln_fn.core.autodiff import is_transformed
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
-from lincoln_fn.layers import gelu, selu, softplus
+from lincoln_fn.layers import gelu, selu, silu, softplus
 
 # Any: each kernel has a cache and hyperparameters of its own.
 Kernel: TypeAlias = Callable[..., Any]
@@ -122,6 +123,11 @@ def _gelu_p(x: Tensor, approximate: str) -> Tensor:
     return (x * -math.sqrt(0.5)).erfc_().mul_(0.5)
 
 
+def _silu_dx(g: Tensor, x: Tensor) -> Tensor:
+    """Compute dx; the kernel has no derivative in forward mode."""
+    return silu.backward((), x, g)[0] if is_transformed(g, x) else aten.silu_backward(g, x)
+
+
 def _exact(bx: float) -> float:
     return min(bx, softplus.EXACT_PAST)
 
@@ -146,7 +152,7 @@ _ROWS: Final = (
         lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold)),
     ),
     _Kernels(layers.hardswish, aten.hardswish_backward, F.hardswish),
-    _Kernels(layers.silu, aten.silu_backward, F.silu),
+    _Kernels(silu, _silu_dx, F.silu),
     _Kernels(layers.hardshrink, lambda g, y: aten.hardshrink_backward(g, y, 0), F.hardshrink, True),
     _Kernels(layers.softshrink, lambda g, y: aten.softshrink_backward(g, y, 0), F.softshrink, True),
     _Kernels(layers.threshold, lambda g, c: aten.threshold_backward(g, c.x, c.threshold)),

@@ -8,6 +8,7 @@ from typing import Final
 _THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
 _HEADS: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 2), torch.zeros(2, 5, 3))"
 _MASK: Final = "torch.tensor([[True, True, False], [True, True, True]])"
+_INDEX: Final = "torch.tensor([[0, 0], [3, 1], [1, 1]])"
 # An activation needs no row: it is made without arguments, and x has the shape (5, 3). Sizes differ
 # from each other: in a square matrix, a transposed gradient has the right shape.
 EXAMPLES: Final = {
@@ -19,18 +20,23 @@ EXAMPLES: Final = {
     "avg_pool": ("avg_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
     "batch_norm": ("batch_norm()", "torch.zeros(5, 3)"),
     "bilinear": ("bilinear(4)", "(torch.zeros(5, 3), torch.zeros(5, 6))"),
+    "broadcast": ("broadcast_tensors()", "(torch.zeros(5, 1, 3), torch.zeros(4, 3))"),
     "class_token": ("class_token()", "torch.zeros(2, 5, 3)"),
     "concatenate": ("concatenate()", "(torch.zeros(5, 3), torch.zeros(5, 4))"),
     "conv": ("conv2d(4, 3, padding=1)", "torch.zeros(2, 3, 5, 6)"),
     "conv_transpose": ("conv_transpose2d(4, 3, 2)", "torch.zeros(2, 3, 4, 5)"),
     "cosine_similarities": ("cosine_similarities()", "(torch.zeros(4, 3), torch.zeros(5, 3))"),
     "dense": ("dense(4)", "torch.zeros(5, 3)"),
+    "dilate": ("dilate(2, (1, 2))", "torch.zeros(2, 3, 4)"),
+    "elementwise": ("power(3)", "torch.zeros(5, 3)"),
     "embedding": ("embedding(7, 3)", "torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])"),
     "flatten": ("flatten()", "torch.zeros(2, 3, 5)"),
+    "flip": ("flip(1)", "torch.zeros(5, 3)"),
     "fractional_max_pool": (
         "fractional_max_pool2d(2, output_size=(3, 4))",
         "torch.zeros(2, 3, 6, 7)",
     ),
+    "gather": ("index_select()", f"(torch.zeros(5, 4), {_INDEX})"),
     "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
     "glu": ("glu()", "torch.zeros(5, 6)"),
     "group_norm": ("group_norm(2)", "torch.zeros(3, 4, 5)"),
@@ -42,28 +48,35 @@ EXAMPLES: Final = {
     "lp_pool": ("lp_pool2d(2.0, 2)", "torch.zeros(2, 3, 4, 6)"),
     "lstm": ("lstm(2)", "torch.zeros(3, 4, 5)"),
     "masked_mean": ("masked_mean()", f"(torch.zeros(2, 3, 4), {_MASK})"),
+    "matmul": ("matmul()", "(torch.zeros(5, 3), torch.zeros(3, 4))"),
     "max_pool": ("max_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
     "multi_head_attention": ("multi_head_attention(2)", "torch.zeros(3, 5, 4)"),
     "multiply": ("multiply()", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
     "pad": ("reflection_pad2d((1, 2, 3, 0))", "torch.zeros(2, 3, 4, 5)"),
+    "pairwise": ("divide()", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
     "permute": ("permute(0, 2, 1)", "torch.zeros(2, 3, 5)"),
     "pixel_shuffle": ("pixel_shuffle(2)", "torch.zeros(2, 12, 3, 4)"),
     "pixel_unshuffle": ("pixel_unshuffle(2)", "torch.zeros(2, 3, 4, 6)"),
     "positional_embedding": ("positional_embedding(6)", "torch.zeros(2, 5, 3)"),
     "prelu": ("prelu(3)", "torch.zeros(5, 3)"),
     "recurrent_cell": ("gru_cell(4)", "(torch.zeros(5, 3), torch.zeros(5, 4))"),
+    "reductions": ("norm(dim=1)", "torch.zeros(5, 3)"),
     "relative_position_bias": ("relative_position_bias(2, 4, 8)", "torch.zeros(2, 5, 4)"),
     "reshape": ("reshape(5, 6)", "torch.zeros(2, 3, 10)"),
     "rnn": ("rnn(2)", "torch.zeros(3, 4, 5)"),
     "rotary_embedding": ("rotary_embedding()", "torch.zeros(2, 5, 4)"),
     "scale": ("scale(0.3)", "torch.zeros(5, 3)"),
     "scaled_dot_product_attention": ("scaled_dot_product_attention()", _THREE),
+    "scatter": ("scatter(1, reduce='add')", f"(torch.zeros(3, 4), {_INDEX}, torch.zeros(3, 2))"),
     "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
     "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
+    "split": ("split(2, 1)", "torch.zeros(3, 5)"),
+    "stack": ("stack(1)", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
     "take": ("take(1, -2)", "torch.zeros(2, 5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
+    "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
 }
 
 
