@@ -27,8 +27,8 @@ aten = torch.ops.aten
 # On its way back, the kernel computes the weights again, as e^(score - logsumexp). Two roundings of
 # a score differ by up to eps times the score, and the weights by that share: here, 6e-5 in float32.
 LARGEST: Final = 1000.0
-# In a graph, the kernel is for at least so many weights of a head. For 128 positions, a step of LoRA
-# on SmolLM2 took .92 and .98 of torch's time with it, in two runs, and .90 with the formula.
+# In a graph, the kernel is for at least so many weights of a head. For 128 positions, a step of
+# LoRA on SmolLM2 took .92 and .98 of torch's time with it, in two runs, and .90 with the formula.
 LEAST_IN_GRAPH: Final = 2**16
 
 Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor]
