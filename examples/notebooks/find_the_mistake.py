@@ -258,25 +258,28 @@ keep("embedding", embedding_forward, embedding_backward, sentences, (4, 3))
 
 
 # %%
-def rnn_forward(x, wx, wh):
-    h = np.zeros((len(x), x.shape[1] + 1, len(wh)))
+def rnn_forward(x, h0, wx, wh, b):
+    h = np.zeros((len(x), x.shape[1] + 1, len(b)))
+    h[:, 0] = h0
     for t in range(x.shape[1]):
-        h[:, t + 1] = np.tanh(x[:, t] @ wx + h[:, t] @ wh)
-    return h[:, 1:], (x, h, wx, wh)
+        h[:, t + 1] = np.tanh(x[:, t] @ wx + h[:, t] @ wh + b)
+    return h[:, 1:], (x, h, wx, wh, b)
 
 
 def rnn_backward(dout, cache):
-    x, h, wx, wh = cache
-    dx, dwx, dwh = np.zeros_like(x), np.zeros_like(wx), np.zeros_like(wh)
+    x, h, wx, wh, b = cache
+    dx, dwx, dwh, db = (np.zeros_like(each) for each in (x, wx, wh, b))
     for t in reversed(range(x.shape[1])):
         dz = dout[:, t] * (1 - h[:, t + 1] ** 2)
         dx[:, t] = dz @ wx.T
+        dh0 = dz @ wh.T
         dwx += x[:, t].T @ dz
         dwh += h[:, t].T @ dz
-    return dx, dwx, dwh
+        db += dz.sum(0)
+    return dx, dh0, dwx, dwh, db
 
 
-keep("RNN", rnn_forward, rnn_backward, (2, 4, 3), (3, 5), (5, 5))
+keep("RNN", rnn_forward, rnn_backward, (2, 4, 3), (2, 5), (3, 5), (5, 5), (5,))
 
 # %% [markdown]
 # **Question.** A state has two uses. Which are they, and which is forgotten?
@@ -284,7 +287,7 @@ keep("RNN", rnn_forward, rnn_backward, (2, 4, 3), (3, 5), (5, 5))
 # <details markdown="1"><summary>Answer</summary>
 #
 # It is an output, and it enters the next step. The second path is missing: `dout[:, t]` needs
-# `dz @ wh.T` of step $t + 1$ added.
+# `dz @ wh.T` of step $t + 1$ added. So the gradient of $h_0$ hears of the first step alone.
 #
 # </details>
 #

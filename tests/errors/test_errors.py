@@ -159,6 +159,10 @@ LAYERS = {
         lambda: lf.serial(lf.serial(lf.tanh(), MINE)).predict((((), ()),), X),
         "serial[0] serial[1] mine(): predict raised RuntimeError on float32[2, 3]: no such thing",
     ),
+    "a user's input_grad raises": (
+        lambda: lf.serial(lf.tanh(), MINE_BACK).input_grad(((), ()), (X, None), X),
+        "serial[1] mine(): input_grad raised RuntimeError on float32[2, 3]: no such thing",
+    ),
     "a user's backward raises": (
         lambda: lf.serial(lf.tanh(), MINE_BACK).backward(((), ()), (X, None), X),
         "serial[1] mine(): backward raised RuntimeError on float32[2, 3]: no such thing",

@@ -89,6 +89,10 @@ class Connected(Composed, Protocol):
 class WalkThere(Protocol):
     """What a forward walk does at a part."""
 
+    @property
+    def name(self) -> str:
+        """The part's function, as errors name it."""
+
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
     ) -> tuple[Arrays, Record]:
@@ -168,7 +172,7 @@ class PartsThere(Parts[WalkThere]):
         try:
             return self.walk.run(part, path, params, x, wants)
         except ERRORS as error:
-            placed = self.place(i, error, "forward", x)
+            placed = self.place(i, error, self.walk.name, x)
             raise placed from placed.__cause__
 
 
@@ -188,7 +192,7 @@ class PartsBack(Parts[WalkBack]):
         try:
             return walk.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            placed = self.place(i, error, "backward", g)
+            placed = self.place(i, error, wants.function, g)
             raise placed from placed.__cause__
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -204,6 +208,8 @@ def inside(path: str, i: int) -> str:
 class Forward:
     """The protocol's `forward`, at each part."""
 
+    name = "forward"
+
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
     ) -> tuple[Arrays, Cache]:
@@ -217,6 +223,8 @@ class Forward:
 
 class Predict:
     """The protocol's `predict`, at each part."""
+
+    name = "predict"
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants

@@ -18,6 +18,11 @@ class Wants:
     dx: bool
     dparams: bool
 
+    @property
+    def function(self) -> str:
+        """The function that computes this, as errors name it."""
+        return "backward" if self.dx == self.dparams else "input_grad" if self.dx else "grads"
+
 
 ALL: Final = Wants(dx=True, dparams=True)
 DX: Final = Wants(dx=True, dparams=False)
