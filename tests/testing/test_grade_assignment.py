@@ -14,10 +14,11 @@ import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.assignment import Options, files, main, write
 from lincoln_fn.testing.grading.blanks import backward_pass, without_terms
+from lincoln_fn.testing.grading.examples import TABLES
 from lincoln_fn.testing.grading.isolated import Ran
 
 LAYERS = Path(lf.layers.__path__[0])
-NAMES = sorted(path.stem for path in LAYERS.glob("[a-z]*.py"))
+NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*TABLES})
 
 
 @pytest.fixture
@@ -153,6 +154,7 @@ def test_the_functions_and_the_case_can_be_chosen():
 REFUSED = {
     "got sofmax; write softmax": Options("sofmax"),
     "such as softmax, got zzz$": Options("zzz"),
+    "got pairwise, whose table holds every gradient": Options("pairwise"),
     "such as softmax, got os.path$": Options("os.path"),
     "a function to blank, got backwards; write backward": Options("tanh", ("backwards",)),
     "a function to blank, got q; the file has forward, backward, tanh": Options("tanh", ("q",)),

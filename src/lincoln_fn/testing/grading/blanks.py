@@ -21,7 +21,11 @@ def backward_pass(source: str) -> tuple[str, ...]:
     # They are `backward`, `input_grad` and `grads`; those with "backward" in their names; and the
     # private helpers that only these use. Checks of arguments are not among them.
     module = ast.parse(source)
-    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name: node
+        for node in module.body
+        if isinstance(node, ast.FunctionDef) and not _is_constructor(node)
+    }
     imported = tuple(
         alias.name
         for node in module.body
@@ -46,6 +50,10 @@ def backward_pass(source: str) -> tuple[str, ...]:
         if not more:
             return (*imported, *(name for name in functions if name in found))
         found |= more
+
+
+def _is_constructor(node: ast.FunctionDef) -> bool:
+    return any(ast.unparse(each) == "constructor" for each in node.decorator_list)
 
 
 def blanked(
