@@ -119,7 +119,8 @@ class Value:
 
 def call(name: str, *args: object, **options: object) -> Value:
     """Apply the layer that a constructor makes of all other arguments to the values among them."""
-    pair = _with_numbers(ALIASES.get(name, name), args)
+    own = ALIASES.get(name, name)
+    pair = _with_numbers(own, args)
     if pair is not None:
         return pair
     every = [each for arg in args for each in _entries(arg)]
@@ -127,7 +128,6 @@ def call(name: str, *args: object, **options: object) -> Value:
     rest = [each for each in every if not isinstance(each, Value)]
     named = {key: given for key, given in options.items() if isinstance(given, Value)}
     options = {key: given for key, given in options.items() if key not in named}
-    own = ALIASES.get(name, name)
     for given in (*rest, *options.values()):
         if isinstance(given, Tensor) or own in _OPERATORS:
             problem = f"expected values of the graph and numbers, got {describe(given)}"

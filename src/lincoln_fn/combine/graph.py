@@ -29,7 +29,7 @@ from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe, describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers.broadcast import common_shape, summed_to
+from lincoln_fn.layers.broadcast import repeated, summed_to
 from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
 from lincoln_fn.walk.init import on_meta
@@ -54,8 +54,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, plan: Plan) -> tuple
         inputs = tuple(values[j] for j in node.inputs)
         shapes.append(tuple(tuple(v.shape) for v in inputs) if node.broadcasts else ())
         if node.broadcasts:
-            shape = common_shape(f"graph[{i}] {visit.parts[i].name}", shapes[i])
-            inputs = tuple(v.expand(shape) for v in inputs)
+            inputs = repeated(f"graph[{i}] {visit.parts[i].name}", inputs)
         y, record = visit(i, plan.params_of(i, params), inputs if len(inputs) != 1 else inputs[0])
         values.append(y)
         records.append(record)
@@ -146,8 +145,7 @@ def _init(
     for i, node in enumerate(plan.nodes):
         inputs = tuple(values[j] for j in node.inputs)
         if node.broadcasts:
-            shape = common_shape(f"graph[{i}] {parts[i].name}", tuple(v.shape for v in inputs))
-            inputs = tuple(v.expand(shape) for v in inputs)
+            inputs = repeated(f"graph[{i}] {parts[i].name}", inputs)
         of_part = inputs if len(inputs) != 1 else inputs[0]
         if node.has_params and node.name not in made:
             made[node.name] = parts[i].init(key.fold_in(i), of_part)

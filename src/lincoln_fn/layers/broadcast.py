@@ -52,9 +52,8 @@ def forward(
 ) -> tuple[tuple[Float[Tensor, "*repeated"], ...], Cache]:
     """Repeat the elements of all inputs to their common shape."""
     check_inputs("broadcast_tensors", params, x)
-    shapes = tuple(tuple(x_i.shape) for x_i in x)
-    shape = common_shape("broadcast_tensors", shapes)
-    return tuple(x_i.expand(shape) for x_i in x), Cache(shapes, shape)
+    y = repeated("broadcast_tensors", x)
+    return y, Cache(tuple(tuple(x_i.shape) for x_i in x), tuple(y[0].shape))
 
 
 declare(forward, kind="moving")
@@ -71,6 +70,12 @@ def backward(
     for g_i in g:
         check_shape("broadcast_tensors", g_i, cache.shape)
     return tuple(map(summed_to, g, cache.shapes)), ()
+
+
+def repeated(layer: str, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Repeat tensors to the shape that they have in common."""
+    shape = common_shape(layer, tuple(tuple(x_i.shape) for x_i in x))
+    return tuple(x_i.expand(shape) for x_i in x)
 
 
 def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:

@@ -129,15 +129,13 @@ def subtract() -> Layer:
 def divide() -> Layer:
     """Divide the first input by the second: y = a / b.
 
-    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
-    differ.
+    x and y are as those of `subtract`.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
-            and device.
+        LayerError: as `subtract` does.
 
     Example:
         >>> divide().predict((), (torch.tensor([6.0]), torch.tensor([3.0])))
@@ -150,15 +148,13 @@ def divide() -> Layer:
 def maximum() -> Layer:
     """Take the larger of two inputs: y = max(a, b). Where they are equal, each gets half of g.
 
-    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
-    differ.
+    x and y are as those of `subtract`.
 
     Returns:
         The layer, without parameters.
 
     Raises:
-        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
-            and device.
+        LayerError: as `subtract` does.
 
     Example:
         >>> maximum().predict((), (torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])))
