@@ -8,7 +8,9 @@ its sigmoid: the time with the kernel, divided by that with the formula, on one 
     0.84 to 0.89    softshrink, softplus, threshold, hardswish
 
 Others gain less than a tenth, and have no row: sigmoid, hardtanh, hardsigmoid, softmax, log_softmax
-and all else. In a language model, silu is applied to the widest tensors, so it has one.
+and all else. silu has one for wide tensors, as language models have them: forward and backward by
+themselves take 0.58 of the time for 64 by 128 numbers, 0.37 for 512 by 1,536, on one thread of a
+Xeon with AMX.
 
 ATen's kernel for gelu takes a fifth of the time of the function here, but has no correct digit
 below x = -5. The function here keeps the slope p + x p' in place of x, because y and the slope need
