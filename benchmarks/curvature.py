@@ -44,21 +44,16 @@ class _Parts:
         self.module = _torch.module(workload)
         named = dict(self.module.named_parameters())
         self.weights = {name: p.detach() for name, p in named.items()}
-        along = (self.turned(t) for t in lf.tree.leaves(self.v))
+        along = (each.contiguous() for each in self.listed(self.v))
         self.along = dict(zip(named, along, strict=True))
-
-    @staticmethod
-    def turned(matrix: Tensor) -> Tensor:
-        """Transpose a dense layer's weight, which torch applies from the left."""
-        return matrix.mT.contiguous() if matrix.ndim == 2 else matrix
 
     def given(self) -> tuple[Any, ...]:
         """List the first arguments of our functions."""
         return self.net, self.params, self.x, self.loss, self.target
 
     def listed(self, tree: Any) -> list[Tensor]:
-        """List our leaves as torch has them."""
-        return [self.turned(leaf) for leaf in lf.tree.leaves(tree)]
+        """List our leaves as torch has them, which applies a dense layer's weight from the left."""
+        return [leaf.mT if leaf.ndim == 2 else leaf for leaf in lf.tree.leaves(tree)]
 
     def predict(self, weights: dict[str, Tensor]) -> Tensor:
         """Run torch's module."""

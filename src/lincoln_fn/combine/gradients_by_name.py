@@ -52,7 +52,7 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
     plan, made = plan_of("gradients_by_name", net), composition_of(net)
     assert made is not None, "`plan_of` has looked"
     noted = _NotedBackward({})
-    dx, _ = made.walk_back(PartsBack(made, noted), params, cache, g)
+    dx, _ = made.walk_back(PartsBack(made, noted, ""), params, cache, g)
     dinputs = dx if len(plan.arguments) != 1 else (dx,)
     return {
         **dict(zip(plan.arguments, dinputs, strict=True)),

@@ -273,7 +273,7 @@ class Composition:
     def _walk_back(
         self, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
-        return self.walk_back(PartsBack(self, BACKWARD, "", params, wants), params, cache, g)
+        return self.walk_back(PartsBack(self, BACKWARD, None, params, wants), params, cache, g)
 
     def walk_back(
         self, visit: VisitBack, params: Params, cache: Cache, g: Arrays

@@ -133,7 +133,7 @@ class Parts(Generic[W]):
 
     made: Connected
     walk: W
-    path: str = ""
+    path: str | None = None  # None: the walk reads no paths, and gets ""
     params: Params = None  # of the composition, where less than `ALL` is wanted
     wants: Wants = ALL
 
@@ -166,9 +166,10 @@ class PartsThere(Parts[WalkThere]):
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit part i."""
-        made = self.made
-        part, path = made.parts[i], inside(self.path, i)
-        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants)
+        made, wants = self.made, self.wants
+        part, path = made.parts[i], "" if self.path is None else inside(self.path, i)
+        if not wants.dx:
+            wants = wants_of_part(made.needs_dx, i, self.params, params, wants)
         try:
             return self.walk.run(part, path, params, x, wants)
         except ERRORS as error:
@@ -184,9 +185,10 @@ class PartsBack(Parts[WalkBack]):
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        made, walk = self.made, self.walk
-        part, path = made.parts[i], inside(self.path, i)
-        wants = wants_of_part(made.needs_dx, i, self.params, params, self.wants, train)
+        made, walk, wants = self.made, self.walk, self.wants
+        part, path = made.parts[i], "" if self.path is None else inside(self.path, i)
+        if not (wants.dx and train):
+            wants = wants_of_part(made.needs_dx, i, self.params, params, wants, train)
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
