@@ -182,7 +182,7 @@ def _config_of(module: Any) -> Config:  # Any: torch does not know `config`
 
 def of_pretrained(module: nn.Module, key: Key) -> tuple[Layer, Params]:
     """Make the network of a model of Hugging Face's library by its config, with its weights."""
-    tensors = module.state_dict()
+    tensors = _unstacked(module)
     stored = Stored({n: t.to("meta") for n, t in tensors.items()}, tensors.__getitem__)
     try:
         return assemble("from_torch", _config_of(module), stored, key=key)
@@ -196,8 +196,37 @@ def to_pretrained(module: nn.Module, params: Params) -> dict[str, Tensor]:
     model, leaves = fitting("to_state_dict", _config_of(module), params)
     slots = {slot.name: slot for slot in model.slots}
     named = {}
-    for name, own in _names(model, module.state_dict()).items():
+    for name, own in _names(model, _unstacked(module)).items():
         slot = slots.get(model.network.copies.get(name, name))
         if slot is not None:
             named[own] = slot.joined(leaves[path] for path in slot.fields)
-    return named
+    return _restacked(module, named)
+
+
+def _stacks(module: Any) -> dict[str, list[list[str]]]:  # Any: as above
+    """List the tensors of a model that are several in a file: for each index, the names there."""
+    family = FAMILIES.get(module.config.model_type)
+    stacks = {}
+    for name, tensor in module.state_dict().items():
+        for pattern, replacements in family.stacked if family is not None else ():
+            if re.search(pattern, name):
+                forms = [re.sub(pattern, replacement, name) for replacement in replacements]
+                stacks[name] = [[form.format(i) for form in forms] for i in range(len(tensor))]
+    return stacks
+
+
+def _unstacked(module: nn.Module) -> dict[str, Tensor]:
+    """Return a model's tensors as a file has them; they share the model's memory."""
+    tensors = dict(module.state_dict())
+    for name, stack in _stacks(module).items():
+        for names, whole in zip(stack, tensors.pop(name), strict=True):
+            tensors.update(zip(names, whole.chunk(len(names)), strict=True))
+    return tensors
+
+
+def _restacked(module: nn.Module, named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors that a file has as the model has them, in its order."""
+    stacks = _stacks(module)
+    for name, stack in stacks.items():
+        named[name] = torch.stack([torch.cat([named.pop(n) for n in names]) for names in stack])
+    return {name: named[name] for name in module.state_dict() if name in named} if stacks else named

@@ -138,6 +138,8 @@ GEMMA = {
     "sliding_window": 4, "query_pre_attn_scalar": 7, "attn_logit_softcapping": 2.0,
     "final_logit_softcapping": 3.0,
 }  # fmt: skip
+# The library's product of several matrices wants rows of whole 16 bytes.
+EXPERTS = {"num_local_experts": 5, "intermediate_size": 16}
 ROWS = [
     lambda: Row(gpt2(), IDS, logits),
     lambda: Row(gpt2(), (IDS, MASK), masked, MASK.bool(), "padded"),
@@ -192,6 +194,14 @@ ROWS = [
         IDS,
         logits,
         note="a window in the second layer",
+    ),
+    lambda: Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
+    lambda: Row(
+        of_tokens("MixtralConfig", **EXPERTS, num_experts_per_tok=3),
+        (IDS, MASK),
+        logits,
+        MASK.bool(),
+        "padded",
     ),
     lambda: Row(of_tokens("Qwen3Config", tie_word_embeddings=True), IDS, logits),
     lambda: Row(of_tokens("Phi3Config", partial_rotary_factor=0.7, hidden_size=24), IDS, logits),
@@ -285,7 +295,11 @@ def test_greedy_tokens_are_those_of_generate(row):
     assert torch.equal(tokens, expected[:, IDS.shape[1] :])
 
 
-@pytest.mark.parametrize("row", [ROWS[0](), ROWS[4](), ROWS[-1]()], ids=str)
+@pytest.mark.parametrize(
+    "row",
+    [ROWS[0](), ROWS[4](), ROWS[-1](), Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits)],
+    ids=str,
+)
 def test_a_model_in_memory_is_that_of_its_files(row, tmp_path):
     row.module.save_pretrained(tmp_path)
     net, params, _ = lf.interop.from_pretrained(tmp_path)
@@ -326,3 +340,27 @@ def test_a_part_of_a_model_is_refused_with_what_works():
     _, dparams = layer.backward(params, cache, y)
     for name, parameter in module.named_parameters():
         assert off(dparams[name], parameter.grad) < 2e-6
+
+
+def test_mixtral_with_its_loss_of_routers_is_trained_alike():
+    module, same = (of_tokens("MixtralConfig", **EXPERTS) for _ in range(2))
+    theirs = module(IDS, labels=IDS, output_router_logits=True)  # which leaves hooks
+    theirs.loss.backward()
+    plain, params = lf.interop.from_torch(same)
+    net = lf.tapped(plain, "*.router")
+    loss = lf.losses.weighted({
+        "tokens": (1.0, lf.losses.softmax_cross_entropy()),
+        "balance": (module.config.router_aux_loss_coef, lf.losses.router_balance()),
+    })  # fmt: skip
+    (y, routers), cache = net.forward(params, IDS)
+    assert off(y, theirs.logits) < 1e-6
+    prediction, target = (y[:, :-1].flatten(0, 1), routers), (IDS[:, 1:].flatten(), None)
+    value, of_loss = loss.forward(prediction, target)
+    assert off(of_loss.values[1], theirs.aux_loss) < 1e-6
+    assert off(value, theirs.loss) < 1e-6
+    g, of_routers = loss.backward(of_loss)
+    g = torch.nn.functional.pad(g.view(3, 8, -1), (0, 0, 0, 1))
+    dparams = net.grads(params, cache, (g, of_routers))
+    named = lf.interop.to_state_dict(plain, dparams, same)
+    for name, parameter in module.named_parameters():
+        assert off(named[name], parameter.grad) < 2e-6, name

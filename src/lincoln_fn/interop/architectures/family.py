@@ -51,6 +51,10 @@ class Family(NamedTuple):
     prefix: str
     # Other names in use: patterns, and the name of a file that Hugging Face's library writes.
     renamed: tuple[tuple[str, str], ...] = ()
+    # Tensors of a model in memory that are several in a file: a pattern of the name, and the
+    # replacements that make the names in the file, with {} for the index along the first axis. The
+    # tensors of one index are joined along the next axis.
+    stacked: tuple[tuple[str, tuple[str, ...]], ...] = ()
     # Options that do not change what is computed, besides `HARMLESS`.
     harmless: frozenset[str] = frozenset()
     # Converts a config to the family's options, as where options are nested.

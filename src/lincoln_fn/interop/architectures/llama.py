@@ -45,6 +45,10 @@ class Style(NamedTuple):
     has_qk_norm: bool = False
     # Whether the first projections are one tensor in the file, and so the gate and what it gates.
     is_fused: bool = False
+    # The feed-forward layer of a block, and its slots by the block's name and the layer's path;
+    # None for a gated one.
+    feed_forward: Callable[[Options], Layer] | None = None
+    feed_forward_slots: Callable[[Options, str, str], list[Slot]] | None = None
 
 
 def windows_of(kinds: list[str], window: int | None, n: int) -> list[int | None]:
@@ -79,9 +83,13 @@ def _block(options: Options, style: Style, window: int | None) -> Layer:
         sliding_window=window,
         dropout=options.attention_dropout,
     )
-    make = _FEED_FORWARD[options.hidden_act]
-    feed_forward = make(options.intermediate_size, bias=options.mlp_bias)
+    feed_forward = (style.feed_forward or gated_feed_forward)(options)
     return _parts.pre_norm(norm, attention, feed_forward, getattr(options, "resid_pdrop", 0.0))
+
+
+def gated_feed_forward(options: Options) -> Layer:
+    """Make the gated feed-forward layer of a block."""
+    return _FEED_FORWARD[options.hidden_act](options.intermediate_size, bias=options.mlp_bias)
 
 
 def attention_slots(name: str, path: str, *, is_fused: bool = False) -> list[Slot]:
@@ -111,13 +119,18 @@ def feed_forward_slots(name: str, path: str, *, is_fused: bool = False) -> list[
     return [*first, *linear(f"{name}.down_proj", f"{path}.down")]
 
 
-def _block_slots(name: str, path: str, style: Style) -> list[Slot]:
+def _block_slots(name: str, path: str, options: Options, style: Style) -> list[Slot]:
     at = {part: f"{path}.{inner}" for part, inner in PRE_NORM.items()}
+    feed_forward = (
+        feed_forward_slots(f"{name}.mlp", at["feed_forward"], is_fused=style.is_fused)
+        if style.feed_forward_slots is None
+        else style.feed_forward_slots(options, name, at["feed_forward"])
+    )
     return [
         *plain(f"{name}.input_layernorm", at["norm1"]),
         *attention_slots(f"{name}.self_attn", at["attention"], is_fused=style.is_fused),
         *plain(f"{name}.post_attention_layernorm", at["norm2"]),
-        *feed_forward_slots(f"{name}.mlp", at["feed_forward"], is_fused=style.is_fused),
+        *feed_forward,
     ]
 
 
@@ -135,7 +148,7 @@ def _network(options: Options, style: Style, *, has_head: bool) -> Network:
         *(
             slot
             for i in range(len(blocks))
-            for slot in _block_slots(f"{prefix}layers.{i}", f"{placed.body}.{i}", style)
+            for slot in _block_slots(f"{prefix}layers.{i}", f"{placed.body}.{i}", options, style)
         ),
         *plain(f"{prefix}norm", f"{placed.body}.{len(blocks)}.1"),
         *(linear("lm_head", placed.head) if head else ()),
@@ -163,7 +176,8 @@ DEFAULTS: Final[Config] = {
 }
 
 
-def _family(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `Config`
+def llama_like(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `Config`
+    """Make a family of Llama's networks in another style, with defaults of its own."""
     has_biases = {"attention_bias", "mlp_bias"} & defaults.keys()
     without = {bias: False for bias in ("attention_bias", "mlp_bias") if bias not in has_biases}
     return Family(
@@ -182,22 +196,22 @@ def _family(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `
     )
 
 
-LLAMA: Final = _family("Llama", Style(), attention_bias=False, mlp_bias=False)
-MISTRAL: Final = _family(
+LLAMA: Final = llama_like("Llama", Style(), attention_bias=False, mlp_bias=False)
+MISTRAL: Final = llama_like(
     "Mistral", Style(), intermediate_size=14336, num_key_value_heads=8, sliding_window=4096,
     max_position_embeddings=131072,
 )  # fmt: skip
-QWEN2: Final = _family(
+QWEN2: Final = llama_like(
     "Qwen2", Style(bias=True, output_bias=False), intermediate_size=22016, layer_types=None,
     max_position_embeddings=32768, max_window_layers=28, num_key_value_heads=32,
     sliding_window=4096, use_sliding_window=False, vocab_size=151936,
 )  # fmt: skip
-QWEN3: Final = _family(
+QWEN3: Final = llama_like(
     "Qwen3", Style(has_qk_norm=True), attention_bias=False, head_dim=128, intermediate_size=22016,
     layer_types=None, max_position_embeddings=32768, max_window_layers=28, num_key_value_heads=32,
     sliding_window=4096, use_sliding_window=False, vocab_size=151936,
 )  # fmt: skip
-PHI3: Final = _family(
+PHI3: Final = llama_like(
     "Phi3", Style(is_fused=True), hidden_size=3072, intermediate_size=8192,
     max_position_embeddings=4096, pad_token_id=32000, resid_pdrop=0.0, rms_norm_eps=1e-5,
     sliding_window=None, vocab_size=32064,

@@ -1,0 +1,49 @@
+"""Mixtral: Llama's blocks, in which a router chooses two of several feed-forward layers per token.
+
+Source: Jiang and others, "Mixtral of Experts", 2024.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lincoln_fn.combine.mixture_of_experts import mixture_of_experts
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.interop.architectures.family import Family, Options, linear
+from lincoln_fn.interop.architectures.llama import Style, gated_feed_forward, llama_like
+from lincoln_fn.interop.names import Slot
+from lincoln_fn.layers.dense import dense
+
+
+def _experts(options: Options) -> Layer:
+    n = options.num_local_experts
+    experts = (gated_feed_forward(options),) * n
+    return mixture_of_experts(dense(n, bias=False), experts, top_k=options.num_experts_per_tok)
+
+
+def _expert_slots(options: Options, name: str, path: str) -> list[Slot]:
+    slots = linear(f"{name}.block_sparse_moe.gate", f"{path}.router")
+    for i in range(options.num_local_experts):
+        expert, at = f"{name}.block_sparse_moe.experts.{i}", f"{path}.experts.{i}"
+        for own, part in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
+            slots += linear(f"{expert}.{own}", f"{at}.{part}")
+    return slots
+
+
+_LIKE_LLAMA: Final = llama_like(
+    "Mixtral", Style(feed_forward=_experts, feed_forward_slots=_expert_slots),
+    intermediate_size=14336, max_position_embeddings=131072, num_experts_per_tok=2,
+    num_key_value_heads=8, num_local_experts=8, rms_norm_eps=1e-5, router_jitter_noise=0.0,
+    sliding_window=None,
+)  # fmt: skip
+MIXTRAL: Final[Family] = _LIKE_LLAMA._replace(
+    supported={**_LIKE_LLAMA.supported, "router_jitter_noise": (0.0,)},
+    renamed=((r"\.mlp\.", ".block_sparse_moe."),),
+    stacked=(
+        (r"\.mlp\.experts\.gate_up_proj$", (
+            ".block_sparse_moe.experts.{}.w1.weight", ".block_sparse_moe.experts.{}.w3.weight",
+        )),
+        (r"\.mlp\.experts\.down_proj$", (".block_sparse_moe.experts.{}.w2.weight",)),
+    ),
+    harmless=frozenset({"output_router_logits", "router_aux_loss_coef"}),
+)  # fmt: skip
