@@ -5,6 +5,7 @@ made of those of its parts. An error in a part names its position: "serial[2] de
 """
 
 from lincoln_fn.combine.branch import branch, residual
+from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.fixed_point import fixed_point
@@ -14,6 +15,7 @@ from lincoln_fn.combine.gradients_by_name import gradients_by_name
 from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.mamba import mamba
 from lincoln_fn.combine.masked import masked
 from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.parallel import parallel
@@ -26,6 +28,7 @@ from lincoln_fn.combine.transformer import transformer_decoder_block, transforme
 
 __all__ = [
     "branch",
+    "causal_conv1d",
     "checkpointed",
     "fixed_point",
     "frozen",
@@ -34,6 +37,7 @@ __all__ = [
     "graph",
     "in_dtype",
     "inference",
+    "mamba",
     "masked",
     "ode",
     "parallel",
