@@ -31,6 +31,7 @@ from lincoln_fn import streams as streams
 from lincoln_fn import testing as testing
 from lincoln_fn import walk as walk
 from lincoln_fn.combine import branch as branch
+from lincoln_fn.combine import causal_conv1d as causal_conv1d
 from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import constant as constant
 from lincoln_fn.combine import fixed_point as fixed_point
@@ -40,6 +41,7 @@ from lincoln_fn.combine import gradients_by_name as gradients_by_name
 from lincoln_fn.combine import graph as graph
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
+from lincoln_fn.combine import mamba as mamba
 from lincoln_fn.combine import masked as masked
 from lincoln_fn.combine import mixture_of_experts as mixture_of_experts
 from lincoln_fn.combine import ode as ode
@@ -137,6 +139,9 @@ from lincoln_fn.layers.flatten import flatten as flatten
 from lincoln_fn.layers.flip import flip as flip
 from lincoln_fn.layers.fractional_max_pool import fractional_max_pool2d as fractional_max_pool2d
 from lincoln_fn.layers.fractional_max_pool import fractional_max_pool3d as fractional_max_pool3d
+from lincoln_fn.layers.gated_linear_recurrence import (
+    gated_linear_recurrence as gated_linear_recurrence,
+)
 from lincoln_fn.layers.gather import gather as gather
 from lincoln_fn.layers.gather import index_select as index_select
 from lincoln_fn.layers.gelu import gelu as gelu
@@ -156,6 +161,8 @@ from lincoln_fn.layers.instance_norm import instance_norm as instance_norm
 from lincoln_fn.layers.last_state import last_state as last_state
 from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
 from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu
+from lincoln_fn.layers.linear_attention import linear_attention as linear_attention
+from lincoln_fn.layers.linear_scan import linear_scan as linear_scan
 from lincoln_fn.layers.local_response_norm import local_response_norm as local_response_norm
 from lincoln_fn.layers.log_sigmoid import log_sigmoid as log_sigmoid
 from lincoln_fn.layers.log_softmax import log_softmax as log_softmax
@@ -218,6 +225,7 @@ from lincoln_fn.layers.scaled_dot_product_attention import (
     scaled_dot_product_attention as scaled_dot_product_attention,
 )
 from lincoln_fn.layers.scatter import scatter as scatter
+from lincoln_fn.layers.selective_scan import selective_scan as selective_scan
 from lincoln_fn.layers.selu import selu as selu
 from lincoln_fn.layers.sigmoid import sigmoid as sigmoid
 from lincoln_fn.layers.silu import silu as silu

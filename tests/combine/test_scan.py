@@ -31,6 +31,7 @@ WITH_OUTPUT = lf.serial(MIXED, lf.branch(lf.dense(2), lf.identity(), merge=lf.id
 PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
 TOKENS = torch.tensor([[4, 2, 0, 1], [3, 1, 5, 2], [1, 1, 0, 0]])
 READER = lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))
+PAIRED = lf.serial(lf.parallel(lf.add(), lf.identity()), lf.gru_cell(5))
 NETS = {
     "lstm": (lf.scan(lf.lstm_cell(5)), X),
     "lstm with a state": (lf.scan(lf.lstm_cell(5)), (X, PAIR)),
@@ -43,6 +44,7 @@ NETS = {
     "first axis": (lf.scan(WITH_OUTPUT, dim=0, has_output=True), (X.transpose(0, 1), STATE)),
     "tokens": (lf.scan(READER), (TOKENS, normal(3, 4))),
     "without a batch": (lf.scan(lf.rnn_cell(5), dim=0), X[0]),
+    "two sequences": (lf.scan(PAIRED, sequences=2), (X, normal(4, 6, 3, seed=9), STATE)),
 }
 each = pytest.mark.parametrize("name", NETS)
 

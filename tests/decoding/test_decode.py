@@ -47,6 +47,13 @@ NETS = {
     "lstm, length first": on_tokens(
         lf.permute(1, 0, 2), lf.lstm(8, batch_first=False), lf.permute(1, 0, 2)
     ),
+    "linear recurrences": on_tokens(
+        lf.branch(*map(lf.dense, (6, 6, 4)), merge=lf.linear_attention(2, chunk_size=3)),
+        lf.branch(lf.identity(), lf.dense(4), lf.dense(4), merge=lf.identity()),
+        lf.gated_linear_recurrence(chunk_size=4),
+        lf.branch(lf.sigmoid(), lf.identity(), merge=lf.linear_scan()),
+    ),
+    "mamba": on_tokens(lf.dense(WIDTH), lf.residual(lf.serial(lf.rms_norm(), lf.mamba(WIDTH, 3)))),
     "scan": on_tokens(
         lf.scan(lf.gru_cell(8)), lf.in_dtype(lf.scan(lf.lstm_cell(6)), torch.float64)
     ),
@@ -289,9 +296,9 @@ def test_wrong_inputs_are_refused():
 
 # Every layer of the library. A new one is put where it belongs.
 BY_ROW = (
-    "attention_heads circular_pad constant_pad conv gru lstm positional_embedding reflection_pad "
-    "replication_pad rnn rotary_embedding scaled_dot_product_attention sinusoidal_positions "
-    "zero_pad"
+    "attention_heads circular_pad constant_pad conv gated_linear_recurrence gru linear_attention "
+    "linear_scan lstm positional_embedding reflection_pad replication_pad rnn rotary_embedding "
+    "scaled_dot_product_attention selective_scan sinusoidal_positions zero_pad"
 )
 # They mix positions in some layout, where they are refused, and work by position in another.
 TRIED = (

@@ -26,9 +26,11 @@ TABLES = {
 }
 ROWS = {
     "kind terms reads decode twin": "conv",
-    "kind terms decode twin": "lstm",
+    "kind terms decode twin": "gated_linear_recurrence lstm selective_scan",
     "kind terms reads twin": "dense embedding",
-    "kind decode twin": "attention_heads scaled_dot_product_attention",
+    "kind decode twin": (
+        "attention_heads linear_attention linear_scan scaled_dot_product_attention"
+    ),
     "kind terms decode": "gru positional_embedding rnn",
     "kind terms reads": "conv_transpose",
     "kind terms twin": "group_norm layer_norm",

@@ -114,6 +114,7 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "mnist_cnn",
         "char_lstm",
         "char_gpt",
+        "char_mamba",
         "char_nanogpt",
         "find_fault",
         "mislabelled",

@@ -42,7 +42,7 @@ def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
         (kinds.MOVING | kinds.MAX_POOL, rules.gradient()),
         (kinds.AVG_POOL | kinds.ADDITION | kinds.SOFTMAX, rules.norm(stabilizer)),
         (kinds.PRODUCT, rules.split(stabilizer)),
-        (kinds.GATED, rules.signal()),
+        (kinds.GATED, rules.signal(stabilizer)),
         (kinds.ATTENTION, rules.attention(stabilizer)),
         (kinds.RECURRENT, rules.recurrent(stabilizer)),
         (kinds.EMBEDDING, rules.nothing()),

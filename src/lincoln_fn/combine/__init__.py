@@ -5,6 +5,7 @@ made of those of its parts. An error in a part names its position: "serial[2] de
 """
 
 from lincoln_fn.combine.branch import branch, residual
+from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.constant import constant
 from lincoln_fn.combine.context import select, with_context
@@ -15,6 +16,7 @@ from lincoln_fn.combine.gradients_by_name import gradients_by_name
 from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.mamba import mamba
 from lincoln_fn.combine.masked import masked
 from lincoln_fn.combine.mixture_of_experts import mixture_of_experts
 from lincoln_fn.combine.ode import ode
@@ -29,6 +31,7 @@ from lincoln_fn.combine.transformer import transformer_decoder_block, transforme
 
 __all__ = [
     "branch",
+    "causal_conv1d",
     "checkpointed",
     "constant",
     "fixed_point",
@@ -38,6 +41,7 @@ __all__ = [
     "graph",
     "in_dtype",
     "inference",
+    "mamba",
     "masked",
     "mixture_of_experts",
     "ode",

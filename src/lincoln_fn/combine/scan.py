@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial, reduce
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -40,7 +40,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
@@ -60,17 +60,20 @@ class Ends:
     state: Arrays
     mask: Bool[Tensor, "length ..."] | None  # the axis of the steps first
     entries: int = static()  # the number of entries of x, 0 for a tensor
+    has_state: bool = static()
 
 
 def there(
-    visit: VisitThere, params: Params, x: Arrays, *, dim: int, reverse: bool, has_output: bool
-) -> tuple[Arrays, Record]:
+    visit: VisitThere, params: Params, x: Arrays,
+    *, dim: int, reverse: bool, has_output: bool, sequences: int = 1,
+) -> tuple[Arrays, Record]:  # fmt: skip
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
-    sequence, state, mask = _unpack(x, dim)
+    given, state, mask = _unpack(x, dim, sequences)
     ys, records = [], []
-    steps = zip(sequence.unbind(dim), steps_of(mask, sequence.shape[dim]), strict=True)
+    inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
+    steps = zip(inputs, steps_of(mask, len(inputs)), strict=True)
     for x_t, mask_t in _in_order(steps, reverse):
-        made, record = visit(0, params, (x_t, state))
+        made, record = visit(0, params, (_as_given(x_t), state))
         params = visit.advance(0, params, record)
         y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
         ys.append(where(mask_t, y_t, None))
@@ -78,21 +81,23 @@ def there(
         records.append(record)
     outputs = torch.stack(_in_order(ys, reverse), dim)
     entries = len(x) if type(x) is tuple else 0
-    y = (outputs, state) if entries else outputs
-    ends = Ends(tree.map(_stand_in, y), tree.map(_stand_in, state), mask, entries)
+    has_state = entries > sequences
+    y = (outputs, state) if has_state else outputs
+    stand_ins = tree.map(_stand_in, y), tree.map(_stand_in, state)
+    ends = Ends(*stand_ins, mask, entries, has_state)
     return y, (tuple(records), ends)
 
 
 def _back(
     visit: VisitBack, params: Params, cache: Cache, g: Arrays,
-    *, dim: int, reverse: bool, has_output: bool,
+    *, dim: int, reverse: bool, has_output: bool, sequences: int = 1,
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Compute dx_t, ds_(t-1) = back(g_t, ds_t) at each step, from the last to the first."""
     check_entries(visit.label, "the cache", cache, 2)
     caches, ends = cache[0], cache[1]
     gs, ds = _of_ends(visit, g, ends)
     uses = _params_of_steps(visit, params, caches)
-    dxs: list[Tensor] = []
+    dxs: list[tuple[Tensor | None, ...]] = []
     records: tuple[Record, ...] = ()
     steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
     for i, (g_t, mask_t) in reversed([*enumerate(_in_order(steps, reverse))]):
@@ -103,18 +108,18 @@ def _back(
             before = add_trees(before, where(~mask_t, ds, None))
         ds = before
         records = visit.add(record, records)
-        dxs.append(dx_t)
-    dx = None if dxs[0] is None else torch.stack(_in_order(dxs, not reverse), dim)
-    return (dx, ds, None)[: ends.entries] if ends.entries else dx, records
+        dxs.append((dx_t,) if sequences == 1 else dx_t or (None,) * sequences)
+    dx = [_stacked(entry, dim) for entry in zip(*_in_order(dxs, not reverse), strict=True)]
+    return (*dx, ds, None)[: ends.entries] if ends.entries else dx[0], records
 
 
 def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Tensor, Arrays]:
     """Return the gradients of y and of the last state: zeros for a state that has none."""
     zeros = tree.map(torch.zeros_like, ends.state)
-    if ends.entries and type(g) is tuple and len(g) == 2 and g[1] is None:
+    if ends.has_state and type(g) is tuple and len(g) == 2 and g[1] is None:
         g = (g[0], zeros)
     check_mirrors(visit.label, g, ends.y)
-    return g if ends.entries else (g, zeros)
+    return g if ends.has_state else (g, zeros)
 
 
 def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Params]:
@@ -127,27 +132,49 @@ def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Pa
     return uses
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, reverse: bool) -> Params:
-    sequence, state, _ = _unpack(x, dim)
-    return parts[0].init(key, (sequence.select(dim, -1 if reverse else 0), state))
+def _init(
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, reverse: bool, sequences: int = 1
+) -> Params:
+    given, state, _ = _unpack(x, dim, sequences)
+    first = tuple(sequence.select(dim, -1 if reverse else 0) for sequence in given)
+    return parts[0].init(key, (_as_given(first), state))
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
-def _unpack(x: Arrays, dim: int) -> tuple[Tensor, Arrays, Tensor | None]:
-    """Return the sequence, the first state and the mask, with the axis of the steps first."""
-    is_tuple = type(x) is tuple and len(x) in (2, 3)
-    sequence, state, mask = (*x, None)[:3] if is_tuple else (x, None, None)
-    if not isinstance(sequence, Tensor):
-        expected = "expected x to be a sequence, (sequence, state) or (sequence, state, mask)"
+def _unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays, Tensor | None]:
+    """Return the sequences, the first state and the mask, with the axis of the steps first."""
+    entries = x if type(x) is tuple else (x,)
+    given = entries[:count]
+    is_one = count == 1 and type(x) is tuple and len(x) == 1
+    fits = count <= len(entries) <= count + 2 and not is_one
+    if not fits or not all(isinstance(sequence, Tensor) for sequence in given):
+        form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
+        first = "a sequence" if count == 1 else f"({form})"
+        expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
         raise LayerError("scan", f"{expected}, got {describe_non_tuple(x)}")
-    check_axis("scan", sequence, dim)
-    if not sequence.shape[dim]:
-        problem = f"expected at least one step in axis {dim}, got {tuple(sequence.shape)}"
-        raise LayerError("scan", problem)
-    return sequence, state, steps_first(mask, sequence, dim)
+    for sequence in given:
+        check_axis("scan", sequence, dim)
+    lengths = {sequence.shape[dim] for sequence in given}
+    if len(lengths) > 1 or 0 in lengths:
+        problem = f"at least one step in axis {dim}"
+        problem += "" if count == 1 else ", and as many in each sequence"
+        shapes = ", ".join(str(tuple(sequence.shape)) for sequence in given)
+        raise LayerError("scan", f"expected {problem}, got {shapes}")
+    state, mask = (*entries[count:], None, None)[:2]
+    return given, state, steps_first(mask, given[0], dim)
+
+
+def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
+    """Return a step's input as the cell takes it: a single one is no tuple."""
+    return x_t[0] if len(x_t) == 1 else x_t
+
+
+def _stacked(dx: tuple[Tensor | None, ...], dim: int) -> Tensor | None:
+    tensors = [dx_t for dx_t in dx if dx_t is not None]
+    return torch.stack(tensors, dim) if tensors else None
 
 
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Tensor, Arrays]:
@@ -160,11 +187,15 @@ def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Tensor, Arrays]:
 
 
 def _first(state: Arrays) -> Tensor:
-    first: Tensor = tree.leaves(state)[0]
-    return first
+    # A state is most often a tensor, or a tuple that begins with one: no tree is walked for that.
+    first = state[0] if type(state) is tuple and state else state
+    found: Tensor = first if isinstance(first, Tensor) else tree.leaves(state)[0]
+    return found
 
 
 def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
+    if isinstance(state, Tensor):
+        return state + g
     first = _first(state)
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
 
@@ -178,7 +209,14 @@ def _stand_in(leaf: Tensor) -> Tensor:
 
 
 @checked
-def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool = False) -> Layer:
+def scan(
+    cell: Layer,
+    *,
+    dim: int = 1,
+    reverse: bool = False,
+    has_output: bool = False,
+    sequences: PositiveInt = 1,
+) -> Layer:
     """Run a cell over a sequence: s_t = cell((x_t, s_(t-1))), and y_t is the first tensor of s_t.
 
     x is a sequence (batch, length, ...), and y is all y_t, stacked in the same axis. Or x is
@@ -197,6 +235,9 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
             without a batch.
         reverse: whether to run from the last step to the first; y has the order of x.
         has_output: whether the cell returns (y_t, s_t) instead of s_t.
+        sequences: how many sequences of one length x begins with. With two, x is (a, b), (a, b,
+            state) or (a, b, state, mask), and the cell gets ((a_t, b_t), s_(t-1)). The mask has the
+            first axes of the first sequence.
 
     Returns:
         The layer, whose params are the cell's own. A state of them, such as the key of dropout,
@@ -214,12 +255,13 @@ def scan(cell: Layer, *, dim: int = 1, reverse: bool = False, has_output: bool =
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    bound = partial(there, dim=dim, reverse=reverse, has_output=has_output)
+    axes: dict[str, Any] = {"dim": dim, "reverse": reverse, "sequences": sequences}  # Any: for mypy
+    bound = partial(there, has_output=has_output, **axes)
     return composition(
         "scan", (cell,), bound,
-        partial(_back, dim=dim, reverse=reverse, has_output=has_output),
-        gather=gather_uses, init=partial(_init, dim=dim, reverse=reverse), arrange=ITS_PART,
+        partial(_back, has_output=has_output, **axes),
+        gather=gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,
-        call=partial(call_of_parts, scan, dim=dim, reverse=reverse, has_output=has_output),
+        call=partial(call_of_parts, scan, has_output=has_output, **axes),
         reads_once=True,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Final
 from torch.fx import GraphModule
 
 from lincoln_fn.compiler.passes import (
+    linear_scan,
     lstm,
     pooled_convolution,
     pooling,
@@ -24,6 +25,7 @@ PASSES: Final[tuple[Callable[[GraphModule], None], ...]] = (
     pooled_convolution.rewrite,
     # Before products, which replaces its products, too.
     lstm.rewrite,
+    linear_scan.rewrite,
     products.rewrite,
     scalars.rewrite,
     # After pooling, which replaces some of these operations itself.

@@ -15,7 +15,15 @@ from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.core.record import record
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import gru, lstm, rnn
+from lincoln_fn.layers import (
+    gated_linear_recurrence,
+    gru,
+    linear_attention,
+    linear_scan,
+    lstm,
+    rnn,
+    selective_scan,
+)
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.visits import PREDICT, PartsThere
 
@@ -41,7 +49,24 @@ def _init(
     if len(params.cells[0]) == 2:
         raise LayerError("", "is bidirectional: it also runs from the end of the text")
     _check_axis(axis, -2 if batch_first else -3)
-    (_, last), _ = forward(params, (_sequence(x), None), batch_first=batch_first, **options)
+    given = _from(Recurrent(None), x)
+    (_, last), _ = forward(params, given, batch_first=batch_first, **options)
+    return Recurrent(tree.map(torch.zeros_like, last))
+
+
+# Any: the hyperparameters of a linear recurrence.
+def _linear_init(
+    params: Params,
+    x: tuple[Tensor, ...],
+    *,
+    axis: int,
+    max_length: int,
+    forward: Callable[..., Any],
+    sequences: int,
+    **options: Any,
+) -> Recurrent:
+    _check_axis(axis, 1 - x[0].ndim if forward is linear_scan.forward else -2)
+    (_, last), _ = forward(params, _from(Recurrent(None), x, sequences), **options)
     return Recurrent(tree.map(torch.zeros_like, last))
 
 
@@ -52,10 +77,12 @@ def _step(
     *,
     position: Tensor,
     forward: Callable[..., Any],
+    sequences: int,
     **options: Any,
 ) -> tuple[Arrays, Recurrent]:
     """Compute the outputs from the last state."""
-    return _with_last(x, forward(params, _from(state, x), **options)[0])
+    made = forward(params, _from(state, x, sequences), **options)[0]
+    return _with_last(x, made, sequences)
 
 
 def _scan_init(
@@ -68,10 +95,11 @@ def _scan_init(
     reverse: bool,
     has_output: bool,
     made: Composition,
+    sequences: int = 1,
 ) -> Recurrent:
     if reverse:
         raise LayerError("", "runs from the end of the text")
-    ndim = _sequence(x).ndim
+    ndim = (x[0] if type(x) is tuple else x).ndim
     _check_axis(axis, dim % ndim - ndim)
     return Recurrent(None)  # only the cell knows its first state
 
@@ -83,11 +111,13 @@ def _scan_step(
     *,
     position: Tensor,
     made: Composition,
+    sequences: int = 1,
     **options: Any,
 ) -> tuple[Arrays, Recurrent]:
     """Run the cell from the last state."""
-    visit = PartsThere(made, PREDICT)
-    return _with_last(x, scan_there(visit, params, _from(state, x), **options)[0])
+    visit, given = PartsThere(made, PREDICT), _from(state, x, sequences)
+    y, _ = scan_there(visit, params, given, sequences=sequences, **options)
+    return _with_last(x, y, sequences)
 
 
 def _check_axis(axis: int, own: int) -> None:
@@ -95,25 +125,36 @@ def _check_axis(axis: int, own: int) -> None:
         raise LayerError("", f"runs along axis {own}, but the positions are in axis {axis}")
 
 
-def _sequence(x: Arrays) -> Tensor:
-    sequence: Tensor = x[0] if type(x) is tuple else x
-    return sequence
+def _from(state: Recurrent, x: Arrays, sequences: int = 1) -> Arrays:
+    """Add the last state to x, behind its sequences and before its mask."""
+    entries = x if type(x) is tuple else (x,)
+    missing = (None,) * (sequences - len(entries))
+    return (*entries[:sequences], *missing, state.last, *entries[sequences + 1 :])
 
 
-def _from(state: Recurrent, x: Arrays) -> Arrays:
-    """Add the last state to x, behind the sequence and before its mask."""
-    return (x[0], state.last, *x[2:]) if type(x) is tuple else (x, state.last)
-
-
-def _with_last(x: Arrays, made: Arrays) -> tuple[Arrays, Recurrent]:
-    return (made if type(x) is tuple else made[0]), Recurrent(made[1])
+def _with_last(x: Arrays, made: Arrays, sequences: int = 1) -> tuple[Arrays, Recurrent]:
+    has_state = type(x) is tuple and len(x) > sequences
+    return (made if has_state else made[0]), Recurrent(made[1])
 
 
 def _row(forward: Callable[..., Any]) -> Row:
-    return Row(partial(_init, forward=forward), partial(_step, forward=forward))
+    return Row(partial(_init, forward=forward), partial(_step, forward=forward, sequences=1))
 
 
+def _linear_row(forward: Callable[..., Any], sequences: int) -> Row:
+    bound: dict[str, Any] = {"forward": forward, "sequences": sequences}  # Any: for mypy
+    return Row(partial(_linear_init, **bound), partial(_step, **bound))
+
+
+# The most sequences in x of a layer, behind which its state is.
+_LINEAR: Final = {
+    linear_scan: 2,
+    gated_linear_recurrence: 3,
+    linear_attention: 4,
+    selective_scan: 4,
+}
 ROWS: Final[Rows] = {
     **{layer.forward: _row(layer.forward) for layer in (rnn, gru, lstm)},
+    **{layer.forward: _linear_row(layer.forward, n) for layer, n in _LINEAR.items()},
     scan_there: Row(_scan_init, _scan_step),
 }

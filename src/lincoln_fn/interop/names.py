@@ -263,6 +263,17 @@ KINDS: Final[dict[type, Kind]] = {
     layers.cosine_similarities.Params: Kind(
         _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
     ),
+    layers.selective_scan.Params: Kind(
+        _fixed(Slot("A_log", ("log_rate",), True), Slot("D", ("skip",))),
+        lambda names, options: (
+            *(like(1, 1, size(names, "D", 0)) for _ in range(2)),
+            *(like(1, 1, size(names, "A_log", 1)) for _ in range(2)),
+        ),
+    ),
+    layers.gated_linear_recurrence.Params: Kind(
+        _fixed(Slot("recurrent_param", ("decay",))),
+        lambda names, options: (like(1, 1, size(names, "recurrent_param", 0)),) * 3,
+    ),
     layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,

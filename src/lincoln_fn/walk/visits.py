@@ -67,7 +67,9 @@ def keep(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
 
 def sum_uses(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
     """Keep the sum of the gradients of all uses of a part."""
-    return (tree.map(torch.add, later[0], record),) if later else (record,)
+    if later and record != ():  # without parameters there is nothing to add up
+        return (tree.map(torch.add, later[0], record),)
+    return (record,)
 
 
 def untrained(layer: Layer, path: str, params: Params) -> Params:

@@ -9,6 +9,7 @@ from helpers.cases import (
     convolution,
     dropout,
     embedding,
+    linear_recurrence,
     normalisation,
     pooling,
     recurrent,
@@ -29,6 +30,7 @@ CASES: list[Case] = [
         embedding,
         pooling,
         recurrent,
+        linear_recurrence,
         shape,
         attention,
     )

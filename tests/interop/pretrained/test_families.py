@@ -105,6 +105,14 @@ def translated(module, x):
     return module(**dict(zip(names, x, strict=False))).logits
 
 
+def mamba(name="ForCausalLM", **options):
+    sizes = {
+        "hidden_size": 12, "num_hidden_layers": 2, "vocab_size": 31, "state_size": 3,
+        "time_step_rank": 2,
+    }  # fmt: skip
+    return build(name, "MambaConfig", **{**sizes, **options})
+
+
 CLIP_SIZES = {
     "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 14,
 }  # fmt: skip
@@ -221,6 +229,15 @@ ROWS = [
     lambda: Row(of_tokens("Gemma2Config", **GEMMA), IDS, logits),
     lambda: Row(of_tokens("Gemma2Config", **GEMMA), (IDS, MASK), logits, MASK.bool(), "padded"),
     lambda: Row(of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
+    lambda: Row(mamba(), IDS, logits),
+    # Longer than a chunk of the scan, and no multiple of it.
+    lambda: Row(
+        mamba(tie_word_embeddings=False, use_bias=True, use_conv_bias=False, conv_kernel=3),
+        IDS.repeat(1, 4),
+        logits,
+        note="untied, biases",
+    ),
+    lambda: Row(mamba("Model", time_step_rank="auto", expand=3), IDS, hidden),
     lambda: Row(t5(), (IDS, None, IDS[:, :5] + 1), translated),
     lambda: Row(
         t5(feed_forward_proj="gated-gelu", dense_act_fn="gelu_new"),

@@ -15,10 +15,13 @@ their equation R_i = x_i (R_i - y_i sum_j R_j)).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
+from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import NonNegative
@@ -117,15 +120,24 @@ def nothing() -> Rule:
     return Rule("nothing()", lambda use, relevance: None)
 
 
-def signal() -> Rule:
-    """Give all relevance of a gated linear unit, y = a s(b), to a, and none to the gate b.
+@constructor
+def signal(stabilizer: NonNegative = 1e-6) -> Rule:
+    """Give all relevance of a gated layer to its signal, and none to its gates.
+
+    In a gated linear unit, y = a s(b), the signal is a. The recurrences `linear_scan`,
+    `selective_scan`, `gated_linear_recurrence` and `linear_attention` are sums of their signal and
+    their first state, with factors that depend on the gates; the factors count as constants.
+
+    Args:
+        stabilizer: is added to |y|, which is such a sum.
 
     Returns:
         The rule.
 
     Source:
         Arras, Montavon, Müller and Samek, "Explaining Recurrent Neural Network Predictions in
-        Sentiment Analysis", 2017.
+        Sentiment Analysis", 2017; Jafari and others, "MambaLRP: Explaining Selective State Space
+        Sequence Models", 2024.
 
     Example:
         >>> signal()
@@ -133,6 +145,14 @@ def signal() -> Rule:
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        return torch.cat([relevance, torch.zeros_like(relevance)], use.cache.dim)
+        if not isinstance(use.x, tuple):
+            return torch.cat([relevance, torch.zeros_like(relevance)], use.cache.dim)
+        shares = tree.map(partial(share, epsilon=stabilizer), relevance, use.y)
+        of_x = product(use.x, _pulled(use, shares))
+        is_signal = (i in use.cache.signals for i in range(len(of_x)))
+        return tuple(
+            entry if own or entry is None else torch.zeros_like(entry)
+            for entry, own in zip(of_x, is_signal, strict=True)
+        )
 
-    return Rule("signal()", propagate)
+    return bare(Rule, propagate)

@@ -8,6 +8,7 @@ from lincoln_fn.interop.architectures.family import Family
 from lincoln_fn.interop.architectures.gemma2 import GEMMA2
 from lincoln_fn.interop.architectures.gpt2 import GPT2
 from lincoln_fn.interop.architectures.llama import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
+from lincoln_fn.interop.architectures.mamba import MAMBA
 from lincoln_fn.interop.architectures.mixtral import MIXTRAL
 from lincoln_fn.interop.architectures.t5 import T5
 from lincoln_fn.interop.architectures.vit import VIT
@@ -20,6 +21,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "gemma2": GEMMA2,
     "gpt2": GPT2,
     "llama": LLAMA,
+    "mamba": MAMBA,
     "mistral": MISTRAL,
     "mixtral": MIXTRAL,
     "phi3": PHI3,

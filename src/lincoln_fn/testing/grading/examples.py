@@ -8,6 +8,9 @@ from typing import Final
 _THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
 _HEADS: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 2), torch.zeros(2, 5, 3))"
 _MASK: Final = "torch.tensor([[True, True, False], [True, True, True]])"
+_STEPS: Final = "torch.zeros(2, 5, 4)"
+_OF_STATE: Final = "torch.zeros(2, 5, 3)"
+_KEYS: Final = "torch.zeros(2, 5, 6)"
 _INDEX: Final = "torch.tensor([[0, 0], [3, 1], [1, 1]])"
 # An activation needs no row: it is made without arguments, and x has the shape (5, 3). Sizes differ
 # from each other: in a square matrix, a transposed gradient has the right shape.
@@ -35,6 +38,7 @@ EXAMPLES: Final = {
         "fractional_max_pool2d(2, output_size=(3, 4))",
         "torch.zeros(2, 3, 6, 7)",
     ),
+    "gated_linear_recurrence": ("gated_linear_recurrence()", f"({_STEPS}, {_STEPS}, {_STEPS})"),
     "gather": ("gather(1)", f"(torch.zeros(3, 4), {_INDEX})"),
     "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
     "glu": ("glu()", "torch.zeros(5, 6)"),
@@ -43,6 +47,8 @@ EXAMPLES: Final = {
     "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),
     "instance_norm": ("instance_norm(affine=True)", "torch.zeros(2, 3, 5)"),
     "last_state": ("last_state()", f"(torch.zeros(2, 3, 4), {_MASK})"),
+    "linear_attention": ("linear_attention(2)", f"({_KEYS}, {_KEYS}, {_STEPS})"),
+    "linear_scan": ("linear_scan()", f"({_STEPS}, {_STEPS})"),
     "local_response_norm": ("local_response_norm(3, alpha=1.0)", "torch.zeros(2, 5, 3)"),
     "lp_pool": ("lp_pool2d(2.0, 2)", "torch.zeros(2, 3, 4, 6)"),
     "lstm": ("lstm(2)", "torch.zeros(3, 4, 5)"),
@@ -65,6 +71,7 @@ EXAMPLES: Final = {
     "scale": ("scale(0.3)", "torch.zeros(5, 3)"),
     "scaled_dot_product_attention": ("scaled_dot_product_attention()", _THREE),
     "scatter": ("scatter(1, reduce='add')", f"(torch.zeros(3, 4), {_INDEX}, torch.zeros(3, 2))"),
+    "selective_scan": ("selective_scan(3)", f"({_STEPS}, {_STEPS}, {_OF_STATE}, {_OF_STATE})"),
     "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
     "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
     "split": ("split(2, 1)", "torch.zeros(3, 5)"),

@@ -1,0 +1,59 @@
+"""Linear scans in a traced step: one operation for each, however long the sequence is.
+
+Traced, the formula is some operations for each step of a chunk and for each chunk, and Inductor
+takes the longer to compile them, the longer the sequence is. Eager steps compute the formula: of a
+small state, its chunks take a quarter to a third of the time of torch's autograd.
+
+The operation exists only in this process. A compiled step may have a C++ kernel for it
+(`compiler/passes/linear_scan.py`). An exported step has the formula's operations.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.library import Library
+
+from lincoln_fn.fastpath.plain import runs_here
+from lincoln_fn.fastpath.twin import Twin, unless_transformed
+from lincoln_fn.layers import (
+    gated_linear_recurrence,
+    linear_attention,
+    linear_scan,
+    selective_scan,
+)
+from lincoln_fn.layers.linear_scan import scan
+
+
+@unless_transformed(scan)
+def _scan(a: Tensor, b: Tensor, first: Tensor, *, chunk_size: int, reverse: bool = False) -> Tensor:
+    """Compute what `scan` does, in a traced step by one operation."""
+    if isinstance(b, FakeTensor) and runs_here(b):
+        made: Tensor = torch.ops.lincoln_fn.linear_scan(a, b, first, chunk_size, reverse)
+        return made
+    return scan(a, b, first, chunk_size=chunk_size, reverse=reverse)
+
+
+def _run(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: bool) -> Tensor:
+    return scan(a, b, first, chunk_size=chunk_size, reverse=reverse).contiguous()
+
+
+# Registered once, when this module is imported; the name lives as long as the library object.
+# Arguments may have any strides, so Inductor need not copy them.
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+_LIBRARY.define(
+    "linear_scan(Tensor a, Tensor b, Tensor first, int chunk_size, bool reverse) -> Tensor",
+    tags=(torch.Tag.flexible_layout,),
+)
+_LIBRARY.impl("linear_scan", _run, "CompositeExplicitAutograd")
+
+
+TWINS: Final = tuple(
+    Twin(layer, partial(layer.forward, scan=_scan), partial(layer.backward, scan=_scan))
+    for layer in (gated_linear_recurrence, linear_attention, linear_scan, selective_scan)
+)
+"""The layers whose state is a linear scan."""

@@ -1,0 +1,302 @@
+"""Linear attention: attention without a softmax, as a recurrence whose state is a matrix.
+
+(Katharopoulos and others, "Transformers are RNNs: Fast Autoregressive Transformers with Linear
+Attention", 2020; with decay: Yang and others, "Gated Linear Attention Transformers with
+Hardware-Efficient Training", 2024, and Dao and Gu, "Transformers are SSMs", 2024.)
+
+The features of queries, keys and values stand side by side, head after head, as in
+`attention_heads`. In each head, with A_t the diagonal matrix of e^(l_t), and l_t the logarithm of
+the decay,
+
+    S_t = A_t S_(t-1) + k_t^T v_t
+    y_t = q_t S_t
+
+A chunk is some steps after each other. i and j are steps in it, and l has one number for each
+feature n of a key, or one for all. With the sums of l after step j, up to i, and up to i from the
+chunk's begin,
+
+    P_(ijn) = e^(l_(j+1,n) + ... + l_(in))    for j <= i, else 0
+    W_(ij) = sum_n q_(in) k_(jn) P_(ijn)
+    hat q_(in) = q_(in) e^(l_(1n) + ... + l_(in))
+    hat k_(jn) = k_(jn) P_(cjn)    with c the last step of the chunk
+
+S before the chunk is S_0. Then y of the chunk, and S after it, are products of matrices:
+
+    y = W v + hat q S_0
+    S_c = e^(l_1 + ... + l_c) S_0 + hat k^T v
+
+The last line is a linear scan over the chunks, which `linear_scan` computes. No exponent is above
+0 where no l is, so nothing overflows. The sums are not differences of sums from the begin: these
+would lose the digits of a small one after a large one.
+
+Derivation. By the rules of products, with dS_c of each chunk from the scan's own backward, and dS_0
+what the chunk's own outputs give to S_0,
+
+    dS_0 = hat q^T dy
+    dv = W^T dy + hat k dS_c
+    dW = dy v^T
+    dq_(in) = sum_j dW_(ij) k_(jn) P_(ijn) + (dy S_0^T)_(in) e^(l_(1n) + ... + l_(in))
+    dk_(jn) = sum_i dW_(ij) q_(in) P_(ijn) + (v dS_c^T)_(jn) P_(cjn)
+
+l_t has four parts. It stands in P for j < t <= i, in hat q for t <= i, in hat k for j < t, and
+in the factor of S_0 for every t:
+
+    dl_t = sum_(j < t <= i) E_(ij) + sum_(i >= t) F_i + sum_(j < t) G_j + H
+    E_(ijn) = dW_(ij) q_(in) k_(jn) P_(ijn)
+    F_(in) = (dy S_0^T)_(in) hat q_(in)
+    G_(jn) = (v dS_c^T)_(jn) hat k_(jn)
+    H_n = e^(l_(1n) + ... + l_(cn)) sum_m S_(0 nm) dS_(c nm)
+
+If l has one number for all features, they are summed over n.
+
+Cache: q, k, v and l by head and in chunks, S before each chunk and after the last.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.layers.attention_heads import merge_heads, split_heads
+from lincoln_fn.layers.common import sequences
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.sequences import one_batch
+from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
+
+NAME = "linear_attention"
+
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+State: TypeAlias = Float[Tensor, "*batch heads key_features value_features"]
+Chunks: TypeAlias = Float[Tensor, "batch chunks steps features"]
+Pairs: TypeAlias = Float[Tensor, "batch chunks steps steps features"]
+States: TypeAlias = Float[Tensor, "batch chunks key_features value_features"]
+Inputs: TypeAlias = (
+    tuple[Sequence, Sequence, Sequence]
+    | tuple[Sequence, Sequence, Sequence, Sequence | None]
+    | tuple[Sequence, Sequence, Sequence, Sequence | None, State | None]
+)
+Outputs: TypeAlias = Sequence | tuple[Sequence, State]
+
+
+@record
+class Cache:
+    """The inputs by head and in chunks, S before each chunk and the last; the form of x."""
+
+    q: Chunks
+    k: Chunks
+    v: Chunks
+    log_decay: Chunks
+    before: States
+    last: Float[Tensor, "batch key_features value_features"]
+    like: Float[Tensor, "*batch heads length value_features"]  # a stand-in
+    entries: int = static()
+    is_given: tuple[bool, bool] = static()  # whether there is a decay, and a state
+    signals: tuple[int, ...] = static(default=(2, 4))
+
+
+class _Decays(NamedTuple):
+    """P, and what is left of S_0 and of a key."""
+
+    pairs: Pairs  # P
+    of_first: Chunks  # e^(l_1 + ... + l_i)
+    of_key: Chunks  # P_cj
+    whole: Float[Tensor, "batch chunks features 1"]  # e^(l_1 + ... + l_c)
+
+
+def forward(
+    params: tuple[()], x: Inputs, *, num_heads: int, chunk_size: int, scan: Scan = scan
+) -> tuple[Outputs, Cache]:
+    """Compute y = W v + hat q S_0 in each chunk."""
+    check_params(NAME, params, None)
+    (query, key, value), log_decay, state = _unpacked(x, num_heads)
+    decay = torch.zeros_like(query[..., :num_heads]) if log_decay is None else log_decay
+    length = query.shape[-2]
+    parts = [split_heads(widened(part), num_heads) for part in (query, key, value, decay)]
+    lead = parts[2].shape[:-2]
+    size = min(chunk_size, length)
+    q, k, v, log_decay_ = (_chunks(one_batch(part), size) for part in parts)
+    decays = _decays(log_decay_)
+    inflow = (k * decays.of_key).mT @ v
+    first = torch.zeros_like(inflow[:, 0]) if state is None else one_batch(widened(state))
+    after = scan(decays.whole.expand_as(inflow), inflow, first, chunk_size=chunk_size)
+    s = before(after, first)
+    y = _weights(q, k, decays) @ v + (q * decays.of_first) @ s
+    y = y.flatten(1, 2)[:, :length].reshape(*lead, length, -1)
+    like = value.new_zeros(()).expand(y.shape)
+    given = (log_decay is not None, state is not None)
+    cache = Cache(q, k, v, log_decay_, s, after[:, -1], like, len(x), given)
+    outputs = merge_heads(y).to(value.dtype)
+    if len(x) < 5:
+        return outputs, cache
+    return (outputs, cache.last.reshape(*lead, *cache.last.shape[1:]).to(value.dtype)), cache
+
+
+declare(forward, kind="gated")
+
+
+def backward(
+    params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
+) -> tuple[Inputs, tuple[()]]:
+    """Compute dq, dk, dv and dl by the products of each chunk."""
+    check_cache(NAME, cache, Cache)
+    q, k, v, s, like = cache.q, cache.k, cache.v, cache.before, cache.like
+    lead, (heads, length, m) = like.shape[:-3], like.shape[-3:]
+    outputs, states = (*lead, length, heads * m), (*lead, heads, *s.shape[2:])
+    dy, dlast = sequences.unpacked_cotangent(
+        NAME, g, like, outputs, states, has_state=cache.entries == 5
+    )
+    dy = _chunks(one_batch(split_heads(widened(dy), heads)), q.shape[2])
+    last = torch.zeros_like(cache.last) if dlast is None else one_batch(widened(dlast))
+    decays = _decays(cache.log_decay)
+    # What S after each chunk gets from the next chunk's outputs, or as the last state.
+    of_next = (q * decays.of_first).mT @ dy
+    of_chunk = torch.cat([of_next[:, 1:], torch.zeros_like(of_next[:, :1])], 1)
+    whole = decays.whole.expand_as(of_chunk)
+    ds = scan_backward(whole, of_chunk, last, chunk_size=q.shape[1], scan=scan)
+    dv = _weights(q, k, decays).mT @ dy + k * decays.of_key @ ds
+    dq_first, dk_last = dy @ s.mT * decays.of_first, v @ ds.mT * decays.of_key
+    dq, dk, e = _weights_backward(q, k, decays, dy @ v.mT)
+    dlog_decay = _of_decay(
+        e, q * dq_first, k * dk_last, (decays.whole * s * ds).sum(-1), decays.of_key.shape[-1]
+    )
+
+    def joined(chunks: Chunks) -> Sequence:
+        by_head = chunks.flatten(1, 2)[:, :length]
+        return merge_heads(by_head.reshape(*lead, heads, length, -1)).to(like.dtype)
+
+    has_decay, has_state = cache.is_given
+    first = (decays.whole[:, 0] * ds[:, 0] + of_next[:, 0]).reshape(states).to(like.dtype)
+    of_decay, of_state = joined(dlog_decay) if has_decay else None, first if has_state else None
+    dx = (joined(dq + dq_first), joined(dk + dk_last), joined(dv), of_decay, of_state)
+    return dx[: cache.entries], ()
+
+
+def _weights(q: Chunks, k: Chunks, decays: _Decays) -> Float[Tensor, "batch chunks steps steps"]:
+    """Compute W_ij = sum_n q_in k_jn P_ijn."""
+    if decays.pairs.shape[-1] == 1:
+        return q @ k.mT * decays.pairs.squeeze(-1)
+    return (q.unsqueeze(3) * k.unsqueeze(2) * decays.pairs).sum(-1)
+
+
+def _weights_backward(
+    q: Chunks, k: Chunks, decays: _Decays, dw: Float[Tensor, "batch chunks steps steps"]
+) -> tuple[Chunks, Chunks, Pairs]:
+    """Compute the parts of dq and dk that go through W, and E."""
+    if decays.pairs.shape[-1] == 1:
+        scores = dw * decays.pairs.squeeze(-1)
+        return scores @ k, scores.mT @ q, (scores * (q @ k.mT)).unsqueeze(-1)
+    scores = dw.unsqueeze(-1) * decays.pairs
+    of_q, of_k = scores * k.unsqueeze(2), scores * q.unsqueeze(3)
+    return of_q.sum(3), of_k.sum(2), of_q * q.unsqueeze(3)
+
+
+def _of_decay(e: Pairs, f: Chunks, g: Chunks, h: Tensor, features: int) -> Chunks:
+    """Compute dl_t from E, F, G and H."""
+    f, g, h = (x if features > 1 else x.sum(-1, keepdim=True) for x in (f, g, h))
+    steps = e.shape[2]
+    is_before = torch.ones(steps, steps, dtype=torch.bool, device=e.device).tril(-1)
+    within = (_from_step(e) * is_before.unsqueeze(-1)).sum(3)
+    of_keys = torch.cat([torch.zeros_like(g[:, :, :1]), g.cumsum(2)[:, :, :-1]], 2)
+    return within + _from_step(f) + of_keys + h.unsqueeze(2)
+
+
+def _from_step(x: Tensor) -> Tensor:
+    """Sum over the steps from t on."""
+    return x.flip(2).cumsum(2).flip(2)
+
+
+def _decays(log_decay: Chunks) -> _Decays:
+    """Compute P and its like, each exponent as a sum of the decays that it has."""
+    steps = log_decay.shape[2]
+    is_after = torch.ones(steps, steps, dtype=torch.bool, device=log_decay.device).tril(-1)
+    rows = torch.where(is_after.unsqueeze(-1), log_decay.unsqueeze(3), 0)
+    may_see = is_after | torch.eye(steps, dtype=torch.bool, device=log_decay.device)
+    pairs = torch.where(may_see.unsqueeze(-1), rows.cumsum(2).exp(), 0)
+    of_first = log_decay.cumsum(2).exp()
+    return _Decays(pairs, of_first, pairs[:, :, -1], of_first[:, :, -1].unsqueeze(-1))
+
+
+def _chunks(x: Float[Tensor, "batch length features"], size: int) -> Chunks:
+    """Divide the steps into chunks; zeros fill up the last, which neither add nor forget."""
+    if rest := -x.shape[1] % size:
+        x = torch.cat([x, x.new_zeros(x.shape[0], rest, x.shape[2])], 1)
+    return x.unflatten(1, (-1, size))
+
+
+def _unpacked(
+    x: Inputs, num_heads: int
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, Tensor | None]:
+    """Split x into query, key and value, the decay and the state, and check that they fit."""
+    names = ("query", "key", "value")
+    if type(x) is tuple and len(x) == 5:
+        given, state = (x[:4] if x[3] is not None else x[:3]), x[4]
+        sequences.unpacked(NAME, (*given, state), (*names, "log_decay")[: len(given)])
+        log_decay = x[3]
+    else:
+        given, log_decay = sequences.unpacked(NAME, x, names)
+        state = None
+    query, key, value = x[:3]
+    widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
+    if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):
+        wanted = f"query and value of shape (..., length, features in {num_heads} heads)"
+        shapes = f"{tuple(query.shape)} and {tuple(value.shape)}"
+        raise LayerError(NAME, f"expected {wanted}, with at least one step, got {shapes}")
+    lead, (n, m) = query.shape[:-1], (width // num_heads for width in widths)
+    sequences.check_shapes(
+        NAME, key=(key, query.shape), value=(value, (*lead, widths[1])),
+        state=(state, (*lead[:-1], num_heads, n, m)),
+    )  # fmt: skip
+    if log_decay is not None and log_decay.shape not in ((*lead, num_heads), query.shape):
+        problem = f"expected log_decay of shape {(*lead, num_heads)} or {tuple(query.shape)}"
+        raise LayerError(NAME, f"{problem}, got {tuple(log_decay.shape)}")
+    return (query, key, value), log_decay, state
+
+
+@constructor
+def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) -> Layer:
+    """Compute causal attention without a softmax, in time that grows as the length does.
+
+    x is (query, key, value), with any number of equal leading axes: query and key (..., length,
+    num_heads n), value (..., length, num_heads m), the heads' features side by side. y has shape
+    (..., length, num_heads m): y_t = q_t S_t in each head, with S_t = S_(t-1) + k_t^T v_t.
+
+    x may have a fourth entry, log_decay, the logarithm l_t of what S_(t-1) is multiplied by, or
+    None for 0: (..., length, num_heads), one number for each head as in RetNet and Mamba 2, or
+    (..., length, num_heads n), one for each feature of a key as in gated linear attention. It is at
+    most 0. And a fifth, the state S before the first step, (..., num_heads, n, m), or None for
+    zeros. Then y is (outputs, last state).
+
+    Args:
+        num_heads: the number of heads.
+        chunk_size: how many steps are computed together by products of matrices. It decides time
+            and memory, and not what is computed.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if a number is below 1.
+        LayerError: from its functions, if the inputs do not fit together.
+
+    Source:
+        Katharopoulos and others, "Transformers are RNNs", 2020; Yang and others, "Gated Linear
+        Attention Transformers with Hardware-Efficient Training", 2024.
+
+    Example:
+        >>> ones = torch.ones(3, 1)
+        >>> linear_attention(1).predict((), (ones, ones, ones)).flatten()
+        tensor([1., 2., 3.])
+        >>> linear_attention(1).predict((), (ones, ones, ones, -ones)).flatten()
+        tensor([1.0000, 1.3679, 1.5032])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,239 @@
+"""Selective scan: the state space model of Mamba, whose steps depend on the input.
+
+(Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, section 3.)
+
+Each feature d of u has a state of n numbers. delta_t is the size of a step in time, B_t says what
+enters the state, and C_t what is read from it. The rates r = e^s are parameters, and so is D:
+
+    a_t = e^(-delta_t r)
+    b_t = delta_t u_t B_t
+    h_t = a_t h_(t-1) + b_t
+    y_t = sum_n C_t h_t + D u_t
+
+Written out, h_t has the entries h_(tnd), u_t and delta_t have u_(td), B_t and C_t have B_(tn), and
+r has r_(nd). What an index is missing from is the same along it. Without a sum over n, h would be
+a sequence of d features for each n; `linear_scan` computes them side by side.
+
+Derivation. With g_t for y_t, h_t gets g_t C_t, and `linear_scan` derives from it
+
+    dh_t = g_t C_t + a_(t+1) dh_(t+1)
+
+b_t gets dh_t, and a_t gets dh_t h_(t-1). Through the exponential, -delta_t r gets
+
+    w_t = dh_t h_(t-1) a_t
+
+Each input and parameter gets its gradient from the lines that it stands in:
+
+    m_t = sum_n B_t dh_t
+    du_t = delta_t m_t + D g_t
+    d delta_t = u_t m_t - sum_n r w_t
+    dB_t = sum_d delta_t u_t dh_t
+    dC_t = sum_d g_t h_t
+    ds = -r sum_t delta_t w_t    since dr/(ds) = r
+    dD = sum_t g_t u_t
+
+Cache: u, delta, B, C, all h_t and the first state; a_t is computed again.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.core.terms import Explicit, mirror, no_batch
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
+from lincoln_fn.layers.common import sequences
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.sequences import one_batch
+from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
+
+NAME = "selective_scan"
+
+Sequence: TypeAlias = Float[Tensor, "*batch length features"]
+Projection: TypeAlias = Float[Tensor, "*batch length state"]
+State: TypeAlias = Float[Tensor, "*batch state features"]
+Inputs: TypeAlias = (
+    tuple[Sequence, Sequence, Projection, Projection]
+    | tuple[Sequence, Sequence, Projection, Projection, State | None]
+)
+Outputs: TypeAlias = Sequence | tuple[Sequence, State]
+
+
+@record
+class Params:
+    """The logarithm s of the rates, which Mamba's code calls A_log, and the factor D of u."""
+
+    log_rate: Float[Tensor, "state features"]
+    skip: Float[Tensor, " features"]
+
+
+@record
+class Cache:
+    """The inputs with one axis of examples, all states, and the first; a stand-in for y."""
+
+    u: Float[Tensor, "batch length features"]
+    delta: Float[Tensor, "batch length features"]
+    b: Float[Tensor, "batch length state"]
+    c: Float[Tensor, "batch length state"]
+    h: Float[Tensor, "batch length state features"]
+    first: Float[Tensor, "batch state features"]
+    like: Sequence
+    has_state: bool = static()
+    is_given: bool = static()
+    chunk_size: int = static()
+    signals: tuple[int, ...] = static(default=(0, 4))
+
+
+def init(key: Key, x: Inputs, *, state_size: int) -> Params:
+    """Make rates of 1, 2, ..., n for each feature, and D = 1."""
+    (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
+    near = {"dtype": u.dtype, "device": checked_key(NAME, key).near(u).bits.device}
+    rates = torch.arange(1, state_size + 1, **near).log()
+    features = u.shape[-1]
+    return Params(rates.unsqueeze(1).repeat(1, features), torch.ones(features, **near))
+
+
+def forward(
+    params: Params, x: Inputs, *, chunk_size: int = 16, scan: Scan = scan
+) -> tuple[Outputs, Cache]:
+    """Compute h_t = a_t h_(t-1) + b_t and y_t = sum_n C_t h_t + D u_t."""
+    check_params(NAME, params, Params)
+    (given, *_), state = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
+    _check_forward(params, x[:4], state)
+    u, delta, b, c = (one_batch(widened(part)) for part in x[:4])
+    inflow = b.unsqueeze(-1) * (delta * u).unsqueeze(-2)
+    first = torch.zeros_like(inflow[:, 0]) if state is None else one_batch(widened(state))
+    h = scan(_decays(params, delta), inflow, first, chunk_size=chunk_size)
+    y = (c.unsqueeze(-2) @ h).squeeze(-2) + widened(params.skip) * u
+    like = given.new_zeros(()).expand(given.shape)
+    cache = Cache(u, delta, b, c, h, first, like, len(x) == 5, state is not None, chunk_size)
+    y = y.to(given.dtype).reshape(given.shape)
+    if len(x) == 4:
+        return y, cache
+    last = h[:, -1].reshape(*given.shape[:-2], *params.log_rate.shape)
+    return (y, last.to(given.dtype)), cache
+
+
+def backward(
+    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
+) -> tuple[Inputs, Params]:
+    """Compute dx, and sum ds and dD over the examples."""
+    dx, dlog_rate, dskip = _backward(params, cache, g, scan)
+    dtype = params.skip.dtype
+    return dx, Params(dlog_rate.sum(0).to(dtype), dskip.sum(0).to(dtype))
+
+
+def dx_and_terms(
+    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
+) -> tuple[Inputs, Params]:
+    """Compute dx, and return ds_n and dD_n of each example n."""
+    if cache.like.ndim < 3:
+        raise no_batch(NAME, cache.like)
+    dx, dlog_rate, dskip = _backward(params, cache, g, scan)
+    by_example = (d.unflatten(0, (len(cache.like), -1)).sum(1) for d in (dlog_rate, dskip))
+    dlog_rate, dskip = by_example
+    return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
+
+
+declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
+
+
+def _backward(
+    params: Params, cache: Cache, g: Outputs, scan: Scan
+) -> tuple[Inputs, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
+    """Compute dx, and ds and dD of each sequence."""
+    check_params(NAME, params, Params)
+    check_cache(NAME, cache, Cache)
+    u, delta, b, like = cache.u, cache.delta, cache.b, cache.like
+    lead = like.shape[:-2]
+    dy, dlast = sequences.unpacked_cotangent(
+        NAME, g, like, tuple(like.shape), (*lead, *params.log_rate.shape),
+        has_state=cache.has_state,
+    )  # fmt: skip
+    dy = one_batch(widened(dy))
+    dlast = None if dlast is None else one_batch(widened(dlast))
+    a, rate = _decays(params, delta), widened(params.log_rate).exp()
+    of_y = cache.c.unsqueeze(-1) * dy.unsqueeze(-2)
+    dh = scan_backward(a, of_y, dlast, chunk_size=cache.chunk_size, scan=scan)
+    w = dh * a * before(cache.h, cache.first)
+    m = (b.unsqueeze(-2) @ dh).squeeze(-2)
+    du = delta * m + widened(params.skip) * dy
+    ddelta = u * m - (rate * w).sum(-2)
+    db = (dh @ (delta * u).unsqueeze(-1)).squeeze(-1)
+    dc = (cache.h @ dy.unsqueeze(-1)).squeeze(-1)
+    dlog_rate = -rate * (delta.unsqueeze(-2) * w).sum(1)
+    dx = tuple(d.to(like.dtype).reshape(*lead, *d.shape[1:]) for d in (du, ddelta, db, dc))
+    if cache.has_state:
+        dfirst = (a[:, 0] * dh[:, 0]).reshape(*lead, *params.log_rate.shape).to(like.dtype)
+        dx = (*dx, dfirst if cache.is_given else None)
+    return dx, dlog_rate, (dy * u).sum(1)
+
+
+def _decays(
+    params: Params, delta: Float[Tensor, "batch length features"]
+) -> Float[Tensor, "batch length state features"]:
+    """Compute a_t = e^(-delta_t r)."""
+    return (-delta.unsqueeze(-2) * widened(params.log_rate).exp()).exp()
+
+
+def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) -> None:
+    u, delta, b, c = x
+    if u.ndim < 2 or u.shape[-2] == 0:
+        problem = "expected u of shape (..., length, features) with at least one step"
+        raise LayerError(NAME, f"{problem}, got {tuple(u.shape)}")
+    features = u.shape[-1]
+    if params.skip.shape != (features,):
+        raise wrong_shape(NAME, "skip", params.skip, f"({features},)")
+    if params.log_rate.ndim != 2 or params.log_rate.shape[1] != features:
+        raise wrong_shape(NAME, "log_rate", params.log_rate, f"(state_size, {features})")
+    check_like(NAME, "x", u, params.skip)
+    of_state = (*u.shape[:-1], len(params.log_rate))
+    sequences.check_shapes(
+        NAME, delta=(delta, u.shape), B=(b, of_state), C=(c, of_state),
+        state=(state, (*u.shape[:-2], *params.log_rate.shape)),
+    )  # fmt: skip
+
+
+@constructor
+def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16) -> Layer:
+    """Run the state space model of Mamba along a sequence.
+
+    x is (u, delta, B, C), with any number of equal leading axes: u and delta (..., length,
+    features), B and C (..., length, state_size). y has u's shape. delta, the sizes of the steps, is
+    above 0: it comes from a softplus. Or x is (u, delta, B, C, state), with the state before the
+    first step, (..., state_size, features), or None for zeros. Then y is (outputs, last state).
+
+    Args:
+        state_size: how many numbers each feature's state has.
+        chunk_size: how many steps are computed in turn, as `linear_scan` says.
+
+    Returns:
+        The layer. Its params are `layers.selective_scan.Params`: the rates begin at 1, 2, ...,
+        state_size for each feature.
+
+    Raises:
+        ValueError: if a size is below 1.
+        LayerError: from its functions, if the inputs do not fit together.
+
+    Source:
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023.
+
+    Example:
+        >>> u, delta, b = torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 2)
+        >>> layer = selective_scan(2)
+        >>> layer.predict(layer.init(lf.Key(0), (u, delta, b, b)), (u, delta, b, b))
+        tensor([[[3.0000],
+                 [3.5032],
+                 [3.6565]]])
+    """
+    return bare(Layer, forward, backward, init)

@@ -1,0 +1,77 @@
+"""Linear scans in a traced step: one operation for each, which a kernel computes when compiled."""
+
+from functools import partial
+
+import pytest
+import torch
+from helpers.compare import same_number
+from helpers.compiling import compiles
+from helpers.graphs import assert_same_after, drawn, targets, traced
+from helpers.kernels_together import together
+
+import lincoln_fn as lf
+from lincoln_fn.compiler.passes import linear_scan
+from lincoln_fn.layers.linear_scan import scan
+
+lincoln = torch.ops.lincoln_fn
+NET = lf.serial(lf.mamba(4, 3), lf.flatten(), lf.dense(3))
+
+
+def test_a_step_of_any_length_is_one_operation_for_each_scan():
+    lengths = []
+    for steps in (20, 70):
+        graph, arguments = traced(NET, drawn(1, 6, steps, 4))
+        called = targets(graph)
+        assert called.count(lincoln.linear_scan.default) == 2  # there and back
+        lengths.append(len(called))
+    assert max(lengths) - min(lengths) < 20
+    assert_same_after(linear_scan.rewrite, graph, arguments)
+
+
+def test_an_exported_step_has_the_formulas_operations(tmp_path):
+    net = lf.serial(lf.gated_linear_recurrence(), lf.flatten(), lf.dense(3))
+    x = tuple(drawn(i, 6, 4, 5) for i in range(3))
+    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    step = lf.make_step(net, loss, optimizer)
+    lf.export_step(step, state, (x, torch.tensor([0, 2, 1, 1, 2, 0])), tmp_path / "step.pt2")
+    assert "lincoln_fn" not in str(torch.export.load(tmp_path / "step.pt2").graph)
+
+
+@compiles
+@pytest.mark.usefixtures("needs_vectors")
+def test_the_kernel_computes_the_scan():
+    def given(*shape):
+        return drawn(1, *shape).sigmoid(), drawn(2, *shape), drawn(3, shape[0], *shape[2:])
+
+    # Batch, steps and features, reverse, and threads: shares of one size and of two.
+    sizes = [
+        ((1, 9, 5), False, 1),
+        ((5, 4, 3, 7), True, 2),
+        ((3, 1, 16), False, 3),
+        ((2, 6), True, 1),
+    ]
+
+    def run(shape, reverse, threads):
+        torch.set_num_threads(threads)
+        return linear_scan.by_kernel(*given(*shape), 16, reverse)
+
+    calls = [partial(run, *size) for size in sizes]
+    for (shape, reverse, _), made in zip(sizes, together(calls), strict=True):
+        exact = (part.double() for part in given(*shape))
+        expected = scan(*exact, chunk_size=16, reverse=reverse)
+        assert same_number(made, expected, dtype=torch.float32)
+
+
+@compiles
+@pytest.mark.full
+def test_a_compiled_step_gives_the_same():
+    x = drawn(1, 6, 40, 4)
+    optimizer = lf.optim.sgd(0.1)
+    step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(NET, optimizer, lf.Key(0), x)
+    batch = x, torch.tensor([0, 2, 1, 1, 2, 0])
+    expected, value = step(state, batch)
+    given, same = lf.compile(step)(state, batch)
+    assert same_number(same, value)
+    assert same_number(given.params, expected.params)

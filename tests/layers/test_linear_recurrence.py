@@ -1,0 +1,123 @@
+"""Linear recurrences: strong and weak decay in float32, and what they refuse."""
+
+import pytest
+import torch
+from helpers.cases.case import cast, normal, uniform
+from helpers.compare import largest, same_number
+
+import lincoln_fn as lf
+
+T = 50  # three chunks of 16 and two steps
+U, KEYS = normal(2, T, 4), normal(2, T, 4, seed=1)
+# Steps that forget nothing, a little, nearly all and all, next to each other.
+DECAYS = torch.tensor([0.0, 1e-6, 0.1, 30.0, 1e4, 0.0, 1e-3, 2.0]).repeat(7)[:T, None]
+FORMS = {
+    "linear_scan": (lf.linear_scan(), ((-DECAYS * torch.ones(2, 1, 4)).exp(), U)),
+    "selective_scan": (lf.selective_scan(4), (U, DECAYS.expand(2, T, 4), KEYS, U)),
+    "gated_linear_recurrence": (
+        lf.gated_linear_recurrence(),
+        (U, torch.tensor([-1e4, -80.0, -5.0, 0.0, 30.0, 1e4]).repeat(9)[:T, None] + 0 * U, KEYS),
+    ),
+    "linear_attention, decay of heads": (
+        lf.linear_attention(2),
+        (U, KEYS, U, -DECAYS.expand(2, T, 2)),
+    ),
+    "linear_attention, decay of features": (
+        lf.linear_attention(2),
+        (U, KEYS, U, -DECAYS * uniform(2, T, 4, seed=2)),
+    ),
+}
+
+
+def gradients(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return y, *layer.backward(params, cache, g)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_float32_is_as_good_as_its_sums_at_any_decay(name):
+    layer, x = FORMS[name]
+    params, g = layer.init(lf.Key(1), x), normal(2, T, 4, seed=3)
+    given = gradients(layer, params, x, g)
+    exact = gradients(layer, cast(params), cast(x), cast(g))
+    assert all(leaf.isfinite().all() for leaf in lf.tree.leaves(given))
+    terms = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), exact)
+    assert same_number(given, exact, terms=terms, dtype=torch.float32)
+
+
+def test_a_small_decay_keeps_its_digits_after_a_large_one():
+    # The sums up to each step are 1e4 and more; the decay between the last two steps is 0.1.
+    log_decay = -torch.tensor([0.0, 1e4, 0.1])[:, None]
+    ones = torch.ones(3, 1)
+    y = lf.linear_attention(1).predict((), (ones, ones, ones, log_decay))
+    expected = torch.tensor([[1.0], [1.0], [1 + torch.tensor(-0.1).exp()]])
+    assert same_number(y, expected, length=4)
+
+
+def test_bfloat16_adds_up_in_float32():
+    ones = torch.ones(1, 600, 1, dtype=torch.bfloat16)
+    y = lf.linear_scan().predict((), (ones, ones))  # in bfloat16, 256 + 1 is 256
+    assert y.dtype is torch.bfloat16
+    assert same_number(y[0, -1].float(), torch.tensor([600.0]), error=2**-8)
+
+
+A = torch.ones(2, 3, 4)
+OF_STATE = torch.ones(2, 3, 5)
+SCAN = lf.selective_scan(5)
+PARAMS = SCAN.init(lf.Key(0), (A, A, OF_STATE, OF_STATE))
+GATED = lf.gated_linear_recurrence()
+HEADS = lf.linear_attention(2)
+
+
+@pytest.mark.parametrize(
+    ("layer", "params", "x", "message"),
+    [
+        (lf.linear_scan(), (), A, r"expected x to be \(a, b\) or \(a, b, state\)"),
+        (lf.linear_scan(), (), (A, A[:, 1:]), r"expected a of shape \(2, 2, 4\), got \(2, 3, 4\)"),
+        (lf.linear_scan(), (), (A[:, :0], A[:, :0]), "with at least one step"),
+        (lf.linear_scan(), (), (A, A, A), r"expected state of shape \(2, 4\)"),
+        (lf.linear_scan(), (), (A, A.double()), "dtype"),
+        (SCAN, (), (A, A, OF_STATE, OF_STATE), "expected params selective_scan.Params"),
+        (SCAN, PARAMS, (A, A, OF_STATE, A), r"expected C of shape \(2, 3, 5\), got \(2, 3, 4\)"),
+        (SCAN, PARAMS, (OF_STATE, A, A, A), r"expected skip of shape \(5,\)"),
+        (
+            SCAN,
+            PARAMS,
+            (A, A, OF_STATE, OF_STATE, OF_STATE),
+            r"expected state of shape \(2, 5, 4\)",
+        ),
+        (GATED, GATED.init(lf.Key(0), (A, A, A)), (A, A[:1], A), "the recurrence gate of shape"),
+        (HEADS, (), (A, A, A[..., :3]), "features in 2 heads"),
+        (HEADS, (), (A, A, A, A[..., :3]), r"log_decay of shape \(2, 3, 2\) or \(2, 3, 4\)"),
+        (HEADS, (), (A, A, A, None, A), r"expected state of shape \(2, 2, 2, 2\)"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(layer, params, x, message):
+    with pytest.raises(lf.LayerError, match=message):
+        layer.forward(params, x)
+
+
+def test_a_wrong_cotangent_is_refused():
+    _, cache = lf.linear_scan().forward((), (A, A, None))
+    for wrong in (A, (A, A), (A[:1], None)):
+        with pytest.raises(lf.LayerError, match="linear_scan: expected g"):
+            lf.linear_scan().backward((), cache, wrong)
+
+
+def test_a_causal_convolution_sees_no_later_position():
+    layer, x = lf.causal_conv1d(3, 2, dilation=2), normal(2, 6, 4)
+    params = layer.init(lf.Key(1), x)
+    whole = layer.predict(params, x)
+    weight, bias = params[2].weight, params[2].bias
+    padded = torch.cat([torch.zeros(2, 2, 4), x], 1)
+    expected = padded[:, :-2] @ weight[..., 0].mT + x @ weight[..., 1].mT + bias
+    assert same_number(whole, expected)
+
+
+def test_mambas_steps_begin_between_a_thousandth_and_a_tenth():
+    layer, x = lf.mamba(64), normal(1, 2, 64)
+    step = layer.init(lf.Key(1), x)[0][0][3][1][1]
+    sizes = torch.nn.functional.softplus(step.bias)
+    assert 0.001 <= sizes.min() < 0.002
+    assert 0.05 < sizes.max() <= 0.1
