@@ -7,6 +7,7 @@ made of those of its parts. An error in a part names its position: "serial[2] de
 from lincoln_fn.combine.branch import branch, residual
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.coupling import coupling, inverse
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
@@ -27,6 +28,7 @@ from lincoln_fn.combine.transformer import transformer_decoder_block, transforme
 __all__ = [
     "branch",
     "checkpointed",
+    "coupling",
     "fixed_point",
     "frozen",
     "geglu",
@@ -34,6 +36,7 @@ __all__ = [
     "graph",
     "in_dtype",
     "inference",
+    "inverse",
     "masked",
     "ode",
     "parallel",

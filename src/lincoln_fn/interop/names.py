@@ -263,6 +263,13 @@ KINDS: Final[dict[type, Kind]] = {
     layers.cosine_similarities.Params: Kind(
         _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
     ),
+    layers.graph_attention.Params: Kind(
+        _fixed(*same("source", "target")),
+        lambda names, options: (
+            like(1, size(names, "source", 0) * size(names, "source", 1)),
+            like(2, 1).long(),
+        ),
+    ),
     layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
