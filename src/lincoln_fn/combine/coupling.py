@@ -42,7 +42,7 @@ from torch import Tensor
 from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive, checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
@@ -200,16 +200,15 @@ def coupling(
     """
     require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
     bound = identity() if max_log_scale is None else softcap(max_log_scale)
-    options = {"dim": dim, "swap": swap}
-    call = partial(_call, max_log_scale=max_log_scale, **options)
+    call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
     return composition(
-        "coupling", (net, bound), partial(_there, **options), partial(back, **options),
-        init=partial(_init, **options), advance=_advance, needs_dx=_needs_dx, call=call,
+        "coupling", (net, bound),
+        partial(_there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
+        init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
         gather=_gather, arrange=ITS_PART,
     )  # fmt: skip
 
 
-# Any: the arguments of `coupling`.
 def _call(parts: tuple[Layer, ...], **options: object) -> str:
     return call_of(coupling, parts[0], **options)
 
@@ -237,15 +236,16 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
         (torch.Size([3, 2]), torch.Size([3]))
     """
     made = composition_of(flow)
-    loop = made and unbound(made.there)
-    if made is not None and loop is serial_there:
+    if made is not None and made.there is serial_there:
         for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
             y = inverse(part, entry, y)
-        return y
-    if made is None or loop is not _there:
+        x: WithLogDet = y
+        return x
+    loop = None if made is None else made.there
+    if made is None or not isinstance(loop, partial) or loop.func is not _there:
         problem = f"expected a coupling, or a serial of them, got {flow.name}"
         raise LayerError("inverse", f"{problem}, whose inverse is not known")
-    return _solve(made, params, y, **made.there.keywords)
+    return _solve(made, params, y, **loop.keywords)
 
 
 def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:

@@ -106,7 +106,7 @@ def forward(
 def backward(params: Params, cache: Cache, g: Nodes) -> tuple[tuple[Nodes, None], Params]:
     """Compute dh_j = sum of w_e g_(t_e) over the edges from j + a dp_j + b dq_j, da and db."""
     dp, dq = _of_scores(params, cache, g)
-    by_head = g.unflatten(-1, cache.h.shape[-2:])
+    by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
     sent = cache.weights.unsqueeze(-1) * by_head[..., cache.target, :, :]
     dh = add_at(cache.source, sent, cache.h.shape[-3], -3)
     dh = dh + dp.unsqueeze(-1) * params.source + dq.unsqueeze(-1) * params.target
@@ -131,7 +131,7 @@ def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
     check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
     w, source, target, count = cache.weights, cache.source, cache.target, cache.h.shape[-3]
-    by_head = g.unflatten(-1, cache.h.shape[-2:])
+    by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
     dw = (by_head[..., target, :, :] * cache.h[..., source, :, :]).sum(-1)
     du = w * (dw - add_at(target, w * dw, count, -2)[..., target, :])
     dv = du * cache.slope
@@ -155,7 +155,7 @@ def _by_head(h: Nodes, num_heads: int, features: int | None = None) -> Heads:
         wanted = f"a multiple of {num_heads}" if features is None else f"{num_heads * features}"
         problem = f"expected nodes of {wanted} features, got shape {tuple(h.shape)}"
         raise LayerError(NAME, problem)
-    return h.unflatten(-1, (num_heads, n // num_heads))
+    return h.reshape(*h.shape[:-1], num_heads, n // num_heads)
 
 
 _GLOROT = glorot_uniform()
