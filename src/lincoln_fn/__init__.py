@@ -32,6 +32,7 @@ from lincoln_fn import testing as testing
 from lincoln_fn import walk as walk
 from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import checkpointed as checkpointed
+from lincoln_fn.combine import constant as constant
 from lincoln_fn.combine import coupling as coupling
 from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
@@ -42,6 +43,7 @@ from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
 from lincoln_fn.combine import inverse as inverse
 from lincoln_fn.combine import masked as masked
+from lincoln_fn.combine import mixture_of_experts as mixture_of_experts
 from lincoln_fn.combine import ode as ode
 from lincoln_fn.combine import parallel as parallel
 from lincoln_fn.combine import repeat as repeat
@@ -52,6 +54,7 @@ from lincoln_fn.combine import select as select
 from lincoln_fn.combine import serial as serial
 from lincoln_fn.combine import shared as shared
 from lincoln_fn.combine import swiglu as swiglu
+from lincoln_fn.combine import tapped as tapped
 from lincoln_fn.combine import tied as tied
 from lincoln_fn.combine import transformer_decoder_block as transformer_decoder_block
 from lincoln_fn.combine import transformer_encoder_block as transformer_encoder_block
@@ -233,6 +236,7 @@ from lincoln_fn.layers.spectral_norm import spectral_norm as spectral_norm
 from lincoln_fn.layers.split import split as split
 from lincoln_fn.layers.stack import stack as stack
 from lincoln_fn.layers.stochastic_depth import stochastic_depth as stochastic_depth
+from lincoln_fn.layers.stop_gradient import stop_gradient as stop_gradient
 from lincoln_fn.layers.take import take as take
 from lincoln_fn.layers.tanh import tanh as tanh
 from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink

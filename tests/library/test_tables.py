@@ -56,7 +56,8 @@ ROWS = {
     ),
     "": (
         "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
-        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt tanh tanhshrink"
+        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt stop_gradient tanh "
+        "tanhshrink"
     ),
 }
 

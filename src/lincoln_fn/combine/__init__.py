@@ -6,6 +6,7 @@ made of those of its parts. An error in a part names its position: "serial[2] de
 
 from lincoln_fn.combine.branch import branch, residual
 from lincoln_fn.combine.checkpointed import checkpointed
+from lincoln_fn.combine.constant import constant
 from lincoln_fn.combine.context import select, with_context
 from lincoln_fn.combine.coupling import coupling, inverse
 from lincoln_fn.combine.fixed_point import fixed_point
@@ -16,18 +17,21 @@ from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.masked import masked
+from lincoln_fn.combine.mixture_of_experts import mixture_of_experts
 from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.combine.shared import shared
+from lincoln_fn.combine.tapped import tapped
 from lincoln_fn.combine.tied import tied
 from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
 
 __all__ = [
     "branch",
     "checkpointed",
+    "constant",
     "coupling",
     "fixed_point",
     "frozen",
@@ -38,6 +42,7 @@ __all__ = [
     "inference",
     "inverse",
     "masked",
+    "mixture_of_experts",
     "ode",
     "parallel",
     "repeat",
@@ -48,6 +53,7 @@ __all__ = [
     "serial",
     "shared",
     "swiglu",
+    "tapped",
     "tied",
     "transformer_decoder_block",
     "transformer_encoder_block",

@@ -14,10 +14,12 @@ from functools import partial
 from typing import Any, Final
 
 from lincoln_fn.combine.fixed_point import there as fixed_point_there
+from lincoln_fn.combine.tapped import own_loop
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.layer import Layer, is_derived, unbound
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
+from lincoln_fn.fastpath.experts import there as experts_there
 from lincoln_fn.fastpath.table import TWINS
 from lincoln_fn.walk.composition import Composition, composition_of
 
@@ -32,8 +34,9 @@ _FASTER: Final = {
     for twin in TWINS
     if twin.forward is not None and twin.formula.forward in ROWS
 }
-# Compositions that run their part as often as its numbers need, which no step can do again.
-_WITHOUT_WALK: Final = (fixed_point_there,)
+# Compositions that run their parts as often, or on as many tokens, as their numbers say, which no
+# step can do again.
+_WITHOUT_WALK: Final = (fixed_point_there, experts_there)
 
 
 def row_of(layer: Layer) -> Row | None:
@@ -59,10 +62,10 @@ def without_walk(net: Layer) -> Layer:
     made = composition_of(net)
     if made is None:
         return net
-    if row_of(net) is not None or unbound(made.predict_there) in _WITHOUT_WALK:
+    if row_of(net) is not None or unbound(own_loop(made.predict_there)) in _WITHOUT_WALK:
         return net.replace(predict=net.predict)  # so no walk reaches its parts
-    own_loop = {} if made.predict_there is made.there else {"there": made.predict_there}
-    return net.rebuild(tuple(map(without_walk, net.parts)), **own_loop)
+    changes = {} if made.predict_there is made.there else {"there": made.predict_there}
+    return net.rebuild(tuple(map(without_walk, net.parts)), **changes)
 
 
 # Any: hyperparameters of any kind.

@@ -149,11 +149,10 @@ def read_arguments(
 
 def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
     """Call a function with arguments by name."""
-    rest = form_of(function).rest
-    if not rest:
+    if not form_of(function).rest:
         return function(**arguments)
-    others = {key: value for key, value in arguments.items() if key != rest}
-    return function(*arguments.get(rest, ()), **others)
+    bound = inspect.BoundArguments(form_of(function).signature, arguments)  # type: ignore[arg-type]  # any mapping does
+    return function(*bound.args, **bound.kwargs)
 
 
 def _wrong_call(

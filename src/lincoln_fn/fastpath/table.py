@@ -17,6 +17,7 @@ from lincoln_fn.fastpath import (
     normalisation,
     pooling,
 )
+from lincoln_fn.fastpath.experts import give_own_tokens
 from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.fastpath.twin import Function, Twin
 
@@ -57,6 +58,6 @@ def fast(net: Layer) -> Layer:
 
 def _faster(layer: Layer) -> Layer:
     if layer.composition is not None:
-        return layer.rebuild(tuple(map(_faster, layer.parts)))
+        return give_own_tokens(layer.rebuild(tuple(map(_faster, layer.parts))))
     twin = _BY_FORWARD.get(unbound(layer.forward))
     return twin.of(layer) if twin is not None and twin.matches(layer) else layer

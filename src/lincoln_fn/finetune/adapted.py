@@ -9,10 +9,11 @@ from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.finetune.matrices import has_matrix
-from lincoln_fn.finetune.targets import Targets, check_targets, is_target, named_params
+from lincoln_fn.finetune.targets import Targets, check_targets, named_params
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.map_params import Pair, change_parts
 from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.paths import is_target
 
 # (layer, params, key) -> the adapted layer and its params
 Adapt: TypeAlias = Callable[[Layer, Params, Key], Pair]

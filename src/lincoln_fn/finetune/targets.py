@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Annotated, TypeAlias
 
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import NOT_EMPTY
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.paths import is_target
 
 # Such as "*.query": of paths with the names of parts where they have some.
 Targets: TypeAlias = Annotated[tuple[str, ...], NOT_EMPTY]
-
-
-def is_target(path: str, targets: Targets) -> bool:
-    """Return whether a path fits one of the patterns; "*.query" fits "query" alone, too."""
-    return any(fnmatchcase(path, each) or fnmatchcase(f".{path}", each) for each in targets)
 
 
 def named_params(layer: Layer, params: Params, path: str = "") -> Iterator[tuple[str, Params]]:

@@ -24,10 +24,13 @@ from lincoln_fn.losses.multi_label_soft_margin import multi_label_soft_margin
 from lincoln_fn.losses.multi_margin import multi_margin
 from lincoln_fn.losses.nll import nll
 from lincoln_fn.losses.poisson_nll import poisson_nll
+from lincoln_fn.losses.router_balance import router_balance
+from lincoln_fn.losses.router_z import router_z
 from lincoln_fn.losses.sigmoid_cross_entropy import sigmoid_cross_entropy
 from lincoln_fn.losses.smooth_l1 import smooth_l1
 from lincoln_fn.losses.soft_margin import soft_margin
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
+from lincoln_fn.losses.through import through
 from lincoln_fn.losses.triplet_margin import triplet_margin
 from lincoln_fn.losses.weighted import weighted
 
@@ -53,10 +56,13 @@ __all__ = [
     "multi_margin",
     "nll",
     "poisson_nll",
+    "router_balance",
+    "router_z",
     "sigmoid_cross_entropy",
     "smooth_l1",
     "soft_margin",
     "softmax_cross_entropy",
+    "through",
     "triplet_margin",
     "weighted",
 ]

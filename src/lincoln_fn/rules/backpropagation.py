@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from lincoln_fn.combine.serial import back as serial_back
+from lincoln_fn.combine.tapped import own_loop, with_outputs
 from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
@@ -83,14 +84,16 @@ def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Bac
     if made is None:
         return net
     parts = tuple(_without(part, loops) for part in made.parts)
-    loop = loops.get(unbound(made.back))
+    own = own_loop(made.back)
+    loop = loops.get(unbound(own))
     if loop is None and all(new is old for new, old in zip(parts, made.parts, strict=True)):
         return net
     # The true loop back may need the dx of every part.
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
-        changes = {"back": loop(made.back), "needs_dx": always, "reads_once": made.reads_once}
-    if loop is not None and made.back is feedback.back:
+        back = with_outputs(loop(own), made.back)
+        changes = {"back": back, "needs_dx": always, "reads_once": made.reads_once}
+    if loop is not None and own is feedback.back:
         changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)
     return layer if layer.name == net.name else layer.replace(name=net.name)

@@ -18,6 +18,7 @@ from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled
+from lincoln_fn.testing.stopped import hold_stopped, hold_stopped_of_loss
 from lincoln_fn.training.batch_checks import check_example
 
 
@@ -56,6 +57,8 @@ def check_layer(
     every number of params, states and x is 0.3 to 0.9 times as large, and no zero is left: scales
     of 1, biases of 0, equal rows and symmetric matrices hide mistakes. The error says what hid it.
     Signs stay. A leaf that the layer takes only as given stays, and the report says so.
+
+    `stop_gradient` and `constant` are held at their first output, so that their dx of 0 is right.
 
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
     mistake is named if the mistake, made in the right gradient, gives the submitted one. In a
@@ -99,6 +102,7 @@ def check_layer(
     if reference is not None:
         check_argument("check_layer", "reference", Layer, reference)
     options = Options(key, directions, predict_is_forward, all, reference)
+    layer = hold_stopped(layer)
     report = checked(layer, doubled(params), doubled(x), options)
     return report if all else None
 
@@ -146,7 +150,7 @@ def check_loss(
     check_argument("check_loss", "loss", Loss, loss, ("loss", "prediction", "target"))
     check_argument("check_loss", "key", Key, key)
     check_example("check_loss", prediction)
-    prediction, target = doubled(prediction), doubled(target)
+    prediction, target, loss = doubled(prediction), doubled(target), hold_stopped_of_loss(loss)
     as_layer = Layer(
         loss.name,
         forward=lambda params, x: loss.forward(x, target),

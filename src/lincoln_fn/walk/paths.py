@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
@@ -51,6 +52,23 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
     parts = tuple(map_paths(f, part, inside(path, i)) for i, part in enumerate(net.parts))
     is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
     return f(net if is_same else net.rebuild(parts), path)
+
+
+def is_target(path: str, targets: tuple[str, ...]) -> bool:
+    """Return whether a path fits one of the patterns; "*.query" fits "query" alone, too.
+
+    Args:
+        path: of a layer, with the names of parts where they have some.
+        targets: patterns, in which `*` stands for any text.
+
+    Returns:
+        Whether it fits one.
+
+    Example:
+        >>> is_target("1.0.query", ("*.query",)), is_target("query_norm", ("*.query",))
+        (True, False)
+    """
+    return any(fnmatchcase(path, each) or fnmatchcase(f".{path}", each) for each in targets)
 
 
 def unknown_path(where: str, path: object, known: Iterable[str]) -> LayerError:

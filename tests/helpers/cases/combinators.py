@@ -141,10 +141,49 @@ def flown(params, x):
     return torch.cat((a * r.exp() + u, b), -1), s.sum(-1) + r.sum(-1)
 
 
+OUTPUTS = lf.serial(lf.checkpointed(BLOCK), lf.residual(lf.tanh()), lf.dense(2))
+TEACHER = lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(0.5))
+
+
+def of_experts(params, x, top_k=2):
+    """Let one expert after the other compute all tokens."""
+    z = linear(x, params.router.weight.mT)
+    p = torch.softmax(z, -1)
+    best = torch.topk(p, top_k, -1)
+    w = torch.zeros_like(p).scatter(-1, best.indices, best.values / best.values.sum(-1, True))
+    return sum(w[..., i, None] * dense(each, x) for i, each in enumerate(params.experts))
+
+
+EXPERTS = [
+    Case(
+        lf.mixture_of_experts(lf.dense(4, bias=False), (lf.dense(3),) * 4),
+        normal(2, 5, 6),
+        of_experts,
+    ),
+    Case(
+        lf.mixture_of_experts(
+            lf.dense(3), (lf.swiglu(2), lf.tanh(), lf.dense(4)), top_k=1, norm_topk_prob=False
+        ),
+        normal(6, 4),
+    ),
+]
+STOPPED = [
+    Case(
+        lf.tapped(BLOCK, "1"),
+        normal(5, 3),
+        lambda p, x: (dense_relu_dense(p, x), (torch.relu(dense(p[0], x)),)),
+    ),
+    Case(lf.tapped(OUTPUTS, "1.0", "0.0.?", "1"), normal(5, 3)),
+    Case(lf.stop_gradient(), normal(5, 3)),
+    Case(lf.branch(lf.dense(4), lf.constant(TEACHER)), normal(5, 3)),
+]
+
 CASES = [
     Case(FLOW, normal(4, 5), flown),
     Case(lf.coupling(lf.conv2d(4, 1), dim=1), (normal(3, 4, 2, 1), normal(3, seed=1))),
     *INFERENCE,
+    *STOPPED,
+    *EXPERTS,
     Case(READER, (TOKENS, MASK)),
     Case(ATTENTIVE, (normal(3, 4, 6), MASK)),
     Case(

@@ -1,0 +1,219 @@
+"""Mixture of experts: of several layers, each token gets the sum of those that a router chooses.
+
+A token is a vector of features: an entry of x along all axes but the last. For each token, with
+S the k experts of the largest logits,
+
+    z = "router"(x)
+    p = "softmax"(z), over S alone, or over all experts
+    w_i = p_i for i in S, else 0
+    y = sum_i w_i "expert"_i(x)
+
+Derivation. The choice S is constant where no two logits are equal. With h_i = expert_i(x),
+
+    dh_i = w_i g                        and expert i derives dx_i and its gradients from it
+    dw_i = sum_"features" g h_i
+    dp_i = dw_i for i in S, else 0
+    dz = p (dp - sum_j p_j dp_j)        as `softmax` derives it
+    dx = dx_"router" + sum_i dx_i
+
+Here each expert sees all tokens, so that every shape is known: w_i is 0 for those that did not
+choose it. `fastpath/experts.py` gives an expert only its own.
+
+Cache: those of the router and of the experts; p, S and all h_i.
+
+Source: Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated
+Mixture-of-Experts Layer", 2017.
+"""
+
+from __future__ import annotations
+
+from functools import partial, reduce
+from typing import Annotated, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.layer import Params as AnyParams
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NOT_EMPTY, PositiveInt, checked, require
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.walk.arrangement import Arrangement, visit_parts
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+Tokens: TypeAlias = Float[Tensor, "*batch features"]
+Scores: TypeAlias = Float[Tensor, "*batch experts"]
+
+
+@record
+class Params:
+    """The params of the router and of each expert."""
+
+    router: AnyParams
+    experts: tuple[AnyParams, ...]
+
+
+@record
+class Routing:
+    """The probabilities p, the choice S, and the outputs of the experts."""
+
+    p: Scores
+    chosen: Bool[Tensor, "*batch experts"]
+    h: tuple[Tokens, ...]
+
+
+def _split(params: Params) -> tuple[AnyParams, ...]:
+    return params.router, *params.experts
+
+
+def _join(parts: tuple[AnyParams, ...], params: Params | None) -> Params:
+    return Params(parts[0], parts[1:])
+
+
+_ARRANGEMENT = Arrangement(_split, _join)
+
+
+def probabilities(
+    z: Scores, *, n_experts: int, top_k: int, norm_topk_prob: bool
+) -> tuple[Scores, Bool[Tensor, "*batch experts"]]:
+    """Compute p and S."""
+    if not isinstance(z, Tensor) or z.shape[-1:] != (n_experts,):
+        problem = f"expected the router to return (..., {n_experts}), a logit for each expert"
+        raise LayerError("mixture_of_experts[0]", f"{problem}, got {format_briefly(z)}")
+    chosen = torch.zeros_like(z, dtype=torch.bool).scatter(-1, z.topk(top_k, -1).indices, True)
+    return (z.masked_fill(~chosen, -torch.inf) if norm_topk_prob else z).softmax(-1), chosen
+
+
+def scores_back(routing: Routing, dw: Scores) -> Scores:
+    """Compute dz = p (dp - sum_j p_j dp_j)."""
+    dp = dw * routing.chosen
+    return routing.p * (dp - (routing.p * dp).sum(-1, keepdim=True))
+
+
+def there(
+    visit: VisitThere, params: Params, x: Tokens, *, top_k: int, norm_topk_prob: bool
+) -> tuple[Tokens, Record]:
+    """Compute y = sum_i w_i expert_i(x)."""
+    check_params(visit.label, params, Params)
+    n = len(visit.parts) - 1
+    check_entries(visit.label, "params.experts", params.experts, n)
+    z, routed = visit(0, params.router, x)
+    p, chosen = probabilities(z, n_experts=n, top_k=top_k, norm_topk_prob=norm_topk_prob)
+    w = p * chosen
+    h, records = zip(*(visit(i + 1, e, x) for i, e in enumerate(params.experts)), strict=True)
+    y = reduce(
+        torch.add, (w_i.unsqueeze(-1) * h_i for w_i, h_i in zip(w.unbind(-1), h, strict=True))
+    )
+    return y, (routed, *records, Routing(p, chosen, h))
+
+
+def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Arrays, Record]:
+    """Compute dh_i = w_i g for the experts, and dz for the router; dx is the sum of theirs."""
+    n = len(visit.parts) - 1
+    check_params(visit.label, params, Params)
+    check_entries(visit.label, "the cache", cache, n + 2)
+    routing = cache[n + 1]
+    check_cache(visit.label, routing, Routing)
+    w = (routing.p * routing.chosen).unbind(-1)
+    pairs = [
+        visit(i + 1, entry, cache[i + 1], w[i].unsqueeze(-1) * g)
+        for i, entry in enumerate(params.experts)
+    ]
+    dz = scores_back(routing, torch.stack([(g * h).sum(-1) for h in routing.h], -1))
+    first, routed = visit(0, params.router, cache[0], dz)
+    dx = None if first is None else reduce(torch.add, (dx for dx, _ in pairs), first)
+    return dx, (routed, *(record for _, record in pairs))
+
+
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
+    return gradients
+
+
+def _advance(visit: VisitThere, params: Params, cache: Record) -> Params:
+    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache[:-1])
+    return advanced
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
+    made = tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts))
+    return _join(made, None)
+
+
+def _needs_dx(i: int, params: AnyParams) -> bool:
+    """Say that no part needs the dx of another: all have the same x."""
+    return False
+
+
+@checked
+def mixture_of_experts(
+    router: Layer,
+    experts: Annotated[tuple[Layer, ...], NOT_EMPTY],
+    *,
+    top_k: PositiveInt = 2,
+    norm_topk_prob: bool = True,
+) -> Layer:
+    """Let a router choose, for each token, which experts compute its output, and with what weight.
+
+    y = sum_i w_i expert_i(x) over the `top_k` experts of the largest logits. x has shape
+    (..., features); an entry of it along all but the last axis is a token.
+
+    `make_step`, `fit`, `lf.decode` and `lf.fast` give each expert only the tokens that chose it. In
+    a compiled graph, whose shapes are fixed, and in `forward` itself, each expert sees all tokens,
+    and the weights of the others are 0: the same number, for more work. So does an expert with
+    dropout, which has to draw the same masks in both.
+
+    A router sends ever more tokens to the experts that are already good. `losses.router_balance` is
+    against that; `lf.tapped(net, "*.router")` gives it the logits.
+
+    Args:
+        router: a layer from tokens to logits (..., number of experts), such as
+            `dense(8, bias=False)`.
+        experts: the layers, each from (..., features) to one shape, such as `(swiglu(64),) * 8`.
+        top_k: how many experts a token has.
+        norm_topk_prob: whether the weights of a token's experts sum to 1. If not, they are the
+            probabilities among all experts.
+
+    Returns:
+        The layer. Its params are `combine.mixture_of_experts.Params`; its parts are named "router",
+        "experts.0", "experts.1" and so on.
+
+    Raises:
+        LayerError: if there are fewer experts than top_k; from its functions, if a part raises one,
+            or the router does not return a logit for each expert.
+
+    Source:
+        Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated
+        Mixture-of-Experts Layer", 2017. Jiang and others, "Mixtral of Experts", 2024.
+
+    Example:
+        >>> net, x = mixture_of_experts(lf.dense(4), (lf.swiglu(8),) * 4), torch.ones(2, 5, 3)
+        >>> net.predict(net.init(lf.Key(0), x), x).shape
+        torch.Size([2, 5, 3])
+    """
+    n = len(experts)
+    require(top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k)
+    options = {"top_k": top_k, "norm_topk_prob": norm_topk_prob}
+    return composition(
+        "mixture_of_experts", (router, *experts), partial(there, **options), back,
+        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
+        reads_once=True, arrange=_ARRANGEMENT,
+        names=("router", *(f"experts.{i}" for i in range(n))),
+    )  # fmt: skip
+
+
+def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> str:
+    router, *experts = (part.name for part in parts)
+    alike = len(set(experts)) == 1
+    listed = f"({experts[0]},) * {len(experts)}" if alike else f"({', '.join(experts)})"
+    options = ("" if top_k == 2 else f", top_k={top_k}") + (
+        "" if norm_topk_prob else ", norm_topk_prob=False"
+    )
+    return f"mixture_of_experts({router}, {listed}{options})"

@@ -1,0 +1,117 @@
+"""A mixture of experts in which each expert gets only the tokens that chose it.
+
+The formula (`combine/mixture_of_experts.py`) gives every token to every expert, with the weight 0
+to those that were not chosen. Here an expert gets only its own: with 8 experts of which a token has
+2, a quarter of the work.
+
+How many tokens an expert gets depends on numbers. So the formula computes what a tracer, autograd
+or torch.func sees, and what is on `meta`. And an expert with a state, such as the key of dropout,
+keeps the formula, too: for other tokens it would draw other masks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from lincoln_fn.combine.mixture_of_experts import (
+    Params,
+    Routing,
+    Tokens,
+    probabilities,
+    scores_back,
+)
+from lincoln_fn.combine.mixture_of_experts import back as formula_back
+from lincoln_fn.combine.mixture_of_experts import there as formula_there
+from lincoln_fn.combine.tapped import own_loop, with_outputs
+from lincoln_fn.core.layer import Arrays, Layer, unbound, unchanged
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+@record
+class Dispatch:
+    """The routing of tokens, and the rows that each expert got."""
+
+    routing: Routing
+    rows: tuple[Int64[Tensor, " tokens"], ...]
+
+
+def give_own_tokens(layer: Layer) -> Layer:
+    """Make a mixture of experts whose experts get only their tokens; any other layer stays."""
+    made = composition_of(layer)
+    if made is None or own_loop(made.back) is not formula_back:
+        return layer
+    loop = own_loop(made.there)
+    if unbound(loop) is not formula_there:
+        return layer
+    if any(part.advance is not unchanged for part in made.parts[1:]):
+        return layer
+    assert isinstance(loop, partial), "its constructor binds the options"
+    return layer.rebuild(
+        made.parts,
+        there=with_outputs(partial(there, **loop.keywords), made.there),
+        back=with_outputs(back, made.back),
+        reads_once=True,
+    )
+
+
+def there(
+    visit: VisitThere,
+    params: Params,
+    x: Tokens,
+    **options: Any,  # Any: as the formula has them
+) -> tuple[Tokens, Record]:
+    """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
+    if x.is_meta or not is_plain(x):
+        return formula_there(visit, params, x, **options)
+    check_params(visit.label, params, Params)
+    n = len(visit.parts) - 1
+    check_entries(visit.label, "params.experts", params.experts, n)
+    z, routed = visit(0, params.router, x)
+    p, chosen = probabilities(z, n_experts=n, **options)
+    rows = [of_expert.nonzero().squeeze(-1) for of_expert in chosen.reshape(-1, n).unbind(-1)]
+    tokens, w = x.reshape(-1, x.shape[-1]), p.reshape(-1, n)
+    y, h, records = None, [], []
+    for i, (entry, own) in enumerate(zip(params.experts, rows, strict=True)):
+        h_i, record = visit(i + 1, entry, tokens[own])
+        if y is None:
+            y = h_i.new_zeros(len(tokens), h_i.shape[-1])
+        y.index_add_(0, own, w[own, i].unsqueeze(-1) * h_i)
+        h.append(h_i)
+        records.append(record)
+    assert y is not None, "there is an expert"
+    dispatch = Dispatch(Routing(p, chosen, tuple(h)), tuple(rows))
+    return y.view(*x.shape[:-1], -1), (routed, *records, dispatch)
+
+
+def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Arrays, Record]:
+    """Compute the gradients of each expert at its rows, and dz of the router."""
+    n = len(visit.parts) - 1
+    check_entries(visit.label, "the cache", cache, n + 2)
+    dispatch = cache[n + 1]
+    if not isinstance(dispatch, Dispatch):
+        return formula_back(visit, params, (*(cache[i] for i in range(n + 1)), dispatch), g)
+    routing, gs = dispatch.routing, g.reshape(-1, g.shape[-1])
+    p = routing.p.reshape(-1, n)
+    dw, dx, records = torch.zeros_like(p), None, []
+    for i, (entry, own) in enumerate(zip(params.experts, dispatch.rows, strict=True)):
+        g_i = gs[own]
+        dw[own, i] = (g_i * routing.h[i]).sum(-1)
+        dx_i, record = visit(i + 1, entry, cache[i + 1], p[own, i].unsqueeze(-1) * g_i)
+        if dx_i is not None:
+            dx = dx_i.new_zeros(len(gs), dx_i.shape[-1]) if dx is None else dx
+            dx.index_add_(0, own, dx_i)
+        records.append(record)
+    dz = scores_back(routing, dw.view(routing.p.shape))
+    first, routed = visit(0, params.router, cache[0], dz)
+    whole = None if first is None or dx is None else first + dx.view(first.shape)
+    return whole, (routed, *records)

@@ -1,0 +1,51 @@
+"""The logits of one router or of several, as one table of tokens, for the losses on them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
+
+Logits: TypeAlias = Float[Tensor, "tokens experts"]
+
+
+@record
+class Tokens:
+    """The logits z, and the part m of each token in the mean; the shapes that came in."""
+
+    z: Logits
+    m: Float[Tensor, " tokens"]
+    shapes: tuple[tuple[int, ...], ...] = static()
+    is_tuple: bool = static()
+
+    def divided(self, dz: Logits) -> Arrays:
+        """Give each router the gradient of its logits, in their shape."""
+        sizes = [torch.Size(shape[:-1]).numel() for shape in self.shapes]
+        parts = dz.split(sizes)
+        each = tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
+        return each if self.is_tuple else each[0]
+
+
+def read(name: str, prediction: Arrays, target: Tensor | None) -> Tokens:
+    """Put the tokens of all routers into one table; without those where the target is False."""
+    is_tuple = type(prediction) is tuple
+    given = prediction if is_tuple else (prediction,)
+    for z in given or (None,):
+        is_floating = isinstance(z, Tensor) and z.is_floating_point() and z.ndim > 1
+        if not is_floating or z.shape[-1] != given[0].shape[-1]:
+            expected = "router logits (..., experts), or a tuple of them"
+            raise LayerError(name, f"expected {expected}, got {format_briefly(prediction)}")
+        if target is not None and target.shape != z.shape[:-1]:
+            expected = f"a mask of the tokens, {tuple(z.shape[:-1])}, or None"
+            raise LayerError(name, f"expected target {expected}, got {format_briefly(target)}")
+    z = torch.cat([of_router.reshape(-1, of_router.shape[-1]) for of_router in given])
+    m = z.new_ones(len(z)) if target is None else target.reshape(-1).to(z.dtype).repeat(len(given))
+    shapes = tuple(tuple(of_router.shape) for of_router in given)
+    return Tokens(z, m / m.sum().clamp(min=1), shapes, is_tuple)

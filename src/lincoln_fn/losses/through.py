@@ -1,0 +1,90 @@
+"""Loss of what a layer makes of the prediction: L = loss(layer(prediction), target).
+
+Derivation. With y = layer(prediction), the chain rule goes through the loss, and then through the
+layer. "back" is the backward of each:
+
+    dy = "back"_"loss"(g)
+    dprediction = "back"_"layer"(dy)
+
+Cache: the layer's own and the loss's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Cache as AnyCache
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.losses.common.reduction import Cotangent
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.walk.composition import composition_of
+
+
+@record
+class Cache:
+    """The caches of the layer and of the loss."""
+
+    of_layer: AnyCache
+    of_loss: AnyCache
+
+
+def forward(
+    prediction: Arrays, target: Arrays, *, layer: Layer, loss: Loss
+) -> tuple[Tensor, Cache]:
+    """Compute L = loss(layer(prediction), target)."""
+    y, of_layer = layer.forward(_params(layer), prediction)
+    value, of_loss = loss.forward(y, target)
+    return value, Cache(of_layer, of_loss)
+
+
+def backward(cache: Cache, g: Cotangent = 1.0, *, layer: Layer, loss: Loss) -> Arrays:
+    """Compute dy of the loss, and dprediction of the layer."""
+    check_cache("through", cache, Cache)
+    return layer.input_grad(_params(layer), cache.of_layer, loss.backward(cache.of_loss, g))
+
+
+def _params(layer: Layer) -> Params:
+    """Make the params of a layer that has none: () of a single layer."""
+    made = composition_of(layer)
+    return () if made is None else made.arrange.join(tuple(map(_params, made.parts)), None)
+
+
+@checked
+def through(layer: Layer, loss: Loss) -> Loss:
+    """Compute a loss of what a layer makes of the prediction: L = loss(layer(prediction), target).
+
+    It gives a loss some entries of a prediction, as `select` returns them, or stops the gradient of
+    one by `stop_gradient`. So a loss in which a gradient is stopped is made of parts whose
+    gradients are true, and `check_loss` can check it.
+
+    Args:
+        layer: a layer without params.
+        loss: a loss of its output.
+
+    Returns:
+        The loss, with the loss's own target.
+
+    Raises:
+        LayerError: from its functions, as the layer and the loss raise it.
+
+    Example:
+        >>> second = through(lf.select(1), lf.losses.mse())
+        >>> value, cache = second.forward((torch.zeros(2), torch.ones(2)), torch.zeros(2))
+        >>> value, second.backward(cache)
+        (tensor(1.), (tensor([0., 0.]), tensor([1., 1.])))
+    """
+    bound = (partial(function, layer=layer, loss=loss) for function in (forward, backward))
+    return Loss(f"through({layer.name}, {loss})", *bound)
+
+
+def through_of(loss: Loss) -> tuple[Layer, Loss] | None:
+    """Return the layer and the loss that `through` was given; None for any other loss."""
+    made = loss.forward
+    if not isinstance(made, partial) or made.func is not forward:
+        return None
+    return made.keywords["layer"], made.keywords["loss"]

@@ -1,0 +1,127 @@
+"""A mixture of experts: its experts' own tokens, its losses, and its walks."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+
+ROUTER = lf.dense(4, bias=False)
+NET = lf.mixture_of_experts(ROUTER, (lf.swiglu(6),) * 4)
+X = normal(3, 7, 5)
+PARAMS = NET.init(lf.Key(0), X)
+G = normal(3, 7, 5, seed=1)
+
+
+@pytest.mark.parametrize("x", [X, X[:1, :1]], ids=["all", "one token"])
+def test_experts_that_see_only_their_tokens_compute_the_same(x):
+    seen = []
+
+    def spied(layer, path, params, x):
+        if path in ("1.0", "2.0", "3.0", "4.0"):  # each expert's first dense layer
+            seen.append(len(x))
+        return layer.forward(params, x)
+
+    fast, g = lf.fast(NET), G[: len(x), : x.shape[1]]
+    lf.walk.there(spied, fast, PARAMS, x)
+    assert len(seen) == 4
+    assert sum(seen) == 2 * x.shape[0] * x.shape[1]
+    (y, cache), (own, of_own) = NET.forward(PARAMS, x), fast.forward(PARAMS, x)
+    assert same_number(own, y)
+    assert same_number(fast.backward(PARAMS, of_own, g), NET.backward(PARAMS, cache, g))
+    assert same_number(fast.grads(PARAMS, of_own, g), NET.grads(PARAMS, cache, g))
+
+
+def test_an_expert_with_a_state_sees_all_tokens_in_both():
+    net = lf.mixture_of_experts(ROUTER, (lf.serial(lf.dense(5), lf.dropout(0.5)),) * 4)
+    params = net.init(lf.Key(0), X)
+    assert same_bits(lf.fast(net).forward(params, X)[0], net.forward(params, X)[0])
+
+
+def test_a_step_learns_from_the_routers_logits():
+    net = lf.tapped(lf.serial(lf.dense(5), NET, NET), "*.router")
+    loss = lf.losses.weighted(
+        {
+            "y": (1.0, lf.losses.mse()),
+            "balance": (0.1, lf.losses.router_balance()),
+        }
+    )
+    sgd = lf.optim.sgd(1.0)
+    state = lf.init_state(net, sgd, lf.Key(0), X)
+    batch = X, (G, None)
+    new, value = lf.make_step(net, loss, sgd)(state, batch)
+    y, cache = net.forward(state.params, X)
+    expected, of_loss = loss.forward(y, batch[1])
+    dparams = net.grads(state.params, cache, loss.backward(of_loss))
+    assert same_number(value, expected)
+    moved = lf.tree.map(torch.sub, state.params, new.params)
+    assert same_number(moved, dparams, terms=1.0)  # the size of params
+    assert [z.shape for z in y[1]] == [(3, 7, 4), (3, 7, 4)]
+
+
+@pytest.mark.full
+def test_a_compiled_step_computes_the_same():
+    net, sgd = lf.serial(NET, lf.dense(2)), lf.optim.sgd(0.1)
+    state = lf.init_state(net, sgd, lf.Key(0), X)
+    step = lf.make_step(net, lf.losses.mse(), sgd)
+    batch = X, normal(3, 7, 2)
+    (new, value), (made, again) = step(state, batch), lf.compile(step)(state, batch)
+    assert same_number(again, value)
+    assert same_number(made.params, new.params)
+
+
+def test_a_text_is_decoded_token_by_token():
+    net = lf.serial(lf.embedding(11, 5), NET, lf.gru(4))
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
+    params = net.init(lf.Key(0), ids)
+    decoder = lf.decode(net)
+    state = decoder.init(params, 1, 6)
+    first, state = decoder.step(params, state, ids[:, :2])
+    rest, _ = decoder.step(params, state, ids[:, 2:])
+    assert same_number(torch.cat([first, rest], 1), net.predict(params, ids))
+
+
+LOGITS = normal(3, 7, 4), normal(3, 7, 4, seed=1)
+MASK = normal(3, 7, seed=2) > -0.5
+
+
+def balance_of(z, mask):
+    """Compute equations 4 to 6 of the paper for each router's tokens together."""
+    rows = torch.cat([each[mask] for each in z])
+    p = torch.softmax(rows, -1)
+    chosen = torch.nn.functional.one_hot(p.topk(2, -1).indices, 4).sum(1).to(p)
+    return 4 * (chosen.mean(0) * p.mean(0)).sum()
+
+
+def z_of(z, mask):
+    return torch.cat([torch.logsumexp(each[mask], -1) for each in z]).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"),
+    [(lf.losses.router_balance(), balance_of), (lf.losses.router_z(), z_of)],
+    ids=str,
+)
+@pytest.mark.parametrize("mask", [MASK, None], ids=["padded", "whole"])
+def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
+    value, cache = loss.forward(LOGITS, mask)
+    watched = [z.clone().requires_grad_() for z in LOGITS]
+    expected = formula(watched, torch.ones(3, 7, dtype=torch.bool) if mask is None else mask)
+    slopes = torch.autograd.grad(expected, watched, torch.tensor(3.0))
+    assert same_number(value, expected.detach())
+    assert same_number(loss.backward(cache, 3.0), tuple(slopes))
+    lf.testing.check_loss(loss, LOGITS, mask)
+    lf.testing.check_loss(loss, LOGITS[0], mask)
+
+
+def test_wrong_arguments_are_told():
+    with pytest.raises(lf.LayerError, match="expected top_k of at most 2, one for each expert"):
+        lf.mixture_of_experts(ROUTER, (lf.dense(3),) * 2, top_k=3)
+    net = lf.mixture_of_experts(lf.dense(5), (lf.dense(3),) * 4)
+    with pytest.raises(lf.LayerError, match=r"expected the router to return \(\.\.\., 4\)"):
+        net.predict(net.init(lf.Key(0), X), X)
+    with pytest.raises(lf.LayerError, match="expected logits of at least 2 experts"):
+        lf.losses.router_balance().forward(normal(3, 1), None)
+    with pytest.raises(lf.LayerError, match=r"expected target a mask of the tokens, \(3, 7\)"):
+        lf.losses.router_z().forward(LOGITS, MASK[0])
