@@ -17,6 +17,7 @@ def _x(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 _MASK: Final = torch.tensor([[True, True, True, False]])
+_EDGES: Final = torch.tensor([[0, 1, 1, 2, 3], [1, 0, 2, 1, 2]])
 _PAIR: Final = (_x(1, 6), _x(1, 6, seed=1))
 _THREE: Final = (_x(1, 3, 2), _x(1, 3, 2, seed=1), _x(1, 3, 2, seed=2))
 # By file, a layer and its input, which is so small that each number is a visible square. Any: a
@@ -49,6 +50,8 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "gather": (lf.gather(1), (_x(2, 5), torch.tensor([[0, 3, 3], [4, 1, 0]]))),
     "global_avg_pool": (lf.global_avg_pool(), _x(2, 3, 4)),
     "glu": (lf.glu(), _x(2, 8)),
+    "graph_attention": (lf.graph_attention(1), (_x(4, 2), _EDGES)),
+    "graph_conv": (lf.graph_conv(), (_x(4, 2), _EDGES)),
     "group_norm": (lf.group_norm(2), _x(1, 4, 5)),
     "grouped_query_attention": (lf.grouped_query_attention(2, 1), _x(1, 5, 4)),
     "gru": (lf.gru(2), _x(1, 6, 3)),
@@ -91,12 +94,16 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "sinusoidal_positions": (lf.sinusoidal_positions(), _x(1, 3, 4)),
     "softmax": (lf.softmax(), _x(3, 5)),
     "softmin": (lf.softmin(), _x(3, 5)),
+    "spectral_norm": (lf.spectral_norm(lf.dense(4)), _x(3, 6)),
     "split": (lf.split(2, dim=1), _x(2, 4)),
     "stack": (lf.stack(1), _PAIR),
+    "stochastic_depth": (lf.stochastic_depth(0.5), _x(3, 2)),
     "take": (lf.take(1, -2), _x(1, 3, 4)),
+    "timestep_embedding": (lf.timestep_embedding(6), _x(2)),
     "unflatten": (lf.unflatten(1, (2, 3)), _x(2, 6)),
     "upsample": (lf.upsample(scale_factor=2, mode="linear"), _x(1, 1, 6)),
     "variance": (lf.variance(1), _x(3, 5)),
+    "weight_norm": (lf.weight_norm(lf.dense(4)), _x(3, 6)),
     "where": (lf.where(), (_PAIR[0] > 0, *_PAIR)),
 }
 MARGIN, CELL = 20, 10

@@ -31,12 +31,13 @@ FAMILIES: Final = {
     "Activations": (),
     "Normalisation": ("*_norm",),
     "Pooling": ("*_pool",),
+    "Graphs": ("graph_*",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
         *("alibi", "relative_position_bias"),
         *("class_token", "last_state", "masked_mean"),
     ),
-    "Randomness": ("*dropout",),
+    "Randomness": ("*dropout", "stochastic_depth"),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
         *("take", "concatenate", "stack", "split", "broadcast"),

@@ -34,6 +34,7 @@ from lincoln_fn.combine import branch as branch
 from lincoln_fn.combine import causal_conv1d as causal_conv1d
 from lincoln_fn.combine import checkpointed as checkpointed
 from lincoln_fn.combine import constant as constant
+from lincoln_fn.combine import coupling as coupling
 from lincoln_fn.combine import fixed_point as fixed_point
 from lincoln_fn.combine import frozen as frozen
 from lincoln_fn.combine import geglu as geglu
@@ -41,6 +42,7 @@ from lincoln_fn.combine import gradients_by_name as gradients_by_name
 from lincoln_fn.combine import graph as graph
 from lincoln_fn.combine import in_dtype as in_dtype
 from lincoln_fn.combine import inference as inference
+from lincoln_fn.combine import inverse as inverse
 from lincoln_fn.combine import mamba as mamba
 from lincoln_fn.combine import masked as masked
 from lincoln_fn.combine import mixture_of_experts as mixture_of_experts
@@ -147,6 +149,8 @@ from lincoln_fn.layers.gather import index_select as index_select
 from lincoln_fn.layers.gelu import gelu as gelu
 from lincoln_fn.layers.global_avg_pool import global_avg_pool as global_avg_pool
 from lincoln_fn.layers.glu import glu as glu
+from lincoln_fn.layers.graph_attention import graph_attention as graph_attention
+from lincoln_fn.layers.graph_conv import graph_conv as graph_conv
 from lincoln_fn.layers.group_norm import group_norm as group_norm
 from lincoln_fn.layers.grouped_query_attention import (
     grouped_query_attention as grouped_query_attention,
@@ -236,16 +240,20 @@ from lincoln_fn.layers.softmin import softmin as softmin
 from lincoln_fn.layers.softplus import softplus as softplus
 from lincoln_fn.layers.softshrink import softshrink as softshrink
 from lincoln_fn.layers.softsign import softsign as softsign
+from lincoln_fn.layers.spectral_norm import spectral_norm as spectral_norm
 from lincoln_fn.layers.split import split as split
 from lincoln_fn.layers.stack import stack as stack
+from lincoln_fn.layers.stochastic_depth import stochastic_depth as stochastic_depth
 from lincoln_fn.layers.stop_gradient import stop_gradient as stop_gradient
 from lincoln_fn.layers.take import take as take
 from lincoln_fn.layers.tanh import tanh as tanh
 from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink
 from lincoln_fn.layers.threshold import threshold as threshold
+from lincoln_fn.layers.timestep_embedding import timestep_embedding as timestep_embedding
 from lincoln_fn.layers.unflatten import unflatten as unflatten
 from lincoln_fn.layers.upsample import upsample as upsample
 from lincoln_fn.layers.variance import variance as variance
+from lincoln_fn.layers.weight_norm import weight_norm as weight_norm
 from lincoln_fn.layers.where import where as where
 from lincoln_fn.losses import Loss as Loss
 from lincoln_fn.optim import Optimizer as Optimizer

@@ -78,7 +78,8 @@ def test_a_transformer_block_conserves_relevance_with_constant_weights():
 NOT_CONSERVED = (
     "softmax", "softmin", "bilinear", "log_softmax", "constant_pad", "positional_embedding",
     "sinusoidal_positions", "embedding", "alibi", "relative_position_bias", "bias", "class_token",
-    "cosine_similarities", "divide", "logsumexp", "variance",
+    "cosine_similarities", "divide", "graph_", "logsumexp", "spectral_norm", "timestep_embedding",
+    "variance", "weight_norm",
 )  # fmt: skip
 # And elements of y that no x enters.
 EMPTY = "output_padding"

@@ -48,6 +48,7 @@ VALID = {
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
     "function": lambda v: v.exp(),
+    "net": lf.dense(4), "p": 0.5, "timestep_embedding embedding_dim": 4,
     "exponent": 3, "amount": 0.5, "split_size": 2, "dilate dilation": 2, "sizes": (-1,),
 }  # fmt: skip
 # Arguments that another one needs.
@@ -70,6 +71,7 @@ INPUTS = {
     "local_response_norm": [0.1 * normal(2, 6, 5), torch.full((2, 6, 5), 1e4)],
     "upsample": [normal(1, 2, 3, 3)],
     "prelu": [normal(2, 3)],
+    "coupling": [normal(5, 4)],
     "tied": [torch.tensor([[1, 2], [3, 4]])],
 }
 ROWS = uniform(5, 3, low=0.1, high=0.9)
@@ -85,6 +87,7 @@ TARGETS = {
     "gaussian_nll": [((PAIR[0], ROWS), PAIR[1])],
     "triplet_margin": [((*PAIR, normal(5, 3, seed=2)), None)],
     "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
+    "flow_nll": [((ROWS, normal(5)), None)],
     "kl_div": [(ROWS.log(), ROWS)],
     "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES],
     "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],

@@ -74,6 +74,18 @@ def with_variance(module, x, target):
     return module(mean, target, var.expand_as(mean) if var.ndim == mean.ndim else var)
 
 
+class FlowNLL(nn.Module):
+    """The negative log-likelihood of a flow, by torch's normal distribution."""
+
+    def __init__(self, reduction):
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, z, log_det):
+        values = -torch.distributions.Normal(0, 1).log_prob(z).flatten(1).sum(1) - log_det
+        return values if self.reduction == "none" else getattr(values, self.reduction)()
+
+
 def labels(*shape, n, seed=0):
     return uniform(*shape, low=0, high=n, seed=seed).long().clamp(max=n - 1)
 
@@ -120,6 +132,8 @@ def distributions():
     yield Row("poisson_nll", nn.PoissonNLLLoss, X, COUNTS, {"full": True}, wide=False)
     rates = {"log_input": False, "full": True, "eps": 0.1}
     yield Row("poisson_nll", nn.PoissonNLLLoss, P, COUNTS, rates, wide=False)
+    flown = normal(5, 3, 2, seed=12), normal(5, seed=13)
+    yield Row("flow_nll", FlowNLL, flown, None, call=by_three, wide=False)
     for shape in ((5, 3), (5, 1), (5,), (1, 3)):
         x = (X, uniform(*shape, low=0.2, high=2.0, seed=10))
         batched = shape != (1, 3)

@@ -22,6 +22,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution.rules import Rule, Use
+from lincoln_fn.combine.coupling import back as coupling_back
 from lincoln_fn.combine.fixed_point import back as fixed_point_back
 from lincoln_fn.combine.ode import Times
 from lincoln_fn.combine.ode import back as ode_back
@@ -159,6 +160,8 @@ _LOOPS: Final[dict[Callable[..., Any], Callable[[Composition, Shares], Loops]]] 
     ode_back: _of_ode,
 }
 _REFUSED: Final[dict[Callable[..., Any], str]] = {
+    coupling_back: "one half of x scales the other, and a density has no relevance; use"
+    " lf.attribution.integrated_gradients, which needs only its gradient",
     fixed_point_back: "z is a function of itself, so its relevance would go round without end; use"
     " lf.attribution.integrated_gradients, which needs only its gradient",
     ode_back_continuous: "the continuous adjoint does not go back along the steps that were taken;"

@@ -24,8 +24,9 @@ from lincoln_fn.walk.paths import paths, unknown_path
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
     """List the choices for all layers but dense layers and convolutions.
 
-    log_softmax, logsumexp, variance, divide, bilinear, cosine_similarities and layers of your own
-    that declare no kind have no rule; give them one by their path.
+    log_softmax, logsumexp, variance, divide, bilinear, cosine_similarities, graph_attention,
+    weight_norm, spectral_norm and layers of your own that declare no kind have no rule; give them
+    one by their path.
 
     Args:
         stabilizer: of the rules that divide.

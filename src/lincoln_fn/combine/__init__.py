@@ -9,6 +9,7 @@ from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.constant import constant
 from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.coupling import coupling, inverse
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
@@ -34,6 +35,7 @@ __all__ = [
     "causal_conv1d",
     "checkpointed",
     "constant",
+    "coupling",
     "fixed_point",
     "frozen",
     "geglu",
@@ -41,6 +43,7 @@ __all__ = [
     "graph",
     "in_dtype",
     "inference",
+    "inverse",
     "mamba",
     "masked",
     "mixture_of_experts",

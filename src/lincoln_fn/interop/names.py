@@ -263,6 +263,13 @@ KINDS: Final[dict[type, Kind]] = {
     layers.cosine_similarities.Params: Kind(
         _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
     ),
+    layers.graph_attention.Params: Kind(
+        _fixed(*same("source", "target")),
+        lambda names, options: (
+            like(1, size(names, "source", 0) * size(names, "source", 1)),
+            like(2, 1).long(),
+        ),
+    ),
     layers.selective_scan.Params: Kind(
         _fixed(Slot("A_log", ("log_rate",), True), Slot("D", ("skip",))),
         lambda names, options: (

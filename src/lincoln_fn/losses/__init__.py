@@ -8,6 +8,7 @@ from lincoln_fn.losses.cosine_embedding import cosine_embedding
 from lincoln_fn.losses.cross_entropy import cross_entropy
 from lincoln_fn.losses.ctc import ctc
 from lincoln_fn.losses.example_weighted import example_weighted
+from lincoln_fn.losses.flow_nll import flow_nll
 from lincoln_fn.losses.gaussian_nll import gaussian_nll
 from lincoln_fn.losses.hinge_embedding import hinge_embedding
 from lincoln_fn.losses.huber import huber
@@ -40,6 +41,7 @@ __all__ = [
     "cross_entropy",
     "ctc",
     "example_weighted",
+    "flow_nll",
     "gaussian_nll",
     "hinge_embedding",
     "huber",

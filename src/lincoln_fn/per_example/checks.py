@@ -17,6 +17,8 @@ from lincoln_fn.layers import (
     dilate,
     flip,
     gather,
+    graph_attention,
+    graph_conv,
     logsumexp,
     permute,
     reductions,
@@ -37,6 +39,10 @@ _OF_AXES: Final = (
 _OF_AXIS: Final = (
     gather.forward, gather.forward_slices, scatter.forward, split.forward, stack.forward,
 )  # fmt: skip
+
+
+# Layers that mix the nodes of a graph, axis 0 without a batch.
+_OVER_NODES: Final = (graph_conv.forward, graph_attention.forward)
 
 
 def check_independent(net: Layer, position: str = "") -> None:
@@ -86,10 +92,10 @@ def _mixes(layer: Layer) -> bool:
 
 def check_axes(layer: Layer, cache: Cache, g: Arrays) -> None:
     """Check that no layer works along axis 0, which is that of the examples."""
-    kind = kind_of(layer)
-    if (kind == "attention" and g.ndim < 3) or (kind in _ALONG_AN_AXIS and g.ndim < 2):
+    kind, function = kind_of(layer), unbound(layer.forward)
+    mixes_rows = kind == "attention" or function in _OVER_NODES
+    if (mixes_rows and g.ndim < 3) or (kind in _ALONG_AN_AXIS and g.ndim < 2):
         raise no_batch(layer.name, g)
-    function = unbound(layer.forward)
     axes = cache.axes if function in _OF_AXES else (cache.dim,) if function in _OF_AXIS else ()
     if 0 in axes or (kind in _ALONG_AN_AXIS and _option(layer, "dim") % g.ndim == 0):
         problem = "expected a layer that computes each example alone, got one along their axis"

@@ -129,6 +129,18 @@ INFERENCE = [
     ),
 ]
 
+FLOW = lf.serial(lf.coupling(lf.dense(4)), lf.coupling(lf.dense(6), swap=True, max_log_scale=None))
+
+
+def flown(params, x):
+    a, b = x.split((3, 2), -1)
+    s, t = dense(params[0], a).chunk(2, -1)
+    s = 2 * torch.tanh(s / 2)
+    b = b * s.exp() + t
+    r, u = dense(params[1], b).chunk(2, -1)
+    return torch.cat((a * r.exp() + u, b), -1), s.sum(-1) + r.sum(-1)
+
+
 OUTPUTS = lf.serial(lf.checkpointed(BLOCK), lf.residual(lf.tanh()), lf.dense(2))
 TEACHER = lf.serial(lf.dense(4), lf.batch_norm(), lf.dropout(0.5))
 
@@ -167,6 +179,8 @@ STOPPED = [
 ]
 
 CASES = [
+    Case(FLOW, normal(4, 5), flown),
+    Case(lf.coupling(lf.conv2d(4, 1), dim=1), (normal(3, 4, 2, 1), normal(3, seed=1))),
     *INFERENCE,
     *STOPPED,
     *EXPERTS,

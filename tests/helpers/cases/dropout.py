@@ -43,6 +43,8 @@ CASES = [
     Case(lf.alpha_dropout(), normal(5, 3), to_alpha(0.5, 5, 3)),
     Case(lf.alpha_dropout(0.2), normal(7), to_alpha(0.2, 7)),
     Case(lf.alpha_dropout(1.0), normal(5, 3), to_alpha(1.0, 5, 3)),
+    Case(lf.stochastic_depth(0.4), normal(5, 3, 2), scaled(0.4, 5, 1, 1)),
+    Case(lf.stochastic_depth(0.4, "batch"), normal(5, 3), scaled(0.4, 1, 1)),
     Case(lf.feature_alpha_dropout(0.3), normal(5, 3), to_alpha(0.3, 5, 3)),
     Case(lf.feature_alpha_dropout(0.3), normal(5, 3, 4, 2), to_alpha(0.3, 5, 3, 1, 1)),
 ]

@@ -35,6 +35,12 @@ def fixed_positions(params, x):
     return x + table
 
 
+def waves_of(params, t):
+    dtype = t.dtype if t.is_floating_point() else torch.float32
+    angles = [t.double() * 10000 ** (-i / 3) for i in range(3)]
+    return torch.stack([f(a) for f in (torch.cos, torch.sin) for a in angles], -1).to(dtype)
+
+
 def rotated(n=None, interleaved=False, frequency=lambda i, n: 10000 ** (-2 * i / n)):
     """Turn each pair as one complex number."""
 
@@ -69,6 +75,8 @@ CASES = [
     Case(lf.positional_embedding(6), normal(4, 3), learned_positions),
     Case(lf.class_token(), normal(5, 4, 3), token_in_front),
     Case(lf.class_token(), normal(4, 3), token_in_front),
+    Case(lf.timestep_embedding(6), 9 * normal(4), waves_of),
+    Case(lf.timestep_embedding(6), torch.tensor([[3, 700]])),
     Case(lf.sinusoidal_positions(), normal(2, 5, 4), fixed_positions),
     Case(lf.sinusoidal_positions(), normal(5, 3), fixed_positions),
     Case(lf.rotary_embedding(), normal(2, 3, 5, 6), rotated()),

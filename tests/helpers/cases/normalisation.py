@@ -152,4 +152,43 @@ LOCAL = [
 ]
 LOCAL += [case(lf.local_response_norm(3), spread(2, 5, 4), nn.LocalResponseNorm(3))]
 
-CASES = [*BATCH, *LAYER, *RMS, *GROUP, *INSTANCE, *LOCAL]
+# By our field, the function of torch that makes the layer of its weight.
+CALLS = {
+    "dense": lambda x, w, b: nn.functional.linear(x, w.mT, b),
+    "conv2d": nn.functional.conv2d,
+    "conv_transpose2d": nn.functional.conv_transpose2d,
+}
+
+
+def of_weight(name, dim):
+    """Run a layer with the weight that torch makes of lengths and directions."""
+
+    def run(params, x):
+        v, m = params.direction, params.magnitude
+        return CALLS[name](x, torch._weight_norm(v.weight, m, dim), v.bias)
+
+    return run
+
+
+def of_largest(name, dim):
+    """Run a layer with its weight divided by u^T W v."""
+
+    def run(params, x):
+        of, (u, v) = params.layer, (params.vectors.u, params.vectors.v)
+        sigma = u @ of.weight.transpose(0, dim).flatten(1) @ v
+        return CALLS[name](x, of.weight / sigma, of.bias)
+
+    return run
+
+
+MADE = [
+    Case(lf.weight_norm(lf.dense(4)), normal(5, 3), of_weight("dense", 1)),
+    Case(lf.weight_norm(lf.conv2d(4, 2)), normal(2, 3, 4, 3), of_weight("conv2d", 0)),
+    Case(lf.spectral_norm(lf.dense(4)), normal(5, 3), of_largest("dense", 0)),
+    Case(
+        lf.spectral_norm(lf.conv_transpose2d(4, 2)),
+        normal(2, 3, 3, 2),
+        of_largest("conv_transpose2d", 1),
+    ),
+]
+CASES = [*BATCH, *LAYER, *RMS, *GROUP, *INSTANCE, *LOCAL, *MADE]

@@ -8,6 +8,7 @@ from typing import Final
 _THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
 _HEADS: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 2), torch.zeros(2, 5, 3))"
 _MASK: Final = "torch.tensor([[True, True, False], [True, True, True]])"
+_EDGES: Final = "torch.tensor([[0, 1, 1, 2, 3], [1, 0, 2, 1, 2]])"
 _STEPS: Final = "torch.zeros(2, 5, 4)"
 _OF_STATE: Final = "torch.zeros(2, 5, 3)"
 _KEYS: Final = "torch.zeros(2, 5, 6)"
@@ -42,6 +43,8 @@ EXAMPLES: Final = {
     "gather": ("gather(1)", f"(torch.zeros(3, 4), {_INDEX})"),
     "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
     "glu": ("glu()", "torch.zeros(5, 6)"),
+    "graph_attention": ("graph_attention(2)", f"(torch.zeros(3, 5, 4), {_EDGES})"),
+    "graph_conv": ("graph_conv()", f"(torch.zeros(3, 5, 4), {_EDGES})"),
     "group_norm": ("group_norm(2)", "torch.zeros(3, 4, 5)"),
     "grouped_query_attention": ("grouped_query_attention(2, 1)", "torch.zeros(3, 5, 8)"),
     "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),
@@ -74,12 +77,16 @@ EXAMPLES: Final = {
     "selective_scan": ("selective_scan(3)", f"({_STEPS}, {_STEPS}, {_OF_STATE}, {_OF_STATE})"),
     "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
     "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
+    "spectral_norm": ("spectral_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "split": ("split(2, 1)", "torch.zeros(3, 5)"),
     "stack": ("stack(1)", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
+    "stochastic_depth": ("stochastic_depth(0.3)", "torch.zeros(5, 3)"),
     "take": ("take(1, -2)", "torch.zeros(2, 5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
+    "timestep_embedding": ("timestep_embedding(6)", "torch.zeros(5)"),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
+    "weight_norm": ("weight_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
 }
 

@@ -1,0 +1,258 @@
+"""Affine coupling: one half of x is scaled and shifted by what a network makes of the other half.
+
+It is a step of a normalizing flow, whose inverse and whose volume cost no more than itself. With x
+cut into x_1 and x_2, and a and t the two halves of what the network makes of x_1,
+
+    s = c tanh(a / c)
+    y_1 = x_1
+    y_2 = x_2 e^s + t
+    l' = l + sum s
+
+where c is the largest log-scale, and l the logarithm of the volume that the steps before have made
+of a unit of volume: log |det| of their Jacobian. That of this step is triangular, with 1 and e^s on
+its diagonal, so sum s is added.
+
+Derivation. With g the gradient of y, g_l that of l', and "back" that of the network's input:
+
+    dx_2 = g_2 e^s
+    dt = g_2
+    ds = g_2 x_2 e^s + g_l
+    dx_1 = g_1 + "back"(da, dt)    and `softcap` derives da
+    dl = g_l
+
+Solved for the input, without an inverse of the network:
+
+    x_2 = (y_2 - t) e^(-s)
+    l = l' - sum s
+
+Cache: x_2, e^s, and the records of the network and of the bound.
+
+Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.combine.serial import there as serial_there
+from lincoln_fn.core.constructors import call_of
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive, checked, require
+from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.layers.identity import identity
+from lincoln_fn.layers.softcap import softcap
+from lincoln_fn.walk.arrangement import ITS_PART
+from lincoln_fn.walk.composition import Composition, VisitRecord, composition, composition_of
+from lincoln_fn.walk.visits import PREDICT, PartsThere, Record, VisitBack, VisitThere
+
+LogDet: TypeAlias = Float[Tensor, " batch"]
+WithLogDet: TypeAlias = tuple[Tensor, LogDet]
+
+
+@record
+class CouplingCache:
+    """The changed half, its scale, the records of the network and of the bound, and x's form."""
+
+    changed: Tensor
+    scale: Tensor
+    net: Record
+    bound: Record
+    is_pair: bool = static()
+
+
+def _there(
+    visit: VisitThere, params: Params, x: Arrays, *, dim: int, swap: bool
+) -> tuple[WithLogDet, CouplingCache]:
+    """Compute y_2 = x_2 e^s + t and l' = l + sum s."""
+    x, log_det = _with_log_det(visit.label, x)
+    kept, changed = _halves(visit.label, x, dim, swap)
+    s, t, net, bound = _scale_and_shift(visit, params, kept, changed, dim)
+    scale = s.exp()
+    y = _join(kept, changed * scale + t, dim, swap)
+    total = s.flatten(1).sum(1)
+    cache = CouplingCache(changed, scale, net, bound, log_det is not None)
+    return (y, total if log_det is None else log_det + total), cache
+
+
+def back(
+    visit: VisitBack, params: Params, cache: CouplingCache, g: WithLogDet, *, dim: int, swap: bool
+) -> tuple[Arrays, Record]:
+    """Compute dx_2 = g_2 e^s, ds = g_2 x_2 e^s + g_l, and dx_1 through the network."""
+    check_cache(visit.label, cache, CouplingCache)
+    g_y, g_log_det = g
+    g_kept, g_changed = _halves(visit.label, g_y, dim, swap)
+    dchanged = g_changed * cache.scale
+    ds = dchanged * cache.changed + g_log_det.reshape(-1, *[1] * (g_y.ndim - 1))
+    da, bound = visit(1, (), cache.bound, ds)
+    da_and_dt = None if da is None else torch.cat((da, g_changed), dim)
+    dkept, net = visit(0, params, cache.net, da_and_dt)
+    if dkept is None:
+        return None, (net, bound)
+    dx = _join(g_kept + dkept, dchanged, dim, swap)
+    return (dx, g_log_det) if cache.is_pair else dx, (net, bound)
+
+
+def _scale_and_shift(
+    visit: VisitThere, params: Params, kept: Tensor, changed: Tensor, dim: int
+) -> tuple[Tensor, Tensor, Record, Record]:
+    """Compute s and t of one half, and the records of both parts."""
+    made, net = visit(0, params, kept)
+    wanted = list(changed.shape)
+    wanted[dim] *= 2
+    if list(made.shape) != wanted:
+        where = f"{visit.label}[0] {visit.parts[0].name}"
+        problem = f"expected an output of shape {tuple(wanted)}, for scale and shift"
+        raise LayerError(where, f"{problem}, got {tuple(made.shape)}")
+    a, t = made.chunk(2, dim)
+    s, bound = visit(1, (), a)
+    return s, t, net, bound
+
+
+def _with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
+    """Return x and l, which is None for a first step."""
+    if isinstance(x, Tensor):
+        return x, None
+    if type(x) is not tuple or len(x) != 2:
+        expected = "expected x to be a tensor or a tuple (x, log_det)"
+        raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
+    return x
+
+
+def _halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]:
+    """Return the half that stays and the half that is changed."""
+    check_axis(label, x, dim)
+    if dim % x.ndim == 0 or x.shape[dim] < 2:
+        problem = f"expected two features or more in axis {dim}, behind the examples"
+        raise LayerError(label, f"{problem}, got shape {tuple(x.shape)}")
+    first, second = x.chunk(2, dim)
+    return (second, first) if swap else (first, second)
+
+
+def _join(kept: Tensor, changed: Tensor, dim: int, swap: bool) -> Tensor:
+    return torch.cat((changed, kept) if swap else (kept, changed), dim)
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, swap: bool) -> Params:
+    x, _ = _with_log_det("coupling", x)
+    return parts[0].init(key, _halves("coupling", x, dim, swap)[0])
+
+
+def _gather(visit: VisitRecord, params: Params, records: tuple[Record, Record]) -> Params:
+    """Return the gradient of the network."""
+    return visit(0, params, records[0])
+
+
+def _advance(visit: VisitThere, params: Params, cache: CouplingCache) -> Params:
+    check_cache(visit.label, cache, CouplingCache)
+    return visit.advance(0, params, cache.net)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    """Return whether part i is the bound: the network needs its dx."""
+    return i == 1
+
+
+@checked
+def coupling(
+    net: Layer, *, swap: bool = False, max_log_scale: Positive | None = 2.0, dim: int = -1
+) -> Layer:
+    """Scale and shift one half of x by what a network makes of the other: y_2 = x_2 e^s + t.
+
+    A flow is several of them in `serial`, with `swap` every other time. It is trained by
+    `losses.flow_nll`, and `inverse` computes its inverse.
+
+    x is a tensor (N, ...), or (x, log_det), as the step before returns it; log_det has shape (N,).
+    y is (y, log_det), where log |det| of the Jacobian of each example is added to log_det.
+
+    Args:
+        net: from one half of x to twice the features of the other: a, of which s is made, and t.
+        swap: whether the second half stays and the first is changed.
+        max_log_scale: the bound c of s = c tanh(a / c), so that a scale is between e^-c and e^c;
+            None for s = a.
+        dim: the axis of the features, such as 1 for the channels of images.
+
+    Returns:
+        The layer, whose params are those of the network.
+
+    Raises:
+        LayerError: if max_log_scale is not above 0, or dim is 0; from its functions, if x has none
+            of these forms, or the network's output another shape.
+
+    Source:
+        Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
+
+    Example:
+        >>> flow, x = coupling(lf.dense(2, bias=False), max_log_scale=None), torch.ones(1, 2)
+        >>> params = lf.layers.dense.Params(torch.tensor([[1.0, 3.0]]), None)
+        >>> flow.predict(params, x)  # e + 3, and s = 1
+        (tensor([[1.0000, 5.7183]]), tensor([1.]))
+        >>> inverse(flow, params, flow.predict(params, x))
+        (tensor([[1., 1.]]), tensor([0.]))
+    """
+    require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
+    bound = identity() if max_log_scale is None else softcap(max_log_scale)
+    call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
+    return composition(
+        "coupling", (net, bound),
+        partial(_there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
+        init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
+        gather=_gather, arrange=ITS_PART,
+    )  # fmt: skip
+
+
+def _call(parts: tuple[Layer, ...], **options: object) -> str:
+    return call_of(coupling, parts[0], **options)
+
+
+@checked
+def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
+    """Compute the x of a flow's y, from the last step to the first: new examples from noise.
+
+    Args:
+        flow: a `coupling`, or a `serial` of them.
+        params: its params.
+        y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
+
+    Returns:
+        (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
+        log_det, or to 0 for a tensor.
+
+    Raises:
+        LayerError: if a layer is none of these, or y does not fit.
+
+    Example:
+        >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)
+        >>> x, log_det = inverse(flow, flow.init(lf.Key(0), z), z)
+        >>> x.shape, log_det.shape
+        (torch.Size([3, 2]), torch.Size([3]))
+    """
+    made = composition_of(flow)
+    if made is not None and made.there is serial_there:
+        for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
+            y = inverse(part, entry, y)
+        x: WithLogDet = y
+        return x
+    loop = None if made is None else made.there
+    if made is None or not isinstance(loop, partial) or loop.func is not _there:
+        problem = f"expected a coupling, or a serial of them, got {flow.name}"
+        raise LayerError("inverse", f"{problem}, whose inverse is not known")
+    return _solve(made, params, y, **loop.keywords)
+
+
+def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:
+    """Compute x_2 = (y_2 - t) e^-s and l = l' - sum s."""
+    y, log_det = _with_log_det(made.label, y)
+    kept, changed = _halves(made.label, y, dim, swap)
+    s, t, _, _ = _scale_and_shift(PartsThere(made, PREDICT), params, kept, changed, dim)
+    total = s.flatten(1).sum(1)
+    x = _join(kept, (changed - t) * (-s).exp(), dim, swap)
+    return x, -total if log_det is None else log_det - total

@@ -1,0 +1,54 @@
+"""Shared by the layers that make another layer's weight out of other params."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lincoln_fn.core.layer import Layer, Params, unchanged
+from lincoln_fn.errors.arguments import require
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
+
+
+def check_layer(name: str, layer: Layer) -> None:
+    """Check that a layer is a single one without a state.
+
+    Args:
+        name: of the layer around it.
+        layer: the layer.
+
+    Raises:
+        LayerError: if it is not.
+
+    Example:
+        >>> check_layer("f", lf.dropout())
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: f: expected a single layer without a state, got the Layer dropout()
+    """
+    is_plain = layer.composition is None and layer.advance is unchanged
+    require(is_plain, name, "a single layer without a state", layer)
+
+
+def weight_of(name: str, params: Params) -> Tensor:
+    """Return the weight of a layer's params.
+
+    Args:
+        name: of the layer around it.
+        params: the layer's params.
+
+    Returns:
+        The weight, of two axes or more.
+
+    Raises:
+        LayerError: if there is none.
+
+    Example:
+        >>> weight_of("weight_norm", lf.layers.dense.Params(torch.ones(2, 1), None))
+        tensor([[1.],
+                [1.]])
+    """
+    weight = getattr(params, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2:
+        problem = "expected a layer whose params have a weight of two axes or more"
+        raise LayerError(name, f"{problem}, got {describe(params)}")
+    return weight

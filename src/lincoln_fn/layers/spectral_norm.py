@@ -1,0 +1,201 @@
+"""Spectral normalisation: a layer's weight is divided by its largest singular value.
+
+The weight W is read as a matrix, with one axis as its rows. With vectors u and v of length 1 that
+approximate the singular vectors of the largest singular value,
+
+    sigma = u^T W v
+    hat W = W / sigma
+
+u and v are a state. `advance` improves them by steps of the power iteration, with the W of the
+step:
+
+    u = W v / |W v|
+    v = W^T u / |W^T u|
+
+(Miyato and others, "Spectral Normalization for Generative Adversarial Networks", 2018, equations 7
+to 9.)
+
+Derivation. The layer's own backward gives dx and d hat W. u and v are constants, so W enters
+hat W directly and through sigma, with (d sigma)/(dW) = u v^T:
+
+    d sigma = -(1 / sigma) sum d hat W hat W
+    dW = (d hat W) / sigma + u v^T d sigma = 1 / sigma (d hat W - u v^T sum d hat W hat W)
+
+Cache: the layer's own.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lincoln_fn.core import keys
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.record import State, evolve, record
+from lincoln_fn.errors.arguments import Positive, PositiveInt
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.layers import conv_transpose
+from lincoln_fn.layers.common.parametrized import check_layer, weight_of
+
+NAME = "spectral_norm"
+# As many as torch makes when the layer is made.
+FIRST_ITERATIONS = 15
+
+
+@record
+class Vectors(State):
+    """The approximate singular vectors."""
+
+    u: Float[Tensor, " rows"]
+    v: Float[Tensor, " columns"]
+
+
+@record
+class SpectralNormParams:
+    """The layer's own params, with W, and the vectors."""
+
+    layer: Params
+    vectors: Vectors
+
+
+def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> SpectralNormParams:
+    """Draw the layer's params and the vectors, and improve these by 15 iterations."""
+    key = checked_key(NAME, key)
+    drawn = layer.init(key, x)
+    matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
+    key = key.near(matrix)
+    u, v = (
+        keys.normal(key.fold_in(i + 1), (n,), dtype=matrix.dtype).to(matrix.device)
+        for i, n in enumerate(matrix.shape)
+    )
+    return SpectralNormParams(drawn, _iterated(matrix, Vectors(u, v), FIRST_ITERATIONS, eps))
+
+
+def forward(
+    params: SpectralNormParams, x: Arrays, *, layer: Layer, dim: int | None
+) -> tuple[Arrays, Cache]:
+    """Compute the layer's y with hat W = W / sigma."""
+    return layer.forward(_made(params, dim)[0], x)
+
+
+def backward(
+    params: SpectralNormParams, cache: Cache, g: Arrays, *, layer: Layer, dim: int | None
+) -> tuple[Arrays, SpectralNormParams]:
+    """Compute dW = (d_hat_W - u v^T sum(d_hat_W hat W)) / sigma."""
+    made, sigma = _made(params, dim)
+    dx, dmade = layer.backward(made, cache, g)
+    along = (dmade.weight * made.weight).sum()
+    u, v = params.vectors.u, params.vectors.v
+    outer = _like_weight(u.unsqueeze(1) * v, made.weight, params.layer, dim)
+    dw = (dmade.weight - outer * along) / sigma
+    return dx, SpectralNormParams(evolve(dmade, weight=dw), params.vectors)
+
+
+def input_grad(
+    params: SpectralNormParams, cache: Cache, g: Arrays, *, layer: Layer, dim: int | None
+) -> Arrays:
+    """Compute the layer's dx with hat W = W / sigma."""
+    return layer.input_grad(_made(params, dim)[0], cache, g)
+
+
+declare(forward, kind="other")
+
+
+def advance(
+    params: SpectralNormParams,
+    cache: Cache,
+    *,
+    n_power_iterations: int,
+    eps: float,
+    dim: int | None,
+) -> SpectralNormParams:
+    """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
+    check_params(NAME, params, SpectralNormParams)
+    matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
+    return SpectralNormParams(
+        params.layer, _iterated(matrix, params.vectors, n_power_iterations, eps)
+    )
+
+
+declare(advance, reads=())
+
+
+def _iterated(
+    matrix: Float[Tensor, "rows columns"], vectors: Vectors, count: int, eps: float
+) -> Vectors:
+    u, v = vectors.u, vectors.v
+    for _ in range(count):
+        u = normalize(matrix @ v, dim=0, eps=eps)
+        v = normalize(matrix.mT @ u, dim=0, eps=eps)
+    return Vectors(u, v)
+
+
+def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Tensor, ""]]:
+    """Make the layer's params with hat W = W / sigma, and sigma."""
+    check_params(NAME, params, SpectralNormParams)
+    weight = weight_of(NAME, params.layer)
+    sigma = params.vectors.u @ (_matrix(weight, params.layer, dim) @ params.vectors.v)
+    return evolve(params.layer, weight=weight / sigma), sigma
+
+
+def _rows(of: Params, dim: int | None) -> int:
+    """Return the axis of the rows; by default, as in torch, that of y's channels."""
+    default = 1 if isinstance(of, conv_transpose.Params) else 0
+    return default if dim is None else dim
+
+
+def _matrix(weight: Tensor, of: Params, dim: int | None) -> Float[Tensor, "rows columns"]:
+    return weight.movedim(_rows(of, dim), 0).flatten(1)
+
+
+def _like_weight(
+    matrix: Float[Tensor, "rows columns"], weight: Tensor, of: Params, dim: int | None
+) -> Tensor:
+    axis = _rows(of, dim)
+    return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
+
+
+@constructor
+def spectral_norm(
+    layer: Layer,
+    n_power_iterations: PositiveInt = 1,
+    eps: Positive = 1e-12,
+    dim: int | None = None,
+) -> Layer:
+    """Divide a layer's weight by its largest singular value: W / sigma.
+
+    A dense layer of such a weight makes no difference of two inputs longer, which keeps the
+    discriminator of a GAN smooth. sigma is approximated by vectors that each step improves. They
+    are constants within a step, of the W of the steps before: torch makes its iteration first, and
+    with the new W.
+
+    Args:
+        layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
+        n_power_iterations: how many iterations a step makes.
+        eps: the least length that a vector is divided by.
+        dim: the axis of the weight that becomes the matrix's rows. The default is torch's: axis 1
+            of transposed convolutions, else axis 0.
+
+    Returns:
+        The layer, whose params are `layers.spectral_norm.SpectralNormParams`.
+
+    Raises:
+        LayerError: if layer is a composition or has a state, n_power_iterations is below 1 or eps
+            not above 0; from its functions, as the layer raises it, or if its params have no
+            weight.
+
+    Source:
+        Miyato and others, "Spectral Normalization for Generative Adversarial Networks", 2018.
+
+    Example:
+        >>> layer, x = spectral_norm(lf.dense(2, bias=False)), torch.eye(3)
+        >>> y = layer.predict(layer.init(lf.Key(0), x), x)
+        >>> torch.linalg.matrix_norm(y, 2)
+        tensor(1.0000)
+    """
+    check_layer(NAME, layer)
+    return bare(Layer, forward, backward, init, input_grad=input_grad, advance=advance)

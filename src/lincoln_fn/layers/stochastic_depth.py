@@ -1,0 +1,110 @@
+"""Stochastic depth: each example's y is 0 with probability p, and x / (1 - p) otherwise.
+
+It stands at the end of a residual branch, so that an example skips the branch at random. The
+expectation of y is x, and `predict` is the identity.
+
+(Huang and others, "Deep Networks with Stochastic Depth", 2016, section 3.)
+
+Derivation. The mask, one number for each example or one for all, does not depend on x. With
+scale = 1 / (1 - p), or 0 where p = 1,
+
+    y_(ni) = x_(ni) mask_n scale
+    dx_(ni) = g_(ni) mask_n scale
+
+This is dropout's own `backward`. Params, `init` and `advance` are dropout's too.
+
+Cache: the mask, and scale.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import Probability
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.layers.dropout import (
+    Cache,
+    Params,
+    advance,
+    backward,
+    draw_mask,
+    inference_backward,
+    init,
+)
+
+__all__ = [
+    "Cache", "Params", "advance", "backward", "forward", "init", "predict", "stochastic_depth",
+]  # fmt: skip
+
+Mode: TypeAlias = Literal["row", "batch"]
+
+
+def forward(
+    params: Params, x: Float[Tensor, " batch *s"], *, p: float, mode: Mode
+) -> tuple[Float[Tensor, " batch *s"], Cache]:
+    """Compute y = x mask scale, with a mask of one number for each example, or one for all."""
+    check_input("stochastic_depth", params, x, Params)
+    if not x.ndim:
+        raise LayerError("stochastic_depth", "expected x with the examples on axis 0, got shape ()")
+    is_row = mode == "row"
+    key = params.key if is_row else params.key.for_all()
+    mask = draw_mask(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    return x * mask * scale, Cache(mask, scale, x.dtype)
+
+
+def predict(
+    params: Params, x: Float[Tensor, " batch *s"], *, p: float, mode: Mode
+) -> Float[Tensor, " batch *s"]:
+    """Return x itself."""
+    check_input("stochastic_depth", params, x, Params)
+    return x
+
+
+def inference_forward(
+    params: Params, x: Float[Tensor, " batch *s"], *, p: float = 0.5, mode: Mode = "row"
+) -> tuple[Float[Tensor, " batch *s"], Float[Tensor, " batch *s"]]:
+    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
+    return predict(params, x, p=p, mode=mode), x.new_zeros(()).expand(x.shape)
+
+
+declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
+
+
+@constructor
+def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
+    """Drop whole examples with probability p and scale up the rest, behind a residual branch.
+
+    x has shape (N, ...), and y has the same. `predict` returns x itself.
+
+    Args:
+        p: the probability to drop, from 0 to 1.
+        mode: "row" draws for each example, "batch" once for all.
+
+    Returns:
+        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+
+    Raises:
+        ValueError: if p is not from 0 to 1, or there is no such mode.
+        LayerError: from its functions, if x has no axis.
+
+    Source:
+        Huang and others, "Deep Networks with Stochastic Depth", 2016.
+
+    Example:
+        >>> stochastic_depth(0.5).forward(Params(lf.Key(0)), torch.ones(3, 2))[0]
+        tensor([[0., 0.],
+                [2., 2.],
+                [2., 2.]])
+        >>> lf.residual(lf.serial(lf.dense(4), lf.tanh(), stochastic_depth(0.1)))
+        residual(serial(dense(4), tanh(), stochastic_depth(0.1)))
+    """
+    return bare(Layer, forward, backward, init, predict=predict, advance=advance)
