@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, by_module, normal
@@ -100,6 +101,11 @@ RMS = [
     ),
 ]
 
+UNIT = [
+    Case(lf.normalize(), spread(5, 3), lambda params, x: F.normalize(x, dim=-1)),
+    Case(lf.normalize(1, eps=3.0), normal(2, 3, 4), lambda params, x: F.normalize(x, eps=3.0)),
+]
+
 GROUP = [
     case(lf.group_norm(3), spread(5, 9), nn.GroupNorm(3, 9)),
     case(lf.group_norm(3, eps=0.1), spread(5, 6), nn.GroupNorm(3, 6, eps=0.1), "groups of two"),
@@ -152,4 +158,4 @@ LOCAL = [
 ]
 LOCAL += [case(lf.local_response_norm(3), spread(2, 5, 4), nn.LocalResponseNorm(3))]
 
-CASES = [*BATCH, *LAYER, *RMS, *GROUP, *INSTANCE, *LOCAL]
+CASES = [*BATCH, *LAYER, *RMS, *UNIT, *GROUP, *INSTANCE, *LOCAL]
