@@ -17,7 +17,9 @@ from lincoln_fn import vocabulary
 
 # The pattern that fits first gives the family; what fits none is an activation.
 FAMILIES: Final = {
-    "Products and convolutions": ("dense", "bias", "bilinear", "conv*", "cosine_similarities"),
+    "Products and convolutions": (
+        *("dense", "linear_head", "bias", "bilinear", "conv*", "cosine_similarities"),
+    ),
     "Arithmetic": (
         "add",
         "multiply",
@@ -29,13 +31,13 @@ FAMILIES: Final = {
         "variance",
     ),
     "Activations": (),
-    "Normalisation": ("*_norm",),
+    "Normalisation": ("*_norm", "normalize"),
     "Pooling": ("*_pool",),
     "Graphs": ("graph_*",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
         *("alibi", "relative_position_bias"),
-        *("class_token", "last_state", "masked_mean"),
+        *("class_token", "last_state", "masked_mean", "token_log_probs"),
     ),
     "Randomness": ("*dropout", "stochastic_depth"),
     "Shapes and merging": (

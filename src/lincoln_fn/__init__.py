@@ -166,6 +166,7 @@ from lincoln_fn.layers.last_state import last_state as last_state
 from lincoln_fn.layers.layer_norm import layer_norm as layer_norm
 from lincoln_fn.layers.leaky_relu import leaky_relu as leaky_relu
 from lincoln_fn.layers.linear_attention import linear_attention as linear_attention
+from lincoln_fn.layers.linear_head import linear_head as linear_head
 from lincoln_fn.layers.linear_scan import linear_scan as linear_scan
 from lincoln_fn.layers.local_response_norm import local_response_norm as local_response_norm
 from lincoln_fn.layers.log_sigmoid import log_sigmoid as log_sigmoid
@@ -183,6 +184,7 @@ from lincoln_fn.layers.max_pool import max_pool3d as max_pool3d
 from lincoln_fn.layers.mish import mish as mish
 from lincoln_fn.layers.multi_head_attention import multi_head_attention as multi_head_attention
 from lincoln_fn.layers.multiply import multiply as multiply
+from lincoln_fn.layers.normalize import normalize as normalize
 from lincoln_fn.layers.pad import circular_pad1d as circular_pad1d
 from lincoln_fn.layers.pad import circular_pad2d as circular_pad2d
 from lincoln_fn.layers.pad import circular_pad3d as circular_pad3d
@@ -250,6 +252,7 @@ from lincoln_fn.layers.tanh import tanh as tanh
 from lincoln_fn.layers.tanhshrink import tanhshrink as tanhshrink
 from lincoln_fn.layers.threshold import threshold as threshold
 from lincoln_fn.layers.timestep_embedding import timestep_embedding as timestep_embedding
+from lincoln_fn.layers.token_log_probs import token_log_probs as token_log_probs
 from lincoln_fn.layers.unflatten import unflatten as unflatten
 from lincoln_fn.layers.upsample import upsample as upsample
 from lincoln_fn.layers.variance import variance as variance

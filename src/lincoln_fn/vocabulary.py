@@ -53,7 +53,6 @@ LEFT_OUT: Final = {
     "CrossMapLRN2d": "torch's older form of local_response_norm",
     "EmbeddingBag": "serial(embedding, masked_mean) says it, with bags that are padded",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
-    "LinearCrossEntropyLoss": "a layer and a loss in one; dense and softmax_cross_entropy say it",
     "MaxUnpool1d": _UNPOOL,
     "MaxUnpool2d": _UNPOOL,
     "MaxUnpool3d": _UNPOOL,

@@ -43,7 +43,7 @@ VALID = {
     "layers": (lf.dense(3),), "entries": (0,), "dims": (0, 2, 1), "shape": (-1,),
     "cell": lf.rnn_cell(4), "field": EITHER, "blocks": ((lf.tanh(), lf.dense(3)),),
     "optimizer": optim.sgd(0.1), "group": lf.distributed.alone(),
-    "cap": 2.0, "intermediate_size": 7,
+    "cap": 2.0, "num_classes": 3, "intermediate_size": 7,
     "original_max_position_embeddings": 9, "max_position_embeddings": 9,
     "short_factor": (1.0, 2.0), "long_factor": (3.0, 4.0),
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
@@ -81,7 +81,19 @@ OF_TWO_CLASSES = [(ROWS[:, :2] / ROWS[:, :2].sum(1, keepdim=True), torch.tensor(
 OF_ELEMENTS = [(rows, (rows > 0.5).float()) for rows in (ROWS, ROWS[:, :2])]
 OF_SIGNS = [(ROWS, (ROWS > 0.5) * 2.0 - 1), (ROWS, ROWS.sign())]
 OF_SEQUENCES = torch.tensor([[1, 2], [2, 1]]), torch.tensor([5, 5]), torch.tensor([2, 2])
+SIGNED, LOG_PROBS = PAIR[0][:, 0], (PAIR[0][:, 0], PAIR[1][:, 0])
+GROUPS = normal(2, 3, 4)
 TARGETS = {
+    "info_nce": [(normal(4, 4), None)],
+    "nt_xent": [(PAIR, None)],
+    "dpo": [(LOG_PROBS, LOG_PROBS[::-1])],
+    "kto": [(LOG_PROBS, (SIGNED > 0, *LOG_PROBS[::-1]))],
+    "ppo_clip": [(SIGNED, LOG_PROBS)],
+    "grpo": [(GROUPS, (GROUPS[..., 0], GROUPS)), (GROUPS, (GROUPS[..., 0], GROUPS, GROUPS))],
+    "reinforce": [(SIGNED, SIGNED)],
+    "distillation": [PAIR],
+    "dice": [(normal(2, 3, 4).sigmoid(), normal(2, 3, 4, seed=1).sigmoid())],
+    "linear_cross_entropy": [((ROWS, normal(n, 3)), torch.tensor([0, 1, 1, 0, 1])) for n in (3, 2)],
     "cosine_embedding": [(PAIR, torch.tensor([1.0, -1, 1, -1, 1]))],
     "margin_ranking": [((PAIR[0], PAIR[1]), torch.ones(5, 3))],
     "gaussian_nll": [((PAIR[0], ROWS), PAIR[1])],

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import lincoln_fn as lf
+from helpers import loss_formulas
 from helpers.cases.case import normal, uniform
 from lincoln_fn import losses
 
@@ -109,6 +110,10 @@ SOME_LABELS = torch.tensor(
 )
 FOUR = normal(5, 4, seed=6)
 COUNTS = torch.tensor([[0, 1, 2], [3, 0, 1], [5, 8, 1], [2, 0, 1], [0, 4, 7]]).float()
+SOFT_IMAGE = uniform(2, 4, 3, 5, seed=33)
+SQUARE = normal(3, 3, seed=34)
+APART = {"batched": False}  # the examples of a batch are compared with each other
+NARROW = {"wide": False}  # the exponential of a log-probability above 88 is infinite
 P = uniform(5, 3, low=0.05, high=0.95, seed=7)
 SOFT = uniform(5, 3, seed=8)
 
@@ -230,6 +235,73 @@ def two_classes():
             yield Row(name, nn.BCEWithLogitsLoss, X, target, options, batched=batched, note=note)
 
 
+def formulas():
+    """Losses beside the formulas of their papers."""
+    one, two, three, four = (normal(5, seed=20 + i) for i in range(4))
+    desirable = torch.tensor([True, False, False, True, True])
+    tokens, old = normal(4, 3, seed=24), normal(4, 3, seed=24) + 0.3 * normal(4, 3, seed=25)
+    mask = torch.tensor([[True] * 3, [True, False, False], [True, True, False], [True] * 3])
+    groups = tuple(normal(2, 4, 3, seed=26 + i) for i in range(3))
+    rewards, of_groups = normal(2, 4, seed=29), uniform(2, 4, 3, seed=30) > 0.3
+    square, image = normal(4, 4, seed=31), torch.sigmoid(IMAGE)
+    y = labels(5, 3, n=2, seed=32).float()
+    for name, x, target, options, marks in (
+        ("dpo", (one, two), (three, four), {}, {}),
+        ("dpo", (one, two), (three, four), {"beta": 0.5, "label_smoothing": 0.2}, {}),
+        ("dpo", (one, two), (three, four), {"loss_type": "ipo"}, {}),
+        ("kto", (one, two), (desirable, three, two + 9), {"undesirable_weight": 2.0}, {}),
+        ("ppo_clip", tokens, (old[:, 0], old), {}, NARROW),
+        ("ppo_clip", tokens, (old, old, mask), {"clip_range": 0.1}, NARROW),
+        ("grpo", groups[0], (rewards, *groups[1:], of_groups), {}, NARROW),
+        ("grpo", groups[0], (rewards, groups[1]), {"beta": 0.0, "scale_rewards": False}, NARROW),
+        ("reinforce", tokens, (old[:, 0], mask), {}, {}),
+        ("reinforce", tokens, old, {"baseline": "leave_one_out"}, APART),
+        ("info_nce", square[:3], None, {"temperature": 0.5}, APART),
+        ("info_nce", square, None, {"symmetric": True}, APART),
+        ("nt_xent", (X, T), None, {}, APART),
+        ("distillation", X, T, {"temperature": 3.0}, {}),
+        ("distillation", IMAGE, IMAGE.flip(1), {"dim": -1}, {}),
+        ("linear_cross_entropy", (X, SQUARE), SOME_IGNORED, {"chunk_size": 2}, APART),
+        ("linear_cross_entropy", (normal(2, 3, 3), SQUARE), IMAGE_LABELS[..., 0] % 3,
+         {"weight": W, "chunk_size": 4}, APART),
+        ("focal", X, y, {}, {}),
+        ("focal", X, y, {"alpha": None, "gamma": 1.5}, {}),
+        ("dice", image, SOFT_IMAGE, {}, {"wide": False}),
+    ):  # fmt: skip
+        yield Row(name, getattr(loss_formulas, name), x, target, options, **marks)
+
+
+def last_axis():
+    """Classes on the last axis, beside torch's, which has them on axis 1."""
+    z = torch.log_softmax(IMAGE.movedim(1, -1), -1)
+    weight = torch.tensor([0.5, 2.0, 0.0, 3.0])
+    mixture = torch.softmax(normal(2, 3, 5, 4, seed=12), -1)
+    for name, module, x, target, options in (
+        ("nll", nn.NLLLoss, z, IMAGE_LABELS, {"weight": weight}),
+        ("cross_entropy", nn.NLLLoss, z.exp(), IMAGE_LABELS, {}),
+        ("softmax_cross_entropy", nn.CrossEntropyLoss, z, IMAGE_LABELS, {"ignore_index": 1}),
+        ("softmax_cross_entropy", nn.CrossEntropyLoss, z, mixture, {"weight": weight}),
+    ):
+        call = of_logarithms_last if name == "cross_entropy" else of_last
+        wide = name != "cross_entropy"
+        options = {**options, "dim": -1}
+        note = "-mixture" if target is mixture else ""
+        yield Row(name, without_dim(module), x, target, options, call, wide=wide, note=note)
+
+
+def without_dim(module):
+    return lambda dim, **options: module(**options)
+
+
+def of_last(module, x, target):
+    target = target.movedim(-1, 1) if target.is_floating_point() else target
+    return module(x.movedim(-1, 1).contiguous(), target)
+
+
+def of_logarithms_last(module, x, target):
+    return of_last(module, x.log(), target)
+
+
 TABLE = [
     *regression(),
     *distributions(),
@@ -237,6 +309,8 @@ TABLE = [
     *embeddings(),
     *classes(),
     *two_classes(),
+    *formulas(),
+    *last_axis(),
 ]
 REDUCTIONS = ("mean", "sum", "none")
 

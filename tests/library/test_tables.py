@@ -48,18 +48,19 @@ ROWS = {
         "broadcast_to concatenate dilate divide dropout feature_alpha_dropout flatten flip "
         "fractional_max_pool gather global_avg_pool glu graph_conv identity index_select "
         "last_state local_response_norm log_softmax logsumexp lp_pool masked_mean matmul "
-        "maximum mean multiply norm permute pixel_shuffle pixel_unshuffle reshape scale "
-        "scatter select softmax softmin spectral_norm split stack stochastic_depth subtract "
-        "sum take timestep_embedding unflatten upsample variance weight_norm where"
+        "maximum mean multiply norm normalize permute pixel_shuffle pixel_unshuffle reshape "
+        "scale scatter select softmax softmin spectral_norm split stack stochastic_depth "
+        "subtract sum take timestep_embedding token_log_probs unflatten upsample variance "
+        "weight_norm where"
     ),
     "twin": (
         "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
         "threshold"
     ),
     "": (
-        "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
-        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt stop_gradient tanh "
-        "tanhshrink"
+        "absolute celu clamp cos exp hardsigmoid hardtanh linear_head log log_sigmoid mish "
+        "power quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt "
+        "stop_gradient tanh tanhshrink"
     ),
 }
 
@@ -76,9 +77,10 @@ def test_a_layer_has_a_row_in_these_tables_and_the_default_in_the_others():
     assert found == {tables: set(names.split()) for tables, names in ROWS.items()}
 
 
-# Batch norm mixes the examples. The others make a layer's weight: their gradients are computed for
-# one example after the other.
-NO_TERMS = ("batch_norm", "spectral_norm", "weight_norm")
+# Batch norm mixes the examples. The gradient of a linear head's matrix comes from the loss, already
+# summed. The others make a layer's weight: their gradients are computed for one example after the
+# other.
+NO_TERMS = ("batch_norm", "linear_head", "spectral_norm", "weight_norm")
 
 
 def test_every_layer_with_parameters_has_terms_but_these():

@@ -1,5 +1,6 @@
 """Batches: a function of (key, i), resumable, of tensors and arrays alike."""
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -126,3 +127,24 @@ def test_map_passes_single_items_whole():
     assert list(data.map(lambda i: i + 1, range(3))) == [1, 2, 3]
     with pytest.raises(TypeError, match="has no len"):
         len(data.map(abs, iter(range(3))))
+
+
+def test_outputs_follow_the_target_in_the_order_of_the_batches():
+    teacher, x = lf.scale(2.0), torch.arange(6.0).view(6, 1)
+    source = data.batches((x, torch.arange(6)), 2, key=lf.Key(0), epochs=2)
+    added = data.with_outputs(source, teacher, ())
+    assert len(added) == len(source)
+    for _ in range(2):  # it can be walked again
+        for (x_0, t), (x_1, (t_1, output)) in zip(source, added, strict=True):
+            assert (x_0.tolist(), t.tolist()) == (x_1.tolist(), t_1.tolist())
+            assert output.tolist() == (2 * x_0).tolist()
+    resumed = data.with_outputs(attrs.evolve(source, start=4), teacher, ())
+    (*_, expected), (*_, last) = added, resumed
+    assert len(resumed) == 2
+    assert last[1][1].tolist() == expected[1][1].tolist()
+    pair = lf.parallel(teacher, teacher)
+    for target, count in ((None, 2), (x, 3), ((x, x), 4)):
+        ((_, entries),) = data.with_outputs([((x, x), target)], pair, ((), ()))
+        assert len(entries) == count
+    with pytest.raises(lf.LayerError, match="with_outputs: expected net"):
+        data.with_outputs(source, "teacher", ())

@@ -97,15 +97,17 @@ def _of_softmax(
     value, cache = loss.forward(x, target)
     check_one_number(loss.name, value)
     is_labels = isinstance(cache.formula, LabelCache)
-    w = cache.formula.labels.w if is_labels else cache.formula.a.sum(1, keepdim=True)
+    dim = cache.formula.labels.dim if is_labels else cache.formula.dim
+    w = cache.formula.labels.w if is_labels else cache.formula.a.sum(dim, keepdim=True)
     if formula.is_mean:
         w = w / (math.prod(cache.shape) if cache.n is None else cache.n)
-    p = torch.exp(cache.formula.z)
+    p, w = (t.movedim(dim, 1) for t in (torch.exp(cache.formula.z), w))
+    shape = p.shape
     p, w = (t.flatten(2).transpose(1, 2) if t.ndim > 2 else t.unsqueeze(1) for t in (p, w))
     roots = _cholesky(p) * w.sqrt()  # (k, N, positions, C)
     positions = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
     apart = roots.unsqueeze(1) * positions[:, None, :, None]
-    return apart.transpose(-1, -2).reshape(-1, *x.shape)
+    return apart.transpose(-1, -2).reshape(-1, *shape).movedim(2, dim % x.ndim + 1)
 
 
 def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:

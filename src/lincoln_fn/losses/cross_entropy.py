@@ -45,22 +45,23 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
+    dim: int,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c log p_c."""
-    labels = read_labels("cross_entropy", p, target, weight, ignore_index)
-    return weighted(-torch.log(_of_label(p, labels)), labels.w), Cache(p, labels)
+    labels = read_labels("cross_entropy", p, target, weight, ignore_index, dim)
+    return weighted(-torch.log(_of_label(p, labels)), labels), Cache(p, labels)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp_j = -w_c / p_c dl for j = c, else 0."""
     p, labels = cache.p, cache.labels
-    dp_c = -labels.w / _of_label(p, labels) * per_example(dl, 1)
-    return torch.zeros_like(p).scatter(1, labels.index, dp_c)
+    dp_c = -labels.w / _of_label(p, labels) * per_example(dl, labels.dim)
+    return torch.zeros_like(p).scatter(labels.dim, labels.index, dp_c)
 
 
 def _of_label(p: Float[Tensor, "N C *s"], labels: Labels) -> Float[Tensor, "N 1 *s"]:
     """Take p_c, clamped to be above 0."""
-    return p.gather(1, labels.index).clamp(min=max(SMALLEST, torch.finfo(p.dtype).tiny))
+    return p.gather(labels.dim, labels.index).clamp(min=max(SMALLEST, torch.finfo(p.dtype).tiny))
 
 
 def count(ignore_index: int, cache: Cache) -> Tensor:
@@ -77,14 +78,18 @@ def _check(p: Arrays, target: Arrays) -> None:
     check_probabilities("cross_entropy", _MEND, p)
 
 
-def _check_first(p: Arrays, target: Arrays) -> None:
+def _check_first(dim: int, p: Arrays, target: Arrays) -> None:
     _check(p, target)
-    warn_unless_distribution("cross_entropy", _MEND, p)
+    warn_unless_distribution("cross_entropy", _MEND, p, dim)
 
 
 @constructor
 def cross_entropy(
-    *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+    *,
+    weight: ClassWeights | None = None,
+    ignore_index: int = -100,
+    dim: int = 1,
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Make the cross-entropy of the label c, on probabilities p.
 
@@ -95,11 +100,12 @@ def cross_entropy(
         weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
+        dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Returns:
         The loss, on p of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
-        for (N, C) a column (N, 1) is accepted too.
+        for (N, C) a column (N, 1) is accepted too. With another dim, the classes are on that axis.
 
     Raises:
         ValueError: if there is no such reduction, or weight is not of one axis.
@@ -114,9 +120,9 @@ def cross_entropy(
     return make_loss(
         "cross_entropy",
         reduction,
-        partial(forward, weight=weights, ignore_index=ignore_index),
+        partial(forward, weight=weights, ignore_index=ignore_index, dim=dim),
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=_check_first,
+        check_first=partial(_check_first, dim),
     )

@@ -44,16 +44,17 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
+    dim: int,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c z_c."""
-    labels = read_labels("nll", z, target, weight, ignore_index)
-    return weighted(-z.gather(1, labels.index), labels.w), Cache(z, labels)
+    labels = read_labels("nll", z, target, weight, ignore_index, dim)
+    return weighted(-z.gather(dim, labels.index), labels), Cache(z, labels)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dz_j = -w_c dl for j = c, else 0."""
-    index, w = cache.labels.index, cache.labels.w
-    return torch.zeros_like(cache.z).scatter(1, index, -w * per_example(dl, 1))
+    index, w, dim = cache.labels.index, cache.labels.w, cache.labels.dim
+    return torch.zeros_like(cache.z).scatter(dim, index, -w * per_example(dl, dim))
 
 
 def count(ignore_index: int, cache: Cache) -> Tensor:
@@ -68,13 +69,17 @@ def _check(z: Arrays, target: Arrays) -> None:
     check_log_probabilities("nll", _MEND, z)
 
 
-def _check_first(z: Arrays, target: Arrays) -> None:
-    check_log_distribution("nll", _MEND, z)
+def _check_first(dim: int, z: Arrays, target: Arrays) -> None:
+    check_log_distribution("nll", _MEND, z, dim)
 
 
 @constructor
 def nll(
-    *, weight: ClassWeights | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
+    *,
+    weight: ClassWeights | None = None,
+    ignore_index: int = -100,
+    dim: int = 1,
+    reduction: Reduction = "mean",
 ) -> Loss:
     """Make the negative log-likelihood of the label c, on log-probabilities z.
 
@@ -84,11 +89,12 @@ def nll(
         weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
+        dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Returns:
         The loss, on z of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
-        for (N, C) a column (N, 1) is accepted too.
+        for (N, C) a column (N, 1) is accepted too. With another dim, the classes are on that axis.
 
     Raises:
         ValueError: if there is no such reduction, or weight is not of one axis.
@@ -103,9 +109,9 @@ def nll(
     return make_loss(
         "nll",
         reduction,
-        partial(forward, weight=weights, ignore_index=ignore_index),
+        partial(forward, weight=weights, ignore_index=ignore_index, dim=dim),
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=_check_first,
+        check_first=partial(_check_first, dim),
     )

@@ -33,10 +33,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
+from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.losses.common.labels import (
+    Labels,
+    check_classes,
+    read_labels,
+    total_weight,
+    weighted,
+)
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -59,6 +65,7 @@ class MixtureCache:
     z: Float[Tensor, "N C *s"]
     a: Float[Tensor, "N C *s"]
     labels: Labels | None
+    dim: int = static()
 
 
 def forward(
@@ -68,46 +75,48 @@ def forward(
     weight: Weights | None,
     ignore_index: int,
     label_smoothing: float,
+    dim: int,
 ) -> tuple[Float[Tensor, " N *s"], LabelCache | MixtureCache]:
     """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
     if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:
         if ignore_index >= 0:
             problem = f"expected class indices with ignore_index={ignore_index}"
             raise LayerError(NAME, f"{problem}, got probabilities")
+        check_classes(NAME, x, dim)
         labels, q = None, target.to(x.dtype)
     else:
-        labels = read_labels(NAME, x, target, weight, ignore_index)
+        labels = read_labels(NAME, x, target, weight, ignore_index, dim)
         if not label_smoothing:
-            z = torch.log_softmax(x, 1)
-            return weighted(-z.gather(1, labels.index), labels.w), LabelCache(z, labels)
-        q = torch.zeros_like(x).scatter(1, labels.index, 1)
-    z, a = torch.log_softmax(x, 1), _mixture(q, label_smoothing, weight)
+            z = torch.log_softmax(x, dim)
+            return weighted(-z.gather(dim, labels.index), labels), LabelCache(z, labels)
+        q = torch.zeros_like(x).scatter(dim, labels.index, 1)
+    z, a = torch.log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
     if labels is not None:
         a = torch.where(labels.ignored, 0, a)
-    return -torch.where(a != 0, a * z, 0).sum(1), MixtureCache(z, a, labels)
+    return -torch.where(a != 0, a * z, 0).sum(dim), MixtureCache(z, a, labels, dim)
 
 
 def _mixture(
-    q: Float[Tensor, "N C *s"], e: float, weight: Weights | None
+    q: Float[Tensor, "N C *s"], e: float, weight: Weights | None, dim: int
 ) -> Float[Tensor, "N C *s"]:
     """Compute a_j = w_j ((1 - e) q_j + e / C)."""
-    classes = q.shape[1]
+    classes = q.shape[dim]
     if e:
         q = (1 - e) * q + e / classes
     if weight is None:
         return q
-    return q * weight.of_classes(classes, q).view(-1, *(1,) * (q.ndim - 2))
+    return q * weight.of_classes(classes, q).view(-1, *(1,) * (q.ndim - 1 - dim % q.ndim))
 
 
 def backward(cache: LabelCache | MixtureCache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dx_k = (p_k sum_j a_j - a_k) dl, which for a label c is (p_k - q_k) w_c dl."""
     z = cache.z
     if isinstance(cache, MixtureCache):
-        a = cache.a
-        return (torch.exp(z) * a.sum(1, keepdim=True) - a) * per_example(dl, 1)
-    index = cache.labels.index
-    p_minus_q = torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))
-    return p_minus_q * (cache.labels.w * per_example(dl, 1))
+        a, dim = cache.a, cache.dim
+        return (torch.exp(z) * a.sum(dim, keepdim=True) - a) * per_example(dl, dim)
+    index, dim = cache.labels.index, cache.labels.dim
+    p_minus_q = torch.exp(z).scatter(dim, index, torch.expm1(z.gather(dim, index)))
+    return p_minus_q * (cache.labels.w * per_example(dl, dim))
 
 
 def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
@@ -121,6 +130,7 @@ def softmax_cross_entropy(
     weight: ClassWeights | None = None,
     ignore_index: int = -100,
     label_smoothing: Probability = 0.0,
+    dim: int = 1,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Make the cross-entropy on logits x: `log_softmax` and `nll` in one.
@@ -133,6 +143,7 @@ def softmax_cross_entropy(
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
         label_smoothing: e, the share of each target that is spread over all classes.
+        dim: the axis of the classes: 1, or -1 for the last, as a language model has it.
         reduction: "mean" over the examples, "sum" of them, or "none". The mean is weighted,
             sum l / sum w_c; with a target of probabilities it divides by the number of examples,
             without regard to the weights.
@@ -140,6 +151,7 @@ def softmax_cross_entropy(
     Returns:
         The loss, on x of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...),
         or probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
+        With another dim, the classes are on that axis.
 
     Raises:
         ValueError: if there is no such reduction, weight is not of one axis, or label_smoothing is
@@ -151,12 +163,12 @@ def softmax_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    e = label_smoothing
     weights = weights_of(NAME, "weight", weight)
+    options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "dim": dim}
     return make_loss(
         NAME,
         reduction,
-        partial(forward, weight=weights, ignore_index=ignore_index, label_smoothing=e),
+        partial(forward, weight=weights, **options),
         backward,
         count=partial(count, ignore_index),
     )

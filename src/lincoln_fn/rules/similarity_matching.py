@@ -73,7 +73,7 @@ def forward(
         x = _std(positions)
     c = x - x.mean(1, keepdim=True)
     z = c / (_norm(c) + EPS)
-    labels = label_column("similarity_matching", x, target)
+    labels = label_column("similarity_matching", x, target, 1)
     check_between("similarity_matching", "labels", labels, 0, n_classes - 1)
     wanted = torch.where(labels == labels.mT, 1.0, c.new_full((), -1 / (n_classes - 1)))
     difference = z @ z.mT - wanted

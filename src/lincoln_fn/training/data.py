@@ -6,6 +6,7 @@ Any iterable of (x, target) can be the data. This module is for tensors and arra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.core import keys, tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, check_argument
 from lincoln_fn.errors.descriptions import is_function
 from lincoln_fn.errors.errors import LayerError
@@ -206,6 +207,42 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
         raise wrong_kind("map", "f", f, "a function of a batch's entries")
     check_walkable("map", source)
     return Mapped(f, source)
+
+
+def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[Batch, Batch]:
+    """Add a network's outputs to the target of every batch, such as a teacher's, or a reference's.
+
+    The outputs are those of `predict`. They follow what the target has: a target of None becomes
+    the output, a tensor t becomes (t, output), and of a tuple, each entry counts.
+
+    Args:
+        source: an iterable of batches.
+        net: the network, which is not trained.
+        params: its parameters.
+
+    Returns:
+        An iterable that can be iterated over as often as the source, in the source's order. Batches
+        are computed when they are asked for, so a run resumes as it does with the source.
+
+    Raises:
+        LayerError: if source is not iterable, or net is not a layer.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> teacher, x = lf.scale(10.0), torch.tensor([[1.0]])
+        >>> list(with_outputs([(x, None), (x, torch.tensor([0]))], teacher, ()))
+        [(tensor([[1.]]), tensor([[10.]])), (tensor([[1.]]), (tensor([0]), tensor([[10.]])))]
+    """
+    check_argument("with_outputs", "net", Layer, net)
+    check_walkable("with_outputs", source)
+    return Mapped(partial(_with_output, net, params), source)
+
+
+def _with_output(net: Layer, params: Params, x: Arrays, target: Arrays | None) -> Batch:
+    output = net.predict(params, x)
+    entries = () if target is None else target if type(target) is tuple else (target,)
+    entries += output if type(output) is tuple else (output,)
+    return x, entries if len(entries) > 1 else entries[0]
 
 
 def is_used_once(batches: object) -> bool:

@@ -35,6 +35,12 @@ CASES = [
         normal(5, 3),
         by_module(nn.Linear(3, 4), LINEAR),
     ),
+    Case(
+        lf.linear_head(4),
+        normal(5, 3),
+        lambda params, x: (x, params.weight.mT),
+        predict_is_forward=False,
+    ),
     Case(lf.cosine_similarities(), (normal(4, 3), normal(5, 3, seed=1)), cosines),
     Case(lf.cosine_similarities(2.0), (normal(2, 4, 3), normal(2, 5, 3, seed=1)), cosines),
     Case(lf.bias(), normal(5, 3), lambda params, x: x + params.bias),

@@ -14,6 +14,7 @@ BILINEAR = {**WEIGHT, "bias": lambda p: p.bias}
 # among them: central differences would find it. test_embedding.py has it.
 INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
 
+MASK = torch.tensor([True, False, True])
 POSITIONS = torch.tensor([[[3, 1, 2, 0, 9]], [[0, 0, 1, 2, 3]]])
 
 
@@ -39,6 +40,12 @@ def waves_of(params, t):
     dtype = t.dtype if t.is_floating_point() else torch.float32
     angles = [t.double() * 10000 ** (-i / 3) for i in range(3)]
     return torch.stack([f(a) for f in (torch.cos, torch.sin) for a in angles], -1).to(dtype)
+
+
+def of_tokens(params, x):
+    logits, tokens, mask = (*x, None)[:3]
+    y = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return y if mask is None else y * mask
 
 
 def rotated(n=None, interleaved=False, frequency=lambda i, n: 10000 ** (-2 * i / n)):
@@ -94,6 +101,8 @@ CASES = [
         (normal(2, 5, 6), torch.tensor([3, 4, 5, 6, 7])),
         rotated(frequency=lambda i, n: 10000 ** (-2 * i / n) / 2),
     ),
+    Case(lf.token_log_probs(), (normal(2, 3, 7), INDICES[:, :3]), of_tokens),
+    Case(lf.token_log_probs(), (normal(3, 7), INDICES[0, :3], MASK), of_tokens),
     Case(lf.bilinear(4), pair(5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(2, 5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),

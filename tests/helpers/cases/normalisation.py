@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, by_module, normal
@@ -98,6 +99,11 @@ RMS = [
         spread(2, 5, 3),
         nn.RMSNorm((5, 3), elementwise_affine=False),
     ),
+]
+
+UNIT = [
+    Case(lf.normalize(), spread(5, 3), lambda params, x: F.normalize(x, dim=-1)),
+    Case(lf.normalize(1, eps=3.0), normal(2, 3, 4), lambda params, x: F.normalize(x, eps=3.0)),
 ]
 
 GROUP = [
@@ -191,4 +197,4 @@ MADE = [
         of_largest("conv_transpose2d", 1),
     ),
 ]
-CASES = [*BATCH, *LAYER, *RMS, *GROUP, *INSTANCE, *LOCAL, *MADE]
+CASES = [*BATCH, *LAYER, *RMS, *UNIT, *GROUP, *INSTANCE, *LOCAL, *MADE]

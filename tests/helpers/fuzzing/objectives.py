@@ -160,6 +160,34 @@ def ctc(r, y):
     return [lf.permute(1, 0, 2), lf.log_softmax()], loss, target
 
 
+def info_nce(r, y):
+    flat = [] if y.ndim == 2 else [lf.flatten()]
+    head = lf.dense(max(len(y), 1) + 1)
+    return [*flat, head], reduced(r, "info_nce", temperature=2.0), lambda key, z: None
+
+
+def grpo(r, y):
+    if y.ndim < 3 or y.shape[1] < 2:
+        raise ValueError("no groups of answers")
+    flat = [] if y.ndim == 3 else [lf.flatten(2)]
+    loss = reduced(r, "grpo", beta=0.0)
+    return [*flat, lf.tanh()], loss, lambda key, z: (
+        numbers(key, z[..., 0]), -numbers(key.fold_in(1), z).abs()
+    )  # fmt: skip
+
+
+def dice(r, y):
+    if y.ndim < 3:
+        raise ValueError("no places")
+    return [lf.sigmoid()], reduced(r, "dice"), lambda key, z: keys.uniform(key, tuple(z.shape))
+
+
+def linear_cross_entropy(r, y):
+    n = size(r)
+    loss = reduced(r, "linear_cross_entropy", chunk_size=2)
+    return [lf.linear_head(n)], loss, lambda key, z: labels(key, *z[0].shape[:-1], n=n)
+
+
 def weighted(r, y):
     loss = losses.weighted({
         "place": (1.0, losses.mse()), "size": (0.5, losses.huber(reduction="sum")),
@@ -212,6 +240,30 @@ LOSSES = {
         "triplet_margin", 3, lambda key, z: None, p=(1.0, 3.0), swap=(True,), margin=(2.0,)
     ),
     "ctc": ctc,
+    "dpo": of_several(
+        "dpo", 2, lambda key, z: (numbers(key, z[0]), numbers(key.fold_in(1), z[0])),
+        label_smoothing=(0.1,),
+    ),
+    "kto": of_several(
+        "kto", 2,
+        lambda key, z: (signs(key, z[0]) > 0, numbers(key, z[0]), numbers(key.fold_in(1), z[1])),
+    ),
+    "nt_xent": of_several("nt_xent", 2, lambda key, z: None, temperature=(1.0,)),
+    "info_nce": info_nce,
+    "ppo_clip": lambda r, y: (
+        [lf.tanh()], reduced(r, "ppo_clip"),
+        lambda key, z: (numbers(key, z), -numbers(key.fold_in(1), z).abs()),
+    ),
+    "grpo": grpo,
+    "reinforce": lambda r, y: (
+        [], reduced(r, "reinforce", **options(r, baseline=("mean",))), numbers
+    ),
+    "focal": lambda r, y: (
+        [], reduced(r, "focal"), lambda key, z: labels(key, *z.shape, n=2)
+    ),
+    "dice": dice,
+    "distillation": regression("distillation", temperature=(1.0,)),
+    "linear_cross_entropy": linear_cross_entropy,
     "weighted": weighted,
     "example_weighted": example_weighted,
 }  # fmt: skip

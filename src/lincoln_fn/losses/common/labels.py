@@ -1,9 +1,9 @@
 """Class indices as labels: one per example, with class weights and a label to ignore.
 
-The prediction has the classes on axis 1, (N, C) or (N, C, ...). Labels have its shape without that
-axis, (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too. An example whose label is
-`ignore_index` has the value 0 and the gradient 0, and is left out of means. A mean over only such
-examples is an error.
+The prediction has the classes on axis `dim`, such as 1: (N, C) or (N, C, ...). Labels have its
+shape without that axis, (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too. An example
+whose label is `ignore_index` has the value 0 and the gradient 0, and is left out of means. A mean
+over only such examples is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.record import record
+from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.targets import any_true, check_between, check_integers
 from lincoln_fn.losses.common.weights import Weights
@@ -20,7 +20,7 @@ from lincoln_fn.losses.common.weights import Weights
 
 @record
 class Labels:
-    """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis 1.
+    """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
 
     An ignored example has the weight 0, and the label 0 instead of its own.
     """
@@ -28,6 +28,7 @@ class Labels:
     index: Int[Tensor, "N 1 *s"]
     w: Float[Tensor, "N 1 *s"]
     ignored: Bool[Tensor, "N 1 *s"]
+    dim: int = static()
 
 
 def read_labels(
@@ -36,10 +37,11 @@ def read_labels(
     target: Int[Tensor, " N *s"],
     weight: Weights | None,
     ignore_index: int,
+    dim: int,
 ) -> Labels:
     """Read class indices, of the prediction's shape without the classes."""
-    index = label_column(name, prediction, target)
-    classes = prediction.shape[1]
+    index = label_column(name, prediction, target, dim)
+    classes = prediction.shape[dim]
     ignored = index == ignore_index
     index = torch.where(ignored, 0, index)
     check_between(name, "labels", index, 0, classes - 1)
@@ -47,29 +49,40 @@ def read_labels(
         w = ignored.logical_not().to(prediction.dtype)
     else:
         w = torch.where(ignored, 0, weight.of_classes(classes, prediction)[index])
-    return Labels(index, w, ignored)
+    return Labels(index, w, ignored, dim)
 
 
 def label_column(
-    name: str, prediction: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"]
+    name: str, prediction: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"], dim: int
 ) -> Int[Tensor, "N 1 *s"]:
-    """Check the labels' shape and dtype, and give them axis 1."""
+    """Check the labels' shape and dtype, and give them axis dim."""
     shape = tuple(prediction.shape)
-    if len(shape) < 2:
-        raise LayerError(name, f"expected prediction of shape (N, C) or (N, C, ...), got {shape}")
-    is_column = len(shape) == 2 and target.shape == (shape[0], 1)
-    if target.shape != (shape[0], *shape[2:]) and not is_column:
-        wanted = f"{(shape[0], *shape[2:])} for prediction {shape}"
-        mend = "; take its argmax(1)" if target.shape == shape else ""
+    check_classes(name, prediction, dim)
+    dim %= len(shape)
+    column = (*shape[:dim], 1, *shape[dim + 1 :])
+    without = shape[:dim] + shape[dim + 1 :]
+    if target.shape != without and not (len(shape) == 2 and dim == 1 and target.shape == column):
+        mend = f"; take its argmax({dim})" if target.shape == shape else ""
+        if target.shape == shape[:-1]:
+            mend = "; for classes on the last axis write dim=-1"
+        wanted = f"{without} for prediction {shape}"
         got = f"{tuple(target.shape)}{mend}"
         raise LayerError(name, f"expected target of shape {wanted}, got {got}")
     check_integers(name, target)
-    return target.long().reshape(shape[0], 1, *shape[2:])
+    return target.long().reshape(column)
 
 
-def weighted(values: Float[Tensor, "N 1 *s"], w: Float[Tensor, "N 1 *s"]) -> Float[Tensor, " N *s"]:
-    """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis 1."""
-    return torch.where(w != 0, w * values, 0).squeeze(1)
+def check_classes(name: str, prediction: Tensor, dim: int) -> None:
+    """Check that the prediction has axis dim, and another one."""
+    shape = tuple(prediction.shape)
+    if len(shape) < 2 or not -len(shape) <= dim < len(shape):
+        wanted = "(N, C) or (N, C, ...)" if dim == 1 else f"(N, C) or larger, with an axis {dim}"
+        raise LayerError(name, f"expected prediction of shape {wanted}, got {shape}")
+
+
+def weighted(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
+    """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
+    return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
 
 def total_weight(name: str, ignore_index: int, w: Tensor) -> Tensor:

@@ -30,9 +30,9 @@ def check_probabilities(name: str, mend: str, p: Tensor) -> None:
         raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
 
 
-def warn_unless_distribution(name: str, mend: str, p: Tensor) -> None:
-    """Warn, once per process, if probabilities do not sum to 1 over axis 1."""
-    if p.ndim > 1 and _wrong_sum(p.detach().float().sum(1)) is not None:
+def warn_unless_distribution(name: str, mend: str, p: Tensor, dim: int) -> None:
+    """Warn, once per process, if probabilities do not sum to 1 over axis dim."""
+    if p.ndim > 1 and _wrong_sum(p.detach().float().sum(dim)) is not None:
         # Without the number, because Python shows each text only once.
         problem = "expected the classes' probabilities of each example to sum to 1, and some do not"
         warnings.warn(f"{name}: {problem}; {mend}", UserWarning, stacklevel=2)
@@ -45,12 +45,12 @@ def check_log_probabilities(name: str, mend: str, z: Tensor) -> None:
         raise LayerError(name, f"expected log-probabilities, at most 0, got {wrong:g}; {mend}")
 
 
-def check_log_distribution(name: str, mend: str, z: Tensor) -> None:
-    """Check that values are logarithms of probabilities that sum to 1 over axis 1."""
+def check_log_distribution(name: str, mend: str, z: Tensor, dim: int) -> None:
+    """Check that values are logarithms of probabilities that sum to 1 over axis dim."""
     check_log_probabilities(name, mend, z)
     if z.ndim < 2:
         return
-    wrong = _wrong_sum(torch.logsumexp(z.detach().float(), 1).exp())
+    wrong = _wrong_sum(torch.logsumexp(z.detach().float(), dim).exp())
     if wrong is not None:
         problem = f"expected log-probabilities of classes that sum to 1, got a sum of {wrong:g}"
         raise LayerError(name, f"{problem}; {mend}")

@@ -49,6 +49,7 @@ class Formula:
         count: cache -> n, of shape () or of l's shape; None for the number of values.
         inputs: the names of the prediction's tensors; several are a tuple.
         targets: the names of the target's tensors, likewise; without any, the target is None.
+        optional: the names of further tensors of the target, which may be left out.
         check: (prediction, target) -> None, which refuses values that the loss does not accept;
             None if it accepts all values. `forward` calls it last.
         check_first: likewise, for the first batch of a step.
@@ -61,6 +62,7 @@ class Formula:
     count: Callable[[Cache], Tensor | None]
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
+    optional: tuple[str, ...] = ()
     check: Check | None = None
     check_first: Check | None = None
 
@@ -94,13 +96,15 @@ def make_loss(
     count: Callable[[Cache], Tensor | None] = number_of_values,
     inputs: tuple[str, ...] = ("prediction",),
     targets: tuple[str, ...] = ("target",),
+    optional: tuple[str, ...] = (),
     check: Check | None = None,
     check_first: Check | None = None,
 ) -> Loss:
     """Make a loss from its formula; `constructor` adds its name."""
     formula = Formula(
-        name, reduction, forward, backward, count, inputs, targets, check, check_first or check
-    )
+        name, reduction, forward, backward, count, inputs, targets, optional, check,
+        check_first or check,
+    )  # fmt: skip
     return bare(lambda call: loss_of(call, formula))
 
 
@@ -151,7 +155,7 @@ def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arra
 def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
     name, inputs, targets = formula.name, formula.inputs, formula.targets
     predicted = _listed(name, "prediction", inputs, prediction)
-    labels = _listed(name, "target", targets, target)
+    labels = _listed(name, "target", targets, target, formula.optional)
     for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
             raise wrong_kind(name, what, given, "tensor")
@@ -170,19 +174,21 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
 
 
 def _listed(
-    name: str, what: str, names: tuple[str, ...], given: Arrays
+    name: str, what: str, names: tuple[str, ...], given: Arrays, optional: tuple[str, ...] = ()
 ) -> list[tuple[str, Tensor]]:
     """Pair values with their names."""
-    if len(names) == 1:
+    if len(names) == 1 and not (optional and isinstance(given, tuple)):
         return [(names[0], given)]
     if not names:
         if given is not None:
             raise LayerError(name, f"expected {what} None, got {format_briefly(given)}")
         return []
-    if not isinstance(given, tuple) or len(given) != len(names):
+    is_fitting = isinstance(given, tuple) and 0 <= len(given) - len(names) <= len(optional)
+    if not is_fitting:
         got = describe_non_tuple(given) if isinstance(given, list) else describe(given)
-        raise LayerError(name, f"expected {what} ({', '.join(names)}), got {got}")
-    return list(zip(names, given, strict=True))
+        wanted = ", ".join(names) + "".join(f"[, {other}]" for other in optional)
+        raise LayerError(name, f"expected {what} ({wanted}), got {got}")
+    return list(zip((*names, *optional), given, strict=False))
 
 
 def per_example(dl: Cotangent, dim: int) -> Cotangent:

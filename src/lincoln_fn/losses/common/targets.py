@@ -54,6 +54,17 @@ def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
     return y
 
 
+def hard_labels(name: str, target: Tensor, prediction: Tensor) -> Tensor:
+    """Read labels that are 0 or 1, in the prediction's shape and dtype."""
+    y = probabilities(name, target, prediction)
+    is_soft = (y != 0) & (y != 1)
+    if value_range(y) is None:
+        return nan_unless(~is_soft, y)
+    if is_soft.any():
+        raise LayerError(name, f"expected labels 0 or 1, got {y[is_soft][0].item():g}")
+    return y
+
+
 def class_indices(name: str, target: Tensor, lowest: int, classes: int) -> Tensor:
     """Read integers from `lowest` to classes - 1, as int64."""
     check_integers(name, target)

@@ -52,6 +52,7 @@ EXAMPLES: Final = {
     "last_state": ("last_state()", f"(torch.zeros(2, 3, 4), {_MASK})"),
     "linear_attention": ("linear_attention(2)", f"({_KEYS}, {_KEYS}, {_STEPS})"),
     "linear_scan": ("linear_scan()", f"({_STEPS}, {_STEPS})"),
+    "linear_head": ("linear_head(4)", "torch.zeros(5, 3)"),
     "local_response_norm": ("local_response_norm(3, alpha=1.0)", "torch.zeros(2, 5, 3)"),
     "lp_pool": ("lp_pool2d(2.0, 2)", "torch.zeros(2, 3, 4, 6)"),
     "lstm": ("lstm(2)", "torch.zeros(3, 4, 5)"),
@@ -84,6 +85,10 @@ EXAMPLES: Final = {
     "take": ("take(1, -2)", "torch.zeros(2, 5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
     "timestep_embedding": ("timestep_embedding(6)", "torch.zeros(5)"),
+    "token_log_probs": (
+        "token_log_probs()",
+        "(torch.zeros(2, 3, 7), torch.tensor([[4, 2, 4], [2, 5, 6]]))",
+    ),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
     "weight_norm": ("weight_norm(lf.dense(4))", "torch.zeros(5, 3)"),

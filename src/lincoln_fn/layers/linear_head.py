@@ -1,0 +1,114 @@
+"""Linear head: both factors of a product that `losses.linear_cross_entropy` computes in chunks.
+
+Derivation. With the matrix W of a dense layer without bias, `forward` gives both factors,
+
+    y = (x, W^T)
+
+and the loss computes the scores x W. Each factor is an entry of y, so with g = (g_x, g_W),
+
+    dx = g_x
+    dW = g_W^T
+
+`predict` computes the scores, as `dense` does.
+
+Cache: stand-ins for both factors.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.initializers import Initializer, fan_in_uniform
+from lincoln_fn.layers import dense
+
+NAME = "linear_head"
+Factors: TypeAlias = tuple[Float[Tensor, "*batch n_in"], Float[Tensor, "n_out n_in"]]
+
+
+@record
+class Cache:
+    """Stand-ins for both factors."""
+
+    x: Float[Tensor, "*batch n_in"]
+    weight: Float[Tensor, "n_out n_in"]
+
+
+def init(
+    key: Key, x: Float[Tensor, "*batch n_in"], *, num_classes: int, weight_init: Initializer
+) -> dense.Params:
+    """Draw W of shape (n_in, num_classes), as `dense` does."""
+    return dense.init(
+        key, x, n_out=num_classes, bias=False, weight_init=weight_init, bias_init=weight_init
+    )
+
+
+def forward(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> tuple[Factors, Cache]:
+    """Give x and W^T."""
+    dense.check_forward(params, x)
+    zero = x.new_zeros(())
+    weight = params.weight.mT
+    return (x, weight), Cache(zero.expand(x.shape), zero.expand(weight.shape))
+
+
+def backward(
+    params: dense.Params, cache: Cache, g: Factors
+) -> tuple[Float[Tensor, "*batch n_in"], dense.Params]:
+    """Compute dx = g_x and dW = g_W^T."""
+    check_cache(NAME, cache, Cache)
+    if type(g) is not tuple or len(g) != 2:
+        raise LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
+    for of_factor, factor in zip(g, (cache.x, cache.weight), strict=True):
+        check_cotangent(NAME, of_factor, factor)
+    return g[0], dense.Params(g[1].mT, None)
+
+
+def predict(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+    """Compute the scores x W."""
+    return dense.forward(params, x)[0]
+
+
+declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
+
+_FAN_IN_INIT = fan_in_uniform()
+
+
+@constructor
+def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_INIT) -> Layer:
+    """End a network with a large number of classes: its loss computes the scores in chunks.
+
+    In training y is the pair of x and the transposed matrix W, which the loss
+    `losses.linear_cross_entropy` takes; the scores are never all in memory. `predict` gives the
+    scores x W, as a dense layer without bias, whose params it has.
+
+    Args:
+        num_classes: the number of scores.
+        weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
+
+    Returns:
+        The layer, on x of shape (..., n_in). Its params are `layers.dense.Params`.
+
+    Raises:
+        ValueError: if num_classes is below 1.
+        LayerError: from its functions, if x is not a floating tensor of shape (..., n_in) with the
+            weight's dtype and device.
+
+    Example:
+        >>> head, params = linear_head(3), dense.Params(torch.ones(2, 3), None)
+        >>> x = torch.tensor([[10.0, 100.0]])
+        >>> head.predict(params, x)
+        tensor([[110., 110., 110.]])
+        >>> [factor.shape for factor in head.forward(params, x)[0]]
+        [torch.Size([1, 2]), torch.Size([3, 2])]
+    """
+    return bare(Layer, forward, backward, init, predict=predict)

@@ -1,0 +1,89 @@
+"""Normalize: y is x at length 1, along one axis.
+
+Derivation. With the length r = sqrt(sum_k x_k^2) of the numbers along the axis,
+
+    y_j = x_j / r
+    (dr)/(dx_k) = x_k / r = y_k
+    (dy_j)/(dx_k) = delta_(jk) / r - x_j y_k / r^2 = (delta_(jk) - y_j y_k) / r
+    dx_k = (g_k - y_k sum_j g_j y_j) / r
+
+What points along y only changes the length, so it has no part in dx. A length of eps or less counts
+as eps, a constant: then y = x / eps, and dx = g / eps.
+
+Cache: y, the length, of at least eps, whether r is above eps, and the axis.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.errors.signatures import shape_checked
+
+
+@record
+class Cache:
+    """The output, the length that x had, whether it is above eps, and the axis."""
+
+    y: Float[Tensor, "*s"]
+    length: Float[Tensor, ...]
+    is_long: Bool[Tensor, ...]
+    dim: int = static()
+
+
+@shape_checked
+def forward(
+    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int, eps: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute y = x / r."""
+    check_axis("normalize", x, dim)
+    eps = max(eps, torch.finfo(x.dtype).tiny)  # a short dtype would round eps to 0
+    r = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    length = r.clamp(min=eps)
+    y = x / length
+    return y, Cache(y, length, r > eps, dim)
+
+
+@shape_checked
+def backward(
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    """Compute dx = (g - y sum(g y)) / r."""
+    y = cache.y
+    along = torch.where(cache.is_long, (g * y).sum(cache.dim, keepdim=True), 0)
+    return (g - y * along) / cache.length, ()
+
+
+declare(forward, kind="norm")
+
+
+@constructor
+def normalize(dim: int = -1, eps: Positive = 1e-12) -> Layer:
+    """Divide by the Euclidean length along an axis, as `torch.nn.functional.normalize`.
+
+    x has any shape with an axis dim, and y has the same. Products of such rows are cosines.
+
+    Args:
+        dim: the axis along which y has length 1.
+        eps: a shorter length counts as this one.
+
+    Returns:
+        The layer, without parameters.
+
+    Raises:
+        ValueError: if eps is not above 0.
+        LayerError: from its functions, if x is not a floating tensor with such an axis.
+
+    Example:
+        >>> normalize().predict((), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    return bare(Layer, forward, backward)

@@ -1,0 +1,41 @@
+"""Reading what policy and preference losses are given: references, masks, numbers of sequences."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.targets import any_true
+
+
+def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:
+    """Check that a tensor has another's shape."""
+    if given.shape != like.shape:
+        shapes = f"{other}'s shape {tuple(like.shape)}, got {tuple(given.shape)}"
+        raise LayerError(name, f"expected {what} of {shapes}")
+
+
+def check_mask(name: str, what: str, mask: Tensor, other: str, like: Tensor) -> None:
+    """Check that a mask is of booleans, and has another tensor's shape."""
+    if mask.dtype is not torch.bool:
+        raise LayerError(name, f"expected {what} of booleans, got {mask.dtype}; write {what} > 0")
+    check_same_shape(name, what, mask, other, like)
+
+
+def of_tokens(name: str, what: str, given: Tensor, log_probs: Float[Tensor, "*s"]) -> Tensor:
+    """Read one number for each token, or for each sequence, whose tokens share it."""
+    shape = log_probs.shape
+    if given.shape != shape[: given.ndim] or (given.ndim == 0) != (len(shape) == 0):
+        shapes = f"log_probs' shape {tuple(shape)} or its first axes, got {tuple(given.shape)}"
+        raise LayerError(name, f"expected {what} of {shapes}")
+    return given.to(log_probs.dtype).reshape(given.shape + (1,) * (len(shape) - given.ndim))
+
+
+def count_masked(name: str, mask: Bool[Tensor, "*s"]) -> Tensor:
+    """Count the tokens of a mask, which a mean divides by."""
+    n = mask.sum(dtype=torch.float32)
+    if not any_true(n):
+        raise LayerError(name, "expected a mask with a token to average over, got only False")
+    return n

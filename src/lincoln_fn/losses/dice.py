@@ -1,0 +1,103 @@
+"""Dice loss on probabilities: one minus the overlap of what is predicted and what is labelled.
+
+p are the probabilities of one class at all places of an image, and y its labels. eps keeps the
+quotient finite for a class that is nowhere:
+
+    i = sum p y
+    u = sum p + sum y
+    D = (2 i + eps) / (u + eps)
+    l = 1 - D
+
+Derivation. (di)/(dp) = y and (du)/(dp) = 1 at each place, so
+
+    dp = -(2 y - D) / (u + eps) dl
+
+Cache: y, D and u + eps. Source: Milletari et al., "V-Net: fully convolutional neural networks for
+volumetric medical image segmentation", 2016.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.predictions import check_probabilities
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The labels, the overlap, and u + eps, both with 1 for each axis of places."""
+
+    y: Float[Tensor, "N C *s"]
+    overlap: Float[Tensor, "N C *ones"]
+    u: Float[Tensor, "N C *ones"]
+
+
+def forward(
+    p: Float[Tensor, "N C *s"], target: Tensor, *, eps: float
+) -> tuple[Float[Tensor, "N C"], Cache]:
+    """Compute l = 1 - (2 i + eps) / (u + eps)."""
+    if p.ndim < 3:
+        problem = f"expected prediction of shape (N, C, ...), got {tuple(p.shape)}"
+        raise LayerError("dice", f"{problem}; give the places axes of their own")
+    y = probabilities("dice", target, p)
+    places = tuple(range(2, p.ndim))
+    u = (p + y).sum(places, keepdim=True) + eps
+    overlap = (2 * (p * y).sum(places, keepdim=True) + eps) / u
+    return 1 - overlap.flatten(1), Cache(y, overlap, u)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+    """Compute dp = -(2 y - D) / (u + eps) dl."""
+    if isinstance(dl, Tensor) and dl.ndim:
+        dl = dl.view_as(cache.u)
+    return -(2 * cache.y - cache.overlap) / cache.u * dl
+
+
+_MEND: Final = "end the net with sigmoid() or softmax(1)"
+
+
+def _check(p: Arrays, target: Arrays) -> None:
+    check_probabilities("dice", _MEND, p)
+
+
+@constructor
+def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
+    """Make the dice loss of segmentation, on probabilities: one minus the overlap with the labels.
+
+    l = 1 - (2 sum p y + eps) / (sum p + sum y + eps) for each example and class, with the sums over
+    all places. A class has the same weight, however few places it has.
+
+    Args:
+        eps: keeps the loss finite for a class that is nowhere.
+        reduction: "mean" over examples and classes, "sum" of them, or "none".
+
+    Returns:
+        The loss, on probabilities of shape (N, C, ...), with at least one axis of places, and
+        labels from 0 to 1 of that shape: `torch.nn.functional.one_hot` makes them of class indices.
+
+    Raises:
+        ValueError: if there is no such reduction, or eps is not above 0.
+
+    Source: Milletari et al., "V-Net: fully convolutional neural networks for volumetric medical
+    image segmentation", 2016.
+
+    Example:
+        >>> loss = lf.losses.dice()
+        >>> p, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]])
+        >>> value, cache = loss.forward(p, target)
+        >>> value, loss.backward(cache)
+        (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
+    """
+    return make_loss("dice", reduction, partial(forward, eps=eps), backward, check=_check)

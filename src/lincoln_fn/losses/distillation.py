@@ -1,0 +1,105 @@
+"""Distillation: the student's probabilities should be the teacher's, at a temperature.
+
+x are the student's logits, and v the teacher's, which have no gradient. T is the temperature, and
+
+    p = softmax(x / T)    q = softmax(v / T)
+    l = T^2 sum_j q_j (log q_j - log p_j)
+
+which is T^2 times the divergence of p from q. The factor keeps the gradient's size for any T.
+
+Derivation. Only -T^2 sum_j q_j log p_j depends on x, a cross-entropy on x / T:
+
+    dx_k = T (p_k - q_k) dl
+
+With d_k = log p_k - log q_k, p_k - q_k is computed as q_k expm1(d_k), or -p_k expm1(-d_k) where
+d_k > 0, which loses no digits where the two are near each other.
+
+Cache: log p, log q, T and the axis of the classes. Source: Hinton et al., "Distilling the knowledge
+in a neural network", 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.losses.common.labels import check_classes
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.targets import same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The log-probabilities of student and teacher, the temperature, and the axis."""
+
+    log_p: Float[Tensor, "N C *s"]
+    log_q: Float[Tensor, "N C *s"]
+    t: float = static()
+    dim: int = static()
+
+
+def forward(
+    x: Float[Tensor, "N C *s"], target: Float[Tensor, "N C *s"], *, temperature: float, dim: int
+) -> tuple[Float[Tensor, " N *s"], Cache]:
+    """Compute l = T^2 sum_j q_j (log q_j - log p_j)."""
+    check_classes("distillation", x, dim)
+    v = same_shape("distillation", target, x)
+    log_p, log_q = (torch.log_softmax(logits / temperature, dim) for logits in (x, v))
+    cache = Cache(log_p, log_q, temperature, dim)
+    q, d = torch.exp(log_q), _difference(cache)
+    return temperature**2 * torch.where(q > 0, -q * d, 0).sum(dim), cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+    """Compute dx_k = T (p_k - q_k) dl."""
+    d = _difference(cache)
+    of_q = torch.exp(cache.log_q) * torch.expm1(d.clamp(max=0))
+    of_p = torch.exp(cache.log_p) * torch.expm1((-d).clamp(max=0))
+    return torch.where(d <= 0, of_q, -of_p) * (cache.t * per_example(dl, cache.dim))
+
+
+def _difference(cache: Cache) -> Float[Tensor, "N C *s"]:
+    """Compute d = log p - log q; 0 for a class that is impossible by both."""
+    return (cache.log_p - cache.log_q).nan_to_num(0, math.inf, -math.inf)
+
+
+@constructor
+def distillation(
+    *, temperature: Positive = 2.0, dim: int = 1, reduction: Reduction = "mean"
+) -> Loss:
+    """Make the loss of a student's logits beside a teacher's: T^2 times their divergence at T.
+
+    l = T^2 sum_j q_j (log q_j - log p_j), with p and q the softmax of the logits divided by T.
+
+    Args:
+        temperature: T. The higher, the more the unlikely classes count.
+        dim: the axis of the classes.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on logits of shape (N, C) or (N, C, ...), or with the classes on another axis. The
+        target are the teacher's logits, of the same shape: `lf.data.with_outputs` computes them.
+
+    Raises:
+        ValueError: if there is no such reduction, or temperature is not above 0.
+
+    Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
+
+    Example:
+        >>> loss = lf.losses.distillation(temperature=1.0)
+        >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[1e4, 0.0]])
+        >>> value, cache = loss.forward(student, teacher)
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
+    """
+    return make_loss(
+        "distillation", reduction, partial(forward, temperature=temperature, dim=dim), backward
+    )

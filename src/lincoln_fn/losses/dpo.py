@@ -1,0 +1,131 @@
+"""Preference of one answer over another, against a reference model: DPO, and IPO.
+
+pi_c and pi_r are the log-probabilities of the chosen and the rejected answer, rho_c and rho_r those
+by the reference model, which has no gradient. Their margin is
+
+    h = (pi_c - pi_r) - (rho_c - rho_r)
+
+Derivation. The type "sigmoid" is DPO. With s the sigmoid, and e, the label smoothing, the
+probability that a preference is the wrong way round,
+
+    l = -(1 - e) log s(beta h) - e log s(-beta h)
+    dh = beta (e s(beta h) - (1 - e) s(-beta h)) dl    since (d log s(u))/(du) = s(-u)
+
+The type "ipo" is a squared error:
+
+    l = (h - 1 / (2 beta))^2
+    dh = 2 (h - 1 / (2 beta)) dl
+
+In both, dpi_c = dh and dpi_r = -dh.
+
+Cache: h, beta, e and the type. Sources: Rafailov et al., "Direct preference optimization: your
+language model is secretly a reward model", 2023; Azar et al., "A general theoretical paradigm to
+understand learning from human preferences", 2023.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive, Probability, require
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.tokens import check_same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+
+Pair = tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]
+
+
+@record
+class Cache:
+    """The margin, beta, the label smoothing, and whether the loss is IPO's."""
+
+    h: Float[Tensor, "*n"]
+    beta: float = static()
+    e: float = static()
+    is_ipo: bool = static()
+
+
+def forward(
+    x: Pair, target: Pair, *, beta: float, label_smoothing: float, loss_type: str
+) -> tuple[Float[Tensor, "*n"], Cache]:
+    """Compute l = -(1 - e) log s(beta h) - e log s(-beta h), or (h - 1 / (2 beta))^2."""
+    chosen, rejected = x
+    names = ("rejected", "reference_chosen", "reference_rejected")
+    for name, given in zip(names, (rejected, *target), strict=True):
+        check_same_shape("dpo", name, given, "chosen", chosen)
+    h = (chosen - rejected) - (target[0] - target[1]).to(chosen.dtype)
+    cache = Cache(h, beta, label_smoothing, loss_type == "ipo")
+    if cache.is_ipo:
+        return (h - 1 / (2 * beta)) ** 2, cache
+    e = label_smoothing
+    return -(1 - e) * logsigmoid(beta * h) - e * logsigmoid(-beta * h), cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> Pair:
+    """Compute dh = beta (e s(beta h) - (1 - e) s(-beta h)) dl, or 2 (h - 1 / (2 beta)) dl."""
+    h, beta, e = cache.h, cache.beta, cache.e
+    if cache.is_ipo:
+        dh = 2 * (h - 1 / (2 * beta)) * dl
+    else:
+        dh = beta * (e * torch.sigmoid(beta * h) - (1 - e) * torch.sigmoid(-beta * h)) * dl
+    return dh, -dh
+
+
+@constructor
+def dpo(
+    *,
+    beta: Positive = 0.1,
+    label_smoothing: Probability = 0.0,
+    loss_type: Literal["sigmoid", "ipo"] = "sigmoid",
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the loss of direct preference optimisation: the chosen answer over the rejected one.
+
+    l = -log s(beta h) with s the sigmoid, and h by how much more the trained model prefers the
+    chosen answer than the reference model does, in log-probability.
+
+    Args:
+        beta: how near the model stays to the reference: the larger, the nearer.
+        label_smoothing: the probability that a preference is the wrong way round; only for
+            "sigmoid".
+        loss_type: "sigmoid" is DPO. "ipo" is IPO, (h - 1 / (2 beta))^2, whose log-probabilities are
+            usually means over an answer's tokens, not sums.
+        reduction: "mean" over the pairs, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (chosen, rejected), the log-probabilities of whole answers, of one shape. The
+        target is (reference_chosen, reference_rejected), those by the reference model:
+        `lf.data.with_outputs` computes them.
+
+    Raises:
+        ValueError: if there is no such reduction or loss_type, beta is not above 0, or "ipo" is
+            given label_smoothing.
+
+    Source: Rafailov et al., "Direct preference optimization: your language model is secretly a
+    reward model", 2023.
+
+    Example:
+        >>> loss = lf.losses.dpo(beta=1.0)
+        >>> chosen, rejected = torch.tensor([-2.0]), torch.tensor([-3.0])
+        >>> value, cache = loss.forward((chosen, rejected), (torch.zeros(1), torch.zeros(1)))
+        >>> value, loss.backward(cache)
+        (tensor(0.3133), (tensor([-0.2689]), tensor([0.2689])))
+    """
+    if loss_type == "ipo":
+        require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)
+    return make_loss(
+        "dpo",
+        reduction,
+        partial(forward, beta=beta, label_smoothing=label_smoothing, loss_type=loss_type),
+        backward,
+        inputs=("chosen", "rejected"),
+        targets=("reference_chosen", "reference_rejected"),
+    )

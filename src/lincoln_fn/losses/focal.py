@@ -1,0 +1,102 @@
+"""Focal loss on logits x: the logistic loss, with less weight for what is already right.
+
+y is the label, 0 or 1, and s = (2 y - 1) x the logit of the label itself. With the sigmoid sigma,
+p = sigma(s) is its probability, and w = alpha for y = 1, 1 - alpha for y = 0:
+
+    l = -w (1 - p)^gamma log p
+
+Derivation. 1 - p = sigma(-s), and (d sigma(-s))/(ds) = -p (1 - p), (d log p)/(ds) = 1 - p. So
+
+    (dl)/(ds) = w (gamma (1 - p)^gamma p log p - (1 - p)^(gamma + 1))
+              = w (1 - p)^gamma (gamma p log p - (1 - p))
+    dx = (2 y - 1) (dl)/(ds) dl
+
+(1 - p)^gamma is computed as e^(gamma log sigma(-s)), which is accurate where p is near 1.
+
+Cache: s, 2 y - 1, w and gamma. Source: Lin et al., "Focal loss for dense object detection", 2017.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import hard_labels
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The logits of the labels, the labels as signs, the weights and gamma."""
+
+    s: Float[Tensor, "*s"]
+    sign: Float[Tensor, "*s"]
+    w: Float[Tensor, "*s"]
+    gamma: float = static()
+
+
+def forward(
+    x: Float[Tensor, "*s"], target: Tensor, *, alpha: float | None, gamma: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = -w (1 - p)^gamma log p."""
+    y = hard_labels("focal", target, x)
+    sign = 2 * y - 1
+    w = torch.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+    s = sign * x
+    return -w * _power(s, gamma) * logsigmoid(s), Cache(s, sign, w, gamma)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dx = (2 y - 1) w (1 - p)^gamma (gamma p log p - (1 - p)) dl."""
+    s, gamma = cache.s, cache.gamma
+    inner = gamma * torch.sigmoid(s) * logsigmoid(s) - torch.sigmoid(-s)
+    return cache.sign * cache.w * _power(s, gamma) * inner * dl
+
+
+def _power(s: Float[Tensor, "*s"], gamma: float) -> Float[Tensor, "*s"]:
+    """Compute (1 - p)^gamma."""
+    return torch.exp(gamma * logsigmoid(-s))
+
+
+@constructor
+def focal(
+    *,
+    alpha: Probability | None = 0.25,
+    gamma: NonNegative = 2.0,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the focal loss on logits, torchvision's `sigmoid_focal_loss`.
+
+    l = -w (1 - p)^gamma log p, with p the probability of the label, and w = alpha for the label 1,
+    1 - alpha for 0. It is for rare classes: many easy examples of the other one count little.
+
+    Args:
+        alpha: the weight of the label 1; None for no weights.
+        gamma: the higher, the less an example counts that is already right. With 0 it is the
+            logistic loss.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on logits of any shape, and labels 0 or 1 of that shape or, for x of shape (N, 1),
+        of shape (N,).
+
+    Raises:
+        ValueError: if there is no such reduction, alpha is not within [0, 1], or gamma is below 0.
+
+    Source: Lin et al., "Focal loss for dense object detection", 2017.
+
+    Example:
+        >>> loss = lf.losses.focal(alpha=None)
+        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))
+        >>> value, loss.backward(cache)
+        (tensor(0.0866), tensor([-0.1491,  0.0000]))
+    """
+    return make_loss("focal", reduction, partial(forward, alpha=alpha, gamma=gamma), backward)

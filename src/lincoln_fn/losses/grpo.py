@@ -1,0 +1,154 @@
+"""Group-relative policy optimisation: PPO's surrogate with advantages within a group of answers.
+
+A prompt has G answers, with rewards R_i. An answer's advantage is its reward beside those of its
+group, which no other network has to estimate:
+
+    A_i = (R_i - mean_j R_j) / (std_j R_j + 10^(-4))    or R_i - mean_j R_j alone
+
+Answer i has the tokens t with log-probabilities z_(it), and rho_(it) by the reference model. With
+the ratio r_(it), the surrogate c(r, A) and its slope as in `ppo_clip`, and d_(it) = rho_(it) -
+z_(it),
+
+    k_(it) = e^(d_(it)) - d_(it) - 1    an estimate of the divergence from the reference, at least 0
+    l_i = (1 / T_i) sum_t (c(r_(it), A_i) + beta k_(it))    over the T_i tokens of the mask
+
+Derivation. dk / dz = -e^d + 1 = 1 - e^d, so
+
+    dz_(it) = (1 / T_i) ((dc)/(dz) + beta (1 - e^(d_(it)))) dl_i    0 for a masked token
+
+Cache: r, A, d, the mask, T, e and beta. Source: Shao et al., "DeepSeekMath: pushing the limits of
+mathematical reasoning in open language models", 2024.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.tokens import check_mask, check_same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.ppo_clip import slope, surrogate
+
+TINY: Final = 1e-4
+
+
+@record
+class Cache:
+    """The ratio, the advantages, d if beta is not 0, the mask, T, the clip range and beta."""
+
+    r: Float[Tensor, "P G T"]
+    a: Float[Tensor, "P G 1"]
+    d: Float[Tensor, "P G T"] | None
+    mask: Bool[Tensor, "P G T"]
+    n: Float[Tensor, "P G 1"]
+    e: float = static()
+    beta: float = static()
+
+
+def forward(
+    z: Float[Tensor, "P G T"],
+    target: tuple[Tensor, ...],
+    *,
+    beta: float,
+    clip_range: float,
+    scale_rewards: bool,
+) -> tuple[Float[Tensor, "P G"], Cache]:
+    """Compute l_i = (1 / T_i) sum_t (c(r, A_i) + beta k)."""
+    rewards, old, reference, mask = _read(z, target, beta)
+    a = rewards - rewards.mean(1, keepdim=True)
+    if scale_rewards:
+        a = a / (rewards.std(1, keepdim=True) + TINY)
+    r, a = torch.exp(z - old), a.unsqueeze(-1)
+    value = surrogate(r, a, clip_range)
+    d = None if reference is None else reference - z
+    if d is not None:
+        value = value + beta * (torch.expm1(d) - d)
+    n = mask.sum(-1, keepdim=True).clamp(min=1).to(z.dtype)
+    cache = Cache(r, a, d, mask, n, clip_range, beta)
+    return torch.where(mask, value / n, 0).sum(-1), cache
+
+
+def _read(z: Tensor, target: tuple[Tensor, ...], beta: float) -> tuple[Tensor, ...]:
+    """Check the target, and complete it by a mask; without beta there is no reference."""
+    if z.ndim != 3 or z.shape[1] < 2:
+        wanted = "log_probs of shape (prompts, answers, tokens) with at least 2 answers"
+        raise LayerError("grpo", f"expected {wanted}, got {tuple(z.shape)}")
+    rewards, old, *others = target
+    reference = others.pop(0) if beta else None
+    mask = others[0] if others else torch.ones_like(z, dtype=torch.bool)
+    check_same_shape("grpo", "rewards", rewards, "log_probs[..., 0]", z[..., 0])
+    check_same_shape("grpo", "old_log_probs", old, "log_probs", z)
+    if reference is not None:
+        check_same_shape("grpo", "reference", reference, "log_probs", z)
+        reference = reference.to(z.dtype)
+    check_mask("grpo", "mask", mask, "log_probs", z)
+    return rewards.to(z.dtype), old.to(z.dtype), reference, mask
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "P G T"]:
+    """Compute dz_it = (1 / T_i) (dc/dz + beta (1 - e^d)) dl_i, and 0 for a masked token."""
+    dz = slope(cache.r, cache.a, cache.e)
+    if cache.d is not None:
+        dz = dz - cache.beta * torch.expm1(cache.d)
+    return torch.where(cache.mask, dz / cache.n, 0) * per_example(dl, -1)
+
+
+@constructor
+def grpo(
+    *,
+    beta: NonNegative = 0.04,
+    clip_range: Probability = 0.2,
+    scale_rewards: bool = True,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the loss of answers in groups, each with a reward (GRPO).
+
+    l_i is the mean, over the tokens of answer i, of PPO's clipped loss with the advantage A_i, plus
+    beta times an estimate of the divergence from a reference model. A_i is the answer's reward less
+    the mean of its group's, divided by their standard deviation.
+
+    Args:
+        beta: the weight of the divergence; with 0 there is no reference in the target.
+        clip_range: as in `ppo_clip`.
+        scale_rewards: whether to divide by the standard deviation.
+        reduction: "mean" over the answers, "sum" of them, or "none".
+
+    Returns:
+        The loss, on log_probs of shape (prompts, answers, tokens), with the answers to one prompt
+        as its group. The target is (rewards, old_log_probs, reference), or these and a mask:
+        rewards of shape (prompts, answers), the log-probabilities by the policy that has drawn the
+        answers and by the reference model, and True for the tokens that count.
+
+    Raises:
+        ValueError: if there is no such reduction, beta is below 0, or clip_range is not within
+            [0, 1].
+
+    Source: Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open
+    language models", 2024.
+
+    Example:
+        >>> loss = lf.losses.grpo(beta=0.0, scale_rewards=False)
+        >>> log_probs, rewards = torch.zeros(1, 2, 1), torch.tensor([[1.0, 0.0]])
+        >>> value, cache = loss.forward(log_probs, (rewards, log_probs))
+        >>> value, loss.backward(cache).flatten()
+        (tensor(0.), tensor([-0.2500,  0.2500]))
+    """
+    options = {"clip_range": clip_range, "scale_rewards": scale_rewards}
+    return make_loss(
+        "grpo",
+        reduction,
+        partial(forward, beta=beta, **options),
+        backward,
+        inputs=("log_probs",),
+        targets=("rewards", "old_log_probs", *(("reference",) if beta else ())),
+        optional=("mask",),
+    )

@@ -1,0 +1,116 @@
+"""Contrast of pairs: each row of a matrix of similarities should pick the column of its partner.
+
+x_(ij) is how similar a_i and b_j are; b_i is the partner of a_i, and all other columns are of
+negatives. t is the temperature:
+
+    y_(ij) = x_(ij) / t - log sum_n e^(x_(i n) / t)
+    l_i = -y_(ii)
+
+Derivation. It is the cross-entropy of the softmax p = e^y of each row, whose label is i:
+
+    dx_(ij) = (p_(ij) - delta_(ij)) / t dl_i
+
+p_(ii) - 1 is computed as expm1(y_(ii)). Symmetric, l_i is the mean of that and of the same along
+the columns, with y' and p' the log-softmax and softmax of each column:
+
+    l_i = -(y_(ii) + y'_(ii)) / 2
+    dx_(ij) = ((p_(ij) - delta_(ij)) dl_i + (p'_(ij) - delta_(ij)) dl_j) / (2 t)
+
+Cache: y, y' if it is symmetric, and t. Sources: van den Oord et al., "Representation learning with
+contrastive predictive coding", 2018; Radford et al., "Learning transferable visual models from
+natural language supervision", 2021.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The log-softmax of the rows, that of the columns or None, and the temperature."""
+
+    of_rows: Float[Tensor, "N M"]
+    of_columns: Float[Tensor, "N N"] | None
+    t: float = static()
+
+
+def forward(
+    x: Float[Tensor, "N M"], target: None, *, temperature: float, symmetric: bool
+) -> tuple[Float[Tensor, " N"], Cache]:
+    """Compute l_i = -y_ii, or -(y_ii + y'_ii) / 2."""
+    shape = tuple(x.shape)
+    if len(shape) != 2 or shape[0] > shape[1] or (symmetric and shape[0] < shape[1]):
+        wanted = "(N, N)" if symmetric else "(N, M), M at least N"
+        raise LayerError("info_nce", f"expected similarities of shape {wanted}, got {shape}")
+    of_rows = torch.log_softmax(x / temperature, 1)
+    value = -of_rows.diagonal()
+    if not symmetric:
+        return value, Cache(of_rows, None, temperature)
+    of_columns = torch.log_softmax(x / temperature, 0)
+    return (value - of_columns.diagonal()) / 2, Cache(of_rows, of_columns, temperature)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N M"]:
+    """Compute dx_ij = (p_ij - delta_ij) / t dl_i, or the mean of that along rows and columns."""
+    dx = _minus_partner(cache.of_rows) * per_example(dl, 1) / cache.t
+    if cache.of_columns is None:
+        return dx
+    return (dx + _minus_partner(cache.of_columns) * dl / cache.t) / 2
+
+
+def _minus_partner(y: Float[Tensor, "N M"]) -> Float[Tensor, "N M"]:
+    """Compute p_ij - delta_ij."""
+    n, m = y.shape
+    is_partner = torch.eye(n, m, dtype=torch.bool, device=y.device)
+    return torch.where(is_partner, torch.expm1(y), torch.exp(y))
+
+
+@constructor
+def info_nce(
+    *, temperature: Positive = 1.0, symmetric: bool = False, reduction: Reduction = "mean"
+) -> Loss:
+    """Make the contrastive loss of pairs, on the similarities of all their members.
+
+    l_i = -log softmax(x_i / t)_i: row i should be most similar to column i. `symmetric` takes the
+    mean with the same along the columns, as CLIP does.
+
+    Args:
+        temperature: t. The scale of `cosine_similarities` is a trained 1 / t; then leave it at 1.
+        symmetric: whether each column should pick its row, too.
+        reduction: "mean" over the pairs, "sum" of them, or "none".
+
+    Returns:
+        The loss, on similarities x of shape (N, N), or (N, M) with M - N columns of further
+        negatives, such as from `cosine_similarities`. The target is None.
+
+    Raises:
+        ValueError: if there is no such reduction, or temperature is not above 0.
+
+    Source: van den Oord et al., "Representation learning with contrastive predictive coding", 2018.
+
+    Example:
+        >>> loss = lf.losses.info_nce(symmetric=True)
+        >>> value, cache = loss.forward(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), None)
+        >>> value, loss.backward(cache)
+        (tensor(0.3133), tensor([[-0.1345,  0.1345],
+                [ 0.1345, -0.1345]]))
+    """
+    return make_loss(
+        "info_nce",
+        reduction,
+        partial(forward, temperature=temperature, symmetric=symmetric),
+        backward,
+        targets=(),
+    )

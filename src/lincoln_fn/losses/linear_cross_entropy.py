@@ -1,0 +1,181 @@
+"""Cross-entropy of scores that are never all in memory: `dense` and `softmax_cross_entropy` in one.
+
+Derivation. h is a row of features, W the matrix with a row of weights for each class, c the label
+and w_c its weight, 1 unless given:
+
+    x_j = sum_i h_i W_(ji)
+    l = -w_c log p_c    with p = softmax(x)
+
+The gradient in x is that of `softmax_cross_entropy`; with dx_j = (p_j - delta_(jc)) w_c dl,
+
+    dh = dx W
+    dW = dx^T h    summed over all rows
+
+whose products have the factor w_c dl on their small side: (p_j - delta_(jc)) is never multiplied.
+
+The rows are computed in chunks: the scores x of one chunk, their part of l, and then they are
+freed. dh and dW are computed there, too, for dl = 1: of a mean or a sum all dl are equal, so
+`backward` multiplies by dl. Where dl differs from row to row, `backward` computes the scores again.
+
+Cache: h, W, the labels, and dh and dW for dl = 1, unless the reduction is "none".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.loss import Loss, Reduction
+
+NAME = "linear_cross_entropy"
+Features: TypeAlias = Float[Tensor, "N *s D"]
+Matrix: TypeAlias = Float[Tensor, "C D"]
+
+
+@record
+class Cache:
+    """The features, the matrix, the labels, their gradients for dl = 1, and the size of a chunk."""
+
+    h: Features
+    weight: Matrix
+    labels: Labels
+    gradients: tuple[Features, Matrix] | None
+    chunk_size: int = static()
+
+
+def forward(
+    x: tuple[Features, Matrix],
+    target: Int[Tensor, " N *s"],
+    *,
+    weight: Weights | None,
+    ignore_index: int,
+    chunk_size: int,
+    keep: bool,
+) -> tuple[Float[Tensor, " N *s"], Cache]:
+    """Compute l = -w_c log p_c, and for `keep` the gradients for dl = 1."""
+    h, matrix = x
+    if h.ndim < 2 or matrix.ndim != 2 or h.shape[-1] != matrix.shape[1]:
+        shapes = f"{tuple(h.shape)} and {tuple(matrix.shape)}"
+        problem = "expected features of shape (N, ..., D) and linear_weight of shape (C, D)"
+        raise LayerError(NAME, f"{problem}, got {shapes}")
+    scores = h.new_zeros(()).expand(*h.shape[:-1], len(matrix))  # their shape alone
+    labels = read_labels(NAME, scores, target, weight, ignore_index, -1)
+    cache = Cache(h, matrix, labels, None, chunk_size)
+    values, slopes = [], []
+    dmatrix = None
+    for rows, index, w, z in _chunks(cache):
+        values.append(torch.where(w != 0, -w * z.gather(1, index), 0))
+        if keep:
+            slope = _slope(z, index)
+            slopes.append(w * (slope @ matrix))
+            dmatrix = _add(dmatrix, slope, w * rows)
+    value = torch.cat(values).view(h.shape[:-1])
+    if dmatrix is None:
+        return value, cache
+    gradients = torch.cat(slopes).view(h.shape), dmatrix.to(matrix.dtype)
+    return value, Cache(h, matrix, labels, gradients, chunk_size)
+
+
+def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
+    """Compute dh = dx W and dW = dx^T h."""
+    is_one = not (isinstance(dl, Tensor) and dl.ndim)
+    if cache.gradients is not None and is_one:
+        dh, dmatrix = cache.gradients
+        return dh * dl, dmatrix * dl
+    each = torch.as_tensor(dl, dtype=cache.h.dtype, device=cache.h.device)
+    each = each.expand(cache.h.shape[:-1]).reshape(-1, 1).split(cache.chunk_size)
+    slopes, total = [], None
+    for (rows, index, w, z), of_chunk in zip(_chunks(cache), each, strict=True):
+        slope, w_dl = _slope(z, index), w * of_chunk
+        slopes.append(w_dl * (slope @ cache.weight))
+        total = _add(total, slope, w_dl * rows)
+    assert total is not None  # for there is a row
+    return torch.cat(slopes).view(cache.h.shape), total.to(cache.weight.dtype)
+
+
+def _chunks(cache: Cache) -> Iterator[tuple[Tensor, Tensor, Tensor, Float[Tensor, "n C"]]]:
+    """Give the rows of each chunk, their labels, weights, and the log-softmax of their scores."""
+    rows = cache.h.reshape(-1, cache.h.shape[-1])
+    parts = (part.reshape(-1, 1) for part in (cache.labels.index, cache.labels.w))
+    chunks = (part.split(cache.chunk_size) for part in (rows, *parts))
+    for of_rows, index, w in zip(*chunks, strict=True):
+        yield of_rows, index, w, torch.log_softmax(of_rows @ cache.weight.mT, 1)
+
+
+def _slope(z: Float[Tensor, "n C"], index: Int[Tensor, "n 1"]) -> Float[Tensor, "n C"]:
+    """Compute p_j - delta_jc."""
+    return torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))
+
+
+def _add(total: Matrix | None, slope: Float[Tensor, "n C"], rows: Float[Tensor, "n D"]) -> Matrix:
+    """Add dx^T h to the sum over the chunks before, in float32 at least."""
+    dtype = torch.promote_types(slope.dtype, torch.float32)
+    slope, rows = slope.to(dtype), rows.to(dtype)
+    return slope.mT @ rows if total is None else torch.addmm(total, slope.mT, rows)
+
+
+def count(ignore_index: int, cache: Cache) -> Tensor:
+    """Compute sum w_c, which a mean divides by."""
+    return total_weight(NAME, ignore_index, cache.labels.w)
+
+
+@constructor
+def linear_cross_entropy(
+    *,
+    weight: ClassWeights | None = None,
+    ignore_index: int = -100,
+    chunk_size: PositiveInt = 1024,
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the cross-entropy of features times a matrix, without the matrix of all scores.
+
+    l = -w_c log p_c with p the softmax of h W^T and c the label. Value and gradients are those of a
+    dense layer and `softmax_cross_entropy`. Of a large vocabulary the scores take most of a step's
+    memory; here only those of a chunk exist at a time.
+
+    Args:
+        weight: w, of shape (C,); None for ones.
+        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
+            them out.
+        chunk_size: how many rows, such as tokens, are computed at a time.
+        reduction: "mean" over the rows, "sum" of them, or "none". The mean is weighted,
+            sum l / sum w_c. "none" computes the scores a second time in `backward`.
+
+    Returns:
+        The loss, on (features, linear_weight) of shapes (N, ..., D) and (C, D), as `linear_head`
+        gives them, and class indices of shape (N, ...).
+
+    Raises:
+        ValueError: if there is no such reduction, weight is not of one axis, or chunk_size is below
+            1.
+
+    Example:
+        >>> loss = lf.losses.linear_cross_entropy(chunk_size=1)
+        >>> h, weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2)
+        >>> value, cache = loss.forward((h, weight), torch.tensor([0, 1]))
+        >>> value, loss.backward(cache)[1]
+        (tensor(0.6931), tensor([[-0.2500,  0.2500],
+                [ 0.2500, -0.2500]]))
+    """
+    options = {"ignore_index": ignore_index, "chunk_size": chunk_size}
+    weights, keep = weights_of(NAME, "weight", weight), reduction != "none"
+    return make_loss(
+        NAME,
+        reduction,
+        partial(forward, weight=weights, keep=keep, **options),
+        backward,
+        count=partial(count, ignore_index),
+        inputs=("features", "linear_weight"),
+    )

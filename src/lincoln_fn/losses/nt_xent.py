@@ -1,0 +1,111 @@
+"""Contrast of two views of each example, among all views of the batch: SimCLR's NT-Xent.
+
+a_i and b_i are the views of example i. All 2 N are the rows u_k of length 1; k' is the other view
+of k's example, and t the temperature:
+
+    x_(km) = (u_k u_m) / t    for m != k
+    y_(km) = x_(km) - log sum_(n != k) e^(x_(k n))
+    l_i = -(y_(k k') + y_(k' k)) / 2    with k = i and k' = i + N
+
+Derivation. Each row is a cross-entropy with the label k', so with p = e^y, 0 for m = k,
+
+    dx_(km) = (p_(km) - delta_(k' m)) dl_i / 2
+    du_k = (1 / t) sum_m (dx_(km) + dx_(mk)) u_m    since u_k is in row k and in column k
+
+From du to da and db, `normalize` computes the gradient.
+
+Cache: y, u with normalize's own, and t. Source: Chen et al., "A simple framework for contrastive
+learning of visual representations", 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers import normalize
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.tokens import check_same_shape
+from lincoln_fn.losses.loss import Loss, Reduction
+
+Views = tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]
+
+
+@record
+class Cache:
+    """The log-softmax of the similarities, the rows of length 1, and the temperature."""
+
+    y: Float[Tensor, "2N 2N"]
+    unit: normalize.Cache
+    t: float = static()
+
+
+def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor, " N"], Cache]:
+    """Compute l_i = -(y_kk' + y_k'k) / 2."""
+    a, b = x
+    if a.ndim != 2:
+        raise LayerError("nt_xent", f"expected a of shape (N, D), got {tuple(a.shape)}")
+    check_same_shape("nt_xent", "b", b, "a", a)
+    u, unit = normalize.forward((), torch.cat((a, b)))
+    own = torch.eye(len(u), dtype=torch.bool, device=u.device)
+    y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)
+    n = len(a)
+    return -(y.diagonal(n) + y.diagonal(-n)) / 2, Cache(y, unit, temperature)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Views:
+    """Compute dx_km = (p_km - delta_k'm) dl_i / 2, du = (dx + dx^T) u / t, and da and db."""
+    y, u = cache.y, cache.unit.y
+    n = len(u) // 2
+    is_partner = torch.eye(2 * n, dtype=torch.bool, device=y.device).roll(n, 1)
+    dl = dl.repeat(2).unsqueeze(1) if isinstance(dl, Tensor) and dl.ndim else dl
+    dx = torch.where(is_partner, torch.expm1(y), torch.exp(y)) * dl / 2
+    dz, _ = normalize.backward((), cache.unit, (dx + dx.mT) @ u / cache.t)
+    return dz[:n], dz[n:]
+
+
+@constructor
+def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Loss:
+    """Make SimCLR's contrastive loss: two views of an example should be near among all views.
+
+    For each view it is the cross-entropy of the cosines to all others, divided by the temperature,
+    with the other view of its example as the label. l_i is the mean of both views of example i.
+
+    Args:
+        temperature: the lower, the more the nearest negatives count.
+        reduction: "mean" over the examples, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (a, b), the embeddings of two views, both of shape (N, D), such as from
+        `shared`. The target is None.
+
+    Raises:
+        ValueError: if there is no such reduction, or temperature is not above 0.
+
+    Source: Chen et al., "A simple framework for contrastive learning of visual representations",
+    2020.
+
+    Example:
+        >>> loss = lf.losses.nt_xent(temperature=1.0)
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+        >>> value, cache = loss.forward((a, b), None)
+        >>> value, loss.backward(cache)[0]
+        (tensor(0.5514), tensor([[0.0000, 0.2119],
+                [0.2119, 0.0000]]))
+    """
+    return make_loss(
+        "nt_xent",
+        reduction,
+        partial(forward, temperature=temperature),
+        backward,
+        inputs=("a", "b"),
+        targets=(),
+    )

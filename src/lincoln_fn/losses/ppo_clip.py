@@ -1,0 +1,122 @@
+"""Clipped policy gradient: PPO's surrogate of a change of the policy.
+
+z is the log-probability of an action, z_o that by the policy that has drawn it, and A the action's
+advantage. With the ratio r and the clip range e,
+
+    r = e^(z - z_o)
+    l = -min(r A, clip(r, 1 - e, 1 + e) A)
+      = {(-A min(r, 1 + e), if A >= 0), (-A max(r, 1 - e), if A < 0):}
+
+Derivation. dr / dz = r, so
+
+    dz = {(-A r dl, if A >= 0 and r <= 1 + e), (-A r dl, if A < 0 and r >= 1 - e), (0, otherwise):}
+
+At the bound, r = 1 + e or r = 1 - e, the slope is that of the side which is not clipped. A masked
+action has l = 0 and dz = 0, and a mean leaves it out.
+
+Cache: r, A, the mask and e. Source: Schulman et al., "Proximal policy optimization algorithms",
+2017.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import Probability
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.tokens import check_mask, check_same_shape, count_masked, of_tokens
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The ratio, the advantages, the mask, if there is one, and the clip range."""
+
+    r: Float[Tensor, "*s"]
+    a: Float[Tensor, "*s"]
+    mask: Bool[Tensor, "*s"] | None
+    e: float = static()
+
+
+def forward(
+    z: Float[Tensor, "*s"], target: tuple[Tensor, ...], *, clip_range: float
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = -min(r A, clip(r, 1 - e, 1 + e) A)."""
+    advantages, old, mask = (*target, None)[:3]
+    check_same_shape("ppo_clip", "old_log_probs", old, "log_probs", z)
+    if mask is not None:
+        check_mask("ppo_clip", "mask", mask, "log_probs", z)
+    a = of_tokens("ppo_clip", "advantages", advantages, z)
+    r = torch.exp(z - old.to(z.dtype))
+    value = surrogate(r, a, clip_range)
+    cache = Cache(r, a, mask, clip_range)
+    return value if mask is None else torch.where(mask, value, 0), cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dz = -A r dl, and 0 where r is clipped."""
+    dz = slope(cache.r, cache.a, cache.e) * dl
+    return dz if cache.mask is None else torch.where(cache.mask, dz, 0)
+
+
+def surrogate(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Tensor, "*s"]:
+    """Compute -A min(r, 1 + e) where A >= 0, else -A max(r, 1 - e)."""
+    return -a * torch.where(a >= 0, r.clamp(max=1 + e), r.clamp(min=1 - e))
+
+
+def slope(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Tensor, "*s"]:
+    """Compute -A r, and 0 where r is clipped."""
+    is_kept = torch.where(a >= 0, r <= 1 + e, r >= 1 - e)
+    return torch.where(is_kept, -a * r, 0)
+
+
+def count(cache: Cache) -> Tensor | None:
+    """Count the actions that are not masked; None for all of them."""
+    return None if cache.mask is None else count_masked("ppo_clip", cache.mask)
+
+
+@constructor
+def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") -> Loss:
+    """Make PPO's clipped loss of actions with advantages.
+
+    l = -min(r A, clip(r, 1 - e, 1 + e) A), with r the ratio of an action's probability to that by
+    the policy that has drawn it, A its advantage, and e the clip range.
+
+    Args:
+        clip_range: e. Beyond it, an action that has become as likely as it should is left alone.
+        reduction: "mean" over the actions, "sum" of them, or "none".
+
+    Returns:
+        The loss, on log_probs of any shape, such as (N,) or (N, T) for the tokens of sequences. The
+        target is (advantages, old_log_probs) or (advantages, old_log_probs, mask). The advantages
+        have the shape of log_probs or its first axes: (N,) is one of each sequence. The mask is
+        True for the actions that count.
+
+    Raises:
+        ValueError: if there is no such reduction, or clip_range is not within [0, 1].
+
+    Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+
+    Example:
+        >>> loss = lf.losses.ppo_clip()
+        >>> advantages, old = torch.tensor([1.0, -1.0]), torch.zeros(2)
+        >>> value, cache = loss.forward(torch.tensor([0.5, 0.0]), (advantages, old))
+        >>> value, loss.backward(cache)
+        (tensor(-0.1000), tensor([0.0000, 0.5000]))
+    """
+    return make_loss(
+        "ppo_clip",
+        reduction,
+        partial(forward, clip_range=clip_range),
+        backward,
+        count=count,
+        inputs=("log_probs",),
+        targets=("advantages", "old_log_probs"),
+        optional=("mask",),
+    )

@@ -1,0 +1,117 @@
+"""Policy gradient: actions become more likely by how much better they were than a baseline.
+
+z is the log-probability of an action, R its return, and b a baseline, which lowers the variance of
+the gradient and not its mean, as it does not depend on the action:
+
+    b_i = 0    or mean_j R_j    or mean_(j != i) R_j
+    l_i = -(R_i - b_i) z_i
+
+Derivation. Returns and baseline have no gradient:
+
+    dz_i = -(R_i - b_i) dl_i
+
+A masked action has l = 0 and dz = 0, and a mean leaves it out.
+
+Cache: A = R - b, and the mask. Sources: Williams, "Simple statistical gradient-following algorithms
+for connectionist reinforcement learning", 1992; for leave-one-out, Kool et al., "Buy 4 REINFORCE
+samples, get a baseline for free!", 2019.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens
+from lincoln_fn.losses.loss import Loss, Reduction
+
+
+@record
+class Cache:
+    """The advantages, and the mask, if there is one."""
+
+    a: Float[Tensor, "*s"]
+    mask: Bool[Tensor, "*s"] | None
+
+
+def forward(
+    z: Float[Tensor, "*s"], target: Tensor | tuple[Tensor, ...], *, baseline: str
+) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = -(R - b) z."""
+    returns, mask = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
+    r = of_tokens("reinforce", "returns", returns, z)
+    if mask is not None:
+        check_mask("reinforce", "mask", mask, "log_probs", z)
+    a = r if baseline == "none" else r - r.mean(0)
+    if baseline == "leave_one_out":
+        n = len(r)
+        if n < 2:
+            problem = "expected at least 2 examples for a baseline that leaves one out"
+            raise LayerError("reinforce", f"{problem}, got {n}")
+        a = a * (n / (n - 1))  # R_i - mean_(j != i) R_j = n / (n - 1) (R_i - mean_j R_j)
+    value = -a * z
+    cache = Cache(a.expand_as(z), mask)
+    return value if mask is None else torch.where(mask, value, 0), cache
+
+
+def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+    """Compute dz = -(R - b) dl."""
+    dz = -cache.a * dl
+    return dz if cache.mask is None else torch.where(cache.mask, dz, 0)
+
+
+def count(cache: Cache) -> Tensor | None:
+    """Count the actions that are not masked; None for all of them."""
+    return None if cache.mask is None else count_masked("reinforce", cache.mask)
+
+
+@constructor
+def reinforce(
+    *,
+    baseline: Literal["none", "mean", "leave_one_out"] = "none",
+    reduction: Reduction = "mean",
+) -> Loss:
+    """Make the policy-gradient loss of actions with returns: l = -(R - b) log p.
+
+    Args:
+        baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
+            the other ones. One of your own, such as a network's estimate, is subtracted from the
+            returns beforehand.
+        reduction: "mean" over the actions, "sum" of them, or "none".
+
+    Returns:
+        The loss, on log_probs of any shape, such as (N,) or (N, T) for the tokens of sequences. The
+        target is returns, or (returns, mask). Returns have the shape of log_probs or its first
+        axes: (N,) is one of each sequence. The mask is True for the actions that count.
+
+    Raises:
+        ValueError: if there is no such reduction or baseline.
+
+    Source: Williams, "Simple statistical gradient-following algorithms for connectionist
+    reinforcement learning", 1992.
+
+    Example:
+        >>> loss = lf.losses.reinforce(baseline="mean")
+        >>> log_probs, returns = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 0.0])
+        >>> value, cache = loss.forward(log_probs, returns)
+        >>> value, loss.backward(cache)
+        (tensor(-0.2500), tensor([-0.2500,  0.2500]))
+    """
+    return make_loss(
+        "reinforce",
+        reduction,
+        partial(forward, baseline=baseline),
+        backward,
+        count=count,
+        inputs=("log_probs",),
+        targets=("returns",),
+        optional=("mask",),
+    )

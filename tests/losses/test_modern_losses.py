@@ -1,0 +1,87 @@
+"""What the table of losses cannot see: stopped gradients, chunks, the axis of the classes."""
+
+import pytest
+import torch
+from helpers import loss_formulas
+from helpers.cases.case import normal
+from helpers.compare import same_number
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import lincoln_fn as lf
+from lincoln_fn import losses
+from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.fastpath.losses import fast_loss
+
+LABELS = torch.tensor([[1, 0, 3], [2, 2, 0]])
+
+
+def test_ktos_reference_point_moves_the_value_and_has_no_gradient():
+    x = normal(4, seed=1), normal(4, seed=2) + 3
+    target = torch.tensor([True, False, False, True]), normal(4, seed=3), normal(4, seed=4)
+    loss = losses.kto(beta=0.5, desirable_weight=2.0)
+    value, cache = loss.forward(x, target)
+    watched = tuple(leaf.clone().requires_grad_() for leaf in x)
+    expected = loss_formulas.kto("mean", beta=0.5, desirable_weight=2.0)(watched, target)
+    assert same_number(value, expected.detach())
+    assert abs(value - loss.forward((x[0], x[1] - 9), target)[0]) > 0.1
+    gradients = loss.backward(cache)
+    assert same_number(gradients[0], torch.autograd.grad(expected, watched[0])[0])
+    assert gradients[1].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("name", ["nll", "softmax_cross_entropy"])
+@pytest.mark.parametrize("moved", [False, True], ids=["last", "moved"])
+def test_fast_losses_find_the_classes_on_the_last_axis(name, moved):
+    x = normal(2, 4, 3).mT if moved else normal(2, 3, 4)
+    x = x.log_softmax(-1) if name == "nll" else x
+    loss = getattr(losses, name)(dim=-1, reduction="none")
+    (value, cache), (fast, of_fast) = (f.forward(x, LABELS) for f in (loss, fast_loss(loss)))
+    g = normal(2, 3, seed=1)
+    assert same_number(fast, value)
+    assert same_number(fast_loss(loss).backward(of_fast, g), loss.backward(cache, g))
+
+
+def test_the_hessians_columns_have_the_classes_on_the_last_axis():
+    x = normal(2, 4, 3)
+    for target in (LABELS, normal(2, 4, 3, seed=1).softmax(1)):
+        last = target if target is LABELS else target.movedim(1, -1)
+        s = columns(losses.softmax_cross_entropy(), x, target)
+        moved = columns(losses.softmax_cross_entropy(dim=-1), x.movedim(1, -1), last)
+        assert same_number(moved.movedim(-1, 2), s)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Counts the elements of the largest tensor that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        for leaf in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(leaf, torch.Tensor) and not (leaf.numel() and 0 in leaf.stride()):
+                self.count = max(self.count, leaf.numel())
+        return result
+
+
+def test_a_step_on_a_linear_head_is_that_of_a_dense_layer_and_never_has_all_scores():
+    classes, ignored = 50, torch.arange(60).view(3, 20) % 7 == 0
+    x = normal(3, 20, 4), torch.where(ignored, -100, torch.arange(60).view(3, 20) % classes)
+    options = {"reduction": "sum"}, {"reduction": "mean"}
+    for loss in (losses.linear_cross_entropy(chunk_size=8, **each) for each in options):
+        reduction = "sum" if "sum" in loss.name else "mean"
+        plain = losses.softmax_cross_entropy(dim=-1, reduction=reduction)
+        nets = (
+            lf.serial(lf.dense(6), lf.linear_head(classes)),
+            lf.serial(lf.dense(6), lf.dense(classes, bias=False)),
+        )
+        sgd = lf.optim.sgd(0.1)
+        start = lf.init_state(nets[0], sgd, lf.Key(0), x[0])
+        with LargestTensor() as largest:
+            state, value = lf.make_step(nets[0], loss, sgd)(start, x)
+        expected, other = lf.make_step(nets[1], plain, sgd)(start, x)
+        assert same_number(value, other)
+        assert same_number(state.params, expected.params)
+        assert same_number(nets[0].predict(state.params, x[0]), nets[1].predict(state.params, x[0]))
+        assert largest.count < 60 * classes / 4
