@@ -33,6 +33,7 @@ TRANSFORMS = {
     "clip_by_global_norm": lambda r: optim.clip_by_global_norm(r.choice((0.1, 10.0))),
     "clip_by_value": lambda r: optim.clip_by_value(r.choice((0.01, 1.0))),
     "ema": lambda r: optim.ema(0.9),
+    "schedule_free": lambda r: optim.schedule_free(r.choice((0.5, 0.9))),
     "weight_decay": lambda r: optim.weight_decay(0.1),
 }
 
@@ -115,6 +116,12 @@ OPTIMIZERS = {
     "rprop": of_signs(lambda r: optim.rprop(0.01, **options(r, maximize=(True,)))),
     "lion": of_signs(lambda r: optim.lion(0.01, **options(r, weight_decay=(0.1,)))),
     "muon": muon,
+    "adafactor": lambda r, params_of: optim.adafactor(
+        rate(r), **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))
+    ),
+    "lamb": adaptive("lamb", betas=((0.8, 0.9),)),
+    "soap": adaptive("soap", every=(1, 2), betas=((0.8, 0.9),)),
+    "shampoo": adaptive("shampoo", every=(1, 2), decay=(0.9,), momentum=(0.0,)),
     "by_path": by_path,
     "chain": chained,
 }
