@@ -19,6 +19,9 @@ SCHEDULES = {
     "linear": lambda r: schedules.linear(0.05, 0.01, 2),
     "polynomial": lambda r: schedules.polynomial(0.05, 5, 2.0),
     "cosine": lambda r: schedules.cosine(0.05, r.choice((2, 10))),
+    "cosine_restarts": lambda r: schedules.cosine_restarts(0.05, 2, r.choice((1, 2))),
+    "inverse_sqrt": lambda r: schedules.inverse_sqrt(0.05, r.choice((1, 3))),
+    "wsd": lambda r: schedules.wsd(0.05, 1, r.choice((0, 1)), 3),
     "one_cycle": lambda r: schedules.one_cycle(0.05, 10, **options(r, three_phase=(True,))),
     "piecewise": lambda r: schedules.piecewise((0.05, 0.01), (1,)),
     "linear_warmup": lambda r: schedules.linear_warmup(
