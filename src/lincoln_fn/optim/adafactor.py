@@ -32,7 +32,7 @@ the last line up,
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Range, at_least
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
@@ -116,7 +117,8 @@ def update(
         dp = dp.neg() if maximize else dp
         alpha = rate * _size(p).clamp(min=eps[1])
         moment = _next_moment(moment, dp, share)
-        u = dp / _denominator(moment, eps[0])
+        eps1 = _least(eps[0], p.dtype)
+        u = dp / _variance(moment, eps1).clamp(min=eps1 * eps1).sqrt()
         u = u / (_size(u) / d).clamp(min=1)
         return take_step(decay_weight(p, now, weight_decay), u, alpha), moment
 
@@ -149,16 +151,79 @@ def _next_moment(moment: SecondMoment, dp: Tensor, share: Tensor) -> SecondMomen
     )
 
 
-def _denominator(moment: SecondMoment, eps: float | None) -> Tensor:
-    """Compute max(sqrt(v), eps1)."""
-    first = next(each for each in _parts(moment) if each is not None)
-    eps = torch.finfo(first.dtype).eps if eps is None else eps
-    v = moment.v
-    if v is None:
-        assert moment.row is not None
-        assert moment.column is not None
-        v = moment.row * moment.column / moment.row.mean(-2, keepdim=True).clamp(min=eps)
-    return v.clamp(min=eps * eps).sqrt()
+def _variance(moment: SecondMoment, eps: float) -> Tensor:
+    """Compute v."""
+    if moment.v is not None:
+        return moment.v
+    assert moment.row is not None
+    assert moment.column is not None
+    return moment.row * moment.column / moment.row.mean(-2, keepdim=True).clamp(min=eps)
+
+
+def _least(eps: float | None, dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps if eps is None else eps
+
+
+@leaf_by_leaf
+def adjoint(
+    state: AdafactorState,
+    *,
+    lr: LearningRate,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float | Tensor,
+    maximize: bool,
+) -> LeafAdjoint:
+    """Compute bar u, bar v, and what follows from them."""
+    step, now = state.step + 1, learning_rate(lr, state.step)
+    share, rate = step.double() ** beta2_decay, _rate(now, step)
+
+    def rule(
+        p: Tensor, dp: Tensor, moment: SecondMoment, p_bar: Tensor, moment_bar: SecondMoment
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        eps1, moment = _least(eps[0], p.dtype), _next_moment(moment, dp, share)
+        v = _variance(moment, eps1)
+        w = v.clamp(min=eps1 * eps1).rsqrt()
+        u, size = dp * w, _size(p)
+        a, along = _size(u) / d, (u * p_bar).sum()
+        largest = a.clamp(min=1)
+        alpha, alpha_bar = rate * size.clamp(min=eps[1]), -along / largest
+        of_norm = torch.where(a > 1, alpha * along / (largest * (u * u).sum()), 0)
+        u_bar = of_norm * u - alpha / largest * p_bar
+        v_bar = torch.where(v > eps1 * eps1, -0.5 * dp * u_bar * w**3, 0)
+        moment_bar, square_bar = _moment_adjoint(moment, v_bar, moment_bar, eps1, share)
+        of_size = torch.where(size > eps[1], alpha_bar * rate / (p.numel() * size), 0)
+        is_largest = now < step.double().rsqrt()
+        of_rate = torch.where(is_largest, alpha_bar * size.clamp(min=eps[1]), 0)
+        of_decay = (p * p_bar).sum()
+        products = {"lr": of_rate - weight_decay * of_decay, "weight_decay": -now * of_decay}
+        p_bar = (1 - now * weight_decay) * p_bar + of_size * p
+        return p_bar, w * u_bar + 2 * dp * square_bar, moment_bar, products
+
+    return LeafAdjoint(rule, ("v",), None, maximize=maximize)
+
+
+def _moment_adjoint(
+    moment: SecondMoment, v_bar: Tensor, bar: SecondMoment, eps: float, share: Tensor
+) -> tuple[SecondMoment, Tensor]:
+    """Compute the bars of the old means, and that of dp^2."""
+    if bar.v is not None:
+        v_bar = v_bar + bar.v
+        return SecondMoment(None, None, (1 - share) * v_bar), share * v_bar
+    row, column = moment.row, moment.column
+    assert row is not None
+    assert column is not None
+    assert bar.row is not None
+    assert bar.column is not None
+    mean = row.mean(-2, keepdim=True)
+    total = (_variance(moment, eps) * v_bar).sum((-2, -1), keepdim=True)
+    least = mean.clamp(min=eps)
+    of_mean = torch.where(mean > eps, total / least, 0) / row.shape[-2]
+    row_bar = bar.row + (column * v_bar).sum(-1, keepdim=True) / least - of_mean
+    column_bar = bar.column + (row * v_bar).sum(-2, keepdim=True) / least
+    square_bar = share * (row_bar / column.shape[-1] + column_bar / row.shape[-2])
+    return SecondMoment((1 - share) * row_bar, (1 - share) * column_bar, None), square_bar
 
 
 @constructor
@@ -202,4 +267,4 @@ def adafactor(
         >>> params[0], state.v.row.shape, state.v.column.shape
         (tensor([0.5000, 0.5000, 0.5000]), torch.Size([2, 1]), torch.Size([1, 3]))
     """
-    return bare(Optimizer, init, update)
+    return bare(Optimizer, init, update, adjoint)

@@ -11,16 +11,17 @@ Adjoint. With f = |p| / |u|, from the last line up,
 
     bar lr = -f sum u bar p
     bar f = -lr sum u bar p
-    bar u = -lr f bar p - bar f f u / |u|^2
-    bar p += bar f f p / |p|^2 + weight_decay bar u
+    bar u = -lr f bar p - f bar f u / |u|^2
+    bar p += f bar f p / |p|^2 + weight_decay bar u
     bar weight_decay = sum p bar u
 
-and then as Adam's, from bar u on.
+and then as in Adam, from bar u on. Where f is 1 because |p| or |u| is 0, bar f counts as 0.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.errors.arguments import Decay, NonNegative
 from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.adam import init as init_adam
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
@@ -65,6 +67,42 @@ def update(
 
     params, m, v = update_leaves("lamb", rule, params, grads, state.m, state.v)
     return params, AdamState(step, m, v, None)
+
+
+@leaf_by_leaf
+def adjoint(
+    state: AdamState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float | Tensor,
+    maximize: bool,
+) -> LeafAdjoint:
+    """Compute bar u = -lr f bar p - f bar f u / |u|^2, and what follows from it."""
+    b1, b2 = betas
+    now = learning_rate(lr, state.step)
+    c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
+
+    def rule(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        r = root(v / c2)
+        adam = m / (c1 * (r + eps))
+        u = adam + weight_decay * p
+        f, square, of_u = trust_ratio(p, u), (p * p).sum(), (u * u).sum()
+        of_f = torch.where((square > 0) & (of_u > 0), -now * f * (u * p_bar).sum(), 0)  # f bar f
+        products = {"lr": -f * u * p_bar}
+        u_bar = -now * f * p_bar - torch.where(of_f == 0, 0, of_f / of_u) * u
+        p_bar = p_bar + torch.where(of_f == 0, 0, of_f / square) * p + weight_decay * u_bar
+        products["weight_decay"] = p * u_bar
+        m_bar = m_bar + u_bar / (c1 * (r + eps))
+        v_bar = v_bar - torch.where(r == 0, 0, u_bar * adam / (2 * c2 * (r + eps) * r))
+        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
+        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+
+    return LeafAdjoint(rule, ("m", "v"), None, maximize=maximize)
 
 
 def trust_ratio(p: Tensor, u: Tensor) -> Tensor:
@@ -109,4 +147,4 @@ def lamb(
         >>> optimizer.update(params, torch.tensor([9.0, 0.0]), optimizer.init(params))[0]
         tensor([0.5000, 4.0000])
     """
-    return bare(Optimizer, partial(init_adam, amsgrad=False), update)
+    return bare(Optimizer, partial(init_adam, amsgrad=False), update, adjoint)

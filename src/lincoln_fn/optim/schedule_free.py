@@ -25,21 +25,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, record, static
+from lincoln_fn.core.record import TRAINED, evolve, record, static
 from lincoln_fn.errors.arguments import NonNegative, Range
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, no_steps, state_tree, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import (
+    Adjoint,
+    Adjoints,
+    LearningRate,
+    Optimizer,
+    OptimizerState,
+)
 from lincoln_fn.optim.rules import learning_rate
 from lincoln_fn.optim.transforms import Transform
+
+NO_ADJOINT: Final = "the weights of its mean follow a schedule, in which they have no derivative"
 
 
 @record
@@ -60,7 +70,8 @@ class ScheduleFreeState:
 
 def _around(momentum: float, lr: LearningRate, inner: Optimizer) -> Optimizer:
     functions = partial(_init, inner, momentum), partial(_update, momentum, lr, inner)
-    return Optimizer(inner.name, *functions)
+    adjoint = NO_ADJOINT if callable(lr) else around(inner, _adjoint, momentum)
+    return Optimizer(inner.name, *functions, adjoint)
 
 
 def _init(inner: Optimizer, momentum: float, params: Params) -> ScheduleFreeState:
@@ -81,8 +92,8 @@ def _update(
 ) -> tuple[Params, ScheduleFreeState]:
     """Take the inner optimizer's step from z, and average."""
     check_state("schedule_free", state, ScheduleFreeState)
-    rate = learning_rate(lr, state.step)
-    largest = torch.maximum(state.largest, torch.as_tensor(rate).to(state.largest))
+    rate = torch.as_tensor(learning_rate(lr, state.step)).to(state.largest)
+    largest = torch.maximum(state.largest, rate)
     total = state.total + largest**2
     # While all rates are 0, x stays.
     c = torch.where(total > 0, largest**2 / total, 0)
@@ -96,6 +107,35 @@ def _update(
 
     params, z = update_leaves("schedule_free", rule, params, moved, state.z)
     return params, ScheduleFreeState(state.step + 1, total, largest, z, kept, momentum)
+
+
+def _adjoint(
+    inner: Adjoint,
+    momentum: float,
+    params: Params,
+    grads: Params,
+    state: ScheduleFreeState,
+    params_bar: Params,
+    state_bar: ScheduleFreeState,
+) -> Adjoints:
+    """Compute bar y' = bar z, and undo the inner step."""
+    c = 1 / (state.step + 1).double()
+    ys, zs = tree.leaves(params_bar), tree.leaves(state_bar.z)
+    xs = [(1 - c) * momentum * y for y in ys]
+    zs = [z + (1 - momentum + c * momentum) * y for y, z in zip(ys, zs, strict=True)]
+    moved = iter(zs)
+    moved_bar = tree.map(lambda bar: next(moved).to(bar.dtype), params_bar)
+    found = inner(params, grads, state.inner, moved_bar, state_bar.inner)
+    pairs = iter(zip(xs, zs, strict=True))
+
+    def at_y(bar: Tensor) -> Tensor:
+        x, z = next(pairs)
+        return (bar + x / momentum - z).to(bar.dtype)
+
+    of_z = iter([z - (1 - momentum) / momentum * x for x, z in zip(xs, zs, strict=True)])
+    z_bar = tree.map(lambda bar: next(of_z).to(bar.dtype), state_bar.z)
+    new = evolve(state, z=z_bar, inner=found.state)
+    return evolve(found, params=tree.map(at_y, found.params), state=new)
 
 
 @constructor
