@@ -74,6 +74,7 @@ def test_every_optimizer_has_an_adjoint_or_a_reason():
     """Those of the list above, those whose steps are signs, and those of eigenvectors."""
     names = {optimizer.name.partition("(")[0] for optimizer in [*OPTIMIZERS, *MUON]}
     made = {name for name in optim.__all__ if name.islower() and not name.endswith("_params")}
+    made -= {"lbfgs", "lbfgs_state"}  # which is no update of (params, grads, state)
     transforms = {"accumulate", "clip_by_global_norm", "clip_by_value", "ema", "weight_decay"}
     transforms |= {"galore", "schedule_free"}
     without = {"adamw", "lion", "rprop", "sharded", "shampoo", "soap"}

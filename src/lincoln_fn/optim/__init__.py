@@ -15,6 +15,7 @@ from lincoln_fn.optim.by_path import by_path
 from lincoln_fn.optim.ema import EmaState, ema, ema_params
 from lincoln_fn.optim.galore import GaloreState, galore
 from lincoln_fn.optim.lamb import lamb
+from lincoln_fn.optim.lbfgs import LbfgsState, lbfgs, lbfgs_state
 from lincoln_fn.optim.lion import LionState, lion
 from lincoln_fn.optim.muon import MuonState, muon
 from lincoln_fn.optim.nadam import NadamState, nadam
@@ -57,6 +58,7 @@ __all__ = [
     "AsgdState",
     "EmaState",
     "GaloreState",
+    "LbfgsState",
     "LearningRate",
     "LionState",
     "MuonState",
@@ -88,6 +90,8 @@ __all__ = [
     "ema_params",
     "galore",
     "lamb",
+    "lbfgs",
+    "lbfgs_state",
     "lion",
     "muon",
     "nadam",
