@@ -22,7 +22,7 @@ def axis_matrices(p: Tensor, max_size: int) -> tuple[Tensor | None, ...]:
 
 def axis_product(dp: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
     """Compute dp_i dp_i^T."""
-    rows = dp.to(dtype).movedim(axis, 0).reshape(dp.shape[axis], -1)
+    rows = dp.to(dtype).movedim(axis, 0).unsqueeze(-1).flatten(1)
     return rows @ rows.mT
 
 

@@ -72,8 +72,8 @@ def init(params: Params, *, max_size: int) -> SoapState:
     """Make everything 0."""
 
     def start(p: Tensor) -> Rotated:
-        largest = max_size if p.ndim > 1 else 0
-        products, bases = axis_matrices(p, largest), axis_matrices(p, largest)
+        products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
+        bases = tuple(each if each is None else each.clone() for each in products)
         return Rotated(products, bases, torch.zeros_like(p), torch.zeros_like(p))
 
     return SoapState(no_steps(params), state_tree(start, params))
