@@ -275,6 +275,7 @@ from lincoln_fn.training.train import StepRecord as StepRecord
 from lincoln_fn.training.train import TrainState as TrainState
 from lincoln_fn.training.train import init_state as init_state
 from lincoln_fn.training.train import train as train
+from lincoln_fn.training.value_and_gradient import value_and_gradient as value_and_gradient
 from lincoln_fn.walk import Site as Site
 from lincoln_fn.walk import cotangents as cotangents
 from lincoln_fn.walk import grads_at as grads_at

@@ -66,8 +66,6 @@ LEFT_OUT: Final = {
     "RNNCellBase": "the base class of the cells",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
     "Unfold": "copies every window; conv does the work it is used for",
-    "Adafactor": "saves the memory of Adam's second moments, which small networks can spare",
-    "LBFGS": "calls the network several times a step, which update(params, grads, state) cannot",
     "Optimizer": "the base class",
     "SparseAdam": "for sparse gradients, which no layer here makes",
 }

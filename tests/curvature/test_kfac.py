@@ -216,15 +216,20 @@ def test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled():
 @pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_step_and_a_checkpoint_agree(tmp_path):
     x, target = keys.normal(lf.Key(1), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
-    net, optimizer, gradient = lf.serial(lf.dense(3)), lf.optim.sgd(0.1), curvature.kfac(0.1)
+    net, optimizer = lf.serial(lf.dense(3)), lf.optim.sgd(0.1)
+    gradient = curvature.kfac(0.1, every=2)
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, gradient=gradient)
     begin = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
     state, _ = step(begin, (x, target))
     lf.checkpoint.save(tmp_path / "state.pt", state)
     resumed = lf.checkpoint.load(tmp_path / "state.pt", like=begin)
-    wanted, _ = step(state, (x, target))
-    for again, exact in ((step, True), (lf.compile(step), False)):
-        got, _ = again(resumed, (x, target))
+    wanted = state
+    for _ in range(2):  # the eigenvectors are not due, and due
+        wanted, _ = step(wanted, (x, target))
+    for again in (step, lf.compile(step)):
+        got = resumed
+        for _ in range(2):
+            got, _ = again(got, (x, target))
         assert same_number(got.params, wanted.params)
 
 

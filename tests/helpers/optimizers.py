@@ -110,6 +110,13 @@ TABLE = [
     (optim.rprop, T.Rprop, {}),
     (optim.rprop, T.Rprop, {"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}),
     (optim.rprop, T.Rprop, {"maximize": True}),
+    (optim.adafactor, T.Adafactor, {}),
+    (
+        optim.adafactor,
+        T.Adafactor,
+        {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1},
+    ),
+    (optim.adafactor, T.Adafactor, {"maximize": True}),
 ]
 # One configuration of each that keeps all that it can keep.
 RICH = [
@@ -125,6 +132,13 @@ RICH = [
     optim.asgd(t0=2.0),
     optim.rprop(),
     optim.lion(weight_decay=0.1),
+    optim.adafactor(weight_decay=0.1),
+    optim.lamb(weight_decay=0.1),
+    # Its longer axes would have matrices of less than full rank, whose eigenvectors are arbitrary.
+    optim.soap(every=2, max_size=3),
+    optim.shampoo(0.05, every=2),
+    optim.chain(optim.schedule_free(0.8), optim.adamw(betas=(0.0, 0.999))),
+    optim.chain(optim.galore(2, every=2), optim.adam()),
     optim.chain(optim.clip_by_global_norm(1.0), optim.accumulate(2), optim.ema(0.9), optim.adam()),
     optim.by_path({"0.*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()}),
 ]
@@ -154,4 +168,5 @@ SCHEDULED = [
     (optim.adamax, T.Adamax, {}),
     (optim.nadam, T.NAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
     (optim.radam, T.RAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
+    (optim.adafactor, T.Adafactor, {"weight_decay": 0.3}),
 ]

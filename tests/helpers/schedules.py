@@ -5,13 +5,16 @@ from torch.optim import lr_scheduler
 from lincoln_fn.schedules import (
     constant,
     cosine,
+    cosine_restarts,
     exponential,
+    inverse_sqrt,
     joined,
     linear,
     linear_warmup,
     one_cycle,
     piecewise,
     polynomial,
+    wsd,
 )
 
 
@@ -33,6 +36,21 @@ def cycle(**options):
     )
 
 
+def with_factor(factor):
+    """Multiply the rate by a function of the step, as a formula of Python."""
+    return lambda optimizer: lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def restarts(*options):
+    return lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, *options)
+
+
+def rise_stay_and_fall(step):
+    if step < 7:
+        return (step + 1) / 5 if step < 4 else 1.0
+    return max(1 - 0.9 * (step - 7) / 6, 0.1)
+
+
 # Each row: ours, torch's, whose optimizer begins at a rate of 0.5, and the steps to compare.
 TABLE = [
     (constant(0.5), lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), 5),
@@ -48,6 +66,11 @@ TABLE = [
     (polynomial(0.5, 9, 2.5), lambda o: lr_scheduler.PolynomialLR(o, 9, 2.5), 12),
     (cosine(0.5, 20), lambda o: lr_scheduler.CosineAnnealingLR(o, 20), 21),
     (cosine(0.5, 20, 0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 20, 0.1), 21),
+    (cosine_restarts(0.5, 7), restarts(7), 30),
+    (cosine_restarts(0.5, 3, 2, 0.1), restarts(3, 2, 0.1), 100),
+    (cosine_restarts(0.5, 1, 3), restarts(1, 3), 130),
+    (inverse_sqrt(0.5, 8), with_factor(lambda t: min((t + 1) / 8, (8 / (t + 1)) ** 0.5)), 40),
+    (wsd(0.5, 4, 3, 6, 0.05), with_factor(rise_stay_and_fall), 20),
     (linear_warmup(0.5, 6), lambda o: lr_scheduler.LinearLR(o, total_iters=6), 10),
     (linear_warmup(cosine(0.5, 20), 5, 0.2), warmup_then_cosine, 25),
     (

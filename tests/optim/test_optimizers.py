@@ -86,6 +86,9 @@ def test_the_table_lists_every_optimizer():
     listed = {ours.__name__ for ours, _, _ in TABLE} | {
         "lion",
         "muon",
+        "lamb",
+        "shampoo",
+        "soap",
         "by_path",
         "chain",
         "sharded",

@@ -66,6 +66,7 @@ def test_the_table_lists_every_schedule():
         (polynomial(0.5, 9), 0.0),
         (one_cycle(0.5, 30), 0.5 / 25 / 1e4),
         (linear_warmup(0.5, 3), 0.5),
+        (schedules.wsd(0.5, 3, 2, 4, 0.1), 0.1),
         (piecewise((0.5, 0.25), (3,)), 0.25),
     ],
     ids=str,
@@ -103,6 +104,7 @@ def test_warm_up_lets_what_follows_wait():
         (lambda: linear(1.0, 0.5, 0), "linear: expected steps of at least 1, got 0"),
         (lambda: polynomial(1.0, 0), "polynomial: expected steps of at least 1, got 0"),
         (lambda: cosine(1.0, 0), "cosine: expected steps of at least 1, got 0"),
+        (lambda: schedules.wsd(1.0, 3, 2, 4, 2.0), "wsd: expected lr_min of at most lr, got 2.0"),
         (lambda: linear_warmup(1.0, 0), "linear_warmup: expected steps of at least 1, got 0"),
         (
             lambda: linear_warmup(1.0, 5, 2.0),

@@ -35,6 +35,11 @@ OPTIMIZERS = [
     optim.radam(0.1, weight_decay=0.3),
     optim.radam(0.1, (0.9, 0.5), weight_decay=0.3, decoupled_weight_decay=True),
     optim.asgd(0.1, 0.2, 0.75, 1, 0.3),
+    optim.lamb(0.1, weight_decay=0.2),
+    optim.lamb(0.1, maximize=True),
+    optim.adafactor(0.1, -0.5, (1e-3, 0.1), 1.0, 0.2),
+    optim.adafactor(schedules.linear(0.5, 0.6, 5), eps=(None, 2.0), d=9.0, maximize=True),
+    optim.chain(optim.schedule_free(0.8), optim.adamw(0.1, (0.0, 0.9), weight_decay=0.2)),
     optim.chain(optim.clip_by_global_norm(0.7), optim.sgd(0.1)),
     optim.chain(optim.clip_by_global_norm(70.0), optim.sgd(0.1)),
     optim.chain(optim.clip_by_value(0.7), optim.sgd(0.1)),
@@ -66,11 +71,14 @@ def test_radam_is_differentiated_before_and_after_its_first_steps(steps):
 
 
 def test_every_optimizer_has_an_adjoint_or_a_reason():
-    """Those of the list above, and two whose steps are signs."""
+    """Those of the list above, those whose steps are signs, and those of eigenvectors."""
     names = {optimizer.name.partition("(")[0] for optimizer in [*OPTIMIZERS, *MUON]}
-    made = {name for name in optim.__all__ if name.islower() and name != "ema_params"}
+    made = {name for name in optim.__all__ if name.islower() and not name.endswith("_params")}
+    made -= {"lbfgs", "lbfgs_state"}  # which is no update of (params, grads, state)
     transforms = {"accumulate", "clip_by_global_norm", "clip_by_value", "ema", "weight_decay"}
-    assert made - transforms - names == {"adamw", "lion", "rprop", "sharded"} - names
+    transforms |= {"galore", "schedule_free"}
+    without = {"adamw", "lion", "rprop", "sharded", "shampoo", "soap"}
+    assert made - transforms - names == without - names
 
 
 @pytest.mark.parametrize(
@@ -78,6 +86,21 @@ def test_every_optimizer_has_an_adjoint_or_a_reason():
 )
 def test_signs_have_no_adjoint(optimizer):
     with pytest.raises(lf.LayerError, match=r"has no adjoint: .* the sign of"):
+        check_optimizer(optimizer, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        (optim.soap(), "eigenvectors"),
+        (optim.shampoo(), "eigenvectors"),
+        (optim.chain(optim.galore(1), optim.adam()), "singular vectors"),
+        (optim.chain(optim.schedule_free(lr=schedules.constant(1.0)), optim.sgd()), "a schedule"),
+    ],
+    ids=str,
+)
+def test_without_an_adjoint_the_reason_is_named(optimizer, reason):
+    with pytest.raises(lf.LayerError, match=f"has no adjoint: .* {reason}"):
         check_optimizer(optimizer, PARAMS)
 
 

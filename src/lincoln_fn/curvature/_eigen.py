@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.dtypes import cast_like
+from lincoln_fn.core.due import when_due
 from lincoln_fn.core.record import evolve, record
 from lincoln_fn.curvature._rows import has_inputs_first
 from lincoln_fn.curvature.kfac_factors import Factors
@@ -30,10 +31,19 @@ class Eigen:
     b_vectors: Float[Tensor, "O O"]
 
 
-def eigen_of(factors: Factors) -> Eigen:
+def eigen_when_due(is_due: Tensor, factors: Factors, old: Eigen) -> Eigen:
+    """Compute them of new factors where that is due."""
+    kept = {field: getattr(old, field) for field in ("a", "a_vectors", "b", "b_vectors")}
+    return Eigen(*_eigen(is_due, factors.a, factors.b, **kept))
+
+
+@when_due
+def _eigen(
+    first: Tensor, second: Tensor, *, a: Tensor, a_vectors: Tensor, b: Tensor, b_vectors: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the eigenvalues, without negative rounding errors, and the eigenvectors."""
-    (a, a_vectors), (b, b_vectors) = map(torch.linalg.eigh, (factors.a, factors.b))
-    return Eigen(a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors)
+    (a, a_vectors), (b, b_vectors) = map(torch.linalg.eigh, (first, second))
+    return a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors
 
 
 def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: a record with a weight and a bias

@@ -39,7 +39,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import TRAINED, evolve, record
-from lincoln_fn.curvature._eigen import Eigen, eigen_of, natural
+from lincoln_fn.curvature._eigen import Eigen, eigen_when_due, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
 from lincoln_fn.errors.arguments import Decay, Positive, PositiveInt, Shown
@@ -80,7 +80,8 @@ def kfac(
     Args:
         damping: lambda, added to each eigenvalue of the curvature.
         decay: how much of the running mean of the factors a step keeps.
-        every: how many steps use the same eigenvectors. In a compiled step it has to be 1.
+        every: how many steps use the same eigenvectors. The others do not pay for them, in a
+            compiled step neither.
         sharing: as for `kfac_factors`.
         reduction: that of the step's loss.
 
@@ -148,8 +149,8 @@ def _compute(
     now = _factors(net, params, sites, sharing, examples_in(g) if is_mean else 1)
     step = state.step + 1
     factors = _running(state.factors, now, (1 - 1 / step).clamp(max=decay))
-    is_due = every == 1 or int(state.step) % every == 0
-    eigen = tuple(map(eigen_of, factors)) if is_due else state.eigen
+    is_due = state.step % every == 0
+    eigen = tuple(eigen_when_due(is_due, *pair) for pair in zip(factors, state.eigen, strict=True))
     return _precondition(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
 
 

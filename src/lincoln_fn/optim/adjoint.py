@@ -24,6 +24,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import TRAINED, evolve
+from lincoln_fn.optim.leaves import is_leaf_state
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import regularize_gradient
 
@@ -37,21 +38,24 @@ class LeafAdjoint:
     """The adjoint of a leaf's update between its weight decay and the rest.
 
     `kept` names what the state keeps of each leaf. `lr` is that of decoupled weight decay,
-    p <- (1 - lr weight_decay) p; None is for dp <- dp + weight_decay p.
+    p <- (1 - lr weight_decay) p; None is for dp <- dp + weight_decay p. A `weight_decay` of None is
+    for a rule that undoes its weight decay itself.
     """
 
     rule: AdjointRule
     kept: tuple[str, ...]
-    weight_decay: float | Tensor
+    weight_decay: float | Tensor | None
     lr: float | Tensor | None = None
     maximize: bool = False
 
     def __call__(self, p: Tensor, dp: Tensor, *rest: Tensor | None) -> tuple[Any, ...]:
         """Apply the rule, undo weight decay, and sum the products."""
-        decay = self.weight_decay if self.lr is None else 0.0
+        decay = self.weight_decay if self.lr is None and self.weight_decay is not None else 0.0
         dp = regularize_gradient(p, dp, decay, self.maximize)
         p_bar, dp_bar, *kept_bar, products = self.rule(p, dp, *rest)
         sums = {name: product.sum().double() for name, product in products.items()}
+        if self.weight_decay is None:
+            return p_bar, dp_bar.neg() if self.maximize else dp_bar, *kept_bar, sums
         of_decay = (p * (dp_bar if self.lr is None else p_bar)).sum().double()
         if self.lr is None:
             sums["weight_decay"] = of_decay
@@ -77,15 +81,17 @@ def leaf_by_leaf(make: Callable[..., LeafAdjoint]) -> Callable[..., Adjoints]:
             [getattr(each, name, None) for name in of_leaf.kept] for each in (state, state_bar)
         )
         columns = [
-            [None] * structure.num_leaves if each is None else tree.leaves(each)
+            [None] * structure.num_leaves
+            if each is None
+            else optree.tree_leaves(each, is_leaf=is_leaf_state, namespace=TRAINED)
             for each in (params, grads, *kept, params_bar, *kept_bar)
         ]
         rows = [of_leaf(*row) for row in zip(*columns, strict=True)]
         pairs = [*zip(rows, tree.leaves(params), strict=True)]
         made = [
             None if like is None else optree.tree_unflatten(
-                optree.tree_structure(like, namespace=TRAINED),
-                [row[i].to(p.dtype) for row, p in pairs],
+                optree.tree_structure(like, is_leaf=is_leaf_state, namespace=TRAINED),
+                [tree.map(partial(_to, p.dtype), row[i]) for row, p in pairs],
             )
             for i, like in enumerate((params, params, *kept))
         ]  # fmt: skip
@@ -96,6 +102,10 @@ def leaf_by_leaf(make: Callable[..., LeafAdjoint]) -> Callable[..., Adjoints]:
         return Adjoints(made[0], made[1], new, of_all)
 
     return adjoint
+
+
+def _to(dtype: torch.dtype, bar: Tensor) -> Tensor:
+    return bar.to(dtype)
 
 
 def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: object) -> Adjoint | str:

@@ -1,4 +1,8 @@
-"""Apply an update rule to the leaves of parameters, gradients and a state, one leaf at a time."""
+"""Apply an update rule to the leaves of parameters, gradients and a state, one leaf at a time.
+
+What a state keeps of a parameter is a tensor of the parameter's shape, or a `LeafState`: a record
+of tensors of other shapes. Its trees have one entry for each parameter.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,15 @@ from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import OptimizerState
 
+
+class LeafState:
+    """What a state keeps of one parameter, where that is not of the parameter's shape."""
+
+    def fits(self, p: Tensor) -> bool:
+        """Return whether this belongs to a parameter of p's shape."""
+        raise NotImplementedError
+
+
 # Any: a leaf of each tree, or None for a tree that is not used, and as many new leaves.
 Rule: TypeAlias = Callable[..., tuple[Any, ...]]
 # Any: leaves, or None; one list for each tree.
@@ -32,8 +45,26 @@ def update_leaves(
     return update_lists(name, partial(each_leaf, rule), params, grads, *kept)
 
 
+def update_leaf_states(
+    name: str, rule: Rule, params: Params, grads: Params, *kept: Params
+) -> tuple[Params, ...]:
+    """Apply a rule to every leaf, where each entry of the kept trees is a `LeafState`."""
+    by_rule = partial(each_leaf, rule)
+    return update_lists(name, by_rule, params, grads, *kept, is_leaf=is_leaf_state)
+
+
+def is_leaf_state(node: object) -> bool:
+    """Return whether a node of a kept tree is what a state keeps of one parameter."""
+    return isinstance(node, LeafState)
+
+
 def update_lists(
-    name: str, rule: Callable[[Lists], Lists], params: Params, grads: Params, *kept: Params
+    name: str,
+    rule: Callable[[Lists], Lists],
+    params: Params,
+    grads: Params,
+    *kept: Params,
+    is_leaf: Callable[[object], bool] | None = None,
 ) -> tuple[Params, ...]:
     """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...]."""
     # The rule returns no list for the gradients.
@@ -46,14 +77,14 @@ def update_lists(
     lists, structures = [leaves, gradients], [structure]
     _check_gradients(name, params, leaves, gradients)
     for mirror in kept:
-        of_mirror, structure = optree.tree_flatten(mirror, namespace=TRAINED)
+        of_mirror, structure = optree.tree_flatten(mirror, is_leaf=is_leaf, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
         if len(of_mirror) != len(leaves):
             problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"
             raise LayerError(name, f"expected a state with trees of {problem}")
         if mirror is not None:
             for i, (p, other) in enumerate(zip(leaves, of_mirror, strict=True)):
-                if not isinstance(other, Tensor) or p.shape != other.shape:
+                if not _belongs(other, p):
                     raise _wrong_shape(name, "a state", params, i, p, other)
         lists.append(of_mirror)
         structures.append(structure)
@@ -61,6 +92,13 @@ def update_lists(
         None if old is None else structure.unflatten(new)
         for old, structure, new in zip((params, *kept), structures, rule(lists), strict=True)
     )
+
+
+def _belongs(kept: object, p: Tensor) -> bool:
+    """Return whether what a state keeps of a parameter is of its shape."""
+    if isinstance(kept, LeafState):
+        return kept.fits(p)
+    return isinstance(kept, Tensor) and p.shape == kept.shape
 
 
 def _check_gradients(name: str, params: Params, leaves: list[Any], gradients: list[Any]) -> None:
@@ -112,18 +150,21 @@ def each_leaf(rule: Rule, lists: Lists) -> Lists:
     ]
 
 
-def _as(new: Tensor | None, old: Tensor) -> Tensor | None:
+# Any: a tensor, None or a `LeafState`.
+def _as(new: Any, old: Any) -> Any:
     """Keep a leaf's dtype: one without axes would take that of a float64 learning rate."""
+    if isinstance(new, LeafState):
+        return tree.map(_as, new, old)
     return new if new is None or new.dtype is old.dtype else new.to(old.dtype)
 
 
-def state_tree(f: Callable[[Tensor], Tensor], params: Params) -> Params:
+def state_tree(f: Callable[[Tensor], Tensor | LeafState], params: Params) -> Params:
     """Make a tree for an optimizer's state, which mirrors the params; a `State` becomes None."""
 
     def is_state(node: object) -> bool:
         return isinstance(node, State)
 
-    def make(leaf: Any) -> Tensor | None:  # Any: a tensor or a State
+    def make(leaf: Any) -> Tensor | LeafState | None:  # Any: a tensor or a State
         return None if is_state(leaf) else f(leaf)
 
     return optree.tree_map(make, params, is_leaf=is_state, namespace=TRAINED)

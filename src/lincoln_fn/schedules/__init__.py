@@ -6,19 +6,30 @@ part of a step. Any function of this kind is a schedule.
 """
 
 from lincoln_fn.schedules.cycle import one_cycle
-from lincoln_fn.schedules.joined import joined, linear_warmup, piecewise
+from lincoln_fn.schedules.joined import joined, linear_warmup, piecewise, wsd
 from lincoln_fn.schedules.schedule import Schedule
-from lincoln_fn.schedules.single import constant, cosine, exponential, linear, polynomial
+from lincoln_fn.schedules.single import (
+    constant,
+    cosine,
+    cosine_restarts,
+    exponential,
+    inverse_sqrt,
+    linear,
+    polynomial,
+)
 
 __all__ = [
     "Schedule",
     "constant",
     "cosine",
+    "cosine_restarts",
     "exponential",
+    "inverse_sqrt",
     "joined",
     "linear",
     "linear_warmup",
     "one_cycle",
     "piecewise",
     "polynomial",
+    "wsd",
 ]

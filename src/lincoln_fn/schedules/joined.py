@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, Probability, require
+from lincoln_fn.errors.arguments import (
+    NOT_EMPTY,
+    NonNegative,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    require,
+)
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -121,6 +128,50 @@ def joined(
     """
     _check_boundaries("joined", len(schedules), boundaries)
     return bare(Schedule, _follow)
+
+
+def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_min: float) -> Tensor:
+    """Rise from 0 to lr, stay, and fall to lr_min."""
+    rise = (step + 1) / (warmup + 1)
+    fall = lr + (lr_min - lr) * ((step - warmup - steady) / decay).clamp(0, 1)
+    return torch.minimum(lr * rise.clamp(max=1), fall)
+
+
+@constructor
+def wsd(
+    lr: NonNegative,
+    warmup: NonNegativeInt,
+    steady: NonNegativeInt,
+    decay: PositiveInt,
+    lr_min: NonNegative = 0.0,
+) -> Schedule:
+    """Warm up, stay, decay: a rate that rises linearly to lr, stays there, and falls linearly.
+
+    Until the fall begins, the run needs no length: one may go on from there, again and again.
+
+    Args:
+        lr: the highest rate.
+        warmup: the number of steps below lr at the start; step i has lr (i + 1) / (warmup + 1).
+        steady: the number of steps at lr.
+        decay: the length of the fall, at least 1.
+        lr_min: the rate after the fall, at most lr.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable
+    Training Strategies", 2024, section 4; Hägele et al., "Scaling Laws and Compute-Optimal Training
+    Beyond Fixed Training Durations", 2024.
+
+    Example:
+        >>> wsd(1.0, 1, 2, 4)(torch.tensor([0, 1, 3, 5, 7, 8])).tolist()
+        [0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
+    """
+    require(lr_min <= lr, "wsd", "lr_min of at most lr", lr_min)
+    return bare(Schedule, _wsd)
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:

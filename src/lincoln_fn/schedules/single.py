@@ -147,3 +147,80 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
         [1.0, 0.5, 0.0, 0.0]
     """
     return bare(Schedule, _cosine)
+
+
+def _inverse_sqrt(step: Tensor, *, lr: float, warmup: int) -> Tensor:
+    """Compute lr min((step + 1) / warmup, sqrt(warmup / (step + 1)))."""
+    share = (step + 1) / warmup
+    return lr * torch.minimum(share, share.rsqrt())
+
+
+@constructor
+def inverse_sqrt(lr: NonNegative, warmup: PositiveInt) -> Schedule:
+    """Make a rate that rises linearly to lr, and then falls as 1 / sqrt(t).
+
+    With t = step + 1, the rate is lr min(t / warmup, sqrt(warmup / t)). It needs no length of the
+    run.
+
+    Args:
+        lr: the highest rate, at step warmup - 1.
+        warmup: the length of the rise, at least 1.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017, equation 3, for
+    lr = 1 / sqrt(d_model warmup).
+
+    Example:
+        >>> inverse_sqrt(1.0, 4)(torch.tensor([0, 3, 15])).tolist()
+        [0.25, 1.0, 0.5]
+    """
+    return bare(Schedule, _inverse_sqrt)
+
+
+def _cosine_restarts(step: Tensor, *, lr: float, steps: int, factor: int, lr_min: float) -> Tensor:
+    """Fall along half a cosine, again and again; cycle i takes steps factor^i steps."""
+    if factor == 1:
+        share = (step % steps) / steps
+    else:
+        # Cycles 0 to i - 1 take steps (factor^i - 1) / (factor - 1) steps.
+        total = 1 + step * (factor - 1) / steps
+        cycle = (total.log() / math.log(factor) + 1e-9).floor()
+        length = steps * float(factor) ** cycle
+        share = (step - (length - steps) / (factor - 1)) / length
+    return lr_min + (lr - lr_min) / 2 * (1 + (math.pi * share).cos())
+
+
+@constructor
+def cosine_restarts(
+    lr: NonNegative, steps: PositiveInt, factor: PositiveInt = 1, lr_min: NonNegative = 0.0
+) -> Schedule:
+    """Make a rate that falls along half a cosine, and begins again at lr.
+
+    Within a cycle, the rate is lr_min + (lr - lr_min) (1 + cos(pi s)) / 2, with s the share of the
+    cycle's steps that are taken.
+
+    Args:
+        lr: the first rate of each cycle.
+        steps: the length of the first cycle, at least 1.
+        factor: how many times as long as a cycle the next one is, at least 1.
+        lr_min: the rate towards which each cycle falls.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
+    equation 5; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts.
+
+    Example:
+        >>> cosine_restarts(1.0, 2, factor=2)(torch.tensor([0, 1, 2, 4, 6])).tolist()
+        [1.0, 0.5, 1.0, 0.5, 1.0]
+    """
+    return bare(Schedule, _cosine_restarts)

@@ -19,6 +19,9 @@ SCHEDULES = {
     "linear": lambda r: schedules.linear(0.05, 0.01, 2),
     "polynomial": lambda r: schedules.polynomial(0.05, 5, 2.0),
     "cosine": lambda r: schedules.cosine(0.05, r.choice((2, 10))),
+    "cosine_restarts": lambda r: schedules.cosine_restarts(0.05, 2, r.choice((1, 2))),
+    "inverse_sqrt": lambda r: schedules.inverse_sqrt(0.05, r.choice((1, 3))),
+    "wsd": lambda r: schedules.wsd(0.05, 1, r.choice((0, 1)), 3),
     "one_cycle": lambda r: schedules.one_cycle(0.05, 10, **options(r, three_phase=(True,))),
     "piecewise": lambda r: schedules.piecewise((0.05, 0.01), (1,)),
     "linear_warmup": lambda r: schedules.linear_warmup(
@@ -33,6 +36,7 @@ TRANSFORMS = {
     "clip_by_global_norm": lambda r: optim.clip_by_global_norm(r.choice((0.1, 10.0))),
     "clip_by_value": lambda r: optim.clip_by_value(r.choice((0.01, 1.0))),
     "ema": lambda r: optim.ema(0.9),
+    "schedule_free": lambda r: optim.schedule_free(r.choice((0.5, 0.9))),
     "weight_decay": lambda r: optim.weight_decay(0.1),
 }
 
@@ -115,6 +119,12 @@ OPTIMIZERS = {
     "rprop": of_signs(lambda r: optim.rprop(0.01, **options(r, maximize=(True,)))),
     "lion": of_signs(lambda r: optim.lion(0.01, **options(r, weight_decay=(0.1,)))),
     "muon": muon,
+    "adafactor": lambda r, params_of: optim.adafactor(
+        rate(r), **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))
+    ),
+    "lamb": adaptive("lamb", betas=((0.8, 0.9),)),
+    "soap": adaptive("soap", every=(1, 2), betas=((0.8, 0.9),)),
+    "shampoo": adaptive("shampoo", every=(1, 2), decay=(0.9,), momentum=(0.0,)),
     "by_path": by_path,
     "chain": chained,
 }

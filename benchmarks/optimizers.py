@@ -1,0 +1,364 @@
+"""Every optimizer on nanoGPT's CPU configuration: steps and seconds to a loss, torch's beside.
+
+    python -m benchmarks.optimizers shakespeare.txt --folder runs --seed 0 1 2 3 4
+    python -m benchmarks.optimizers shakespeare.txt --folder runs --table
+
+The network, the batches and the clipping of gradients are those of examples/char_nanogpt.py. All
+runs of a seed begin with the same weights and learn from the same windows.
+
+All are tuned alike. Each has five learning rates, half a decade apart. Each rate is tried for
+`--search-steps` steps of one seed, which is not among those of the table, and the one with the
+lowest held-out loss is taken. The rate rises in the first twentieth of the steps, and falls along
+half a cosine to a tenth; for schedule_free it stays, and rprop has no schedule. All other settings
+are the defaults, except that the second beta of Adam's relatives is .99, as in nanoGPT, and that
+decoupled weight decay is .1. Torch's optimizer gets the rate that was found for ours.
+
+Each finished run is a file in `--folder`, and is not run again. So the command can be stopped, and
+run in several processes with different `--optimizer` or `--seed`. Each process has one thread. The
+seconds are those of the processor, of the steps alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import lincoln_fn as lf
+from benchmarks import report
+from benchmarks.nanogpt import Network, characters, example, windows
+from lincoln_fn import optim, schedules
+
+FACTORS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
+SEARCH_SEED = 1000
+EVERY = 50  # steps between two measures of the held-out text's first windows
+WINDOWS = 200
+
+BETAS = (0.9, 0.99)
+Rate: TypeAlias = "lf.schedules.Schedule | float"
+Torchs: TypeAlias = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
+
+
+class Contender(NamedTuple):
+    """An optimizer, the middle of its learning rates, and torch's counterpart."""
+
+    make: Callable[[lf.schedules.Schedule], lf.Optimizer]
+    middle: float
+    torch: Torchs | None = None
+    gradient: Callable[[], lf.curvature.Gradient] | None = None
+    constant: bool = False  # whether its rate stays after the rise
+
+
+def _torch(kind: type[torch.optim.Optimizer], **options: object) -> Torchs:
+    return lambda net, lr: [kind(net.parameters(), lr=lr, **options)]  # type: ignore[call-arg]
+
+
+def _torch_muon(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in net.named_parameters() if "blocks" in name and p.ndim == 2]
+    others = [p for p in net.parameters() if all(p is not matrix for matrix in matrices)]
+    adamw = torch.optim.AdamW(others, lr, betas=BETAS, weight_decay=0.1)
+    return [torch.optim.Muon(matrices, lr, adjust_lr_fn="match_rms_adamw"), adamw]
+
+
+def _is_hidden(path: str) -> bool:
+    """Return whether a parameter is a matrix of a block."""
+    return path.startswith("0.1.1.") and not path.endswith(".0.weight")
+
+
+def _muon(lr: lf.schedules.Schedule) -> lf.Optimizer:
+    muon = optim.muon(lr, adjust_lr_fn="match_rms_adamw")
+    return optim.by_path({_is_hidden: muon, "*": optim.adamw(lr, BETAS, weight_decay=0.1)})
+
+
+def _kfac(lr: lf.schedules.Schedule) -> lf.Optimizer:
+    """Step along K-FAC's gradient; what it leaves as it is gets nanoGPT's AdamW."""
+    adamw = optim.adamw(example.LR, BETAS, weight_decay=0.1)
+    return optim.by_path({_is_hidden: optim.sgd(lr, momentum=0.9), "*": adamw})
+
+
+def _schedule_free(lr: lf.schedules.Schedule) -> lf.Optimizer:
+    inner = optim.adamw(lr, (0.0, BETAS[1]), weight_decay=0.1)
+    return optim.chain(optim.schedule_free(lr=lr), inner)
+
+
+T = torch.optim
+CONTENDERS = {
+    "sgd": Contender(lambda lr: optim.sgd(lr, momentum=0.9), 0.1, _torch(T.SGD, momentum=0.9)),
+    "adagrad": Contender(optim.adagrad, 1e-2, _torch(T.Adagrad)),
+    "rmsprop": Contender(optim.rmsprop, 1e-3, _torch(T.RMSprop)),
+    "adadelta": Contender(optim.adadelta, 3.0, _torch(T.Adadelta)),
+    "adam": Contender(lambda lr: optim.adam(lr, BETAS), 3e-3, _torch(T.Adam, betas=BETAS)),
+    "adamw": Contender(
+        lambda lr: optim.adamw(lr, BETAS, weight_decay=0.1),
+        3e-3,
+        _torch(T.AdamW, betas=BETAS, weight_decay=0.1),
+    ),
+    "adamax": Contender(lambda lr: optim.adamax(lr, BETAS), 3e-3, _torch(T.Adamax, betas=BETAS)),
+    "nadam": Contender(lambda lr: optim.nadam(lr, BETAS), 3e-3, _torch(T.NAdam, betas=BETAS)),
+    "radam": Contender(lambda lr: optim.radam(lr, BETAS), 3e-3, _torch(T.RAdam, betas=BETAS)),
+    "asgd": Contender(optim.asgd, 1.0, _torch(T.ASGD)),
+    "rprop": Contender(lambda lr: optim.rprop(lr(10**9).item()), 1e-4, _torch(T.Rprop), None, True),
+    "lion": Contender(lambda lr: optim.lion(lr, weight_decay=0.1), 1e-3),
+    "adafactor": Contender(optim.adafactor, 3e-2, _torch(T.Adafactor)),
+    "lamb": Contender(lambda lr: optim.lamb(lr, BETAS), 1e-2),
+    "schedule_free": Contender(_schedule_free, 1e-2, constant=True),
+    "muon": Contender(_muon, 3e-3, _torch_muon),
+    "shampoo": Contender(lambda lr: optim.shampoo(lr, every=10), 3e-2),
+    "soap": Contender(lambda lr: optim.soap(lr, weight_decay=0.1), 3e-3),
+    "galore": Contender(
+        lambda lr: optim.chain(optim.galore(32), optim.adamw(lr, BETAS, weight_decay=0.1)), 1e-2
+    ),
+    "kfac": Contender(_kfac, 3e-2, None, lambda: lf.curvature.kfac(1e-2, every=10)),
+}
+
+
+class Run(NamedTuple):
+    """One training: which optimizer, at which rate, of how many steps and of which seed."""
+
+    optimizer: str
+    library: str  # "ours" or "torch"
+    lr: float
+    steps: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.optimizer}-{self.library}-{self.lr:.3g}-{self.steps}-{self.seed}.json"
+
+
+def schedule(lr: float, steps: int, *, constant: bool) -> lf.schedules.Schedule:
+    """Rise for a twentieth of the steps, then stay, or fall to a tenth along half a cosine."""
+    rise = max(steps // 20, 1)
+    then = (
+        schedules.constant(lr) if constant else schedules.cosine(lr, max(steps - rise, 1), lr / 10)
+    )
+    return schedules.linear_warmup(then, rise, start_factor=1 / (rise + 1))
+
+
+class Ours:
+    """A training by lincoln_fn."""
+
+    def __init__(self, net: lf.Layer, params: lf.Params, run: Run) -> None:
+        contender = CONTENDERS[run.optimizer]
+        rate = schedule(run.lr, run.steps, constant=contender.constant)
+        optimizer = optim.chain(optim.clip_by_global_norm(1.0), contender.make(rate))
+        gradient = contender.gradient() if contender.gradient else None
+        self.net = net
+        loss = lf.losses.softmax_cross_entropy()
+        self.step = lf.make_step(net, loss, optimizer, gradient=gradient)
+        x = torch.zeros(1, example.LENGTH, dtype=torch.long)
+        self.state = lf.init_state(net, optimizer, lf.Key(0), x, params=params, gradient=gradient)
+
+    def take(self, x: Tensor, target: Tensor) -> None:
+        """Take a step."""
+        self.state, _ = self.step(self.state, (x, target))
+
+    def predictor(self) -> tuple[lf.Layer, lf.Params]:
+        """Give the network and the parameters to predict with."""
+        params, opt_state = self.state.params, self.state.opt_state
+        if isinstance(opt_state, optim.ScheduleFreeState):
+            params = optim.schedule_free_params(opt_state, params)
+        return self.net, params
+
+
+class Torch:
+    """A training by torch."""
+
+    def __init__(self, net: lf.Layer, params: lf.Params, run: Run) -> None:
+        contender = CONTENDERS[run.optimizer]
+        assert contender.torch is not None
+        self.net, self.count = Network(params), 0
+        self.optimizers = contender.torch(self.net, run.lr)
+        self.rates = schedule(run.lr, run.steps, constant=contender.constant)
+        self.is_scheduled = run.optimizer != "rprop"
+
+    def take(self, x: Tensor, target: Tensor) -> None:
+        """Take a step."""
+        for optimizer in self.optimizers:
+            if self.is_scheduled:
+                optimizer.param_groups[0]["lr"] = self.rates(self.count).item()
+        F.cross_entropy(self.net(x).flatten(0, 1), target.flatten()).backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.count += 1
+
+    def predictor(self) -> tuple[lf.Layer, lf.Params]:
+        """Give the network as a layer."""
+        return lf.Layer("torch", lambda params, x: (self.net(x).mT, ()), lambda *_: ((), ())), ()
+
+
+def held_out(program: Ours | Torch, codes: Tensor) -> float:
+    """Compute the loss on held-out text."""
+    net, params = program.predictor()
+    with torch.no_grad():
+        bits = characters.bits_per_character(net, params, codes, example.LENGTH)
+    return bits * math.log(2)
+
+
+def train(run: Run, text: characters.Text) -> dict[str, object]:
+    """Train; return the losses on the way, the processor's seconds to each, and the last loss."""
+    key = lf.Key(run.seed)
+    net = example.make_network(len(text.alphabet))
+    params = net.init(key, torch.zeros(1, example.LENGTH, dtype=torch.long))
+    program = (Ours if run.library == "ours" else Torch)(net, params, run)
+    part = text.held_out[: WINDOWS * example.LENGTH + 1]
+    curve: list[tuple[int, float, float]] = []
+    seconds, problem = 0.0, ""
+    for i, (x, target) in enumerate(windows(text, key, run.steps), start=1):
+        began = time.process_time()
+        try:
+            program.take(x, target)
+        except lf.NonFiniteError as error:
+            problem = str(error)
+            break
+        seconds += time.process_time() - began
+        if i % EVERY == 0 or i == run.steps:
+            curve.append((i, held_out(program, part), seconds))
+    last = math.inf if problem else held_out(program, text.held_out)
+    return {
+        **run._asdict(), "curve": curve, "seconds": seconds, "problem": problem,
+        "held_out": last if math.isfinite(last) else None,
+    }  # fmt: skip
+
+
+def find_or_train(run: Run, text: characters.Text, folder: Path) -> dict[str, object]:
+    """Read a run's file, or train and write it."""
+    file = folder / run.file
+    if file.exists():
+        return dict(json.loads(file.read_text()))
+    result = train(run, text)
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(result))
+    unfinished.rename(file)
+    print(
+        f"{run.optimizer:13s} {run.library:5s} lr {run.lr:<8.3g} {run.steps:5d} steps"
+        f"  seed {run.seed:4d}  held out {loss_of(result):.4f}  {result['seconds']:7.1f} s",
+        flush=True,
+    )
+    return result
+
+
+def loss_of(result: dict[str, object]) -> float:
+    """Return a run's held-out loss; infinite if it diverged."""
+    loss = result["held_out"]
+    return loss if isinstance(loss, float) else math.inf
+
+
+def searched(name: str, steps: int) -> list[Run]:
+    """List the runs of an optimizer's search."""
+    middle = CONTENDERS[name].middle
+    return [Run(name, "ours", middle * factor, steps, SEARCH_SEED) for factor in FACTORS]
+
+
+def best_rate(name: str, steps: int, text: characters.Text, folder: Path) -> float:
+    """Find the learning rate of the lowest loss."""
+    return min(searched(name, steps), key=lambda run: loss_of(find_or_train(run, text, folder))).lr
+
+
+def results_in(folder: Path, steps: int) -> Iterator[dict[str, object]]:
+    """Read the finished runs of so many steps, without those of the search."""
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text())
+        if result["steps"] == steps and result["seed"] != SEARCH_SEED:
+            yield result
+
+
+def reached(result: dict[str, object], loss: float) -> tuple[int, float] | None:
+    """Return the steps and the seconds until the held-out part's loss; None if it is not."""
+    curve: list[tuple[int, float, float]] = result["curve"]  # type: ignore[assignment]
+    return next(((step, seconds) for step, value, seconds in curve if value <= loss), None)
+
+
+def table(results: Sequence[dict[str, object]], losses: Sequence[float]) -> str:
+    """Make the table, and add the loss that every optimizer reaches in every run."""
+    groups: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for result in results:
+        groups.setdefault((str(result["optimizer"]), str(result["library"])), []).append(result)
+    lowest = [
+        min((value for _, value, _ in result["curve"]), default=math.inf)  # type: ignore[attr-defined]
+        for result in results
+    ]
+    finite = [value for value in lowest if math.isfinite(value)]
+    of_all = math.ceil(100 * max(finite)) / 100 if finite else math.inf
+    levels = [*losses, of_all]
+    heads = " | ".join(f"steps to {level:.2f} | seconds" for level in levels)
+    lines = [
+        f"| optimizer | lr | seeds | held out | ms a step | {heads} |",
+        "| --- " * (5 + 2 * len(levels)) + "|",
+    ]
+    order = sorted(groups, key=lambda key: statistics.mean(map(loss_of, groups[key])))
+    for key in order:
+        runs = groups[key]
+        ends = [loss_of(run) for run in runs]
+        spread = f" ± {statistics.stdev(ends):.3f}" if len(ends) > 1 else ""
+        per_step = statistics.median(
+            1000 * run["seconds"] / run["steps"]  # type: ignore[operator]
+            for run in runs
+        )
+        cells = [
+            " ".join(key).removesuffix(" ours"), f"{runs[0]['lr']:.2g}", str(len(runs)),
+            f"{statistics.mean(ends):.3f}{spread}", f"{per_step:.1f}",
+        ]  # fmt: skip
+        for level in levels:
+            found = [each for run in runs if (each := reached(run, level)) is not None]
+            if len(found) < len(runs):
+                cells += [f"{len(found)} of {len(runs)}" if found else "-", "-"]
+            else:
+                cells += [f"{statistics.mean(column):.0f}" for column in zip(*found, strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("text", type=Path, help="the file of tiny Shakespeare")
+    parser.add_argument("--folder", type=Path, required=True, help="of the finished runs")
+    parser.add_argument("--optimizer", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--library", nargs="+", choices=("ours", "torch"), default=["ours"])
+    parser.add_argument("--seed", type=int, nargs="*", default=[0], help="none: search alone")
+    parser.add_argument("--steps", type=int, default=example.STEPS)
+    parser.add_argument("--search-steps", type=int, default=200)
+    parser.add_argument("--loss", type=float, nargs="*", default=[1.88, 1.95])
+    parser.add_argument("--table", action="store_true", help="print the table of what is finished")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Search, train what is not finished, and print the table."""
+    options = parse_options(arguments)
+    torch.set_num_threads(1)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        print(report.machine(1), flush=True)
+        text = characters.load_text(options.text)
+        rates = {
+            name: best_rate(name, options.search_steps, text, options.folder)
+            for name in options.optimizer
+        }
+        for seed in options.seed:
+            for name, lr in rates.items():
+                for library in options.library:
+                    if library == "ours" or CONTENDERS[name].torch is not None:
+                        run = Run(name, library, lr, options.steps, seed)
+                        find_or_train(run, text, options.folder)
+    print(table(list(results_in(options.folder, options.steps)), options.loss))
+
+
+if __name__ == "__main__":
+    main()

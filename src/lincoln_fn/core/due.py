@@ -1,0 +1,87 @@
+"""Work that is due at some steps only, such as the eigenvectors of a matrix.
+
+    @when_due
+    def eigenvectors(matrix, old):
+        return (torch.linalg.eigh(matrix).eigenvectors,)
+
+    (vectors,) = eigenvectors(step % 10 == 0, matrix, old=vectors)
+
+Where the tensor of the first argument is True, this is what the function returns; else it is the
+copies of the arguments by keyword, in their order. The function may not change its arguments.
+
+Outside of a graph, Python looks at that tensor. In the graph of a compiled step, the work is one
+operation of this library, which looks at it when the graph runs. So the step pays for the work only
+when it is due, and there is one graph. Under `torch.func.vmap`, where each case has its own answer,
+and in a graph for another process, both are computed, and `torch.where` chooses.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core.tracing import is_traced, runs_here
+
+# Registered once, when this module is imported; the names live as long as the library object.
+_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
+_KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+
+# Any: of as many tensors as the function has parameters.
+Work = Callable[..., tuple[Tensor, ...]]
+
+
+def when_due(work: Work) -> Work:
+    """Make a function (is_due, *tensors, **old) -> tensors of one (*tensors, **old) -> tensors."""
+    parameters = inspect.signature(work).parameters.values()
+    olds = tuple(each.name for each in parameters if each.kind is _KEYWORD)
+    operation = _register(work, [each.name for each in parameters], len(olds))
+
+    @wraps(work)
+    def choose(is_due: Tensor, *given: Tensor, **old: Tensor) -> tuple[Tensor, ...]:
+        kept = tuple(old[name] for name in olds)
+        tensors = (is_due, *given, *kept)
+        if is_traced(*tensors) and all(map(runs_here, tensors)):
+            made: tuple[Tensor, ...] = operation(*tensors)
+            return made if len(olds) > 1 else (made,)  # type: ignore[return-value]  # one tensor
+        if is_traced(*tensors) or is_transformed(is_due):
+            pairs = zip(work(*given, **old), kept, strict=True)
+            return tuple(torch.where(is_due, new, before) for new, before in pairs)
+        return work(*given, **old) if is_due else tuple(map(torch.clone, kept))
+
+    return choose
+
+
+def _register(work: Work, names: list[str], kept: int) -> Any:  # Any: an operation
+    """Register the operation by which a graph does the work."""
+    name = f"{work.__name__.strip('_')}_when_due"
+    arguments = ", ".join(f"Tensor {each}" for each in ("is_due", *names))
+    results = ", ".join(["Tensor"] * kept)
+    _LIBRARY.define(f"{name}({arguments}) -> " + (f"({results})" if kept > 1 else results))
+    run = partial(_run, work, names[-kept:])
+    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, partial(_run_on_meta, kept), "Meta")
+    return getattr(torch.ops.lincoln_fn, name).default
+
+
+# Any: a tensor, or several.
+def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> Any:
+    """Do the work if it is due; results share no memory with the arguments."""
+    given, kept = tensors[: -len(olds)], tensors[-len(olds) :]
+    due = bool(is_due.item())
+    made = work(*given, **dict(zip(olds, kept, strict=True))) if due else kept
+    new = tuple(
+        torch.empty_like(before).copy_(after) for after, before in zip(made, kept, strict=True)
+    )
+    return new if len(new) > 1 else new[0]
+
+
+def _run_on_meta(kept: int, is_due: Tensor, *tensors: Tensor) -> Any:  # Any: as above
+    new = tuple(map(torch.empty_like, tensors[-kept:]))
+    return new if kept > 1 else new[0]

@@ -1,0 +1,270 @@
+"""Adafactor: the running mean of dp^2, kept as the means of its rows and of its columns.
+
+With t counting from 1, and s = t^beta2_decay, for a parameter of n numbers,
+
+    alpha = max(eps2, |p| / sqrt(n)) min(lr, 1 / sqrt(t))
+    p <- (1 - lr weight_decay) p
+    r <- (1 - s) r + s mean(dp^2 over the last axis)
+    c <- (1 - s) c + s mean(dp^2 over the last axis but one)
+    v = r c / max(mean(r), eps1)
+    u = dp / max(sqrt(v), eps1)
+    p <- p - alpha u / max(1, |u| / (sqrt(n) d))
+
+The product r c has the rows' and the columns' means of dp^2, up to the factor by which it is
+divided. A matrix of 512 by 128 numbers needs 640, where Adam keeps 131,072. A parameter with fewer
+than two axes keeps v itself: v <- (1 - s) v + s dp^2. In place of None, eps1 is the dtype's eps.
+
+Adjoint. With w = 1 / max(sqrt(v), eps1), a = |u| / (sqrt(n) d), D = max(1, a) and M = mean(r), from
+the last line up,
+
+    bar alpha = -sum u bar p / D
+    bar u = -alpha bar p / D, and where a > 1 also alpha u sum(u bar p) / (D |u|^2)
+    bar dp = w bar u
+    bar v = -dp bar u w^3 / 2 where v > eps1^2, else 0
+    bar r = sum(c bar v over the columns) / M, and where M > eps1 also -mean(sum(v bar v)) / M
+    bar c = sum(r bar v over the rows) / M
+    bar dp += 2 s dp (bar r / columns + bar c / rows)
+    bar r <- (1 - s) bar r, bar c <- (1 - s) bar c
+    bar p <- (1 - lr weight_decay) bar p
+    bar p += bar alpha min(lr, 1 / sqrt(t)) p / (sqrt(n) |p|) where |p| / sqrt(n) > eps2
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NonNegative, Range, at_least
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
+from lincoln_fn.optim.leaves import (
+    LeafState,
+    check_state,
+    no_steps,
+    state_tree,
+    update_leaf_states,
+)
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import decay_weight, learning_rate, take_step
+
+
+@record
+class SecondMoment(LeafState):
+    """The means of dp^2: of its rows and its columns, or, with fewer than two axes, of each number.
+
+    `row` is of the parameter's shape with 1 in place of the last axis, `column` with 1 in place of
+    the last axis but one.
+    """
+
+    row: Tensor | None
+    column: Tensor | None
+    v: Tensor | None
+
+    def fits(self, p: Tensor) -> bool:
+        """Return whether this belongs to a parameter of p's shape."""
+        expected = _zero_moment(p.new_empty(p.shape, device="meta"))
+        pairs = zip(_parts(self), _parts(expected), strict=True)
+        return all(getattr(a, "shape", None) == getattr(b, "shape", None) for a, b in pairs)
+
+
+def _parts(moment: SecondMoment) -> tuple[Tensor | None, ...]:
+    return moment.row, moment.column, moment.v
+
+
+@record
+class AdafactorState:
+    """How many steps were taken, and the mean of dp^2, a `SecondMoment` for each parameter."""
+
+    step: Tensor
+    v: Params
+
+
+def init(params: Params) -> AdafactorState:
+    """Make the means 0."""
+    return AdafactorState(no_steps(params), state_tree(_zero_moment, params))
+
+
+def _zero_moment(p: Tensor) -> SecondMoment:
+    if p.ndim < 2:
+        return SecondMoment(None, None, torch.zeros_like(p))
+    *outer, rows, columns = p.shape
+    return SecondMoment(p.new_zeros(*outer, rows, 1), p.new_zeros(*outer, 1, columns), None)
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: AdafactorState,
+    *,
+    lr: LearningRate,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float,
+    maximize: bool,
+) -> tuple[Params, AdafactorState]:
+    """Compute p <- (1 - lr weight_decay) p - alpha u / max(1, |u| / (sqrt(n) d))."""
+    check_state("adafactor", state, AdafactorState)
+    step, now = state.step + 1, learning_rate(lr, state.step)
+    share, rate = step.double() ** beta2_decay, _rate(now, step)
+
+    def rule(p: Tensor, dp: Tensor, moment: SecondMoment) -> tuple[Tensor, SecondMoment]:
+        dp = dp.neg() if maximize else dp
+        alpha = rate * _size(p).clamp(min=eps[1])
+        moment = _next_moment(moment, dp, share)
+        eps1 = _least(eps[0], p.dtype)
+        u = dp / _variance(moment, eps1).clamp(min=eps1 * eps1).sqrt()
+        u = u / (_size(u) / d).clamp(min=1)
+        return take_step(decay_weight(p, now, weight_decay), u, alpha), moment
+
+    params, v = update_leaf_states("adafactor", rule, params, grads, state.v)
+    return params, AdafactorState(step, v)
+
+
+def _rate(lr: float | Tensor, step: Tensor) -> Tensor:
+    """Compute min(lr, 1 / sqrt(t))."""
+    return step.double().rsqrt().clamp(max=lr)
+
+
+def _size(x: Tensor) -> Tensor:
+    """Compute |x| / sqrt(n), the root of the mean square."""
+    size: Tensor = torch.linalg.vector_norm(x) / math.sqrt(max(x.numel(), 1))
+    return size
+
+
+def _next_moment(moment: SecondMoment, dp: Tensor, share: Tensor) -> SecondMoment:
+    """Compute the means with those of this dp."""
+    square = dp * dp
+    if moment.v is not None:
+        return SecondMoment(None, None, torch.lerp(moment.v, square, share.to(square.dtype)))
+    assert moment.row is not None
+    assert moment.column is not None
+    row, column = square.mean(-1, keepdim=True), square.mean(-2, keepdim=True)
+    share = share.to(square.dtype)
+    return SecondMoment(
+        torch.lerp(moment.row, row, share), torch.lerp(moment.column, column, share), None
+    )
+
+
+def _variance(moment: SecondMoment, eps: float) -> Tensor:
+    """Compute v."""
+    if moment.v is not None:
+        return moment.v
+    assert moment.row is not None
+    assert moment.column is not None
+    return moment.row * moment.column / moment.row.mean(-2, keepdim=True).clamp(min=eps)
+
+
+def _least(eps: float | None, dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps if eps is None else eps
+
+
+@leaf_by_leaf
+def adjoint(
+    state: AdafactorState,
+    *,
+    lr: LearningRate,
+    beta2_decay: float,
+    eps: tuple[float | None, float],
+    d: float,
+    weight_decay: float | Tensor,
+    maximize: bool,
+) -> LeafAdjoint:
+    """Compute bar u, bar v, and what follows from them."""
+    step, now = state.step + 1, learning_rate(lr, state.step)
+    share, rate = step.double() ** beta2_decay, _rate(now, step)
+
+    def rule(
+        p: Tensor, dp: Tensor, moment: SecondMoment, p_bar: Tensor, moment_bar: SecondMoment
+    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+        eps1, moment = _least(eps[0], p.dtype), _next_moment(moment, dp, share)
+        v = _variance(moment, eps1)
+        w = v.clamp(min=eps1 * eps1).rsqrt()
+        u, size = dp * w, _size(p)
+        a, along = _size(u) / d, (u * p_bar).sum()
+        largest = a.clamp(min=1)
+        alpha, alpha_bar = rate * size.clamp(min=eps[1]), -along / largest
+        of_norm = torch.where(a > 1, alpha * along / (largest * (u * u).sum()), 0)
+        u_bar = of_norm * u - alpha / largest * p_bar
+        v_bar = torch.where(v > eps1 * eps1, -0.5 * dp * u_bar * w**3, 0)
+        moment_bar, square_bar = _moment_adjoint(moment, v_bar, moment_bar, eps1, share)
+        of_size = torch.where(size > eps[1], alpha_bar * rate / (p.numel() * size), 0)
+        is_largest = now < step.double().rsqrt()
+        of_rate = torch.where(is_largest, alpha_bar * size.clamp(min=eps[1]), 0)
+        of_decay = (p * p_bar).sum()
+        products = {"lr": of_rate - weight_decay * of_decay, "weight_decay": -now * of_decay}
+        p_bar = (1 - now * weight_decay) * p_bar + of_size * p
+        return p_bar, w * u_bar + 2 * dp * square_bar, moment_bar, products
+
+    return LeafAdjoint(rule, ("v",), None, maximize=maximize)
+
+
+def _moment_adjoint(
+    moment: SecondMoment, v_bar: Tensor, bar: SecondMoment, eps: float, share: Tensor
+) -> tuple[SecondMoment, Tensor]:
+    """Compute the bars of the old means, and that of dp^2."""
+    if bar.v is not None:
+        v_bar = v_bar + bar.v
+        return SecondMoment(None, None, (1 - share) * v_bar), share * v_bar
+    row, column = moment.row, moment.column
+    assert row is not None
+    assert column is not None
+    assert bar.row is not None
+    assert bar.column is not None
+    mean = row.mean(-2, keepdim=True)
+    total = (_variance(moment, eps) * v_bar).sum((-2, -1), keepdim=True)
+    least = mean.clamp(min=eps)
+    of_mean = torch.where(mean > eps, total / least, 0) / row.shape[-2]
+    row_bar = bar.row + (column * v_bar).sum(-1, keepdim=True) / least - of_mean
+    column_bar = bar.column + (row * v_bar).sum(-2, keepdim=True) / least
+    square_bar = share * (row_bar / column.shape[-1] + column_bar / row.shape[-2])
+    return SecondMoment((1 - share) * row_bar, (1 - share) * column_bar, None), square_bar
+
+
+@constructor
+def adafactor(
+    lr: LearningRate = 1e-2,
+    beta2_decay: Annotated[float, Range("of at most 0", lambda value: value <= 0)] = -0.8,
+    eps: tuple[NonNegative | None, NonNegative] = (None, 1e-3),
+    d: Annotated[float, at_least(1)] = 1.0,
+    weight_decay: NonNegative = 0.0,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make Adafactor: p <- p - alpha u / max(1, |u| / (sqrt(n) d)), u = dp / sqrt(v).
+
+    v is the running mean of dp^2. Of a matrix, only the means of its rows and of its columns are
+    kept. The size of a step, alpha = min(lr, 1 / sqrt(t)) max(eps2, |p| / sqrt(n)), is relative to
+    the size of the parameter, which has n numbers.
+
+    Args:
+        lr: the largest relative size of a step, above 0, or a schedule.
+        beta2_decay: how fast v forgets: step t enters with the weight t^beta2_decay; at most 0.
+        eps: eps1, the least sqrt(v), None for the dtype's eps; and eps2, the least size of a
+            parameter that counts in alpha.
+        d: the largest root of the mean square of u, at least 1.
+        weight_decay: how strongly p decays.
+        maximize: whether to maximize the loss.
+
+    Returns:
+        The optimizer, whose state is an `AdafactorState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
+    2018, algorithm 4, in the form of torch.optim.Adafactor.
+
+    Example:
+        >>> optimizer, params = adafactor(0.5), torch.ones(2, 3)
+        >>> params, state = optimizer.update(params, params, optimizer.init(params))
+        >>> params[0], state.v.row.shape, state.v.column.shape
+        (tensor([0.5000, 0.5000, 0.5000]), torch.Size([2, 1]), torch.Size([1, 3]))
+    """
+    return bare(Optimizer, init, update, adjoint)

@@ -1,0 +1,185 @@
+"""GaLore: an optimizer's steps within the subspace in which a matrix's gradient is largest.
+
+Let dp have n rows and at least as many columns. With P (n, rank) the left singular vectors of its
+largest singular values, at every `every`-th step those of the new gradient, the inner optimizer
+gets P^T dp for the parameter P^T p, and returns P^T p + d:
+
+    p <- p + scale P d
+
+So the inner optimizer's state has rank numbers in place of n. A matrix with fewer columns than rows
+is treated as its transpose. All other parameters, and matrices of at most `rank` rows or columns,
+are left to the inner optimizer as they are.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.due import when_due
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Positive, PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.leaves import (
+    LeafState,
+    check_state,
+    no_steps,
+    state_tree,
+    update_leaf_states,
+)
+from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.optim.transforms import Transform
+
+NO_ADJOINT: Final = (
+    "its subspace is of singular vectors, whose derivative is infinite where two values are equal"
+)
+
+
+@record
+class Subspace(LeafState):
+    """P, the basis of the subspace of one parameter; None for one that is left as it is."""
+
+    basis: Tensor | None
+
+    def fits(self, p: Tensor) -> bool:
+        """Return whether this belongs to a parameter of p's shape."""
+        if self.basis is None:
+            return True
+        return p.ndim == 2 and self.basis.shape[0] == min(p.shape)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Compute P^T x, or x P for a matrix with fewer columns than rows."""
+        if self.basis is None:
+            return x
+        basis = self.basis.to(x.dtype)
+        return x @ basis if _is_tall(x) else basis.mT @ x
+
+    def leave(self, x: Tensor, like: Tensor) -> Tensor:
+        """Compute P x, or x P^T."""
+        if self.basis is None:
+            return x
+        basis = self.basis.to(x.dtype)
+        return x @ basis.mT if _is_tall(like) else basis @ x
+
+
+def _is_tall(x: Tensor) -> bool:
+    return x.shape[0] > x.shape[1]
+
+
+@record
+class GaloreState:
+    """How many steps were taken, a `Subspace` for each parameter, and the inner state."""
+
+    step: Tensor
+    subspaces: Params
+    inner: OptimizerState
+
+
+def _around(rank: int, every: int, scale: float, inner: Optimizer) -> Optimizer:
+    update = partial(_update, every, scale, inner)
+    return Optimizer(inner.name, partial(_init, rank, inner), update, NO_ADJOINT)
+
+
+def _init(rank: int, inner: Optimizer, params: Params) -> GaloreState:
+    """Make the bases 0: the first step computes them."""
+    leaves = tree.leaves(params)
+    if leaves and not any(map(partial(_is_projected, rank), leaves)):
+        shapes = [tuple(leaf.shape) for leaf in leaves]
+        problem = f"expected a matrix of more than rank={rank} rows and columns, got {shapes}"
+        raise LayerError("galore", f"{problem}; choose a smaller rank")
+
+    def start(p: Tensor) -> Subspace:
+        dtype = torch.promote_types(p.dtype, torch.float32)
+        is_projected = _is_projected(rank, p)
+        return Subspace(p.new_zeros(min(p.shape), rank, dtype=dtype) if is_projected else None)
+
+    subspaces = state_tree(start, params)
+    (low,) = update_leaf_states("galore", _enter, params, params, subspaces)[:1]
+    return GaloreState(no_steps(params), subspaces, inner.init(low))
+
+
+def _is_projected(rank: int, p: Tensor) -> bool:
+    return p.ndim == 2 and min(p.shape) > rank
+
+
+@when_due
+def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
+    """Compute the left singular vectors of the largest values of a matrix of few rows."""
+    vectors = torch.linalg.svd(dp, full_matrices=False)[0]
+    return (vectors[:, : old.shape[1]],)
+
+
+def _update(
+    every: int,
+    scale: float,
+    inner: Optimizer,
+    params: Params,
+    grads: Params,
+    state: GaloreState,
+) -> tuple[Params, GaloreState]:
+    """Take the inner optimizer's step in the subspaces."""
+    check_state("galore", state, GaloreState)
+    is_due = state.step % every == 0
+
+    def follow(p: Tensor, dp: Tensor, old: Subspace) -> tuple[Tensor, Subspace]:
+        if old.basis is None:
+            return p, old
+        matrix = (dp.mT if _is_tall(dp) else dp).to(old.basis.dtype)
+        return p, Subspace(_subspace(is_due, matrix, old=old.basis)[0])
+
+    _, subspaces = update_leaf_states("galore", follow, params, grads, state.subspaces)
+    low, _ = update_leaf_states("galore", _enter, params, grads, subspaces)
+    low_grads, _ = update_leaf_states("galore", _enter, grads, grads, subspaces)
+    moved, kept = inner.update(low, low_grads, state.inner)
+    steps = iter(zip(tree.leaves(low), tree.leaves(moved), strict=True))
+
+    def step(p: Tensor, dp: Tensor, subspace: Subspace) -> tuple[Tensor, Subspace]:
+        before, after = next(steps)
+        if subspace.basis is None:
+            return after, subspace
+        return p + scale * subspace.leave(after - before, p), subspace
+
+    params, _ = update_leaf_states("galore", step, params, grads, subspaces)
+    return params, GaloreState(state.step + 1, subspaces, kept)
+
+
+def _enter(p: Tensor, dp: Tensor, subspace: Subspace) -> tuple[Tensor, Subspace]:
+    return subspace.enter(p), subspace
+
+
+@constructor
+def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 0.25) -> Transform:
+    """Take an optimizer's steps within the subspace in which a matrix's gradient is largest.
+
+    The optimizer's state of a matrix then has `rank` rows or columns: `chain(galore(128),
+    adamw(1e-2))`. Its own weight decay acts within the subspace, too. Parameters that are no
+    matrices, and small ones, are updated as without it.
+
+    Args:
+        rank: how many dimensions the subspace of a matrix has.
+        every: how many steps use the same subspace. The others do not pay for it, in a compiled
+            step neither.
+        scale: the factor of the step within the subspace, above 0.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+        LayerError: from `init`, if no parameter is a matrix of more than `rank` rows and columns.
+
+    Source: Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
+    2024, algorithm 2.
+
+    Example:
+        >>> from lincoln_fn.optim import adamw, chain
+        >>> chain(galore(2), adamw()).init(torch.zeros(50, 9)).inner.m.shape
+        torch.Size([50, 2])
+    """
+    return bare(Transform, partial(_around, rank, every, scale))

@@ -1,0 +1,240 @@
+"""L-BFGS: steps along an approximate Newton direction, each as long as a line search finds.
+
+The inverse H of the second derivative is known by the last pairs of moves s = p_new - p_old and
+changes of the gradient y = g_new - g_old, for which H y = s. With rho = 1 / (y s), from the newest
+pair to the oldest, and back,
+
+    q = g
+    a = rho s q,  q <- q - a y          for each pair
+    r = q (y s) / (y y)                 of the newest pair
+    r <- r + (a - rho y r) s            for each pair
+    p <- p - t r
+
+t is the line search's of `strong_wolfe`. Without a pair, r is g, and the first t is 1 / |g|_1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.strong_wolfe import Point, search
+
+# (params, batch) -> (loss, gradient). Any: a batch is whatever the function takes.
+ValueAndGradient: TypeAlias = Callable[[Params, Any], tuple[Tensor, Params]]
+# y s below this is rounding, and would make H infinite.
+_LEAST_CURVATURE: Final = 1e-10
+
+
+@record
+class LbfgsState:
+    """The parameters, how many steps were taken, and the last pairs.
+
+    `moves` (history_size, n) has s, and `changes` y, for the n numbers of all parameters, the
+    newest in the last row. `pairs` is how many rows are filled.
+    """
+
+    params: Params
+    step: Tensor
+    pairs: Tensor
+    moves: Tensor
+    changes: Tensor
+
+
+@checked
+def lbfgs_state(params: Any, history_size: PositiveInt = 10) -> LbfgsState:  # Any: a tree
+    """Make the state of `lbfgs` before the first step.
+
+    Args:
+        params: the parameters to start from.
+        history_size: how many pairs are kept; each has twice the parameters' numbers.
+
+    Returns:
+        The state.
+
+    Example:
+        >>> lbfgs_state(torch.zeros(3), history_size=5).moves.shape
+        torch.Size([5, 3])
+    """
+    flat = _flatten(params)
+    count = torch.zeros((), dtype=torch.int64, device=flat.device)
+    rows = flat.new_zeros(history_size, flat.numel())
+    return LbfgsState(params, count, count.clone(), rows, rows.clone())
+
+
+@checked
+def lbfgs(
+    value_and_gradient: Callable[..., Any],  # Any: as `ValueAndGradient` says
+    lr: Positive = 1.0,
+    max_iter: PositiveInt = 20,
+    max_eval: PositiveInt | None = None,
+    tolerance_grad: NonNegative = 1e-7,
+    tolerance_change: NonNegative = 1e-9,
+) -> Callable[[LbfgsState, Any], tuple[LbfgsState, Tensor]]:
+    """Make the step of L-BFGS with a strong Wolfe line search, for full batches.
+
+    A step computes the loss and its gradient several times on the same batch. So it is no
+    `Optimizer`, but a step for `train`:
+
+        step = lf.optim.lbfgs(lf.value_and_gradient(net, loss))
+        state = lf.optim.lbfgs_state(params)
+        for state, record in lf.train(step, state, [(x, target)] * 10):
+            ...
+
+    The function has to give the same numbers each time: no dropout, and no batch that changes.
+    Running statistics and keys stay as they are.
+
+    Args:
+        value_and_gradient: (params, batch) -> (loss, gradient), such as `lf.value_and_gradient`
+            makes of a network and its loss, compiled or not.
+        lr: the first length of each line search.
+        max_iter: how many moves a step makes, at most.
+        max_eval: how often a step computes the loss, about; None is 1.25 max_iter.
+        tolerance_grad: a step ends where no number of the gradient is larger.
+        tolerance_change: a step ends where the loss, or every parameter, changes by less.
+
+    Returns:
+        The step: (state, batch) -> (state, loss), where the loss is that before the step.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+        LayerError: from the step, if the gradient does not mirror the parameters, or the state
+            belongs to other parameters.
+
+    Source: Nocedal and Wright, "Numerical Optimization", 2006, algorithms 7.4, 7.5, 3.5 and 3.6, in
+    the form of torch.optim.LBFGS.
+
+    Example:
+        >>> def bowl(params, batch):
+        ...     return ((params - batch) ** 2).sum(), 2 * (params - batch)
+        >>> step, state = lbfgs(bowl), lbfgs_state(torch.zeros(2))
+        >>> state, value = step(state, torch.tensor([3.0, 4.0]))
+        >>> value, state.params
+        (tensor(25.), tensor([3.0000, 4.0000]))
+    """
+    return partial(
+        _step,
+        value_and_gradient,
+        lr=lr,
+        max_iter=max_iter,
+        max_eval=max_iter * 5 // 4 if max_eval is None else max_eval,
+        tolerance_grad=tolerance_grad,
+        tolerance_change=tolerance_change,
+    )
+
+
+def _step(
+    value_and_gradient: ValueAndGradient,
+    state: LbfgsState,
+    batch: Any,  # Any: as `ValueAndGradient` says
+    *,
+    lr: float,
+    max_iter: int,
+    max_eval: int,
+    tolerance_grad: float,
+    tolerance_change: float,
+) -> tuple[LbfgsState, Tensor]:
+    """Make up to max_iter moves, each along a direction of its own."""
+    _check_state(state)
+    compute = partial(_compute, value_and_gradient, state.params, batch)
+    flat, pairs = _flatten(state.params), (state.pairs, state.moves, state.changes)
+    value, gradient = compute(flat)
+    now, evaluations = Point(0.0, value.item(), gradient, 0.0), 1
+    for _ in range(max_iter):
+        if now.gradient.abs().max() <= tolerance_grad or evaluations >= max_eval:
+            break
+        direction = _direction(now.gradient, *pairs)
+        start = now._replace(t=0.0, slope=now.gradient.dot(direction).item())
+        if start.slope > -tolerance_change:
+            break
+        t = lr if pairs[0] else lr * min(1.0, 1 / now.gradient.abs().sum().item())
+        least, most = tolerance_change / direction.abs().max().item(), max_eval - evaluations
+        now, computed = search(
+            partial(_point, compute, flat, direction), start, t, least=least, most=most
+        )
+        evaluations += computed
+        move = now.t * direction
+        flat, pairs = flat + move, _remember(*pairs, move, now.gradient - start.gradient)
+        is_still = move.abs().max() <= tolerance_change
+        if is_still or abs(now.value - start.value) < tolerance_change:
+            break
+    return LbfgsState(_unflatten(flat, state.params), state.step + 1, *pairs), value
+
+
+def _check_state(state: LbfgsState) -> None:
+    """Check that a state is one, and that its pairs are of its parameters."""
+    if not isinstance(state, LbfgsState):
+        problem = f"expected state LbfgsState, got {describe(state)}"
+        raise LayerError("lbfgs", f"{problem}; lbfgs_state(params) makes one")
+    numbers = sum(leaf.numel() for leaf in tree.leaves(state.params))
+    if state.moves.shape[1] != numbers:
+        problem = f"expected moves of {numbers} numbers, got {state.moves.shape[1]}"
+        raise LayerError("lbfgs", f"{problem}; lbfgs_state(params) makes them")
+
+
+def _compute(
+    value_and_gradient: ValueAndGradient, like: Params, batch: Any, flat: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss and the gradient of parameters in a row."""
+    value, gradient = value_and_gradient(_unflatten(flat, like), batch)
+    if not tree.same_structure(like, gradient):
+        raise LayerError("lbfgs", "expected a gradient of the parameters' structure")
+    return value, _flatten(gradient)
+
+
+def _point(
+    compute: Callable[[Tensor], tuple[Tensor, Tensor]], flat: Tensor, direction: Tensor, t: float
+) -> Point:
+    """Compute a point of the line."""
+    value, gradient = compute(flat + t * direction)
+    return Point(t, value.item(), gradient, gradient.dot(direction).item())
+
+
+def _direction(gradient: Tensor, pairs: Tensor, moves: Tensor, changes: Tensor) -> Tensor:
+    """Compute -r."""
+    rows = range(len(moves) - int(pairs), len(moves))
+    inverse = {i: 1 / changes[i].dot(moves[i]) for i in rows}
+    q, shares = -gradient, {}
+    for i in reversed(rows):
+        shares[i] = inverse[i] * moves[i].dot(q)
+        q = q - shares[i] * changes[i]
+    if rows:
+        q = q / (inverse[rows[-1]] * changes[-1].dot(changes[-1]))
+    for i in rows:
+        q = q + (shares[i] - inverse[i] * changes[i].dot(q)) * moves[i]
+    return q
+
+
+def _remember(
+    pairs: Tensor, moves: Tensor, changes: Tensor, move: Tensor, change: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Append a pair, unless the gradient did not change along the move."""
+    if not move.dot(change) > _LEAST_CURVATURE:
+        return pairs, moves, changes
+    moves, changes = (
+        torch.cat((rows[1:], new[None])) for rows, new in ((moves, move), (changes, change))
+    )
+    return (pairs + 1).clamp(max=len(moves)), moves, changes
+
+
+def _flatten(params: Params) -> Tensor:
+    leaves = [leaf.reshape(-1) for leaf in tree.leaves(params)]
+    if not leaves:
+        raise LayerError("lbfgs", "expected parameters, got none")
+    return torch.cat(leaves)
+
+
+def _unflatten(flat: Tensor, like: Params) -> Params:
+    sizes = [leaf.numel() for leaf in tree.leaves(like)]
+    parts = iter(flat.split(sizes))
+    return tree.map(lambda leaf: next(parts).view(leaf.shape).to(leaf.dtype), like)

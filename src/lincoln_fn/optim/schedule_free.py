@@ -1,0 +1,211 @@
+"""Schedule-free steps: no schedule of the learning rate, and a mean of all steps to predict with.
+
+There are three sequences: z, which takes the inner optimizer's steps; x, the mean of all z so far,
+to predict with; and y between them, where the gradient is computed. The parameters of the training
+are y. With dy the gradient at y, and the inner optimizer's step y -> y',
+
+    z <- z + (y' - y)
+    w <- w + g^2,  c = g^2 / w
+    x <- (1 - c) x + c z
+    y <- (1 - momentum) z + momentum x
+
+where g is the largest learning rate so far; for a constant one, c is 1 over the number of steps.
+x is not kept: it is (y - (1 - momentum) z) / momentum, of the old y and z.
+
+Adjoint. The bars of y', the old y, z and x from the last line up, with b = momentum:
+
+    bar z += (1 - b) bar y, bar x = b bar y
+    bar z += c bar x, bar x <- (1 - c) bar x
+    bar y = bar x / b - bar z,  bar y' = bar z,  bar z += -(1 - b) / b bar x
+
+and then the inner optimizer's, from bar y'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Final
+
+import optree
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import TRAINED, evolve, record, static
+from lincoln_fn.errors.arguments import NonNegative, Range
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.adjoint import around
+from lincoln_fn.optim.leaves import check_state, no_steps, state_tree, update_leaves
+from lincoln_fn.optim.optimizer import (
+    Adjoint,
+    Adjoints,
+    LearningRate,
+    Optimizer,
+    OptimizerState,
+)
+from lincoln_fn.optim.rules import learning_rate
+from lincoln_fn.optim.transforms import Transform
+
+NO_ADJOINT: Final = "the weights of its mean follow a schedule, in which they have no derivative"
+
+
+@record
+class ScheduleFreeState:
+    """z, what x is computed with, and the state of the inner optimizer.
+
+    `step` counts the steps. `total` is w, the sum of the weights of all z, and `largest` is g, the
+    largest learning rate so far.
+    """
+
+    step: Tensor
+    total: Tensor
+    largest: Tensor
+    z: Params
+    inner: OptimizerState
+    momentum: float = static()
+
+
+def _around(momentum: float, lr: LearningRate, inner: Optimizer) -> Optimizer:
+    functions = partial(_init, inner, momentum), partial(_update, momentum, lr, inner)
+    adjoint = NO_ADJOINT if callable(lr) else around(inner, _adjoint, momentum)
+    return Optimizer(inner.name, *functions, adjoint)
+
+
+def _init(inner: Optimizer, momentum: float, params: Params) -> ScheduleFreeState:
+    """Begin with x = y = z."""
+    step = no_steps(params)
+    total, largest = (torch.zeros((), dtype=torch.float64, device=step.device) for _ in range(2))
+    z, kept = state_tree(torch.clone, params), inner.init(params)
+    return ScheduleFreeState(step, total, largest, z, kept, momentum)
+
+
+def _update(
+    momentum: float,
+    lr: LearningRate,
+    inner: Optimizer,
+    params: Params,
+    grads: Params,
+    state: ScheduleFreeState,
+) -> tuple[Params, ScheduleFreeState]:
+    """Take the inner optimizer's step from z, and average."""
+    check_state("schedule_free", state, ScheduleFreeState)
+    rate = torch.as_tensor(learning_rate(lr, state.step)).to(state.largest)
+    largest = torch.maximum(state.largest, rate)
+    total = state.total + largest**2
+    # While all rates are 0, x stays.
+    c = torch.where(total > 0, largest**2 / total, 0)
+    moved, kept = inner.update(params, grads, state.inner)
+
+    def rule(y: Tensor, new: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        x = (y - (1 - momentum) * z) / momentum
+        z = z + (new - y)
+        x = torch.lerp(x, z, c.to(z.dtype))
+        return torch.lerp(z, x, momentum), z
+
+    params, z = update_leaves("schedule_free", rule, params, moved, state.z)
+    return params, ScheduleFreeState(state.step + 1, total, largest, z, kept, momentum)
+
+
+def _adjoint(
+    inner: Adjoint,
+    momentum: float,
+    params: Params,
+    grads: Params,
+    state: ScheduleFreeState,
+    params_bar: Params,
+    state_bar: ScheduleFreeState,
+) -> Adjoints:
+    """Compute bar y' = bar z, and undo the inner step."""
+    c = 1 / (state.step + 1).double()
+    ys, zs = tree.leaves(params_bar), tree.leaves(state_bar.z)
+    xs = [(1 - c) * momentum * y for y in ys]
+    zs = [z + (1 - momentum + c * momentum) * y for y, z in zip(ys, zs, strict=True)]
+    moved = iter(zs)
+    moved_bar = tree.map(lambda bar: next(moved).to(bar.dtype), params_bar)
+    found = inner(params, grads, state.inner, moved_bar, state_bar.inner)
+    pairs = iter(zip(xs, zs, strict=True))
+
+    def at_y(bar: Tensor) -> Tensor:
+        x, z = next(pairs)
+        return (bar + x / momentum - z).to(bar.dtype)
+
+    of_z = iter([z - (1 - momentum) / momentum * x for x, z in zip(xs, zs, strict=True)])
+    z_bar = tree.map(lambda bar: next(of_z).to(bar.dtype), state_bar.z)
+    new = evolve(state, z=z_bar, inner=found.state)
+    return evolve(found, params=tree.map(at_y, found.params), state=new)
+
+
+@constructor
+def schedule_free(
+    momentum: Annotated[float, Range("above 0 and below 1", lambda value: 0 < value < 1)] = 0.9,
+    lr: NonNegative | Callable[[Tensor], Tensor] = 1.0,
+) -> Transform:
+    """Train at a constant learning rate, and predict with a mean of all steps.
+
+    The mean takes the place of the schedule's fall, and needs no length of the run. The inner
+    optimizer takes the steps, without momentum of its own: `chain(schedule_free(), sgd(1.0))` or
+    `chain(schedule_free(), adamw(2e-3, betas=(0.0, 0.999)))`. Its learning rate is about 2 to 10
+    times as large as one that falls. `schedule_free_params` reads the mean, with which to predict
+    and to measure.
+
+    Args:
+        momentum: the place between z and x at which gradients are computed, above 0 and below 1.
+        lr: the inner optimizer's, if that is a schedule, such as a rise in the first steps. Steps
+            of a small rate then count less: by the square of the largest rate so far.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: if momentum is out of its range.
+
+    Source: Defazio et al., "The Road Less Scheduled", 2024, equations 3 to 5 and algorithm 1.
+
+    Example:
+        >>> from lincoln_fn.optim import chain, sgd
+        >>> optimizer, p = chain(schedule_free(0.5), sgd(1.0)), torch.tensor(0.0)
+        >>> p, state = optimizer.update(p, torch.tensor(4.0), optimizer.init(p))
+        >>> p, state = optimizer.update(p, torch.tensor(4.0), state)
+        >>> p, schedule_free_params(state, p)
+        (tensor(-7.), tensor(-6.))
+    """
+    return bare(Transform, partial(_around, momentum, lr))
+
+
+def schedule_free_params(state: OptimizerState, params: Params) -> Params:
+    """Compute the mean of all steps, x = (y - (1 - momentum) z) / momentum.
+
+    Args:
+        state: of an optimizer with `schedule_free` anywhere in its chain.
+        params: y, the parameters of the same step; running statistics and keys are taken from them.
+
+    Returns:
+        Parameters to predict with.
+
+    Raises:
+        LayerError: if z does not mirror the parameters, or the state has no z, or several.
+
+    Example:
+        >>> from lincoln_fn.optim import chain, sgd
+        >>> optimizer, p = chain(schedule_free(), sgd(1.0)), torch.tensor(1.0)
+        >>> schedule_free_params(optimizer.init(p), p)
+        tensor(1.)
+    """
+
+    def is_found(node: object) -> bool:
+        return isinstance(node, ScheduleFreeState)
+
+    nodes = optree.tree_leaves(state, is_leaf=is_found, namespace=TRAINED)
+    found = [node for node in nodes if isinstance(node, ScheduleFreeState)]
+    if len(found) != 1:
+        problem = f"expected a state with one schedule_free, got {len(found)}"
+        raise LayerError("schedule_free_params", problem)
+    momentum = found[0].momentum
+
+    def rule(y: Tensor, _: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        return (y - (1 - momentum) * z) / momentum, z
+
+    return update_leaves("schedule_free_params", rule, params, params, found[0].z)[0]

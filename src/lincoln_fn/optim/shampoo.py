@@ -1,0 +1,169 @@
+"""Shampoo: steps preconditioned by a matrix for each axis of a parameter.
+
+For a parameter of k axes, with L_i starting at 0 and dp_i the matrix of dp whose rows belong to the
+positions along axis i,
+
+    L_i <- decay L_i + share dp_i dp_i^T        share = 1 - decay, or 1 for a decay of 1
+    u = dp, multiplied along each axis i by (L_i + eps I)^(-1/(2k))
+    b <- momentum b + u
+    p <- p - lr b
+
+For a matrix, u = L^(-1/4) dp R^(-1/4). A root is computed from the eigenvalues of L_i, at every
+`every`-th step. An axis of more than `max_size` positions has no matrix, and does not count in k.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.due import when_due
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, Probability
+from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
+from lincoln_fn.optim.leaves import (
+    LeafState,
+    check_state,
+    no_steps,
+    state_tree,
+    update_leaf_states,
+)
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import add_scaled, learning_rate, regularize_gradient, take_step
+
+NO_ADJOINT: Final = (
+    "its steps use eigenvectors, whose derivative is infinite where two eigenvalues are equal"
+)
+
+
+@record
+class Preconditioner(LeafState):
+    """For each axis L_i and its root, None for an axis without them; and the momentum or None."""
+
+    products: tuple[Tensor | None, ...]
+    roots: tuple[Tensor | None, ...]
+    momentum: Tensor | None
+
+    def fits(self, p: Tensor) -> bool:
+        """Return whether this belongs to a parameter of p's shape."""
+        b = self.momentum
+        fits = are_of_axes(self.products, p) and are_of_axes(self.roots, p)
+        return fits and (b is None or b.shape == p.shape)
+
+
+@record
+class ShampooState:
+    """How many steps were taken, and a `Preconditioner` for each parameter."""
+
+    step: Tensor
+    kept: Params
+
+
+def init(params: Params, *, momentum: float, max_size: int) -> ShampooState:
+    """Make all matrices 0, and the momentum."""
+
+    def start(p: Tensor) -> Preconditioner:
+        products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)
+        return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
+
+    return ShampooState(no_steps(params), state_tree(start, params))
+
+
+@when_due
+def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) -> tuple[Tensor]:
+    """Compute (A + eps I)^(-1/order)."""
+    values, vectors = torch.linalg.eigh(matrix)
+    scaled = vectors * ((values.clamp(min=0) + eps) ** (-1 / order)).to(values.dtype)
+    return (scaled @ vectors.mT,)
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: ShampooState,
+    *,
+    lr: LearningRate,
+    momentum: float,
+    decay: float,
+    weight_decay: float,
+    eps: float,
+    every: int,
+    maximize: bool,
+) -> tuple[Params, ShampooState]:
+    """Compute p <- p - lr b, with dp multiplied along each axis."""
+    check_state("shampoo", state, ShampooState)
+    now, is_due = learning_rate(lr, state.step), state.step % every == 0
+    share = 1.0 if decay == 1 else 1 - decay
+
+    def rule(p: Tensor, dp: Tensor, kept: Preconditioner) -> tuple[Tensor, Preconditioner]:
+        dp = regularize_gradient(p, dp, weight_decay, maximize)
+        products = tuple(
+            old if old is None else add_scaled(decay * old, axis_product(dp, i, old.dtype), share)
+            for i, old in enumerate(kept.products)
+        )
+        order = 2 * sum(matrix is not None for matrix in products)
+        numbers = [torch.tensor(n, dtype=torch.float64, device=p.device) for n in (order, eps)]
+        roots = tuple(
+            old if matrix is None else _inverse_root(is_due, matrix, *numbers, old=old)[0]
+            for matrix, old in zip(products, kept.roots, strict=True)
+        )
+        b = multiply_axes(dp, roots).to(p.dtype)
+        if kept.momentum is not None:
+            b = momentum * kept.momentum + b
+        new = Preconditioner(products, roots, None if kept.momentum is None else b)
+        return take_step(p, b, now), new
+
+    params, kept = update_leaf_states("shampoo", rule, params, grads, state.kept)
+    return params, ShampooState(state.step + 1, kept)
+
+
+@constructor
+def shampoo(
+    lr: LearningRate = 1e-1,
+    momentum: NonNegative = 0.9,
+    decay: Probability = 1.0,
+    weight_decay: NonNegative = 0.0,
+    eps: Positive = 1e-4,
+    every: PositiveInt = 1,
+    max_size: PositiveInt = 8192,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make Shampoo: p <- p - lr L^(-1/4) dp R^(-1/4) for a matrix, with momentum.
+
+    L is the sum of dp dp^T, and R that of dp^T dp. A parameter of k axes has a matrix for each, and
+    the exponent -1/(2k). A vector has one, of the exponent -1/2.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        momentum: how much of b is kept from step to step, at least 0.
+        decay: how much of L and R is kept from step to step; 1 sums them up, as the source does.
+        weight_decay: the factor of p that is added to dp.
+        eps: is added to the eigenvalues of L and R.
+        every: how many steps use the same roots. The others do not pay for them, in a compiled step
+            neither.
+        max_size: how many positions an axis with a matrix may have.
+        maximize: whether to maximize the loss.
+
+    Returns:
+        The optimizer, whose state is a `ShampooState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Gupta, Koren and Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018,
+    algorithms 1 and 2.
+
+    Example:
+        >>> optimizer, params = shampoo(0.5), torch.zeros(2, 2)
+        >>> grads = torch.diag(torch.tensor([4.0, 9.0]))
+        >>> optimizer.update(params, grads, optimizer.init(params))[0].diagonal()
+        tensor([-0.5000, -0.5000])
+    """
+    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)

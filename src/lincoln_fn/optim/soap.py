@@ -1,0 +1,196 @@
+"""SOAP: Adam in the basis of the eigenvectors that Shampoo's matrices have.
+
+For each axis i of a parameter, with dp_i the matrix of dp whose rows belong to the positions along
+the axis, and L_i starting at 0,
+
+    L_i <- b2 L_i + (1 - b2) dp_i dp_i^T
+    Q_i                         the eigenvectors of L_i, those of large eigenvalues first
+    g = Q^T dp                  along all axes: Q_L^T dp Q_R for a matrix
+    m <- b1 m + (1 - b1) dp
+    v <- b2 v + (1 - b2) g^2
+    p <- (1 - lr weight_decay) p - lr Q ((Q^T m') / (sqrt(v') + eps))
+
+with m' = m / (1 - b1^t) and v' = v / (1 - b2^t). The first step only makes L_i and Q_i, and p
+stays: in the basis of its own eigenvectors, a gradient is 0 in most places but for rounding. So t
+counts from 0. At every `every`-th step after that, one step of the orthogonal iteration follows the
+changed L: Q R = L Q. Before it, the columns of Q, and v with them, are sorted by the eigenvalues
+q^T L q.
+
+A parameter with fewer than two axes takes Adam's steps, and so does an axis of more than `max_size`
+positions.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.due import when_due
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record
+from lincoln_fn.errors.arguments import Decay, NonNegative, PositiveInt
+from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
+from lincoln_fn.optim.leaves import (
+    LeafState,
+    check_state,
+    no_steps,
+    state_tree,
+    update_leaf_states,
+)
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import decay_weight, learning_rate, root, running_mean, take_step
+from lincoln_fn.optim.shampoo import NO_ADJOINT
+
+
+@record
+class Rotated(LeafState):
+    """For each axis L_i and Q_i, None for one without them; and the means m, and v in the basis."""
+
+    products: tuple[Tensor | None, ...]
+    bases: tuple[Tensor | None, ...]
+    m: Tensor
+    v: Tensor
+
+    def fits(self, p: Tensor) -> bool:
+        """Return whether this belongs to a parameter of p's shape."""
+        fits = are_of_axes(self.products, p) and are_of_axes(self.bases, p)
+        return fits and self.m.shape == self.v.shape == p.shape
+
+
+@record
+class SoapState:
+    """How many steps were taken, and a `Rotated` for each parameter."""
+
+    step: Tensor
+    kept: Params
+
+
+def init(params: Params, *, max_size: int) -> SoapState:
+    """Make everything 0."""
+
+    def start(p: Tensor) -> Rotated:
+        products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
+        bases = tuple(each if each is None else each.clone() for each in products)
+        return Rotated(products, bases, torch.zeros_like(p), torch.zeros_like(p))
+
+    return SoapState(no_steps(params), state_tree(start, params))
+
+
+@when_due
+def _eigenvectors(matrix: Tensor, *, old: Tensor) -> tuple[Tensor]:
+    """Compute the eigenvectors, those of large eigenvalues first."""
+    return (torch.linalg.eigh(matrix).eigenvectors.flip(-1),)
+
+
+@when_due
+def _iterate(matrix: Tensor, *, basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort the columns of Q, and v along its first axis; then compute the Q of Q R = L Q."""
+    order = (basis * (matrix @ basis)).sum(0).argsort(descending=True, stable=True)
+    basis = torch.linalg.qr(matrix @ basis.index_select(1, order)).Q
+    # The memory layout of v stays.
+    return basis, torch.empty_like(v).copy_(v.index_select(0, order))
+
+
+def update(
+    params: Params,
+    grads: Params,
+    state: SoapState,
+    *,
+    lr: LearningRate,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    every: int,
+    maximize: bool,
+) -> tuple[Params, SoapState]:
+    """Compute p <- (1 - lr weight_decay) p - lr Q ((Q^T m') / (sqrt(v') + eps))."""
+    check_state("soap", state, SoapState)
+    step, now = state.step + 1, learning_rate(lr, state.step)
+    c1, c2 = (1 - beta ** state.step.clamp(min=1).double() for beta in betas)
+    is_first = state.step == 0
+    is_due = (state.step % every == 0) & ~is_first
+
+    def rule(p: Tensor, dp: Tensor, kept: Rotated) -> tuple[Tensor, Rotated]:
+        dp = dp.neg() if maximize else dp
+        products = tuple(
+            old if old is None else running_mean(old, axis_product(dp, i, old.dtype), betas[1])
+            for i, old in enumerate(kept.products)
+        )
+        bases, v = _follow(is_first, is_due, products, kept)
+        g = multiply_axes(dp, bases).to(p.dtype)
+        m, new_v = running_mean(kept.m, dp, betas[0]), running_mean(v, g * g, betas[1])
+        direction = (multiply_axes(m, bases) / c1) / (root(new_v / c2) + eps)
+        direction = multiply_axes(direction, bases, transposed=True).to(p.dtype)
+        new_p = take_step(decay_weight(p, now, weight_decay), direction, now)
+        pairs = ((p, new_p), (kept.m, m), (v, new_v))
+        p, m, v = (torch.where(is_first, old, new.to(old.dtype)) for old, new in pairs)
+        return p, Rotated(products, bases, m, v)
+
+    params, kept = update_leaf_states("soap", rule, params, grads, state.kept)
+    return params, SoapState(step, kept)
+
+
+def _follow(
+    is_first: Tensor, is_due: Tensor, products: tuple[Tensor | None, ...], kept: Rotated
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """Compute the bases of the changed products, and v sorted as they are."""
+    bases, v = [], kept.v
+    for axis, (matrix, basis) in enumerate(zip(products, kept.bases, strict=True)):
+        if matrix is not None and basis is not None:
+            (basis,) = _eigenvectors(is_first, matrix, old=basis)
+            along = v.movedim(axis, 0)
+            basis, along = _iterate(is_due, matrix, basis=basis, v=along)
+            v = along.movedim(0, axis)
+        bases.append(basis)
+    return tuple(bases), v
+
+
+@constructor
+def soap(
+    lr: LearningRate = 3e-3,
+    betas: tuple[Decay, Decay] = (0.95, 0.95),
+    eps: NonNegative = 1e-8,
+    weight_decay: NonNegative = 1e-2,
+    every: PositiveInt = 10,
+    max_size: PositiveInt = 8192,
+    *,
+    maximize: bool = False,
+) -> Optimizer:
+    """Make SOAP: Adam's steps in the basis Q of Shampoo's eigenvectors.
+
+    p <- (1 - lr weight_decay) p - lr Q ((Q^T m') / (sqrt(v') + eps)), where m' is the unbiased mean
+    of dp, and v' that of (Q^T dp)^2. For a matrix, Q^T dp is Q_L^T dp Q_R. The first step only
+    finds Q, and leaves p as it is.
+
+    Args:
+        lr: the learning rate, above 0, or a schedule.
+        betas: how much of m, and how much of v and of the matrices, is kept from step to step.
+        eps: is added to the denominator, so that it is not 0.
+        weight_decay: how strongly p decays.
+        every: how many steps use the same basis. The others do not pay for it, in a compiled step
+            neither.
+        max_size: how many positions an axis with a matrix may have.
+        maximize: whether to maximize the loss.
+
+    Returns:
+        The optimizer, whose state is a `SoapState`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        LayerError: from `update`, if the gradients do not mirror the parameters.
+
+    Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024, algorithm 3,
+    with the first step of the authors' program.
+
+    Example:
+        >>> optimizer, params = soap(0.5, weight_decay=0.0), torch.zeros(2, 2)
+        >>> grads, state = torch.diag(torch.tensor([4.0, 9.0])), optimizer.init(params)
+        >>> for _ in range(2):
+        ...     params, state = optimizer.update(params, grads, state)
+        >>> params.diagonal()
+        tensor([-0.5000, -0.5000])
+    """
+    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)

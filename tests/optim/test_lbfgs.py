@@ -1,0 +1,135 @@
+"""L-BFGS takes torch's path, trains a network within `train`, and says what is wrong."""
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.optim import lbfgs, lbfgs_state
+
+
+def rosenbrock(params, batch):
+    x, y = params["x"], params["y"]
+    value = (batch - x) ** 2 + 100 * (y - x**2) ** 2
+    dx = -2 * (batch - x) - 400 * x * (y - x**2)
+    return value.sum(), {"x": dx, "y": 200 * (y - x**2)}
+
+
+def flat_then_steep(params, batch):
+    """A loss that falls slowly and far, then rises steeply: t has to grow, then to shrink."""
+    p = params["x"]
+    value = batch * (-0.01 * p + (p - 3).exp()) + params["y"] ** 2
+    return value.sum(), {"x": batch * (-0.01 + (p - 3).exp()), "y": 2 * params["y"]}
+
+
+START = {
+    "x": torch.tensor([-1.2, 0.5], dtype=torch.float64),
+    "y": torch.tensor([1.0, -2.0], dtype=torch.float64),
+}
+ONE = torch.tensor(1.0, dtype=torch.float64)
+
+
+def by_torch(function, steps, **options):
+    leaves = {name: leaf.clone().requires_grad_() for name, leaf in START.items()}
+    optimizer = torch.optim.LBFGS([*leaves.values()], line_search_fn="strong_wolfe", **options)
+    evaluations, values = [], []
+
+    def closure():
+        optimizer.zero_grad()
+        value, _ = function(leaves, ONE)
+        value.backward()
+        evaluations.append(value.item())
+        return value
+
+    for _ in range(steps):
+        values.append(optimizer.step(closure).detach())
+    return lf.tree.map(torch.Tensor.detach, leaves), values, evaluations
+
+
+@pytest.mark.parametrize("function", [rosenbrock, flat_then_steep])
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (1, {"max_iter": 1, "max_eval": 25}),
+        (3, {"max_iter": 4, "history_size": 2}),
+        (2, {"max_iter": 6, "lr": 0.3, "max_eval": 9}),
+        (1, {"max_iter": 3, "lr": 8.0, "max_eval": 30}),
+    ],
+    ids=str,
+)
+def test_takes_torchs_path(function, steps, options):
+    size, seen = options.get("history_size", 10), []
+    expected, values, evaluations = by_torch(function, steps, **{**options, "history_size": size})
+    options = {name: value for name, value in options.items() if name != "history_size"}
+
+    def counted(params, batch):
+        value, gradient = function(params, batch)
+        seen.append(value.item())
+        return value, gradient
+
+    step, state = lbfgs(counted, **options), lbfgs_state(START, size)
+    for value in values:
+        state, given = step(state, ONE)
+        assert same_number(given, value)
+    # Each evaluation is at the same place. A step divides by differences, which magnifies rounding.
+    assert len(seen) == len(evaluations)
+    assert same_number(seen, evaluations, error=1e-9)
+    assert same_number(state.params, expected, error=1e-9)
+    assert state.step == steps
+
+
+def test_finds_the_least_value_and_stays_there():
+    step = lbfgs(rosenbrock, max_iter=100)
+    state, first = step(lbfgs_state(START), ONE)
+    assert first > 100
+    assert same_number(state.params["x"], torch.ones(2).double(), error=1e-4)
+    again, value = step(state, ONE)
+    assert value < 1e-9
+    assert same_number(again.params, state.params, error=1e-5)
+
+
+def test_a_network_is_trained_and_resumed_within_train(tmp_path):
+    x = keys.normal(lf.Key(0), (40, 3))
+    batch = x, torch.tanh(x @ keys.normal(lf.Key(1), (3, 2)))
+    net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(2))
+    step = lbfgs(lf.value_and_gradient(net, lf.losses.mse()), max_iter=5)
+    begin = lbfgs_state(net.init(lf.Key(2), x))
+    states = [state for state, _ in lf.train(step, begin, [batch] * 6)]
+    losses = [record.loss for _, record in lf.train(step, begin, [batch] * 6)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.02 * losses[0]
+    lf.checkpoint.save(tmp_path / "state.pt", states[2])
+    resumed = lf.checkpoint.load(tmp_path / "state.pt", like=begin)
+    for resumed, _ in lf.train(step, resumed, [batch] * 3):  # the last one is kept
+        pass
+    assert same_bits(resumed, states[-1])
+
+
+def test_the_value_and_gradient_are_those_of_a_step():
+    x, target = keys.normal(lf.Key(0), (6, 4)), torch.tensor([0, 1, 2, 0, 1, 2])
+    net, loss = lf.serial(lf.dense(3), lf.relu(), lf.dense(3)), lf.losses.softmax_cross_entropy()
+    params = net.init(lf.Key(1), x)
+    for fast in (True, False):
+        value, grads = lf.value_and_gradient(net, loss, fast=fast)(params, (x, target))
+        step = lf.make_step(net, loss, lf.optim.sgd(1.0), fast=fast)
+        state = lf.init_state(net, lf.optim.sgd(1.0), lf.Key(1), x, params=params)
+        new, expected = step(state, (x, target))
+        assert same_bits(value, expected)
+        assert same_number(lf.tree.map(torch.sub, params, grads), new.params)
+
+
+def test_what_does_not_fit_is_named():
+    step = lbfgs(rosenbrock)
+    with pytest.raises(lf.LayerError) as error:
+        step(START, ONE)
+    assert "lbfgs: expected state LbfgsState, got" in str(error.value)
+    wrong = lf.evolve(lbfgs_state(START), params={"x": START["x"]})
+    with pytest.raises(lf.LayerError, match="expected moves of 2 numbers, got 4; lbfgs_state"):
+        step(wrong, ONE)
+    with pytest.raises(lf.LayerError, match="expected a gradient of the parameters' structure"):
+        lbfgs(lambda params, batch: (ONE, ONE))(lbfgs_state(START), ONE)
+    with pytest.raises(lf.LayerError, match="lbfgs: expected parameters, got none"):
+        lbfgs_state(())
+    with pytest.raises(lf.LayerError, match="lbfgs: expected max_iter of at least 1, got 0"):
+        lbfgs(rosenbrock, max_iter=0)
