@@ -198,6 +198,27 @@ def test_a_prediction_takes_any_number_of_examples(tmp_path):
     assert same_number(torch.as_tensor(y), net.predict(others, x))
 
 
+def test_defaults_may_have_a_file_of_their_own(tmp_path):
+    net, loss, optimizer, x, target = STEPS["regression"]
+    step, state = lf.make_step(net, loss, optimizer), lf.init_state(net, optimizer, lf.Key(0), x)
+    path, defaults = str(tmp_path / "step.onnx"), str(tmp_path / "state.onnx")
+    lf.export_step(step, state, (x, target), path, defaults=defaults)
+    session, values = session_of(path), session_of(defaults)
+    names = [node.name for node in values.get_outputs()]
+    assert names == lf.tree.paths(state, states=True)
+    assert session.get_overridable_initializers() == []  # JavaScript could not replace any
+    assert [node.name for node in session.get_inputs()] == [*names, "x", "target"]
+    given = values.run(None, {})
+    assert same_bits([torch.as_tensor(leaf) for leaf in given], lf.tree.leaves(state, states=True))
+    feeds = {**dict(zip(names, given, strict=True)), "x": x.numpy(), "target": target.numpy()}
+    value = torch.as_tensor(session.run(["loss"], feeds)[0])
+    assert same_number(value, step(state, (x, target))[1])
+    lf.export(net, state.params, x, path, defaults=defaults)
+    named = {f"params.{name}" for name in lf.tree.paths(state.params)}
+    assert {node.name for node in session_of(defaults).get_outputs()} == named
+    assert {node.name for node in session_of(path).get_inputs()} == {*named, "x"}
+
+
 def test_a_prediction_is_saved_for_torch_too(tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh()), normal(6, 5)
     params, path = net.init(lf.Key(0), x), tmp_path / "predict.pt2"
@@ -224,6 +245,8 @@ def test_a_fixed_batch_needs_no_common_axis(tmp_path):
     [
         ("step.bin", {}, r"^export_step: expected a path that ends in .onnx or .pt2, got step.bin"),
         ("step.pt2", {"dynamic_batch": True}, "expected dynamic_batch=False for a .pt2 program"),
+        ("step.pt2", {"defaults": "s.onnx"}, "expected two paths that end in .onnx, got step"),
+        ("step.onnx", {"defaults": "s.pt2"}, "got step.onnx and s.pt2"),
     ],
 )
 def test_what_a_format_cannot_do_is_refused(path, options, message):

@@ -1,6 +1,8 @@
-"""A fixture: the runs of the examples."""
+"""Fixtures: the runs of the examples, and the site."""
 
+import os
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from helpers.examples import EXAMPLES
@@ -16,3 +18,11 @@ def run(monkeypatch, capsys):
         return capsys.readouterr().out.splitlines()
 
     return run_example
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Give the site that an environment variable names."""
+    if "LINCOLN_FN_SITE" not in os.environ:
+        pytest.skip("LINCOLN_FN_SITE names no site")
+    return Path(__file__).parents[2] / os.environ["LINCOLN_FN_SITE"]

@@ -8,12 +8,8 @@ names it; by hand that is
 """
 
 import json
-import os
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
 
 pytest.importorskip("material", reason="needs the extra `docs`")
 MiniRacer = pytest.importorskip("py_mini_racer", reason="needs the extra `docs`").MiniRacer
@@ -118,14 +114,6 @@ ASKED = """
 var worker = new window.Worker();
 function ask(message) { answers = []; worker.postMessage(message); return 0; }
 """
-
-
-@pytest.fixture(scope="module")
-def site():
-    """Give the site that an environment variable names."""
-    if "LINCOLN_FN_SITE" not in os.environ:
-        pytest.skip("LINCOLN_FN_SITE names no site")
-    return ROOT / os.environ["LINCOLN_FN_SITE"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from lincoln_fn.compiler.function import of_function
-from lincoln_fn.compiler.onnx.program import Names, model_of
+from lincoln_fn.compiler.onnx.program import Names, model_of, split
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, of_step, trace, write_down
@@ -37,6 +37,7 @@ def export_step(
     path: str | PathLike[str],
     *,
     dynamic_batch: bool | None = None,
+    defaults: str | PathLike[str] | None = None,
 ) -> None:
     """Save a training step as a file that trains where this library is missing.
 
@@ -83,6 +84,9 @@ def export_step(
         dynamic_batch: whether later batches may have other numbers of examples, which lie along the
             first axis of each tensor. None for what the format can: an ONNX model takes any number,
             and a `torch.export` program takes batches of this shape alone.
+        defaults: a second ONNX file, which gets the state. It has no inputs, and its outputs are
+            the state's tensors by their names. The step's inputs then have no defaults, which
+            onnxruntime cannot replace in JavaScript and Java. None keeps all in one file.
 
     Raises:
         LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
@@ -100,7 +104,7 @@ def export_step(
         raise wrong_kind("export_step", "step", step, "what make_step returns")
     check_argument("export_step", "state", TrainState, state)
     check_batch("export_step", batch)
-    is_onnx = _is_onnx("export_step", path, dynamic_batch)
+    is_onnx = _is_onnx("export_step", path, dynamic_batch, defaults)
     with log_if_slow("exporting the step"):
         before = tree.paths(state, states=True)
         inputs = _name_inputs(batch)
@@ -109,7 +113,7 @@ def export_step(
             outputs = [*(f"next.{name}" for name in before), "loss"]
             _save_onnx(
                 of_step(_in_formulas(step)), (state, batch), Names(before, inputs, outputs), path,
-                dynamic_batch,
+                dynamic_batch, defaults,
             )  # fmt: skip
             return
         traced = trace(step, state, batch, here=False)
@@ -126,6 +130,7 @@ def export(
     path: str | PathLike[str],
     *,
     dynamic_batch: bool | None = None,
+    defaults: str | PathLike[str] | None = None,
 ) -> None:
     """Save a prediction, `net.predict(params, x)`, as a file for where this library is missing.
 
@@ -142,6 +147,7 @@ def export(
         x: an example of its input.
         path: the file, whose name ends in ".onnx" or ".pt2".
         dynamic_batch: as in `export_step`.
+        defaults: a second ONNX file, which gets params, as in `export_step`.
 
     Raises:
         LayerError: as `export_step` does.
@@ -153,7 +159,7 @@ def export(
         ...     export(net, net.init(lf.Key(0), x), x, f"{folder}/predict.pt2")
     """
     check_argument("export", "net", Layer, net, ("net", "params", "x", "path"))
-    is_onnx = _is_onnx("export", path, dynamic_batch)
+    is_onnx = _is_onnx("export", path, dynamic_batch, defaults)
     names = _name("params", params), _name("x", x)
     with log_if_slow("exporting the prediction"):
         program = of_prediction(net)
@@ -161,7 +167,7 @@ def export(
             formulas = map_layers(with_indices, net)
             program = attrs.evolve(program, pure=of_function(formulas.predict).pure)
             outputs = _name("y", net.predict(params, x))
-            _save_onnx(program, (params, x), Names(*names, outputs), path, dynamic_batch)
+            _save_onnx(program, (params, x), Names(*names, outputs), path, dynamic_batch, defaults)
             return
         traced = guard(program, write_down(program, params, x, here=False))
         _save_torch(traced, (params, x), {"params": names[0], "x": names[1]}, path)
@@ -175,7 +181,12 @@ def _in_formulas(step: Step) -> Step:
     )
 
 
-def _is_onnx(function: str, path: str | PathLike[str], dynamic_batch: bool | None) -> bool:
+def _is_onnx(
+    function: str,
+    path: str | PathLike[str],
+    dynamic_batch: bool | None,
+    defaults: str | PathLike[str] | None,
+) -> bool:
     """Choose the format by the path's end, and check that it can do what is asked."""
     suffix = PurePath(path).suffix
     if suffix not in (".onnx", ".pt2"):
@@ -185,6 +196,9 @@ def _is_onnx(function: str, path: str | PathLike[str], dynamic_batch: bool | Non
     if suffix == ".pt2" and dynamic_batch:
         problem = "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
         raise LayerError(function, f"{problem}; give a path that ends in .onnx")
+    if defaults is not None and {suffix, PurePath(defaults).suffix} != {".onnx"}:
+        problem = f"expected two paths that end in .onnx, got {fspath(path)} and {fspath(defaults)}"
+        raise LayerError(function, problem)
     return suffix == ".onnx"
 
 
@@ -194,6 +208,7 @@ def _save_onnx(
     names: Names,
     path: str | PathLike[str],
     dynamic_batch: bool | None,
+    defaults: str | PathLike[str] | None,
 ) -> None:
     try:
         import onnx
@@ -201,6 +216,9 @@ def _save_onnx(
         problem = "needs the package onnx for a path that ends in .onnx; pip install onnx"
         raise LayerError(program.name, problem) from None
     model = model_of(program, *trees, names, dynamic_batch=dynamic_batch is not False)
+    if defaults is not None:
+        model, values = split(model, names.first)
+        onnx.save(values, fspath(defaults))
     onnx.save(model, fspath(path))
 
 

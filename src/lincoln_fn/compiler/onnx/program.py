@@ -22,7 +22,7 @@ from lincoln_fn.compiler.trace.tracing import Program, write_down
 from lincoln_fn.errors.errors import LayerError
 
 if TYPE_CHECKING:  # an extra
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
 # The operations are those of this version of ONNX's set, from 2022; 8 came with it.
 OPSET: Final = 18
@@ -80,8 +80,8 @@ def _model(
     names: Names,
     dynamic_batch: bool,
 ) -> ModelProto:
-    """Make a model of the nodes, and check it by ONNX's own checker."""
-    from onnx import checker, helper, numpy_helper
+    """Make a model of the nodes."""
+    from onnx import helper, numpy_helper
 
     defaults = [
         numpy_helper.from_array(leaf.detach().contiguous().numpy(), name)
@@ -107,7 +107,26 @@ def _model(
             helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
         ]
     constants = [*defaults, *write.constants.values()]
-    graph = helper.make_graph([*write.nodes, *ends], "program", inputs, results, constants)
+    return _checked(helper.make_graph([*write.nodes, *ends], "program", inputs, results, constants))
+
+
+def split(model: ModelProto, names: Sequence[str]) -> tuple[ModelProto, ModelProto]:
+    """Divide a model into one without the defaults of these inputs, and one that returns them."""
+    from onnx import helper
+
+    graph, chosen = model.graph, set(names)
+    defaults = [tensor for tensor in graph.initializer if tensor.name in chosen]
+    constants = [tensor for tensor in graph.initializer if tensor.name not in chosen]
+    described = [value for value in graph.input if value.name in chosen]
+    program = helper.make_graph(graph.node, graph.name, graph.input, graph.output, constants)
+    values = helper.make_graph([], "values", [], described, defaults)
+    return _checked(program), _checked(values)
+
+
+def _checked(graph: GraphProto) -> ModelProto:
+    """Make a model of a graph, and check it by ONNX's own checker."""
+    from onnx import checker, helper
+
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(
         graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="lincoln_fn"
