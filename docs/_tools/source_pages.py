@@ -33,6 +33,7 @@ FAMILIES: Final = {
     "Pooling": ("*_pool",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
+        *("*_recurrence", "*_scan"),
         *("alibi", "relative_position_bias"),
         *("class_token", "last_state", "masked_mean"),
     ),
