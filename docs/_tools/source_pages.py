@@ -36,6 +36,7 @@ FAMILIES: Final = {
     "Graphs": ("graph_*",),
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
+        *("*_recurrence", "*_scan"),
         *("alibi", "relative_position_bias"),
         *("class_token", "last_state", "masked_mean", "token_log_probs"),
     ),

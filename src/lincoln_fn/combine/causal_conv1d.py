@@ -49,10 +49,10 @@ def causal_conv1d(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([1, 4, 3])
     """
-    inits = {"weight_init": weight_init, "bias_init": bias_init}
     convolve = conv1d(
-        out_channels, kernel_size, dilation=dilation, groups=groups, bias=bias, **inits
-    )
+        out_channels, kernel_size, dilation=dilation, groups=groups, bias=bias,
+        weight_init=weight_init, bias_init=bias_init,
+    )  # fmt: skip
     padding = zero_pad1d(((kernel_size - 1) * dilation, 0))
     made = serial(permute(0, 2, 1), padding, convolve, permute(0, 2, 1))
     return bare(lambda call: made.replace(name=call))

@@ -1,8 +1,7 @@
 """Linear scans in a traced step: one operation for each, however long the sequence is.
 
 Traced, the formula is some operations for each step of a chunk and for each chunk, and Inductor
-takes the longer to compile them, the longer the sequence is. Eager steps compute the formula: of a
-small state, its chunks take a quarter to a third of the time of torch's autograd.
+takes the longer to compile them, the longer the sequence is. Eager steps compute the formula.
 
 The operation exists only in this process. A compiled step may have a C++ kernel for it
 (`compiler/passes/linear_scan.py`). An exported step has the formula's operations.

@@ -69,6 +69,8 @@ State: TypeAlias = Float[Tensor, "*batch features"]
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, State | None]
 )
+# None for a state that was not given.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
@@ -132,7 +134,7 @@ def forward(
 
 def backward(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, Params]:
+) -> tuple[Gradients, Params]:
     """Compute dx, and sum d lambda over the examples."""
     dx, ddecay = _backward(params, cache, g, scan)
     return dx, Params(ddecay.sum(0).to(params.decay.dtype))
@@ -140,13 +142,12 @@ def backward(
 
 def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, Params]:
+) -> tuple[Gradients, Params]:
     """Compute dx, and return d lambda_n of each example n."""
     if cache.like.ndim < 3:
         raise no_batch(NAME, cache.like)
     dx, ddecay = _backward(params, cache, g, scan)
-    by_example = ddecay.unflatten(0, (len(cache.like), -1)).sum(1)
-    return dx, mirror(params, decay=Explicit(by_example))
+    return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, cache.like)))
 
 
 declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
@@ -154,7 +155,7 @@ declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
 
 def _backward(
     params: Params, cache: Cache, g: Outputs, scan: Scan
-) -> tuple[Inputs, Float[Tensor, "batch features"]]:
+) -> tuple[Gradients, Float[Tensor, "batch features"]]:
     """Compute dx, and d lambda of each sequence."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
@@ -176,7 +177,7 @@ def _backward(
     e = dh * v * gates.a**2 * ratio - of_a
     dr = e * torch.sigmoid(-cache.r)
     slope = torch.sigmoid(wide) / softplus(wide).clamp(min=torch.finfo(wide.dtype).tiny)
-    dx = tuple(d.to(like.dtype).reshape(like.shape) for d in (du, dr, di))
+    dx: Gradients = tuple(d.to(like.dtype).reshape(like.shape) for d in (du, dr, di))
     if cache.has_state:
         dfirst = (gates.a[:, 0] * dh[:, 0]).to(like.dtype).reshape(last)
         dx = (*dx, dfirst if cache.is_given else None)

@@ -85,6 +85,8 @@ Inputs: TypeAlias = (
     | tuple[Sequence, Sequence, Sequence, Sequence | None]
     | tuple[Sequence, Sequence, Sequence, Sequence | None, State | None]
 )
+# None for a decay and a state that were not given.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
@@ -146,7 +148,7 @@ declare(forward, kind="gated")
 
 def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, tuple[()]]:
+) -> tuple[Gradients, tuple[()]]:
     """Compute dq, dk, dv and dl by the products of each chunk."""
     check_cache(NAME, cache, Cache)
     q, k, v, s, like = cache.q, cache.k, cache.v, cache.before, cache.like
@@ -230,7 +232,7 @@ def _chunks(x: Float[Tensor, "batch length features"], size: int) -> Chunks:
     """Divide the steps into chunks; zeros fill up the last, which neither add nor forget."""
     if rest := -x.shape[1] % size:
         x = torch.cat([x, x.new_zeros(x.shape[0], rest, x.shape[2])], 1)
-    return x.unflatten(1, (-1, size))
+    return x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
 
 
 def _unpacked(
@@ -238,13 +240,13 @@ def _unpacked(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, Tensor | None]:
     """Split x into query, key and value, the decay and the state, and check that they fit."""
     names = ("query", "key", "value")
-    if type(x) is tuple and len(x) == 5:
-        given, state = (x[:4] if x[3] is not None else x[:3]), x[4]
-        sequences.unpacked(NAME, (*given, state), (*names, "log_decay")[: len(given)])
-        log_decay = x[3]
+    log_decay, state = (x[3], x[4]) if type(x) is tuple and len(x) == 5 else (None, None)
+    if type(x) is not tuple or len(x) < 5:
+        _, log_decay = sequences.unpacked(NAME, x, names)
+    elif log_decay is None:
+        sequences.unpacked(NAME, (*x[:3], state), names)
     else:
-        given, log_decay = sequences.unpacked(NAME, x, names)
-        state = None
+        sequences.unpacked(NAME, x, (*names, "log_decay"))
     query, key, value = x[:3]
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
     if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):

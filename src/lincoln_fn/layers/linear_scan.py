@@ -190,4 +190,4 @@ def _chunks(x: States, size: int, fill: float) -> Float[Tensor, " batch chunks s
     """Divide the steps into chunks; the last is filled up with steps that change no state."""
     if rest := -x.shape[1] % size:
         x = torch.cat([x, x.new_full((x.shape[0], rest, *x.shape[2:]), fill)], 1)
-    return x.unflatten(1, (-1, size))
+    return x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])

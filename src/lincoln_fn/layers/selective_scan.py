@@ -66,6 +66,8 @@ Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Projection, Projection]
     | tuple[Sequence, Sequence, Projection, Projection, State | None]
 )
+# None for a state that was not given.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
@@ -97,10 +99,12 @@ class Cache:
 def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
-    near = {"dtype": u.dtype, "device": checked_key(NAME, key).near(u).bits.device}
-    rates = torch.arange(1, state_size + 1, **near).log()
+    device = checked_key(NAME, key).near(u).bits.device
+    rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
     features = u.shape[-1]
-    return Params(rates.unsqueeze(1).repeat(1, features), torch.ones(features, **near))
+    return Params(
+        rates.unsqueeze(1).repeat(1, features), torch.ones_like(rates[:1]).repeat(features)
+    )
 
 
 def forward(
@@ -126,7 +130,7 @@ def forward(
 
 def backward(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, Params]:
+) -> tuple[Gradients, Params]:
     """Compute dx, and sum ds and dD over the examples."""
     dx, dlog_rate, dskip = _backward(params, cache, g, scan)
     dtype = params.skip.dtype
@@ -135,13 +139,12 @@ def backward(
 
 def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, Params]:
+) -> tuple[Gradients, Params]:
     """Compute dx, and return ds_n and dD_n of each example n."""
     if cache.like.ndim < 3:
         raise no_batch(NAME, cache.like)
     dx, dlog_rate, dskip = _backward(params, cache, g, scan)
-    by_example = (d.unflatten(0, (len(cache.like), -1)).sum(1) for d in (dlog_rate, dskip))
-    dlog_rate, dskip = by_example
+    dlog_rate, dskip = (sequences.by_example(d, cache.like) for d in (dlog_rate, dskip))
     return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
 
 
@@ -150,7 +153,7 @@ declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
 
 def _backward(
     params: Params, cache: Cache, g: Outputs, scan: Scan
-) -> tuple[Inputs, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
+) -> tuple[Gradients, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
     """Compute dx, and ds and dD of each sequence."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
@@ -172,7 +175,9 @@ def _backward(
     db = (dh @ (delta * u).unsqueeze(-1)).squeeze(-1)
     dc = (cache.h @ dy.unsqueeze(-1)).squeeze(-1)
     dlog_rate = -rate * (delta.unsqueeze(-2) * w).sum(1)
-    dx = tuple(d.to(like.dtype).reshape(*lead, *d.shape[1:]) for d in (du, ddelta, db, dc))
+    dx: Gradients = tuple(
+        d.to(like.dtype).reshape(*lead, *d.shape[1:]) for d in (du, ddelta, db, dc)
+    )
     if cache.has_state:
         dfirst = (a[:, 0] * dh[:, 0]).reshape(*lead, *params.log_rate.shape).to(like.dtype)
         dx = (*dx, dfirst if cache.is_given else None)
@@ -234,6 +239,6 @@ def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16
         >>> layer.predict(layer.init(lf.Key(0), (u, delta, b, b)), (u, delta, b, b))
         tensor([[[3.0000],
                  [3.5032],
-                 [3.6565]]])
+                 [3.6569]]])
     """
     return bare(Layer, forward, backward, init)

@@ -27,6 +27,6 @@ def rewrite(graph: GraphModule) -> None:
 def by_kernel(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: bool) -> Tensor:
     """Compute what the operation does, as fastpath/linear_scan.py documents it."""
     batch, length, features = *b.shape[:2], math.prod(b.shape[2:])
-    steps = (x.reshape(batch, length, features).contiguous() for x in (a, b))
+    factors, added = (x.reshape(batch, length, features).contiguous() for x in (a, b))
     start = first.reshape(batch, features).contiguous()
-    return op.linear_scan(*steps, start, reverse).view(b.shape)
+    return op.linear_scan(factors, added, start, reverse).view(b.shape)

@@ -62,3 +62,9 @@ def unpacked_cotangent(
 def one_batch(x: Tensor, axes: int = 2) -> Tensor:
     """Make one axis of all but the last axes of x, with the features next to each other."""
     return x.reshape(math.prod(x.shape[:-axes]), *x.shape[-axes:]).contiguous()
+
+
+def by_example(values: Tensor, x: Tensor) -> Tensor:
+    """Sum what each sequence of x gives over the sequences of each example, on axis 0 of x."""
+    count = len(x)
+    return values.reshape(count, len(values) // max(count, 1), *values.shape[1:]).sum(1)
