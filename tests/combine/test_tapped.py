@@ -58,7 +58,7 @@ def test_an_output_of_a_frozen_part_is_there_though_its_cache_is_dropped():
 @pytest.mark.parametrize(
     ("net", "path", "told"),
     [
-        (NET, "7", "expected the path of a layer, got '7'"),
+        (NET, "7", "expected paths of layers, got '7'"),
         (lf.scan(lf.lstm_cell(4)), "0", "expected paths outside of scan, got '0'"),
         (lf.shared(INNER), "0.*", "expected paths outside of shared, got '0.0'"),
         (lf.tapped(NET, "1"), "0.3", "outside of tapped, got '0.3'; give all paths to one tapped"),

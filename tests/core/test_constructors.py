@@ -49,6 +49,9 @@ VALID = {
     "schedules": (schedules.constant(0.1), schedules.constant(0.2)), "index": 0,
     "function": lambda v: v.exp(),
     "net": lf.dense(4), "p": 0.5, "timestep_embedding embedding_dim": 4,
+    "tapped net": lf.serial(lf.tanh(), lf.dense(3)), "paths": ("0",),
+    "losses.through layer": lf.tanh(), "loss": lf.losses.mse(),
+    "router": lf.dense(3), "experts": (lf.dense(3),) * 3,
     "exponent": 3, "amount": 0.5, "split_size": 2, "dilate dilation": 2, "sizes": (-1,),
 }  # fmt: skip
 # Arguments that another one needs.
@@ -101,6 +104,9 @@ TARGETS = {
     "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
     "flow_nll": [((ROWS, normal(5)), None)],
     "kl_div": [(ROWS.log(), ROWS)],
+    "through": [(ROWS, ROWS)],
+    "router_balance": [(ROWS, None)],
+    "router_z": [(ROWS, None)],
     "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES],
     "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],
     "hinge_embedding": OF_SIGNS,
@@ -136,9 +142,16 @@ def valid(name, beside, but):
 def make(name, beside, parameter, value):
     """Call a constructor with one argument of our choice."""
     given, options = valid(name, beside, parameter.name)
-    if parameter.kind is not parameter.VAR_POSITIONAL:
-        return CONSTRUCTORS[name](*given, **options, **{parameter.name: value})
-    return CONSTRUCTORS[name](*given, value, **options)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        given = [*given, value]
+    else:
+        options[parameter.name] = value
+    if any(
+        each.kind is each.VAR_POSITIONAL for each in parameters_of(name)
+    ):  # those before it are given by position, too
+        ordered = [p.name for p in parameters_of(name) if p.kind is p.POSITIONAL_OR_KEYWORD]
+        given = [*(options.pop(each) for each in ordered if each in options), *given]
+    return CONSTRUCTORS[name](*given, **options)
 
 
 @cache

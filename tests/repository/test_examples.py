@@ -118,6 +118,7 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "char_nanogpt",
         "find_fault",
         "mislabelled",
+        "mixture_of_experts",
         "tune_learning_rate",
         "distil",
         "poison",

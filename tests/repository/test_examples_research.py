@@ -81,6 +81,16 @@ def test_ten_distilled_images_teach_more_than_the_means(run, tmp_path):
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
+def test_a_balanced_mixture_uses_all_of_its_experts(run, tmp_path):
+    picture = tmp_path / "shares.png"
+    lines = run("mixture_of_experts", "--epochs", 2, "--plot", picture)
+    shares = [[int(n) for n in line.partition("in % ")[2].split()] for line in lines]
+    assert [len(row) for row in shares] == [8, 8]
+    assert min(shares[1]) > min(shares[0])  # of 12.5 in the mean
+    assert max(shares[1]) < max(shares[0])
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
+
+
 def test_changes_by_the_gradient_do_more_harm_than_random_ones(run):
     lines = run("poison", "--walks", 2)
     losses = [numbers(lines, name)[1] for name in ("as they are", "changed at", "changed by")]

@@ -199,9 +199,9 @@ def mixture_of_experts(
     """
     n = len(experts)
     require(top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k)
-    options = {"top_k": top_k, "norm_topk_prob": norm_topk_prob}
+    loop = partial(there, top_k=top_k, norm_topk_prob=norm_topk_prob)
     return composition(
-        "mixture_of_experts", (router, *experts), partial(there, **options), back,
+        "mixture_of_experts", (router, *experts), loop, back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
         call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
         reads_once=True, arrange=_ARRANGEMENT,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from lincoln_fn.combine.fixed_point import there as fixed_point_there
-from lincoln_fn.combine.tapped import own_loop
+from lincoln_fn.combine.outputs import own_loop
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.layer import Layer, is_derived, unbound
 from lincoln_fn.decoding import attention, convolution, positions, recurrent

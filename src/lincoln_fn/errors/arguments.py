@@ -151,7 +151,7 @@ def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
     """Call a function with arguments by name."""
     if not form_of(function).rest:
         return function(**arguments)
-    bound = inspect.BoundArguments(form_of(function).signature, arguments)  # type: ignore[arg-type]  # any mapping does
+    bound = inspect.BoundArguments(form_of(function).signature, arguments)
     return function(*bound.args, **bound.kwargs)
 
 

@@ -27,7 +27,7 @@ from lincoln_fn.combine.mixture_of_experts import (
 )
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
-from lincoln_fn.combine.tapped import own_loop, with_outputs
+from lincoln_fn.combine.outputs import own_loop, with_outputs
 from lincoln_fn.core.layer import Arrays, Layer, unbound, unchanged
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_params

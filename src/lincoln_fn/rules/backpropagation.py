@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from lincoln_fn.combine.outputs import own_loop, with_outputs
 from lincoln_fn.combine.serial import back as serial_back
-from lincoln_fn.combine.tapped import own_loop, with_outputs
 from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError

@@ -28,7 +28,7 @@ class Tokens:
     def divided(self, dz: Logits) -> Arrays:
         """Give each router the gradient of its logits, in their shape."""
         sizes = [torch.Size(shape[:-1]).numel() for shape in self.shapes]
-        parts = dz.split(sizes)
+        parts = torch.split(dz, sizes)
         each = tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
         return each if self.is_tuple else each[0]
 
@@ -38,8 +38,8 @@ def read(name: str, prediction: Arrays, target: Tensor | None) -> Tokens:
     is_tuple = type(prediction) is tuple
     given = prediction if is_tuple else (prediction,)
     for z in given or (None,):
-        is_floating = isinstance(z, Tensor) and z.is_floating_point() and z.ndim > 1
-        if not is_floating or z.shape[-1] != given[0].shape[-1]:
+        is_logits = isinstance(z, Tensor) and z.is_floating_point() and z.ndim > 1
+        if z is None or not is_logits or z.shape[-1] != given[0].shape[-1]:
             expected = "router logits (..., experts), or a tuple of them"
             raise LayerError(name, f"expected {expected}, got {format_briefly(prediction)}")
         if target is not None and target.shape != z.shape[:-1]:

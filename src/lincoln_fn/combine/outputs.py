@@ -1,0 +1,181 @@
+"""The loops of a composition on the way to outputs within it, and the same network without them.
+
+Such a composition returns (y, outputs), and its g is (g, the outputs' gradients). A visitor around
+the walk's own takes an output out where a part returns it, and adds its gradient to the g that the
+part gets. The composition's own loops see neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import attrs
+
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.sums import add_trees
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import Back, There, composition_of
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+
+@attrs.frozen
+class Tap:
+    """The outputs that are taken out at a part: its own, if it is one, and those within it."""
+
+    first: int
+    count: int
+    is_output: bool
+
+    @property
+    def within(self) -> slice:
+        """Where the outputs within the part are, among those of the composition."""
+        return slice(self.first + self.is_output, self.first + self.count)
+
+
+Taps: TypeAlias = Mapping[int, Tap]
+Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
+
+
+@attrs.frozen(eq=False)
+class _Tapping:
+    """What the visitors of both loops share with the walk's own."""
+
+    visit: Any  # Any: VisitThere or VisitBack
+    taps: Taps
+    outputs: list[Arrays]  # of the parts there, their gradients on the way back
+
+    @property
+    def label(self) -> str:
+        return str(self.visit.label)
+
+    @property
+    def parts(self) -> tuple[Layer, ...]:
+        parts: tuple[Layer, ...] = self.visit.parts
+        return parts
+
+    def advance(self, i: int, params: Params, record: Record) -> Params:
+        return self.visit.advance(i, params, record)
+
+
+@attrs.frozen(eq=False)
+class _TakingOut(_Tapping):
+    """A visitor that takes outputs out."""
+
+    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+        y, record = self.visit(i, params, x)
+        tap = self.taps.get(i)
+        if tap is None:
+            return y, record
+        if self.outputs[tap.first] is not None:
+            raise LayerError("tapped", f"expected a part that runs once, got {self.label}[{i}]")
+        if tap.count > tap.is_output:
+            y, self.outputs[tap.within] = y
+        if tap.is_output:
+            self.outputs[tap.first] = y
+        return y, record
+
+
+@attrs.frozen(eq=False)
+class _AddingG(_Tapping):
+    """A visitor that adds the gradients of outputs to g."""
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Record]:
+        tap = self.taps.get(i)
+        if tap is not None:
+            if tap.is_output:
+                g = _sum(g, self.outputs[tap.first])
+            if tap.count > tap.is_output:
+                g = (g, tuple(self.outputs[tap.within]))
+        result: tuple[Arrays, Record] = self.visit(i, params, cache, g, train)
+        return result
+
+    def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
+        added: tuple[Record, ...] = self.visit.add(record, later)
+        return added
+
+
+def _sum(g: Arrays, more: Arrays) -> Arrays:
+    return more if g is None else g if more is None else add_trees(g, more)
+
+
+# Any: a composition's own loops, and their hyperparameters, under their own names: what reads the
+# hyperparameters of a loop finds them here, too.
+def _outputs_there(
+    visit: VisitThere, params: Params, x: Arrays, *, own: There, taps: Taps, **options: Any
+) -> tuple[Outputs, Record]:
+    """Run a composition's loop there, and return the outputs within it beside y."""
+    outputs: list[Arrays] = [None] * sum(tap.count for tap in taps.values())
+    y, record = own(_TakingOut(visit, taps, outputs), params, x, **options)
+    return (y, tuple(outputs)), record
+
+
+def _outputs_back(
+    visit: VisitBack, params: Params, cache: Cache, g: Outputs,
+    *, own: Back, taps: Taps, **options: Any,
+) -> tuple[Arrays, Record]:  # fmt: skip
+    """Run a composition's loop back, and add the gradients of the outputs where they were taken."""
+    return own(_AddingG(visit, taps, [*g[1]]), params, cache, g[0], **options)
+
+
+def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a composition's loop as it is without outputs."""
+    if not isinstance(loop, partial) or loop.func not in (_outputs_there, _outputs_back):
+        return loop
+    options = {key: value for key, value in loop.keywords.items() if key not in ("own", "taps")}
+    own: Callable[..., Any] = loop.keywords["own"]
+    return partial(own, **options) if options else own
+
+
+def with_outputs(loop: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a loop that takes out the outputs that another one takes out, if it does."""
+    if own_loop(like) is like:
+        return loop
+    assert isinstance(like, partial), "as `own_loop` has seen"
+    return _with_taps(like.func, loop, like.keywords["taps"])
+
+
+def _with_taps(function: Callable[..., Any], own: Callable[..., Any], taps: Taps) -> partial[Any]:
+    if isinstance(own, partial) and not own.args:
+        return partial(function, own=own.func, taps=taps, **own.keywords)
+    return partial(function, own=own, taps=taps)
+
+
+def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, list[str]]:
+    """Make a layer that returns the outputs at some paths within it, and list them in order."""
+    made = composition_of(layer)
+    if made is None:
+        return layer, []
+    parts, found, taps = list(made.parts), list[str](), dict[int, Tap]()
+    for i, part in enumerate(made.parts):
+        own_path = made.inside(path, i)
+        parts[i], within = open_to(part, own_path, chosen)
+        here = [own_path] if own_path in chosen else []
+        if here or within:
+            taps[i] = Tap(len(found), len(here) + len(within), bool(here))
+            found += here + within
+    if not taps:
+        return layer, []
+    of_predict = made.predict_there
+    changes = {
+        "there": _with_taps(_outputs_there, made.there, taps),
+        "back": _with_taps(_outputs_back, made.back, taps),
+    }
+    if of_predict is not made.there:
+        changes["predict"] = _with_taps(_outputs_there, of_predict, taps)
+    return layer.rebuild(tuple(parts), **changes, reads_once=made.reads_once), found
+
+
+def close(layer: Layer) -> Layer:
+    """Make the layer that `open_to` was given, of the parts that the opened one has now."""
+    made = composition_of(layer)
+    if made is None or own_loop(made.there) is made.there:
+        return layer
+    own = {"there": own_loop(made.there), "back": own_loop(made.back)}
+    if made.predict_there is not made.there:
+        own["predict"] = own_loop(made.predict_there)
+    parts = tuple(map(close, made.parts))
+    return layer.rebuild(parts, **own, reads_once=made.reads_once)
