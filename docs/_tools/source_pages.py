@@ -35,7 +35,7 @@ FAMILIES: Final = {
     "Sequences": (
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
         *("alibi", "relative_position_bias"),
-        *("class_token", "last_state", "masked_mean"),
+        *("class_token", "last_state", "masked_mean", "vector_quantize"),
     ),
     "Randomness": ("*dropout", "stochastic_depth"),
     "Shapes and merging": (

@@ -88,6 +88,7 @@ TARGETS = {
     "triplet_margin": [((*PAIR, normal(5, 3, seed=2)), None)],
     "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
     "flow_nll": [((ROWS, normal(5)), None)],
+    "vector_quantization": [(PAIR, None)],
     "kl_div": [(ROWS.log(), ROWS)],
     "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES],
     "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],
