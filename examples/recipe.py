@@ -30,9 +30,9 @@ def parse_options(
 
 def load_digits() -> tuple[Tensor, Tensor]:
     """Load 1,797 images of 8 by 8 pixels from 0 to 1, as rows of 64, and the digits."""
-    from sklearn import datasets
+    from sklearn.datasets import load_digits as load
 
-    images, digits = datasets.load_digits(return_X_y=True)
+    images, digits = load(return_X_y=True)
     return torch.tensor(images / 16, dtype=torch.float32), torch.tensor(digits)
 
 
