@@ -105,6 +105,7 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "unflatten": (lf.unflatten(1, (2, 3)), _x(2, 6)),
     "upsample": (lf.upsample(scale_factor=2, mode="linear"), _x(1, 1, 6)),
     "variance": (lf.variance(1), _x(3, 5)),
+    "vector_quantize": (lf.vector_quantize(3), _x(2, 3)),
     "weight_norm": (lf.weight_norm(lf.dense(4)), _x(3, 6)),
     "where": (lf.where(), (_PAIR[0] > 0, *_PAIR)),
 }

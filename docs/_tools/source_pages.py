@@ -38,7 +38,7 @@ FAMILIES: Final = {
         *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
         *("*_recurrence", "*_scan"),
         *("alibi", "relative_position_bias"),
-        *("class_token", "last_state", "masked_mean", "token_log_probs"),
+        *("class_token", "last_state", "masked_mean", "token_log_probs", "vector_quantize"),
     ),
     "Randomness": ("*dropout", "stochastic_depth"),
     "Shapes and merging": (

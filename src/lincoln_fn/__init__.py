@@ -256,6 +256,7 @@ from lincoln_fn.layers.token_log_probs import token_log_probs as token_log_probs
 from lincoln_fn.layers.unflatten import unflatten as unflatten
 from lincoln_fn.layers.upsample import upsample as upsample
 from lincoln_fn.layers.variance import variance as variance
+from lincoln_fn.layers.vector_quantize import vector_quantize as vector_quantize
 from lincoln_fn.layers.weight_norm import weight_norm as weight_norm
 from lincoln_fn.layers.where import where as where
 from lincoln_fn.losses import Loss as Loss

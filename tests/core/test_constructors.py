@@ -103,6 +103,7 @@ TARGETS = {
     "triplet_margin": [((*PAIR, normal(5, 3, seed=2)), None)],
     "ctc": [(normal(5, 2, 4).log_softmax(-1), OF_SEQUENCES)],
     "flow_nll": [((ROWS, normal(5)), None)],
+    "vector_quantization": [(PAIR, None)],
     "kl_div": [(ROWS.log(), ROWS)],
     "through": [(ROWS, ROWS)],
     "router_balance": [(ROWS, None)],

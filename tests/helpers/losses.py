@@ -87,6 +87,13 @@ class FlowNLL(nn.Module):
         return values if self.reduction == "none" else getattr(values, self.reduction)()
 
 
+class VectorQuantization(nn.MSELoss):
+    """The loss of a vector quantisation, with `detach`."""
+
+    def forward(self, x, q):
+        return super().forward(q, x.detach()) + 0.25 * super().forward(x, q.detach())
+
+
 def labels(*shape, n, seed=0):
     return uniform(*shape, low=0, high=n, seed=seed).long().clamp(max=n - 1)
 
@@ -138,6 +145,7 @@ def distributions():
     rates = {"log_input": False, "full": True, "eps": 0.1}
     yield Row("poisson_nll", nn.PoissonNLLLoss, P, COUNTS, rates, wide=False)
     flown = normal(5, 3, 2, seed=12), normal(5, seed=13)
+    yield Row("vector_quantization", VectorQuantization, PAIR, None, call=by_three)
     yield Row("flow_nll", FlowNLL, flown, None, call=by_three, wide=False)
     for shape in ((5, 3), (5, 1), (5,), (1, 3)):
         x = (X, uniform(*shape, low=0.2, high=2.0, seed=10))

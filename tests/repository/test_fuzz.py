@@ -31,6 +31,11 @@ SPREAD = (
 )  # fmt: skip
 # What no trial draws, and why.
 NEVER = {
+    "timestep_embedding": "no layer of a network makes times",
+    "vector_quantize": "near a tie, rounding chooses the code",
+    **dict.fromkeys(
+        ("graph_attention", "graph_conv"), "no layer of a network makes the edges of a graph"
+    ),
     "sharded": "it sends what it updates, which is not traced",
     **dict.fromkeys(
         ("where", "gather", "index_select", "scatter"),

@@ -38,7 +38,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import State, evolve, record
 from lincoln_fn.errors.arguments import Positive, PositiveInt
 from lincoln_fn.errors.shapes import check_params
-from lincoln_fn.layers import conv_transpose
+from lincoln_fn.layers import conv_transpose, dense
 from lincoln_fn.layers.common.parametrized import check_layer, weight_of
 
 NAME = "spectral_norm"
@@ -144,7 +144,7 @@ def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Te
 
 def _rows(of: Params, dim: int | None) -> int:
     """Return the axis of the rows; by default, as in torch, that of y's channels."""
-    default = 1 if isinstance(of, conv_transpose.Params) else 0
+    default = 1 if isinstance(of, conv_transpose.Params | dense.Params) else 0
     return default if dim is None else dim
 
 
@@ -177,8 +177,8 @@ def spectral_norm(
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
         n_power_iterations: how many iterations a step makes.
         eps: the least length that a vector is divided by.
-        dim: the axis of the weight that becomes the matrix's rows. The default is torch's: axis 1
-            of transposed convolutions, else axis 0.
+        dim: the axis of the weight that becomes the matrix's rows. The default is torch's: the
+            axis of y's features or channels.
 
     Returns:
         The layer, whose params are `layers.spectral_norm.SpectralNormParams`.

@@ -43,6 +43,7 @@ from lincoln_fn.losses.soft_margin import soft_margin
 from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.losses.through import through
 from lincoln_fn.losses.triplet_margin import triplet_margin
+from lincoln_fn.losses.vector_quantization import vector_quantization
 from lincoln_fn.losses.weighted import weighted
 
 __all__ = [
@@ -86,5 +87,6 @@ __all__ = [
     "softmax_cross_entropy",
     "through",
     "triplet_margin",
+    "vector_quantization",
     "weighted",
 ]

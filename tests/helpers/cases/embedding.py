@@ -36,6 +36,13 @@ def fixed_positions(params, x):
     return x + table
 
 
+def straight_through(params, x):
+    """Quantise by `detach`, with the nearest code of all differences."""
+    k = (x.unsqueeze(-2) - params.weight).square().sum(-1).argmin(-1)
+    q = params.weight[k]
+    return x + (q - x).detach(), x * 1, q
+
+
 def waves_of(params, t):
     dtype = t.dtype if t.is_floating_point() else torch.float32
     angles = [t.double() * 10000 ** (-i / 3) for i in range(3)]
@@ -84,6 +91,8 @@ CASES = [
     Case(lf.class_token(), normal(4, 3), token_in_front),
     Case(lf.timestep_embedding(6), 9 * normal(4), waves_of),
     Case(lf.timestep_embedding(6), torch.tensor([[3, 700]])),
+    Case(lf.vector_quantize(5), normal(2, 3, 4), straight_through),
+    Case(lf.vector_quantize(5, decay=0.9), normal(6, 4)),
     Case(lf.sinusoidal_positions(), normal(2, 5, 4), fixed_positions),
     Case(lf.sinusoidal_positions(), normal(5, 3), fixed_positions),
     Case(lf.rotary_embedding(), normal(2, 3, 5, 6), rotated()),

@@ -190,7 +190,7 @@ def of_largest(name, dim):
 MADE = [
     Case(lf.weight_norm(lf.dense(4)), normal(5, 3), of_weight("dense", 1)),
     Case(lf.weight_norm(lf.conv2d(4, 2)), normal(2, 3, 4, 3), of_weight("conv2d", 0)),
-    Case(lf.spectral_norm(lf.dense(4)), normal(5, 3), of_largest("dense", 0)),
+    Case(lf.spectral_norm(lf.dense(4)), normal(5, 3), of_largest("dense", 1)),
     Case(
         lf.spectral_norm(lf.conv_transpose2d(4, 2)),
         normal(2, 3, 3, 2),

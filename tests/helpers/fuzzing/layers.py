@@ -257,7 +257,8 @@ ELSEWHERE = {
     "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias",
     "select", "inference",
     "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack", "gather",
-    "index_select", "scatter",
+    "index_select", "scatter", "graph_conv", "graph_attention", "timestep_embedding",
+    "vector_quantize",
 }  # fmt: skip
 WITHOUT = (
     {name for name, made in vars(lf).items() if returns(made) == "Layer"}

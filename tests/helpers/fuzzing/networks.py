@@ -162,6 +162,13 @@ def bilinear(rng, x, depth):
     return lf.serial(fork(lf.identity(), lf.dense(size(rng))), lf.bilinear(size(rng), **more))
 
 
+def flowing(rng, x, depth):
+    swap, n = rng.choice((False, True)), x.shape[-1]
+    changed = (n + 1) // 2 if swap else n // 2
+    bound = options(rng, max_log_scale=(None, 0.5))
+    return lf.serial(lf.coupling(lf.dense(2 * changed), swap=swap, **bound), lf.select(0))
+
+
 def comparing(rng, x, depth):
     n = size(rng)
     return lf.serial(fork(lf.dense(n), lf.dense(n)), lf.cosine_similarities())
@@ -256,6 +263,7 @@ def cell_from_a_state(rng, x, depth):
 TUPLED = {
     "bilinear": ((2, 3), bilinear),
     "cosine_similarities": ((3,), comparing),
+    "coupling": ((2,), flowing),
     "matmul": ((3,), multiplying),
     "parallel": (layers.ANY, parallel),
     "repeating": (layers.ANY, repeating),

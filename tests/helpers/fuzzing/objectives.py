@@ -145,6 +145,12 @@ def of_several(name, count, target, **choices):
     return draw
 
 
+def flow_nll(r, y):
+    flat = [] if y.ndim == 2 else [lf.flatten()]
+    head = fork(lf.dense(size(r)), lf.serial(lf.dense(1), lf.take(0, 1)))
+    return [*flat, head], reduced(r, "flow_nll"), lambda key, z: None
+
+
 def ctc(r, y):
     if y.ndim != 3 or y.shape[2] < 2:
         raise ValueError("no sequence of classes")
@@ -239,6 +245,10 @@ LOSSES = {
     "triplet_margin": of_several(
         "triplet_margin", 3, lambda key, z: None, p=(1.0, 3.0), swap=(True,), margin=(2.0,)
     ),
+    "vector_quantization": of_several(
+        "vector_quantization", 2, lambda key, z: None, beta=(0.5,)
+    ),
+    "flow_nll": flow_nll,
     "ctc": ctc,
     "dpo": of_several(
         "dpo", 2, lambda key, z: (numbers(key, z[0]), numbers(key.fold_in(1), z[0])),

@@ -91,6 +91,7 @@ EXAMPLES: Final = {
     ),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
+    "vector_quantize": ("vector_quantize(3)", "torch.zeros(5, 4)"),
     "weight_norm": ("weight_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
 }

@@ -1,0 +1,273 @@
+"""Vector quantisation: each vector becomes the nearest of n codes.
+
+With the codes W_1 to W_n, the rows of a table, each vector x of the features has
+
+    k = "argmin"_j |x - W_j|^2
+    q = W_k
+    y = (c, x, q)    with c = x + "stop"(q - x)
+
+c is q, for the layers behind. x and q are handed on for the loss that draws them together,
+`losses.vector_quantization`.
+
+(van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3;
+the running means are those of appendix A.1.)
+
+Derivation. The table is read as an embedding's is, and k has the derivative 0 almost everywhere. So
+by itself q would give x no gradient. `stop_gradient` takes q - x for a constant, so that c gives
+its gradient to x as it is, straight through. With g_c, g_x and g_q the gradients of y's parts,
+
+    delta_(vt) = {(1, if k_t = v), (0, otherwise):}
+    dx = g_c + g_x
+    dW_v = sum_t delta_(vt) g_(qt)
+
+With a decay, W is a state and has no gradient. It is the mean of the vectors that had each code,
+recent ones more than old ones: with m_v their number in the batch, and s_v their sum,
+
+    N_v = gamma N_v + (1 - gamma) m_v
+    M_v = gamma M_v + (1 - gamma) s_v
+    W_v = M_v / N_v
+
+N begins with ones and M with W, so that a code without vectors stays where it is; so does one whose
+N has fallen below 1e-6.
+
+Cache: k, and x if there is a decay; of the whole, the caches of both parts.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.keys import Key, checked_key
+from lincoln_fn.core.layer import Arrays, Layer, unchanged
+from lincoln_fn.core.record import State, record
+from lincoln_fn.core.terms import Gather, check_batched, mirror
+from lincoln_fn.errors.arguments import Decay, PositiveInt
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.shapes import (
+    check_cache,
+    check_cotangent,
+    check_input,
+    check_like,
+    check_params,
+)
+from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.stop_gradient import stop_gradient
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import ITS_PART
+from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+NAME = "vector_quantize"
+LEAST: Final = 1e-6
+Vectors: TypeAlias = Float[Tensor, "*batch features"]
+Codes: TypeAlias = Float[Tensor, "n features"]
+
+
+@record
+class Codebook:
+    """The codes, which are trained."""
+
+    weight: Codes
+
+
+@record
+class RunningCodebook(State):
+    """The codes, and the running numbers and sums of the vectors that had each of them."""
+
+    weight: Codes
+    count: Float[Tensor, " n"]
+    total: Codes
+
+
+Table: TypeAlias = Codebook | RunningCodebook
+
+
+@record
+class Cache:
+    """The number of each vector's code, and the vectors, or a stand-in for them."""
+
+    index: Int[Tensor, "*batch"]
+    x: Vectors
+
+
+def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
+    """Find the number of the nearest code of each vector.
+
+    Args:
+        params: those of a `vector_quantize`.
+        x: vectors, (..., features).
+
+    Returns:
+        Integers from 0 to n - 1, (...).
+
+    Example:
+        >>> params = Codebook(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        >>> nearest(params, torch.tensor([[0.2, 0.1], [0.6, 0.9]]))
+        tensor([0, 1])
+    """
+    if not isinstance(params, Codebook | RunningCodebook):
+        raise LayerError(NAME, f"expected params Codebook or RunningCodebook, got {params!r}")
+    check_input(NAME, (), x)
+    check_like(NAME, "x", x, params.weight)
+    if x.shape[-1:] != params.weight.shape[1:]:
+        wanted = f"(..., {params.weight.shape[1]})"
+        raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(x.shape)}")
+    # |x|^2 is the same for all codes.
+    distance = params.weight.square().sum(1) - 2 * (x @ params.weight.mT)
+    return distance.argmin(-1)
+
+
+def forward(params: Table, x: Vectors) -> tuple[Vectors, Cache]:
+    """Compute q = W_k with the nearest k."""
+    k = nearest(params, x)
+    is_read = isinstance(params, RunningCodebook)
+    q = torch.nn.functional.embedding(k, params.weight)
+    return q, Cache(k, x if is_read else x.new_zeros(()).expand(x.shape))
+
+
+def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:
+    """Compute dW_v = sum of g_t over all t with k_t = v, and dx = 0."""
+    check_cache(NAME, cache, Cache)
+    check_cotangent(NAME, g, cache.x)
+    dx = torch.zeros_like(g)
+    if isinstance(params, RunningCodebook):
+        return dx, params
+    return dx, Codebook(_sums(cache.index, g, params.weight))
+
+
+def terms(params: Table, cache: Cache, g: Vectors) -> Table:
+    """Return dW_n: g_nt in row k_nt."""
+    check_batched(NAME, g)
+    if isinstance(params, RunningCodebook):
+        return params
+    return mirror(params, weight=Gather(cache.index, g))
+
+
+def advance(params: RunningCodebook, cache: Cache, *, decay: float) -> RunningCodebook:
+    """Compute N = gamma N + (1 - gamma) m, M = gamma M + (1 - gamma) s and W = M / N."""
+    check_params(NAME, params, RunningCodebook)
+    check_cache(NAME, cache, Cache)
+    ones = cache.x.new_ones(*cache.x.shape[:-1], 1)
+    m = _sums(cache.index, ones, params.count.unsqueeze(1)).squeeze(1)
+    count = decay * params.count + (1 - decay) * m
+    total = decay * params.total + (1 - decay) * _sums(cache.index, cache.x, params.total)
+    mean, is_used = total / count.clamp(min=LEAST).unsqueeze(1), count > LEAST
+    return RunningCodebook(torch.where(is_used.unsqueeze(1), mean, params.weight), count, total)
+
+
+def _sums(index: Int[Tensor, "*batch"], rows: Vectors, like: Codes) -> Codes:
+    """Add up the rows of each code, in float32 at least."""
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32)).reshape(-1, rows.shape[-1])
+    return wide.new_zeros(like.shape).index_add(0, index.flatten(), wide).to(like.dtype)
+
+
+def _init_table(
+    key: Key, x: Vectors, *, n: int, decay: float | None, weight_init: Initializer
+) -> Table:
+    """Draw the codes."""
+    check_input(NAME, (), x)
+    features = x.shape[-1]
+    key = checked_key(NAME, key).near(x)
+    weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)
+    return (
+        Codebook(weight) if decay is None else RunningCodebook(weight, weight.new_ones(n), weight)
+    )
+
+
+declare(forward, backward, kind="embedding", terms=terms)
+
+
+def _there(visit: VisitThere, params: Table, x: Vectors) -> tuple[Arrays, Record]:
+    """Compute c = x + stop(q - x)."""
+    q, table = visit(0, params, x)
+    constant, stopped = visit(1, (), q - x)
+    return (x + constant, x, q), (table, stopped)
+
+
+def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Arrays, Record]:
+    """Compute dx = g_c + g_x, and dW of g_q."""
+    check_entries(visit.label, "the cache", cache, 2)
+    g_c, g_x, g_q = g
+    dconstant, stopped = visit(1, (), cache[1], g_c)
+    of_table, table = visit(0, params, cache[0], g_q)
+    dx = None if of_table is None or dconstant is None else g_c + g_x
+    return dx, (table, stopped)
+
+
+def _gather(visit: VisitRecord, params: Table, records: tuple[Record, Record]) -> Table:
+    """Return the gradient of the table."""
+    gradient: Table = visit(0, params, records[0])
+    return gradient
+
+
+def _advance(visit: VisitThere, params: Table, cache: Record) -> Table:
+    advanced: Table = visit.advance(0, params, cache[0])
+    return advanced
+
+
+def _init(parts: tuple[Layer, ...], key: Key, x: Vectors) -> Table:
+    made: Table = parts[0].init(key, x)
+    return made
+
+
+def _whole(call: str, *, table: Layer) -> Layer:
+    return composition(
+        NAME, (table, stop_gradient()), _there, _back,
+        gather=_gather, init=_init, advance=_advance, needs_dx=one_part.needs_dx, call=call,
+        reads_once=True, arrange=ITS_PART,
+    )  # fmt: skip
+
+
+_NORMAL = normal(1.0)
+
+
+@constructor
+def vector_quantize(
+    n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = _NORMAL
+) -> Layer:
+    """Replace each vector by the nearest of n codes, with a gradient straight through.
+
+    x has shape (..., features). y is (code, x, q): the code of each vector, of x's shape, with the
+    gradient of x; x itself; and the code with the gradient of the table. Layers behind take the
+    first, as by `select(0)`; `losses.vector_quantization` takes (x, q). It draws the codes to the
+    vectors, and the vectors to the codes.
+
+    `layers.vector_quantize.nearest(params, x)` gives the numbers of the codes.
+
+    Args:
+        n: the number of codes.
+        decay: how much of the running means of the vectors that had each code is kept from step to
+            step, such as 0.99. The codes are these means, and are not trained. None: they are
+            trained.
+        weight_init: draws the codes. The default is the standard normal distribution, which suits
+            vectors that are normalised.
+
+    Returns:
+        The layer. Its params are `layers.vector_quantize.Codebook`, or `RunningCodebook` with a
+        decay.
+
+    Raises:
+        ValueError: if n is below 1, or decay not in [0, 1).
+        LayerError: from its functions, if x has another number of features than the codes.
+
+    Source:
+        van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
+
+    Example:
+        >>> layer, params = vector_quantize(2), Codebook(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        >>> layer.predict(params, torch.tensor([[0.2, 0.1], [0.6, 0.9]]))[0]
+        tensor([[0., 0.],
+                [1., 1.]])
+    """
+    init = partial(_init_table, n=n, decay=decay, weight_init=weight_init)
+    moved = unchanged if decay is None else partial(advance, decay=decay)
+    table = Layer(f"codebook({n})", forward, backward, init, advance=moved)
+    return bare(partial(_whole, table=table))

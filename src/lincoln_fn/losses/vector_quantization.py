@@ -1,0 +1,125 @@
+"""Loss of a vector quantisation: codes are drawn to their vectors, and vectors to their codes.
+
+With a vector x and its code q, and each of them in turn taken for a constant by `stop_gradient`,
+
+    a = "stop"(x) - q
+    b = x - "stop"(q)
+    l = a^2 + beta b^2    element by element
+
+The first term moves the codes. The second keeps the vectors near their codes, and beta says how
+strongly.
+
+Derivation.
+
+    da = 2 a dl
+    db = 2 beta b dl
+    dq = -da
+    dx = db
+
+Cache: a and b, and that of the stops.
+
+Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017,
+equation 3.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final, TypeAlias
+
+import attrs
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import record, static
+from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.stop_gradient import stop_gradient
+from lincoln_fn.losses.common.reduction import Cotangent, Formula, loss_of, number_of_values
+from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.through import through
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+NAME: Final = "vector_quantization"
+Pair: TypeAlias = tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]
+
+
+@record
+class Cache:
+    """The differences, and beta."""
+
+    a: Float[Tensor, "*s"]
+    b: Float[Tensor, "*s"]
+    beta: float = static()
+
+
+def forward(differences: Pair, target: None, *, beta: float) -> tuple[Float[Tensor, "*s"], Cache]:
+    """Compute l = a^2 + beta b^2."""
+    a, b = differences
+    return a.square() + beta * b.square(), Cache(a, b, beta)
+
+
+def backward(cache: Cache, dl: Cotangent) -> Pair:
+    """Compute da = 2 a dl and db = 2 beta b dl."""
+    return 2 * cache.a * dl, 2 * cache.beta * cache.b * dl
+
+
+def _there(visit: VisitThere, params: Params, pair: Pair) -> tuple[Pair, Record]:
+    """Compute a = stop(x) - q and b = x - stop(q)."""
+    if type(pair) is not tuple or len(pair) != 2 or pair[0].shape != pair[1].shape:
+        problem = "expected prediction (x, q) of one shape, as vector_quantize makes it"
+        raise LayerError(NAME, problem)
+    x, q = pair
+    of_x, x_stopped = visit(0, params[0], x)
+    of_q, q_stopped = visit(1, params[1], q)
+    return (of_x - q, x - of_q), (x_stopped, q_stopped)
+
+
+def _back(visit: VisitBack, params: Params, cache: Record, g: Pair) -> tuple[Pair, Record]:
+    """Compute dx = db and dq = -da."""
+    da, db = g
+    _, of_x = visit(0, params[0], cache[0], da)
+    _, of_q = visit(1, params[1], cache[1], -db)
+    return (db, -da), (of_x, of_q)
+
+
+_STOP = stop_gradient()
+_DIFFERENCES: Final = composition("differences", (_STOP, _STOP), _there, _back)
+
+
+@constructor
+def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mean") -> Loss:
+    """Make the loss that draws codes to their vectors, and vectors to their codes.
+
+    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element.
+
+    Args:
+        beta: the weight of the second term, which moves the vectors. The first moves the codes.
+        reduction: "mean" over the elements, "sum" of them, or "none".
+
+    Returns:
+        The loss, on (x, q) of one shape, the second and the third output of `vector_quantize`, with
+        the target None.
+
+    Raises:
+        ValueError: if there is no such reduction, or beta is below 0.
+
+    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
+
+    Example:
+        >>> loss, x, q = lf.losses.vector_quantization(), torch.tensor([3.0]), torch.tensor([1.0])
+        >>> value, cache = loss.forward((x, q), None)
+        >>> value, loss.backward(cache)
+        (tensor(5.), (tensor([1.]), tensor([-4.])))
+    """
+    return bare(partial(_made, beta=beta, reduction=reduction))
+
+
+def _made(call: str, *, beta: float, reduction: str) -> Loss:
+    squares = Formula(
+        NAME, reduction, partial(forward, beta=beta), backward, number_of_values, ("a", "b"), ()
+    )
+    return attrs.evolve(through(_DIFFERENCES, loss_of(call, squares)), name=call)

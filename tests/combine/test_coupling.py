@@ -1,0 +1,65 @@
+"""Flows: the log-determinant is that of the Jacobian, and the inverse comes back."""
+
+import pytest
+import torch
+from helpers.cases.case import cast, normal
+from helpers.compare import same_number
+
+import lincoln_fn as lf
+
+
+def mlp(n):
+    return lf.serial(lf.dense(7), lf.tanh(), lf.dense(n))
+
+
+IMAGE = lf.coupling(lf.conv2d(4, 3, padding=1), swap=True, dim=1)
+FLOWS = {
+    "rows": (
+        lf.serial(lf.coupling(mlp(4)), lf.coupling(mlp(6), swap=True, max_log_scale=None)),
+        normal(4, 5),
+    ),
+    "images": (
+        lf.serial(IMAGE, lf.serial(lf.coupling(lf.conv2d(4, 1), dim=1))),
+        normal(2, 4, 2, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_log_determinant_is_that_of_the_jacobian_and_the_inverse_comes_back(name):
+    flow, x = FLOWS[name]
+    params, x = cast(flow.init(lf.Key(0), x)), x.double()
+    y, log_det = flow.predict(params, x)
+    for n, row in enumerate(x):
+        jacobian = torch.func.jacrev(lambda row: flow.predict(params, row[None])[0][0])(row)
+        expected = torch.linalg.slogdet(jacobian.reshape(row.numel(), -1)).logabsdet
+        assert same_number(log_det[n], expected, terms=float(row.numel()))
+    again, rest = lf.inverse(flow, params, (y, log_det))
+    assert same_number(again, x, terms=10.0)
+    assert same_number(rest, torch.zeros_like(rest), terms=10.0)
+    assert same_number(lf.inverse(flow, params, y)[1], -log_det, terms=10.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lf.inverse(lf.dense(2), (), normal(3, 2)), "got dense.2., whose inverse is not"),
+        (lambda: lf.coupling(lf.dense(2), dim=0), "expected dim to be an axis behind the examples"),
+        (
+            lambda: lf.coupling(lf.dense(2)).init(lf.Key(0), normal(3, 1)),
+            r"expected two features or more in axis -1, behind the examples, got shape \(3, 1\)",
+        ),
+    ],
+)
+def test_what_has_no_inverse_or_no_halves_is_refused(call, message):
+    with pytest.raises(lf.LayerError, match=message):
+        call()
+
+
+def test_a_network_of_another_width_is_named():
+    layer, x = lf.coupling(lf.dense(3)), normal(2, 4)
+    with pytest.raises(lf.LayerError) as raised:
+        layer.predict(layer.init(lf.Key(0), x), x)
+    assert str(raised.value) == (
+        "coupling[0] dense(3): expected an output of shape (2, 4), for scale and shift, got (2, 3)"
+    )

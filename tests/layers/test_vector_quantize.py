@@ -1,0 +1,32 @@
+"""The running means of a vector quantisation, computed code by code."""
+
+import torch
+from helpers.cases.case import normal
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn.layers.vector_quantize import RunningCodebook, nearest
+
+
+def test_codes_are_running_means_of_their_vectors():
+    layer, x = lf.vector_quantize(3, decay=0.9), normal(8, 2).double()
+    weight = torch.tensor([[0.5, 0.0], [-0.5, 0.0], [90.0, 0.0]]).double()
+    params = RunningCodebook(weight, torch.ones(3).double(), weight)
+    counts, totals = [1.0] * 3, list(weight)
+    for _ in range(2):
+        codes = nearest(params, x).tolist()
+        params = layer.advance(params, layer.forward(params, x)[1])
+        for v in range(3):
+            own = [row for row, code in zip(x, codes, strict=True) if code == v]
+            counts[v] = 0.9 * counts[v] + 0.1 * len(own)
+            totals[v] = 0.9 * totals[v] + 0.1 * sum(own)
+        means = [total / count for total, count in zip(totals, counts, strict=True)]
+        assert same_number(params.weight, torch.stack(means))
+    assert same_number(params.weight[2], weight[2])  # no vector had it
+
+
+def test_a_code_without_vectors_for_long_stays():
+    layer, x = lf.vector_quantize(2, decay=0.5), torch.zeros(4, 1)
+    weight = torch.tensor([[0.0], [7.0]])
+    params = RunningCodebook(weight, torch.tensor([1.0, 1e-30]), torch.tensor([[0.0], [0.0]]))
+    assert same_bits(layer.advance(params, layer.forward(params, x)[1]).weight[1], weight[1])

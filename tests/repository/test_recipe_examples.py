@@ -1,0 +1,23 @@
+"""The programs of the recipes run for a few steps, and draw; the numbers are those of long runs."""
+
+import re
+
+import pytest
+from helpers.examples import PNG_SIGNATURE
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "steps", "line", "low", "high"),
+    [
+        ("vit_digits", 60, "accuracy", 0.2, 1.0),
+        ("flow_moons", 60, "nats", 1.0, 2.6),
+        ("graph_digits", 30, "with edges", 0.8, 1.0),
+    ],
+)
+def test_a_program_learns_and_draws(name, steps, line, low, high, run, tmp_path):
+    picture = tmp_path / f"{name}.png"
+    lines = [each for each in run(name, "--steps", steps, "--plot", picture) if line in each]
+    number = float(re.search(rf"{line}\D*(\d+\.\d+)", lines[0])[1])
+    assert low < number < high
+    assert picture.read_bytes().startswith(PNG_SIGNATURE)
