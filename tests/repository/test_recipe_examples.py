@@ -13,6 +13,8 @@ from helpers.examples import PNG_SIGNATURE
         ("vit_digits", 60, "accuracy", 0.2, 1.0),
         ("flow_moons", 60, "nats", 1.0, 2.6),
         ("graph_digits", 30, "with edges", 0.8, 1.0),
+        ("ddpm_digits", 60, "last steps", 0.1, 1.0),
+        ("vqvae_digits", 200, "error", 0.01, 0.12),
     ],
 )
 def test_a_program_learns_and_draws(name, steps, line, low, high, run, tmp_path):
