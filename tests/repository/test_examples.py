@@ -119,6 +119,8 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "mislabelled",
         "tune_learning_rate",
         "distil",
+        "dpo",
+        "clip",
         "poison",
         "relevance",
         "patching",
