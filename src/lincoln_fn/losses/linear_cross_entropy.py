@@ -97,7 +97,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
         return dh * dl, dmatrix * dl
     h, matrix = cache.h, cache.weight
     each = torch.as_tensor(dl, dtype=h.dtype, device=h.device).expand(h.shape[:-1])
-    of_chunks = each.reshape(-1, 1).split(cache.chunk_size)
+    of_chunks = torch.split(each.reshape(-1, 1), cache.chunk_size)
     slopes, total = [], None
     for (rows, index, w), of_chunk in zip(_chunks(cache), of_chunks, strict=True):
         z = torch.log_softmax(rows @ matrix.mT, 1)
@@ -112,7 +112,7 @@ def _chunks(cache: Cache) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor
     """Give the rows of each chunk, their labels and their weights."""
     rows = cache.h.reshape(-1, cache.h.shape[-1])
     parts = (part.reshape(-1, 1) for part in (cache.labels.index, cache.labels.w))
-    return zip(*(part.split(cache.chunk_size) for part in (rows, *parts)), strict=True)
+    return zip(*(torch.split(part, cache.chunk_size) for part in (rows, *parts)), strict=True)
 
 
 def _gradients(
@@ -174,12 +174,13 @@ def linear_cross_entropy(
         (tensor(0.6931), tensor([[-0.2500,  0.2500],
                 [ 0.2500, -0.2500]]))
     """
-    options = {"ignore_index": ignore_index, "chunk_size": chunk_size}
     weights, keep = weights_of(NAME, "weight", weight), reduction != "none"
     return make_loss(
         NAME,
         reduction,
-        partial(forward, weight=weights, keep=keep, **options),
+        partial(
+            forward, weight=weights, ignore_index=ignore_index, chunk_size=chunk_size, keep=keep
+        ),
         backward,
         count=partial(count, ignore_index),
         inputs=("features", "linear_weight"),
