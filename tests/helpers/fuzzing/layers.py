@@ -257,7 +257,7 @@ ELSEWHERE = {
     "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias",
     "select", "inference",
     "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack", "gather",
-    "index_select", "scatter",
+    "index_select", "scatter", "linear_head", "token_log_probs",
 }  # fmt: skip
 WITHOUT = (
     {name for name, made in vars(lf).items() if returns(made) == "Layer"}
