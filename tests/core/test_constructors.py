@@ -81,6 +81,7 @@ ROWS = uniform(5, 3, low=0.1, high=0.9)
 PAIR = (normal(5, 3), normal(5, 3, seed=1))
 OF_CLASSES = [(ROWS / ROWS.sum(1, keepdim=True), torch.tensor([0, 2, 1, 0, 2]))]
 OF_TWO_CLASSES = [(ROWS[:, :2] / ROWS[:, :2].sum(1, keepdim=True), torch.tensor([0, 1, 1, 0, 1]))]
+CLASSES_FIRST = [(rows.mT, target) for rows, target in OF_CLASSES]
 OF_ELEMENTS = [(rows, (rows > 0.5).float()) for rows in (ROWS, ROWS[:, :2])]
 OF_SIGNS = [(ROWS, (ROWS > 0.5) * 2.0 - 1), (ROWS, ROWS.sign())]
 OF_SEQUENCES = torch.tensor([[1, 2], [2, 1]]), torch.tensor([5, 5]), torch.tensor([2, 2])
@@ -108,11 +109,13 @@ TARGETS = {
     "through": [(ROWS, ROWS)],
     "router_balance": [(ROWS, None)],
     "router_z": [(ROWS, None)],
-    "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES],
+    "cross_entropy": [*OF_CLASSES, *OF_TWO_CLASSES, *CLASSES_FIRST],
     "multi_label_margin": [(ROWS, torch.tensor([[0, -1, -1]] * 5))],
     "hinge_embedding": OF_SIGNS,
     "soft_margin": OF_SIGNS,
-    "nll": [(rows.log(), target) for rows, target in (*OF_CLASSES, *OF_TWO_CLASSES)],
+    "nll": [
+        (rows.log(), target) for rows, target in (*OF_CLASSES, *OF_TWO_CLASSES, *CLASSES_FIRST)
+    ],
 }
 
 

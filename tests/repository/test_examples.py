@@ -121,6 +121,8 @@ def test_help_tells_what_the_example_does(name, run, capsys):
         "mixture_of_experts",
         "tune_learning_rate",
         "distil",
+        "dpo",
+        "clip",
         "poison",
         "relevance",
         "patching",

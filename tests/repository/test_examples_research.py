@@ -91,6 +91,18 @@ def test_a_balanced_mixture_uses_all_of_its_experts(run, tmp_path):
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
+def test_dpo_raises_the_digits_and_keeps_the_language(run):
+    lines = run("dpo", "--pairs", 500)
+    before, near = numbers(lines, "before"), numbers(lines, "beta 5.0")
+    assert numbers(lines, "beta 0.1")[1] > near[1] > before[0] + 0.2
+    assert min(before[1], near[2]) > 80
+
+
+def test_clip_chooses_the_right_captions(run):
+    first, *_ = run("clip", "--epochs", 6)
+    assert float(first.split()[-2]) > 90
+
+
 def test_changes_by_the_gradient_do_more_harm_than_random_ones(run):
     lines = run("poison", "--walks", 2)
     losses = [numbers(lines, name)[1] for name in ("as they are", "changed at", "changed by")]

@@ -38,7 +38,7 @@ NEVER = {
     ),
     "sharded": "it sends what it updates, which is not traced",
     **dict.fromkeys(
-        ("where", "gather", "index_select", "scatter"),
+        ("where", "gather", "index_select", "scatter", "token_log_probs"),
         "no layer of a network makes its condition or its indices",
     ),
 }

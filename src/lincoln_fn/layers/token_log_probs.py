@@ -97,8 +97,9 @@ def token_log_probs() -> Layer:
 
 def _checked(params: object, x: object) -> tuple[Logits, Tokens, Mask | None]:
     """Check that x is (logits, tokens) or (logits, tokens, mask)."""
-    has_mask = type(x) is tuple and len(x) == 3
-    check_indexed(NAME, params, x[:2] if has_mask else x, "(logits, tokens)", -1)
+    has_mask = isinstance(x, tuple) and len(x) == 3
+    pair = x[:2] if isinstance(x, tuple) and has_mask else x
+    check_indexed(NAME, params, pair, "(logits, tokens)", -1)
     assert isinstance(x, tuple)
     logits, tokens, mask = (*x, None)[:3]
     shape = tuple(logits.shape[:-1])

@@ -77,7 +77,9 @@ def forward(
     return torch.where(mask, value / n, 0).sum(-1), cache
 
 
-def _read(z: Tensor, target: tuple[Tensor, ...], beta: float) -> tuple[Tensor, ...]:
+def _read(
+    z: Tensor, target: tuple[Tensor, ...], beta: float
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Check the target, and complete it by a mask; without beta there is no reference."""
     if z.ndim != 3 or z.shape[1] < 2:
         wanted = "log_probs of shape (prompts, answers, tokens) with at least 2 answers"
@@ -142,11 +144,10 @@ def grpo(
         >>> value, loss.backward(cache).flatten()
         (tensor(0.), tensor([-0.2500,  0.2500]))
     """
-    options = {"clip_range": clip_range, "scale_rewards": scale_rewards}
     return make_loss(
         "grpo",
         reduction,
-        partial(forward, beta=beta, **options),
+        partial(forward, beta=beta, clip_range=clip_range, scale_rewards=scale_rewards),
         backward,
         inputs=("log_probs",),
         targets=("rewards", "old_log_probs", *(("reference",) if beta else ())),

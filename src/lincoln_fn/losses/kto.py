@@ -113,11 +113,15 @@ def kto(
         >>> value, loss.backward(cache)[0]
         (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
-    options = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     return make_loss(
         "kto",
         reduction,
-        partial(forward, beta=beta, **options),
+        partial(
+            forward,
+            beta=beta,
+            desirable_weight=desirable_weight,
+            undesirable_weight=undesirable_weight,
+        ),
         backward,
         inputs=("log_probs", "mismatched"),
         targets=("desirable", "reference", "reference_mismatched"),

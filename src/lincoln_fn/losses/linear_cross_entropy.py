@@ -75,12 +75,13 @@ def forward(
     cache = Cache(h, matrix, labels, None, chunk_size)
     values, slopes = [], []
     dmatrix = None
-    for rows, index, w, z in _chunks(cache):
+    for rows, index, w in _chunks(cache):
+        z = torch.log_softmax(rows @ matrix.mT, 1)
         values.append(torch.where(w != 0, -w * z.gather(1, index), 0))
         if keep:
-            slope = _slope(z, index)
-            slopes.append(w * (slope @ matrix))
-            dmatrix = _add(dmatrix, slope, w * rows)
+            dh, dmatrix = _gradients(z, index, w, rows, matrix, dmatrix)
+            slopes.append(dh)
+        del z  # or it would be in memory beside that of the next chunk
     value = torch.cat(values).view(h.shape[:-1])
     if dmatrix is None:
         return value, cache
@@ -94,36 +95,40 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
     if cache.gradients is not None and is_one:
         dh, dmatrix = cache.gradients
         return dh * dl, dmatrix * dl
-    each = torch.as_tensor(dl, dtype=cache.h.dtype, device=cache.h.device)
-    each = each.expand(cache.h.shape[:-1]).reshape(-1, 1).split(cache.chunk_size)
+    h, matrix = cache.h, cache.weight
+    each = torch.as_tensor(dl, dtype=h.dtype, device=h.device).expand(h.shape[:-1])
+    of_chunks = torch.split(each.reshape(-1, 1), cache.chunk_size)
     slopes, total = [], None
-    for (rows, index, w, z), of_chunk in zip(_chunks(cache), each, strict=True):
-        slope, w_dl = _slope(z, index), w * of_chunk
-        slopes.append(w_dl * (slope @ cache.weight))
-        total = _add(total, slope, w_dl * rows)
+    for (rows, index, w), of_chunk in zip(_chunks(cache), of_chunks, strict=True):
+        z = torch.log_softmax(rows @ matrix.mT, 1)
+        dh, total = _gradients(z, index, w * of_chunk, rows, matrix, total)
+        slopes.append(dh)
+        del z
     assert total is not None  # for there is a row
-    return torch.cat(slopes).view(cache.h.shape), total.to(cache.weight.dtype)
+    return torch.cat(slopes).view(h.shape), total.to(matrix.dtype)
 
 
-def _chunks(cache: Cache) -> Iterator[tuple[Tensor, Tensor, Tensor, Float[Tensor, "n C"]]]:
-    """Give the rows of each chunk, their labels, weights, and the log-softmax of their scores."""
+def _chunks(cache: Cache) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor]]:
+    """Give the rows of each chunk, their labels and their weights."""
     rows = cache.h.reshape(-1, cache.h.shape[-1])
     parts = (part.reshape(-1, 1) for part in (cache.labels.index, cache.labels.w))
-    chunks = (part.split(cache.chunk_size) for part in (rows, *parts))
-    for of_rows, index, w in zip(*chunks, strict=True):
-        yield of_rows, index, w, torch.log_softmax(of_rows @ cache.weight.mT, 1)
+    return zip(*(torch.split(part, cache.chunk_size) for part in (rows, *parts)), strict=True)
 
 
-def _slope(z: Float[Tensor, "n C"], index: Int[Tensor, "n 1"]) -> Float[Tensor, "n C"]:
-    """Compute p_j - delta_jc."""
-    return torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))
-
-
-def _add(total: Matrix | None, slope: Float[Tensor, "n C"], rows: Float[Tensor, "n D"]) -> Matrix:
-    """Add dx^T h to the sum over the chunks before, in float32 at least."""
+def _gradients(
+    z: Float[Tensor, "n C"],
+    index: Int[Tensor, "n 1"],
+    dl: Float[Tensor, "n 1"],
+    rows: Float[Tensor, "n D"],
+    matrix: Matrix,
+    total: Matrix | None,
+) -> tuple[Float[Tensor, "n D"], Matrix]:
+    """Compute dh = dx W, and add dx^T h to the chunks before, in float32 at least."""
+    slope = torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))  # p_j - delta_jc
+    dh, rows = dl * (slope @ matrix), dl * rows
     dtype = torch.promote_types(slope.dtype, torch.float32)
     slope, rows = slope.to(dtype), rows.to(dtype)
-    return slope.mT @ rows if total is None else torch.addmm(total, slope.mT, rows)
+    return dh, slope.mT @ rows if total is None else torch.addmm(total, slope.mT, rows)
 
 
 def count(ignore_index: int, cache: Cache) -> Tensor:
@@ -136,7 +141,7 @@ def linear_cross_entropy(
     *,
     weight: ClassWeights | None = None,
     ignore_index: int = -100,
-    chunk_size: PositiveInt = 1024,
+    chunk_size: PositiveInt = 256,
     reduction: Reduction = "mean",
 ) -> Loss:
     """Make the cross-entropy of features times a matrix, without the matrix of all scores.
@@ -169,12 +174,13 @@ def linear_cross_entropy(
         (tensor(0.6931), tensor([[-0.2500,  0.2500],
                 [ 0.2500, -0.2500]]))
     """
-    options = {"ignore_index": ignore_index, "chunk_size": chunk_size}
     weights, keep = weights_of(NAME, "weight", weight), reduction != "none"
     return make_loss(
         NAME,
         reduction,
-        partial(forward, weight=weights, keep=keep, **options),
+        partial(
+            forward, weight=weights, ignore_index=ignore_index, chunk_size=chunk_size, keep=keep
+        ),
         backward,
         count=partial(count, ignore_index),
         inputs=("features", "linear_weight"),

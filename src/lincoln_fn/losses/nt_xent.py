@@ -54,7 +54,7 @@ def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor
     if a.ndim != 2:
         raise LayerError("nt_xent", f"expected a of shape (N, D), got {tuple(a.shape)}")
     check_same_shape("nt_xent", "b", b, "a", a)
-    u, unit = normalize.forward((), torch.cat((a, b)))
+    u, unit = normalize.forward((), torch.cat((a, b)), dim=-1, eps=1e-12)
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)
     n = len(a)

@@ -48,7 +48,8 @@ def forward(
     z: Float[Tensor, "*s"], target: tuple[Tensor, ...], *, clip_range: float
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute l = -min(r A, clip(r, 1 - e, 1 + e) A)."""
-    advantages, old, mask = (*target, None)[:3]
+    advantages, old = target[:2]
+    mask = target[2] if len(target) > 2 else None
     check_same_shape("ppo_clip", "old_log_probs", old, "log_probs", z)
     if mask is not None:
         check_mask("ppo_clip", "mask", mask, "log_probs", z)

@@ -46,7 +46,8 @@ def forward(
     z: Float[Tensor, "*s"], target: Tensor | tuple[Tensor, ...], *, baseline: str
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute l = -(R - b) z."""
-    returns, mask = target if isinstance(target, tuple) and len(target) == 2 else (target, None)
+    returns, mask = (*target, None)[:2] if isinstance(target, tuple) else (target, None)
+    assert returns is not None  # the formula's check of the target
     r = of_tokens("reinforce", "returns", returns, z)
     if mask is not None:
         check_mask("reinforce", "mask", mask, "log_probs", z)

@@ -164,11 +164,16 @@ def softmax_cross_entropy(
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
     weights = weights_of(NAME, "weight", weight)
-    options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing, "dim": dim}
     return make_loss(
         NAME,
         reduction,
-        partial(forward, weight=weights, **options),
+        partial(
+            forward,
+            weight=weights,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            dim=dim,
+        ),
         backward,
         count=partial(count, ignore_index),
     )
