@@ -9,8 +9,9 @@ Instead of that, one can see the peak of a step's memory (--memory), the time to
 an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
 files to the last accuracy (--end-to-end), the notebook's own networks beside torch alone
 (--notebook), the norms and clipped sums of single examples' gradients (--per-example), products
-with second derivatives (--curvature), a step on two processes (--distributed), or LoRA and text of
-a real language model beside peft and transformers (--fine-tuning).
+with second derivatives (--curvature), a step on two processes (--distributed), exported steps in
+ONNX Runtime (--exported), or LoRA and text of a real language model beside peft and transformers
+(--fine-tuning).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("distributed", "two processes beside torch's DistributedDataParallel, in the same ones"),
         ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
         ("fine-tuning", "LoRA and text of SmolLM2 beside peft and transformers, in one process"),
+        ("exported", "steps that lf.export_step wrote, in ONNX Runtime, here and in node"),
         ("busy", "steps beside other work, and beside themselves, with settings of the threads"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
@@ -96,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "per_example": show_per_example,
         "curvature": show_curvature,
         "fine_tuning": show_fine_tuning,
+        "exported": show_exported,
         "busy": show_busy,
     }
     shown = next((parts[name] for name in parts if getattr(options, name)), show_steps)
@@ -216,6 +219,16 @@ def show_fine_tuning(options: argparse.Namespace, machine: str) -> dict[str, Any
     results = fine_tuning.measure(fine_tuning.find_file(), options.rounds, print)
     print(f"{fine_tuning.CAPTION}\n\n{fine_tuning.table(results)}")
     return {"fine_tuning": results}
+
+
+def show_exported(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the times of exported steps, beside the steps that they were."""
+    from benchmarks import exported
+
+    names = [name for name in exported.DEFAULT if name in options.workload]
+    results = exported.measure(names, options.optimizer, options.seconds, print)
+    print(exported.table(results))
+    return {"exported": results}
 
 
 def show_busy(options: argparse.Namespace, machine: str) -> dict[str, Any]:
