@@ -32,6 +32,7 @@ SPREAD = (
 # What no trial draws, and why.
 NEVER = {
     "sharded": "it sends what it updates, which is not traced",
+    "galore": "the singular vectors of a gradient of less than its rank are arbitrary",
     **dict.fromkeys(
         ("where", "gather", "index_select", "scatter"),
         "no layer of a network makes its condition or its indices",
