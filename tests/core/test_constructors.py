@@ -36,6 +36,7 @@ VALID = {
     "size": 3, "num_heads": 2, "padding": 1, "value": 0.5, "upscale_factor": 2,
     "downscale_factor": 2, "max_len": 9, "threshold": 0.5, "dim": 1, "unflattened_size": (2, -1),
     "dtype": torch.bfloat16, "n": 2, "k": 2, "decay": 0.9, "max_norm": 1.0, "max_value": 1.0,
+    "warmup": 2, "steady": 2, "schedules.wsd decay": 3,
     "factor": 0.1, "lr": 0.1, "gamma": 0.5, "start": 0.1, "end": 0.2, "steps": 4, "lrs": (0.1, 0.2),
     "boundaries": (3,), "then": 0.1, "max_lr": 0.1, "total_steps": 20, "std": 0.1,
     "sparsity": 0.5, "nonlinearity": "relu", "layer": lf.dense(3), "embedding": lf.embedding(7, 3),

@@ -135,10 +135,10 @@ def test_galore_steps_within_the_subspace():
         assert same_number(given[name], p, error=1e-12)
     assert same_number(given["bias"], steps_of(sgd(0.1, momentum=0.9), MATRIX[0], 3)[0])
     with pytest.raises(lf.LayerError) as error:
-        chain(galore(8), sgd()).init({"bias": torch.ones(9), "weight": torch.ones(9, 8)})
+        chain(galore(8), sgd()).init({"bias": torch.ones(9), "scale": torch.ones(3)})
     assert str(error.value) == (
-        "galore: expected a matrix of more than rank=8 rows and columns, got [(9,), (9, 8)]; "
-        "choose a smaller rank"
+        "galore: expected at least one matrix, got shapes [(9,), (3,)]; "
+        "give them to another optimizer by by_path"
     )
 
 
@@ -188,6 +188,11 @@ def test_what_is_not_elementwise_is_not_divided_among_processes(optimizer):
     with pytest.raises(lf.LayerError, match="sharded: expected an optimizer that updates each"):
         optim.sharded(optimizer, distributed.alone())
     optim.sharded(chain(schedule_free(), sgd()), distributed.alone())
+    params = distributed.fully_sharded(lf.dense(4), distributed.alone()).init(
+        lf.Key(0), torch.ones(1, 4)
+    )
+    with pytest.raises(lf.LayerError, match="expected whole parameters, got slices of fully_shar"):
+        optimizer.init(params)
 
 
 @pytest.mark.full

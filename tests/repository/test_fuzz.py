@@ -37,6 +37,7 @@ NEVER = {
         ("graph_attention", "graph_conv"), "no layer of a network makes the edges of a graph"
     ),
     "sharded": "it sends what it updates, which is not traced",
+    "galore": "the singular vectors of a gradient of less than its rank are arbitrary",
     **dict.fromkeys(
         ("where", "gather", "index_select", "scatter", "token_log_probs"),
         "no layer of a network makes its condition or its indices",

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,8 +33,8 @@ from lincoln_fn.core.tracing import is_traced, runs_here
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 
-# Any: of as many tensors as the function has parameters.
-Work = Callable[..., tuple[Tensor, ...]]
+# Of as many tensors as the function has parameters.
+Work: TypeAlias = Callable[..., tuple[Tensor, ...]]
 
 
 def when_due(work: Work) -> Work:

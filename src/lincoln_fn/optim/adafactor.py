@@ -45,6 +45,7 @@ from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
+    check_whole,
     no_steps,
     state_tree,
     update_leaf_states,
@@ -86,6 +87,7 @@ class AdafactorState:
 
 def init(params: Params) -> AdafactorState:
     """Make the means 0."""
+    check_whole("adafactor", params)
     return AdafactorState(no_steps(params), state_tree(_zero_moment, params))
 
 

@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
+    check_whole,
     no_steps,
     state_tree,
     update_leaf_states,
@@ -88,11 +89,12 @@ def _around(rank: int, every: int, scale: float, inner: Optimizer) -> Optimizer:
 
 def _init(rank: int, inner: Optimizer, params: Params) -> GaloreState:
     """Make the bases 0: the first step computes them."""
+    check_whole("galore", params)
     leaves = tree.leaves(params)
-    if leaves and not any(map(partial(_is_projected, rank), leaves)):
+    if leaves and all(leaf.ndim < 2 for leaf in leaves):
         shapes = [tuple(leaf.shape) for leaf in leaves]
-        problem = f"expected a matrix of more than rank={rank} rows and columns, got {shapes}"
-        raise LayerError("galore", f"{problem}; choose a smaller rank")
+        problem = f"expected at least one matrix, got shapes {shapes}"
+        raise LayerError("galore", f"{problem}; give them to another optimizer by by_path")
 
     def start(p: Tensor) -> Subspace:
         dtype = torch.promote_types(p.dtype, torch.float32)
@@ -172,7 +174,7 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
 
     Raises:
         ValueError: if an argument is out of its range.
-        LayerError: from `init`, if no parameter is a matrix of more than `rank` rows and columns.
+        LayerError: from `init`, if all parameters are vectors.
 
     Source: Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
     2024, algorithm 2.

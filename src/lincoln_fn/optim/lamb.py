@@ -20,7 +20,6 @@ and then as in Adam, from bar u on. Where f is 1 because |p| or |u| is 0, bar f 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from lincoln_fn.errors.arguments import Decay, NonNegative
 from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.adam import init as init_adam
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, update_leaves
+from lincoln_fn.optim.leaves import check_state, check_whole, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     add_scaled,
@@ -41,6 +40,12 @@ from lincoln_fn.optim.rules import (
     running_mean,
     take_step,
 )
+
+
+def init(params: Params) -> AdamState:
+    """Make both means 0."""
+    check_whole("lamb", params)
+    return init_adam(params, amsgrad=False)
 
 
 def update(
@@ -147,4 +152,4 @@ def lamb(
         >>> optimizer.update(params, torch.tensor([9.0, 0.0]), optimizer.init(params))[0]
         tensor([0.5000, 4.0000])
     """
-    return bare(Optimizer, partial(init_adam, amsgrad=False), update, adjoint)
+    return bare(Optimizer, init, update, adjoint)

@@ -236,5 +236,5 @@ def _flatten(params: Params) -> Tensor:
 
 def _unflatten(flat: Tensor, like: Params) -> Params:
     sizes = [leaf.numel() for leaf in tree.leaves(like)]
-    parts = iter(flat.split(sizes))
+    parts = iter(torch.split(flat, sizes))
     return tree.map(lambda leaf: next(parts).view(leaf.shape).to(leaf.dtype), like)

@@ -175,6 +175,19 @@ def fill_like(params: Params, value: float = 0.0) -> Params:
     return state_tree(lambda p: torch.full_like(p, value), params)
 
 
+def check_whole(name: str, params: Params) -> None:
+    """Refuse parameters of which this process has a slice: the update needs all their numbers."""
+
+    def is_slice(node: object) -> bool:
+        return bool(getattr(type(node), "is_slice", False) and tree.leaves(node))
+
+    nodes = optree.tree_leaves(params, is_leaf=is_slice, namespace=TRAINED)
+    if any(map(is_slice, nodes)):
+        problem = "expected whole parameters, got slices of fully_sharded"
+        mend = "an optimizer that updates each number by itself, such as adamw, serves them"
+        raise LayerError(name, f"{problem}; {mend}")
+
+
 def no_steps(params: Params) -> Tensor:
     """Make the count of steps before the first, 0, on the parameters' device."""
     leaves = tree.leaves(params)

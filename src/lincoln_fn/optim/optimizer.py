@@ -4,9 +4,10 @@
     params, state = optimizer.update(params, grads, state)     one pass over the leaves
 
 A state is a frozen record of trees that mirror the parameters, and of one count of the steps taken
-(int64, of shape ()) where the update needs it. It is () where there is nothing to remember. Where
-the parameters hold a `State`, these trees hold None: a tensor that occurs twice in a step's input
-becomes one tensor when the step is traced.
+(int64, of shape ()) where the update needs it. It is () where there is nothing to remember. In
+place of a parameter, such a tree has a tensor of its shape, or a record of tensors of other shapes
+(`leaves.LeafState`). Where the parameters hold a `State`, these trees hold None: a tensor that
+occurs twice in a step's input becomes one tensor when the step is traced.
 
 An optimizer may have an adjoint, the derivative of its update. A bar is the derivative of one
 number, such as a test loss after training, in a tensor; `params_bar` and `state_bar` are those of

@@ -29,6 +29,7 @@ from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, mult
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
+    check_whole,
     no_steps,
     state_tree,
     update_leaf_states,
@@ -66,6 +67,7 @@ class ShampooState:
 
 def init(params: Params, *, momentum: float, max_size: int) -> ShampooState:
     """Make all matrices 0, and the momentum."""
+    check_whole("shampoo", params)
 
     def start(p: Tensor) -> Preconditioner:
         products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)

@@ -36,6 +36,7 @@ from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, mult
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
+    check_whole,
     no_steps,
     state_tree,
     update_leaf_states,
@@ -70,6 +71,7 @@ class SoapState:
 
 def init(params: Params, *, max_size: int) -> SoapState:
     """Make everything 0."""
+    check_whole("soap", params)
 
     def start(p: Tensor) -> Rotated:
         products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim

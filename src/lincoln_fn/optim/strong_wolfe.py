@@ -12,6 +12,7 @@ is the least place of the cubic polynomial that has the value and the slope of b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -111,7 +112,7 @@ def _least_of_cubic(a: Point, b: Point, bounds: tuple[float, float]) -> float:
     square = mean**2 - a.slope * b.slope
     if not square >= 0:  # nor nan
         return sum(bounds) / 2
-    rise = square**0.5
+    rise = math.sqrt(square)
     divisor = b.slope - a.slope + 2 * rise
     if divisor == 0:
         return sum(bounds) / 2

@@ -123,7 +123,10 @@ OPTIMIZERS = {
         rate(r), **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))
     ),
     "lamb": adaptive("lamb", betas=((0.8, 0.9),)),
-    "soap": adaptive("soap", every=(1, 2), betas=((0.8, 0.9),)),
+    # Its bases are arbitrary where a gradient has less than full rank, so it has none here.
+    "soap": lambda r, params_of: optim.soap(
+        rate(r), eps=1e-2, max_size=1, **options(r, every=(1, 2), weight_decay=(0.1,))
+    ),
     "shampoo": adaptive("shampoo", every=(1, 2), decay=(0.9,), momentum=(0.0,)),
     "by_path": by_path,
     "chain": chained,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import optree
 import torch
@@ -23,6 +23,8 @@ Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 @record
 class Sharded:
     """This process's slices of a layer's parameters; states are whole."""
+
+    is_slice: ClassVar[bool] = True
 
     slices: Params
     forms: Forms = static()
