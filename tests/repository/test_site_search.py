@@ -69,7 +69,10 @@ QUESTIONS = {
         "faq.html#how-do-i-use-weight-decay-or-l2-regularization",
         *("guides/optimizers.html", "reference/optimizers.html"),
     ],
-    "custom gradient": ["guides/own-backward.html", "faq.html#how-do-i-write-a-custom-gradient"],
+    "custom gradient": [
+        *("guides/backward-rules.html", "own-layer.html"),
+        "faq.html#how-do-i-write-a-custom-gradient",
+    ],
     "deploy": ["recipes/deploy.html"],
     "onnx": [
         "guides/compile-and-export.html",
