@@ -101,7 +101,7 @@ def z_of(z, mask):
 @pytest.mark.parametrize(
     ("loss", "formula"),
     [(lf.losses.router_balance(), balance_of), (lf.losses.router_z(), z_of)],
-    ids=str,
+    ids=["router_balance", "router_z"],
 )
 @pytest.mark.parametrize("mask", [MASK, None], ids=["padded", "whole"])
 def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
