@@ -99,6 +99,7 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "split": (lf.split(2, dim=1), _x(2, 4)),
     "stack": (lf.stack(1), _PAIR),
     "stochastic_depth": (lf.stochastic_depth(0.5), _x(3, 2)),
+    "stop_gradient": (lf.stop_gradient(), _x(2, 6)),
     "take": (lf.take(1, -2), _x(1, 3, 4)),
     "timestep_embedding": (lf.timestep_embedding(6), _x(2)),
     "token_log_probs": (lf.token_log_probs(), (_x(1, 3, 5), torch.tensor([[4, 0, 2]]))),

@@ -43,7 +43,7 @@ FAMILIES: Final = {
     "Randomness": ("*dropout", "stochastic_depth"),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
-        *("take", "concatenate", "stack", "split", "broadcast"),
+        *("take", "concatenate", "stack", "split", "broadcast", "stop_gradient"),
         *("flip", "dilate", "gather", "scatter"),
     ),
 }

@@ -76,10 +76,10 @@ def test_a_transformer_block_conserves_relevance_with_constant_weights():
 
 
 NOT_CONSERVED = (
-    "softmax", "softmin", "bilinear", "log_softmax", "constant_pad", "positional_embedding",
-    "sinusoidal_positions", "embedding", "alibi", "relative_position_bias", "bias", "class_token",
-    "cosine_similarities", "divide", "graph_", "logsumexp", "spectral_norm", "timestep_embedding",
-    "variance", "weight_norm",
+    "softmax", "softmin", "bilinear", "log_softmax", "token_log_probs", "constant_pad",
+    "positional_embedding", "sinusoidal_positions", "embedding", "alibi", "relative_position_bias",
+    "bias", "class_token", "cosine_similarities", "divide", "graph_", "logsumexp", "spectral_norm",
+    "timestep_embedding", "variance", "weight_norm",
 )  # fmt: skip
 # And elements of y that no x enters.
 EMPTY = "output_padding"

@@ -305,7 +305,7 @@ TRIED = (
     "alibi relative_position_bias adaptive_avg_pool adaptive_max_pool class_token concatenate "
     "conv_transpose cosine_similarities dilate flatten fractional_max_pool graph_conv "
     "index_select last_state layer_norm local_response_norm log_softmax logsumexp masked_mean mean "
-    "norm pixel_shuffle pixel_unshuffle reshape softmax softmin sum take variance"
+    "norm normalize pixel_shuffle pixel_unshuffle reshape softmax softmin sum take variance"
 )
 
 

@@ -37,6 +37,11 @@ SIZES = {
         "hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11,
         "intermediate_size": 5, "max_position_embeddings": 8,
     },
+    "mamba": {
+        "hidden_size": 6, "num_hidden_layers": 1, "vocab_size": 11, "state_size": 2,
+        "intermediate_size": 12, "time_step_rank": 3, "conv_kernel": 2,
+    },
+    "mixtral": {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},
     "gpt2": {"n_embd": 6, "n_layer": 1, "n_head": 2, "vocab_size": 11, "n_positions": 8},
     "t5": {
         "d_model": 6, "d_kv": 2, "d_ff": 5, "num_layers": 1, "num_heads": 2, "vocab_size": 11,

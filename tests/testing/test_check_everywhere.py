@@ -245,7 +245,9 @@ def test_a_wrong_gradient_in_low_precision_is_wrong():
         check_layer(layer, (), X)
 
 
-@pytest.mark.parametrize("case", CASES[::40], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES[::40] if case.note != "a single row"], ids=str
+)
 def test_a_batch_of_one_is_right(case):
     if isinstance(case.x, torch.Tensor) and case.x.ndim > 1 and case.x.is_floating_point():
         x = case.x[:1]

@@ -78,6 +78,7 @@ def predict(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> Float[Tens
     return dense.forward(params, x)[0]
 
 
+declare(forward, kind="other")
 declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
 
 _FAN_IN_INIT = fan_in_uniform()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 from torch import Tensor
@@ -65,6 +65,15 @@ class Formula:
     optional: tuple[str, ...] = ()
     check: Check | None = None
     check_first: Check | None = None
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
+        """Give the fields by name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(Formula)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load a pickle; one made before there were optional targets has none."""
+        for name, value in ({"optional": ()} | state).items():
+            object.__setattr__(self, name, value)
 
     @property
     def is_mean(self) -> bool:
