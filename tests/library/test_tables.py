@@ -47,20 +47,20 @@ ROWS = {
         "adaptive_avg_pool adaptive_max_pool add alibi alpha_dropout amax broadcast_tensors "
         "broadcast_to concatenate dilate divide dropout feature_alpha_dropout flatten flip "
         "fractional_max_pool gather global_avg_pool glu graph_conv identity index_select "
-        "last_state local_response_norm log_softmax logsumexp lp_pool masked_mean matmul "
-        "maximum mean multiply norm normalize permute pixel_shuffle pixel_unshuffle reshape "
-        "scale scatter select softmax softmin spectral_norm split stack stochastic_depth "
-        "subtract sum take timestep_embedding token_log_probs unflatten upsample variance "
-        "weight_norm where"
+        "last_state linear_head local_response_norm log_softmax logsumexp lp_pool masked_mean "
+        "matmul maximum mean multiply norm normalize permute pixel_shuffle pixel_unshuffle "
+        "reshape scale scatter select softmax softmin spectral_norm split stack "
+        "stochastic_depth subtract sum take timestep_embedding token_log_probs unflatten "
+        "upsample variance weight_norm where"
     ),
     "twin": (
         "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
         "threshold"
     ),
     "": (
-        "absolute celu clamp cos exp hardsigmoid hardtanh linear_head log log_sigmoid mish "
-        "power quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt "
-        "stop_gradient tanh tanhshrink"
+        "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
+        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt stop_gradient "
+        "tanh tanhshrink"
     ),
 }
 
