@@ -1,7 +1,7 @@
-"""Run tests as other processors would: with fewer vectors, with two threads, and emulated.
+"""Run tests as other processors would: with fewer vectors, with more threads, and emulated.
 
     python .ci/processors.py                all of them, in the order below
-    python .ci/processors.py AVX2           one of them
+    python .ci/processors.py Nehalem        one of them
 
 Four parts of a step differ from processor to processor: ATen's loops, oneDNN's kernels, MKL's
 products, and the C++ that Inductor writes. A variable holds each of them back, and none depends on
@@ -115,8 +115,7 @@ def main() -> bool:
         emulated = {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         runs = {
             "no vectors": (native, NO_VECTORS, all_files),
-            "AVX2": (native, AVX2, all_files),
-            "two threads": (native, THREADS, files(TWINS, KERNELS, BITS)),
+            "AVX2 and two threads": (native, AVX2 | THREADS, all_files),
             "Nehalem": ([*QEMU, sys.executable], emulated, list(EMULATED)),
         }
         if unknown := set(chosen) - runs.keys():
