@@ -40,7 +40,7 @@ from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions, check_not_missing
+from lincoln_fn.errors.kinds import check_functions, check_not_missing, check_pair
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
 # express "what this layer's forward returned".
@@ -242,7 +242,9 @@ def _both(
 def _forward_output(
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]], params: Params, x: Arrays
 ) -> Arrays:
-    return forward(params, x)[0]
+    made = forward(params, x)
+    check_pair("predict", "forward", made)
+    return made[0]
 
 
 def _backward_dx(
@@ -251,7 +253,9 @@ def _backward_dx(
     cache: Cache,
     g: Arrays,
 ) -> Arrays:
-    return backward(params, cache, g)[0]
+    made = backward(params, cache, g)
+    check_pair("input_grad", "backward", made)
+    return made[0]
 
 
 def _backward_dparams(
@@ -260,7 +264,9 @@ def _backward_dparams(
     cache: Cache,
     g: Arrays,
 ) -> Params:
-    return backward(params, cache, g)[1]
+    made = backward(params, cache, g)
+    check_pair("grads", "backward", made)
+    return made[1]
 
 
 def is_derived(layer: Layer, name: str) -> bool:

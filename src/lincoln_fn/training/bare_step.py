@@ -21,6 +21,8 @@ from lincoln_fn.training.reduce import Compute
 from lincoln_fn.training.train import TrainState
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.visits import FORWARD
+from lincoln_fn.walk.wants import ALL
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -58,7 +60,7 @@ def bare_step(
     if gradient is None:
         prediction, cache = forward_to_train(layer, params, x)
     else:  # it may read any part of the cache
-        prediction, cache = layer.forward(params, x)
+        prediction, cache = FORWARD.run(layer, "", params, x, ALL)
     value, loss_cache = loss.forward(prediction, target)
     del prediction  # of a language model, it is one of the largest tensors
     if donate:

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import NonFiniteError
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.walks import there
+from lincoln_fn.walk.visits import BACKWARD, FORWARD
+from lincoln_fn.walk.walks import back, there
+from lincoln_fn.walk.wants import ALL
 
 # By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
 _COMPUTES: Final = {
@@ -53,6 +57,32 @@ def check_prediction(
         return  # The step itself says what is wrong.
     if is_readable and labels:
         check(prediction, target)
+
+
+def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
+    """Run the user's own network, so that an error names its position there, and check dparams."""
+    x, target = batch
+    prediction, cache = FORWARD.run(net, "", params, x, ALL)
+    _, loss_cache = loss.forward(prediction, target)
+
+    def visit(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, None]:
+        dx, dparams = BACKWARD.run(layer, path, params, cache, g, ALL)
+        if not _is_like(dparams, params):
+            got = f"got {describe(dparams)}"
+            raise LayerError(layer.name, f"expected dparams like params, {describe(params)}, {got}")
+        return dx, None
+
+    back(visit, net, params, cache, loss.backward(loss_cache))
+
+
+def _is_like(dparams: Params, params: Params) -> bool:
+    """Return whether gradients have the structure and the shapes of params."""
+    if not tree.same_structure(dparams, params):
+        return False
+    pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=True)
+    return all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
 
 
 def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:

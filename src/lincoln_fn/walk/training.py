@@ -54,7 +54,7 @@ class _Training(Forward):
             wants = DX
         made = composition_of(part)
         if made is None or (wants.dparams and not made.has_frozen):
-            y, cache = part.forward(params, x)
+            y, cache = super().run(part, path, params, x, wants)
         else:
             y, cache = made.there(PartsThere(made, self, path, params, wants), params, x)
         if wants.dparams:

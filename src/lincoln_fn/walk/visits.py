@@ -13,8 +13,9 @@ import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, unbound
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.parts import ERRORS, place_error, to_tuple
 from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
 
@@ -183,6 +184,8 @@ class PartsThere(Parts[WalkThere]):
 class PartsBack(Parts[WalkBack]):
     """The visitor of a loop back."""
 
+    last: tuple[int, Record] | None = None  # the part visited before, and what it returned
+
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Record]:
@@ -194,14 +197,37 @@ class PartsBack(Parts[WalkBack]):
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
-            return walk.run(part, path, params, cache, g, wants)
+            result = walk.run(part, path, params, cache, g, wants)
         except ERRORS as error:
-            placed = self.place(i, error, wants.function, g)
+            placed = self.blame(self.place(i, error, wants.function, g), g)
             raise placed from placed.__cause__
+        self.last = i, result
+        return result
+
+    def blame(self, error: LayerError, g: Arrays) -> LayerError:
+        """Name the part that made a wrong dx, not the one that refused it as its g."""
+        if self.last is None or not error.problem.startswith("expected g "):
+            return error
+        maker, (dx, *_) = self.last
+        if dx is not g or not _is_own(self.made.parts[maker]):
+            return error
+        problem = error.problem.replace("expected g of", "expected dx of x's", 1)
+        problem = problem.replace("expected g", "expected dx", 1)
+        made = LayerError(f"{self.label}[{maker}] {self.made.parts[maker].name}", problem)
+        made.__cause__ = error.__cause__
+        return made.with_traceback(error.__traceback__)
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
         """Add the record of one use of a part to those of its later uses."""
         return self.walk.add(record, later)
+
+
+def _is_own(part: Layer) -> bool:
+    """Return whether a part, or one within it, is not the library's."""
+    if part.composition is not None:
+        return any(map(_is_own, part.composition.parts))
+    module = getattr(unbound(part.backward), "__module__", "") or ""
+    return not module.startswith("lincoln_fn.")
 
 
 def inside(path: str, i: int) -> str:
@@ -218,7 +244,10 @@ class Forward:
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
     ) -> tuple[Arrays, Cache]:
         """Compute y and the cache."""
-        return part.forward(params, x)
+        made = part.forward(params, x)
+        if type(made) is not tuple or len(made) != 2:
+            check_pair(part.name, "forward", made)
+        return made
 
     def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
         """Advance the state of a part."""
@@ -259,7 +288,12 @@ class Backward:
             cache = to_tuple(cache)
         if not wants.dparams:
             return part.input_grad(params, cache, g), None
-        return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
+        if not wants.dx:
+            return None, part.grads(params, cache, g)
+        made = part.backward(params, cache, g)
+        if type(made) is not tuple or len(made) != 2:
+            check_pair(part.name, "backward", made)
+        return made
 
 
 FORWARD: Final = Forward()
