@@ -125,6 +125,19 @@ def test_a_layer_of_ones_own_alone_that_returns_y_is_refused():
         mine.predict((), PAIR)
 
 
+def test_a_combinator_of_ones_own_that_returns_y_is_refused():
+    def there(visit, params, x):
+        return visit(0, params[0], x)[0]
+
+    def back(visit, params, cache, g):
+        return visit(0, params[0], cache, g)
+
+    net = lf.serial(lf.relu(), lf.walk.composition("mine", (lf.relu(),), there, back))
+    message = r"^serial\[1\] mine\(relu\(\)\): expected forward to return \(y, cache\), got a Ten"
+    with pytest.raises(lf.LayerError, match=message):
+        net.forward(((), ((),)), PAIR)
+
+
 BACK = {
     "dx alone": (PAIR, NO_GRADIENTS),
     "a dx of another shape": (

@@ -96,6 +96,10 @@ class Composed(Protocol):
         """The layers that it is made of."""
 
     @property
+    def has_own(self) -> bool:
+        """Whether its loops, a part, or one within it, are not the library's."""
+
+    @property
     def call(self) -> Callable[[tuple[Layer, ...]], str]:
         """Write the code that makes the composition of some parts."""
 
@@ -306,3 +310,8 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
+
+
+def is_ours(function: Callable[..., T]) -> bool:
+    """Return whether a function is the library's, and not a user's own."""
+    return str(getattr(unbound(function), "__module__", "")).startswith("lincoln_fn.")

@@ -13,12 +13,11 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.visits import BACKWARD, FORWARD
 from lincoln_fn.walk.walks import back, there
-from lincoln_fn.walk.wants import ALL
 
 # By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
 _COMPUTES: Final = {
@@ -62,13 +61,17 @@ def check_prediction(
 def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
     """Run the user's own network, so that an error names its position there, and check dparams."""
     x, target = batch
-    prediction, cache = FORWARD.run(net, "", params, x, ALL)
+    made = net.forward(params, x)
+    check_pair(net.name, "forward", made)
+    prediction, cache = made
     _, loss_cache = loss.forward(prediction, target)
 
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        dx, dparams = BACKWARD.run(layer, path, params, cache, g, ALL)
+        made = layer.backward(params, cache, g)
+        check_pair(layer.name, "backward", made)
+        dx, dparams = made
         if not _is_like(dparams, params):
             got = f"got {describe(dparams)}"
             raise LayerError(layer.name, f"expected dparams like params, {describe(params)}, {got}")

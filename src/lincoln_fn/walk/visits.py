@@ -13,7 +13,7 @@ import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, is_ours
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.parts import ERRORS, place_error, to_tuple
@@ -174,7 +174,10 @@ class PartsThere(Parts[WalkThere]):
         if not wants.dx:
             wants = wants_of_part(made.needs_dx, i, self.params, params, wants)
         try:
-            return self.walk.run(part, path, params, x, wants)
+            result = self.walk.run(part, path, params, x, wants)
+            if made.has_own:
+                check_pair(part.name, "forward", result)
+            return result
         except ERRORS as error:
             placed = self.place(i, error, self.walk.name, x)
             raise placed from placed.__cause__
@@ -184,7 +187,9 @@ class PartsThere(Parts[WalkThere]):
 class PartsBack(Parts[WalkBack]):
     """The visitor of a loop back."""
 
-    last: tuple[int, Record] | None = None  # the part visited before, and what it returned
+    # The part visited before, and what it returned; only where a part is not the library's.
+    last: int | None = None
+    result: Record = None
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
@@ -198,22 +203,24 @@ class PartsBack(Parts[WalkBack]):
             return None, walk.skip(part, path, params)
         try:
             result = walk.run(part, path, params, cache, g, wants)
+            if made.has_own:
+                check_pair(part.name, "backward", result)
+                self.last, self.result = i, result
+            return result
         except ERRORS as error:
             placed = self.blame(self.place(i, error, wants.function, g), g)
             raise placed from placed.__cause__
-        self.last = i, result
-        return result
 
     def blame(self, error: LayerError, g: Arrays) -> LayerError:
         """Name the part that made a wrong dx, not the one that refused it as its g."""
         if self.last is None or not error.problem.startswith("expected g "):
             return error
-        maker, (dx, *_) = self.last
-        if dx is not g or not _is_own(self.made.parts[maker]):
+        maker = self.made.parts[self.last]
+        if self.result[0] is not g or not is_own(maker):
             return error
         problem = error.problem.replace("expected g of", "expected dx of x's", 1)
         problem = problem.replace("expected g", "expected dx", 1)
-        made = LayerError(f"{self.label}[{maker}] {self.made.parts[maker].name}", problem)
+        made = LayerError(f"{self.label}[{self.last}] {maker.name}", problem)
         made.__cause__ = error.__cause__
         return made.with_traceback(error.__traceback__)
 
@@ -222,12 +229,11 @@ class PartsBack(Parts[WalkBack]):
         return self.walk.add(record, later)
 
 
-def _is_own(part: Layer) -> bool:
-    """Return whether a part, or one within it, is not the library's."""
+def is_own(part: Layer) -> bool:
+    """Return whether a part, or one within it, has a function that is not the library's."""
     if part.composition is not None:
-        return any(map(_is_own, part.composition.parts))
-    module = getattr(unbound(part.backward), "__module__", "") or ""
-    return not module.startswith("lincoln_fn.")
+        return part.composition.has_own
+    return not (is_ours(part.forward) and is_ours(part.backward))
 
 
 def inside(path: str, i: int) -> str:
@@ -244,10 +250,7 @@ class Forward:
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
     ) -> tuple[Arrays, Cache]:
         """Compute y and the cache."""
-        made = part.forward(params, x)
-        if type(made) is not tuple or len(made) != 2:
-            check_pair(part.name, "forward", made)
-        return made
+        return part.forward(params, x)
 
     def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
         """Advance the state of a part."""
@@ -288,12 +291,7 @@ class Backward:
             cache = to_tuple(cache)
         if not wants.dparams:
             return part.input_grad(params, cache, g), None
-        if not wants.dx:
-            return None, part.grads(params, cache, g)
-        made = part.backward(params, cache, g)
-        if type(made) is not tuple or len(made) != 2:
-            check_pair(part.name, "backward", made)
-        return made
+        return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
 
 
 FORWARD: Final = Forward()
