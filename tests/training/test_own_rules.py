@@ -120,7 +120,7 @@ def test_a_layer_of_ones_own_alone_that_returns_y_is_refused():
     state = lf.init_state(mine, sgd, lf.Key(0), PAIR)
     message = r"mine\(\): expected forward to return \(y, cache\), got a Tensor$"
     with pytest.raises(lf.LayerError, match=f"^{message}"):
-        lf.make_step(mine, lf.losses.mse(), sgd)(state, (PAIR, PAIR))
+        lf.make_step(mine, lf.losses.mse(), sgd)(state, (PAIR, PAIR[0]))  # as y's first row
     with pytest.raises(lf.LayerError, match=r"^predict: expected forward to return \(y, cache\)"):
         mine.predict((), PAIR)
 
