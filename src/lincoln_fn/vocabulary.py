@@ -41,6 +41,24 @@ RENAMED: Final = {
     **{f"InstanceNorm{n}d": "instance_norm" for n in (1, 2, 3)},
 }
 
+# Functions of torch.nn.functional that have another name here, or whose name means something else.
+FUNCTIONS: Final = {
+    "binary_cross_entropy": "losses.log_loss",
+    "binary_cross_entropy_with_logits": "losses.sigmoid_cross_entropy",
+    "cross_entropy": "losses.softmax_cross_entropy",
+    "linear": "dense",
+    "multilabel_margin_loss": "losses.multi_label_margin",
+    "multilabel_soft_margin_loss": "losses.multi_label_soft_margin",
+    **{
+        f"{name}_loss": f"losses.{name}"
+        for name in (
+            *("cosine_embedding", "ctc", "gaussian_nll", "hinge_embedding", "huber", "l1"),
+            *("margin_ranking", "mse", "multi_margin", "nll", "poisson_nll", "smooth_l1"),
+            *("soft_margin", "triplet_margin"),
+        )
+    },
+}
+
 _CONTAINER = "holds modules; params are plain tuples and records here"
 _LAZY = "every layer here finds its input's sizes by itself"
 _UNPOOL = "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)"
@@ -151,18 +169,24 @@ lf.optim.adam here")
             ours, reason = _counterpart(name), _reason(name)
             told = f"is lf.{ours} here" if ours else f"is left out here: {reason}"
             return AttributeError(f"{problem}; torch.{package}.{name} {told}")
+    torchs = f"torch.nn.functional.{name} is lf.{FUNCTIONS[name]} here" if name in FUNCTIONS else ""
     if name in ALIASES:
         return AttributeError(f"{problem}; torch.{name} is lf.{ALIASES[name]} here")
     if name in ("nn", "functional"):
         return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
     for room in _ROOMS:
         home = vars(getattr(_library(), room) if room else _library())
-        close = {key.lower(): key for key in home if not key.startswith("_")}
-        found = close.get(name.lower())
+        close = {_squeezed(key): key for key in home if not key.startswith("_")}
+        found = close.get(_squeezed(name))
         if found and callable(home[found]):
             path = f"lf.{room}.{found}" if room else f"lf.{found}"
-            return AttributeError(f"{problem}; write {path}")
-    return AttributeError(problem)
+            told = f"{torchs}, and {path} something else" if torchs else f"write {path}"
+            return AttributeError(f"{problem}; {told}")
+    return AttributeError(f"{problem}; {torchs}" if torchs else problem)
+
+
+def _squeezed(name: str) -> str:
+    return name.lower().replace("_", "")
 
 
 def main() -> None:

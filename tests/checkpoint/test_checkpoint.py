@@ -283,6 +283,18 @@ def test_what_does_not_fit_is_named(name, file):
     assert str(caught.value).splitlines() == expected
 
 
+def test_a_state_that_is_loaded_as_params_says_what_the_file_holds(file):
+    x, net, adam = torch.ones(2, 3), lf.dense(4), lf.optim.adam()
+    state = lf.init_state(net, adam, lf.Key(0), x)
+    checkpoint.save(file, state)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(file, state.params)
+    assert str(caught.value) == (
+        f"{file}: holds a TrainState, and is to be loaded as its params; load it as a state, such "
+        "as lf.init_state makes, and use its params"
+    )
+
+
 def test_static_functions_agree_across_runs(file):
     checkpoint.save(file, Named(A, lambda: 1))
     assert " at 0x" not in file.read_bytes().decode(errors="replace")

@@ -71,7 +71,8 @@ LAYERS = {
     ),
     "mixed dtypes": (
         lambda: lf.serial(DENSE).forward((PARAMS,), X.double()),
-        "serial[0] dense(4): expected x of dtype torch.float32, got torch.float64",
+        "serial[0] dense(4): expected x of dtype torch.float32, got torch.float64; "
+        "convert it by x.to(torch.float32)",
     ),
     "mixed devices": (
         lambda: lf.serial(DENSE).forward((PARAMS,), meta(2, 3)),

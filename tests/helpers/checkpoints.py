@@ -10,5 +10,6 @@ PROBLEM = re.compile(
     r"|is damaged: no tensor .* of shape .+ has the strides .+"
     r"|is damaged: .+ has a bool that is neither 0 nor 1"
     r"|expected version 1 of the format, got .+"
+    r"|holds a TrainState, and is to be loaded as its params; .+"
     r"|does not fit what it is to be loaded as(\n  (.|\n)+)+)"
 )

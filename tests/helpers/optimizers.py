@@ -140,7 +140,7 @@ RICH = [
     optim.chain(optim.schedule_free(0.8), optim.adamw(betas=(0.0, 0.999))),
     optim.chain(optim.galore(2, every=2), optim.adam()),
     optim.chain(optim.clip_by_global_norm(1.0), optim.accumulate(2), optim.ema(0.9), optim.adam()),
-    optim.by_path({"0.*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()}),
+    optim.by_path({"0*": optim.sgd(0.1, momentum=0.9), "*": optim.adamw()}),
 ]
 
 

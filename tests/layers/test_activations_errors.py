@@ -87,7 +87,8 @@ def test_wrong_hyperparameters(make, message):
         ),
         (
             lambda: lf.prelu().forward(layers.prelu.Params(torch.ones(1)), torch.zeros(3).double()),
-            "prelu: expected x of dtype torch.float32, got torch.float64",
+            "prelu: expected x of dtype torch.float32, got torch.float64; "
+            "convert it by x.to(torch.float32)",
         ),
         (
             lambda: lf.prelu().forward((), torch.zeros(3)),

@@ -284,7 +284,12 @@ ERRORS = [
         SEQUENCE.long(),
         "rnn: expected x of a floating dtype, got torch.int64; convert it first",
     ),
-    (RNN, SEQUENCE.double(), "rnn: expected x of dtype torch.float32, got torch.float64"),
+    (
+        RNN,
+        SEQUENCE.double(),
+        "rnn: expected x of dtype torch.float32, got torch.float64; "
+        "convert it by x.to(torch.float32)",
+    ),
     (RNN, SEQUENCE[..., :2], "rnn: expected a sequence of shape (batch, length, 3), got (2, 5, 2)"),
     (
         RNN,

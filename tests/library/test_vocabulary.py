@@ -1,13 +1,14 @@
 """The table of torch's vocabulary leaves nothing unsaid."""
 
 import runpy
+from operator import attrgetter
 
 import pytest
 import torch
 from helpers.cases.case import normal
 
 import lincoln_fn as lf
-from lincoln_fn.vocabulary import LEFT_OUT, RENAMED, missing_name, table
+from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, table
 
 
 def test_each_of_torchs_names_has_a_counterpart_or_a_reason():
@@ -38,6 +39,12 @@ def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counte
         (lf, "check_layer", "; write lf.testing.check_layer"),
         (lf.optim, "relu", "; write lf.relu"),
         (lf, "max", "; torch.max is lf.amax here"),
+        (lf, "linear", "; torch.nn.functional.linear is lf.dense here, and lf.schedules.linear"
+         " something else"),
+        (lf.losses, "binary_cross_entropy_with_logits", "; torch.nn.functional."
+         "binary_cross_entropy_with_logits is lf.losses.sigmoid_cross_entropy here"),
+        (lf.losses, "mse_loss", "; torch.nn.functional.mse_loss is lf.losses.mse here"),
+        (lf.losses, "crossentropy", "; write lf.losses.cross_entropy"),
         (lf, "nonsense", ""),
         (lf, "__wrapped__", ""),
     ],
@@ -47,6 +54,12 @@ def test_a_name_that_is_not_here_answers_with_ours(home, name, told):
         getattr(home, name)
     assert str(caught.value) == f"module {home.__name__!r} has no attribute {name!r}{told}"
     assert not hasattr(home, name)
+
+
+def test_torchs_functions_have_counterparts_that_exist():
+    for name, ours in FUNCTIONS.items():
+        assert callable(getattr(torch.nn.functional, name))
+        assert callable(attrgetter(ours)(lf))
 
 
 def test_every_torch_name_answers_where_a_user_would_write_it():

@@ -403,6 +403,17 @@ def test_by_path_names_the_leaf_that_matches_nothing():
         by_path({"*": sgd()}).update((torch.ones(2), torch.ones(2)), (torch.ones(2), None), ((),))
 
 
+def test_by_path_names_the_pattern_that_matches_nothing():
+    params = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    with pytest.raises(lf.LayerError) as error:
+        by_path({"bais": sgd(), "*": sgd()}).init(params)
+    assert str(error.value) == (
+        "by_path: expected patterns that fit a path, got 'bais'; there are 'bias', 'weight'; "
+        "a function of the path may fit none"
+    )
+    assert by_path({lambda path: False: sgd(), "*": sgd()}).init(params) == ((), ())
+
+
 def test_trains_a_network_within_a_step():
     net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(3), lf.log_softmax())
     x, target = keys.normal(lf.Key(0), (30, 5)), torch.arange(30) % 3

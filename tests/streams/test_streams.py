@@ -296,11 +296,14 @@ def test_best_of_a_run_is_its_best_state():
     assert record.scores == {"accuracy": max(scores)}
 
 
+NO_SCORES = "scores []; evaluated adds them, every so many steps"
+
+
 @pytest.mark.parametrize(
     ("steps", "got"),
     [
-        ((), "records with scores []"),
-        ((None, None), "records with scores []"),
+        ((), NO_SCORES),
+        ((None, None), NO_SCORES),
         ((math.nan, None), "only nan"),
     ],
 )
@@ -313,7 +316,7 @@ def test_best_needs_a_score(steps, got):
 
 
 def test_best_names_the_scores_that_there_are():
-    with pytest.raises(ValueError, match=r"a score 'f1', got records with scores \['accuracy'\]$"):
+    with pytest.raises(ValueError, match=r"a score 'f1', got scores \['accuracy'\]$"):
         streams.best(scored(0.5, name="accuracy"), "f1")
 
 

@@ -84,7 +84,18 @@ STEPS = {
     ),
     "nan in the loss": (
         NET, NAN_LOSS, STATE, (X, T), NonFiniteError,
-        "step 1: mine(): the value is not finite, though the prediction is",
+        re.compile(
+            r"step 1: mine\(\): the value is not finite, though the prediction is; "
+            r"the largest \|prediction\| is \d\.\d+$"
+        ),
+    ),
+    "overflow in the loss": (
+        lf.dense(4), losses.mse(),
+        state_with(1.0, 6, lf.dense(4)), (X * 1e20, torch.zeros(6, 4)), NonFiniteError,
+        re.compile(
+            r"step 7: mse\(\): the value is not finite, though the prediction is; the largest "
+            r"\|prediction\| is \d\.?\d*e\+\d\d; the run diverges: lower the learning rate$"
+        ),
     ),
 }  # fmt: skip
 

@@ -231,6 +231,16 @@ def test_training_stops_early_and_gives_the_best_state(scores, mode, lines, best
     assert same_bits(state, states[3 * best - 1])
 
 
+def test_a_metric_that_only_falls_may_be_a_loss():
+    options = {"valid": (VALID[0][:4], VALID[1][:4]), "epochs": 5, "patience": 2}
+    message = (
+        r"^fit: the metric only fell, from 0\.9 to 0\.5, and the first state is returned; "
+        r"for a metric that should fall, such as a loss, write mode='min'$"
+    )
+    with pytest.warns(UserWarning, match=message):
+        fit(metric=scripted([0.9, 0.7, 0.5]), **options)
+
+
 def test_numpy_arrays_serve():
     valid = (VALID[0].numpy(), VALID[1].numpy())
     state, _ = fit((X.numpy(), T.numpy()), valid=valid, metric=ACCURACY)

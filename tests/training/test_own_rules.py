@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers.compare import same_number
 from torch.utils.flop_counter import FlopCounterMode
 
 import lincoln_fn as lf
@@ -62,17 +62,11 @@ def test_a_rule_of_ones_own_for_a_composition_is_obeyed():
 
 @pytest.mark.parametrize("donate", [False, True])
 @pytest.mark.parametrize(
-    ("dparams", "message"),
-    [
-        (
-            (torch.zeros(2),),
-            "sgd: expected a gradient of its parameter's shape (5,) at 0.0, got (2,)",
-        ),
-        (((),), "sgd: expected a gradient of its parameter's shape (5,) at 0.0, got tuple"),
-        ((), "sgd: expected gradients of the parameters' structure; "),
-    ],
+    ("dparams", "got"),
+    [((torch.zeros(2),), "(float32[2],)"), (((),), "((),)"), ((), "()"), (None, "None")],
+    ids=str,
 )
-def test_a_gradient_that_does_not_mirror_its_parameter_is_refused(dparams, message, donate):
+def test_a_gradient_that_does_not_mirror_its_parameter_is_refused(dparams, got, donate):
     scale = lf.Layer(
         "scale()",
         forward=lambda params, x: (params[0] * x, x),
@@ -84,18 +78,97 @@ def test_a_gradient_that_does_not_mirror_its_parameter_is_refused(dparams, messa
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, donate=donate)
     with pytest.raises(lf.LayerError) as caught:
         step(state, (X, TARGET))
-    assert str(caught.value).startswith(message)
+    expected = "serial[0] scale(): expected dparams like params, (float32[5],), got"
+    assert str(caught.value) == f"{expected} {got}"
     assert same_number(state.params[0][0], torch.ones(5))
 
 
-def test_the_first_layer_makes_no_dx_even_if_it_cannot_descend():
-    def refused(params, cache, g):
-        raise AssertionError("nobody needs this dx")
+PAIR = torch.eye(2)
 
-    dense = lf.dense(4)
-    first = dense.replace(backward=refused, grads=dense.grads)
-    net, optimizer = lf.serial(first, lf.dense(3)), lf.optim.sgd(0.1)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
-    moved = step(state, (X, TARGET))[0].params[0].weight
-    assert not same_bits(moved, state.params[0].weight)
+
+def own(y_and_cache, dx_and_dparams):
+    """Make a layer of one's own, behind a dense one, that returns what it is given."""
+    mine = lf.Layer("mine()", lambda params, x: y_and_cache, lambda *arguments: dx_and_dparams)
+    net = lf.serial(lf.dense(2), mine)
+    return net, (lf.dense(2).init(lf.Key(0), PAIR), ())
+
+
+NO_PAIR = "serial[1] mine(): expected forward to return (y, cache), got a Tensor"
+NO_GRADIENTS = "serial[1] mine(): expected backward to return (dx, dparams), got a Tensor"
+
+
+@pytest.mark.parametrize("call", ["init", "forward", "predict", "step", "clipped"])
+def test_a_forward_that_returns_y_alone_is_refused_although_two_rows_look_like_a_pair(call):
+    net, params = own(PAIR, (PAIR, ()))
+    gradient = lf.per_example.clipped(1.0) if call == "clipped" else None
+    sgd, loss = lf.optim.sgd(0.1), lf.losses.mse()
+    step = lf.make_step(net, loss, sgd, gradient=gradient)
+    fine = lf.serial(lf.dense(2), lf.relu())
+    state = lf.init_state(fine, sgd, lf.Key(0), PAIR, params=params, gradient=gradient)
+    calls = {
+        "forward": lambda: net.forward(params, PAIR),
+        "predict": lambda: net.predict(params, PAIR),
+        "init": lambda: lf.serial(*net.parts, lf.relu()).init(lf.Key(0), PAIR),
+    }
+    with pytest.raises(lf.LayerError) as caught:
+        calls.get(call, lambda: step(state, (PAIR, PAIR)))()
+    assert str(caught.value) == NO_PAIR
+
+
+def test_a_layer_of_ones_own_alone_that_returns_y_is_refused():
+    mine, sgd = own(PAIR, (PAIR, ()))[0].parts[1], lf.optim.sgd(0.1)
+    state = lf.init_state(mine, sgd, lf.Key(0), PAIR)
+    message = r"mine\(\): expected forward to return \(y, cache\), got a Tensor$"
+    with pytest.raises(lf.LayerError, match=f"^{message}"):
+        lf.make_step(mine, lf.losses.mse(), sgd)(state, (PAIR, PAIR[0]))  # as y's first row
+    with pytest.raises(lf.LayerError, match=r"^predict: expected forward to return \(y, cache\)"):
+        mine.predict((), PAIR)
+
+
+def test_a_combinator_of_ones_own_that_returns_y_is_refused():
+    def there(visit, params, x):
+        return visit(0, params[0], x)[0]
+
+    def back(visit, params, cache, g):
+        return visit(0, params[0], cache, g)
+
+    net = lf.serial(lf.relu(), lf.walk.composition("mine", (lf.relu(),), there, back))
+    message = r"^serial\[1\] mine\(relu\(\)\): expected forward to return \(y, cache\), got a Ten"
+    with pytest.raises(lf.LayerError, match=message):
+        net.forward(((), ((),)), PAIR)
+
+
+BACK = {
+    "dx alone": (PAIR, NO_GRADIENTS),
+    "a dx of another shape": (
+        (torch.ones(2, 3), ()), "serial[1] mine(): expected dx of x's shape (2, 2), got (2, 3)",
+    ),
+    "a dx of another dtype": (
+        (PAIR.double(), ()),
+        "serial[1] mine(): expected dx of x's dtype torch.float32, got torch.float64",
+    ),
+    "no dx": ((None, ()), "serial[1] mine(): expected dx to be a tensor, got NoneType"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BACK)
+def test_a_wrong_gradient_names_the_layer_that_made_it(case):
+    given, message = BACK[case]
+    net, params = own((PAIR, None), given)
+    with pytest.raises(lf.LayerError) as caught:
+        net.backward(params, net.forward(params, PAIR)[1], PAIR)
+    assert str(caught.value) == message
+    before, sgd = lf.serial(lf.dense(2), net), lf.optim.sgd(0.1)
+    state = lf.init_state(before, sgd, lf.Key(0), PAIR)
+    with pytest.raises(lf.LayerError) as caught:
+        lf.make_step(before, lf.losses.mse(), sgd)(state, (PAIR, PAIR))
+    assert str(caught.value) == f"serial[1] {message}"
+
+
+def test_a_wrong_g_of_the_callers_own_is_no_layers_mistake():
+    net, params = own((PAIR, None), (PAIR, ()))
+    message = r"^serial\[0\] dense\(2\): expected g of shape \(2, 2\), got \(2, 3\)$"
+    dense = lf.serial(net.parts[0])
+    cache = dense.forward(params[:1], PAIR)[1]
+    with pytest.raises(lf.LayerError, match=message):
+        dense.backward(params[:1], cache, torch.ones(2, 3))

@@ -60,6 +60,9 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))
+    if differences and shapes and set(contents.shapes) >= {*map(_in_state, shapes), "step"}:
+        mend = "load it as a state, such as lf.init_state makes, and use its params"
+        raise ValueError(f"holds a TrainState, and is to be loaded as its params; {mend}")
     if differences:
         raise ValueError(f"does not fit what it is to be loaded as{differences}")
     check_strides(contents.notes["strides"], contents.head.places)
@@ -99,6 +102,10 @@ def _digest(contents: Contents) -> str:
         for begin in range(place.begin, place.end, BLOCK):
             sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)
     return sha.hexdigest()
+
+
+def _in_state(path: str) -> str:
+    return f"params.{path}".removesuffix(".")
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

@@ -188,6 +188,9 @@ def _is_onnx(
     defaults: str | PathLike[str] | None,
 ) -> bool:
     """Choose the format by the path's end, and check that it can do what is asked."""
+    if not isinstance(path, str | PathLike):
+        order = "(net, params, x, path)" if function == "export" else "(step, state, batch, path)"
+        raise wrong_kind(function, "path", path, "a file's path", order)
     suffix = PurePath(path).suffix
     if suffix not in (".onnx", ".pt2"):
         raise LayerError(

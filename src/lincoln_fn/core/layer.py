@@ -40,7 +40,7 @@ from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions, check_not_missing
+from lincoln_fn.errors.kinds import check_functions, check_not_missing, check_pair
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
 # express "what this layer's forward returned".
@@ -94,6 +94,10 @@ class Composed(Protocol):
     @property
     def parts(self) -> tuple[Layer, ...]:
         """The layers that it is made of."""
+
+    @property
+    def has_own(self) -> bool:
+        """Whether its loops, a part, or one within it, are not the library's."""
 
     @property
     def call(self) -> Callable[[tuple[Layer, ...]], str]:
@@ -242,7 +246,9 @@ def _both(
 def _forward_output(
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]], params: Params, x: Arrays
 ) -> Arrays:
-    return forward(params, x)[0]
+    made = forward(params, x)
+    check_pair("predict", "forward", made)
+    return made[0]
 
 
 def _backward_dx(
@@ -251,7 +257,9 @@ def _backward_dx(
     cache: Cache,
     g: Arrays,
 ) -> Arrays:
-    return backward(params, cache, g)[0]
+    made = backward(params, cache, g)
+    check_pair("input_grad", "backward", made)
+    return made[0]
 
 
 def _backward_dparams(
@@ -260,7 +268,9 @@ def _backward_dparams(
     cache: Cache,
     g: Arrays,
 ) -> Params:
-    return backward(params, cache, g)[1]
+    made = backward(params, cache, g)
+    check_pair("grads", "backward", made)
+    return made[1]
 
 
 def is_derived(layer: Layer, name: str) -> bool:
@@ -300,3 +310,8 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
+
+
+def is_ours(function: Callable[..., T]) -> bool:
+    """Return whether a function is the library's, and not a user's own."""
+    return str(getattr(unbound(function), "__module__", "")).startswith("lincoln_fn.")

@@ -36,6 +36,7 @@ from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
+from lincoln_fn.errors.suggestions_of_calls import suggest_call
 from lincoln_fn.errors.torch_order import check_order, in_our_order
 
 P = ParamSpec("P")
@@ -164,7 +165,8 @@ def _wrong_call(
         function(*args, **kwargs)
     except TypeError as of_python:
         said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
-    mend = in_our_order(function.__name__, args)
+    name, signature = function.__name__, form_of(function).signature
+    mend = in_our_order(name, args) or suggest_call(name, signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
@@ -183,7 +185,8 @@ def check_argument(
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = suggest(refused.given, refused.kind)
-        if not mend and name in order and refused.kind[:1].isupper():
+        is_swapped = type(value).__name__.lower() in order  # a Loss for the net, say
+        if name in order and refused.kind[:1].isupper() and (is_swapped or not mend):
             mend = f"the order is {function}({', '.join(order)})"
         raise LayerError(function, f"{said}; {mend}" if mend else said) from None
 

@@ -69,8 +69,8 @@ def is_plain_function(given: object) -> bool:
 
 
 def is_function(given: object) -> TypeGuard[Callable[..., Any]]:  # Any: of any function
-    """Return whether an object can be called. A `Layer` cannot: its call is an error."""
-    return callable(given) and type(given).__name__ != "Layer"
+    """Return whether an object can be called. A `Layer` or a `Loss` cannot: it is an error."""
+    return callable(given) and type(given).__name__ not in ("Layer", "Loss")
 
 
 def is_constructor(given: object) -> bool:

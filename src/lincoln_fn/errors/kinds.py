@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
+
+_PAIRS: Final = {"forward": "(y, cache)", "backward": "(dx, dparams)"}
 
 
 def check_functions(kind: str, where: object, **functions: object) -> None:
@@ -36,6 +39,20 @@ def check_not_missing(
     needed = " and ".join(["a key" if name == "key" else name for name in names[-2:]])
     lacks = " and ".join(f"no {name}" for name in missing)
     raise LayerError(where, f"expected {needed}, got {lacks}; write {call}")
+
+
+def check_pair(where: str, function: str, given: object) -> None:
+    """Check that a layer's forward or backward has returned a pair."""
+    if problem := describe_non_pair(function, given):
+        raise LayerError(where, problem)
+
+
+def describe_non_pair(function: str, given: object) -> str:
+    """Say what a layer's forward or backward has returned in place of a pair, or "" for a pair."""
+    # A tensor with two rows can be unpacked like a pair, too.
+    if isinstance(given, tuple) and len(given) == 2:
+        return ""
+    return f"expected {function} to return {_PAIRS[function]}, got a {type(given).__name__}"
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -64,7 +64,10 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
         if not isinstance(like, Tensor):  # a numpy array has a dtype, too
             got = f"{type(like).__name__}{_mend(like)}"
             raise LayerError(layer, f"expected params of tensors, got {got}")
-        raise LayerError(layer, f"expected {name} of dtype {like.dtype}, got {given.dtype}")
+        problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
+        is_input = name == "x" and like.dtype.is_floating_point and given.is_floating_point()
+        mend = f"; convert it by x.to({like.dtype})" if is_input else ""
+        raise LayerError(layer, f"{problem}{mend}")
     if given.device != like.device:
         raise LayerError(layer, f"expected {name} on {like.device}, got {given.device}")
 

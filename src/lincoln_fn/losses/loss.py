@@ -10,12 +10,13 @@ The target is a tensor, a tuple of tensors, or None if the loss compares only it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -47,6 +48,11 @@ class Loss:
 
     def __attrs_post_init__(self) -> None:
         check_functions("Loss", self.name, forward=self.forward, backward=self.backward)
+
+    def __call__(self, *arguments: object, **options: object) -> NoReturn:
+        """Refuse the call of a torch loss: here, a loss also gives the cache for its gradient."""
+        call = "value, cache = loss.forward(prediction, target)"
+        raise LayerError(self.name, f"expected no call of the loss itself; write {call}")
 
     def __repr__(self) -> str:
         return self.name

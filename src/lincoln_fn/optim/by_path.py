@@ -29,6 +29,7 @@ def _init(
     patterns: tuple[Pattern, ...], parts: tuple[Optimizer, ...], params: Params
 ) -> OptimizerState:
     """Make the state of each optimizer for its parameters."""
+    _check_patterns(tree.paths(params), patterns)
     shares = _shares(params, _owners(params, patterns), len(parts))
     return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
@@ -100,6 +101,18 @@ def _owners(params: Params, patterns: tuple[Pattern, ...]) -> list[int]:
     return [_first_match(path, patterns) for path in tree.paths(params)]
 
 
+def _check_patterns(paths: list[str], patterns: tuple[Pattern, ...]) -> None:
+    """Check that each pattern fits a parameter; a misspelled one would do nothing."""
+    for pattern in patterns:
+        fits = not isinstance(pattern, str) or any(fnmatchcase(path, pattern) for path in paths)
+        if paths and not fits:
+            listed = ", ".join(map(repr, paths[:12])) + (", ..." if paths[12:] else "")
+            mend = f"there are {listed}; a function of the path may fit none"
+            raise LayerError(
+                "by_path", f"expected patterns that fit a path, got {pattern!r}; {mend}"
+            )
+
+
 def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
     for i, pattern in enumerate(patterns):
         if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
@@ -127,7 +140,8 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
     including dots, and ? matches one.
 
     Args:
-        optimizers: by pattern, or by a function of the path; the first match counts.
+        optimizers: by pattern, or by a function of the path; the first match counts. A function
+            may match no path, such as in a stage of a pipeline, whose params are its own.
 
     Returns:
         The optimizer. Its state is a tuple of the optimizers' states, with None for each parameter
@@ -135,7 +149,8 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
 
     Raises:
         ValueError: if there is no optimizer.
-        LayerError: if a parameter matches no pattern; and as the optimizers do.
+        LayerError: if a parameter matches no pattern, or a pattern no parameter; and as the
+            optimizers do.
 
     Example:
         >>> from lincoln_fn.optim import sgd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing
+from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing, no_score
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
@@ -40,6 +40,7 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
             if score is not None and is_gain(score, best_score, mode):
                 found, best_score = (state, record), score
     if found is None:
-        got = "only nan" if metric in seen else f"records with scores {sorted(seen)}"
-        raise LayerError("best", f"expected a record with a score {metric!r}, got {got}")
+        if metric not in seen:
+            raise no_score("best", metric, seen)
+        raise LayerError("best", f"expected a record with a score {metric!r}, got only nan")
     return found

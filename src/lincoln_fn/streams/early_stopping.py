@@ -9,7 +9,7 @@ from numbers import Real
 from lincoln_fn.errors.arguments import PositiveInt, check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing
+from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing, no_score
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
@@ -75,6 +75,4 @@ def _stopping(
             if without_gain == patience:
                 return
     if steps_taken and metric not in seen:
-        mend = "" if seen else "; evaluated adds them, every so many steps"
-        problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}{mend}"
-        raise LayerError("early_stopping", problem)
+        raise no_score("early_stopping", metric, seen)

@@ -55,3 +55,10 @@ def check_name(where: str, metric: object) -> None:
     """Check that a score is given by its name."""
     if not isinstance(metric, str):
         raise wrong_kind(where, "metric", metric, "a score's name, as evaluated adds it")
+
+
+def no_score(where: str, metric: str, seen: set[str]) -> LayerError:
+    """Make the error about a score that no record of a stream has."""
+    mend = "" if seen else "; evaluated adds them, every so many steps"
+    problem = f"expected a record with a score {metric!r}, got scores {sorted(seen)}{mend}"
+    return LayerError(where, problem)

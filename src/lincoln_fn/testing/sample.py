@@ -12,6 +12,7 @@ from lincoln_fn.core import keys, tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import describe_non_pair
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.kinds import not_a_tensor, other_kind
 
@@ -71,14 +72,14 @@ def sample_of(
 
 def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
     """Run `forward`, and raise a `GradientError` if it fails or does not return a pair."""
-    y, cache = _pair(layer, "forward", "(y, cache)", params, x)
+    y, cache = _pair(layer, "forward", params, x)
     _check_tensors(layer, {"y": y})
     return y, cache
 
 
 def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
-    dx, dparams = _pair(layer, "backward", "(dx, dparams)", params, cache, g)
+    dx, dparams = _pair(layer, "backward", params, cache, g)
     _check_tensors(layer, {"dx": dx, "dparams": dparams})
     return dx, dparams
 
@@ -88,7 +89,7 @@ def _check_tensors(layer: Layer, results: Arrays) -> None:
         raise GradientError(f"{layer.name}: {told}")
 
 
-def _pair(layer: Layer, function: str, wanted: str, *arguments: Arrays) -> tuple[Arrays, Arrays]:
+def _pair(layer: Layer, function: str, *arguments: Arrays) -> tuple[Arrays, Arrays]:
     try:
         result = getattr(layer, function)(*arguments)
     except (LayerError, GradientError):
@@ -96,10 +97,10 @@ def _pair(layer: Layer, function: str, wanted: str, *arguments: Arrays) -> tuple
     except Exception as error:
         kind = type(error).__name__
         raise GradientError(f"{layer.name}: {function} raised {kind}: {error}") from error
-    if not (isinstance(result, tuple) and len(result) == 2):
-        got = f"a {type(result).__name__}"
-        raise GradientError(f"{layer.name}: expected {function} to return {wanted}, got {got}")
-    return result
+    if problem := describe_non_pair(function, result):
+        raise GradientError(f"{layer.name}: {problem}")
+    pair: tuple[Arrays, Arrays] = result
+    return pair
 
 
 def doubled(arrays: T) -> T:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lincoln_fn.core.autodiff import check_not_transformed
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.runtime.threads import fits_one_thread, with_one_thread
@@ -58,7 +59,9 @@ def bare_step(
     if gradient is None:
         prediction, cache = forward_to_train(layer, params, x)
     else:  # it may read any part of the cache
-        prediction, cache = layer.forward(params, x)
+        made = layer.forward(params, x)
+        check_pair(layer.name, "forward", made)
+        prediction, cache = made
     value, loss_cache = loss.forward(prediction, target)
     del prediction  # of a language model, it is one of the largest tensors
     if donate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -16,7 +16,13 @@ from torch import Tensor
 from lincoln_fn.core import keys, tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, check_argument
+from lincoln_fn.errors.arguments import (
+    BY_HAND,
+    NonNegativeInt,
+    PositiveInt,
+    check_argument,
+    checked,
+)
 from lincoln_fn.errors.descriptions import is_function
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -105,15 +111,16 @@ class Batches:
         return tree.map(lambda array: array.index_select(0, chosen), self.arrays)
 
 
+@checked
 def batches(
-    arrays: tuple[Array, ...],
-    batch_size: int,
+    arrays: Annotated[tuple[Array, ...], BY_HAND],
+    batch_size: PositiveInt,
     *,
     key: Key | None = None,
-    epochs: int = 1,
-    start: int = 0,
+    epochs: PositiveInt = 1,
+    start: NonNegativeInt = 0,
     drop_last: bool = False,
-    shard: tuple[int, int] = (0, 1),
+    shard: Annotated[tuple[int, int], BY_HAND] = (0, 1),
 ) -> Batches:
     """Make batches of arrays in memory. Batch i is a function of (key, i).
 
@@ -142,10 +149,6 @@ def batches(
         tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
         tensor([2.], dtype=torch.float64) tensor([2])
     """
-    check_argument("batches", "batch_size", PositiveInt, batch_size)
-    check_argument("batches", "epochs", PositiveInt, epochs)
-    check_argument("batches", "start", NonNegativeInt, start)
-    check_argument("batches", "key", Key | None, key)
     _check_shard(shard)
     tensors = as_tensors(arrays)
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, TypeAlias
 
 import attrs
@@ -128,6 +130,9 @@ def fit(
         The last state, or with `patience` the best, and the history: a tuple, which a notebook
         shows as a curve.
 
+    Warns:
+        UserWarning: if a run with `patience` and mode "max" ends early, and its metric only fell.
+
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
             batch_size, a metric or patience comes without validation data, or the data is not
@@ -172,6 +177,8 @@ def fit(
             if is_gain(record.metric, None if best_at < 0 else history[best_at].metric, mode):
                 best, best_at = state, len(history) - 1
             if len(history) - 1 - best_at >= patience:
+                if mode == "max":
+                    _warn_of_falling(history)
                 break
     return (state if best_at < 0 else best), History(history)
 
@@ -187,6 +194,15 @@ def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
     elif patience is not None:
         problem = f"expected a metric and validation data for patience={patience}, got None"
         raise LayerError("fit", f"{problem}; write metric=lf.metrics.accuracy, valid=(x, target)")
+
+
+def _warn_of_falling(history: list[FitRecord]) -> None:
+    """Warn if the metric of a run that stopped early only fell: a loss has mode="min"."""
+    metrics = [record.metric for record in history if record.metric is not None]
+    if len(metrics) > 2 and all(after < before for before, after in pairwise(metrics)):
+        problem = f"the metric only fell, from {metrics[0]:.4g} to {metrics[-1]:.4g}"
+        mend = "for a metric that should fall, such as a loss, write mode='min'"
+        warnings.warn(f"fit: {problem}, and the first state is returned; {mend}", stacklevel=5)
 
 
 def _lines(

@@ -29,7 +29,12 @@ from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step_errors import check_prediction, non_finite, warn_of_second_softmax
+from lincoln_fn.training.step_errors import (
+    check_layers,
+    check_prediction,
+    non_finite,
+    warn_of_second_softmax,
+)
 from lincoln_fn.training.train import StepFunction, TrainState
 
 
@@ -102,7 +107,7 @@ class Step:
             check_argument("step", "state", TrainState, state)
             check_unspent(state)
             if isinstance(error, LayerError) and self.reduce is None:
-                self.net.forward(state.params, batch[0])  # names the position in the user's network
+                check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             raise
         if not self.parts:
             check_one_number(self.loss.name, value)

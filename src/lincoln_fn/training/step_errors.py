@@ -7,14 +7,17 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import NonFiniteError
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.walks import there
+from lincoln_fn.walk.walks import back, there
 
 # By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
 _COMPUTES: Final = {
@@ -55,6 +58,36 @@ def check_prediction(
         check(prediction, target)
 
 
+def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
+    """Run the user's own network, so that an error names its position there, and check dparams."""
+    x, target = batch
+    made = net.forward(params, x)
+    check_pair(net.name, "forward", made)
+    prediction, cache = made
+    _, loss_cache = loss.forward(prediction, target)
+
+    def visit(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, None]:
+        made = layer.backward(params, cache, g)
+        check_pair(layer.name, "backward", made)
+        dx, dparams = made
+        if not _is_like(dparams, params):
+            got = f"got {describe(dparams)}"
+            raise LayerError(layer.name, f"expected dparams like params, {describe(params)}, {got}")
+        return dx, None
+
+    back(visit, net, params, cache, loss.backward(loss_cache))
+
+
+def _is_like(dparams: Params, params: Params) -> bool:
+    """Return whether gradients have the structure and the shapes of params."""
+    if not tree.same_structure(dparams, params):
+        return False
+    pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=True)
+    return all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
+
+
 def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:
     """Make the error that names where a loss stopped being finite, by running the network again."""
     where = f"step {number}"
@@ -74,7 +107,21 @@ def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -
         there(visit, net, params, x)
     except NonFiniteError as error:
         return NonFiniteError(f"{where}: {error.where}", error.problem)
-    return NonFiniteError(f"{where}: {loss}", "the value is not finite, though the prediction is")
+    problem = "the value is not finite, though the prediction is"
+    return NonFiniteError(f"{where}: {loss}", f"{problem}{_describe_sizes(net.predict(params, x))}")
+
+
+def _describe_sizes(prediction: Arrays) -> str:
+    """Say how large a finite prediction is, and what that means."""
+    leaves = [leaf for leaf in tree.leaves(prediction) if leaf.is_floating_point() and leaf.numel()]
+    if not leaves:
+        return ""
+    largest = max(leaves, key=lambda leaf: leaf.abs().max().item())
+    size = largest.abs().max().item()
+    # A sum of its squares may be infinite.
+    is_huge = size > torch.finfo(largest.dtype).max ** 0.25
+    mend = "; the run diverges: lower the learning rate" if is_huge else ""
+    return f"; the largest |prediction| is {size:.3g}{mend}"
 
 
 def _all_finite(arrays: Arrays) -> bool:

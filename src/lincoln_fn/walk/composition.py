@@ -21,7 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unchanged
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -38,6 +38,7 @@ from lincoln_fn.walk.visits import (
     Record,
     VisitBack,
     VisitThere,
+    is_own,
 )
 from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants
 
@@ -201,6 +202,9 @@ class Composition:
     depth: int = attrs.field(init=False)
     # Whether this one or a composition within freezes a part.
     has_frozen: bool = attrs.field(init=False)
+    # Whether its loops, a part, or one within it, are not the library's: what they return is
+    # checked.
+    has_own: bool = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,6 +219,8 @@ class Composition:
                 object.__setattr__(self, name, value)
         if "has_frozen" not in state:
             object.__setattr__(self, "has_frozen", self._find_frozen())
+        if "has_own" not in state:
+            object.__setattr__(self, "has_own", self._find_own())
 
     @depth.default
     def _measure(self) -> int:
@@ -225,6 +231,10 @@ class Composition:
     def _find_frozen(self) -> bool:
         within = map(composition_of, self.parts)
         return self.freezes or any(made is not None and made.has_frozen for made in within)
+
+    @has_own.default
+    def _find_own(self) -> bool:
+        return not (is_ours(self.there) and is_ours(self.back)) or any(map(is_own, self.parts))
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declared_by, input_grad_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import is_trained, take_ownership, to_tuple
 from lincoln_fn.walk.visits import Forward, PartsThere, Record
@@ -54,7 +55,9 @@ class _Training(Forward):
             wants = DX
         made = composition_of(part)
         if made is None or (wants.dparams and not made.has_frozen):
-            y, cache = part.forward(params, x)
+            result = part.forward(params, x)
+            check_pair(part.name, "forward", result)
+            y, cache = result
         else:
             y, cache = made.there(PartsThere(made, self, path, params, wants), params, x)
         if wants.dparams:

@@ -13,8 +13,9 @@ import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, is_ours
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.parts import ERRORS, place_error, to_tuple
 from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
 
@@ -173,7 +174,10 @@ class PartsThere(Parts[WalkThere]):
         if not wants.dx:
             wants = wants_of_part(made.needs_dx, i, self.params, params, wants)
         try:
-            return self.walk.run(part, path, params, x, wants)
+            result = self.walk.run(part, path, params, x, wants)
+            if made.has_own:
+                check_pair(part.name, "forward", result)
+            return result
         except ERRORS as error:
             placed = self.place(i, error, self.walk.name, x)
             raise placed from placed.__cause__
@@ -182,6 +186,10 @@ class PartsThere(Parts[WalkThere]):
 @attrs.define(eq=False)
 class PartsBack(Parts[WalkBack]):
     """The visitor of a loop back."""
+
+    # The part visited before, and what it returned; only where a part is not the library's.
+    last: int | None = None
+    result: Record = None
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
@@ -194,14 +202,38 @@ class PartsBack(Parts[WalkBack]):
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
-            return walk.run(part, path, params, cache, g, wants)
+            result = walk.run(part, path, params, cache, g, wants)
+            if made.has_own:
+                check_pair(part.name, "backward", result)
+                self.last, self.result = i, result
+            return result
         except ERRORS as error:
-            placed = self.place(i, error, wants.function, g)
+            placed = self.blame(self.place(i, error, wants.function, g), g)
             raise placed from placed.__cause__
+
+    def blame(self, error: LayerError, g: Arrays) -> LayerError:
+        """Name the part that made a wrong dx, not the one that refused it as its g."""
+        if self.last is None or not error.problem.startswith("expected g "):
+            return error
+        maker = self.made.parts[self.last]
+        if self.result[0] is not g or not is_own(maker):
+            return error
+        problem = error.problem.replace("expected g of", "expected dx of x's", 1)
+        problem = problem.replace("expected g", "expected dx", 1)
+        made = LayerError(f"{self.label}[{self.last}] {maker.name}", problem)
+        made.__cause__ = error.__cause__
+        return made.with_traceback(error.__traceback__)
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
         """Add the record of one use of a part to those of its later uses."""
         return self.walk.add(record, later)
+
+
+def is_own(part: Layer) -> bool:
+    """Return whether a part, or one within it, has a function that is not the library's."""
+    if part.composition is not None:
+        return part.composition.has_own
+    return not (is_ours(part.forward) and is_ours(part.backward))
 
 
 def inside(path: str, i: int) -> str:

@@ -93,7 +93,8 @@ def muon(r, params_of):
 
 
 def by_path(r, params_of):
-    return optim.by_path({"0*": sgd(r, params_of), "*": adaptive("adam")(r, params_of)})
+    first = (*lf.tree.paths(params_of()), "")[0]
+    return optim.by_path({f"{first}*": sgd(r, params_of), "*": adaptive("adam")(r, params_of)})
 
 
 def chained(r, params_of):

@@ -1,0 +1,60 @@
+"""A call that Python refuses, or that is of torch or Keras, says what to write."""
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+
+X = torch.ones(4, 3)
+NET, LOSS, SGD, KEY = lf.dense(3), lf.losses.mse(), lf.optim.sgd(0.1), lf.Key(0)
+PARAMS = NET.init(KEY, X)
+ORDER = "the order is fit(net, loss, optimizer, data)"
+
+
+def fit(*arguments, **options):
+    return lf.fit(*arguments, key=KEY, **options)
+
+
+CALLS = {
+    "validation_data": (lambda: fit(NET, LOSS, SGD, (X, X), validation_data=(X, X)), "write valid"),
+    "batchsize": (lambda: fit(NET, LOSS, SGD, (X, X), batchsize=2), "did you mean batch_size?"),
+    "params": (
+        lambda: fit(NET, LOSS, SGD, (X, X), params=PARAMS),
+        "write state=lf.init_state(net, optimizer, key, x, params=params)",
+    ),
+    "rank": (lambda: lf.lora(NET, PARAMS, KEY, rank=4), "write r"),
+    "learning_rate": (lambda: lf.optim.adam(learning_rate=0.1), "write lr"),
+    "shuffle": (
+        lambda: lf.data.batches((X,), 2, shuffle=True), "write key=lf.Key(seed), which shuffles",
+    ),
+    "x and target": (
+        lambda: fit(NET, LOSS, SGD, X, X), f"{ORDER}; data is one tuple, (x, target)",
+    ),
+    "the loss first": (
+        lambda: fit(LOSS, NET, SGD, (X, X)),
+        f"fit: expected net to be a Layer, got the Loss mse(); {ORDER}",
+    ),
+    "the path before x": (
+        lambda: lf.export(NET, PARAMS, "a.onnx", X),
+        "export: expected path to be a file's path, got float32[4, 3]; "
+        "the order is export(net, params, x, path)",
+    ),
+    "a called loss": (
+        lambda: LOSS(X, X),
+        "mse(): expected no call of the loss itself; "
+        "write value, cache = loss.forward(prediction, target)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_a_wrong_call_says_what_to_write(case):
+    call, told = CALLS[case]
+    with pytest.raises((TypeError, lf.LayerError)) as refused:
+        call()
+    assert str(refused.value).endswith(told)
+
+
+def test_an_unknown_keyword_without_a_likely_one_is_pythons_error():
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'zzz'$"):
+        lf.relu(zzz=1)
