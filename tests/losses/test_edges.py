@@ -304,7 +304,12 @@ def test_repr(loss, text):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in losses.__all__ if name.islower() and "weighted" not in name]
+    "name",
+    [
+        name
+        for name in losses.__all__
+        if name.islower() and name not in ("example_weighted", "through", "weighted")
+    ],
 )
 def test_repr_leaves_defaults_out(name):
     assert repr(getattr(losses, name)()) == f"{name}()"

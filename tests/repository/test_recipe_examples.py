@@ -10,7 +10,7 @@ from helpers.examples import PNG_SIGNATURE
 @pytest.mark.parametrize(
     ("name", "steps", "line", "low", "high"),
     [
-        ("vit_digits", 60, "accuracy", 0.2, 1.0),
+        ("vit_digits", 150, "accuracy", 0.2, 1.0),
         ("flow_moons", 60, "nats", 1.0, 2.6),
         ("graph_digits", 30, "with edges", 0.8, 1.0),
         ("ddpm_digits", 60, "last steps", 0.1, 1.0),

@@ -177,9 +177,9 @@ def _init_table(
     features = x.shape[-1]
     key = checked_key(NAME, key).near(x)
     weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)
-    return (
-        Codebook(weight) if decay is None else RunningCodebook(weight, weight.new_ones(n), weight)
-    )
+    if decay is None:
+        return Codebook(weight)
+    return RunningCodebook(weight, weight.new_ones(n), weight.clone())
 
 
 declare(forward, backward, kind="embedding", terms=terms)

@@ -7,8 +7,7 @@ p = sigma(s) is its probability, and w = alpha for y = 1, 1 - alpha for y = 0:
 
 Derivation. 1 - p = sigma(-s), and (d sigma(-s))/(ds) = -p (1 - p), (d log p)/(ds) = 1 - p. So
 
-    (dl)/(ds) = w (gamma (1 - p)^gamma p log p - (1 - p)^(gamma + 1))
-              = w (1 - p)^gamma (gamma p log p - (1 - p))
+    (dl)/(ds) = w (1 - p)^gamma (gamma p log p - (1 - p))
     dx = (2 y - 1) (dl)/(ds) dl
 
 (1 - p)^gamma is computed as e^(gamma log sigma(-s)), which is accurate where p is near 1.

@@ -55,11 +55,11 @@ def forward(
         wanted = "(N, N)" if symmetric else "(N, M), M at least N"
         raise LayerError("info_nce", f"expected similarities of shape {wanted}, got {shape}")
     of_rows = torch.log_softmax(x / temperature, 1)
-    value = -of_rows.diagonal()
+    value = -_of_partners(of_rows)
     if not symmetric:
         return value, Cache(of_rows, None, temperature)
     of_columns = torch.log_softmax(x / temperature, 0)
-    return (value - of_columns.diagonal()) / 2, Cache(of_rows, of_columns, temperature)
+    return (value - _of_partners(of_columns)) / 2, Cache(of_rows, of_columns, temperature)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N M"]:
@@ -68,6 +68,11 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N M"]:
     if cache.of_columns is None:
         return dx
     return (dx + _minus_partner(cache.of_columns) * dl / cache.t) / 2
+
+
+def _of_partners(y: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
+    """Give all y_ii; ONNX has no diagonal."""
+    return y.gather(1, torch.arange(len(y), device=y.device).unsqueeze(1)).squeeze(1)
 
 
 def _minus_partner(y: Float[Tensor, "N M"]) -> Float[Tensor, "N M"]:

@@ -24,7 +24,7 @@ import math
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
@@ -57,19 +57,26 @@ def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor
     u, unit = normalize.forward((), torch.cat((a, b)), dim=-1, eps=1e-12)
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)
-    n = len(a)
-    return -(y.diagonal(n) + y.diagonal(-n)) / 2, Cache(y, unit, temperature)
+    of_partners = y.gather(1, _partners(len(a), y).unsqueeze(1))
+    return -of_partners.view(2, -1).mean(0), Cache(y, unit, temperature)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Views:
     """Compute dx_km = (p_km - delta_k'm) dl_i / 2, du = (dx + dx^T) u / t, and da and db."""
     y, u = cache.y, cache.unit.y
     n = len(u) // 2
-    is_partner = torch.eye(2 * n, dtype=torch.bool, device=y.device).roll(n, 1)
+    is_partner = torch.arange(2 * n, device=y.device) == _partners(n, y).unsqueeze(1)
     dl = dl.repeat(2).unsqueeze(1) if isinstance(dl, Tensor) and dl.ndim else dl
     dx = torch.where(is_partner, torch.expm1(y), torch.exp(y)) * dl / 2
     dz, _ = normalize.backward((), cache.unit, (dx + dx.mT) @ u / cache.t)
     return dz[:n], dz[n:]
+
+
+def _partners(n: int, like: Tensor) -> Int[Tensor, " 2N"]:
+    """Give the number of each view's other view."""
+    return torch.cat(
+        (torch.arange(n, 2 * n, device=like.device), torch.arange(n, device=like.device))
+    )
 
 
 @constructor

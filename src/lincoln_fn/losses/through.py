@@ -3,8 +3,8 @@
 Derivation. With y = layer(prediction), the chain rule goes through the loss, and then through the
 layer. "back" is the backward of each:
 
-    dy = "back"_"loss"(g)
-    dprediction = "back"_"layer"(dy)
+    dy = "back"_("loss")(g)
+    dprediction = "back"_("layer")(dy)
 
 Cache: the layer's own and the loss's own.
 """

@@ -22,7 +22,7 @@ import attrs
 from lincoln_fn import layers
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.blanks import backward_pass, blanked, without_terms
-from lincoln_fn.testing.grading.examples import TABLES, example
+from lincoln_fn.testing.grading.examples import UNSUITED, example
 from lincoln_fn.testing.grading.forms import otter_test_file
 from lincoln_fn.testing.grading.notebooks import nbgrader_notebook, otter_notebook
 from lincoln_fn.testing.sample import floating
@@ -67,8 +67,8 @@ class Options:
 def files(options: Options) -> Mapping[str, str]:
     """Write the files of an assignment."""
     name = options.layer
-    if name in TABLES:
-        problem = f"expected the file of one layer, got {name}, whose table holds every gradient"
+    if name in UNSUITED:
+        problem = f"expected the file of a layer with a gradient, got {name}, {UNSUITED[name]}"
         raise LayerError("assignment", f"{problem}; write softmax, say")
     found = example(name)
     spec = find_spec(f"lincoln_fn.layers.{name}") if found else None

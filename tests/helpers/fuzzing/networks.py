@@ -260,7 +260,40 @@ def cell_from_a_state(rng, x, depth):
     return lf.serial(fork(lf.identity(), lf.dense(hidden)), getattr(lf, name)(hidden))
 
 
+def remembering(rng, x, depth):
+    """Make linear attention of a sequence."""
+    same = [lf.identity()] * 3
+    return lf.serial(fork(*same), lf.linear_attention(divisor(rng, x.shape[-1])))
+
+
+def scanning(rng, x, depth):
+    """Make a selective scan whose inputs dense layers make of the sequence."""
+    delta, state = lf.serial(lf.dense(x.shape[-1]), lf.softplus()), size(rng)
+    parts = lf.identity(), delta, lf.dense(state), lf.dense(state)
+    return lf.serial(fork(*parts), lf.selective_scan(state))
+
+
+def gating(rng, x, depth):
+    """Make a gated recurrence whose gates dense layers make of the sequence."""
+    gates = lf.dense(x.shape[-1]), lf.dense(x.shape[-1])
+    return lf.serial(fork(lf.identity(), *gates), lf.gated_linear_recurrence())
+
+
+def looking_back(rng, x, depth):
+    return lf.causal_conv1d(size(rng), rng.choice((1, 2, 3)), **options(rng, bias=(False,)))
+
+
+def of_mamba(rng, x, depth):
+    more = options(rng, bias=(True,), conv_bias=(False,))
+    return lf.mamba(x.shape[-1], 3, expand=1, conv_kernel=2, **more)
+
+
 TUPLED = {
+    "causal_conv1d": ((3,), looking_back),
+    "mamba": ((3,), of_mamba),
+    "linear_attention": ((3,), remembering),
+    "selective_scan": ((3,), scanning),
+    "gated_linear_recurrence": ((3,), gating),
     "bilinear": ((2, 3), bilinear),
     "cosine_similarities": ((3,), comparing),
     "coupling": ((2,), flowing),

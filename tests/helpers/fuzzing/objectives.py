@@ -145,6 +145,10 @@ def of_several(name, count, target, **choices):
     return draw
 
 
+def of_router(loss):
+    return lambda r, y: ([lf.dense(4)], loss, lambda key, z: None)
+
+
 def flow_nll(r, y):
     flat = [] if y.ndim == 2 else [lf.flatten()]
     head = fork(lf.dense(size(r)), lf.serial(lf.dense(1), lf.take(0, 1)))
@@ -248,6 +252,9 @@ LOSSES = {
     "vector_quantization": of_several(
         "vector_quantization", 2, lambda key, z: None, beta=(0.5,)
     ),
+    "through": lambda r, y: ([], losses.through(lf.tanh(), losses.mse()), numbers),
+    "router_balance": of_router(losses.router_balance()),
+    "router_z": of_router(losses.router_z()),
     "flow_nll": flow_nll,
     "ctc": ctc,
     "dpo": of_several(

@@ -96,9 +96,15 @@ EXAMPLES: Final = {
     "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
 }
 
-# Files that keep the gradients of several layers in a table: with their `backward` blanked, the
-# answer is still there.
-TABLES: Final = ("elementwise", "pairwise", "reductions")
+# Files that make no assignment, and why. Of a table, the answer is still there when `backward` is
+# blanked.
+UNSUITED: Final = {
+    **dict.fromkeys(("elementwise", "pairwise", "reductions"), "whose table holds every gradient"),
+    **dict.fromkeys(("spectral_norm", "weight_norm"), "which takes another layer"),
+    "linear_head": "whose gradient comes from its loss",
+    "stop_gradient": "whose gradient is 0",
+    "vector_quantize": "which is made of other layers",
+}
 
 
 def example(layer: str) -> tuple[str, str] | None:
