@@ -258,7 +258,7 @@ ELSEWHERE = {
     "select", "inference",
     "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack", "gather",
     "index_select", "scatter", "graph_conv", "graph_attention", "timestep_embedding",
-    "vector_quantize", "linear_head", "token_log_probs",
+    "vector_quantize", "linear_head", "linear_scan", "token_log_probs",
 }  # fmt: skip
 WITHOUT = (
     {name for name, made in vars(lf).items() if returns(made) == "Layer"}
