@@ -297,7 +297,7 @@ FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
         (
             "positional_embedding.forward",
             (PLACES, torch.zeros(6, 3).double()),
-            "x of dtype torch.float32, got torch.float64",
+            "x of dtype torch.float32, got torch.float64; convert it by x.to(torch.float32)",
         ),
         (
             "positional_embedding.forward",

@@ -29,7 +29,10 @@ QUESTIONS = {
     "how do I train a siamese network?": ["recipes/siamese.html"],
     "resnet": ["recipes/resnet.html"],
     "transfer learning": ["recipes/transfer-learning.html"],
-    "how do I use a pretrained torch model?": ["faq.html#how-do-i-use-a-pretrained-torch-model"],
+    "how do I use a pretrained torch model?": [
+        "faq.html#how-do-i-use-a-pretrained-torch-model",
+        "recipes/transfer-learning.html",
+    ],
     "how do I use two losses?": ["recipes/several-losses.html"],
     "two optimizers": ["recipes/several-optimizers.html"],
     "gradients of one example": ["recipes/per-example-gradients.html"],
