@@ -23,10 +23,10 @@ from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
 
 # Why some cases of the table have no gradients of single examples: a layer mixes them, there is no
-# batch or it is on axis 1, or inputs have several lengths.
+# batch or it is on axis 1, inputs have several lengths, or the loss has added up the examples.
 REFUSED = (
     "over the batch|expected a batch|use (batch_first=True|dim=1)|"
-    "examples on axis 0, as the network"
+    "examples on axis 0, as the network|loss has added up"
 )
 TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
 BATCHES = [case for case in TRAINED if not str(case).startswith("parallel(dense")]  # of two sizes
@@ -163,6 +163,15 @@ CENTRED = lf.branch(
     lf.serial(lf.mean(0, keepdim=True), lf.broadcast_to(4, -1)),
     merge=lf.subtract(),
 )
+
+
+def test_a_head_whose_loss_has_added_up_the_examples_is_refused():
+    net, x = lf.serial(lf.dense(4), lf.linear_head(1)), keys.normal(lf.Key(0), (5, 3))
+    params = net.init(lf.Key(1), x)
+    y, cache = net.forward(params, x)
+    g = lf.tree.map(torch.ones_like, y)
+    with pytest.raises(lf.LayerError, match=r"serial\[1\] linear_head\(1\): .* loss has added up"):
+        per_example.gradients(net, params, cache, g)
 
 
 @pytest.mark.parametrize(

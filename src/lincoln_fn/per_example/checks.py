@@ -19,6 +19,7 @@ from lincoln_fn.layers import (
     gather,
     graph_attention,
     graph_conv,
+    linear_head,
     logsumexp,
     permute,
     reductions,
@@ -65,6 +66,10 @@ def check_independent(net: Layer, position: str = "") -> None:
         problem = "expected a layer that computes each example alone, got one that normalises over"
         mend = "use group_norm, layer_norm or inference(batch_norm())"
         raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
+    if unbound(net.forward) is linear_head.forward:
+        problem = "expected a layer that computes each example alone, got one whose loss has added"
+        mend = "write dense and softmax_cross_entropy"
+        raise LayerError(f"{position}{net.name}", f"{problem} up the examples; {mend}")
     if _moves(net):
         problem = "expected the examples on axis 0 of every layer's output, got a layer that moves"
         raise LayerError(f"{position}{net.name}", f"{problem} them; leave axis 0 where it is")
