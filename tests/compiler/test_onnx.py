@@ -2,6 +2,7 @@
 
 import functools
 
+import attrs
 import optree
 import pytest
 import torch
@@ -75,10 +76,10 @@ def feeds_of(session, names, leaves):
     return {name: leaf.numpy() for name, leaf in zip(names, leaves, strict=True) if name in read}
 
 
-def check_steps(net, loss, optimizer, batches, folder):
+def check_steps(net, loss, optimizer, batches, folder, state=None):
     """Take steps here and in onnxruntime, and compare the states."""
     step = lf.make_step(net, loss, optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), batches[0][0])
+    state = state or lf.init_state(net, optimizer, lf.Key(0), batches[0][0])
     path = str(folder / "step.onnx")
     lf.export_step(step, state, batches[0], path)
     session = session_of(path)
@@ -161,6 +162,16 @@ def test_every_optimizers_steps(optimizer, tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
     batch = x, normal(6, 2, seed=1)
     check_steps(net, lf.losses.mse(), optimizer, [batch] * 5, tmp_path)
+
+
+def test_a_column_major_weight_is_trained_alike(tmp_path):
+    net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
+    optimizer = lf.optim.adamw(0.1)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    params = lf.tree.map(lambda p: p.T.contiguous().T if p.ndim == 2 else p, state.params)
+    state = attrs.evolve(state, params=params, opt_state=optimizer.init(params))
+    batches = [(x, normal(6, 2, seed=1))] * 3
+    check_steps(net, lf.losses.mse(), optimizer, batches, tmp_path, state)
 
 
 def loss_both_ways(loss, prediction, target):

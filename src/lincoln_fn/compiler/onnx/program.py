@@ -19,6 +19,7 @@ from lincoln_fn.compiler.onnx.sizes import Affine, Size
 from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
 from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import Program, write_down
+from lincoln_fn.core import tree
 from lincoln_fn.errors.errors import LayerError
 
 if TYPE_CHECKING:  # an extra
@@ -59,6 +60,8 @@ def model_of(
     Raises:
         LayerError: if a part of the program has no counterpart in ONNX.
     """
+    # ONNX's tensors have no strides. An optimizer asks for those of a column-major weight.
+    first = tree.map(Tensor.contiguous, first, states=True)
     write = Writer()
     batches = _batch_sizes(program, batch) if dynamic_batch else (0,)
     graphs = [
