@@ -122,6 +122,8 @@ def test_galore_steps_within_the_subspace():
     given, state = steps_of(optimizer, params, 3)
     kept = state.inner.momentum
     assert [kept[name].shape for name in params] == [(2, 6), (5, 2), (4,)]
+    basis = state.subspaces["wide"].basis
+    assert basis.untyped_storage().nbytes() == 8 * basis.numel()  # not the whole of U
     for name in ("wide", "tall"):
         p, b = params[name], 0.0
         for t in range(3):
@@ -140,6 +142,16 @@ def test_galore_steps_within_the_subspace():
         "galore: expected at least one matrix, got shapes [(9,), (3,)]; "
         "give them to another optimizer by by_path"
     )
+
+
+@pytest.mark.parametrize("optimizer", [shampoo(), soap(), chain(galore(1), sgd()), None], ids=str)
+def test_a_loss_that_is_not_finite_is_named_before_a_matrix_is(optimizer):
+    gradient = None if optimizer else lf.curvature.kfac(0.1)
+    net, optimizer, x = lf.dense(2), optimizer or sgd(), torch.ones(3, 3)
+    step = lf.make_step(net, lf.losses.mse(), optimizer, gradient=gradient)
+    state = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
+    with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
+        step(state, (torch.full_like(x, torch.inf), torch.ones(3, 2)))
 
 
 def test_adafactor_keeps_few_numbers():

@@ -6,8 +6,8 @@
 
     (vectors,) = eigenvectors(step % 10 == 0, matrix, old=vectors)
 
-Where the tensor of the first argument is True, this is what the function returns; else it is the
-copies of the arguments by keyword, in their order. The function may not change its arguments.
+Where the tensor of the first argument is True, these are copies of what the function returns; else
+of the arguments by keyword, in their order. The function may not change its arguments.
 
 Outside of a graph, Python looks at that tensor. In the graph of a compiled step, the work is one
 operation of this library, which looks at it when the graph runs. So the step pays for the work only
@@ -47,13 +47,15 @@ def when_due(work: Work) -> Work:
     def choose(is_due: Tensor, *given: Tensor, **old: Tensor) -> tuple[Tensor, ...]:
         kept = tuple(old[name] for name in olds)
         tensors = (is_due, *given, *kept)
-        if is_traced(*tensors) and all(map(runs_here, tensors)):
+        has_graph = is_traced(*tensors)
+        if has_graph and all(map(runs_here, tensors)):
             made: tuple[Tensor, ...] = operation(*tensors)
             return made if len(olds) > 1 else (made,)  # type: ignore[return-value]  # one tensor
-        if is_traced(*tensors) or is_transformed(is_due):
+        if has_graph or is_transformed(is_due):
             pairs = zip(work(*given, **old), kept, strict=True)
             return tuple(torch.where(is_due, new, before) for new, before in pairs)
-        return work(*given, **old) if is_due else tuple(map(torch.clone, kept))
+        # Each gets memory of its own: a view would keep the whole of a larger tensor.
+        return tuple(map(torch.clone, work(*given, **old) if is_due else kept))
 
     return choose
 

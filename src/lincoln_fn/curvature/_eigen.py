@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.dtypes import cast_like
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.record import evolve, record
@@ -42,7 +43,7 @@ def _eigen(
     first: Tensor, second: Tensor, *, a: Tensor, a_vectors: Tensor, b: Tensor, b_vectors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the eigenvalues, without negative rounding errors, and the eigenvectors."""
-    (a, a_vectors), (b, b_vectors) = map(torch.linalg.eigh, (first, second))
+    (a, a_vectors), (b, b_vectors) = map(eigh, (first, second))
     return a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors
 
 

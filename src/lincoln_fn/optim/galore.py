@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.decompositions import svd
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
@@ -113,8 +114,7 @@ def _is_projected(rank: int, p: Tensor) -> bool:
 @when_due
 def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute the left singular vectors of the largest values of a matrix of few rows."""
-    vectors = torch.linalg.svd(dp, full_matrices=False)[0]
-    return (vectors[:, : old.shape[1]],)
+    return (svd(dp)[0][:, : old.shape[1]],)
 
 
 def _update(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
@@ -79,7 +80,7 @@ def init(params: Params, *, momentum: float, max_size: int) -> ShampooState:
 @when_due
 def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute (A + eps I)^(-1/order)."""
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     scaled = vectors * ((values.clamp(min=0) + eps) ** (-1 / order)).to(values.dtype)
     return (scaled @ vectors.mT,)
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
@@ -84,7 +85,7 @@ def init(params: Params, *, max_size: int) -> SoapState:
 @when_due
 def _eigenvectors(matrix: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute the eigenvectors, those of large eigenvalues first."""
-    return (torch.linalg.eigh(matrix).eigenvectors.flip(-1),)
+    return (eigh(matrix)[1].flip(-1),)
 
 
 @when_due
