@@ -1,11 +1,13 @@
 """L-BFGS takes torch's path, trains a network within `train`, and says what is wrong."""
 
+import inspect
+
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn import keys
+from lincoln_fn import distributed, keys
 from lincoln_fn.optim import lbfgs, lbfgs_state
 
 
@@ -59,16 +61,16 @@ def by_torch(function, steps, **options):
     ids=str,
 )
 def test_takes_torchs_path(function, steps, options):
-    size, seen = options.get("history_size", 10), []
-    expected, values, evaluations = by_torch(function, steps, **{**options, "history_size": size})
-    options = {name: value for name, value in options.items() if name != "history_size"}
+    expected, values, evaluations = by_torch(function, steps, **options)
+    size = {name: options[name] for name in options if name == "history_size"}
+    options, seen = {name: options[name] for name in options if name not in size}, []
 
     def counted(params, batch):
         value, gradient = function(params, batch)
         seen.append(value.item())
         return value, gradient
 
-    step, state = lbfgs(counted, **options), lbfgs_state(START, size)
+    step, state = lbfgs(counted, **options), lbfgs_state(START, **size)
     for value in values:
         state, given = step(state, ONE)
         assert same_number(given, value)
@@ -77,6 +79,14 @@ def test_takes_torchs_path(function, steps, options):
     assert same_number(seen, evaluations, error=1e-9)
     assert same_number(state.params, expected, error=1e-9)
     assert state.step == steps
+
+
+def test_names_and_defaults_are_torchs():
+    theirs = inspect.signature(torch.optim.LBFGS).parameters.values()
+    ours = {**inspect.signature(lbfgs).parameters, **inspect.signature(lbfgs_state).parameters}
+    expected = {each.name: each.default for each in theirs if each.name != "line_search_fn"}
+    given = {name: each.default for name, each in ours.items() if name in expected}
+    assert given == expected
 
 
 def test_finds_the_least_value_and_stays_there():
@@ -127,8 +137,14 @@ def test_what_does_not_fit_is_named():
     wrong = lf.evolve(lbfgs_state(START), params={"x": START["x"]})
     with pytest.raises(lf.LayerError, match="expected moves of 2 numbers, got 4; lbfgs_state"):
         step(wrong, ONE)
-    with pytest.raises(lf.LayerError, match="expected a gradient of the parameters' structure"):
+    with pytest.raises(lf.LayerError, match="lbfgs: expected gradients of the parameters' struc"):
         lbfgs(lambda params, batch: (ONE, ONE))(lbfgs_state(START), ONE)
+    turned = lbfgs(lambda params, batch: (params.sum(), torch.ones(3, 2)))
+    with pytest.raises(lf.LayerError, match=r"expected a gradient of its parameter's shape \(2, 3"):
+        turned(lbfgs_state(torch.ones(2, 3)), ONE)
+    whole = distributed.fully_sharded(lf.dense(2), distributed.alone())
+    with pytest.raises(lf.LayerError, match="lbfgs: expected whole parameters, got slices"):
+        lbfgs_state(whole.init(lf.Key(0), torch.ones(1, 3)))
     with pytest.raises(lf.LayerError, match="lbfgs: expected parameters, got none"):
         lbfgs_state(())
     with pytest.raises(lf.LayerError, match="lbfgs: expected max_iter of at least 1, got 0"):

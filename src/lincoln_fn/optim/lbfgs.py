@@ -15,9 +15,9 @@ t is the line search's of `strong_wolfe`. Without a pair, r is g, and the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.leaves import check_whole, flatten_with_gradients
 from lincoln_fn.optim.strong_wolfe import Point, search
 
 # (params, batch) -> (loss, gradient). Any: a batch is whatever the function takes.
@@ -51,22 +52,38 @@ class LbfgsState:
     changes: Tensor
 
 
+class Pair(NamedTuple):
+    """A move s, the change y of the gradient along it, and rho = 1 / (y s)."""
+
+    move: Tensor
+    change: Tensor
+    rho: Tensor
+
+
 @checked
-def lbfgs_state(params: Any, history_size: PositiveInt = 10) -> LbfgsState:  # Any: a tree
+def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # Any: a tree
     """Make the state of `lbfgs` before the first step.
 
     Args:
         params: the parameters to start from.
-        history_size: how many pairs are kept; each has twice the parameters' numbers.
+        history_size: how many pairs are kept, at most; the state has room for as many from the
+            start. A pair takes as much memory as the parameters twice.
 
     Returns:
         The state.
+
+    Raises:
+        LayerError: if there are no parameters, or this process has slices of them.
 
     Example:
         >>> lbfgs_state(torch.zeros(3), history_size=5).moves.shape
         torch.Size([5, 3])
     """
-    flat = _flatten(params)
+    check_whole("lbfgs", params)
+    leaves = tree.leaves(params)
+    if not leaves:
+        raise LayerError("lbfgs", "expected parameters, got none")
+    flat = _join(leaves)
     count = torch.zeros((), dtype=torch.int64, device=flat.device)
     rows = flat.new_zeros(history_size, flat.numel())
     return LbfgsState(params, count, count.clone(), rows, rows.clone())
@@ -147,28 +164,31 @@ def _step(
     """Make up to max_iter moves, each along a direction of its own."""
     _check_state(state)
     compute = partial(_compute, value_and_gradient, state.params, batch)
-    flat, pairs = _flatten(state.params), (state.pairs, state.moves, state.changes)
+    flat, pairs, new = _join(tree.leaves(state.params)), _pairs(state), list[Pair]()
     value, gradient = compute(flat)
     now, evaluations = Point(0.0, value.item(), gradient, 0.0), 1
     for _ in range(max_iter):
         if now.gradient.abs().max() <= tolerance_grad or evaluations >= max_eval:
             break
-        direction = _direction(now.gradient, *pairs)
+        direction = _direction(now.gradient, pairs)
         start = now._replace(t=0.0, slope=now.gradient.dot(direction).item())
         if start.slope > -tolerance_change:
             break
-        t = lr if pairs[0] else lr * min(1.0, 1 / now.gradient.abs().sum().item())
+        t = lr if pairs else lr * min(1.0, 1 / now.gradient.abs().sum().item())
         least, most = tolerance_change / direction.abs().max().item(), max_eval - evaluations
         now, computed = search(
             partial(_point, compute, flat, direction), start, t, least=least, most=most
         )
         evaluations += computed
-        move = now.t * direction
-        flat, pairs = flat + move, _remember(*pairs, move, now.gradient - start.gradient)
+        move, change = now.t * direction, now.gradient - start.gradient
+        flat = flat + move
+        if (curvature := move.dot(change)) > _LEAST_CURVATURE:
+            new.append(Pair(move, change, 1 / curvature))
+            pairs = [*pairs, new[-1]][-len(state.moves) :]
         is_still = move.abs().max() <= tolerance_change
         if is_still or abs(now.value - start.value) < tolerance_change:
             break
-    return LbfgsState(_unflatten(flat, state.params), state.step + 1, *pairs), value
+    return _remember(state, new, params=_unflatten(flat, state.params)), value
 
 
 def _check_state(state: LbfgsState) -> None:
@@ -186,10 +206,9 @@ def _compute(
     value_and_gradient: ValueAndGradient, like: Params, batch: Any, flat: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss and the gradient of parameters in a row."""
-    value, gradient = value_and_gradient(_unflatten(flat, like), batch)
-    if not tree.same_structure(like, gradient):
-        raise LayerError("lbfgs", "expected a gradient of the parameters' structure")
-    return value, _flatten(gradient)
+    params = _unflatten(flat, like)
+    value, gradient = value_and_gradient(params, batch)
+    return value, _join(flatten_with_gradients("lbfgs", params, gradient)[1])
 
 
 def _point(
@@ -200,38 +219,40 @@ def _point(
     return Point(t, value.item(), gradient, gradient.dot(direction).item())
 
 
-def _direction(gradient: Tensor, pairs: Tensor, moves: Tensor, changes: Tensor) -> Tensor:
+def _direction(gradient: Tensor, pairs: Sequence[Pair]) -> Tensor:
     """Compute -r."""
-    rows = range(len(moves) - int(pairs), len(moves))
-    inverse = {i: 1 / changes[i].dot(moves[i]) for i in rows}
-    q, shares = -gradient, {}
-    for i in reversed(rows):
-        shares[i] = inverse[i] * moves[i].dot(q)
-        q = q - shares[i] * changes[i]
-    if rows:
-        q = q / (inverse[rows[-1]] * changes[-1].dot(changes[-1]))
-    for i in rows:
-        q = q + (shares[i] - inverse[i] * changes[i].dot(q)) * moves[i]
+    q, shares = -gradient, list[Tensor]()
+    for move, change, rho in reversed(pairs):
+        shares.append(rho * move.dot(q))
+        q = q - shares[-1] * change
+    if pairs:
+        q = q / (pairs[-1].rho * pairs[-1].change.dot(pairs[-1].change))
+    for (move, change, rho), share in zip(pairs, reversed(shares), strict=True):
+        q = q + (share - rho * change.dot(q)) * move
     return q
 
 
-def _remember(
-    pairs: Tensor, moves: Tensor, changes: Tensor, move: Tensor, change: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Append a pair, unless the gradient did not change along the move."""
-    if not move.dot(change) > _LEAST_CURVATURE:
-        return pairs, moves, changes
-    moves, changes = (
-        torch.cat((rows[1:], new[None])) for rows, new in ((moves, move), (changes, change))
-    )
-    return (pairs + 1).clamp(max=len(moves)), moves, changes
+def _pairs(state: LbfgsState) -> list[Pair]:
+    """List the pairs of a state, the newest last."""
+    empty = len(state.moves) - int(state.pairs)
+    rows = zip(state.moves[empty:], state.changes[empty:], strict=True)
+    return [Pair(move, change, 1 / move.dot(change)) for move, change in rows]
 
 
-def _flatten(params: Params) -> Tensor:
-    leaves = [leaf.reshape(-1) for leaf in tree.leaves(params)]
-    if not leaves:
-        raise LayerError("lbfgs", "expected parameters, got none")
-    return torch.cat(leaves)
+def _remember(state: LbfgsState, new: Sequence[Pair], *, params: Params) -> LbfgsState:
+    """Make the next state: the new pairs replace the oldest."""
+    size = len(state.moves)
+    moves, changes = state.moves, state.changes
+    if new:
+        last = new[-size:]
+        moves = torch.cat((moves[len(last) :], torch.stack([pair.move for pair in last])))
+        changes = torch.cat((changes[len(last) :], torch.stack([pair.change for pair in last])))
+    pairs = (state.pairs + len(new)).clamp(max=size)
+    return LbfgsState(params, state.step + 1, pairs, moves, changes)
+
+
+def _join(leaves: Sequence[Tensor]) -> Tensor:
+    return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
 
 def _unflatten(flat: Tensor, like: Params) -> Params:

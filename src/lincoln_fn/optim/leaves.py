@@ -68,14 +68,8 @@ def update_lists(
 ) -> tuple[Params, ...]:
     """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...]."""
     # The rule returns no list for the gradients.
-    leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
-    try:
-        gradients = structure.flatten_up_to(grads)
-    except ValueError as error:
-        problem = f"expected gradients of the parameters' structure; {error}"
-        raise LayerError(name, problem) from error
+    leaves, gradients, structure = flatten_with_gradients(name, params, grads)
     lists, structures = [leaves, gradients], [structure]
-    _check_gradients(name, params, leaves, gradients)
     for mirror in kept:
         of_mirror, structure = optree.tree_flatten(mirror, is_leaf=is_leaf, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
@@ -101,14 +95,24 @@ def _belongs(kept: object, p: Tensor) -> bool:
     return isinstance(kept, Tensor) and p.shape == kept.shape
 
 
-def _check_gradients(name: str, params: Params, leaves: list[Any], gradients: list[Any]) -> None:
-    """Check that each gradient has its parameter's shape and dtype."""
+# Any: tensors; a gradient is not until it is checked.
+def flatten_with_gradients(
+    name: str, params: Params, grads: Params
+) -> tuple[list[Any], list[Any], optree.PyTreeSpec]:
+    """List parameters and gradients; each gradient has to have its parameter's shape and dtype."""
+    leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
+    try:
+        gradients = structure.flatten_up_to(grads)
+    except ValueError as error:
+        problem = f"expected gradients of the parameters' structure; {error}"
+        raise LayerError(name, problem) from error
     for i, (p, dp) in enumerate(zip(leaves, gradients, strict=True)):
         if not isinstance(dp, Tensor) or p.shape != dp.shape:
             raise _wrong_shape(name, "a gradient", params, i, p, dp)
         if p.dtype is not dp.dtype:
             expected = f"a gradient of its parameter's dtype {p.dtype}{_place(params, i)}"
             raise LayerError(name, f"expected {expected}, got {dp.dtype}")
+    return leaves, gradients, structure
 
 
 def _wrong_shape(
