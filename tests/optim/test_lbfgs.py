@@ -129,6 +129,16 @@ def test_the_value_and_gradient_are_those_of_a_step():
         assert same_number(lf.tree.map(torch.sub, params, grads), new.params)
 
 
+def test_a_batch_or_a_loss_that_does_not_fit_is_named():
+    net, x = lf.dense(3), torch.ones(2, 3)
+    params = net.init(lf.Key(0), x)
+    compute = lf.value_and_gradient(net, lf.losses.mse(reduction="none"))
+    with pytest.raises(lf.LayerError, match=r"value_and_gradient: expected a batch \(x, target\)"):
+        compute(params, x[:1])
+    with pytest.raises(lf.LayerError, match=r"expected one number, got .*; use reduction='mean'"):
+        compute(params, (x, x))
+
+
 def test_what_does_not_fit_is_named():
     step = lbfgs(rosenbrock)
     with pytest.raises(lf.LayerError) as error:

@@ -11,7 +11,9 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import forward_to_train, gradients
@@ -34,7 +36,8 @@ def value_and_gradient(
         The function. The gradient mirrors params.
 
     Raises:
-        LayerError: from the function, as the network and the loss do.
+        LayerError: from the function, if the batch is no pair or the loss more than one number, and
+            as the network and the loss do.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -50,9 +53,11 @@ def value_and_gradient(
 
 def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
     """Compute the loss, and go back."""
+    check_batch("value_and_gradient", batch)
     x, target = batch
     prediction, cache = forward_to_train(net, params, x)
     value, loss_cache = loss.forward(prediction, target)
+    check_one_number(loss.name, value)
     g = loss.backward(loss_cache)
     del loss_cache
     return value, gradients(net, params, take_ownership(cache), g)
