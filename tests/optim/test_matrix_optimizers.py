@@ -58,8 +58,10 @@ def test_schedule_free_averages_the_inner_steps(warmup):
     plain, other = steps_of(chain(schedule_free(b), sgd(0.1)), TENSOR, STEPS)
     weighted, _ = steps_of(chain(schedule_free(b, 0.3), sgd(0.1)), TENSOR, STEPS)
     assert same_number(plain, weighted)
-    with pytest.raises(lf.LayerError, match="expected a state with one schedule_free, got 2"):
-        optim.schedule_free_params((other, other), plain)
+    twice = chain(schedule_free(), schedule_free(), sgd()).init(plain)
+    for several in ((other, other), twice):
+        with pytest.raises(lf.LayerError, match="expected a state with one schedule_free, got 2"):
+            optim.schedule_free_params(several, plain)
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.9])

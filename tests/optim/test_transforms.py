@@ -168,7 +168,8 @@ def test_the_mean_is_found_wherever_it_stands(optimizer):
 def test_a_mean_that_is_not_there_or_not_alone():
     params = parameters()
     half = chain(ema(0.5), sgd())
-    for optimizer, count in ((adam(), 0), (by_path({"0.*": half, "*": half}), 2)):
+    twice = chain(ema(0.5), accumulate(2), ema(0.9), sgd())
+    for optimizer, count in ((adam(), 0), (by_path({"0.*": half, "*": half}), 2), (twice, 2)):
         with pytest.raises(ValueError, match=f"one running mean, got {count}"):
             ema_params(optimizer.init(params), params)
 

@@ -40,6 +40,7 @@ OPTIMIZERS = [
     optim.adafactor(0.1, -0.5, (1e-3, 0.1), 1.0, 0.2),
     optim.adafactor(schedules.linear(0.5, 0.6, 5), eps=(None, 2.0), d=9.0, maximize=True),
     optim.chain(optim.schedule_free(0.8), optim.adamw(0.1, (0.0, 0.9), weight_decay=0.2)),
+    optim.chain(optim.schedule_free(0.8, 0.0), optim.sgd(0.1)),
     optim.chain(optim.clip_by_global_norm(0.7), optim.sgd(0.1)),
     optim.chain(optim.clip_by_global_norm(70.0), optim.sgd(0.1)),
     optim.chain(optim.clip_by_value(0.7), optim.sgd(0.1)),

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, evolve, record
+from lincoln_fn.core.record import evolve, record
 from lincoln_fn.errors.arguments import Decay
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.adjoint import around
-from lincoln_fn.optim.leaves import check_state, state_tree, update_leaves
+from lincoln_fn.optim.leaves import check_state, find_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import running_mean
 from lincoln_fn.optim.transforms import Transform
@@ -121,14 +119,5 @@ def ema_params(state: OptimizerState, params: Params) -> Params:
         >>> ema_params(EmaState((torch.tensor(1.0),), ()), (torch.tensor(2.0),))
         (tensor(1.),)
     """
-
-    def is_mean(node: object) -> bool:
-        return isinstance(node, EmaState)
-
-    nodes = optree.tree_leaves(state, is_leaf=is_mean, namespace=TRAINED)
-    found = [node for node in nodes if isinstance(node, EmaState)]
-    if len(found) != 1:
-        problem = f"expected a state with one running mean, got {len(found)}"
-        raise LayerError("ema_params", problem)
-    mean = found[0].mean
+    mean = find_state("ema_params", state, EmaState, "running mean").mean
     return update_leaves("ema_params", lambda p, _, mean: (mean, mean), params, params, mean)[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import optree
 import torch
@@ -20,6 +20,8 @@ from lincoln_fn.core.record import TRAINED, State
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.optimizer import OptimizerState
+
+S = TypeVar("S")
 
 
 class LeafState:
@@ -143,6 +145,21 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
             wanted = "with" if is_kept else "without"
             problem = f"expected state {expected.__name__} {wanted} {field}, got {describe(state)}"
             raise LayerError(name, f"{problem}; {_MEND}")
+
+
+def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
+    """Find the one record of a kind in an optimizer's state, at any depth."""
+    found = list[S]()
+
+    def visit(node: object) -> bool:
+        if isinstance(node, kind):
+            found.append(node)
+        return False  # another one may be inside
+
+    optree.tree_leaves(state, is_leaf=visit, namespace=TRAINED)
+    if len(found) != 1:
+        raise LayerError(name, f"expected a state with one {what}, got {len(found)}")
+    return found[0]
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:

@@ -27,18 +27,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final
 
-import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, evolve, record, static
+from lincoln_fn.core.record import evolve, record, static
 from lincoln_fn.errors.arguments import NonNegative, Range
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.adjoint import around
-from lincoln_fn.optim.leaves import check_state, no_steps, state_tree, update_leaves
+from lincoln_fn.optim.leaves import check_state, find_state, no_steps, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import (
     Adjoint,
     Adjoints,
@@ -70,7 +68,7 @@ class ScheduleFreeState:
 
 def _around(momentum: float, lr: LearningRate, inner: Optimizer) -> Optimizer:
     functions = partial(_init, inner, momentum), partial(_update, momentum, lr, inner)
-    adjoint = NO_ADJOINT if callable(lr) else around(inner, _adjoint, momentum)
+    adjoint = NO_ADJOINT if callable(lr) else around(inner, _adjoint, momentum, lr)
     return Optimizer(inner.name, *functions, adjoint)
 
 
@@ -92,11 +90,7 @@ def _update(
 ) -> tuple[Params, ScheduleFreeState]:
     """Take the inner optimizer's step from z, and average."""
     check_state("schedule_free", state, ScheduleFreeState)
-    rate = torch.as_tensor(learning_rate(lr, state.step)).to(state.largest)
-    largest = torch.maximum(state.largest, rate)
-    total = state.total + largest**2
-    # While all rates are 0, x stays.
-    c = torch.where(total > 0, largest**2 / total, 0)
+    largest, total, c = _weights(lr, state)
     moved, kept = inner.update(params, grads, state.inner)
 
     def rule(y: Tensor, new: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,9 +103,19 @@ def _update(
     return params, ScheduleFreeState(state.step + 1, total, largest, z, kept, momentum)
 
 
+def _weights(lr: LearningRate, state: ScheduleFreeState) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute g, w and c."""
+    rate = torch.as_tensor(learning_rate(lr, state.step)).to(state.largest)
+    largest = torch.maximum(state.largest, rate)
+    total = state.total + largest**2
+    # While all rates are 0, x stays.
+    return largest, total, torch.where(total > 0, largest**2 / total, 0)
+
+
 def _adjoint(
     inner: Adjoint,
     momentum: float,
+    lr: LearningRate,
     params: Params,
     grads: Params,
     state: ScheduleFreeState,
@@ -119,7 +123,7 @@ def _adjoint(
     state_bar: ScheduleFreeState,
 ) -> Adjoints:
     """Compute bar y' = bar z, and undo the inner step."""
-    c = 1 / (state.step + 1).double()
+    _, _, c = _weights(lr, state)
     ys, zs = tree.leaves(params_bar), tree.leaves(state_bar.z)
     xs = [(1 - c) * momentum * y for y in ys]
     zs = [z + (1 - momentum + c * momentum) * y for y, z in zip(ys, zs, strict=True)]
@@ -194,18 +198,10 @@ def schedule_free_params(state: OptimizerState, params: Params) -> Params:
         >>> schedule_free_params(optimizer.init(p), p)
         tensor(1.)
     """
-
-    def is_found(node: object) -> bool:
-        return isinstance(node, ScheduleFreeState)
-
-    nodes = optree.tree_leaves(state, is_leaf=is_found, namespace=TRAINED)
-    found = [node for node in nodes if isinstance(node, ScheduleFreeState)]
-    if len(found) != 1:
-        problem = f"expected a state with one schedule_free, got {len(found)}"
-        raise LayerError("schedule_free_params", problem)
-    momentum = found[0].momentum
+    found = find_state("schedule_free_params", state, ScheduleFreeState, "schedule_free")
+    momentum = found.momentum
 
     def rule(y: Tensor, _: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return (y - (1 - momentum) * z) / momentum, z
 
-    return update_leaves("schedule_free_params", rule, params, params, found[0].z)[0]
+    return update_leaves("schedule_free_params", rule, params, params, found.z)[0]
