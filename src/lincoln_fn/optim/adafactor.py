@@ -32,7 +32,7 @@ the last line up,
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -56,30 +56,31 @@ from lincoln_fn.optim.rules import decay_weight, learning_rate, take_step
 
 @record
 class SecondMoment(LeafState):
-    """The means of dp^2: of its rows and its columns, or, with fewer than two axes, of each number.
+    """The means of dp^2 over the last axis and over the last but one, which have the length 1."""
 
-    `row` is of the parameter's shape with 1 in place of the last axis, `column` with 1 in place of
-    the last axis but one.
-    """
-
-    row: Tensor | None
-    column: Tensor | None
-    v: Tensor | None
+    row: Tensor
+    column: Tensor
 
     def fits(self, p: Tensor) -> bool:
         """Return whether this belongs to a parameter of p's shape."""
-        expected = _zero_moment(p.new_empty(p.shape, device="meta"))
-        pairs = zip(_parts(self), _parts(expected), strict=True)
-        return all(getattr(a, "shape", None) == getattr(b, "shape", None) for a, b in pairs)
+        return p.ndim > 1 and (self.row.shape, self.column.shape) == _shapes(p)
 
 
-def _parts(moment: SecondMoment) -> tuple[Tensor | None, ...]:
-    return moment.row, moment.column, moment.v
+def _shapes(p: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    *outer, rows, columns = p.shape
+    return (*outer, rows, 1), (*outer, 1, columns)
+
+
+# The mean of dp^2: of rows and columns, or of each number.
+Moment: TypeAlias = SecondMoment | Tensor
 
 
 @record
 class AdafactorState:
-    """How many steps were taken, and the mean of dp^2, a `SecondMoment` for each parameter."""
+    """How many steps were taken, and the means of dp^2.
+
+    Each parameter has a `SecondMoment` or, with fewer than two axes, a tensor of its shape.
+    """
 
     step: Tensor
     v: Params
@@ -91,11 +92,10 @@ def init(params: Params) -> AdafactorState:
     return AdafactorState(no_steps(params), state_tree(_zero_moment, params))
 
 
-def _zero_moment(p: Tensor) -> SecondMoment:
+def _zero_moment(p: Tensor) -> Moment:
     if p.ndim < 2:
-        return SecondMoment(None, None, torch.zeros_like(p))
-    *outer, rows, columns = p.shape
-    return SecondMoment(p.new_zeros(*outer, rows, 1), p.new_zeros(*outer, 1, columns), None)
+        return torch.zeros_like(p)
+    return SecondMoment(*map(p.new_zeros, _shapes(p)))
 
 
 def update(
@@ -115,7 +115,7 @@ def update(
     step, now = state.step + 1, learning_rate(lr, state.step)
     share, rate = step.double() ** beta2_decay, _rate(now, step)
 
-    def rule(p: Tensor, dp: Tensor, moment: SecondMoment) -> tuple[Tensor, SecondMoment]:
+    def rule(p: Tensor, dp: Tensor, moment: Moment) -> tuple[Tensor, Moment]:
         dp = dp.neg() if maximize else dp
         alpha = rate * _size(p).clamp(min=eps[1])
         moment = _next_moment(moment, dp, share)
@@ -139,26 +139,22 @@ def _size(x: Tensor) -> Tensor:
     return size
 
 
-def _next_moment(moment: SecondMoment, dp: Tensor, share: Tensor) -> SecondMoment:
+def _next_moment(moment: Moment, dp: Tensor, share: Tensor) -> Moment:
     """Compute the means with those of this dp."""
     square = dp * dp
-    if moment.v is not None:
-        return SecondMoment(None, None, torch.lerp(moment.v, square, share.to(square.dtype)))
-    assert moment.row is not None
-    assert moment.column is not None
-    row, column = square.mean(-1, keepdim=True), square.mean(-2, keepdim=True)
     share = share.to(square.dtype)
+    if isinstance(moment, Tensor):
+        return torch.lerp(moment, square, share)
+    row, column = square.mean(-1, keepdim=True), square.mean(-2, keepdim=True)
     return SecondMoment(
-        torch.lerp(moment.row, row, share), torch.lerp(moment.column, column, share), None
+        torch.lerp(moment.row, row, share), torch.lerp(moment.column, column, share)
     )
 
 
-def _variance(moment: SecondMoment, eps: float) -> Tensor:
+def _variance(moment: Moment, eps: float) -> Tensor:
     """Compute v."""
-    if moment.v is not None:
-        return moment.v
-    assert moment.row is not None
-    assert moment.column is not None
+    if isinstance(moment, Tensor):
+        return moment
     return moment.row * moment.column / moment.row.mean(-2, keepdim=True).clamp(min=eps)
 
 
@@ -182,7 +178,7 @@ def adjoint(
     share, rate = step.double() ** beta2_decay, _rate(now, step)
 
     def rule(
-        p: Tensor, dp: Tensor, moment: SecondMoment, p_bar: Tensor, moment_bar: SecondMoment
+        p: Tensor, dp: Tensor, moment: Moment, p_bar: Tensor, moment_bar: Moment
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
         eps1, moment = _least(eps[0], p.dtype), _next_moment(moment, dp, share)
         v = _variance(moment, eps1)
@@ -207,17 +203,13 @@ def adjoint(
 
 
 def _moment_adjoint(
-    moment: SecondMoment, v_bar: Tensor, bar: SecondMoment, eps: float, share: Tensor
-) -> tuple[SecondMoment, Tensor]:
+    moment: Moment, v_bar: Tensor, bar: Any, eps: float, share: Tensor
+) -> tuple[Moment, Tensor]:  # Any: of moment's kind
     """Compute the bars of the old means, and that of dp^2."""
-    if bar.v is not None:
-        v_bar = v_bar + bar.v
-        return SecondMoment(None, None, (1 - share) * v_bar), share * v_bar
+    if isinstance(moment, Tensor):
+        v_bar = v_bar + bar
+        return (1 - share) * v_bar, share * v_bar
     row, column = moment.row, moment.column
-    assert row is not None
-    assert column is not None
-    assert bar.row is not None
-    assert bar.column is not None
     mean = row.mean(-2, keepdim=True)
     total = (_variance(moment, eps) * v_bar).sum((-2, -1), keepdim=True)
     least = mean.clamp(min=eps)
@@ -225,7 +217,7 @@ def _moment_adjoint(
     row_bar = bar.row + (column * v_bar).sum(-1, keepdim=True) / least - of_mean
     column_bar = bar.column + (row * v_bar).sum(-2, keepdim=True) / least
     square_bar = share * (row_bar / column.shape[-1] + column_bar / row.shape[-2])
-    return SecondMoment((1 - share) * row_bar, (1 - share) * column_bar, None), square_bar
+    return SecondMoment((1 - share) * row_bar, (1 - share) * column_bar), square_bar
 
 
 @constructor

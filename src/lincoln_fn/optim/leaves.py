@@ -50,7 +50,7 @@ def update_leaves(
 def update_leaf_states(
     name: str, rule: Rule, params: Params, grads: Params, *kept: Params
 ) -> tuple[Params, ...]:
-    """Apply a rule to every leaf, where each entry of the kept trees is a `LeafState`."""
+    """Apply a rule to every leaf, where entries of the kept trees may be a `LeafState`."""
     by_rule = partial(each_leaf, rule)
     return update_lists(name, by_rule, params, grads, *kept, is_leaf=is_leaf_state)
 
