@@ -26,8 +26,8 @@ from torch.library import Library
 
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import evolve, record, static
+from lincoln_fn.core.tracing import runs_here
 from lincoln_fn.fastpath import product
-from lincoln_fn.fastpath.plain import runs_here
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm
 from lincoln_fn.layers.common.recurrent import run, run_backward
