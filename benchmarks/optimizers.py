@@ -26,9 +26,9 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from benchmarks import report
+from benchmarks.contenders import CONTENDERS
 from benchmarks.nanogpt import Network, characters, example, windows
 from lincoln_fn import optim, schedules
 
@@ -43,83 +44,6 @@ FACTORS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
 SEARCH_SEED = 1000
 EVERY = 50  # steps between two measures of the held-out text's first windows
 WINDOWS = 200
-
-BETAS = (0.9, 0.99)
-Rate: TypeAlias = "lf.schedules.Schedule | float"
-Torchs: TypeAlias = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
-
-
-class Contender(NamedTuple):
-    """An optimizer, the middle of its learning rates, and torch's counterpart."""
-
-    make: Callable[[lf.schedules.Schedule], lf.Optimizer]
-    middle: float
-    torch: Torchs | None = None
-    gradient: Callable[[], lf.curvature.Gradient] | None = None
-    constant: bool = False  # whether its rate stays after the rise
-
-
-def _torch(kind: type[torch.optim.Optimizer], **options: object) -> Torchs:
-    return lambda net, lr: [kind(net.parameters(), lr=lr, **options)]  # type: ignore[call-arg]
-
-
-def _torch_muon(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    matrices = [p for name, p in net.named_parameters() if "blocks" in name and p.ndim == 2]
-    others = [p for p in net.parameters() if all(p is not matrix for matrix in matrices)]
-    adamw = torch.optim.AdamW(others, lr, betas=BETAS, weight_decay=0.1)
-    return [torch.optim.Muon(matrices, lr, adjust_lr_fn="match_rms_adamw"), adamw]
-
-
-def _is_hidden(path: str) -> bool:
-    """Return whether a parameter is a matrix of a block."""
-    return path.startswith("0.1.1.") and not path.endswith(".0.weight")
-
-
-def _muon(lr: lf.schedules.Schedule) -> lf.Optimizer:
-    muon = optim.muon(lr, adjust_lr_fn="match_rms_adamw")
-    return optim.by_path({_is_hidden: muon, "*": optim.adamw(lr, BETAS, weight_decay=0.1)})
-
-
-def _kfac(lr: lf.schedules.Schedule) -> lf.Optimizer:
-    """Step along K-FAC's gradient; what it leaves as it is gets nanoGPT's AdamW."""
-    adamw = optim.adamw(example.LR, BETAS, weight_decay=0.1)
-    return optim.by_path({_is_hidden: optim.sgd(lr, momentum=0.9), "*": adamw})
-
-
-def _schedule_free(lr: lf.schedules.Schedule) -> lf.Optimizer:
-    inner = optim.adamw(lr, (0.0, BETAS[1]), weight_decay=0.1)
-    return optim.chain(optim.schedule_free(lr=lr), inner)
-
-
-T = torch.optim
-CONTENDERS = {
-    "sgd": Contender(lambda lr: optim.sgd(lr, momentum=0.9), 0.1, _torch(T.SGD, momentum=0.9)),
-    "adagrad": Contender(optim.adagrad, 1e-2, _torch(T.Adagrad)),
-    "rmsprop": Contender(optim.rmsprop, 1e-3, _torch(T.RMSprop)),
-    "adadelta": Contender(optim.adadelta, 3.0, _torch(T.Adadelta)),
-    "adam": Contender(lambda lr: optim.adam(lr, BETAS), 3e-3, _torch(T.Adam, betas=BETAS)),
-    "adamw": Contender(
-        lambda lr: optim.adamw(lr, BETAS, weight_decay=0.1),
-        3e-3,
-        _torch(T.AdamW, betas=BETAS, weight_decay=0.1),
-    ),
-    "adamax": Contender(lambda lr: optim.adamax(lr, BETAS), 3e-3, _torch(T.Adamax, betas=BETAS)),
-    "nadam": Contender(lambda lr: optim.nadam(lr, BETAS), 3e-3, _torch(T.NAdam, betas=BETAS)),
-    "radam": Contender(lambda lr: optim.radam(lr, BETAS), 3e-3, _torch(T.RAdam, betas=BETAS)),
-    "asgd": Contender(optim.asgd, 1.0, _torch(T.ASGD)),
-    "rprop": Contender(lambda lr: optim.rprop(lr(10**9).item()), 1e-4, _torch(T.Rprop), None, True),
-    "lion": Contender(lambda lr: optim.lion(lr, weight_decay=0.1), 1e-3),
-    "adafactor": Contender(optim.adafactor, 3e-2, _torch(T.Adafactor)),
-    "lamb": Contender(lambda lr: optim.lamb(lr, BETAS), 1e-2),
-    "schedule_free": Contender(_schedule_free, 1e-2, constant=True),
-    "muon": Contender(_muon, 3e-3, _torch_muon),
-    "shampoo": Contender(lambda lr: optim.shampoo(lr, every=10), 3e-2),
-    "soap": Contender(lambda lr: optim.soap(lr, weight_decay=0.1), 3e-3),
-    "galore": Contender(
-        lambda lr: optim.chain(optim.galore(32), optim.adamw(lr, BETAS, weight_decay=0.1)), 1e-2
-    ),
-    "kfac": Contender(_kfac, 3e-2, None, lambda: lf.curvature.kfac(1e-2, every=10)),
-}
 
 
 class Run(NamedTuple):
