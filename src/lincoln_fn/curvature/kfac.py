@@ -80,8 +80,8 @@ def kfac(
     Args:
         damping: lambda, added to each eigenvalue of the curvature.
         decay: how much of the running mean of the factors a step keeps.
-        every: how many steps use the same eigenvectors. The others do not pay for them, in a
-            compiled step neither.
+        every: how many steps use the same eigenvectors. Only the first of them computes the
+            eigenvectors, also in a compiled step.
         sharing: as for `kfac_factors`.
         reduction: that of the step's loss.
 

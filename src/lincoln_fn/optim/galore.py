@@ -165,8 +165,8 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
 
     Args:
         rank: how many dimensions the subspace of a matrix has.
-        every: how many steps use the same subspace. The others do not pay for it, in a compiled
-            step neither.
+        every: how many steps use the same subspace. Only the first of them computes it, also in a
+            compiled step.
         scale: the factor of the step within the subspace, above 0.
 
     Returns:

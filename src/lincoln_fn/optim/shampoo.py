@@ -148,8 +148,8 @@ def shampoo(
         decay: how much of L and R is kept from step to step; 1 sums them up, as the source does.
         weight_decay: the factor of p that is added to dp.
         eps: is added to the eigenvalues of L and R.
-        every: how many steps use the same roots. The others do not pay for them, in a compiled step
-            neither.
+        every: how many steps use the same roots. Only the first of them computes the roots, also in
+            a compiled step.
         max_size: how many positions an axis with a matrix may have.
         maximize: whether to maximize the loss.
 

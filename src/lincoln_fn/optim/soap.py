@@ -173,8 +173,8 @@ def soap(
         betas: how much of m, and how much of v and of the matrices, is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: how strongly p decays.
-        every: how many steps use the same basis. The others do not pay for it, in a compiled step
-            neither.
+        every: how many steps use the same basis. Only the first of them computes it, also in a
+            compiled step.
         max_size: how many positions an axis with a matrix may have.
         maximize: whether to maximize the loss.
 
