@@ -279,6 +279,13 @@ def test_scores_do_not_train_a_frozen_embedding(wrap):
     assert torch.equal(lf.tree.leaves(state.params[0], states=True)[0], inner.weight)
 
 
+def test_tied_takes_a_tuple_of_indices_alone_in_init_as_in_forward():
+    net, x = lf.tied(lf.embedding(5, 3), lf.dense(3)), torch.tensor([[1, 4]])
+    params = net.init(lf.Key(0), (x,))
+    assert same_bits(params, net.init(lf.Key(0), x))
+    assert same_bits(net.predict(params, (x,)), net.predict(params, x))
+
+
 def test_an_embedding_without_a_matrix_is_refused_by_tied():
     net = lf.tied(lf.Layer("mine()", lambda params, x: (x, None), print), lf.identity())
     expected = (

@@ -24,6 +24,9 @@ FLOWS = {
     ),
 }
 
+LAYER, X = lf.coupling(lf.dense(4)), normal(3, 4)
+PARAMS = LAYER.init(lf.Key(0), X)
+
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_log_determinant_is_that_of_the_jacobian_and_the_inverse_comes_back(name):
@@ -49,9 +52,25 @@ def test_the_log_determinant_is_that_of_the_jacobian_and_the_inverse_comes_back(
             lambda: lf.coupling(lf.dense(2)).init(lf.Key(0), normal(3, 1)),
             r"expected two features or more in axis -1, behind the examples, got shape \(3, 1\)",
         ),
+        (
+            lambda: LAYER.predict(PARAMS, (X, torch.zeros(1))),
+            r"expected log_det of shape \(3,\), one number for each example, got float32\[1\]",
+        ),
+        (
+            lambda: LAYER.backward(PARAMS, LAYER.forward(PARAMS, X)[1], (X, torch.ones(1))),
+            r"expected g of shape \(3,\), got \(1,\)",
+        ),
+        (
+            lambda: LAYER.backward(PARAMS, LAYER.forward(PARAMS, X)[1], X),
+            "coupling: expected g like y",
+        ),
+        (
+            lambda: lf.inverse(lf.serial(LAYER, LAYER), (PARAMS,), X),
+            "expected params with 2 entries",
+        ),
     ],
 )
-def test_what_has_no_inverse_or_no_halves_is_refused(call, message):
+def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(lf.LayerError, match=message):
         call()
 

@@ -14,7 +14,7 @@ PARAMS = NET.init(lf.Key(0), X)
 G = normal(3, 7, 5, seed=1)
 
 
-@pytest.mark.parametrize("x", [X, X[:1, :1]], ids=["all", "one token"])
+@pytest.mark.parametrize("x", [X, X[:1, :1], X[:0]], ids=["all", "one token", "none"])
 def test_experts_that_see_only_their_tokens_compute_the_same(x):
     seen = []
 
@@ -37,6 +37,32 @@ def test_an_expert_with_a_state_sees_all_tokens_in_both():
     net = lf.mixture_of_experts(ROUTER, (lf.serial(lf.dense(5), lf.dropout(0.5)),) * 4)
     params = net.init(lf.Key(0), X)
     assert same_bits(lf.fast(net).forward(params, X)[0], net.forward(params, X)[0])
+
+
+def test_an_expert_with_an_output_has_a_row_for_each_token():
+    net = lf.tapped(lf.serial(NET), "0.experts.1", "0.router")
+    y, cache = lf.fast(net).forward((PARAMS,), X)
+    expected, own = net.forward((PARAMS,), X)
+    assert y[1][0].shape == X.shape
+    assert same_number(y, expected)
+    g = lf.tree.map(torch.ones_like, y)
+    given = lf.fast(net).grads((PARAMS,), cache, g)
+    assert same_number(given, net.grads((PARAMS,), own, g))
+
+
+@pytest.mark.parametrize(
+    "gradient", [lf.per_example.clipped(0.1), lf.curvature.kfac(0.1)], ids=["clipped", "kfac"]
+)
+def test_a_gradient_of_another_kind_sees_all_tokens(gradient):
+    net, sgd, loss = lf.serial(NET, lf.flatten(), lf.dense(2)), lf.optim.sgd(1.0), lf.losses.mse()
+    state = lf.init_state(net, sgd, lf.Key(0), X, gradient=gradient)
+    batch = X, normal(3, 2)
+    steps = (lf.make_step(net, loss, sgd, fast=fast, gradient=gradient) for fast in (True, False))
+    (new, _), (expected, _) = (step(state, batch) for step in steps)
+    assert same_number(new.params, expected.params, terms=1.0)  # the size of params
+    y, cache = lf.fast(net).forward(state.params, X)
+    with pytest.raises(lf.LayerError, match="expected parts that get all examples, got experts"):
+        lf.per_example.gradients(lf.fast(net), state.params, cache, torch.ones_like(y))
 
 
 def test_a_step_learns_from_the_routers_logits():
@@ -121,6 +147,14 @@ def test_wrong_arguments_are_told():
     net = lf.mixture_of_experts(lf.dense(5), (lf.dense(3),) * 4)
     with pytest.raises(lf.LayerError, match=r"expected the router to return \(\.\.\., 4\)"):
         net.predict(net.init(lf.Key(0), X), X)
+    net = lf.mixture_of_experts(lf.dense(2), (lf.dense(3), lf.dense(1)))
+    params = net.init(lf.Key(0), X)
+    for made in (net, lf.fast(net)):
+        with pytest.raises(lf.LayerError, match=r"dense\(1\): expected 3 features as the"):
+            made.predict(params, X)
+    for made in (NET, lf.fast(NET)):
+        with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 7, 5\)"):
+            made.backward(PARAMS, made.forward(PARAMS, X)[1], G[:1])
     with pytest.raises(lf.LayerError, match="expected logits of at least 2 experts"):
         lf.losses.router_balance().forward(normal(3, 1), None)
     with pytest.raises(lf.LayerError, match=r"expected target a mask of the tokens, \(3, 7\)"):

@@ -59,6 +59,7 @@ def test_an_output_of_a_frozen_part_is_there_though_its_cache_is_dropped():
     ("net", "path", "told"),
     [
         (NET, "7", "expected paths of layers, got '7'"),
+        (lf.dense(4), "0", "expected a composition of layers, got dense(4)"),
         (lf.scan(lf.lstm_cell(4)), "0", "expected paths outside of scan, got '0'"),
         (lf.shared(INNER), "0.*", "expected paths outside of shared, got '0.0'"),
         (lf.tapped(NET, "1"), "0.3", "outside of tapped, got '0.3'; give all paths to one tapped"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import cast, normal, uniform
-from helpers.compare import largest, same_number
+from helpers.compare import largest, same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -87,6 +87,7 @@ HEADS = lf.linear_attention(2)
             r"expected state of shape \(2, 5, 4\)",
         ),
         (GATED, GATED.init(lf.Key(0), (A, A, A)), (A, A[:1], A), "the recurrence gate of shape"),
+        (HEADS, (), (A, A, A, None, None, A), r"\(query, key, value\[, log_decay\[, state\]\]\)"),
         (HEADS, (), (A, A, A[..., :3]), "features in 2 heads"),
         (HEADS, (), (A, A, A, A[..., :3]), r"log_decay of shape \(2, 3, 2\) or \(2, 3, 4\)"),
         (HEADS, (), (A, A, A, None, A), r"expected state of shape \(2, 2, 2, 2\)"),
@@ -96,6 +97,16 @@ HEADS = lf.linear_attention(2)
 def test_what_does_not_fit_is_refused(layer, params, x, message):
     with pytest.raises(lf.LayerError, match=message):
         layer.forward(params, x)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_batch_may_be_empty(name):
+    layer, x = FORMS[name]
+    params, none = layer.init(lf.Key(1), x), tuple(part[:0] for part in x)
+    y, dx, dparams = gradients(layer, params, none, U[:0])
+    assert y.shape == U[:0].shape
+    assert [d.shape for d in dx] == [part.shape for part in none]
+    assert same_bits(dparams, lf.tree.map(torch.zeros_like, params))
 
 
 def test_a_wrong_cotangent_is_refused():

@@ -23,6 +23,12 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("make", [lf.spectral_norm, lf.weight_norm])
+def test_an_axis_that_the_weight_lacks_is_refused(make):
+    with pytest.raises(lf.LayerError, match=r"expected dim to be an axis of the weight .*, got 2"):
+        make(lf.dense(4), dim=2).init(lf.Key(0), normal(5, 3))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_it_iterates_and_divides_as_torchs(name):
     layer, module, params_of, x = LAYERS[name]

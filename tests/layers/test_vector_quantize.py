@@ -1,5 +1,6 @@
 """The running means of a vector quantisation, computed code by code."""
 
+import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
@@ -30,3 +31,13 @@ def test_a_code_without_vectors_for_long_stays():
     weight = torch.tensor([[0.0], [7.0]])
     params = RunningCodebook(weight, torch.tensor([1.0, 1e-30]), torch.tensor([[0.0], [0.0]]))
     assert same_bits(layer.advance(params, layer.forward(params, x)[1]).weight[1], weight[1])
+
+
+def test_a_wrong_g_is_refused():
+    layer, x = lf.vector_quantize(2), normal(3, 2)
+    params = layer.init(lf.Key(0), x)
+    cache = layer.forward(params, x)[1]
+    with pytest.raises(lf.LayerError, match="expected g with 3 entries"):
+        layer.backward(params, cache, x)
+    with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 2\), got \(1, 2\)"):
+        layer.backward(params, cache, (x, x[:1], x))

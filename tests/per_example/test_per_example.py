@@ -21,6 +21,7 @@ from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
+from lincoln_fn.fastpath.table import fast_by_example
 
 # Why some cases of the table have no gradients of single examples: a layer mixes them, there is no
 # batch or it is on axis 1, inputs have several lengths, or the loss has added up the examples.
@@ -41,7 +42,7 @@ def refusal(*given):
     return None
 
 
-@pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize("make", [lambda layer: layer, fast_by_example], ids=["formula", "fast"])
 @pytest.mark.parametrize("case", BATCHES, ids=str)
 def test_every_layer_of_the_table(case, make):
     net, params, x = make(case.layer), to_float64(case.params()), to_float64(case.x)

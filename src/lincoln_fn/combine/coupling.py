@@ -25,7 +25,7 @@ Solved for the input, without an inverse of the network:
     x_2 = (y_2 - t) e^(-s)
     l = l' - sum s
 
-Cache: x_2, e^s, and the records of the network and of the bound.
+Cache: x_2, e^s, the records of the network and of the bound, and stand-ins for y and l'.
 
 Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 """
@@ -39,19 +39,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.combine._uses import check_mirrors
 from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive, checked, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
+from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.errors.shapes import check_axis, check_cache, check_input
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
+from lincoln_fn.layers.stop_gradient import stand_in
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import Composition, VisitRecord, composition, composition_of
+from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import PREDICT, PartsThere, Record, VisitBack, VisitThere
 
 LogDet: TypeAlias = Float[Tensor, " batch"]
@@ -60,12 +63,13 @@ WithLogDet: TypeAlias = tuple[Tensor, LogDet]
 
 @record
 class CouplingCache:
-    """The changed half, its scale, the records of the network and of the bound, and x's form."""
+    """The changed half, its scale, the records of both parts, y's shapes, and x's form."""
 
     changed: Tensor
     scale: Tensor
     net: Record
     bound: Record
+    like: WithLogDet
     is_pair: bool = static()
 
 
@@ -79,8 +83,9 @@ def _there(
     scale = s.exp()
     y = _join(kept, changed * scale + t, dim, swap)
     total = s.flatten(1).sum(1)
-    cache = CouplingCache(changed, scale, net, bound, log_det is not None)
-    return (y, total if log_det is None else log_det + total), cache
+    total = total if log_det is None else log_det + total
+    like = (stand_in(y), stand_in(total))
+    return (y, total), CouplingCache(changed, scale, net, bound, like, log_det is not None)
 
 
 def back(
@@ -88,6 +93,7 @@ def back(
 ) -> tuple[Arrays, Record]:
     """Compute dx_2 = g_2 e^s, ds = g_2 x_2 e^s + g_l, and dx_1 through the network."""
     check_cache(visit.label, cache, CouplingCache)
+    check_mirrors(visit.label, g, cache.like)
     g_y, g_log_det = g
     g_kept, g_changed = _halves(visit.label, g_y, dim, swap)
     dchanged = g_changed * cache.scale
@@ -108,10 +114,11 @@ def _scale_and_shift(
     made, net = visit(0, params, kept)
     wanted = list(changed.shape)
     wanted[dim] *= 2
-    if list(made.shape) != wanted:
+    if not isinstance(made, Tensor) or list(made.shape) != wanted:
         where = f"{visit.label}[0] {visit.parts[0].name}"
         problem = f"expected an output of shape {tuple(wanted)}, for scale and shift"
-        raise LayerError(where, f"{problem}, got {tuple(made.shape)}")
+        got = tuple(made.shape) if isinstance(made, Tensor) else format_briefly(made)
+        raise LayerError(where, f"{problem}, got {got}")
     a, t = made.chunk(2, dim)
     s, bound = visit(1, (), a)
     return s, t, net, bound
@@ -124,7 +131,12 @@ def _with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
     if type(x) is not tuple or len(x) != 2:
         expected = "expected x to be a tensor or a tuple (x, log_det)"
         raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
-    return x
+    y, log_det = x
+    check_input(label, (), y)
+    if log_det is not None and getattr(log_det, "shape", None) != y.shape[:1]:
+        problem = f"expected log_det of shape {tuple(y.shape[:1])}, one number for each example"
+        raise LayerError(label, f"{problem}, got {format_briefly(log_det)}")
+    return y, log_det
 
 
 def _halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]:
@@ -237,6 +249,7 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
     """
     made = composition_of(flow)
     if made is not None and made.there is serial_there:
+        check_entries(made.label, "params", params, len(made.parts))
         for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
             y = inverse(part, entry, y)
         x: WithLogDet = y

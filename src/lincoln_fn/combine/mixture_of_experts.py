@@ -41,7 +41,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NOT_EMPTY, PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.walk.arrangement import Arrangement, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.parts import check_entries
@@ -96,6 +96,21 @@ def scores_back(routing: Routing, dw: Scores) -> Scores:
     return routing.p * (dp - (routing.p * dp).sum(-1, keepdim=True))
 
 
+def check_outputs(visit: VisitThere, h: tuple[Tokens, ...]) -> None:
+    """Check that all experts return as many features, and not ones that broadcast."""
+    for i, h_i in enumerate(h):
+        if h_i.shape[-1:] != h[0].shape[-1:]:
+            where = f"{visit.label}[{i + 1}] {visit.parts[i + 1].name}"
+            problem = f"expected {h[0].shape[-1]} features as the first expert returns"
+            raise LayerError(where, f"{problem}, got {tuple(h_i.shape)}")
+
+
+def check_g(visit: VisitBack, routing: Routing, g: Tokens) -> None:
+    """Check that g has y's shape."""
+    shape = (*routing.p.shape[:-1], *routing.h[0].shape[-1:])
+    check_cotangent(visit.label, g, routing.h[0], shape)
+
+
 def there(
     visit: VisitThere, params: Params, x: Tokens, *, top_k: int, norm_topk_prob: bool
 ) -> tuple[Tokens, Record]:
@@ -107,6 +122,7 @@ def there(
     p, chosen = probabilities(z, n_experts=n, top_k=top_k, norm_topk_prob=norm_topk_prob)
     w = p * chosen
     h, records = zip(*(visit(i + 1, e, x) for i, e in enumerate(params.experts)), strict=True)
+    check_outputs(visit, h)
     y = reduce(
         torch.add, (w_i.unsqueeze(-1) * h_i for w_i, h_i in zip(w.unbind(-1), h, strict=True))
     )
@@ -120,6 +136,7 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
     check_entries(visit.label, "the cache", cache, n + 2)
     routing = cache[n + 1]
     check_cache(visit.label, routing, Routing)
+    check_g(visit, routing, g)
     w = (routing.p * routing.chosen).unbind(-1)
     pairs = [
         visit(i + 1, entry, cache[i + 1], w[i].unsqueeze(-1) * g)
@@ -167,7 +184,8 @@ def mixture_of_experts(
     `make_step`, `fit`, `lf.decode` and `lf.fast` give each expert only the tokens that chose it. In
     a compiled graph, whose shapes are fixed, and in `forward` itself, each expert sees all tokens,
     and the weights of the others are 0: the same number, for more work. So does an expert with
-    dropout, which has to draw the same masks in both.
+    dropout, which has to draw the same masks in both; one of which `lf.tapped` takes an output; and
+    one in a step with a gradient of its own, such as `per_example.clipped`.
 
     A router sends ever more tokens to the experts that are already good. `losses.router_balance` is
     against that; `lf.tapped(net, "*.router")` gives it the logits.

@@ -130,12 +130,19 @@ def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
     return partial(own, **options) if options else own
 
 
+def taps_of(loop: Callable[..., Any]) -> Taps:
+    """Return the outputs that a loop takes out, by the part; none if it takes none."""
+    if own_loop(loop) is loop:
+        return {}
+    assert isinstance(loop, partial), "as `own_loop` has seen"
+    taps: Taps = loop.keywords["taps"]
+    return taps
+
+
 def with_outputs(loop: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
     """Make a loop that takes out the outputs that another one takes out, if it does."""
-    if own_loop(like) is like:
-        return loop
-    assert isinstance(like, partial), "as `own_loop` has seen"
-    return _with_taps(like.func, loop, like.keywords["taps"])
+    taps = taps_of(like)
+    return _with_taps(like.func, loop, taps) if taps and isinstance(like, partial) else loop
 
 
 def _with_taps(function: Callable[..., Any], own: Callable[..., Any], taps: Taps) -> partial[Any]:

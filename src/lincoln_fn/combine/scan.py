@@ -229,6 +229,9 @@ def scan(
     have to begin with the axes of the batch. The cell runs on padding, too; so batch norm in a cell
     counts it.
 
+    A compiled graph has the operations of each step of the sequence, so it takes the longer to
+    compile, the longer the sequence is. `linear_scan` and the layers on it are one operation there.
+
     Args:
         cell: a layer from (x_t, s_(t-1)) to s_t. The state is a tensor or a tuple of tensors.
         dim: the axis of the steps: 1, or 0 for a sequence whose batch is the second axis, or

@@ -127,6 +127,8 @@ def tapped(net: Layer, *paths: str) -> Layer:
         >>> y.shape, features.shape
         (torch.Size([1, 2]), torch.Size([1, 4]))
     """
+    if composition_of(net) is None:
+        raise LayerError("tapped", f"expected a composition of layers, got {net.name}")
     if not paths:
         raise LayerError("tapped", "expected at least one path, got none")
     chosen = _chosen(net, paths)

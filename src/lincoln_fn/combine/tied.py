@@ -70,7 +70,8 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     indices, *context = x
     embedding = parts[0].init(key.fold_in(0), indices)
     h = parts[0].predict(on_meta(embedding), on_meta(indices))
-    return embedding, parts[1].init(key.fold_in(1), (h, *on_meta(tuple(context))))
+    inputs = (h, *on_meta(tuple(context))) if context else h
+    return embedding, parts[1].init(key.fold_in(1), inputs)
 
 
 def _needs_dx(i: int, params: Params) -> bool:

@@ -6,7 +6,8 @@ to those that were not chosen. Here an expert gets only its own: with 8 experts 
 
 How many tokens an expert gets depends on numbers. So the formula computes what a tracer, autograd
 or torch.func sees, and what is on `meta`. And an expert with a state, such as the key of dropout,
-keeps the formula, too: for other tokens it would draw other masks.
+keeps the formula, too: for other tokens it would draw other masks. So does one that `tapped` takes
+an output of, which has a row for each token.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from lincoln_fn.combine.mixture_of_experts import (
     Params,
     Routing,
     Tokens,
+    check_g,
+    check_outputs,
     probabilities,
     scores_back,
 )
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
-from lincoln_fn.combine.outputs import own_loop, with_outputs
+from lincoln_fn.combine.outputs import own_loop, taps_of, with_outputs
 from lincoln_fn.core.layer import Arrays, Layer, unbound, unchanged
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_params
@@ -53,7 +56,8 @@ def give_own_tokens(layer: Layer) -> Layer:
     loop = own_loop(made.there)
     if unbound(loop) is not formula_there:
         return layer
-    if any(part.advance is not unchanged for part in made.parts[1:]):
+    has_states = any(part.advance is not unchanged for part in made.parts[1:])
+    if has_states or any(i > 0 for i in taps_of(made.there)):
         return layer
     assert isinstance(loop, partial), "its constructor binds the options"
     return layer.rebuild(
@@ -71,7 +75,7 @@ def there(
     **options: Any,  # Any: as the formula has them
 ) -> tuple[Tokens, Record]:
     """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
-    if x.is_meta or not is_plain(x):
+    if not isinstance(x, Tensor) or x.is_meta or not is_plain(x):
         return formula_there(visit, params, x, **options)
     check_params(visit.label, params, Params)
     n = len(visit.parts) - 1
@@ -80,17 +84,17 @@ def there(
     p, chosen = probabilities(z, n_experts=n, **options)
     rows = [of_expert.nonzero().squeeze(-1) for of_expert in chosen.reshape(-1, n).unbind(-1)]
     tokens, w = x.reshape(-1, x.shape[-1]), p.reshape(-1, n)
-    y, h, records = None, [], []
-    for i, (entry, own) in enumerate(zip(params.experts, rows, strict=True)):
-        h_i, record = visit(i + 1, entry, tokens[own])
-        if y is None:
-            y = h_i.new_zeros(len(tokens), h_i.shape[-1])
+    visits = (
+        visit(i + 1, entry, tokens[own])
+        for i, (entry, own) in enumerate(zip(params.experts, rows, strict=True))
+    )
+    h, records = zip(*visits, strict=True)
+    check_outputs(visit, h)
+    y = h[0].new_zeros(len(tokens), h[0].shape[-1])
+    for i, (own, h_i) in enumerate(zip(rows, h, strict=True)):
         y.index_add_(0, own, w[own, i].unsqueeze(-1) * h_i)
-        h.append(h_i)
-        records.append(record)
-    assert y is not None, "there is an expert"
-    dispatch = Dispatch(Routing(p, chosen, tuple(h)), tuple(rows))
-    return y.view(*x.shape[:-1], -1), (routed, *records, dispatch)
+    dispatch = Dispatch(Routing(p, chosen, h), tuple(rows))
+    return y.view(*x.shape[:-1], y.shape[-1]), (routed, *records, dispatch)
 
 
 def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Arrays, Record]:
@@ -100,7 +104,9 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
     dispatch = cache[n + 1]
     if not isinstance(dispatch, Dispatch):
         return formula_back(visit, params, (*(cache[i] for i in range(n + 1)), dispatch), g)
-    routing, gs = dispatch.routing, g.reshape(-1, g.shape[-1])
+    routing = dispatch.routing
+    check_g(visit, routing, g)
+    gs = g.reshape(-1, g.shape[-1])
     p = routing.p.reshape(-1, n)
     dw, dx, records = torch.zeros_like(p), None, []
     for i, (entry, own) in enumerate(zip(params.experts, dispatch.rows, strict=True)):

@@ -52,7 +52,6 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.terms import Explicit, mirror, no_batch
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
@@ -109,6 +108,7 @@ class _Gates(NamedTuple):
 def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
+    sequences.check_steps(NAME, "u", u)
     near = checked_key(NAME, key).near(u)
     decay = keys.uniform(near, (u.shape[-1],), 0.9, 0.999, dtype=u.dtype)
     # The inverse of softplus at -log(a) / 8.
@@ -196,9 +196,7 @@ def _gates(params: Params, r: Rows, i: Rows) -> _Gates:
 
 def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) -> None:
     u, r, i = x
-    if u.ndim < 2 or u.shape[-2] == 0:
-        problem = "expected u of shape (..., length, features) with at least one step"
-        raise LayerError(NAME, f"{problem}, got {tuple(u.shape)}")
+    sequences.check_steps(NAME, "u", u)
     if params.decay.shape != u.shape[-1:]:
         raise wrong_shape(NAME, "decay", params.decay, f"({u.shape[-1]},)")
     check_like(NAME, "x", u, params.decay)

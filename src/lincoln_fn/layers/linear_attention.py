@@ -65,10 +65,12 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
+from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
@@ -133,7 +135,7 @@ def forward(
     after = scan(decays.whole.expand_as(inflow), inflow, first, chunk_size=chunk_size)
     s = before(after, first)
     y = _weights(q, k, decays) @ v + (q * decays.of_first) @ s
-    y = y.flatten(1, 2)[:, :length].reshape(*lead, length, -1)
+    y = y.flatten(1, 2)[:, :length].reshape(*lead, length, y.shape[-1])
     like = value.new_zeros(()).expand(y.shape)
     given = (log_decay is not None, state is not None)
     cache = Cache(q, k, v, log_decay_, s, after[:, -1], like, len(x), given)
@@ -174,7 +176,8 @@ def backward(
 
     def joined(chunks: Chunks) -> Sequence:
         by_head = chunks.flatten(1, 2)[:, :length]
-        return merge_heads(by_head.reshape(*lead, heads, length, -1)).to(like.dtype)
+        by_head = by_head.reshape(*lead, heads, length, chunks.shape[-1])
+        return merge_heads(by_head).to(like.dtype)
 
     has_decay, has_state = cache.is_given
     first = (decays.whole[:, 0] * ds[:, 0] + of_next[:, 0]).reshape(states).to(like.dtype)
@@ -239,15 +242,11 @@ def _unpacked(
     x: Inputs, num_heads: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None, Tensor | None]:
     """Split x into query, key and value, the decay and the state, and check that they fit."""
-    names = ("query", "key", "value")
-    log_decay, state = (x[3], x[4]) if type(x) is tuple and len(x) == 5 else (None, None)
-    if type(x) is not tuple or len(x) < 5:
-        _, log_decay = sequences.unpacked(NAME, x, names)
-    elif log_decay is None:
-        sequences.unpacked(NAME, (*x[:3], state), names)
-    else:
-        sequences.unpacked(NAME, x, (*names, "log_decay"))
-    query, key, value = x[:3]
+    if type(x) is not tuple or not 3 <= len(x) <= 5:
+        problem = "expected x to be (query, key, value[, log_decay[, state]])"
+        raise LayerError(NAME, f"{problem}, got {describe_non_tuple(x)}")
+    query, key, value, log_decay, state = (*x, None, None)[:5]
+    check_inputs(NAME, (), (*x[:3], *(part for part in x[3:] if part is not None)))
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
     if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):
         wanted = f"query and value of shape (..., length, features in {num_heads} heads)"

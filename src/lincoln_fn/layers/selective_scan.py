@@ -50,7 +50,6 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.terms import Explicit, mirror, no_batch
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
@@ -99,6 +98,7 @@ class Cache:
 def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
+    sequences.check_steps(NAME, "u", u)
     device = checked_key(NAME, key).near(u).bits.device
     rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
     features = u.shape[-1]
@@ -193,9 +193,7 @@ def _decays(
 
 def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) -> None:
     u, delta, b, c = x
-    if u.ndim < 2 or u.shape[-2] == 0:
-        problem = "expected u of shape (..., length, features) with at least one step"
-        raise LayerError(NAME, f"{problem}, got {tuple(u.shape)}")
+    sequences.check_steps(NAME, "u", u)
     features = u.shape[-1]
     if params.skip.shape != (features,):
         raise wrong_shape(NAME, "skip", params.skip, f"({features},)")

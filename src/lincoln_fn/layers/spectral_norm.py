@@ -39,7 +39,7 @@ from lincoln_fn.core.record import State, evolve, record
 from lincoln_fn.errors.arguments import Positive, PositiveInt
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.layers import conv_transpose, dense
-from lincoln_fn.layers.common.parametrized import check_layer, weight_of
+from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
 NAME = "spectral_norm"
 # As many as torch makes when the layer is made.
@@ -142,20 +142,20 @@ def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Te
     return evolve(params.layer, weight=weight / sigma), sigma
 
 
-def _rows(of: Params, dim: int | None) -> int:
+def _rows(weight: Tensor, of: Params, dim: int | None) -> int:
     """Return the axis of the rows; by default, as in torch, that of y's channels."""
     default = 1 if isinstance(of, conv_transpose.Params | dense.Params) else 0
-    return default if dim is None else dim
+    return axis_of(NAME, weight, default if dim is None else dim)
 
 
 def _matrix(weight: Tensor, of: Params, dim: int | None) -> Float[Tensor, "rows columns"]:
-    return weight.movedim(_rows(of, dim), 0).flatten(1)
+    return weight.movedim(_rows(weight, of, dim), 0).flatten(1)
 
 
 def _like_weight(
     matrix: Float[Tensor, "rows columns"], weight: Tensor, of: Params, dim: int | None
 ) -> Tensor:
-    axis = _rows(of, dim)
+    axis = _rows(weight, of, dim)
     return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
 
 
@@ -171,7 +171,9 @@ def spectral_norm(
     A dense layer of such a weight makes no difference of two inputs longer, which keeps the
     discriminator of a GAN smooth. sigma is approximated by vectors that each step improves. They
     are constants within a step, of the W of the steps before: torch makes its iteration first, and
-    with the new W.
+    with the new W. In a `state_dict`, the tensors have the names and shapes of these params, not
+    those of torch's parametrization. The gradients of single examples are computed for one example
+    after the other.
 
     Args:
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
@@ -186,7 +188,7 @@ def spectral_norm(
     Raises:
         LayerError: if layer is a composition or has a state, n_power_iterations is below 1 or eps
             not above 0; from its functions, as the layer raises it, or if its params have no
-            weight.
+            weight, or it has no axis dim.
 
     Source:
         Miyato and others, "Spectral Normalization for Generative Adversarial Networks", 2018.

@@ -195,9 +195,12 @@ def _there(visit: VisitThere, params: Table, x: Vectors) -> tuple[Arrays, Record
 def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Arrays, Record]:
     """Compute dx = g_c + g_x, and dW of g_q."""
     check_entries(visit.label, "the cache", cache, 2)
+    check_entries(visit.label, "g", g, 3)
     g_c, g_x, g_q = g
     dconstant, stopped = visit(1, (), cache[1], g_c)
     of_table, table = visit(0, params, cache[0], g_q)
+    for g_of_x in (g_c, g_x):
+        check_cotangent(visit.label, g_of_x, g_q)
     dx = None if of_table is None or dconstant is None else g_c + g_x
     return dx, (table, stopped)
 
@@ -213,15 +216,10 @@ def _advance(visit: VisitThere, params: Table, cache: Record) -> Table:
     return advanced
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Vectors) -> Table:
-    made: Table = parts[0].init(key, x)
-    return made
-
-
 def _whole(call: str, *, table: Layer) -> Layer:
     return composition(
         NAME, (table, stop_gradient()), _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=one_part.needs_dx, call=call,
+        gather=_gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx, call=call,
         reads_once=True, arrange=ITS_PART,
     )  # fmt: skip
 

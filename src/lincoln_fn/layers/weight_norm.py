@@ -32,7 +32,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import evolve, record
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.parametrized import check_layer, weight_of
+from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
 NAME = "weight_norm"
 
@@ -97,13 +97,17 @@ def _length(v: Tensor, of: Params, dim: int | None) -> Tensor:
 def _others(v: Tensor, of: Params, dim: int | None) -> tuple[int, ...]:
     """Return the axes but the one whose slices have lengths; by default, torch's axis 0."""
     default = 1 if isinstance(of, dense.Params) else 0  # our matrix is torch's transposed
-    kept = (default if dim is None else dim) % v.ndim
+    kept = axis_of(NAME, v, default if dim is None else dim)
     return tuple(axis for axis in range(v.ndim) if axis != kept)
 
 
 @constructor
 def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     """Train a layer's weight as lengths and directions: W = m v / |v|.
+
+    A slice of zeros has no direction: W is nan, as in torch. In a `state_dict`, the tensors have
+    the names and shapes of these params, not those of torch's parametrization. The gradients of
+    single examples are computed for one example after the other.
 
     Args:
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
@@ -116,7 +120,7 @@ def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
 
     Raises:
         LayerError: if layer is a composition, or has a state; from its functions, as the layer
-            raises it, or if its params have no weight.
+            raises it, or if its params have no weight, or it has no axis dim.
 
     Source:
         Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from lincoln_fn.combine.outputs import own_loop
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, unbound
 from lincoln_fn.core.terms import length_first, no_batch
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.fastpath.experts import back as experts_back
 from lincoln_fn.layers import (
     dilate,
     flip,
@@ -59,6 +61,9 @@ def check_independent(net: Layer, position: str = "") -> None:
             problem = "expected layers that compute each example alone, got an expression, which"
             mend = "compose the layers by serial and branch"
             raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
+        if own_loop(made.back) is experts_back:
+            problem = "expected parts that get all examples, got experts that get their own tokens"
+            raise LayerError(f"{position}{net.name}", f"{problem}; leave out lf.fast")
         for i, part in enumerate(made.parts):
             check_independent(part, f"{position}{made.label}[{i}] ")
         return

@@ -3,7 +3,7 @@
     state          = gradient.init(net, params)
     dparams, state = gradient.compute(net, params, cache, g, state, key)
 
-    net      is the network, or `lf.fast` of it
+    net      is the network, of faster functions or not; each part gets all examples
     params   is what `forward` was given
     cache    is what `forward` returned beside y, and is the caller's own
     g        is dL/dy

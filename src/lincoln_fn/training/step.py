@@ -17,6 +17,7 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.fastpath.table import fast_by_example
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.parts import first_check, parts_of
 from lincoln_fn.losses.common.reduction import formula_of
@@ -177,7 +178,9 @@ def make_step(
     if gradient is not None:
         _check_reduction(gradient, loss)
     warn_of_second_softmax(net, loss)
-    layer, its_loss = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
+    # A gradient of another kind may read what each example is to each part.
+    faster = fast_layer if gradient is None else fast_by_example
+    layer, its_loss = (faster(net), fast_loss(loss)) if fast else (net, loss)
     reduced, exact = None, False
     if reduce is not None:
         if gradient is not None:

@@ -52,3 +52,27 @@ def weight_of(name: str, params: Params) -> Tensor:
         problem = "expected a layer whose params have a weight of two axes or more"
         raise LayerError(name, f"{problem}, got {describe(params)}")
     return weight
+
+
+def axis_of(name: str, weight: Tensor, dim: int) -> int:
+    """Return the axis of a weight, counted from its begin.
+
+    Args:
+        name: of the layer around it.
+        weight: the weight.
+        dim: the axis, from the begin or from the end.
+
+    Returns:
+        The axis.
+
+    Raises:
+        LayerError: if there is no such axis.
+
+    Example:
+        >>> axis_of("weight_norm", torch.ones(2, 1), -1)
+        1
+    """
+    if not -weight.ndim <= dim < weight.ndim:
+        problem = f"expected dim to be an axis of the weight of shape {tuple(weight.shape)}"
+        raise LayerError(name, f"{problem}, got {dim}")
+    return dim % weight.ndim

@@ -30,6 +30,13 @@ def unpacked(
     return x[: len(names)], x[len(names)] if len(x) > len(names) else None
 
 
+def check_steps(layer: str, name: str, x: Tensor) -> None:
+    """Check that a sequence has features and at least one step."""
+    if x.ndim < 2 or x.shape[-2] == 0:
+        problem = f"expected {name} of shape (..., length, features) with at least one step"
+        raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
+
+
 def check_shapes(layer: str, **given: tuple[Tensor | None, tuple[int, ...]]) -> None:
     """Check that each tensor that is given has its shape."""
     for name, (tensor, shape) in given.items():
