@@ -34,7 +34,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative, Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.tokens import check_mask, check_same_shape
+from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.tokens import check_mask
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.ppo_clip import slope, surrogate
 
