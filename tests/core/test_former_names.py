@@ -47,8 +47,8 @@ PICKLED = zlib.decompress(base64.b85decode(
     "p;UN64jW{~Ww~^~L-pQCOG?~DQrP~v={{XNZF(U"
 ))
 
-# (nll, cross_entropy, softmax_cross_entropy, step), pickled before losses had an axis of the classes
-# and optional targets.
+# (nll, cross_entropy, softmax_cross_entropy, step), pickled before losses had optional targets and
+# an axis of the classes.
 PICKLED_LOSSES = zlib.decompress(base64.b85decode(
     "c-pO3O^g&p6b5&Gc6LF~uz)|f0T1qC99cL>BnFYV1i`_dcu+z*J<~P&y6Nej^bgCDm`Dt|ONt2D0#}ryiKh+mur5S{pfNF"
     "u#(3~2@#@dT#2?Q1Ue$DW&2Fz6;~ZwH>b-jJ)mQI*ujZw~*$u0g$<Gj9>)Kw!cRi!&Rb4*}Stx%5FYKqEX)%0UyeNiv!82"

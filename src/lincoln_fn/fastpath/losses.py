@@ -56,9 +56,7 @@ class Rows:
 
 # Here, too, a loss that was pickled before there was a dim has none.
 @unless_transformed(nll_formula)
-def nll_forward(
-    z: Tensor, target: Tensor, *, dim: int = 1, **options: Any
-) -> tuple[Tensor, Cache]:
+def nll_forward(z: Tensor, target: Tensor, *, dim: int = 1, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
     index = _read_plain_labels("nll", z, target, dim, **options)
     if index is None:
