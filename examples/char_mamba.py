@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_optimizer(),
         BATCH_SIZE,
         LENGTH,
-        parse_options(__doc__, arguments, time_taken="2 minutes"),
+        parse_options(__doc__, arguments, time_taken="4 minutes"),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from options import positive_int
-from sklearn.datasets import load_digits
+from recipe import load_digits
 
 import lincoln_fn as lf
 
@@ -27,8 +27,8 @@ CAPTIONS = torch.cartesian_prod(torch.arange(10), torch.tensor([LIGHT, LIGHT + 1
 
 def make_pairs(key: lf.Key) -> tuple[torch.Tensor, torch.Tensor]:
     """Invert half of the images, and write the captions."""
-    images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
-    images = images.float() / 8 - 1
+    images, labels = load_digits()
+    images = 2 * images - 1
     is_dark = lf.keys.bernoulli(key, (len(images),), 0.5)
     words = torch.stack([labels, LIGHT + is_dark.long()], 1)
     return torch.where(is_dark[:, None], -images, images), words

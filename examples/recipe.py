@@ -57,9 +57,11 @@ def save_images(images: Tensor, path: Path, *, columns: int, title: str) -> None
 
     rows = images.reshape(-1, columns, 8, 8).clamp(0, 1)
     framed = torch.nn.functional.pad(rows, (1, 0, 1, 0), value=1.0)
+    grid = framed.movedim(2, 1).flatten(2).flatten(0, 1)
+    grid = torch.nn.functional.pad(grid, (0, 1, 0, 1), value=1.0)
     figure = Figure(figsize=(columns / 2.2, len(rows) / 2.2 + 0.4), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(framed.movedim(2, 1).flatten(2).flatten(0, 1).numpy(), cmap="gray_r")
+    axes.imshow(grid.numpy(), cmap="gray_r")
     axes.set_axis_off()
     axes.set_title(title)
     figure.savefig(path, dpi=120)

@@ -2,8 +2,8 @@
 
 An encoder makes four vectors of each image, and each becomes the nearest of 32 codes. A decoder
 draws the image from the codes alone. The program prints the mean square of its errors on held-out
-digits and how many codes are used, and draws digits above what is drawn of their codes. It takes
-about half a minute.
+digits, beside that of the mean digit, and how many codes are used. It draws digits above what is
+drawn of their codes. It takes about ten seconds.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drawn, _ = net.predict(params, x)
     of_encoder, of_codes = params[0]
     letters = nearest(of_codes, encoder.predict(of_encoder, x))
-    print(f"held-out mean square error {(drawn - x).square().mean():.4f}, {x.var():.4f} by a mean")
-    print(
-        f"codes used {len(letters.unique())} of {CODES}; the first digit is {letters[0].tolist()}"
-    )
+    errors = [(guess - x).square().mean() for guess in (drawn, seen.mean(0))]
+    used, first = len(letters.unique()), letters[0].tolist()
+    print(f"held-out mean square error {errors[0]:.4f}; of the mean digit {errors[1]:.4f}")
+    print(f"codes used {used} of {CODES}; the first digit is {first}")
     if options.plot:
         both = torch.cat((x[:12], drawn[:12]))
         save_images(

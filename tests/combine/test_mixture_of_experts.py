@@ -141,6 +141,14 @@ def test_a_loss_of_routers_is_that_of_all_their_tokens(loss, formula, mask):
     lf.testing.check_loss(loss, LOGITS[0], mask)
 
 
+@pytest.mark.parametrize("loss", [lf.losses.router_balance(), lf.losses.router_z()], ids=str)
+def test_more_tokens_than_float16_can_count_have_a_mean(loss):
+    z = torch.zeros(70_000, 2)
+    value = loss.forward(z.half(), None)[0]
+    # Each of 70,000 terms has the factor 1 / 70,000, a number of 8 bits in float16.
+    assert abs(value - loss.forward(z[:1], None)[0]) < 2**-7 * value
+
+
 def test_wrong_arguments_are_told():
     with pytest.raises(lf.LayerError, match="expected top_k of at most 2, one for each expert"):
         lf.mixture_of_experts(ROUTER, (lf.dense(3),) * 2, top_k=3)
@@ -159,3 +167,5 @@ def test_wrong_arguments_are_told():
         lf.losses.router_balance().forward(normal(3, 1), None)
     with pytest.raises(lf.LayerError, match=r"expected target a mask of the tokens, \(3, 7\)"):
         lf.losses.router_z().forward(LOGITS, MASK[0])
+    with pytest.raises(lf.LayerError, match=r"expected target a mask of the tokens, \(3, 7\)"):
+        lf.losses.router_z().forward(LOGITS, MASK.tolist())

@@ -12,6 +12,7 @@ from helpers.compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.core.former_names import FORMER_NAMES, current_name
+from lincoln_fn.losses.common.parts import first_check
 
 # (net, step, state, lf.data.batches), pickled before the modules were moved.
 # fmt: off
@@ -44,6 +45,35 @@ PICKLED = zlib.decompress(base64.b85decode(
     "#1=dcq5|HH?3dk}m+RM7mXqGhjPqusi{8vc-ZXYs*53N#(bK?tnZri<@EG>UKVGwX6clDGF___1nce04i5n00U72n0eM"
     ")ospA~NC(#)5^rMFOJj7OL2SL;_VCp?-S=g~+PJ(`X@`sdI7@`rzv)-RGrtJTPxZc{2$s{cP6bamy*@}=ef&OwoG%t8G"
     "p;UN64jW{~Ww~^~L-pQCOG?~DQrP~v={{XNZF(U"
+))
+
+# (nll, cross_entropy, softmax_cross_entropy, step), pickled before losses had optional targets and
+# an axis of the classes.
+PICKLED_LOSSES = zlib.decompress(base64.b85decode(
+    "c-pO3O^g&p6b5&Gc6LF~uz)|f0T1qC99cL>BnFYV1i`_dcu+z*J<~P&y6Nej^bgCDm`Dt|ONt2D0#}ryiKh+mur5S{pfNF"
+    "u#(3~2@#@dT#2?Q1Ue$DW&2Fz6;~ZwH>b-jJ)mQI*ujZw~*$u0g$<Gj9>)Kw!cRi!&Rb4*}Stx%5FYKqEX)%0UyeNiv!82"
+    "P-@S^9sL&JiXn|?5E2A1HJX6!X0-*<6OxorlKZMwLPZ(3});kR18R}GjIHzM2j1n)HxJJaHXct#AtO6ce1Q9o$Ku9<p=BJ"
+    "V-R=uF#NXfe|hP=-D}u-F%=Lpia!ewfZs8fW$xM54x5*khg_FvIpNc2qp^*3FwY<60!@yti&P4$FXG9Sq_ziVZ*ZA_09k-"
+    "<X)&BzK&^(B!6)?X}|w&)?U^_-qy534|jugE2;ek{Z!su>q`c7|rvNp@!(CUyh8X9fT2yRv7xiw2148GZ@5B`gz4j15JY3"
+    "4!0*taUE_+kz3UW5E6rVQQ)^H@bU;USed|mTdKISOHsf8td-~v=G<hrW{UG3!Wr(a!G;V|jChowgpKHSGz0O;E)Zb|HpBh"
+    "!08~-uLDU|>->r*IzCAhX?%cC(4*h1-GLIVFXLijxbB(a&`w`gQ*dtr2BTK_DkZU7@<G#gkEU_bnrP&P&U$r10v1jL{H|T"
+    "RdL5!t{u?(@+5{T7cq_z}J^$aJzUW+^mOxr`()i7dhET(7aC$07#50ka4tQuG@Ro9$g0jBVN`Kwju>W~Fk_d^!*LN>H*n9"
+    "#*qifuQtJt787elv<_55G&ZI&Qj$i5A*^XsfF3->uEkc#0A*tRv+ILm;LJ1-zVw(3|)s*X#5<qF}?S6w5n7fX>R=E+7I}Z"
+    "pV3HFAY#~7G@H#-;|V5^b9|a#J(P0sM}^JCV9Ui5kv0f_iB!41%tDXkvnaIhuW*nbl94vhlY&Uvylf|M63lXFvkVIXDPd3"
+    "!*m(a?kb~uuOtaxp&(Ug@U~*Ka)*<M!j986MYwb<B(0P^F2cE#&-x^v8DoKI5hQa&gER?gHjlHiX&o`W1|#e$NdI7ZW6V-"
+    "Srd^**N?weB1=u?7=*p&6-S$|ubDeO7Zi5(2z=v=RC#5lywh1`NZ&gECRyL!S1T%ci!X#4Hv4VaGl_(A<ec&=0SZ#E|)lB"
+    "e}9asz%9bDzT9%EK$SVt*_>l6?|?GkJ!dC`#L1gx*%bOu(y5E;WKI3}?#28<m;7gGpQ5D+do8Q+n#Fdl?#mp02XK5V;mi{"
+    "E39)WR+}zU|R!!B7G5iX9qefKAF0Q<woo>eHbZ=0%IOBM|$R^FF|wXa@c<=3!W+wre)<va-?vs+fU=F{%RNrKgm78dz^us"
+    "}*&92e%v&RH4KPfFsK%N+SZ0PXkhgb20JKuN{}a!SC<~y8RQ^Zoum(o5_*QpzH$5W^-h-D0>%Wb2+j(l)Z<t`5f6i$}XYo"
+    "GQ1BT$o#}f`4zlX3}p&V!Jr(^z<HWcC8*j%>L7u<ey6;A*|Omd+0M#cvvSv*9M8$|yd2NVv2+Hf@OBFFZKXA=b@>fz$?gP"
+    "J(ubg#+grfdv#j$;dWkFhNb5iM5NAD}S8F2`za7~v#cX$KX(N}bny_*p9c!f58;)5+ssqnpJ6*HL0?I|o!_GDZHYQ%nrxJ"
+    "-<B0V85$=4ZHo8r1s+_uaJtGUnFirbur@hh>jBe8Rf8)W^~c?g#?dlk!UwV5Yda=N&p!}u0!m=oGM5(YNUz(0aj)r)s1k1"
+    "D2|?P#(S5E3O7Y?MayxE9f9Cn9Gj#gHG7^Jv#>SJ&(@a^&om-<eaqp_1i$gu@gsv}0noKE5HZ_t#B)1FHu>B^xL49YB*>g"
+    "U##lnB=^p@EV+kGYd#Xr~IZFMr~yBu14%UPd@0WGXoc}mipjgryV&jXh{ciN)bB|%&X!2w9tweuE15e1|Px4@Clmw6h)uG"
+    "=eTwqzJM>`YxrgozMX>a;0O3|7=GHf9DbgHU%I2s*g_|^4sVp<hK#72#vGtfQYLc_Dvg<ZjT}DH#Ykz+A!T4LUjvEFF_p%"
+    "Az6R2pQ&$@K4Cg#20nbQIE;vQ}%J^-fo8Q!)l;YGhWjQs~h)yo(uX1OAH2#Utx~L>g7WKf!=T5?t3;r)Uyi-Jf$AHdBRKo"
+    "o2n9%+?5i=?&{uz^h^b)&*U>VeN@Ly5oWEWMU@f~tOC!qhi++S5)ncinMy&!75EdL~9&#v(bwSLvfr<{EmFZBemC!DA0UP"
+    "fwgX4rWLhc#YOJL%yTiRxcOEnC("
 ))
 # fmt: on
 
@@ -83,3 +113,21 @@ def test_a_class_has_the_name_of_today():
     assert current_name("lincoln_fn.train.TrainState") == "lincoln_fn.training.train.TrainState"
     assert current_name("lincoln_fn.layers.dense.Params") == "lincoln_fn.layers.dense.Params"
     assert current_name("mine.train.TrainState") == "mine.train.TrainState"
+
+
+def test_losses_of_before_have_the_classes_on_axis_1():
+    *made, step = pickle.loads(PICKLED_LOSSES)
+    x, labels = torch.arange(6.0).view(2, 3) / 6, torch.tensor([2, 0])
+    smoothed = lf.losses.softmax_cross_entropy(label_smoothing=0.1)
+    predictions = x.log_softmax(1), x.softmax(1), x
+    for loss, now, prediction in zip(
+        made, (lf.losses.nll(), lf.losses.cross_entropy(), smoothed), predictions, strict=True
+    ):
+        check = first_check(loss)
+        if check is not None:
+            check(prediction, labels)
+        assert same_bits(loss.forward(prediction, labels)[0], now.forward(prediction, labels)[0])
+    net, optimizer = lf.serial(lf.dense(3)), lf.optim.sgd(0.1)
+    new = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    assert same_bits(step(state, (x, labels)), new(state, (x, labels)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import normal
+from helpers.cases.graphs import EDGES, attended
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
@@ -98,3 +99,9 @@ def test_dense_is_its_sums(shape, has_bias):
         assert same_number(given, expected)
     assert (dparams.bias is not None) is has_bias
     assert (cache is x) or same_bits(cache, x)
+
+
+def test_graph_attention_has_the_digits_of_float64():
+    x, layer = (normal(5, 4).double(), EDGES), lf.graph_attention(2)
+    params = layer.init(lf.Key(0), x)
+    assert same_number(layer.predict(params, x), attended(params, x))

@@ -29,6 +29,23 @@ def test_ktos_reference_point_moves_the_value_and_has_no_gradient():
     assert gradients[1].tolist() == [0.0] * 4
 
 
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+def test_reinforces_baseline_is_of_the_returns_that_the_mask_leaves(baseline):
+    z, returns = normal(4, 2, seed=1), normal(4, 2, seed=2)
+    mask = torch.tensor([[True, False], [True, True], [True, True], [False, False]])
+    loss = losses.reinforce(baseline=baseline, reduction="none")
+    value, cache = loss.forward(z, (torch.where(mask, returns, torch.nan), mask))
+    for token, rows in enumerate(mask.T):
+        expected, of_rows = loss.forward(z[rows, token], returns[rows, token])
+        assert same_number(value[rows, token], expected)
+        gradient = loss.backward(cache, torch.ones(4, 2))[rows, token]
+        assert same_number(gradient, loss.backward(of_rows, torch.ones(int(rows.sum()))))
+    assert value[~mask].tolist() == [0.0] * 3
+    # One return for each sequence; the last sequence has no token.
+    padded, _ = loss.forward(z, (torch.where(mask.any(1), returns[:, 0], torch.nan), mask))
+    assert same_number(padded[:3], loss.forward(z[:3], (returns[:3, 0], mask[:3]))[0])
+
+
 @pytest.mark.parametrize("name", ["nll", "softmax_cross_entropy"])
 @pytest.mark.parametrize("moved", [False, True], ids=["last", "moved"])
 def test_fast_losses_find_the_classes_on_the_last_axis(name, moved):

@@ -54,8 +54,9 @@ class Rows:
     dim: int = static()
 
 
+# Here, too, a loss that was pickled before there was a dim has none.
 @unless_transformed(nll_formula)
-def nll_forward(z: Tensor, target: Tensor, *, dim: int, **options: Any) -> tuple[Tensor, Cache]:
+def nll_forward(z: Tensor, target: Tensor, *, dim: int = 1, **options: Any) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
     index = _read_plain_labels("nll", z, target, dim, **options)
     if index is None:
@@ -73,7 +74,9 @@ def nll_backward(cache: Picked, dl: Cotangent) -> Tensor:
 
 
 @unless_transformed(softmax_formula)
-def softmax_forward(x: Tensor, target: Tensor, *, dim: int, **options: Any) -> tuple[Tensor, Cache]:
+def softmax_forward(
+    x: Tensor, target: Tensor, *, dim: int = 1, **options: Any
+) -> tuple[Tensor, Cache]:
     """Compute l = -log p_c, by rows if the classes are contiguous in memory."""
     if x.ndim < 3 or not -x.ndim <= dim < x.ndim or x.stride(dim) != 1:
         return _of_examples(x, target, dim, **options)

@@ -97,7 +97,7 @@ def forward(
         source, target = torch.cat((source, loops)), torch.cat((target, loops))
     p, q = (h * params.source).sum(-1), (h * params.target).sum(-1)
     v = p[..., source, :] + q[..., target, :]
-    slope = torch.where(v > 0, 1.0, negative_slope).to(v.dtype)
+    slope = torch.where(v > 0, torch.ones_like(v), negative_slope)
     w = _softmax(slope * v, target, count)
     y = add_at(target, w.unsqueeze(-1) * h[..., source, :, :], count, -3)
     return y.flatten(-2), Cache(h, w, slope, source, target)

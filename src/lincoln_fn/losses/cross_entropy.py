@@ -45,7 +45,7 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
-    dim: int,
+    dim: int = 1,  # for a loss that was pickled before there was a dim
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c log p_c."""
     labels = read_labels("cross_entropy", p, target, weight, ignore_index, dim)
@@ -78,7 +78,7 @@ def _check(p: Arrays, target: Arrays) -> None:
     check_probabilities("cross_entropy", _MEND, p)
 
 
-def _check_first(dim: int, p: Arrays, target: Arrays) -> None:
+def _check_first(p: Arrays, target: Arrays, *, dim: int = 1) -> None:
     _check(p, target)
     warn_unless_distribution("cross_entropy", _MEND, p, dim)
 
@@ -124,5 +124,5 @@ def cross_entropy(
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=partial(_check_first, dim),
+        check_first=partial(_check_first, dim=dim),
     )

@@ -37,7 +37,7 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive, Probability, require
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.tokens import check_same_shape
+from lincoln_fn.losses.common.targets import check_same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 
 Pair = tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]

@@ -5,14 +5,15 @@ group, which no other network has to estimate:
 
     A_i = (R_i - mean_j R_j) / (std_j R_j + 10^(-4))    or R_i - mean_j R_j alone
 
-Answer i has the tokens t with log-probabilities z_(it), and rho_(it) by the reference model. With
-the ratio r_(it), the surrogate c(r, A) and its slope as in `ppo_clip`, and d_(it) = rho_(it) -
-z_(it),
+where std divides by G - 1. Answer i has the tokens t, with log-probabilities z_(it), o_(it) by the
+policy that has drawn them and rho_(it) by the reference model. With e the clip range,
 
+    r_(it) = e^(z_(it) - o_(it))    and    d_(it) = rho_(it) - z_(it)
+    c(r, A) = -min(r A, clip(r, 1 - e, 1 + e) A)    as in `ppo_clip`
     k_(it) = e^(d_(it)) - d_(it) - 1    an estimate of the divergence from the reference, at least 0
     l_i = (1 / T_i) sum_t (c(r_(it), A_i) + beta k_(it))    over the T_i tokens of the mask
 
-Derivation. dk / dz = -e^d + 1 = 1 - e^d, so
+Derivation. As in `ppo_clip`, (dc)/(dz) = -A r, and 0 where r is clipped. (dk)/(dz) = 1 - e^d, so
 
     dz_(it) = (1 / T_i) ((dc)/(dz) + beta (1 - e^(d_(it)))) dl_i    0 for a masked token
 
@@ -34,7 +35,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative, Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.tokens import check_mask, check_same_shape
+from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.tokens import check_mask
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.ppo_clip import slope, surrogate
 
@@ -116,7 +118,7 @@ def grpo(
 
     l_i is the mean, over the tokens of answer i, of PPO's clipped loss with the advantage A_i, plus
     beta times an estimate of the divergence from a reference model. A_i is the answer's reward less
-    the mean of its group's, divided by their standard deviation.
+    the mean of its group's, divided by their standard deviation plus 10^-4.
 
     Args:
         beta: the weight of the divergence; with 0 there is no reference in the target.

@@ -12,6 +12,8 @@ kind. With s the sigmoid,
 Derivation. z_0 is a constant by the definition of the method: it has no gradient, though it is
 computed from the trained model. So
 
+    (dl)/(du) = -w s(u) s(-u)    since s(-u) has the derivative -s(u) s(-u)
+    (du)/(dpi) = beta y
     dpi = -w beta y s(u) s(-u) dl
     dpi' = 0
 
@@ -31,7 +33,8 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative, Positive
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.tokens import check_mask, check_same_shape
+from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.tokens import check_mask
 from lincoln_fn.losses.loss import Loss, Reduction
 
 Pair = tuple[Float[Tensor, "*n"], Float[Tensor, "*m"]]
@@ -62,8 +65,9 @@ def forward(
     check_same_shape("kto", "reference_mismatched", reference_mismatched, "mismatched", mismatched)
     check_mask("kto", "desirable", desirable, "log_probs", pi)
     z_0 = (mismatched.detach() - reference_mismatched.to(pi.dtype)).mean().clamp(min=0)
-    y = 2 * desirable.to(pi.dtype) - 1
-    w = torch.where(desirable, desirable_weight, undesirable_weight).to(pi.dtype)
+    is_desirable = desirable.to(pi.dtype)
+    y = 2 * is_desirable - 1
+    w = desirable_weight * is_desirable + undesirable_weight * (1 - is_desirable)
     u = beta * y * (pi - rho.to(pi.dtype) - z_0)
     return w * torch.sigmoid(-u), Cache(w, u, y, torch.zeros_like(mismatched), beta)
 

@@ -44,7 +44,7 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
-    dim: int,
+    dim: int = 1,  # for a loss that was pickled before there was a dim
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c z_c."""
     labels = read_labels("nll", z, target, weight, ignore_index, dim)
@@ -69,7 +69,7 @@ def _check(z: Arrays, target: Arrays) -> None:
     check_log_probabilities("nll", _MEND, z)
 
 
-def _check_first(dim: int, z: Arrays, target: Arrays) -> None:
+def _check_first(z: Arrays, target: Arrays, *, dim: int = 1) -> None:
     check_log_distribution("nll", _MEND, z, dim)
 
 
@@ -113,5 +113,5 @@ def nll(
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=partial(_check_first, dim),
+        check_first=partial(_check_first, dim=dim),
     )

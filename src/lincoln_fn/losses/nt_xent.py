@@ -33,7 +33,7 @@ from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import normalize
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.tokens import check_same_shape
+from lincoln_fn.losses.common.targets import check_same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 
 Views = tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]

@@ -30,7 +30,8 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.tokens import check_mask, check_same_shape, count_masked, of_tokens
+from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens
 from lincoln_fn.losses.loss import Loss, Reduction
 
 

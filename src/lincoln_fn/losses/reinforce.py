@@ -1,16 +1,20 @@
 """Policy gradient: actions become more likely by how much better they were than a baseline.
 
 z is the log-probability of an action, R its return, and b a baseline, which lowers the variance of
-the gradient and not its mean, as it does not depend on the action:
+the gradient:
 
     b_i = 0    or mean_j R_j    or mean_(j != i) R_j
     l_i = -(R_i - b_i) z_i
+
+The mean of the others does not depend on action i, so the gradient has the same mean as without a
+baseline. The mean of all n contains R_i, so R_i - mean_j R_j is 1 - 1 / n of R_i - mean_(j != i)
+R_j, and so is the gradient.
 
 Derivation. Returns and baseline have no gradient:
 
     dz_i = -(R_i - b_i) dl_i
 
-A masked action has l = 0 and dz = 0, and a mean leaves it out.
+A masked action has l = 0 and dz = 0, and a mean leaves it out, as does the baseline.
 
 Cache: A = R - b, and the mask. Sources: Williams, "Simple statistical gradient-following algorithms
 for connectionist reinforcement learning", 1992; for leave-one-out, Kool et al., "Buy 4 REINFORCE
@@ -30,6 +34,7 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.targets import any_true
 from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens
 from lincoln_fn.losses.loss import Loss, Reduction
 
@@ -51,16 +56,27 @@ def forward(
     r = of_tokens("reinforce", "returns", returns, z)
     if mask is not None:
         check_mask("reinforce", "mask", mask, "log_probs", z)
-    a = r if baseline == "none" else r - r.mean(0)
-    if baseline == "leave_one_out":
-        n = len(r)
-        if n < 2:
-            problem = "expected at least 2 examples for a baseline that leaves one out"
-            raise LayerError("reinforce", f"{problem}, got {n}")
-        a = a * (n / (n - 1))  # R_i - mean_(j != i) R_j = n / (n - 1) (R_i - mean_j R_j)
+    if baseline == "none":
+        a = r
+    else:
+        counts = torch.ones_like(r, dtype=torch.bool) if mask is None else mask
+        # The return of a sequence counts if one of its tokens does.
+        counts = counts.reshape(*returns.shape, -1).any(-1).reshape(r.shape)
+        a = _beside_others(r, counts, leaves_one_out=baseline == "leave_one_out")
     value = -a * z
     cache = Cache(a.expand_as(z), mask)
     return value if mask is None else torch.where(mask, value, 0), cache
+
+
+def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: bool) -> Tensor:
+    """Compute R - b, with the mean along axis 0 of all returns that count, or of the others."""
+    n = counts.sum(0, dtype=r.dtype)
+    if leaves_one_out and not any_true(n > 1):
+        problem = "expected at least 2 examples for a baseline that leaves one out"
+        raise LayerError("reinforce", f"{problem}, got {int(n.max())}")
+    a = r - torch.where(counts, r / n.clamp(min=1), 0).sum(0)
+    # R_i - mean_(j != i) R_j = n / (n - 1) (R_i - mean_j R_j)
+    return a * (n / (n - 1).clamp(min=1)) if leaves_one_out else a
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
@@ -84,8 +100,9 @@ def reinforce(
 
     Args:
         baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
-            the other ones. One of your own, such as a network's estimate, is subtracted from the
-            returns beforehand.
+            the other ones. Both are of what the mask leaves; an action without others has R - b =
+            0. One of your own, such as a network's estimate, is subtracted from the returns
+            beforehand.
         reduction: "mean" over the actions, "sum" of them, or "none".
 
     Returns:

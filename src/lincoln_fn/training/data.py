@@ -215,8 +215,9 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
 def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[Batch, Batch]:
     """Add a network's outputs to the target of every batch, such as a teacher's, or a reference's.
 
-    The outputs are those of `predict`. They follow what the target has: a target of None becomes
-    the output, a tensor t becomes (t, output), and of a tuple, each entry counts.
+    The outputs are those of `predict`. They follow what the target has: a tensor t becomes
+    (t, output), a tuple gets further entries, and no target, None or a batch (x,), becomes the
+    output.
 
     Args:
         source: an iterable of batches.
@@ -233,7 +234,7 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
     Example:
         >>> import lincoln_fn as lf
         >>> teacher, x = lf.scale(10.0), torch.tensor([[1.0]])
-        >>> list(with_outputs([(x, None), (x, torch.tensor([0]))], teacher, ()))
+        >>> list(with_outputs([(x,), (x, torch.tensor([0]))], teacher, ()))
         [(tensor([[1.]]), tensor([[10.]])), (tensor([[1.]]), (tensor([0]), tensor([[10.]])))]
     """
     check_argument("with_outputs", "net", Layer, net)
@@ -241,7 +242,7 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
     return Mapped(partial(_with_output, net, params), source)
 
 
-def _with_output(net: Layer, params: Params, x: Arrays, target: Arrays | None) -> Batch:
+def _with_output(net: Layer, params: Params, x: Arrays, target: Arrays | None = None) -> Batch:
     output = net.predict(params, x)
     entries = () if target is None else target if type(target) is tuple else (target,)
     entries += output if type(output) is tuple else (output,)

@@ -42,10 +42,13 @@ def read(name: str, prediction: Arrays, target: Tensor | None) -> Tokens:
         if z is None or not is_logits or z.shape[-1] != given[0].shape[-1]:
             expected = "router logits (..., experts), or a tuple of them"
             raise LayerError(name, f"expected {expected}, got {format_briefly(prediction)}")
-        if target is not None and target.shape != z.shape[:-1]:
+        is_mask = isinstance(target, Tensor) and target.shape == z.shape[:-1]
+        if target is not None and not is_mask:
             expected = f"a mask of the tokens, {tuple(z.shape[:-1])}, or None"
             raise LayerError(name, f"expected target {expected}, got {format_briefly(target)}")
     z = torch.cat([of_router.reshape(-1, of_router.shape[-1]) for of_router in given])
     m = z.new_ones(len(z)) if target is None else target.reshape(-1).to(z.dtype).repeat(len(given))
     shapes = tuple(tuple(of_router.shape) for of_router in given)
-    return Tokens(z, m / m.sum().clamp(min=1), shapes, is_tuple)
+    # A sum in float16 overflows at 65504 tokens.
+    n = m.sum(dtype=torch.promote_types(m.dtype, torch.float32)).clamp(min=1)
+    return Tokens(z, m / n, shapes, is_tuple)

@@ -84,6 +84,11 @@ def check_vectors(name: str, **pair: Tensor) -> None:
     (what, given), (other, like) = pair.items()
     if like.ndim == 0:
         raise LayerError(name, f"expected {other} of shape (..., D), got ()")
+    check_same_shape(name, what, given, other, like)
+
+
+def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:
+    """Check that a tensor has another's shape."""
     if given.shape != like.shape:
         shapes = f"{other}'s shape {tuple(like.shape)}, got {tuple(given.shape)}"
         raise LayerError(name, f"expected {what} of {shapes}")

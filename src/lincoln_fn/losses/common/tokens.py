@@ -1,4 +1,4 @@
-"""Reading what policy and preference losses are given: references, masks, numbers of sequences."""
+"""Reading what policy and preference losses are given: masks, and numbers of sequences."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.targets import any_true
-
-
-def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:
-    """Check that a tensor has another's shape."""
-    if given.shape != like.shape:
-        shapes = f"{other}'s shape {tuple(like.shape)}, got {tuple(given.shape)}"
-        raise LayerError(name, f"expected {what} of {shapes}")
+from lincoln_fn.losses.common.targets import any_true, check_same_shape
 
 
 def check_mask(name: str, what: str, mask: Tensor, other: str, like: Tensor) -> None:
