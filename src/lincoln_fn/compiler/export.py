@@ -199,9 +199,13 @@ def _is_onnx(
     if suffix == ".pt2" and dynamic_batch:
         problem = "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
         raise LayerError(function, f"{problem}; give a path that ends in .onnx")
-    if defaults is not None and {suffix, PurePath(defaults).suffix} != {".onnx"}:
-        problem = f"expected two paths that end in .onnx, got {fspath(path)} and {fspath(defaults)}"
-        raise LayerError(function, problem)
+    if defaults is not None:
+        if not isinstance(defaults, str | PathLike):
+            raise wrong_kind(function, "defaults", defaults, "a file's path or None")
+        two = PurePath(path), PurePath(defaults)
+        if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
+            problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
+            raise LayerError(function, problem)
     return suffix == ".onnx"
 
 
@@ -220,6 +224,9 @@ def _save_onnx(
         raise LayerError(program.name, problem) from None
     model = model_of(program, *trees, names, dynamic_batch=dynamic_batch is not False)
     if defaults is not None:
+        if not names.first:  # ONNX Runtime opens no model without outputs
+            problem = "expected params for the file of defaults, got none; write defaults=None"
+            raise LayerError(program.name, problem)
         model, values = split(model, names.first)
         onnx.save(values, fspath(defaults))
     onnx.save(model, fspath(path))
