@@ -150,7 +150,7 @@ def export(
         defaults: a second ONNX file, which gets params, as in `export_step`.
 
     Raises:
-        LayerError: as `export_step` does.
+        LayerError: as `export_step` does, or if defaults is for a network without params.
 
     Example:
         >>> import tempfile, lincoln_fn as lf
