@@ -85,8 +85,9 @@ def export_step(
             first axis of each tensor. None for what the format can: an ONNX model takes any number,
             and a `torch.export` program takes batches of this shape alone.
         defaults: a second ONNX file, which gets the state. It has no inputs, and its outputs are
-            the state's tensors by their names. The step's inputs then have no defaults, which
-            onnxruntime cannot replace in JavaScript and Java. None keeps all in one file.
+            the state's tensors by their names. The step's inputs then have no defaults. JavaScript
+            and Java need that, for onnxruntime replaces no defaults there. None keeps all in one
+            file.
 
     Raises:
         LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
