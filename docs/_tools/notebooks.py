@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import os
 import re
 import tempfile
@@ -33,6 +34,7 @@ NAMES: Final = (
     "the_first_notebook",
 )
 LONGEST: Final = 600  # seconds of a cell
+LAST_COLUMN: Final = ">seconds</th></tr>"  # of the table that a history shows
 NO_DATA: Final = "*This page was built where MNIST was missing, so it shows no results.*"
 
 
@@ -136,8 +138,9 @@ def page(name: str, notebook: NotebookNode) -> Page:
         notebook: with its outputs.
 
     Returns:
-        The page, its pictures, and the notebook itself.
+        The page, its pictures, and the notebook itself. Two builds give the same bytes.
     """
+    notebook = _reproducible(notebook)
     parts: list[str] = []
     files = {f"{name}.ipynb": nbformat.writes(notebook).encode()}
     for cell in notebook.cells:
@@ -148,6 +151,25 @@ def page(name: str, notebook: NotebookNode) -> Page:
             parts += _shown(name, cell.outputs, files)
     parts.append(f"[This page as a notebook]({name}.ipynb)")
     return Page("\n\n".join(parts) + "\n", files)
+
+
+def _reproducible(notebook: NotebookNode) -> NotebookNode:
+    """Return a notebook without what differs from run to run: random ids, and times."""
+    notebook = copy.deepcopy(notebook)
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i}"
+        cell.metadata.pop("execution", None)  # when it was run
+        for output in cell.get("outputs", []):
+            _hide_seconds(output.get("data", {}))
+    return notebook
+
+
+def _hide_seconds(data: dict[str, str]) -> None:
+    """Write an ellipsis for the seconds in the records of a history."""
+    if "text/plain" in data:
+        data["text/plain"] = re.sub(r"(?<=seconds=)[^,)]+", "…", data["text/plain"])
+    if LAST_COLUMN in data.get("text/html", ""):
+        data["text/html"] = re.sub(r"[^<>]+(?=</td></tr>)", "…", data["text/html"])
 
 
 # Any: an output as nbformat reads it.

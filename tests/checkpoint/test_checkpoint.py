@@ -295,6 +295,13 @@ def test_a_state_that_is_loaded_as_params_says_what_the_file_holds(file):
     )
 
 
+def test_a_tree_that_only_has_the_names_of_a_state_is_not_called_one(file):
+    params = {"weight": torch.ones(2)}
+    checkpoint.save(file, {"params": params, "step": torch.tensor(1)})
+    with pytest.raises(CheckpointError, match="does not fit what it is to be loaded as"):
+        checkpoint.load(file, params)
+
+
 def test_static_functions_agree_across_runs(file):
     checkpoint.save(file, Named(A, lambda: 1))
     assert " at 0x" not in file.read_bytes().decode(errors="replace")

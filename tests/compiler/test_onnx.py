@@ -228,6 +228,8 @@ def test_defaults_may_have_a_file_of_their_own(tmp_path):
     named = {f"params.{name}" for name in lf.tree.paths(state.params)}
     assert {node.name for node in session_of(defaults).get_outputs()} == named
     assert {node.name for node in session_of(path).get_inputs()} == {*named, "x"}
+    with pytest.raises(lf.LayerError, match="expected params for the file of defaults, got none"):
+        lf.export(lf.relu(), (), x, path, defaults=defaults)
 
 
 def test_a_prediction_is_saved_for_torch_too(tmp_path):
@@ -258,6 +260,8 @@ def test_a_fixed_batch_needs_no_common_axis(tmp_path):
         ("step.pt2", {"dynamic_batch": True}, "expected dynamic_batch=False for a .pt2 program"),
         ("step.pt2", {"defaults": "s.onnx"}, "expected two paths that end in .onnx, got step"),
         ("step.onnx", {"defaults": "s.pt2"}, "got step.onnx and s.pt2"),
+        ("step.onnx", {"defaults": "./step.onnx"}, "got step.onnx and step.onnx"),
+        ("step.onnx", {"defaults": True}, "defaults to be a file's path or None, got True"),
     ],
 )
 def test_what_a_format_cannot_do_is_refused(path, options, message):

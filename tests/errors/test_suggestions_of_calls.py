@@ -22,6 +22,11 @@ CALLS = {
         lambda: fit(NET, LOSS, SGD, (X, X), params=PARAMS),
         "write state=lf.init_state(net, optimizer, key, x, params=params)",
     ),
+    "biass": (lambda: lf.dense(3, biass=False), "did you mean bias?"),
+    "in_features": (
+        lambda: lf.dense(in_features=4, out_features=3),
+        "torch's (in_features, out_features) is dense(out_features)",
+    ),
     "rank": (lambda: lf.lora(NET, PARAMS, KEY, rank=4), "write r"),
     "learning_rate": (lambda: lf.optim.adam(learning_rate=0.1), "write lr"),
     "shuffle": (

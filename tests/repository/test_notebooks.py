@@ -218,6 +218,23 @@ def test_a_page_has_text_code_outputs_and_pictures():
     assert set(page.files) == {"mine-1.png", "mine.ipynb"}
 
 
+def test_a_page_is_the_same_in_every_build():
+    """Two runs have other random ids, begin at other times, and take other seconds."""
+
+    def build(seconds):
+        records = lf.FitRecord(10, 1, 0.9, 0.5, seconds), lf.FitRecord(20, 1, 0.75, None, seconds)
+        run = lf.History(records)
+        data = {"text/plain": repr(run), "text/html": run._repr_html_()}
+        cell = v4.new_code_cell("history", outputs=[v4.new_output("execute_result", data)])
+        cell.metadata["execution"] = {"iopub.status.busy": f"{seconds}"}
+        return notebooks.page("mine", v4.new_notebook(cells=[v4.new_markdown_cell("#"), cell]))
+
+    page = build(12.125)
+    assert page == build(7e-05)
+    for text in (page.markdown, page.files["mine.ipynb"].decode()):
+        assert all(number in text for number in ("0.9", "0.5", "0.75"))
+
+
 def test_a_page_without_data_says_so(monkeypatch, tmp_path):
     monkeypatch.setitem(os.environ, "LINCOLN_FN_DATA", str(tmp_path))
     monkeypatch.setattr(notebooks, "run", None)

@@ -140,6 +140,10 @@ def test_a_combinator_of_ones_own_that_returns_y_is_refused():
 
 BACK = {
     "dx alone": (PAIR, NO_GRADIENTS),
+    "more than a pair": (
+        (PAIR, (), None),
+        "serial[1] mine(): expected backward to return (dx, dparams), got a tuple of 3",
+    ),
     "a dx of another shape": (
         (torch.ones(2, 3), ()), "serial[1] mine(): expected dx of x's shape (2, 2), got (2, 3)",
     ),

@@ -33,6 +33,7 @@
     part("status").textContent = "Loading ONNX Runtime …";
     digits ??= await training.digits();
     if (run) await run.network.close();
+    run = undefined; // if the next network cannot be loaded, the closed one is not used again
     const network = await training.network(control("rule").value, control("width").value);
     run = { network, steps: 0, losses: [], accuracies: [], seconds: 0, reached: "", pace: "" };
   }

@@ -20,6 +20,7 @@ from lincoln_fn.checkpoint.places import Head, read_head
 from lincoln_fn.core.former_names import current_name
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
+_STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root
 
 
 @attrs.frozen
@@ -60,7 +61,8 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))
-    if differences and shapes and set(contents.shapes) >= {*map(_in_state, shapes), "step"}:
+    is_state = found.get("") == _STATE and set(contents.shapes) >= {*map(_in_state, shapes)}
+    if differences and shapes and is_state:
         mend = "load it as a state, such as lf.init_state makes, and use its params"
         raise ValueError(f"holds a TrainState, and is to be loaded as its params; {mend}")
     if differences:
@@ -105,6 +107,7 @@ def _digest(contents: Contents) -> str:
 
 
 def _in_state(path: str) -> str:
+    """Return the path in a `TrainState` of a leaf of its params."""
     return f"params.{path}".removesuffix(".")
 
 

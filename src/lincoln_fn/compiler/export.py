@@ -85,8 +85,9 @@ def export_step(
             first axis of each tensor. None for what the format can: an ONNX model takes any number,
             and a `torch.export` program takes batches of this shape alone.
         defaults: a second ONNX file, which gets the state. It has no inputs, and its outputs are
-            the state's tensors by their names. The step's inputs then have no defaults, which
-            onnxruntime cannot replace in JavaScript and Java. None keeps all in one file.
+            the state's tensors by their names. The step's inputs then have no defaults. JavaScript
+            and Java need that, for onnxruntime replaces no defaults there. None keeps all in one
+            file.
 
     Raises:
         LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
@@ -150,7 +151,7 @@ def export(
         defaults: a second ONNX file, which gets params, as in `export_step`.
 
     Raises:
-        LayerError: as `export_step` does.
+        LayerError: as `export_step` does, or if defaults is for a network without params.
 
     Example:
         >>> import tempfile, lincoln_fn as lf
@@ -199,9 +200,13 @@ def _is_onnx(
     if suffix == ".pt2" and dynamic_batch:
         problem = "expected dynamic_batch=False for a .pt2 program, whose batches have one shape"
         raise LayerError(function, f"{problem}; give a path that ends in .onnx")
-    if defaults is not None and {suffix, PurePath(defaults).suffix} != {".onnx"}:
-        problem = f"expected two paths that end in .onnx, got {fspath(path)} and {fspath(defaults)}"
-        raise LayerError(function, problem)
+    if defaults is not None:
+        if not isinstance(defaults, str | PathLike):
+            raise wrong_kind(function, "defaults", defaults, "a file's path or None")
+        two = PurePath(path), PurePath(defaults)
+        if two[0] == two[1] or any(each.suffix != ".onnx" for each in two):
+            problem = f"expected two paths that end in .onnx, got {two[0]} and {two[1]}"
+            raise LayerError(function, problem)
     return suffix == ".onnx"
 
 
@@ -220,6 +225,9 @@ def _save_onnx(
         raise LayerError(program.name, problem) from None
     model = model_of(program, *trees, names, dynamic_batch=dynamic_batch is not False)
     if defaults is not None:
+        if not names.first:  # ONNX Runtime opens no model without outputs
+            problem = "expected params for the file of defaults, got none; write defaults=None"
+            raise LayerError(program.name, problem)
         model, values = split(model, names.first)
         onnx.save(values, fspath(defaults))
     onnx.save(model, fspath(path))

@@ -166,7 +166,8 @@ def _wrong_call(
     except TypeError as of_python:
         said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
     name, signature = function.__name__, form_of(function).signature
-    mend = in_our_order(name, args) or suggest_call(name, signature, args, kwargs)
+    mend = in_our_order(name, args, kwargs.keys() - signature.parameters.keys())
+    mend = mend or suggest_call(name, signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 

@@ -52,7 +52,8 @@ def describe_non_pair(function: str, given: object) -> str:
     # A tensor with two rows can be unpacked like a pair, too.
     if isinstance(given, tuple) and len(given) == 2:
         return ""
-    return f"expected {function} to return {_PAIRS[function]}, got a {type(given).__name__}"
+    of = f" of {len(given)}" if isinstance(given, tuple) else ""
+    return f"expected {function} to return {_PAIRS[function]}, got a {type(given).__name__}{of}"
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -9,7 +9,7 @@ likely to be in torch's order. Pass them by name to use them as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from lincoln_fn.errors.errors import LayerError
@@ -106,10 +106,14 @@ def check_order(constructor: str, args: Given) -> None:
     )
 
 
-def in_our_order(constructor: str, args: Given) -> str:
-    """Say what to write for arguments in torch's order, or "" if that is ours."""
+def in_our_order(constructor: str, args: Given, unknown: Set[str] = frozenset()) -> str:
+    """Say what to write for arguments in torch's order, or "" if that is ours.
+
+    `unknown`: the keywords that the constructor does not have. If none is torch's, they are what is
+    wrong, and not the order.
+    """
     order = ORDERS.get(constructor)
-    if order is None:
+    if order is None or (unknown and unknown.isdisjoint(order.theirs)):
         return ""
     are_sizes = len(args) >= len(order.theirs) and all(type(arg) is int for arg in args)
     kept = (args if are_sizes else order.theirs)[order.kept]

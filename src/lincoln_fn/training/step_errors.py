@@ -104,21 +104,21 @@ def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -
         return y, cache
 
     try:
-        there(visit, net, params, x)
+        prediction, _ = there(visit, net, params, x)
     except NonFiniteError as error:
         return NonFiniteError(f"{where}: {error.where}", error.problem)
     problem = "the value is not finite, though the prediction is"
-    return NonFiniteError(f"{where}: {loss}", f"{problem}{_describe_sizes(net.predict(params, x))}")
+    return NonFiniteError(f"{where}: {loss}", f"{problem}{_describe_size(prediction)}")
 
 
-def _describe_sizes(prediction: Arrays) -> str:
+def _describe_size(prediction: Arrays) -> str:
     """Say how large a finite prediction is, and what that means."""
     leaves = [leaf for leaf in tree.leaves(prediction) if leaf.is_floating_point() and leaf.numel()]
     if not leaves:
         return ""
     largest = max(leaves, key=lambda leaf: leaf.abs().max().item())
     size = largest.abs().max().item()
-    # A sum of its squares may be infinite.
+    # In float32, above 4e9: no loss should need such predictions.
     is_huge = size > torch.finfo(largest.dtype).max ** 0.25
     mend = "; the run diverges: lower the learning rate" if is_huge else ""
     return f"; the largest |prediction| is {size:.3g}{mend}"

@@ -128,8 +128,8 @@ class WalkBack(Protocol):
 W = TypeVar("W", WalkThere, WalkBack)
 
 
-# Never changed, but not frozen: one is made for each composition of each walk, and `frozen` would
-# double the time.
+# Not frozen: one is made for each composition of each walk, and `frozen` would double the time. It
+# changes only as `PartsBack` says.
 @attrs.define(eq=False)
 class Parts(Generic[W]):
     """What the visitors of both loops share."""
@@ -187,7 +187,8 @@ class PartsThere(Parts[WalkThere]):
 class PartsBack(Parts[WalkBack]):
     """The visitor of a loop back."""
 
-    # The part visited before, and what it returned; only where a part is not the library's.
+    # The part visited last, and what it returned, to name the part whose dx is refused. Set at each
+    # visit, and only where a part is not the library's.
     last: int | None = None
     result: Record = None
 
