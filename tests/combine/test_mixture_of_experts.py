@@ -39,6 +39,13 @@ def test_an_expert_with_a_state_sees_all_tokens_in_both():
     assert same_bits(lf.fast(net).forward(params, X)[0], net.forward(params, X)[0])
 
 
+@pytest.mark.parametrize("expert", [lf.gru(5), lf.softmax(1)], ids=str)
+def test_an_expert_that_mixes_tokens_sees_them_all(expert):
+    net = lf.mixture_of_experts(lf.dense(2), (lf.dense(5), lf.residual(expert)), top_k=1)
+    params = net.init(lf.Key(0), X)
+    assert same_number(lf.fast(net).predict(params, X), net.predict(params, X))
+
+
 def test_an_expert_with_an_output_has_a_row_for_each_token():
     net = lf.tapped(lf.serial(NET), "0.experts.1", "0.router")
     y, cache = lf.fast(net).forward((PARAMS,), X)

@@ -183,9 +183,12 @@ def mixture_of_experts(
 
     `make_step`, `fit`, `lf.decode` and `lf.fast` give each expert only the tokens that chose it. In
     a compiled graph, whose shapes are fixed, and in `forward` itself, each expert sees all tokens,
-    and the weights of the others are 0: the same number, for more work. So does an expert with
-    dropout, which has to draw the same masks in both; one of which `lf.tapped` takes an output; and
-    one in a step with a gradient of its own, such as `per_example.clipped`.
+    and the weights of the others are 0: the same number, for more work. So it is in a step with a
+    gradient of its own, such as `per_example.clipped`. And so it is if an expert
+
+    - is not made of dense layers and activations alone, since it may mix tokens;
+    - has dropout, which has to draw the same masks in both;
+    - has an output that `lf.tapped` takes.
 
     A router sends ever more tokens to the experts that are already good. `losses.router_balance` is
     against that; `lf.tapped(net, "*.router")` gives it the logits.

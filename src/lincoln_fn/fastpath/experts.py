@@ -4,6 +4,9 @@ The formula (`combine/mixture_of_experts.py`) gives every token to every expert,
 to those that were not chosen. Here an expert gets only its own: with 8 experts of which a token has
 2, a quarter of the work.
 
+An expert that could mix tokens keeps the formula: only dense layers, activations and the like, and
+the compositions of them, compute each token alone.
+
 How many tokens an expert gets depends on numbers. So the formula computes what a tracer, autograd
 or torch.func sees, and what is on `meta`. And an expert with a state, such as the key of dropout,
 keeps the formula, too: for other tokens it would draw other masks. So does one that `tapped` takes
@@ -13,7 +16,7 @@ an output of, which has a row for each token.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Int64
@@ -31,13 +34,21 @@ from lincoln_fn.combine.mixture_of_experts import (
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
 from lincoln_fn.combine.outputs import own_loop, taps_of, with_outputs
-from lincoln_fn.core.layer import Arrays, Layer, unbound, unchanged
+from lincoln_fn.core.declaration import kind_of
+from lincoln_fn.core.layer import Arrays, Layer, is_ours, unbound, unchanged
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+# Layers that compute each row alone. A dropout that has no state, as in `predict`, has no mask.
+_KINDS: Final = ("dense", "activation", "dropout")
+_FORWARDS: Final = (add.forward, identity.forward, multiply.forward, scale.forward)
+# Compositions that do more than to string their parts together.
+_MIXING: Final = ("fixed_point", "graph", "ode", "scan")
 
 
 @record
@@ -56,8 +67,7 @@ def give_own_tokens(layer: Layer) -> Layer:
     loop = own_loop(made.there)
     if unbound(loop) is not formula_there:
         return layer
-    has_states = any(part.advance is not unchanged for part in made.parts[1:])
-    if has_states or any(i > 0 for i in taps_of(made.there)):
+    if any(i > 0 for i in taps_of(made.there)) or not all(map(_is_by_token, made.parts[1:])):
         return layer
     assert isinstance(loop, partial), "its constructor binds the options"
     return layer.rebuild(
@@ -66,6 +76,17 @@ def give_own_tokens(layer: Layer) -> Layer:
         back=with_outputs(back, made.back),
         reads_once=True,
     )
+
+
+def _is_by_token(expert: Layer) -> bool:
+    """Return whether an expert computes each token alone, without a state."""
+    made = composition_of(expert)
+    if expert.advance is not unchanged:
+        return False
+    if made is None:
+        return kind_of(expert) in _KINDS or unbound(expert.forward) in _FORWARDS
+    is_plain_loop = is_ours(made.there) and made.label not in _MIXING
+    return is_plain_loop and all(map(_is_by_token, made.parts))
 
 
 def there(
