@@ -68,9 +68,7 @@ def keep(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
 
 def sum_uses(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
     """Keep the sum of the gradients of all uses of a part."""
-    if later and record != ():  # without parameters there is nothing to add up
-        return (tree.map(torch.add, later[0], record),)
-    return (record,)
+    return (tree.map(torch.add, later[0], record),) if later else (record,)
 
 
 def untrained(layer: Layer, path: str, params: Params) -> Params:
