@@ -90,4 +90,4 @@ def test_readme_and_faq_give_the_figures_of_the_page_on_speed():
     ]
     assert f"took {min(ratios):.2f} to {max(ratios):.2f} of" in (docs / "faq.md").read_text()
     (dated,) = re.findall(r"measured on ([\d-]+) on two cores of an (.*?),", TEXT)
-    assert f"of an {dated[1]}\nthat is shared with others, on {dated[0]};" in speed
+    assert f"of an {dated[1]} that is shared with others, on {dated[0]};" in " ".join(speed.split())

@@ -145,18 +145,19 @@ def with_own_matrices(params):
 
 @pytest.mark.parametrize("case", WITH_MATRICES, ids=str)
 @pytest.mark.parametrize("fast", [False, True])
-def test_with_b_equal_to_w_it_is_backpropagation_bit_for_bit(case, fast):
+def test_with_b_equal_to_w_it_is_backpropagation(case, fast):
     net, plain = rules.feedback_alignment(case.layer), case.layer
-    if fast:
-        net, plain = lf.fast(net), lf.fast(plain)
+    same = same_bits
+    if fast:  # a fast pair may know the plain layer alone, and compute it in another way
+        net, plain, same = lf.fast(net), lf.fast(plain), same_number
     params = each_feedback(with_own_matrices, net.init(lf.Key(11), case.x))
     own = each_feedback(lambda wrapped: wrapped.params, params)
     y, cache = net.forward(params, case.x)
     g = random_like(y)
     expected_dx, expected = plain.backward(own, plain.forward(own, case.x)[1], g)
     dx, dparams = net.backward(params, cache, g)
-    assert same_bits(dx, expected_dx)
-    assert same_bits(lf.tree.leaves(dparams), lf.tree.leaves(expected))
+    assert same(dx, expected_dx)
+    assert same(lf.tree.leaves(dparams), lf.tree.leaves(expected))
 
 
 def test_the_weights_are_those_that_the_network_draws_itself():
