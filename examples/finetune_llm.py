@@ -136,7 +136,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="A default run takes about 4 minutes on two cores.",
+        epilog="A default run takes about 5 minutes of one core.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, default, what in (

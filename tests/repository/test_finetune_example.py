@@ -76,7 +76,7 @@ def test_only_what_is_trained_is_kept_and_put_back(example):
 def test_smollm2_learns_to_write_help(example, capsys):
     pytest.importorskip("gguf", reason="reads GGUF files by the gguf library")
     pytest.importorskip("tokenizers", reason="reads text by the tokenizers library")
-    options = ["--steps", "3", "--length", "32", "--batch", "2", "--windows", "2", "--sample", "3"]
+    options = ["--steps", "3", "--length", "12", "--batch", "4", "--windows", "1", "--sample", "3"]
     example.main([*options, "--lr", "0.003"])
     before, after = map(float, re.findall(r"held out (\d\.\d{3})", capsys.readouterr().out))
     assert 1 < after < before < 5
