@@ -55,7 +55,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Form, first_state, form_of, one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "gated_linear_recurrence"
@@ -68,8 +68,6 @@ State: TypeAlias = Float[Tensor, "*batch features"]
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, State | None]
 )
-# None for a state that was not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 

@@ -72,7 +72,7 @@ from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Form, first_state, form_of, one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "linear_attention"
@@ -87,8 +87,6 @@ Inputs: TypeAlias = (
     | tuple[Sequence, Sequence, Sequence, Sequence | None]
     | tuple[Sequence, Sequence, Sequence, Sequence | None, State | None]
 )
-# None for a decay and a state that were not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 

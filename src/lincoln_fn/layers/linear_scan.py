@@ -44,7 +44,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Form, first_state, form_of
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
 
 NAME = "linear_scan"
 
@@ -124,7 +124,7 @@ declare(forward, kind="gated")
 
 def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, tuple[()]]:
+) -> tuple[Gradients, tuple[()]]:
     """Compute da_t = dh_t h_(t-1) and db_t = dh_t, from dh_t = g_t + a_(t+1) dh_(t+1)."""
     check_cache(NAME, cache, Cache)
     dy, dlast = cache.form.cotangents(NAME, g)

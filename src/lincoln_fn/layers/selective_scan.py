@@ -53,7 +53,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import Form, first_state, form_of, one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "selective_scan"
@@ -65,8 +65,6 @@ Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Projection, Projection]
     | tuple[Sequence, Sequence, Projection, Projection, State | None]
 )
-# None for a state that was not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 

@@ -6,6 +6,7 @@ With a state, or None for zeros, y is (outputs, last state), and so is g.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
+
+# None for an entry that was not given.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 
 @record
@@ -46,7 +50,7 @@ class Form:
             check_cotangent(layer, g[1], self.last)
         return widened(g[0]), g[1]
 
-    def gradients(self, *dx: Tensor, state: Tensor) -> tuple[Tensor | None, ...]:
+    def gradients(self, *dx: Tensor, state: Tensor) -> Gradients:
         """Return dx with the axes and the dtype of x, and that of the state, if x has one."""
         lead = self.y.shape[: self.y.ndim + 1 - dx[0].ndim]
         made = (d.to(self.y.dtype).reshape(*lead, *d.shape[1:]) for d in dx)
