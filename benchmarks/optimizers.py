@@ -24,7 +24,6 @@ import argparse
 import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,6 +37,7 @@ import lincoln_fn as lf
 from benchmarks import report
 from benchmarks.contenders import CONTENDERS
 from benchmarks.nanogpt import Network, characters, example, windows
+from benchmarks.optimizer_table import loss_of, table
 from lincoln_fn import optim, schedules
 
 FACTORS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
@@ -175,12 +175,6 @@ def find_or_train(run: Run, text: characters.Text, folder: Path) -> dict[str, ob
     return result
 
 
-def loss_of(result: dict[str, object]) -> float:
-    """Return a run's held-out loss; infinite if it diverged."""
-    loss = result["held_out"]
-    return loss if isinstance(loss, float) else math.inf
-
-
 def searched(name: str, steps: int) -> list[Run]:
     """List the runs of an optimizer's search."""
     middle = CONTENDERS[name].middle
@@ -198,52 +192,6 @@ def results_in(folder: Path, steps: int) -> Iterator[dict[str, object]]:
         result = json.loads(file.read_text())
         if result["steps"] == steps and result["seed"] != SEARCH_SEED:
             yield result
-
-
-def reached(result: dict[str, object], loss: float) -> tuple[int, float] | None:
-    """Return the steps and the seconds until the held-out part's loss; None if it is not."""
-    curve: list[tuple[int, float, float]] = result["curve"]  # type: ignore[assignment]
-    return next(((step, seconds) for step, value, seconds in curve if value <= loss), None)
-
-
-def table(results: Sequence[dict[str, object]], losses: Sequence[float]) -> str:
-    """Make the table, and add the loss that every optimizer reaches in every run."""
-    groups: dict[tuple[str, str], list[dict[str, object]]] = {}
-    for result in results:
-        groups.setdefault((str(result["optimizer"]), str(result["library"])), []).append(result)
-    lowest = [
-        min((value for _, value, _ in result["curve"]), default=math.inf)  # type: ignore[attr-defined]
-        for result in results
-    ]
-    finite = [value for value in lowest if math.isfinite(value)]
-    of_all = math.ceil(100 * max(finite)) / 100 if finite else math.inf
-    levels = [*losses, of_all]
-    heads = " | ".join(f"steps to {level:.2f} | seconds" for level in levels)
-    lines = [
-        f"| optimizer | lr | seeds | held out | ms a step | {heads} |",
-        "| --- " * (5 + 2 * len(levels)) + "|",
-    ]
-    order = sorted(groups, key=lambda key: statistics.mean(map(loss_of, groups[key])))
-    for key in order:
-        runs = groups[key]
-        ends = [loss_of(run) for run in runs]
-        spread = f" ± {statistics.stdev(ends):.3f}" if len(ends) > 1 else ""
-        per_step = statistics.median(
-            1000 * run["seconds"] / run["steps"]  # type: ignore[operator]
-            for run in runs
-        )
-        cells = [
-            " ".join(key).removesuffix(" ours"), f"{runs[0]['lr']:.2g}", str(len(runs)),
-            f"{statistics.mean(ends):.3f}{spread}", f"{per_step:.1f}",
-        ]  # fmt: skip
-        for level in levels:
-            found = [each for run in runs if (each := reached(run, level)) is not None]
-            if len(found) < len(runs):
-                cells += [f"{len(found)} of {len(runs)}" if found else "-", "-"]
-            else:
-                cells += [f"{statistics.mean(column):.0f}" for column in zip(*found, strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -37,13 +37,8 @@ def make_optimizer() -> lf.Optimizer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and write."""
-    run(
-        make_network,
-        make_optimizer(),
-        BATCH_SIZE,
-        LENGTH,
-        parse_options(__doc__, arguments, time_taken="2 minutes"),
-    )
+    options = parse_options(__doc__, arguments, time_taken="2 minutes")
+    run(make_network, make_optimizer(), BATCH_SIZE, LENGTH, options)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,8 @@ def make_optimizer() -> lf.Optimizer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and write."""
-    run(
-        make_network,
-        make_optimizer(),
-        BATCH_SIZE,
-        LENGTH,
-        parse_options(__doc__, arguments, time_taken="a minute"),
-    )
+    options = parse_options(__doc__, arguments, time_taken="a minute")
+    run(make_network, make_optimizer(), BATCH_SIZE, LENGTH, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed
 from lincoln_fn.combine.constant import constant
 from lincoln_fn.combine.context import select, with_context
-from lincoln_fn.combine.coupling import coupling, inverse
+from lincoln_fn.combine.coupling import coupling
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
@@ -17,6 +17,7 @@ from lincoln_fn.combine.gradients_by_name import gradients_by_name
 from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.in_dtype import in_dtype
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.inverse import inverse
 from lincoln_fn.combine.mamba import mamba
 from lincoln_fn.combine.masked import masked
 from lincoln_fn.combine.mixture_of_experts import mixture_of_experts

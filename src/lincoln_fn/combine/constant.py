@@ -14,10 +14,12 @@ from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_params
-from lincoln_fn.layers.stop_gradient import stand_in, zero
+from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.stop_gradient import zero
+from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -42,10 +44,6 @@ def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> Frozen
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
     return FrozenParams(parts[0].init(key, x))
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 @checked
@@ -75,6 +73,6 @@ def constant(layer: Layer) -> Layer:
     """
     return composition(
         "constant", (inference(layer),), _there, back,
-        gather=_gather, init=_init, needs_dx=_needs_dx, freezes=True,
+        gather=_gather, init=_init, needs_dx=one_part.needs_dx, freezes=True,
         arrange=fields(FrozenParams, "params", is_around=True),
     )  # fmt: skip

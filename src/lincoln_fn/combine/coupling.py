@@ -20,11 +20,6 @@ Derivation. With g the gradient of y, g_l that of l', and "back" that of the net
     dx_1 = g_1 + "back"(da, dt)    and `softcap` derives da
     dl = g_l
 
-Solved for the input, without an inverse of the network:
-
-    x_2 = (y_2 - t) e^(-s)
-    l = l' - sum s
-
 Cache: x_2, e^s, the records of the network and of the bound, and stand-ins for y and l'.
 
 Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
@@ -40,7 +35,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine._uses import check_mirrors
-from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
@@ -49,13 +43,12 @@ from lincoln_fn.errors.arguments import Positive, checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache, check_input
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
-from lincoln_fn.layers.stop_gradient import stand_in
 from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import Composition, VisitRecord, composition, composition_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import PREDICT, PartsThere, Record, VisitBack, VisitThere
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 LogDet: TypeAlias = Float[Tensor, " batch"]
 WithLogDet: TypeAlias = tuple[Tensor, LogDet]
@@ -73,15 +66,15 @@ class CouplingCache:
     is_pair: bool = static()
 
 
-def _there(
+def there(
     visit: VisitThere, params: Params, x: Arrays, *, dim: int, swap: bool
 ) -> tuple[WithLogDet, CouplingCache]:
     """Compute y_2 = x_2 e^s + t and l' = l + sum s."""
-    x, log_det = _with_log_det(visit.label, x)
-    kept, changed = _halves(visit.label, x, dim, swap)
-    s, t, net, bound = _scale_and_shift(visit, params, kept, changed, dim)
+    x, log_det = with_log_det(visit.label, x)
+    kept, changed = halves(visit.label, x, dim, swap)
+    s, t, net, bound = scale_and_shift(visit, params, kept, changed, dim)
     scale = s.exp()
-    y = _join(kept, changed * scale + t, dim, swap)
+    y = join(kept, changed * scale + t, dim, swap)
     total = s.flatten(1).sum(1)
     total = total if log_det is None else log_det + total
     like = (stand_in(y), stand_in(total))
@@ -95,7 +88,7 @@ def back(
     check_cache(visit.label, cache, CouplingCache)
     check_mirrors(visit.label, g, cache.like)
     g_y, g_log_det = g
-    g_kept, g_changed = _halves(visit.label, g_y, dim, swap)
+    g_kept, g_changed = halves(visit.label, g_y, dim, swap)
     dchanged = g_changed * cache.scale
     ds = dchanged * cache.changed + g_log_det.reshape(-1, *[1] * (g_y.ndim - 1))
     da, bound = visit(1, (), cache.bound, ds)
@@ -103,11 +96,11 @@ def back(
     dkept, net = visit(0, params, cache.net, da_and_dt)
     if dkept is None:
         return None, (net, bound)
-    dx = _join(g_kept + dkept, dchanged, dim, swap)
+    dx = join(g_kept + dkept, dchanged, dim, swap)
     return (dx, g_log_det) if cache.is_pair else dx, (net, bound)
 
 
-def _scale_and_shift(
+def scale_and_shift(
     visit: VisitThere, params: Params, kept: Tensor, changed: Tensor, dim: int
 ) -> tuple[Tensor, Tensor, Record, Record]:
     """Compute s and t of one half, and the records of both parts."""
@@ -124,7 +117,7 @@ def _scale_and_shift(
     return s, t, net, bound
 
 
-def _with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
+def with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
     """Return x and l, which is None for a first step."""
     if isinstance(x, Tensor):
         return x, None
@@ -139,7 +132,7 @@ def _with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
     return y, log_det
 
 
-def _halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]:
+def halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]:
     """Return the half that stays and the half that is changed."""
     check_axis(label, x, dim)
     if dim % x.ndim == 0 or x.shape[dim] < 2:
@@ -149,18 +142,14 @@ def _halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor
     return (second, first) if swap else (first, second)
 
 
-def _join(kept: Tensor, changed: Tensor, dim: int, swap: bool) -> Tensor:
+def join(kept: Tensor, changed: Tensor, dim: int, swap: bool) -> Tensor:
+    """Join both halves to a whole."""
     return torch.cat((changed, kept) if swap else (kept, changed), dim)
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, swap: bool) -> Params:
-    x, _ = _with_log_det("coupling", x)
-    return parts[0].init(key, _halves("coupling", x, dim, swap)[0])
-
-
-def _gather(visit: VisitRecord, params: Params, records: tuple[Record, Record]) -> Params:
-    """Return the gradient of the network."""
-    return visit(0, params, records[0])
+    x, _ = with_log_det("coupling", x)
+    return parts[0].init(key, halves("coupling", x, dim, swap)[0])
 
 
 def _advance(visit: VisitThere, params: Params, cache: CouplingCache) -> Params:
@@ -207,7 +196,7 @@ def coupling(
         >>> params = lf.layers.dense.Params(torch.tensor([[1.0, 3.0]]), None)
         >>> flow.predict(params, x)  # e + 3, and s = 1
         (tensor([[1.0000, 5.7183]]), tensor([1.]))
-        >>> inverse(flow, params, flow.predict(params, x))
+        >>> lf.inverse(flow, params, flow.predict(params, x))
         (tensor([[1., 1.]]), tensor([0.]))
     """
     require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
@@ -215,57 +204,11 @@ def coupling(
     call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
     return composition(
         "coupling", (net, bound),
-        partial(_there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
+        partial(there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
         init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
-        gather=_gather, arrange=ITS_PART,
+        arrange=ITS_PART,
     )  # fmt: skip
 
 
 def _call(parts: tuple[Layer, ...], **options: object) -> str:
     return call_of(coupling, parts[0], **options)
-
-
-@checked
-def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
-    """Compute the x of a flow's y, from the last step to the first: new examples from noise.
-
-    Args:
-        flow: a `coupling`, or a `serial` of them.
-        params: its params.
-        y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
-
-    Returns:
-        (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
-        log_det, or to 0 for a tensor.
-
-    Raises:
-        LayerError: if a layer is none of these, or y does not fit.
-
-    Example:
-        >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)
-        >>> x, log_det = inverse(flow, flow.init(lf.Key(0), z), z)
-        >>> x.shape, log_det.shape
-        (torch.Size([3, 2]), torch.Size([3]))
-    """
-    made = composition_of(flow)
-    if made is not None and made.there is serial_there:
-        check_entries(made.label, "params", params, len(made.parts))
-        for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
-            y = inverse(part, entry, y)
-        x: WithLogDet = y
-        return x
-    loop = None if made is None else made.there
-    if made is None or not isinstance(loop, partial) or loop.func is not _there:
-        problem = f"expected a coupling, or a serial of them, got {flow.name}"
-        raise LayerError("inverse", f"{problem}, whose inverse is not known")
-    return _solve(made, params, y, **loop.keywords)
-
-
-def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:
-    """Compute x_2 = (y_2 - t) e^-s and l = l' - sum s."""
-    y, log_det = _with_log_det(made.label, y)
-    kept, changed = _halves(made.label, y, dim, swap)
-    s, t, _, _ = _scale_and_shift(PartsThere(made, PREDICT), params, kept, changed, dim)
-    total = s.flatten(1).sum(1)
-    x = _join(kept, (changed - t) * (-s).exp(), dim, swap)
-    return x, -total if log_det is None else log_det - total

@@ -42,8 +42,9 @@ from lincoln_fn.errors.arguments import NOT_EMPTY, PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.walk.arrangement import Arrangement, visit_parts
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk import one_part
+from lincoln_fn.walk.arrangement import Arrangement
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -79,15 +80,20 @@ def _join(parts: tuple[AnyParams, ...], params: Params | None) -> Params:
 _ARRANGEMENT = Arrangement(_split, _join)
 
 
-def probabilities(
-    z: Scores, *, n_experts: int, top_k: int, norm_topk_prob: bool
-) -> tuple[Scores, Bool[Tensor, "*batch experts"]]:
-    """Compute p and S."""
+def route(
+    visit: VisitThere, params: Params, x: Tokens, *, top_k: int, norm_topk_prob: bool
+) -> tuple[Scores, Bool[Tensor, "*batch experts"], Record]:
+    """Run the router, and compute p and S."""
+    check_params(visit.label, params, Params)
+    n_experts = len(visit.parts) - 1
+    check_entries(visit.label, "params.experts", params.experts, n_experts)
+    z, routed = visit(0, params.router, x)
     if not isinstance(z, Tensor) or z.shape[-1:] != (n_experts,):
         problem = f"expected the router to return (..., {n_experts}), a logit for each expert"
         raise LayerError("mixture_of_experts[0]", f"{problem}, got {format_briefly(z)}")
     chosen = torch.zeros_like(z, dtype=torch.bool).scatter(-1, z.topk(top_k, -1).indices, True)
-    return (z.masked_fill(~chosen, -torch.inf) if norm_topk_prob else z).softmax(-1), chosen
+    p = (z.masked_fill(~chosen, -torch.inf) if norm_topk_prob else z).softmax(-1)
+    return p, chosen, routed
 
 
 def scores_back(routing: Routing, dw: Scores) -> Scores:
@@ -115,11 +121,7 @@ def there(
     visit: VisitThere, params: Params, x: Tokens, *, top_k: int, norm_topk_prob: bool
 ) -> tuple[Tokens, Record]:
     """Compute y = sum_i w_i expert_i(x)."""
-    check_params(visit.label, params, Params)
-    n = len(visit.parts) - 1
-    check_entries(visit.label, "params.experts", params.experts, n)
-    z, routed = visit(0, params.router, x)
-    p, chosen = probabilities(z, n_experts=n, top_k=top_k, norm_topk_prob=norm_topk_prob)
+    p, chosen, routed = route(visit, params, x, top_k=top_k, norm_topk_prob=norm_topk_prob)
     w = p * chosen
     h, records = zip(*(visit(i + 1, e, x) for i, e in enumerate(params.experts)), strict=True)
     check_outputs(visit, h)
@@ -148,24 +150,9 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
     return dx, (routed, *(record for _, record in pairs))
 
 
-def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
-    return gradients
-
-
-def _advance(visit: VisitThere, params: Params, cache: Record) -> Params:
-    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache[:-1])
-    return advanced
-
-
 def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
     made = tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts))
     return _join(made, None)
-
-
-def _needs_dx(i: int, params: AnyParams) -> bool:
-    """Say that no part needs the dx of another: all have the same x."""
-    return False
 
 
 @checked
@@ -223,7 +210,7 @@ def mixture_of_experts(
     loop = partial(there, top_k=top_k, norm_topk_prob=norm_topk_prob)
     return composition(
         "mixture_of_experts", (router, *experts), loop, back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
+        init=_init, needs_dx=one_part.needs_dx,
         call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
         reads_once=True, arrange=_ARRANGEMENT,
         names=("router", *(f"experts.{i}" for i in range(n))),

@@ -49,8 +49,7 @@ def when_due(work: Work) -> Work:
         tensors = (is_due, *given, *kept)
         has_graph = is_traced(*tensors)
         if has_graph and all(map(runs_here, tensors)):
-            made: tuple[Tensor, ...] = operation(*tensors)
-            return made if len(olds) > 1 else (made,)  # type: ignore[return-value]  # one tensor
+            return tuple(operation(*tensors))
         if has_graph or is_transformed(is_due):
             pairs = zip(work(*given, **old), kept, strict=True)
             return tuple(torch.where(is_due, new, before) for new, before in pairs)
@@ -64,26 +63,20 @@ def _register(work: Work, names: list[str], kept: int) -> Any:  # Any: an operat
     """Register the operation by which a graph does the work."""
     name = f"{work.__name__.strip('_')}_when_due"
     arguments = ", ".join(f"Tensor {each}" for each in ("is_due", *names))
-    results = ", ".join(["Tensor"] * kept)
-    _LIBRARY.define(f"{name}({arguments}) -> " + (f"({results})" if kept > 1 else results))
+    _LIBRARY.define(f"{name}({arguments}) -> Tensor[]")
     run = partial(_run, work, names[-kept:])
     _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     _LIBRARY.impl(name, partial(_run_on_meta, kept), "Meta")
     return getattr(torch.ops.lincoln_fn, name).default
 
 
-# Any: a tensor, or several.
-def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> Any:
+def _run(work: Work, olds: list[str], is_due: Tensor, *tensors: Tensor) -> list[Tensor]:
     """Do the work if it is due; results share no memory with the arguments."""
     given, kept = tensors[: -len(olds)], tensors[-len(olds) :]
     due = bool(is_due.item())
     made = work(*given, **dict(zip(olds, kept, strict=True))) if due else kept
-    new = tuple(
-        torch.empty_like(before).copy_(after) for after, before in zip(made, kept, strict=True)
-    )
-    return new if len(new) > 1 else new[0]
+    return [torch.empty_like(before).copy_(after) for after, before in zip(made, kept, strict=True)]
 
 
-def _run_on_meta(kept: int, is_due: Tensor, *tensors: Tensor) -> Any:  # Any: as above
-    new = tuple(map(torch.empty_like, tensors[-kept:]))
-    return new if kept > 1 else new[0]
+def _run_on_meta(kept: int, is_due: Tensor, *tensors: Tensor) -> list[Tensor]:
+    return list(map(torch.empty_like, tensors[-kept:]))

@@ -28,7 +28,7 @@ from lincoln_fn.combine.mixture_of_experts import (
     Tokens,
     check_g,
     check_outputs,
-    probabilities,
+    route,
     scores_back,
 )
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
@@ -37,7 +37,6 @@ from lincoln_fn.combine.outputs import own_loop, taps_of, with_outputs
 from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Arrays, Layer, is_ours, unbound, unchanged
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk.composition import composition_of
@@ -98,11 +97,8 @@ def there(
     """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
     if not isinstance(x, Tensor) or x.is_meta or not is_plain(x):
         return formula_there(visit, params, x, **options)
-    check_params(visit.label, params, Params)
-    n = len(visit.parts) - 1
-    check_entries(visit.label, "params.experts", params.experts, n)
-    z, routed = visit(0, params.router, x)
-    p, chosen = probabilities(z, n_experts=n, **options)
+    p, chosen, routed = route(visit, params, x, **options)
+    n = p.shape[-1]
     rows = [of_expert.nonzero().squeeze(-1) for of_expert in chosen.reshape(-1, n).unbind(-1)]
     tokens, w = x.reshape(-1, x.shape[-1]), p.reshape(-1, n)
     visits = (

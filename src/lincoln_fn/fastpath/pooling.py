@@ -26,10 +26,10 @@ from lincoln_fn.layers.common.pooling import (
     check_windows,
     dy_of,
     pooled_shape,
-    stand_in,
     window_of,
 )
 from lincoln_fn.layers.common.spatial import Sizes
+from lincoln_fn.layers.common.stand_in import stand_in
 
 aten = torch.ops.aten
 # Any: hyperparameters of any kind.

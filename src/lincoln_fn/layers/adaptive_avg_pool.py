@@ -35,9 +35,9 @@ from lincoln_fn.layers.common.pooling import (
     adapted_sizes,
     check_spatial,
     output_sizes,
-    stand_in,
 )
 from lincoln_fn.layers.common.spatial import Sizes
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record

@@ -31,8 +31,8 @@ from lincoln_fn.layers.common.pooling import (
     check_spatial,
     dy_of,
     output_sizes,
-    stand_in,
 )
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.max_pool import largest
 
 

@@ -40,6 +40,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.dropout import (
     Cache,
     Params,
@@ -91,7 +92,7 @@ def inference_forward(
     params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
 ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
-    return predict(params, x, p=p, features=features), x.new_zeros(()).expand(x.shape)
+    return predict(params, x, p=p, features=features), stand_in(x)
 
 
 declare(forward, inference_forward, kind="dropout")

@@ -39,10 +39,10 @@ from lincoln_fn.layers.common.pooling import (
     Window,
     check_windows,
     pooled_shape,
-    stand_in,
     window_of,
 )
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
 

@@ -46,8 +46,9 @@ from lincoln_fn.errors.arguments import PositiveSizes, Range, require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers.common.pool_positions import added_up, flat_positions, summed_in
-from lincoln_fn.layers.common.pooling import check_spatial, dy_of, stand_in
+from lincoln_fn.layers.common.pooling import check_spatial, dy_of
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.max_pool import largest
 
 Ratio: TypeAlias = Annotated[float, Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]

@@ -55,7 +55,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "gated_linear_recurrence"
@@ -68,8 +68,6 @@ State: TypeAlias = Float[Tensor, "*batch features"]
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, State | None]
 )
-# None for a state that was not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
@@ -82,16 +80,14 @@ class Params:
 
 @record
 class Cache:
-    """The inputs with one axis of examples, all states, and the first; a stand-in for y."""
+    """The inputs with one axis of examples, all states, the first, and the form of x."""
 
     u: Rows
     r: Rows
     i: Rows
     h: Rows
     first: Float[Tensor, "batch features"]
-    like: Sequence
-    has_state: bool = static()
-    is_given: bool = static()
+    form: Form
     chunk_size: int = static()
     signals: tuple[int, ...] = static(default=(0, 3))
 
@@ -124,12 +120,11 @@ def forward(
     _check_forward(params, x[:3], state)
     u, r, i = (one_batch(widened(part)) for part in x[:3])
     gates = _gates(params, r, i)
-    first = torch.zeros_like(u[:, 0]) if state is None else one_batch(widened(state), 1)
+    first = first_state(state, u[:, 0])
     h = scan(gates.a, gates.q * gates.input * u, first, chunk_size=chunk_size)
-    like = given.new_zeros(()).expand(given.shape)
-    cache = Cache(u, r, i, h, first, like, len(x) == 4, state is not None, chunk_size)
-    y = h.to(given.dtype).reshape(given.shape)
-    return ((y, y[..., -1, :]) if len(x) == 4 else y), cache
+    shape = tuple(given.shape)
+    form = form_of(x, 3, shape, (*shape[:-2], shape[-1]))
+    return form.outputs(h, h[:, -1]), Cache(u, r, i, h, first, form, chunk_size)
 
 
 def backward(
@@ -144,10 +139,11 @@ def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return d lambda_n of each example n."""
-    if cache.like.ndim < 3:
-        raise no_batch(NAME, cache.like)
+    y = cache.form.y
+    if y.ndim < 3:
+        raise no_batch(NAME, y)
     dx, ddecay = _backward(params, cache, g, scan)
-    return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, cache.like)))
+    return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
 
 
 declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
@@ -159,15 +155,10 @@ def _backward(
     """Compute dx, and d lambda of each sequence."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
-    like = cache.like
-    last = (*like.shape[:-2], like.shape[-1])
-    dy, dlast = sequences.unpacked_cotangent(
-        NAME, g, like, tuple(like.shape), last, has_state=cache.has_state
-    )
-    dlast = None if dlast is None else one_batch(widened(dlast), 1)
+    dy, dlast = cache.form.cotangents(NAME, g)
     gates, wide = _gates(params, cache.r, cache.i), widened(params.decay)
     size = cache.chunk_size
-    dh = scan_backward(gates.a, one_batch(widened(dy)), dlast, chunk_size=size, scan=scan)
+    dh = scan_backward(gates.a, one_batch(dy), dlast, chunk_size=size, scan=scan)
     v = gates.input * cache.u
     du = dh * gates.q * gates.input
     di = dh * gates.q * v * (1 - gates.input)
@@ -177,10 +168,7 @@ def _backward(
     e = dh * v * gates.a**2 * ratio - of_a
     dr = e * torch.sigmoid(-cache.r)
     slope = torch.sigmoid(wide) / softplus(wide).clamp(min=torch.finfo(wide.dtype).tiny)
-    dx: Gradients = tuple(d.to(like.dtype).reshape(like.shape) for d in (du, dr, di))
-    if cache.has_state:
-        dfirst = (gates.a[:, 0] * dh[:, 0]).to(like.dtype).reshape(last)
-        dx = (*dx, dfirst if cache.is_given else None)
+    dx = cache.form.gradients(du, dr, di, state=gates.a[:, 0] * dh[:, 0])
     return dx, e.sum(1) * slope
 
 

@@ -44,6 +44,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, add_at, graph_parts
+from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "graph_conv"
 Inputs: TypeAlias = tuple[Nodes, Edges] | tuple[Nodes, Edges, Weights]
@@ -79,7 +80,7 @@ def forward(
     m = _mix(r.unsqueeze(-1) * h, source, target, weights, loop)
     y = r.unsqueeze(-1) * m
     if weights is None:  # dh reads neither h nor m
-        h = m = h.new_zeros(()).expand(h.shape)
+        h = m = stand_in(h)
     return y, Cache(h, m, r, source, target, weights, loop, normalize)
 
 

@@ -49,7 +49,7 @@ in the factor of S_0 for every t:
 
 If l has one number for all features, they are summed over n.
 
-Cache: q, k, v and l by head and in chunks, S before each chunk and after the last.
+Cache: q, k, v and l by head and in chunks, and S before each chunk.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "linear_attention"
@@ -87,24 +87,21 @@ Inputs: TypeAlias = (
     | tuple[Sequence, Sequence, Sequence, Sequence | None]
     | tuple[Sequence, Sequence, Sequence, Sequence | None, State | None]
 )
-# None for a decay and a state that were not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
 @record
 class Cache:
-    """The inputs by head and in chunks, S before each chunk and the last; the form of x."""
+    """The inputs by head and in chunks, S before each chunk, and the form of x."""
 
     q: Chunks
     k: Chunks
     v: Chunks
     log_decay: Chunks
     before: States
-    last: Float[Tensor, "batch key_features value_features"]
-    like: Float[Tensor, "*batch heads length value_features"]  # a stand-in
+    form: Form
     entries: int = static()
-    is_given: tuple[bool, bool] = static()  # whether there is a decay, and a state
+    has_decay: bool = static()
     signals: tuple[int, ...] = static(default=(2, 4))
 
 
@@ -131,18 +128,14 @@ def forward(
     q, k, v, log_decay_ = (_chunks(one_batch(part), size) for part in parts)
     decays = _decays(log_decay_)
     inflow = (k * decays.of_key).mT @ v
-    first = torch.zeros_like(inflow[:, 0]) if state is None else one_batch(widened(state))
+    first = first_state(state, inflow[:, 0])
     after = scan(decays.whole.expand_as(inflow), inflow, first, chunk_size=chunk_size)
     s = before(after, first)
     y = _weights(q, k, decays) @ v + (q * decays.of_first) @ s
     y = y.flatten(1, 2)[:, :length].reshape(*lead, length, y.shape[-1])
-    like = value.new_zeros(()).expand(y.shape)
-    given = (log_decay is not None, state is not None)
-    cache = Cache(q, k, v, log_decay_, s, after[:, -1], like, len(x), given)
-    outputs = merge_heads(y).to(value.dtype)
-    if len(x) < 5:
-        return outputs, cache
-    return (outputs, cache.last.reshape(*lead, *cache.last.shape[1:]).to(value.dtype)), cache
+    form = form_of(x, 4, tuple(value.shape), (*lead, *s.shape[2:]))
+    cache = Cache(q, k, v, log_decay_, s, form, len(x), log_decay is not None)
+    return form.outputs(merge_heads(y), after[:, -1]), cache
 
 
 declare(forward, kind="gated")
@@ -153,20 +146,16 @@ def backward(
 ) -> tuple[Gradients, tuple[()]]:
     """Compute dq, dk, dv and dl by the products of each chunk."""
     check_cache(NAME, cache, Cache)
-    q, k, v, s, like = cache.q, cache.k, cache.v, cache.before, cache.like
-    lead, (heads, length, m) = like.shape[:-3], like.shape[-3:]
-    outputs, states = (*lead, length, heads * m), (*lead, heads, *s.shape[2:])
-    dy, dlast = sequences.unpacked_cotangent(
-        NAME, g, like, outputs, states, has_state=cache.entries == 5
-    )
-    dy = _chunks(one_batch(split_heads(widened(dy), heads)), q.shape[2])
-    last = torch.zeros_like(cache.last) if dlast is None else one_batch(widened(dlast))
+    q, k, v, s, form = cache.q, cache.k, cache.v, cache.before, cache.form
+    length, (*lead, heads) = form.y.shape[-2], form.last.shape[:-2]
+    dy, dlast = form.cotangents(NAME, g)
+    dy = _chunks(one_batch(split_heads(dy, heads)), q.shape[2])
     decays = _decays(cache.log_decay)
     # What S after each chunk gets from the next chunk's outputs, or as the last state.
     of_next = (q * decays.of_first).mT @ dy
     of_chunk = torch.cat([of_next[:, 1:], torch.zeros_like(of_next[:, :1])], 1)
     whole = decays.whole.expand_as(of_chunk)
-    ds = scan_backward(whole, of_chunk, last, chunk_size=q.shape[1], scan=scan)
+    ds = scan_backward(whole, of_chunk, dlast, chunk_size=q.shape[1], scan=scan)
     dv = _weights(q, k, decays).mT @ dy + k * decays.of_key @ ds
     dq_first, dk_last = dy @ s.mT * decays.of_first, v @ ds.mT * decays.of_key
     dq, dk, e = _weights_backward(q, k, decays, dy @ v.mT)
@@ -177,11 +166,10 @@ def backward(
     def joined(chunks: Chunks) -> Sequence:
         by_head = chunks.flatten(1, 2)[:, :length]
         by_head = by_head.reshape(*lead, heads, length, chunks.shape[-1])
-        return merge_heads(by_head).to(like.dtype)
+        return merge_heads(by_head).to(form.y.dtype)
 
-    has_decay, has_state = cache.is_given
-    first = (decays.whole[:, 0] * ds[:, 0] + of_next[:, 0]).reshape(states).to(like.dtype)
-    of_decay, of_state = joined(dlog_decay) if has_decay else None, first if has_state else None
+    of_state = form.of_state(decays.whole[:, 0] * ds[:, 0] + of_next[:, 0])
+    of_decay = joined(dlog_decay) if cache.has_decay else None
     dx = (joined(dq + dq_first), joined(dk + dk_last), joined(dv), of_decay, of_state)
     return dx[: cache.entries], ()
 

@@ -31,6 +31,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "linear_head"
 Factors: TypeAlias = tuple[Float[Tensor, "*batch n_in"], Float[Tensor, "n_out n_in"]]
@@ -56,9 +57,8 @@ def init(
 def forward(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> tuple[Factors, Cache]:
     """Give x and W^T."""
     dense.check_forward(params, x)
-    zero = x.new_zeros(())
     weight = params.weight.mT
-    return (x, weight), Cache(zero.expand(x.shape), zero.expand(weight.shape))
+    return (x, weight), Cache(stand_in(x), stand_in(weight))
 
 
 def backward(

@@ -44,6 +44,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
 
 NAME = "linear_scan"
 
@@ -63,9 +64,7 @@ class Cache:
     a: States
     h: States
     first: State
-    like: States  # a stand-in for b
-    has_state: bool = static()
-    is_given: bool = static()
+    form: Form
     chunk_size: int = static()
     # Which entries of x relevance goes to.
     signals: tuple[int, ...] = static(default=(1, 2))
@@ -92,7 +91,7 @@ def scan_backward(
     a: States, g: States, dlast: State | None, *, chunk_size: int, scan: Scan = scan
 ) -> States:
     """Compute dh_t = g_t + a_(t+1) dh_(t+1); `dlast` is what the last state gets besides."""
-    last = torch.zeros_like(g[:, 0]) if dlast is None else dlast
+    last = first_state(dlast, g[:, 0])
     after = torch.cat([a[:, 1:], torch.ones_like(a[:, :1])], 1)
     return scan(after, g, last, chunk_size=chunk_size, reverse=True)
 
@@ -114,12 +113,10 @@ def forward(
     shape = (b.shape[0], *b.shape[2:])
     sequences.check_shapes(NAME, a=(a, b.shape), state=(state, shape))
     wide_a, wide_b = widened(a), widened(b)
-    first = torch.zeros_like(wide_b[:, 0]) if state is None else widened(state)
+    first = first_state(state, wide_b[:, 0])
     h = scan(wide_a, wide_b, first, chunk_size=chunk_size)
-    stand_in = b.new_zeros(()).expand(b.shape)
-    cache = Cache(wide_a, h, first, stand_in, len(x) == 3, state is not None, chunk_size)
-    y = h.to(b.dtype)
-    return ((y, y[:, -1]) if len(x) == 3 else y), cache
+    form = form_of(x, 2, tuple(b.shape), shape)
+    return form.outputs(h, h[:, -1]), Cache(wide_a, h, first, form, chunk_size)
 
 
 declare(forward, kind="gated")
@@ -127,21 +124,13 @@ declare(forward, kind="gated")
 
 def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Inputs, tuple[()]]:
+) -> tuple[Gradients, tuple[()]]:
     """Compute da_t = dh_t h_(t-1) and db_t = dh_t, from dh_t = g_t + a_(t+1) dh_(t+1)."""
     check_cache(NAME, cache, Cache)
-    dtype, shape = cache.like.dtype, tuple(cache.first.shape)
-    dy, dlast = sequences.unpacked_cotangent(
-        NAME, g, cache.like, tuple(cache.h.shape), shape, has_state=cache.has_state
-    )
-    dlast = None if dlast is None else widened(dlast)
-    dh = scan_backward(cache.a, widened(dy), dlast, chunk_size=cache.chunk_size, scan=scan)
-    da = (dh * before(cache.h, cache.first)).to(dtype)
-    dx = da, dh.to(dtype)
-    if not cache.has_state:
-        return dx, ()
-    dfirst = (cache.a[:, 0] * dh[:, 0]).to(dtype) if cache.is_given else None
-    return (*dx, dfirst), ()
+    dy, dlast = cache.form.cotangents(NAME, g)
+    dh = scan_backward(cache.a, dy, dlast, chunk_size=cache.chunk_size, scan=scan)
+    da, dfirst = dh * before(cache.h, cache.first), cache.a[:, 0] * dh[:, 0]
+    return cache.form.gradients(da, dh, state=dfirst), ()
 
 
 @constructor

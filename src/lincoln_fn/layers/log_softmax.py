@@ -16,9 +16,10 @@ Cache: y, and the axis.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.core.autodiff import is_transformed
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -55,6 +56,17 @@ def backward(
     """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
     y, dim = cache.y, cache.dim
     return g - torch.exp(y) * torch.sum(g, dim, keepdim=True), ()
+
+
+def minus_one_hot(
+    y: Float[Tensor, "*s"], index: Int[Tensor, "*ones"], dim: int
+) -> Float[Tensor, "*s"]:
+    """Compute e^y, less 1 at the index of each example: the gradient of a cross-entropy."""
+    # expm1 is accurate where e^y is near 1.
+    p, of_index = torch.exp(y), torch.expm1(y.gather(dim, index))
+    if is_transformed(y, index):
+        return p.scatter(dim, index, of_index)
+    return p.scatter_(dim, index, of_index)  # of a language model, p is one of the largest tensors
 
 
 @constructor

@@ -36,8 +36,9 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.pool_positions import added_up, axis_positions, flat_positions, picked
-from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, stand_in, window_of
+from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, window_of
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record

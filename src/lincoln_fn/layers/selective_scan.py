@@ -53,7 +53,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.sequences import one_batch
+from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "selective_scan"
@@ -65,8 +65,6 @@ Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Projection, Projection]
     | tuple[Sequence, Sequence, Projection, Projection, State | None]
 )
-# None for a state that was not given.
-Gradients: TypeAlias = tuple[Tensor | None, ...]
 Outputs: TypeAlias = Sequence | tuple[Sequence, State]
 
 
@@ -80,7 +78,7 @@ class Params:
 
 @record
 class Cache:
-    """The inputs with one axis of examples, all states, and the first; a stand-in for y."""
+    """The inputs with one axis of examples, all states, the first, and the form of x."""
 
     u: Float[Tensor, "batch length features"]
     delta: Float[Tensor, "batch length features"]
@@ -88,9 +86,7 @@ class Cache:
     c: Float[Tensor, "batch length state"]
     h: Float[Tensor, "batch length state features"]
     first: Float[Tensor, "batch state features"]
-    like: Sequence
-    has_state: bool = static()
-    is_given: bool = static()
+    form: Form
     chunk_size: int = static()
     signals: tuple[int, ...] = static(default=(0, 4))
 
@@ -116,16 +112,12 @@ def forward(
     _check_forward(params, x[:4], state)
     u, delta, b, c = (one_batch(widened(part)) for part in x[:4])
     inflow = b.unsqueeze(-1) * (delta * u).unsqueeze(-2)
-    first = torch.zeros_like(inflow[:, 0]) if state is None else one_batch(widened(state))
+    first = first_state(state, inflow[:, 0])
     h = scan(_decays(params, delta), inflow, first, chunk_size=chunk_size)
     y = (c.unsqueeze(-2) @ h).squeeze(-2) + widened(params.skip) * u
-    like = given.new_zeros(()).expand(given.shape)
-    cache = Cache(u, delta, b, c, h, first, like, len(x) == 5, state is not None, chunk_size)
-    y = y.to(given.dtype).reshape(given.shape)
-    if len(x) == 4:
-        return y, cache
-    last = h[:, -1].reshape(*given.shape[:-2], *params.log_rate.shape)
-    return (y, last.to(given.dtype)), cache
+    shape = tuple(given.shape)
+    form = form_of(x, 4, shape, (*shape[:-2], *params.log_rate.shape))
+    return form.outputs(y, h[:, -1]), Cache(u, delta, b, c, h, first, form, chunk_size)
 
 
 def backward(
@@ -141,10 +133,11 @@ def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return ds_n and dD_n of each example n."""
-    if cache.like.ndim < 3:
-        raise no_batch(NAME, cache.like)
+    y = cache.form.y
+    if y.ndim < 3:
+        raise no_batch(NAME, y)
     dx, dlog_rate, dskip = _backward(params, cache, g, scan)
-    dlog_rate, dskip = (sequences.by_example(d, cache.like) for d in (dlog_rate, dskip))
+    dlog_rate, dskip = (sequences.by_example(d, y) for d in (dlog_rate, dskip))
     return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
 
 
@@ -157,14 +150,9 @@ def _backward(
     """Compute dx, and ds and dD of each sequence."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
-    u, delta, b, like = cache.u, cache.delta, cache.b, cache.like
-    lead = like.shape[:-2]
-    dy, dlast = sequences.unpacked_cotangent(
-        NAME, g, like, tuple(like.shape), (*lead, *params.log_rate.shape),
-        has_state=cache.has_state,
-    )  # fmt: skip
-    dy = one_batch(widened(dy))
-    dlast = None if dlast is None else one_batch(widened(dlast))
+    u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
+    dy, dlast = form.cotangents(NAME, g)
+    dy = one_batch(dy)
     a, rate = _decays(params, delta), widened(params.log_rate).exp()
     of_y = cache.c.unsqueeze(-1) * dy.unsqueeze(-2)
     dh = scan_backward(a, of_y, dlast, chunk_size=cache.chunk_size, scan=scan)
@@ -175,12 +163,7 @@ def _backward(
     db = (dh @ (delta * u).unsqueeze(-1)).squeeze(-1)
     dc = (cache.h @ dy.unsqueeze(-1)).squeeze(-1)
     dlog_rate = -rate * (delta.unsqueeze(-2) * w).sum(1)
-    dx: Gradients = tuple(
-        d.to(like.dtype).reshape(*lead, *d.shape[1:]) for d in (du, ddelta, db, dc)
-    )
-    if cache.has_state:
-        dfirst = (a[:, 0] * dh[:, 0]).reshape(*lead, *params.log_rate.shape).to(like.dtype)
-        dx = (*dx, dfirst if cache.is_given else None)
+    dx = form.gradients(du, ddelta, db, dc, state=a[:, 0] * dh[:, 0])
     return dx, dlog_rate, (dy * u).sum(1)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, Arrays]:
@@ -30,11 +31,6 @@ def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, Arrays]:
 def backward(params: tuple[()], cache: Arrays, g: Arrays) -> tuple[Arrays, tuple[()]]:
     """Return dx = 0."""
     return tree.map(zero, cache), ()
-
-
-def stand_in(x: Tensor) -> Tensor:
-    """Make a tensor of the shape of x, without memory of its own."""
-    return x.new_zeros(()).expand(x.shape)
 
 
 def zero(x: Tensor) -> Tensor | None:

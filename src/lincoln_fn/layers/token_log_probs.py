@@ -26,6 +26,8 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.log_softmax import minus_one_hot
 
 NAME = "token_log_probs"
 Logits: TypeAlias = Float[Tensor, "*batch length tokens"]
@@ -53,7 +55,7 @@ def forward(
     z, index = torch.log_softmax(logits, -1), tokens.long().unsqueeze(-1)
     y = in_range(NAME, tokens, logits.shape[-1], lambda: z.gather(-1, index)).squeeze(-1)
     y = y if mask is None else torch.where(mask, y, 0)
-    return y, Cache(z, index, mask, y.new_zeros(()).expand(y.shape))
+    return y, Cache(z, index, mask, stand_in(y))
 
 
 declare(forward, kind="log_softmax")
@@ -66,8 +68,8 @@ def backward(
     check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.y)
     z, index, mask = cache.z, cache.index, cache.mask
-    one_hot_minus_p = -torch.exp(z).scatter(-1, index, torch.expm1(z.gather(-1, index)))
-    dx = one_hot_minus_p * (g if mask is None else torch.where(mask, g, 0)).unsqueeze(-1)
+    g = g if mask is None else torch.where(mask, g, 0)
+    dx = -minus_one_hot(z, index, -1) * g.unsqueeze(-1)
     return (dx, None) if mask is None else (dx, None, None), ()
 
 

@@ -58,10 +58,11 @@ from lincoln_fn.errors.shapes import (
     check_params,
 )
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -130,7 +131,7 @@ def forward(params: Table, x: Vectors) -> tuple[Vectors, Cache]:
     k = nearest(params, x)
     is_read = isinstance(params, RunningCodebook)
     q = torch.nn.functional.embedding(k, params.weight)
-    return q, Cache(k, x if is_read else x.new_zeros(()).expand(x.shape))
+    return q, Cache(k, x if is_read else stand_in(x))
 
 
 def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:
@@ -205,21 +206,10 @@ def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Ar
     return dx, (table, stopped)
 
 
-def _gather(visit: VisitRecord, params: Table, records: tuple[Record, Record]) -> Table:
-    """Return the gradient of the table."""
-    gradient: Table = visit(0, params, records[0])
-    return gradient
-
-
-def _advance(visit: VisitThere, params: Table, cache: Record) -> Table:
-    advanced: Table = visit.advance(0, params, cache[0])
-    return advanced
-
-
 def _whole(call: str, *, table: Layer) -> Layer:
     return composition(
         NAME, (table, stop_gradient()), _there, _back,
-        gather=_gather, init=one_part.init, advance=_advance, needs_dx=one_part.needs_dx, call=call,
+        init=one_part.init, needs_dx=one_part.needs_dx, call=call,
         reads_once=True, arrange=ITS_PART,
     )  # fmt: skip
 

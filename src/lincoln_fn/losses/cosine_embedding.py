@@ -20,7 +20,6 @@ Cache: x_1, x_2, y, q_1, q_2, c and the margin.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -95,10 +94,4 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         >>> value, loss.backward(cache)[0]
         (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
     """
-    return make_loss(
-        "cosine_embedding",
-        reduction,
-        partial(forward, margin=margin),
-        backward,
-        inputs=("x1", "x2"),
-    )
+    return make_loss(reduction, forward, backward, inputs=("x1", "x2"))

@@ -118,11 +118,10 @@ def cross_entropy(
     """
     weights = weights_of("cross_entropy", "weight", weight)
     return make_loss(
-        "cross_entropy",
         reduction,
-        partial(forward, weight=weights, ignore_index=ignore_index, dim=dim),
+        partial(forward, weight=weights),
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=partial(_check_first, dim=dim),
+        check_first=_check_first,
     )

@@ -41,7 +41,6 @@ of steps and of labels. Source: Graves et al., "Connectionist Temporal Classific
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -214,10 +213,5 @@ def ctc(
         (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
     return make_loss(
-        "ctc",
-        reduction,
-        partial(forward, blank=blank, zero_infinity=zero_infinity),
-        backward,
-        count=count,
-        targets=("labels", "steps", "lengths"),
+        reduction, forward, backward, count=count, targets=("labels", "steps", "lengths")
     )

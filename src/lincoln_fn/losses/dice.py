@@ -18,7 +18,6 @@ volumetric medical image segmentation", 2016.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from jaxtyping import Float
@@ -100,4 +99,4 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
     """
-    return make_loss("dice", reduction, partial(forward, eps=eps), backward, check=_check)
+    return make_loss(reduction, forward, backward, check=_check)

@@ -21,7 +21,6 @@ in a neural network", 2015.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -100,6 +99,4 @@ def distillation(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(
-        "distillation", reduction, partial(forward, temperature=temperature, dim=dim), backward
-    )
+    return make_loss(reduction, forward, backward)

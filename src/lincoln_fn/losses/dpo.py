@@ -25,7 +25,6 @@ understand learning from human preferences", 2023.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -122,9 +121,8 @@ def dpo(
     if loss_type == "ipo":
         require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)
     return make_loss(
-        "dpo",
         reduction,
-        partial(forward, beta=beta, label_smoothing=label_smoothing, loss_type=loss_type),
+        forward,
         backward,
         inputs=("chosen", "rejected"),
         targets=("reference_chosen", "reference_rejected"),

@@ -17,8 +17,6 @@ Cache: s, 2 y - 1, w and gamma. Source: Lin et al., "Focal loss for dense object
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -98,4 +96,4 @@ def focal(
         >>> value, loss.backward(cache)
         (tensor(0.0866), tensor([-0.1491,  0.0000]))
     """
-    return make_loss("focal", reduction, partial(forward, alpha=alpha, gamma=gamma), backward)
+    return make_loss(reduction, forward, backward)

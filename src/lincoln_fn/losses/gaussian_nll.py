@@ -18,7 +18,6 @@ and variance of the target probability distribution", 1994.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -114,10 +113,4 @@ def gaussian_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
-    return make_loss(
-        "gaussian_nll",
-        reduction,
-        partial(forward, full=full, eps=eps),
-        backward,
-        inputs=("mean", "var"),
-    )
+    return make_loss(reduction, forward, backward, inputs=("mean", "var"))

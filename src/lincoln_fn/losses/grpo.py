@@ -23,7 +23,6 @@ mathematical reasoning in open language models", 2024.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -147,9 +146,8 @@ def grpo(
         (tensor(0.), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
-        "grpo",
         reduction,
-        partial(forward, beta=beta, clip_range=clip_range, scale_rewards=scale_rewards),
+        forward,
         backward,
         inputs=("log_probs",),
         targets=("rewards", "old_log_probs", *(("reference",) if beta else ())),

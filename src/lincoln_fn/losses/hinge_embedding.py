@@ -11,8 +11,6 @@ Cache: y and z.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -68,5 +66,4 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
         >>> value, loss.backward(cache)
         (tensor(1.), tensor([ 1., -1.]))
     """
-    bound = partial(forward, margin=margin)
-    return make_loss("hinge_embedding", reduction, bound, backward)
+    return make_loss(reduction, forward, backward)

@@ -11,7 +11,6 @@ Cache: d and delta. Source: Huber, "Robust Estimation of a Location Parameter", 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -72,5 +71,4 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
         >>> value, loss.backward(cache)
         (tensor(4.5000), tensor([1., 2.]))
     """
-    bound = partial(forward, delta=delta)
-    return make_loss("huber", reduction, bound, backward)
+    return make_loss(reduction, forward, backward)

@@ -23,16 +23,15 @@ natural language supervision", 2021.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
@@ -55,31 +54,26 @@ def forward(
         wanted = "(N, N)" if symmetric else "(N, M), M at least N"
         raise LayerError("info_nce", f"expected similarities of shape {wanted}, got {shape}")
     of_rows = torch.log_softmax(x / temperature, 1)
-    value = -_of_partners(of_rows)
+    value = -of_rows.gather(1, _partners(x)).squeeze(1)
     if not symmetric:
         return value, Cache(of_rows, None, temperature)
     of_columns = torch.log_softmax(x / temperature, 0)
-    return (value - _of_partners(of_columns)) / 2, Cache(of_rows, of_columns, temperature)
+    value = (value - of_columns.gather(1, _partners(x)).squeeze(1)) / 2
+    return value, Cache(of_rows, of_columns, temperature)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N M"]:
     """Compute dx_ij = (p_ij - delta_ij) / t dl_i, or the mean of that along rows and columns."""
-    dx = _minus_partner(cache.of_rows) * per_example(dl, 1) / cache.t
+    partners = _partners(cache.of_rows)
+    dx = minus_one_hot(cache.of_rows, partners, 1) * per_example(dl, 1) / cache.t
     if cache.of_columns is None:
         return dx
-    return (dx + _minus_partner(cache.of_columns) * dl / cache.t) / 2
+    return (dx + minus_one_hot(cache.of_columns, partners, 1) * dl / cache.t) / 2
 
 
-def _of_partners(y: Float[Tensor, "N M"]) -> Float[Tensor, " N"]:
-    """Give all y_ii; ONNX has no diagonal."""
-    return y.gather(1, torch.arange(len(y), device=y.device).unsqueeze(1)).squeeze(1)
-
-
-def _minus_partner(y: Float[Tensor, "N M"]) -> Float[Tensor, "N M"]:
-    """Compute p_ij - delta_ij."""
-    n, m = y.shape
-    is_partner = torch.eye(n, m, dtype=torch.bool, device=y.device)
-    return torch.where(is_partner, torch.expm1(y), torch.exp(y))
+def _partners(x: Float[Tensor, "N M"]) -> Int[Tensor, "N 1"]:
+    """Give the column of each row's partner."""
+    return torch.arange(len(x), device=x.device).unsqueeze(1)
 
 
 @constructor
@@ -112,10 +106,4 @@ def info_nce(
         (tensor(0.3133), tensor([[-0.1345,  0.1345],
                 [ 0.1345, -0.1345]]))
     """
-    return make_loss(
-        "info_nce",
-        reduction,
-        partial(forward, temperature=temperature, symmetric=symmetric),
-        backward,
-        targets=(),
-    )
+    return make_loss(reduction, forward, backward, targets=())

@@ -84,9 +84,8 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
         (tensor(0.6931), tensor([[-1., -0.]]))
     """
     return make_loss(
-        "kl_div",
         reduction,
-        partial(forward, log_target=log_target),
+        forward,
         backward,
         count=number_of_rows if reduction == "batchmean" else number_of_values,
         check=partial(_check, log_target),

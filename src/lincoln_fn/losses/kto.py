@@ -23,8 +23,6 @@ optimization", 2024.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -118,14 +116,8 @@ def kto(
         (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
     return make_loss(
-        "kto",
         reduction,
-        partial(
-            forward,
-            beta=beta,
-            desirable_weight=desirable_weight,
-            undesirable_weight=undesirable_weight,
-        ),
+        forward,
         backward,
         inputs=("log_probs", "mismatched"),
         targets=("desirable", "reference", "reference_mismatched"),

@@ -51,4 +51,4 @@ def l1(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([0.5000, 0.5000]))
     """
-    return make_loss("l1", reduction, forward, backward)
+    return make_loss(reduction, forward, backward)

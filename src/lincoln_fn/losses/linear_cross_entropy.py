@@ -30,10 +30,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lincoln_fn.core.autodiff import is_transformed
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
@@ -78,10 +80,12 @@ def forward(
     for rows, index, w in _chunks(cache):
         z = torch.log_softmax(rows @ matrix.mT, 1)
         values.append(torch.where(w != 0, -w * z.gather(1, index), 0))
-        if keep:
-            dh, dmatrix = _gradients(z, index, w, rows, matrix, dmatrix)
+        slope = minus_one_hot(z, index, 1) if keep else None
+        del z  # each tensor of the size of the scores is freed as soon as it has been read
+        if slope is not None:
+            dh, dmatrix = _gradients(slope, w, rows, matrix, dmatrix)
             slopes.append(dh)
-        del z  # or it would be in memory beside that of the next chunk
+            del slope
     value = torch.cat(values).view(h.shape[:-1])
     if dmatrix is None:
         return value, cache
@@ -100,10 +104,10 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
     of_chunks = torch.split(each.reshape(-1, 1), cache.chunk_size)
     slopes, total = [], None
     for (rows, index, w), of_chunk in zip(_chunks(cache), of_chunks, strict=True):
-        z = torch.log_softmax(rows @ matrix.mT, 1)
-        dh, total = _gradients(z, index, w * of_chunk, rows, matrix, total)
+        slope = minus_one_hot(torch.log_softmax(rows @ matrix.mT, 1), index, 1)
+        dh, total = _gradients(slope, w * of_chunk, rows, matrix, total)
         slopes.append(dh)
-        del z
+        del slope
     assert total is not None  # for there is a row
     return torch.cat(slopes).view(h.shape), total.to(matrix.dtype)
 
@@ -116,19 +120,21 @@ def _chunks(cache: Cache) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor
 
 
 def _gradients(
-    z: Float[Tensor, "n C"],
-    index: Int[Tensor, "n 1"],
+    slope: Float[Tensor, "n C"],
     dl: Float[Tensor, "n 1"],
     rows: Float[Tensor, "n D"],
     matrix: Matrix,
     total: Matrix | None,
 ) -> tuple[Float[Tensor, "n D"], Matrix]:
     """Compute dh = dx W, and add dx^T h to the chunks before, in float32 at least."""
-    slope = torch.exp(z).scatter(1, index, torch.expm1(z.gather(1, index)))  # p_j - delta_jc
-    dh, rows = dl * (slope @ matrix), dl * rows
+    dh, rows = dl * (slope @ matrix), dl * rows  # slope is p_j - delta_jc
     dtype = torch.promote_types(slope.dtype, torch.float32)
     slope, rows = slope.to(dtype), rows.to(dtype)
-    return dh, slope.mT @ rows if total is None else torch.addmm(total, slope.mT, rows)
+    if total is None:
+        return dh, slope.mT @ rows
+    # In place, where no derivative is asked for: a new total would be one more large tensor.
+    add = torch.addmm if is_transformed(total, slope, rows) else Tensor.addmm_
+    return dh, add(total, slope.mT, rows)
 
 
 def count(ignore_index: int, cache: Cache) -> Tensor:
@@ -176,11 +182,8 @@ def linear_cross_entropy(
     """
     weights, keep = weights_of(NAME, "weight", weight), reduction != "none"
     return make_loss(
-        NAME,
         reduction,
-        partial(
-            forward, weight=weights, ignore_index=ignore_index, chunk_size=chunk_size, keep=keep
-        ),
+        partial(forward, weight=weights, keep=keep),
         backward,
         count=partial(count, ignore_index),
         inputs=("features", "linear_weight"),

@@ -93,5 +93,4 @@ def log_loss(
         (tensor(1.3863), tensor([-2.,  2.]))
     """
     weights = weights_of("log_loss", "weight", weight)
-    bound = partial(forward, weight=weights, eta=eta)
-    return make_loss("log_loss", reduction, bound, backward, check=_check)  # fmt: skip
+    return make_loss(reduction, partial(forward, weight=weights), backward, check=_check)

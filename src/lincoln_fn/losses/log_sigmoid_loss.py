@@ -89,4 +89,4 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-1.,  1.]))
     """
-    return make_loss("log_sigmoid_loss", reduction, forward, backward, check=_check)
+    return make_loss(reduction, forward, backward, check=_check)

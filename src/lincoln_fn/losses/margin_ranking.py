@@ -12,8 +12,6 @@ Cache: y and z.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
@@ -75,6 +73,4 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
         >>> value, loss.backward(cache)
         (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
-    return make_loss(
-        "margin_ranking", reduction, partial(forward, margin=margin), backward, inputs=("x1", "x2")
-    )
+    return make_loss(reduction, forward, backward, inputs=("x1", "x2"))

@@ -51,4 +51,4 @@ def mse(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(5.), tensor([1., 3.]))
     """
-    return make_loss("mse", reduction, forward, backward)
+    return make_loss(reduction, forward, backward)

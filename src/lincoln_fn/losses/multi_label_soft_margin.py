@@ -81,6 +81,4 @@ def multi_label_soft_margin(
         (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
     weights = weights_of("multi_label_soft_margin", "weight", weight)
-    return make_loss(
-        "multi_label_soft_margin", reduction, partial(forward, weight=weights), backward
-    )
+    return make_loss(reduction, partial(forward, weight=weights), backward)

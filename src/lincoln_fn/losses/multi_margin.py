@@ -96,6 +96,4 @@ def multi_margin(
         (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
     weights = weights_of("multi_margin", "weight", weight)
-    return make_loss(
-        "multi_margin", reduction, partial(forward, p=p, margin=margin, weight=weights), backward
-    )
+    return make_loss(reduction, partial(forward, weight=weights), backward)

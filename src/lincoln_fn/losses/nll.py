@@ -107,11 +107,10 @@ def nll(
     """
     weights = weights_of("nll", "weight", weight)
     return make_loss(
-        "nll",
         reduction,
-        partial(forward, weight=weights, ignore_index=ignore_index, dim=dim),
+        partial(forward, weight=weights),
         backward,
         count=partial(count, ignore_index),
         check=_check,
-        check_first=partial(_check_first, dim=dim),
+        check_first=_check_first,
     )

@@ -21,7 +21,6 @@ learning of visual representations", 2020.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +31,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import normalize
+from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -57,26 +57,23 @@ def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor
     u, unit = normalize.forward((), torch.cat((a, b)), dim=-1, eps=1e-12)
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)
-    of_partners = y.gather(1, _partners(len(a), y).unsqueeze(1))
+    of_partners = y.gather(1, _partners(y))
     return -of_partners.view(2, -1).mean(0), Cache(y, unit, temperature)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Views:
     """Compute dx_km = (p_km - delta_k'm) dl_i / 2, du = (dx + dx^T) u / t, and da and db."""
     y, u = cache.y, cache.unit.y
-    n = len(u) // 2
-    is_partner = torch.arange(2 * n, device=y.device) == _partners(n, y).unsqueeze(1)
     dl = dl.repeat(2).unsqueeze(1) if isinstance(dl, Tensor) and dl.ndim else dl
-    dx = torch.where(is_partner, torch.expm1(y), torch.exp(y)) * dl / 2
+    dx = minus_one_hot(y, _partners(y), 1) * dl / 2
     dz, _ = normalize.backward((), cache.unit, (dx + dx.mT) @ u / cache.t)
-    return dz[:n], dz[n:]
+    da, db = dz.chunk(2)
+    return da, db
 
 
-def _partners(n: int, like: Tensor) -> Int[Tensor, " 2N"]:
+def _partners(y: Float[Tensor, "2N 2N"]) -> Int[Tensor, "2N 1"]:
     """Give the number of each view's other view."""
-    return torch.cat(
-        (torch.arange(n, 2 * n, device=like.device), torch.arange(n, device=like.device))
-    )
+    return torch.arange(len(y), device=y.device).view(2, -1).flip(0).reshape(-1, 1)
 
 
 @constructor
@@ -108,11 +105,4 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         (tensor(0.5514), tensor([[0.0000, 0.2119],
                 [0.2119, 0.0000]]))
     """
-    return make_loss(
-        "nt_xent",
-        reduction,
-        partial(forward, temperature=temperature),
-        backward,
-        inputs=("a", "b"),
-        targets=(),
-    )
+    return make_loss(reduction, forward, backward, inputs=("a", "b"), targets=())

@@ -24,7 +24,6 @@ Cache: x, t, log_input and eps.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -96,9 +95,4 @@ def poisson_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([-2.,  1.]))
     """
-    return make_loss(
-        "poisson_nll",
-        reduction,
-        partial(forward, log_input=log_input, full=full, eps=eps),
-        backward,
-    )
+    return make_loss(reduction, forward, backward)

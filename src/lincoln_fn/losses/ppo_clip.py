@@ -20,8 +20,6 @@ Cache: r, A, the mask and e. Source: Schulman et al., "Proximal policy optimizat
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -31,7 +29,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens
+from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens, where_counted
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
@@ -52,19 +50,15 @@ def forward(
     advantages, old = target[:2]
     mask = target[2] if len(target) > 2 else None
     check_same_shape("ppo_clip", "old_log_probs", old, "log_probs", z)
-    if mask is not None:
-        check_mask("ppo_clip", "mask", mask, "log_probs", z)
+    check_mask("ppo_clip", "mask", mask, "log_probs", z)
     a = of_tokens("ppo_clip", "advantages", advantages, z)
     r = torch.exp(z - old.to(z.dtype))
-    value = surrogate(r, a, clip_range)
-    cache = Cache(r, a, mask, clip_range)
-    return value if mask is None else torch.where(mask, value, 0), cache
+    return where_counted(mask, surrogate(r, a, clip_range)), Cache(r, a, mask, clip_range)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dz = -A r dl, and 0 where r is clipped."""
-    dz = slope(cache.r, cache.a, cache.e) * dl
-    return dz if cache.mask is None else torch.where(cache.mask, dz, 0)
+    return where_counted(cache.mask, slope(cache.r, cache.a, cache.e) * dl)
 
 
 def surrogate(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Tensor, "*s"]:
@@ -80,7 +74,7 @@ def slope(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Ten
 
 def count(cache: Cache) -> Tensor | None:
     """Count the actions that are not masked; None for all of them."""
-    return None if cache.mask is None else count_masked("ppo_clip", cache.mask)
+    return count_masked("ppo_clip", cache.mask)
 
 
 @constructor
@@ -113,9 +107,8 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         (tensor(-0.1000), tensor([0.0000, 0.5000]))
     """
     return make_loss(
-        "ppo_clip",
         reduction,
-        partial(forward, clip_range=clip_range),
+        forward,
         backward,
         count=count,
         inputs=("log_probs",),

@@ -23,7 +23,6 @@ samples, get a baseline for free!", 2019.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -35,7 +34,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import any_true
-from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens
+from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens, where_counted
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
@@ -54,8 +53,7 @@ def forward(
     returns, mask = (*target, None)[:2] if isinstance(target, tuple) else (target, None)
     assert returns is not None  # the formula's check of the target
     r = of_tokens("reinforce", "returns", returns, z)
-    if mask is not None:
-        check_mask("reinforce", "mask", mask, "log_probs", z)
+    check_mask("reinforce", "mask", mask, "log_probs", z)
     if baseline == "none":
         a = r
     else:
@@ -63,9 +61,7 @@ def forward(
         # The return of a sequence counts if one of its tokens does.
         counts = counts.reshape(*returns.shape, -1).any(-1).reshape(r.shape)
         a = _beside_others(r, counts, leaves_one_out=baseline == "leave_one_out")
-    value = -a * z
-    cache = Cache(a.expand_as(z), mask)
-    return value if mask is None else torch.where(mask, value, 0), cache
+    return where_counted(mask, -a * z), Cache(a.expand_as(z), mask)
 
 
 def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: bool) -> Tensor:
@@ -81,13 +77,12 @@ def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: boo
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dz = -(R - b) dl."""
-    dz = -cache.a * dl
-    return dz if cache.mask is None else torch.where(cache.mask, dz, 0)
+    return where_counted(cache.mask, -cache.a * dl)
 
 
 def count(cache: Cache) -> Tensor | None:
     """Count the actions that are not masked; None for all of them."""
-    return None if cache.mask is None else count_masked("reinforce", cache.mask)
+    return count_masked("reinforce", cache.mask)
 
 
 @constructor
@@ -124,9 +119,8 @@ def reinforce(
         (tensor(-0.2500), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
-        "reinforce",
         reduction,
-        partial(forward, baseline=baseline),
+        forward,
         backward,
         count=count,
         inputs=("log_probs",),

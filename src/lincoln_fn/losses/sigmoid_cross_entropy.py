@@ -91,6 +91,4 @@ def sigmoid_cross_entropy(
     name = "sigmoid_cross_entropy"
     weights = weights_of(name, "weight", weight)
     pos_weights = weights_of(name, "pos_weight", pos_weight)
-    return make_loss(
-        name, reduction, partial(forward, weight=weights, pos_weight=pos_weights), backward
-    )
+    return make_loss(reduction, partial(forward, weight=weights, pos_weight=pos_weights), backward)

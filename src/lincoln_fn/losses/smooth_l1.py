@@ -13,8 +13,6 @@ Cache: d and beta. Source: Girshick, "Fast R-CNN", 2015, equation 3 (with beta =
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -78,5 +76,4 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
         >>> value, loss.backward(cache)
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
-    bound = partial(forward, beta=beta)
-    return make_loss("smooth_l1", reduction, bound, backward)
+    return make_loss(reduction, forward, backward)

@@ -36,6 +36,7 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import (
     Labels,
     check_classes,
@@ -115,8 +116,7 @@ def backward(cache: LabelCache | MixtureCache, dl: Cotangent) -> Float[Tensor, "
         a, dim = cache.a, cache.dim
         return (torch.exp(z) * a.sum(dim, keepdim=True) - a) * per_example(dl, dim)
     index, dim = cache.labels.index, cache.labels.dim
-    p_minus_q = torch.exp(z).scatter(dim, index, torch.expm1(z.gather(dim, index)))
-    return p_minus_q * (cache.labels.w * per_example(dl, dim))
+    return minus_one_hot(z, index, dim) * (cache.labels.w * per_example(dl, dim))
 
 
 def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
@@ -165,15 +165,5 @@ def softmax_cross_entropy(
     """
     weights = weights_of(NAME, "weight", weight)
     return make_loss(
-        NAME,
-        reduction,
-        partial(
-            forward,
-            weight=weights,
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-            dim=dim,
-        ),
-        backward,
-        count=partial(count, ignore_index),
+        reduction, partial(forward, weight=weights), backward, count=partial(count, ignore_index)
     )

@@ -142,9 +142,8 @@ def triplet_margin(
         (tensor(5.), tensor([[-0.6000,  0.2000]]))
     """
     return make_loss(
-        "triplet_margin",
         reduction,
-        partial(forward, margin=margin, q=p, eps=eps, swap=swap),
+        partial(forward, q=p),
         backward,
         inputs=("anchor", "positive", "negative"),
         targets=(),

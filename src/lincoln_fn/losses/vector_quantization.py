@@ -16,7 +16,7 @@ Derivation.
     dq = -da
     dx = db
 
-Cache: a and b, and that of the stops.
+Cache: a and b, and that of the stop.
 
 Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017,
 equation 3.
@@ -25,7 +25,7 @@ equation 3.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 from jaxtyping import Float
@@ -37,7 +37,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.stop_gradient import stop_gradient
-from lincoln_fn.losses.common.reduction import Cotangent, Formula, loss_of, number_of_values
+from lincoln_fn.losses.common.reduction import Cotangent, Formula, loss_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.through import through
 from lincoln_fn.walk.composition import composition
@@ -73,21 +73,18 @@ def _there(visit: VisitThere, params: Params, pair: Pair) -> tuple[Pair, Record]
         problem = "expected prediction (x, q) of one shape, as vector_quantize makes it"
         raise LayerError(NAME, problem)
     x, q = pair
-    of_x, x_stopped = visit(0, params[0], x)
-    of_q, q_stopped = visit(1, params[1], q)
-    return (of_x - q, x - of_q), (x_stopped, q_stopped)
+    (of_x, of_q), stopped = visit(0, params[0], pair)
+    return (of_x - q, x - of_q), (stopped,)
 
 
 def _back(visit: VisitBack, params: Params, cache: Record, g: Pair) -> tuple[Pair, Record]:
     """Compute dx = db and dq = -da."""
     da, db = g
-    _, of_x = visit(0, params[0], cache[0], da)
-    _, of_q = visit(1, params[1], cache[1], -db)
-    return (db, -da), (of_x, of_q)
+    _, stopped = visit(0, params[0], cache[0], (da, -db))
+    return (db, -da), (stopped,)
 
 
-_STOP = stop_gradient()
-_DIFFERENCES: Final = composition("differences", (_STOP, _STOP), _there, _back)
+_DIFFERENCES: Final = composition("differences", (stop_gradient(),), _there, _back)
 
 
 @constructor
@@ -115,11 +112,10 @@ def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mea
         >>> value, loss.backward(cache)
         (tensor(5.), (tensor([1.]), tensor([-4.])))
     """
-    return bare(partial(_made, beta=beta, reduction=reduction))
+    return bare(partial(_made, reduction=reduction), forward, backward)
 
 
-def _made(call: str, *, beta: float, reduction: str) -> Loss:
-    squares = Formula(
-        NAME, reduction, partial(forward, beta=beta), backward, number_of_values, ("a", "b"), ()
-    )
+# Any: the functions of the squares, with beta.
+def _made(call: str, forward: Any, backward: Any, *, reduction: str) -> Loss:
+    squares = Formula(NAME, reduction, forward, backward, inputs=("a", "b"), targets=())
     return attrs.evolve(through(_DIFFERENCES, loss_of(call, squares)), name=call)

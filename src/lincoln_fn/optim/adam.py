@@ -40,7 +40,7 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
 from lincoln_fn.optim.leaves import (
     Rule,
     check_state,
@@ -52,9 +52,9 @@ from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
+    moments,
     regularize_gradient,
     root,
-    running_mean,
     take_scaled_step,
 )
 
@@ -116,7 +116,6 @@ def leaf_rule(
     maximize: bool,
 ) -> Rule:
     """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
-    b1, b2 = betas
     correction_m, correction_v = (1 - beta ** step.double() for beta in betas)
 
     def rule(
@@ -124,8 +123,7 @@ def leaf_rule(
     ) -> tuple[Tensor | None, ...]:
         dp = regularize_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
         p = decay_weight(p, lr, weight_decay) if decoupled else p
-        m = running_mean(m, dp, b1)
-        v = running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         v_max = None if v_max is None else torch.maximum(v_max, v)
         unbiased_m = m / correction_m
         unbiased_v = (v if v_max is None else v_max) / correction_v
@@ -147,7 +145,6 @@ def adjoint(
     maximize: bool,
 ) -> LeafAdjoint:
     """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v, and the bars of both means."""
-    b1, b2 = betas
     c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
     now = learning_rate(lr, state.step)
 
@@ -155,7 +152,7 @@ def adjoint(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None,
         p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, v_max_bar: Tensor | None,
     ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
-        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         r = root((v if v_max is None else torch.maximum(v_max, v)) / c2)
         s = r + eps
         u, u_bar_by_s = m / (c1 * s), -now * p_bar / s
@@ -165,9 +162,8 @@ def adjoint(
             of_v = of_v + v_max_bar
             v_max_bar = torch.where(v > v_max, 0, of_v)
             of_v = torch.where(v > v_max, of_v, 0)
-        v_bar = v_bar + of_v
-        dp_bar = torch.addcmul((1 - b1) * m_bar, dp, v_bar, value=2 * (1 - b2))
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, v_max_bar, {"lr": -u * p_bar}
+        bars = moments_back(dp, m_bar, v_bar + of_v, betas)
+        return p_bar, *bars, v_max_bar, {"lr": -u * p_bar}
 
     return LeafAdjoint(
         rule, ("m", "v", "v_max"), weight_decay, now if decoupled else None, maximize

@@ -118,6 +118,15 @@ def around(inner: Optimizer, adjoint: Callable[..., Adjoints], *arguments: objec
     )  # fmt: skip
 
 
+def moments_back(
+    dp: Tensor, m_bar: Tensor, v_bar: Tensor, betas: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Undo `rules.moments`: compute the bars of dp and of the old means from those of the new."""
+    b1, b2 = betas
+    dp_bar = torch.addcmul((1 - b1) * m_bar, dp, v_bar, value=2 * (1 - b2))
+    return dp_bar, b1 * m_bar, b2 * v_bar
+
+
 def root_slope(v: Tensor) -> Tensor:
     """Compute the derivative of `rules.root`: 1 / (2 sqrt(v)), and 0 where v is 0."""
     return torch.where(v == 0, 0, 0.5 * v.rsqrt())

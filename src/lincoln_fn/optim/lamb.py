@@ -30,14 +30,14 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.errors.arguments import Decay, NonNegative
 from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.adam import init as init_adam
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
 from lincoln_fn.optim.leaves import check_state, check_whole, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     add_scaled,
     learning_rate,
+    moments,
     root,
-    running_mean,
     take_step,
 )
 
@@ -66,7 +66,7 @@ def update(
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dp = dp.neg() if maximize else dp
-        m, v = running_mean(m, dp, betas[0]), running_mean(v, dp * dp, betas[1])
+        m, v = moments(m, v, dp, betas)
         u = add_scaled((m / c1) / (root(v / c2) + eps), p, weight_decay)
         return take_step(p, u, now * trust_ratio(p, u)), m, v
 
@@ -85,14 +85,13 @@ def adjoint(
     maximize: bool,
 ) -> LeafAdjoint:
     """Compute bar u = -lr f bar p - f bar f u / |u|^2, and what follows from it."""
-    b1, b2 = betas
     now = learning_rate(lr, state.step)
     c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         r = root(v / c2)
         adam = m / (c1 * (r + eps))
         u = adam + weight_decay * p
@@ -104,8 +103,7 @@ def adjoint(
         products["weight_decay"] = p * u_bar
         m_bar = m_bar + u_bar / (c1 * (r + eps))
         v_bar = v_bar - torch.where(r == 0, 0, u_bar * adam / (2 * c2 * (r + eps) * r))
-        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, products
+        return p_bar, *moments_back(dp, m_bar, v_bar, betas), products
 
     return LeafAdjoint(rule, ("m", "v"), None, maximize=maximize)
 

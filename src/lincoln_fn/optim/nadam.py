@@ -29,15 +29,15 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
+    moments,
     regularize_gradient,
     root,
-    running_mean,
     take_scaled_step,
 )
 
@@ -74,17 +74,15 @@ def update(
 ) -> tuple[Params, NadamState]:
     """Compute p <- p - lr (a dp + b m) / (sqrt(v') + eps), with a and b as the module says."""
     check_state("nadam", state, NadamState)
-    b1, b2 = betas
     now, step = learning_rate(lr, state.step), state.step + 1
-    product, of_dp, of_m = _factors(state, b1, momentum_decay)
-    correction = 1 - b2 ** step.double()
+    product, of_dp, of_m = _factors(state, betas[0], momentum_decay)
+    correction = 1 - betas[1] ** step.double()
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         penalty = 0.0 if decoupled_weight_decay else weight_decay
         dp = regularize_gradient(p, dp, penalty, maximize)
         p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-        m = running_mean(m, dp, b1)
-        v = running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         scale = root(v / correction) + eps
         return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
 
@@ -113,21 +111,20 @@ def adjoint(
     maximize: bool,
 ) -> LeafAdjoint:
     """Compute bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v."""
-    b1, b2 = betas
     now = learning_rate(lr, state.step)
-    _, of_dp, of_m = _factors(state, b1, momentum_decay)
-    c2 = 1 - b2 ** (state.step + 1).double()
+    _, of_dp, of_m = _factors(state, betas[0], momentum_decay)
+    c2 = 1 - betas[1] ** (state.step + 1).double()
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         s = root(v / c2) + eps
         u, u_bar = (of_dp * dp + of_m * m) / s, -now * p_bar
         m_bar = m_bar + of_m * u_bar / s
         v_bar = v_bar - u * u_bar / s * root_slope(v / c2) / c2
-        dp_bar = of_dp * u_bar / s + (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, {"lr": -u * p_bar}
+        dp_bar, *bars = moments_back(dp, m_bar, v_bar, betas)
+        return p_bar, of_dp * u_bar / s + dp_bar, *bars, {"lr": -u * p_bar}
 
     return LeafAdjoint(
         rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize

@@ -31,15 +31,15 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
+from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     decay_weight,
     learning_rate,
+    moments,
     regularize_gradient,
     root,
-    running_mean,
     take_scaled_step,
 )
 
@@ -72,7 +72,6 @@ def update(
 ) -> tuple[Params, RadamState]:
     """Compute p <- p - lr r m' / (sqrt(v) + eps) where n_t > 5, else p <- p - lr m'."""
     check_state("radam", state, RadamState)
-    b1, b2 = betas
     now, step = learning_rate(lr, state.step), state.step + 1
     is_scaled, k = _factor(step, betas)
     scaled_lr = now * k
@@ -81,8 +80,7 @@ def update(
         penalty = 0.0 if decoupled_weight_decay else weight_decay
         dp = regularize_gradient(p, dp, penalty, maximize)
         p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-        m = running_mean(m, dp, b1)
-        v = running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         scale = torch.where(is_scaled, root(v) + eps, 1.0)
         return take_scaled_step(p, m, scale, scaled_lr), m, v
 
@@ -112,20 +110,18 @@ def adjoint(
     maximize: bool,
 ) -> LeafAdjoint:
     """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v."""
-    b1, b2 = betas
     now = learning_rate(lr, state.step)
     is_scaled, k = _factor(state.step + 1, betas)
 
     def rule(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
     ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        m, v = running_mean(m, dp, b1), running_mean(v, dp * dp, b2)
+        m, v = moments(m, v, dp, betas)
         s = torch.where(is_scaled, root(v) + eps, 1.0)
         u, u_bar = k * m / s, -now * p_bar
         m_bar = m_bar + k * u_bar / s
         v_bar = v_bar - torch.where(is_scaled, u * u_bar / s * root_slope(v), 0)
-        dp_bar = (1 - b1) * m_bar + 2 * (1 - b2) * dp * v_bar
-        return p_bar, dp_bar, b1 * m_bar, b2 * v_bar, {"lr": -u * p_bar}
+        return p_bar, *moments_back(dp, m_bar, v_bar, betas), {"lr": -u * p_bar}
 
     return LeafAdjoint(
         rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize

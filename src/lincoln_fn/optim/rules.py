@@ -54,6 +54,11 @@ def running_mean(mean: Tensor, new: Tensor, decay: float) -> Tensor:
     return torch.lerp(mean, new, 1 - decay)
 
 
+def moments(m: Tensor, v: Tensor, dp: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    """Compute Adam's running means, of dp and of dp^2."""
+    return running_mean(m, dp, betas[0]), running_mean(v, dp * dp, betas[1])
+
+
 def take_step(p: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
     """Compute p - lr direction, without an intermediate tensor for the product."""
     if isinstance(lr, Tensor):

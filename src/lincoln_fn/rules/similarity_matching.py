@@ -31,7 +31,6 @@ Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals"
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Final
 
 import torch
@@ -135,6 +134,4 @@ def similarity_matching(
         >>> similarity_matching(2).forward(features, torch.tensor([0, 0, 1]))[0] < 1e-10
         tensor(True)
     """
-    return make_loss(
-        "similarity_matching", reduction, partial(forward, n_classes=n_classes), backward
-    )
+    return make_loss(reduction, forward, backward)

@@ -101,8 +101,8 @@ def visit_parts(
     params: Params,
     records: tuple[Any, ...],
 ) -> Params:
-    """Join what visit(i, params of part i, record of part i) returns of each part."""
-    pairs = enumerate(zip(arrangement.split(params), records, strict=True))
+    """Join what visit(i, params of part i, record of part i) returns of each part with params."""
+    pairs = enumerate(zip(arrangement.split(params), records, strict=False))
     return arrangement.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
 
 

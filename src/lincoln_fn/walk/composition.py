@@ -25,7 +25,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unchang
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.walk.arrangement import ENTRIES, Arrangement
+from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn
 from lincoln_fn.walk.parts import Owned, make_readable, place_parts
@@ -77,12 +77,12 @@ def composition(
         back: the loop from output to input.
         gather: (visit, params, records) -> dparams, where visit(i, params, record) returns the
             gradient of one use of part i. It puts the records of `back` into the structure of
-            params, and adds up those of a parameter that is used several times. Default: params and
-            records are tuples with one entry per part.
+            params, and adds up those of a parameter that is used several times. Default: records
+            are a tuple that begins with one of each part, and params are as `arrange` says.
         init: (parts, key, x) -> params. Default: one part after the other, each with its own key
             and the output of the part before.
         advance: (visit, params, cache) -> params, where visit.advance(i, params, cache) advances
-            part i. Default: entry by entry.
+            part i. Default: the cache is a tuple that begins with that of each part, as above.
         predict: the loop of `predict`, for a composition that computes something else in training.
             Default: `there`.
         needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
@@ -125,14 +125,15 @@ def composition(
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
     if names and len(names) != len(parts):
         raise LayerError(label, f"expected {len(parts)} names of parts, got {names}")
+    is_of_entries = arrange in (ENTRIES, ALL_BUT_LAST)
     made = Composition(
         label,
         parts,
         there,
         back,
-        gather or gather_entries,
+        gather or (gather_entries if is_of_entries else partial(visit_parts, arrange)),
         init or init_in_turn,
-        advance or _advance_entries,
+        advance or (_advance_entries if is_of_entries else partial(_advance_parts, arrange)),
         predict or there,
         needs_dx or always,
         partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
@@ -165,6 +166,10 @@ def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Param
 def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
     pairs = enumerate(zip(params, cache, strict=False))
     return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
+
+
+def _advance_parts(arrange: Arrangement, visit: VisitThere, params: Params, cache: Cache) -> Params:
+    return visit_parts(arrange, visit.advance, params, cache)
 
 
 def always(i: int, params: Params) -> bool:

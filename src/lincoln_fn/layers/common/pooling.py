@@ -127,11 +127,6 @@ def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
     return g[0]
 
 
-def stand_in(x: Tensor) -> Tensor:
-    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
-    return x.new_zeros(()).expand(x.shape)
-
-
 def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
     """Fill in the sizes that adaptive pooling does not change.
 

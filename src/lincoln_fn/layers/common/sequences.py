@@ -6,14 +6,77 @@ With a state, or None for zeros, y is (outputs, last state), and so is g.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cotangent
 from lincoln_fn.layers.common.merge import check_inputs
+from lincoln_fn.layers.common.normalisation import widened
+
+# None for an entry that was not given.
+Gradients: TypeAlias = tuple[Tensor | None, ...]
+
+
+@record
+class Form:
+    """The form of x: stand-ins for y and the last state, and whether x has a state, or None."""
+
+    y: Tensor
+    last: Tensor
+    has_state: bool = static()
+    is_given: bool = static()
+
+    def outputs(self, y: Tensor, last: Tensor) -> Arrays:
+        """Return y, or (y, last state) if x has a state, in their shapes and x's dtype."""
+        y = _like(y, self.y)
+        return (y, _like(last, self.last)) if self.has_state else y
+
+    def cotangents(self, layer: str, g: Arrays) -> tuple[Tensor, Tensor | None]:
+        """Split g into that of y and that of the last state; None for one without a state."""
+        if not self.has_state:
+            check_cotangent(layer, g, self.y)
+            return widened(g), None
+        if type(g) is not tuple or len(g) != 2:
+            form = "(g of the outputs, g of the last state)"
+            raise LayerError(layer, f"expected g to be {form}, got {format_briefly(g)}")
+        check_cotangent(layer, g[0], self.y)
+        if g[1] is not None:
+            check_cotangent(layer, g[1], self.last)
+        return widened(g[0]), g[1]
+
+    def gradients(self, *dx: Tensor, state: Tensor) -> Gradients:
+        """Return dx with the axes and the dtype of x, and that of the state, if x has one."""
+        lead = self.y.shape[: self.y.ndim + 1 - dx[0].ndim]
+        made = (d.to(self.y.dtype).reshape(*lead, *d.shape[1:]) for d in dx)
+        return (*made, self.of_state(state)) if self.has_state else tuple(made)
+
+    def of_state(self, dstate: Tensor) -> Tensor | None:
+        """Return the gradient of the state, if one is given."""
+        return _like(dstate, self.last) if self.is_given else None
+
+
+def _like(x: Tensor, stand_in: Tensor) -> Tensor:
+    return x.to(stand_in.dtype).reshape(stand_in.shape)
+
+
+def form_of(
+    x: tuple[Tensor | None, ...], count: int, y: tuple[int, ...], last: tuple[int, ...]
+) -> Form:
+    """Make the form of x, which has `count` entries before its state, for these shapes."""
+    assert x[0] is not None
+    zero, has_state = x[0].new_zeros(()), len(x) > count
+    return Form(zero.expand(y), zero.expand(last), has_state, has_state and x[count] is not None)
+
+
+def first_state(state: Tensor | None, like: Tensor) -> Tensor:
+    """Return a state in another's shape, in float32 at least, or zeros for None."""
+    return torch.zeros_like(like) if state is None else widened(state).reshape(like.shape)
 
 
 def unpacked(
@@ -43,27 +106,6 @@ def check_shapes(layer: str, **given: tuple[Tensor | None, tuple[int, ...]]) -> 
         if tensor is not None and tuple(tensor.shape) != tuple(shape):
             problem = f"expected {name} of shape {tuple(shape)}, got {tuple(tensor.shape)}"
             raise LayerError(layer, problem)
-
-
-def unpacked_cotangent(
-    layer: str, g: Arrays, like: Tensor, y: tuple[int, ...], last: tuple[int, ...], *,
-    has_state: bool,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Split g into that of the outputs and that of the last state; None for one without a state.
-
-    `y` and `last` are their shapes.
-    """
-    if not has_state:
-        check_cotangent(layer, g, like, y)
-        return g, None
-    if type(g) is not tuple or len(g) != 2:
-        form = "(g of the outputs, g of the last state)"
-        raise LayerError(layer, f"expected g to be {form}, got {format_briefly(g)}")
-    check_cotangent(layer, g[0], like, y)
-    if g[1] is not None:
-        check_cotangent(layer, g[1], like, last)
-    dy, dlast = g
-    return dy, dlast
 
 
 def one_batch(x: Tensor, axes: int = 2) -> Tensor:

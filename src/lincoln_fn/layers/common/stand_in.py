@@ -1,4 +1,4 @@
-"""Shared by the layers that change x's shape and keep the order of its elements.
+"""Stand-ins, and what the layers share that change x's shape and keep the order of its elements.
 
 A stand-in is an expanded zero with a tensor's shape, dtype and device, and the memory of one
 number. It is the cache of a layer whose backward needs no values.
@@ -22,6 +22,17 @@ class StandIns:
 
     x: Float[Tensor, "*s_in"]
     y: Float[Tensor, "*s_out"]
+
+
+def stand_in(x: Tensor) -> Tensor:
+    """Make an expanded zero with x's shape, dtype and device, and the memory of one number.
+
+    Example:
+        >>> stand_in(torch.ones(2, 3))
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
+    """
+    return x.new_zeros(()).expand(x.shape)
 
 
 def stand_ins(x: Float[Tensor, "*s_in"], y: Float[Tensor, "*s_out"]) -> StandIns:

@@ -37,6 +37,11 @@ Cotangent: TypeAlias = Tensor | float
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
 
 
+def number_of_values(cache: Cache) -> None:
+    """Divide a mean by the number of values."""
+    return
+
+
 @attrs.frozen(eq=False)
 class Formula:
     """A loss before its reduction.
@@ -59,12 +64,14 @@ class Formula:
     reduction: str
     forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
     backward: Callable[[Cache, Cotangent], Arrays]
-    count: Callable[[Cache], Tensor | None]
+    count: Callable[[Cache], Tensor | None] = number_of_values
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
     optional: tuple[str, ...] = ()
     check: Check | None = None
-    check_first: Check | None = None
+    check_first: Check | None = attrs.field(
+        default=attrs.Factory(lambda formula: formula.check, takes_self=True)
+    )
 
     def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
         """Give the fields by name."""
@@ -91,30 +98,20 @@ class ReducedCache:
     loss: str = static()
 
 
-def number_of_values(cache: Cache) -> None:
-    """Divide a mean by the number of values."""
-    return
-
-
+# Any: fields of `Formula`.
 def make_loss(
-    name: str,
     reduction: str,
-    forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]],
+    forward: Callable[..., tuple[Tensor, Cache]],
     backward: Callable[[Cache, Cotangent], Arrays],
-    *,
-    count: Callable[[Cache], Tensor | None] = number_of_values,
-    inputs: tuple[str, ...] = ("prediction",),
-    targets: tuple[str, ...] = ("target",),
-    optional: tuple[str, ...] = (),
-    check: Check | None = None,
-    check_first: Check | None = None,
+    **form: Any,
 ) -> Loss:
-    """Make a loss from its formula; `constructor` adds its name."""
-    formula = Formula(
-        name, reduction, forward, backward, count, inputs, targets, optional, check,
-        check_first or check,
-    )  # fmt: skip
-    return bare(lambda call: loss_of(call, formula))
+    """Make a loss from the fields of its formula; `constructor` adds its name and its options."""
+
+    def make(call: str, forward: Any, backward: Any, **form: Any) -> Loss:
+        name, _, _ = call.partition("(")
+        return loss_of(call, Formula(name, reduction, forward, backward, **form))
+
+    return bare(make, forward, backward, **form)
 
 
 def loss_of(name: str, formula: Formula) -> Loss:

@@ -10,8 +10,10 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.targets import any_true, check_same_shape
 
 
-def check_mask(name: str, what: str, mask: Tensor, other: str, like: Tensor) -> None:
-    """Check that a mask is of booleans, and has another tensor's shape."""
+def check_mask(name: str, what: str, mask: Tensor | None, other: str, like: Tensor) -> None:
+    """Check that a mask, if there is one, is of booleans, and has another tensor's shape."""
+    if mask is None:
+        return
     if mask.dtype is not torch.bool:
         raise LayerError(name, f"expected {what} of booleans, got {mask.dtype}; write {what} > 0")
     check_same_shape(name, what, mask, other, like)
@@ -26,8 +28,15 @@ def of_tokens(name: str, what: str, given: Tensor, log_probs: Float[Tensor, "*s"
     return given.to(log_probs.dtype).reshape(given.shape + (1,) * (len(shape) - given.ndim))
 
 
-def count_masked(name: str, mask: Bool[Tensor, "*s"]) -> Tensor:
-    """Count the tokens of a mask, which a mean divides by."""
+def where_counted(mask: Bool[Tensor, "*s"] | None, values: Float[Tensor, "*s"]) -> Tensor:
+    """Return the values of the tokens that count, and 0 for the others."""
+    return values if mask is None else torch.where(mask, values, 0)
+
+
+def count_masked(name: str, mask: Bool[Tensor, "*s"] | None) -> Tensor | None:
+    """Count the tokens of a mask, which a mean divides by; None for all of them."""
+    if mask is None:
+        return None
     n = mask.sum(dtype=torch.float32)
     if not any_true(n):
         raise LayerError(name, "expected a mask with a token to average over, got only False")

@@ -1,0 +1,77 @@
+"""The inverse of a flow: new examples from noise, through the same networks.
+
+A `coupling` is solved for its input, without an inverse of its network. In its names,
+
+    x_1 = y_1
+    x_2 = (y_2 - t) e^(-s)
+    l = l' - sum s
+
+since s and t are what the network makes of x_1. A `serial` is solved from its last part to its
+first.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lincoln_fn.combine.coupling import (
+    WithLogDet,
+    halves,
+    join,
+    scale_and_shift,
+    there,
+    with_log_det,
+)
+from lincoln_fn.combine.serial import there as serial_there
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.walk.composition import Composition, composition_of
+from lincoln_fn.walk.parts import check_entries
+from lincoln_fn.walk.visits import PREDICT, PartsThere
+
+
+@checked
+def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
+    """Compute the x of a flow's y, from the last step to the first: new examples from noise.
+
+    Args:
+        flow: a `coupling`, or a `serial` of them.
+        params: its params.
+        y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
+
+    Returns:
+        (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
+        log_det, or to 0 for a tensor.
+
+    Raises:
+        LayerError: if a layer is none of these, or y does not fit.
+
+    Example:
+        >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)
+        >>> x, log_det = inverse(flow, flow.init(lf.Key(0), z), z)
+        >>> x.shape, log_det.shape
+        (torch.Size([3, 2]), torch.Size([3]))
+    """
+    made = composition_of(flow)
+    if made is not None and made.there is serial_there:
+        check_entries(made.label, "params", params, len(made.parts))
+        for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
+            y = inverse(part, entry, y)
+        x: WithLogDet = y
+        return x
+    loop = None if made is None else made.there
+    if made is None or not isinstance(loop, partial) or loop.func is not there:
+        problem = f"expected a coupling, or a serial of them, got {flow.name}"
+        raise LayerError("inverse", f"{problem}, whose inverse is not known")
+    return _solve(made, params, y, **loop.keywords)
+
+
+def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:
+    """Compute x_2 = (y_2 - t) e^-s and l = l' - sum s."""
+    y, log_det = with_log_det(made.label, y)
+    kept, changed = halves(made.label, y, dim, swap)
+    s, t, _, _ = scale_and_shift(PartsThere(made, PREDICT), params, kept, changed, dim)
+    total = s.flatten(1).sum(1)
+    x = join(kept, (changed - t) * (-s).exp(), dim, swap)
+    return x, -total if log_det is None else log_det - total
