@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import optree
 import torch
 from helpers.cases import CASES
 from helpers.cases.case import normal
@@ -38,14 +39,10 @@ def gain() -> lf.Layer:
         return lf.tree.map(lambda leaf: leaf * s if leaf.is_floating_point() else leaf, x), x
 
     def backward(s: Any, x: Any, g: Any) -> Any:
-        pairs = zip(lf.tree.leaves(x), parts(g), strict=False)
+        pairs = zip(leaves(x), optree.tree_leaves(g, none_is_leaf=True), strict=True)
         return g, sum(((a * b).sum() for a, b in pairs if b is not None), torch.zeros(()))
 
     return lf.Layer("gain()", forward, backward, lambda key, x: torch.tensor(0.75))
-
-
-def parts(g: Any) -> list[Any]:
-    return list(g) if isinstance(g, tuple) else [g]
 
 
 def pull() -> lf.Loss:

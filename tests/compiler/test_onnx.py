@@ -400,6 +400,14 @@ def test_only_windows_that_are_apart_are_unpooled(options, unpools, tmp_path):
     assert ("MaxUnpool" in operations_of(tmp_path / "step.onnx")) is unpools
 
 
+def test_angles_of_positions_are_constants_for_browsers_have_no_cosine_in_float64(tmp_path):
+    net, x, path = lf.rotary_embedding(), normal(2, 3, 5, 4), tmp_path / "predict.onnx"
+    lf.export(net, (), x, path)
+    assert "Cos" not in operations_of(path)
+    (y,) = session_of(str(path)).run(["y"], {"x": x[:1].numpy()})
+    assert same_number(torch.as_tensor(y), net.predict((), x[:1]))
+
+
 def of_any_batch(write, x):
     """Convert a function of a batch, and give what runs it in onnxruntime."""
 
