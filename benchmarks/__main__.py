@@ -47,7 +47,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("distributed", "two processes beside torch's DistributedDataParallel, in the same ones"),
         ("curvature", "second derivatives beside torch.func, BackPACK and curvlinops, likewise"),
         ("fine-tuning", "LoRA and text of SmolLM2 beside peft and transformers, in one process"),
-        ("exported", "steps that lf.export_step wrote, in ONNX Runtime, here and in node"),
+        ("exported", "steps of eight networks that lf.export_step wrote, in ONNX Runtime"),
         ("busy", "steps beside other work, and beside themselves, with settings of the threads"),
     ):
         part.add_argument(f"--{name}", action="store_true", help=what)
@@ -70,6 +70,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--patience", type=float, default=600, help="seconds for a peer's set-up (default: 600)"
     )
     parser.add_argument("--threads", type=int, default=2, help="of each peer (default: 2)")
+    parser.add_argument("--chromium", action="store_true", help="exported steps in Chromium, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all that was measured")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="save a picture")
     return parser.parse_args(arguments)
@@ -223,12 +224,14 @@ def show_fine_tuning(options: argparse.Namespace, machine: str) -> dict[str, Any
 
 def show_exported(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     """Print the times of exported steps, beside the steps that they were."""
+    import attrs
+
     from benchmarks import exported
 
-    names = [name for name in exported.DEFAULT if name in options.workload]
-    results = exported.measure(names, options.optimizer, options.seconds, print)
-    print(exported.table(results))
-    return {"exported": results}
+    names = list(exported.NETWORKS)
+    results = exported.measure(names, options.rounds, options.seconds, options.chromium, print)
+    print(exported.tables(results))
+    return {"exported": {name: attrs.asdict(result) for name, result in results.items()}}
 
 
 def show_busy(options: argparse.Namespace, machine: str) -> dict[str, Any]:

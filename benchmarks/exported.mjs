@@ -1,44 +1,64 @@
-// Time exported steps in onnxruntime-web: node exported.mjs FOLDER SECONDS NAME ...
-// FOLDER has node_modules and, by name, a step, its first state and a batch. Prints JSON, by name:
-// the milliseconds of a step, their median, and the losses of the first steps.
+// Compare and time an exported step in onnxruntime-web, in node and in browsers:
+// node exported.mjs FOLDER ROUNDS SECONDS NAME prints JSON: the milliseconds of a step, the median of
+// rounds that are about so long, and the params' largest differences from those that are expected.
+// FOLDER has node_modules and, by name, a step, its first state, a batch and what is expected.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join, resolve } from "node:path";
+export const fetched = async (name) => new Uint8Array(await (await fetch(name)).arrayBuffer());
 
-const FIRST = 10; // steps whose losses are compared
-const [folder, seconds, ...names] = process.argv.slice(2);
-const ort = createRequire(join(resolve(folder), "here.js"))("onnxruntime-web/wasm");
-ort.env.wasm.numThreads = 1;
-
-const open = (name) => ort.InferenceSession.create(new Uint8Array(readFileSync(join(folder, name))));
-
-function tensor({ type, shape, numbers }) {
+function tensor(ort, { type, shape, numbers }) {
   const data = type === "int64" ? BigInt64Array.from(numbers, BigInt) : Float32Array.from(numbers);
   return new ort.Tensor(type, data, shape);
 }
 
-const results = {};
-for (const name of names) {
-  const session = await open(`${name}.step.onnx`);
-  let state = await (await open(`${name}.state.onnx`)).run({});
-  const batch = JSON.parse(readFileSync(join(folder, `${name}.json`)));
-  const given = Object.fromEntries(Object.entries(batch).map(([key, of]) => [key, tensor(of)]));
-  const step = async () => {
-    const { loss, ...next } = await session.run({ ...state, ...given });
-    state = Object.fromEntries(Object.keys(state).map((key) => [key, next[`next.${key}`]]));
-    return loss.data[0];
+export async function measure(ort, read, rounds, seconds, name) {
+  ort.env.wasm.numThreads = 1;
+  const open = async (what) => ort.InferenceSession.create(await read(`${name}.${what}.onnx`));
+  const session = await open("step");
+  let state = await (await open("state")).run({});
+  const about = JSON.parse(new TextDecoder().decode(await read(`${name}.json`)));
+  const batch = Object.fromEntries(
+    Object.entries(about.batch).map(([key, of]) => [key, tensor(ort, of)]),
+  );
+  const take = async (count) => {
+    for (let i = 0; i < count; i++) {
+      const { loss, ...next } = await session.run({ ...state, ...batch });
+      state = Object.fromEntries(Object.keys(state).map((key) => [key, next[`next.${key}`]]));
+    }
   };
-  const losses = [];
-  for (let i = 0; i < FIRST; i++) losses.push(await step());
-  const times = [];
-  const end = performance.now() + 1000 * seconds;
-  while (performance.now() < end) {
-    const began = performance.now();
-    await step();
-    times.push(performance.now() - began);
+
+  const expected = new Float64Array((await read(`${name}.expected`)).buffer);
+  const off = [];
+  let [taken, place] = [0, 0];
+  for (const steps of about.steps) {
+    await take(steps - taken);
+    taken = steps;
+    let largest = 0;
+    for (const key of about.compared)
+      for (const number of state[key].data) {
+        const difference = Math.abs(Number(number) - expected[place++]);
+        largest = difference <= largest ? largest : difference; // nan, too
+      }
+    off.push(largest);
   }
-  results[name] = { ms: times.sort((a, b) => a - b)[times.length >> 1], losses };
+
+  const once = async (count) => {
+    const began = performance.now();
+    await take(count);
+    return (performance.now() - began) / count;
+  };
+  const count = Math.max(1, Math.floor((1000 * seconds) / (await once(5))));
+  const times = [];
+  for (let i = 0; i < rounds; i++) times.push(await once(count));
   await session.release();
+  return { ms: times.sort((a, b) => a - b)[times.length >> 1], off };
 }
-console.log(JSON.stringify(results));
+
+if (typeof process !== "undefined") {
+  const [{ readFile }, { createRequire }, { join }] = await Promise.all(
+    ["node:fs/promises", "node:module", "node:path"].map((name) => import(name)),
+  );
+  const [folder, rounds, seconds, name] = process.argv.slice(2);
+  const ort = createRequire(import.meta.url)("onnxruntime-web/wasm");
+  const read = async (file) => new Uint8Array(await readFile(join(folder, file))).slice();
+  console.log(JSON.stringify(await measure(ort, read, Number(rounds), Number(seconds), name)));
+}

@@ -1,142 +1,270 @@
 """Exported steps in ONNX Runtime, beside the eager and the compiled step: `--exported`.
 
-Each step is written by `lf.export_step` and runs on one thread: here, in onnxruntime; and in node,
-in onnxruntime-web, which npm installs in a temporary folder and which browsers run, too. The first
-losses are compared before a time counts. Times are medians.
+Each step is written by `lf.export_step` and runs on one thread: here, in onnxruntime; in node, in
+onnxruntime-web, which npm installs in a temporary folder; and with `--chromium` in headless
+Chromium, which runs onnxruntime-web from a server on this machine. Everywhere, the params after 1,
+10 and 100 steps are compared with those of the eager step before a time counts. A time is a
+median of rounds, in each of which a runtime takes as many steps as last some tenths of a second.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
+import attrs
+import numpy as np
+import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 
 import lincoln_fn as lf
-from benchmarks.peers import ours
-from benchmarks.workloads import WORKLOADS
+from benchmarks.exported_networks import NETWORKS
+from benchmarks.exported_outside import Measure, in_chromium, in_node
 
-DEFAULT = tuple(name for name in WORKLOADS if name != "mlp-wide")
-HEADS = ("eager", "compiled", "onnxruntime", "onnxruntime-web")
-FIRST = 10  # steps whose losses are compared
-TOLERANCE = 1e-3
-NODE = Path(__file__).with_name("exported.mjs")
-RUNTIME = "onnxruntime-web@1.22.0"
+COMPARED: Final = (1, 10, 100)  # steps
+TOLERANCE: Final = 0.1  # what a wrong step exceeds; rounding grows with the steps
+# Takes so many steps, and returns the params.
+Take = Callable[[int], list[NDArray[Any]]]  # Any: floats, or the key's bits
+HERE: Final = ("eager", "formulas", "compiled", "onnxruntime", "convolutions")
 
 
-class _Training:
-    """A workload's step, its first state and a batch, and their files."""
+@attrs.frozen
+class Result:
+    """Milliseconds of a step, and the params' largest difference from eager ones, by runtime."""
 
-    def __init__(self, name: str, optimizer: str, folder: Path) -> None:
-        workload = WORKLOADS[name]
-        net, descent = ours.network(workload), ours.make_optimizer(optimizer)
-        self.step = lf.make_step(net, ours.loss(workload), descent)
-        self.state = ours.start(workload, net, descent)
-        self.batch = ours.batches(workload)[0]
-        self.path = folder / f"{name}.step.onnx"
-        self.values = folder / f"{name}.state.onnx"
-        lf.export_step(self.step, self.state, self.batch, self.path, defaults=self.values)
-        batch = {
-            key: {
-                "type": str(leaf.dtype).removeprefix("torch."),
-                "shape": list(leaf.shape),
-                "numbers": leaf.flatten().tolist(),
-            }
-            for key, leaf in zip(("x", "target"), self.batch, strict=True)
+    ms: dict[str, float] = attrs.field(factory=dict)
+    off: dict[str, list[float]] = attrs.field(factory=dict)
+    kilobytes: dict[str, float] = attrs.field(factory=dict)
+
+
+class Files:
+    """A network's step, its state and a batch, as files that any runtime reads."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.training = training = NETWORKS[name]()
+        self.path, self.values = folder / f"{name}.step.onnx", folder / f"{name}.state.onnx"
+        is_common = len({len(leaf) for leaf in lf.tree.leaves(training.batch)}) == 1
+        lf.export_step(
+            training.step, training.state, training.batch, self.path,
+            dynamic_batch=is_common, defaults=self.values,
+        )  # fmt: skip
+        self.state_names = lf.tree.paths(training.state, states=True)
+        self.compared = [
+            i
+            for i, name in enumerate(self.state_names)
+            if name.startswith("params.") or name == "key.bits"
+        ]
+        self.batch = {
+            f"{side}.{path}".removesuffix("."): leaf.numpy()
+            for side, tree in zip(("x", "target"), training.batch, strict=True)
+            for path, leaf in zip(lf.tree.paths(tree), lf.tree.leaves(tree), strict=True)
         }
-        (folder / f"{name}.json").write_text(json.dumps(batch))
 
-    def with_step(self, step: lf.Step) -> Callable[[], float]:
-        """Give what takes the next step here."""
-        state = self.state
+    def write(self, folder: Path, name: str, expected: Sequence[Sequence[NDArray[Any]]]) -> None:
+        """Write the batch and what is expected for JavaScript."""
+        described = {
+            "batch": {
+                key: {"type": str(of.dtype), "shape": of.shape, "numbers": of.flatten().tolist()}
+                for key, of in self.batch.items()
+            },
+            "compared": [self.state_names[i] for i in self.compared],
+            "steps": COMPARED,
+        }
+        (folder / f"{name}.json").write_text(json.dumps(described))
+        numbers = [leaf.astype(np.float64).flatten() for state in expected for leaf in state]
+        np.concatenate(numbers).tofile(folder / f"{name}.expected")
 
-        def take() -> float:
+    def here(self, step: lf.Step) -> Take:
+        """Give what takes steps in Python."""
+        state = self.training.state
+
+        def take(count: int) -> list[NDArray[Any]]:
             nonlocal state
-            state, loss = step(state, self.batch)
-            return loss.item()
+            for _ in range(count):
+                state, loss = step(state, self.training.batch)
+                loss.item()
+            leaves = lf.tree.leaves(state, states=True)
+            return [leaves[i].numpy() for i in self.compared]
 
         return take
 
-    def exported(self) -> Callable[[], float]:
-        """Give what takes the next step in onnxruntime."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        open_file = onnxruntime.InferenceSession
-        session, values = open_file(str(self.path), options), open_file(str(self.values), options)
-        names = [node.name for node in values.get_outputs()]
-        state = dict(zip(names, values.run(None, {}), strict=True))
-        x, target = (leaf.numpy() for leaf in self.batch)
+    def exported(self) -> Take:
+        """Give what takes steps in onnxruntime."""
+        session, values = _open(self.path), _open(self.values)
+        state = values.run(None, {})
 
-        def take() -> float:
+        def take(count: int) -> list[NDArray[Any]]:
             nonlocal state
-            *new, loss = session.run(None, {**state, "x": x, "target": target})
-            state = dict(zip(names, new, strict=True))
-            return float(loss)
+            for _ in range(count):
+                given = dict(zip(self.state_names, state, strict=True))
+                *state, _ = session.run(None, {**given, **self.batch})
+            return [state[i] for i in self.compared]
+
+        return take
+
+    def convolutions(self) -> Take | None:
+        """Give what computes the step's convolutions alone, there and back, in onnxruntime."""
+        model = onnx.load(self.path)
+        nodes = [node for node in model.graph.node if node.op_type.startswith("Conv")]
+        if not nodes:
+            return None
+        read = list(dict.fromkeys(name for node in nodes for name in node.input))
+        given = {node.name for node in model.graph.input}
+        made = [onnx.helper.make_empty_tensor_value_info(name) for name in {*read} - given]
+        outputs = list(model.graph.output)
+        model.graph.output.extend(made)
+        values = dict(zip(self.state_names, _open(self.values).run(None, {}), strict=True))
+        feeds = {**values, **self.batch}
+        names = [*(node.name for node in outputs), *(value.name for value in made)]
+        found = {**feeds, **dict(zip(names, _open(model).run(None, feeds), strict=True))}
+        float32 = onnx.TensorProto.FLOAT
+        ends = [onnx.helper.make_empty_tensor_value_info(node.output[0]) for node in nodes]
+        inputs = [onnx.helper.make_tensor_value_info(n, float32, found[n].shape) for n in read]
+        graph = onnx.helper.make_graph(nodes, "convolutions", inputs, ends)
+        alone = _open(
+            onnx.helper.make_model(
+                graph, opset_imports=model.opset_import, ir_version=model.ir_version
+            )
+        )
+        arrays = {name: found[name] for name in read}
+
+        def take(count: int) -> list[NDArray[Any]]:
+            for _ in range(count):
+                alone.run(None, arrays)
+            return []
 
         return take
 
 
-def _timed(take: Callable[[], float], seconds: float) -> tuple[float, list[float]]:
-    """Return a step's milliseconds, and the first losses."""
-    losses, times = [take() for _ in range(FIRST)], []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        take()
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times), losses
+def _open(model: Path | onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    given = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
 def measure(
-    names: Sequence[str], optimizer: str, seconds: float, say: Callable[[str], None]
-) -> dict[str, dict[str, float]]:
-    """Time each workload's step by each runtime, on one thread."""
+    names: Sequence[str],
+    rounds: int,
+    seconds: float,
+    with_chromium: bool,
+    say: Callable[[str], None],
+) -> dict[str, Result]:
+    """Time each network's step by each runtime, on one thread.
+
+    Args:
+        names: of the networks.
+        rounds: how often each runtime has its turn.
+        seconds: about as long is a turn.
+        with_chromium: whether it takes part.
+        say: is told of each network's times.
+    """
     torch.set_num_threads(1)
-    results: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as opened:
         folder = Path(made)
-        install = ["npm", "install", "--silent", "--prefix", made, RUNTIME]
-        subprocess.run(install, check=True, timeout=600)
-        losses: dict[str, list[float]] = {}
+        outside: dict[str, Measure] = {"node": in_node(folder, rounds, seconds)}
+        if with_chromium:
+            outside["Chromium"] = opened.enter_context(in_chromium(folder, rounds, seconds))
+        results = {}
         for name in names:
-            training = _Training(name, optimizer, folder)
-            takes = (
-                training.with_step(training.step),
-                training.with_step(lf.compile(training.step)),
-                training.exported(),
-            )
-            results[name] = {}
-            for head, take in zip(HEADS, takes, strict=False):
-                results[name][head], found = _timed(take, seconds)
-                _compare(name, head, found, losses.setdefault(name, found))
+            results[name] = _here(name, folder, rounds, seconds)
+            for runtime, run in outside.items():
+                found = run(name)
+                results[name].ms[runtime] = found["ms"]
+                results[name].off[runtime] = _checked(name, runtime, found["off"])
             say(f"{name}: {results[name]}")
-        ran = subprocess.run(
-            ["node", str(NODE), made, str(seconds), *names],
-            check=True, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        for name, found in json.loads(ran.stdout.splitlines()[-1]).items():
-            _compare(name, HEADS[-1], found["losses"], losses[name])
-            results[name][HEADS[-1]] = found["ms"]
     return results
 
 
-def _compare(name: str, head: str, given: Sequence[float], expected: Sequence[float]) -> None:
-    for a, b in itertools.zip_longest(given, expected):
-        if abs(a - b) > TOLERANCE * max(1.0, abs(b)):
-            raise AssertionError(f"{name}: the losses of {head} are {given}, not {expected}")
+def _here(name: str, folder: Path, rounds: int, seconds: float) -> Result:
+    """Compare and time the steps that run in this process, in turns."""
+    files = Files(name, folder)
+    step = files.training.step
+    formulas = lf.make_step(step.net, step.loss, step.optimizer, fast=False)
+    takes = {
+        head: take
+        for head, take in zip(
+            HERE,
+            (
+                files.here(step), files.here(formulas), files.here(lf.compile(step)),
+                files.exported(), files.convolutions(),
+            ),
+            strict=True,
+        )
+        if take is not None
+    }  # fmt: skip
+    result = Result()
+    expected: list[list[NDArray[Any]]] = []
+    for head, take in takes.items():
+        states = [take(count) for count in np.diff(COMPARED, prepend=0)]
+        expected = expected or states
+        if head not in ("eager", "convolutions"):
+            off = [_largest_difference(*pair) for pair in zip(states, expected, strict=True)]
+            result.off[head] = _checked(name, head, off)
+    files.write(folder, name, expected)
+    del takes["formulas"]  # only to compare with
+    result.ms.update(_timed(takes, rounds, seconds))
+    for what, path in (("step", files.path), ("state", files.values)):
+        result.kilobytes[what] = path.stat().st_size / 1000
+    return result
 
 
-def table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """Make the table of milliseconds."""
-    lines = ["Milliseconds of a step, on one thread", "", f"{'workload':12}"]
-    lines[-1] += "".join(f"{head:>17}" for head in HEADS)
+def _timed(takes: Mapping[str, Take], rounds: int, seconds: float) -> dict[str, float]:
+    """Return the milliseconds of a step by what takes it."""
+
+    def once(take: Take, count: int) -> float:
+        began = time.perf_counter()
+        take(count)
+        return (time.perf_counter() - began) / count
+
+    counts = {head: max(1, int(seconds / once(take, 5))) for head, take in takes.items()}
+    times: dict[str, list[float]] = {head: [] for head in takes}
+    for _ in range(rounds):
+        for head, take in takes.items():
+            times[head].append(1000 * once(take, counts[head]))
+    return {head: statistics.median(of) for head, of in times.items()}
+
+
+def _largest_difference(given: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
+    return max(
+        float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max())
+        for a, b in zip(given, expected, strict=True)
+    )
+
+
+def _checked(name: str, runtime: str, off: list[float]) -> list[float]:
+    if not max(off) < TOLERANCE:
+        raise AssertionError(f"{name}: the params of {runtime} are off by {off} after {COMPARED}")
+    return off
+
+
+def tables(results: Mapping[str, Result]) -> str:
+    """Make the tables of milliseconds, differences and sizes."""
+    heads = list(dict.fromkeys(head for of in results.values() for head in of.ms))
+    lines = ["Milliseconds of a step, on one thread: medians", "", _row("", heads)]
     for name, of in results.items():
-        lines.append(f"{name:12}" + "".join(f"{of[head]:17.3g}" for head in HEADS))
+        lines.append(_row(name, [f"{of.ms[head]:.3g}" if head in of.ms else "" for head in heads]))
+    runtimes = list(dict.fromkeys(head for of in results.values() for head in of.off))
+    steps = ", ".join(map(str, COMPARED))
+    lines += ["", f"The params' largest difference from eager ones after {steps} steps", ""]
+    lines.append(_row("", runtimes, 26))
+    for name, of in results.items():
+        cells = [" ".join(f"{off:.0e}" for off in of.off[runtime]) for runtime in runtimes]
+        lines.append(_row(name, cells, 26))
+    lines += ["", "Kilobytes of the files", "", _row("", ["step", "state"])]
+    for name, of in results.items():
+        lines.append(_row(name, [f"{size:.1f}" for size in of.kilobytes.values()]))
     return "\n".join(lines)
+
+
+def _row(name: str, cells: Sequence[str], width: int = 14) -> str:
+    return f"{name:12}" + "".join(f"{cell:>{width}}" for cell in cells)

@@ -355,6 +355,59 @@ def test_tensors_without_axes_or_numbers():
     check_both_ways(operations(lambda x: [x.argmax(keepdim=True)]), [], [normal(2, 3)])
 
 
+def operations_of(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_a_step_has_no_node_twice_and_none_that_nothing_reads(tmp_path):
+    net, loss, optimizer, x, target = STEPS["transformer"]
+    state, path = lf.init_state(net, optimizer, lf.Key(0), x), tmp_path / "step.onnx"
+    lf.export_step(lf.make_step(net, loss, optimizer), state, (x, target), path)
+    graph = onnx.load(path).graph
+    read = {name for node in graph.node for name in node.input}
+    results = {value.name for value in graph.output}
+    assert all(results.union(read).intersection(node.output) for node in graph.node)
+    nodes = [(node.op_type, *node.input, *map(str, node.attribute)) for node in graph.node]
+    assert len(nodes) == len(set(nodes))
+    assert read >= {tensor.name for tensor in graph.initializer} - results
+    # Only what a step leaves as it was is copied: every other result has its node's name.
+    named = {name.removeprefix("next.") for name in results}
+    copied = {node.input[0] for node in graph.node if node.op_type == "Identity"}
+    assert copied <= named
+
+
+def test_pooling_is_exported_before_a_relu_and_its_gradient_is_one_operation(tmp_path):
+    net = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2), lf.flatten(), lf.dense(3))
+    optimizer, path = lf.optim.sgd(0.1), tmp_path / "step.onnx"
+    state = lf.init_state(net, optimizer, lf.Key(0), IMAGES)
+    lf.export_step(lf.make_step(net, CE(), optimizer), state, (IMAGES, LABELS), path)
+    operations = operations_of(path)
+    assert operations.index("MaxPool") < operations.index("Relu")
+    assert operations.count("MaxUnpool") == operations.count("MaxPool") == 1
+    lf.export(net, state.params, IMAGES, path)
+    assert operations_of(path).index("MaxPool") < operations_of(path).index("Relu")
+
+
+@pytest.mark.parametrize(
+    ("options", "unpools"),
+    [({}, True), ({"stride": 3}, True), ({"stride": 1}, False), ({"padding": 1}, False)],
+)
+def test_only_windows_that_are_apart_are_unpooled(options, unpools, tmp_path):
+    net = lf.serial(lf.conv2d(2, 3, padding=1), lf.max_pool2d(2, **options), lf.flatten())
+    net = lf.serial(net, lf.dense(3))
+    images = (3 * IMAGES).round()  # several numbers of a window are the largest
+    check_steps(net, CE(), lf.optim.sgd(0.1), [(images, LABELS)] * 2, tmp_path)
+    assert ("MaxUnpool" in operations_of(tmp_path / "step.onnx")) is unpools
+
+
+def test_angles_of_positions_are_constants_for_browsers_have_no_cosine_in_float64(tmp_path):
+    net, x, path = lf.rotary_embedding(), normal(2, 3, 5, 4), tmp_path / "predict.onnx"
+    lf.export(net, (), x, path)
+    assert "Cos" not in operations_of(path)
+    (y,) = session_of(str(path)).run(["y"], {"x": x[:1].numpy()})
+    assert same_number(torch.as_tensor(y), net.predict((), x[:1]))
+
+
 def of_any_batch(write, x):
     """Convert a function of a batch, and give what runs it in onnxruntime."""
 

@@ -21,6 +21,7 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.fastpath.pooling import with_indices
+from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
@@ -165,8 +166,7 @@ def export(
     with log_if_slow("exporting the prediction"):
         program = of_prediction(net)
         if is_onnx:
-            formulas = map_layers(with_indices, net)
-            program = attrs.evolve(program, pure=of_function(formulas.predict).pure)
+            program = attrs.evolve(program, pure=of_function(_in_operations(net).predict).pure)
             outputs = _name("y", net.predict(params, x))
             _save_onnx(program, (params, x), Names(*names, outputs), path, dynamic_batch, defaults)
             return
@@ -175,11 +175,16 @@ def export(
 
 
 def _in_formulas(step: Step) -> Step:
-    """Make the step of formulas, whose operations ONNX has; only max-pooling has one of its own."""
-    net = map_layers(with_indices, step.net)
+    """Make the step of formulas, whose operations ONNX has."""
+    net = _in_operations(step.net)
     return make_step(
         net, step.loss, step.optimizer, fast=False, gradient=step.gradient, reduce=step.reduce
     )
+
+
+def _in_operations(net: Layer) -> Layer:
+    """Let max-pooling be one operation, as ONNX has it, before the ReLU and not behind it."""
+    return map_layers(with_indices, rearrange(net))
 
 
 def _is_onnx(

@@ -25,23 +25,34 @@ def axis_of(dim: object, ndim: int) -> int:
 
 
 def _view(write: Writer, out: Value, x: Value, *_: object) -> str:
+    if out.shape == x.shape:
+        return x.name
     # A size of 0 means "as before" to ONNX where allowzero is not set.
     return write.add("Reshape", x.name, write.shape(out.shape), allowzero=1)
 
 
 def _expand(write: Writer, out: Value, x: Value, *_: object) -> str:
+    if out.shape == x.shape:
+        return x.name
     return write.add("Expand", x.name, write.shape(out.shape))
 
 
 def _permute(write: Writer, out: Value, x: Value, dims: Sequence[int]) -> str:
-    return write.add("Transpose", x.name, perm=[axis_of(dim, len(x.shape)) for dim in dims])
+    name, order = x.name, [axis_of(dim, len(x.shape)) for dim in dims]
+    maker = write.makers.get(name)
+    if maker is not None and maker.op_type == "Transpose":  # one takes the place of two
+        before = list(maker.attribute[0].ints)
+        name, order = maker.input[0], [before[axis] for axis in order]
+    if order == sorted(order):
+        return name
+    return write.add("Transpose", name, perm=order)
 
 
 def _transpose(write: Writer, out: Value, x: Value, a: int, b: int) -> str:
     dims = list(range(len(x.shape)))
     a, b = axis_of(a, len(dims)), axis_of(b, len(dims))
     dims[a], dims[b] = b, a
-    return write.add("Transpose", x.name, perm=dims)
+    return _permute(write, out, x, dims)
 
 
 def _same(write: Writer, out: Value, x: Value, *_: object) -> str:
@@ -79,6 +90,8 @@ def _slice(
     write: Writer, out: Value, x: Value, dim: int = 0, start: Size | None = None,
     end: Size | None = None, step: int = 1,
 ) -> str:  # fmt: skip
+    if out.shape == x.shape:
+        return x.name
     ends = END if end is None else end
     bounds = [write.shape([0 if start is None else start]), write.shape([ends])]
     return write.add(

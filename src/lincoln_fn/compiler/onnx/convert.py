@@ -7,7 +7,9 @@ from inspect import signature
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 from lincoln_fn.compiler.onnx import arrays, division, elementwise, indices, sums, windows
 from lincoln_fn.compiler.onnx.sizes import fit
@@ -41,6 +43,7 @@ def convert(
         UnknownOperationError: if an operation has no counterpart, or the graphs differ in more.
     """
     values: dict[Node, Any] = {}  # Any: a value, or a list of values
+    known: dict[Node, Tensor] = {}  # what depends on no input
     given = iter(inputs)
     outputs: list[Value] = []
     for nodes in zip(*(graph.graph.nodes for graph in graphs), strict=True):
@@ -53,13 +56,39 @@ def convert(
             outputs = [values[part] for part in node.args[0]]
         elif node.op == "get_attr":
             tensors = [getattr(graph, str(node.target)) for graph in graphs]
+            known.update(zip(nodes, tensors, strict=True))
             values[node] = _constant(write, tensors, batches)
         elif str(node.target) == "<built-in function getitem>":
             whole, index = node.args
             values[node] = values[whole][index]
+        elif _are_known(nodes, known) and _are_one_in_float64(nodes, known):
+            values[node] = _constant(write, [known[n] for n in nodes], batches)
         else:
             values[node] = _converted(write, nodes, batches, values)
     return outputs
+
+
+def _are_known(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
+    """Compute what depends on no input, for each batch size, and return whether that was so."""
+    if not all(part in known for node in nodes for part in node.all_input_nodes):
+        return False
+    for node in nodes:
+        assert callable(node.target)
+        made = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))
+        if not isinstance(made, Tensor) or "empty" in str(node.target):
+            return False
+        known[node] = made
+    return True
+
+
+def _are_one_in_float64(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
+    """Return whether an operation has float64, and the same result for each batch size.
+
+    Runtimes in browsers have few operations of float64. Angles of positions need them, for example.
+    """
+    first = nodes[0]
+    is_wide = any(known[n].dtype is torch.float64 for n in (first, *first.all_input_nodes))
+    return is_wide and all(torch.equal(known[first], known[node]) for node in nodes)
 
 
 def _converted(
@@ -91,7 +120,7 @@ def _converted(
     return Value(row(write, one, *merged, **named), one.shape, one.dtype)
 
 
-def _constant(write: Writer, tensors: Sequence[torch.Tensor], batches: Sequence[int]) -> Value:
+def _constant(write: Writer, tensors: Sequence[Tensor], batches: Sequence[int]) -> Value:
     """Write a constant of the graphs; a number may depend on the batch size."""
     first = tensors[0]
     if first.ndim == 0:

@@ -23,7 +23,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.errors.errors import LayerError
 
 if TYPE_CHECKING:  # an extra
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 # The operations are those of this version of ONNX's set, from 2022; 8 came with it.
 OPSET: Final = 18
@@ -103,14 +103,48 @@ def _model(
         helper.make_tensor_value_info(name, code(value.dtype), _axes(value.shape))
         for name, value in named
     ]
-    ends = [helper.make_node("Identity", [value.name], [name]) for name, value in named]
-    if write.sizes:
-        write.nodes[:0] = [
-            helper.make_node("Shape", [names.batch[0]], ["batch_sizes"], start=0, end=1),
-            helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
-        ]
-    constants = [*defaults, *write.constants.values()]
-    return _checked(helper.make_graph([*write.nodes, *ends], "program", inputs, results, constants))
+    nodes = [*_batch_size(names), *write.nodes.values()] if dynamic_batch else write.nodes.values()
+    nodes = _needed([*nodes, *_ends(write, named)], names.outputs)
+    read = {name for node in nodes for name in node.input}
+    constants = [tensor for tensor in write.constants.values() if tensor.name in read]
+    return _checked(helper.make_graph(nodes, "program", inputs, results, [*defaults, *constants]))
+
+
+def _batch_size(names: Names) -> list[NodeProto]:
+    """Make the nodes that find the number of examples."""
+    from onnx import helper
+
+    return [
+        helper.make_node("Shape", [names.batch[0]], ["batch_sizes"], start=0, end=1),
+        helper.make_node("Squeeze", ["batch_sizes"], [BATCH]),
+    ]
+
+
+def _ends(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:
+    """Give results their names: in the node that makes each, or by a node of its own."""
+    from onnx import helper
+
+    changed: dict[str, str] = {}
+    ends = []
+    for name, value in named:
+        if value.name in write.makers and value.name not in changed:
+            changed[value.name] = name
+        else:  # an input, a constant, or another result, too
+            ends.append(helper.make_node("Identity", [value.name], [name]))
+    for node in (*write.nodes.values(), *ends):
+        node.input[:] = [changed.get(name, name) for name in node.input]
+        node.output[:] = [changed.get(name, name) for name in node.output]
+    return ends
+
+
+def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[NodeProto]:
+    """Leave out nodes whose results nothing reads."""
+    read, kept = set(outputs), []
+    for node in reversed(nodes):
+        if not read.isdisjoint(node.output):
+            read.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def split(model: ModelProto, names: Sequence[str]) -> tuple[ModelProto, ModelProto]:

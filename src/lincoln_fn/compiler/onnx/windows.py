@@ -75,6 +75,16 @@ def _max_pool_backward(
     places: Value,
 ) -> str:  # fmt: skip
     planes = x.shape[:-2]
+    strides = stride or kernel_size
+    are_apart = all(s >= k for s, k in zip(strides, kernel_size, strict=True))
+    is_plain = not any(padding) and set(dilation) == {1} and not ceil_mode
+    if are_apart and is_plain and len(planes) == 2:
+        # No place is in two windows. ONNX's own places are those before `Mod` in `_max_pool`. For
+        # a window of nan, older runtimes give a negative one.
+        own = write.makers[places.name].input[0]
+        own = write.add("Max", own, write.constant(0, torch.int64))
+        options = {"kernel_shape": list(kernel_size), "strides": list(strides)}
+        return write.add("MaxUnpool", g.name, own, write.shape(x.shape), **options)
     zeros = write.add("Expand", write.constant(0.0, out.dtype), write.shape([*planes, _area(x)]))
     # -1 stands for all windows of a plane.
     flat = write.add("Concat", write.shape(planes), write.ints([-1]), axis=0)

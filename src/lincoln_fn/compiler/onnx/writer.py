@@ -46,11 +46,14 @@ class Value:
 
 @attrs.define(eq=False)
 class Writer:
-    """Collects the nodes and constants of one graph; it is local to one export."""
+    """Collects the nodes and constants of one graph; it is local to one export.
 
-    nodes: list[NodeProto] = attrs.field(factory=list)
+    A node that equals an earlier one is not written again.
+    """
+
+    nodes: dict[object, NodeProto] = attrs.field(factory=dict)
+    makers: dict[str, NodeProto] = attrs.field(factory=dict)  # by the name of what a node makes
     constants: dict[object, TensorProto] = attrs.field(factory=dict)
-    sizes: dict[object, str] = attrs.field(factory=dict)
 
     def add(self, operation: str, *inputs: str, **attributes: Any) -> str:  # Any: as ONNX has them
         """Add a node of one output, and return the output's name."""
@@ -63,13 +66,17 @@ class Writer:
         outputs: int,
         **attributes: Any,  # Any: as above
     ) -> list[str]:
-        """Add a node, and return its outputs' names."""
+        """Add a node, or find an equal one, and return its outputs' names."""
         from onnx import helper
 
-        n = len(self.nodes)
-        names = [f"{operation}_{n}_{i}" if i else f"{operation}_{n}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(operation, list(inputs), names, **attributes))
-        return names
+        given = operation, tuple(inputs), outputs, repr(sorted(attributes.items()))
+        if given not in self.nodes:
+            n = len(self.nodes)
+            names = [f"{operation}_{n}_{i}" if i else f"{operation}_{n}" for i in range(outputs)]
+            node = helper.make_node(operation, list(inputs), names, **attributes)
+            self.nodes[given] = node
+            self.makers |= dict.fromkeys(names, node)
+        return list(self.nodes[given].output)
 
     def constant(self, value: object, dtype: torch.dtype) -> str:
         """Add a constant, or return the name of an equal one."""
@@ -99,16 +106,13 @@ class Writer:
         """Add a vector of sizes, some of which may depend on the number of examples."""
         if not any(isinstance(size, Affine) for size in sizes):
             return self.ints([size for size in sizes if isinstance(size, int)])
-        if tuple(sizes) not in self.sizes:
-            parts = [
-                self.add("Unsqueeze", self.scalar(size, torch.int64), self.ints([0]))
-                if isinstance(size, Affine)
-                else self.ints([size])
-                for size in sizes
-            ]
-            joined = self.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
-            self.sizes[tuple(sizes)] = joined
-        return self.sizes[tuple(sizes)]
+        parts = [
+            self.add("Unsqueeze", self.scalar(size, torch.int64), self.ints([0]))
+            if isinstance(size, Affine)
+            else self.ints([size])
+            for size in sizes
+        ]
+        return self.add("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
     def cast(self, value: Value, dtype: torch.dtype) -> str:
         """Convert a tensor to a dtype, if it has another."""
@@ -117,17 +121,18 @@ class Writer:
         return self.add("Cast", value.name, to=code(dtype))
 
     def _of_batch(self, value: Affine | Reciprocal, dtype: torch.dtype) -> str:
-        """Compute a number from the number of examples, once."""
-        if (value, dtype) not in self.sizes:
-            kind = torch.int64 if isinstance(value, Affine) else torch.float64
-            n = self.cast(Value(BATCH, (), torch.int64), kind)
-            scaled = self.add("Mul", n, self.constant(value.scale, kind))
-            made = self.add("Add", scaled, self.constant(value.offset, kind))
-            if isinstance(value, Reciprocal):
-                reciprocal = self.add("Reciprocal", made)
-                made = self.add("Add", reciprocal, self.constant(value.constant, kind))
-            self.sizes[value, dtype] = self.cast(Value(made, (), kind), dtype)
-        return self.sizes[value, dtype]
+        """Compute a number from the number of examples."""
+        kind = torch.int64 if isinstance(value, Affine) else torch.float64
+        made = self.cast(Value(BATCH, (), torch.int64), kind)
+        if value.scale != 1:
+            made = self.add("Mul", made, self.constant(value.scale, kind))
+        if value.offset != 0:
+            made = self.add("Add", made, self.constant(value.offset, kind))
+        if isinstance(value, Reciprocal):
+            made = self.add("Reciprocal", made)
+            if value.constant != 0:
+                made = self.add("Add", made, self.constant(value.constant, kind))
+        return self.cast(Value(made, (), kind), dtype)
 
 
 def code(dtype: torch.dtype) -> int:
