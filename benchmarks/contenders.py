@@ -17,10 +17,10 @@ Torchs: TypeAlias = Callable[[nn.Module, float], list[torch.optim.Optimizer]]
 
 
 class Contender(NamedTuple):
-    """An optimizer, the middle of its learning rates, and torch's counterpart."""
+    """An optimizer, the first of its learning rates, and torch's counterpart."""
 
     make: Callable[[lf.schedules.Schedule], lf.Optimizer]
-    middle: float
+    first: float
     torch: Torchs | None = None
     gradient: Callable[[], lf.curvature.Gradient] | None = None
     constant: bool = False  # whether its rate stays after the rise

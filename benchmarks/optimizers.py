@@ -6,12 +6,13 @@
 The network, the batches and the clipping of gradients are those of examples/char_nanogpt.py. All
 runs of a seed begin with the same weights and learn from the same windows.
 
-All are tuned alike. Each has five learning rates, half a decade apart. Each rate is tried for
-`--search-steps` steps of one seed, which is not among those of the table, and the one with the
-lowest held-out loss is taken. The rate rises in the first twentieth of the steps, and falls along
-half a cosine to a tenth; for schedule_free it stays, and rprop has no schedule. All other settings
-are the defaults, except that the second beta of Adam's relatives is .99, as in nanoGPT, and that
-decoupled weight decay is .1. Torch's optimizer gets the rate that was found for ours.
+All are tuned alike. Rates half a decade apart are tried, from a first one up and down, until the
+best lies between two worse ones. A rate is tried for `--search-steps` steps of one seed, which is
+not among those of the table, and the best has the lowest held-out loss. The rate rises in the first
+twentieth of the steps, and falls along half a cosine to a tenth; for schedule_free it stays, and
+rprop has no schedule. All other settings are the defaults, except that the second beta of Adam's
+relatives is .99, as in nanoGPT, and that decoupled weight decay is .1. Torch's optimizer gets the
+rate that was found for ours.
 
 Each finished run is a file in `--folder`, and is not run again. So the command can be stopped, and
 run in several processes with different `--optimizer` or `--seed`. Each process has one thread. The
@@ -40,7 +41,6 @@ from benchmarks.nanogpt import Network, characters, example, windows
 from benchmarks.optimizer_table import loss_of, table
 from lincoln_fn import optim, schedules
 
-FACTORS = (0.1, 10**-0.5, 1.0, 10**0.5, 10.0)
 SEARCH_SEED = 1000
 EVERY = 50  # steps between two measures of the held-out text's first windows
 WINDOWS = 200
@@ -175,15 +175,16 @@ def find_or_train(run: Run, text: characters.Text, folder: Path) -> dict[str, ob
     return result
 
 
-def searched(name: str, steps: int) -> list[Run]:
-    """List the runs of an optimizer's search."""
-    middle = CONTENDERS[name].middle
-    return [Run(name, "ours", middle * factor, steps, SEARCH_SEED) for factor in FACTORS]
-
-
 def best_rate(name: str, steps: int, text: characters.Text, folder: Path) -> float:
-    """Find the learning rate of the lowest loss."""
-    return min(searched(name, steps), key=lambda run: loss_of(find_or_train(run, text, folder))).lr
+    """Find the learning rate of the lowest loss; those of half a decade more and less are worse."""
+    tried: dict[float, float] = {}
+    best = 0.0
+    while untried := [step for step in (best, best - 0.5, best + 0.5) if step not in tried]:
+        for decades in untried:
+            run = Run(name, "ours", CONTENDERS[name].first * 10**decades, steps, SEARCH_SEED)
+            tried[decades] = loss_of(find_or_train(run, text, folder))
+        best = min(tried, key=tried.__getitem__)
+    return CONTENDERS[name].first * 10**best
 
 
 def results_in(folder: Path, steps: int) -> Iterator[dict[str, object]]:
