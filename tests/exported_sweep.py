@@ -39,7 +39,7 @@ def gain() -> lf.Layer:
         return lf.tree.map(lambda leaf: leaf * s if leaf.is_floating_point() else leaf, x), x
 
     def backward(s: Any, x: Any, g: Any) -> Any:
-        pairs = zip(leaves(x), optree.tree_leaves(g, none_is_leaf=True), strict=True)
+        pairs = zip(*(optree.tree_leaves(each, none_is_leaf=True) for each in (x, g)), strict=True)
         return g, sum(((a * b).sum() for a, b in pairs if b is not None), torch.zeros(()))
 
     return lf.Layer("gain()", forward, backward, lambda key, x: torch.tensor(0.75))
