@@ -42,7 +42,7 @@ def gain() -> lf.Layer:
         pairs = zip(*(optree.tree_leaves(each, none_is_leaf=True) for each in (x, g)), strict=True)
         return g, sum(((a * b).sum() for a, b in pairs if b is not None), torch.zeros(()))
 
-    return lf.Layer("gain()", forward, backward, lambda key, x: torch.tensor(0.75))
+    return lf.Layer("gain()", forward, backward, lambda key, x: torch.ones(()))
 
 
 def pull() -> lf.Loss:

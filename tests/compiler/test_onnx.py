@@ -286,6 +286,8 @@ def test_numbers_of_the_batch_size_are_found():
     assert fit([19, 25, 46], batches) == Affine(3, 1)
     assert fit([1 / 12, 1 / 16, 1 / 30], batches) == Reciprocal(0.0, 2.0, 0.0)
     assert fit([12 / 11, 16 / 15, 30 / 29], batches) == Reciprocal(1.0, 2.0, -1.0)
+    thirds = [torch.tensor(1 / (3 * n)).item() for n in batches]  # rounded to float32
+    assert fit(thirds, batches, 1e-6) == Reciprocal(0.0, 3.0, 0.0)
     with pytest.raises(ValueError, match=r"\[36, 64, 225\] for batches of \(6, 8, 15\)"):
         fit([36, 64, 225], batches)
     with pytest.raises(ValueError, match="for batches of"):
@@ -421,7 +423,13 @@ def of_any_batch(write, x):
 
 
 @pytest.mark.parametrize(
-    "write", [lambda x: x * torch.tensor(len(x)), lambda x: x.var(0), lambda x: x[1:].var()]
+    "write",
+    [
+        lambda x: x * torch.tensor(len(x)),
+        lambda x: x * torch.tensor(1 / len(x)),
+        lambda x: x.var(0),
+        lambda x: x[1:].var(),
+    ],
 )
 def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
     x = normal(6, 5)
