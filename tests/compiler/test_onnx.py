@@ -410,6 +410,14 @@ def test_angles_of_positions_are_constants_for_browsers_have_no_cosine_in_float6
     assert same_number(torch.as_tensor(y), net.predict((), x[:1]))
 
 
+def test_a_cosine_in_float64_is_a_sine(tmp_path):
+    net, optimizer = lf.dense(2), lf.optim.sgd(lf.schedules.cosine(0.1, 4))
+    check_steps(net, lf.losses.mse(), optimizer, [(normal(6, 5), normal(6, 2))] * 4, tmp_path)
+    operations = operations_of(tmp_path / "step.onnx")
+    assert "Sin" in operations
+    assert "Cos" not in operations
+
+
 def of_any_batch(write, x):
     """Convert a function of a batch, and give what runs it in onnxruntime."""
 
