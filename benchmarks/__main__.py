@@ -227,9 +227,11 @@ def show_exported(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     import attrs
 
     from benchmarks import exported
+    from benchmarks.exported_networks import NETWORKS
 
-    names = list(exported.NETWORKS)
-    results = exported.measure(names, options.rounds, options.seconds, options.chromium, print)
+    results = exported.measure(
+        list(NETWORKS), options.rounds, options.seconds, options.chromium, print
+    )
     print(exported.tables(results))
     return {"exported": {name: attrs.asdict(result) for name, result in results.items()}}
 

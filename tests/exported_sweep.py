@@ -39,10 +39,10 @@ def gain() -> lf.Layer:
         return lf.tree.map(lambda leaf: leaf * s if leaf.is_floating_point() else leaf, x), x
 
     def backward(s: Any, x: Any, g: Any) -> Any:
-        pairs = zip(leaves(x), optree.tree_leaves(g, none_is_leaf=True), strict=True)
+        pairs = zip(*(optree.tree_leaves(each, none_is_leaf=True) for each in (x, g)), strict=True)
         return g, sum(((a * b).sum() for a, b in pairs if b is not None), torch.zeros(()))
 
-    return lf.Layer("gain()", forward, backward, lambda key, x: torch.tensor(0.75))
+    return lf.Layer("gain()", forward, backward, lambda key, x: torch.ones(()))
 
 
 def pull() -> lf.Loss:
@@ -71,11 +71,28 @@ def layers() -> Iterator[tuple[str, Any, Any, Any, Any]]:
         yield f"layer {case}", net, pull(), optim.sgd(0.1), (case.x, None)
 
 
+X, Y = normal(5, 3), (normal(5, 3) > 0).float()
+OTHERS = [  # losses without a row in the table of losses
+    (
+        lf.losses.ctc(), normal(5, 4, 3).log_softmax(-1),
+        (torch.tensor([[1, 1], [2, 1], [2, 2], [1, 0]]), torch.full((4,), 5),
+         torch.tensor([2, 2, 1, 0])),
+    ),
+    (lf.losses.example_weighted(lf.losses.mse()), X, (Y, torch.rand(5))),
+    (lf.losses.log_loss(), X.sigmoid(), Y), (lf.losses.log_sigmoid_loss(), -X.abs(), Y),
+    (lf.losses.router_balance(), X, None), (lf.losses.router_z(), X, None),
+    (lf.losses.through(lf.tanh(), lf.losses.mse()), X, Y),
+    (lf.losses.weighted({"a": (1.0, lf.losses.mse()), "b": (0.5, lf.losses.l1())}), (X, X), (Y, Y)),
+]  # fmt: skip
+
+
 def losses() -> Iterator[tuple[str, Any, Any, Any, Any]]:
     for row in TABLE:
         for reduction in ("mean", "sum"):
             batch = row.prediction, row.target
-            yield f"loss {row}-{reduction}", gain(), row.loss(reduction), lf.optim.sgd(0.01), batch
+            yield f"loss {row}-{reduction}", gain(), row.loss(reduction), optim.sgd(0.01), batch
+    for loss, prediction, target in OTHERS:
+        yield f"loss {loss}", gain(), loss, optim.sgd(0.01), (prediction, target)
 
 
 def of_matrices(optimizer: Any) -> Any:
@@ -140,7 +157,7 @@ def step_both_ways(net: Any, loss: Any, optimizer: Any, batch: Any, folder: Path
         found: dict[str, Any] = {}
         for given in [batch, more(batch)] if dynamic else [batch]:
             try:
-                state, loss = step(state, given)
+                state, value = step.with_parts(state, given)
             except (lf.LayerError, RuntimeError):
                 break  # the layer takes no other numbers of examples
             feeds = {**found, **named("x", given[0]), **named("target", given[1])}
@@ -148,7 +165,9 @@ def step_both_ways(net: Any, loss: Any, optimizer: Any, batch: Any, folder: Path
             read = {node.name for node in nodes}
             feeds = {name: leaf for name, leaf in feeds.items() if name in read}
             made = session.run(None, feeds)
-            for leaf, theirs in zip([*leaves(state), loss], made, strict=True):
+            if isinstance(value, dict):  # the loss, and its parts behind it
+                value = torch.stack(list(value.values()))
+            for leaf, theirs in zip([*leaves(state), value], made, strict=True):
                 if not (close := same_number(torch.as_tensor(theirs), leaf, error=ERROR)):
                     return f"wrong: {close}"
             found = dict(zip(lf.tree.paths(state, states=True), made, strict=False))

@@ -286,6 +286,8 @@ def test_numbers_of_the_batch_size_are_found():
     assert fit([19, 25, 46], batches) == Affine(3, 1)
     assert fit([1 / 12, 1 / 16, 1 / 30], batches) == Reciprocal(0.0, 2.0, 0.0)
     assert fit([12 / 11, 16 / 15, 30 / 29], batches) == Reciprocal(1.0, 2.0, -1.0)
+    thirds = [torch.tensor(1 / (3 * n)).item() for n in batches]  # rounded to float32
+    assert fit(thirds, batches, 1e-6) == Reciprocal(0.0, 3.0, 0.0)
     with pytest.raises(ValueError, match=r"\[36, 64, 225\] for batches of \(6, 8, 15\)"):
         fit([36, 64, 225], batches)
     with pytest.raises(ValueError, match="for batches of"):
@@ -408,6 +410,14 @@ def test_angles_of_positions_are_constants_for_browsers_have_no_cosine_in_float6
     assert same_number(torch.as_tensor(y), net.predict((), x[:1]))
 
 
+def test_a_cosine_in_float64_is_a_sine(tmp_path):
+    net, optimizer = lf.dense(2), lf.optim.sgd(lf.schedules.cosine(0.1, 4))
+    check_steps(net, lf.losses.mse(), optimizer, [(normal(6, 5), normal(6, 2))] * 4, tmp_path)
+    operations = operations_of(tmp_path / "step.onnx")
+    assert "Sin" in operations
+    assert "Cos" not in operations
+
+
 def of_any_batch(write, x):
     """Convert a function of a batch, and give what runs it in onnxruntime."""
 
@@ -421,7 +431,13 @@ def of_any_batch(write, x):
 
 
 @pytest.mark.parametrize(
-    "write", [lambda x: x * torch.tensor(len(x)), lambda x: x.var(0), lambda x: x[1:].var()]
+    "write",
+    [
+        lambda x: x * torch.tensor(len(x)),
+        lambda x: x * torch.tensor(1 / len(x)),
+        lambda x: x.var(0),
+        lambda x: x[1:].var(),
+    ],
 )
 def test_numbers_of_a_batch_are_those_of_the_batch_at_hand(write):
     x = normal(6, 5)

@@ -45,8 +45,9 @@ def export_step(
     **A path that ends in `.onnx`** gets an ONNX model, for onnxruntime in any language or browser.
     Its inputs are the tensors of the state and of the batch, by their names, such as
     `params.0.weight`, `x` and `target`. The tensors of the given state are the defaults of these
-    inputs. The outputs are the new state's tensors, `next.params.0.weight` and so on, and `loss`.
-    It needs the package `onnx`. To train:
+    inputs. The outputs are the new state's tensors, `next.params.0.weight` and so on, and `loss`,
+    which of `losses.weighted` has the values of its parts behind it. It needs the package `onnx`.
+    To train:
 
         import onnxruntime
 
@@ -59,9 +60,8 @@ def export_step(
 
     **A path that ends in `.pt2`** gets a `torch.export` program, of flat lists of tensors. Its
     inputs are the tensors of the state and then those of the batch; its outputs are those of the
-    new state, in the same order, and then the loss, which of `losses.weighted` has the values of
-    its parts behind it. The file also holds these tensors' names, and the state and batch given as
-    the example inputs. To train:
+    new state, in the same order, and then the loss, as above. The file also holds these tensors'
+    names, and the state and batch given as the example inputs. To train:
 
         import json, torch
 

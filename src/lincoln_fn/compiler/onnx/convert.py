@@ -124,7 +124,9 @@ def _constant(write: Writer, tensors: Sequence[Tensor], batches: Sequence[int]) 
     """Write a constant of the graphs; a number may depend on the batch size."""
     first = tensors[0]
     if first.ndim == 0:
-        name = write.scalar(_fitted([tensor.item() for tensor in tensors], batches), first.dtype)
+        error = 8 * torch.finfo(first.dtype).eps if first.is_floating_point() else 0.0
+        number = _fitted([tensor.item() for tensor in tensors], batches, error)
+        name = write.scalar(number, first.dtype)
     elif all(torch.equal(first, tensor) for tensor in tensors):
         name = write.constant(first, first.dtype)
     else:
@@ -148,8 +150,8 @@ def _value(name: str, fakes: Sequence[torch.Tensor], batches: Sequence[int]) -> 
     return Value(name, shape, fakes[0].dtype)
 
 
-def _fitted(values: Sequence[Any], batches: Sequence[int]) -> Any:
+def _fitted(values: Sequence[Any], batches: Sequence[int], error: float = 1e-12) -> Any:
     try:
-        return fit(values, batches)
+        return fit(values, batches, error)
     except ValueError as error:
         raise UnknownOperationError(f"a number depends on the batch size: {error}") from None

@@ -8,10 +8,18 @@ import torch
 
 from lincoln_fn.compiler.onnx.elementwise import Operand, arithmetic, operand
 from lincoln_fn.compiler.onnx.sizes import Number
-from lincoln_fn.compiler.onnx.writer import UINT64, Rows, UnknownOperationError, Value, Writer, code
+from lincoln_fn.compiler.onnx.writer import (
+    DTYPES,
+    UINT64,
+    Rows,
+    UnknownOperationError,
+    Value,
+    Writer,
+)
 
 aten = torch.ops.aten
 
+INT64: Final = DTYPES[torch.int64]
 BITS: Final = 64  # shifts are computed in int64 and uint64
 
 
@@ -66,27 +74,31 @@ def _fmod(write: Writer, out: Value, a: Operand, b: Operand) -> str:
 
 
 def _shift_right(write: Writer, out: Value, x: Value, n: Number) -> str:
-    """Shift and keep the sign: x >> n is floor(x / 2^n)."""
-    if not isinstance(n, int) or not 0 <= n < BITS:
-        raise UnknownOperationError(f"x >> n is converted for a constant n below {BITS} alone")
+    """Shift and keep the sign: x >> n is floor(x / 2^n).
+
+    With u = x + 2^63, which is not negative, that is (u >> n) - (2^63 >> n). Exclusive or with
+    -2^63 makes u's bits.
+    """
     given = write.cast(x, torch.int64)
-    if n == BITS - 1:  # 2^63 is no int64
-        is_negative = write.add("Less", given, write.constant(0, torch.int64))
-        made = write.add("Neg", write.cast(Value(is_negative, (), torch.bool), torch.int64))
-    else:
-        divisor = write.constant(1 << n, torch.int64)
-        exact = write.add("Sub", given, write.add("Mod", given, divisor))
-        made = write.add("Div", exact, divisor)
+    lowest = write.constant(-(1 << BITS - 1), torch.int64)
+    shifted = _shift(write, write.add("BitwiseXor", given, lowest), n, ">>")
+    made = write.add("Sub", shifted, _shift(write, lowest, n, ">>"))
     return write.cast(Value(made, out.shape, torch.int64), out.dtype)
 
 
 def _shift_left(write: Writer, out: Value, x: Value, n: Number) -> str:
+    shifted = Value(_shift(write, x.name, n, "<<"), out.shape, torch.int64)
+    return write.cast(shifted, out.dtype)
+
+
+def _shift(write: Writer, x: str, n: Number, sign: str) -> str:
+    """Shift bits, which are not a sign and a number to ONNX, and return them as int64."""
     if not isinstance(n, int) or not 0 <= n < BITS:
-        raise UnknownOperationError(f"x << n is converted for a constant n below {BITS} alone")
-    bits = write.add("Cast", x.name, to=UINT64)
+        raise UnknownOperationError(f"x {sign} n is converted for a constant n below {BITS} alone")
+    bits = write.add("Cast", x, to=UINT64)
     by = write.add("Cast", write.constant(n, torch.int64), to=UINT64)
-    shifted = write.add("BitShift", bits, by, direction="LEFT")
-    return write.add("Cast", shifted, to=code(out.dtype))
+    direction = {"<<": "LEFT", ">>": "RIGHT"}[sign]
+    return write.add("Cast", write.add("BitShift", bits, by, direction=direction), to=INT64)
 
 
 ROWS: Final[Rows] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias
 
 import torch
@@ -15,8 +16,8 @@ Operand: TypeAlias = Value | Number
 
 UNARY: Final = {
     aten.abs: "Abs", aten.neg: "Neg", aten.exp: "Exp", aten.log: "Log", aten.sqrt: "Sqrt",
-    aten.reciprocal: "Reciprocal", aten.sin: "Sin", aten.cos: "Cos", aten.tan: "Tan",
-    aten.sinh: "Sinh", aten.cosh: "Cosh", aten.asin: "Asin", aten.acos: "Acos", aten.atan: "Atan",
+    aten.reciprocal: "Reciprocal", aten.sin: "Sin", aten.tan: "Tan", aten.sinh: "Sinh",
+    aten.cosh: "Cosh", aten.asin: "Asin", aten.acos: "Acos", aten.atan: "Atan",
     aten.asinh: "Asinh", aten.acosh: "Acosh", aten.atanh: "Atanh", aten.tanh: "Tanh",
     aten.sigmoid: "Sigmoid", aten.erf: "Erf", aten.relu: "Relu", aten.sign: "Sign",
 }  # fmt: skip
@@ -114,6 +115,14 @@ def _clamp(
 
 def _clamp_max(write: Writer, out: Value, x: Value, high: Operand) -> str:
     return _clamp(write, out, x, None, high)
+
+
+def _cos(write: Writer, out: Value, x: Value) -> str:
+    """cos(x) = sin(x + pi / 2): not every runtime has a cosine in float64."""
+    given = write.cast(x, out.dtype)
+    if out.dtype is not torch.float64:
+        return write.add("Cos", given)
+    return write.add("Sin", write.add("Add", given, write.constant(math.pi / 2, out.dtype)))
 
 
 def _expm1(write: Writer, out: Value, x: Value) -> str:
@@ -229,7 +238,7 @@ ROWS: Final[Rows] = {
     aten.ne: _ne, aten.where: where, aten.floor: _rounded("Floor"), aten.ceil: _rounded("Ceil"),
     aten.round: _rounded("Round"),
     aten.clamp: _clamp, aten.clamp_min: _clamp, aten.clamp_max: _clamp_max,
-    aten.expm1: _expm1, aten.log1p: _log1p, aten.rsqrt: _rsqrt, aten.erfc: _erfc,
+    aten.cos: _cos, aten.expm1: _expm1, aten.log1p: _log1p, aten.rsqrt: _rsqrt, aten.erfc: _erfc,
     aten.log2: _log_to(1.4426950408889634), aten.log10: _log_to(0.4342944819032518),
     aten.trunc: _trunc, aten.logical_not: _not, aten.bitwise_not: _not, aten.isinf: _is("IsInf"),
     aten.isnan: _is("IsNaN"), aten.leaky_relu: _leaky_relu, aten._to_copy: _cast,

@@ -46,8 +46,13 @@ Size: TypeAlias = int | Affine
 Number: TypeAlias = bool | int | float | Affine | Reciprocal
 
 
-def fit(values: Sequence[object], batches: Sequence[int]) -> object:
+def fit(values: Sequence[object], batches: Sequence[int], error: float = 1e-12) -> object:
     """Find what gives these values at these numbers of examples; the first two are fitted.
+
+    Args:
+        values: one for each number of examples.
+        batches: these numbers.
+        error: the relative error of the values.
 
     Raises:
         ValueError: if the values are no numbers, or nothing here gives all of them.
@@ -71,9 +76,10 @@ def fit(values: Sequence[object], batches: Sequence[int]) -> object:
             continue
         below = [1 / (number - constant) for number in numbers]
         slope = (below[1] - below[0]) / (batches[1] - batches[0])
-        made = Reciprocal(constant, _round(slope), _round(below[0] - slope * batches[0]))
+        offset = below[0] - slope * batches[0]
+        made = Reciprocal(constant, _round(slope, 1e3 * error), _round(offset, 1e3 * error))
         found = [made.at(n) for n in batches]
-        if all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(found, numbers, strict=True)):
+        if all(math.isclose(a, b, rel_tol=error) for a, b in zip(found, numbers, strict=True)):
             return made
     raise ValueError(f"{values} for batches of {tuple(batches)}")
 
@@ -82,6 +88,7 @@ def _are_equal(a: object, b: object) -> bool:
     return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
-def _round(x: float) -> float:
+def _round(x: float, error: float) -> float:
     """Remove the rounding error of what is a whole number."""
-    return float(round(x)) if math.isclose(x, round(x), rel_tol=1e-9, abs_tol=1e-9) else x
+    is_whole = math.isclose(x, round(x), rel_tol=error, abs_tol=error)
+    return float(round(x)) if is_whole else x
