@@ -21,14 +21,14 @@ SOURCE = "src/lincoln_fn"
 class Addition:
     """What is added: the name of its model, its own, and the places, each a file and the row.
 
-    The row of the model is copied behind itself, with the new name, or as a third entry says. In
-    the files of `instead` it is replaced.
+    The row of the model is copied behind itself, with the new name. In the files of `instead` it is
+    replaced.
     """
 
     model: str
     name: str
     home: str
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, str], ...]
     most_places: int
     most_lines: int
     instead: tuple[str, ...] = ()
@@ -38,12 +38,12 @@ class Addition:
         home = root / SOURCE / self.home
         source = self.renamed((home / f"{self.model}.py").read_text())
         (home / f"{self.name}.py").write_text(source)
-        for file, row, *other in self.rows:
+        for file, row in self.rows:
             path = root / file
-            text, new = path.read_text(), self.renamed(*(other or [row]))
+            text, new = path.read_text(), self.renamed(row)
             assert row in text, (file, row)
             path.write_text(text.replace(row, new if file in self.instead else row + new, 1))
-        return source.count("\n") + sum(row[-1].count("\n") for row in self.rows)
+        return source.count("\n") + sum(row.count("\n") for _, row in self.rows)
 
     def renamed(self, text):
         return re.sub(rf"(?<!\w){self.model}(?!\w)", self.name, text)
@@ -109,8 +109,7 @@ ADDITIONS = (
     Addition(
         "mse", "gentle_square", "losses",
         (
-            (f"{SOURCE}/losses/__init__.py", "from lincoln_fn.losses.mse import mse\n"),
-            (f"{SOURCE}/losses/__init__.py", '    "mse",\n'),
+            (f"{SOURCE}/losses/__init__.py", "from lincoln_fn.losses.mse import mse as mse\n"),
             ("tests/helpers/losses.py", '    yield Row("mse", nn.MSELoss, X, T)\n'),
         ),
         most_places=3, most_lines=110,
@@ -120,10 +119,8 @@ ADDITIONS = (
         (
             (
                 f"{SOURCE}/optim/__init__.py",
-                "from lincoln_fn.optim.rprop import RpropState, rprop\n",
-                "from lincoln_fn.optim.rprop import rprop\n",
+                "from lincoln_fn.optim.rprop import rprop as rprop\n",
             ),
-            (f"{SOURCE}/optim/__init__.py", '    "rprop",\n'),
             ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
             ("docs/reference/optimizers.md", "::: lincoln_fn.optim.rprop.rprop\n"),
         ),

@@ -1,79 +1,60 @@
 """Training on many processes, over torch.distributed: arguments and values, no hidden group."""
 
-from lincoln_fn.distributed.connect import alone, connect, world
-from lincoln_fn.distributed.data_parallel.mean import mean
-from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm
-from lincoln_fn.distributed.grid import grid
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.distributed.pipeline_parallel.measurement import Link, measure, measure_link
-from lincoln_fn.distributed.pipeline_parallel.pipeline import Pipeline, pipeline
-from lincoln_fn.distributed.pipeline_parallel.plan import Plan, plan
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
-from lincoln_fn.distributed.pipeline_parallel.schedules import (
-    Action,
-    Schedule,
-    gpipe,
-    one_f_one_b,
-    zero_bubble_h1,
-    zero_bubble_h2,
+from lincoln_fn.core.names import export_all as _export_all
+from lincoln_fn.distributed.connect import alone as alone
+from lincoln_fn.distributed.connect import connect as connect
+from lincoln_fn.distributed.connect import world as world
+from lincoln_fn.distributed.data_parallel.mean import mean as mean
+from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm as sync_batch_norm
+from lincoln_fn.distributed.grid import grid as grid
+from lincoln_fn.distributed.group import Group as Group
+from lincoln_fn.distributed.lost import LostProcessError as LostProcessError
+from lincoln_fn.distributed.pipeline_parallel.measurement import Link as Link
+from lincoln_fn.distributed.pipeline_parallel.measurement import measure as measure
+from lincoln_fn.distributed.pipeline_parallel.measurement import measure_link as measure_link
+from lincoln_fn.distributed.pipeline_parallel.pipeline import Pipeline as Pipeline
+from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline as pipeline
+from lincoln_fn.distributed.pipeline_parallel.plan import Plan as Plan
+from lincoln_fn.distributed.pipeline_parallel.plan import plan as plan
+from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule as check_schedule
+from lincoln_fn.distributed.pipeline_parallel.schedules import Action as Action
+from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule as Schedule
+from lincoln_fn.distributed.pipeline_parallel.schedules import gpipe as gpipe
+from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b as one_f_one_b
+from lincoln_fn.distributed.pipeline_parallel.schedules import zero_bubble_h1 as zero_bubble_h1
+from lincoln_fn.distributed.pipeline_parallel.schedules import zero_bubble_h2 as zero_bubble_h2
+from lincoln_fn.distributed.pipeline_parallel.scores import scores as scores
+from lincoln_fn.distributed.pipeline_parallel.simulation import Interval as Interval
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times as Times
+from lincoln_fn.distributed.pipeline_parallel.simulation import simulate as simulate
+from lincoln_fn.distributed.pipeline_parallel.split_into_stages import (
+    split_into_stages as split_into_stages,
 )
-from lincoln_fn.distributed.pipeline_parallel.scores import scores
-from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times, simulate
-from lincoln_fn.distributed.pipeline_parallel.split_into_stages import split_into_stages
-from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
-from lincoln_fn.distributed.sharding.directory import Directory
-from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded
-from lincoln_fn.distributed.sharding.sharded_params import Sharded, whole
-from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel
-from lincoln_fn.distributed.tensor_parallel.divided import join, split
-from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
-from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
-from lincoln_fn.distributed.tensor_parallel.parallel_tied import parallel_tied
-from lincoln_fn.distributed.tensor_parallel.parallel_transformer import parallel_encoder_block
-from lincoln_fn.distributed.tensor_parallel.row_parallel import row_parallel
-from lincoln_fn.distributed.tensor_parallel.vocab_parallel_embedding import vocab_parallel_embedding
+from lincoln_fn.distributed.sharding.clip_by_global_norm import (
+    clip_by_global_norm as clip_by_global_norm,
+)
+from lincoln_fn.distributed.sharding.directory import Directory as Directory
+from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded as fully_sharded
+from lincoln_fn.distributed.sharding.sharded_params import Sharded as Sharded
+from lincoln_fn.distributed.sharding.sharded_params import whole as whole
+from lincoln_fn.distributed.tensor_parallel.column_parallel import (
+    column_parallel as column_parallel,
+)
+from lincoln_fn.distributed.tensor_parallel.divided import join as join
+from lincoln_fn.distributed.tensor_parallel.divided import split as split
+from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
+    parallel_attention as parallel_attention,
+)
+from lincoln_fn.distributed.tensor_parallel.parallel_dropout import (
+    parallel_dropout as parallel_dropout,
+)
+from lincoln_fn.distributed.tensor_parallel.parallel_tied import parallel_tied as parallel_tied
+from lincoln_fn.distributed.tensor_parallel.parallel_transformer import (
+    parallel_encoder_block as parallel_encoder_block,
+)
+from lincoln_fn.distributed.tensor_parallel.row_parallel import row_parallel as row_parallel
+from lincoln_fn.distributed.tensor_parallel.vocab_parallel_embedding import (
+    vocab_parallel_embedding as vocab_parallel_embedding,
+)
 
-__all__ = [
-    "Action",
-    "Directory",
-    "Group",
-    "Interval",
-    "Link",
-    "LostProcessError",
-    "Pipeline",
-    "Plan",
-    "Schedule",
-    "Sharded",
-    "Times",
-    "alone",
-    "check_schedule",
-    "clip_by_global_norm",
-    "column_parallel",
-    "connect",
-    "fully_sharded",
-    "gpipe",
-    "grid",
-    "join",
-    "mean",
-    "measure",
-    "measure_link",
-    "one_f_one_b",
-    "parallel_attention",
-    "parallel_dropout",
-    "parallel_encoder_block",
-    "parallel_tied",
-    "pipeline",
-    "plan",
-    "row_parallel",
-    "scores",
-    "simulate",
-    "split",
-    "split_into_stages",
-    "sync_batch_norm",
-    "vocab_parallel_embedding",
-    "whole",
-    "world",
-    "zero_bubble_h1",
-    "zero_bubble_h2",
-]
+_export_all(globals())

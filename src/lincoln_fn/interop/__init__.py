@@ -17,31 +17,22 @@ One table, in `names`, has torch's names and layouts for the parameters of each 
 conversions use it, so they cannot disagree.
 """
 
-from lincoln_fn.interop.arrays import from_numpy, to_numpy
-from lincoln_fn.interop.function import from_function, from_module
-from lincoln_fn.interop.gguf_file import from_gguf
-from lincoln_fn.interop.module import LayerModule, to_torch
-from lincoln_fn.interop.pretrained import from_config, from_pretrained, save_pretrained
-from lincoln_fn.interop.state_dict import from_state_dict
-from lincoln_fn.interop.to_state_dict import to_state_dict
-from lincoln_fn.interop.torch_nn import from_torch
-from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
+from lincoln_fn.core.names import export_all as _export_all
+from lincoln_fn.interop.arrays import from_numpy as from_numpy
+from lincoln_fn.interop.arrays import to_numpy as to_numpy
+from lincoln_fn.interop.function import from_function as from_function
+from lincoln_fn.interop.function import from_module as from_module
+from lincoln_fn.interop.gguf_file import from_gguf as from_gguf
+from lincoln_fn.interop.module import LayerModule as LayerModule
+from lincoln_fn.interop.module import to_torch as to_torch
+from lincoln_fn.interop.pretrained import from_config as from_config
+from lincoln_fn.interop.pretrained import from_pretrained as from_pretrained
+from lincoln_fn.interop.pretrained import save_pretrained as save_pretrained
+from lincoln_fn.interop.state_dict import from_state_dict as from_state_dict
+from lincoln_fn.interop.to_state_dict import to_state_dict as to_state_dict
+from lincoln_fn.interop.torch_nn import from_torch as from_torch
+from lincoln_fn.interop.transformers import transformer as transformer
+from lincoln_fn.interop.transformers import transformer_decoder as transformer_decoder
+from lincoln_fn.interop.transformers import transformer_encoder as transformer_encoder
 
-__all__ = [
-    "LayerModule",
-    "from_config",
-    "from_function",
-    "from_gguf",
-    "from_module",
-    "from_numpy",
-    "from_pretrained",
-    "from_state_dict",
-    "from_torch",
-    "save_pretrained",
-    "to_numpy",
-    "to_state_dict",
-    "to_torch",
-    "transformer",
-    "transformer_decoder",
-    "transformer_encoder",
-]
+_export_all(globals())

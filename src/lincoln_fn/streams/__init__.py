@@ -13,22 +13,14 @@ Order matters if one stream needs another: `early_stopping` goes around `evaluat
 reads, and `checkpoint.every` goes around `early_stopping`, to save the state at which that stops.
 """
 
-from lincoln_fn.streams.best import best
-from lincoln_fn.streams.early_stopping import early_stopping
-from lincoln_fn.streams.evaluated import evaluated
-from lincoln_fn.streams.finite import finite
-from lincoln_fn.streams.logged import logged
-from lincoln_fn.streams.progress import progress
-from lincoln_fn.streams.stream import Stream
-from lincoln_fn.streams.tensorboard import tensorboard
+from lincoln_fn.core.names import export_all as _export_all
+from lincoln_fn.streams.best import best as best
+from lincoln_fn.streams.early_stopping import early_stopping as early_stopping
+from lincoln_fn.streams.evaluated import evaluated as evaluated
+from lincoln_fn.streams.finite import finite as finite
+from lincoln_fn.streams.logged import logged as logged
+from lincoln_fn.streams.progress import progress as progress
+from lincoln_fn.streams.stream import Stream as Stream
+from lincoln_fn.streams.tensorboard import tensorboard as tensorboard
 
-__all__ = [
-    "Stream",
-    "best",
-    "early_stopping",
-    "evaluated",
-    "finite",
-    "logged",
-    "progress",
-    "tensorboard",
-]
+_export_all(globals())

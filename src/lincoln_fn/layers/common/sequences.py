@@ -25,7 +25,7 @@ Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 @record
 class Form:
-    """The form of x: stand-ins for y and the last state, and whether x has a state, or None."""
+    """Stand-ins for y and the last state; whether x has a place for a state, and a state in it."""
 
     y: Tensor
     last: Tensor
