@@ -42,15 +42,16 @@ WITHIN = lf.serial(
 )
 
 
-def first(net):
-    return lf.serial(net, lf.select(0))
+def behind_dense(net):
+    """Put a dense layer before a scan of a sequence and a state, so that dx is needed."""
+    return lf.serial(lf.parallel(lf.dense(3), lf.identity()), net, lf.select(0))
 
 
 LOOPS = {
-    "without a state": (lf.scan(lf.lstm_cell(5)), X),
-    "own cell": (first(lf.scan(OWN, dim=0, reverse=True)), (X.transpose(0, 1), STATE)),
+    "without a state": (lf.serial(lf.dense(3), lf.scan(lf.lstm_cell(5))), X),
+    "own cell": (behind_dense(lf.scan(OWN, dim=0, reverse=True)), (X.transpose(0, 1), STATE)),
     "two sequences": (
-        first(lf.scan(TWO, sequences=2, has_output=True)),
+        lf.serial(lf.scan(TWO, sequences=2, has_output=True), lf.select(0)),
         (TOKENS, X, STATE, MASK),
     ),
 }
@@ -141,11 +142,7 @@ def test_the_note_of_a_loop_on_disk_depends_on_its_body():
 
 @pytest.mark.usefixtures("uncompiled")
 def test_a_state_that_changes_its_shape_is_traced_step_by_step():
-    net = lf.serial(
-        lf.parallel(lf.dense(3), lf.identity()),
-        lf.scan(growing(), has_output=True),
-        lf.select(0),
-    )
+    net = behind_dense(lf.scan(growing(), has_output=True))
     x = X, STATE
     graph, _ = traced(net, x, drawn(7, 4, STEPS, 1), lf.losses.mse())
     assert loops_in(graph) == 0
