@@ -7,7 +7,6 @@ import torch
 from helpers.compare import same_number
 from helpers.compiling import compiles
 from helpers.graphs import drawn, targets, traced
-from torch._higher_order_ops.scan import scan_op
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.function import of_function
@@ -64,7 +63,7 @@ def every_loop_is_long(monkeypatch):
 
 
 def loops_in(graph):
-    return sum(targets(module).count(scan_op) for module in graphs_in(graph))
+    return sum(targets(module).count(torch.ops.higher_order.scan) for module in graphs_in(graph))
 
 
 def trained(net, x):

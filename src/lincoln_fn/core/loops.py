@@ -26,8 +26,8 @@ from lincoln_fn.core.tracing import RunsHere
 # Any: trees of tensors of any kind, and a step's results.
 Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
-# A shorter loop is traced step by step, because its steps then take less time: a GRU cell's step of
-# training takes 0.7 of a loop's time for 16 steps, 0.9 for 32, and 1.2 for 64 (docs/compile.md).
+# A shorter loop is traced step by step, because a step of training then takes less time: with a GRU
+# cell 0.7 of a loop's time for 16 steps, 0.9 for 32, and as much for 64 (docs/compile.md).
 LONG: Final = 32
 
 
@@ -122,15 +122,13 @@ def stacked_tree(steps: Steps) -> Any:  # Any: as above
 
 def _trace(flat: Callable[..., list[Tensor]], leaves: Sequence[Tensor]) -> GraphModule:
     """Trace a function apart from the graph that is being traced."""
-    from torch._higher_order_ops.utils import reenter_make_fx
-    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 
     with disable_proxy_modes_tracing():
         fresh = [
             torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves
         ]
-        made: GraphModule = reenter_make_fx(flat)(*fresh)
-    return made
+        return make_fx(flat)(*fresh)
 
 
 def _results(graph: GraphModule, carried: int) -> tuple[list[Node], list[Node]]:
@@ -147,8 +145,6 @@ def _run(
     The nodes returned last are tensors that a step returns as they came. No loop carries them, and
     they are not stacked.
     """
-    from torch._higher_order_ops.scan import scan_op
-
     inputs, (after, out) = graph.graph.find_nodes(op="placeholder"), _results(graph, len(start))
     still = {node: x for node, x, new in zip(inputs, start, after, strict=False) if new is node}
     moved = [i for i in range(len(start)) if inputs[i] not in still]
@@ -165,7 +161,7 @@ def _run(
         return [values[i].clone(memory_format=torch.contiguous_format) for i in returned]
 
     first = [start[i].clone(memory_format=torch.contiguous_format) for i in moved]
-    results = scan_op(body, first, sequences, tuple(given.values()))
+    results = torch.ops.higher_order.scan(body, first, sequences, tuple(given.values()))
     last = dict(zip(moved, results, strict=False))
     end = [last.get(i, x) for i, x in enumerate(start)]
     values = {**still, **stacked, **dict(zip(new, results[len(moved) :], strict=True))}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
-from torch._higher_order_ops.scan import scan_op
+from torch._ops import HigherOrderOperator
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -60,8 +60,8 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is scan_op:
-            return self._loop(*args)
+        if isinstance(func, HigherOrderOperator) and func.name() == "scan":
+            return self._loop(func, *args)
         if torch.Tag.view_copy in func.tags and func not in _NO_VIEWS:
             # `functionalize` makes copies of the views in the body of a loop.
             view = getattr(aten, func.overloadpacket.__name__.removesuffix("_copy"))
@@ -92,8 +92,8 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         return func(*given, **(kwargs or {}))
 
     def _loop(
-        self, body: Callable[..., Sequence[Tensor]], *arguments: Sequence[Tensor]
-    ) -> list[Tensor]:
+        self, loop: Any, body: Callable[..., Sequence[Tensor]], *arguments: Sequence[Tensor]
+    ) -> list[Tensor]:  # Any: an operation
         """Rewrite the body of a loop, which then also returns whether an index is out of range."""
 
         def rewritten(*leaves: Tensor) -> list[Tensor]:
@@ -102,7 +102,7 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             wrong = torch.zeros((), dtype=torch.bool, device=leaves[0].device)
             return [*results, reduce(torch.logical_or, indices.wrong, wrong)]
 
-        *results, wrong = scan_op(rewritten, *arguments)
+        *results, wrong = loop(rewritten, *arguments)
         self._add(wrong.any())
         return results
 
