@@ -32,12 +32,22 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from lincoln_fn.combine._step_loops import (
+    CarryBack,
+    Looped,
+    caches_of,
+    loop_back,
+    loop_there,
+    steps_in_order,
+    steps_placed,
+)
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
-from lincoln_fn.combine._uses import check_mirrors, gather_uses
+from lincoln_fn.combine._uses import check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.loops import is_traced_once
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import PositiveInt, checked
@@ -69,23 +79,42 @@ def there(
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
     given, state, mask = _unpack(x, dim, sequences)
-    ys, records = [], []
-    inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
-    steps = zip(inputs, steps_of(mask, len(inputs)), strict=True)
-    for x_t, mask_t in _in_order(steps, reverse):
-        made, record = visit(0, params, (_as_given(x_t), state))
-        params = visit.advance(0, params, record)
-        y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
-        ys.append(where(mask_t, y_t, None))
-        state = where(mask_t, new, state)
-        records.append(record)
-    outputs = torch.stack(_in_order(ys, reverse), dim)
+    step = partial(_step_there, visit, has_output)
+    length = given[0].shape[dim]
+    looped = None
+    if visit.is_traced_once and is_traced_once(given[0], length):
+        walked = steps_in_order(given, dim, reverse), steps_in_order(mask, 0, reverse)
+        looped = loop_there(step, (params, state), walked)
+    if looped is not None:
+        ys, state, records = looped
+        outputs = steps_placed(ys, dim, reverse)
+    else:
+        ys, records = [], []
+        inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
+        steps = zip(inputs, steps_of(mask, length), strict=True)
+        for of_step in _in_order(steps, reverse):
+            (params, state), (y_t, _, record) = step((params, state), of_step)
+            ys.append(y_t)
+            records.append(record)
+        outputs, records = torch.stack(_in_order(ys, reverse), dim), tuple(records)
     entries = len(x) if type(x) is tuple else 0
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
     stand_ins = tree.map(_stand_in, y), tree.map(_stand_in, state)
     ends = Ends(*stand_ins, mask, entries, has_state)
-    return y, (tuple(records), ends)
+    return y, (records, ends)
+
+
+def _step_there(
+    visit: VisitThere, has_output: bool, carry: tuple[Params, Arrays],
+    of_step: tuple[tuple[Tensor, ...], Tensor | None],
+) -> tuple[tuple[Params, Arrays], tuple[Tensor, Params, Record]]:  # fmt: skip
+    """Compute a step; return the params and the state after it, and y_t, its params and record."""
+    (params, state), (x_t, mask_t) = carry, of_step
+    made, record = visit(0, params, (_as_given(x_t), state))
+    y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
+    after = visit.advance(0, params, record), where(mask_t, new, state)
+    return after, (where(mask_t, y_t, None), params, record)
 
 
 def _back(
@@ -96,21 +125,42 @@ def _back(
     check_entries(visit.label, "the cache", cache, 2)
     caches, ends = cache[0], cache[1]
     gs, ds = _of_ends(visit, g, ends)
-    uses = _params_of_steps(visit, params, caches)
-    dxs: list[tuple[Tensor | None, ...]] = []
-    records: tuple[Record, ...] = ()
-    steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
-    for i, (g_t, mask_t) in reversed([*enumerate(_in_order(steps, reverse))]):
-        g_t, ds_t = where(mask_t, g_t, None), where(mask_t, ds, None)
-        made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
-        (dx_t, before), record = visit(0, uses[i], caches[i], made)
-        if mask_t is not None and before is not None:
-            before = add_trees(before, where(~mask_t, ds, None))
-        ds = before
-        records = visit.add(record, records)
-        dxs.append((dx_t,) if sequences == 1 else dx_t or (None,) * sequences)
-    dx = [_stacked(entry, dim) for entry in zip(*_in_order(dxs, not reverse), strict=True)]
+    step = partial(_step_back, visit, has_output, sequences)
+    looped = None
+    if isinstance(caches, Looped):
+        if visit.is_traced_once and is_traced_once(gs, gs.shape[dim]):
+            walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
+            looped = loop_back(step, (ds, ()), walked, params, caches)
+        caches = caches_of(caches)
+    if looped is not None:
+        (ds, records), dxs = looped
+        dx = [steps_placed(entry, dim, reverse) for entry in dxs]
+    else:
+        uses = _params_of_steps(visit, params, caches)
+        carry: CarryBack = ds, ()
+        dxs = []
+        steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
+        for i, of_step in reversed([*enumerate(_in_order(steps, reverse))]):
+            carry, dx_t = step(carry, (*of_step, uses[i], caches[i]))
+            dxs.append(dx_t)
+        ds, records = carry
+        dx = [_stacked(entry, dim) for entry in zip(*_in_order(dxs, not reverse), strict=True)]
     return (*dx, ds, None)[: ends.entries] if ends.entries else dx[0], records
+
+
+def _step_back(
+    visit: VisitBack, has_output: bool, sequences: int, carry: CarryBack,
+    of_step: tuple[Tensor, Tensor | None, Params, Cache],
+) -> tuple[CarryBack, tuple[Tensor | None, ...]]:  # fmt: skip
+    """Compute ds_(t-1) and the records so far, and dx_t."""
+    (ds, records), (g_t, mask_t, params, cache) = carry, of_step
+    g_t, ds_t = where(mask_t, g_t, None), where(mask_t, ds, None)
+    made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
+    (dx_t, before), record = visit(0, params, cache, made)
+    if mask_t is not None and before is not None:
+        before = add_trees(before, where(~mask_t, ds, None))
+    dxs = (dx_t,) if sequences == 1 else dx_t or (None,) * sequences
+    return (before, visit.add(record, records)), dxs
 
 
 def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Tensor, Arrays]:
@@ -141,6 +191,8 @@ def _init(
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    if isinstance(cache[0], Looped):
+        return with_states(visit, params, cache[0])
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
@@ -229,8 +281,10 @@ def scan(
     have to begin with the axes of the batch. The cell runs on padding, too; so batch norm in a cell
     counts it.
 
-    A compiled graph has the operations of each step of the sequence, so it takes the longer to
-    compile, the longer the sequence is. `linear_scan` and the layers on it are one operation there.
+    A compiled step has one loop there and one back, whose cell is compiled once, so that compiling
+    takes as long for a sequence of any length. It has the operations of each step where the
+    sequence has fewer than 32 steps, if the state has another shape or dtype after a step, and
+    before torch 2.13; and in an exported file.
 
     Args:
         cell: a layer from (x_t, s_(t-1)) to s_t. The state is a tensor or a tuple of tensors.

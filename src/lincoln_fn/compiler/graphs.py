@@ -18,7 +18,7 @@ from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
 from lincoln_fn.compiler.trace.structures import Structure, flatten
-from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, write_down
+from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.runtime.log import log_if_slow
@@ -39,7 +39,7 @@ def _graph_of(
 ) -> tuple[Made, Structure]:
     with log_if_slow(f"tracing the {program.where}, once a process"):
         traced = write_down(program, *arguments)
-    has_one_thread = torch.get_num_threads() > 1 and is_small(traced.graph)
+    has_one_thread = torch.get_num_threads() > 1 and all(map(is_small, graphs_in(traced.graph)))
     make = with_one_thread(_find_or_compile) if has_one_thread else _find_or_compile
     try:
         made = make(program, traced, donated)
@@ -105,6 +105,7 @@ def _as_it_is(program: Program, arguments: tuple[Arrays, ...], error: Exception)
 
 def _compile(traced: Traced, donated: int) -> Made:
     fates = donate(traced, donated) if donated else None
-    for rewrite in PASSES:
-        rewrite(traced.graph)
+    for graph in graphs_in(traced.graph):
+        for rewrite in PASSES:
+            rewrite(graph)
     return Made(by_inductor(traced.graph, traced.inputs), fates)

@@ -15,6 +15,10 @@ def is_traced(*tensors: Tensor | None) -> bool:
 class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
     """The mode of fake tensors for a step that will run in this process, and not be exported."""
 
+    # Whether the compiler supports loops whose body is traced once (loops.py).
+    has_loops = False
+    supports_higher_order_operators = True
+
 
 def runs_here(x: Tensor) -> bool:
     """Return whether x's step runs in this process, which knows this library's operations."""

@@ -34,6 +34,14 @@ class Visit(Protocol):
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
 
+    @property
+    def is_traced_once(self) -> bool:
+        """Whether a loop over the uses of a part may be traced once, as one operation.
+
+        Then a visit returns tensors alone, and what the loop there returns beside y is read only by
+        the composition's own functions.
+        """
+
     def advance(self, i: int, params: Params, record: Record, /) -> Params:
         """Advance the state of part i; on the way back, `record` is its cache."""
 
@@ -94,6 +102,10 @@ class WalkThere(Protocol):
     def name(self) -> str:
         """The part's function, as errors name it."""
 
+    @property
+    def is_traced_once(self) -> bool:
+        """As `Visit` says."""
+
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
     ) -> tuple[Arrays, Record]:
@@ -105,6 +117,10 @@ class WalkThere(Protocol):
 
 class WalkBack(Protocol):
     """What a backward walk does at a part."""
+
+    @property
+    def is_traced_once(self) -> bool:
+        """As `Visit` says."""
 
     @property
     def skip(self) -> Callable[[Layer, str, Params], Record] | None:
@@ -147,6 +163,11 @@ class Parts(Generic[W]):
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
         return self.made.placed
+
+    @property
+    def is_traced_once(self) -> bool:
+        """Whether a loop over the uses of a part may be traced once."""
+        return self.walk.is_traced_once
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
         """Advance the state of part i."""
@@ -244,6 +265,7 @@ class Forward:
     """The protocol's `forward`, at each part."""
 
     name = "forward"
+    is_traced_once = True
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -260,6 +282,7 @@ class Predict:
     """The protocol's `predict`, at each part."""
 
     name = "predict"
+    is_traced_once = True
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -275,6 +298,7 @@ class Predict:
 class Backward:
     """The protocol's `backward`, `input_grad` or `grads`, at each part."""
 
+    is_traced_once = True
     skip = staticmethod(untrained)
     add = staticmethod(sum_uses)
 

@@ -90,6 +90,7 @@ class _Walker(_Advancing):
 
     visit: ThereVisitor
     around: Around
+    is_traced_once = False
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -152,6 +153,8 @@ def back(
 @attrs.frozen(eq=False)
 class BackWalker:
     """A backward walk."""
+
+    is_traced_once = False
 
     # (layer, path, params, cache, g, wants) -> (dx, record), for a single layer
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch._guards import TracingContext, detect_fake_mode, tracing
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -58,8 +59,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
 
-        fake = detect_fake_mode(inputs)
-        assert fake is not None  # the inputs are fake
+        fake, inputs = _as_loops_need_them(inputs)
         options = {**_OPTIONS, **compiler_flags(), "cpp.threads": torch.get_num_threads()}
         with fake, torch.no_grad(), config.patch(options), _extend_inductor():
             simpler = _simpler(graph, inputs)
@@ -100,6 +100,19 @@ def _extend_inductor() -> Iterator[None]:
         ),
     ):
         yield
+
+
+def _as_loops_need_them(
+    inputs: Sequence[Tensor],
+) -> tuple[FakeTensorMode, tuple[Tensor, ...]]:
+    """Make fake tensors like the inputs, in a mode that lets Inductor number a loop's steps."""
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    with fake:
+        return fake, tuple(
+            torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in inputs
+        )
 
 
 def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:

@@ -29,17 +29,20 @@ from typing import Any, Final, NamedTuple
 import attrs
 import torch
 from torch import Tensor
+from torch.fx import GraphModule, Node
 
 from lincoln_fn.compiler.inductor.cache_folder import cache_folder, is_own_file, problem_of
 from lincoln_fn.compiler.inductor.vectors import processor
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import Fate, Flat
-from lincoln_fn.compiler.trace.tracing import Traced
+from lincoln_fn.compiler.trace.tracing import Traced, graphs_in
 from lincoln_fn.fastpath.bfloat16 import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
 # Their operations change only with torch's version, or with this library's files.
-_KNOWN: Final = ("aten", "prims", "prim", "mkldnn", "lincoln_fn", "_operator")
+_KNOWN: Final = (
+    "aten", "prims", "prim", "mkldnn", "lincoln_fn", "higher_order", "_operator",
+)  # fmt: skip
 _SUFFIX: Final = ".so"
 _FILES: Final = (".py", ".cpp", ".h")
 _HERE: Final = Path(__file__).parents[2]
@@ -91,13 +94,14 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     from torch._inductor import config
 
     settings: Any = config  # Any: its functions are set when it is imported
-    nodes = traced.graph.graph.nodes
+    graphs = graphs_in(traced.graph)
+    nodes = [node for graph in graphs for node in graph.graph.nodes]
     if (
         not IS_KNOWN
         or settings.force_disable_caches
         or not settings.fx_graph_cache
         or not all(x.device.type == "cpu" for x in traced.inputs)
-        or any(node.op in ("get_attr", "call_module") for node in nodes)
+        or any(node.op == "call_module" or _is_constant(node) for node in nodes)
         or not all(_is_known(node.target) for node in nodes if node.op == "call_function")
     ):
         return None
@@ -114,7 +118,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
         precision(),
         donate,
         [(x.shape, x.stride(), x.dtype) for x in traced.inputs],
-        traced.graph.code,
+        [graph.code for graph in graphs],
     )
     name = hashlib.sha256(repr(facts).encode()).hexdigest()
     return Path(cache_folder(), "lincoln_fn", f"{name}.json")
@@ -193,6 +197,12 @@ def digest(folder: Path = _HERE) -> str:
     for file in sorted(file for file in folder.rglob("*") if file.suffix in _FILES):
         sha.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     return sha.hexdigest()
+
+
+def _is_constant(node: Node) -> bool:
+    """Return whether a node reads a tensor, and not the body of a loop."""
+    module = node.graph.owning_module
+    return node.op == "get_attr" and not isinstance(getattr(module, str(node.target)), GraphModule)
 
 
 def _is_known(target: Any) -> bool:  # Any: what a graph may call

@@ -12,11 +12,15 @@ only for erf: this takes a tenth of the time, with an absolute error below 1e-7.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
+from torch._ops import HigherOrderOperator
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -33,15 +37,21 @@ _SPELLED_OUT = get_decompositions(
     [getattr(aten, f"nll_loss{d}_{way}") for d in ("", "2d") for way in ("forward", "backward")]
 )
 
+# Copies that stay: of a tensor's storage, whose layout a view would change, and of a constant.
+_NO_VIEWS = {aten.as_strided_copy.default, aten.lift_fresh_copy.default}
+
 _SCALED = {aten.add.Tensor, aten.sub.Tensor}
 
 
 class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of torch's own
     """Rewrites operations while active; `wrong` lists for each index whether it is out of range."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.wrong: list[Tensor] = []
+        self._tracer = get_proxy_mode()
 
     def __torch_dispatch__(
         self,
@@ -50,6 +60,12 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if isinstance(func, HigherOrderOperator) and func.name() == "scan":
+            return self._loop(func, *args)
+        if torch.Tag.view_copy in func.tags and func not in _NO_VIEWS:
+            # `functionalize` makes copies of the views in the body of a loop.
+            view = getattr(aten, func.overloadpacket.__name__.removesuffix("_copy"))
+            func = getattr(view, func._overloadname)
         kind, given = func.overloadpacket, list(args)
         if func is aten.view.default:
             # Without in-place operations, the viewed tensor may have another memory layout.
@@ -75,12 +91,32 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             given[1] = self._clamp(args[1], 0, args[2])
         return func(*given, **(kwargs or {}))
 
+    def _loop(
+        self, loop: Any, body: Callable[..., Sequence[Tensor]], *arguments: Sequence[Tensor]
+    ) -> list[Tensor]:  # Any: an operation
+        """Rewrite the body of a loop, which then also returns whether an index is out of range."""
+
+        def rewritten(*leaves: Tensor) -> list[Tensor]:
+            with ForInductor() as indices:
+                results = body(*leaves)
+            wrong = torch.zeros((), dtype=torch.bool, device=leaves[0].device)
+            return [*results, reduce(torch.logical_or, indices.wrong, wrong)]
+
+        *results, wrong = loop(rewritten, *arguments)
+        self._add(wrong.any())
+        return results
+
     def _clamp(self, index: Tensor, low: int, n: int) -> Tensor:
         if index.dtype not in (torch.int64, torch.int32):
             return index  # a mask
         kept = index.clamp(low, max(n - 1, low))
-        self.wrong.append((kept != index).any())
+        self._add((kept != index).any())
         return kept
+
+    def _add(self, wrong: Tensor) -> None:
+        # torch also traces the body of a loop by itself, only to look for aliases.
+        if get_proxy_mode() is self._tracer:
+            self.wrong.append(wrong)
 
 
 def _product_and_sum(

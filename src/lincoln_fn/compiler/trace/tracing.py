@@ -23,6 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.trace.decompositions import ForInductor
 from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.core import tree
@@ -100,8 +101,14 @@ def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Trace
         # If the arguments are wrong, the program's own error is the better one.
         program.plain(*arguments)
         raise _untraceable(program, error) from error
-    _drop_unused_reads(graph)
+    for module in graphs_in(graph):
+        _drop_unused_reads(module)
     return Traced(graph, inputs, returned[0])
+
+
+def graphs_in(graph: GraphModule) -> list[GraphModule]:
+    """List a graph and the bodies of its loops."""
+    return [module for module in graph.modules() if isinstance(module, GraphModule)]
 
 
 def guard(program: Program, traced: Traced) -> Traced:
@@ -140,7 +147,9 @@ def _fakes(*, here: bool) -> FakeTensorMode:
 
     # Without it, Inductor keeps no compiled graph on disk. No shape depends on a tensor's numbers.
     shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=False)
-    return RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
+    mode = RunsHere(allow_non_fake_inputs=True, shape_env=shapes)
+    mode.has_loops = IS_KNOWN
+    return mode
 
 
 def _empty_like(leaf: Tensor) -> Tensor:
