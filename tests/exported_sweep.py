@@ -22,7 +22,7 @@ import optree
 import torch
 from helpers.cases import CASES
 from helpers.cases.case import normal
-from helpers.compare import same_number
+from helpers.compare import largest, same_number
 from helpers.losses import TABLE
 
 import lincoln_fn as lf
@@ -157,7 +157,7 @@ def step_both_ways(net: Any, loss: Any, optimizer: Any, batch: Any, folder: Path
         found: dict[str, Any] = {}
         for given in [batch, more(batch)] if dynamic else [batch]:
             try:
-                state, value = step.with_parts(state, given)
+                before, (state, value) = leaves(state), step.with_parts(state, given)
             except (lf.LayerError, RuntimeError):
                 break  # the layer takes no other numbers of examples
             feeds = {**found, **named("x", given[0]), **named("target", given[1])}
@@ -167,8 +167,11 @@ def step_both_ways(net: Any, loss: Any, optimizer: Any, batch: Any, folder: Path
             made = session.run(None, feeds)
             if isinstance(value, dict):  # the loss, and its parts behind it
                 value = torch.stack(list(value.values()))
-            for leaf, theirs in zip([*leaves(state), value], made, strict=True):
-                if not (close := same_number(torch.as_tensor(theirs), leaf, error=ERROR)):
+            pairs = zip([*leaves(state), value], made, [*before, value], strict=True)
+            for leaf, theirs, old in pairs:
+                terms = largest([leaf, old])  # a step may take a param to near 0
+                close = same_number(torch.as_tensor(theirs), leaf, error=ERROR, terms=terms)
+                if not close:
                     return f"wrong: {close}"
             found = dict(zip(lf.tree.paths(state, states=True), made, strict=False))
     except Exception as error:
