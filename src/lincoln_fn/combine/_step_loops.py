@@ -80,10 +80,8 @@ def steps_in_order(sequences: Arrays, dim: int, reverse: bool) -> Arrays:
     return tree.map(lambda x: (x.flip(dim) if reverse else x).movedim(dim, 0), sequences)
 
 
-def steps_placed(steps: Tensor | None, dim: int, reverse: bool) -> Tensor | None:
+def steps_placed(steps: Tensor, dim: int, reverse: bool) -> Tensor:
     """Put the axis and the order of the steps back."""
-    if steps is None:
-        return None
     return (steps.flip(0) if reverse else steps).movedim(0, dim).contiguous()
 
 

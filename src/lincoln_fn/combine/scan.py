@@ -42,7 +42,7 @@ from lincoln_fn.combine._step_loops import (
     steps_placed,
 )
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
-from lincoln_fn.combine._uses import check_mirrors, gather_uses, with_states
+from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
@@ -57,7 +57,7 @@ from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, to_tuple
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere, allows_loops
 
 T = TypeVar("T")
 
@@ -82,12 +82,13 @@ def there(
     step = partial(_step_there, visit, has_output)
     length = given[0].shape[dim]
     looped = None
-    if visit.is_traced_once and is_traced_once(given[0], length):
+    caches: Record
+    if allows_loops(visit) and is_traced_once(given[0], length):
         walked = steps_in_order(given, dim, reverse), steps_in_order(mask, 0, reverse)
         looped = loop_there(step, (params, state), walked)
     if looped is not None:
-        ys, state, records = looped
-        outputs = steps_placed(ys, dim, reverse)
+        all_y, state, caches = looped
+        outputs = steps_placed(all_y, dim, reverse)
     else:
         ys, records = [], []
         inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
@@ -96,13 +97,13 @@ def there(
             (params, state), (y_t, _, record) = step((params, state), of_step)
             ys.append(y_t)
             records.append(record)
-        outputs, records = torch.stack(_in_order(ys, reverse), dim), tuple(records)
+        outputs, caches = torch.stack(_in_order(ys, reverse), dim), tuple(records)
     entries = len(x) if type(x) is tuple else 0
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
     stand_ins = tree.map(_stand_in, y), tree.map(_stand_in, state)
     ends = Ends(*stand_ins, mask, entries, has_state)
-    return y, (records, ends)
+    return y, (caches, ends)
 
 
 def _step_there(
@@ -128,13 +129,13 @@ def _back(
     step = partial(_step_back, visit, has_output, sequences)
     looped = None
     if isinstance(caches, Looped):
-        if visit.is_traced_once and is_traced_once(gs, gs.shape[dim]):
+        if allows_loops(visit) and is_traced_once(gs, gs.shape[dim]):
             walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
             looped = loop_back(step, (ds, ()), walked, params, caches)
         caches = caches_of(caches)
     if looped is not None:
-        (ds, records), dxs = looped
-        dx = [steps_placed(entry, dim, reverse) for entry in dxs]
+        (ds, records), entries = looped
+        dx = [entry if entry is None else steps_placed(entry, dim, reverse) for entry in entries]
     else:
         uses = _params_of_steps(visit, params, caches)
         carry: CarryBack = ds, ()
@@ -192,7 +193,7 @@ def _init(
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     if isinstance(cache[0], Looped):
-        return with_states(visit, params, cache[0])
+        return with_states(visit, params, Kept((), cache[0].advanced))
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 

@@ -34,14 +34,6 @@ class Visit(Protocol):
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
 
-    @property
-    def is_traced_once(self) -> bool:
-        """Whether a loop over the uses of a part may be traced once, as one operation.
-
-        Then a visit returns tensors alone, and what the loop there returns beside y is read only by
-        the composition's own functions.
-        """
-
     def advance(self, i: int, params: Params, record: Record, /) -> Params:
         """Advance the state of part i; on the way back, `record` is its cache."""
 
@@ -103,8 +95,8 @@ class WalkThere(Protocol):
         """The part's function, as errors name it."""
 
     @property
-    def is_traced_once(self) -> bool:
-        """As `Visit` says."""
+    def allows_loops(self) -> bool:
+        """As the function `allows_loops` says."""
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
@@ -119,8 +111,8 @@ class WalkBack(Protocol):
     """What a backward walk does at a part."""
 
     @property
-    def is_traced_once(self) -> bool:
-        """As `Visit` says."""
+    def allows_loops(self) -> bool:
+        """As the function `allows_loops` says."""
 
     @property
     def skip(self) -> Callable[[Layer, str, Params], Record] | None:
@@ -163,11 +155,6 @@ class Parts(Generic[W]):
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
         return self.made.placed
-
-    @property
-    def is_traced_once(self) -> bool:
-        """Whether a loop over the uses of a part may be traced once."""
-        return self.walk.is_traced_once
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
         """Advance the state of part i."""
@@ -249,6 +236,15 @@ class PartsBack(Parts[WalkBack]):
         return self.walk.add(record, later)
 
 
+def allows_loops(visit: Visit) -> bool:
+    """Return whether a loop over the uses of a part may be traced once, as one operation.
+
+    Then a visit returns tensors alone, and what the loop there returns beside y is read only by the
+    composition's own functions.
+    """
+    return isinstance(visit, PartsThere | PartsBack) and visit.walk.allows_loops
+
+
 def is_own(part: Layer) -> bool:
     """Return whether a part, or one within it, has a function that is not the library's."""
     if part.composition is not None:
@@ -265,7 +261,7 @@ class Forward:
     """The protocol's `forward`, at each part."""
 
     name = "forward"
-    is_traced_once = True
+    allows_loops = True
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -282,7 +278,7 @@ class Predict:
     """The protocol's `predict`, at each part."""
 
     name = "predict"
-    is_traced_once = True
+    allows_loops = True
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -298,7 +294,7 @@ class Predict:
 class Backward:
     """The protocol's `backward`, `input_grad` or `grads`, at each part."""
 
-    is_traced_once = True
+    allows_loops = True
     skip = staticmethod(untrained)
     add = staticmethod(sum_uses)
 

@@ -90,7 +90,7 @@ class _Walker(_Advancing):
 
     visit: ThereVisitor
     around: Around
-    is_traced_once = False
+    allows_loops = False
 
     def run(
         self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
@@ -154,7 +154,7 @@ def back(
 class BackWalker:
     """A backward walk."""
 
-    is_traced_once = False
+    allows_loops = False
 
     # (layer, path, params, cache, g, wants) -> (dx, record), for a single layer
     leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]

@@ -60,7 +60,7 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if isinstance(func, HigherOrderOperator) and func.name() == "scan":
+        if isinstance(func, HigherOrderOperator) and func.__name__ == "scan":
             return self._loop(func, *args)
         if torch.Tag.view_copy in func.tags and func not in _NO_VIEWS:
             # `functionalize` makes copies of the views in the body of a loop.
@@ -102,9 +102,9 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             wrong = torch.zeros((), dtype=torch.bool, device=leaves[0].device)
             return [*results, reduce(torch.logical_or, indices.wrong, wrong)]
 
-        *results, wrong = loop(rewritten, *arguments)
-        self._add(wrong.any())
-        return results
+        made: list[Tensor] = [*loop(rewritten, *arguments)]
+        self._add(made[-1].any())
+        return made[:-1]
 
     def _clamp(self, index: Tensor, low: int, n: int) -> Tensor:
         if index.dtype not in (torch.int64, torch.int32):
