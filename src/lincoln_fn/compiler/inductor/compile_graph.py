@@ -59,7 +59,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
         from torch._inductor import config
         from torch._inductor.compile_fx import compile_fx_inner
 
-        fake, inputs = _as_loops_need_them(inputs)
+        fake, inputs = _fakes_like(inputs)
         options = {**_OPTIONS, **compiler_flags(), "cpp.threads": torch.get_num_threads()}
         with fake, torch.no_grad(), config.patch(options), _extend_inductor():
             simpler = _simpler(graph, inputs)
@@ -102,10 +102,8 @@ def _extend_inductor() -> Iterator[None]:
         yield
 
 
-def _as_loops_need_them(
-    inputs: Sequence[Tensor],
-) -> tuple[FakeTensorMode, tuple[Tensor, ...]]:
-    """Make fake tensors like the inputs, in a mode that lets Inductor number a loop's steps."""
+def _fakes_like(inputs: Sequence[Tensor]) -> tuple[FakeTensorMode, tuple[Tensor, ...]]:
+    """Make fake tensors like the inputs, in a mode in which Inductor can number a loop's steps."""
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
