@@ -1,4 +1,4 @@
-"""Exported steps of every layer, loss and optimizer, beside eager ones: by hand, in two minutes.
+"""Exported steps of every layer, loss and optimizer, beside eager ones: by hand, in six minutes.
 
     PYTHONPATH=src:tests python tests/exported_sweep.py [PATTERN]
 
