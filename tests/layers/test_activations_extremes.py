@@ -109,6 +109,18 @@ def test_gelu_and_softplus_keep_their_digits_far_below_0(version):
     assert same_number(y, torch.tensor([4.248354255291589e-18]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_fast_gelu_makes_no_denormals(dtype):
+    x = torch.cat([torch.linspace(-50, 50, 100_001, dtype=dtype), torch.tensor([-1e30, 1e30])])
+    y, dx = both(lf.fast(lf.gelu()), x, torch.ones_like(x))
+    for made in (y, dx):
+        size = made[x != 0].abs()
+        assert ((size == 0) | (size >= torch.finfo(dtype).tiny)).all()
+    assert (y[x < -38] == 0).all()
+    assert (dx[x < -38] == 0).all()
+    assert (y[x > 38] == x[x > 38]).all()
+
+
 @in_both_versions
 def test_softplus_in_float64_is_exact_past_torchs_threshold(version):
     x = torch.tensor([20.5, 39.0, 39.99, 40.01, 50.0], dtype=torch.float64)

@@ -16,6 +16,10 @@ ATen's kernel for gelu takes a fifth of the time of the function here, but has n
 below x = -5. The function here keeps the slope p + x p' in place of x, because y and the slope need
 the same p: a step takes 0.88 of its time for gpt-nano, 0.93 for gpt-pico, on one thread of a Xeon
 with AMX.
+
+Where e^u or erfc would be below the normal numbers, which takes MKL 6 to 17 times as long,
+it is 0 here: forward takes 1.1 ms in place of 12.8 for 768 by 512 numbers of scale 20. And a 0
+makes no denormals in the products that follow.
 """
 
 from __future__ import annotations
@@ -100,7 +104,9 @@ def _gelu_forward(
         slope = aten.sigmoid_backward(x, p)
         slope = slope.addcmul(slope * x, x, value=3 * gelu.CUBIC).mul_(gelu.SQRT_8_BY_PI)
     else:
-        slope = (x * x).mul_(-0.5).exp_().mul_(x).mul_(1 / math.sqrt(2 * math.pi))
+        end = _end(x)
+        slope = (x * x).mul_(-0.5).clamp_(min=end.u).exp_()
+        slope = torch.threshold_(slope, end.least, 0).mul_(x).mul_(1 / math.sqrt(2 * math.pi))
     slope.add_(p)
     return p.mul_(x), GeluCache(slope)
 
@@ -122,7 +128,23 @@ def _gelu_predict(params: tuple[()], x: Tensor, *, approximate: Literal["none", 
 def _gelu_p(x: Tensor, approximate: str) -> Tensor:
     if approximate == "tanh":
         return (x * x).mul_(gelu.CUBIC).add_(1).mul_(x * gelu.SQRT_8_BY_PI).sigmoid_()
-    return (x * -math.sqrt(0.5)).erfc_().mul_(0.5)
+    end = _end(x)
+    twice = (x * -math.sqrt(0.5)).clamp_(max=end.z).erfc_()
+    return torch.threshold_(twice, end.least, 0).mul_(0.5)
+
+
+class _End(NamedTuple):
+    """The u and z beyond which e^u and erfc z count as 0, and a number that is above both there."""
+
+    u: float
+    z: float
+    least: float
+
+
+def _end(x: Tensor) -> _End:
+    if x.dtype == torch.float64:
+        return _End(-707.5, 26.53, 8e-308)
+    return _End(-86.5, 9.15, 4e-38)
 
 
 def _silu_dx(g: Tensor, x: Tensor) -> Tensor:
