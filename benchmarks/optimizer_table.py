@@ -13,10 +13,10 @@ def loss_of(result: dict[str, object]) -> float:
     return loss if isinstance(loss, float) else math.inf
 
 
-def reached(result: dict[str, object], loss: float) -> tuple[int, float] | None:
-    """Return the steps and the seconds until the held-out part's loss; None if it is not."""
-    curve: list[tuple[int, float, float]] = result["curve"]  # type: ignore[assignment]
-    return next(((step, seconds) for step, value, seconds in curve if value <= loss), None)
+def reached(result: dict[str, object], loss: float) -> int | None:
+    """Return the steps until the held-out part's loss is so low; None if it never is."""
+    curve: list[tuple[int, float]] = result["curve"]  # type: ignore[assignment]
+    return next((step for step, value in curve if value <= loss), None)
 
 
 def table(results: Sequence[dict[str, object]], losses: Sequence[float]) -> str:
@@ -25,7 +25,7 @@ def table(results: Sequence[dict[str, object]], losses: Sequence[float]) -> str:
     for result in results:
         groups.setdefault((str(result["optimizer"]), str(result["library"])), []).append(result)
     lowest = [
-        min((value for _, value, _ in result["curve"]), default=math.inf)  # type: ignore[attr-defined]
+        min((value for _, value in result["curve"]), default=math.inf)  # type: ignore[attr-defined]
         for result in results
     ]
     finite = [value for value in lowest if math.isfinite(value)]
@@ -54,6 +54,7 @@ def table(results: Sequence[dict[str, object]], losses: Sequence[float]) -> str:
             if len(found) < len(runs):
                 cells += [f"{len(found)} of {len(runs)}" if found else "-", "-"]
             else:
-                cells += [f"{statistics.mean(column):.0f}" for column in zip(*found, strict=True)]
+                steps = statistics.mean(found)
+                cells += [f"{steps:.0f}", f"{steps * per_step / 1000:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
