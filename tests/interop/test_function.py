@@ -58,6 +58,19 @@ def test_an_entry_that_is_not_floating_and_a_state_have_no_gradient():
     assert same_number(dx[0], torch.tensor([1.0, 0, 2, 0, 0])[:, None] * params[0].weight)
 
 
+def test_an_output_that_is_not_floating_has_no_gradient():
+    layer, x = from_function(lambda x: tuple(x.max(1)), name="max()"), normal(4, 3)
+    y, cache = layer.forward((), x)
+    dx, _ = layer.backward((), cache, (2 * torch.ones(4), None))
+    assert same_bits(dx, 2 * (x == y[0][:, None]).float())
+    with pytest.raises(
+        lf.LayerError, match=r"max\(\): expected g with 1 floating tensors, one for"
+    ):
+        layer.backward((), cache, (torch.ones(4), torch.ones(4)))
+    with pytest.raises(lf.LayerError, match=r"max\(\): expected g of shape \(4,\), got \(3,\)"):
+        layer.backward((), cache, (torch.ones(3), None))
+
+
 def test_it_composes_and_trains():
     net = lf.serial(lf.dense(4), from_function(torch.erf), lf.dense(1))
     x = normal(16, 3)
@@ -103,6 +116,15 @@ def test_a_module_of_its_own_stays_as_it_is():
     before = [leaf.clone() for leaf in params.values()]
     layer.backward(params, cache, torch.ones_like(y))
     assert same_bits(list(params.values()), before)
+
+
+def test_a_module_that_writes_over_its_input_leaves_ours_as_it_is():
+    layer, params = from_module(nn.Sequential(nn.ELU(inplace=True), nn.Linear(3, 2)))
+    x = normal(5, 3)
+    before = x.clone()
+    layer.forward(params, x)
+    assert same_bits(x, before)
+    lf.testing.check_layer(layer, params, x)
 
 
 def test_a_module_of_several_inputs_and_one_with_named_outputs():

@@ -30,6 +30,16 @@ class Stack(nn.TransformerEncoder):
     """What a subclass computes is not known, though it has torch's names."""
 
 
+def changed(module, part, option, value):
+    setattr(getattr(module, part), option, value)
+    return module
+
+
+def replaced(module, part, other):
+    setattr(module, part, other)
+    return module
+
+
 def half_frozen():
     module = nn.Linear(3, 4)
     module.weight.requires_grad_(False)
@@ -87,6 +97,21 @@ def half_frozen():
             nn.TransformerEncoderLayer(4, 2, 3, activation=nn.GELU("tanh"), batch_first=True),
             "from_torch: TransformerEncoderLayer: expected activation relu or gelu, got "
             f"GELU(approximate='tanh'){BY_MODULE}",
+        ),
+        (
+            changed(nn.TransformerEncoderLayer(4, 2, 3), "norm2", "eps", 0.5),
+            "from_torch: TransformerEncoderLayer: expected norm2.eps=1e-05, as in norm1.eps, got "
+            f"0.5{BY_MODULE}",
+        ),
+        (
+            changed(nn.TransformerDecoderLayer(4, 2, 3), "dropout3", "p", 0.5),
+            "from_torch: TransformerDecoderLayer: expected dropout3.p=0.1, as in self_attn.dropout,"
+            f" got 0.5{BY_MODULE}",
+        ),
+        (
+            replaced(nn.TransformerEncoderLayer(4, 2, 3, bias=False), "norm1", nn.RMSNorm(4)),
+            "from_torch: TransformerEncoderLayer: expected norm1 of LayerNorm, got RMSNorm"
+            + BY_MODULE,
         ),
         (
             nn.Softmax(),

@@ -34,6 +34,12 @@ def small(block, **options):
     return randomised(resnet.ResNet(block, [2, 1, 1, 1], num_classes=5, **options))
 
 
+def activated(activation):
+    module = randomised(resnet.BasicBlock(4, 4))
+    module.relu = activation
+    return module
+
+
 BLOCKS = {
     "BasicBlock": lambda: (randomised(resnet.BasicBlock(4, 4)), (3, 4, 6, 5)),
     "BasicBlock with a stride": lambda: (
@@ -45,6 +51,7 @@ BLOCKS = {
         (3, 4, 6, 5),
     ),
     "Bottleneck": lambda: (randomised(resnet.Bottleneck(8, 2)), (3, 8, 6, 5)),
+    "BasicBlock with another activation": lambda: (activated(nn.SiLU()), (3, 4, 6, 5)),
     "Bottleneck of groups": lambda: (
         randomised(resnet.Bottleneck(8, 2, groups=2, base_width=64, dilation=2)),
         (3, 8, 6, 5),
@@ -95,6 +102,12 @@ def test_outputs_and_gradients_are_torchs_in_both_modes(name, mode):
     ]
     buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
     assert_same(moved, [*module.parameters(), *buffers])
+
+
+def test_an_activation_with_parameters_is_refused_for_it_would_become_two():
+    message = r"1 BasicBlock: expected relu without parameters, .*; make one layer of it by"
+    with pytest.raises(lf.LayerError, match=message):
+        from_torch(nn.Sequential(nn.ReLU(), activated(nn.PReLU())))
 
 
 def test_a_whole_resnet18_is_taken_with_its_names_and_another_head():

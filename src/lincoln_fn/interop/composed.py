@@ -10,8 +10,8 @@ from torch import nn
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.serial import serial
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.interop.hyperparameters import Unsupported
 from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
-from lincoln_fn.layers.relu import relu
 
 
 def _as_they_are(params: tuple[Params, ...]) -> Params:
@@ -49,20 +49,23 @@ _COMPOSED: Final[dict[type[nn.Module], Composed]] = {
 
 
 def _block_of(convolutions: int) -> Composed:
-    """Describe a ResNet's block: y = relu(norm(conv(... relu(norm(conv(x))))) + downsample(x))."""
+    """Describe a ResNet's block: y = f(norm(conv(... f(norm(conv(x))))) + downsample(x))."""
 
     def parts(module: Any) -> dict[str, nn.Module]:
         pairs = (f"{kind}{i}" for i in range(1, convolutions + 1) for kind in ("conv", "bn"))
         # Where there is none, the block adds x itself.
         way = module.downsample or nn.Identity()
-        return {**{name: getattr(module, name) for name in pairs}, "downsample": way}
+        names = (*pairs, "relu")
+        return {**{name: getattr(module, name) for name in names}, "downsample": way}
 
     def compose(*layers: Layer) -> Layer:
-        *main, way = layers
-        return serial(residual(serial(*_between(main, relu())), way), relu())
+        *main, activation, way = layers
+        return serial(residual(serial(*_between(main, activation)), way), activation)
 
     def arrange(params: tuple[Params, ...]) -> Params:
-        *main, way = params
+        *main, activation, way = params
+        if activation != ():
+            raise Unsupported("expected relu without parameters, for it is used several times")
         return (tuple(_between(main, ())), way), ()
 
     return Composed(parts, compose, arrange)

@@ -1,7 +1,8 @@
 """A layer from any differentiable torch function or module, for those without a backward by hand.
 
 Derivation. With y = f(params, x), `torch.func.vjp` gives g^T df/dparams and g^T df/dx by running f
-again under autograd. So the cache is x alone, and `backward` is as pure as f.
+again under autograd. So the cache is x alone, and `backward` is as pure as f. An output that is not
+floating, such as an index, is constant almost everywhere: it gives no gradient.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, no_params
 from lincoln_fn.core.record import EVERYTHING, record
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 
 
 @record
@@ -57,15 +59,22 @@ def _backward(
     entries, form = optree.tree_flatten(cache.x, namespace=EVERYTHING)
     floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
 
-    def of_leaves(*given: Tensor) -> Arrays:
+    def of_leaves(*given: Tensor) -> list[Tensor]:
         own, mine = iter(given[: len(trained)]), list(entries)
         for i, entry in zip(floating, given[len(trained) :], strict=True):
             mine[i] = entry
         x = optree.tree_unflatten(form, mine)
-        return run(tree.map(lambda _: next(own), params), x)
+        y = run(tree.map(lambda _: next(own), params), x)
+        return [entry for entry in tree.leaves(y) if _is_floating(entry)]
 
-    _, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
-    grads = pull(g)
+    ys, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
+    gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
+    if len(gs) != len(ys):
+        expected = f"expected g with {len(ys)} floating tensors, one for each of y's"
+        raise LayerError(name, f"{expected}, got {format_briefly(g)}")
+    for g_i, y_i in zip(gs, ys, strict=True):
+        check_cotangent(name, g_i, y_i)
+    grads = pull(gs)
     dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
     for i, dentry in zip(floating, grads[len(trained) :], strict=True):
         dentries[i] = dentry
@@ -93,7 +102,7 @@ def from_function(
         name: the layer's name; None gives one that contains f's name.
 
     Returns:
-        The layer. dx has None for an entry of x that is not floating.
+        The layer. dx has None for an entry of x that is not floating, and g for one of y.
 
     Example:
         >>> layer = from_function(lambda x: torch.atan2(*x), name="atan2()")
@@ -150,7 +159,9 @@ def from_module(
 def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
     """Call a module with params in place of its own parameters."""
     inner = {f"module.{n}": p for n, p in params.items()}
-    y = torch.func.functional_call(module, inner, (x,))
+    # A copy, for a module such as ReLU(inplace=True) may write over it.
+    own = tree.map(lambda entry: entry.clone() if _is_floating(entry) else entry, x)
+    y = torch.func.functional_call(module, inner, (own,))
     if not all(isinstance(entry, Tensor) for entry in (y if type(y) is tuple else (y,))):
         problem = f"expected y to be a tensor or a tuple of tensors, got {type(y).__name__}"
         raise LayerError(name, f"{problem}; give call, as in call=lambda model, x: model(x).logits")

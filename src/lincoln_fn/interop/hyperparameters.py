@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch.nn.functional as F
 from torch import nn
@@ -190,6 +190,7 @@ def decoder(module: Module) -> Layer:
 
 
 def _block(module: Module) -> dict[str, Any]:  # Any: hyperparameters of any kind
+    _check_parts(module)
     return {
         "num_heads": module.self_attn.num_heads,
         "dim_feedforward": module.linear1.out_features,
@@ -200,6 +201,30 @@ def _block(module: Module) -> dict[str, Any]:  # Any: hyperparameters of any kin
         "bias": module.linear1.bias is not None,
         "batch_first": module.self_attn.batch_first,
     }
+
+
+# A transformer block's parts, by name without a number, and the option that several share.
+_PARTS: Final[dict[str, tuple[type[nn.Module], str]]] = {
+    "self_attn": (nn.MultiheadAttention, "dropout"),
+    "multihead_attn": (nn.MultiheadAttention, "dropout"),
+    "linear": (nn.Linear, ""),
+    "norm": (nn.LayerNorm, "eps"),
+    "dropout": (nn.Dropout, "p"),
+}
+
+
+def _check_parts(module: Module) -> None:
+    """Check that the parts are of torch's own kinds, norms with one eps, and dropout with one p."""
+    shared: dict[bool, tuple[str, object]] = {}
+    for name, part in module.named_children():
+        kind, option = _PARTS.get(name.rstrip("123"), (type(part), ""))
+        if type(part) is not kind:
+            raise Unsupported(f"expected {name} of {kind.__name__}, got {type(part).__name__}")
+        if option:
+            name, value = f"{name}.{option}", getattr(part, option)
+            first, expected = shared.setdefault(kind is nn.LayerNorm, (name, value))
+            if value != expected:
+                raise Unsupported(f"expected {name}={expected}, as in {first}, got {value}")
 
 
 def _activation(given: object) -> str:

@@ -199,7 +199,7 @@ def from_torch(
 
 
 def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
-    made = find_composed(module)
+    made, where = find_composed(module), where_of(path[:-1], module)
     if made is not None:
         parts = [
             _converted(child, f"{path}{name}.", key.fold_in(i))
@@ -207,8 +207,10 @@ def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
             if child is not None
         ]
         layer = made.compose(*(layer for layer, _ in parts))
-        return layer, made.arrange(tuple(params for _, params in parts))
-    where = where_of(path[:-1], module)
+        try:
+            return layer, made.arrange(tuple(params for _, params in parts))
+        except Unsupported as error:
+            raise LayerError(where, f"{error}; {next_step(module)}") from error
     maker = LAYERS.get(type(module))
     if maker is None:
         raise LayerError(where, f"has no counterpart here; {next_step(module)}")
