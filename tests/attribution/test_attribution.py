@@ -185,6 +185,13 @@ def test_grad_cam_refuses_a_path_without_feature_maps():
         attribution.grad_cam(NET, PARAMS, X, TARGET, path="4.3")
 
 
+def test_grad_cam_refuses_a_layer_that_is_used_several_times():
+    net = lf.serial(lf.shared(lf.conv1d(3, 2)), lf.add(), lf.flatten())
+    x = torch.ones(2, 4, 5), torch.zeros(2, 4, 5)
+    with pytest.raises(lf.LayerError, match=r"used once, got '0\.0', which is used 2 times; take"):
+        attribution.grad_cam(net, net.init(lf.Key(0), x), x, 0, path="0.0")
+
+
 def test_grad_cam_through_a_checkpointed_layer_is_the_same():
     again = lf.checkpointed(lf.serial(*NET.parts))
     found = attribution.grad_cam(again, PARAMS, X, TARGET, path="0.4")

@@ -103,6 +103,20 @@ def test_each_use_of_a_shared_layer_has_its_effect():
     assert same_number(found["0"][1], found["0.0, use 2"])
 
 
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lf.checkpointed])
+def test_uses_with_equal_outputs_have_effects_of_their_own(wrap):
+    net = lf.serial(wrap(lf.shared(lf.tanh())), lf.concatenate(1), lf.dense(1))
+    x, same = (normal(2, 3), normal(2, 3, seed=1)), normal(2, 3, seed=2)
+    params = net.init(lf.Key(0), x)
+    found = attribution_patching(net, params, x, (same, same), 0)
+    path = "0.0" if wrap is lf.checkpointed else "0"
+    of_uses = [found[f"{path}.0"], found[f"{path}.0, use 2"]]
+    weights = params[2].weight.double().reshape(2, 3)
+    for effect, h, w in zip(of_uses, x, weights, strict=True):
+        assert same_number(effect, w * (h.tanh() - same.tanh()))
+    assert same_number(found["0"], tuple(of_uses))
+
+
 def test_indices_and_masks_have_no_effect_of_their_own():
     net = lf.serial(
         lf.parallel(lf.embedding(9, 4), lf.identity()), lf.multi_head_attention(2), lf.last_state()

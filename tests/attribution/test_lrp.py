@@ -463,3 +463,11 @@ def test_a_batch_norm_without_statistics_stays():
     merged = attribution.merge_batch_norm(net, params)
     assert merged[0] is params[0]
     assert merged[1] is params[1]
+
+
+def test_a_batch_norm_of_other_channels_than_the_dense_layers_stays():
+    net, x = lf.serial(lf.dense(3), lf.batch_norm()), normal(4, 5, 2)
+    params = net.init(lf.Key(1), x)
+    params = net.advance(params, net.forward(params, x)[1])
+    merged = attribution.merge_batch_norm(net, params)
+    assert same_number(net.predict(merged, x), net.predict(params, x))

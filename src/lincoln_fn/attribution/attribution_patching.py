@@ -14,11 +14,11 @@ effect of patching that output, or that part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, explained_output, product
@@ -74,16 +74,17 @@ def attribution_patching(
     check_argument("attribution_patching", "net", Layer, net, order)
     net = with_true_gradient(inference(net))
     corrupted: dict[str, Arrays] = {}
+    run_again: dict[str, Arrays] = {}
     found: list[tuple[str, Arrays, Arrays]] = []
-    watched = map_paths(partial(_watched, corrupted, found), net)
+    watched = map_paths(partial(_watched, corrupted, run_again, found), net)
     clean = outputs(net, params, clean_x)
     y, cache = watched.forward(params, corrupted_x)
     name = "attribution_patching"
     g = metric(y) if callable(metric) else explained_output(name, y, metric)
+    run_again.update(corrupted)
     watched.input_grad(params, cache, g)
     effects: dict[str, Arrays] = {}
-    for path, y, g in found:
-        label = _label(path, y, corrupted)
+    for label, y, g in found:
         _check_alike(label, clean[label], y)
         effects[label] = product(_difference(clean[label], y), g)
     return {label: effects[label] for label in corrupted if label in effects}
@@ -91,21 +92,23 @@ def attribution_patching(
 
 def _watched(
     seen: dict[str, Arrays],
+    run_again: dict[str, Arrays],
     found: list[tuple[str, Arrays, Arrays]],
     layer: Layer,
     path: str,
 ) -> Layer:
-    """Let a layer's forward note y, and its backward y and g."""
+    """Let a layer's forward note y, and its backward y and g, by the label of the use."""
     made = composition_of(layer)
 
     # Any: the arguments of a layer's functions, and of a composition's loops.
     def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:
         y, cache = run(*arguments)
-        return note(seen, path, y), (cache, [y])
+        label = _use_of(path, y, run_again) if run_again else note(seen, path, y)
+        return y, (cache, [label, y])
 
     def backward(run: Callable[..., Any], *arguments: Any) -> Any:
-        *first, (cache, (y,)), g = arguments
-        found.append((path, y, g))
+        *first, (cache, (label, y)), g = arguments
+        found.append((label, y, g))
         return run(*first, cache, g)
 
     if made is not None:
@@ -118,14 +121,19 @@ def _watched(
     )
 
 
-def _label(path: str, y: Arrays, corrupted: dict[str, Arrays]) -> str:
-    """Find which use of a layer had the output y."""
-    *labels, last = labels_of(path, corrupted)
-    for label in labels:
-        pairs = zip(tree.leaves(corrupted[label]), tree.leaves(y), strict=True)
-        if all(torch.equal(a, b) for a, b in pairs):
-            return label
-    return last
+def _use_of(path: str, y: Arrays, run_again: dict[str, Arrays]) -> str:
+    """Find which use of a layer that backward runs again had the output y, or the closest to it."""
+
+    def distance(label: str) -> float:
+        pairs = list(zip(tree.leaves(run_again[label]), tree.leaves(y), strict=True))
+        if any(a.shape != b.shape for a, b in pairs):
+            return math.inf
+        return sum((a.double() - b.double()).abs().sum().item() for a, b in pairs)
+
+    label = min(labels_of(path, run_again), key=distance)
+    # To the end, for of equal outputs the one whose turn was longest ago is next.
+    run_again[label] = run_again.pop(label)
+    return label
 
 
 def _check_alike(label: str, clean: Arrays, corrupted: Arrays) -> None:

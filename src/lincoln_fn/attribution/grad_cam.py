@@ -39,7 +39,8 @@ def grad_cam(
         cam, at the feature maps' resolution. `lf.upsample` or `lf.plots.relevance` enlarge it.
 
     Raises:
-        LayerError: if net has no such path, or its output has no positions; as `gradient` does.
+        LayerError: if net has no such path, its layer is used several times, or its output has no
+            positions; as `gradient` does.
 
     Source:
         Selvaraju and others, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
@@ -61,6 +62,11 @@ def grad_cam(
         net, {path: partial(_noted, maps)}, gradients={path: partial(_noted, gradients)}
     )
     y, cache = noted.forward(params, x)
+    if len(maps) > 1:
+        problem = (
+            f"expected a layer that is used once, got {path!r}, which is used {len(maps)} times"
+        )
+        raise LayerError("grad_cam", f"{problem}; take one before or behind it")
     noted.input_grad(params, cache, explained_output("grad_cam", y, target))
     a, da = maps[0], gradients[0]
     if not isinstance(a, Tensor) or a.ndim < 3:

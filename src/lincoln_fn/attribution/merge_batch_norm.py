@@ -40,7 +40,8 @@ def merge_batch_norm(net: Layer, params: Params) -> Params:
     Returns:
         Params for net. In a `serial` where a batch norm with running statistics follows a dense
         layer or a convolution, that layer has the product, and batch norm computes y = x in
-        `predict`. All else is unchanged.
+        `predict`. All else is unchanged. Behind a dense layer, x must be (N, features): with more
+        axes, batch norm has its channels on axis 1, which are not the layer's features.
 
     Example:
         >>> net, x = lf.serial(lf.dense(3), lf.batch_norm()), torch.randn(5, 2)
@@ -78,6 +79,8 @@ def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Param
     is_norm = kind_of(norm) in NORM and isinstance(norm_params, batch_norm.Params)
     if not is_norm or norm_params.running is None:
         return False
+    if isinstance(params, dense.Params) and params.weight.shape[1] != len(norm_params.running.mean):
+        return False  # x has more axes than two, and its channels are others
     is_own = isinstance(params, dense.Params | conv.Params | conv_transpose.Params)
     return kind_of(linear) in LINEAR and is_own
 

@@ -122,16 +122,24 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
         ['0', '1.0', '1.1', '1.2', '1', '']
     """
     seen: dict[str, Arrays] = {}
-    patched(net, {path: partial(note, seen, path) for path, _ in paths(net)}).predict(params, x)
+
+    def noted(path: str, y: Arrays) -> Arrays:
+        note(seen, path, y)
+        return y
+
+    patched(net, {path: partial(noted, path) for path, _ in paths(net)}).predict(params, x)
     return seen
 
 
-def note(seen: dict[str, Arrays], path: str, y: Arrays) -> Arrays:
-    """Add a layer's output to those seen, and return it."""
-    # A label is the path, or for a second use "path, use 2", and so on.
+def note(seen: dict[str, Arrays], path: str, y: Arrays) -> str:
+    """Add a layer's output to those seen, and return its label.
+
+    It is the path, or for a second use "path, use 2", and so on.
+    """
     uses = len(labels_of(path, seen))
-    seen[f"{path}, use {uses + 1}" if uses else path] = y
-    return y
+    label = f"{path}, use {uses + 1}" if uses else path
+    seen[label] = y
+    return label
 
 
 def labels_of(path: str, seen: Iterable[str]) -> list[str]:
