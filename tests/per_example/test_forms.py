@@ -259,7 +259,7 @@ REFUSED = [
         drawn(5, 3).float(),
         r"^serial\[0\] scaled\(\): expected a batch, .* got g of shape \(5, 3\)$",
     ),
-    (lf.dense(4), drawn(3).float(), r"^dense: expected a batch, .* got g of shape \(4,\)$"),
+    (lf.dense(4), drawn(3).float(), r"^dense\(4\): expected a batch, .* got g of shape \(4,\)$"),
 ]
 
 

@@ -37,7 +37,7 @@ def column_sites(
     def leaf(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, int]:
-        check_axes(layer, cache, g)
+        check_axes(layer, params, cache, g)
         dx = layer.input_grad(params, cache, g) if wants.dx else None
         if wants.dparams and is_trained(params):
             return dx, add(Site(layer, path, params, cache, g, None))

@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn.combine.outputs import own_loop
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.core.terms import length_first, no_batch
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -18,14 +18,19 @@ from lincoln_fn.fastpath.experts import back as experts_back
 from lincoln_fn.layers import (
     dilate,
     flip,
+    gated_linear_recurrence,
     gather,
     graph_attention,
     graph_conv,
+    linear_attention,
     linear_head,
     logsumexp,
+    matmul,
+    normalize,
     permute,
     reductions,
     scatter,
+    selective_scan,
     split,
     stack,
     variance,
@@ -33,19 +38,21 @@ from lincoln_fn.layers import (
 from lincoln_fn.layers.common import running_statistics
 from lincoln_fn.walk.composition import composition_of
 
-# Layers that run along one axis, their hyperparameter `dim`.
+# Kinds of layers that run along one axis, their hyperparameter `dim`.
 _ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
 # Layers whose cache has the axes, or the axis, that they add up, mix or move elements along.
 _OF_AXES: Final = (
     reductions.forward, logsumexp.forward, variance.forward, flip.forward, dilate.forward,
 )  # fmt: skip
 _OF_AXIS: Final = (
-    gather.forward, gather.forward_slices, scatter.forward, split.forward, stack.forward,
+    gather.forward, gather.forward_slices, normalize.forward, scatter.forward, split.forward,
+    stack.forward,
 )  # fmt: skip
-
-
-# Layers that mix the nodes of a graph, axis 0 without a batch.
-_OVER_NODES: Final = (graph_conv.forward, graph_attention.forward)
+# Layers that mix the rows of a matrix, axis 0 without a batch: nodes of a graph, or steps.
+_OF_ROWS: Final = (
+    gated_linear_recurrence.forward, graph_attention.forward, graph_conv.forward,
+    linear_attention.forward, matmul.forward, selective_scan.forward,
+)  # fmt: skip
 
 
 def check_independent(net: Layer, position: str = "") -> None:
@@ -100,16 +107,41 @@ def _mixes(layer: Layer) -> bool:
     return kind_of(layer) == "batch_norm"
 
 
-def check_axes(layer: Layer, cache: Cache, g: Arrays) -> None:
+def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
     """Check that no layer works along axis 0, which is that of the examples."""
-    kind, function = kind_of(layer), unbound(layer.forward)
-    mixes_rows = kind == "attention" or function in _OVER_NODES
-    if (mixes_rows and g.ndim < 3) or (kind in _ALONG_AN_AXIS and g.ndim < 2):
-        raise no_batch(layer.name, g)
-    axes = cache.axes if function in _OF_AXES else (cache.dim,) if function in _OF_AXIS else ()
-    if 0 in axes or (kind in _ALONG_AN_AXIS and _option(layer, "dim") % g.ndim == 0):
-        problem = "expected a layer that computes each example alone, got one along their axis"
-        raise LayerError(layer.name, f"{problem}; use another dim")
+    for leaf in tree.leaves(g)[:1]:
+        if leaf.ndim < _least_axes(layer, params, cache):
+            raise no_batch(layer.name, leaf)
+        if 0 in _axes_of(layer, cache, leaf):
+            problem = "expected a layer that computes each example alone, got one along their axis"
+            raise LayerError(layer.name, f"{problem}; use another dim")
+    if getattr(cache, "batch_axis", 0) == 1:
+        raise length_first(layer.name, "batch_first=True")
+
+
+def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
+    """Count the axes that y has at least, if axis 0 is that of the examples."""
+    kind = kind_of(layer)
+    if kind == "attention" or unbound(layer.forward) in _OF_ROWS:
+        return 3
+    if kind == "convolution":
+        return int(params.weight.ndim)
+    if kind == "recurrent":
+        return 3 if getattr(cache, "batch_axis", 0) is None else 2
+    if kind == "norm" and isinstance(axes := getattr(cache, "axes", None), int):
+        return axes + 1
+    return 2 if kind == "dense" else 1
+
+
+def _axes_of(layer: Layer, cache: Cache, g: Tensor) -> tuple[int, ...]:
+    """List the axes of y that a layer adds up, mixes or moves elements along."""
+    function = unbound(layer.forward)
+    if function in _OF_AXES:
+        return tuple(cache.axes)
+    if function in _OF_AXIS:
+        return (cache.dim % g.ndim,)
+    dim = _option(layer, "dim") if kind_of(layer) in _ALONG_AN_AXIS else None
+    return () if dim is None else (dim % g.ndim,)
 
 
 def examples_in(g: Arrays) -> int:

@@ -36,7 +36,7 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
 def _leaf(
     layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants, *, count: int
 ) -> tuple[Arrays, Params]:
-    check_axes(layer, cache, g)
+    check_axes(layer, params, cache, g)
     if not (wants.dparams and is_trained(params)):
         return (layer.input_grad(params, cache, g) if wants.dx else None), params
     return dx_and_terms(layer, params, cache, g, count, dx=wants.dx)

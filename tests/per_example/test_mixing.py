@@ -1,0 +1,95 @@
+"""A layer that mixes the examples is refused, and never gives wrong gradients, trained or not."""
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import Case, normal
+
+import lincoln_fn as lf
+from lincoln_fn import tree
+
+UNBATCHED = [
+    Case(lf.normalize(dim=0), normal(4, 3)),
+    Case(lf.normalize(dim=-2), normal(4, 3)),
+    Case(lf.matmul(), (normal(4, 4), normal(4, 4, seed=1))),
+    Case(lf.linear_attention(2), tuple(normal(4, 6, seed=seed) for seed in range(3))),
+    Case(lf.lstm(3, batch_first=False), normal(5, 2, 3)),
+    Case(lf.gru(3), normal(5, 3)),
+    Case(lf.conv1d(4, 3, padding=1), normal(4, 7)),
+    Case(lf.layer_norm(), normal(4)),
+    Case(lf.dense(4), normal(4)),
+    Case(lf.softmin(0), normal(4, 6)),
+]  # fmt: skip
+
+
+def is_floating(leaf):
+    return isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.ndim > 0
+
+
+def is_tested(case):
+    """Tell whether x is of tensors, all of the same number of examples."""
+    entries = case.x if isinstance(case.x, tuple) else (case.x,)
+    lengths = {len(entry) for entry in entries if is_floating(entry)}
+    return len(lengths) == 1 and min(lengths) > 1 and None not in entries and all(
+        isinstance(entry, torch.Tensor) for entry in entries
+    )  # fmt: skip
+
+
+def mixes(case):
+    """Tell whether the g of one example reaches the dx of another."""
+    y, cache = case.layer.forward(case.params(), case.x)
+    outputs = y if isinstance(y, tuple) else (y,)
+    count = len(next(filter(is_floating, tree.leaves(case.x))))
+    for n in range(count):
+
+        def alone(leaf, n=n):
+            # The states after a sequence have the layers on axis 0.
+            g = torch.zeros_like(leaf)
+            if is_floating(leaf) and leaf is outputs[0] and len(leaf) == count:
+                g[n] = normal(*leaf.shape[1:], seed=n)
+            return g
+
+        dx = case.layer.input_grad(case.params(), cache, tree.map(alone, y))
+        for leaf in filter(is_floating, tree.leaves(dx)):
+            if len(leaf) == count and torch.cat([leaf[:n], leaf[n + 1 :]]).any():
+                return True
+    return False
+
+
+def check_refused(case):
+    """Check that a layer is refused behind a trained one, if it mixes the examples."""
+    if not mixes(case):
+        return
+    first = lf.prelu()
+    if isinstance(case.x, tuple):
+        first = lf.parallel(*(lf.prelu() if is_floating(x) else lf.identity() for x in case.x))
+    net = lf.serial(first, lf.frozen(case.layer))
+    params = net.init(lf.Key(0), case.x)
+    y, cache = net.forward(params, case.x)
+    with pytest.raises(lf.LayerError, match="expected"):
+        lf.per_example.gradients(net, params, cache, tree.map(torch.ones_like, y))
+
+
+@pytest.mark.parametrize("case", UNBATCHED, ids=str)
+def test_a_layer_without_a_batch_is_refused(case):
+    assert mixes(case)
+    check_refused(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", [*filter(is_tested, CASES)], ids=str)
+def test_a_layer_that_mixes_examples_is_refused(case):
+    check_refused(case)
+
+
+def test_the_classes_of_tokens_are_no_examples():
+    logits, tokens = normal(3, 4, 7), torch.tensor([[0, 1, 2, 3], [4, 5, 6, 0], [1, 2, 3, 4]])
+    net = lf.serial(lf.parallel(lf.dense(7), lf.identity()), lf.token_log_probs())
+    params = net.init(lf.Key(0), (logits, tokens))
+    y, cache = net.forward(params, (logits, tokens))
+    each = lf.per_example.gradients(net, params, cache, torch.ones_like(y))
+    for n in range(3):
+        _, alone = net.forward(params, (logits[n : n + 1], tokens[n : n + 1]))
+        expected = net.grads(params, alone, torch.ones(1, 4))
+        for ours, theirs in zip(tree.leaves(each), tree.leaves(expected), strict=True):
+            assert torch.allclose(ours[n], theirs, atol=1e-6)
