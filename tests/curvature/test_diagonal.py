@@ -171,6 +171,16 @@ def test_extreme_logits_have_finite_columns():
         assert same_number(s[:, n].mT @ s[:, n], exact, dtype=torch.float32)
 
 
+def test_predictions_without_an_axis_of_outputs():
+    x, target = keys.normal(lf.Key(3), (5, 2)), keys.normal(lf.Key(4), (5,))
+    net = lf.serial(lf.dense(1), lf.flatten(0, 1))
+    params = net.init(lf.Key(0), x)
+    found = curvature.ggn_diagonal(net, params, x, SUM, target)
+    column = net.parts[:1], params[:1]
+    expected = curvature.ggn_diagonal(lf.serial(*column[0]), column[1], x, SUM, target[:, None])
+    assert same_number(found[0], expected[0])
+
+
 def test_batch_norm_is_refused_with_its_place():
     net, x = lf.serial(lf.dense(2), lf.batch_norm()), torch.zeros(4, 3)
     params = net.init(lf.Key(0), x)

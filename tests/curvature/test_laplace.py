@@ -165,6 +165,11 @@ def test_wrong_losses_and_networks_are_refused():
     params = net.init(lf.Key(0), X)
     with pytest.raises(lf.LayerError, match="whose last part is a dense layer"):
         curvature.laplace(net, params, batches, LOSS)
+    net, x = lf.serial(lf.conv1d(3, 1)), torch.ones(2, 2, 4)
+    batches = [(x, torch.zeros(2, 4, dtype=torch.long))]
+    posterior = curvature.laplace(net, net.init(lf.Key(0), x), batches, LOSS, structure="diagonal")
+    with pytest.raises(lf.LayerError, match=r"of shape \(N, O\), .*, got \(2, 3, 4\)"):
+        curvature.laplace_predictive(net, posterior, x)
 
 
 @pytest.mark.parametrize("structure", ["last_layer", "diagonal"])

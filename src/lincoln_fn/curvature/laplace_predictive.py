@@ -33,6 +33,7 @@ from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.curvature.laplace import Posterior, features
 from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.rules.backpropagation import with_true_gradient
 
@@ -63,7 +64,8 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
         give it few.
 
     Raises:
-        LayerError: if an argument has the wrong type, or as `laplace` does.
+        LayerError: if an argument has the wrong type, or a prediction another shape than (N, O);
+            or as `laplace` does.
 
     Source:
         Immer, Korzepa and Bauer, "Improving Predictions of Bayesian Neural Nets via Local
@@ -98,6 +100,9 @@ def _of_all_layers(net: Layer, posterior: Posterior, x: Arrays) -> Predictive:
     """Compute J P^-1 J^T, row by row of J."""
     params = posterior.params
     f, cache = net.forward(params, x)
+    if f.ndim != 2:
+        expected = "expected a prediction of shape (N, O), with one axis of outputs"
+        raise LayerError("laplace_predictive", f"{expected}, got {tuple(f.shape)}")
     rows = []
     for o in range(f.shape[1]):
         e_o = torch.zeros_like(f).index_fill(1, torch.tensor([o], device=f.device), 1)

@@ -84,7 +84,8 @@ def _blocks(loss: Loss, prediction: Tensor, target: Arrays) -> Float[Tensor, "N 
             dual = with_tangents(
                 prediction, e_k.reshape(prediction.shape[1:]).expand_as(prediction)
             )
-            of_column.append(tangents_of(loss_gradient(loss, dual, target)).flatten(1))
+            column = tangents_of(loss_gradient(loss, dual, target))
+            of_column.append(column.reshape(len(prediction), count))
     return torch.stack(of_column, 2)
 
 
