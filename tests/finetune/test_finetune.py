@@ -222,3 +222,24 @@ def test_a_target_inside_a_frozen_part_is_trained():
     tuned, new = lf.lora(net, params, lf.Key(1), targets=("0.0.1",))
     assert lf.tree.paths(new) == ["0.1.lora_a.weight", "0.1.lora_b.weight"]
     assert same_number(tuned.predict(new, X), net.predict(params, X))
+
+
+@pytest.mark.parametrize("transform", [lf.lora, lf.dora])
+@pytest.mark.parametrize("wrap", [lf.shared, lambda part: lf.shared(lf.frozen(part))])
+def test_a_part_that_shares_its_params_with_its_combinator_merges(wrap, transform):
+    net = lf.serial(lf.shared(lf.dense(3)), lf.add(), lf.dense(2))
+    wrapped = net.rebuild((wrap(lf.dense(3)), *net.parts[1:]))
+    x = normal(4, 5), normal(4, 5, seed=1)
+    for targets in (("*",), ("2",)):
+        params, tuned, new = adapted(wrapped, x, transform, targets=targets)
+        new = random_updates(new)
+        merged, back = lf.merge_lora(tuned, new)
+        assert repr(merged) == repr(net)
+        assert same_number(merged.predict(back, x), tuned.predict(new, x))
+        assert not same_number(wrapped.predict(params, x), tuned.predict(new, x))
+
+
+def test_a_column_of_zeros_has_no_direction():
+    net = lf.serial(lf.dense(3, weight_init=lf.initializers.zeros()))
+    with pytest.raises(lf.LayerError, match=r"dora: dense\(3.*direction, got 3 of zeros; use lora"):
+        adapted(net, X, lf.dora, targets=EVERY)

@@ -34,7 +34,7 @@ def adapt(
         inside = f"{path}." if path else ""
         made = composition_of(layer)
         if made is not None and any(each.startswith(inside) for each in chosen):
-            if isinstance(params, FrozenParams):  # the adapter inside is trained
+            if made.label in ("frozen", "constant"):  # the adapter inside is trained
                 return change_parts(change, made.parts[0], made.inside(path, 0), params.params, key)
             return None
         if not is_trained(params):  # nothing to freeze

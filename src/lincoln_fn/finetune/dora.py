@@ -7,6 +7,7 @@ from functools import partial
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import Positive, PositiveInt, checked
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.lora import ATTENTION
 from lincoln_fn.finetune.matrices import dense_like
@@ -43,7 +44,8 @@ def dora(
         The network and its params. `merge_lora` makes layers like those given of them.
 
     Raises:
-        LayerError: if a pattern fits no dense layer; it lists their paths.
+        LayerError: if a pattern fits no dense layer, and it lists their paths; if a column of a
+            matrix is zero, for it has no direction.
 
     Source:
         Liu and others, "DoRA: Weight-Decomposed Low-Rank Adaptation", 2024.
@@ -60,5 +62,8 @@ def dora(
 
 def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -> Pair:
     made = decompose(params, key, r=r)
+    if zero := int((made.magnitude == 0).sum()):
+        problem = f"expected columns of W with a direction, got {zero} of zeros"
+        raise LayerError(f"dora: {layer.name}", f"{problem}; use lora, or other targets")
     sized = dense_like(params) if isinstance(params, dense.Params) else layer
     return weight_decomposed(layer.name, sized, r, factor), made

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.finetune import low_rank
 from lincoln_fn.finetune import weight_decomposed as dora
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.map_params import Pair, change_parts
 
 
@@ -35,10 +35,12 @@ def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
 
 
 def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
-    if isinstance(params, low_rank.Params):
+    made = composition_of(layer)
+    # By the layer, for a combinator's params may be those of its part.
+    if made is None:
+        return dora.merge(layer, params) if isinstance(params, dora.Params) else None
+    if made.label == low_rank.NAME:
         return low_rank.merge(layer, params)
-    if isinstance(params, dora.Params):
-        return dora.merge(layer, params)
-    if isinstance(params, FrozenParams):
-        return layer.parts[0], params.params
+    if made.label == "frozen":
+        return change_parts(_merged, made.parts[0], path, params.params, key)
     return None
