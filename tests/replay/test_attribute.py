@@ -73,3 +73,11 @@ def test_smooth_training_is_told_from_rough_training():
     assert smoothness(smooth, change=0.01) > 0.99
     assert smoothness(rough, change=0.01) < 0.9
     assert smoothness(smooth, steps=0) == 1.0  # nothing changes
+
+
+def test_a_step_of_formulas_stays_one():
+    run = small()
+    step = lf.make_step(MLP, LOSS, run.step.optimizer, fast=False)
+    weighted = reweighted(attrs.evolve(run, step=step), torch.ones(12))
+    assert not weighted.step.fast
+    assert weighted.step.pure.args[0] is MLP

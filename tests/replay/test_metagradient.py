@@ -369,6 +369,7 @@ def test_a_compiled_run_has_a_compiled_adjoint():
         (lambda: attrs.evolve(small(), step=lambda s, b: (s, 0)), {}, "a step of make_step"),
         (small, {"wrt": ["momentum"]}, "expected wrt of adamw.* among lr, weight_decay, got mom"),
         (small, {"memory": "much"}, "expected memory such as '200 MB', got 'much'"),
+        (small, {"memory": "1.2.3 MB"}, "expected memory such as '200 MB', got '1"),
         (lambda: small(batches=lambda i: (X, T)), {}, "the number of the last step"),
         (small, {"ema": True}, "expected a state with one running mean"),
     ],

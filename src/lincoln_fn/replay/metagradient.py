@@ -182,7 +182,7 @@ def _check_run(run: Run, of: object) -> Step:
 def _states(run: Run, memory: str | int) -> int:
     """Compute how many states fit into some memory."""
     if isinstance(memory, str):
-        match = re.fullmatch(r"\s*([\d.]+)\s*([KMG]?B?)\s*", memory, re.IGNORECASE)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMG]?B?)\s*", memory, re.IGNORECASE)
         unit = _UNITS.get(match[2].upper()) if match else None
         if match is None or unit is None:
             raise LayerError(NAME, f"expected memory such as '200 MB', got {memory!r}")

@@ -66,6 +66,7 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
             loss,
             was.optimizer,
             donate=was.donate,
+            fast=was.fast,
             gradient=was.gradient,
             reduce=was.reduce,
         )

@@ -61,6 +61,7 @@ class Step:
     parts: tuple[str, ...] = ()
     gradient: Gradient | None = None
     reduce: Reduce | None = None
+    fast: bool = True
 
     def __repr__(self) -> str:
         own = "" if self.gradient is None else f", gradient={self.gradient}"
@@ -214,6 +215,7 @@ def make_step(
         parts,
         gradient,
         reduce,
+        fast,
     )
 
 
