@@ -117,6 +117,23 @@ def test_soap_without_bases_is_adam_a_step_later():
     assert state.kept.bases == (None, None)
 
 
+def test_soap_trains_parameters_in_bfloat16():
+    x = keys.normal(lf.Key(3), (32, 8)).bfloat16()
+    batch = x, x[:, :1] * x[:, 1:2]
+    net, optimizer = lf.serial(lf.dense(16), lf.tanh(), lf.dense(1)), soap(3e-3)
+    step, losses = lf.make_step(net, lf.losses.mse(), optimizer), list[float]()
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for _ in range(8):
+        state, loss = step(state, batch)
+        losses.append(loss.item())
+    # The same full batch each time: the gradient is nearly 0 in most places of its basis.
+    assert max(losses) == losses[0]
+    assert losses[-1] < 0.97 * losses[0]
+    kept = state.opt_state.kept[0].weight
+    assert kept.m.dtype is kept.v.dtype is kept.products[0].dtype is torch.float32
+    assert state.params[0].weight.dtype is torch.bfloat16
+
+
 def test_galore_steps_within_the_subspace():
     wide, tall = keys.normal(lf.Key(3), (4, 6)).double(), keys.normal(lf.Key(4), (5, 3)).double()
     params = {"wide": wide, "tall": tall, "bias": MATRIX[0]}

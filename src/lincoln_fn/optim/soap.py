@@ -49,7 +49,10 @@ from lincoln_fn.optim.shampoo import NO_ADJOINT
 
 @record
 class Rotated(LeafState):
-    """For each axis L_i and Q_i, None for one without them; and the means m, and v in the basis."""
+    """For each axis L_i and Q_i, None for one without them; and the means m, and v in the basis.
+
+    All are in float32 at least.
+    """
 
     products: tuple[Tensor | None, ...]
     bases: tuple[Tensor | None, ...]
@@ -77,7 +80,10 @@ def init(params: Params, *, max_size: int) -> SoapState:
     def start(p: Tensor) -> Rotated:
         products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
         bases = tuple(each if each is None else each.clone() for each in products)
-        return Rotated(products, bases, torch.zeros_like(p), torch.zeros_like(p))
+        # Rounded as bfloat16 rounds, Q^T m would be noise where the root of v is small.
+        dtype = torch.promote_types(p.dtype, torch.float32)
+        m, v = (torch.zeros_like(p, dtype=dtype) for _ in range(2))
+        return Rotated(products, bases, m, v)
 
     return SoapState(no_steps(params), state_tree(start, params))
 
@@ -117,13 +123,13 @@ def update(
     is_due = (state.step % every == 0) & ~is_first
 
     def rule(p: Tensor, dp: Tensor, kept: Rotated) -> tuple[Tensor, Rotated]:
-        dp = dp.neg() if maximize else dp
+        dp = (dp.neg() if maximize else dp).to(kept.m.dtype)
         products = tuple(
             old if old is None else running_mean(old, axis_product(dp, i, old.dtype), betas[1])
             for i, old in enumerate(kept.products)
         )
         bases, v = _follow(is_first, is_due, products, kept)
-        g = multiply_axes(dp, bases).to(p.dtype)
+        g = multiply_axes(dp, bases)
         m, new_v = running_mean(kept.m, dp, betas[0]), running_mean(v, g * g, betas[1])
         direction = (multiply_axes(m, bases) / c1) / (root(new_v / c2) + eps)
         direction = multiply_axes(direction, bases, transposed=True).to(p.dtype)
