@@ -54,6 +54,8 @@ def by_torch(function, steps, **options):
     ("steps", "options"),
     [
         (1, {"max_iter": 1, "max_eval": 25}),
+        (1, {"max_iter": 1}),
+        (1, {"max_iter": 9, "max_eval": 1}),
         (3, {"max_iter": 4, "history_size": 2}),
         (2, {"max_iter": 6, "lr": 0.3, "max_eval": 9}),
         (1, {"max_iter": 3, "lr": 8.0, "max_eval": 30}),
@@ -79,6 +81,31 @@ def test_takes_torchs_path(function, steps, options):
     assert same_number(seen, evaluations, error=1e-9)
     assert same_number(state.params, expected, error=1e-9)
     assert state.step == steps
+
+
+@pytest.mark.parametrize("options", [{"max_iter": 1}, {"max_eval": 1}], ids=str)
+def test_one_evaluation_is_enough_for_a_move(options):
+    def bowl(params, batch):
+        return ((params - 1) ** 2).sum(), 2 * (params - 1)
+
+    step, state, places = lbfgs(bowl, **options), lbfgs_state(torch.tensor([-5.0])), []
+    for _ in range(3):
+        state, _ = step(state, None)
+        places.append(state.params.item())
+    x = torch.tensor([-5.0], requires_grad=True)
+    optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe", **options)
+
+    def closure():
+        optimizer.zero_grad()
+        value = ((x - 1) ** 2).sum()
+        value.backward()
+        return value
+
+    expected = []
+    for _ in range(3):
+        optimizer.step(closure)
+        expected.append(x.item())
+    assert places == expected == [-4, 1, 1]
 
 
 def test_names_and_defaults_are_torchs():

@@ -116,7 +116,8 @@ def lbfgs(
             makes of a network and its loss, compiled or not.
         lr: the first length of each line search.
         max_iter: how many moves a step makes, at most.
-        max_eval: how often a step computes the loss, about; None is 1.25 max_iter.
+        max_eval: how often a step computes the loss, about; None is 1.25 max_iter. The first move is
+            made whatever it is, as in torch.
         tolerance_grad: a step ends where no number of the gradient is larger.
         tolerance_change: a step ends where the loss, or every parameter, changes by less.
 
@@ -168,7 +169,7 @@ def _step(
     value, gradient = compute(flat)
     now, evaluations = Point(0.0, value.item(), gradient, 0.0), 1
     for _ in range(max_iter):
-        if now.gradient.abs().max() <= tolerance_grad or evaluations >= max_eval:
+        if now.gradient.abs().max() <= tolerance_grad:
             break
         direction = _direction(now.gradient, pairs)
         start = now._replace(t=0.0, slope=now.gradient.dot(direction).item())
@@ -186,7 +187,10 @@ def _step(
             new.append(Pair(move, change, 1 / curvature))
             pairs = [*pairs, new[-1]][-len(state.moves) :]
         is_still = move.abs().max() <= tolerance_change
-        if is_still or abs(now.value - start.value) < tolerance_change:
+        # Only after a move: one evaluation before it may be all that max_eval allows.
+        if is_still or evaluations >= max_eval:
+            break
+        if abs(now.value - start.value) < tolerance_change:
             break
     return _remember(state, new, params=_unflatten(flat, state.params)), value
 
