@@ -117,6 +117,11 @@ def test_orthogonal(shape, factor):
     assert same_number(gram, factor**2 * torch.eye(small).double())
 
 
+def test_orthogonal_has_its_factor_in_float64():
+    matrix = drawn(orthogonal(0.3), (4, 4), dtype=torch.float64)
+    assert same_number(matrix @ matrix.mT, 0.09 * torch.eye(4, dtype=torch.float64))
+
+
 def test_orthogonal_matrices_are_uniform():
     # The trace of a random orthogonal matrix has mean 0 and variance 1; without the signs of R's
     # diagonal it would be shifted.

@@ -71,6 +71,28 @@ def test_takes_torchs_steps_in_float32(ours, theirs, options):
     assert same_number(lf.tree.leaves(moved), expected, terms=sizes_on_the_way(params, expected))
 
 
+def test_rprop_grows_and_shrinks_by_its_factors_in_float64():
+    p = torch.zeros(2, dtype=torch.float64)
+    optimizer = optim.rprop(0.1)
+    state = optimizer.init(p)
+    for grads in (torch.tensor([1.0, 1.0]), torch.tensor([1.0, -1.0])):
+        p, state = optimizer.update(p, grads.double(), state)
+    assert same_number(state.size, torch.tensor([0.12, 0.05], dtype=torch.float64))
+    assert same_number(p, torch.tensor([-0.22, -0.1], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_centered_rmsprop_is_finite_where_the_gradient_stays(momentum):
+    p, grads = torch.zeros(64), torch.linspace(0.1, 3, 64)
+    optimizer = rmsprop(0.01, alpha=0.5, centered=True, momentum=momentum)
+    state, negative = optimizer.init(p), False
+    for _ in range(30):
+        p, state = optimizer.update(p, grads, state)
+        negative = negative or bool((state.square - state.mean**2 < 0).any())
+    assert negative  # the variance of a number that stays is rounding
+    assert p.isfinite().all()
+
+
 @pytest.mark.parametrize("optimizer", [*RICH, muon(0.1)], ids=str)
 def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
     by_rows = [keys.normal(lf.Key(0), (5, 3), dtype=torch.float64)]

@@ -22,7 +22,8 @@ def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain:
     working = torch.float64 if dtype is torch.float64 else torch.float32
     tall = keys.normal(key, (max(rows, columns), min(rows, columns)), dtype=working)
     q, r = torch.linalg.qr(tall)
-    signed: Tensor = q * torch.where(r.diagonal() < 0, -gain, gain)
+    # Of two numbers, `where` would make a tensor in float32.
+    signed = torch.where(r.diagonal() < 0, -q, q) * gain
     return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
 

@@ -5,7 +5,8 @@ With s starting at 0,
     s <- alpha s + (1 - alpha) dp^2
     p <- p - lr dp / (sqrt(s) + eps)
 
-The centered variant uses s - m^2 instead of s, with m <- alpha m + (1 - alpha) dp. With momentum,
+The centered variant uses s - m^2 instead of s, with m <- alpha m + (1 - alpha) dp; where rounding
+makes that negative, 0. With momentum,
 
     b <- momentum b + dp / (sqrt(s) + eps)
     p <- p - lr b
@@ -71,6 +72,11 @@ def init(params: Params, *, lr: LearningRate, momentum: float, centered: bool) -
     )
 
 
+def _variance(s: Tensor, m: Tensor | None) -> Tensor:
+    """Compute s - m^2, or s; a difference that rounding makes negative has no root."""
+    return s if m is None else (s - m * m).clamp(min=0)
+
+
 def update(
     params: Params,
     grads: Params,
@@ -95,7 +101,7 @@ def update(
         dp = regularize_gradient(p, dp, weight_decay, maximize)
         s = running_mean(s, dp * dp, alpha)
         m = None if m is None else running_mean(m, dp, alpha)
-        variance = s if m is None else s - m * m
+        variance = _variance(s, m)
         scale = root(variance) + eps
         if b is None:
             return take_scaled_step(p, dp, scale, now), s, m, None
@@ -128,7 +134,7 @@ def adjoint(
     ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
         s = running_mean(s, dp * dp, alpha)
         m = None if m is None else running_mean(m, dp, alpha)
-        c = s if m is None else s - m * m
+        c = _variance(s, m)
         scale = root(c) + eps
         u, u_bar, products = dp / scale, -now * p_bar, {}
         direction = u

@@ -56,8 +56,9 @@ def update(
     def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         dp = dp.neg() if maximize else dp
         turn = dp * last
-        factor = torch.where(turn > 0, growing, torch.where(turn < 0, shrinking, 1.0))
-        size = (size * factor).clamp(*step_sizes)
+        # Of two numbers, `where` would make a tensor in float32.
+        smaller = torch.where(turn < 0, size * shrinking, size)
+        size = torch.where(turn > 0, size * growing, smaller).clamp(*step_sizes)
         dp = torch.where(turn < 0, 0.0, dp)
         return p - size * dp.sign(), dp, size
 
