@@ -312,6 +312,21 @@ class Unregistered:
     weight: torch.Tensor
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_state_that_a_step_has_updated_in_place_is_refused(file, dtype):
+    step = lf.make_step(NET, lf.losses.nll(), lf.optim.sgd(0.1), donate=True)
+    state = lf.init_state(NET, lf.optim.sgd(0.1), lf.Key(0), X.to(dtype))
+    new, _ = step(state, (X.to(dtype), T))
+    for spent, name in ((state, "params.0.weight"), (state.params, "0.weight")):
+        with pytest.raises(CheckpointError) as error:
+            checkpoint.save(file, spent)
+        assert error.value.problem == (
+            f"expected a state that no step has updated in place, got {name} empty; "
+            "save it before the next step, or use a step without donate"
+        )
+    checkpoint.save(file, (new, torch.empty(0, 0, dtype=dtype)))  # which is no donated tensor
+
+
 class Entry:
     def __init__(self, text):
         self.text = text

@@ -1,6 +1,7 @@
 """What a run shows: a bar on a terminal, plain lines elsewhere, by a clock of the tests' own."""
 
 import io
+import math
 import re
 import sys
 import time
@@ -44,6 +45,13 @@ def test_plain_lines_come_at_intervals_and_at_the_end(clock):
         "6/7 steps [00:06<00:01, loss 5, f1 0.5, 32 examples/s]",
         "7/7 steps [00:07<00:00, loss 7, f1 0.5, 32 examples/s]",
     ]
+
+
+def test_infinitely_many_seconds_show_the_last_line_alone(clock):
+    file, losses = io.StringIO(), [1.0, 2.0, 3.0]
+    stream = progress(steps(clock, losses), total=3, seconds=math.inf, file=file)
+    assert [record.loss for _, record in stream] == losses
+    assert file.getvalue() == "3/3 steps [00:03<00:00, loss 2, 32 examples/s]\n"
 
 
 def test_a_line_counts_examples_and_time_since_the_line_before(clock):

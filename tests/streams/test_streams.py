@@ -296,6 +296,25 @@ def test_best_of_a_run_is_its_best_state():
     assert record.scores == {"accuracy": max(scores)}
 
 
+def test_best_refuses_a_step_that_updates_the_best_state_in_place():
+    step = lf.make_step(NET, lf.losses.nll(), SGD, donate=True)
+
+    def run(change):
+        start = lf.init_state(NET, SGD, KEY, X)
+        pairs = zip(lf.train(step, start, [(X, T)] * 3), scored(0.9, 0.5, 0.4), strict=True)
+        return streams.best(((change(state), record) for (state, _), (_, record) in pairs), "f1")
+
+    with pytest.raises(lf.LayerError) as error:
+        run(lambda state: state)
+    assert str(error.value) == (
+        "best: expected a state that no step has updated in place, got params.0.weight empty; "
+        "make the step with donate=False, or give copies of the states"
+    )
+    state, record = run(lambda state: lf.tree.map(torch.clone, state, states=True))
+    assert record.step == state.step == 1
+    assert state.params[0].weight.shape == (5, 4)
+
+
 NO_SCORES = "scores []; evaluated adds them, every so many steps"
 
 

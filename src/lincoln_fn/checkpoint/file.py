@@ -34,6 +34,7 @@ from lincoln_fn.checkpoint.notes import (
 )
 from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
 from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.training.donation import is_spent
 
 VERSION: Final = 1
 
@@ -77,8 +78,9 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
         score: how good the state is, a finite number, saved with it.
 
     Raises:
-        CheckpointError: if a leaf has a type, dtype or name that the file cannot hold; if the score
-            is not finite; if the path is not a regular file.
+        CheckpointError: if a leaf has a type, dtype or name that the file cannot hold; if a step
+            with `donate=True` has updated the state in place; if the score is not finite; if the
+            path is not a regular file.
         OSError: if the file cannot be written; the old one then stays unchanged.
 
     Example:
@@ -186,3 +188,6 @@ def _check_numbers(name: str, leaf: Tensor) -> None:
         kind = "meta" if leaf.is_meta else str(leaf.layout).removeprefix("torch.")
         problem = f"expected a tensor with numbers that safetensors holds at {name}"
         raise ValueError(f"{problem}, got {kind} {shape_text(leaf)}")
+    if is_spent(leaf):
+        problem = f"expected a state that no step has updated in place, got {name} empty"
+        raise ValueError(f"{problem}; save it before the next step, or use a step without donate")

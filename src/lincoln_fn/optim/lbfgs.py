@@ -116,8 +116,8 @@ def lbfgs(
             makes of a network and its loss, compiled or not.
         lr: the first length of each line search.
         max_iter: how many moves a step makes, at most.
-        max_eval: how often a step computes the loss, about; None is 1.25 max_iter. The first move is
-            made whatever it is, as in torch.
+        max_eval: how often a step computes the loss, about; None is 1.25 max_iter. The first move
+            is made whatever it is, as in torch.
         tolerance_grad: a step ends where no number of the gradient is larger.
         tolerance_change: a step ends where the loss, or every parameter, changes by less.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing, no_score
+from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
+
+_MEND: Final = "make the step with donate=False, or give copies of the states"
 
 
 def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
@@ -21,7 +26,7 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
 
     Raises:
         LayerError: if mode is neither "max" nor "min", or no record has that score, or it is always
-            `nan`.
+            `nan`; if the step is made with `donate=True`, which updates the best state in place.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7]
@@ -32,12 +37,15 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
     check_name("best", metric)
     check_mode("best", mode)
     found: tuple[TrainState, StepRecord] | None = None
-    best_score, seen = None, set[str]()
+    best_score, seen, is_new = None, set[str](), False
     with closing("best", stream) as steps:
         for state, record in steps:
+            if found is not None and is_new:
+                check_unspent(found[0], "best", _MEND)
             seen.update(record.scores)
             score = record.scores.get(metric)
-            if score is not None and is_gain(score, best_score, mode):
+            is_new = score is not None and is_gain(score, best_score, mode)
+            if is_new:
                 found, best_score = (state, record), score
     if found is None:
         if metric not in seen:

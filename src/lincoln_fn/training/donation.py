@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from operator import is_
 from typing import Final, TypeVar
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 # No parameter has this shape, while a slice of one can be an empty vector.
 _SHAPE: Final = (0, 0)
-# One empty tensor for each dtype that most states have; they are shared.
+# One empty tensor for each dtype that most states have. All spent tensors share it.
 _NOTHING: Final = {
     dtype: torch.empty(_SHAPE, dtype=dtype) for dtype in (torch.float32, torch.int64)
 }
@@ -33,21 +34,33 @@ def spend(tensor: Tensor) -> None:
 def nothing_like(tensor: Tensor) -> Tensor:
     """Return the empty tensor, of the same dtype and device, that a spent tensor becomes."""
     nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
-    return tensor.new_empty(_SHAPE) if nothing is None else nothing
+    return _nothing(tensor.dtype, tensor.device) if nothing is None else nothing
+
+
+@cache
+def _nothing(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.empty(_SHAPE, dtype=dtype, device=device)
 
 
 def is_spent(leaf: object) -> bool:
-    """Return whether a leaf is a spent tensor: an empty matrix that has no memory."""
-    return isinstance(leaf, Tensor) and leaf.shape == _SHAPE and leaf.data_ptr() == 0
+    """Return whether a leaf is a spent tensor, and not an empty matrix of a user's own."""
+    return (
+        isinstance(leaf, Tensor)
+        and leaf.shape == _SHAPE
+        and not leaf.is_meta
+        and leaf.is_set_to(nothing_like(leaf))
+    )
 
 
-def check_unspent(state: Arrays) -> None:
+def check_unspent(
+    state: Arrays, where: str = "step", mend: str = "keep a copy, or use a step without donate"
+) -> None:
     """Check that a state has not been donated to a step."""
     paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
     for path, leaf in zip(paths, leaves, strict=True):
         if is_spent(leaf):
             problem = f"expected a state that no step has updated in place, got {path} empty"
-            raise LayerError("step", f"{problem}; keep a copy, or use a step without donate")
+            raise LayerError(where, f"{problem}; {mend}")
 
 
 def check_donated(*tensors: Tensor) -> None:

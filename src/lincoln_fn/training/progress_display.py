@@ -19,6 +19,7 @@ from lincoln_fn.training.train import StepRecord
 _BAR_SECONDS: Final = 0.1
 LINE_SECONDS: Final = 10.0
 _LOOKS: Final = 5  # how often the clock is read in an interval
+_MOST_WAITING: Final = 1000  # records, however long the interval is
 
 _BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
@@ -86,7 +87,8 @@ class _Meter:
         if passed >= self.interval:
             self.show()
         if self.steps:
-            self.due = max(1, int(self.steps * self.interval / (_LOOKS * max(passed, 1e-9))))
+            due = self.steps * self.interval / (_LOOKS * max(passed, 1e-9))
+            self.due = max(1, int(min(due, _MOST_WAITING)))
 
     def line(self, text: str, scores: Mapping[str, float]) -> None:
         """Print a text in place of a plain line."""
