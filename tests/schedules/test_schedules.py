@@ -85,6 +85,17 @@ def test_warm_up_lets_what_follows_wait():
     assert ours(torch.tensor([0, 2, 4, 5])).tolist() == [0.0, 0.5, 1.0, 2.0]
 
 
+def test_a_function_within_a_schedule_takes_whole_steps():
+    table = torch.tensor([0.5, 0.25, 0.125], dtype=torch.float64)
+    steps = torch.tensor([0, 1, 2])
+    warm = linear_warmup(lambda step: table[step], 1, start_factor=0.5)
+    assert warm(steps).tolist() == [0.25, 0.5, 0.25]
+    first = joined((lambda step: table[step], constant(1.0)), (2,))
+    assert first(steps).tolist() == [0.5, 0.25, 1.0]
+    second = joined((constant(1.0), lambda step: table[step]), (2,))
+    assert second(steps + 1).tolist() == [1.0, 0.5, 0.25]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -43,6 +43,20 @@ def test_binary_accuracy_counts_the_right_side_of_the_threshold(metric, transfor
     assert metric(prediction, target.view(4, 1)) == 0.75
 
 
+def test_nan_is_wrong():
+    scores, labels = SCORES.clone(), torch.tensor([1, 0, 2, 0])
+    assert metrics.accuracy(scores, labels) == 1.0
+    for i in range(3):
+        scores[i, i] = torch.nan
+        assert metrics.accuracy(scores, labels) == (3 - i) / 4
+        for k in (1, 2, 3):
+            assert metrics.top_k_error(k)(scores, labels) == (i + 1) / 4
+        for label in (0, 1):
+            target = torch.full((4,), label)
+            assert metrics.binary_accuracy(scores[:, i], target) <= 0.75
+    assert metrics.binary_accuracy(torch.tensor([torch.nan, 0.1]), torch.tensor([0, 0])) == 0.5
+
+
 def test_a_batch_of_one_counts_whole():
     assert metrics.accuracy(SCORES[:1], LABELS[:1]) == 1.0
     assert metrics.top_k_error(1)(SCORES[1:2], LABELS[1:2]) == 1.0

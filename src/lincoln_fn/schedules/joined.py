@@ -21,6 +21,11 @@ from lincoln_fn.errors.arguments import (
 from lincoln_fn.schedules.schedule import Schedule
 
 
+def _rate(schedule: Callable[[Tensor], Tensor], step: Tensor) -> Tensor:
+    """Compute a rate: a function of a user's own takes int64, to index a table, for example."""
+    return schedule(step if isinstance(schedule, Schedule) else step.long())
+
+
 def _piecewise(step: Tensor, *, lrs: Sequence[float], boundaries: Sequence[int]) -> Tensor:
     """Pick lrs[i] from step boundaries[i - 1] on."""
     rate = torch.full_like(step, lrs[0])
@@ -58,7 +63,7 @@ def _linear_warmup(
 ) -> Tensor:
     """Multiply the rate by the rise from start_factor to 1."""
     rise = start_factor + (1.0 - start_factor) * (step / steps).clamp(max=1)
-    return rise * (then((step - steps).clamp(min=0)) if callable(then) else then)
+    return rise * (_rate(then, (step - steps).clamp(min=0)) if callable(then) else then)
 
 
 @constructor
@@ -98,9 +103,9 @@ def _follow(
     boundaries: Sequence[int],
 ) -> Tensor:
     """Follow schedules[i] from step boundaries[i - 1] on, its steps counted from there."""
-    rate = schedules[0](step)
+    rate = _rate(schedules[0], step)
     for schedule, boundary in zip(schedules[1:], boundaries, strict=True):
-        rate = torch.where(step < boundary, rate, schedule((step - boundary).clamp(min=0)))
+        rate = torch.where(step < boundary, rate, _rate(schedule, (step - boundary).clamp(min=0)))
     return rate
 
 

@@ -48,7 +48,9 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
 def _top_k_error(prediction: Tensor, target: Tensor, *, k: int) -> float:
     labels = _labels("top_k_error", prediction, target, k)
     hits = prediction.topk(k, dim=1).indices == labels.unsqueeze(1)
-    return 1 - hits.any(1).double().mean().item()
+    # topk takes nan for the highest, so that a net that has diverged would hit at random.
+    is_right = hits.any(1) & ~prediction.isnan().any(1)
+    return 1 - is_right.double().mean().item()
 
 
 @checked
@@ -59,7 +61,8 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         k: at least 1, and at most the number of classes.
 
     Returns:
-        The metric, on (N, C) predictions and (N,) or (N, 1) class indices.
+        The metric, on (N, C) predictions and (N,) or (N, 1) class indices. An example whose
+        prediction contains `nan` counts as wrong.
 
     Raises:
         LayerError: if k is below 1; from the metric, if the shapes do not fit, a label is not a
@@ -83,7 +86,7 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
             log-probabilities, 0 for logits. Bind it with `functools.partial`.
 
     Returns:
-        A share from 0 to 1.
+        A share from 0 to 1. `nan` counts as wrong, whatever the label.
 
     Raises:
         LayerError: if there is not one prediction per label, a label is neither 0 nor 1, or there
@@ -105,7 +108,8 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
     wrong = labels[(labels != 0) & (labels != 1)]
     if len(wrong):
         raise LayerError("binary_accuracy", f"expected labels 0 or 1, got {wrong[0].item():g}")
-    return (is_second == (labels == 1)).double().mean().item()
+    is_right = (is_second == (labels == 1)) & ~prediction.flatten().isnan()
+    return is_right.double().mean().item()
 
 
 def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
