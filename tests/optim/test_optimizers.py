@@ -1,6 +1,7 @@
 """Every optimizer in every configuration takes torch.optim's steps, and is pure."""
 
 import inspect
+import re
 from functools import partial
 
 import attrs
@@ -421,8 +422,14 @@ def test_by_path_names_the_leaf_that_matches_nothing():
     assert str(error.value) == (
         "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"
     )
-    with pytest.raises(lf.LayerError, match="by_path: expected gradients of the parameters'"):
-        by_path({"*": sgd()}).update((torch.ones(2), torch.ones(2)), (torch.ones(2), None), ((),))
+    two = torch.ones(2), torch.ones(2)
+    for grads, problem in (
+        ((torch.ones(2), None), "a gradient of its parameter's shape (2,) at 1, got NoneType"),
+        (two[:1], "gradients of the parameters' structure; tuple arity mismatch; expected: 2, got"),
+        (list(two), "gradients of the parameters' structure; Expected an instance of tuple, got"),
+    ):
+        with pytest.raises(lf.LayerError, match=f"by_path: expected {re.escape(problem)}"):
+            by_path({"*": sgd()}).update(two, grads, ((),))
 
 
 def test_by_path_names_the_pattern_that_matches_nothing():

@@ -65,6 +65,39 @@ def test_clip_by_global_norm_of_nothing_and_of_zeros():
     assert same_number(moved_by(optimizer, params, zeros), params)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_norm_too_large_for_half_precision_is_clipped_to(dtype):
+    grads = {"a": torch.full((4,), 6e4, dtype=dtype), "b": torch.tensor(6e4, dtype=dtype)}
+    zeros = lf.tree.map(torch.zeros_like, grads)
+    expected = torch.full((4,), -1 / 5**0.5, dtype=dtype)
+    here = lf.distributed.clip_by_global_norm(1.0, lf.distributed.alone())
+    for clip in (clip_by_global_norm(1.0), here):
+        moved = moved_by(chain(clip, sgd(1.0)), zeros, grads)
+        assert same_number(moved["a"], expected)
+        assert same_number(moved["b"], expected[0])
+
+
+def test_clip_by_global_norm_of_half_precision_is_undone():
+    optimizer, p = chain(clip_by_global_norm(1.0), sgd(1.0)), torch.zeros(4)
+    grads, bar = torch.tensor([3e4, 6e4, -6e4, 1e4]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    expected = optimizer.adjoint(p.double(), grads.double(), (), bar.double(), ())
+    given = optimizer.adjoint(p.half(), grads.half(), (), bar.half(), ())
+    # Of numbers below the smallest normal one of float16, only the place is known.
+    assert (given.grads.double() - expected.grads).abs().max() <= 2**-24
+
+
+@pytest.mark.parametrize("transform", [weight_decay(0.1), clip_by_value(1.0)], ids=str)
+def test_gradients_that_a_transform_cannot_read_are_named(transform):
+    params, name = {"a": torch.ones(2)}, transform.name.partition("(")[0]
+    with pytest.raises(lf.LayerError) as error:
+        moved_by(chain(transform, sgd(0.1)), params, {"a": None})
+    assert str(error.value).endswith(
+        ": expected a gradient of its parameter's shape (2,) at a, got NoneType"
+    )
+    with pytest.raises(lf.LayerError, match=f"^({name}|sgd): expected gradients of the param.*'b'"):
+        moved_by(chain(transform, sgd(0.1)), params, {"b": torch.ones(2)})
+
+
 def test_clip_by_value_is_torchs():
     params, grads = parameters(), parameters(1)
     given = moved_by(chain(clip_by_value(0.3), sgd(1.0)), params, grads)

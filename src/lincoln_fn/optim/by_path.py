@@ -19,6 +19,7 @@ from lincoln_fn.core.record import TRAINED
 from lincoln_fn.errors.arguments import NOT_EMPTY, checked
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 
 # A pattern of `fnmatch`, such as "0.*", or a function of the path.
@@ -48,7 +49,9 @@ def _update(
         raise LayerError("by_path", problem)
     owner = _owners(params, patterns)
     if not tree.same_structure(params, grads):
-        raise LayerError("by_path", "expected gradients of the parameters' structure")
+        flatten_with_gradients("by_path", params, grads)  # which names the place
+        problem = f"expected gradients of the parameters' structure, got {describe(grads)}"
+        raise LayerError("by_path", f"{problem}; write the same records and containers")
     shares = (_shares(each, owner, len(parts)) for each in (params, grads))
     updated = [
         part.update(*share, part_state)

@@ -32,6 +32,7 @@ from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, wrong_kind
 from lincoln_fn.optim.adjoint import around
+from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import add_scaled
 
@@ -109,19 +110,22 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
 
 def _on_gradients(name: str, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
     """Make a transform without state from (params, grads) -> grads."""
-    return Transform(name, partial(_around, change, change_adjoint))
+    return Transform(name, partial(_around, name.partition("(")[0], change, change_adjoint))
 
 
-def _around(change: Change, change_adjoint: ChangeAdjoint, inner: Optimizer) -> Optimizer:
+def _around(
+    name: str, change: Change, change_adjoint: ChangeAdjoint, inner: Optimizer
+) -> Optimizer:
     return Optimizer(
         inner.name,
         inner.init,
-        partial(_update, change, inner),
+        partial(_update, name, change, inner),
         around(inner, _adjoint, change, change_adjoint),
     )
 
 
 def _update(
+    name: str,
     change: Change,
     inner: Optimizer,
     params: Params,
@@ -129,7 +133,12 @@ def _update(
     state: OptimizerState,
 ) -> tuple[Params, OptimizerState]:
     """Take the inner optimizer's step with the changed gradients."""
-    return inner.update(params, change(params, grads), state)
+    try:
+        changed = change(params, grads)
+    except Exception:
+        flatten_with_gradients(name, params, grads)  # which names what does not fit
+        raise
+    return inner.update(params, changed, state)
 
 
 def _adjoint(
@@ -163,8 +172,13 @@ def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
     return clip(grads, _norm(grads), max_norm)
 
 
+def widened(g: Tensor) -> Tensor:
+    """Convert to float32, if g has less: in float16 a norm overflows, and a factor rounds to 0."""
+    return g.to(torch.promote_types(g.dtype, torch.float32))
+
+
 def _norm(grads: Params) -> Tensor:
-    norms = [torch.linalg.vector_norm(g) for g in tree.leaves(grads)]
+    norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
 
@@ -178,16 +192,20 @@ def _clip_norm_adjoint(
     norm = _norm(grads)
     f = max_norm / (norm + _EPS)
     pairs = zip(tree.leaves(grads), tree.leaves(grads_bar), strict=True)
-    along = torch.stack([(dp * bar).sum() for dp, bar in pairs]).sum()
+    along = torch.stack([(widened(dp) * bar).sum() for dp, bar in pairs]).sum()
     slope = torch.where(f < 1, f * along / (norm * (norm + _EPS)), 0)
     f = f.clamp(max=1.0)
-    return None, tree.map(lambda dp, bar: (f * bar - slope * dp).to(dp.dtype), grads, grads_bar), {}
+
+    def pull(dp: Tensor, bar: Tensor) -> Tensor:
+        return (f * widened(bar) - slope * widened(dp)).to(dp.dtype)
+
+    return None, tree.map(pull, grads, grads_bar), {}
 
 
 def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
     """Scale gradients of a known norm: dp min(1, max / (|dp| + 1e-6))."""
     factor = (max_norm / (norm + _EPS)).clamp(max=1.0)
-    return tree.map(lambda g: (g * factor).to(g.dtype), grads)
+    return tree.map(lambda g: (widened(g) * factor).to(g.dtype), grads)
 
 
 @constructor

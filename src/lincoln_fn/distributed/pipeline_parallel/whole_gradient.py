@@ -75,7 +75,8 @@ def _receive_tree(messages: Connections, key: Hashable, like: Params) -> Params:
 
 def clip(dparams: Params, max_norm: float, stages: Stages, messages: Connections) -> Params:
     """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does."""
-    own = [torch.linalg.vector_norm(leaf) for leaf in _list_counted(dparams, stages)]
+    counted = _list_counted(dparams, stages)
+    own = [torch.linalg.vector_norm(transforms.widened(leaf)) for leaf in counted]
     for other in _others(stages):
         messages.send(other, Message(torch.stack(own) if own else None))
     norms = {other: messages.receive(("norms", other)).arrays for other in _others(stages)}

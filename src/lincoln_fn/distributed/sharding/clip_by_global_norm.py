@@ -100,4 +100,5 @@ def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:
     squares = torch.stack([g.double().square().sum() for g in grads])
     is_divided = torch.tensor([i in divided for i in range(len(grads))], device=squares.device)
     own, others = squares[is_divided].sum(), squares[~is_divided].sum()
-    return (group.gather(own).sum() + others).sqrt().to(grads[0].dtype)
+    dtype = torch.promote_types(grads[0].dtype, torch.float32)
+    return (group.gather(own).sum() + others).sqrt().to(dtype)
