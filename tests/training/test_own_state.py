@@ -42,6 +42,36 @@ def test_a_step_may_be_an_int():
     assert [record.step for _, record in stream] == [4]
 
 
+@lf.record
+class Counted:
+    """A state that counts by an int."""
+
+    first: torch.Tensor
+    step: int
+
+
+def test_a_state_with_a_step_that_is_an_int_is_saved_and_watched(tmp_path):
+    def add(state, batch):
+        return Counted(state.first + batch, state.step + 1), batch
+
+    begin, batches = Counted(torch.tensor(0.0), 0), [torch.tensor(2.0)] * 3
+    directory = lf.checkpoint.Directory(tmp_path)
+    steps = lf.streams.finite(lf.train(add, begin, batches), NET)
+    *_, (last, _) = lf.checkpoint.every(steps, directory, steps=2)
+    loaded = directory.latest(begin)
+    assert (loaded.first, loaded.step) == (6.0, 3) == (last.first, last.step)
+    assert type(loaded.step) is int
+    *_, (resumed, record) = lf.train(add, loaded, batches)
+    assert (resumed.first, resumed.step, record.step) == (12.0, 6, 6)
+    # A step of another kind does not fit, nor a number that is no state's.
+    lf.checkpoint.save(tmp_path / "tensor", Two(torch.tensor(0.0), torch.tensor(3)))
+    with pytest.raises(lf.checkpoint.CheckpointError, match="step: expected 0, got int64"):
+        lf.checkpoint.load(tmp_path / "tensor", Counted(torch.tensor(0.0), 0))
+    lf.checkpoint.save(tmp_path / "dict", {"step": 3})
+    with pytest.raises(lf.checkpoint.CheckpointError, match="step: expected 0, got 3"):
+        lf.checkpoint.load(tmp_path / "dict", {"step": 0})
+
+
 def test_a_state_without_a_step_is_refused_with_the_mend():
     with pytest.raises(lf.LayerError) as refused:
         list(lf.train(halve, (X,), [1]))

@@ -22,7 +22,7 @@ from lincoln_fn.checkpoint.contents import (
     read_contents,
     read_tensors,
 )
-from lincoln_fn.checkpoint.description import describe, shape_text
+from lincoln_fn.checkpoint.description import Description, describe, shape_text
 from lincoln_fn.checkpoint.notes import (
     KEY,
     NO_DIGEST,
@@ -131,7 +131,8 @@ def load(path: str | os.PathLike[str], like: T) -> T:
             tensors are then on the CPU.
 
     Returns:
-        A tree like that, with the tensors of the file, bit for bit.
+        A tree like that, with the tensors of the file, bit for bit. A state's `step` may be an int:
+        it is the file's, too.
 
     Raises:
         CheckpointError: if the file cannot be read, is damaged or of another version, or differs
@@ -143,12 +144,22 @@ def load(path: str | os.PathLike[str], like: T) -> T:
             expected = describe(like)
         except ValueError as error:
             raise ValueError(f"like: {error}") from error
-        check_fit(opened, expected.rest, {n: shape_text(t) for n, t in expected.tensors.items()})
+        count = _read_count(opened, expected) if hasattr(like, "step") else {}
+        rest = expected.rest | {name: repr(step) for name, step in count.items()}
+        check_fit(opened, rest, {n: shape_text(t) for n, t in expected.tensors.items()})
         tensors = read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
-    leaves = [tensors.get(name, leaf) for name, leaf in expected.leaves.items()]
+    read = {**expected.leaves, **count, **tensors}
+    leaves = [read[name] for name in expected.leaves]
     structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # any T
     loaded: T = structure.unflatten(leaves)  # type: ignore[assignment]  # a tree like the first
     return loaded
+
+
+def _read_count(contents: Contents, expected: Description) -> dict[str, int]:
+    """Read the step of a state of one's own that counts by an int: it differs from `like`'s."""
+    found = contents.notes["rest"].get("step", "")
+    counts = type(expected.leaves.get("step")) is int and found.isdecimal()
+    return {"step": int(found)} if counts else {}
 
 
 def score_of(path: Path) -> float | None:

@@ -61,7 +61,9 @@ def _checking(stream: Stream, net: Layer, every: int) -> Iterator[tuple[TrainSta
             yield state, record
 
 
-def _is_finite(leaf: Tensor) -> bool:
+def _is_finite(leaf: object) -> bool:
+    if not isinstance(leaf, Tensor):  # such as a step that is an int
+        return True
     # A sum is faster than a comparison of every number; the comparison decides if the sum
     # overflows.
     return math.isfinite(leaf.sum().item()) or bool(torch.isfinite(leaf).all())
