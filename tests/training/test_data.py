@@ -1,5 +1,7 @@
 """Batches: a function of (key, i), resumable, of tensors and arrays alike."""
 
+import sys
+
 import attrs
 import numpy as np
 import pytest
@@ -100,6 +102,36 @@ def test_numpy_arrays_become_tensors_of_their_dtype():
     assert (x.dtype, target.dtype) == (torch.float32, torch.int32)
     assert same_bits(x, X[:3])
     assert rows(batches(arrays, 3, key=KEY)) == rows(batches((X, T), 3, key=KEY))
+
+
+@pytest.mark.parametrize(
+    ("layout", "problem"),
+    [
+        (
+            lambda x: x[::-1],
+            "without negative strides, got (-8, 4); copy it by x.copy()",
+        ),
+        (
+            lambda x: x.astype(x.dtype.newbyteorder()),
+            "in this processor's byte order, got '{swapped}f4'; convert it by x.astype('float32')",
+        ),
+    ],
+    ids=["reversed", "byte order"],
+)
+def test_a_layout_of_numpy_that_torch_cannot_read_is_named(layout, problem):
+    arrays = T.numpy(), layout(X.numpy())
+    with pytest.raises(lf.LayerError) as error:
+        batches(arrays, 3)
+    swapped = ">" if sys.byteorder == "little" else "<"
+    assert str(error.value) == f"batches: expected arrays[1] {problem.format(swapped=swapped)}"
+
+
+def test_an_array_that_is_only_read_is_not_copied():
+    array = X.numpy().copy()
+    array.flags.writeable = False
+    (x,), *_ = batches((array,), 3)
+    assert same_bits(x, X[:3])
+    assert x.data_ptr() == array.ctypes.data
 
 
 def test_several_inputs_are_batched_alike():

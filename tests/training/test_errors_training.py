@@ -132,6 +132,16 @@ def test_training_stops_at_the_step_that_diverges():
         next(training)
 
 
+class Once:
+    """An iterable that can be iterated over once, and does not say so."""
+
+    def __init__(self, batches):
+        self.walked = iter(batches)
+
+    def __iter__(self):
+        return iter([*self.walked])
+
+
 def fit(data=(X, T), **options):
     options = {"key": KEY, "batch_size": 2, "progress": False, **options}
     return lambda: lf.fit(NET, NLL, SGD, data, **options)
@@ -177,6 +187,24 @@ VALUES = {
     ),
     "fit: an iterator": (fit(iter([(X, T)]), epochs=2), ITERATOR),
     "fit: no batch": (fit([]), "fit: expected at least one batch, got none"),
+    "fit: no batch, and a state": (
+        fit([], state=STATE),
+        "fit: expected at least one batch in epoch 1, got none; give a list, a DataLoader or "
+        "data.batches with a batch in each epoch",
+    ),
+    "fit: no batch in the second epoch": (
+        fit(lf.data.map(lambda x, target: (x, target), Once([(X, T)])), epochs=2, state=STATE),
+        "fit: expected at least one batch in epoch 2, got none; give a list, a DataLoader or "
+        "data.batches with a batch in each epoch",
+    ),
+    "fit: a metric named loss": (
+        fit(valid=(X, T), metric={"loss": ACCURACY}),
+        "fit: expected no metric named 'step' or 'loss', got 'loss'",
+    ),
+    "fit: a metric named step": (
+        fit(valid=(X, T), metric={"f1": ACCURACY, "step": ACCURACY}),
+        "fit: expected no metric named 'step' or 'loss', got 'step'",
+    ),
     "fit: lengths": (fit((X, T[:5])), f"{LENGTHS} [6, 5]"),
     "fit: lengths of valid": (fit(valid=(X[:2], T), metric=ACCURACY), f"{LENGTHS} [2, 6]"),
     "batches: batch_size": (
@@ -198,6 +226,14 @@ VALUES = {
     "evaluate: no batch": (
         lambda: lf.evaluate(NET, STATE.params, [], {"accuracy": ACCURACY}),
         "evaluate: expected at least one example, got none",
+    ),
+    "evaluate: x without axes": (
+        lambda: lf.evaluate(NET, STATE.params, [(torch.tensor(1.0), T)], {"accuracy": ACCURACY}),
+        "evaluate: expected x with an axis of examples, got float32 1.0; one example is x[None]",
+    ),
+    "evaluate: x without tensors": (
+        lambda: lf.evaluate(NET, STATE.params, [((), T)], {"accuracy": ACCURACY}),
+        "evaluate: expected x with an axis of examples, got (); one example is x[None]",
     ),
     "evaluate: features": (
         lambda: lf.evaluate(NET, STATE.params, [(X[:, :2], T)], {"accuracy": ACCURACY}),

@@ -87,6 +87,18 @@ def test_a_value_without_a_loss_is_refused():
         list(lf.train(told, Two(X, torch.tensor(0)), [1]))
 
 
+def test_a_value_with_a_number_named_step_is_refused():
+    def told(state, batch):
+        return state, {"loss": torch.tensor(1.0), "step": torch.tensor(999.0)}
+
+    with pytest.raises(lf.LayerError) as refused:
+        list(lf.train(told, Two(X, torch.tensor(0)), [1]))
+    assert str(refused.value) == (
+        "train: expected no number named 'step' in the step's value, got ['loss', 'step']; "
+        "give it another name"
+    )
+
+
 def test_a_loss_by_name_that_is_not_finite_is_refused():
     begin = Two(torch.tensor([torch.inf]), torch.tensor(5))
     with pytest.raises(lf.NonFiniteError, match="step 6: the loss is inf"):

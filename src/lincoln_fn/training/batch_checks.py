@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -28,10 +29,10 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
 
     def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
         try:
-            return torch.as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
+            return _as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
         except (TypeError, ValueError, RuntimeError) as error:
-            name, kind = f"arrays[{i}]", "an array of numbers"
-            raise wrong_kind("batches", name, array, kind) from error
+            _check_layout(f"arrays[{i}]", array)
+            raise wrong_kind("batches", f"arrays[{i}]", array, "an array of numbers") from error
 
     def is_leaf(node: object) -> bool:
         return isinstance(node, list) and not any(map(is_array, node))
@@ -42,6 +43,26 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
         )
         for i, entry in enumerate(arrays)
     )
+
+
+def _as_tensor(array: Any) -> Tensor:  # Any: of torch or numpy, or a list
+    """Make a tensor, of the array's own memory if there is an array."""
+    with warnings.catch_warnings():
+        # Batches are only read, such as those of a file that is mapped into memory.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.as_tensor(array)
+
+
+def _check_layout(name: str, array: object) -> None:
+    """Check that an array of numpy has a memory layout that torch can read."""
+    if not isinstance(array, np.ndarray):
+        return
+    if min(array.strides, default=0) < 0:
+        problem = f"expected {name} without negative strides, got {array.strides}"
+        raise LayerError("batches", f"{problem}; copy it by x.copy()")
+    if not array.dtype.isnative:
+        problem = f"expected {name} in this processor's byte order, got {array.dtype.str!r}"
+        raise LayerError("batches", f"{problem}; convert it by x.astype({array.dtype.name!r})")
 
 
 def check_walkable(where: str, batches: object) -> None:

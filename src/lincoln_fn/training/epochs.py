@@ -74,12 +74,25 @@ def batches_of_epoch(
     return source
 
 
+def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
+    """Check that an epoch had a batch; of `data.batches`, a resumed run may have had all before."""
+    if not steps and not isinstance(_innermost(source), Batches):
+        problem = f"expected at least one batch in epoch {epoch}, got none"
+        mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
+        raise LayerError("fit", f"{problem}; {mend}")
+
+
+def _innermost(source: Iterable[Batch]) -> Iterable[Batch]:
+    """Return the batches before all maps."""
+    while isinstance(source, Mapped):
+        source = source.source
+    return source
+
+
 def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
     """Count the steps of a run, if its data has a length."""
-    whole, innermost = source, source
-    while isinstance(innermost, Mapped):
-        innermost = innermost.source
-    if isinstance(innermost, Batches):
+    whole = source
+    if isinstance(_innermost(source), Batches):
         whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
     try:
         return len(whole) * epochs  # type: ignore[arg-type]  # raises TypeError without a length

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
@@ -57,11 +57,11 @@ def evaluate(
     for batch in batches:
         check_batch("evaluate", batch)
         x, target = batch
-        if reduce is not None and not len(tree.leaves(x)[0]):
+        count = _count(x)
+        if reduce is not None and not count:
             continue  # other processes have all examples of this batch
         adapt_waiting()
         prediction = net.predict(params, x)
-        count = len(tree.leaves(x)[0])
         examples += count
         for name, metric in metrics.items():
             sums[name] += _number(name, metric(prediction, target)) * count
@@ -71,6 +71,15 @@ def evaluate(
     if examples == 0:
         raise LayerError("evaluate", "expected at least one example, got none")
     return {name: total / examples for name, total in sums.items()}
+
+
+def _count(x: Arrays) -> int:
+    """Count the examples of x."""
+    shape = getattr(next(iter(tree.leaves(x)), None), "shape", ())
+    if not shape:
+        problem = f"expected x with an axis of examples, got {describe(x)}"
+        raise LayerError("evaluate", f"{problem}; one example is x[None]")
+    return int(shape[0])
 
 
 def check_metrics(where: str, metrics: object) -> None:

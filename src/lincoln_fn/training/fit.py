@@ -16,14 +16,21 @@ from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
+from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked, require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.log import watch_pace
 from lincoln_fn.runtime.threads import count_cores
 from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.epochs import Data, as_batches, batches_of_epoch, count_steps, first_input
+from lincoln_fn.training.epochs import (
+    Data,
+    as_batches,
+    batches_of_epoch,
+    check_epoch,
+    count_steps,
+    first_input,
+)
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.gradient import Gradient
@@ -135,8 +142,9 @@ def fit(
 
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
-            batch_size, a metric or patience comes without validation data, or the data is not
-            iterable or has no batch, or autograd or torch.func sees it; and as the step does.
+            batch_size, a metric or patience comes without validation data, a metric is named "step"
+            or "loss", or the data is not iterable or has no batch in an epoch, or autograd or
+            torch.func sees it; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -189,6 +197,8 @@ def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
         raise LayerError("fit", f"expected {missing}, got None")
     if isinstance(metric, Mapping):
         check_metrics("fit", metric)
+        for name in metric:
+            require(name not in ("step", "loss"), "fit", "no metric named 'step' or 'loss'", name)
     elif metric is not None:
         check_metric("fit", "metric", metric)
     elif patience is not None:
@@ -217,7 +227,8 @@ def _lines(
     watch, begun = watch_pace(count_cores()), int(state.step)
     records: list[StepRecord] = []
     for epoch in range(1, epochs + 1):
-        coming = batches_of_epoch(source, epoch, begun=begun, step=int(state.step))
+        before = int(state.step)
+        coming = batches_of_epoch(source, epoch, begun=begun, step=before)
         for state, taken in take_steps(step, state, coming, watch):
             if taken.step == begun + 1:
                 mend = "detach data and state, or take steps by make_step"
@@ -228,6 +239,7 @@ def _lines(
             if every and taken.step % every == 0:
                 yield epoch, state, records
                 records = []
+        check_epoch(source, epoch, int(state.step) - before)
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 
 # The loss, or numbers by name, "loss" among them.
@@ -21,6 +22,9 @@ def read_numbers(value: Value) -> tuple[float, dict[str, float]]:
     if not isinstance(value, Mapping) or "loss" not in value:
         kind = "a tensor of one number, or a dict of such with 'loss' among them"
         raise wrong_kind("train", "the step's value", value, kind)
+    if "step" in value:  # a log has the number of the step there
+        problem = f"expected no number named 'step' in the step's value, got {list(value)}"
+        raise LayerError("train", f"{problem}; give it another name")
     numbers = {name: float(number) for name, number in value.items()}
     return numbers.pop("loss"), numbers
 

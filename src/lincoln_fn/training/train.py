@@ -170,7 +170,7 @@ def train(
     Args:
         step: from `make_step`, or any function (state, batch) -> (state, value). The value is the
             loss, a tensor with one number, or a dict of such tensors; "loss" is the loss, and the
-            others go to `record.scores`.
+            others go to `record.scores`. None may be named "step".
         state: to start from: a `TrainState`, or your own state, which only needs an attribute
             `step`, the number of steps taken (`StateLike`).
         batches: an iterable of batches, such as (x, target).
