@@ -295,6 +295,18 @@ def test_a_state_that_is_loaded_as_params_says_what_the_file_holds(file):
     )
 
 
+def test_arguments_in_another_order_are_named(file):
+    kind = "expected path to be the path of a file, got TrainState"
+    for call, where, order in (
+        (lambda: checkpoint.save(STATE, file), "save", "(path, state)"),
+        (lambda: checkpoint.load(STATE, file), "load", "(path, like)"),
+    ):
+        with pytest.raises(lf.LayerError) as error:
+            call()
+        assert str(error.value).startswith(f"checkpoint.{where}: {kind}")
+        assert str(error.value).endswith(f"; the order is checkpoint.{where}{order}")
+
+
 def test_a_tree_that_only_has_the_names_of_a_state_is_not_called_one(file):
     params = {"weight": torch.ones(2)}
     checkpoint.save(file, {"params": params, "step": torch.tensor(1)})

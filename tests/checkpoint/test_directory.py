@@ -162,6 +162,22 @@ def test_every_saves_nothing_more_when_the_caller_stops(tmp_path):
     assert steps_in(directory) == [4]
 
 
+def test_every_closes_its_stream(tmp_path):
+    closed = []
+
+    def steps():
+        try:
+            yield from stream(5)
+        finally:
+            closed.append(True)
+
+    given = steps()
+    saved = every(given, Directory(tmp_path), steps=1)
+    next(saved)
+    saved.close()
+    assert closed == [True]
+
+
 def test_every_saves_by_the_clock(tmp_path, monkeypatch):
     ticks = iter([0.0, 3.0, 6.0, 11.0, 12.0, 13.0, 22.0, 22.5, 23.0, 24.0])
     monkeypatch.setattr("lincoln_fn.checkpoint.directory.time.monotonic", lambda: next(ticks))
@@ -350,6 +366,18 @@ def test_parameters_are_no_state(tmp_path):
         (lambda: every([], D, steps=1.5), "every: expected a whole number for steps, got 1.5"),
         (lambda: every([], D, steps=True), "every: expected a whole number for steps, got True"),
         (lambda: every([], "x", steps=1), "every: expected a checkpoint.Directory, got 'x'"),
+        (
+            lambda: list(every(None, D, steps=1)),
+            "every: expected stream to be what train gives, got None",
+        ),
+        (
+            lambda: list(every([1, 2], D, steps=1)),
+            "every: expected stream to give (state, record), as train does, got 1",
+        ),
+        (
+            lambda: list(every([(1, 2)], D, steps=1)),
+            "every: expected stream to give (state, record), as train does, got (1, 2)",
+        ),
         (
             lambda: every([], D, steps=1, score="loss"),
             "every: expected a function of the state for score, got 'loss'",

@@ -106,6 +106,13 @@ def test_an_amount_that_the_c_library_cannot_take_is_refused(given):
         lf.keep_freed_memory(given)
 
 
+@pytest.mark.parametrize("given", [1e6, "1", None])
+def test_an_amount_that_is_no_int_is_refused_before_a_setting_is_changed(given, monkeypatch):
+    monkeypatch.setattr(ctypes, "pythonapi", None)
+    with pytest.raises(ValueError, match=f"^keep_freed_memory: expected a whole.*got {given!r};"):
+        lf.keep_freed_memory(given)
+
+
 def test_a_c_library_without_the_setting_is_told_of(monkeypatch):
     monkeypatch.setattr(ctypes, "pythonapi", object())
     assert lf.keep_freed_memory() is False

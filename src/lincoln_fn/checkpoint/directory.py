@@ -23,6 +23,7 @@ from lincoln_fn.checkpoint.listing import (
 from lincoln_fn.checkpoint.lock import writing
 from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.errors.descriptions import is_function
+from lincoln_fn.streams.stream import closing
 from lincoln_fn.training.train import TrainState
 
 R = TypeVar("R")
@@ -203,6 +204,7 @@ def every(
     Raises:
         ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument has
             the wrong type.
+        LayerError: during iteration, if the stream does not give (state, record).
         CheckpointError: during iteration, as `Directory.save` does; before the first step, if
             another process saves in the directory.
 
@@ -241,14 +243,19 @@ def _saving(
             warnings.warn(f"every: {problem}", stacklevel=3)
         directory.save(state, score=number)
 
-    directory.check_free()  # a second run is refused before its first step
-    unsaved, saved_at = None, time.monotonic()
-    for state, record in stream:
-        unsaved = state
-        due = steps is not None and int(state.step) % steps == 0
-        if due or (seconds is not None and time.monotonic() - saved_at >= seconds):
-            save_scored(state)
-            unsaved, saved_at = None, time.monotonic()
-        yield state, record
-    if unsaved is not None:
-        save_scored(unsaved)
+    with closing("every", stream, needs=_has_step) as pairs:
+        directory.check_free()  # a second run is refused before its first step
+        unsaved, saved_at = None, time.monotonic()
+        for state, record in pairs:
+            unsaved = state
+            due = steps is not None and int(state.step) % steps == 0
+            if due or (seconds is not None and time.monotonic() - saved_at >= seconds):
+                save_scored(state)
+                unsaved, saved_at = None, time.monotonic()
+            yield state, record
+        if unsaved is not None:
+            save_scored(unsaved)
+
+
+def _has_step(state: object, _: object) -> bool:
+    return hasattr(state, "step")

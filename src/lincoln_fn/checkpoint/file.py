@@ -34,6 +34,7 @@ from lincoln_fn.checkpoint.notes import (
 )
 from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
 from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.training.donation import is_spent
 
 VERSION: Final = 1
@@ -81,6 +82,7 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
         CheckpointError: if a leaf has a type, dtype or name that the file cannot hold; if a step
             with `donate=True` has updated the state in place; if the score is not finite; if the
             path is not a regular file.
+        LayerError: if path is no path.
         OSError: if the file cannot be written; the old one then stays unchanged.
 
     Example:
@@ -90,7 +92,7 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
         ...     load(f"{folder}/w.safetensors", like={"weight": torch.zeros(2)})
         {'weight': tensor([1., 1.])}
     """
-    path = Path(path)
+    path = _as_path("checkpoint.save", path, "(path, state)")
     with _add_path_to_errors(path):
         described = describe(state)
         for name, leaf in described.tensors.items():
@@ -137,8 +139,9 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     Raises:
         CheckpointError: if the file cannot be read, is damaged or of another version, or differs
             from `like`; the message then names every path that differs.
+        LayerError: if path is no path.
     """
-    path = Path(path)
+    path = _as_path("checkpoint.load", path, "(path, like)")
     with _open(path) as opened:
         try:
             expected = describe(like)
@@ -153,6 +156,12 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # any T
     loaded: T = structure.unflatten(leaves)  # type: ignore[assignment]  # a tree like the first
     return loaded
+
+
+def _as_path(where: str, path: object, order: str) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_kind(where, "path", path, "the path of a file", order)
+    return Path(path)
 
 
 def _read_count(contents: Contents, expected: Description) -> dict[str, int]:

@@ -35,13 +35,15 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
         process may not use this much memory. Other libraries may keep freed memory by default.
 
     Raises:
-        ValueError: if bytes is negative or too large.
+        ValueError: if bytes is no int, negative or too large.
 
     Example:
         >>> kept = keep_freed_memory()
     """
-    if not 0 <= bytes < 2**31:
-        raise ValueError(f"expected from 0 to {2**31 - 1} bytes, got {bytes}")
+    # Before a setting is changed.
+    if not isinstance(bytes, int) or not 0 <= bytes < 2**31:
+        problem = f"expected a whole number, from 0 to {2**31 - 1} bytes, got {bytes!r}"
+        raise ValueError(f"keep_freed_memory: {problem}; write 2**30 for a gibibyte")
     libc = ctypes.pythonapi
     mallopt = getattr(libc, "mallopt", None)
     # No block gets its own mapping, which would be returned to the system when it is freed.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -14,26 +14,36 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.training.train import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
+T = TypeVar("T", bound=tuple[object, object])
+
+
+def _has_scores(_: object, record: object) -> bool:
+    return hasattr(record, "scores")
 
 
 @contextmanager
-def closing(where: str, stream: Stream) -> Iterator[Stream]:
-    """Close a stream at the end, if it can be closed: a generator can, a list cannot."""
+def closing(
+    where: str, stream: Iterable[T], needs: Callable[[object, object], bool] = _has_scores
+) -> Iterator[Iterable[T]]:
+    """Close a stream at the end, if it can be closed: a generator can, a list cannot.
+
+    `needs` is whether a pair has what the reader needs of it.
+    """
     if not isinstance(stream, Iterable) or isinstance(stream, Tensor | Mapping | str):
         raise wrong_kind(where, "stream", stream, "what train gives")
     try:
-        yield _steps(where, stream)
+        yield _steps(where, stream, needs)
     finally:
         close = getattr(stream, "close", None)
         if close is not None:
             close()
 
 
-def _steps(where: str, stream: Stream) -> Iterator[tuple[TrainState, StepRecord]]:
+def _steps(where: str, stream: Iterable[T], needs: Callable[[object, object], bool]) -> Iterator[T]:
     """Yield a stream's steps, and check the first."""
     steps = iter(stream)
     for step in steps:
-        if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[1], "scores"):
+        if not isinstance(step, tuple) or len(step) != 2 or not needs(*step):
             problem = (
                 f"expected stream to give (state, record), as train does, got {describe(step)}"
             )
