@@ -294,6 +294,17 @@ def test_going_on_with_something_else_is_refused():
     assert warm.state_ is state
 
 
+@pytest.mark.parametrize("make", [NetClassifier, NetRegressor])
+def test_what_was_fitted_stays_if_other_features_are_refused(make):
+    x, y = iris()
+    y = y if make is NetClassifier else x[:, 0]
+    warm = make(epochs=1, warm_start=True, random_state=0).fit(x, y)
+    expected = warm.predict(x)
+    refused(ValueError, "expecting 4 features", lambda: warm.fit(x[:, :2], y))
+    assert warm.n_features_in_ == 4
+    assert (warm.predict(x) == expected).all()
+
+
 def test_names_of_features_are_kept_and_checked():
     pandas = pytest.importorskip("pandas", reason="only data frames have names")
     x, y = iris()

@@ -122,9 +122,9 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
                 not have an output for each class.
             TypeError: if X is sparse.
         """
-        x, labels = self._check(X, y, reset=True)
-        classes = unique_labels(labels)
         goes_on = self._goes_on()
+        x, labels = self._check(X, y, reset=not goes_on)
+        classes = unique_labels(labels)
         if goes_on and not np.array_equal(classes, self.classes_):
             problem = f"expected the classes fitted before, {self.classes_}, to go on with"
             mend = "fit with warm_start=False to start again"

@@ -66,7 +66,8 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
                 not have an output for each target.
             TypeError: if X is sparse.
         """
-        return self._learn(X, y, epochs=self.epochs, goes_on=self._goes_on(), reset=True)
+        goes_on = self._goes_on()
+        return self._learn(X, y, epochs=self.epochs, goes_on=goes_on)
 
     def partial_fit(
         self,
@@ -87,7 +88,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
             TypeError: if X is sparse.
         """
         goes_on = hasattr(self, "state_")
-        return self._learn(X, y, epochs=1, goes_on=goes_on, reset=not goes_on)
+        return self._learn(X, y, epochs=1, goes_on=goes_on)
 
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
         """Give the network's outputs.
@@ -117,9 +118,10 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
         *,
         epochs: int,
         goes_on: bool,
-        reset: bool,
     ) -> NetRegressor:
-        x, given = self._features(X, y=y, multi_output=True, y_numeric=True, reset=reset)
+        # What was fitted before stays, its number of features too, if this X is refused.
+        kind = {"multi_output": True, "y_numeric": True}
+        x, given = self._features(X, y=y, reset=not goes_on, **kind)
         target = np.array(given.reshape(len(given), -1), dtype=x.dtype)
         loss = mse() if self.loss is None else self.loss
         self._train(x, target, target.shape[1], loss, epochs=epochs, goes_on=goes_on)
