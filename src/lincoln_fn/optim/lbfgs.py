@@ -187,10 +187,9 @@ def _step(
             new.append(Pair(move, change, 1 / curvature))
             pairs = [*pairs, new[-1]][-len(state.moves) :]
         is_still = move.abs().max() <= tolerance_change
-        # Only after a move: one evaluation before it may be all that max_eval allows.
-        if is_still or evaluations >= max_eval:
-            break
-        if abs(now.value - start.value) < tolerance_change:
+        is_flat = abs(now.value - start.value) < tolerance_change
+        # After a move, for the evaluation before it may be all that max_eval allows.
+        if is_still or is_flat or evaluations >= max_eval:
             break
     return _remember(state, new, params=_unflatten(flat, state.params)), value
 
