@@ -228,11 +228,11 @@ VALUES = {
         "evaluate: expected at least one example, got none",
     ),
     "evaluate: x without axes": (
-        lambda: lf.evaluate(NET, STATE.params, [(torch.tensor(1.0), T)], {"accuracy": ACCURACY}),
+        lambda: lf.evaluate(lf.tanh(), (), [(torch.tensor(1.0), T)], {"accuracy": ACCURACY}),
         "evaluate: expected x with an axis of examples, got float32 1.0; one example is x[None]",
     ),
     "evaluate: x without tensors": (
-        lambda: lf.evaluate(NET, STATE.params, [((), T)], {"accuracy": ACCURACY}),
+        lambda: lf.evaluate(lf.serial(), (), [((), T)], {"accuracy": ACCURACY}),
         "evaluate: expected x with an axis of examples, got (); one example is x[None]",
     ),
     "evaluate: features": (

@@ -57,11 +57,11 @@ def evaluate(
     for batch in batches:
         check_batch("evaluate", batch)
         x, target = batch
-        count = _count(x)
-        if reduce is not None and not count:
+        if reduce is not None and not _count(x):
             continue  # other processes have all examples of this batch
         adapt_waiting()
         prediction = net.predict(params, x)
+        count = _count(x)
         examples += count
         for name, metric in metrics.items():
             sums[name] += _number(name, metric(prediction, target)) * count
