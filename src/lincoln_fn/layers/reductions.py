@@ -34,6 +34,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import at_least
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 
 
@@ -76,9 +77,7 @@ FORMULAS: Final = {
     ),
     "mean": Formula(lambda x, axes: x.mean(axes, keepdim=True), _mean_dx, False),
     "amax": Formula(lambda x, axes: x.amax(axes, keepdim=True), _amax_dx, True),
-    "norm": Formula(
-        lambda x, axes, p: torch.linalg.vector_norm(x, p, axes, keepdim=True), _norm_dx, True
-    ),
+    "norm": Formula(lambda x, axes, p: norm_over(x, p, axes).to(x.dtype), _norm_dx, True),
 }
 
 

@@ -12,6 +12,7 @@ The norm |u| = (sum_k |u_k|^q)^(1/q) has the gradient
 
     e(u)_k = (d|u|)/(du_k) = sign(u_k) |u_k|^(q - 1) / |u|^(q - 1)    0 where u_k = 0
 
+|u| is computed by `layers/common/norms.py`, so that it is above 0 for every u other than 0.
 For q infinite, e(u)_k is sign(u_k) for the largest |u_k|; several of the same size share it
 equally. Let m be 1 where |v| is smaller, 0 where |w| is smaller, and 1/2 where they are equal.
 Without swap, m is 1. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1),
@@ -37,6 +38,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import OR_INFINITE, Positive
+from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_vectors
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -71,8 +73,8 @@ def forward(
     check_vectors("triplet_margin", negative=negative, anchor=anchor)
     u, v = anchor - positive + eps, anchor - negative + eps
     w = positive - negative + eps if swap else None
-    norm_u, norm_v = (torch.linalg.vector_norm(d, q, -1) for d in (u, v))
-    norm_w = None if w is None else torch.linalg.vector_norm(w, q, -1)
+    norm_u, norm_v = _norm(u, q), _norm(v, q)
+    norm_w = None if w is None else _norm(w, q)
     far = norm_v if norm_w is None else torch.minimum(norm_v, norm_w)
     z = margin + norm_u - far
     return z.clamp(min=0), Cache(u, norm_u, v, norm_v, w, norm_w, z, q)
@@ -93,15 +95,22 @@ def backward(
     return du - dv, -du - dw, dv + dw
 
 
+def _norm(u: Float[Tensor, "*n D"], q: float) -> Float[Tensor, "*n"]:
+    return norm_over(u, q, (-1,)).squeeze(-1).to(u.dtype)
+
+
 def _norm_gradient(
     u: Float[Tensor, "*n D"], norm: Float[Tensor, "*n"], q: float, dnorm: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n D"]:
-    """Compute e(u) dnorm."""
+    """Compute e(u) dnorm; 0 where dnorm is 0, even if u is infinite."""
     norm, dnorm = norm.unsqueeze(-1), dnorm.unsqueeze(-1)
     if q == math.inf:
         largest = u.abs() == norm
-        return u.sign() * largest / largest.sum(-1, keepdim=True) * dnorm
-    return u.sign() * torch.where(u == 0, 0, (u.abs() / norm) ** (q - 1)) * dnorm
+        slope = u.sign() * largest / largest.sum(-1, keepdim=True)
+    else:
+        ratio = u.abs() / torch.where(norm == 0, 1, norm)
+        slope = u.sign() * torch.where(u == 0, 1, ratio) ** (q - 1)
+    return torch.where(dnorm == 0, 0, slope * dnorm)
 
 
 @constructor

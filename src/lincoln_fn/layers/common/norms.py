@@ -1,0 +1,31 @@
+"""Norms, also of vectors whose powers are outside the range of their dtype.
+
+|x_i|^p may round to 0 or be infinite where the norm is neither: in float32, (10^(-6))^10 is 0. With
+M the largest |x_i|,
+
+    (sum_i |x_i|^p)^(1/p) = M (sum_i |x_i / M|^p)^(1/p)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.layers.common.normalisation import Axes, widened
+
+
+def norm_over(x: Tensor, p: float, axes: Axes) -> Tensor:
+    """Compute the p-norm along axes, which stay with size 1, in float32 at least."""
+    x = widened(x)
+    if p == math.inf or x.numel() == 0:
+        return torch.linalg.vector_norm(x, p, axes, keepdim=True)
+    largest, form = x.abs().amax(axes, keepdim=True), torch.finfo(x.dtype)
+    power = largest**p
+    # Powers within the range need no division, and x / 1 has the same bits as x.
+    is_within = (power > form.tiny / form.eps) & (power < form.max * form.eps)
+    is_divisor = ~is_within & (largest > 0) & (largest < math.inf)
+    scale = torch.where(is_divisor, largest, 1)
+    norm: Tensor = scale * torch.linalg.vector_norm(x / scale, p, axes, keepdim=True)
+    return norm
