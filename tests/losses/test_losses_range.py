@@ -48,3 +48,55 @@ def test_an_infinitely_far_negative_has_no_gradient():
     value, gradients = both(losses.triplet_margin(), x, None)
     assert value == 0
     assert not torch.cat(gradients).any()
+
+
+@pytest.mark.parametrize("g", [1.0, torch.ones((), dtype=torch.float16)])
+def test_a_mean_over_more_than_65504_rows_of_float16(g):
+    n = 70_000
+    z = torch.full((n, 1), -1000.0, dtype=torch.float16)
+    loss = losses.kl_div(reduction="batchmean")
+    value, cache = loss.forward(z, torch.ones_like(z))
+    dz = loss.backward(cache, g)
+    assert same_number(value, t(1000.0, dtype=torch.float16))
+    assert value.dtype is dz.dtype is torch.float16
+    # A number of that size is a multiple of 2^-24.
+    assert same_number(dz, torch.full_like(z, -1 / n), terms=2.0**-14)
+    assert dz.all()
+
+
+def test_ctcs_divisor_may_be_above_65504():
+    # 2,200 sequences of 30 labels: each loss is divided by 66,000.
+    n, steps = 2200, 30
+    z = torch.full((steps, n, 3), -1.0, dtype=torch.float16)
+    labels = (1 + torch.arange(steps) % 2).expand(n, steps)
+    lengths = torch.full((n,), steps), torch.full((n,), steps)
+    loss = losses.ctc()
+    exact, of_exact = loss.forward(z.double(), (labels, *lengths))
+    value, cache = loss.forward(z, (labels, *lengths))
+    assert same_number(value, exact, dtype=torch.float16)
+    dz = loss.backward(cache)
+    assert value.dtype is dz.dtype is torch.float16
+    assert same_number(dz, loss.backward(of_exact), terms=2.0**-14, dtype=torch.float16)
+    assert dz.any()
+    weighted = losses.example_weighted(loss)
+    target = (labels, *lengths), torch.ones(n, dtype=torch.float16)
+    assert same_number(weighted.forward(z, target)[0], exact, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+def test_reinforces_baseline_of_more_than_65504_actions_of_float16(baseline):
+    z = torch.full((66_000,), -0.5, dtype=torch.float16)
+    returns = torch.where(torch.arange(66_000) % 2 == 0, 3.0, 1.0).to(z.dtype)
+    loss = losses.reinforce(baseline=baseline, reduction="none")
+    value, dz = both_of_ones(loss, z, returns)
+    assert same_number(value, 0.5 * (returns - 2))
+    assert same_number(dz, 2 - returns)
+
+
+def test_grpos_answer_of_more_than_65504_tokens_of_float16():
+    z = torch.full((1, 2, 70_000), -1.0, dtype=torch.float16)
+    loss = losses.grpo(beta=0.0, scale_rewards=False)
+    value, dz = both_of_ones(loss, z, (t([[100.0, -100.0]]), z))
+    assert same_number(value, t(0.0, dtype=torch.float16), terms=50.0)
+    expected = t([[-25 / 35_000], [25 / 35_000]], dtype=torch.float16).expand(2, 70_000)
+    assert same_number(dz[0], expected, terms=2.0**-10)

@@ -176,7 +176,9 @@ def _shift(x: Tensor, by: int, fill: float = LOG_ZERO) -> Tensor:
 def count(cache: Cache) -> Float[Tensor, "*N"]:
     """Compute what a mean divides each l by: N times its number of labels, if there are any."""
     n = len(cache.lengths) * cache.lengths.clamp(min=1)
-    return n.to(cache.z).reshape(cache.z.shape[1:-1])
+    # float16 ends at 65504.
+    wide = torch.promote_types(cache.z.dtype, torch.float32)
+    return n.to(cache.z.device, wide).reshape(cache.z.shape[1:-1])
 
 
 @constructor

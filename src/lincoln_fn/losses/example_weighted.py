@@ -61,7 +61,8 @@ def forward(
     if formula.is_mean:
         count = formula.count(cache.formula)
         n = values.numel() if count is None else count
-        return (weighted / n).sum(), Cache(cache, w.expand_as(values), n)
+        mean = (weighted / n).sum().to(values.dtype)
+        return mean, Cache(cache, w.expand_as(values), n)
     reduced = weighted.sum() if formula.reduction == "sum" else weighted
     return reduced, Cache(cache, w.expand_as(values), n)
 

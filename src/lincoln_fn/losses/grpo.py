@@ -73,9 +73,10 @@ def forward(
     d = None if reference is None else reference - z
     if d is not None:
         value = value + beta * (torch.expm1(d) - d)
-    n = mask.sum(-1, keepdim=True).clamp(min=1).to(z.dtype)
+    # float16 ends at 65504 tokens.
+    n = mask.sum(-1, keepdim=True).clamp(min=1).to(torch.promote_types(z.dtype, torch.float32))
     cache = Cache(r, a, d, mask, n, clip_range, beta)
-    return torch.where(mask, value / n, 0).sum(-1), cache
+    return torch.where(mask, value / n, 0).sum(-1).to(z.dtype), cache
 
 
 def _read(
@@ -102,7 +103,7 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "P G T"]:
     dz = slope(cache.r, cache.a, cache.e)
     if cache.d is not None:
         dz = dz - cache.beta * torch.expm1(cache.d)
-    return torch.where(cache.mask, dz / cache.n, 0) * per_example(dl, -1)
+    return torch.where(cache.mask, (dz / cache.n).to(dz.dtype), 0) * per_example(dl, -1)
 
 
 @constructor

@@ -49,7 +49,9 @@ def backward(t: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
 
 def number_of_rows(t: Float[Tensor, "*s"]) -> Tensor:
     """Count the examples, on the first axis."""
-    return t.new_tensor(t.shape[:1].numel())
+    # float16 ends at 65504 examples.
+    wide = torch.promote_types(t.dtype, torch.float32)
+    return t.new_tensor(t.shape[:1].numel(), dtype=wide)
 
 
 def _check(log_target: bool, z: Arrays, target: Arrays) -> None:

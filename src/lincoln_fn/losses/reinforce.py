@@ -32,6 +32,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import any_true
 from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens, where_counted
@@ -66,13 +67,15 @@ def forward(
 
 def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: bool) -> Tensor:
     """Compute R - b, with the mean along axis 0 of all returns that count, or of the others."""
-    n = counts.sum(0, dtype=r.dtype)
+    wide = widened(r)
+    n = counts.sum(0, dtype=wide.dtype)  # float16 ends at 65504 examples
     if leaves_one_out and not any_true(n > 1):
         problem = "expected at least 2 examples for a baseline that leaves one out"
         raise LayerError("reinforce", f"{problem}, got {int(n.max())}")
-    a = r - torch.where(counts, r / n.clamp(min=1), 0).sum(0)
+    a = wide - torch.where(counts, wide / n.clamp(min=1), 0).sum(0)
     # R_i - mean_(j != i) R_j = n / (n - 1) (R_i - mean_j R_j)
-    return a * (n / (n - 1).clamp(min=1)) if leaves_one_out else a
+    a = a * (n / (n - 1).clamp(min=1)) if leaves_one_out else a
+    return a.to(r.dtype)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:

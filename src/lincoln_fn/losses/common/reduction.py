@@ -139,7 +139,8 @@ def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tens
     if formula.check is not None:
         formula.check(prediction, target)
     if formula.is_mean:
-        return values.mean() if n is None else (values / n).sum(), cache
+        # n may be wider than l, for a number of values that l's dtype cannot have.
+        return values.mean() if n is None else (values / n).sum().to(values.dtype), cache
     return values.sum() if formula.reduction == "sum" else values, cache
 
 
