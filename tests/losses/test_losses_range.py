@@ -93,6 +93,19 @@ def test_reinforces_baseline_of_more_than_65504_actions_of_float16(baseline):
     assert same_number(dz, 2 - returns)
 
 
+@pytest.mark.parametrize("loss", [losses.router_z(), losses.router_balance()])
+@pytest.mark.parametrize("hidden", [torch.nan, torch.inf, -torch.inf])
+def test_routers_of_tokens_that_do_not_count_may_say_anything(loss, hidden):
+    z, mask = t([[1.0, 2.0, 0.5], [0.0, 0.0, 3.0], [2.0, 1.0, 0.0]]), t([True, False, True])
+    given = torch.where(mask.unsqueeze(-1), z, hidden)
+    expected, slope = both(loss, z[mask], None)
+    value, dz = both(loss, (given, given), mask)
+    assert same_number(value, expected)
+    for of_router in dz:
+        assert same_number(of_router[mask], slope / 2)
+        assert not of_router[~mask].any()
+
+
 def test_grpos_answer_of_more_than_65504_tokens_of_float16():
     z = torch.full((1, 2, 70_000), -1.0, dtype=torch.float16)
     loss = losses.grpo(beta=0.0, scale_rewards=False)

@@ -48,6 +48,8 @@ def read(name: str, prediction: Arrays, target: Tensor | None) -> Tokens:
             raise LayerError(name, f"expected target {expected}, got {format_briefly(target)}")
     z = torch.cat([of_router.reshape(-1, of_router.shape[-1]) for of_router in given])
     m = z.new_ones(len(z)) if target is None else target.reshape(-1).to(z.dtype).repeat(len(given))
+    if target is not None:  # 0 times nan is nan
+        z = torch.where(m.unsqueeze(-1) != 0, z, 0)
     shapes = tuple(tuple(of_router.shape) for of_router in given)
     # A sum in float16 overflows at 65504 tokens.
     n = m.sum(dtype=torch.promote_types(m.dtype, torch.float32)).clamp(min=1)
