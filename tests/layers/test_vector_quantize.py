@@ -1,4 +1,4 @@
-"""The running means of a vector quantisation, computed code by code."""
+"""The nearest codes of a vector quantisation, and its running means, computed code by code."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.layers.vector_quantize import RunningCodebook, nearest
+from lincoln_fn import keys
+from lincoln_fn.layers.vector_quantize import Codebook, RunningCodebook, nearest
 
 
 def test_codes_are_running_means_of_their_vectors():
@@ -41,3 +42,18 @@ def test_a_wrong_g_is_refused():
         layer.backward(params, cache, x)
     with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 2\), got \(1, 2\)"):
         layer.backward(params, cache, (x, x[:1], x))
+
+
+@pytest.mark.parametrize("centre", [0.0, 1e4, -1e4])
+def test_the_nearest_code_is_found_far_from_0(centre):
+    codes = torch.tensor([[0.0], [1.0]]) + centre
+    x = torch.tensor([[0.9], [0.1], [1.0]]) + centre
+    assert nearest(Codebook(codes), x).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_nearest_code_in_half_precision_is_that_of_float32(dtype):
+    codes = keys.normal(lf.Key(0), (32, 300)).to(dtype) * 100
+    x = keys.normal(lf.Key(1), (64, 300)).to(dtype) * 100
+    distance = (x.double().unsqueeze(1) - codes.double()).square().sum(-1)
+    assert torch.equal(nearest(Codebook(codes), x), distance.argmin(-1))

@@ -12,6 +12,13 @@ c is q, for the layers behind. x and q are handed on for the loss that draws the
 (van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3;
 the running means are those of appendix A.1.)
 
+Only the part of the distance that differs between codes is computed. The mean of all codes, mu, is
+subtracted from x and W first. That changes no distance, and keeps the numbers small: the squares of
+codes far from 0 are large, and their rounding hides how near the codes are.
+
+    |x - W_j|^2 = |x - mu|^2 + |W_j - mu|^2 - 2 (x - mu)^T (W_j - mu)
+    k = "argmin"_j (|W_j - mu|^2 - 2 (x - mu)^T (W_j - mu))
+
 Derivation. The table is read as an embedding's is, and k has the derivative 0 almost everywhere. So
 by itself q would give x no gradient. `stop_gradient` takes q - x for a constant, so that c gives
 its gradient to x as it is, straight through. With g_c, g_x and g_q the gradients of y's parts,
@@ -58,6 +65,7 @@ from lincoln_fn.errors.shapes import (
     check_params,
 )
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.walk import one_part
@@ -121,8 +129,10 @@ def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
     if x.shape[-1:] != params.weight.shape[1:]:
         wanted = f"(..., {params.weight.shape[1]})"
         raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(x.shape)}")
-    # |x|^2 is the same for all codes.
-    distance = params.weight.square().sum(1) - 2 * (x @ params.weight.mT)
+    weight = widened(params.weight)
+    mu = weight.mean(0)
+    weight, x = weight - mu, widened(x) - mu
+    distance = weight.square().sum(1) - 2 * (x @ weight.mT)
     return distance.argmin(-1)
 
 
