@@ -25,3 +25,26 @@ def test_a_norm_is_right_where_its_powers_are_out_of_range(p, size):
 
 
 HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_half_precision_has_its_variance_in_float32(dtype):
+    layer = lf.variance(0)
+    x = t([0, 1, 1], dtype=dtype) + (1000 if dtype is torch.float16 else 200)
+    y, dx = both(layer, x)
+    assert same_number(y, t(1 / 3, dtype=dtype))
+    assert same_number(dx, t([-2 / 3, 1 / 3, 1 / 3], dtype=dtype))
+    x = t([-30.0, 30.0] * 50, dtype=dtype)
+    y, dx = both(layer, x)
+    assert same_number(y, t(90_000 / 99, dtype=dtype))
+    assert same_number(dx, x * (2 / 99))
+
+
+def test_a_variance_of_a_small_spread_around_a_large_mean():
+    step = 2.0**-10
+    x = torch.full((3, 2), 1e4) + t([[0.0], [step], [step]])
+    y, dx = both(lf.variance(0), x)
+    assert same_number(y, torch.full((2,), step**2 / 3))
+    assert same_number(dx, t([[-2 / 3], [1 / 3], [1 / 3]]).expand(3, 2) * step)
+    y, dx = both(lf.variance(None), x)
+    assert same_number(y, t(step**2 * (4 / 3) / 5))

@@ -9,6 +9,9 @@ and since sum_i z_i = 0, the mean's share vanishes:
 
     dx_j = g 2/(N - c) z_j
 
+A computed mean is rounded, and the sum of z would be N times its error. So the mean of z is
+subtracted from z, and half precision is converted to float32.
+
 Cache: z, the axes, and 2 / (N - c).
 """
 
@@ -26,6 +29,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.normalisation import statistics, widened
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 
 
@@ -50,8 +54,8 @@ def forward(
     if n <= correction:
         problem = f"expected more than {correction} elements, got {n} for correction={correction}"
         raise LayerError("variance", problem)
-    z = x - x.mean(axes, keepdim=True)
-    y = z.square().sum(axes, keepdim=keepdim) / (n - correction)
+    z, _, _ = statistics(widened(x), axes)
+    y = (z.square().sum(axes, keepdim=keepdim) / (n - correction)).to(x.dtype)
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
 
 
@@ -64,7 +68,7 @@ def backward(
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx_j = g 2/(N - c) z_j."""
     g = g if cache.keepdim else with_axes(g, cache.axes)
-    return g * cache.factor * cache.z, ()
+    return (g * cache.factor * cache.z).to(g.dtype), ()
 
 
 @constructor
