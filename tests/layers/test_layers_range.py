@@ -28,6 +28,21 @@ HALVES = [torch.float16, torch.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_masked_mean_whose_sum_is_beyond_float16(dtype, masked):
+    x = torch.full((1, 70_000, 2), 1000.0, dtype=dtype)
+    mask = torch.ones(1, 70_000, dtype=torch.bool)
+    mask[0, 35_000:] = not masked
+    y, dx = both(lf.masked_mean(), (x, mask) if masked else x)
+    dx = dx[0] if masked else dx
+    n = 35_000 if masked else 70_000
+    assert y.tolist() == [[1000.0, 1000.0]]
+    assert same_number(dx[0, 0], torch.full((2,), 1 / n, dtype=dtype), terms=2.0**-14)
+    assert dx[0, 0].all()
+    assert y.dtype is dx.dtype is dtype
+
+
+@pytest.mark.parametrize("dtype", HALVES)
 def test_half_precision_has_its_variance_in_float32(dtype):
     layer = lf.variance(0)
     x = t([0, 1, 1], dtype=dtype) + (1000 if dtype is torch.float16 else 200)
@@ -48,3 +63,14 @@ def test_a_variance_of_a_small_spread_around_a_large_mean():
     assert same_number(dx, t([[-2 / 3], [1 / 3], [1 / 3]]).expand(3, 2) * step)
     y, dx = both(lf.variance(None), x)
     assert same_number(y, t(step**2 * (4 / 3) / 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_no_feature_of_a_gated_recurrence_is_dead_at_the_beginning(dtype):
+    u = torch.zeros(1, 1, 4000, dtype=dtype)
+    params = lf.gated_linear_recurrence().init(lf.Key(0), (u, u, u))
+    assert params.decay.dtype is dtype
+    # softplus(lambda) = -log(a) / 8 for a in 0.9 to 0.999.
+    a = torch.exp(-8 * torch.nn.functional.softplus(params.decay.double()))
+    assert a.min() > 0.895
+    assert a.max() < 0.9991

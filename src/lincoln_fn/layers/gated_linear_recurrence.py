@@ -106,9 +106,11 @@ def init(key: Key, x: Inputs) -> Params:
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
     sequences.check_steps(NAME, "u", u)
     near = checked_key(NAME, key).near(u)
-    decay = keys.uniform(near, (u.shape[-1],), 0.9, 0.999, dtype=u.dtype)
+    # In bfloat16, 0.999 is 1, whose lambda is infinite.
+    wide = torch.promote_types(u.dtype, torch.float32)
+    decay = keys.uniform(near, (u.shape[-1],), 0.9, 0.999, dtype=wide)
     # The inverse of softplus at -log(a) / 8.
-    return Params((-decay.log() / _SCALE).expm1().log())
+    return Params((-decay.log() / _SCALE).expm1().log().to(u.dtype))
 
 
 def forward(

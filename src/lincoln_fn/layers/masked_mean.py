@@ -25,6 +25,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.masks import Inputs, Mask, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -41,11 +42,12 @@ class Cache:
 def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch features"], Cache]:
     """Compute y_n = (1 / k_n) sum_t m_nt x_nt."""
     sequence, mask = sequence_and_mask("masked_mean", params, x)
-    kept, count = sequence, sequence.new_full((), sequence.shape[-2])
+    kept = wide = widened(sequence)  # a sum may be beyond float16 where its mean is not
+    count = wide.new_full((), sequence.shape[-2])
     if mask is not None:
-        kept = torch.where(mask.unsqueeze(-1), sequence, 0.0)
-        count = mask.sum(-1, keepdim=True).clamp(min=1).to(sequence.dtype)
-    y = kept.sum(-2) / count
+        kept = torch.where(mask.unsqueeze(-1), wide, 0.0)
+        count = mask.sum(-1, keepdim=True).clamp(min=1).to(wide.dtype)
+    y = (kept.sum(-2) / count).to(sequence.dtype)
     return y, Cache(mask, count, stand_ins(sequence, y), isinstance(x, tuple))
 
 
@@ -58,7 +60,7 @@ def backward(
     """Compute dx_nt = g_n m_nt / k_n."""
     check_cache("masked_mean", cache, Cache)
     check_cotangent("masked_mean", g, cache.stand_ins.y)
-    dx = (g / cache.count).unsqueeze(-2).expand(cache.stand_ins.x.shape)
+    dx = (g / cache.count).to(g.dtype).unsqueeze(-2).expand(cache.stand_ins.x.shape)
     if cache.mask is not None:
         dx = torch.where(cache.mask.unsqueeze(-1), dx, 0.0)
     return mirrored(dx, cache.has_mask_entry), ()
