@@ -43,6 +43,43 @@ def test_a_masked_mean_whose_sum_is_beyond_float16(dtype, masked):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_the_length_of_half_precision_is_of_float32(dtype, size):
+    x = torch.where(torch.arange(64) % 2 == 0, size, -size).to(dtype).view(1, 64)
+    x = torch.cat((x, x.flip(1).abs() / 2, x.roll(1, 1) * (torch.arange(64) / 64).to(dtype)))
+    g = torch.arange(192, dtype=dtype).view(3, 64) / 64
+    layer = lf.normalize()
+    y, cache = layer.forward((), x)
+    dx, _ = layer.backward((), cache, g)
+    exact, of_exact = layer.forward((), x.double())
+    expected, _ = layer.backward((), of_exact, g.double())
+    assert y.dtype is dx.dtype is dtype
+    assert same_number(y, exact, dtype=dtype)
+    # g - y sum(g y) cancels; below 2^-14, float16 has multiples of 2^-24.
+    terms = (3 / x.double().norm(dim=1, keepdim=True)).clamp(min=2.0**-14) * 4
+    assert same_number(dx, expected, terms=terms, dtype=dtype)
+    assert dx.any()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_cosine_similarities_of_long_rows_in_half_precision(dtype):
+    a = t([[1e4, 1e4, 0.0, 0.0] * 16, [1e4] * 64], dtype=dtype)
+    b = t([[1e4] * 64, [0.0, 2e4, 0.0, 0.0] * 16], dtype=dtype)
+    layer = lf.cosine_similarities(init_scale=1.0)
+    results = []
+    for x in ((a, b), (a.double(), b.double())):
+        params = layer.init(lf.Key(0), x)
+        y, cache = layer.forward(params, x)
+        g = t([[1.0, -2.0], [3.0, 1.0]], dtype=y.dtype)
+        results.append((y, layer.backward(params, cache, g)[0]))
+    (y, dx), (exact, expected) = results
+    assert y.dtype is dx[0].dtype is dx[1].dtype is dtype
+    assert same_number(y, exact, dtype=dtype)
+    assert same_number(dx, expected, terms=4 / 8e4, error=1e-3, dtype=dtype)
+    assert dx[0].any()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
 def test_half_precision_has_its_variance_in_float32(dtype):
     layer = lf.variance(0)
     x = t([0, 1, 1], dtype=dtype) + (1000 if dtype is torch.float16 else 200)

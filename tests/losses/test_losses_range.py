@@ -93,6 +93,17 @@ def test_reinforces_baseline_of_more_than_65504_actions_of_float16(baseline):
     assert same_number(dz, 2 - returns)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dice_of_a_large_image_in_half_precision(dtype):
+    p = torch.full((1, 1, 400, 400), 0.75, dtype=dtype)
+    loss = losses.dice()
+    value, dp = both(loss, p, torch.ones_like(p))
+    # i = 3/4 N, u = 7/4 N and D = 6/7, so dp = -(2 - 6/7) / (7/4 N).
+    assert same_number(value, t(1 / 7, dtype=dtype))
+    assert same_number(dp, torch.full_like(p, -(8 / 7) / (7 / 4 * 160_000)), terms=2.0**-14)
+    assert dp.all()
+
+
 @pytest.mark.parametrize("loss", [losses.router_z(), losses.router_balance()])
 @pytest.mark.parametrize("hidden", [torch.nan, torch.inf, -torch.inf])
 def test_routers_of_tokens_that_do_not_count_may_say_anything(loss, hidden):

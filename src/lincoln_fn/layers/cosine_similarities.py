@@ -20,7 +20,8 @@ Each a_k affects the direction hat a_f directly, where f = k, and through the le
     da = (d hat a - hat a sum_f d hat a_f hat a_f) / |a|    likewise for b
 
 A row of zeros has no direction: it counts as 0. A length below 1e-12 counts as 1e-12; in float16,
-the least length is 6.1e-5, its smallest normal number.
+the least length is 6.1e-5, its smallest normal number. Half precision has its lengths, and divides
+by them, in float32: float16 ends at 65504.
 
 Cache: hat a, hat b, the lengths and y.
 """
@@ -50,6 +51,7 @@ from lincoln_fn.errors.shapes import (
     check_like,
     check_params,
 )
+from lincoln_fn.layers.common.normalisation import widened
 
 NAME = "cosine_similarities"
 Rows: TypeAlias = Float[Tensor, "*batch n features"]
@@ -87,7 +89,7 @@ def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache
     a, b = _checked(x)
     check_like(NAME, "x", a, params.log_scale)
     length_a, length_b = (_length(rows) for rows in (a, b))
-    a, b = a / length_a, b / length_b
+    a, b = (a / length_a).to(a.dtype), (b / length_b).to(b.dtype)
     y = params.log_scale.exp() * (a @ b.mT)
     return y, Cache(a, b, length_a, length_b, y)
 
@@ -98,9 +100,9 @@ def backward(params: Params, cache: Cache, g: Float[Tensor, "*batch n m"]) -> tu
     check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.y)
     scaled = params.log_scale.exp() * g
-    da = _across(scaled @ cache.b, cache.a) / cache.length_a
-    db = _across(scaled.mT @ cache.a, cache.b) / cache.length_b
-    return (da, db), Params((g * cache.y).sum())
+    da = _across(widened(scaled @ cache.b), cache.a) / cache.length_a
+    db = _across(widened(scaled.mT @ cache.a), cache.b) / cache.length_b
+    return (da.to(g.dtype), db.to(g.dtype)), Params((g * cache.y).sum())
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -116,6 +118,7 @@ declare(forward, backward, kind="similarity", terms=terms)
 def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
     # Divided by the largest element first, for squares would overflow or vanish.
     least = max(1e-12, torch.finfo(rows.dtype).tiny)
+    rows = widened(rows)
     largest = rows.abs().amax(-1, keepdim=True).clamp(min=least)
     return largest * (rows / largest).square().sum(-1, keepdim=True).clamp(min=1).sqrt()
 

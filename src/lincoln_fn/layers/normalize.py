@@ -10,6 +10,8 @@ Derivation. With the length r = sqrt(sum_k x_k^2) of the numbers along the axis,
 What points along y only changes the length, so it has no part in dx. A length of eps or less counts
 as eps, a constant: then y = x / eps, and dx = g / eps.
 
+Half precision has its length, and divides by it, in float32: float16 ends at 65504.
+
 Cache: y, the length, of at least eps, whether r is above eps, and the axis.
 """
 
@@ -26,6 +28,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.norms import norm_over
 
 
 @record
@@ -45,9 +49,9 @@ def forward(
     """Compute y = x / r."""
     check_axis("normalize", x, dim)
     eps = max(eps, torch.finfo(x.dtype).tiny)  # a short dtype would round eps to 0
-    r = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    r = norm_over(x, 2.0, (dim,))
     length = r.clamp(min=eps)
-    y = x / length
+    y = (x / length).to(x.dtype)
     return y, Cache(y, length, r > eps, dim)
 
 
@@ -57,8 +61,9 @@ def backward(
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
     """Compute dx = (g - y sum(g y)) / r."""
     y = cache.y
-    along = torch.where(cache.is_long, (g * y).sum(cache.dim, keepdim=True), 0)
-    return (g - y * along) / cache.length, ()
+    wide = widened(g)
+    along = torch.where(cache.is_long, (wide * y).sum(cache.dim, keepdim=True), 0)
+    return ((wide - y * along) / cache.length).to(g.dtype), ()
 
 
 declare(forward, kind="norm")

@@ -28,6 +28,7 @@ from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.predictions import check_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import probabilities
@@ -52,16 +53,17 @@ def forward(
         raise LayerError("dice", f"{problem}; give the places axes of their own")
     y = probabilities("dice", target, p)
     places = tuple(range(2, p.ndim))
-    u = (p + y).sum(places, keepdim=True) + eps
-    overlap = (2 * (p * y).sum(places, keepdim=True) + eps) / u
-    return 1 - overlap.flatten(1), Cache(y, overlap, u)
+    wide = widened(p)  # a sum over an image may be beyond float16
+    u = (wide + y).sum(places, keepdim=True) + eps
+    overlap = (2 * (wide * y).sum(places, keepdim=True) + eps) / u
+    return (1 - overlap.flatten(1)).to(p.dtype), Cache(y, overlap, u)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp = -(2 y - D) / (u + eps) dl."""
     if isinstance(dl, Tensor) and dl.ndim:
         dl = dl.view_as(cache.u)
-    return -(2 * cache.y - cache.overlap) / cache.u * dl
+    return (-(2 * cache.y - cache.overlap) / cache.u * dl).to(cache.y.dtype)
 
 
 _MEND: Final = "end the net with sigmoid() or softmax(1)"
