@@ -104,6 +104,33 @@ def test_dice_of_a_large_image_in_half_precision(dtype):
     assert dp.all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cosine_embedding_in_half_precision(dtype):
+    x1 = t([[300.0, 400.0], [0.0, 0.0], [0.01, 0.0]], dtype=dtype)
+    x2 = t([[400.0, 300.0], [3.0, 4.0], [0.01, 0.0]], dtype=dtype)
+    loss = losses.cosine_embedding(reduction="none")
+    y = torch.ones(3)
+    value, (dx1, dx2) = both_of_ones(loss, (x1, x2), y)
+    exact, (dx1_exact, dx2_exact) = both_of_ones(loss, (x1.double(), x2.double()), y)
+    assert value.dtype is dx1.dtype is dx2.dtype is dtype
+    assert same_number(value, exact, dtype=dtype)
+    for given, expected in ((dx1, dx1_exact), (dx2, dx2_exact)):
+        for row in (0, 2):
+            terms = 1 / x1[row].double().norm()
+            assert same_number(given[row], expected[row], terms=terms, dtype=dtype)
+    # The slope of a vector of zeros, 6e5, is beyond float16.
+    assert dx1[1].tolist() == dx1_exact[1].to(dtype).tolist()
+    assert not dx2[1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_poissons_rate_of_0_costs_nothing_where_nothing_was_counted(dtype):
+    zero = torch.zeros(1, dtype=dtype)
+    value, dx = both(losses.poisson_nll(log_input=False), zero, zero)
+    assert value == 0
+    assert dx == 1
+
+
 @pytest.mark.parametrize("loss", [losses.router_z(), losses.router_balance()])
 @pytest.mark.parametrize("hidden", [torch.nan, torch.inf, -torch.inf])
 def test_routers_of_tokens_that_do_not_count_may_say_anything(loss, hidden):

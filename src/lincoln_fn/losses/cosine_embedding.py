@@ -13,7 +13,8 @@ The gradient of q_1 is 2 x_1, so the gradient of the factor q_1^(-1/2) of c is -
     dx_1 = dc (x_2 / sqrt(q_1 q_2) - c / q_1 x_1)
     dx_2 = dc (x_1 / sqrt(q_1 q_2) - c / q_2 x_2)
 
-At c = margin, max(0, c - margin) has slope 1.
+At c = margin, max(0, c - margin) has slope 1. Half precision is converted to float32: float16 would
+round 10^(-12) to 0, and the square of a length above 256 to infinity.
 
 Cache: x_1, x_2, y, q_1, q_2, c and the margin.
 """
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.record import record, static
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_vectors, signs
 from lincoln_fn.losses.loss import Loss, Reduction
@@ -55,10 +57,11 @@ def forward(
     x1, x2 = x
     check_vectors("cosine_embedding", x2=x2, x1=x1)
     y = signs("cosine_embedding", target, tuple(x1.shape[:-1]), x1)
+    dtype, x1, x2 = x1.dtype, widened(x1), widened(x2)
     q1, q2 = (x1 * x1).sum(-1) + TINY, (x2 * x2).sum(-1) + TINY
     c = (x1 * x2).sum(-1) / torch.sqrt(q1 * q2)
     value = torch.where(y > 0, 1 - c, (c - margin).clamp(min=0))
-    return value, Cache(x1, x2, y, q1, q2, c, margin)
+    return value.to(dtype), Cache(x1, x2, y, q1, q2, c, margin)
 
 
 def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
@@ -68,7 +71,7 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*n D"], Float[
     across = (dc / torch.sqrt(q1 * q2)).unsqueeze(-1)
     dx1 = across * x2 - (dc * c / q1).unsqueeze(-1) * x1
     dx2 = across * x1 - (dc * c / q2).unsqueeze(-1) * x2
-    return dx1, dx2
+    return dx1.to(y.dtype), dx2.to(y.dtype)
 
 
 @constructor

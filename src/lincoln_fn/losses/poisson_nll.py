@@ -52,6 +52,7 @@ def forward(
 ) -> tuple[Float[Tensor, "*s"], Cache]:
     """Compute l = r - t log r, with log t! if `full`."""
     t = same_shape("poisson_nll", target, x)
+    eps = max(eps, torch.finfo(x.dtype).tiny)  # a short dtype would round eps to 0
     loss = torch.exp(x) - t * x if log_input else x - t * torch.log(x + eps)
     if full:
         log_factorial = t * torch.log(t) - t + 0.5 * torch.log(2 * math.pi * t)
