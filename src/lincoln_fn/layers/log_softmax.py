@@ -62,7 +62,7 @@ def minus_one_hot(
     y: Float[Tensor, "*s"], index: Int[Tensor, "*ones"], dim: int
 ) -> Float[Tensor, "*s"]:
     """Compute e^y, less 1 at the index of each example: the gradient of a cross-entropy."""
-    # expm1 is accurate where e^y is near 1.
+    # expm1 adds no error where e^y is near 1; that of y, which is rounded, stays.
     p, of_index = torch.exp(y), torch.expm1(y.gather(dim, index))
     if is_transformed(y, index):
         return p.scatter(dim, index, of_index)

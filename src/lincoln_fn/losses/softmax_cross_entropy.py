@@ -17,9 +17,10 @@ For a label c, q_c = 1, and q is 0 for all other classes. So
     l = -w_c z_c
     dx_k = {((p_k - 1) w_c dl, if k = c), (p_k w_c dl, otherwise):}
 
-p_c - 1 is computed as expm1(z_c), which is accurate where p_c is near 1. Label smoothing by e
-replaces q by (1 - e) q + e / C. A mean divides by the sum of the w_c or, with a target of
-probabilities, by the number of examples, for any weights.
+p_c - 1 is computed as expm1(z_c), which adds no error of its own. That of z_c stays: the sum of the
+exponentials is rounded, so in float32 a 1 - p_c below 2^(-24) is 0. Label smoothing by e replaces
+q by (1 - e) q + e / C. A mean divides by the sum of the w_c or, with a target of probabilities, by
+the number of examples, for any weights.
 
 Cache: z with c and w_c, or z with a.
 """
