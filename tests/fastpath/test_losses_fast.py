@@ -154,3 +154,13 @@ def test_errors_are_the_formulas(name, target):
         with pytest.raises(lf.LayerError) as raised:
             fast_loss(loss).forward(x, target)
         assert str(raised.value) == str(expected.value)
+
+
+def test_a_wrong_target_has_the_formulas_message():
+    x, target = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4, dtype=torch.long)
+    loss, said = losses.softmax_cross_entropy(dim=-1), []
+    for each in (loss, fast_loss(loss)):
+        with pytest.raises(lf.LayerError, match=r"of shape \(2, 3\) for prediction") as raised:
+            each.forward(x, target)
+        said.append(str(raised.value))
+    assert said[0] == said[1]

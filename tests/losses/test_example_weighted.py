@@ -1,5 +1,7 @@
 """Losses whose examples have weights."""
 
+import re
+
 import pytest
 import torch
 
@@ -83,3 +85,17 @@ def test_weights_come_with_the_data():
 def test_what_has_no_weights_is_refused(call, told):
     with pytest.raises(lf.LayerError, match=told):
         call(example_weighted(losses.softmax_cross_entropy()))
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target"),
+    [
+        (losses.mse(), torch.tensor(1.0), torch.tensor(0.0)),
+        (losses.multi_margin(), torch.ones(3), torch.tensor(0)),
+    ],
+)
+def test_one_value_has_no_examples(loss, prediction, target, shape):
+    told = f"expected a prediction with an axis of examples, got one value from {loss.name}"
+    with pytest.raises(lf.LayerError, match=f"^example_weighted: {re.escape(told)}; give it"):
+        example_weighted(loss).forward(prediction, (target, torch.ones(shape)))

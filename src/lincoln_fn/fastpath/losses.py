@@ -83,7 +83,7 @@ def softmax_forward(
     moved, classes = x.movedim(dim, -1), x.shape[dim]
     if target.shape == moved.shape[:-1]:
         rows = target.reshape(-1)
-    elif target.shape == x.shape:
+    elif target.shape == x.shape and target.is_floating_point():
         rows = target.movedim(dim, -1).reshape(-1, classes)
     else:
         return _of_examples(x, target, dim, **options)

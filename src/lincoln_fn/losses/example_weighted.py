@@ -51,8 +51,11 @@ def forward(
         raise LayerError(NAME, f"expected target (target, weights), got {format_briefly(target)}")
     of_target, w = target
     values, cache = loss.forward(prediction, of_target)
+    if not values.ndim:
+        problem = f"expected a prediction with an axis of examples, got one value from {loss.name}"
+        raise LayerError(NAME, f"{problem}; give it an axis 0, such as by unsqueeze(0)")
     if w.shape != values.shape[:1] or not w.is_floating_point():
-        shape = f"a float tensor of shape ({len(values) if values.ndim else 1},)"
+        shape = f"a float tensor of shape ({len(values)},)"
         raise LayerError(
             NAME, f"expected weights, {shape}, one per example, got {format_briefly(w)}"
         )
