@@ -57,6 +57,9 @@ NETS = {
     "scan": on_tokens(
         lf.scan(lf.gru_cell(8)), lf.in_dtype(lf.scan(lf.lstm_cell(6)), torch.float64)
     ),
+    "one padding for two convolutions": on_tokens(
+        lf.permute(0, 2, 1), lf.zero_pad1d((5, 0)), lf.conv1d(6, 3), lf.relu(), lf.conv1d(5, 4)
+    ),
     "causal convolutions": on_tokens(
         lf.permute(0, 2, 1), causal_conv(6, 3, 2, value=0.5), lf.relu(), causal_conv(5, 4)
     ),
@@ -230,6 +233,10 @@ REFUSED = {
     "too little padding": (
         lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d((2, 0)), lf.conv1d(4, 3, dilation=2)),
         "expected", "few positions",
+    ),
+    "too much padding": (
+        lf.serial(lf.permute(0, 2, 1), lf.zero_pad1d((4, 0)), lf.conv1d(4, 3)),
+        "expected one output for the first position, got 3; pad 2 fewer", "decode",
     ),
     "stride": (
         lf.serial(lf.permute(0, 2, 1), lf.conv1d(4, 1, stride=2)), "skips positions", "1.1 conv1d",

@@ -100,6 +100,13 @@ def test_too_small_a_max_length_is_refused_before_any_token():
     assert written(decoder, max_length=12).shape == (3, 9)
 
 
+@pytest.mark.parametrize("prompt", [PROMPT[:, :0], (PROMPT[:, :0], PROMPT)])
+def test_an_empty_prompt_is_refused(prompt):
+    stream = lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, max_new_tokens=1)
+    with pytest.raises(lf.LayerError, match=r"at least one token, got shape \(3, 0\); begin with"):
+        next(stream)
+
+
 # Samplers.
 
 
@@ -134,6 +141,20 @@ def test_filters_keep_what_they_say():
     assert kept(samplers.top_p(1.0)) == kept(samplers.min_p(0.0)) == [[*range(6)]] * 2
     assert kept(samplers.top_p(0.0), LOGITS[:1]) == [[2]]
     assert same_bits(samplers.temperature(0.5).filter(LOGITS), LOGITS / 0.5)
+
+
+def test_top_k_keeps_k_of_equal_ones_the_first():
+    equal = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 1.0, 1.0], [-torch.inf] * 3 + [2.0]])
+    assert kept(samplers.top_k(1), equal) == [[0], [1], [3]]
+    assert kept(samplers.top_k(2), equal) == [[0, 1], [1, 2], [3]]
+    for seed in range(9):
+        key = lf.Key(seed)
+        assert same_bits(samplers.top_k(1)(equal, key), samplers.greedy()(equal, key))
+
+
+def test_min_ps_bound_is_finer_than_bfloat16():
+    logits = torch.tensor([[100.0, 97.5, 98.0], [100.0, 97.0, 99.5]]).bfloat16()
+    assert kept(samplers.min_p(0.1), logits) == [[0, 2], [0, 2]]
 
 
 def test_a_chain_applies_one_filter_after_the_other():

@@ -74,8 +74,8 @@ def generate(
         The state, which has read all but the token; and the token of each text, (batch,).
 
     Raises:
-        LayerError: as `Decoder.init` and `Decoder.step` do, or if the text would be longer than
-            `max_length`.
+        LayerError: as `Decoder.init` and `Decoder.step` do, if the prompt is empty, or if the text
+            would be longer than `max_length`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)
@@ -87,6 +87,9 @@ def generate(
     """
     tokens, *context = prompt if type(prompt) is tuple else (prompt,)
     length = length_of(prompt, decoder.dim)
+    if not length:
+        problem = f"expected a prompt of at least one token, got shape {tuple(tokens.shape)}"
+        raise LayerError("generate", f"{problem}; begin with the token that begins a text")
     room = max_length or length + max_new_tokens
     if state is None:
         x = prompt if context else tokens

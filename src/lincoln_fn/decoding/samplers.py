@@ -28,6 +28,7 @@ from lincoln_fn.core import keys
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, checked, require
+from lincoln_fn.layers.common.normalisation import widened
 
 Logits: TypeAlias = Float[Tensor, "*batch vocabulary"]
 Tokens: TypeAlias = Int64[Tensor, "*batch"]
@@ -93,9 +94,13 @@ def temperature(t: Positive = 1.0) -> Sampler:
 
 
 def _keep_k(logits: Logits, *, k: int) -> Logits:
-    """Leave out what is below the k-th largest."""
-    least = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
-    return logits.masked_fill(logits < least, -math.inf)
+    """Keep the k largest, the first of those that are equal."""
+    k = min(k, logits.shape[-1])
+    least = logits.topk(k).values[..., -1:]
+    is_above, is_least = ~(logits <= least), logits == least  # nan is above all
+    room = k - is_above.sum(-1, keepdim=True)
+    is_kept = is_above | (is_least & (is_least.cumsum(-1) <= room))
+    return logits.masked_fill(~is_kept, -math.inf)
 
 
 @constructor
@@ -103,7 +108,7 @@ def top_k(k: PositiveInt) -> Sampler:
     """Draw one of the k most probable tokens.
 
     Args:
-        k: how many; 1 is `greedy`.
+        k: how many; 1 is `greedy`. Of equally probable ones, the first are kept.
 
     Source:
         Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation", 2018.
@@ -142,7 +147,9 @@ def top_p(p: Probability) -> Sampler:
 
 def _keep_min_p(logits: Logits, *, p: float) -> Logits:
     """Leave out what has less than p times the greatest probability."""
-    least = logits.amax(-1, keepdim=True) + (math.log(p) if p else -math.inf)
+    # The bound is in float32 at least: near 100, bfloat16 has steps of 0.5.
+    largest = widened(logits.amax(-1, keepdim=True))
+    least = largest + (math.log(p) if p else -math.inf)
     return logits.masked_fill(logits < least, -math.inf)
 
 

@@ -108,12 +108,22 @@ def find_states(
     if len(runs[0].visited) != len(runs[1].visited):
         problem = "expected a composition that runs its parts as often for two positions as for one"
         raise LayerError("decode", f"{problem}, got one that runs over the positions; use lf.scan")
-    axes = _axes(runs[0].y, runs[1].y)
+    return states, _axis_of_outputs(runs[0].y, runs[1].y)
+
+
+def _axis_of_outputs(short: Arrays, long: Arrays) -> int:
+    """Return the axis of the positions in the outputs; check that there is one for each."""
+    axes = _axes(short, long)
     if not (axes and axes[0]):
-        raise LayerError(
-            "decode", f"expected an output for each position, got {format_briefly(runs[1].y)}"
-        )
-    return states, axes[0][-1]
+        got = format_briefly(long)
+        raise LayerError("decode", f"expected an output for each position, got {got}")
+    axis = axes[0][-1]
+    count = tree.leaves(short, states=True)[0].shape[axis]
+    if count != 1:
+        problem = f"expected one output for the first position, got {count}"
+        mend = f"; pad {count - 1} fewer before the text" if count else ""
+        raise LayerError("decode", f"{problem}{mend}")
+    return axis
 
 
 def _try(net: Layer, params: Params, x: Arrays) -> Trial:
