@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import cast, normal
-from helpers.compare import same_number
+from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 
@@ -41,6 +41,17 @@ def test_the_log_determinant_is_that_of_the_jacobian_and_the_inverse_comes_back(
     assert same_number(again, x, terms=10.0)
     assert same_number(rest, torch.zeros_like(rest), terms=10.0)
     assert same_number(lf.inverse(flow, params, y)[1], -log_det, terms=10.0)
+
+
+@pytest.mark.parametrize("flow", [LAYER, lf.serial(LAYER)], ids=["alone", "in serial"])
+def test_dx_mirrors_a_pair_without_a_log_determinant(flow):
+    params = PARAMS if flow is LAYER else (PARAMS,)
+    g = normal(3, 4, seed=1), normal(3, seed=2)
+    (y, cache), (same, its_cache) = (flow.forward(params, x) for x in (X, (X, None)))
+    dx, dparams = flow.backward(params, cache, g)
+    (of_x, of_log_det), same_dparams = flow.backward(params, its_cache, g)
+    assert same_bits((same, of_x, same_dparams), (y, dx, dparams))
+    assert of_log_det is None
 
 
 @pytest.mark.parametrize(

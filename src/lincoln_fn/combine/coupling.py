@@ -64,12 +64,14 @@ class CouplingCache:
     bound: Record
     like: WithLogDet
     is_pair: bool = static()
+    has_log_det: bool = static()
 
 
 def there(
     visit: VisitThere, params: Params, x: Arrays, *, dim: int, swap: bool
 ) -> tuple[WithLogDet, CouplingCache]:
     """Compute y_2 = x_2 e^s + t and l' = l + sum s."""
+    is_pair = isinstance(x, tuple)
     x, log_det = with_log_det(visit.label, x)
     kept, changed = halves(visit.label, x, dim, swap)
     s, t, net, bound = scale_and_shift(visit, params, kept, changed, dim)
@@ -77,8 +79,8 @@ def there(
     y = join(kept, changed * scale + t, dim, swap)
     total = s.flatten(1).sum(1)
     total = total if log_det is None else log_det + total
-    like = (stand_in(y), stand_in(total))
-    return (y, total), CouplingCache(changed, scale, net, bound, like, log_det is not None)
+    like, has_log_det = (stand_in(y), stand_in(total)), log_det is not None
+    return (y, total), CouplingCache(changed, scale, net, bound, like, is_pair, has_log_det)
 
 
 def back(
@@ -97,7 +99,8 @@ def back(
     if dkept is None:
         return None, (net, bound)
     dx = join(g_kept + dkept, dchanged, dim, swap)
-    return (dx, g_log_det) if cache.is_pair else dx, (net, bound)
+    dlog_det = g_log_det if cache.has_log_det else None
+    return (dx, dlog_det) if cache.is_pair else dx, (net, bound)
 
 
 def scale_and_shift(
@@ -171,8 +174,9 @@ def coupling(
     A flow is several of them in `serial`, with `swap` every other time. It is trained by
     `losses.flow_nll`, and `inverse` computes its inverse.
 
-    x is a tensor (N, ...), or (x, log_det), as the step before returns it; log_det has shape (N,).
-    y is (y, log_det), where log |det| of the Jacobian of each example is added to log_det.
+    x is a tensor (N, ...), or (x, log_det), as the step before returns it; log_det has shape (N,),
+    or is None for zeros. y is (y, log_det), where log |det| of the Jacobian of each example is
+    added to log_det.
 
     Args:
         net: from one half of x to twice the features of the other: a, of which s is made, and t.
