@@ -152,6 +152,7 @@ def cast_and_changed(x):
     return low.tanh_()
 
 
+KERNEL = keys.normal(lf.Key(3), (3, 4))
 LOW = {
     "a cast": (
         mine(lambda x: torch.tanh(x.float()), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
@@ -169,6 +170,10 @@ LOW = {
         "bfloat16() makes bfloat16: checked in float64",
     ),
     "a buffer": (mine(torch.relu, by_buffer), "zeros() makes float32: checked in float64"),
+    "a fixed kernel": (
+        mine(lambda x: x @ KERNEL, lambda x, g: g @ KERNEL.mT),
+        "matmul() mixes float32 with float64: checked in float64",
+    ),
     "a part detached": (
         mine(lambda x: torch.tanh(x.detach()), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
         "dx: autograd gives another value: does forward detach a part?",
@@ -183,6 +188,35 @@ def test_code_that_loses_digits_is_right_and_told_so(name):
     report = check_layer(layer, (), X, all=True)
     assert report.is_right
     assert remark in report.remarks
+
+
+def test_a_mistake_beside_a_fixed_kernel_is_named():
+    layer = mine(lambda x: x @ KERNEL, lambda x, g: -g @ KERNEL.mT)
+    with pytest.raises(GradientError, match=r"^mine\(\): dx has the wrong sign$"):
+        check_layer(layer, (), X)
+
+
+def test_code_that_takes_float32_only_is_told_what_it_is_given():
+    def forward(x):
+        if x.dtype != torch.float32:
+            raise AssertionError
+        return 2 * x
+
+    report = check_layer(mine(forward, lambda x, g: 2 * g), (), X, all=True)
+    told = "forward raised AssertionError (it takes float32, but the checker passes float64)"
+    assert [str(mistake) for mistake in report.mistakes] == [f"mine(): {told}"]
+
+
+def test_forward_may_run_in_inference_mode():
+    @torch.inference_mode()
+    def forward(params, x):
+        y = torch.tanh(x)
+        return y, y
+
+    right = lf.Layer("mine()", forward, lambda params, y, g: (g * (1 - y * y), ()))
+    assert check_layer(right, (), X, all=True).is_right
+    with pytest.raises(GradientError, match=r"the derivative of the activation is missing$"):
+        check_layer(right.replace(backward=lambda params, y, g: (g, ())), (), X)
 
 
 def test_right_code_of_numpy_carries_no_remark():

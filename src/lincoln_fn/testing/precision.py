@@ -7,6 +7,7 @@ its mathematics is checked, and a remark says what would have lost the digits.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 LOW = (torch.float32, torch.bfloat16, torch.float16)
 FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")
+# Functions that change their first argument, which stays the same tensor.
+_CHANGES = re.compile(r"__setitem__|__i(add|sub|mul|truediv|pow)__|(?!__).*_")
 _NAMED = {"float": torch.float32, "bfloat16": torch.bfloat16, "half": torch.float16}
 
 
@@ -64,6 +67,10 @@ class Doubled(TorchFunctionMode):
         low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
         if low is not None:
             given = optree.tree_map(_raised, given, none_is_leaf=True)
+        elif not _CHANGES.fullmatch(name) and (mixed := _mixed_in(leaves)) is not None:
+            given = optree.tree_map(_doubled, given, none_is_leaf=True)
+            told = f"{name.strip('_')}() mixes {_short(mixed)} with float64: checked in float64"
+            self._seen[told] = None
         result = func(*given[0], **given[1])
         if low is not None:
             self._note(name, low, result)
@@ -140,6 +147,16 @@ def _short(dtype: torch.dtype) -> str:
 
 def _raised(leaf: object) -> object:
     return torch.float64 if isinstance(leaf, torch.dtype) and leaf in LOW else leaf
+
+
+def _mixed_in(leaves: list[Any]) -> torch.dtype | None:  # Any: of any function of torch
+    """Return the lower precision among arguments of float64, as that of a fixed kernel; or None."""
+    kinds = [leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)]
+    return next((k for k in kinds if k in LOW), None) if torch.float64 in kinds else None
+
+
+def _doubled(leaf: object) -> object:
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype in LOW else leaf
 
 
 def _is_of_the_library() -> bool:

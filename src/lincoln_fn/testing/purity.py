@@ -23,13 +23,13 @@ class Seen(NamedTuple):
 def snapshot(**trees: object) -> list[Seen]:
     """Record tensors as they are."""
     pairs = zip(tree.paths(trees, states=True), tree.leaves(trees, states=True), strict=True)
-    return [Seen(p, t, t._version, t.clone()) for p, t in pairs if isinstance(t, Tensor)]
+    return [Seen(p, t, _version(t), t.clone()) for p, t in pairs if isinstance(t, Tensor)]
 
 
 def check_untouched(name: str, function: str, before: list[Seen]) -> None:
     """Check that recorded tensors were not changed in place, not even temporarily."""
     for path, tensor, version, copy in before:
-        if tensor._version != version or not _identical(tensor, copy):
+        if _version(tensor) != version or not _identical(tensor, copy):
             raise ImpureError(f"{name}: {function} changed {path} in place", function)
 
 
@@ -53,6 +53,11 @@ def not_finite(arrays: object) -> str:
     count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
     values = "1 value that is" if count == 1 else f"{count} values that are"
     return f"holds {values} not finite" if count else ""
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place; a tensor of inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn.core import keys, tree
@@ -95,12 +96,31 @@ def _pair(layer: Layer, function: str, *arguments: Arrays) -> tuple[Arrays, Arra
     except (LayerError, GradientError):
         raise
     except Exception as error:
-        kind = type(error).__name__
-        raise GradientError(f"{layer.name}: {function} raised {kind}: {error}") from error
+        told = f"{function} raised {_told(error)}{_of_precision(layer, function, arguments)}"
+        raise GradientError(f"{layer.name}: {told}") from error
     if problem := describe_non_pair(function, result):
         raise GradientError(f"{layer.name}: {problem}")
     pair: tuple[Arrays, Arrays] = result
     return pair
+
+
+def _told(error: Exception) -> str:
+    kind, sentence = type(error).__name__, str(error)
+    return f"{kind}: {sentence}" if sentence else kind
+
+
+def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) -> str:
+    """Say whether a function that raised works in float32; "" if it does not."""
+
+    def lowered(leaf: object) -> object:
+        is_double = isinstance(leaf, Tensor) and leaf.dtype is torch.float64
+        return leaf.float() if is_double else leaf
+
+    try:
+        getattr(layer, function)(*tree.map(lowered, arguments, states=True))
+    except Exception:  # what it raises has another reason
+        return ""
+    return " (it takes float32, but the checker passes float64)"
 
 
 def doubled(arrays: T) -> T:
