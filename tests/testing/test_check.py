@@ -172,3 +172,82 @@ def test_wrong_gradients_are_caught_and_named(name):
     params = layer.init(lf.Key(0), x)
     with pytest.raises(GradientError, match=f"^{re.escape(layer.name)}: {message}"):
         check_layer(layer, params, x)
+
+
+def scaled(sign):
+    return lf.Layer(
+        "scaled()",
+        lambda w, x: (x * w, x),
+        lambda w, x, g: (g * w * torch.tensor([1, 1, sign]), (g * x).sum(0)),
+    )
+
+
+def with_bias(bias):
+    """Make a linear layer whose bias is the last weight."""
+
+    def forward(w, x):
+        return torch.cat([x, torch.ones_like(x[:, :1])], 1) @ w, x
+
+    def backward(w, x, g):
+        return g[:, None] * w[:-1], torch.cat([x.mT @ g, bias(g)[None]])
+
+    return lf.Layer("linear()", forward, backward)
+
+
+SCALES, INCOMES = torch.tensor([1e6, 1.0, 0.5]), 1e6 * keys.uniform(lf.Key(5), (4, 1))
+LEAF_OF_TWO_SCALES = {
+    "a column": (scaled(-1), SCALES, X, r"^scaled\(\): dx is wrong in 5 of 15 places, .* 2\], exp"),
+    "a bias that is averaged": (
+        with_bias(torch.mean),
+        torch.tensor([0.3, -0.7]),
+        INCOMES,
+        r"^linear\(\): dparams is wrong in 1 of 2 places, .* at \[1\], expected",
+    ),
+    "a bias of zero": (
+        with_bias(lambda g: 0 * g.sum()),
+        torch.tensor([0.3, -0.7]),
+        INCOMES,
+        r"^linear\(\): dparams is wrong in 1 of 2 places, .*: 0 at \[1\], expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAF_OF_TWO_SCALES)
+def test_a_small_entry_beside_a_large_one_is_judged(name):
+    layer, params, x, message = LEAF_OF_TWO_SCALES[name]
+    with pytest.raises(GradientError, match=message):
+        check_layer(layer, params, x)
+
+
+def test_right_entries_of_two_scales_are_right():
+    for layer, params, x in (
+        (scaled(1), SCALES, X),
+        (with_bias(torch.sum), torch.tensor([0.3, -0.7]), INCOMES),
+    ):
+        report = check_layer(layer, params, x, all=True)
+        assert (report.is_right, report.remarks) == (True, ())
+
+
+SMALL = {
+    "the sign of log": (torch.log, lambda x, g: -g / x, "has the wrong sign"),
+    "no gradient of log": (torch.log, lambda x, g: 0 * g, "is zero"),
+    "the sign of 1/x": (torch.reciprocal, lambda x, g: g / x**2, "has the wrong sign"),
+}
+
+
+@pytest.mark.parametrize("size", [1e6, 1e10, 1e13])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_gradient_is_judged_however_small_it_is(name, size):
+    function, dx, message = SMALL[name]
+    with pytest.raises(GradientError, match=rf"^mine\(\): dx {message}$"):
+        check_layer(single(lambda x: (function(x), x), dx), (), size * torch.tensor([1.0, 2, 3]))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e5])
+def test_a_gradient_of_rounding_errors_alone_is_right(shift):
+    """Batch norm subtracts a bias before it, whose gradient is 0 but for rounding."""
+    net = lf.serial(lf.dense(4), lf.batch_norm())
+    params = net.init(lf.Key(0), X)
+    first = lf.evolve(params[0], bias=params[0].bias + shift)
+    report = check_layer(net, (first, params[1]), X, all=True)
+    assert [finding.verdict for finding in report.findings] == ["right"] * 5

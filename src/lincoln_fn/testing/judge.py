@@ -19,6 +19,7 @@ from lincoln_fn.core import keys
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
+from lincoln_fn.testing.entries import agree, floor, matches
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.report import Verdict
@@ -27,11 +28,9 @@ from lincoln_fn.testing.shorter import is_long
 from lincoln_fn.testing.votes import (
     DETACHED,
     Vote,
-    agree,
     autograd_at,
     by_differences,
     detaches,
-    floor,
     is_finite,
     one_sided,
     truth,
@@ -48,6 +47,8 @@ ENOUGH = 2
 # Above this part of the largest gradient, a change between points close by is a kink.
 KINK = 0.05
 LOOKED_AT = 20
+
+FEW_DIGITS = "the oracles see too few digits, or nan"
 
 Places = tuple[tuple[int, ...], ...]
 Gradients = list[Tensor] | None
@@ -103,7 +104,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
             is_nan = not is_finite(here[i])
             remarks.append(f"{name}: autograd gives nan" if is_nan else DETACHED.format(name))
         if verdict == "not judged":
-            why = "the oracles see too few digits, or nan"
+            why = FEW_DIGITS
             auto = automatic[0]
             if auto and agree(points[0].given[i], auto[i]) and detaches(points[0]):
                 why = "forward detaches a part, and autograd and differences disagree"
@@ -115,10 +116,18 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         generic = wrong_here or _is_generic(at, here, automatic, key)
         where, auto = (at, here) if generic else (points[0], automatic[0])
         evidence = Evidence(where, truth(where, auto, key))
-        for i, (given, right) in enumerate(evidence.pairs()):
-            if verdicts[i] == "wrong" and agree(given, right, floor(where)):
+        for i in range(len(verdicts)):
+            if verdicts[i] == "wrong" and _is_doubtful(where, i, evidence.expected[i], auto):
                 verdicts[i] = "not judged"
+                remarks.append(f"{at.names[i]} cannot be judged: {FEW_DIGITS}")
     return Judgement(verdicts, left_out, evidence, remarks)
+
+
+def _is_doubtful(at: Sample, i: int, right: Tensor, automatic: Gradients) -> bool:
+    """Return whether a gradient that was voted wrong equals the right one all the same."""
+    if automatic and automatic[i] is right:
+        return matches(at, i, right)
+    return agree(at.given[i], right, floor(at))
 
 
 def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key) -> Verdict:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.diagnosis import TOLERANCE
+from lincoln_fn.testing.entries import allowed
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.purity import not_finite
 
@@ -106,8 +107,8 @@ def unnamed(given: Tensor, expected: Tensor) -> str:
     place = worst_place(given, expected)
     error = (given - expected).abs()
     # The worst place counts as wrong, whatever the tolerance.
-    limit = torch.minimum(TOLERANCE * expected.abs().max(), error.max() / 2)
-    count = f"wrong in {int((error > limit).sum())} of {error.numel()} places"
+    wrong = max(1, int((error > allowed(expected)).sum()))
+    count = f"wrong in {wrong} of {error.numel()} places"
     values = f"{given[place].item():.6g} at {list(place)}, expected {expected[place].item():.6g}"
     return f"is {count}, a term missing or wrong: {values}"
 

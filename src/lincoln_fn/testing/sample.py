@@ -113,8 +113,9 @@ def _of_precision(layer: Layer, function: str, arguments: tuple[Arrays, ...]) ->
     """Say whether a function that raised works in float32; "" if it does not."""
 
     def lowered(leaf: object) -> object:
-        is_double = isinstance(leaf, Tensor) and leaf.dtype is torch.float64
-        return leaf.float() if is_double else leaf
+        if isinstance(leaf, Tensor) and leaf.dtype is torch.float64:
+            return leaf.float()
+        return leaf
 
     try:
         getattr(layer, function)(*tree.map(lowered, arguments, states=True))

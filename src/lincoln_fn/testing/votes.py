@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import keys
 from lincoln_fn.core.keys import Key
-from lincoln_fn.testing.diagnosis import TOLERANCE
+from lincoln_fn.testing.entries import floor, matches
 from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
 from lincoln_fn.testing.sample import Sample, floating_leaves
 
@@ -21,16 +21,6 @@ Vote: TypeAlias = Literal["right", "wrong", "blind"]
 UNSTEADY = 1e-4
 LARGEST_FULL_GRADIENT = 3000
 DETACHED = "{}: autograd gives another value: does forward detach a part?"
-
-
-def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
-    """Return whether two gradients are finite and equal, within 1e-5 of the largest value."""
-    if given.shape != expected.shape:
-        return False
-    if not given.numel():
-        return True
-    limit = TOLERANCE * expected.abs().max() + floor
-    return bool(((given - expected).abs() <= limit).all())
 
 
 def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
@@ -48,12 +38,6 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
     return "right" if is_right else "wrong"
 
 
-def floor(at: Sample) -> float:
-    """Return below what size a gradient is made of rounding errors."""
-    sizes = [float(given.abs().max()) for given in at.given if given.numel()]
-    return 1e-12 + 1e-10 * max((size for size in sizes if math.isfinite(size)), default=0.0)
-
-
 def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vote:
     """Judge one submitted gradient at one point."""
     given = at.given[i]
@@ -63,7 +47,7 @@ def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vo
     seen = by_differences(at, i, given, key)
     if auto is None or not bool(auto.isfinite().all()):
         return seen
-    if agree(given, auto, floor(at)):
+    if matches(at, i, auto):
         if seen != "wrong":
             return "right"
         # What forward detaches has another gradient by intent, such as that of a rounding.
