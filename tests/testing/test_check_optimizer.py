@@ -170,3 +170,107 @@ def test_a_parameter_that_never_had_a_gradient_has_finite_bars():
         state = optimizer.init(p)
         bars = optimizer.adjoint(p, p, state, torch.ones(3), state)
         assert all(leaf.isfinite().all() for leaf in lf.tree.leaves(bars)), optimizer
+
+
+# Momentum written by hand, over a dict of params.
+def momentum(params, grads, state):
+    m = lf.tree.map(lambda a, b: 0.9 * a + b, state["m"], grads)
+    return lf.tree.map(lambda p, d: p - 0.1 * d, params, m), {"m": m}
+
+
+def minus_tenth(bars):
+    return lf.tree.map(lambda bar: -0.1 * bar, bars)
+
+
+def of_state(params_bar, state_bar):
+    return lf.tree.map(lambda p, m: 0.9 * (m - 0.1 * p), params_bar, state_bar["m"])
+
+
+def mine(adjoint, update=momentum):
+    zeros = lambda params: {"m": lf.tree.map(torch.zeros_like, params)}  # noqa: E731
+    return optim.Optimizer("mine()", zeros, update, adjoint)
+
+
+def right(params, grads, state, params_bar, state_bar):
+    grads_bar = lf.tree.map(lambda p, m: m - 0.1 * p, params_bar, state_bar["m"])
+    m_bar = of_state(params_bar, state_bar)
+    return optim.Adjoints(params_bar, grads_bar, {"m": m_bar}, {})
+
+
+def with_its_state(params, grads, state, params_bar, state_bar):
+    return lf.evolve(right(params, grads, state, params_bar, state_bar), state=state)
+
+
+def forgetful(params, grads, state, params_bar, state_bar):
+    found = right(params, grads, state, params_bar, state_bar)
+    return lf.evolve(found, grads=minus_tenth(params_bar))
+
+
+def updating_in_place(params, grads, state):
+    return lf.tree.map(lambda p, d: p.sub_(0.1 * d), params, grads), state
+
+
+def test_momentum_by_hand_is_right():
+    assert check_optimizer(mine(right), PARAMS, all=True).is_right
+
+
+def test_the_state_in_place_of_its_bar_is_told_at_its_leaves():
+    report = check_optimizer(mine(with_its_state), PARAMS, all=True)
+    leaves = ["state_bar.m.bias", "state_bar.m.weight"]
+    assert [mistake.leaf for mistake in report.mistakes] == leaves
+    for mistake in report.mistakes:
+        assert str(mistake) == f"mine(): {mistake.leaf} is the state itself, not its bar"
+    with pytest.raises(GradientError, match=r"^mine\(\): state_bar\.m\.bias is the state itself"):
+        check_optimizer(mine(with_its_state), PARAMS)
+
+
+def unnamed_rate(params, grads, state, lr):
+    return lf.tree.map(lambda p, d: p - lr * d, params, grads), state
+
+
+def without_rate(params, grads, state, params_bar, state_bar, lr):
+    grads_bar = lf.tree.map(lambda bar: -lr * bar, params_bar)
+    return optim.Adjoints(params_bar, grads_bar, state_bar, {})
+
+
+MISUSED = {
+    "a forgotten bar": (mine(forgetful), r"grads_bar\.bias forgets state_bar\.m\.bias$"),
+    "a tuple": (
+        mine(lambda p, d, s, p_bar, s_bar: (p_bar, p_bar, s_bar, {})),
+        "expected adjoint to return Adjoints, got a tuple$",
+    ),
+    "a key error": (
+        mine(lambda p, d, s, p_bar, s_bar: s_bar["v"]), "adjoint raised KeyError: 'v'$",
+    ),
+    "no state": (
+        mine(lambda p, d, s, p_bar, s_bar: optim.Adjoints(p_bar, minus_tenth(p_bar), (), {})),
+        r"expected a bar of the state of m\.bias, m\.weight; got nothing$",
+    ),
+    "no lr": (
+        mine(partial(without_rate, lr=0.1), partial(unnamed_rate, lr=0.1)),
+        'hyperparameters lacks "lr"$',
+    ),
+    "in place": (mine(right, updating_in_place), r"update changed params\.bias in place$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISUSED)
+def test_errors_are_in_the_words_of_optimizers(name):
+    optimizer, told = MISUSED[name]
+    with pytest.raises(GradientError, match=rf"^mine\(\): {told}"):
+        check_optimizer(optimizer, PARAMS)
+    assert not check_optimizer(optimizer, PARAMS, all=True).is_right
+
+
+def test_an_update_without_a_state_is_told_what_to_return():
+    optimizer = mine(right, lambda params, grads, state: params)
+    with pytest.raises(
+        lf.LayerError, match=r"expected update to return \(params, state\), got a dict$"
+    ):
+        check_optimizer(optimizer, PARAMS)
+
+
+def test_a_count_of_python_is_told():
+    optimizer = optim.Optimizer("mine()", lambda params: {"t": 0}, momentum, right)
+    with pytest.raises(lf.LayerError, match=r"state\.t has the type int, expected a tensor$"):
+        check_optimizer(optimizer, PARAMS)

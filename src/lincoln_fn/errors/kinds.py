@@ -9,7 +9,11 @@ from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
 
-_PAIRS: Final = {"forward": "(y, cache)", "backward": "(dx, dparams)"}
+_PAIRS: Final = {
+    "forward": "(y, cache)",
+    "backward": "(dx, dparams)",
+    "update": "(params, state)",
+}
 
 
 def check_functions(kind: str, where: object, **functions: object) -> None:
@@ -42,13 +46,13 @@ def check_not_missing(
 
 
 def check_pair(where: str, function: str, given: object) -> None:
-    """Check that a layer's forward or backward has returned a pair."""
+    """Check that a layer's forward or backward, or an update, has returned a pair."""
     if problem := describe_non_pair(function, given):
         raise LayerError(where, problem)
 
 
 def describe_non_pair(function: str, given: object) -> str:
-    """Say what a layer's forward or backward has returned in place of a pair, or "" for a pair."""
+    """Say what a function has returned in place of a pair, or "" for a pair."""
     # A tensor with two rows can be unpacked like a pair, too.
     if isinstance(given, tuple) and len(given) == 2:
         return ""

@@ -10,26 +10,22 @@ So it is judged as a layer is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Final, Literal, overload
+from typing import Literal, overload
 
 import attrs
 import torch
-from torch import Tensor
 
-from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Optimizer
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.report import Report
-from lincoln_fn.testing.run import Options, checked
+from lincoln_fn.testing.kinds import not_a_tensor
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.run import Options, checked, foremost
 from lincoln_fn.testing.sample import doubled, random_like
-
-_HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
+from lincoln_fn.testing.update import Update, keywords, updated
 
 
 @overload
@@ -85,107 +81,47 @@ def check_optimizer(
         raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
     params = doubled(params)
     state = optimizer.init(params)
+    if told := not_a_tensor({"state": state}):
+        raise LayerError(optimizer.name, told)
     for i in range(steps):
-        params, state = optimizer.update(params, random_like(params, key.fold_in(i)), state)
+        grads = random_like(params, key.fold_in(i))
+        params, state = updated(optimizer, params, grads, state)
     grads = random_like(params, key.fold_in(steps))
-    given = _Given(optimizer, state, _constants(optimizer, params, grads, state))
+    try:
+        update = Update(optimizer, state).with_constants(params, grads)
+        report = _judged(update, params, grads, Options(key.fold_in(-1), all=all))
+    except GradientError as error:
+        if not all:
+            raise
+        finding = Finding("", optimizer.name, "adjoint", "wrong", "contract", str(error))
+        report = Report(optimizer.name, (finding,))
+    if report.mistakes and not all:
+        raise GradientError(foremost(report).sentence)
+    return report if all else None
+
+
+def _judged(update: Update, params: Params, grads: Params, options: Options) -> Report:
+    """Judge an update as a layer, and tell of it as of an optimizer."""
+    # A bar that is the state shows in the report, and not in the error at the first mistake.
+    options = attrs.evolve(options, all=options.all or bool(update.unchanged))
     values = {
         name: torch.as_tensor(value, dtype=torch.float64)
-        for name, value in _keywords(optimizer, state).items()
+        for name, value in keywords(update.optimizer, update.state).items()
     }
-    x = {"params_bar": params, "grads_bar": grads, "state_bar": given.moving(state)}
-    as_layer = Layer(optimizer.name, given.forward, given.backward)
+    x = {"params_bar": params, "grads_bar": grads, "state_bar": update.moving(update.state)}
+    as_layer = Layer(update.optimizer.name, update.forward, update.backward)
     try:
-        report = checked(as_layer, values, x, Options(key.fold_in(-1), all=all))
+        report = checked(as_layer, values, x, options)
     except GradientError as error:
-        raise GradientError(_renamed(str(error))) from None
-    findings = tuple(
-        attrs.evolve(each, leaf=_renamed(each.leaf), sentence=_renamed(each.sentence))
-        for each in report.findings
-    )
-    return attrs.evolve(report, findings=findings) if all else None
+        raise GradientError(update.told(str(error), params)) from None
+    findings = tuple(_told(each, update, params) for each in report.findings)
+    remarks = tuple(update.told(remark, params) for remark in report.remarks)
+    return attrs.evolve(report, findings=findings, remarks=remarks)
 
 
-def _renamed(text: str) -> str:
-    """Name what the judge takes for a layer's gradients."""
-    return text.replace("dx.", "").replace("dparams.", "hyperparameters.")
-
-
-def _keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float]:
-    """Find the hyperparameters that both functions take by keyword, and that are not 0."""
-    given, of_adjoint = (getattr(f, "keywords", {}) for f in (optimizer.update, optimizer.adjoint))
-    found = {name: given[name] for name in _HYPERPARAMETERS if given.get(name)}
-    found = {name: value for name, value in found.items() if name in of_adjoint}
-    if callable(found.get("lr")):
-        found["lr"] = found["lr"](state.step)
-    return found
-
-
-def _constants(
-    optimizer: Optimizer, params: Params, grads: Params, state: OptimizerState
-) -> set[str]:
-    """Find the leaves of the state that count, of which the adjoint returns the state's own."""
-    assert not isinstance(optimizer.adjoint, str)
-    given = tree.map(
-        lambda leaf: leaf + 1 + leaf.abs() if leaf.is_floating_point() else leaf, state
-    )
-    bars = tree.leaves(optimizer.adjoint(params, grads, state, params, given).state)
-    return {
-        path
-        for path, leaf, bar in zip(tree.paths(state), tree.leaves(state), bars, strict=True)
-        if not leaf.is_floating_point() or torch.equal(bar, leaf)
-    }
-
-
-@attrs.frozen(eq=False)
-class _Given:
-    """An optimizer and the state in which it is checked."""
-
-    optimizer: Optimizer
-    state: OptimizerState
-    constants: set[str]
-
-    def moving(self, state: OptimizerState) -> dict[str, Tensor]:
-        """Return the leaves of a state that do not count, by their paths."""
-        pairs = zip(tree.paths(state), tree.leaves(state), strict=True)
-        return {path: leaf for path, leaf in pairs if path not in self.constants}
-
-    def rebuilt(self, leaves: Mapping[str, Tensor]) -> OptimizerState:
-        """Make the state with other leaves."""
-        paths = iter(tree.paths(self.state))
-        return tree.map(lambda leaf: leaves.get(next(paths), leaf), self.state)
-
-    def bound(
-        self, function: Callable[..., Any], values: Mapping[str, Tensor]
-    ) -> Callable[..., Any]:
-        """Replace the hyperparameters of a function."""  # Any: the update or the adjoint
-        if not values:
-            return function
-        new: dict[str, Any] = dict(values)  # Any: a number, or a schedule
-        if callable(getattr(function, "keywords", {}).get("lr")):
-            new["lr"] = lambda step: values["lr"]
-        return partial(function, **new)
-
-    def forward(self, values: Mapping[str, Tensor], x: Any) -> tuple[Arrays, Arrays]:
-        """Compute the new params and state."""  # Any: a dict, as `check_optimizer` makes it
-        state = self.rebuilt(x["state_bar"])
-        update = self.bound(self.optimizer.update, values)
-        params, new_state = update(x["params_bar"], x["grads_bar"], state)
-        return (params, self.moving(new_state)), (values, x)
-
-    def backward(self, params: Params, cache: Any, g: Any) -> tuple[Arrays, Params]:
-        """Compute the adjoint."""  # Any: as in forward
-        values, x = cache
-        params_bar, state_bar = g
-        state = self.rebuilt(x["state_bar"])
-        assert not isinstance(self.optimizer.adjoint, str)
-        adjoint = self.bound(self.optimizer.adjoint, values)
-        found: Adjoints = adjoint(
-            x["params_bar"], x["grads_bar"], state, params_bar, self.rebuilt(state_bar)
-        )
-        dx = {
-            "params_bar": found.params,
-            "grads_bar": found.grads,
-            "state_bar": self.moving(found.state),
-        }
-        return dx, {name: found.hyperparameters[name] for name in values}
+def _told(finding: Finding, update: Update, params: Params) -> Finding:
+    leaf, sentence = (update.told(text, params) for text in (finding.leaf, finding.sentence))
+    if finding.verdict == "wrong" and leaf.removeprefix("state_bar.") in update.unchanged:
+        sentence = f"{finding.where}: {leaf} is the state itself, not its bar"
+        finding = attrs.evolve(finding, name="state for bar")
+    return attrs.evolve(finding, leaf=leaf, sentence=sentence)

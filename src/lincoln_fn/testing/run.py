@@ -70,10 +70,13 @@ def checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report
             raise
         return Report(layer.name, (failure(Part("", layer, params, x), error),))
     if report.mistakes and not options.all:
-        # What the contract forbids comes before what is wrong.
-        first = next((f for f in report.mistakes if f.name == IN_PLACE), report.mistakes[0])
-        raise GradientError(first.sentence)
+        raise GradientError(foremost(report).sentence)
     return report
+
+
+def foremost(report: Report) -> Finding:
+    """Return the mistake to tell first: what the contract forbids comes before what is wrong."""
+    return next((f for f in report.mistakes if f.name == IN_PLACE), report.mistakes[0])
 
 
 def _with_impurity(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
