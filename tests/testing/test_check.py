@@ -174,6 +174,58 @@ def test_wrong_gradients_are_caught_and_named(name):
         check_layer(layer, params, x)
 
 
+def dead(params, x):
+    w, b = params
+    return (x @ w + b).relu(), x
+
+
+def without_mask(params, x, g):
+    return g @ params[0].mT, (x.mT @ g, g.sum(0))
+
+
+def met(x):
+    return (1 - x).clamp(min=0), None
+
+
+NEGATIVE = -0.1 - X.abs()
+FLAT = {
+    "a mask of a ReLU": (
+        single(lambda x: (x.relu(), x), lambda x, g: g),
+        (),
+        NEGATIVE,
+        "dx is g itself: the derivative of the activation is missing$",
+    ),
+    "biases before a dead ReLU": (
+        lf.Layer("mine()", dead, without_mask),
+        (keys.normal(lf.Key(6), (3, 4)), torch.full((4,), -100.0)),
+        X,
+        r"dparams\.0 lacks the derivative of relu\(\)",
+    ),
+    "a hinge that is met": (
+        single(met, lambda cache, g: -g), (), 2 - NEGATIVE, r"dx lacks the derivative of clamp\(\)",
+    ),
+    "nothing known": (
+        single(lambda x: (x.relu(), x), lambda x, g: g @ MIXED),
+        (),
+        NEGATIVE,
+        "dx should be zero here: forward does not change near x$",
+    ),
+    "what forward leaves out": (
+        lf.Layer("mine()", lambda b, x: (2 * x, ()), lambda b, cache, g: (2 * g, g.sum(0))),
+        torch.ones(3),
+        X,
+        "dparams should be zero: forward does not depend on it$",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_mistake_where_forward_is_flat_keeps_its_name(name):
+    layer, params, x, message = FLAT[name]
+    with pytest.raises(GradientError, match=rf"^mine\(\): {message}"):
+        check_layer(layer, params, x)
+
+
 def scaled(sign):
     return lf.Layer(
         "scaled()",

@@ -145,6 +145,49 @@ def test_each_mistake_in_cross_entropy_has_its_name(name):
     assert [f.name for f in report.mistakes] == [name]
 
 
+def entropy_of_labels(z, t):
+    log_p = torch.log_softmax(z, -1)
+    is_kept = t >= 0
+    picked = log_p.gather(-1, t.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return -(picked * is_kept).sum() / is_kept.sum(), (log_p.exp(), is_kept)
+
+
+def without_labels(cache, g=1.0):
+    p, is_kept = cache
+    return g * p * is_kept.unsqueeze(-1) / is_kept.sum()
+
+
+def entropy_of_targets(z, t):
+    log_p = torch.log_softmax(z, -1)
+    return -(log_p * t).sum() / len(t), (log_p.exp(), t)
+
+
+def without_targets(cache, g=1.0):
+    p, t = cache
+    return g * p / len(t)
+
+
+OTHER_ENTROPIES = {
+    "two classes": (entropy_of_labels, without_labels, X[:, :2], torch.tensor([0, 1, 1, 0, 1])),
+    "an index that is ignored": (entropy_of_labels, without_labels, X, LABELS - 1),
+    "labels of tokens": (
+        entropy_of_labels,
+        without_labels,
+        keys.normal(lf.Key(3), (2, 3, 4)),
+        torch.tensor([[0, 1, 2], [3, 3, 1]]),
+    ),
+    "soft targets": (entropy_of_targets, without_targets, X, torch.softmax(X.flip(0), -1)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_ENTROPIES)
+def test_a_missing_label_has_its_name_in_every_form_of_cross_entropy(name):
+    forward, backward, z, t = OTHER_ENTROPIES[name]
+    report = check_loss(lf.Loss("mine()", forward, backward), z, t, all=True)
+    assert [f.name for f in report.mistakes] == ["one-hot missing"]
+    assert "that of the label or target, is missing" in str(report.mistakes[0])
+
+
 FORMULAS = {name: f for name, f in vars(formulas).items() if isinstance(f, Formula)}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.entries import allowed
 from lincoln_fn.testing.evidence import Evidence
+from lincoln_fn.testing.oracles import is_reached
 from lincoln_fn.testing.purity import not_finite
 
 if TYPE_CHECKING:
@@ -49,20 +50,22 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
                 sentence += f" (in `{words['code']}`)"
             found.update({i: Mistake(hypothesis.name, sentence) for i in explained})
     for i in wrong:
-        found.setdefault(i, Mistake("", unnamed(evidence.given[i], evidence.expected[i])))
+        found.setdefault(i, _unexplained(evidence.given[i], evidence.expected[i]))
     return found
 
 
 def _plain(evidence: Evidence, i: int) -> Mistake | None:
     """Name what can be seen of the two gradients alone."""
-    given, right = evidence.given[i], evidence.expected[i]
+    given, right, at = evidence.given[i], evidence.expected[i], evidence.sample
     if told := not_finite(given):
         return Mistake("not finite", told)
     if right.numel() and not given.numel():
         shapes = f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
         slices = "a slice such as pad:-pad takes nothing where pad is 0"
         return Mistake("empty slice", f"is empty: {shapes}; {slices}")
-    if given.shape == right.shape and not bool(right.any()):
+    is_zero = given.shape == right.shape and not bool(right.any())
+    # Behind a dead ReLU the right gradient is zero, too, and the mistake has a name of its own.
+    if is_zero and not is_reached(at.forward, at.arrays, i, at.g):
         return Mistake("forward ignores it", "should be zero: forward does not depend on it")
     return None
 
@@ -98,6 +101,12 @@ def _same(given: Tensor, wrong: Tensor, tolerance: float, right: Tensor) -> bool
     least = 1e-6 * float(right.abs().max())
     size = max(float(given.abs().max()), float(wrong.abs().max()), least)
     return bool((given - wrong).abs().max() <= tolerance * size)
+
+
+def _unexplained(given: Tensor, right: Tensor) -> Mistake:
+    if given.shape == right.shape and not bool(right.any()):
+        return Mistake("forward is flat", "should be zero here: forward does not change near x")
+    return Mistake("", unnamed(given, right))
 
 
 def unnamed(given: Tensor, expected: Tensor) -> str:

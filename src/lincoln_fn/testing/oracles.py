@@ -101,6 +101,22 @@ def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[T
     """Compute the gradients of s by autograd of the same forward; None if it leaves torch."""
     if not arrays:
         return []
+    found = _differentiated(forward, arrays, g)
+    if found is None:
+        return None
+    pairs = zip(arrays, found, strict=True)
+    return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
+
+
+def is_reached(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> bool:
+    """Return whether autograd finds a path from an array to s, whatever its derivative is."""
+    found = _differentiated(forward, arrays, g)
+    return found is not None and found[which] is not None
+
+
+def _differentiated(
+    forward: Forward, arrays: Sequence[Tensor], g: Arrays
+) -> Sequence[Tensor | None] | None:
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:
@@ -108,6 +124,7 @@ def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[T
             total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
             if not total.requires_grad:
                 return None
-            return list(torch.autograd.grad(total, watched, materialize_grads=True))
+            found: Sequence[Tensor | None] = torch.autograd.grad(total, watched, allow_unused=True)
+            return found
         except (RuntimeError, TypeError, ValueError):
             return None

@@ -246,6 +246,12 @@ def _leave_untransposed(call: Local) -> Tensor | None:
     return applied if torch.equal(applied, -opposite) and bool(applied.any()) else None
 
 
+def _elsewhere(where: Callable[[Function], Tensor]) -> Wrong:
+    """Take the derivative at another place than the input."""
+    # Where the right one is zero everywhere, a missing mask looks the same.
+    return lambda of: of.at(where(of)) if bool(of.slope.any()) else None
+
+
 # For each mistake, what is said of a whole layer and of one operation; "" where it is not tried.
 MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
     ("derivative missing", "is g itself: the mask, the derivative of the activation, is missing",
@@ -260,14 +266,14 @@ MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
     ("keep for 1/keep", "has the mask, but the factor keep in place of 1/keep", "",
      _change_mask(lambda mask, scale: (mask != 0) / scale)),
     ("at y for x", "takes the derivative at y, where it belongs at x",
-     "takes the derivative of {at}() at its output, not at its input", lambda of: of.at(of.v)),
+     "takes the derivative of {at}() at its output, not at its input", _elsewhere(lambda of: of.v)),
     ("at x for y", "takes the derivative at x, where its formula needs y",
      "takes the derivative of {at}() at its input, where the formula needs its output",
      _take_input),
     ("mask from g", "takes the derivative, or the mask, from g in place of x",
      "takes the derivative of {at}() at g, not at its input", _take_cotangent),
     ("other sign of x", "takes the derivative at -x, where it belongs at x", "",
-     lambda of: of.at(-of.u)),
+     _elsewhere(lambda of: -of.u)),
     ("divided", "divides by the derivative, where it should multiply", "", _divide),
     ("squared", "has the derivative twice", "", lambda of: of.g * of.slope**2),
     ("y for the derivative", "has the value y in place of the derivative", "",
@@ -307,7 +313,7 @@ OTHERS = [
     *(of_call("another formula", f"has {said} in place of the derivative of {{at}}()",
               partial(_take_formula, formula=of), Cost.ANOTHER) for said, of in FORMULAS.items()),
     of_call("at -x", "takes the derivative of {at}() at minus its input",
-            lambda of: of.at(-of.u), Cost.ANOTHER),
+            _elsewhere(lambda of: -of.u), Cost.ANOTHER),
     *(of_call("another function", f"has the derivative of {name} in place of that of {{at}}()",
               partial(_take_function, function=of), Cost.ANOTHER)
       for name, of in FUNCTIONS.items()),

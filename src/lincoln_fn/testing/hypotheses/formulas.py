@@ -101,6 +101,10 @@ LOG_SOFTMAX = Formula(
     uses=find_uses(lambda v, axes: _sums_to_one(torch.exp(v), axes), _recognise_log_softmax),
     words={
         f"misses {_SUM}": ("log-softmax's sum", f"misses {_SUM} of log-softmax"),
+        "misses g":
+            ("one-hot missing",
+             f"has only {_SUM} of log-softmax: the term g, in a loss that of the label or target, "
+             "is missing"),
         f"does not sum in {_SUM}":
             ("log-softmax's diagonal", "does not sum g over the classes of log-softmax"),
         "lacks the factor softmax(x)": ("log-softmax's weights", _WEIGHTS),

@@ -155,7 +155,7 @@ def _exchange(evidence: Evidence) -> Iterator[Guess]:
     for tape, calls, at in list_groups(evidence):
         if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
             continue
-        for transposed in (False, True) if calls[0].inputs[0].ndim > 1 else (False,):
+        for transposed in (False, True) if min(u.ndim for u in calls[0].inputs) > 1 else (False,):
 
             def swapped(
                 call: Call, gs: list[Tensor], right: list[Tensor], transposed: bool = transposed
