@@ -235,17 +235,32 @@ def test_code_in_float32_of_numpy_cannot_be_judged():
     assert "dx cannot be judged: the oracles see too few digits, or nan" in report.remarks
 
 
-def test_a_detached_part_is_told_and_no_alarm():
-    layer = mine(lambda x: x + (x.round() - x).detach(), lambda x, g: 1 * g)
-    report = check_layer(layer, (), X, all=True)
+def rounded_without_grad(x):
+    with torch.no_grad():
+        step = x.round() - x
+    return x + step
+
+
+DETACHED = {
+    "detach": (lambda x: x + (x.round() - x).detach(), lambda x, g: 1 * g),
+    "data": (lambda x: x + (x.round() - x).data, lambda x, g: 1 * g),
+    "no_grad": (rounded_without_grad, lambda x, g: 1 * g),
+    "a factor": (lambda x: x * x.data, lambda x, g: x * g),
+}
+
+
+@pytest.mark.parametrize("how", DETACHED)
+def test_a_detached_part_is_told_and_no_alarm(how):
+    report = check_layer(mine(*DETACHED[how]), (), X, all=True)
     assert [finding.verdict for finding in report.findings] == ["not judged"]
     why = "forward detaches a part, and autograd and differences disagree"
     assert report.remarks == (f"dx cannot be judged: {why}",)
 
 
-def test_a_mistake_beside_a_detached_part_is_wrong():
-    layer = mine(lambda x: x + (x.round() - x).detach(), lambda x, g: 2 * g)
-    assert not check_layer(layer, (), X, all=True).is_right
+@pytest.mark.parametrize("how", DETACHED)
+def test_a_mistake_beside_a_detached_part_is_wrong(how):
+    layer = mine(DETACHED[how][0], lambda x, g: 3 * g)
+    assert check_layer(layer, (), X, all=True).verdict == "wrong"
 
 
 def test_an_infinite_output_cannot_be_judged():

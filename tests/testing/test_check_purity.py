@@ -136,6 +136,50 @@ def test_impure_layers_are_caught_and_named(name):
         check_layer(layer, layer.init(lf.Key(0), X), X)
 
 
+class Keeping:
+    """A tanh that keeps its output in itself, where a second use overwrites it."""
+
+    def forward(self, params, x):
+        self.y = torch.tanh(x)
+        return self.y, ()
+
+    def backward(self, params, cache, g):
+        return g * (1 - self.y**2), ()
+
+
+class Overwriting:
+    """A tanh whose cache is one tensor for all calls."""
+
+    def __init__(self):
+        self.y = torch.zeros(5, 3, dtype=torch.float64)
+
+    def forward(self, params, x):
+        self.y.copy_(torch.tanh(x))
+        return self.y.clone(), self.y
+
+    def backward(self, params, y, g):
+        return g * (1 - y**2), ()
+
+
+@pytest.mark.parametrize("x", [X, X[:2]], ids=["5x3", "2x3"])
+def test_what_forward_keeps_outside_of_the_cache_is_told(x):
+    tanh = Keeping()
+    layer = lf.Layer("mine()", tanh.forward, tanh.backward)
+    told = "mine(): backward reads what forward kept outside of the cache"
+    with pytest.raises(GradientError, match=f"^{re.escape(told)}$"):
+        check_layer(layer, (), x)
+    assert [str(f) for f in check_layer(layer, (), x, all=True).mistakes] == [told]
+
+
+def test_a_cache_that_the_next_forward_overwrites_is_told():
+    tanh = Overwriting()
+    layer = lf.Layer("mine()", tanh.forward, tanh.backward)
+    with pytest.raises(
+        GradientError, match=r"^mine\(\): a further forward changed cache in place$"
+    ):
+        check_layer(layer, (), X)
+
+
 def test_a_predict_that_may_differ_is_let_pass():
     layer = DENSE.replace(predict=lambda params, x: x @ params.weight)
     check_layer(layer, layer.init(lf.Key(0), X), X, predict_is_forward=False)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
+from lincoln_fn.testing.sample import Sample, run_backward
 
 
 class Seen(NamedTuple):
@@ -40,6 +41,26 @@ def check_same(name: str, what: str, given: object, expected: object) -> None:
     )
     if not same:
         raise ImpureError(f"{name}: {what} gives something else", what.removeprefix("a second "))
+
+
+def check_kept(at: Sample) -> None:
+    """Check that backward finds all it needs in its cache, whatever forward has run since."""
+
+    def smaller(leaf: object) -> object:
+        return 0.7 * leaf if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    before = snapshot(cache=at.cache)
+    try:
+        at.layer.forward(at.params, tree.map(smaller, at.x))
+    except Exception:  # the layer may refuse another x in any way
+        return
+    check_untouched(at.layer.name, "a further forward", before)
+    gradients = run_backward(at.layer, at.params, at.cache, at.g)
+    try:
+        check_same(at.layer.name, "backward", gradients, (at.dx, at.dparams))
+    except ImpureError:
+        told = "backward reads what forward kept outside of the cache"
+        raise ImpureError(f"{at.layer.name}: {told}", "backward") from None
 
 
 def check_finite(name: str, path: str, arrays: object) -> None:

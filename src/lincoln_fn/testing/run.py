@@ -25,7 +25,13 @@ from lincoln_fn.testing.hidden import with_hidden_mistakes
 from lincoln_fn.testing.localise import Part
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.purity import check_finite, check_same, check_untouched, snapshot
+from lincoln_fn.testing.purity import (
+    check_finite,
+    check_kept,
+    check_same,
+    check_untouched,
+    snapshot,
+)
 from lincoln_fn.testing.references.known import Reference
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
@@ -214,7 +220,9 @@ def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     gradients = run_backward(layer, params, cache, g)
     check_untouched(layer.name, "backward", before)
     check_same(layer.name, "a second backward", run_backward(layer, params, cache, g), gradients)
-    return sample_of(layer, params, x, (y, cache), g, gradients)
+    at = sample_of(layer, params, x, (y, cache), g, gradients)
+    check_kept(at)
+    return at
 
 
 def _check_range(name: str, y: Arrays) -> None:

@@ -59,37 +59,44 @@ def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vo
 
 
 class _Seen(TorchFunctionMode):
-    """Notices whether some of torch's functions are called."""
+    """Notices which of torch's functions are called, and whether autograd is off meanwhile."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.names = names
-        self.is_seen = False
+        self.names: set[str] = set()
+        self.is_off = False
 
     # Any: of every function of torch.
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Call a function of torch."""
-        self.is_seen = self.is_seen or getattr(func, "__name__", "") in self.names
-        return func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name == "__get__":  # of a property, such as `data`
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        self.names.add(name)
+        result = func(*args, **(kwargs or {}))
+        is_number = isinstance(result, Tensor) and result.is_floating_point()
+        self.is_off = self.is_off or (is_number and not torch.is_grad_enabled())
+        return result
 
 
 def detaches(at: Sample) -> bool:
     """Return whether forward detaches a tensor, and so declares its gradient by autograd."""
-    return _calls(at, "detach", "detach_")
+    seen = _seen(at)
+    return seen.is_off or not seen.names.isdisjoint(("detach", "detach_", "data"))
 
 
 def leaves_torch(at: Sample) -> bool:
     """Return whether forward goes on with arrays of numpy, or with numbers of Python."""
-    return _calls(at, "numpy", "__array__", "item", "tolist")
+    return not _seen(at).names.isdisjoint(("numpy", "__array__", "item", "tolist"))
 
 
-def _calls(at: Sample, *names: str) -> bool:
-    seen = _Seen(*names)
-    with seen:
+def _seen(at: Sample) -> _Seen:
+    seen = _Seen()
+    with torch.enable_grad(), seen:
         at.forward(at.arrays)
-    return seen.is_seen
+    return seen
 
 
 def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:
