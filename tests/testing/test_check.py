@@ -174,6 +174,24 @@ def test_wrong_gradients_are_caught_and_named(name):
         check_layer(layer, params, x)
 
 
+def test_a_factor_of_zero_that_is_left_out_is_no_polynomial():
+    def forward(a, x):
+        return a * torch.tanh(x), torch.tanh(x)
+
+    layer = lf.Layer("gate()", forward, lambda a, t, g: (g * (1 - t * t), (g * t).sum()))
+    with pytest.raises(GradientError, match=r"^gate\(\): dx lacks the other factor of mul\(\)"):
+        check_layer(layer, torch.tensor(0.0), X)
+
+
+def test_numbers_of_mean_square_1_are_no_norm():
+    x = torch.tensor([1.2, -1.0, 1.0])  # their mean square is 1.15, and 0.93 times 0.9
+    layer = single(
+        lambda x: (x + torch.tanh(0.9 * x), x), lambda x, g: g + g * (1 - torch.tanh(0.9 * x) ** 2)
+    )
+    with pytest.raises(GradientError, match=r"^mine\(\): dx lacks the factor 0\.9 of mul\(\)"):
+        check_layer(layer, (), x)
+
+
 def dead(params, x):
     w, b = params
     return (x @ w + b).relu(), x

@@ -98,6 +98,12 @@ IMPURE = {
         RELU.replace(backward=numbered(lambda n, params, y, g: (n * g * (y > 0), ()))),
         "a second backward gives something else",
     ),
+    "backward empties the cache": (
+        lf.Layer(
+            "mine()", lambda params, x: (x * x, [x]), lambda params, xs, g: (2 * g * xs.pop(), ())
+        ),
+        "a second backward raised IndexError: pop from empty list: does backward change its cache?",
+    ),
     "grads differs": (
         DENSE.replace(**OWN, grads=lambda params, cache, g: lf.tree.map(torch.zeros_like, params)),
         "grads differs from backward(...)[1]",

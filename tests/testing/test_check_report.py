@@ -165,6 +165,16 @@ def test_a_list_for_a_tuple_is_told():
         check_layer(scaled, (X, X), X)
 
 
+@pytest.mark.parametrize(
+    ("x", "told"), [(torch.tensor([0, 1, 2, 2]), "integers"), (X[:, 0] > 0, "bools")]
+)
+def test_a_gradient_of_what_is_not_floating_is_told(x, told):
+    backward = lambda w, x, g: (torch.zeros_like(x), g.sum(0))  # noqa: E731
+    layer = lf.Layer("mine()", lambda w, x: (w + 0 * x[:, None], x), backward)
+    with pytest.raises(GradientError, match=rf"^mine\(\): dx should be None: x holds {told}$"):
+        check_layer(layer, torch.ones(3), x)
+
+
 def test_a_small_sum_of_large_terms_is_no_kink():
     def backward(t, x, g):
         d = g * (1 - torch.tanh(t * x) ** 2)

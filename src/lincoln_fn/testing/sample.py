@@ -177,6 +177,7 @@ def mirrored(
     gradients = {"dparams": given[0], "dx": given[1]}
     leaves = tree.leaves(gradients)
     if not tree.same_structure(expected, gradients):
+        _check_integers(name, of, gradients)
         wanted = ", ".join(names) or "nothing"
         got = ", ".join(tree.paths(gradients)) or "nothing"
         if got != wanted:
@@ -188,3 +189,14 @@ def mirrored(
                 kinds = f"{getattr(leaf, what)}, got {getattr(gradient, what)}"
                 raise GradientError(f"{name}: {path}: expected {what} {kinds}")
     return leaves
+
+
+def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, Arrays]) -> None:
+    """Check that what is not floating has no gradient."""
+    both = {"dparams": of[0], "dx": of[1]}
+    given = tree.paths(gradients)
+    for path, leaf in zip(tree.paths(both), tree.leaves(both), strict=True):
+        if path in given and not leaf.is_floating_point():
+            holds = "bools" if leaf.dtype is torch.bool else "integers"
+            where = path.removeprefix("d")
+            raise GradientError(f"{name}: {path} should be None: {where} holds {holds}")

@@ -13,6 +13,13 @@ def _is_normalised(v: Tensor, axes: Axes) -> bool:
     return _is_scaled(v, axes) and bool(v.mean(axes).abs().max() < 1e-6)
 
 
+def _is_rms_scaled(v: Tensor, axes: Axes) -> bool:
+    # Of a single group, the mean square may be near 1 by chance: any c u is u / rms then.
+    is_alone = v.numel() == _count(v, axes)
+    is_near = bool(((v.square().mean(axes) - 1).abs() < 1e-3).all())
+    return _is_scaled(v, axes) and (is_near or not is_alone)
+
+
 def _is_scaled(v: Tensor, axes: Axes) -> bool:
     size, n = v.square().mean(axes), _count(v, axes)
     # The mean square, or the sum of squares by one less than their number; with any small epsilon.
@@ -116,7 +123,7 @@ RMS_NORM = Formula(
         Term("the term of g", (RRMS, G)),
         Term(_SQUARE, (RRMS, X_HAT), (G, X_HAT), "mean", -1),
     ),
-    uses=find_uses(_is_scaled, _recognise_rms_norm),
+    uses=find_uses(_is_rms_scaled, _recognise_rms_norm),
     words={
         f"misses {_SQUARE}":
             ("mean square constant", "treats the mean square, the variance, as a constant"),

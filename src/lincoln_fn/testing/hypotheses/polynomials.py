@@ -13,6 +13,8 @@ from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, gu
 DEGREE = 2
 # How well a polynomial has to fit derivatives, which may be from differences.
 FIT = 1e-6
+# Above this a coefficient is that of a y that hardly changes, as behind a small factor.
+LARGEST = 100
 
 
 def _list_powers(y: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ def _tell_where(x: Tensor, is_wrong: Tensor) -> str:
 def _write(y: Tensor, values: Tensor) -> str:
     """Write values as g times a polynomial in y; "" if they are none."""
     fit = _fit(y, values)
-    if fit is None:
+    if fit is None or bool(fit.abs().max() > LARGEST):
         return ""
     terms = [(round(c, 5), ("", "y", "y^2")[n]) for n, c in enumerate(fit.flatten().tolist())]
     text = " ".join(
