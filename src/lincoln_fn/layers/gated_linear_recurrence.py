@@ -50,7 +50,7 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Explicit, mirror, no_batch
+from lincoln_fn.core.terms import Explicit, mirror
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
@@ -142,8 +142,6 @@ def dx_and_terms(
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return d lambda_n of each example n."""
     y = cache.form.y
-    if y.ndim < 3:
-        raise no_batch(NAME, y)
     dx, ddecay = _backward(params, cache, g, scan)
     return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
 

@@ -48,7 +48,7 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Explicit, mirror, no_batch
+from lincoln_fn.core.terms import Explicit, mirror
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
 from lincoln_fn.layers.common import sequences
@@ -134,8 +134,6 @@ def dx_and_terms(
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return ds_n and dD_n of each example n."""
     y = cache.form.y
-    if y.ndim < 3:
-        raise no_batch(NAME, y)
     dx, dlog_rate, dskip = _backward(params, cache, g, scan)
     dlog_rate, dskip = (sequences.by_example(d, y) for d in (dlog_rate, dskip))
     return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.terms import length_first, no_batch
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
@@ -143,12 +142,7 @@ def run_backward(
 
 def run_terms(params: Any, cache: Cache, g: Arrays) -> tuple[Arrays, Any]:
     """Compute dx, and return the terms of the cells' parameters."""
-    name = cache.family.name
-    if cache.batch_axis is None:
-        raise no_batch(name, cache.y)
-    if cache.batch_axis:
-        raise length_first(name, "batch_first=True")
-    return run_backward(name, params, cache, g, scan_terms)
+    return run_backward(cache.family.name, params, cache, g, scan_terms)
 
 
 def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:
