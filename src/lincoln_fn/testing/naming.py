@@ -41,14 +41,13 @@ def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mista
     for hypothesis in HYPOTHESES:
         # One mistake may be made twice, in other words: another of g's axes, another of the uses.
         while left := [i for i in wrong if i not in found]:
-            best, explained = _best(hypothesis, evidence, left)
-            if best is None:
+            try:
+                named = _named_by(hypothesis, evidence, left)
+            except Exception:  # a hypothesis that fails costs a name, and not the verdict
                 break
-            words = best.words() if callable(best.words) else best.words
-            sentence = hypothesis.sentence.format(**words)
-            if words.get("code"):
-                sentence += f" (in `{words['code']}`)"
-            found.update({i: Mistake(hypothesis.name, sentence) for i in explained})
+            if not named:
+                break
+            found |= named
     for i in wrong:
         found.setdefault(i, _unexplained(evidence.given[i], evidence.expected[i]))
     return found
@@ -68,6 +67,18 @@ def _plain(evidence: Evidence, i: int) -> Mistake | None:
     if is_zero and not is_reached(at.forward, at.arrays, i, at.g):
         return Mistake("forward ignores it", "should be zero: forward does not depend on it")
     return None
+
+
+def _named_by(hypothesis: Hypothesis, evidence: Evidence, left: list[int]) -> dict[int, Mistake]:
+    """Name the gradients that one guess of a hypothesis explains."""
+    best, explained = _best(hypothesis, evidence, left)
+    if best is None:
+        return {}
+    words = best.words() if callable(best.words) else best.words
+    sentence = hypothesis.sentence.format(**words)
+    if words.get("code"):
+        sentence += f" (in `{words['code']}`)"
+    return {i: Mistake(hypothesis.name, sentence) for i in explained}
 
 
 def _best(

@@ -14,7 +14,8 @@ def _recognise_hinge(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] 
     if z.ndim != 2 or z.shape != right.shape or z.shape[1] < 3:
         return None
     size = right.sum(1).abs().max()
-    s = right[right.abs() > 1e-12].abs().min() if bool(right.any()) else right.new_ones(())
+    counted = right[right.abs() > 1e-12].abs()  # behind a norm the gradient is rounding alone
+    s = counted.min() if counted.numel() else right.new_ones(())
     # In each row the label alone has the other sign.
     s = s if bool(((right < -s / 2).sum(1) <= 1).all()) else -s
     scaled = right / s
