@@ -45,6 +45,8 @@ def test_a_blanked_file_earns_nothing_and_the_file_itself_everything(name, tmp_p
     write(tmp_path, made)
     teacher = defined(made["assignment.py"])
     reference, cases = teacher["reference"], teacher["cases"]
+    first, second = ([leaf.shape for leaf in lf.tree.leaves(x)] for _, x in cases)
+    assert first != second or name == "alibi"  # whose gradient is 0 for every x
     assert "backward" in teacher["blanks"]
     blank = lf.testing.grade(tmp_path / "student" / f"{name}.py", reference, cases)
     assert (blank.points, blank.problems) == (0, ("backward raised NotImplementedError",))
@@ -59,6 +61,42 @@ def test_a_blanked_file_earns_nothing_and_the_file_itself_everything(name, tmp_p
     of_the_layer = [c for c in code if "lf.testing" not in c and not c.startswith("result.")]
     solved.write_text("\n\n\n".join(of_the_layer))
     assert lf.testing.grade(solved, reference, cases).points == right.possible
+
+
+# Backward passes that are right for x of the shape (5, 3), and for few others.
+FOR_ONE_SHAPE = {
+    "batch_norm": """
+    d, n = g * params.weight.view(-1, *[1] * (g.ndim - 2)), cache.x_hat
+    mean = lambda v: v.mean(0, keepdim=True)
+    axes = (0, *range(2, g.ndim))
+    dx = cache.rstd * (d - mean(d) - n * mean(d * n))
+    return dx, Params((g * n).sum(axes), g.sum(axes), params.running)
+""",
+    "dense": """
+    return g @ params.weight.mT, Params(x.T @ g, g.flatten(0, -2).sum(0))
+""",
+    "softmax": """
+    return cache.y * (g - (g * cache.y).sum(1, keepdim=True)), ()
+""",
+}
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.filterwarnings("ignore:The use of `x.T`:UserWarning")
+@pytest.mark.parametrize("name", FOR_ONE_SHAPE)
+def test_a_gradient_that_is_right_for_one_shape_alone_has_no_full_marks(name, tmp_path):
+    made = files(Options(name, blank=("backward",)))
+    teacher = defined(made["assignment.py"])
+    handed_in, blank = (
+        tmp_path / "mine.py",
+        "\n    # YOUR CODE HERE\n    raise NotImplementedError()",
+    )
+    text = made[f"student/{name}.py"].replace(blank, FOR_ONE_SHAPE[name].rstrip())
+    handed_in.write_text(text.replace("input_grad=input_grad, grads=grads", ""))
+    graded = lf.testing.grade(handed_in, teacher["reference"], teacher["cases"])
+    assert graded.points < graded.possible
+    alone = lf.testing.grade(handed_in, teacher["reference"], teacher["cases"][:1])
+    assert alone.points == alone.possible
 
 
 @pytest.mark.parametrize("name", ["softmax", "multi_head_attention", "alpha_dropout"])

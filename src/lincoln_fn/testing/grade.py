@@ -159,12 +159,14 @@ def _mark(
             shares.append(1.0)
     if leaf == "y" and not possible and not wrong:
         return None
+    # A mistake that has other numbers in each case is told once.
+    told = {(f.gradient, f.name or f.sentence): f for f in reversed(wrong)}.values()
     return Mark(
         leaf,
         possible * sum(shares) / len(shares),
         possible,
         _once(f.name for f in wrong if f.name) if level == 2 else (),
-        _once(hint(f, level) for f in wrong) if level else (),
+        _once(hint(f, level) for f in reversed(told)) if level else (),
     )
 
 

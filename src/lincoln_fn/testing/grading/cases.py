@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count as count_from
+
+import torch
 from torch import Tensor
 
 from lincoln_fn.core import keys, tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.testing.plain import is_plainly_right
+from lincoln_fn.testing.purity import not_finite
+from lincoln_fn.testing.sample import doubled, sample
 from lincoln_fn.training.batch_checks import check_example
 
 
@@ -19,11 +28,13 @@ def make_cases(
 
     Inputs are drawn from the normal distribution, with a standard deviation of 1 and 4 in turn, so
     that both sides of a kink are met. Normal numbers are also added to the parameters that `init`
-    draws: a weight of ones or a bias of zeros would hide mistakes.
+    draws: a weight of ones or a bias of zeros would hide mistakes. Every second case has another
+    shape, so far as the layer takes it: one axis more at the end, and other sizes.
 
     Args:
         reference: the layer.
-        x: an example input. Floating tensors give their shape; integers and masks are kept.
+        x: an example input. Floating tensors give their shape; integers and masks are kept, and
+            repeated where a case is larger.
         count: how many cases.
         key: the numbers are drawn from it.
 
@@ -35,16 +46,66 @@ def make_cases(
 
     Example:
         >>> cases = make_cases(lf.dense(4), torch.zeros(5, 3))
-        >>> [(params.weight.shape, x.shape) for params, x in cases][0]
-        (torch.Size([3, 4]), torch.Size([5, 3]))
+        >>> [tuple(x.shape) for params, x in cases]
+        [(5, 3), (6, 5, 4)]
     """
     check_example("make_cases", x)
-    cases = []
-    for i in range(count):
-        init_key, x_key, params_key = key.fold_in(i).split(3)
-        drawn = _added(tree.map(_zeros, x), x_key, 4.0 if i % 2 else 1.0)
-        cases.append((_added(reference.init(init_key, x), params_key, 0.5), drawn))
-    return tuple(cases)
+    return tuple(
+        (_other_case if i % 2 else _case)(reference, x, key.fold_in(i)) for i in range(count)
+    )
+
+
+def _case(reference: Layer, x: Arrays, key: Key, scale: float = 1.0) -> tuple[Params, Arrays]:
+    init_key, x_key, params_key = key.split(3)
+    drawn = _added(tree.map(_zeros, x), x_key, scale)
+    return _added(reference.init(init_key, x), params_key, 0.5), drawn
+
+
+def _other_case(reference: Layer, x: Arrays, key: Key) -> tuple[Params, Arrays]:
+    """Make a case with one axis more, and with other sizes, where the reference takes them."""
+    case = _case(reference, x, key, 4.0)
+    longer = tree.map(partial(_with_axis, size=_unused(x, 3)), x)
+    case = _first_right(reference, [longer], key) or case
+    for size in _sizes(x):
+        multiples = [n for n in (2 * size, 3 * size) if n not in _sizes(case[1])]
+        others = _unused(case[1], size + 1), *multiples
+        changed = [tree.map(partial(_resized, size=size, other=n), case[1]) for n in others]
+        case = _first_right(reference, changed, key) or case
+    return case
+
+
+def _first_right(
+    reference: Layer, inputs: Sequence[Arrays], key: Key
+) -> tuple[Params, Arrays] | None:
+    """Make a case of the first input at which the reference computes its gradients."""
+    for x in inputs:
+        with suppress(Exception):  # the reference may refuse a shape in any way
+            case = _case(reference, x, key, 4.0)
+            at = sample(reference, *doubled(case), key)
+            if not not_finite(at.y) and is_plainly_right(at, key, 1):
+                return case
+    return None
+
+
+def _sizes(x: Arrays) -> list[int]:
+    return list(dict.fromkeys(n for leaf in tree.leaves(x) for n in leaf.shape))
+
+
+def _unused(x: Arrays, least: int) -> int:
+    """Return a size that no axis has, so that no two become equal."""
+    known = _sizes(x)
+    return next(n for n in count_from(least) if n not in known)
+
+
+def _with_axis(leaf: Tensor, size: int) -> Tensor:
+    return leaf.unsqueeze(-1).expand(*leaf.shape, size)
+
+
+def _resized(leaf: Tensor, size: int, other: int) -> Tensor:
+    """Repeat or cut the axes of a size, so that they have another."""
+    for axis in (n for n, old in enumerate(leaf.shape) if old == size):
+        leaf = leaf.index_select(axis, torch.arange(other, device=leaf.device) % size)
+    return leaf
 
 
 def _zeros(leaf: Tensor) -> Tensor:
