@@ -33,7 +33,6 @@ Grade a class by `python assignment.py handed_in/*.py`.
 """
 
 import sys
-from pathlib import Path
 
 import torch
 
@@ -45,9 +44,9 @@ blanks = {blanks!r}
 if __name__ == "__main__":
     grades = {{}}
     for path in sys.argv[1:]:
-        print(path)
-        grades[Path(path).stem] = lf.testing.grade(path, reference, cases, hints=1)
-        print(grades[Path(path).stem])
+        print(repr(path))
+        grades[path] = lf.testing.grade(path, reference, cases, hints=1)
+        print(grades[path])
     print(lf.testing.Grades(grades))
 '''
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from lincoln_fn.testing.grading.printed import printable
 from lincoln_fn.testing.grading.record import Grade
 from lincoln_fn.testing.table import html_table
 
@@ -37,7 +38,7 @@ class Grades:
         leaves = list(dict.fromkeys(mark.leaf for mark in marks if mark.possible))
         rows = [
             [
-                name,
+                printable(name),
                 *(f"{grade.mark(leaf).points:g}" for leaf in leaves),
                 f"{grade.points:g} of {grade.possible:g}",
             ]
