@@ -23,7 +23,7 @@ NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    def run(function, arguments, limit):
+    def run(function, arguments, answer, limit):
         try:
             return Ran(function(*arguments, lambda: None))
         except Exception as error:

@@ -82,7 +82,9 @@ def grade(
         raise LayerError("grade", f"expected hints of 0, 1 or 2, got {hints!r}")
     if not time_limit > 0:
         raise LayerError("grade", f"expected time_limit above 0, in seconds, got {time_limit!r}")
-    ran = [run_isolated(examined, (submission, reference, case), time_limit) for case in cases]
+    ran = [
+        run_isolated(examined, (submission, reference, case), Report, time_limit) for case in cases
+    ]
     marks = tuple(
         made
         for leaf, of in possible.items()

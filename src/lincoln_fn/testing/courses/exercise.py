@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import traceback
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -30,6 +31,10 @@ from lincoln_fn.testing.references import functions
 
 # Any: what a course's functions take, make and return.
 Names: TypeAlias = Mapping[str, Any]
+
+
+class NotWrittenError(Exception):
+    """The forward pass of an exercise returns None."""
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -86,19 +91,32 @@ class Exercise:
         """Make a layer of a student's functions, for the other arguments of a case."""
         lines = self.forward, self.backward
         forward, backward = (compile(line, self.name, "exec") for line in lines)
-        plain = {"__builtins__", "np", *names}
+        plain = {"np": np, **names}
 
         def scope_of(x: Arrays) -> dict[str, Any]:
             scope = {"np": np, **names, **copy.deepcopy(dict(others))}
             scope.update({name: _as_array(array) for name, array in x.items()})
-            exec(forward, scope)
+            try:
+                exec(forward, scope)
+            except (TypeError, AttributeError) as error:
+                if self._is_of_none(error):
+                    raise NotWrittenError from error
+                raise
+            if any(_is_none(scope[name]) for name in self.outputs):
+                raise NotWrittenError
             return scope
 
         def run(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+            given = _copied(x)  # forward may change x in place
             scope = scope_of(x)
             y = tuple(_as_tensor(scope[name]) for name in self.outputs)
-            kept = {name: value for name, value in scope.items() if name not in plain}
-            return y[0] if len(y) == 1 else y, x if self.keeps_objects else kept
+            # A name of the file may be that of an array, or of the table's cache.
+            kept = {
+                name: value
+                for name, value in scope.items()
+                if name != "__builtins__" and not (name in plain and value is plain[name])
+            }
+            return y[0] if len(y) == 1 else y, given if self.keeps_objects else kept
 
         def run_back(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
             # An object remembers what its backward did, so that each call has one of its own.
@@ -112,6 +130,11 @@ class Exercise:
             return OrderedDict(found), ()
 
         return Layer(self.name, run, run_back)
+
+    def _is_of_none(self, error: Exception) -> bool:
+        """Return whether a line of the table itself found None where a result belongs."""
+        *_, last = traceback.extract_tb(error.__traceback__)
+        return last.filename == self.name and "NoneType" in str(error)
 
     def references(self, others: Names) -> list[Layer]:
         """Make the layers that are right, the usual one first; their backward is not used."""
@@ -142,6 +165,13 @@ def _copied(x: Arrays) -> Arrays:
 
 def _as_array(tensor: Tensor) -> Any:
     return tensor.detach().numpy()
+
+
+def _is_none(value: Any) -> bool:
+    """Return whether an output is None, or an array of it alone."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return all(each is None for each in value.flat)
+    return value is None
 
 
 def _as_tensor(value: Any) -> Any:

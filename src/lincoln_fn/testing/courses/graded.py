@@ -6,7 +6,6 @@ import ast
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.courses.course import Course
-from lincoln_fn.testing.courses.exercise import Exercise
+from lincoln_fn.testing.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.testing.courses.loading import load
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.grading.confined import in_confinement
 from lincoln_fn.testing.grading.folders import empty
-from lincoln_fn.testing.grading.isolated import PATIENCE, Ran, run_isolated
+from lincoln_fn.testing.grading.isolated import NO_ANSWER, PATIENCE, Ran, run_isolated
 from lincoln_fn.testing.held import on_copies
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import random_like
@@ -62,13 +61,13 @@ def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as scratch:
         folder = Path(scratch)
         run = partial(_run, path, course.modules, folder, time_limit)
-        listed = run(_list_names)
+        listed = run(_list_names, tuple[str, ...])
         if listed.result is None:
             return [Row(path.name, "", "", 0.0, "does not load", listed.problem)]
         rows = _tell_imports(path, course)
         for exercise in course.exercises:
-            if listed.result.issuperset(exercise.functions):
-                rows += _rows(path, exercise, run(_check, exercise))
+            if {*listed.result}.issuperset(exercise.functions):
+                rows += _rows(path, exercise, run(_check, tuple[Report, ...], exercise))
         return rows
 
 
@@ -79,28 +78,32 @@ def _run(
     folder: Path,
     time_limit: float,
     function: Callable[..., Any],
+    answer: Any,
     *arguments: Any,
 ) -> Ran[Any]:
     """Run a function of the names of a file, in a process that can harm nothing."""
     seconds = time_limit * (PATIENCE + 1)
     given = (function, folder, seconds, path, dict(modules), *arguments)
-    ran: Ran[Any] = run_isolated(in_confinement, given, time_limit, folder)
+    ran: Ran[Any] = run_isolated(in_confinement, given, answer, time_limit, folder)
     empty(folder)  # what one exercise writes, no other sees
     return ran
 
 
-def _list_names(path: Path, modules: Mapping[str, str], ran: Callable[[], object]) -> set[str]:
-    return {name for name, value in load(path, modules).items() if callable(value)}
+def _list_names(path: Path, modules: Mapping[str, str], ran: Callable[[], object]) -> list[str]:
+    return [name for name, value in load(path, modules).items() if callable(value)]
 
 
 def _check(
     path: Path, modules: Mapping[str, str], exercise: Exercise, ran: Callable[[], object]
 ) -> list[Report]:
-    """Check all cases of an exercise."""
+    """Check all cases of an exercise; [] if it is not written."""
     names = load(path, modules)
     cases = [exercise.case(case) for case in exercise.cases]
     layers = [exercise.layer(names, others) for _, others in cases]
-    first = [_run_once(layer, x) for layer, (x, _) in zip(layers, cases, strict=True)]
+    try:
+        first = [_run_once(layer, x) for layer, (x, _) in zip(layers, cases, strict=True)]
+    except NotWrittenError:
+        return []
     ran()
     reports = []
     for layer, (x, others), y in zip(layers, cases, first, strict=True):
@@ -113,10 +116,14 @@ def _check(
 def _run_once(layer: Layer, x: Any) -> Any:
     """Run forward and backward of copies, and return y; None if they fail."""
     y = None
-    with suppress(Exception):  # a submission may fail in any way; the check says how
+    try:
         once = on_copies(layer)
         y, cache = once.forward((), x)
         once.backward((), cache, random_like(y, Key(0)))
+    except NotWrittenError:
+        raise
+    except Exception:  # a submission may fail in any way; the check says how
+        pass
     return y
 
 
@@ -126,22 +133,26 @@ def _choose(references: list[Layer], x: Any, y: Any) -> Layer | None:
     return next(fits, references[0] if references else None)
 
 
-def _rows(path: Path, exercise: Exercise, ran: Ran[list[Report]]) -> list[Row]:
+def _rows(path: Path, exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Row]:
     """Make the rows of an exercise: one for each gradient, and one for each further problem."""
     name, reports = exercise.name, ran.result
     gradients = [f"d{array}" for array in exercise.arrays]
-    if reports is None:
-        return [Row(path.name, name, g, 0.0, "does not run", ran.problem) for g in gradients]
+    if reports is None or len(reports) != len(exercise.cases):
+        told = ("does not run", ran.problem or NO_ANSWER)
+        if reports == ():
+            told = ("not written", "is not written")
+        return [Row(path.name, name, g, 0.0, *told) for g in gradients]
     rows = [_row(path, exercise, gradient, reports) for gradient in gradients]
-    for report in reports:
-        for finding in report.findings:
-            if finding.leaf in ("y", "forward", "backward"):
-                row = Row(path.name, name, "", 0.0, finding.name, _said(exercise, finding))
-                rows += [] if row in rows else [row]
-    return rows
+    others = (
+        Row(path.name, name, "", 0.0, finding.name, _said(exercise, finding))
+        for report in reports
+        for finding in report.findings
+        if finding.leaf in ("y", "forward", "backward")
+    )
+    return [*rows, *dict.fromkeys(others)]
 
 
-def _row(path: Path, exercise: Exercise, gradient: str, reports: list[Report]) -> Row:
+def _row(path: Path, exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Row:
     found = [_find(report, f"dx.{gradient[1:]}") for report in reports]
     wrong = [f for f in found if f is not None and f.verdict == "wrong"]
     right = sum(f is not None and f.verdict != "wrong" for f in found)

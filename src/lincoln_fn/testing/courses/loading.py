@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
+import copy
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -38,8 +40,50 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     module.__file__ = str(path)
     module.__package__ = own if own in sys.modules else ""
     sys.modules[f"submission_{path.stem}"] = module
-    exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    vars(module)["__missing__"] = _Missing
+    exec(compile(_with_guarded_imports(path), str(path), "exec"), vars(module))
     return vars(module)
+
+
+class _Missing:
+    """Stands for what could not be imported, and raises the error where it is used."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._error
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        raise self._error
+
+
+def _with_guarded_imports(path: Path) -> ast.Module:
+    """Parse a file, so that an import that fails and is not used costs nothing."""
+    module = ast.parse(path.read_bytes(), str(path))
+    module.body = [new for node in module.body for new in _guarded(node)]
+    return module
+
+
+def _guarded(node: ast.stmt) -> Iterator[ast.stmt]:
+    if not isinstance(node, (ast.Import, ast.ImportFrom)) or _is_of_future(node):
+        yield node
+        return
+    for alias in node.names:
+        one = copy.copy(node)
+        one.names = [alias]
+        name = alias.asname or alias.name.partition(".")[0]
+        (guarded,) = ast.parse(
+            f"try:\n    {ast.unparse(one)}\nexcept Exception as __error__:\n"
+            f"    globals().setdefault({name!r}, __missing__(__error__))"
+        ).body
+        for each in ast.walk(guarded):
+            ast.copy_location(each, node)
+        yield guarded
+
+
+def _is_of_future(node: ast.Import | ast.ImportFrom) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _stand_in(name: str, code: str, root: Path, path: Path) -> None:
@@ -49,6 +93,7 @@ def _stand_in(name: str, code: str, root: Path, path: Path) -> None:
     places = [root, *(folder.parent for folder in path.parents if folder.name == parts[0])]
     if any(place.joinpath(*parts).with_suffix(".py").is_file() for place in places):
         parts.pop()
+    part = ""
     for n in range(1, len(parts) + 1):
         part = ".".join(parts[:n])
         if part not in sys.modules and not root.joinpath(*parts[:n], "__init__.py").is_file():

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -23,8 +24,9 @@ import attrs
 import torch
 
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.testing.grading.answers import decoded, encoded
 from lincoln_fn.testing.grading.folders import TooMuchError, check_size
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.grading.printed import in_one_line
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.
@@ -34,14 +36,14 @@ LOOK = 0.1
 # Seconds. A new process imports torch, which the limit does not count.
 START_LIMIT = 120.0
 # Bytes.
-LONGEST_ANSWER = 64 << 20
+LONGEST_ANSWER = 4 << 20
 # What comes after the limited part may take this many times as long.
 PATIENCE = 20
 
 
 @attrs.frozen
 class Ran(Generic[T]):
-    """How a function ran."""
+    """How a function ran; there is a result if there is no problem."""
 
     result: T | None = None
     problem: str = ""
@@ -49,7 +51,9 @@ class Ran(Generic[T]):
     printed: int = 0
 
 
-_NO_ANSWER: Ran[Any] = Ran(problem="writes into the pipe of the grading")
+NO_ANSWER = "writes into the pipe of the grading"
+# What the process sends when it has started, and when the limited part has ended.
+_MARK = b""
 
 
 class _Printed(io.TextIOBase):
@@ -72,10 +76,14 @@ class _Printed(io.TextIOBase):
 def run_isolated(
     function: Callable[..., T],
     arguments: tuple[Any, ...],
+    answer: Any,
     limit: float,
     folder: Path | None = None,
 ) -> Ran[T]:
-    """Run a function in a process of its own, which ends if it writes too much into a folder."""
+    """Run a function in a process of its own, which ends if it writes too much into a folder.
+
+    The result has the type `answer`: records, tuples, texts and numbers.
+    """
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     if context.get_start_method() == "fork":
         _import_for_copies()
@@ -101,7 +109,7 @@ def run_isolated(
     sender.close()
     try:
         _await_start(receiver)
-        return _received(receiver, process, limit, folder)
+        return _received(receiver, process, answer, limit, folder)
     finally:
         _end(process)
         receiver.close()
@@ -117,33 +125,34 @@ def _import_for_copies() -> None:
     del symbolic_shapes, blame, hypotheses, search
 
 
-class _Answer(pickle.Unpickler):
-    """Reads records of the library alone: a process may write into its pipe what it likes."""
-
-    def find_class(self, module: str, name: str) -> type:
-        """Find the class of a record."""
-        for record in (Ran, Report, Finding):
-            if (module, name) == (record.__module__, record.__name__):
-                return record
-        raise pickle.UnpicklingError(f"{module}.{name} is no record of a grading")
-
-
-def _read(receiver: Connection) -> Any:  # Any: None, or what has run
-    return _Answer(io.BytesIO(receiver.recv_bytes(LONGEST_ANSWER))).load()
+# Any: the type of the result.
+def _read(receiver: Connection, answer: Any) -> Ran[Any] | None:
+    """Read what a process sends, and check it; None if the limited part has ended."""
+    sent = receiver.recv_bytes(LONGEST_ANSWER)
+    if sent == _MARK:
+        return None
+    kind = tuple[answer | None, str, str, int]
+    result, problem, output, printed = decoded(kind, sent)
+    if (result is None) != bool(problem):
+        raise ValueError("expected a result or a problem")
+    return Ran(result, problem, output, printed)
 
 
 def _received(
-    receiver: Connection, process: BaseProcess, limit: float, folder: Path | None
-) -> Ran[T]:
+    receiver: Connection, process: BaseProcess, answer: Any, limit: float, folder: Path | None
+) -> Ran[Any]:
+    # A process that sends a part of an answer, and then nothing, is ended, too.
+    end = threading.Timer((PATIENCE + 2) * limit, process.kill)
+    end.start()
     try:
         if not _await(receiver, limit, folder):
             return Ran(problem=f"does not end within {limit:g} s")
-        ran = _read(receiver)
-        if ran is None:  # the limited part has ended
+        ran = _read(receiver, answer)
+        if ran is None:
             if not _await(receiver, PATIENCE * limit, folder):
                 return Ran(problem=f"is not checked within {PATIENCE * limit:g} s")
-            ran = _read(receiver)
-        return ran if isinstance(ran, Ran) else _NO_ANSWER
+            ran = _read(receiver, answer)
+        return ran or Ran(problem=NO_ANSWER)
     except TooMuchError:
         return Ran(problem="writes too many or too large files")
     except EOFError:
@@ -151,8 +160,11 @@ def _received(
         code = process.exitcode or 0
         how = f"crashes (signal {-code})" if code < 0 else f"ends the process (exit code {code})"
         return Ran(problem=how)
-    except Exception:  # what is no pickle raises errors of any kind
-        return _NO_ANSWER
+    except Exception:  # what is no answer raises errors of any kind
+        return Ran(problem=NO_ANSWER)
+    finally:
+        end.cancel()
+        end.join()
 
 
 def _await(receiver: Connection, seconds: float, folder: Path | None) -> bool:
@@ -169,7 +181,7 @@ def _await(receiver: Connection, seconds: float, folder: Path | None) -> bool:
 def _await_start(receiver: Connection) -> None:
     try:
         if receiver.poll(START_LIMIT):
-            receiver.recv()
+            receiver.recv_bytes(LONGEST_ANSWER)
             return
     except EOFError:
         pass
@@ -233,13 +245,13 @@ def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any,
         builtins.input = _no_input  # a notebook has one of its own
         faulthandler.disable()  # it would write to the standard error of the process copied
         torch.set_num_threads(1)
-        sender.send(None)
+        sender.send_bytes(_MARK)
         result, problem = None, ""
         try:
-            result = function(*arguments, partial(sender.send, None))
+            result = function(*arguments, partial(sender.send_bytes, _MARK))
         except BaseException as error:  # sys.exit, too
             problem = f"raises {type(error).__name__}{_told(error)}"
-        sender.send(Ran(result, problem, printed.kept, printed.count))
+        sender.send_bytes(encoded((result, problem, printed.kept, printed.count)))
 
 
 def _no_input(prompt: object = "") -> str:
@@ -247,7 +259,5 @@ def _no_input(prompt: object = "") -> str:
 
 
 def _told(error: BaseException) -> str:
-    """Return an error's message, of one line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    message = " ".join(text.split())[:200]
+    message = in_one_line(str(error))[:200]
     return f": {message}" if message else ""
