@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from lincoln_fn.testing.grading.sources import import_sources_alone
+
 # Names that numpy has removed, and courses of earlier years use.
 _REMOVED = {
     "float": float, "int": int, "bool": bool, "object": object, "float_": np.float64,
@@ -28,6 +30,8 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
     root = path.parent
     while (root / "__init__.py").is_file():
         root = root.parent
+    heads = {name.partition(".")[0] for name in modules}
+    import_sources_alone([root, *(f for f in path.parents if f.name in heads)])
     sys.path[:0] = [str(root), str(path.parent)]
     own = ".".join(path.parent.relative_to(root).parts or (path.parent.name,))
     for name, code in modules.items():

@@ -17,6 +17,7 @@ import attrs
 from lincoln_fn import initializers
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.testing.grading.sources import SourceOnly
 
 # Any: the names of a module.
 Names: TypeAlias = Mapping[str, Any]
@@ -32,12 +33,14 @@ def load(submission: Submission) -> Layer | Names:
     if isinstance(submission, (ModuleType, SimpleNamespace)):
         return vars(submission)
     path = Path(submission)
-    spec = importlib.util.spec_from_file_location(f"submission_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise LayerError("grade", f"expected a file of Python, got {path.name}; name it *.py")
+    loader = SourceOnly(f"submission_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where decorators of classes look up names
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return vars(module)
 
 
