@@ -105,7 +105,7 @@ def relu_forward(x): return np.maximum(x, 0), x
 def relu_backward(dout, cache): os.abort()
 """
 ABUSES = """
-import os, shutil, socket, subprocess
+import os, resource, shutil, socket, subprocess
 import numpy as np
 
 def refused(act):
@@ -123,6 +123,9 @@ refused(lambda: subprocess.run(["touch", {victim!r} + "2"]))
 refused(lambda: socket.create_connection(("127.0.0.1", 9)))
 refused(lambda: bytearray(64 << 30))
 refused(lambda: os.kill(os.getppid(), 0))
+refused(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE))
+refused(lambda: os.chmod({victim!r}, 0o777))
+refused(lambda: os.utime({victim!r}))
 open("mine", "w").write("in its own folder it may write")
 shutil.copyfile(__file__, "copy")  # it may read what you can read
 
@@ -151,7 +154,15 @@ import numpy as np
 
 c = ctypes.pythonapi  # Python's audit hooks see none of its calls
 assert c.fork() == c.vfork() == c.socket(1, 1, 0) == c.kill(os.getppid(), 0) == -1
-assert c.open({victim!r}.encode(), 0o101) == c.execl(b"/bin/true", b"true", None) == -1
+victim, parent = {victim!r}.encode(), os.getppid()
+assert c.open(victim, 0o101) == c.execl(b"/bin/true", b"true", None) == -1
+assert c.chmod(victim, 0o777) == c.fchmodat(-100, victim, 0o777, 0) == c.chown(victim, 0, 0) == -1
+assert c.utime(victim, None) == c.utimensat(-100, victim, None, 0) == -1
+assert c.setxattr(victim, b"user.x", b"x", 1, 0) == c.removexattr(victim, b"user.y") == -1
+assert c.prlimit(parent, 4, None, None) == c.setpriority(0, parent, os.getpriority(0, parent)) == -1
+assert c.sched_setaffinity(parent, 128, b"\\xff" * 128) == c.socketpair(1, 1, 0, bytes(8)) == -1
+assert c.fcntl(1, 8, parent) == c.fcntl(1, 10, 9) == -1  # whom and how a pipe signals
+assert c.prlimit(0, 4, None, None) == c.fcntl(1, 3) - c.fcntl(1, 3) == 0  # its own may be seen
 for fd in range(3, 64):
     try:
         if os.readlink(f"/proc/self/fd/{{fd}}") == {victim!r}:
@@ -159,8 +170,7 @@ for fd in range(3, 64):
     except OSError:
         pass
 os.symlink(".", "loop")
-os.mkdir("locked")
-os.chmod("locked", 0)
+os.mkdir("locked", 0)
 for _ in range(300):
     os.mkdir("deep")
     os.chdir("deep")
@@ -181,6 +191,7 @@ while True: pass
 def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
     victim, folder = tmp_path / "victim", tmp_path / "class"
     victim.write_text("whole")
+    before = victim.stat()
     folder.mkdir()
     (folder / "crashes.py").write_text(CRASHES)
     (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
@@ -192,7 +203,7 @@ def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
         rows = graded(capsys, "cs231n", folder)
     found = {(row["file"], row["gradient"]): row["said"] for row in rows}
     assert found == {
-        ("abuses.py", ""): "imports os, shutil, socket, subprocess",
+        ("abuses.py", ""): "imports os, resource, shutil, socket, subprocess",
         ("abuses.py", "dx"): "",
         ("crashes.py", ""): "imports os",
         ("crashes.py", "dx"): "crashes (signal 6)",
@@ -203,6 +214,9 @@ def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
         ("forges.py", "dx"): "writes into the pipe of the grading",
     }
     assert victim.read_text() == "whole"
+    after = victim.stat()
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
     assert os.getcwd() == here
 

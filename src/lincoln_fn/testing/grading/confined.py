@@ -35,7 +35,8 @@ _RENAMES, _TRUNCATES, _TCP, _SIGNALS = 1 << 13, 1 << 14, 0b11, 1 << 1
 
 _REFUSED = (
     "socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
-    "os.kill", "pty.", "ctypes.dlopen", "ftplib.", "http.client.", "urllib.", "smtplib.",
+    "os.kill", "resource.", "pty.", "ctypes.dlopen", "ftplib.", "http.client.", "urllib.",
+    "smtplib.",
 )  # fmt: skip
 _CHANGES = (
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link",
