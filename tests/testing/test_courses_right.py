@@ -1,8 +1,13 @@
 """Right files of a course have full points, however they are written; blank ones are said to be."""
 
+import csv
+import io
+import os
+import sys
+
 import pytest
 
-from lincoln_fn.testing.courses import course
+from lincoln_fn.testing.courses import command, course
 from lincoln_fn.testing.courses.graded import grade_file
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
@@ -104,3 +109,34 @@ def test_what_a_file_raises_is_said_in_one_line_without_control_characters(tmp_p
     rows = graded(tmp_path, RELU.replace("return dout", f"{told}; return dout"))
     assert rows[0][:3] == ("relu", "dx", 0)
     assert rows[1][4] == r"backward raised ValueError: red\x1b[31m row,2"
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name may not be any bytes")
+def test_files_of_one_name_are_apart_and_names_are_printed_clean(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["ada/layers.py", "bob/layers.py", "bob/x\n=y\x1b[2J.py", os.fsdecode(b"bob/\xff.py")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(RELU)
+    (tmp_path / "bob" / "folder.py").mkdir()
+    command.main(["cs231n", "ada", "bob", "--csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    shown = ["ada/layers.py", "bob/layers.py", r"bob/x\n=y\x1b[2J.py", r"bob/\udcff.py"]
+    assert [row["file"] for row in rows] == shown
+    command.main(["cs231n", "ada", "bob"])
+    assert capsys.readouterr().out.splitlines() == [f"{name}: 1 of 1" for name in shown]
+
+
+def test_a_file_that_cannot_be_graded_ends_no_other_ones_grading(tmp_path, capsys, monkeypatch):
+    def fails(path, *rest):
+        if path.name == "a.py":
+            raise OSError("no such\ndisk")
+        return grade_file(path, *rest)
+
+    monkeypatch.setattr(command, "grade_file", fails)
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text(RELU)
+    command.main(["cs231n", str(tmp_path)])
+    said = ["a.py: 0 of 0", "  file: is not graded: no such disk", "b.py: 1 of 1"]
+    assert capsys.readouterr().out.splitlines() == said

@@ -11,8 +11,9 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.courses.course import names, read
+from lincoln_fn.testing.courses.course import Course, names, read
 from lincoln_fn.testing.courses.graded import Row, grade_file
+from lincoln_fn.testing.grading.printed import in_one_line, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,22 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         paths = [*_files(given.files)]
     except LayerError as error:
         parser.error(str(error))
-    rows = [
-        attrs.evolve(row, file=shown)
-        for path, shown in paths
-        for row in grade_file(path.resolve(), course, given.time_limit)
-    ]
+    rows = [row for path, shown in paths for row in _rows(path, shown, course, given.time_limit)]
     print(as_csv(rows) if given.csv else as_text(rows), end="")
 
 
 def _files(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """List the files, each with a name that no other has and that may be printed."""
     for path in given:
         if path.is_dir():
-            yield from ((p, str(p.relative_to(path))) for p in sorted(path.rglob("*.py")))
+            files, root = sorted(p for p in path.rglob("*.py") if p.is_file()), path
         elif path.is_file():
-            yield path, path.name
+            files, root = [path], path.parent
         else:
             raise LayerError("grade", f"expected a file or a folder, got {str(path)!r}")
+        for file in files:
+            yield file, printable(str(file if len(given) > 1 else file.relative_to(root)))
+
+
+def _rows(path: Path, shown: str, course: Course, time_limit: float) -> list[Row]:
+    """Grade one file; whatever goes wrong, the others are graded."""
+    try:
+        rows = grade_file(path.resolve(), course, time_limit)
+    except Exception as error:
+        rows = [Row(shown, "", "", 0.0, "not graded", f"is not graded: {in_one_line(str(error))}")]
+    return [attrs.evolve(row, file=shown) for row in rows]
 
 
 def as_csv(rows: Sequence[Row]) -> str:

@@ -50,8 +50,8 @@ class Grade:
         marks: one for each gradient.
         problems: what went wrong besides: code that raises, exits or does not end.
         remarks: what costs no points: places left out at kinks, printing.
-        output: what the code has printed, at most 10000 characters. It is not shown, and `to_json`
-            leaves it out.
+        output: what the code has printed, at most 10000 characters, in one line. It is not shown,
+            and `to_json` leaves it out.
 
     Example:
         >>> grade = Grade("tanh()", (Mark("dx", 0.5, 1, hints=("look at dx",)),))
