@@ -13,7 +13,7 @@ import lincoln_fn as lf
 from lincoln_fn.testing.courses import course
 from lincoln_fn.testing.courses.graded import grade_file
 from lincoln_fn.testing.grading import isolated
-from lincoln_fn.testing.grading.answers import decoded, encoded
+from lincoln_fn.testing.grading.answers import Ran, decoded, encoded
 from lincoln_fn.testing.report import Finding, Report
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
@@ -71,7 +71,7 @@ def test_a_text_is_one_line_of_printable_characters():
 RELU = """
 import gc, json, os, threading
 from multiprocessing.connection import Connection
-from lincoln_fn.testing.grading.isolated import Ran
+from lincoln_fn.testing.grading.answers import Ran
 import numpy as np
 
 pipe = next(p for p in gc.get_objects() if isinstance(p, Connection) and p.writable)
@@ -110,11 +110,11 @@ def test_a_process_that_sends_a_part_or_closes_its_pipe_is_ended():
     receiver, sender = multiprocessing.Pipe(duplex=False)
     os.write(sender.fileno(), bytes([0, 0, 0, 9, 1]))  # of nine bytes one
     process = SimpleNamespace(kill=sender.close)
-    assert isolated._received(receiver, process, Report, 0.01, None) == isolated.Ran(problem=SAYS)
+    assert isolated._received(receiver, process, Report, 0.01, None) == Ran(problem=SAYS)
     ended = threading.Event()
     process = SimpleNamespace(kill=ended.set, join=ended.wait, exitcode=-9)
     ran = isolated._received(receiver, process, Report, 0.01, None)
-    assert ran == isolated.Ran(problem="crashes (signal 9)")
+    assert ran == Ran(problem="crashes (signal 9)")
     receiver.close()
 
 
@@ -124,7 +124,7 @@ def test_a_forged_answer_to_grade_is_refused():
         from multiprocessing.connection import Connection
 
         pipes = (p for p in gc.get_objects() if isinstance(p, Connection) and p.writable)
-        next(pipes).send(isolated.Ran(result=5))
+        next(pipes).send(Ran(result=5))
         return g * (1 - y**2), ()
 
     cases = lf.testing.make_cases(lf.tanh(), lf.keys.normal(lf.Key(0), (3, 2)), count=1)

@@ -13,9 +13,9 @@ from helpers.compare import same_bits
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.assignment import Options, files, main, write
+from lincoln_fn.testing.grading.answers import Ran
 from lincoln_fn.testing.grading.blanks import backward_pass, without_terms
 from lincoln_fn.testing.grading.examples import UNSUITED
-from lincoln_fn.testing.grading.isolated import Ran
 
 LAYERS = Path(lf.layers.__path__[0])
 NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})

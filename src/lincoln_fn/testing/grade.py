@@ -16,9 +16,10 @@ from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.testing.grading.answers import Ran
 from lincoln_fn.testing.grading.examined import examined
 from lincoln_fn.testing.grading.hints import Level, hint
-from lincoln_fn.testing.grading.isolated import KEPT, Ran, run_isolated
+from lincoln_fn.testing.grading.isolated import KEPT, run_isolated
 from lincoln_fn.testing.grading.record import Grade, Mark
 from lincoln_fn.testing.grading.submission import Submission
 from lincoln_fn.testing.precision import FUNCTIONS

@@ -19,9 +19,10 @@ from lincoln_fn.testing.courses.course import Course
 from lincoln_fn.testing.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.testing.courses.loading import load
 from lincoln_fn.testing.functions import close_trees
+from lincoln_fn.testing.grading.answers import NO_ANSWER, Ran
 from lincoln_fn.testing.grading.confined import in_confinement
 from lincoln_fn.testing.grading.folders import empty
-from lincoln_fn.testing.grading.isolated import NO_ANSWER, PATIENCE, Ran, run_isolated
+from lincoln_fn.testing.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.testing.held import on_copies
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import random_like

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from types import EllipsisType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -18,6 +18,30 @@ from lincoln_fn.testing.grading.printed import in_one_line
 LONGEST_TEXT = 10_000
 # No count or place is as large.
 TOO_LARGE = 1 << 62
+
+
+# What is said of a process that answers anything else.
+NO_ANSWER = "writes into the pipe of the grading"
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Ran(Generic[T]):
+    """How a function ran; there is a result if there is no problem."""
+
+    result: T | None = None
+    problem: str = ""
+    output: str = ""
+    printed: int = 0
+
+
+# Any: the type of the result, as annotations have it.
+def read(kind: Any, text: bytes) -> Ran[Any]:
+    """Read how a function ran whose result is of a type; raise a ValueError for anything else."""
+    result, problem, output, printed = decoded(tuple[kind | None, str, str, int], text)
+    if (result is None) != bool(problem):
+        raise ValueError("expected a result or a problem")
+    return Ran(result, problem, output, printed)
 
 
 def encoded(value: object) -> bytes:

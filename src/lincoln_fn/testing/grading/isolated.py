@@ -18,13 +18,12 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import attrs
 import torch
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.grading.answers import decoded, encoded
+from lincoln_fn.testing.grading.answers import NO_ANSWER, Ran, encoded, read
 from lincoln_fn.testing.grading.folders import TooMuchError, check_size
 from lincoln_fn.testing.grading.printed import in_one_line
 
@@ -41,17 +40,6 @@ LONGEST_ANSWER = 4 << 20
 PATIENCE = 20
 
 
-@attrs.frozen
-class Ran(Generic[T]):
-    """How a function ran; there is a result if there is no problem."""
-
-    result: T | None = None
-    problem: str = ""
-    output: str = ""
-    printed: int = 0
-
-
-NO_ANSWER = "writes into the pipe of the grading"
 # What the process sends when it has started, and when the limited part has ended.
 _MARK = b""
 
@@ -127,15 +115,9 @@ def _import_for_copies() -> None:
 
 # Any: the type of the result.
 def _read(receiver: Connection, answer: Any) -> Ran[Any] | None:
-    """Read what a process sends, and check it; None if the limited part has ended."""
+    """Read what a process sends; None if the limited part has ended."""
     sent = receiver.recv_bytes(LONGEST_ANSWER)
-    if sent == _MARK:
-        return None
-    kind = tuple[answer | None, str, str, int]
-    result, problem, output, printed = decoded(kind, sent)
-    if (result is None) != bool(problem):
-        raise ValueError("expected a result or a problem")
-    return Ran(result, problem, output, printed)
+    return None if sent == _MARK else read(answer, sent)
 
 
 def _received(
