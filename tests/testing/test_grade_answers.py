@@ -109,10 +109,10 @@ def test_a_forged_answer_costs_its_own_exercise_alone(act, tmp_path):
 def test_a_process_that_sends_a_part_or_closes_its_pipe_is_ended():
     receiver, sender = multiprocessing.Pipe(duplex=False)
     os.write(sender.fileno(), bytes([0, 0, 0, 9, 1]))  # of nine bytes one
-    process = SimpleNamespace(kill=sender.close)
+    process = SimpleNamespace(pid=None, kill=sender.close)
     assert isolated._received(receiver, process, Report, 0.01, None) == Ran(problem=SAYS)
     ended = threading.Event()
-    process = SimpleNamespace(kill=ended.set, join=ended.wait, exitcode=-9)
+    process = SimpleNamespace(pid=None, kill=ended.set, join=ended.wait, exitcode=-9)
     ran = isolated._received(receiver, process, Report, 0.01, None)
     assert ran == Ran(problem="crashes (signal 9)")
     receiver.close()

@@ -99,7 +99,8 @@ def run_isolated(
         _await_start(receiver)
         return _received(receiver, process, answer, limit, folder)
     finally:
-        _end(process)
+        _kill(process)
+        process.join()
         receiver.close()
 
 
@@ -124,7 +125,7 @@ def _received(
     receiver: Connection, process: BaseProcess, answer: Any, limit: float, folder: Path | None
 ) -> Ran[Any]:
     # A process that sends a part of an answer, and then nothing, is ended, too.
-    end = threading.Timer((PATIENCE + 2) * limit, process.kill)
+    end = threading.Timer((PATIENCE + 2) * limit, _kill, [process])
     end.start()
     try:
         if not _await(receiver, limit, folder):
@@ -171,8 +172,8 @@ def _await_start(receiver: Connection) -> None:
     raise LayerError("grade", f"expected a new process to start, but it does not; {mend}")
 
 
-def _end(process: BaseProcess) -> None:
-    """End a process, and those that it has started."""
+def _kill(process: BaseProcess) -> None:
+    """Kill a process, and those that it has started."""
     if hasattr(os, "killpg") and process.pid is not None:
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -180,7 +181,6 @@ def _end(process: BaseProcess) -> None:
             process.kill()
     else:
         process.kill()
-    process.join()
 
 
 def _can_fork() -> bool:
