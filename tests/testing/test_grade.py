@@ -245,6 +245,7 @@ def test_what_is_printed_is_kept_and_not_shown(capfd):
     assert remark.endswith("characters")
     assert len(graded.output) == isolated.KEPT
     assert graded.output.startswith("secret")
+    assert graded.output.isprintable()
     assert "secret" not in f"{graded}{graded!r}{graded.to_json()}{graded._repr_html_()}"
     assert "secret" in graded.to_json(output=True)
     assert capfd.readouterr() == ("", "")
