@@ -143,7 +143,8 @@ class Once:
 
 
 def fit(data=(X, T), **options):
-    options = {"key": KEY, "batch_size": 2, "progress": False, **options}
+    size = 2 if isinstance(data, tuple) else None
+    options = {"key": KEY, "batch_size": size, "progress": False, **options}
     return lambda: lf.fit(NET, NLL, SGD, data, **options)
 
 
@@ -166,6 +167,11 @@ VALUES = {
     ),
     "fit: valid without a metric": (
         fit(valid=(X, T)), "fit: expected a metric for the validation data, got None",
+    ),
+    "fit: batch_size beside batches": (
+        fit([(X, T)], batch_size=2),
+        "fit: expected no batch_size for data given as batches, got 2; leave it out, or give "
+        "arrays (x, target) or DataLoader(dataset, 2)",
     ),
     "fit: a list": (
         fit([X, T]),

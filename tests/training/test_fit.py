@@ -78,7 +78,7 @@ def test_the_metric_is_that_of_the_state_at_its_line():
         assert same_number(record.metric, ACCURACY(prediction, VALID[1]))
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("epochs", [1, 2])
 def test_a_state_goes_on_where_it_stands(epochs):
     whole, _ = fit()
     half, first = fit(epochs=epochs)
@@ -86,6 +86,46 @@ def test_a_state_goes_on_where_it_stands(epochs):
     assert same_bits(resumed, whole)
     assert [record.step for record in (*first, *rest)] == [3, 6, 9]
     assert [record.epoch for record in (*first, *rest)] == [1, 2, 3]
+
+
+USED_UP = {
+    "all epochs": (4, 3, "state is at step 9, and epochs=3 end at 9"),
+    "a larger batch": (10, 4, "state is at step 9, and epochs=4 end at 4"),
+}
+
+
+@pytest.mark.parametrize("case", USED_UP)
+def test_a_state_with_no_step_left_is_warned_of(case):
+    size, epochs, said = USED_UP[case]
+    whole, _ = fit()
+    with pytest.warns(UserWarning, match=rf"^fit: trains nothing, since {said}; .*params=") as told:
+        state, history = fit(batch_size=size, epochs=epochs, state=whole)
+    assert [warning.filename for warning in told] == [__file__]
+    assert same_bits(state, whole)
+    assert history == ()
+    # What the warning says to write.
+    fresh = lf.init_state(NET, SGD, lf.Key(0), X, params=whole.params)
+    state, _ = fit(batch_size=size, epochs=epochs, state=fresh)
+    assert int(state.step) == epochs * -(-len(X) // size)
+
+
+@pytest.mark.parametrize("k", [9, 10])
+def test_too_few_batches_to_accumulate_are_warned_of(k):
+    optimizer = lf.optim.chain(lf.optim.accumulate(k), SGD)
+    initial = lf.init_state(NET, optimizer, lf.Key(0), X)
+
+    def trained():
+        return lf.fit(
+            NET, losses.nll(), optimizer, (X, T), key=lf.Key(0), batch_size=4, epochs=3,
+            progress=False, state=initial,
+        )[0]  # fmt: skip
+
+    if k == 9:
+        assert not same_bits(trained().params, initial.params)
+        return
+    with pytest.warns(UserWarning, match=r"^fit: accumulate waits for more than the 9 batches"):
+        state = trained()
+    assert same_bits(state.params, initial.params)
 
 
 def test_a_state_from_the_middle_of_an_epoch_goes_on_there():

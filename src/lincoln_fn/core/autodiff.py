@@ -23,11 +23,16 @@ def is_transformed(*tensors: Tensor | None) -> bool:
     for t in tensors:  # a generator would take twice as long, which is measurable in a small step
         if t is not None and (
             (is_recorded and t.requires_grad)
-            or debug_unwrap(t, recurse=False) is not t
+            or is_wrapped(t)
             or (is_dual and _FORWARD_MODE.unpack_dual(t).tangent is not None)
         ):
             return True
     return False
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Return whether a transform of torch.func sees a tensor."""
+    return debug_unwrap(tensor, recurse=False) is not tensor
 
 
 def is_forward_mode() -> bool:
@@ -53,3 +58,8 @@ def check_not_transformed(name: str, reason: str, mend: str, arguments: Iterable
     """Refuse what autograd or torch.func sees, where there is no derivative."""
     if is_transformed(*tensors_in(arguments)):
         raise LayerError(name, f"cannot be differentiated or mapped, since {reason}; {mend}")
+
+
+def recorded_in(state: object) -> list[Tensor]:
+    """List a state's tensors without those that the user's own step differentiates anew."""
+    return [t for t in tensors_in((state,)) if not (t.is_leaf and t.requires_grad)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from functools import partial
 
+import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core.record import TRAINED, record
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
@@ -30,6 +31,16 @@ class AccumulateState:
     count: Tensor
     total: Params
     inner: OptimizerState
+
+
+def is_waiting(state: OptimizerState, steps: int) -> bool:
+    """Return whether an optimizer's state still adds up what it was given in the last steps."""
+    found = optree.tree_leaves(state, is_leaf=_is_accumulated, namespace=TRAINED)
+    return any(_is_accumulated(node) and int(node.count) >= steps for node in found)
+
+
+def _is_accumulated(node: object) -> bool:
+    return isinstance(node, AccumulateState)
 
 
 def _around(k: int, inner: Optimizer) -> Optimizer:

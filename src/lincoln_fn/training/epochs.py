@@ -11,8 +11,11 @@ import attrs
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.arguments import BY_HAND
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.warn import warn
+from lincoln_fn.optim.accumulate import is_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, is_used_once
+from lincoln_fn.training.train import TrainState
 
 Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
 
@@ -44,6 +47,14 @@ def as_batches(
         raise LayerError("fit", f"{problem}; write a tuple in place of the list")
     check_walkable("fit", data)
     return data
+
+
+def check_batch_size(batch_size: int | None, *sources: Data | None) -> None:
+    """Refuse a batch_size where no source is given as arrays: batches have a size of their own."""
+    if batch_size is not None and not any(isinstance(source, tuple) for source in sources):
+        problem = f"expected no batch_size for data given as batches, got {batch_size}"
+        mend = f"leave it out, or give arrays (x, target) or DataLoader(dataset, {batch_size})"
+        raise LayerError("fit", f"{problem}; {mend}")
 
 
 def first_input(source: Iterable[Batch]) -> tuple[Arrays, Iterable[Batch]]:
@@ -80,6 +91,21 @@ def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
         problem = f"expected at least one batch in epoch {epoch}, got none"
         mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
         raise LayerError("fit", f"{problem}; {mend}")
+
+
+def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:
+    """Warn of a run from step `begun` to a state that has the same parameters."""
+    steps, inner = int(state.step) - begun, _innermost(source)
+    if steps and is_waiting(state.opt_state, steps):
+        problem = f"accumulate waits for more than the {steps} batches given"
+        mend = "give more batches or epochs, or accumulate fewer"
+        warn(f"fit: {problem}, so no parameter has changed; {mend}")
+    if not steps and isinstance(inner, Batches):  # `check_epoch` refuses others without a step
+        end = epochs * inner.epochs * inner.per_epoch
+        problem = f"state is at step {begun}, and epochs={epochs} end at {end}"
+        mend = "epochs include those before, so write more of them to train on"
+        other = "for other data or another batch_size, take init_state(..., params=state.params)"
+        warn(f"fit: trains nothing, since {problem}; {mend}; {other}")
 
 
 def _innermost(source: Iterable[Batch]) -> Iterable[Batch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, TypeAlias
@@ -11,13 +10,13 @@ from typing import Annotated, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import check_not_transformed
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked, require
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.warn import warn
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.log import watch_pace
@@ -27,9 +26,11 @@ from lincoln_fn.training.epochs import (
     Data,
     as_batches,
     batches_of_epoch,
+    check_batch_size,
     check_epoch,
     count_steps,
     first_input,
+    warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.gain import Mode, is_gain
@@ -125,7 +126,8 @@ def fit(
         every: steps between two lines of the history; None writes one at the end of each epoch.
         state: to continue from; None makes one from the key. A run over arrays or `data.batches`
             continues with the batch whose number is the state's step, so `epochs` includes those
-            before it.
+            before it. For other data or another batch_size, begin with
+            `init_state(..., params=state.params)`.
         progress: whether to show anything.
         fast: whether to run `lf.fast(net)`, as in `make_step`.
         gradient: how to compute what the optimizer is given, as in `make_step`.
@@ -138,13 +140,15 @@ def fit(
         shows as a curve.
 
     Warns:
-        UserWarning: if a run with `patience` and mode "max" ends early, and its metric only fell.
+        UserWarning: if a run with `patience` and mode "max" ends early, and its metric only fell;
+            if the state has taken all steps of the epochs before; or if `accumulate` never had
+            gradients enough.
 
     Raises:
         LayerError: if an argument has the wrong type, a number is below 1, arrays come without
-            batch_size, a metric or patience comes without validation data, a metric is named "step"
-            or "loss", or the data is not iterable or has no batch in an epoch, or autograd or
-            torch.func sees it; and as the step does.
+            batch_size or batches with one, a metric or patience comes without validation data, a
+            metric is named "step" or "loss", or the data is not iterable or has no batch in an
+            epoch, or autograd or torch.func sees it; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
@@ -162,6 +166,7 @@ def fit(
     shard = (0, 1) if reduce is None else reduce.shard
     source = as_batches("data", data, batch_size, shard, used_once=epochs == 1)
     held_out = None if valid is None else as_batches("valid", valid, batch_size, shard)
+    check_batch_size(batch_size, data, valid)
     if state is None:
         example, source = first_input(source)
         state = init_state(net, optimizer, key, example, gradient=gradient)
@@ -171,7 +176,8 @@ def fit(
     history: list[FitRecord] = []
     best, best_at = state, -1  # the line of the best metric
     began = time.perf_counter()
-    total = count_steps(source, epochs, int(state.step))
+    begun = int(state.step)
+    total = count_steps(source, epochs, begun)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
@@ -188,6 +194,7 @@ def fit(
                 if mode == "max":
                     _warn_of_falling(history)
                 break
+    warn_of_no_update(source, epochs, begun, state)
     return (state if best_at < 0 else best), History(history)
 
 
@@ -212,7 +219,7 @@ def _warn_of_falling(history: list[FitRecord]) -> None:
     if len(metrics) > 2 and all(after < before for before, after in pairwise(metrics)):
         problem = f"the metric only fell, from {metrics[0]:.4g} to {metrics[-1]:.4g}"
         mend = "for a metric that should fall, such as a loss, write mode='min'"
-        warnings.warn(f"fit: {problem}, and the first state is returned; {mend}", stacklevel=5)
+        warn(f"fit: {problem}, and the first state is returned; {mend}")
 
 
 def _lines(
@@ -229,11 +236,7 @@ def _lines(
     for epoch in range(1, epochs + 1):
         before = int(state.step)
         coming = batches_of_epoch(source, epoch, begun=begun, step=before)
-        for state, taken in take_steps(step, state, coming, watch):
-            if taken.step == begun + 1:
-                mend = "detach data and state, or take steps by make_step"
-                reason = "a derivative would keep every step in memory"
-                check_not_transformed("fit", reason, mend, (state.params,))
+        for state, taken in take_steps("fit", step, state, coming, watch):
             records.append(taken)
             show.step(taken)
             if every and taken.step % every == 0:

@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from time import perf_counter
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.autodiff import check_not_transformed, recorded_in
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record
@@ -94,6 +95,8 @@ class StateLike(Protocol):
     def step(self) -> Tensor | int:
         """The number of steps taken: an int, or a tensor with one."""
 
+
+KEEPS_EVERY_STEP: Final = "a derivative would keep every step in memory"
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=StateLike)
@@ -180,7 +183,7 @@ def train(
 
     Raises:
         LayerError: if step or state has the wrong type, batches are not iterable or an empty
-            iterator; and as the step does.
+            iterator, or autograd or torch.func sees the steps; and as the step does.
         NonFiniteError: for a loss that is not finite, even if the step does not check it.
 
     Example:
@@ -189,16 +192,17 @@ def train(
         >>> [record.step for state, record in train(count, begin, [(1, 2), (3, 4)])]
         [1, 2]
     """
-    yield from take_steps(step, state, batches, watch_pace(count_cores()))
+    yield from take_steps("train", step, state, batches, watch_pace(count_cores()))
 
 
 def take_steps(
+    name: str,
     step: Callable[[S, B], tuple[S, Value]],
     state: S,
     batches: Iterable[B],
     watch: Callable[[tuple[int | None, float]], None],
 ) -> Iterator[tuple[S, StepRecord]]:
-    """Train; `watch` is given the examples and the seconds of each step."""
+    """Train for `fit` or `train`; `watch` is given the examples and the seconds of each step."""
     if isinstance(step, Layer) or not callable(step):
         swapped = "(step, state, batches)" if hasattr(step, "step") else ""
         raise wrong_kind("train", "step", step, "what make_step returns", swapped)
@@ -212,6 +216,9 @@ def take_steps(
         began = perf_counter()
         state, value = take(state, batch)
         number += 1
+        if number == begun + 1:
+            mend = "detach data and state, or take steps by make_step"
+            check_not_transformed(name, KEEPS_EVERY_STEP, mend, recorded_in(state))
         loss, scores = read_numbers(value)
         if not math.isfinite(loss):
             raise NonFiniteError(f"step {number}", f"the loss is {loss}")

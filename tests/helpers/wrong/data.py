@@ -110,7 +110,9 @@ ROWS = {
     "fit: a tensor": (lambda: fit(X), LayerError, "fit", "(x, target)", "float32[6, 3]"),
     "fit: x alone in a tuple": (lambda: fit((X,)), LayerError, "fit", "(x, target)", "1"),
     "fit: x, target and weights": (lambda: fit((X, T, T)), LayerError, "fit", "(x, target)", "3"),
-    "fit: a Dataset": (lambda: fit(LOADER.dataset), LayerError, "nll", "(N, C)", "(4,)"),
+    "fit: a Dataset": (
+        lambda: fit(LOADER.dataset), LayerError, "fit", "batch_size", "DataLoader(dataset, 2)",
+    ),
     "fit: None": (lambda: fit(None), LayerError, "fit", "batches", "None"),
     "fit: a list of examples": (
         lambda: fit(list(zip(X, T, strict=True)), batch_size=None),
