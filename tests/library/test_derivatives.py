@@ -182,6 +182,57 @@ def test_fit_keeps_no_graph_of_all_its_steps():
             along(transform, trained, X.float(), X.float())
 
 
+def graph_of(state):
+    """List the nodes of autograd's graph behind a state."""
+    nodes = {leaf.grad_fn for leaf in lf.tree.leaves(state.params)} - {None}
+    new = [*nodes]
+    while new:
+        before = {node for node, _ in new.pop().next_functions if node} - nodes
+        nodes |= before
+        new += before
+    return nodes
+
+
+def test_train_keeps_no_graph_of_all_its_steps():
+    net, sgd = lf.dense(3), optim.sgd(0.1)
+    state = lf.init_state(net, sgd, lf.Key(0), X.float())
+    x = X.float().requires_grad_()
+    step = lf.make_step(net, LOSS, sgd)
+    with pytest.raises(lf.LayerError, match=r"train: .*keep every step in memory; detach data"):
+        list(lf.train(step, state, [(x, T)] * 3))
+    for state, _ in lf.train(step, state, [(x.detach(), T)] * 3):
+        assert graph_of(state) == set()
+
+
+def test_train_takes_a_step_that_differentiates_by_itself():
+    @lf.record
+    class Own:
+        weight: torch.Tensor
+        step: torch.Tensor
+
+    def step(state, x):
+        value = (state.weight * x).square().sum()
+        (dp,) = torch.autograd.grad(value, state.weight)
+        weight = (state.weight - 0.1 * dp).detach().requires_grad_()
+        return Own(weight, state.step + 1), value
+
+    begin = Own(torch.ones(3, requires_grad=True), torch.tensor(0))
+    *_, (state, record) = lf.train(step, begin, [torch.ones(3)] * 4)
+    assert same_number(state.weight, torch.full((3,), 0.8**4))
+    assert record.step == 4
+
+
+def test_a_step_warns_of_a_graph_that_grows():
+    net, sgd = lf.dense(3), optim.sgd(0.1)
+    state = lf.init_state(net, sgd, lf.Key(0), X.float())
+    x, step = X.float().requires_grad_(), lf.make_step(net, LOSS, sgd)
+    state, _ = step(state, (x, T))  # one step can be differentiated
+    with pytest.warns(UserWarning, match=r"^step: x requires a gradient, .*detach x") as told:
+        step(state, (x, T))
+    assert [warning.filename for warning in told] == [__file__]
+    step(state, (x.detach(), T))  # as a meta-learner's, by the parameters alone
+
+
 # Optimizers and losses.
 
 

@@ -41,6 +41,16 @@ def numbered(function):
     return lambda *arguments: function(next(count), *arguments)
 
 
+def doubled_there(visit, params, x):
+    y, cache = visit(0, params[0], x)
+    return y.mul_(2), (cache,)
+
+
+def doubled_back(visit, params, cache, g):
+    dx, dparams = visit(0, params[0], cache[0], 2 * g)
+    return dx, (dparams,)
+
+
 RELU, DENSE = lf.relu(), lf.dense(4)
 # A half that is replaced alone would make a backward of its own.
 OWN = {"backward": DENSE.backward, "input_grad": DENSE.input_grad}
@@ -127,6 +137,23 @@ IMPURE = {
     "advance changes what is trained": (
         DENSE.replace(advance=lambda params, cache: lf.tree.map(torch.neg, params)),
         "advance changes trained parameters",
+    ),
+    "a part changes what the part before has cached": (
+        lf.serial(lf.tanh(), RELU.replace(forward=in_place(1, there_and_back)(RELU.forward))),
+        "serial[1] relu(): forward changed x in place, which others hold, too; "
+        "make a new tensor, such as x * 2 for x.mul_(2)",
+    ),
+    "a part changes the g of another": (
+        lf.serial(
+            lf.residual(RELU.replace(backward=in_place(2, torch.neg_)(RELU.backward))), lf.tanh()
+        ),
+        "serial[0] residual[0] relu(): backward changed g in place, which others hold, too; "
+        "make a new tensor, such as x * 2 for x.mul_(2)",
+    ),
+    "a loop changes a part's cache": (
+        lf.walk.composition("doubled", (lf.tanh(),), doubled_there, doubled_back),
+        "0 tanh(): its cache was changed in place between forward and backward; "
+        "make a new tensor, such as y * 2 for y.mul_(2)",
     ),
     "advance changes the structure": (
         DENSE.replace(advance=lambda params, cache: (params,)),

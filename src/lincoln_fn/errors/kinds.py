@@ -13,6 +13,7 @@ _PAIRS: Final = {
     "forward": "(y, cache)",
     "backward": "(dx, dparams)",
     "update": "(params, state)",
+    "loss.forward": "(value, cache)",
 }
 
 
@@ -46,7 +47,7 @@ def check_not_missing(
 
 
 def check_pair(where: str, function: str, given: object) -> None:
-    """Check that a layer's forward or backward, or an update, has returned a pair."""
+    """Check that a layer's forward or backward, a loss's, or an update, has returned a pair."""
     if problem := describe_non_pair(function, given):
         raise LayerError(where, problem)
 
@@ -57,7 +58,8 @@ def describe_non_pair(function: str, given: object) -> str:
     if isinstance(given, tuple) and len(given) == 2:
         return ""
     of = f" of {len(given)}" if isinstance(given, tuple) else ""
-    return f"expected {function} to return {_PAIRS[function]}, got a {type(given).__name__}{of}"
+    function, pair = function.rpartition(".")[2], _PAIRS[function]
+    return f"expected {function} to return {pair}, got a {type(given).__name__}{of}"
 
 
 def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "") -> LayerError:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.versions import version_of
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.sample import Sample, run_backward
+from lincoln_fn.walk.in_place import (
+    InPlaceError,
+    backward_unchanged,
+    check_held,
+    forward_unchanged,
+)
+from lincoln_fn.walk.walks import back
 
 
 class Seen(NamedTuple):
@@ -24,13 +34,13 @@ class Seen(NamedTuple):
 def snapshot(**trees: object) -> list[Seen]:
     """Record tensors as they are."""
     pairs = zip(tree.paths(trees, states=True), tree.leaves(trees, states=True), strict=True)
-    return [Seen(p, t, _version(t), t.clone()) for p, t in pairs if isinstance(t, Tensor)]
+    return [Seen(p, t, version_of(t), t.clone()) for p, t in pairs if isinstance(t, Tensor)]
 
 
 def check_untouched(name: str, function: str, before: list[Seen]) -> None:
     """Check that recorded tensors were not changed in place, not even temporarily."""
     for path, tensor, version, copy in before:
-        if _version(tensor) != version or not _identical(tensor, copy):
+        if version_of(tensor) != version or not _identical(tensor, copy):
             raise ImpureError(f"{name}: {function} changed {path} in place", function)
 
 
@@ -63,6 +73,26 @@ def check_kept(at: Sample) -> None:
         raise ImpureError(f"{at.layer.name}: {told}", "backward") from None
 
 
+def check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
+    """Check that no part of a composition changes in place what another part holds."""
+    if layer.composition is None:
+        return
+
+    # Any: dx, and a record
+    def visit(part: Layer, path: str, params: Params, cache: Cache, g: Arrays) -> Any:
+        return backward_unchanged(part, params, cache, g)
+
+    try:
+        _, cache, held = forward_unchanged(layer, params, x)
+        check_held(held)
+        back(visit, layer, params, cache, g)
+        check_held(held)
+    except InPlaceError as error:
+        raise ImpureError(f"{layer.name}: {error}", "forward") from None
+    except LayerError:  # of a loop that these walks cannot run: `check_walks` says so
+        return
+
+
 def check_finite(name: str, path: str, arrays: object) -> None:
     """Check that every value is finite."""
     if told := not_finite(arrays):
@@ -74,11 +104,6 @@ def not_finite(arrays: object) -> str:
     count = sum(int((~torch.isfinite(leaf)).sum()) for leaf in tree.leaves(arrays))
     values = "1 value that is" if count == 1 else f"{count} values that are"
     return f"holds {values} not finite" if count else ""
-
-
-def _version(tensor: Tensor) -> int:
-    """Return how often a tensor was changed in place; a tensor of inference mode does not count."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -28,6 +28,7 @@ from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.purity import (
     check_finite,
     check_kept,
+    check_parts,
     check_same,
     check_untouched,
     snapshot,
@@ -219,6 +220,7 @@ def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
     before = snapshot(params=params, x=x, cache=cache, g=g, y=y)
     gradients = run_backward(layer, params, cache, g)
     check_untouched(layer.name, "backward", before)
+    check_parts(layer, params, x, g)
     check_same(layer.name, "a second backward", _repeated(layer, params, cache, g), gradients)
     at = sample_of(layer, params, x, (y, cache), g, gradients)
     check_kept(at)

@@ -62,7 +62,10 @@ def bare_step(
         made = layer.forward(params, x)
         check_pair(layer.name, "forward", made)
         prediction, cache = made
-    value, loss_cache = loss.forward(prediction, target)
+    pair = loss.forward(prediction, target)
+    check_pair(loss.name, "loss.forward", pair)
+    value, loss_cache = pair
+    del pair
     del prediction  # of a language model, it is one of the largest tensors
     if donate:
         check_donated(value)
@@ -96,7 +99,9 @@ def _update_state(
     opt_state = state.opt_state
     if donate:  # `update` may write into a tensor that another leaf holds, too
         advanced, opt_state, kept = unshare((advanced, opt_state, kept))
-    new_params, opt_state = update(advanced, dparams, opt_state)
+    updated = update(advanced, dparams, opt_state)
+    check_pair("optimizer", "update", updated)
+    new_params, opt_state = updated
     new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
     if donate:
         old = state.params, state.opt_state, state.gradient_state

@@ -11,6 +11,8 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.tracing import is_traced
+from lincoln_fn.core.versions import Version, changed_since, versions
 from lincoln_fn.errors.arguments import check_argument, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -34,9 +36,11 @@ from lincoln_fn.training.step_errors import (
     check_layers,
     check_prediction,
     non_finite,
+    warn_of_graph,
     warn_of_second_softmax,
 )
 from lincoln_fn.training.train import StepFunction, TrainState
+from lincoln_fn.walk.in_place import check_unchanged
 
 
 @final
@@ -62,6 +66,7 @@ class Step:
     gradient: Gradient | None = None
     reduce: Reduce | None = None
     fast: bool = True
+    debug: bool = False
 
     def __repr__(self) -> str:
         own = "" if self.gradient is None else f", gradient={self.gradient}"
@@ -101,7 +106,10 @@ class Step:
                 raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
             check_batch("step", batch)
         adapt_waiting()
+        noted = self._versions(state, batch)
         try:
+            if self.debug and self.reduce is None:
+                check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             if self.check_first is not None and not int(state.step):
                 self.check_first(state.params, (batch[0], batch[1]))
             new_state, value = self.run(state, (batch[0], batch[1]))
@@ -111,11 +119,23 @@ class Step:
             if isinstance(error, LayerError) and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             raise
+        if changed_since(noted):
+            check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
+            check_unchanged(self.optimizer.name, "update", noted)
         if not self.parts:
             check_one_number(self.loss.name, value)
+        if value.requires_grad:
+            warn_of_graph(state, batch)
         if not math.isfinite(total_of(value).item()):
             raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
         return new_state, value
+
+    def _versions(self, state: TrainState, batch: Batch) -> list[Version]:
+        """Note the versions of what a step must not change, at the first step and for `debug`."""
+        if self.donate or not isinstance(state, TrainState) or is_traced(state.step):
+            return []
+        is_first = state.step.is_cpu and not int(state.step)  # on a GPU, it would have to wait
+        return versions(state=state, x=batch[0], target=batch[1]) if self.debug or is_first else []
 
 
 def total_of(value: Tensor) -> Tensor:
@@ -131,6 +151,7 @@ def make_step(
     *,
     donate: bool = False,
     fast: bool = True,
+    debug: bool = False,
     gradient: Gradient | None = None,
     reduce: Reduce | None = None,
 ) -> Step:
@@ -145,6 +166,10 @@ def make_step(
             keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
             share its memory.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
+        debug: whether each step also looks for a function that changes in place what another one
+            holds: params, a state, a batch, or a cache between forward and backward. It takes
+            another forward and backward. The first step of a run always looks at its state and
+            batch.
         gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
             None for the gradient itself. One that keeps a state needs
             `init_state(..., gradient=gradient)`.
@@ -216,6 +241,7 @@ def make_step(
         gradient,
         reduce,
         fast,
+        debug,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -10,13 +9,22 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.autodiff import is_wrapped, tensors_in
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.versions import versions
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.errors.kinds import check_pair
+from lincoln_fn.errors.warn import warn
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
+from lincoln_fn.walk.in_place import (
+    backward_unchanged,
+    check_held,
+    check_unchanged,
+    forward_unchanged,
+)
 from lincoln_fn.walk.walks import back, there
 
 # By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
@@ -38,7 +46,18 @@ def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
     if last.name.partition("(")[0] == computed:  # also a layer of your own by that name
         problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
         mend = f"leave it out of the network, or take losses.{other}"
-        warnings.warn(f"make_step: {problem}; {mend}", UserWarning, stacklevel=5)
+        warn(f"make_step: {problem}; {mend}")
+
+
+def warn_of_graph(state: object, batch: Batch) -> None:
+    """Warn if autograd, which x asks for, keeps the graph of the steps before, too."""
+    of_state, given = tensors_in((state,)), tensors_in(batch)
+    if any(map(is_wrapped, (*of_state, *given))):  # torch.func does not start by mistake
+        return
+    if any(t.grad_fn is not None for t in of_state) and any(t.requires_grad for t in given):
+        problem = "step: x requires a gradient, so autograd keeps the graph of every step"
+        mend = "detach x, unless you differentiate through the steps"
+        warn(f"{problem}; {mend}")
 
 
 def check_prediction(
@@ -59,25 +78,29 @@ def check_prediction(
 
 
 def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
-    """Run the user's own network, so that an error names its position there, and check dparams."""
+    """Run the user's own network and loss, so that an error names its position there.
+
+    Each layer's dparams are checked, and that no function changes in place what others hold.
+    """
     x, target = batch
-    made = net.forward(params, x)
-    check_pair(net.name, "forward", made)
-    prediction, cache = made
-    _, loss_cache = loss.forward(prediction, target)
+    prediction, cache, held = forward_unchanged(net, params, x)
+    noted = versions(prediction=prediction, target=target)
+    pair = loss.forward(prediction, target)
+    check_pair(loss.name, "loss.forward", pair)
+    check_unchanged(loss.name, "forward", noted)
+    g = loss.backward(pair[1])
+    check_held(held)
 
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        made = layer.backward(params, cache, g)
-        check_pair(layer.name, "backward", made)
-        dx, dparams = made
+        dx, dparams = backward_unchanged(layer, params, cache, g)
         if not _is_like(dparams, params):
             got = f"got {describe(dparams)}"
             raise LayerError(layer.name, f"expected dparams like params, {describe(params)}, {got}")
         return dx, None
 
-    back(visit, net, params, cache, loss.backward(loss_cache))
+    back(visit, net, params, cache, g)
 
 
 def _is_like(dparams: Params, params: Params) -> bool:

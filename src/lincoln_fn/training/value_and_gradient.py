@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.losses.common.one_number import check_one_number
@@ -56,7 +57,10 @@ def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tens
     check_batch("value_and_gradient", batch)
     x, target = batch
     prediction, cache = forward_to_train(net, params, x)
-    value, loss_cache = loss.forward(prediction, target)
+    pair = loss.forward(prediction, target)
+    check_pair(loss.name, "loss.forward", pair)
+    value, loss_cache = pair
+    del pair
     check_one_number(loss.name, value)
     g = loss.backward(loss_cache)
     del loss_cache
