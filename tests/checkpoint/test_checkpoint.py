@@ -353,6 +353,10 @@ class Stateless:
 
 CANNOT = "expected a tensor with numbers that safetensors holds at w, got "
 REFUSED = {
+    "a network": (
+        NET, "expected a tensor, a number or text, got Layer; a network's numbers are in its "
+        "state: write checkpoint.save(path, state)",
+    ),
     "an array": ((np.zeros(3),), "expected a tensor, a number or text at 0, got ndarray"),
     "a class that is no record": (
         {"net": Unregistered(A)}, "expected a tensor, a number or text at net, got Unregistered",

@@ -107,6 +107,42 @@ def test_an_empty_prompt_is_refused(prompt):
         next(stream)
 
 
+NEWLINE = "expected stop to be ids of tokens, got {}; write the ids that the text's tokens have"
+# By case: the prompt, further arguments, and what is said.
+REFUSED = {
+    "a text to stop at": (PROMPT, {"stop": "\n"}, NEWLINE.format(r"'\\n'")),
+    "texts to stop at": (PROMPT, {"stop": ["\n", 3]}, NEWLINE.format(r"\['\\n', 3\]")),
+    "numbers to stop at": (PROMPT, {"stop": torch.ones(2)}, NEWLINE.format(r"\[1.0, 1.0\]")),
+    "a mask of padding": (
+        (PROMPT, torch.ones_like(PROMPT, dtype=torch.bool)), {},
+        "expected a prompt without padding, got a mask of its tokens; write prompts of one length",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_generate_cannot_read_is_refused(case):
+    prompt, options, said = REFUSED[case]
+    stream = lf.generate(lf.decode(NET), PARAMS, prompt, key=KEY, max_new_tokens=1, **options)
+    with pytest.raises(lf.LayerError, match=f"^generate: {said}"):
+        next(stream)
+
+
+@pytest.mark.parametrize("keyword", ["mask", "attention_mask"])
+def test_a_mask_by_name_is_refused_with_what_to_write(keyword):
+    with pytest.raises(TypeError, match=f"keyword argument '{keyword}'; write prompts of one len"):
+        lf.generate(lf.decode(NET), PARAMS, PROMPT, key=KEY, max_new_tokens=1, **{keyword: PROMPT})
+
+
+def test_a_stop_is_of_any_integers():
+    first = written(lf.decode(NET))[0, 0]
+    for stop in (int(first), [first], first, (first.numpy(),), {int(first)}):
+        stream = lf.generate(
+            lf.decode(NET), PARAMS, PROMPT[:1], key=KEY, max_new_tokens=9, stop=stop
+        )
+        assert len(list(stream)) == 1
+
+
 # Samplers.
 
 

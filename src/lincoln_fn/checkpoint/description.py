@@ -16,6 +16,8 @@ from lincoln_fn.core.record import EVERYTHING, record
 from lincoln_fn.core.tree import Tree
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+_WITHOUT_NUMBERS: Final = ("Layer", "Loss", "Optimizer", "Step")
+_MEND: Final = "; a network's numbers are in its state: write checkpoint.save(path, state)"
 # Values in a tree that are not tensors, and whose repr describes them completely.
 _PLAIN = (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
 
@@ -48,8 +50,11 @@ def describe(tree: Tree) -> Description:
             if isinstance(node, _PLAIN):
                 rest[path] = repr(node)
             elif not isinstance(node, Tensor):
-                got = type(node).__name__
-                raise ValueError(f"expected a tensor, a number or text at {path}, got {got}")
+                where = f" at {path}" if path else ""
+                raise ValueError(
+                    f"expected a tensor, a number or text{where}, got {type(node).__name__}"
+                    f"{_MEND if type(node).__name__ in _WITHOUT_NUMBERS else ''}"
+                )
             return
         rest[path] = _kind(node)
         for name, value in _static_fields(node):

@@ -35,7 +35,9 @@ from types import FunctionType, MethodType
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
+import numpy as np
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import check_argument
@@ -68,7 +70,9 @@ class Init(partial[Params]):
         """Call the function."""
         if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
             check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
-        return super().__call__(*arguments, **options)
+        params = super().__call__(*arguments, **options)
+        _check_no_arrays(params)
+        return params
 
     def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
         """Return whether the function takes a call, as one of your own may without an x."""
@@ -77,6 +81,14 @@ class Init(partial[Params]):
         except (TypeError, ValueError):
             return False
         return True
+
+
+def _check_no_arrays(params: Params) -> None:
+    """Refuse arrays of numpy, which no other function of the protocol takes."""
+    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+        if isinstance(leaf, np.ndarray):
+            problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
+            raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
 
 
 def _with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:

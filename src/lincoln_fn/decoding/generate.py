@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TypeAlias
+from operator import index
+from typing import Any, TypeAlias
 
 import attrs
 import torch
+from torch import Tensor
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, Pure, length_of
 from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
 from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 
 # A function (logits, key) -> token, such as `lf.samplers` has.
@@ -74,8 +77,8 @@ def generate(
         The state, which has read all but the token; and the token of each text, (batch,).
 
     Raises:
-        LayerError: as `Decoder.init` and `Decoder.step` do, if the prompt is empty, or if the text
-            would be longer than `max_length`.
+        LayerError: as `Decoder.init` and `Decoder.step` do, if the prompt is empty or has a mask
+            of padding, if stop is not of ids, or if the text would be longer than `max_length`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)
@@ -87,6 +90,7 @@ def generate(
     """
     tokens, *context = prompt if type(prompt) is tuple else (prompt,)
     length = length_of(prompt, decoder.dim)
+    _check_no_mask(tokens, context)
     if not length:
         problem = f"expected a prompt of at least one token, got shape {tuple(tokens.shape)}"
         raise LayerError("generate", f"{problem}; begin with the token that begins a text")
@@ -98,7 +102,7 @@ def generate(
     if needed > state.max_length:
         problem = f"expected a max_length of at least {needed}, got {state.max_length}"
         raise LayerError("generate", problem)
-    stops = torch.tensor([stop] if isinstance(stop, int) else [*stop], device=tokens.device)
+    stops = torch.tensor(_ids_of(stop), device=tokens.device)
     ends = stops.numel() > 0
     choose: Pure = NextToken(decoder, sampler)
     is_done = torch.zeros(tokens.shape[1 - decoder.dim], dtype=torch.bool, device=tokens.device)
@@ -114,3 +118,25 @@ def generate(
         tokens = token.unsqueeze(decoder.dim)
         if i == 0:
             choose = decoder.wrap(choose)
+
+
+def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
+    """List the ids of the tokens that end a text."""
+    if isinstance(stop, Tensor):
+        stop = stop.flatten().tolist()
+    try:
+        is_several = isinstance(stop, Collection) and not isinstance(stop, str)
+        return [index(entry) for entry in (stop if is_several else [stop])]
+    except TypeError:
+        mend = "write the ids that the text's tokens have, such as stop=tokenizer.encode(text)"
+        problem = f"expected stop to be ids of tokens, got {format_briefly(stop)}; {mend}"
+        raise LayerError("generate", problem) from None
+
+
+def _check_no_mask(tokens: Arrays, context: list[Arrays]) -> None:
+    """Refuse a mask of padding: a prompt has no padding, and a mask does not grow with the text."""
+    for entry in context:
+        if isinstance(entry, Tensor) and entry.dtype is torch.bool and entry.shape == tokens.shape:
+            problem = "expected a prompt without padding, got a mask of its tokens"
+            mend = "write prompts of one length in each call, and decode the net without lf.masked"
+            raise LayerError("generate", f"{problem}; {mend}")

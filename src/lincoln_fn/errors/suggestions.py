@@ -84,8 +84,11 @@ SUGGESTIONS: Final[Sequence[Suggestion]] = (
     Suggestion("Key", _is(int), "write lf.Key({})"),
     Suggestion("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
     Suggestion("tensor", _is_shape, "write torch.empty{}"),
+    Suggestion("tensor", _has_class_name("ndarray"), "convert it by torch.as_tensor"),
     Suggestion(
-        "tensor", _has_class_name("ndarray", "DataFrame", "Series"), "convert it by torch.as_tensor"
+        "tensor",
+        _has_class_name("DataFrame", "Series"),
+        "convert it by torch.as_tensor(x.to_numpy('float32')), or labels by y.to_numpy()",
     ),
     Suggestion("tensor", _is(list, float, int), "convert it by torch.tensor"),
     Suggestion("params", _has_class_name("TrainState"), "give its state.params"),

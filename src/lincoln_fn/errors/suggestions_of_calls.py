@@ -7,9 +7,13 @@ from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import Any, Final
 
+_NO_MASK: Final = "prompts of one length in each call, since generate has no mask of padding"
+
 # By the keywords of other libraries: ours, and what to write.
 _OURS: Final = {
+    "attention_mask": ("prompt", _NO_MASK),
     "learning_rate": ("lr", "lr"),
+    "mask": ("prompt", _NO_MASK),
     "params": ("state", "state=lf.init_state(net, optimizer, key, x, params=params)"),
     "random_state": ("key", "key=lf.Key(seed)"),
     "rank": ("r", "r"),

@@ -22,7 +22,7 @@ of a state is a state. Its counts are those of the state itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 from torch import Tensor
@@ -30,6 +30,7 @@ from torch import Tensor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Shown
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
 
 # Any: each optimizer keeps what it needs.
@@ -53,6 +54,10 @@ class Adjoints:
     hyperparameters: Mapping[str, Tensor]
 
 
+# What users call the arguments of an update, by which a wrong order shows.
+_PARAMS: Final = ("params", "param", "parameters", "p")
+_GRADS: Final = ("grads", "grad", "gradients", "gradient", "dparams", "dp", "g")
+
 Adjoint: TypeAlias = Callable[[Params, Params, OptimizerState, Params, OptimizerState], Adjoints]
 
 
@@ -67,6 +72,10 @@ class Optimizer:
         adjoint: (params, grads, state, params_bar, state_bar) -> `Adjoints`, for the gradient of a
             training run; or the reason why there is none.
 
+    Raises:
+        LayerError: if name is not a string, a function is not callable, or update names its
+            gradients before its params.
+
     Example:
         >>> still = Optimizer("still()", lambda params: (), lambda params, grads, s: (params, s))
         >>> still, still.update(1, 2, ())
@@ -80,6 +89,12 @@ class Optimizer:
 
     def __attrs_post_init__(self) -> None:
         check_functions("Optimizer", self.name, init=self.init, update=self.update)
+        code = getattr(self.update, "__code__", None)  # of a function of your own
+        names = () if code is None else code.co_varnames[: code.co_argcount]
+        of_params, of_grads = ([n for n in names if n in found] for found in (_PARAMS, _GRADS))
+        if of_params and of_grads and names.index(of_grads[0]) < names.index(of_params[0]):
+            given = f"update({', '.join(names)})"
+            raise LayerError(self.name, f"expected update(params, grads, state), got {given}")
 
     def __repr__(self) -> str:
         return self.name

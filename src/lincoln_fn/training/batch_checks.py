@@ -17,6 +17,7 @@ from lincoln_fn.core.record import TRAINED
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.errors.warn import warn
 
 
 def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
@@ -27,26 +28,39 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
     if not tree.leaves(arrays):
         raise LayerError("batches", f"expected at least one array, got {format_briefly(arrays)}")
 
+    float64: list[object] = []  # of x, and not chosen as a tensor's is
+
     def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
         try:
-            return _as_tensor(np.array(array) if hasattr(array, "to_numpy") else array)
+            made = np.array(array) if hasattr(array, "to_numpy") else array
+            if not i and isinstance(made, np.ndarray) and made.dtype == np.float64:
+                float64.append(array)
+            return _as_tensor(made)
         except (TypeError, ValueError, RuntimeError) as error:
             _check_layout(f"arrays[{i}]", array)
+            _check_columns(f"arrays[{i}]", array)
             raise wrong_kind("batches", f"arrays[{i}]", array, "an array of numbers") from error
 
     def is_leaf(node: object) -> bool:
         return isinstance(node, list) and not any(map(is_array, node))
 
-    return tuple(
+    tensors = tuple(
         optree.tree_map(
             partial(as_tensor, i), entry, is_leaf=is_leaf, none_is_leaf=True, namespace=TRAINED
         )
         for i, entry in enumerate(arrays)
     )
+    if float64:
+        problem = "batches: x is float64, numpy's default, which params of float32 refuse"
+        mend = "write x.astype('float32'), or torch.as_tensor(x) to train in float64"
+        warn(f"{problem}; {mend}")
+    return tensors
 
 
 def _as_tensor(array: Any) -> Tensor:  # Any: of torch or numpy, or a list
     """Make a tensor, of the array's own memory if there is an array."""
+    if not isinstance(array, np.ndarray) or array.flags.writeable:
+        return torch.as_tensor(array)
     with warnings.catch_warnings():
         # Batches are only read, such as those of a file that is mapped into memory.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
@@ -63,6 +77,19 @@ def _check_layout(name: str, array: object) -> None:
     if not array.dtype.isnative:
         problem = f"expected {name} in this processor's byte order, got {array.dtype.str!r}"
         raise LayerError("batches", f"{problem}; convert it by x.astype({array.dtype.name!r})")
+
+
+def _check_columns(name: str, frame: Any) -> None:  # Any: a frame or series, if it has dtypes
+    """Check that pandas' data are numbers, and name the first column that does not hold them."""
+    if not hasattr(frame, "dtypes"):
+        return
+    dtypes = dict(frame.dtypes) if hasattr(frame, "columns") else {None: frame.dtypes}
+    for column, dtype in dtypes.items():
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "fiu":
+            where = "" if column is None else f" in column {column!r}"
+            problem = f"expected {name} to hold numbers, got a {type(frame).__name__} of {dtype}"
+            mend = "pandas.get_dummies(x) encodes text, pandas.factorize(y)[0] numbers labels"
+            raise LayerError("batches", f"{problem}{where}; {mend}, .astype('float32') converts")
 
 
 def check_walkable(where: str, batches: object) -> None:

@@ -138,16 +138,19 @@ def batches(
     Returns:
         An iterable with a length. The batches are new tensors if shuffled, views if not.
 
+    Warns:
+        UserWarning: if x, the first, is an array or data frame of float64, numpy's default.
+
     Raises:
         LayerError: if arrays is not a tuple of numeric arrays, there is no example, the lengths
             differ, a number is below its minimum or not an int, key is not a `Key`, or shard is not
             two ints with 0 <= rank < size.
 
     Example:
-        >>> for x, target in batches((np.arange(3.0), np.arange(3)), 2):
+        >>> for x, target in batches((np.float32([0, 1, 2]), np.arange(3)), 2):
         ...     print(x, target)
-        tensor([0., 1.], dtype=torch.float64) tensor([0, 1])
-        tensor([2.], dtype=torch.float64) tensor([2])
+        tensor([0., 1.]) tensor([0, 1])
+        tensor([2.]) tensor([2])
     """
     _check_shard(shard)
     tensors = as_tensors(arrays)

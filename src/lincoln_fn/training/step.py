@@ -10,10 +10,12 @@ from typing import final
 import attrs
 from torch import Tensor
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.tracing import is_traced
 from lincoln_fn.core.versions import Version, changed_since, versions
 from lincoln_fn.errors.arguments import check_argument, checked
+from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.fastpath import fast as fast_layer
@@ -119,9 +121,8 @@ class Step:
             if isinstance(error, LayerError) and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             raise
-        if changed_since(noted):
-            check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
-            check_unchanged(self.optimizer.name, "update", noted)
+        if noted:
+            self._check_update(state, batch, new_state, noted)
         if not self.parts:
             check_one_number(self.loss.name, value)
         if value.requires_grad:
@@ -129,6 +130,18 @@ class Step:
         if not math.isfinite(total_of(value).item()):
             raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
         return new_state, value
+
+    def _check_update(
+        self, state: TrainState, batch: Batch, new_state: TrainState, noted: list[Version]
+    ) -> None:
+        """Check that a step changed nothing in place, and that its params are such again."""
+        if changed_since(noted):
+            check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
+            check_unchanged(self.optimizer.name, "update", noted)
+        if not tree.same_structure(new_state.params, state.params, states=True):
+            got = f"got params {describe(new_state.params)} for {describe(state.params)}"
+            problem = f"expected update to return (params, state), {got}"
+            raise LayerError(self.optimizer.name, problem)
 
     def _versions(self, state: TrainState, batch: Batch) -> list[Version]:
         """Note the versions of what a step must not change, at the first step and for `debug`."""

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 import lincoln_fn as lf
-from helpers.wrong.given import ACCURACY, KEY, NET, PARAMS, STATE, STEP, T, X, fit
+from helpers.wrong.given import ACCURACY, KEY, NET, NLL, PARAMS, SGD, STATE, STEP, T, X, fit
 from lincoln_fn import LayerError, StepRecord, metrics, streams
 from lincoln_fn.training.data import batches
 
@@ -106,6 +106,27 @@ ROWS = {
     "fit: a DataFrame of words": (
         lambda: fit((pd.DataFrame({"a": ["b"] * 6}), SERIES)),
         LayerError, "batches", "arrays[0]", "numbers", "DataFrame",
+    ),
+    "batches: a column of text": (
+        lambda: batches((pd.DataFrame({"age": [1.0, 2.0], "city": ["a", "b"]}),), 2),
+        LayerError, "batches: expected arrays[0]", "DataFrame of", "in column 'city'",
+        "pandas.get_dummies",
+    ),
+    "batches: a column of bools beside numbers": (
+        lambda: batches((pd.DataFrame({"age": [1.0, 2.0], "old": [False, True]}),), 2),
+        LayerError, "arrays[0]", "bool in column 'old'", ".astype('float32')",
+    ),
+    "batches: labels of text": (
+        lambda: batches((X[:2], pd.Series(["a", "b"])), 2),
+        LayerError, "arrays[1]", "Series of", "pandas.factorize",
+    ),
+    "init_state: a DataFrame": (
+        lambda: lf.init_state(NET, SGD, KEY, FRAME),
+        LayerError, "init_state", "DataFrame", "torch.as_tensor(x.to_numpy('float32'))",
+    ),
+    "step: a Series of labels": (
+        lambda: lf.make_step(NET, NLL, SGD)(STATE, (X, SERIES)),
+        LayerError, "nll", "Series", "y.to_numpy()",
     ),
     "fit: a tensor": (lambda: fit(X), LayerError, "fit", "(x, target)", "float32[6, 3]"),
     "fit: x alone in a tuple": (lambda: fit((X,)), LayerError, "fit", "(x, target)", "1"),

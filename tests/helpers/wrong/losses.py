@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import one_hot
 
 import lincoln_fn as lf
-from helpers.wrong.given import KEY, LOGITS, NET, T, X, fit, step
+from helpers.wrong.given import KEY, LOGITS, NET, PARAMS, T, X, fit, step
 from lincoln_fn import LayerError, losses
 
 Z = torch.tensor([[2.0, -1.0, 0.5, 3.0], [0.0, 1.0, -2.0, 4.0], [1.0, 1.0, 1.0, 1.0]])
@@ -16,6 +16,7 @@ C = torch.tensor([0, 3, 1])
 HOT = one_hot(C, 4)
 NLL, CE, SCE = losses.nll(), losses.cross_entropy(), losses.softmax_cross_entropy()
 BCE, LOG = losses.sigmoid_cross_entropy(), losses.log_loss()
+ALONE = lf.Loss("mine()", lambda prediction, target: prediction.sum(), NLL.backward)
 BINARY = lf.dense(1)
 Y = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
 
@@ -199,6 +200,14 @@ ROWS = {
     "a step's loss of each example": (
         lambda: step(loss=losses.nll(reduction="none")),
         LayerError, "nll", "one number", "reduction='mean'",
+    ),
+    "a loss that returns the value alone": (
+        lambda: step(loss=ALONE),
+        LayerError, "mine(): expected forward to return (value, cache), got a Tensor",
+    ),
+    "value_and_gradient of a loss that returns the value alone": (
+        lambda: lf.value_and_gradient(NET, ALONE)(PARAMS, (X, T)),
+        LayerError, "mine(): expected forward to return (value, cache), got a Tensor",
     ),
     "reduction: mean without quotes": (
         lambda: losses.nll(reduction=torch.mean),

@@ -8,6 +8,7 @@ from lincoln_fn import LayerError, optim
 from lincoln_fn.layers.dense import Params
 
 GRADS = lf.tree.map(torch.ones_like, PARAMS)
+ALONE = lf.Optimizer("mine()", SGD.init, lambda params, grads, state: params)
 COSINE = lf.schedules.cosine(0.1, 10)
 
 
@@ -246,6 +247,22 @@ ROWS = {
             PARAMS, GRADS, optim.adam().init((Params(torch.ones(2, 4), torch.ones(4)), ()))
         ),
         LayerError, "adam", "(3, 4)", "(2, 4)",
+    ),
+    "an optimizer with params and gradients swapped": (
+        lambda: lf.Optimizer("mine()", SGD.init, lambda grads, params, state: (params, state)),
+        LayerError, "mine(): expected update(params, grads, state)", "update(grads, params, state)",
+    ),
+    "an optimizer that returns the params alone": (
+        lambda: step(optimizer=ALONE),
+        LayerError, "mine(): expected update to return (params, state), got params Params(",
+    ),
+    "an optimizer that returns a single layer's params alone": (
+        lambda: step(lf.dense(4), lf.losses.softmax_cross_entropy(), ALONE),
+        LayerError, "expected update to return (params, state), got a Params",
+    ),
+    "an optimizer that returns state and params": (
+        lambda: step(optimizer=lf.Optimizer("mine()", SGD.init, lambda p, dp, state: (state, p))),
+        LayerError, "mine(): expected update to return (params, state), got params ()",
     ),
     "ema_params: no ema": (
         lambda: optim.ema_params(optim.adam().init(PARAMS), PARAMS),

@@ -3,6 +3,7 @@
 from functools import partial
 
 import attrs
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,7 @@ from lincoln_fn.layers import (
 D, D_PARAMS = lf.dense(4), PARAMS[0]
 W, B = torch.ones(3, 4), torch.ones(4)
 IMAGE = torch.ones(2, 3, 5, 5)
+OF_NUMPY = D.replace(name="mine()", init=lambda key, x: {"b": np.ones(3)})
 OTHER = lf.serial(lf.dense(7), lf.relu(), lf.dense(4), lf.log_softmax())
 OTHER_STATE = lf.init_state(OTHER, SGD, KEY, X)
 
@@ -109,6 +111,14 @@ ROWS = {
     "a numpy array for x": (
         lambda: NET.predict(PARAMS, X.numpy()),
         LayerError, "dense", "ndarray", "torch.as_tensor",
+    ),
+    "an init that returns numpy": (
+        lambda: lf.serial(lf.relu(), OF_NUMPY).init(KEY, X),
+        LayerError, "serial[1] mine(): expected init to return tensors", "ndarray at b",
+    ),
+    "a single layer's init that returns numpy": (
+        lambda: lf.init_state(OF_NUMPY, SGD, KEY, X),
+        LayerError, "init: expected init to return tensors", "ndarray at b", "torch.as_tensor",
     ),
     "a list for x": (
         lambda: NET.predict(PARAMS, X.tolist()),
