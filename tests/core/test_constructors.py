@@ -4,6 +4,7 @@ import inspect
 import math
 import pickle
 import re
+import warnings
 from collections import Counter
 from functools import cache
 
@@ -248,10 +249,12 @@ def is_own(error, *words):
 
 def outcome(name, beside, parameter, value):
     """Find what comes of an argument: refused, works, or what is wrong."""
+    short = name.rpartition(".")[2]
     try:
-        made = make(name, beside, parameter, value)
+        with warnings.catch_warnings():  # of what torch takes, too, and what rarely makes sense
+            warnings.filterwarnings("ignore", rf"{short}: {parameter.name}\b", UserWarning)
+            made = make(name, beside, parameter, value)
     except Exception as error:  # any: that is the question
-        short = name.rpartition(".")[2]
         if is_own(error, parameter.name) and str(error).startswith(f"{short}: "):
             return "refused", ""
         return "raw error", f"{type(error).__name__}: {error}"

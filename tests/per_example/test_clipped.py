@@ -96,7 +96,7 @@ def test_noise_has_its_size_and_comes_from_the_key():
 
 def trained(steps, **options):
     optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
-    gradient = per_example.clipped(2.0, noise=0.05)
+    gradient = per_example.clipped(2.0, noise=0.05, batch_size=len(X))
     step = lf.make_step(NET, loss, optimizer, gradient=gradient, **options)
     state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)
     values = []
@@ -117,7 +117,7 @@ def test_a_network_learns_by_it():
 
 def test_each_step_draws_other_noise():
     optimizer, loss = lf.optim.sgd(1.0), lf.losses.softmax_cross_entropy()
-    gradient = per_example.clipped(1e-9, noise=1e9)  # the noise alone
+    gradient = per_example.clipped(1e-9, noise=1e9, batch_size=4)  # the noise alone
     step = lf.make_step(NET, loss, optimizer, gradient=gradient)
     states = [lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)]
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_each_step_draws_other_noise():
 
 def test_a_compiled_step_takes_the_same(uncompiled):
     optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
-    gradient = per_example.clipped(0.3, noise=0.1)
+    gradient = per_example.clipped(0.3, noise=0.1, batch_size=4)
     step = lf.make_step(NET, loss, optimizer, gradient=gradient)
     compiled = lf.compile(step)
     state = lf.init_state(NET, optimizer, lf.Key(3), X, gradient=gradient)

@@ -35,6 +35,18 @@ class Range(NamedTuple):
     holds: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
 
 
+class Doubt(NamedTuple):
+    """A condition on a value that holds where it makes sense; any other, as torch's, is warned of.
+
+    `told` says what such a value does, and what to write.
+    """
+
+    is_sensible: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
+    told: str
+    words: str = ""
+    holds: Callable[[Any], bool] = lambda value: True  # Any: as above
+
+
 # Behind `float` in `Annotated`: the infinities are numbers too.
 OR_INFINITE: Final = Range("", lambda number: True)
 # Behind a type in `Annotated`: the function itself checks the argument, which says more.

@@ -31,13 +31,14 @@ import torch
 
 from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
-from lincoln_fn.errors.annotations import Hint, RefusedError, read
+from lincoln_fn.errors.annotations import Doubt, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
 from lincoln_fn.errors.suggestions_of_calls import suggest_call
 from lincoln_fn.errors.torch_order import check_order, in_our_order
+from lincoln_fn.errors.warn import warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +62,23 @@ NonNegativeInt: TypeAlias = Annotated[int, at_least(0)]
 Positive: TypeAlias = Annotated[float, Range("above 0", lambda value: value > 0)]
 NonNegative: TypeAlias = Annotated[float, at_least(0)]
 Probability: TypeAlias = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+# What is added to a denominator.
+Epsilon: TypeAlias = Annotated[
+    float,
+    at_least(0),
+    Doubt(
+        lambda value: value > 0,
+        "gives 0 / 0 where a gradient is 0, which is nan, as in torch; write 1e-8",
+    ),
+]
+Momentum: TypeAlias = Annotated[
+    float,
+    at_least(0),
+    Doubt(
+        lambda value: value <= 1,
+        "makes each step longer than the one before, as in torch; write one below 1, such as 0.9",
+    ),
+]
 # How much of a running mean is kept: less than all of it.
 Decay: TypeAlias = Annotated[float, Range("in [0, 1)", lambda value: 0 <= value < 1)]
 # A bound may be infinite, which means that there is none.
@@ -182,7 +200,11 @@ def check_argument(
 ) -> Any:
     """Read an argument as a type; the error says what was expected, what was given and the mend."""
     try:
-        return read(hint, value)
+        value = read(hint, value)
+        for asked in getattr(hint, "__metadata__", ()):
+            if isinstance(asked, Doubt) and not asked.is_sensible(value):
+                warn(f"{function}: {name}={value:g} {asked.told}")
+        return value
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
         mend = suggest(refused.given, refused.kind)

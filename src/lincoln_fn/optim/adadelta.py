@@ -28,7 +28,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.errors.arguments import Epsilon, NonNegative, Probability
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -114,7 +114,7 @@ def adjoint(
 def adadelta(
     lr: LearningRate = 1.0,
     rho: Probability = 0.9,
-    eps: NonNegative = 1e-6,
+    eps: Epsilon = 1e-6,
     weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,

@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.errors.arguments import Epsilon, NonNegative
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -107,7 +107,7 @@ def adagrad(
     lr_decay: NonNegative = 0.0,
     weight_decay: NonNegative = 0.0,
     initial_accumulator_value: NonNegative = 0.0,
-    eps: NonNegative = 1e-10,
+    eps: Epsilon = 1e-10,
     *,
     maximize: bool = False,
 ) -> Optimizer:

@@ -39,7 +39,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
 from lincoln_fn.optim.leaves import (
     Rule,
@@ -174,7 +174,7 @@ def adjoint(
 def adam(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 0.0,
     amsgrad: bool = False,
     *,
@@ -185,7 +185,8 @@ def adam(
     Args:
         lr: the learning rate, above 0, or a schedule.
         betas: how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
+        eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
+            0 becomes nan, as in torch.
         weight_decay: the factor of p that is added to dp.
         amsgrad: whether the largest v so far is used.
         maximize: whether to maximize the loss.
@@ -213,7 +214,7 @@ def adam(
 def adamw(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 1e-2,
     amsgrad: bool = False,
     *,
@@ -224,7 +225,8 @@ def adamw(
     Args:
         lr: the learning rate, above 0, or a schedule.
         betas: how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
+        eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
+            0 becomes nan, as in torch.
         weight_decay: how strongly p decays.
         amsgrad: whether the largest v so far is used.
         maximize: whether to maximize the loss.

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
-from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
 from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.adam import init as init_adam
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
@@ -119,7 +119,7 @@ def trust_ratio(p: Tensor, u: Tensor) -> Tensor:
 def lamb(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
-    eps: NonNegative = 1e-6,
+    eps: Epsilon = 1e-6,
     weight_decay: NonNegative = 0.0,
     *,
     maximize: bool = False,

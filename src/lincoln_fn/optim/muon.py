@@ -46,7 +46,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, Probability
+from lincoln_fn.errors.arguments import Epsilon, NonNegative, NonNegativeInt, Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
@@ -211,7 +211,7 @@ def muon(
     momentum: Probability = 0.95,
     nesterov: bool = True,
     ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
-    eps: NonNegative = 1e-7,
+    eps: Epsilon = 1e-7,
     ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Adjustment | None = None,
     *,

@@ -28,7 +28,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -135,7 +135,7 @@ def adjoint(
 def nadam(
     lr: LearningRate = 2e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 0.0,
     momentum_decay: NonNegative = 4e-3,
     decoupled_weight_decay: bool = False,
@@ -168,7 +168,7 @@ def nadam(
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, algorithm 2.
 
     Example:
-        >>> optimizer, params = nadam(0.5, eps=0.0), (torch.tensor([1.0]),)
+        >>> optimizer, params = nadam(0.5), (torch.tensor([1.0]),)
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """

@@ -30,7 +30,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, NonNegative
+from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -132,7 +132,7 @@ def adjoint(
 def radam(
     lr: LearningRate = 1e-3,
     betas: tuple[Decay, Decay] = (0.9, 0.999),
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 0.0,
     decoupled_weight_decay: bool = False,
     *,

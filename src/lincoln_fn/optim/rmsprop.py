@@ -35,7 +35,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.errors.arguments import Epsilon, Momentum, NonNegative, Probability
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -157,9 +157,9 @@ def adjoint(
 def rmsprop(
     lr: LearningRate = 1e-2,
     alpha: Probability = 0.99,
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 0.0,
-    momentum: NonNegative = 0.0,
+    momentum: Momentum = 0.0,
     centered: bool = False,
     *,
     maximize: bool = False,

@@ -31,7 +31,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, require
+from lincoln_fn.errors.arguments import Momentum, NonNegative, require
 from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
@@ -135,7 +135,7 @@ def adjoint(
 @constructor
 def sgd(
     lr: LearningRate = 1e-3,
-    momentum: NonNegative = 0.0,
+    momentum: Momentum = 0.0,
     dampening: float = 0.0,
     weight_decay: NonNegative = 0.0,
     nesterov: bool = False,

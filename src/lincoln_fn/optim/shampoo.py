@@ -25,7 +25,7 @@ from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, Probability
+from lincoln_fn.errors.arguments import Momentum, NonNegative, Positive, PositiveInt, Probability
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leaves import (
     LeafState,
@@ -128,7 +128,7 @@ def update(
 @constructor
 def shampoo(
     lr: LearningRate = 1e-1,
-    momentum: NonNegative = 0.9,
+    momentum: Momentum = 0.9,
     decay: Probability = 1.0,
     weight_decay: NonNegative = 0.0,
     eps: Positive = 1e-4,

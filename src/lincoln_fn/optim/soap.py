@@ -32,7 +32,7 @@ from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, NonNegative, PositiveInt
+from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative, PositiveInt
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leaves import (
     LeafState,
@@ -161,7 +161,7 @@ def _follow(
 def soap(
     lr: LearningRate = 3e-3,
     betas: tuple[Decay, Decay] = (0.95, 0.95),
-    eps: NonNegative = 1e-8,
+    eps: Epsilon = 1e-8,
     weight_decay: NonNegative = 1e-2,
     every: PositiveInt = 10,
     max_size: PositiveInt = 8192,

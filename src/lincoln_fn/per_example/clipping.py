@@ -23,6 +23,7 @@ from lincoln_fn.core.dtypes import cast_like
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt
+from lincoln_fn.errors.warn import warn
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
 from lincoln_fn.training.gradient import Gradient, GradientState
@@ -55,6 +56,9 @@ def clipped(
     Returns:
         The gradient, for `make_step(..., gradient=...)`.
 
+    Warns:
+        UserWarning: for noise without batch_size, if reduction is "mean".
+
     Raises:
         LayerError: if max_norm is not positive, noise is negative, or batch_size is below 1; from
             the step, as `gradients` does, or for a mean over no example.
@@ -68,6 +72,10 @@ def clipped(
         >>> lf.make_step(net, loss, lf.optim.sgd(0.1), gradient=gradient).gradient
         clipped(1.0, noise=1.1, batch_size=64)
     """
+    if noise and batch_size is None and reduction == "mean":
+        problem = "clipped: noise without batch_size is divided by the examples in each batch"
+        mend = "write batch_size=, their expected number, which a privacy account asks for"
+        warn(f"{problem}; {mend}")
     compute = partial(_compute, is_mean=reduction == "mean", size=batch_size)
     return bare(partial(Gradient, reduction=reduction), compute)
 

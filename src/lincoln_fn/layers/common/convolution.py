@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_bias, check_input, check_like
+from lincoln_fn.errors.warn import warn
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
@@ -131,6 +132,12 @@ def check_example(layer: str, x: object, n: int, groups: int) -> int:
     assert isinstance(x, Tensor)  # as just checked
     check_image(layer, x, n)
     channels = x.shape[-n - 1]
+    # Only of a network's first part: an x on `meta` is another part's output.
+    is_square = n == 2 and channels == x.shape[-2] >= 16
+    if is_square and x.shape[-1] in (1, 3) and not x.is_meta:
+        problem = f"{layer}: x of shape {tuple(x.shape)} has {channels} channels, the first of its"
+        mend = "for images with the channels last, write x.movedim(-1, -3)"
+        warn(f"{problem} last three axes; {mend}")
     if channels % groups:
         raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
     return channels

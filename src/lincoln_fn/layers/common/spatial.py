@@ -58,5 +58,7 @@ got (2, 3, 5)
     if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):
         return
     inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"
-    shape = tuple(x.shape)
-    raise LayerError(layer, f"expected x of shape ({inner}) or (batch, {inner}), got {shape}")
+    problem = f"expected x of shape ({inner}) or (batch, {inner}), got {tuple(x.shape)}"
+    is_last = channels is not None and x.ndim in (n + 1, n + 2) and channels == x.shape[-1]
+    mend = f"; write x.movedim(-1, -{n + 1}), which has the channels first" if is_last else ""
+    raise LayerError(layer, f"{problem}{mend}")
