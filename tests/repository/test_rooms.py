@@ -236,7 +236,8 @@ def test_every_way_to_name_a_private_part_is_seen(code):
 def test_torchs_private_parts_are_touched_in_one_room():
     found = naming(LIBRARY, PRIVATE)
     inside = {line for line in found if line.startswith("compiler/inductor/")}
-    assert found - inside == set()
+    # What runs on `meta` asks whether the compiler has been imported.
+    assert found - inside == {"runtime/deferred.py: torch._dynamo"}
     for part in PRIVATE[:2]:
         assert any(f": {part}" in line for line in inside), part
 

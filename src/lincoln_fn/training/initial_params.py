@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import wrong_shape
 from lincoln_fn.errors.suggestions import suggest
+from lincoln_fn.walk.init import on_meta
 
 
-def copy_like(params: Params, drawn: Params) -> Params:
+def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x: Arrays) -> Params:
     """Copy given params in the memory layout of drawn ones, after checking that they fit."""
+    try:
+        drawn = init(Key(key.bits.to("meta")), on_meta(x))  # which draws no numbers
+    except Exception:  # of an init that reads numbers; it says what is wrong with others
+        drawn = init(key, x)
     # Copies, because a step that updates its state in place must not change the given params.
     own, given = _by_path(drawn), _by_path(params)
     if not tree.same_structure(params, drawn, states=True):

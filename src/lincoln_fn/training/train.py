@@ -158,8 +158,8 @@ def init_state(
     """
     check_example("init_state", x)
     init_key, run_key = key.near(tree.leaves(x)[0]).split()
-    drawn = fast_layer(net).init(init_key, x)  # the same numbers, in a faster memory layout
-    params = drawn if params is None else copy_like(params, drawn)
+    init = fast_layer(net).init  # the same numbers, in a faster memory layout
+    params = init(init_key, x) if params is None else copy_like(params, init, init_key, x)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     kept = () if gradient is None else gradient.init(net, params)
     return TrainState(params, optimizer.init(params), run_key, step, kept)
