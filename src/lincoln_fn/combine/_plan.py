@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import reduce
 from inspect import Parameter, signature
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
+import torch
 from torch import Tensor
 
+from lincoln_fn.combine._torch_layers import contract
 from lincoln_fn.combine._values import Value
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer, no_params, unbound
+from lincoln_fn.core.layer import Arrays, Layer, no_params, unbound
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import add, multiply, pairwise, where
+from lincoln_fn.layers import (
+    add,
+    concatenate,
+    matmul,
+    multiply,
+    pairwise,
+    scaled_dot_product_attention,
+    stack,
+    where,
+)
+from lincoln_fn.layers.broadcast import repeated
 
-# Layers whose inputs are repeated to one shape first, by their `forward`.
-_OF_ONE_SHAPE: Final = (
-    add.forward, multiply.forward, pairwise.forward, pairwise.forward_of_shares, where.forward,
+# By their `forward`, layers whose inputs are repeated to one shape and converted to one dtype, and
+# the first input of those that are; and layers whose floating inputs are converted.
+_OF_ONE_SHAPE: Final[dict[Callable[..., object], int]] = {
+    add.forward: 0, multiply.forward: 0, pairwise.forward: 0, pairwise.forward_of_shares: 0,
+    where.forward: 1,
+}  # fmt: skip
+_OF_ONE_DTYPE: Final = (
+    concatenate.forward, contract, matmul.forward, scaled_dot_product_attention.forward,
+    stack.forward,
 )  # fmt: skip
+
+# A shape and a dtype.
+Form: TypeAlias = tuple[tuple[int, ...], torch.dtype]
 
 
 @attrs.frozen
@@ -30,6 +52,7 @@ class Node:
     name: str
     inputs: tuple[int, ...]
     broadcasts: bool  # whether its inputs are repeated to one shape
+    numbers: int | None  # from which input on they get one dtype; None if they do not
     has_params: bool
     behind: tuple[str, ...]  # the nodes with params that it depends on
 
@@ -57,10 +80,38 @@ class Plan:
         """The names of the nodes that have params."""
         return tuple(node.name for node in self.nodes if node.has_params)
 
+    def inputs_of(self, i: int, name: str, values: list[Arrays]) -> tuple[Arrays, ...]:
+        """Return the inputs of part i, as torch repeats and converts them."""
+        node = self.nodes[i]
+        inputs = tuple(values[j] for j in node.inputs)
+        if node.numbers is not None:
+            inputs = (*inputs[: node.numbers], *_of_one_dtype(node, inputs[node.numbers :]))
+        return repeated(f"graph[{i}] {name}", inputs) if node.broadcasts else inputs
+
+    def forms_of(self, i: int, values: list[Arrays]) -> tuple[Form, ...]:
+        """Return the shape and the dtype of each input of part i, if they may be changed."""
+        node = self.nodes[i]
+        inputs = [values[j] for j in node.inputs]
+        is_changed = node.numbers is not None and all(isinstance(x, Tensor) for x in inputs)
+        return tuple((tuple(x.shape), x.dtype) for x in inputs) if is_changed else ()
+
     def params_of(self, i: int, params: dict[str, object]) -> object:
         """Return the params of part i."""
         node = self.nodes[i]
         return params[node.name] if node.has_params else ()
+
+
+def _of_one_dtype(node: Node, inputs: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
+    """Convert floating tensors to the widest dtype, and others if they are repeated, too."""
+    floats = [x for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
+    dtypes = {x.dtype for x in floats if x.ndim} or {x.dtype for x in floats}
+    if not dtypes or (len(dtypes) == 1 and len(floats) == len(inputs)):
+        return inputs
+    dtype = reduce(torch.promote_types, dtypes)
+    return tuple(
+        x.to(dtype) if isinstance(x, Tensor) and (node.broadcasts or x.is_floating_point()) else x
+        for x in inputs
+    )
 
 
 def _give(params: Tensor, x: tuple[()]) -> tuple[Tensor, tuple[()]]:
@@ -168,14 +219,16 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
     for value, name in named.items():
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
-        has_params = unbound(layer.init) is not no_params
+        forward, has_params = unbound(layer.forward), unbound(layer.init) is not no_params
+        broadcasts = forward in _OF_ONE_SHAPE
         before = (each for source in value.inputs for each in behind.get(source, ()))
         behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))
         nodes.append(
             Node(
                 name,
                 tuple(numbers[each] for each in value.inputs),
-                unbound(layer.forward) in _OF_ONE_SHAPE,
+                broadcasts,
+                _OF_ONE_SHAPE.get(forward, 0) if broadcasts or forward in _OF_ONE_DTYPE else None,
                 has_params,
                 tuple(each for each in behind[value] if each != name),
             )

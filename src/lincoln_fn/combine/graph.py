@@ -20,8 +20,8 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.combine._plan import Plan, trace
-from lincoln_fn.combine._values import ALIASES as ALIASES
+from lincoln_fn.combine._plan import Form, Plan, trace
+from lincoln_fn.combine._torch_names import ALIASES as ALIASES
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
@@ -29,7 +29,7 @@ from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe, describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers.broadcast import repeated, summed_to
+from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
 from lincoln_fn.walk.init import on_meta
@@ -38,10 +38,10 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
 @record
-class Shapes:
-    """The shapes of the inputs of each node that repeats them; () of the others."""
+class Before:
+    """The form of each input of the nodes that repeat or convert them; () for the others."""
 
-    shapes: tuple[tuple[tuple[int, ...], ...], ...] = static()
+    inputs: tuple[tuple[Form, ...], ...] = static()
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays, *, plan: Plan) -> tuple[Arrays, Record]:
@@ -49,17 +49,15 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, plan: Plan) -> tuple
     _check_params(plan, params)
     values = list(_arguments(plan, x))
     records: list[Record] = []
-    shapes: list[tuple[tuple[int, ...], ...]] = []
+    before: list[tuple[Form, ...]] = []
     for i, node in enumerate(plan.nodes):
-        inputs = tuple(values[j] for j in node.inputs)
-        shapes.append(tuple(tuple(v.shape) for v in inputs) if node.broadcasts else ())
-        if node.broadcasts:
-            inputs = repeated(f"graph[{i}] {visit.parts[i].name}", inputs)
+        inputs = plan.inputs_of(i, visit.parts[i].name, values)
+        before.append(plan.forms_of(i, values))
         y, record = visit(i, plan.params_of(i, params), inputs if len(inputs) != 1 else inputs[0])
         values.append(y)
         records.append(record)
     y = tuple(values[j] for j in plan.outputs)
-    return y if plan.is_tuple else y[0], (*records, Shapes(tuple(shapes)))
+    return y if plan.is_tuple else y[0], (*records, Before(tuple(before)))
 
 
 def _check_params(plan: Plan, params: Params) -> None:
@@ -87,7 +85,7 @@ def _back(
     _check_params(plan, params)
     check_entries(visit.label, "the cache", cache, n + 1)
     check_entries(visit.label, "g", g if plan.is_tuple else (g,), len(plan.outputs))
-    shapes = cache[n].shapes
+    before = cache[n].inputs
     gs: list[Arrays] = [None] * (first + n)
     for j, g_j in zip(plan.outputs, g if plan.is_tuple else (g,), strict=True):
         gs[j] = _sum(gs[j], g_j)
@@ -100,9 +98,14 @@ def _back(
             continue
         dinputs = dx if len(node.inputs) != 1 else (dx,)
         for k, (j, d) in enumerate(zip(node.inputs, dinputs, strict=True)):
-            is_repeated = node.broadcasts and d is not None
-            gs[j] = _sum(gs[j], summed_to(d, shapes[i][k]) if is_repeated else d)
+            gs[j] = _sum(gs[j], _as_before(d, before[i][k]) if before[i] else d)
     return tuple(gs[:first]) if first != 1 else gs[0], tuple(records)
+
+
+def _as_before(d: Arrays, form: Form) -> Arrays:
+    """Give the gradient of an input that was repeated and converted its shape and dtype."""
+    shape, dtype = form
+    return None if d is None or not dtype.is_floating_point else summed_to(d, shape).to(dtype)
 
 
 def _sum(so_far: Arrays, d: Arrays) -> Arrays:
@@ -143,13 +146,11 @@ def _init(
         return made or ()
     values = list(_arguments(plan, on_meta(x)))
     for i, node in enumerate(plan.nodes):
-        inputs = tuple(values[j] for j in node.inputs)
-        if node.broadcasts:
-            inputs = repeated(f"graph[{i}] {parts[i].name}", inputs)
+        inputs = plan.inputs_of(i, parts[i].name, values)
         of_part = inputs if len(inputs) != 1 else inputs[0]
         if node.has_params and node.name not in made:
             made[node.name] = parts[i].init(key.fold_in(i), of_part)
-        values.append(parts[i].predict(on_meta(plan.params_of(i, made)), of_part))
+        values.append(on_meta(parts[i].predict(on_meta(plan.params_of(i, made)), of_part)))
     return made
 
 
@@ -176,11 +177,12 @@ def graph(
     """Make a layer of an expression, whose backward is that of its operations in reverse order.
 
     The function is called once, with values that stand for tensors. It is written as for torch:
-    operators (`+ - * / @ **`), methods (`h.exp()`, `h.sum(1, keepdim=True)`) and functions of torch
-    (`torch.stack([a, b])`). Each is the layer of that name: `h.softmax(-1)` applies
-    `lf.softmax(-1)`, `h.dense(10)` a layer with params, and `a.maximum(b)` one of two inputs.
-    `h.apply(layer)` applies any layer. Inputs of `+ - * /`, `maximum` and `where` are repeated to
-    one shape, as torch does it. A value that is used twice gets the sum of its gradients.
+    operators, comparisons and slices, methods of tensors (`h.sum(1, keepdim=True)`), functions of
+    torch (`torch.cat([a, b])`, `F.softmax(h, -1)`), and tensors as constants. Each means what it
+    means in torch, or raises an error that says what to write. Any other method is a constructor of
+    a layer: `h.dense(10)` is a layer with params, and `h.apply(layer)` applies any layer. Inputs of
+    `+ - * /`, `maximum` and `where` are repeated to one shape, as torch does it. A value that is
+    used twice gets the sum of its gradients, and a comparison has none.
 
     Args:
         function: from values to a value, or a tuple of values. Its positional arguments are x: a

@@ -1,0 +1,248 @@
+"""Functions of torch as layers, where more is to be done than to make one.
+
+Each takes the arguments of torch's function, with torch's names and defaults. Its inputs are values
+of a graph, or numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, TypeAlias
+
+import torch
+
+from lincoln_fn import layers
+from lincoln_fn.combine._moved import INPUT, item, moved
+from lincoln_fn.combine._torch_layers import converted, flat, without_params
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.common.constructors import ours
+
+# Any: values of a graph, numbers, and arguments of torch's functions.
+Row: TypeAlias = Callable[..., Any]
+
+
+def refused(name: str, write: str) -> LayerError:
+    """Make the error of a spelling that is no operation of a graph, with what to write."""
+    return LayerError("graph", f"{name} is not an operation of a graph; write {write}")
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, Real)
+
+
+def add(a: Any, b: Any, alpha: float = 1) -> Any:
+    b = b if alpha == 1 else multiply(b, alpha)
+    if _is_number(a):
+        a, b = b, a
+    return a.apply(ours.shift(float(b))) if _is_number(b) else a.apply(ours.add(), b)
+
+
+def subtract(a: Any, b: Any, alpha: float = 1) -> Any:
+    b = b if alpha == 1 else multiply(b, alpha)
+    if _is_number(a) or _is_number(b):
+        return add(a, -b)
+    return a.apply(ours.subtract(), b)
+
+
+def multiply(a: Any, b: Any) -> Any:
+    if _is_number(a):
+        a, b = b, a
+    return a.apply(ours.scale(float(b))) if _is_number(b) else a.apply(ours.multiply(), b)
+
+
+def divide(a: Any, b: Any) -> Any:
+    if _is_number(b):
+        return a.apply(ours.scale(1 / b))
+    if _is_number(a):
+        return multiply(b.apply(ours.reciprocal()), a)
+    return a.apply(ours.divide(), b)
+
+
+def power(a: Any, exponent: Any) -> Any:
+    if _is_number(exponent):
+        return a.apply(ours.power(float(exponent)))
+    if _is_number(a) and a > 0:  # a^b = e^(b ln a)
+        return multiply(exponent, math.log(a)).apply(ours.exp())
+    raise refused("a power of two values", "(b * a.log()).exp() where a is above 0")
+
+
+def maximum(a: Any, b: Any) -> Any:
+    a, b = _of_values(a, b)
+    return a.apply(ours.maximum(), b)
+
+
+def compare(name: str, a: Any, b: Any) -> Any:
+    """Compare a value with another, or with a number."""
+    return a.apply(flat(name, b)) if _is_number(b) else a.apply(flat(name), b)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    if _is_number(a) and _is_number(b):
+        return condition.apply(flat("where", a, b))
+    return condition.apply(ours.where(), *_of_values(a, b))
+
+
+def _of_values(a: Any, b: Any) -> tuple[Any, Any]:
+    """Make a value of one that is a number."""
+    a = b.apply(flat("full_like", a)) if _is_number(a) else a
+    return a, a.apply(flat("full_like", b)) if _is_number(b) else b
+
+
+def extreme(name: str, x: Any, *args: Any, **options: Any) -> Any:
+    """Take the largest or smallest of all; torch has other forms of it, with indices."""
+    if args or options:
+        raise refused(
+            f"{name} with arguments", f"v.a{name}(dim), v.arg{name}(dim) or v.{name}imum(w)"
+        )
+    return x.amax() if name == "max" else amin(x)
+
+
+def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Compute min x = -max(-x)."""
+    return -(-x).amax(dim, keepdim)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Multiply matrices."""
+    return a.apply(ours.matmul(), b)
+
+
+def joined(layer: Layer, values: Any) -> Any:
+    """Apply a layer to several values, or to one that is a tuple."""
+    first, *others = values if isinstance(values, list | tuple) else (values,)
+    return first.apply(layer, *others)
+
+
+def prelu(x: Any, *args: Any, **options: Any) -> Any:
+    """Apply the layer with its own weight."""
+    if any(not _is_number(each) for each in args):
+        raise refused("prelu with a weight", "v.prelu(), which has a weight of its own")
+    return x.apply(ours.prelu(*args, **options))
+
+
+def variance(
+    x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
+    correction: int | None = None,
+) -> Any:  # fmt: skip
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    c = int(unbiased) if correction is None else correction
+    return x.apply(ours.variance(dims_of(dim), correction=c, keepdim=keepdim))
+
+
+def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False) -> Any:
+    return x.apply(
+        ours.norm(2.0 if p in ("fro", None) else float(p), dims_of(dim), keepdim=keepdim)
+    )
+
+
+def dims_of(dim: Any) -> Any:
+    return tuple(dim) if isinstance(dim, list) else dim
+
+
+def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return sizes that were given one by one, or as one tuple."""
+    sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
+    if not all(isinstance(size, int) for size in sizes):
+        raise LayerError("graph", f"expected sizes as ints, got {sizes}")
+    return sizes
+
+
+def reduction(name: str, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    return to(x, dtype).apply(getattr(ours, name)(dims_of(dim), keepdim=keepdim))
+
+
+def along(name: str, x: Any, dim: Any = None, dtype: Any = None) -> Any:
+    """Apply a softmax; torch asks for its axis."""
+    if dim is None:
+        raise refused(f"{name} without dim", f"{name}(v, dim=-1)")
+    return to(x, dtype).apply(getattr(ours, name)(dim))
+
+
+def to(x: Any, dtype: Any) -> Any:
+    if dtype is None:
+        return x
+    if not isinstance(dtype, torch.dtype):
+        raise refused(f"to({dtype!r})", "v.to(dtype); a graph runs where its inputs are")
+    return x.apply(converted(dtype))
+
+
+def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
+    if dims is None:
+        raise refused("roll without dims", "v.roll(shifts, dims)")
+    by, over = ((each,) if isinstance(each, int) else tuple(each) for each in (shifts, dims))
+    return x.apply(moved("roll", by, over))
+
+
+def parts(name: str, x: Any, size: Any, dim: int = 0) -> Any:
+    """Cut x; how long the tuple is, is known of `chunk`, and where each size is given."""
+    n = size if name == "chunk" else len(size) if isinstance(size, list | tuple) else 0
+    return x.apply(moved(name, dims_of(size), dim)).of_entries(n)
+
+
+def pad(x: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
+    if mode != "constant":
+        raise refused(
+            f"pad with mode={mode!r}", "v.reflection_pad2d(padding), or another of lf.*_pad*"
+        )
+    return x.apply(moved("pad", tuple(pad), mode, value))
+
+
+def affine(y: Any, weight: Any, bias: Any) -> Any:
+    y = y if weight is None else multiply(y, weight)
+    return y if bias is None else add(y, bias)
+
+
+def layer_norm(
+    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Normalise the trailing axes, and scale and shift by values of the graph."""
+    made = ours.layer_norm(tuple(normalized_shape), eps, elementwise_affine=False)
+    return affine(x.apply(without_params(made, layers.layer_norm.Params(None, None))), weight, bias)
+
+
+def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    """Divide by the root mean square of the trailing axes, and scale by a value of the graph."""
+    made = ours.rms_norm(tuple(normalized_shape), eps, elementwise_affine=False)
+    return affine(x.apply(without_params(made, layers.rms_norm.Params(None))), weight, None)
+
+
+def normalize(x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+    if p != 2:
+        raise refused(f"normalize with p={p}", "v / v.norm(p, dim, keepdim=True)")
+    return x.apply(ours.normalize(dim, eps))
+
+
+def attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    if dropout_p or enable_gqa:
+        raise refused(
+            "attention with dropout or groups", "v.apply(layer) of a layer of the library"
+        )
+    masks = () if attn_mask is None else (attn_mask,)
+    return query.apply(ours.scaled_dot_product_attention(is_causal, scale), key, value, *masks)
+
+
+def embedding(
+    input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None,  # noqa: A002  # torch's
+    norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Any:  # fmt: skip
+    """Look rows up in a table that is a value of the graph."""
+    if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
+        raise refused("embedding with options", "v.embedding(n, width, padding_idx)")
+    return weight.apply(ours.index_select(0), input)
+
+
+def item_of(x: Any, index: Any) -> Any:
+    """Read x[index]; a slice, a number, None, ..., and values with integers may be mixed."""
+    entries = index if type(index) is tuple else (index,)
+    inputs = [each for each in entries if hasattr(each, "apply")]
+    at = tuple(INPUT if hasattr(each, "apply") else each for each in entries)
+    if inputs and len(entries) == 1:
+        return x.apply(ours.index_select(), inputs[0])
+    return x.apply(item(at if type(index) is tuple else at[0]), *inputs)
