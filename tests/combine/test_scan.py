@@ -28,6 +28,13 @@ MIXED = lf.serial(
 )
 # A cell that returns an output beside its state.
 WITH_OUTPUT = lf.serial(MIXED, lf.branch(lf.dense(2), lf.identity(), merge=lf.identity()))
+# Its output is a pair, of which one is a pair.
+OUTPUTS = lf.branch(lf.dense(2), lf.branch(lf.tanh(), lf.dense(3), merge=lf.identity()),
+                    merge=lf.identity())  # fmt: skip
+WITH_OUTPUTS = lf.serial(MIXED, lf.branch(OUTPUTS, lf.identity(), merge=lf.identity()))
+MASK = torch.tensor(
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0]]
+)
 PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
 TOKENS = torch.tensor([[4, 2, 0, 1], [3, 1, 5, 2], [1, 1, 0, 0]])
 READER = lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))
@@ -40,6 +47,11 @@ NETS = {
     # Its backward pass draws each step's mask again.
     "checkpointed cell": (lf.scan(lf.checkpointed(MIXED)), (X, STATE)),
     "with an output": (lf.scan(WITH_OUTPUT, has_output=True), (X, STATE)),
+    "with a tuple": (lf.scan(WITH_OUTPUTS, has_output=True), (X, STATE)),
+    "with a tuple and a mask": (
+        lf.scan(WITH_OUTPUTS, has_output=True, reverse=True),
+        (X, STATE, MASK.bool()),
+    ),
     "reversed": (lf.scan(MIXED, reverse=True), (X, STATE)),
     "first axis": (lf.scan(WITH_OUTPUT, dim=0, has_output=True), (X.transpose(0, 1), STATE)),
     "tokens": (lf.scan(READER), (TOKENS, normal(3, 4))),

@@ -39,6 +39,9 @@ WITHIN = lf.serial(
     lf.parallel(lf.serial(lf.scan(lf.gru_cell(3)), lf.flatten(), lf.dense(5)), lf.identity()),
     lf.gru_cell(5),
 )
+# A pair as the output beside the state.
+PAIRED = lf.branch(lf.dense(2), lf.tanh(), merge=lf.identity())
+PAIRED = lf.serial(lf.gru_cell(5), lf.branch(PAIRED, lf.identity(), merge=lf.identity()))
 
 
 def behind_dense(net):
@@ -53,6 +56,11 @@ LOOPS = {
         lf.serial(lf.scan(TWO, sequences=2, has_output=True), lf.select(0)),
         (TOKENS, X, STATE, MASK),
     ),
+}
+
+MORE = {
+    "a tuple": (lf.serial(lf.scan(PAIRED, has_output=True), lf.concatenate()), X),
+    "within another": (lf.scan(WITHIN), drawn(4, 2, STEPS, 5, 2)),
 }
 
 
@@ -91,10 +99,16 @@ def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():
 
 
 @pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("name", [*LOOPS, pytest.param("within another", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_gives_the_same(name):
-    within = lf.scan(WITHIN), drawn(4, 2, STEPS, 5, 2)
-    assert same_state(*trained(*LOOPS.get(name, within)))
+    assert same_state(*trained(*LOOPS[name]))
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.full
+@pytest.mark.parametrize("name", MORE)
+def test_another_loop_gives_the_same(name):
+    assert same_state(*trained(*MORE[name]))
 
 
 @compiles

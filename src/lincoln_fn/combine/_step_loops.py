@@ -33,7 +33,7 @@ class Looped:
     advanced: Params
 
 
-def loop_there(step: Step, carry: Any, walked: Arrays) -> tuple[Tensor, Arrays, Looped] | None:
+def loop_there(step: Step, carry: Any, walked: Arrays) -> tuple[Arrays, Arrays, Looped] | None:
     """Compute all y_t, the last state and the caches; None if it cannot be done by a loop."""
     carry, (y_1, _, first) = step(carry, tree.map(_entry(0), walked))
     looped = loop(step, carry, tree.map(_entry(slice(1, None)), walked))
@@ -41,7 +41,8 @@ def loop_there(step: Step, carry: Any, walked: Arrays) -> tuple[Tensor, Arrays, 
         return None
     (advanced, state), rest = looped
     y, *_ = stacked_tree(rest)
-    return torch.cat([y_1.unsqueeze(0), y]), state, Looped(first, rest, advanced)
+    all_y = tree.map(lambda one, others: torch.cat([one.unsqueeze(0), others]), y_1, y)
+    return all_y, state, Looped(first, rest, advanced)
 
 
 def loop_back(

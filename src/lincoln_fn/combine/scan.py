@@ -88,7 +88,7 @@ def there(
         looped = loop_there(step, (params, state), walked)
     if looped is not None:
         all_y, state, caches = looped
-        outputs = steps_placed(all_y, dim, reverse)
+        outputs = tree.map(lambda y: steps_placed(y, dim, reverse), all_y)
     else:
         ys, records = [], []
         inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
@@ -97,7 +97,8 @@ def there(
             (params, state), (y_t, _, record) = step((params, state), of_step)
             ys.append(y_t)
             records.append(record)
-        outputs, caches = torch.stack(_in_order(ys, reverse), dim), tuple(records)
+        outputs = tree.map(lambda *steps: torch.stack(steps, dim), *_in_order(ys, reverse))
+        caches = tuple(records)
     entries = len(x) if type(x) is tuple else 0
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
@@ -109,7 +110,7 @@ def there(
 def _step_there(
     visit: VisitThere, has_output: bool, carry: tuple[Params, Arrays],
     of_step: tuple[tuple[Tensor, ...], Tensor | None],
-) -> tuple[tuple[Params, Arrays], tuple[Tensor, Params, Record]]:  # fmt: skip
+) -> tuple[tuple[Params, Arrays], tuple[Arrays, Params, Record]]:  # fmt: skip
     """Compute a step; return the params and the state after it, and y_t, its params and record."""
     (params, state), (x_t, mask_t) = carry, of_step
     made, record = visit(0, params, (_as_given(x_t), state))
@@ -129,7 +130,8 @@ def _back(
     step = partial(_step_back, visit, has_output, sequences)
     looped = None
     if isinstance(caches, Looped):
-        if allows_loops(visit) and is_traced_once(gs, gs.shape[dim]):
+        first = tree.leaves(gs)[0]
+        if allows_loops(visit) and is_traced_once(first, first.shape[dim]):
             walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
             looped = loop_back(step, (ds, ()), walked, params, caches)
         caches = caches_of(caches)
@@ -140,7 +142,9 @@ def _back(
         uses = _params_of_steps(visit, params, caches)
         carry: CarryBack = ds, ()
         dxs = []
-        steps = zip(gs.unbind(dim), steps_of(ends.mask, len(caches)), strict=True)
+        entries_of = [partial(torch.select, dim=dim, index=i) for i in range(len(caches))]
+        of_gs = [tree.map(entry, gs) for entry in entries_of]
+        steps = zip(of_gs, steps_of(ends.mask, len(caches)), strict=True)
         for i, of_step in reversed([*enumerate(_in_order(steps, reverse))]):
             carry, dx_t = step(carry, (*of_step, uses[i], caches[i]))
             dxs.append(dx_t)
@@ -151,7 +155,7 @@ def _back(
 
 def _step_back(
     visit: VisitBack, has_output: bool, sequences: int, carry: CarryBack,
-    of_step: tuple[Tensor, Tensor | None, Params, Cache],
+    of_step: tuple[Arrays, Tensor | None, Params, Cache],
 ) -> tuple[CarryBack, tuple[Tensor | None, ...]]:  # fmt: skip
     """Compute ds_(t-1) and the records so far, and dx_t."""
     (ds, records), (g_t, mask_t, params, cache) = carry, of_step
@@ -164,7 +168,7 @@ def _step_back(
     return (before, visit.add(record, records)), dxs
 
 
-def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Tensor, Arrays]:
+def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Arrays, Arrays]:
     """Return the gradients of y and of the last state: zeros for a state that has none."""
     zeros = tree.map(torch.zeros_like, ends.state)
     if ends.has_state and type(g) is tuple and len(g) == 2 and g[1] is None:
@@ -230,7 +234,7 @@ def _stacked(dx: tuple[Tensor | None, ...], dim: int) -> Tensor | None:
     return torch.stack(tensors, dim) if tensors else None
 
 
-def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Tensor, Arrays]:
+def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
     if type(made) is not tuple or len(made) != 2:
         where = f"{visit.label}[0] {visit.parts[0].name}"
         raise LayerError(
@@ -292,7 +296,8 @@ def scan(
         dim: the axis of the steps: 1, or 0 for a sequence whose batch is the second axis, or
             without a batch.
         reverse: whether to run from the last step to the first; y has the order of x.
-        has_output: whether the cell returns (y_t, s_t) instead of s_t.
+        has_output: whether the cell returns (y_t, s_t) instead of s_t. y_t may be a tuple; then y
+            is one, of the entries of all y_t.
         sequences: how many sequences of one length x begins with. With two, x is (a, b), (a, b,
             state) or (a, b, state, mask), and the cell gets ((a_t, b_t), s_(t-1)). The mask has the
             first axes of the first sequence.
