@@ -332,8 +332,8 @@ if not _TYPE_CHECKING:
         raise missing_name(module, name)
 
     __getattr__ = _partial(_refuse, __name__)
-    vars(losses)["__getattr__"] = _partial(_refuse, losses.__name__)
-    vars(optim)["__getattr__"] = _partial(_refuse, optim.__name__)
+    for _home in (losses, optim, schedules):
+        vars(_home)["__getattr__"] = _partial(_refuse, _home.__name__)
 
 
 notebook.load_if_in_ipython()

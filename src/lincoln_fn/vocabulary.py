@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import torch
 
 from lincoln_fn.combine.graph import ALIASES
+from lincoln_fn.errors.habits import HABITS
 
 RENAMED: Final = {
     "BCELoss": "losses.log_loss",
@@ -164,6 +165,8 @@ lf.optim.adam here")
     problem = f"module {module!r} has no attribute {name!r}"
     if name.startswith("_"):
         return AttributeError(problem)
+    if name in HABITS.get(module, ()):
+        return AttributeError(f"{problem}; {HABITS[module][name]}")
     for package, torchs in _torch_names():
         if torchs == name:
             ours, reason = _counterpart(name), _reason(name)
@@ -178,7 +181,8 @@ lf.optim.adam here")
         home = vars(getattr(_library(), room) if room else _library())
         close = {_squeezed(key): key for key in home if not key.startswith("_")}
         found = close.get(_squeezed(name))
-        if found and callable(home[found]):
+        value = home[found] if found else None
+        if callable(value) and str(value.__module__).startswith("lincoln_fn"):
             path = f"lf.{room}.{found}" if room else f"lf.{found}"
             told = f"{torchs}, and {path} something else" if torchs else f"write {path}"
             return AttributeError(f"{problem}; {told}")

@@ -44,12 +44,46 @@ CALLS = {
         "export: expected path to be a file's path, got float32[4, 3]; "
         "the order is export(net, params, x, path)",
     ),
+    "verbose": (lambda: fit(NET, LOSS, SGD, (X, X), verbose=1), "write progress"),
+    "no seed": (
+        lambda: lf.Key(),
+        "Key: expected a seed, got none; write lf.Key(0), or another seed",
+    ),
+    "an index": (lambda: NET[0], "a Layer has no entries; write net.parts[0]"),
     "a called loss": (
         lambda: LOSS(X, X),
         "mse(): expected no call of the loss itself; "
         "write value, cache = loss.forward(prediction, target)",
     ),
 }  # fmt: skip
+
+
+HABITS = {
+    "eval": (
+        NET,
+        "net.predict(params, x) is as after training, and net.forward(params, x) as in it",
+    ),
+    "train": (
+        NET,
+        "net.predict(params, x) is as after training, and net.forward(params, x) as in it",
+    ),
+    "to": (NET, "params = lf.tree.map(lambda t: t.to(device), params, states=True)"),
+    "parameters": (NET, "params = net.init(key, x), which lf.tree.leaves lists"),
+    "state_dict": (NET, "write lf.interop.to_state_dict(net, params)"),
+    "step": (SGD, "write params, opt_state = optimizer.update(params, dparams, opt_state)"),
+    "zero_grad": (SGD, "nothing to write: gradients are new values"),
+}
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_a_method_of_torch_says_what_to_write(name):
+    owner, told = HABITS[name]
+    with pytest.raises(AttributeError) as refused:
+        getattr(owner, name)
+    assert str(refused.value).endswith(told)
+    assert not hasattr(owner, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'zzz'$"):
+        _ = owner.zzz
 
 
 @pytest.mark.parametrize("case", CALLS)

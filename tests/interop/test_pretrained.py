@@ -289,6 +289,27 @@ def test_a_config_that_is_not_known_is_refused(config, message, tmp_path):
         from_config(config)
 
 
+T5 = "T5ForConditionalGeneration"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda net, params: lf.plots.graph(net), "expected net to be made by lf.graph"),
+        (lambda net, params: lf.interop.from_state_dict(net, {}, params), "; and 21 more"),
+        (
+            lambda net, params: save_pretrained(net, params[1:], tiny("t5", T5), "x"),
+            "\n  and 35 more",
+        ),
+    ],
+)
+def test_an_error_about_a_network_of_many_parts_is_short(wrong, told):
+    with pytest.raises(lf.LayerError) as caught:
+        wrong(*made(tiny("t5", T5)))
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 800
+
+
 def test_a_copy_of_a_tied_matrix_with_other_numbers_is_refused(tmp_path):
     saved(tmp_path, tiny("gpt2", "GPT2LMHeadModel"))
     rewritten(tmp_path, lambda tensors: tensors.update({"lm_head.weight": torch.ones(11, 6)}))

@@ -1,5 +1,6 @@
 """The table of torch's vocabulary leaves nothing unsaid."""
 
+import re
 import runpy
 from operator import attrgetter
 
@@ -8,6 +9,7 @@ import torch
 from helpers.cases.case import normal
 
 import lincoln_fn as lf
+from lincoln_fn.errors.habits import HABITS
 from lincoln_fn.vocabulary import FUNCTIONS, LEFT_OUT, RENAMED, missing_name, table
 
 
@@ -45,6 +47,14 @@ def test_nothing_is_said_of_names_that_torch_does_not_have_or_that_have_a_counte
          "binary_cross_entropy_with_logits is lf.losses.sigmoid_cross_entropy here"),
         (lf.losses, "mse_loss", "; torch.nn.functional.mse_loss is lf.losses.mse here"),
         (lf.losses, "crossentropy", "; write lf.losses.cross_entropy"),
+        (lf, "no_grad", "; nothing to write: no function here records what autograd would need"),
+        (lf, "manual_seed",
+         "; write key = lf.Key(0), an argument of each function that draws"),
+        (lf, "tensor", "; write torch.tensor: tensors are torch's"),
+        (lf.losses, "bce",
+         "; write lf.losses.log_loss, or lf.losses.sigmoid_cross_entropy on logits"),
+        (lf.schedules, "StepLR", "; write lf.schedules.piecewise(lrs, boundaries)"),
+        (lf, "Callable", ""),  # which metrics imports
         (lf, "nonsense", ""),
         (lf, "__wrapped__", ""),
     ],
@@ -60,6 +70,18 @@ def test_torchs_functions_have_counterparts_that_exist():
     for name, ours in FUNCTIONS.items():
         assert callable(getattr(torch.nn.functional, name))
         assert callable(attrgetter(ours)(lf))
+
+
+def test_what_is_to_be_written_in_place_of_a_habit_exists():
+    homes = {home.__name__: home for home in (lf.Layer, lf.optim.Optimizer, lf)}
+    homes |= {home.__name__: home for home in (lf.losses, lf.schedules)}
+    for owner, texts in HABITS.items():
+        for name, text in texts.items():
+            assert not hasattr(homes[owner], name), (owner, name)
+            for path in re.findall(r"\blf\.([\w.]+)", text):
+                assert callable(attrgetter(path)(lf)), text
+            for path in re.findall(r"\btorch\.([\w.]+)", text):
+                assert hasattr(torch, path), text
 
 
 def test_every_torch_name_answers_where_a_user_would_write_it():

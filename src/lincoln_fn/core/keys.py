@@ -15,7 +15,9 @@ tensors, so the bits are the same eagerly, compiled, exported and on every devic
 from __future__ import annotations
 
 import math
-from typing import Annotated, Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Final, ParamSpec
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 
+_P = ParamSpec("_P")
 Shape = tuple[int, ...]
 
 
@@ -58,6 +61,18 @@ def _mix(z: Tensor) -> Tensor:
     return z.bitwise_xor_(_shift_right(z, 31))
 
 
+def _asking_for_a_seed(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Say what to write in place of `Key()`."""
+
+    @wraps(init)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        if len(args) + len(kwargs) == 1:
+            raise TypeError("Key: expected a seed, got none; write lf.Key(0), or another seed")
+        init(*args, **kwargs)
+
+    return call
+
+
 @record
 class Key(State):
     """The start of a sequence of random numbers; it is frozen, and drawing does not change it.
@@ -78,6 +93,7 @@ class Key(State):
 
     bits: Tensor
 
+    @_asking_for_a_seed
     def __init__(self, bits: int | Tensor) -> None:
         # An int becomes a tensor, so that a compiled step takes it as an input.
         if isinstance(bits, int | np.integer) and not isinstance(bits, bool):

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from types import FunctionType, MethodType
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
@@ -42,6 +42,7 @@ from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.habits import no_attribute
 from lincoln_fn.errors.kinds import check_functions, check_not_missing, check_pair
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
@@ -206,6 +207,15 @@ class Layer:
         where = self.composition.label if self.composition else self.name
         call = "y = net.predict(params, x), or y, cache = net.forward(params, x) to train"
         raise LayerError(where, f"expected no call of the layer itself; write {call}")
+
+    def __getitem__(self, index: object) -> NoReturn:
+        """Refuse the index of torch's `Sequential`."""
+        raise TypeError(f"a Layer has no entries; write net.parts[{index!r}]")
+
+    if not TYPE_CHECKING:  # to a type checker, an unknown name is an error already
+
+        def __getattr__(self, name):
+            raise no_attribute("Layer", name)
 
     def __repr__(self) -> str:
         return self.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import ismodule
 from typing import Any, Final, TypeGuard
 
@@ -32,6 +32,18 @@ def format_briefly(value: object) -> str:
         inside = ", ".join(format_briefly(item) for item in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     return repr(value)
+
+
+def first_of(problems: Iterable[str], most: int = 5) -> list[str]:
+    """List the first of some problems, and how many more there are.
+
+    Example:
+        >>> first_of(["a: missing", "b: missing", "c: missing"], most=1)
+        ['a: missing', 'and 2 more']
+    """
+    shown = [*problems]
+    rest = len(shown) - most
+    return [*shown[:most], f"and {rest} more"] if rest > 0 else shown
 
 
 def describe(given: object) -> str:

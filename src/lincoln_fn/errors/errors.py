@@ -6,6 +6,8 @@ raised an error: `serial[2] dense(10): expected ...`.
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class LayerError(ValueError):
     """An error in the arguments of a layer or loss, with its position in the network.
@@ -28,7 +30,48 @@ class LayerError(ValueError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
+        return shortened(f"{self.where}: {self.problem}")
+
+
+# A call that is longer is shown without its inner arguments.
+_LONG: Final = 240
+
+
+def shortened(text: str) -> str:
+    """Shorten the long calls in a text, such as the name of a network.
+
+    Example:
+        >>> shortened(f"serial({'dense(10), ' * 30}relu())")
+        'serial(...)'
+        >>> shortened(f"serial(dense(3), serial({'dense(10), ' * 30}relu()))")
+        'serial(dense(...), serial(...))'
+    """
+    pieces, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        if letter == "(":
+            if depth == 0:
+                pieces.append(text[start:i])
+                start = i
+            depth += 1
+        elif letter == ")" and depth:
+            depth -= 1
+            if depth == 0:
+                pieces.append(_brief(text[start : i + 1]))
+                start = i + 1
+    return "".join((*pieces, text[start:]))
+
+
+def _brief(group: str) -> str:
+    """Leave out what is in inner parentheses, and all if that is not enough."""
+    if len(group) <= _LONG or "\n" in group:
+        return group
+    shown, depth = "", 0
+    for letter in group:
+        depth -= letter == ")"
+        shown += letter if depth < 2 else ""
+        depth += letter == "("
+        shown += "..." if letter == "(" and depth == 2 else ""
+    return shown if len(shown) <= _LONG else "(...)"
 
 
 class NonFiniteError(LayerError):

@@ -19,6 +19,7 @@ _OURS: Final = {
     "rank": ("r", "r"),
     "seed": ("key", "key=lf.Key(seed)"),
     "shuffle": ("key", "key=lf.Key(seed), which shuffles"),
+    "verbose": ("progress", "progress"),
     "validation_data": ("valid", "valid"),
 }
 

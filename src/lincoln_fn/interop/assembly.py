@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.descriptions import first_of
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options
@@ -30,7 +31,7 @@ class Model(NamedTuple):
 
 
 def refuse(where: str, problems: Iterable[str]) -> LayerError:
-    """Make the one error that lists all problems, a line for each."""
+    """Make the one error of all problems, a line for each."""
     return LayerError(where, "\n  ".join(("differs from what is known:", *problems)))
 
 
@@ -88,7 +89,8 @@ def assemble(
         The network and its params.
 
     Raises:
-        LayerError: if anything is unknown, missing or unexpected; the message lists all of it.
+        LayerError: if anything is unknown, missing or unexpected; the message lists five of each
+            kind.
     """
     skipped = [name for name in config if _matches(name, ignore)]
     model, problems = model_of(config, skipped)
@@ -154,18 +156,19 @@ def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str
         The model, and the tensors of params by path.
 
     Raises:
-        LayerError: if anything is unknown or differs; the message lists all of it.
+        LayerError: if anything is unknown or differs; the message lists five of each kind.
     """
     given = {_thawed(path): leaf for path, leaf in by_path(params).items()}
     model, problems = model_of(config)
     expected = {} if model is None else by_path(model.like)
-    problems += [f"params.{path}: missing" for path in expected if path not in given]
-    problems += [f"params.{path}: unexpected" for path in given if model and path not in expected]
-    problems += [
+    others = given if model else ()
+    problems += first_of(f"params.{path}: missing" for path in expected if path not in given)
+    problems += first_of(f"params.{path}: unexpected" for path in others if path not in expected)
+    problems += first_of(
         f"params.{path}: expected shape {tuple(leaf.shape)}, got {tuple(given[path].shape)}"
         for path, leaf in expected.items()
         if path in given and given[path].shape != leaf.shape
-    ]
+    )
     if model is None or problems:
         raise refuse(where, problems)
     return model, given

@@ -11,7 +11,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Params
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.descriptions import first_of, format_briefly
 from lincoln_fn.interop.names import Slot
 
 
@@ -35,16 +35,17 @@ def expected_tensor(slot: Slot, leaves: Mapping[str, Tensor]) -> Tensor:
 def differences(
     slots: Iterable[Slot], leaves: Mapping[str, Tensor], named: Mapping[str, object]
 ) -> list[str]:
-    """List the names that are missing or unexpected, or whose shapes are wrong."""
+    """List the first names that are missing, that are unexpected, and whose shapes are wrong."""
     expected = {slot.name: slot for slot in slots}
-    problems = [f"{name}: missing" for name in expected if name not in named]
-    problems += [f"{name}: unexpected" for name in named if name not in expected]
+    problems = first_of(f"{name}: missing" for name in expected if name not in named)
+    problems += first_of(f"{name}: unexpected" for name in named if name not in expected)
+    shapes = []
     for name, slot in expected.items():
         shape = tuple(expected_tensor(slot, leaves).shape)
         given = named.get(name)
         if name in named and (not isinstance(given, Tensor) or tuple(given.shape) != shape):
-            problems.append(f"{name}: expected shape {shape}, got {format_briefly(given)}")
-    return problems
+            shapes.append(f"{name}: expected shape {shape}, got {format_briefly(given)}")
+    return problems + first_of(shapes)
 
 
 def fill(

@@ -123,8 +123,8 @@ def save_pretrained(
         max_shard_size: the most bytes in a file; more are divided, with an index.
 
     Raises:
-        LayerError: if the params do not fit the network of the config: the message lists all
-            differences; or if the files cannot be written.
+        LayerError: if the params do not fit the network of the config: the message lists five
+            of each kind; or if the files cannot be written.
     """
     where = "save_pretrained"
     model, given = fitting(where, config, params)

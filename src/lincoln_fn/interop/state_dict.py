@@ -56,8 +56,8 @@ def from_state_dict(
         The parameters.
 
     Raises:
-        LayerError: if names are missing or unexpected, or shapes wrong: the message lists all of
-            them. Also if the table does not list a layer's parameters and there is no like.
+        LayerError: if names are missing or unexpected, or shapes wrong: the message lists five
+            of each. Also if the table does not list a layer's parameters and there is no like.
 
     Example:
         >>> named = torch.nn.Linear(3, 2).state_dict()

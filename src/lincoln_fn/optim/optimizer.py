@@ -22,7 +22,7 @@ of a state is a state. Its counts are those of the state itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 from torch import Tensor
@@ -31,6 +31,7 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Shown
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.habits import no_attribute
 from lincoln_fn.errors.kinds import check_functions
 
 # Any: each optimizer keeps what it needs.
@@ -95,6 +96,11 @@ class Optimizer:
         if of_params and of_grads and names.index(of_grads[0]) < names.index(of_params[0]):
             given = f"update({', '.join(names)})"
             raise LayerError(self.name, f"expected update(params, grads, state), got {given}")
+
+    if not TYPE_CHECKING:  # as in `Layer`
+
+        def __getattr__(self, name):
+            raise no_attribute("Optimizer", name)
 
     def __repr__(self) -> str:
         return self.name
