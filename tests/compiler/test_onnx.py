@@ -6,6 +6,7 @@ import attrs
 import optree
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.cases import CASES
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
@@ -207,6 +208,23 @@ def test_a_prediction_takes_any_number_of_examples(tmp_path):
     feeds = {f"params.{name}": leaf.numpy() for name, leaf in named.items()}
     (y,) = session.run(["y"], {"x": x.numpy(), **feeds})
     assert same_number(torch.as_tensor(y), net.predict(others, x))
+
+
+def masked_words(ids, *, table):
+    """Read, mask and mix words in torch's spelling."""
+    h = table[ids] * (ids != 0)[..., None] + torch.linspace(0, 1, 4)
+    a, b = h.roll(1, 1).chunk(2, -1)
+    scores = torch.einsum("bid,bjd->bij", a, b).masked_fill((ids == 0)[:, None], float("-inf"))
+    return torch.cat([F.softmax(scores, -1) @ h, h[:, ::2].repeat(1, 2, 1)], 1).flatten(1)
+
+
+@pytest.mark.full
+def test_a_graph_in_torchs_spelling_is_exported(tmp_path):
+    net = lf.graph(masked_words, init=lambda key, x: {"table": lf.keys.normal(key, (4, 4))})
+    params, path = net.init(lf.Key(0), WORDS), str(tmp_path / "predict.onnx")
+    lf.export(net, params, WORDS, path)
+    (y,) = session_of(path).run(["y"], {"x": WORDS.numpy()})
+    assert same_number(torch.as_tensor(y), net.predict(params, WORDS))
 
 
 def test_defaults_may_have_a_file_of_their_own(tmp_path):
