@@ -245,6 +245,7 @@ def drawn(key, x):
     return {name: keys.normal(key.fold_in(i), shape) for i, (name, shape) in pairs}
 
 
+@pytest.mark.full
 def test_a_network_in_torchs_spelling_is_a_layer_in_every_way():
     net, ids = lf.graph(encode, init=drawn), X["ids"]
     params = net.init(lf.Key(0), ids)
@@ -269,19 +270,21 @@ def test_a_network_in_torchs_spelling_is_a_layer_in_every_way():
 def test_the_padding_mask_of_a_comparison_stays():
     net = lf.graph(lambda h, ids: h * (ids != 0))
     h, ids = torch.ones(4), torch.tensor([3, 0, 1, 0])
+    lf.testing.check_layer(net, (), (h, ids))
     assert net.predict((), (h, ids)).tolist() == [1, 0, 1, 0]
     _, cache = net.forward((), (h, ids))
     dx = net.input_grad((), cache, torch.ones(4))
     assert (dx[0].tolist(), dx[1]) == ([1, 0, 1, 0], None)
 
 
-def test_a_layer_read_by_a_comparison_alone_gets_a_gradient_of_0():
-    net, x = lf.graph(lambda x: x * (x.dense(4) > 0)), X["a"].float()
-    params = net.init(lf.Key(0), x)
+def test_a_parameter_read_by_a_comparison_alone_gets_a_gradient_of_0():
+    net, x = lf.graph(lambda x, *, w: x * (x @ w > 0)), X["a"]
+    params = {"w": torch.diag(NUMBERS)}
     y, cache = net.forward(params, x)
     dx, dparams = net.backward(params, cache, torch.ones_like(y))
-    assert same_number(dx, (y != 0).float())
-    assert not any(leaf.any() for leaf in lf.tree.leaves(dparams))
+    assert same_number(dx, (y != 0).double())
+    assert dparams["w"].shape == (4, 4)
+    assert not dparams["w"].any()
 
 
 def test_a_value_is_equal_to_nothing_and_has_the_hash_of_its_identity():
