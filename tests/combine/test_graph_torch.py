@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.compare import largest, same_number
+from helpers.compositions import check_walks
 
 import lincoln_fn as lf
 from lincoln_fn import keys
@@ -251,6 +252,7 @@ def test_a_network_in_torchs_spelling_is_a_layer_in_every_way():
     params = net.init(lf.Key(0), ids)
     assert [*params] == ["table", "w", "b"]
     lf.testing.check_layer(net, params, ids)
+    check_walks(net, ids)
     copy = pickle.loads(pickle.dumps(net))
     given = {name: value.clone().requires_grad_() for name, value in params.items()}
     y, values = encode(ids, **given)
@@ -263,6 +265,10 @@ def test_a_network_in_torchs_spelling_is_a_layer_in_every_way():
     for name, slope in zip(names, slopes, strict=True):
         assert same_number(named[name], slope, terms=largest(slopes)), name
     assert named["mask"] is None
+    trace = lf.inspect.trace(net, params, ids, lf.losses.mse(), torch.zeros_like(found))
+    seen = {record.name.partition(" = ")[0]: record for record in trace}
+    assert seen["mask"].gradient_norm is None  # it has no numbers
+    assert seen["einsum"].gradient_norm > 0
     (axes,) = lf.plots.graph(net, named).figure.axes
     assert any("masked" not in text.get_text() and "roll" in text.get_text() for text in axes.texts)
 

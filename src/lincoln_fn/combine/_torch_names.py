@@ -38,10 +38,6 @@ def _same(name: str) -> Row:
     return lambda x, *args, **options: x.apply(getattr(ours, name)(*args, **options))
 
 
-def _moved(name: str) -> Row:
-    return lambda x, *args: x.apply(moved(name, *args))
-
-
 def _sized(name: str, to: str = "") -> Row:
     """Make the row of a function that takes sizes one by one, or as one tuple."""
     return lambda x, *sizes: x.apply(moved(to or name, sizes_of(sizes)))
