@@ -2,15 +2,18 @@
 
 import ctypes
 import os
+import subprocess
 import sys
 import threading
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 import torch
+from helpers.compare import same_bits
 
 import lincoln_fn as lf
+from lincoln_fn.compiler import graphs
 from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime import threads
 
@@ -115,62 +118,72 @@ def test_a_second_team_starts_and_ends():
         os.sched_yield()
 
 
-@pytest.mark.parametrize(
-    ("sizes", "x", "fits"),
-    [
-        ([784 * 64, 64], torch.zeros(32, 784), True),
-        ([784 * 64, 64], torch.zeros(64, 784), False),
-        ([32 * 128], torch.zeros(4, 32, dtype=torch.int64), True),
-        ([32 * 128], torch.zeros(8, 65, dtype=torch.int64), False),
-        ([3 * 8 * 9], torch.zeros(8, 3, 28, 28), True),
-        ([3 * 8 * 9 * 40], torch.zeros(8, 3, 28, 28), False),
-        ([2**16], (torch.zeros(8, 5), torch.zeros(33, 5)), False),
-        ([], torch.zeros(9, 9), True),
-        ([9], (), True),
-    ],
-    ids=str,
-)
-def test_small_products_have_one_thread(sizes, x, fits):
-    params = tuple(torch.zeros(size) for size in sizes)
-    assert threads.fits_one_thread(params, x) is fits
+def seen_by_a_thread(read):
+    """Call a function in a new thread."""
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(read()))
+    thread.start()
+    thread.join()
+    return seen[0]
 
 
-def test_the_number_of_threads_comes_back():
+@pytest.fixture
+def three_threads():
     number = torch.get_num_threads()
-    for threads_of_torch in (1, 3):
-        torch.set_num_threads(threads_of_torch)
-        try:
-            assert threads.with_one_thread(torch.get_num_threads)() == 1
-            assert torch.get_num_threads() == threads_of_torch
-            with suppress(ZeroDivisionError):
-                threads.with_one_thread(divmod)(1, 0)
-            assert torch.get_num_threads() == threads_of_torch
-        finally:
-            torch.set_num_threads(number)
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(number)
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(4, 1), (5000, 3)])
-def test_steps_of_small_networks_have_one_thread(rows, expected):
+@pytest.mark.parametrize(
+    "compiled",
+    [lambda step: step, pytest.param(lf.compile, marks=pytest.mark.full)],
+    ids=["eager", "compiled"],
+)
+def test_threads_started_beside_a_small_step_have_the_threads_of_torch(
+    compiled, three_threads, monkeypatch
+):
     seen = []
 
+    def look():  # a thread takes torch's number when it first asks for it
+        seen.append(seen_by_a_thread(torch.get_num_threads))
+
     def forward(params, x):
-        seen.append(torch.get_num_threads())
+        look()
         return lf.layers.dense.forward(params, x)
 
+    def by_inductor(graph, inputs):
+        look()
+        return lambda leaves: look() or graph(*leaves)
+
+    monkeypatch.setattr(graphs, "by_inductor", by_inductor)
+
     net = lf.Layer("seen", forward, lf.layers.dense.backward, lf.dense(30).init)
-    x, target = torch.ones(rows, 20), torch.ones(rows, 30)
+    x, target = torch.ones(4, 20), torch.ones(4, 30)
     optimizer = lf.optim.sgd(0.1)
     state = lf.init_state(net, optimizer, lf.Key(0), x)
+    compiled(lf.make_step(net, lf.losses.mse(), optimizer))(state, (x, target))
+    assert set(seen) == {3}
+
+
+def train(seed, steps=4):
+    """Train on a small batch, which was once given one thread, or on a large one."""
+    x = lf.keys.normal(lf.Key(seed), ((96, 4)[seed % 2], 200))
+    net = lf.serial(lf.dense(300), lf.dropout(0.3), lf.gelu(), lf.layer_norm(), lf.dense(3))
+    optimizer = lf.optim.adamw(0.01)
+    state = lf.init_state(net, optimizer, lf.Key(seed), x)
     step = lf.make_step(net, lf.losses.mse(), optimizer)
-    number = torch.get_num_threads()
-    seen.clear()
-    torch.set_num_threads(3)
-    try:
-        step(state, (x, target))
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(number)
-    assert seen == [expected]
+    for _ in range(steps):
+        state, value = step(state, (x, x[:, :3]))
+    return lf.tree.leaves(state, states=True), value
+
+
+@pytest.mark.full
+def test_training_in_eight_threads_at_once_has_the_bits_of_training_alone(three_threads):
+    alone = [train(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        for (leaves, value), expected in zip(threads.map(train, range(8)), alone, strict=True):
+            assert same_bits([*leaves, value], [*expected[0], expected[1]])
 
 
 # Steps of a millisecond, then some of 20 in a row, until they have taken two seconds.
@@ -196,3 +209,29 @@ def test_slow_steps_beside_other_work_are_logged_once(steps, load, expected, hea
     for line in heard.lines:
         assert line.startswith("lincoln_fn: a step takes 20 ms, and the fastest took 1 ms.")
         assert "OMP_WAIT_POLICY=passive" in line
+
+
+FORKED = """
+import os, torch, lincoln_fn as lf
+
+torch.set_num_threads(1)
+x, net, optimizer = torch.ones(8, 5), lf.serial(lf.dense(7), lf.tanh()), lf.optim.sgd(0.1)
+state = lf.init_state(net, optimizer, lf.Key(0), x)
+step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
+state, _ = step(state, (x, x[:, :1].expand(-1, 7)))
+child = os.fork()
+_, value = step(state, (x, x[:, :1].expand(-1, 7)))
+_, other = step(state, (x[:6], x[:6, :1].expand(-1, 7)))  # compiled, or found, after the fork
+print(value.item(), other.item(), flush=True)
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.full
+def test_a_process_forked_after_compiling_has_the_same_bits():
+    command = [sys.executable, "-c", FORKED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    one, other = ran.stdout.splitlines()
+    assert one == other

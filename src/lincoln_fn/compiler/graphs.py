@@ -14,6 +14,7 @@ from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Made
+from lincoln_fn.compiler.inductor.threads import with_threads
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
@@ -22,7 +23,6 @@ from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard,
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.runtime.log import log_if_slow
-from lincoln_fn.runtime.threads import with_one_thread
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
@@ -39,18 +39,16 @@ def _graph_of(
 ) -> tuple[Made, Structure]:
     with log_if_slow(f"tracing the {program.where}, once a process"):
         traced = write_down(program, *arguments)
-    has_one_thread = torch.get_num_threads() > 1 and all(map(is_small, graphs_in(traced.graph)))
-    make = with_one_thread(_find_or_compile) if has_one_thread else _find_or_compile
+    # The loops of a small graph have one thread.
+    threads = 1 if all(map(is_small, graphs_in(traced.graph))) else torch.get_num_threads()
     try:
-        made = make(program, traced, donated)
+        with with_threads(threads):
+            made = _find_or_compile(program, traced, donated)
     except LayerError:
         raise
     except Exception as error:
         made = _as_it_is(program, arguments, error)
-    run = _restride(made.run, traced.inputs)
-    if has_one_thread:
-        run = with_one_thread(run)
-    return Made(run, made.fates), traced.structure
+    return Made(_restride(made.run, traced.inputs), made.fates), traced.structure
 
 
 def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:

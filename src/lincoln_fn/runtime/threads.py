@@ -6,23 +6,13 @@ import ctypes
 import math
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import torch
-from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-# A product of up to so many multiplications is computed before a second thread has woken up.
-SMALL_PRODUCT: Final = 2**21
 # Variables of the environment by which a user decides how many threads there are.
 _NUMBER: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # Variables by which a user decides how threads wait.
@@ -70,40 +60,6 @@ def share_cores(processes: int) -> None:
     share = max(1, count_cores() // processes)
     if not any(name in os.environ for name in _NUMBER) and torch.get_num_threads() > share:
         torch.set_num_threads(share)
-
-
-def fits_one_thread(params: Params, x: Arrays) -> bool:
-    """Return whether the products of params with x are too small for a second thread to pay.
-
-    The sizes alone decide, for the number of threads can change the last bits of a result.
-
-    The largest product is taken for that of the largest parameter with the rows of x. Axis 1 of a
-    floating x is taken for features, and all its other axes for rows. Each integer is a row.
-    """
-    inputs = [x] if type(x) is Tensor else tree.leaves(x)
-    # The layer says what is wrong with another leaf than a tensor.
-    rows = [
-        leaf.numel() // (leaf.shape[1] if leaf.ndim > 1 and leaf.is_floating_point() else 1)
-        for leaf in inputs
-        if isinstance(leaf, Tensor)
-    ]
-    leaves = tree.leaves(params)
-    largest = max([leaf.numel() for leaf in leaves if isinstance(leaf, Tensor)], default=0)
-    return largest * max(rows, default=0) <= SMALL_PRODUCT
-
-
-def with_one_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function run while torch has one thread."""
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        number = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            torch.set_num_threads(number)
-
-    return run
 
 
 def adapt_waiting() -> None:

@@ -14,7 +14,6 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
-from lincoln_fn.runtime.threads import fits_one_thread, with_one_thread
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gradient import Gradient, GradientState
@@ -43,11 +42,6 @@ def bare_step(
     donate: bool,
 ) -> tuple[TrainState, Tensor]:
     """Take a bare step; with `donate`, `update` may compute in the memory of the state."""
-    if torch.get_num_threads() > 1 and fits_one_thread(state.params, batch[0]):
-        return with_one_thread(bare_step)(
-            layer, loss, update, state, batch,
-            gradient=gradient, reduced=reduced, has_parts=has_parts, donate=donate,
-        )  # fmt: skip
     params, kept = state.params, state.gradient_state
     if reduced is not None:
         check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))

@@ -60,7 +60,7 @@ def by_inductor(graph: GraphModule, inputs: tuple[Tensor, ...]) -> Flat:
         from torch._inductor.compile_fx import compile_fx_inner
 
         fake, inputs = _fakes_like(inputs)
-        options = {**_OPTIONS, **compiler_flags(), "cpp.threads": torch.get_num_threads()}
+        options = {**_OPTIONS, **compiler_flags()}
         with fake, torch.no_grad(), config.patch(options), _extend_inductor():
             simpler = _simpler(graph, inputs)
             # The context lists which sizes are numbers. Without it, no compiled graph is stored.

@@ -106,11 +106,6 @@ def flatten_arguments(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors an
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
-def threads_for(count: int) -> int:
-    """Return how many threads can share examples, or heads, that are independent."""
-    return min(torch.get_num_threads(), count)
-
-
 def are_called_for(x: Tensor) -> bool:
     """Return whether a compiled step calls kernels from C++, for tensors like x."""
     # True for float32 on a CPU whose vectors Inductor knows. Before torch 2.13 they would be called

@@ -17,10 +17,11 @@ from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.fastpath import bfloat16
 from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
-from lincoln_fn.runtime.threads import SMALL_PRODUCT
 
 aten = torch.ops.aten
 
+# A product of up to so many multiplications is computed before a second thread has woken up.
+_SMALL_PRODUCT = 2**21
 # Up to so many elements a tensor is too small to be shared among threads.
 _SMALL_TENSOR = 2**16
 
@@ -31,7 +32,7 @@ def is_small(graph: GraphModule) -> bool:
     return all(
         value.numel() <= _SMALL_TENSOR for value in made if isinstance(value, Tensor)
     ) and all(
-        node.meta["val"].numel() * node.args[0].meta["val"].shape[-1] <= SMALL_PRODUCT
+        node.meta["val"].numel() * node.args[0].meta["val"].shape[-1] <= _SMALL_PRODUCT
         for target in (aten.mm.default, aten.bmm.default)
         for node in graph.graph.find_nodes(op="call_function", target=target)
     )

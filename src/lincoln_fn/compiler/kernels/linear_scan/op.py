@@ -12,7 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel, threads_for
+from lincoln_fn.compiler.inductor.threads import threads_for
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel
 
 
 def _plan(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Plan:

@@ -18,7 +18,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel, threads_for
+from lincoln_fn.compiler.inductor.threads import threads_for
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel
 
 
 def _plan(x: Tensor, tiles: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool) -> Plan:

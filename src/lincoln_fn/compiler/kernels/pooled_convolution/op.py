@@ -28,8 +28,9 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
+from lincoln_fn.compiler.inductor.threads import threads_for
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel, threads_for
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, cpp_kernel
 
 Size: TypeAlias = tuple[int, int]
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 from torch import Tensor
 from torch.fx import has_side_effect
 
+from lincoln_fn.compiler.inductor.threads import threads_for
 from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import (
     POINTERS,
     Plan,
     are_called_for,
     cpp_kernel,
-    threads_for,
 )
 from lincoln_fn.fastpath.product import goes_to_mkl
 
