@@ -101,6 +101,63 @@ def test_an_index_out_of_range_raises_what_the_function_raises():
         compiled(torch.arange(3.0), torch.tensor([0, 5]))
 
 
+@lf.record
+class Smoothed:
+    """The state of a step, and the mean of its losses."""
+
+    inner: lf.TrainState
+    mean: torch.Tensor
+
+    @property
+    def step(self):
+        return self.inner.step
+
+
+def smoothed(batch):
+    """A function of a state with a step within, and its first state."""
+    step = lf.make_step(G, LOSS, ADAM)
+
+    def smoothed_step(state, batch):
+        inner, value = step(state.inner, batch)
+        mean = 0.9 * state.mean + 0.1 * value
+        return Smoothed(inner, mean), {"loss": value, "mean": mean}
+
+    return smoothed_step, Smoothed(lf.init_state(G, ADAM, lf.Key(0), batch[0]), torch.zeros(()))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_function_with_a_step_within_is_the_same_compiled():
+    batch = BATCH, normal(6, 2).sign().clamp(0)
+    step, state = smoothed(batch)
+    fast = lf.compile(step)
+    eager, made = lf.train(step, state, [batch] * 3), lf.train(fast, state, [batch] * 3)
+    for (one, told), (other, also) in zip(eager, made, strict=True):
+        assert same_number((told.loss, told.scores), (also.loss, also.scores), dtype=torch.float32)
+        assert same_number(one, other)
+    for call in (step, fast):
+        with pytest.raises(lf.NonFiniteError, match="step 1: x holds values that are not finite"):
+            call(state, (batch[0] / 0, batch[1]))
+
+
+def tangents(state, x):
+    """Train a network by its derivative, as physics-informed networks and flows do."""
+
+    def loss(state):
+        a, b = state
+        _, dy = torch.func.jvp(lambda x: (x @ a).tanh() @ b, (x,), (torch.ones_like(x),))
+        return dy.square().mean()
+
+    gradient, value = torch.func.grad_and_value(loss)(state)
+    return lf.tree.map(lambda p, d: p - 0.1 * d, state, gradient), value
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own
+def test_a_tangent_through_two_matrices_is_the_same_compiled():
+    state = normal(2, 8), normal(8, 1)
+    assert same_number(lf.compile(tangents)(state, BATCH), tangents(state, BATCH))
+
+
 def test_a_value_that_is_not_finite_is_the_functions_own_affair():
     compiled = lf.compile(lambda state, batch: (state, batch.log().sum()))
     assert compiled(torch.ones(1), torch.zeros(2))[1] == -torch.inf

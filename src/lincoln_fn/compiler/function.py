@@ -16,6 +16,7 @@ from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.structures import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.tracing import losses_of
 from lincoln_fn.errors.descriptions import is_constructor, is_function
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
@@ -99,8 +100,12 @@ def of_function(function: Pure) -> Program:
 
     def pure(*arguments: Arrays) -> tuple[Arrays, Tensor]:
         leaves, _ = flatten(arguments)
-        # The number is 0, or nan if an index is out of range.
-        return function(*arguments), torch.zeros((), device=leaves[0].device if leaves else None)
+        result = function(*arguments)
+        # The number is 0, or nan if an index is out of range or a step's loss is not finite.
+        flag = torch.zeros((), device=leaves[0].device if leaves else None)
+        for value in losses_of(leaves[0]) if leaves else []:
+            flag = flag + 0 * value
+        return result, flag
 
     name: str = getattr(function, "__qualname__", repr(function))
     return Program(name.rpartition("<locals>.")[2], "function", "its result", pure, function)

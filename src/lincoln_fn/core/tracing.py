@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -19,7 +21,19 @@ class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
     has_loops = False
     supports_higher_order_operators = True
 
+    def __init__(self, **options: Any) -> None:  # Any: torch's own
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        # Losses of steps within the function. Where one is not finite, the function is run as it
+        # is, so that its step raises the error.
+        self.losses: list[Tensor] = []
+
 
 def runs_here(x: Tensor) -> bool:
     """Return whether x's step runs in this process, which knows this library's operations."""
     return not isinstance(x, FakeTensor) or isinstance(x.fake_mode, RunsHere)
+
+
+def losses_of(x: Tensor) -> list[Tensor]:
+    """Return the list of losses of x's tracer; an empty one if there is no tracer."""
+    is_kept = isinstance(x, FakeTensor) and isinstance(x.fake_mode, RunsHere)
+    return x.fake_mode.losses if is_kept else []

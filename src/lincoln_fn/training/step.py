@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.tracing import is_traced
+from lincoln_fn.core.tracing import is_traced, losses_of
 from lincoln_fn.core.versions import Version, changed_since, versions
 from lincoln_fn.errors.arguments import check_argument, checked
 from lincoln_fn.errors.descriptions import describe
@@ -118,6 +118,10 @@ class Step:
         adapt_waiting()
         noted = self._versions(state, batch)
         try:
+            if is_traced(state.step):  # within a function that is compiled
+                new_state, value = self.pure(state, (batch[0], batch[1]))
+                losses_of(state.step).append(total_of(value))
+                return new_state, value
             if self.debug and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             if self.check_first is not None and not int(state.step):

@@ -1,4 +1,4 @@
-"""Operations that are rewritten while a step is traced: indices, some sums, and erfc.
+"""Operations that are rewritten while a step is traced: indices, some sums, zeros, and erfc.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
@@ -74,6 +74,8 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             return func(args[0], args[1] * kwargs["alpha"])
         if func is aten.addmm.default:
             return _product_and_sum(*args, **(kwargs or {}))
+        if func is aten._efficientzerotensor.default:  # a tangent of 0: it has no memory to read
+            return aten.zeros.default(*args, **(kwargs or {}))
         if func is aten.erfc.default and args[0].dtype is torch.float32:
             return 1 - aten.erf(args[0])
         if func in _SPELLED_OUT:
