@@ -15,6 +15,7 @@ from helpers.compositions import (
     peak_bytes,
     run,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 
@@ -192,3 +193,35 @@ def test_the_name_is_the_code_that_makes_it():
     assert lf.scan(lf.rnn_cell(5)).name == "scan(rnn_cell(5))"
     net = lf.scan(lf.rnn_cell(5), dim=0, reverse=True, has_output=True)
     assert net.name == "scan(rnn_cell(5), dim=0, reverse=True, has_output=True)"
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, and the bytes of their results."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = torch.zeros(2, dtype=torch.int64)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.counts += torch.tensor([1, sum(leaf.nbytes for leaf in lf.tree.leaves((made,)))])
+        return made
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("cell", [lf.lstm_cell(5), MIXED], ids=["lstm", "with states"])
+def test_each_further_step_costs_as_much_as_the_one_before(cell, mask):
+    def costs(length):
+        x = normal(4, length, 3)
+        net, given = lf.scan(cell), (x, None, torch.ones(4, length, dtype=torch.bool))
+        given = (given[0], *((PAIR if cell is not MIXED else STATE), given[2])[: 1 + mask])
+        params = net.init(lf.Key(0), given)
+        with Operations() as counted:
+            y, cache = net.forward(params, given)
+            net.backward(params, cache, lf.tree.map(torch.ones_like, y))
+            net.advance(params, cache)
+        kept = {leaf.untyped_storage() for leaf in lf.tree.leaves(cache, states=True)}
+        return torch.cat((counted.counts, torch.tensor([sum(each.nbytes() for each in kept)])))
+
+    once, twice, thrice = map(costs, (20, 40, 60))
+    assert same_bits(thrice - twice, twice - once)

@@ -1,0 +1,58 @@
+"""A process that goes on making and taking steps keeps nothing of those before."""
+
+import gc
+from collections import Counter
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+
+X, TARGET = lf.keys.normal(lf.Key(0), (4, 6)), torch.zeros(4, 3)
+
+pytestmark = pytest.mark.full
+
+
+def make(i, *, donate):
+    """Make a step like no other, and its first state."""
+    net = lf.serial(
+        lf.dense(5), lf.batch_norm(), lf.dropout(0.1 + i / 1000), lf.elu(1 + i / 1000), lf.dense(3)
+    )
+    optimizer = lf.optim.chain(lf.optim.clip_by_global_norm(1.0 + i), lf.optim.adamw(1e-3))
+    loss, state = lf.losses.mse(), lf.init_state(net, optimizer, lf.Key(i), X)
+    return lf.make_step(net, loss, optimizer, donate=donate), state
+
+
+def live():
+    """Count the objects that are alive, by their types."""
+    gc.collect()
+    return Counter(type(each) for each in gc.get_objects())
+
+
+def grown(use, times):
+    """Tell of which types there are more objects after some uses, by half of their number."""
+    for i in range(10):
+        use(i)
+    before = live()
+    for i in range(10, times):
+        use(i)
+    return {kind: more for kind, more in (live() - before).items() if more > times / 2}
+
+
+def test_steps_that_are_made_leave_nothing_behind():
+    def use(i):
+        for donate in (False, True):
+            step, state = make(i, donate=donate)
+            step(state, (X, TARGET))
+
+    assert grown(use, 120) == {}
+
+
+def test_steps_that_are_taken_leave_nothing_behind():
+    step, state = make(0, donate=False)
+
+    def use(_):
+        nonlocal state
+        state, _ = step(state, (X, TARGET))
+
+    assert grown(use, 300) == {}
