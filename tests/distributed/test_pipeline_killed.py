@@ -1,4 +1,4 @@
-"""A process of a pipeline that is killed ends the others, with an error that names it."""
+"""A process that is killed, or stopped, ends the others with an error that names it."""
 
 import os
 import signal
@@ -33,3 +33,23 @@ def test_a_process_that_is_killed_is_named():
         assert running[1][0].exitcode == -signal.SIGKILL
     lost = 2, "rank 1 is gone; start the run again from its last checkpoint"
     assert found == {0: ("returned", lost), 1: ("killed", None)}
+
+
+def train_until_stopped(group):
+    """Stop rank 0, which keeps the store that tells who is gone."""
+    net, optimizer, x = lf.dense(3), lf.optim.sgd(0.1), torch.ones(6, 3)
+    step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=distributed.mean(group))
+    state, _ = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, x))
+    if group.rank == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    try:
+        step(state, (x, x))
+    except distributed.LostProcessError as error:
+        return error.ranks
+    return None
+
+
+def test_a_first_process_that_is_stopped_is_named():
+    with started(3, train_until_stopped, timeout=5) as running:
+        found = outcomes(running[1:], patience=60)
+    assert found == {0: ("returned", (0,)), 1: ("returned", (0,))}

@@ -18,21 +18,21 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def _main(rank, world, port, function, arguments, pipe):
+def _main(rank, world, port, function, arguments, pipe, timeout):
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )  # fmt: skip
     torch.set_num_threads(1)
     try:
-        with distributed.connect(timeout=60) as group:
+        with distributed.connect(timeout=timeout) as group:
             pipe.send(("returned", function(group, *arguments)))
     except BaseException:
         pipe.send(("raised", traceback.format_exc()))
 
 
 @contextmanager
-def started(world, function, *arguments):
+def started(world, function, *arguments, timeout=60):
     """Start processes that call function(group, *arguments); give each one and its pipe.
 
     A pipe gives ("returned", value) or ("raised", traceback).
@@ -41,7 +41,7 @@ def started(world, function, *arguments):
     try:
         for rank in range(world):
             pipe, its_pipe = context().Pipe(duplex=False)
-            given = (rank, world, port, function, arguments, its_pipe)
+            given = (rank, world, port, function, arguments, its_pipe, timeout)
             process = context().Process(target=_main, args=given, daemon=True)
             process.start()
             its_pipe.close()

@@ -21,6 +21,8 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 # Seconds between two beats, and how long one must be missing until its process is called lost.
 INTERVAL: Final = 0.5
 PATIENCE: Final = 4.0
+# How long the store may take for all that is asked to find a lost process.
+ANSWERED: Final = 12.0
 
 
 @attrs.frozen(eq=False)
@@ -54,8 +56,19 @@ class Pulse:
 
     def find_lost(self, ranks: Collection[int]) -> tuple[int, ...]:
         """Return those of some ranks that no longer beat; it takes some seconds."""
-        # All processes get the answer of the first one. Rank 0 keeps the store, unless torchrun
-        # does: if the store is gone before anyone was declared lost, so is rank 0.
+        # The store does not answer, and its client waits for ever, if its process was stopped.
+        found: list[tuple[int, ...]] = []
+        asking = threading.Thread(target=lambda: found.append(self._ask(ranks)), daemon=True)
+        asking.start()
+        asking.join(ANSWERED)
+        return found[0] if found else self._without_store()
+
+    def _without_store(self) -> tuple[int, ...]:
+        """Return who is lost if the store is: rank 0 keeps it, unless torchrun does."""
+        return self.answer[0] if self.answer else (0,) if self.rank else ()
+
+    def _ask(self, ranks: Collection[int]) -> tuple[int, ...]:
+        # All processes get the answer of the first one.
         try:
             silent = self._silent(ranks)
             if not silent:
@@ -64,7 +77,7 @@ class Pulse:
                 self.store.compare_set("lost", "", " ".join(map(str, sorted(silent))))
             )
         except RuntimeError:
-            return self.answer[0] if self.answer else (0,)
+            return self._without_store()
         if self.keeps_store:
             self._wait_until_confirmed(set(ranks) - {*self.answer[0]})
         return self.answer[0]
