@@ -3,8 +3,10 @@
 import contextlib
 import io
 import re
+from functools import partial
 from itertools import chain
 from typing import ClassVar
+from unittest import mock
 
 import pytest
 import torch
@@ -325,6 +327,60 @@ def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
         lf.make_step(net, counted, optimizer, reduce=reduce)(state, (x, targets))
 
 
+ROOT = lf.Layer("root()", lambda _, x: (x.sqrt(), x.sqrt()), lambda _, y, g: (g / (2 * y), ()))
+
+
+def fail(params, cache, g):
+    if cache.sum() > 0:
+        raise lf.LayerError("own", "no gradient")
+    return lf.layers.dense.backward(params, cache, g)
+
+
+def attempts_in_one(group):
+    """List steps of which one process's part fails, of networks with states and without."""
+    first, (x, target) = group.rank == 0, data(8, 12)
+    batch_norm, dropout = lf.batch_norm(), lf.dropout(0.2)
+    stateful = lf.serial(lf.serial(ROOT, lf.dense(5)), batch_norm, lf.tanh(), dropout, lf.dense(3))
+    own = lf.Layer("own", lf.layers.dense.forward, fail, lf.dense(3).init)
+    synchronised = lf.serial(ROOT, distributed.sync_batch_norm(group), lf.dense(3))
+    x = x.abs()
+    nan, negative = x / 0 if first else x, x if first else -x
+    wrong = target if first else target + 3
+    share = negative[:, :1].clamp(-1, 1)
+    schedule = distributed.one_f_one_b(2, 2)
+    stages = lf.serial(ROOT, lf.dense(4), lf.batch_norm()), lf.dense(3)
+    piped, reduce = distributed.pipeline(stages, schedule, distributed.alone(), data=group)
+    mean = distributed.mean(group)
+    return {
+        "nan": (stateful, LOSS, mean, (nan, target)),
+        "root": (stateful, LOSS, mean, (negative, target)),
+        "label": (stateful, LOSS, mean, (x, wrong)),
+        "synchronised": (synchronised, LOSS, mean, (nan, target)),
+        "synchronised root": (synchronised, LOSS, mean, (negative, target)),
+        "backward": (own, LOSS, mean, (negative, target)),
+        "probabilities": (lf.prelu(), lf.losses.log_loss(), mean, (share, share.abs())),
+        "pipeline": (piped, LOSS, reduce, (negative, target)),
+    }
+
+
+# The errors that all processes raise.
+FAILED = {
+    "loss": "step 1: x holds values that are not finite, in rank 0",
+    "nan": "step 1: x holds values that are not finite, in rank 0",
+    "root": "step 1: serial[0] serial[0] root(): the output is not finite, though its x and "
+    "params are, in rank 1",
+    "label": "softmax_cross_entropy: expected labels from 0 to 2, got 5, in rank 1",
+    "synchronised": "step 1: x holds values that are not finite, in rank 0",
+    "synchronised root": "step 1: serial[0] root(): the output is not finite, though its x and "
+    "params are, in rank 1",
+    "backward": "own: no gradient, in rank 0",
+    "probabilities": "log_loss: expected probabilities, in [0, 1], got -0.25; end the net with "
+    "sigmoid(), or take sigmoid_cross_entropy() on logits, in rank 1",
+    "pipeline": "step 1: pipeline[0] serial[0] root(): the output is not finite, though its x "
+    "and params are, in rank 1",
+}
+
+
 def refuse(group):
     """Try what must be refused, and return the errors."""
     net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(8, 12)
@@ -349,6 +405,19 @@ def refuse(group):
         "shards": lambda: distributed.mean(group, shards=3),
         "order": lambda: distributed.mean(group, shards=4, deterministic=False),
     }
+    with_hash = mock.patch(
+        "lincoln_fn.distributed.data_parallel.mean.digest", new=partial(str, group.rank)
+    )
+    tries |= {
+        "other shards": lambda: distributed.mean(group, shards=2 if first else 4),
+        "other order": lambda: distributed.mean(group, deterministic=first),
+        "other calls": lambda: step(state, (x, target)) if first else distributed.mean(group),
+        "versions": lambda: with_hash(distributed.mean)(group),
+    }
+    for name, (net, loss, reduce, batch) in attempts_in_one(group).items():
+        one = lf.make_step(net, loss, optimizer, reduce=reduce)
+        begin = lf.init_state(net, optimizer, lf.Key(0), batch[0].abs())
+        tries[name] = partial(one, begin, batch)
     errors = {}
     for name, attempt in tries.items():
         with pytest.raises(lf.LayerError) as caught:
@@ -361,10 +430,15 @@ def refuse(group):
 
 def test_wrong_use_is_refused_by_the_same_error_in_all_processes():
     first, second = run_in_processes(2, refuse)
-    assert first["loss"] == "step 1: x holds values that are not finite"
-    assert second["loss"] == "step 1: the loss of another process's examples is not finite"
-    del first["loss"], second["loss"]
     assert first == second
+    assert {name: first[name] for name in FAILED} == FAILED
+    for name, differs in {
+        "other shards": "settings .*shards=2.*shards=4",
+        "other order": "settings .*deterministic=True.*deterministic=False",
+        "other calls": "calls .*rank 0: mean: batches.*rank 1: mean: settings",
+        "versions": "versions .*hash 0; rank 1: .*hash 1",
+    }.items():
+        assert re.match(f"mean: expected the same {differs}", first[name])
     assert first["batches"] == (
         "mean: expected the same batches with examples in all processes, got "
         "rank 0: (12) of float32, () of int64; rank 1: (5) of float32, () of int64"

@@ -22,7 +22,7 @@ class RunsHere(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch's own
     supports_higher_order_operators = True
 
     def __init__(self, **options: Any) -> None:  # Any: torch's own
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(**options)
         # Losses of steps within the function. Where one is not finite, the function is run as it
         # is, so that its step raises the error.
         self.losses: list[Tensor] = []
@@ -35,5 +35,5 @@ def runs_here(x: Tensor) -> bool:
 
 def losses_of(x: Tensor) -> list[Tensor]:
     """Return the list of losses of x's tracer; an empty one if there is no tracer."""
-    is_kept = isinstance(x, FakeTensor) and isinstance(x.fake_mode, RunsHere)
-    return x.fake_mode.losses if is_kept else []
+    mode = x.fake_mode if isinstance(x, FakeTensor) else None
+    return mode.losses if isinstance(mode, RunsHere) else []

@@ -3,6 +3,7 @@
     compute                  = reduce.bind(net, loss, name)
     value, params, dparams   = compute(params, batch, step)
     totals                   = reduce.totals(numbers)
+    error, place             = reduce.first_error(error, place)
     compute                  = reduce.bind_shards(net, loss, name)
     value, _, total          = compute(of_shard, params, batch, step)
 
@@ -14,6 +15,7 @@
     value    is the loss of the whole batch, followed by the values of a weighted loss's parts
     params   is `net.advance(params, cache)`, for the whole batch
     dparams  is the gradient of the whole batch's loss
+    error    is this process's error, or None; then the one of the lowest place in all processes
     numbers  is a list of numbers, and `totals` their sums over all processes
     of_shard is a function (params, batch) -> (numbers, params, part) for a part of a batch, where
              numbers are those of `losses.common.sums.PartSum`, and part mirrors the params
@@ -40,6 +42,13 @@ OfShard: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params, Params]]
 ComputeShards: TypeAlias = Callable[[OfShard, Params, Batch, Tensor], tuple[Tensor, Params, Params]]
 
 
+FirstError: TypeAlias = Callable[[Exception | None, int], tuple[Exception | None, int]]
+
+
+def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]:
+    return error, place
+
+
 @attrs.frozen(eq=False, repr=False)
 class Reduce:
     """A way to compute a step's gradient together with other processes.
@@ -54,6 +63,8 @@ class Reduce:
         shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
         bind_shards: (net, loss, name) -> compute of another function than the gradient; None if
             there is none.
+        first_error: (error, place) -> the error of the lowest place in all processes, and its
+            place. None is no error.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -69,6 +80,7 @@ class Reduce:
     exact: bool = True
     shard: tuple[int, int] = (0, 1)
     bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
+    first_error: FirstError = _of_one
 
     def __attrs_post_init__(self) -> None:
         check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)

@@ -125,7 +125,7 @@ class Step:
             if self.debug and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
             if self.check_first is not None and not int(state.step):
-                self.check_first(state.params, (batch[0], batch[1]))
+                self._check_first(self.check_first, state.params, (batch[0], batch[1]))
             new_state, value = self.run(state, (batch[0], batch[1]))
         except Exception as error:
             check_argument("step", "state", TrainState, state)
@@ -140,8 +140,27 @@ class Step:
         if value.requires_grad:
             warn_of_graph(state, batch)
         if not math.isfinite(total_of(value).item()):
-            raise non_finite(self.net, self.loss, state.params, int(state.step) + 1, batch[0])
+            number = int(state.step) + 1
+            found = non_finite(self.net, self.loss, state.params, number, (batch[0], batch[1]))
+            first, _ = found if self.reduce is None else self.reduce.first_error(*found)
+            raise first or found[0]
         return new_state, value
+
+    def _check_first(
+        self, check: Callable[[Params, Batch], None], params: Params, batch: Batch
+    ) -> None:
+        """Check that the loss accepts the predictions of all processes."""
+        if self.reduce is None:
+            check(params, batch)
+            return
+        error: Exception | None = None
+        try:
+            check(params, batch)
+        except Exception as refused:
+            error = refused
+        error, _ = self.reduce.first_error(error, 0)
+        if error is not None:
+            raise error
 
     def _check_update(
         self, state: TrainState, batch: Batch, new_state: TrainState, noted: list[Version]

@@ -27,6 +27,9 @@ from lincoln_fn.walk.in_place import (
 )
 from lincoln_fn.walk.walks import back, there
 
+# The place of an error in the loss's value, behind those of all layers.
+LAST: Final = 2**31
+
 # By a loss on logits: the layer that it computes itself, and the loss on that layer's output.
 _COMPUTES: Final = {
     "softmax_cross_entropy": ("softmax", "cross_entropy()"),
@@ -111,27 +114,52 @@ def _is_like(dparams: Params, params: Params) -> bool:
     return all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
 
 
-def non_finite(net: Layer, loss: Loss, params: Params, number: int, x: Arrays) -> NonFiniteError:
-    """Make the error that names where a loss stopped being finite, by running the network again."""
+def non_finite(
+    net: Layer, loss: Loss, params: Params, number: int, batch: Batch
+) -> tuple[NonFiniteError, int]:
+    """Make the error that names where a loss stopped being finite, and tell its place.
+
+    It runs the network again, to its end: layers of other processes may wait for this one's. The
+    place is that of the layer in the walk, 0 for x. It is above `LAST` if it is not in these
+    examples.
+    """
+    x, target = batch
     where = f"step {number}"
+    found: list[tuple[NonFiniteError, int]] = []
     if not _all_finite(x):
-        return NonFiniteError(where, "x holds values that are not finite")
+        found.append((NonFiniteError(where, "x holds values that are not finite"), 0))
+    count = 0
 
     def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        nonlocal count
+        count += 1
         y, cache = layer.forward(params, x)
-        if not _all_finite(y):
+        if not found and not _all_finite(y):
             paths = zip(tree.paths(params), tree.leaves(params), strict=True)
             bad = [path for path, leaf in paths if not _all_finite(leaf)]
             of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
-            raise NonFiniteError(layer.name, f"the output is not finite{of}")
+            at = f"{where}: {_position(net, path)}"
+            found.append((NonFiniteError(at, f"the output is not finite{of}"), count))
         return y, cache
 
+    problem, place = "the value is not finite, though the prediction is", LAST + 1
     try:
         prediction, _ = there(visit, net, params, x)
-    except NonFiniteError as error:
-        return NonFiniteError(f"{where}: {error.where}", error.problem)
-    problem = "the value is not finite, though the prediction is"
-    return NonFiniteError(f"{where}: {loss}", f"{problem}{_describe_size(prediction)}")
+        problem += _describe_size(prediction)
+        if not _all_finite(loss.forward(prediction, target)[0]):
+            place = LAST
+    except Exception:  # of a layer after the one that is found, or without examples
+        problem = "the value is not finite"
+    return found[0] if found else (NonFiniteError(f"{where}: {loss}", problem), place)
+
+
+def _position(net: Layer, path: str) -> str:
+    """Name a layer by its positions in the network, as errors do."""
+    words = []
+    for i in path.split(".") if path else ():
+        words.append(f"{net.composition.label}[{i}]" if net.composition else i)
+        net = net.parts[int(i)]
+    return " ".join([*words, net.name])
 
 
 def _describe_size(prediction: Arrays) -> str:

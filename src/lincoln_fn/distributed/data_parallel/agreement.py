@@ -1,25 +1,37 @@
-"""What all processes must have in common in a step, compared before anything else is sent.
+"""What all processes must have in common, compared before anything else is sent, and their errors.
 
 Each process sends a few numbers that identify its batch, its step and its network. If one differs,
-each also sends a description, and all raise the same error.
+each also sends a description, and all raise the same error. After the passes of a step each sends
+whether it has an error, and all raise the first one.
+
+An agreement has the same size wherever it is called. So processes that are not at the same place
+find that out, too: torch ends a process that receives another size than it expects.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Final
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.checksum import checksum
 from lincoln_fn.core.layer import Params
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.sent_errors import decode, encode
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.training.data import Batch
 
-_LONGEST = 400  # characters of a description
+_LONGEST: Final = 400  # characters of a description
+_ERROR: Final = 2048  # bytes of an error
+_NUMBERS: Final = 8  # that each process sends in an agreement
+_NO_ERROR: Final = 2**62  # the place of what is no error
 
 
 def rows_of_all(
@@ -38,15 +50,55 @@ def rows_of_all(
         "parameters": "; ".join(_kind(leaf, 0) for leaf in first),
         "parameters with numbers": f"those of checksum {checksum(first)}",
     }
-    own, device = torch.tensor([rows, *map(_digest, described.values())]), leaves[0].device
-    everyone = group.gather(own.to(device)).cpu()
+    return check_same(where, group, described, rows, leaves[0].device)
+
+
+def check_same(
+    where: str,
+    group: Group,
+    described: Mapping[str, str],
+    number: int = 0,
+    device: torch.device | None = None,
+) -> list[int]:
+    """Check that descriptions are the same in all processes, and collect a number of each."""
+    described = {"calls": f"{where}: {', '.join(described)}", **described}
+    own = [number, *map(_digest, described.values())]
+    own += [0] * (_NUMBERS - len(own))
+    everyone = group.gather(torch.tensor(own, device=device or _device(group))).cpu()
     for column, (what, text) in enumerate(described.items(), 1):
         if (everyone[:, column] != everyone[0, column]).any():
-            texts = _texts(group, text, device)
+            texts = _texts(group, text, _LONGEST, device)
             given = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(texts))
             raise LayerError(where, f"expected the same {what} in all processes, got {given}")
-    counts: list[int] = everyone[:, 0].tolist()
-    return counts
+    numbers: list[int] = everyone[:, 0].tolist()
+    return numbers
+
+
+def first_error(
+    group: Group, error: Exception | None, place: int = 0
+) -> tuple[Exception | None, int]:
+    """Return, in all processes, the error of the lowest place, and of the lowest rank there."""
+    place = _NO_ERROR if error is None else place
+    if group.size == 1:
+        return error, place
+    places = check_same("step", group, {"outcomes": ""}, place)
+    first = min(places)
+    if first == _NO_ERROR:
+        return None, first
+    rank = places.index(first)
+    text = "" if error is None else json.dumps(encode(error, group.rank))
+    found = decode(*json.loads(_texts(group, text, _ERROR)[rank]))
+    if rank == group.rank and error is not None and not isinstance(error, LayerError):
+        return error, first
+    if isinstance(found, LayerError) and max(places) > first:
+        found = type(found)(found.where, f"{found.problem}, in rank {group.ranks[rank]}")
+    return found, first
+
+
+def _device(group: Group) -> torch.device:
+    """Return a device whose tensors can be sent: nccl alone sends none of the CPU."""
+    of_backend = str(dist.get_backend_config(group.handle))
+    return torch.device("cpu" if "cpu" in of_backend else "cuda")
 
 
 def _list_whole_leaves(params: Params) -> list[Tensor]:
@@ -63,8 +115,9 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _texts(group: Group, text: str, device: torch.device) -> list[str]:
+def _texts(group: Group, text: str, size: int, device: torch.device | None = None) -> list[str]:
     """Collect a description of each process."""
-    padded = text[:_LONGEST].encode()[:_LONGEST].ljust(_LONGEST)
-    rows = group.gather(torch.tensor(list(padded), dtype=torch.uint8, device=device))
+    padded = text.encode()[:size].ljust(size)
+    sent = torch.tensor(list(padded), dtype=torch.uint8, device=device or _device(group))
+    rows = group.gather(sent)
     return [bytes(row.tolist()).decode(errors="replace").strip() for row in rows.cpu()]

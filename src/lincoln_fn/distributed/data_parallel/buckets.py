@@ -73,6 +73,9 @@ class Buckets:
         self._layout = layout(params, size, [positions for positions, _ in sliced])
         self._bucket_of = {i: b for b, bucket in enumerate(self._layout) for i in bucket}
         self._known: list[dict[Node, Tensor]] = [{} for _ in self._leaves]
+        self._put: set[tuple[int, int]] = set()  # the shards and parameters that were put
+        self._own_failed = False
+        self._failed: list[Tensor] = []  # by bucket: not 0 if the passes of a process have
         self._missing = [len(bucket) * len(shards.own) for bucket in self._layout]
         self._futures: list[Future[list[Tensor]]] = []
         self._lock = Lock()
@@ -80,17 +83,25 @@ class Buckets:
     def put(self, shard: int, i: int, gradient: Tensor) -> None:
         """Add the gradient of parameter i on a shard."""
         with self._lock:
+            self._put.add((shard, i))
             add_node(self._known[i], (0, shard), gradient, self._shards.total)
             self._missing[self._bucket_of[i]] -= 1
             while len(self._futures) < len(self._layout) and not self._missing[len(self._futures)]:
                 bucket = self._layout[len(self._futures)]
                 self._futures.append(self._executor.submit(self._sum, bucket))
 
+    def fail(self) -> None:
+        """Tell the other processes that this one has an error, and let them go on to its end."""
+        self._own_failed = True
+        for shard in self._shards.own:
+            self.put_zeros(shard)
+
     def put_zeros(self, shard: int) -> None:
-        """Add zeros for a shard without examples."""
+        """Add zeros for what is missing of a shard: one without examples, or with an error."""
         for bucket in self._layout:
             for i, leaf in zip(bucket, self._make_whole_leaves(bucket), strict=True):
-                self.put(shard, i, torch.zeros_like(leaf))
+                if (shard, i) not in self._put:
+                    self.put(shard, i, torch.zeros_like(leaf))
 
     def _make_whole_leaves(self, bucket: list[int]) -> list[Tensor]:
         """Return tensors with the shapes of a bucket's gradients."""
@@ -98,6 +109,10 @@ class Buckets:
         if shapes is None:
             return leaves
         return [leaf.new_empty(shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+
+    def has_failed(self) -> bool:
+        """Return, after `results`, whether a process had an error; True if that is not known."""
+        return not self._failed or bool(self._failed[-1])
 
     def results(self) -> list[Tensor]:
         """Wait for the sums, in the order of the parameters."""
@@ -123,10 +138,12 @@ class Buckets:
             for start, leaf, of_leaf, i in zip(starts, leaves, known, bucket, strict=False):
                 whole = row[start : start + leaf.numel()].view(leaf.shape)
                 whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
+        flat[:, -1] = torch.inf if self._own_failed else 0
         if shards.deterministic:
             total = _sum_in_tree(shards, flat, count)
         else:
             total = shards.group.sum_in_place(flat[0]).div_(count)
+        self._failed.append(total[-1])
         return [
             _as_seen(total[start : start + leaf.numel()].view(leaf.shape), self._leaves[i])
             for start, leaf, i in zip(starts, leaves, bucket, strict=False)
@@ -151,13 +168,16 @@ def _as_seen(x: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
-    """Return where each leaf begins in a bucket, and the bucket's length for `size` processes."""
+    """Return where each leaf begins in a bucket, and the bucket's length for `size` processes.
+
+    The last number is none of a leaf's: it tells whether a process has an error.
+    """
     # Some products depend on whether a matrix begins at a multiple of 64 bytes.
     unit = 64 // leaves[0].itemsize
     starts = [0]
     for leaf in leaves:
         starts.append(starts[-1] + -(-leaf.numel() // unit) * unit)
-    starts[-1] = -(-starts[-1] // (unit * size)) * unit * size  # the same slice for each process
+    starts[-1] = -(-(starts[-1] + 1) // (unit * size)) * unit * size  # a slice for each process
     return starts
 
 

@@ -16,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.compile import compile as compiled_function
+from lincoln_fn.compiler.inductor.disk_cache import digest
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
+from lincoln_fn.distributed.data_parallel.agreement import check_same, first_error, rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import (
@@ -71,9 +73,10 @@ def mean(
         `lf.data.batches(..., shard=(group.rank, group.size))`; or for `fit`.
 
     Raises:
-        LayerError: if shards is not a multiple of the number of processes; from `make_step`, if
-            compiled is True and layers communicate; from the step, the same one in all processes,
-            if their batches, steps, networks or first parameters differ.
+        LayerError: if shards is not a multiple of the number of processes, or the processes give
+            different settings or have different versions; from `make_step`, if compiled is True and
+            layers communicate; from the step, the same one in all processes, if their batches,
+            steps, networks or first parameters differ, or a part of the batch is refused.
         LostProcessError: from the step, if a process is gone.
 
     Example:
@@ -85,6 +88,13 @@ def mean(
         tensor(1)
     """
     total = group.size if shards is None else shards
+    if group.size > 1:
+        described = {
+            "settings": f"shards={total}, deterministic={deterministic}, compiled={compiled},"
+            f" bucket_mb={bucket_mb}",
+            "versions": f"torch {torch.__version__}, files of lincoln_fn with hash {digest()[:8]}",
+        }
+        check_same("mean", group, described)
     if total % group.size:
         mend = f"take a multiple, such as {(total // group.size + 1) * group.size}"
         problem = f"expected shards to be a multiple of the {group.size} processes, got {total}"
@@ -100,6 +110,7 @@ def mean(
         group.totals,
         exact=deterministic,
         shard=(group.rank, group.size),
+        first_error=partial(first_error, group),
         bind_shards=partial(_bind_shards, group, divided, size),
     )
 
@@ -113,7 +124,8 @@ def _bind(
         return partial(compute, compiled_function(partial(run_pass, net, loss)))
     meeting = Meeting(group, shards) if is_synchronised(net) else None
     nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
-    return partial(_compute, DataParallelSetup(group, shards, size, nets, loss, meeting), name)
+    setup = DataParallelSetup(group, shards, size, nets, loss, meeting, communicates(net))
+    return partial(_compute, setup, name)
 
 
 def _bind_shards(
@@ -123,7 +135,9 @@ def _bind_shards(
     if communicates(net):
         problem = f"expected layers that do not communicate, {why}, got {net}"
         raise LayerError("mean", problem)
-    setup = DataParallelSetup(group, shards, size, dict.fromkeys(shards.own, net), loss, None)
+    setup = DataParallelSetup(
+        group, shards, size, dict.fromkeys(shards.own, net), loss, None, False
+    )
     return partial(_compute_shards, setup, name)
 
 
@@ -146,6 +160,10 @@ def _compute(
     bounds = bounds_of("mean", setup.shards, rows)
     with ThreadPoolExecutor(1) as beside:
         passes = Passes(setup, params, batch, bounds, beside)
-        passes.run()
-        value, dparams = passes.value(step), passes.dparams()
-        return value, passes.advance(), dparams
+        error = passes.run()
+        dparams = passes.dparams()
+        if passes.has_failed():
+            error, _ = first_error(setup.group, error)
+            if error is not None:
+                raise error
+        return passes.value(), passes.advance(), dparams

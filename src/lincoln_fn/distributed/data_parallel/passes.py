@@ -24,6 +24,7 @@ from lincoln_fn.distributed.data_parallel.states import average_states
 from lincoln_fn.distributed.data_parallel.sums import LossSums
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.sums import sum_of
@@ -43,6 +44,7 @@ class DataParallelSetup:
     nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
     loss: Loss
     meeting: Meeting | None
+    communicates: bool  # whether a layer does
     # what a shard computes at once, such as `run_pass`; None sends gradients as the walk goes
     of_shard: OfShard | None = None
 
@@ -75,8 +77,24 @@ class Passes:
             [*find_sharded_leaves(params)],
         )  # fmt: skip
 
-    def run(self) -> None:
-        """Compute the shards of this process, one after the other, or together if they meet."""
+    def run(self) -> Exception | None:
+        """Compute the shards of this process, and return the error in them, if there is one."""
+        setup = self._setup
+        try:
+            self._run()
+        except LostProcessError:
+            raise
+        except Exception as error:
+            # Within a pass that communicates, the others wait for what does not come.
+            if setup.group.size == 1 or setup.communicates:
+                raise
+            self._losses.fail()  # the others go on, and learn of the error at the end of the step
+            self._buckets.fail()
+            return error
+        return None
+
+    def _run(self) -> None:
+        """Compute the shards, one after the other, or together if they meet."""
         own, meeting = self._setup.shards.own, self._setup.meeting
         if meeting is None:
             for shard in own:
@@ -88,11 +106,15 @@ class Passes:
         with ThreadPoolExecutor(len(own)) as threads:
             meeting.run(threads, self._pass, own)
 
-    def value(self, step: Tensor) -> Tensor:
+    def value(self) -> Tensor:
         """Return the loss, followed by the values of a weighted loss's parts."""
         dtypes = (leaf.dtype for leaf in tree.leaves((self._params, self._batch[0])))
         dtype = next((dtype for dtype in dtypes if dtype.is_floating_point), None)
-        return self._losses.value(dtype, step)
+        return self._losses.value(dtype)
+
+    def has_failed(self) -> bool:
+        """Return, after `dparams`, whether the passes of a process have."""
+        return self._buckets.has_failed()
 
     def dparams(self) -> Params:
         """Wait for the gradient."""

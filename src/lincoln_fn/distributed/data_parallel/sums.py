@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.parts import parts_of
 from lincoln_fn.losses.loss import Loss
 
@@ -38,7 +38,17 @@ class LossSums:
 
     def put_zeros(self, shard: int) -> None:
         """Add zeros for a shard without examples."""
-        self.put(shard, torch.zeros(len(parts_of(self._loss)) + 3, dtype=torch.float64))
+        self.put(shard, self._zeros())
+
+    def fail(self) -> None:
+        """Add numbers for the shards that an error has left out, so that all go on to its end."""
+        for shard in set(self._shards.own) - self._own.keys():
+            zeros = self._zeros()
+            zeros[-1] = 1  # the sums are divided by no count, which may be 0
+            self.put(shard, zeros)
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(len(parts_of(self._loss)) + 3, dtype=torch.float64)
 
     def of(self, shard: int) -> Tensor:
         """Return what was put for a shard of this process."""
@@ -52,14 +62,9 @@ class LossSums:
             raise LayerError(self._loss.name, problem)
         return 1.0 if is_sum else count
 
-    def value(self, dtype: torch.dtype | None, step: Tensor) -> Tensor:
+    def value(self, dtype: torch.dtype | None) -> Tensor:
         """Return the loss, followed by the values of a weighted loss's parts."""
-        # If this process's own examples make it infinite or nan, the step raises the error, because
-        # it can find the layer. Here the error is raised only for other processes' examples.
         values = (self._totals.result()[:-2] / self.count()).to(dtype)
-        if not values.isfinite().all() and torch.stack([*self._own.values()]).isfinite().all():
-            problem = "the loss of another process's examples is not finite"
-            raise NonFiniteError(f"step {int(step) + 1}", problem)
         return values if len(values) > 1 else values[0]
 
     def _add_up(self) -> Tensor:

@@ -25,14 +25,13 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.distributed.sent_errors import decode, encode
+from lincoln_fn.errors.errors import LayerError
 
 # Any: what JSON can express.
 Json: TypeAlias = Any
 
 _HEADER: Final = 2048  # bytes
-_ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
 
 
 @attrs.frozen(eq=False)
@@ -119,7 +118,7 @@ class Connections:
         like = torch.empty(_HEADER, dtype=torch.uint8, device=self._device)
         header = json.loads(self._group.receive(like, source).cpu().numpy().tobytes())
         if "error" in header:
-            error = _decode(*header["error"])
+            error = decode(*header["error"])
             self._remote_errors[source] = header["origin"], error
             raise error
         arrays = self._receive_arrays(source, header["shapes"])
@@ -144,7 +143,7 @@ class Connections:
         rank, lost = self._group.rank, getattr(error, "ranks", ())
         origins = [origin for origin, other in self._remote_errors.values() if other is error]
         origin = min(origins, default=rank)
-        header = json.dumps({"error": _encode(error, rank), "origin": origin})
+        header = json.dumps({"error": encode(error, rank), "origin": origin})
         others = [
             other
             for other in range(self._group.size)
@@ -178,22 +177,3 @@ def _shapes_of(arrays: Arrays) -> Json:
         problem = f"expected tensors between stages, got {type(arrays).__name__}; {mend}"
         raise LayerError("pipeline", problem)
     return [_shapes_of(each) for each in arrays]
-
-
-def _encode(error: BaseException, rank: int) -> list[Json]:
-    if isinstance(error, LostProcessError):
-        return ["LostProcessError", error.ranks, _short(error.cause)]
-    if isinstance(error, LayerError):
-        return [type(error).__name__, _short(error.where), _short(error.problem)]
-    return ["LayerError", f"pipeline, rank {rank}", _short(f"{type(error).__name__}: {error}")]
-
-
-def _short(text: str) -> str:
-    """Cut a text so that a header has room for two."""
-    return text.encode("ascii", "replace").decode()[: _HEADER // 5]
-
-
-def _decode(kind: str, where: Any, problem: str) -> Exception:  # Any: as `_encode` makes it
-    if kind == "LostProcessError":
-        return LostProcessError(tuple(where), problem)
-    return _ERRORS.get(kind, LayerError)(where, problem)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.distributed.connect import alone
-from lincoln_fn.distributed.data_parallel.agreement import rows_of_all
+from lincoln_fn.distributed.data_parallel.agreement import first_error, rows_of_all
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
@@ -40,6 +40,7 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.reduce import Compute, Reduce
+from lincoln_fn.training.step_errors import LAST
 
 
 class Pipeline(NamedTuple):
@@ -131,7 +132,18 @@ def pipeline(
     microbatches = len(schedule[0]) // 3
     shards = Shards(data, microbatches * data.size, deterministic=True)
     bind = partial(_bind, places, shards, schedule, max_norm, compiled)
-    return Pipeline(net, Reduce(f"pipeline({net.parts}).reduce", bind, data.totals))
+    first = partial(_first_error, group, data)
+    reduce = Reduce(f"pipeline({net.parts}).reduce", bind, data.totals, first_error=first)
+    return Pipeline(net, reduce)
+
+
+def _first_error(
+    group: Group, data: Group, error: Exception | None, place: int = 0
+) -> tuple[Exception | None, int]:
+    """Return the error of the first place, where stages have places one after the other."""
+    if 0 < place < LAST:  # of a layer
+        place += group.rank * 2**20
+    return first_error(data, *first_error(group, error, place))
 
 
 def _bind(
@@ -181,4 +193,4 @@ def _compute(
         dparams = sum_tied(run.dparams(), stages, messages)
         if max_norm is not None:
             dparams = clip(dparams, max_norm, stages, messages)
-        return run.value(step), run.advance(), dparams
+        return run.value(), run.advance(), dparams

@@ -103,9 +103,9 @@ class PipelineStep:
             if not self._is_empty(each.microbatch):
                 compute[each.kind](each.stage, each.microbatch)
 
-    def value(self, step: Tensor) -> Tensor:
+    def value(self) -> Tensor:
         """Return the loss, followed by the values of a weighted loss's parts."""
-        return self._losses.value(self._dtype, step)
+        return self._losses.value(self._dtype)
 
     def dparams(self) -> Params:
         """Wait for the gradient of the stages of this process."""
