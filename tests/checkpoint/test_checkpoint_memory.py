@@ -1,10 +1,14 @@
-"""How much memory a save and a load take beside the state, in a process of their own."""
+"""How much memory a save and a load take beside the state, and how often they call a function."""
 
+import sys
 from itertools import product as pairs
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.children import printed_by_children
+
+from lincoln_fn import checkpoint
 
 # A state of 64 MiB, whose largest tensor has 16; how far the peak is above what was there before.
 PROGRAM = """
@@ -55,3 +59,24 @@ def peaks(tmp_path_factory):
 @pytest.mark.parametrize("act", ACTS)
 def test_the_peak(act, layout, peaks):
     assert peaks[layout, act] <= ACTS[act]
+
+
+def calls_of(function, *arguments):
+    """Count the calls of functions, Python's and C's, that a call makes."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(event) if "call" in event else None)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_the_work_is_linear_in_the_number_of_leaves(act, tmp_path):
+    counts = []
+    for leaves in (50, 500):
+        state, file = tuple(torch.ones(leaves, 1)), tmp_path / str(leaves)
+        checkpoint.save(file, state)
+        counts.append(calls_of(getattr(checkpoint, act), file, state))
+    assert counts[1] < 11 * counts[0]

@@ -28,13 +28,10 @@ class Description:
 
     # in the order of the tree
     leaves: dict[str, Any]  # Any: tensors, numbers, text
+    # the leaves that are tensors
+    tensors: dict[str, Tensor]
     # kinds of records and containers, leaves that are no tensors, static fields
     rest: dict[str, str]
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """The leaves that are tensors."""
-        return {path: leaf for path, leaf in self.leaves.items() if isinstance(leaf, Tensor)}
 
 
 def describe(tree: Tree) -> Description:
@@ -65,7 +62,8 @@ def describe(tree: Tree) -> Description:
                 visit(child, _join_path(path, entry))
 
     visit(tree, "")
-    return Description(leaves, rest)
+    tensors = {path: leaf for path, leaf in leaves.items() if isinstance(leaf, Tensor)}
+    return Description(leaves, tensors, rest)
 
 
 def shape_text(tensor: Tensor | Place) -> str:
