@@ -4,10 +4,12 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import lincoln_fn as lf
 from lincoln_fn.interop import from_function, from_module, from_state_dict, to_state_dict, to_torch
@@ -21,10 +23,50 @@ def both(x):
     return x[0] * x[1], x[0].sin()
 
 
+class Cube(torch.autograd.Function):
+    """A function as torch's tutorials write it, which torch.func does not know."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * g
+
+
+class InNumpy(torch.autograd.Function):
+    """A function that needs numbers, which there are none of on `meta`."""
+
+    @staticmethod
+    def forward(ctx, x):
+        numbers = x.detach().numpy()
+        ctx.factor = torch.from_numpy(2 * numbers)
+        return torch.from_numpy(numbers**2)
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.factor * g
+
+
+def pooled(x):
+    boxes = torch.tensor([[0.0, 0, 0, 3, 3], [1, 1, 0, 3, 2]])
+    return torchvision.ops.roi_align(x.reshape(2, 1, 4, 4), boxes.to(x), 2).flatten(1)
+
+
+WEIGHT = normal(3, 3, seed=2)
+
 LAYERS = [
     (from_function(torch.erf), normal(5, 3)),
     (from_function(cosine), (normal(5, 3), normal(5, 3, seed=1))),
     (from_function(both), (normal(5, 3), normal(5, 3, seed=1))),
+    (from_function(Cube.apply), normal(5, 3)),
+    (from_function(InNumpy.apply), normal(5, 3)),
+    (from_function(lambda x: x @ WEIGHT), normal(5, 3)),
+    (from_function(lambda x: checkpoint(torch.sin, x, use_reentrant=False)), normal(5, 3)),
+    (from_function(pooled), normal(2, 16)),
     (
         from_function(
             lambda params, x: F.linear(x, params["weight"], params["bias"]),
@@ -44,7 +86,16 @@ LAYERS = [
 
 @pytest.mark.parametrize(("layer", "x"), LAYERS, ids=range(len(LAYERS)))
 def test_a_function_is_a_layer(layer, x):
-    lf.testing.check_layer(layer, layer.init(lf.Key(0), x), x)
+    params = layer.init(lf.Key(0), x)
+    lf.testing.check_layer(layer, params, x)
+    y, cache = layer.forward(params, x)
+    again = lf.serial(lf.identity(), layer, lf.identity())
+    params = again.init(lf.Key(0), x)
+    y_again, cache_again = again.forward(params, x)
+    assert same_bits(y_again, y)
+    g = lf.tree.map(torch.ones_like, y)
+    given = layer.backward(params[1], cache, g)[0]
+    assert same_bits(again.backward(params, cache_again, g)[0], given)
 
 
 def test_an_entry_that_is_not_floating_and_a_state_have_no_gradient():
@@ -173,3 +224,77 @@ def test_errors_name_it():
         layer.forward((torch.zeros(2),), torch.zeros(2))
     with pytest.raises(lf.LayerError, match=r"from_function\(erf\): expected the cache of its own"):
         layer.backward((), torch.zeros(2), torch.zeros(2))
+
+
+class WithConstants(nn.Module):
+    """A module with a buffer, a parameter that is not trained, and a tensor of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        self.linear.bias.requires_grad_(False)
+        self.offset = torch.arange(3.0)
+
+    def forward(self, x):
+        return self.norm(self.linear(x)) + self.offset
+
+
+def assert_in_a_network(module, x):
+    layer, _ = from_module(module)
+    net = lf.serial(lf.identity(), layer, lf.dense(2))
+    params = net.init(lf.Key(0), x)
+    expected = module.eval()(x)
+    assert same_number(net.predict(params, x), lf.dense(2).predict(params[2], expected))
+    y, cache = net.forward(params, x)
+    dx, dparams = net.backward(params, cache, torch.ones_like(y))
+    x = x.clone().requires_grad_()
+    with torch.enable_grad():
+        (module(x) @ params[2].weight).sum().backward()
+    assert same_number(dx, x.grad)
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            grad = torch.zeros_like(p) if p.grad is None else p.grad  # of a part that is not used
+            assert same_number(dparams[1][name], grad), name
+
+
+def test_a_module_with_constants_is_a_part_of_a_network():
+    assert_in_a_network(WithConstants(), normal(5, 4))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg11_bn", "resnet18", "densenet121", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v2",
+        "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf",
+    ],
+)  # fmt: skip
+def test_a_classifier_of_torchvision_is_a_part_of_a_network(name):
+    options = {"init_weights": False} if name == "googlenet" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = getattr(torchvision.models, name)(weights=None, num_classes=5, **options)
+    assert_in_a_network(module, normal(2, 3, 64, 64))
+
+
+def test_derivatives_of_the_backward_are_partial():
+    """x depends on the weight here, and dx and dparams each hold the other one fixed."""
+    layer = from_function(lambda w, x: w**2 * x**3, init=lambda key, x: normal(3))
+    w = normal(3).requires_grad_()
+    x = w.sin()
+    cache = layer.forward(w, x)[1]
+    dx, dw = layer.backward(w, cache, torch.ones(3))
+    assert same_number(dx, 3 * w**2 * x**2)
+    assert same_number(dw, 2 * w * x**3)
+    (second,) = torch.autograd.grad(dw.sum(), w)
+    assert same_number(second, 2 * x**3 + 6 * w * x**2 * w.cos())
+
+
+def test_a_tensor_that_the_function_reads_gets_no_gradient():
+    weight = normal(3).requires_grad_()
+    layer = from_function(lambda x: x * weight)
+    cache = layer.forward((), normal(5, 3))[1]
+    dx, _ = layer.backward((), cache, torch.ones(5, 3))
+    assert same_bits(dx, weight.detach().expand(5, 3))
+    assert weight.grad is None
+    assert not dx.requires_grad

@@ -1,15 +1,16 @@
 """A layer from any differentiable torch function or module, for those without a backward by hand.
 
-Derivation. With y = f(params, x), `torch.func.vjp` gives g^T df/dparams and g^T df/dx by running f
-again under autograd. So the cache is x alone, and `backward` is as pure as f. An output that is not
-floating, such as an index, is constant almost everywhere: it gives no gradient.
+Derivation. With y = f(params, x), autograd gives g^T df/dparams and g^T df/dx by running f again.
+So the cache is x alone, and `backward` is as pure as f. An output that is not floating, such as an
+index, is constant almost everywhere: it gives no gradient.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, TypeAlias
 
 import optree
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.autodiff import is_transformed, tensors_in
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, no_params
 from lincoln_fn.core.record import EVERYTHING, record
@@ -40,10 +42,24 @@ Applied: TypeAlias = Callable[[Params, Arrays], Arrays]
 def _apply(
     f: Callable[..., Arrays], has_params: bool, name: str, params: Params, x: Arrays
 ) -> Arrays:
-    if has_params:
-        return f(params, x)
-    check_params(name, params, None)
-    return f(x)
+    if not has_params:
+        check_params(name, params, None)
+    given = (params, x) if has_params else (x,)
+    on_meta = any(t.is_meta for t in tensors_in(given))
+    return _without_numbers(f, given) if on_meta else f(*given)
+
+
+def _without_numbers(f: Callable[..., Arrays], given: tuple[Arrays, ...]) -> Arrays:
+    """Find the shapes of y: f on `meta`, or on zeros if it has or needs numbers."""
+    try:
+        return f(*given)
+    except Exception:  # of any kind: f may be a function of another library
+        y = f(*tree.map(_zeros, given, states=True))
+    return tree.map(lambda entry: entry.to("meta"), y, states=True)
+
+
+def _zeros(entry: Any) -> Any:  # Any: a tensor, or what a tree holds besides
+    return torch.zeros_like(entry, device="cpu") if isinstance(entry, Tensor) else entry
 
 
 def _forward(run: Applied, params: Params, x: Arrays) -> tuple[Arrays, Given]:
@@ -67,8 +83,8 @@ def _backward(
         y = run(tree.map(lambda _: next(own), params), x)
         return [entry for entry in tree.leaves(y) if _is_floating(entry)]
 
-    ys, pull, *_ = torch.func.vjp(of_leaves, *trained, *(entries[i] for i in floating))
     gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
+    ys, pull = _pull(of_leaves, [*trained, *(entries[i] for i in floating)], gs)
     if len(gs) != len(ys):
         expected = f"expected g with {len(ys)} floating tensors, one for each of y's"
         raise LayerError(name, f"{expected}, got {format_briefly(g)}")
@@ -80,6 +96,40 @@ def _backward(
         dentries[i] = dentry
     ours = iter(grads[: len(trained)])
     return optree.tree_unflatten(form, dentries), tree.map(lambda _: next(ours), params)
+
+
+def _pull(
+    f: Callable[..., list[Tensor]], inputs: list[Tensor], gs: list[Tensor]
+) -> tuple[list[Tensor], Callable[[list[Tensor]], Sequence[Tensor]]]:
+    """Run f under autograd, and return its outputs and the function of g."""
+    if any(t.is_meta for t in inputs):
+        return f(*inputs), lambda gs: [torch.empty_like(t) for t in inputs]
+    with torch.no_grad():  # where a plain tensor that requires a gradient does not count
+        is_seen = is_transformed(*inputs, *gs)
+    if is_seen:
+        ys, pull, *_ = torch.func.vjp(f, *inputs)
+        return ys, pull
+    # torch.func does not know all that the engine does: ordinary autograd functions, those in C++,
+    # hooks of saved tensors.
+    has_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *gs))
+    with torch.enable_grad():
+        # Each has a node of its own in the graph, so that these are partial derivatives.
+        own = [
+            t.view_as(t) if has_graph and t.requires_grad else t.detach().requires_grad_()
+            for t in inputs
+        ]
+        ys = f(*own)
+
+    def engine(gs: list[Tensor]) -> Sequence[Tensor]:
+        seen = [(y, g) for y, g in zip(ys, gs, strict=True) if y.requires_grad]
+        if not (seen and own):
+            return [torch.zeros_like(t) for t in own]
+        outputs, grads = zip(*seen, strict=True)
+        return torch.autograd.grad(
+            outputs, own, grads, create_graph=has_graph, materialize_grads=True
+        )
+
+    return ys, engine
 
 
 def _is_floating(entry: object) -> bool:
@@ -97,7 +147,8 @@ def from_function(
     Args:
         f: x -> y, or with init (params, x) -> y. x and y are tensors or tuples of them, as in any
             layer. f must be pure: `backward` runs it again. It should read the tensors of `params`
-            by field, position or name, as `init` made them.
+            by field, position or name, as `init` made them. The `init` of a network runs it on
+            `meta`, or on zeros if it cannot run there.
         init: (key, x) -> params, where f has parameters.
         name: the layer's name; None gives one that contains f's name.
 
@@ -159,6 +210,9 @@ def from_module(
 def _run(module: _Called, name: str, params: Params, x: Arrays) -> Arrays:
     """Call a module with params in place of its own parameters."""
     inner = {f"module.{n}": p for n, p in params.items()}
+    device = next((t.device for t in tensors_in((x, params))), None)
+    constants = chain(module.named_parameters(), module.named_buffers())
+    inner |= {name: constant.to(device) for name, constant in constants if name not in inner}
     # A copy, for a module such as ReLU(inplace=True) may write over it.
     own = tree.map(lambda entry: entry.clone() if _is_floating(entry) else entry, x)
     y = torch.func.functional_call(module, inner, (own,))
