@@ -59,12 +59,14 @@ def read_bytes(file: BinaryIO, size: int) -> Tensor:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, follows: bool = True) -> Iterator[BinaryIO]:
     """Write a file that replaces the old one only when it is complete."""
-    # A symbolic link stays, and its target is replaced. The new file gets the old file's mode.
+    # A symbolic link stays, and its target is replaced, or the link itself if it is not followed.
+    # The new file gets the old file's mode.
     _check_name(path)
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    mode = _mode(target)
+    is_link = path.is_symlink()
+    target = Path(os.path.realpath(path)) if is_link and follows else path
+    mode = None if is_link and not follows else _mode(target)
     # Only the beginning of the name: the full name may already have the maximum length.
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAG

@@ -34,8 +34,10 @@ _DTYPES: Final = {
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 DTYPES: Final = frozenset(_NAMES)
 _METADATA: Final = "__metadata__"
-# safetensors refuses a longer header, and torch a tensor with more axes.
+# safetensors refuses a longer header, and torch a tensor with more axes. A header takes many times
+# its length of memory, so a long one has to come with as many bytes of tensors.
 _LONGEST: Final = 100_000_000
+LONG: Final = 2**24
 _AXES: Final = 64
 
 
@@ -81,17 +83,23 @@ def head_bytes(places: Mapping[str, Place], metadata: Mapping[str, str]) -> byte
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > _LONGEST:
-        problem = f"expected names and text of at most {_LONGEST} bytes"
+    longest = _longest(max((place.end for place in places.values()), default=0))
+    if len(text) > longest:
+        problem = f"expected names and text of at most {longest} bytes"
         raise ValueError(f"{problem}, which safetensors can read, got {len(text)}")
     return len(text).to_bytes(8, "little") + text
+
+
+def _longest(tensors: int) -> int:
+    """Return the greatest length of a header for tensors of so many bytes."""
+    return min(_LONGEST, max(LONG, tensors))
 
 
 def read_head(file: BinaryIO, size: int) -> Head:
     """Read the head of a file; its tensors must cover the rest without overlap and gap."""
     length = int.from_bytes(file.read(8), "little")
-    if length > min(size - 8, _LONGEST):
-        raise ValueError("its header is longer than the file or than safetensors allows")
+    if length > min(size - 8, _longest(size - 8 - length)):
+        raise ValueError("its header is longer than the file, its tensors or safetensors allow")
     text = file.read(length)
     if len(text) < length or not text.startswith(b"{"):
         raise ValueError("it has no header")

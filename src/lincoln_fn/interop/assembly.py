@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from lincoln_fn.interop.architectures.family import Config, Family, Network, rea
 from lincoln_fn.interop.filling import by_path, differences, fill, present
 from lincoln_fn.interop.names import Slot
 from lincoln_fn.interop.stored import Stored
+
+# Options that say how many parts a network has, and the most of them without a file of tensors.
+_PARTS: Final = re.compile(r"(n_layer|num_(hidden_|decoder_)?layers|num_local_experts)$")
+_MOST_PARTS: Final = 10_000
 
 
 class Model(NamedTuple):
@@ -35,12 +39,15 @@ def refuse(where: str, problems: Iterable[str]) -> LayerError:
     return LayerError(where, "\n  ".join(("differs from what is known:", *problems)))
 
 
-def model_of(config: Config, ignore: Iterable[str] = ()) -> tuple[Model | None, list[str]]:
+def model_of(
+    config: Config, ignore: Iterable[str] = (), tensors: int = _MOST_PARTS
+) -> tuple[Model | None, list[str]]:
     """Make the network of a config.
 
     Args:
         config: config.json.
         ignore: options that are not known, but may be left out.
+        tensors: how many there are. There are no more layers or experts, each of which has one.
 
     Returns:
         The model, with supported options in place of others, None if there is no such network; and
@@ -53,6 +60,13 @@ def model_of(config: Config, ignore: Iterable[str] = ()) -> tuple[Model | None, 
     problems: list[str] = []
     try:
         options, problems = read_options(family, config, frozenset(ignore))
+        too_many = [
+            f"{name}: expected at most {tensors}, as many as there are tensors, got {number!r}"
+            for name, number in vars(options).items()
+            if _PARTS.search(name) and isinstance(number, int) and number > tensors
+        ]
+        if too_many:
+            return None, [*problems, *too_many]
         named = config.get("architectures") or [None]
         make = family.architectures.get(named[0])
         if make is None:
@@ -61,7 +75,7 @@ def model_of(config: Config, ignore: Iterable[str] = ()) -> tuple[Model | None, 
         network = make(options)
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         like = network.net.init(key, network.example)
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+    except Exception as error:  # of any kind: an option may be anything, and is used everywhere
         return None, [*problems, f"the options do not fit together: {error}"]
     return Model(family, network, like, present(network.slots, like)), problems
 
@@ -93,7 +107,7 @@ def assemble(
             kind.
     """
     skipped = [name for name in config if _matches(name, ignore)]
-    model, problems = model_of(config, skipped)
+    model, problems = model_of(config, skipped, len(stored.tensors))
     if model is None:
         raise refuse(where, problems)
     names = _names(model, stored.tensors)
@@ -159,7 +173,7 @@ def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str
         LayerError: if anything is unknown or differs; the message lists five of each kind.
     """
     given = {_thawed(path): leaf for path, leaf in by_path(params).items()}
-    model, problems = model_of(config)
+    model, problems = model_of(config, tensors=len(given))
     expected = {} if model is None else by_path(model.like)
     others = given if model else ()
     problems += first_of(f"params.{path}: missing" for path in expected if path not in given)

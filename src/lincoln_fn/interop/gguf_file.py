@@ -1,30 +1,32 @@
 """Networks with the weights of a GGUF file, as llama.cpp has them.
 
-The gguf library reads the file and computes the numbers of quantised tensors. Here are llama.cpp's
-names for options and tensors, and what it has changed in the tensors.
+The gguf library computes the numbers of quantised tensors. Here are llama.cpp's names for options
+and tensors, and what it has changed in the tensors; gguf_head.py reads the file.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lincoln_fn.checkpoint.access import read_bytes, reading
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import FloatingDtype, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.assembly import assemble, refuse
+from lincoln_fn.interop.gguf_head import Part, Value, read_head
 from lincoln_fn.interop.stored import Stored
 
-# Any: a reader of the gguf library, which has no types, and its tensors.
-Reader: TypeAlias = Any
+# Any: as in config.json.
 Config: TypeAlias = dict[str, Any]
 # (tensor, config) -> the tensor as Hugging Face's library has it
 Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
@@ -154,30 +156,52 @@ def from_gguf(
     Example:
         >>> net, params, config = from_gguf("SmolLM2-135M.gguf")  # doctest: +SKIP
     """
-    where = "from_gguf"
-    gguf, file = _library(), Path(path)
+    where, gguf, file = "from_gguf", _library(), Path(path)
     if not file.is_file():
         raise LayerError(where, f"{file}: no such file")
     try:
-        reader = gguf.GGUFReader(str(file))
-    except (ValueError, OSError, IndexError) as error:
+        with reading(file) as (opened, size):
+            head = read_head(opened, size, partial(_sizes, gguf))
+            config, stored = _opened(where, gguf, opened, head.options, head.parts)
+            net, params = assemble(where, config, stored, key=key, dtype=dtype, ignore=ignore)
+    except LayerError:
+        raise
+    except Exception as error:  # of any kind, since what the numbers are used for may fail, too
         raise LayerError(where, f"{file} cannot be read as GGUF: {error}") from error
-    # A vocabulary is long, and of no use here.
-    fields = {
-        name: field.contents()
-        for name, field in reader.fields.items()
-        if not name.startswith("tokenizer.") or name.endswith("_token_id")
-    }
-    kind = _KINDS.get(fields.get("general.architecture", ""))
+    return net, params, config
+
+
+# Any: the module.
+def _opened(
+    where: str, gguf: Any, file: BinaryIO, options: Mapping[str, Value], parts: Mapping[str, Part]
+) -> tuple[Config, Stored]:
+    """Make a config of a file's options, and find its tensors by Hugging Face's names."""
+    architecture = options.get("general.architecture")
+    kind = _KINDS.get(architecture) if isinstance(architecture, str) else None
     if kind is None:
         known = ", ".join(sorted(_KINDS))
-        given = fields.get("general.architecture")
-        raise refuse(where, [f"general.architecture: expected one of {known}, got {given!r}"])
-    tensors = {_renamed(kind, tensor.name): tensor for tensor in reader.tensors}
-    config = _config(kind, fields, tensors)
-    stored = _stored(gguf, kind, config, tensors)
-    net, params = assemble(where, config, stored, key=key, dtype=dtype, ignore=ignore)
-    return net, params, config
+        problem = f"general.architecture: expected one of {known}, got {architecture!r}"
+        raise refuse(where, [problem])
+    problems = [
+        f"{name}: expected a positive number, got {options[name]!r}"
+        for name in (f"{architecture}.{own}" for own in _OPTIONS)
+        if name in options and not _is_positive(options[name])
+    ]
+    if problems:
+        raise refuse(where, problems)
+    named = {_renamed(kind, name): part for name, part in parts.items()}
+    config = _config(kind, options, named)
+    return config, _stored(gguf, kind, config, named, file)
+
+
+def _is_positive(value: Value) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]  # a number
+
+
+# Any: the module.
+def _sizes(gguf: Any, kind: int) -> tuple[int, int]:
+    elements, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    return elements, size
 
 
 def _library() -> Any:  # Any: the module
@@ -200,15 +224,14 @@ def _renamed(kind: _Kind, name: str) -> str:
     return f"{block.replace('blk.', 'model.layers.')}.{known}.{ending}".lstrip(".")
 
 
-# Any: the values of fields, and the library's tensors.
-def _config(kind: _Kind, fields: Mapping[str, Any], tensors: Mapping[str, Any]) -> Config:
+def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]) -> Config:
     """Make a config as Hugging Face's library has it."""
-    prefix = f"{fields['general.architecture']}."
-    own = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
-    config = {_OPTIONS.get(name, name): value for name, value in own.items()}
-    table = tensors.get("model.embed_tokens.weight")
+    prefix = f"{options['general.architecture']}."
+    own = {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}
+    config: Config = {_OPTIONS.get(name, name): value for name, value in own.items()}
+    table = parts.get("model.embed_tokens.weight")
     if table is not None:
-        config.setdefault("vocab_size", int(table.shape[1]))
+        config.setdefault("vocab_size", table.shape[0])
     if "num_attention_heads" in config:
         heads = config["num_attention_heads"]
         config.setdefault("num_key_value_heads", heads)
@@ -218,28 +241,31 @@ def _config(kind: _Kind, fields: Mapping[str, Any], tensors: Mapping[str, Any]) 
             if config.get(name) == features:
                 del config[name]
     for name, field in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
-        if f"tokenizer.ggml.{field}_token_id" in fields:
-            config[f"{name}_token_id"] = fields[f"tokenizer.ggml.{field}_token_id"]
+        if f"tokenizer.ggml.{field}_token_id" in options:
+            config[f"{name}_token_id"] = options[f"tokenizer.ggml.{field}_token_id"]
     return {
         "model_type": kind.model_type,
         "architectures": [kind.architecture],
-        "tie_word_embeddings": "lm_head.weight" not in tensors,
+        "tie_word_embeddings": "lm_head.weight" not in parts,
         **kind.options(config),
         **config,
     }
 
 
-# Any: the module, and its tensors.
-def _stored(gguf: Any, kind: _Kind, config: Config, tensors: Mapping[str, Any]) -> Stored:
+# Any: the module.
+def _stored(
+    gguf: Any, kind: _Kind, config: Config, parts: Mapping[str, Part], file: BinaryIO
+) -> Stored:
     def read(name: str) -> Tensor:
-        tensor = tensors[name]
-        numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        made = torch.from_numpy(np.require(numbers, requirements="W"))  # not those of the file
+        part = parts[name]
+        file.seek(part.begin)
+        raw = read_bytes(file, math.prod(part.byte_shape)).view(part.byte_shape).numpy()
+        numbers = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType(part.kind))
+        made = torch.from_numpy(np.require(numbers, requirements="W"))
         for ending, undo in kind.undo.items():
             if name.endswith(ending):
                 made = undo(made, config)
         return made
 
-    # llama.cpp lists sizes from the last axis to the first.
-    shapes = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in tensors.items()}
-    return Stored({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, read)
+    shapes = {name: torch.empty(part.shape, device="meta") for name, part in parts.items()}
+    return Stored(shapes, read)

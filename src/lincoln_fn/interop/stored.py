@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lincoln_fn.checkpoint.access import read_bytes, reading, replacing
 from lincoln_fn.checkpoint.blocks import blocks, bytes_of
-from lincoln_fn.checkpoint.places import head_bytes, place_tensors, read_head
+from lincoln_fn.checkpoint.places import LONG, head_bytes, place_tensors, read_head
 
 CONFIG: Final = "config.json"
 _SINGLE: Final = "model.safetensors"
@@ -38,8 +38,11 @@ class Stored(NamedTuple):
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise a ValueError that names the file."""
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with reading(path) as (file, size):
+            if size > LONG:
+                raise ValueError(f"expected at most {LONG} bytes, got {size}")
+            made = json.loads(file.read(size))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(made, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(made).__name__}")
@@ -56,11 +59,11 @@ def opened(folder: Path) -> Iterator[Stored]:
             try:
                 file, size = stack.enter_context(reading(path))
                 head = read_head(file, size)
-            except ValueError as error:
+                for name, place in head.places.items():
+                    tensors[name] = torch.empty(place.shape, dtype=place.dtype, device="meta")
+                    found[name] = file, head.start + place.begin
+            except (ValueError, RuntimeError) as error:  # torch's, for an empty tensor too large
                 raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
-            for name, place in head.places.items():
-                tensors[name] = torch.empty(place.shape, dtype=place.dtype, device="meta")
-                found[name] = file, head.start + place.begin
 
         def read(name: str) -> Tensor:
             file, begin = found[name]
@@ -131,7 +134,7 @@ def write(
 def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str], Tensor]) -> None:
     places = place_tensors(tensors)
     head = head_bytes(places, {"format": "pt"})
-    with replacing(path) as file:
+    with replacing(path, follows=False) as file:
         file.write(head)
         for name, place in places.items():
             file.seek(len(head) + place.begin)
@@ -141,5 +144,5 @@ def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
 
 # Any: JSON of any kind.
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with replacing(path) as file:
+    with replacing(path, follows=False) as file:
         file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
