@@ -16,13 +16,14 @@ from helpers.compare import same_number
 from helpers.compiling import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor import cache_folder, disk_cache
+from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import (
     VARIABLE,
     is_own_file,
     problem_of,
     use_trusted_cache,
 )
+from lincoln_fn.runtime.cache_folder import make_cache_folder, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 keeps = pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches keep no library")
@@ -81,6 +82,33 @@ def test_a_cache_folder_is_made_for_the_user_alone(tmp_path, monkeypatch):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_folder_that_cannot_be_made_is_replaced_by_a_temporary_one(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "cache"))
+    make = make_cache_folder.__wrapped__  # without its memo
+    with pytest.warns(UserWarning, match="not stored on disk, because .*file/cache cannot be made"):
+        make()
+    assert os.environ[VARIABLE] == temporary_folder().name
+    assert problem_of(Path(os.environ[VARIABLE])) is None
+    make()  # and nothing is wrong with that one
+
+
+EAGER = """
+import torch, lincoln_fn as lf
+net = lf.serial(lf.dense(2), lf.dense(2))
+step, x = lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1)), torch.ones(4, 3)
+step(lf.init_state(net, lf.optim.sgd(0.1), lf.Key(0), x), (x, torch.ones(4, 2)))
+"""
+
+
+@pytest.mark.full
+def test_an_eager_step_needs_no_cache_folder(tmp_path):
+    (tmp_path / "file").touch()
+    ran = run_child(EAGER, **{VARIABLE: str(tmp_path / "file" / "cache")})
+    assert ran.returncode == 0, ran.stderr
+    assert "file/cache cannot be made: Not a directory" in ran.stderr
+
+
 STEP = lf.make_step(lf.dense(2), lf.losses.mse(), lf.optim.sgd(0.1))
 BATCH = torch.ones(4, 3), torch.ones(4, 2)
 
@@ -105,7 +133,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     assert f"or set {VARIABLE} to a folder of your own" in said
     assert not list(folder.iterdir())
     assert os.environ[VARIABLE] == str(folder)
-    assert cache_folder._temporary().name.startswith(tempfile.gettempdir())
+    assert temporary_folder().name.startswith(tempfile.gettempdir())
     folder.chmod(0o755)
     with use_trusted_cache():
         assert os.environ[VARIABLE] == str(folder)
@@ -237,6 +265,7 @@ DAMAGES = {
         for text in (
             "", "{", "null", "[]", "3", "{}", '{"fates": 3}', '{"fates": null}',
             '{"fates": [[1, false, 0.0, 5]], "sha256": ""}', '{"fates": null, "sha256": "00"}',
+            "[" * 100_000,
         )
     },
     "note in bytes": (".json", lambda file: replaced(file, b"\xff\xfe")),

@@ -22,6 +22,7 @@ from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.runtime.cache_folder import make_cache_folder
 from lincoln_fn.runtime.log import log_if_slow
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
@@ -37,6 +38,7 @@ def graph_of(program: Program, *arguments: Arrays, donated: int = 0) -> tuple[Ma
 def _graph_of(
     program: Program, arguments: tuple[Arrays, ...], donated: int
 ) -> tuple[Made, Structure]:
+    make_cache_folder()
     with log_if_slow(f"tracing the {program.where}, once a process"):
         traced = write_down(program, *arguments)
     # The loops of a small graph have one thread.

@@ -9,6 +9,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.runtime.cache_folder import make_cache_folder
 from lincoln_fn.runtime.deferred import defer_compiler
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ def init_with_outputs(
 def on_meta(arrays: T) -> T:
     """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
     defer_compiler()
+    make_cache_folder()
 
     # Other values are left unchanged, and the layer refuses them.
     def move(leaf: object) -> object:

@@ -12,15 +12,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+from lincoln_fn.runtime.cache_folder import VARIABLE, temporary_folder
+
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _ROOT: Final = 0
 
@@ -86,14 +85,8 @@ def use_trusted_cache() -> Iterator[None]:
         stacklevel=2,
     )
     before = os.environ[VARIABLE]  # Inductor has set it, unless somebody else has
-    os.environ[VARIABLE] = _temporary().name
+    os.environ[VARIABLE] = temporary_folder().name
     try:
         yield
     finally:
         os.environ[VARIABLE] = before
-
-
-# A memo: one folder for each process, which is removed when the process ends.
-@cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="lincoln_fn_")

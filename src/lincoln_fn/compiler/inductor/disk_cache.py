@@ -138,7 +138,7 @@ def find(note: Path | None) -> Made | None:
         if facts["sha256"] != _sha256(file.read_bytes(), fates):
             return None
         return Made(Library(file, _entry_of(file)), fates)
-    except (OSError, ValueError, TypeError, KeyError, ImportError):
+    except (OSError, ValueError, TypeError, KeyError, ImportError, RecursionError):
         return None
 
 
