@@ -1,5 +1,6 @@
 """Checkpoints: what is saved is loaded bit for bit, and what does not fit is told."""
 
+import errno
 import os
 import re
 from collections import OrderedDict, defaultdict, deque, namedtuple
@@ -197,17 +198,18 @@ class Stop(BaseException):
     """What no handler expects."""
 
 
-def test_a_save_that_is_cut_short_leaves_the_old_file(file, monkeypatch):
+@pytest.mark.parametrize("error", [Stop(), OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "")])
+def test_a_save_that_is_cut_short_leaves_the_old_file(error, file, monkeypatch):
     checkpoint.save(file, STATE)
     later, _ = STEP(STATE, (X, T))
 
     def stop(*_):
-        raise Stop
+        raise error
 
     for owner, name in ((os, "fsync"), (type(file), "replace")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, stop)
-            with pytest.raises(Stop):
+            with pytest.raises(type(error)):
                 checkpoint.save(file, later)
         assert_same(checkpoint.load(file, STATE), STATE)
         assert os.listdir(file.parent) == [file.name]

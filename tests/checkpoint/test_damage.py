@@ -1,4 +1,4 @@
-"""Two hundred damaged files: each gives one clear error, and a directory passes over each."""
+"""Three hundred damaged files: each gives one clear error, and a directory passes over each."""
 
 import io
 import json
@@ -145,8 +145,8 @@ DAMAGES = {
     **{f"the first {i}%": partial(truncated, i / 100) for i in range(0, 100, 2)},
     "all but the last byte": lambda data, folder: data[:-1],
     **{f"bit {i} of the length": partial(flipped, ("length", i / 8), i) for i in range(8)},
-    **{f"bit {i} of the header": partial(flipped, ("header", i / 48), i % 8) for i in range(48)},
-    **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 32), i % 8) for i in range(32)},
+    **{f"bit {i} of the header": partial(flipped, ("header", i / 112), i % 8) for i in range(112)},
+    **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 80), i % 8) for i in range(80)},
     **{f"rewritten {name}": partial(rewritten, change) for name, change in CHANGES.items()},
     **{f"of a network {name}": partial(of_another, name) for name in OTHERS},
     **{f"a pickle of protocol {i}": partial(pickled, i) for i in range(6)},
@@ -178,8 +178,10 @@ def no_sync(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def test_there_are_two_hundred():
-    assert len(DAMAGES) == 200
+def test_there_are_three_hundred():
+    assert len(DAMAGES) == 312
+    assert sum(name.startswith("bit ") for name in DAMAGES) == 200
+    assert sum(name.startswith("the first ") for name in DAMAGES) == 50
 
 
 @pytest.mark.parametrize("name", DAMAGES)

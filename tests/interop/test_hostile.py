@@ -5,7 +5,9 @@ Each is refused by one `LayerError`, or whole. Nothing that a file claims is all
 
 import json
 import math
+import re
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +148,26 @@ def test_a_long_header_with_as_many_bytes_of_tensors_is_read(tmp_path, monkeypat
     lf.checkpoint.save(file, torch.zeros(400))
     with file.open("rb") as opened:
         assert read_head(opened, file.stat().st_size).places[""].shape == (400,)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "..", "a/b", "", "a\0", 5, None, []])
+def test_an_index_names_files_of_its_folder_only(name, tmp_path):
+    index = saved(tmp_path) / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"transformer.wte.weight": name}}))
+    with pytest.raises(lf.LayerError, match=r"expected weight_map|a directory|a file can"):
+        from_pretrained(tmp_path)
+
+
+def test_nothing_that_is_read_is_unpickled_or_run():
+    """Programs of ONNX and torch.export are written and never read."""
+    # Of what another process of this library has sent, or in a pickle that runs already.
+    own = {"pickle.loads", "cloudpickle.loads"}
+    text = "".join(file.read_text() for file in Path(lf.__file__).parent.rglob("*.py"))
+    loads = re.findall(
+        r"^(?!.*(?:>>>|program = )).*\b((?:\w*pickle|torch[.\w]*|onnx)\.loads?)\b", text, re.M
+    )
+    assert {*loads} == own
+    assert len(loads) == 2
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
