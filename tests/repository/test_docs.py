@@ -96,6 +96,21 @@ def test_every_block_of_output_belongs_to_a_program():
         assert len(outputs) == len(re.findall(r"^ *```text$", text, flags=re.MULTILINE)), page
 
 
+FAULTS = re.findall(
+    r"`pytest (?:--full )?(\S+)(?: -k (.*?))?`", (DOCS / "guides/faults.md").read_text()
+)
+
+
+@pytest.mark.parametrize(("path", "words"), FAULTS)
+def test_a_row_of_the_page_on_faults_names_tests_that_exist(path, words):
+    place = DOCS.parent / path
+    files = [place] if place.is_file() else sorted(place.glob("test_*.py"))
+    names = re.findall(r"^def (test_\w+)", "".join(file.read_text() for file in files), re.M)
+    assert names
+    for word in words.strip('"').split(" or ") if words else ():
+        assert any(word in name for name in names), word
+
+
 def test_every_layer_and_every_loss_has_a_page():
     losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg} - {"loss"}
     files = [f"layers/{name}" for name in LAYERS]
