@@ -265,7 +265,7 @@ def test_a_module_with_constants_is_a_part_of_a_network():
 @pytest.mark.parametrize(
     "name",
     [
-        "vgg11_bn", "resnet18", "densenet121", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v2",
+        "resnet18", "densenet121", "googlenet", "shufflenet_v2_x0_5", "mobilenet_v2",
         "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf",
     ],
 )  # fmt: skip
