@@ -1,7 +1,7 @@
 """Networks with the weights of a GGUF file, as llama.cpp has them.
 
-The gguf library computes the numbers of quantised tensors. Here are llama.cpp's names for options
-and tensors, and what it has changed in the tensors; gguf_head.py reads the file.
+The gguf library computes the numbers of quantised tensors. Here is what llama.cpp has changed in
+the tensors; gguf_head.py reads the file, and gguf_names.py has llama.cpp's names.
 """
 
 from __future__ import annotations
@@ -24,46 +24,13 @@ from lincoln_fn.errors.arguments import FloatingDtype, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Part, Value, read_head
+from lincoln_fn.interop.gguf_names import NAMES, OPTIONS
 from lincoln_fn.interop.stored import Stored
 
 # Any: as in config.json.
 Config: TypeAlias = dict[str, Any]
 # (tensor, config) -> the tensor as Hugging Face's library has it
 Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
-
-# llama.cpp's options, below the name of the architecture, and Hugging Face's.
-_OPTIONS: Final = {
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.sliding_window": "sliding_window",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "block_count": "num_hidden_layers",
-    "context_length": "max_position_embeddings",
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "rope.freq_base": "rope_theta",
-    "vocab_size": "vocab_size",
-}
-_NAMES: Final = {
-    "attn_k": "self_attn.k_proj",
-    "attn_k_norm": "self_attn.k_norm",
-    "attn_norm": "input_layernorm",
-    "attn_output": "self_attn.o_proj",
-    "attn_q": "self_attn.q_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_qkv": "self_attn.qkv_proj",
-    "attn_v": "self_attn.v_proj",
-    "ffn_down": "mlp.down_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_up": "mlp.up_proj",
-    "output": "lm_head",
-    "output_norm": "model.norm",
-    "token_embd": "model.embed_tokens",
-}
 
 
 def _undo_permutation(tensor: Tensor, config: Config, *, heads: str) -> Tensor:
@@ -184,7 +151,7 @@ def _opened(
         raise refuse(where, [problem])
     problems = [
         f"{name}: expected a positive number, got {options[name]!r}"
-        for name in (f"{architecture}.{own}" for own in _OPTIONS)
+        for name in (f"{architecture}.{own}" for own in OPTIONS)
         if name in options and not _is_positive(options[name])
     ]
     if problems:
@@ -218,7 +185,7 @@ def _renamed(kind: _Kind, name: str) -> str:
     """Return Hugging Face's name for llama.cpp's, or the same for one that is not known."""
     stem, _, ending = name.rpartition(".")
     block, _, part = stem.rpartition(".")
-    known = {**_NAMES, **kind.names}.get(part)
+    known = {**NAMES, **kind.names}.get(part)
     if known is None:
         return name
     return f"{block.replace('blk.', 'model.layers.')}.{known}.{ending}".lstrip(".")
@@ -228,7 +195,7 @@ def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]
     """Make a config as Hugging Face's library has it."""
     prefix = f"{options['general.architecture']}."
     own = {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}
-    config: Config = {_OPTIONS.get(name, name): value for name, value in own.items()}
+    config: Config = {OPTIONS.get(name, name): value for name, value in own.items()}
     table = parts.get("model.embed_tokens.weight")
     if table is not None:
         config.setdefault("vocab_size", table.shape[0])
