@@ -119,7 +119,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train on all examples and on a part of them, and print what came of both."""
     options = parse_options(arguments)
-    order_key, all_key, split_key = lf.Key(options.key).split(3)
+    order_key, all_key, split_key = (lf.Key(options.key).fold_in(i) for i in range(3))
     net = make_network(options.init)
     data = load_data()
     count = len(data[0])

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     note = "A default run takes about 5 seconds on two cores."
     parser = argparse.ArgumentParser(description=f"{__doc__}\n{note}")
     parser.add_argument("--epochs", type=positive_int, default=30, help="(default: 30)")
-    epochs, keys = parser.parse_args(arguments).epochs, lf.Key(0).split(4)
+    epochs, keys = parser.parse_args(arguments).epochs, [lf.Key(0).fold_in(i) for i in range(4)]
     order = lf.keys.permutation(keys[0], 1797)
     images, words = (part[order] for part in make_pairs(keys[1]))
     batches = lf.data.batches((images[:TRAIN], words[:TRAIN]), 100, key=keys[2], epochs=epochs)

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     note = "A default run takes about 10 seconds on two cores."
     parser = argparse.ArgumentParser(description=f"{__doc__}\n{note}")
     parser.add_argument("--pairs", type=positive_int, default=2000, help="(default: 2000)")
-    n, keys = parser.parse_args(arguments).pairs, lf.Key(0).split(5)
+    n, keys = parser.parse_args(arguments).pairs, [lf.Key(0).fold_in(i) for i in range(5)]
     first = lf.keys.uniform(keys[0], (n, 1), 0, 10).long()
     steps = 2 * lf.keys.bernoulli(keys[1], (n, LENGTH - 1), 0.5).long() - 1
     language = text_of(torch.cat([first, steps], 1).cumsum(1) % 10)

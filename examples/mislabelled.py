@@ -31,7 +31,7 @@ def load_data() -> tuple[Tensor, Tensor]:
 
 def mislabel(digits: Tensor, count: int, key: lf.Key) -> tuple[Tensor, Tensor]:
     """Change some labels, and tell which."""
-    which, by = key.split()
+    which, by = key.fold_in(0), key.fold_in(1)
     rows = lf.keys.permutation(which, len(digits))[:count]
     other = (digits[rows] + 1 + (lf.keys.bits(by, (count,)) % 9)) % 10
     return digits.index_copy(0, rows, other), rows

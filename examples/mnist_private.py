@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.max_norm, noise=options.noise, batch_size=options.batch_size
     )
     step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, gradient=gradient)
-    run_key, batch_key = lf.Key(options.key).split()
+    run_key, batch_key = (lf.Key(options.key).fold_in(i) for i in range(2))
     state = lf.init_state(net, optimizer, run_key, train[0], gradient=gradient)
     steps = options.epochs * per_epoch
     states = lf.train(step, state, poisson_batches(train, probability, batch_key, steps))

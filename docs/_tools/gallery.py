@@ -23,7 +23,7 @@ def breast_cancer() -> str:
         sys.path.append(EXAMPLES)
     import breast_cancer as example
 
-    order_key, all_key, split_key = lf.Key(0).split(3)
+    order_key, all_key, split_key = (lf.Key(0).fold_in(i) for i in range(3))
     data, net = example.load_data(), example.make_network("torch")
     rows = lf.keys.permutation(order_key, len(data[0]))
     held_out, rest = rows[: len(rows) // 5], rows[len(rows) // 5 :]

@@ -198,7 +198,7 @@ lf.testing.check_loss(log_sigmoid_loss, sure, torch.tensor([1, 0]), all=True)
 # %%
 bunch = load_breast_cancer()
 features, labels = torch.as_tensor(bunch.data), torch.as_tensor(bunch.target)
-order_key, all_key, split_key = lf.Key(0).split(3)
+order_key, all_key, split_key = (lf.Key(0).fold_in(i) for i in range(3))
 rows = lf.keys.permutation(order_key, len(features))
 held_out, rest = rows[: len(rows) // 5], rows[len(rows) // 5 :]
 net = lf.serial(lf.dense(10), lf.sigmoid(), lf.dense(1), log_sigmoid)

@@ -31,7 +31,7 @@ GOLDEN = {
     "seed 1": (lambda: lf.Key(1).bits, 6238072747940578789),
     "seed -1": (lambda: lf.Key(-1).bits, -5417735806833148549),
     "fold_in": (lambda: lf.Key(0).fold_in(7).bits, 725956797819338954),
-    "split": (lambda: lf.Key(0).split(2)[1].bits, -817120325086700006),
+    "split": (lambda: lf.Key(0).split(2)[1].bits, -7503603726292234337),
     "bits": (
         lambda: keys.bits(lf.Key(5), (2, 2)).tolist(),
         [
@@ -105,8 +105,9 @@ def test_children_differ_from_each_other_and_from_their_parents_draws():
     drawn = keys.bits(parent, (1000,)).tolist()
     grandchildren = [int(parent.fold_in(0).fold_in(i).bits) for i in range(1000)]
     others = [int(lf.Key(seed).fold_in(0).bits) for seed in range(1, 1000)]
-    seen = {int(parent.bits), *children, *drawn, *grandchildren, *others}
-    assert len(seen) == 1 + 1000 + 1000 + 1000 + 999
+    split = [int(key.bits) for key in parent.split(1000)]
+    seen = {int(parent.bits), *children, *drawn, *grandchildren, *others, *split}
+    assert len(seen) == 1 + 1000 + 1000 + 1000 + 999 + 1000
 
 
 def test_split_is_deterministic_and_a_longer_split_begins_alike():

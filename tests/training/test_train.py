@@ -172,7 +172,7 @@ def test_a_traced_binary_loss_is_not_bound_to_its_example(loss):
 
 def test_init_state_draws_parameters_and_the_runs_key_from_two_keys():
     state = lf.init_state(NET, SGD, lf.Key(7), X)
-    for_params, run = lf.Key(7).split()
+    for_params, run = lf.Key(7).fold_in(0), lf.Key(7).fold_in(1)
     assert same_bits(state.params, NET.init(for_params, X))
     assert same_bits(state.key.bits, run.bits)
     assert state.opt_state == ()

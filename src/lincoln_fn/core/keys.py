@@ -44,8 +44,9 @@ _MOST: Final = (1 << 64) - 1
 _A: Final = _to_signed(0xBF58476D1CE4E5B9)
 _B: Final = _to_signed(0x94D049BB133111EB)
 _C: Final = _to_signed(0x9E3779B97F4A7C15)
-# The keys of `split` and `fold_in` come from another stream than the numbers drawn from the key.
-_CHILD: Final = _to_signed(0xD1342543DE82EF95)
+# The keys of `fold_in`, those of `split` and the numbers drawn from the key are three streams.
+_FOLDED: Final = _to_signed(0xD1342543DE82EF95)
+_SPLIT: Final = _to_signed(0xAF251AF3B0F025B5)
 
 
 def _shift_right(z: Tensor, by: int) -> Tensor:
@@ -108,7 +109,7 @@ class Key(State):
         object.__setattr__(self, "bits", bits)
 
     def split(self, n: int = 2) -> tuple[Key, ...]:
-        """Make n new keys, whose numbers are independent of each other and of this key's.
+        """Make n new keys, independent of each other, of this key and of those of `fold_in`.
 
         Args:
             n: how many, at least 1.
@@ -124,7 +125,7 @@ class Key(State):
             3
         """
         check_argument("Key.split", "n", PositiveInt, n)
-        return tuple(self.fold_in(i) for i in range(n))
+        return tuple(self._child(i, _SPLIT) for i in range(n))
 
     def fold_in(self, data: int | Tensor) -> Key:
         """Make a new key from this one and a number, such as a step or an epoch.
@@ -144,8 +145,11 @@ class Key(State):
         """
         if type(data) is not int or not _LEAST <= data <= _MOST:
             data = _check_number(data)
+        return self._child(data, _FOLDED)
+
+    def _child(self, data: int | Tensor, stream: int) -> Key:
         salt = _to_signed(data * _C % (1 << 64)) if isinstance(data, int) else data * _C
-        return self._with(_mix((self.bits ^ _CHILD) + salt))
+        return self._with(_mix((self.bits ^ stream) + salt))
 
     def near(self, x: Tensor) -> Key:
         """Move the key to a tensor's device, unless that is `meta`, where tensors have no values.

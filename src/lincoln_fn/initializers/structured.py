@@ -122,7 +122,7 @@ def _sparse(
 ) -> Tensor:
     """Draw a normal matrix, and set random elements of each column to 0."""
     _check_matrix("sparse", shape)
-    of_values, of_order = key.split()
+    of_values, of_order = map(key.fold_in, range(2))
     order = keys.bits(of_order, shape).argsort(0)
     silent = order < math.ceil(sparsity * shape[0])
     return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)

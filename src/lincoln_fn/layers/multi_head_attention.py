@@ -96,10 +96,10 @@ def init(
     """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
-    drawn = checked_key(NAME, key).near(given.query).split(5)
+    drawn = [*map(checked_key(NAME, key).near(given.query).fold_in, range(5))]
 
     def projection(i: int, n_in: int, draw: Initializer, fan_out: int) -> dense.Params:
-        weight_key, bias_key = drawn[i].split()
+        weight_key, bias_key = map(drawn[i].fold_in, range(2))
         fans, dtype = Fans(n_in, fan_out), given.query.dtype
         weight = draw.draw(weight_key, (n_in, n), fans, dtype)
         return dense.Params(weight, bias_init.draw(bias_key, (n,), fans, dtype) if bias else None)

@@ -101,7 +101,7 @@ def _with_impurity(layer: Layer, params: Params, x: Arrays, options: Options) ->
 
 
 def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Report:
-    key, other = options.key.split()
+    key, other = map(options.key.fold_in, range(2))
     problem: GradientError | None = None
     doubled = Doubled()
     at: Sample | None = None
@@ -139,7 +139,7 @@ def _judged(at: Sample, options: Options) -> Report:
     own = at
     if reference is not None:
         at = sample_held(at, reference)
-    key, other = options.key.split()
+    key, other = map(options.key.fold_in, range(2))
     not_linear = first_not_linear(at, other)
     if reference is not None and not_linear is None and is_plainly_right(at, key, 1):
         findings = tuple(Finding("", at.layer.name, name, "right") for name in at.names)
@@ -158,7 +158,7 @@ def _judged_against(reference: Reference, at: Sample, options: Options) -> Repor
     from lincoln_fn.testing.blame import blamed
     from lincoln_fn.testing.judge import judge
 
-    key, other = options.key.split()
+    key, other = map(options.key.fold_in, range(2))
     name = at.layer.name
     y = Finding("", name, "y", "wrong", "another forward", f"{name}: forward does not compute y")
     held = held_to(at.layer, reference)

@@ -132,7 +132,7 @@ def init_state(
     Args:
         net: the network.
         optimizer: the optimizer.
-        key: it is split in two; initial parameters are drawn from one key, and the other is the
+        key: `key.fold_in(0)` draws the initial parameters, and `key.fold_in(1)` becomes the
             run's key.
         x: an example input, of which only shape, dtype and device matter.
         params: parameters to start from, such as those of a trained network; they are copied. None
@@ -157,7 +157,7 @@ def init_state(
         tensor(True)
     """
     check_example("init_state", x)
-    init_key, run_key = key.near(tree.leaves(x)[0]).split()
+    init_key, run_key = map(key.near(tree.leaves(x)[0]).fold_in, range(2))
     init = fast_layer(net).init  # the same numbers, in a faster memory layout
     params = init(init_key, x) if params is None else copy_like(params, init, init_key, x)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)

@@ -56,7 +56,7 @@ def make_cases(
 
 
 def _case(reference: Layer, x: Arrays, key: Key, scale: float = 1.0) -> tuple[Params, Arrays]:
-    init_key, x_key, params_key = key.split(3)
+    init_key, x_key, params_key = map(key.fold_in, range(3))
     drawn = _added(tree.map(_zeros, x), x_key, scale)
     return _added(reference.init(init_key, x), params_key, 0.5), drawn
 
