@@ -157,6 +157,10 @@ def test_wrong_losses_and_networks_are_refused():
         curvature.laplace(NET, PARAMS, batches, lf.losses.softmax_cross_entropy())
     with pytest.raises(lf.LayerError, match=r"expected loss to be losses\.softmax_cross_entropy"):
         curvature.laplace(NET, PARAMS, batches, lf.losses.l1(reduction="sum"))
+    for options in ({"label_smoothing": 0.1}, {"weight": torch.ones(3)}):
+        loss = lf.losses.softmax_cross_entropy(**options, reduction="sum")
+        with pytest.raises(lf.LayerError, match=f"expected a loss without {next(iter(options))}"):
+            curvature.laplace(NET, PARAMS, batches, loss)
     with pytest.raises(lf.LayerError, match="at least one batch"):
         curvature.laplace(NET, PARAMS, [], LOSS)
     with pytest.raises(lf.LayerError, match="laplace: expected structure to be 'last_layer' or"):

@@ -7,6 +7,7 @@ from helpers.cases.case import Case, normal
 
 import lincoln_fn as lf
 from lincoln_fn import tree
+from lincoln_fn.core.declaration import gradients_of
 
 UNBATCHED = [
     Case(lf.normalize(dim=0), normal(4, 3)),
@@ -80,6 +81,14 @@ def test_a_layer_without_a_batch_is_refused(case):
 @pytest.mark.parametrize("case", [*filter(is_tested, CASES)], ids=str)
 def test_a_layer_that_mixes_examples_is_refused(case):
     check_refused(case)
+
+
+def test_a_norm_by_its_running_statistics_is_named():
+    layer = lf.inference(lf.batch_norm(track_running_stats=False))
+    x = normal(4, 3)
+    params = layer.init(lf.Key(0), x)
+    with pytest.raises(lf.LayerError, match="^batch_norm: expected"):
+        gradients_of(layer).terms(params, layer.forward(params, x)[1], x)
 
 
 def test_the_classes_of_tokens_are_no_examples():

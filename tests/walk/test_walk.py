@@ -260,6 +260,19 @@ def alternating(*parts):
     )
 
 
+def test_a_part_that_is_called_by_keywords_is_named():
+    def there(visit, params, x):
+        return visit.parts[0].forward(params=params[0], x=x)
+
+    def back(visit, params, cache, g):
+        return visit.parts[0].backward(params=params[0], cache=cache, g=g)
+
+    net = lf.walk.composition("mine", (lf.dense(2),), there, back)
+    params = net.init(lf.Key(0), torch.ones(1, 3))
+    with pytest.raises(lf.LayerError, match=r"^mine\[0\] dense\(2\): expected x of shape"):
+        net.forward(params, torch.ones(1, 4))
+
+
 def test_a_combinator_of_ones_own_gets_everything_from_its_two_loops():
     net = alternating(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4)), lf.frozen(lf.dense(4)))
     lf.testing.check_layer(net, net.init(lf.Key(0), X), X)

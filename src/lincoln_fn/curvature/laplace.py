@@ -90,7 +90,8 @@ def laplace(
         net: the network. For "last_layer" it is a `serial` whose last part is a dense layer.
         params: the trained parameters.
         batches: the training data, each batch x and target.
-        loss: `softmax_cross_entropy(reduction="sum")` or `mse(reduction="sum")`.
+        loss: `softmax_cross_entropy(reduction="sum")`, without class weights and label smoothing,
+            or `mse(reduction="sum")`.
         structure: "last_layer" for the whole precision of the last layer, with all others fixed;
             "diagonal" for the diagonal of the precision of all parameters.
         prior_precision: tau, of the normal prior of each parameter. A weight decay, as the weight
@@ -213,4 +214,9 @@ def _is_regression(loss: Loss) -> bool:
     if formula.reduction != "sum":
         problem = f"expected a loss with reduction='sum', got {loss}"
         raise LayerError("laplace", f"{problem}: the log-likelihood is a sum over the data")
+    options = getattr(formula.forward, "keywords", {})
+    for name in ("weight", "label_smoothing"):
+        if options.get(name):
+            problem = f"expected a loss without {name}, which is no log-likelihood, got {loss}"
+            raise LayerError("laplace", problem)
     return backward is mse_backward

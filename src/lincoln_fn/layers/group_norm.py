@@ -117,7 +117,7 @@ def _in_groups(x: Tensor, num_groups: int) -> Tensor:
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    return affine_terms("group_norm", params, cache.x_hat, g, (1,))
+    return affine_terms(params, cache.x_hat, g, (1,))
 
 
 declare(forward, backward, kind="norm", terms=terms)

@@ -131,7 +131,7 @@ def backward(
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    return affine_terms("instance_norm", params, cache.x_hat, g, (cache.mean.ndim - 1,))
+    return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
 declare(forward, backward, kind="norm", terms=terms)

@@ -134,7 +134,7 @@ def backward(
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
     rows = tuple(range(g.ndim - cache.axes, g.ndim))
-    return affine_terms("rms_norm", params, cache.x_hat, g, rows)
+    return affine_terms(params, cache.x_hat, g, rows)
 
 
 declare(forward, backward, kind="norm", terms=terms)

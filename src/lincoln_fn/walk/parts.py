@@ -53,7 +53,9 @@ class Placed:
         try:
             return self.function(*arguments, **options)
         except ERRORS as error:
-            placed_error = place_error(error, self.position, self.layer, self.doing, arguments[-1])
+            given = {name: options[name] for name in ("x", "g") if name in options}
+            last = (None, *arguments, *given.values())[-1]
+            placed_error = place_error(error, self.position, self.layer, self.doing, last)
             raise placed_error from placed_error.__cause__
 
 

@@ -77,10 +77,10 @@ def affine_grads(
     )
 
 
-def affine_terms(layer: str, params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
+def affine_terms(params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over example n's axes that share w."""
     if 0 in axes:
-        raise no_batch(layer, g)
+        raise no_batch(type(params).__module__.rpartition(".")[-1], g)  # the layer's file
     shared, dy = tuple(axis for axis in range(1, g.ndim) if axis not in axes), widened(g)
     return mirror(params, weight=sum_axes(dy * widened(x_hat), shared), bias=sum_axes(dy, shared))
 

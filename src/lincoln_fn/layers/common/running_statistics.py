@@ -108,7 +108,7 @@ def backward(
 def terms(params: Any, cache: Any, g: Tensor) -> Any:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over the positions of example n."""
     axis = cache.axis if isinstance(cache, Cache) else cache.mean.ndim - 1
-    return affine_terms("instance_norm", params, cache.x_hat, g, (axis,))
+    return affine_terms(params, cache.x_hat, g, (axis,))
 
 
 declare(forward, backward, kind="norm", terms=terms)
