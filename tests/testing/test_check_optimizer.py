@@ -61,6 +61,12 @@ def test_the_adjoint_is_the_updates_derivative(optimizer):
     check_optimizer(optimizer, MATRICES if "muon" in optimizer.name else PARAMS)
 
 
+@pytest.mark.parametrize("optimizer", [optim.sgd(0.1, 0.9), optim.adam(0.1)], ids=str)
+def test_hyperparameters_are_on_the_device_of_the_params(optimizer):
+    with torch.device("meta"):  # not that of the params
+        check_optimizer(optimizer, PARAMS)
+
+
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_accumulated_gradients_step_at_every_second(steps):
     check_optimizer(optim.chain(optim.accumulate(2), optim.sgd(0.1, 0.9)), PARAMS, steps=steps)
@@ -103,6 +109,13 @@ def test_signs_have_no_adjoint(optimizer):
 def test_without_an_adjoint_the_reason_is_named(optimizer, reason):
     with pytest.raises(lf.LayerError, match=f"has no adjoint: .* {reason}"):
         check_optimizer(optimizer, PARAMS)
+
+
+def test_an_optimizer_without_an_adjoint_says_what_to_write():
+    still = optim.Optimizer("still()", lambda params: (), lambda p, d, state: (p, state))
+    told = r"^still\(\): has no adjoint: write Optimizer\(name, init, update, adjoint\)$"
+    with pytest.raises(lf.LayerError, match=told):
+        check_optimizer(still, PARAMS)
 
 
 def test_by_path_gives_the_derivatives_of_each_optimizer():

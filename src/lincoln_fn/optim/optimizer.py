@@ -86,7 +86,7 @@ class Optimizer:
     name: str
     init: Callable[[Params], OptimizerState]
     update: Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
-    adjoint: Adjoint | str = "it has no adjoint"
+    adjoint: Adjoint | str = "write Optimizer(name, init, update, adjoint)"
 
     def __attrs_post_init__(self) -> None:
         check_functions("Optimizer", self.name, init=self.init, update=self.update)

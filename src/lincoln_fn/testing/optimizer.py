@@ -15,6 +15,7 @@ from typing import Literal, overload
 import attrs
 import torch
 
+from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import check_argument
@@ -104,8 +105,9 @@ def _judged(update: Update, params: Params, grads: Params, options: Options) -> 
     """Judge an update as a layer, and tell of it as of an optimizer."""
     # A bar that is the state shows in the report, and not in the error at the first mistake.
     options = attrs.evolve(options, all=options.all or bool(update.unchanged))
+    device = next((leaf.device for leaf in tree.leaves(params)), None)
     values = {
-        name: torch.as_tensor(value, dtype=torch.float64)
+        name: torch.as_tensor(value, dtype=torch.float64, device=device)
         for name, value in keywords(update.optimizer, update.state).items()
     }
     x = {"params_bar": params, "grads_bar": grads, "state_bar": update.moving(update.state)}
