@@ -243,6 +243,17 @@ def test_a_read_only_folder_stays_as_it_is(open_folder):
         assert int(Directory(open_folder).latest(LIKE).step) == 7
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(open_folder):
+    steps = iter([(STATE, lf.StepRecord(7, 0.5))])
+    with as_nobody():
+        open_folder.chmod(0o555)
+        for folder in (open_folder, open_folder / "runs" / "first"):
+            with pytest.raises(CheckpointError) as caught:
+                next(checkpoint.every(steps, Directory(folder), steps=100))
+            assert str(caught.value) == f"{folder}: cannot be written: Permission denied"
+    assert len(list(steps)) == 1
+
+
 def test_a_disk_that_fills_leaves_the_old_file(tmp_path):
     directory = Directory(tmp_path)
     large = lf.TrainState((torch.ones(2**20),), (), lf.Key(0), torch.tensor(8))

@@ -6,11 +6,12 @@ import math
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.children import run_child
+from helpers.children import printed_by_child, run_child
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -230,3 +231,54 @@ def test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped(tmp_path)
     assert len(read(tmp_path / "whole.jsonl")) == 12
     whole = (tmp_path / "whole.jsonl").read_bytes()
     assert (tmp_path / "resumed.jsonl").read_bytes() == whole
+
+
+RESUMED = '''
+import os, signal, sys
+import torch
+import lincoln_fn as lf
+
+folder, order, last = sys.argv[1], sys.argv[2].split(), int(sys.argv[3])
+directory = lf.checkpoint.Directory(f"{folder}/run")
+around = {
+    "streams.logged": lambda steps: lf.streams.logged(steps, f"{folder}/log.csv"),
+    "checkpoint.every": lambda steps: lf.checkpoint.every(steps, directory, steps=2),
+}
+state_at = lambda step: lf.TrainState((torch.ones(3),), (), lf.Key(0), torch.tensor(step))
+reached = directory.latest(state_at(0))
+first = 1 if reached is None else int(reached.step) + 1
+steps = ((state_at(i), lf.StepRecord(i, i / 7)) for i in range(first, 9))
+for name in order:
+    steps = around[name](steps)
+calls = 0
+
+def count(frame, event, argument):
+    global calls
+    calls += event == "call"
+    if calls == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.setprofile(count)
+for _ in steps:
+    pass
+sys.setprofile(None)
+print(calls)
+'''
+
+
+@pytest.mark.full
+def test_a_run_killed_at_any_time_loses_no_row_in_the_order_of_the_guide(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs/guides/watching.md").read_text()
+    order = re.findall(r"steps = lf\.(streams\.logged|checkpoint\.every)\(", guide)
+    assert len(order) == 2
+    whole = [{"step": i, "loss": i / 7} for i in range(1, 9)]
+    calls = int(printed_by_child(RESUMED, tmp_path / "whole", " ".join(order), 0))
+    assert read(tmp_path / "whole" / "log.csv") == whole
+    lost = {}
+    for at in range(1, calls, calls // 30):
+        folder = tmp_path / str(at)
+        assert run_child(RESUMED, folder, " ".join(order), at).returncode == -signal.SIGKILL
+        printed_by_child(RESUMED, folder, " ".join(order), 0)
+        if read(folder / "log.csv") != whole:
+            lost[at] = read(folder / "log.csv")
+    assert lost == {}

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 import attrs
@@ -37,6 +38,16 @@ def _folder(path: object) -> Path:
     if made is None or "\0" in str(made):
         raise ValueError(f"Directory: expected the path of a folder, got {path!r}")
     return made
+
+
+def _check_writable(path: Path) -> None:
+    """Check that a file can be made in a folder, or in the one in which the first save makes it."""
+    try:
+        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be written: {error.strerror}") from error
 
 
 def _require_at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
@@ -116,11 +127,12 @@ class Directory:
         return written
 
     def check_free(self) -> None:
-        """Check that no other process saves in the folder.
+        """Check that the folder can be written, and that no other process saves in it.
 
         Raises:
-            CheckpointError: if one does.
+            CheckpointError: if it cannot, or one does.
         """
+        _check_writable(self.path)
         if self.path.is_dir():
             with writing(self, self.path):
                 pass
@@ -205,8 +217,8 @@ def every(
         ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument has
             the wrong type.
         LayerError: during iteration, if the stream does not give (state, record).
-        CheckpointError: during iteration, as `Directory.save` does; before the first step, if
-            another process saves in the directory.
+        CheckpointError: during iteration, as `Directory.save` does; before the first step, if the
+            directory cannot be written, or another process saves in it.
 
     Example:
         >>> list(every([], Directory("runs/digits"), steps=100))

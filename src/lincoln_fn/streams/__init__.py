@@ -10,7 +10,8 @@ Each takes a stream of (state, record) and returns one, with the same states. A 
 the caller requests it: stop iterating and the run stops. `checkpoint.every` is a stream, too.
 
 Order matters if one stream needs another: `early_stopping` goes around `evaluated`, whose scores it
-reads, and `checkpoint.every` goes around `early_stopping`, to save the state at which that stops.
+reads, and `checkpoint.every` goes around `early_stopping`, to save the state at which that stops,
+and around `logged`, whose row of a step is written before the state is saved.
 """
 
 from lincoln_fn.core.names import export_all as _export_all

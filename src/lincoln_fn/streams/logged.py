@@ -33,8 +33,8 @@ def logged(
 
     Each line is written before the step is yielded, so a run that is killed leaves complete lines.
     A resumed run continues the file: lines of its first step and later ones are removed, and so is
-    an incomplete last line. So each step is there once, as if the run had never stopped. A new run
-    starts a new file.
+    an incomplete last line. So each step is there once, as if the run had never stopped, if
+    `checkpoint.every` goes around this stream. A new run starts a new file.
 
     Numbers are written so that reading gives the same bits. JSON has no `nan` and no infinities:
     they are the strings "NaN", "Infinity" and "-Infinity", which `float` reads.
