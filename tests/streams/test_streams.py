@@ -409,6 +409,12 @@ DEEP = lf.serial(
     lf.branch(lf.dense(2), lf.dense(2), merge=lf.concatenate()),
     lf.repeat(2, lf.dense(4)),
     lf.ode(lf.reversible((lf.dense(2), lf.tanh())), steps=1),
+    lf.tapped(lf.serial(lf.tanh(), lf.dense(2)), "0"),
+    lf.select(0),
+    lf.rules.straight_through(lf.serial(lf.dense(2), lf.relu())),
+    lf.rules.feedback_alignment(lf.dense(2)),
+    lf.reshape(1, 2),
+    lf.transformer_encoder_block(1, 4, dropout=0.0),
 )
 
 
@@ -421,6 +427,15 @@ DEEP = lf.serial(
         ("params.2.1.weight", "serial[2] branch[1] dense(2)"),
         ("params.3.1.bias", "serial[3] repeat[1] dense(4)"),
         ("params.4.0.weight", "serial[4] ode[0] reversible[0] dense(2)"),
+        ("params.5.1.weight", "serial[5] tapped[0] serial[1] dense(2)"),
+        ("params.7.0.bias", "serial[7] straight_through[0] serial[0] dense(2)"),
+        ("params.8.params.weight", "serial[8] feedback_alignment[0] dense(2)"),
+        ("params.8.feedback.matrices.0", "serial[8] feedback_alignment[1] fixed()"),
+        (
+            "params.10.1.0.0.1.query.weight",
+            "serial[10] transformer_encoder_block[1] serial[0] residual[0] serial[1] "
+            "multi_head_attention[0] projection()",
+        ),
     ],
 )
 def test_finite_names_the_step_the_layer_and_the_path(path, owner):
@@ -429,6 +444,20 @@ def test_finite_names_the_step_the_layer_and_the_path(path, owner):
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(lf.NonFiniteError, match=f"^{re.escape(message)}$"):
             list(streams.finite(broken(DEEP, spoilt(path, value)), DEEP))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD, lf.optim.lion(), lf.optim.chain(lf.optim.clip_by_value(1.0), lf.optim.adam())],
+    ids=str,
+)
+def test_finite_finds_a_gradient_of_nan_behind_a_finite_loss(optimizer):
+    net, x = lf.serial(lf.dense(2, bias=False), lf.sqrt(), lf.dense(1)), torch.zeros(3, 4)
+    step = lf.make_step(net, lf.losses.mse(), optimizer)
+    state = lf.init_state(net, optimizer, KEY, x)
+    assert step(state, (x, torch.ones(3, 1)))[1].isfinite()
+    with pytest.raises(lf.NonFiniteError, match=r"^step 1: .*not finite: .*\.0\.weight"):
+        list(streams.finite(lf.train(step, state, [(x, torch.ones(3, 1))]), net))
 
 
 def test_finite_names_a_layer_without_parts():

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.errors import NonFiniteError
+from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.streams.stream import Stream, closing
 from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.walk.composition import composition_of
 
 
 @checked
@@ -71,28 +70,24 @@ def _is_finite(leaf: object) -> bool:
 
 def _non_finite(net: Layer, state: TrainState, step: int) -> NonFiniteError:
     paths, leaves = tree.paths(state, states=True), tree.leaves(state, states=True)
-    bad = [path for path, leaf in zip(paths, leaves, strict=True) if not _is_finite(leaf)]
-    of_params = [path.split(".")[1:] for path in bad if path.partition(".")[0] == "params"]
-    owner = f": {_owner(net, state.params, of_params[0])}" if of_params else ""
+    bad = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if not _is_finite(leaf)}
+    first = next((leaf for path, leaf in bad.items() if path.startswith("params")), None)
+    owner = "" if first is None else f": {_owner(net, state.params, first)}"
     return NonFiniteError(f"step {step}{owner}", f"not finite: {', '.join(bad)}")
 
 
-# Compositions whose params are those of their part.
-_AROUND_ONE: Final = ("shared", "checkpointed", "in_dtype", "fixed_point", "ode", "scan")
-
-
-def _owner(layer: Layer, params: Params, path: list[str]) -> str:
+def _owner(layer: Layer, params: Params, leaf: Tensor) -> str:
     """Name the layer that a parameter belongs to, with its position: "serial[2] dense(10)"."""
     position = ""
-    while layer.parts:
-        function = layer.name.partition("(")[0]
-        if function in _AROUND_ONE:
-            i = 0
-        elif isinstance(params, FrozenParams):
-            i, params, path = 0, params.params, path[1:]
-        elif isinstance(params, tuple) and int(path[0]) < len(layer.parts):
-            i, params, path = int(path[0]), params[int(path[0])], path[1:]
-        else:
+    while (made := composition_of(layer)) is not None:
+        try:
+            entries = made.split_params(params)
+        except LayerError:  # a composition of one's own that does not say how its params are made
             break
-        position, layer = f"{position}{function}[{i}] ", layer.parts[i]
+        held = (any(leaf is own for own in tree.leaves(entry, states=True)) for entry in entries)
+        i = next((i for i, is_owner in enumerate(held) if is_owner), None)
+        if i is None:
+            break
+        position += f"{layer.name.partition('(')[0]}[{i}] "
+        layer, params = made.parts[i], entries[i]
     return f"{position}{layer.name}"
