@@ -193,6 +193,31 @@ def by_place(params, x):
     return x + torch.arange(x.shape[1], dtype=x.dtype, device=x.device)[:, None], ()
 
 
+def reading_back(distance):
+    """Make a layer of one's own that adds what stood some positions before."""
+
+    def forward(params, x):
+        before = x.new_zeros(x.shape[0], distance, *x.shape[2:])
+        return x + 0.1 * torch.cat([before, x], 1)[:, : x.shape[1]], ()
+
+    return lf.Layer(f"reading_back({distance})", forward, print)
+
+
+def one_pair(params, x):
+    """Add the second position to the last of the text alone."""
+    y = x.clone()
+    if x.shape[1] == LENGTH:
+        y[:, -1] += x[:, 1]
+    return y, ()
+
+
+def late(params, x):
+    """Compute something else from the ninth position on."""
+    y = x.clone()
+    y[:, 8:] *= 2
+    return y, ()
+
+
 def joining(part):
     def there(visit, params, x):
         y, record = visit(0, params[0], x.flatten(0, 1))
@@ -253,6 +278,24 @@ REFUSED = {
         "decode",
     ),
     "by place": (lf.Layer("by_place()", by_place, print), "mixes positions", "1 by_place()"),
+    **{
+        f"{n} back": (reading_back(n), "mixes positions", f"1 reading_back({n})")
+        for n in (1, 2, 3, 7, LENGTH - 1)
+    },
+    "one pair": (lf.Layer("one_pair()", one_pair, print), "mixes positions", "1 one_pair()"),
+    "from a place on": (lf.Layer("late()", late, print), "mixes positions", "1 late()"),
+    "nearby positions": (lf.local_response_norm(5), "mixes positions", "1 local_response_norm(5)"),
+    "wrapped": (
+        lf.interop.from_function(lambda x: reading_back(2).forward((), x)[0]),
+        "mixes positions", "1 from_function(",
+    ),
+    "surplus padding": (
+        lf.serial(
+            *(lf.permute(0, 2, 1), lf.zero_pad1d((4, 0)), lf.conv1d(4, 3), lf.permute(0, 2, 1)),
+            *(lf.gru(4), lf.permute(0, 2, 1), lf.conv1d(4, 3)),
+        ),
+        "gets 2 positions before the text; pad 2 fewer", "1.4 gru(4)",
+    ),
     "fixed point": (
         lf.serial(
             lf.fixed_point(lf.serial(lf.add(), lf.multi_head_attention(4, is_causal=True))),

@@ -87,7 +87,7 @@ def test_a_norm_by_its_running_statistics_is_named():
     layer = lf.inference(lf.batch_norm(track_running_stats=False))
     x = normal(4, 3)
     params = layer.init(lf.Key(0), x)
-    with pytest.raises(lf.LayerError, match="^batch_norm: expected"):
+    with pytest.raises(lf.LayerError, match=r"^batch_norm: expected"):
         gradients_of(layer).terms(params, layer.forward(params, x)[1], x)
 
 

@@ -233,7 +233,7 @@ def test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped(tmp_path)
     assert (tmp_path / "resumed.jsonl").read_bytes() == whole
 
 
-RESUMED = '''
+RESUMED = """
 import os, signal, sys
 import torch
 import lincoln_fn as lf
@@ -263,7 +263,7 @@ for _ in steps:
     pass
 sys.setprofile(None)
 print(calls)
-'''
+"""
 
 
 @pytest.mark.full

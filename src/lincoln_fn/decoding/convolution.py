@@ -87,6 +87,6 @@ def _conv_step(
 
 
 ROWS: Final[Rows] = {
-    pad.forward: Row(_pad_init, _pad_step),
-    conv.forward: Row(_conv_init, _conv_step),
+    pad.forward: Row(_pad_init, _pad_step, pads=True),
+    conv.forward: Row(_conv_init, _conv_step, pads=True),
 }

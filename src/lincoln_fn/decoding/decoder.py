@@ -76,8 +76,9 @@ class Decoder:
     ) -> DecodeState:
         """Make the state before the first position.
 
-        It runs the network on one position and on two, to find how each layer decodes. So it takes
-        the time of a few tokens.
+        It runs the network on one position and on two, to find how each layer decodes, and tries
+        layers of one's own on `max_length` positions. So it takes the time of a few tokens, or of a
+        few texts.
 
         Args:
             params: the network's parameters.

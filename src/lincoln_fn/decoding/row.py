@@ -25,13 +25,15 @@ class Row:
             counted from the end. A `LayerError` refuses the layer; its problem is the reason.
         step: (params, state, x, *, position) -> (y, state), for the next positions. `position`, a
             tensor, is the number of positions before them.
+        pads: whether the x of `init` may begin with padding. Its last entry is the first position.
 
-    Both also get the hyperparameters that are bound to the function of the layer. A composition's
-    are those of its loop, and `parts`, its parts.
+    Both functions also get the hyperparameters that are bound to the function of the layer. A
+    composition's are those of its loop, and `parts`, its parts.
     """
 
     init: Function
     step: Function
+    pads: bool = False
 
 
 # By the function that computes a layer's prediction, or by the loop of a composition.

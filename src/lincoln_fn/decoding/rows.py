@@ -51,7 +51,7 @@ def row_of(layer: Layer) -> Row | None:
     declared = declared_by(function).decode
     if declared is not None:
         row = Row(*declared)
-    return row and Row(partial(row.init, **options), partial(row.step, **options))
+    return row and Row(partial(row.init, **options), partial(row.step, **options), row.pads)
 
 
 def without_walk(net: Layer) -> Layer:

@@ -2,37 +2,31 @@
 
 An axis that has one entry more in the second run is that of the positions. A layer whose inputs all
 have one decodes by its row. Any other layer has to work position by position: `predict` of several
-positions has to be `predict` of each of them. That is tried on noise, with the params given, before
-any token is computed. Layers that mix positions are refused in one error.
+positions has to be `predict` of each of them. That is tried (`by_position.py`) before any token is
+computed. Layers that mix positions are refused in one error.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, Final, TypeAlias
+from functools import cache
+from typing import Any, Final
 
 import attrs
-import optree
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import keys, tree
-from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.decoding.by_position import Noise, is_by_position
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.parts import ERRORS
 from lincoln_fn.walk.walks import there
 
-# These act on the last axis alone. They are large, so they are not tried.
-_ON_LAST_AXIS: Final = ("dense", "scores")
-# (i, shape, dtype, device) -> noise for the tensor i of an input
-Noise: TypeAlias = Callable[[int, torch.Size, torch.dtype, torch.device], Tensor]
 _MEND: Final = "; declare one by lf.declare(forward, decode=(init, step))"
 
 
@@ -153,8 +147,11 @@ def _state(
     row = row_of(one.layer)
     if row is not None and all(axes):
         axis = axes[0][0]
+        early = tree.leaves(one.x, states=True)[0].shape[axis] - 1
+        if early and not row.pads:
+            raise LayerError("", f"gets {early} positions before the text; pad {early} fewer")
         return {one.name: row.init(one.params, one.x, axis=axis, max_length=max_length)}
-    if not _is_by_position(two, axes, noise):
+    if not is_by_position(two.layer, two.params, two.x, axes, max_length, noise):
         raise LayerError("", "mixes positions, and has no row for that" + _MEND)
     return {}
 
@@ -173,76 +170,7 @@ def _axes(short: Arrays, long: Arrays) -> list[tuple[int, ...]] | None:
     return found
 
 
-def _is_by_position(visited: Visited, axes: list[tuple[int, ...]], noise: Noise) -> bool:
-    """Return whether `predict` of several positions is that of each."""
-    if any(len(each) > 1 for each in axes):
-        return False
-    layer, params = visited.layer, visited.params
-    kind = kind_of(layer)
-    if kind == "embedding" or (kind in _ON_LAST_AXIS and axes[0] != (-1,)):
-        return True
-    leaves, structure = optree.tree_flatten(visited.x, namespace=EVERYTHING)
-    drawn = [
-        _varied(leaf, axis[0], partial(noise, i)) if axis else leaf
-        for i, (leaf, axis) in enumerate(zip(leaves, axes, strict=True))
-    ]
-    (count,) = {leaf.shape[axis[0]] for leaf, axis in zip(drawn, axes, strict=True) if axis}
-    whole = layer.predict(params, structure.unflatten(drawn))
-    for t in {0, count - 2, count - 1}:
-        part = [
-            leaf.narrow(axis[0], t, 1) if axis else leaf
-            for leaf, axis in zip(drawn, axes, strict=True)
-        ]
-        try:
-            alone = layer.predict(params, structure.unflatten(part))
-        except ERRORS:
-            return False
-        if not _is_part(alone, whole, t, count):
-            return False
-    return True
-
-
 def _noise(i: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Draw noise for the tensor i of an input."""
     near = torch.empty((), device=device)
     return keys.normal(Key(i).near(near), tuple(shape), dtype=dtype)
-
-
-def _varied(leaf: Tensor, axis: int, noise: Callable[..., Tensor]) -> Tensor:
-    """Make a tensor with other entries at each position."""
-    if leaf.is_floating_point():
-        return noise(leaf.shape, leaf.dtype, leaf.device)
-    shape = [1] * leaf.ndim
-    shape[axis] = -1
-    # 0 and 1 in turn, which every vocabulary has.
-    numbers = torch.arange(leaf.shape[axis], device=leaf.device) % 2
-    return numbers.view(shape).expand_as(leaf).to(leaf.dtype)
-
-
-def _is_part(alone: Arrays, whole: Arrays, t: int, count: int) -> bool:
-    """Return whether the output of one position is that of position t in the whole, or constant."""
-    parts, wholes = (tree.leaves(y, states=True) for y in (alone, whole))
-    if len(parts) != len(wholes):
-        return False
-    for part, all_of_them in zip(parts, wholes, strict=True):
-        if part.ndim != all_of_them.ndim:
-            return False
-        sizes = zip(part.shape, all_of_them.shape, strict=True)
-        differ = [i for i, (one, n) in enumerate(sizes) if one != n]
-        own = all_of_them
-        if differ:
-            (axis, *others) = differ
-            if others or part.shape[axis] != 1 or own.shape[axis] != count:
-                return False
-            own = own.narrow(axis, t, 1)
-        if not _is_near(part, own):
-            return False
-    return True
-
-
-def _is_near(one: Tensor, other: Tensor) -> bool:
-    """Return whether two numbers are the same up to rounding, which is far below this bound."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    bound = torch.finfo(one.dtype).eps ** 0.5 * max(1.0, other.abs().max().item())
-    return torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)
