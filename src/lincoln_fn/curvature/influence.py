@@ -45,6 +45,7 @@ from lincoln_fn.curvature.duals import (
 from lincoln_fn.curvature.products import gauss_newton_vector_product, hessian_vector_product
 from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.mixing import check_each_alone
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.per_example.checks import check_independent
 from lincoln_fn.rules.backpropagation import with_true_gradient
@@ -110,6 +111,9 @@ def influence(
     products = {
         "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
     }  # fmt: skip
+    if loss.mixes_examples is not False:
+        predicted, _ = net.forward(params, x)
+        check_each_alone("influence", loss, predicted, target, by_target=False)
     prediction, cache = net.forward(params, test[0])
     of_test = net.grads(params, cache, loss_gradient(loss, prediction, test[1]))
     product = partial(products[curvature], net, params, x, loss, target)

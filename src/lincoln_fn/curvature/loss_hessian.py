@@ -43,6 +43,7 @@ from torch import Tensor
 from lincoln_fn.core.layer import Arrays, unbound
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.losses.common.mixing import check_each_alone
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
@@ -58,6 +59,7 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
     if not isinstance(prediction, Tensor) or prediction.ndim == 0:
         problem = "expected a prediction of one tensor, with the examples on axis 0"
         raise LayerError(loss.name, problem)
+    check_each_alone("curvature", loss, prediction, target, by_target=False)
     formula = formula_of(loss)
     if formula is not None and unbound(formula.backward) is softmax_backward:
         return _of_softmax(loss, prediction, target)

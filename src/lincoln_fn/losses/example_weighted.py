@@ -107,7 +107,7 @@ def example_weighted(loss: Loss) -> Loss:
         raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
     functions = (partial(f, loss=each, formula=formula) for f in (forward, backward))
-    return Loss(f"{NAME}({loss})", *functions)
+    return Loss(f"{NAME}({loss})", *functions, loss.mixes_examples)
 
 
 def unweighted(loss: Loss) -> Loss | None:

@@ -10,7 +10,7 @@ The target is a tensor, a tuple of tensors, or None if the loss compares only it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import attrs
 from torch import Tensor
@@ -30,6 +30,9 @@ class Loss:
         name: the code that makes the loss; its repr.
         forward: (prediction, target) -> (value, cache).
         backward: (cache, g=1.0) -> dprediction, which mirrors the prediction.
+        mixes_examples: whether an example moves the gradients of others, as in a contrast of all
+            examples of a batch; None if it is not known. Then what needs the gradient of each
+            example's own loss tries it on the first batch.
 
     Example:
         >>> square = Loss(
@@ -45,6 +48,16 @@ class Loss:
     forward: Callable[[Arrays, Arrays], tuple[Tensor, Cache]]
     # ...: g has a default, which Callable cannot express.
     backward: Callable[..., Arrays]
+    mixes_examples: bool | None = None
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
+        """Give the fields by name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(Loss)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load a pickle; of one made before it said so, it is not known what it mixes."""
+        for name, value in ({"mixes_examples": None} | state).items():
+            object.__setattr__(self, name, value)
 
     def __attrs_post_init__(self) -> None:
         check_functions("Loss", self.name, forward=self.forward, backward=self.backward)

@@ -105,4 +105,6 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         (tensor(0.5514), tensor([[0.0000, 0.2119],
                 [0.2119, 0.0000]]))
     """
-    return make_loss(reduction, forward, backward, inputs=("a", "b"), targets=())
+    return make_loss(
+        reduction, forward, backward, inputs=("a", "b"), targets=(), mixes_examples=True
+    )

@@ -126,6 +126,7 @@ def reinforce(
         forward,
         backward,
         count=count,
+        mixes_examples=baseline != "none",
         inputs=("log_probs",),
         targets=("returns",),
         optional=("mask",),

@@ -92,4 +92,4 @@ def router_balance(top_k: PositiveInt = 2) -> Loss:
         >>> value
         tensor(1.)
     """
-    return bare(Loss, forward, backward)
+    return bare(Loss, forward, backward, mixes_examples=True)

@@ -79,7 +79,8 @@ def through(layer: Layer, loss: Loss) -> Loss:
         (tensor(1.), (tensor([0., 0.]), tensor([1., 1.])))
     """
     bound = (partial(function, layer=layer, loss=loss) for function in (forward, backward))
-    return Loss(f"through({layer.name}, {loss})", *bound)
+    mixes = loss.mixes_examples or None  # it is not known what the layer does
+    return Loss(f"through({layer.name}, {loss})", *bound, mixes)
 
 
 def through_of(loss: Loss) -> tuple[Layer, Loss] | None:

@@ -107,4 +107,11 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
         require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
     shown = ", ".join(f"{name!r}: ({weight}, {loss})" for name, (weight, loss) in parts.items())
     name = f"weighted({{{shown}}})"
-    return Loss(name, partial(forward, parts=parts), partial(backward, parts=parts))
+    return weighted_of(name, parts)
+
+
+def weighted_of(name: str, parts: Parts) -> Loss:
+    """Make a weighted loss of other parts."""
+    each = [loss.mixes_examples for _, loss in parts.values()]
+    mixes = True if True in each else None if None in each else False
+    return Loss(name, partial(forward, parts=parts), partial(backward, parts=parts), mixes)

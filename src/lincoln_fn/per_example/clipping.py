@@ -48,8 +48,8 @@ def clipped(
         noise: the standard deviation of the noise as a multiple of C, sigma. Every number of every
             trained parameter gets noise, such as an embedding's row `padding_idx`, too.
         reduction: that of the step's loss. For "mean", h_n is N times the example's part of the
-            gradient. So the mean has to be over the N examples. Class weights and `ignore_index`
-            make it depend on the other examples, which no privacy account allows: take "sum".
+            gradient. So the mean has to be over the N examples. Class weights, `ignore_index` and
+            masks make it depend on the other examples, which no privacy account allows: take "sum".
         batch_size: B. None is the number of examples in the batch for "mean", and 1 for "sum". If
             batches are drawn at random, for a privacy account, it is their expected size.
 
@@ -61,7 +61,9 @@ def clipped(
 
     Raises:
         LayerError: if max_norm is not positive, noise is negative, or batch_size is below 1; from
-            the step, as `gradients` does, or for a mean over no example.
+            `make_step`, if an example moves the gradients of others in the loss (of a loss that
+            does not say so, from the first step); from the step, as `gradients` does, or for a mean
+            over no example.
 
     Source:
         Abadi and others, "Deep Learning with Differential Privacy", CCS 2016.
@@ -77,7 +79,7 @@ def clipped(
         mend = "write batch_size=, their expected number, which a privacy account asks for"
         warn(f"{problem}; {mend}")
     compute = partial(_compute, is_mean=reduction == "mean", size=batch_size)
-    return bare(partial(Gradient, reduction=reduction), compute)
+    return bare(partial(Gradient, reduction=reduction, by_example=True), compute)
 
 
 def _compute(

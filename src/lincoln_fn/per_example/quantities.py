@@ -5,7 +5,9 @@ L is a sum of one term for each example, L = sum_n L_n. The gradient of example 
     d_n = (dL_n)/("dparams"),    so that    "dparams" = sum_n d_n
 
 g, which is dL/dy, decides the scale. For a loss with reduction "sum", d_n is the gradient of the
-example's own loss. For a loss with reduction "mean", it is that gradient divided by N.
+example's own loss. For a loss with reduction "mean", it is that gradient divided by N. Of a loss
+that mixes the examples, as a contrast does, d_n is what reaches the parameters by example n's
+output: no gradient of a loss of its own, and none that replacing another example would leave.
 
 Each function walks back once. The examples are on axis 0 of every layer's output.
 """

@@ -47,6 +47,8 @@ class Gradient:
         compute: (net, params, cache, g, state, key) -> (dparams, state).
         init: (net, params) -> state; the default keeps nothing.
         reduction: "mean" or "sum" if it depends on how the loss reduces; else None.
+        by_example: whether it needs the gradient of each example's own loss. Then a step refuses a
+            loss in which an example moves the gradients of others.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -64,6 +66,7 @@ class Gradient:
     compute: Compute
     init: Callable[[Layer, Params], GradientState] = no_state
     reduction: Reduction | None = None
+    by_example: bool = False
 
     def __attrs_post_init__(self) -> None:
         check_functions("Gradient", self.name, compute=self.compute, init=self.init)

@@ -22,6 +22,7 @@ from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
 from lincoln_fn.fastpath.table import fast_by_example
+from lincoln_fn.losses.common.mixing import check_each_alone, mixing
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.parts import first_check, parts_of
 from lincoln_fn.losses.common.reduction import formula_of
@@ -235,7 +236,7 @@ def make_step(
 
     Raises:
         LayerError: if an argument has the wrong type, both gradient and reduce are given, or
-            gradient expects another reduction than the loss has.
+            gradient expects another reduction than the loss has, or another kind of loss.
 
     Example:
         >>> import lincoln_fn as lf
@@ -245,8 +246,12 @@ def make_step(
         >>> state.step
         tensor(1)
     """
+    by_example = gradient is not None and gradient.by_example
+    where = f"make_step: {gradient}"
     if gradient is not None:
         _check_reduction(gradient, loss)
+    if by_example and loss.mixes_examples:
+        raise mixing(where, loss)
     warn_of_second_softmax(net, loss)
     # A gradient of another kind may read what each example is to each part.
     faster = fast_layer if gradient is None else fast_by_example
@@ -272,7 +277,8 @@ def make_step(
         )
         for writes in (False, True)
     )
-    check = first_check(loss)
+    is_tried = by_example and loss.mixes_examples is None
+    check, tried = first_check(loss), partial(check_each_alone, where, loss) if is_tried else None
     return Step(
         net,
         loss,
@@ -280,7 +286,7 @@ def make_step(
         donate,
         pure,
         in_place if donate else pure,
-        None if check is None else partial(check_prediction, layer, check),
+        None if check is None and tried is None else partial(check_prediction, layer, check, tried),
         parts,
         gradient,
         reduce,

@@ -16,7 +16,7 @@ from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.errors.warn import warn
-from lincoln_fn.losses.common.reduction import formula_of
+from lincoln_fn.losses.common.reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 from lincoln_fn.walk.in_place import (
@@ -64,20 +64,30 @@ def warn_of_graph(state: object, batch: Batch) -> None:
 
 
 def check_prediction(
-    layer: Layer, check: Callable[[Arrays, Arrays], None], params: Params, batch: Batch
+    layer: Layer, check: Check | None, on_all: Check | None, params: Params, batch: Batch
 ) -> None:
-    """Check that a prediction is of the kind that the loss takes, by the loss's own check."""
+    """Check that a loss takes a prediction: `check` its values, and `on_all` whatever it is."""
     x, target = batch
     try:
         prediction = layer.predict(params, x)
-        same_form = not isinstance(prediction, tuple) or len(prediction) == len(target)
-        predicted, labels = tree.leaves(prediction), tree.leaves(target)
-        is_readable = same_form and all(leaf.is_floating_point() for leaf in predicted)
-        is_readable = is_readable and all(leaf.numel() for leaf in (*predicted, *labels))
     except Exception:
         return  # The step itself says what is wrong.
-    if is_readable and labels:
+    if check is not None and _is_readable(prediction, target):
         check(prediction, target)
+    if on_all is not None:
+        on_all(prediction, target)
+
+
+def _is_readable(prediction: Arrays, target: Arrays) -> bool:
+    """Return whether a prediction has floating values, and the target an entry for each."""
+    try:
+        same_form = not isinstance(prediction, tuple) or len(prediction) == len(target)
+        predicted, labels = tree.leaves(prediction), tree.leaves(target)
+        is_floating = all(leaf.is_floating_point() for leaf in predicted)
+        has_values = bool(labels) and all(leaf.numel() for leaf in (*predicted, *labels))
+    except Exception:  # likewise
+        return False
+    return same_form and is_floating and has_values
 
 
 def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:

@@ -58,6 +58,7 @@ class Formula:
         check: (prediction, target) -> None, which refuses values that the loss does not accept;
             None if it accepts all values. `forward` calls it last.
         check_first: likewise, for the first batch of a step.
+        mixes_examples: whether l_i depends on other examples.
     """
 
     name: str
@@ -72,14 +73,15 @@ class Formula:
     check_first: Check | None = attrs.field(
         default=attrs.Factory(lambda formula: formula.check, takes_self=True)
     )
+    mixes_examples: bool = False
 
     def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
         """Give the fields by name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(Formula)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before there were optional targets has none."""
-        for name, value in ({"optional": ()} | state).items():
+        """Load a pickle; one made before some of the fields were gets their defaults."""
+        for name, value in ({"optional": (), "mixes_examples": False} | state).items():
             object.__setattr__(self, name, value)
 
     @property
@@ -116,7 +118,10 @@ def make_loss(
 
 def loss_of(name: str, formula: Formula) -> Loss:
     """Make the loss of a formula."""
-    return Loss(name, partial(_forward, formula), partial(_backward, formula))
+    mixes: bool | None = formula.mixes_examples
+    if not mixes and formula.is_mean and formula.count is not number_of_values:
+        mixes = None  # it may divide by a number of all targets
+    return Loss(name, partial(_forward, formula), partial(_backward, formula), mixes)
 
 
 def formula_of(loss: Loss) -> Formula | None:
