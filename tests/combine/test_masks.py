@@ -4,11 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.cases import CASES
 from helpers.cases.case import normal
 from helpers.compare import same_number
 
 import lincoln_fn as lf
 from lincoln_fn import distributed, rules
+from lincoln_fn.walk.composition import mask_form
 
 LENGTHS = torch.tensor([3, 1, 4])
 MASK = torch.arange(6) < LENGTHS[:, None]
@@ -155,3 +157,148 @@ def test_a_layer_within_another_gets_the_mask(around):
     y, _ = net.predict(net.init(lf.Key(0), x), x)
     assert (y[0, 3:] == 0).all()
     assert (y[0, :3] != 0).all()
+
+
+X = normal(3, 6, 4)
+LAYERS = {
+    "rnn": lf.rnn(4),
+    "lstm": lf.lstm(4, bidirectional=True),
+    "scan": lf.scan(lf.gru_cell(4)),
+    "attention": lf.multi_head_attention(2),
+    "grouped attention": lf.grouped_query_attention(2, 1),
+    "block": lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
+}
+
+
+def own(layer, **options):
+    """Make a combinator of one's own that leaves its only part as it is."""
+
+    def there(visit, params, x):
+        y, record = visit(0, params[0], x)
+        return y, (record,)
+
+    def back(visit, params, cache, g):
+        dx, record = visit(0, params[0], cache[0], g)
+        return dx, (record,)
+
+    return lf.walk.composition("own", (layer,), there, back, **options)
+
+
+AROUND = {
+    "alone": lambda layer: layer,
+    "fast": lf.fast,
+    "a name": lambda layer: layer.replace(name="mine()"),
+    "fast within own": lambda layer: own(lf.fast(layer), mask="part"),
+    "own": own,
+    "own that says so": partial(own, mask="part"),
+    "repeat": lambda layer: lf.repeat(1, layer),
+    "repeat of fast": lambda layer: lf.fast(lf.repeat(2, layer)),
+    "serial": lambda layer: lf.serial(lf.dense(4), layer),
+    "residual": lf.residual,
+    "branch": lambda layer: lf.branch(layer, lf.identity(), merge=lf.select(0)),
+    "parallel": lf.parallel,
+    "frozen": lf.frozen,
+    "checkpointed": lf.checkpointed,
+    "inference": lf.inference,
+    "in_dtype": lambda layer: lf.in_dtype(layer, torch.float64),
+    "shared": lf.shared,
+    "tapped": lambda layer: lf.tapped(lf.serial(layer), "0"),
+    "masked": lf.masked,
+    "weight_norm": lambda layer: lf.serial(lf.weight_norm(lf.dense(4)), layer),
+    "straight_through": rules.straight_through,
+    "feedback_alignment": rules.feedback_alignment,
+    "fixed_point": lf.fixed_point,
+    "lora": lambda layer: lf.map_layers(lambda part: part, layer),
+}
+HONOURED = set(AROUND) - {
+    "own", "repeat", "repeat of fast", "serial", "residual", "branch", "parallel", "shared",
+    "tapped", "masked", "weight_norm", "fixed_point",
+}  # fmt: skip
+
+
+# Padding before the entries and behind them, so that layers of one direction see it, too.
+WITHIN = MASK & (torch.arange(6) >= torch.tensor([1, 0, 2])[:, None])
+OTHER = torch.where(WITHIN.unsqueeze(-1), X, 5.0)
+
+
+def is_honoured(net):
+    """Return whether what is masked leaves the other outputs as they are."""
+    params = net.init(lf.Key(0), (X, WITHIN))
+    ys = [net.forward(params, (x, WITHIN))[0][0][WITHIN] for x in (X, OTHER)]
+    return same_number(*ys)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_padding_that_is_not_masked_moves_the_outputs(name):
+    layer = LAYERS[name]
+    params = layer.init(lf.Key(0), X)
+    ys = [lf.tree.leaves(layer.predict(params, x))[0][WITHIN] for x in (X, OTHER)]
+    assert not same_number(*ys)
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_mask_is_honoured_or_refused(name, around):
+    made = AROUND[around](LAYERS[name])
+    if around in HONOURED:
+        assert is_honoured(lf.masked(made))
+        assert is_honoured(lf.fast(lf.masked(lf.dense(4), made)))
+        return
+    with pytest.raises(lf.LayerError, match=r"^masked: expected a layer that takes the mask"):
+        lf.masked(made)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_parts_that_change_take_the_mask_as_they_are_now(name):
+    layer, first = LAYERS[name], lf.masked(lf.dense(4), lf.dense(4))
+    changed = first.rebuild((lf.dense(4), layer))
+    assert is_honoured(changed)
+    assert is_honoured(changed.rebuild((lf.tanh(), lf.dense(4))))
+    mapped = lf.map_layers(
+        lambda part: lf.gru(4) if part.name == "tanh()" else part, lf.masked(lf.tanh(), layer)
+    )
+    assert is_honoured(mapped)
+    lost = first.rebuild((lf.dense(4), lf.residual(layer)))
+    with pytest.raises(lf.LayerError, match="expected a layer that takes the mask"):
+        is_honoured(lost)
+
+
+def test_a_layer_of_ones_own_takes_the_mask_if_it_declares_it():
+    def forward(params, x):
+        h, mask = x
+        return (h * mask.unsqueeze(-1)).cumsum(1), mask
+
+    def backward(params, mask, g):
+        return (g.flip(1).cumsum(1).flip(1) * mask.unsqueeze(-1), None), ()
+
+    lf.declare(forward, mask="sequence")
+    net = lf.masked(lf.Layer("running_sum()", forward, backward), lf.dense(2))
+    assert is_honoured(net)
+    lf.testing.check_layer(net, net.init(lf.Key(0), (X, MASK)), (X, MASK))
+
+
+def form_by_trying(case):
+    """Find how a layer takes a mask: in the form in which what is masked has no effect."""
+    x, params = case.x, case.params()
+    mask = torch.arange(x.shape[1]) < torch.arange(1, len(x) + 1)[:, None]
+    other = torch.where(mask.unsqueeze(-1), x, 5.0)
+    for form, given in {
+        None: lambda h: h, "sequence": lambda h: (h, mask), "state": lambda h: (h, None, mask)
+    }.items():  # fmt: skip
+        try:
+            ys = [lf.tree.leaves(case.layer.predict(params, given(h)))[0] for h in (x, other)]
+            is_still = same_number(*(y[mask] for y in ys))
+        except (lf.LayerError, TypeError, AttributeError, IndexError, RuntimeError):
+            continue
+        if is_still:
+            return form
+    return None
+
+
+def test_what_takes_a_mask_says_so():
+    found = {}
+    for case in CASES:
+        if isinstance(case.x, torch.Tensor) and case.x.ndim == 3 and case.x.is_floating_point():
+            found[str(case)] = (form_by_trying(case), mask_form(case.layer))
+    assert sum(form is not None for form, _ in found.values()) > 5
+    assert {name: forms for name, forms in found.items() if forms[0] not in (None, forms[1])} == {}

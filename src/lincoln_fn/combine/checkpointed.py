@@ -66,5 +66,5 @@ def checkpointed(layer: Layer) -> Layer:
     return composition(
         "checkpointed", (layer,), _there, _back,
         gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
-        advance=_advance, needs_dx=one_part.needs_dx,
+        advance=_advance, needs_dx=one_part.needs_dx, mask="part",
     )  # fmt: skip

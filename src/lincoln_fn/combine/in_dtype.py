@@ -102,6 +102,7 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         advance=_advance,
         needs_dx=one_part.needs_dx,
         call=partial(_call, dtype=dtype, out_dtype=out_dtype),
+        mask="part",
     )
 
 

@@ -10,7 +10,6 @@ rule is that of `serial`:
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final, TypeAlias
 
 from torch import Tensor
@@ -21,8 +20,8 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import gru, last_state, lstm, masked_mean, rnn
-from lincoln_fn.walk.composition import composition
+from lincoln_fn.layers import last_state, masked_mean
+from lincoln_fn.walk.composition import composition, mask_form
 from lincoln_fn.walk.init import on_meta
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -43,35 +42,32 @@ def _with_state(h: Arrays, mask: Tensor) -> Arrays:
     return h, None, mask
 
 
-# How a layer takes the mask, by its `forward`, and a composition, by its label.
-_TAKES: Final[dict[object, Takes]] = {
-    rnn.forward: _with_state,
-    gru.forward: _with_state,
-    lstm.forward: _with_state,
-    "scan": _with_state,
-    "multi_head_attention": _with_mask,
-    "transformer_encoder_block": _with_mask,
+_FORMS: Final[dict[str | None, Takes]] = {
+    None: _alone,
+    "sequence": _with_mask,
+    "state": _with_state,
 }
-# Compositions that take a mask if their first part does: those of this room, and of higher ones.
-_AROUND: Final = (
-    "frozen", "checkpointed", "in_dtype", "straight_through", "feedback_alignment",
-    "kolen_pollack", "sign_symmetric", "fully_sharded",
-)  # fmt: skip
 # Layers whose output has no mask, so they come after `masked`.
 _LAST: Final = (masked_mean.forward, last_state.forward)
 
 
-def _takes(layer: Layer) -> Takes:
-    made = layer.composition
-    if made is None:
-        return _TAKES.get(unbound(layer.forward), _alone)
-    return _takes(made.parts[0]) if made.label in _AROUND else _TAKES.get(made.label, _alone)
+def _takes(parts: tuple[Layer, ...]) -> tuple[Takes, ...]:
+    """Return how each part takes the mask; refuse one in which it is lost."""
+    forms = [mask_form(part) for part in parts]
+    if "lost" in forms:
+        i = forms.index("lost")
+        problem = "expected a layer that takes the mask, or has no part that does, got"
+        mend = 'give masked the parts themselves, or make it by composition(..., mask="part")'
+        raise LayerError("masked", f"{problem} {parts[i].name}; {mend}")
+    return tuple(_FORMS[form] for form in forms)
 
 
+# `takes` is what a pickle holds that was made before layers said it of themselves.
 def _there(
-    visit: VisitThere, params: Params, x: Arrays, *, takes: tuple[Takes, ...]
+    visit: VisitThere, params: Params, x: Arrays, *, takes: tuple[Takes, ...] | None = None
 ) -> tuple[Arrays, Record]:
     """Pass each layer's output to the next, with the mask if it takes one."""
+    takes = takes or _takes(visit.parts)
     h, mask = _with_its_mask(x)
     check_entries("masked", "params", params, len(takes))
     records = []
@@ -83,9 +79,11 @@ def _there(
 
 
 def _back(
-    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, takes: tuple[Takes, ...]
-) -> tuple[Arrays, Record]:
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays,
+    *, takes: tuple[Takes, ...] | None = None,
+) -> tuple[Arrays, Record]:  # fmt: skip
     """Pass each layer's dh to the one before it."""
+    takes = takes or _takes(visit.parts)
     count = len(takes)
     check_entries("masked", "params", params, count)
     check_entries("masked", "the cache", cache, count)
@@ -99,7 +97,10 @@ def _back(
     return (dh, None), tuple(records)
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, ...]) -> Params:
+def _init(
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, ...] | None = None
+) -> Params:
+    takes = takes or _takes(parts)
     h, mask = _with_its_mask(x)
     made: list[Params] = []
     for i, (part, take) in enumerate(zip(parts, takes, strict=True)):
@@ -124,20 +125,22 @@ def masked(*layers: Layer) -> Layer:
     """Compose layers over a sequence with a mask, and return the mask with the output.
 
     x is (sequence, mask) and y is (layer_n(... layer_1(sequence)), mask). The mask (batch, length)
-    is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `scan`, `multi_head_attention`
-    and `transformer_encoder_block` get the mask; all other layers get only the sequence, and treat
-    padding like entries. Use `masked_mean` or `last_state` after it to leave the padding out.
+    is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `scan`, `multi_head_attention`,
+    `grouped_query_attention` and `transformer_encoder_block` get the mask, and layers of your own
+    that declare it; all other layers get only the sequence, and treat padding like entries. Use
+    `masked_mean` or `last_state` after it to leave the padding out.
 
     Args:
         *layers: the parts, first to last. A layer that takes the mask has to be one of these parts,
-            not inside another composition.
+            or inside a composition that passes it on, such as `frozen` or `checkpointed`.
 
     Returns:
         The layer. Its params, caches and dparams are tuples with one entry per part.
 
     Raises:
-        LayerError: if `masked_mean` or `last_state` is a part; from its functions, if a part raises
-            one, or x is not (sequence, mask).
+        LayerError: if `masked_mean` or `last_state` is a part, or a composition in which a layer
+            would get no mask; from its functions, if a part raises one, or x is not (sequence,
+            mask).
 
     Example:
         >>> body = masked(lf.embedding(10, 4), lf.lstm(3, bidirectional=True), lf.dropout(0.1))
@@ -149,13 +152,7 @@ def masked(*layers: Layer) -> Layer:
     for layer in layers:
         behind = f"{layer.name} behind masked(...), in serial"
         require(unbound(layer.forward) not in _LAST, "masked", behind, layer)
-    takes = tuple(map(_takes, layers))
+    _takes(layers)
     return composition(
-        "masked",
-        layers,
-        partial(_there, takes=takes),
-        partial(_back, takes=takes),
-        init=partial(_init, takes=takes),
-        needs_dx=needs_dx,
-        reads_once=True,
+        "masked", layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
     )

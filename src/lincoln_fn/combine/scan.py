@@ -326,5 +326,5 @@ def scan(
         gather=gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,
         call=partial(call_of_parts, scan, has_output=has_output, **axes),
-        reads_once=True,
+        reads_once=True, mask="state",
     )  # fmt: skip

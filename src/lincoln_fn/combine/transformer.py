@@ -18,6 +18,7 @@ decoder together, from x = (target, source), are
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from lincoln_fn.combine._completed import complete
@@ -37,7 +38,7 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.composition import Mask, composition
 from lincoln_fn.walk.init import init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
@@ -103,7 +104,8 @@ def transformer_encoder_block(
         dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
     )
     attention = _attention(num_heads, style, is_causal, (0, 1))
-    return bare(_block, layers=(complete(1, 2), attention, _feed_forward(style)))
+    layers = complete(1, 2), attention, _feed_forward(style)
+    return bare(partial(_block, mask="sequence"), layers=layers)
 
 
 @constructor
@@ -216,6 +218,8 @@ def _dropout(style: _Style) -> Layer:
     return dropout_layer(style.dropout) if style.dropout else identity()
 
 
-def _block(call: str, *, layers: tuple[Layer, ...]) -> Layer:
+def _block(call: str, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
     label = call.partition("(")[0]
-    return composition(label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True)
+    return composition(
+        label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True, mask=mask
+    )

@@ -57,6 +57,7 @@ class Declaration:
     at_inference: tuple[Function, Function] | None = None
     reads: tuple[str, ...] | None = None
     decode: tuple[Function, Function] | None = None
+    mask: Literal["sequence", "state"] | None = None
 
 
 _NOTHING: Final = Declaration()
@@ -73,6 +74,7 @@ def declare(
     at_inference: tuple[Function, Function] | None = None,
     reads: tuple[str, ...] | None = None,
     decode: tuple[Function, Function] | None = None,
+    mask: Literal["sequence", "state"] | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -100,6 +102,9 @@ def declare(
             its params, and reads (). While a layer is not trained, a training step keeps no more.
         decode: declared of the function that computes the prediction, `predict` or `forward`: an
             (init, step) for `lf.decode`, as `lincoln_fn.decoding.Row` explains them.
+        mask: declared of `forward`, if the layer takes the mask of a sequence, for `lf.masked`:
+            "sequence" if its x is (sequence, mask), "state" if it is (sequence, state, mask) and
+            its y (y, state).
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -117,7 +122,7 @@ def declare(
         raise LayerError("declare", f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}")
     given: dict[str, Any] = {  # Any: each is of its own type
         "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
-        "at_inference": at_inference, "reads": reads, "decode": decode,
+        "at_inference": at_inference, "reads": reads, "decode": decode, "mask": mask,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for function in functions:

@@ -322,6 +322,7 @@ def grouped_query_attention(
             gather=gather,
             arrange=_ARRANGEMENT,
             names=_NAMES,
+            mask="sequence",
             init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
             advance=_advance,
             needs_dx=_needs_dx,

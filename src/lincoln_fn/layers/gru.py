@@ -90,7 +90,7 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return run_backward("gru", params, cache, g)
 
 
-declare(forward, backward, kind="recurrent", dx_and_terms=run_terms)
+declare(forward, backward, kind="recurrent", dx_and_terms=run_terms, mask="state")
 
 
 def _step(

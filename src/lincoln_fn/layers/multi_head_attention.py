@@ -294,6 +294,7 @@ def multi_head_attention(
             call=call,
             arrange=_ARRANGEMENT,
             names=("query", "key", "value", "heads", "output"),
+            mask="sequence",
         )
     )
 

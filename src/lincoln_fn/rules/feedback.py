@@ -78,7 +78,7 @@ def _with_feedback(rule: str, layer: Layer, feedback: Layer, is_trained: bool) -
         rule, (layer, feedback), _there, back,
         gather=partial(_gather, is_trained=is_trained),
         arrange=fields(FeedbackParams, "params", "feedback"),
-        init=_init, advance=_advance, needs_dx=_needs_dx, call=partial(_call, rule),
+        init=_init, advance=_advance, needs_dx=_needs_dx, call=partial(_call, rule), mask="part",
     )  # fmt: skip
 
 

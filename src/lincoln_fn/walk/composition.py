@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
 
+from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unchanged
 from lincoln_fn.errors.descriptions import describe
@@ -50,6 +51,8 @@ Gather: TypeAlias = Callable[[VisitRecord, Params, Record], Params]
 Init: TypeAlias = Callable[[tuple[Layer, ...], Key, Arrays], Params]
 Advance: TypeAlias = Callable[[VisitThere, Params, Cache], Params]
 
+Mask: TypeAlias = Literal["part", "sequence", "state"]
+
 
 def composition(
     label: str,
@@ -67,6 +70,7 @@ def composition(
     freezes: bool = False,
     arrange: Arrangement = ENTRIES,
     names: tuple[str, ...] = (),
+    mask: Mask | None = None,
 ) -> Layer:
     """Make a layer of layers.
 
@@ -101,6 +105,9 @@ def composition(
             tuple with one entry per part. `map_params`, `lora` and state dicts use it.
         names: of the parts, for paths such as "0.query"; "" for one that has no name but its
             position. Default: none has.
+        mask: whether it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to
+            the first part, which may take one; "sequence" or "state" as `lf.declare` has it.
+            Default: it takes none, and a part that does is refused there.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
@@ -141,6 +148,7 @@ def composition(
         freezes,
         arrange,
         names,
+        mask,
     )
     make_room(made.depth)
     is_still = all(part.advance is unchanged for part in parts)
@@ -203,6 +211,7 @@ class Composition:
     freezes: bool
     arrange: Arrangement
     names: tuple[str, ...]
+    mask: Mask | None
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
     # Whether this one or a composition within freezes a part.
@@ -210,6 +219,8 @@ class Composition:
     # Whether its loops, a part, or one within it, are not the library's: what they return is
     # checked.
     has_own: bool = attrs.field(init=False)
+    # How it takes a mask: that of the first part in place of "part"; "lost" if only a part does.
+    takes_mask: str | None = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,7 +229,7 @@ class Composition:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a pickle; one made before some of the fields were gets their defaults."""
-        later = {"freezes": False, "arrange": ENTRIES, "names": ()}
+        later = {"freezes": False, "arrange": ENTRIES, "names": (), "mask": None}
         for name, value in (later | state).items():
             if not name.startswith("_"):  # a former one also has visitors
                 object.__setattr__(self, name, value)
@@ -226,6 +237,8 @@ class Composition:
             object.__setattr__(self, "has_frozen", self._find_frozen())
         if "has_own" not in state:
             object.__setattr__(self, "has_own", self._find_own())
+        if "takes_mask" not in state:
+            object.__setattr__(self, "takes_mask", self._find_mask())
 
     @depth.default
     def _measure(self) -> int:
@@ -240,6 +253,12 @@ class Composition:
     @has_own.default
     def _find_own(self) -> bool:
         return not (is_ours(self.there) and is_ours(self.back)) or any(map(is_own, self.parts))
+
+    @takes_mask.default
+    def _find_mask(self) -> str | None:
+        if self.mask == "part":
+            return mask_form(self.parts[0])
+        return self.mask or ("lost" if any(map(mask_form, self.parts)) else None)
 
     @placed.default
     def _place(self) -> tuple[Layer, ...]:
@@ -315,13 +334,23 @@ class Composition:
             "there": self.there, "back": self.back, "gather": self.gather, "init": self.init,
             "advance": self.advance, "predict": self.predict_there, "needs_dx": self.needs_dx,
             "call": self.call, "reads_once": self.reads_once, "freezes": self.freezes,
-            "arrange": self.arrange, "names": self.names,
+            "arrange": self.arrange, "names": self.names, "mask": self.mask,
         }  # fmt: skip
         if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
             del kept["predict"]
         if "back" in changes:  # it was declared for the old loop
             del kept["reads_once"]
         return composition(self.label, parts, **{**kept, **changes})
+
+
+def mask_form(layer: Layer) -> str | None:
+    """Return how a layer takes the mask of a sequence.
+
+    "sequence" is by (sequence, mask), "state" by (sequence, state, mask); None is not at all, and
+    "lost" is that a part would take one that the composition does not give it.
+    """
+    made = composition_of(layer)
+    return declared_by(layer.forward).mask if made is None else made.takes_mask
 
 
 def composition_of(layer: Layer) -> Composition | None:

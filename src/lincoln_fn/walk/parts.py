@@ -11,6 +11,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import Declaration, declared_by
 from lincoln_fn.core.layer import Cache, Layer, Params, unchanged
 from lincoln_fn.core.record import State
 from lincoln_fn.errors.descriptions import A_TUPLE, describe, format_briefly
@@ -47,6 +48,11 @@ class Placed:
     doing: str  # what the function does, such as "forward"
     # the function
     function: Callable[..., Any]  # Any: of every protocol function and visitor
+
+    @property
+    def declaration(self) -> Declaration:
+        """What is declared of the function."""
+        return declared_by(self.function)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # Any: as the function has them
         """Call the function."""

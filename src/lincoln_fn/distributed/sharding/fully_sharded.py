@@ -131,7 +131,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     return composition(
         NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, call=_call, reads_once=True,
+        advance=_advance, needs_dx=_needs_dx, call=_call, reads_once=True, mask="part",
     )  # fmt: skip
 
 
