@@ -106,8 +106,8 @@ def example_weighted(loss: Loss) -> Loss:
     if formula is None:
         raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
-    functions = (partial(f, loss=each, formula=formula) for f in (forward, backward))
-    return Loss(f"{NAME}({loss})", *functions, loss.mixes_examples)
+    there, back = (partial(f, loss=each, formula=formula) for f in (forward, backward))
+    return Loss(f"{NAME}({loss})", there, back, loss.mixes_examples)
 
 
 def unweighted(loss: Loss) -> Loss | None:

@@ -78,9 +78,9 @@ def through(layer: Layer, loss: Loss) -> Loss:
         >>> value, second.backward(cache)
         (tensor(1.), (tensor([0., 0.]), tensor([1., 1.])))
     """
-    bound = (partial(function, layer=layer, loss=loss) for function in (forward, backward))
+    there, back = (partial(f, layer=layer, loss=loss) for f in (forward, backward))
     mixes = loss.mixes_examples or None  # it is not known what the layer does
-    return Loss(f"through({layer.name}, {loss})", *bound, mixes)
+    return Loss(f"through({layer.name}, {loss})", there, back, mixes)
 
 
 def through_of(loss: Loss) -> tuple[Layer, Loss] | None:
