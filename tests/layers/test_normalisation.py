@@ -892,3 +892,26 @@ def test_names_show_what_differs_from_the_default():
     assert str(lf.local_response_norm(3, 0.1, 0.2, 0.3)) == (
         "local_response_norm(3, alpha=0.1, beta=0.2, k=0.3)"
     )
+
+
+@pytest.mark.parametrize("value", [0.1, 3.0, 1e4 + 0.3])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lf.layer_norm(), (4, 33)),
+        (lf.group_norm(3), (2, 6, 7, 5)),
+        (lf.batch_norm(), (5, 6, 7, 3)),
+        (lf.batch_norm(), (64, 6)),
+    ],
+    ids=str,
+)
+def test_a_constant_input_is_normalised_as_exactly_by_faster_functions(layer, shape, value):
+    x, g = torch.full(shape, value), normal(*shape, dtype=torch.float32)
+    params = layer.init(lf.Key(0), x)
+    fast = lf.fast(layer)
+    y, cache = fast.forward(params, x)
+    dx, _ = fast.backward(params, cache, g)
+    wide = lf.tree.map(lambda leaf: leaf.double(), params)
+    expected, of_formula = layer.forward(wide, x.double())
+    assert same_number(y, expected.float(), terms=1.0)
+    assert same_number(dx, layer.backward(wide, of_formula, g.double())[0].float())

@@ -364,3 +364,21 @@ def test_hyperparameters_are_checked():
         ValueError, match="rnn: expected nonlinearity to be 'tanh' or 'relu', got 'gelu'"
     ):
         lf.rnn(3, nonlinearity="gelu")
+
+
+@pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
+@pytest.mark.parametrize("large", ["x", "the state", "g"])
+def test_two_layers_of_two_directions_are_right_at_1e30(large, make):
+    layer = make(lf.lstm(3, num_layers=2, bidirectional=True))
+    sizes = {name: 1e30 if name == large else 1.0 for name in ("x", "the state", "g")}
+    x = sizes["x"] * normal(2, 5, 4)
+    state = normal(4, 2, 3, seed=1), sizes["the state"] * normal(4, 2, 3, seed=2)
+    params = layer.init(lf.Key(0), x)
+    g = lf.tree.map(lambda y: sizes["g"] * normal(*y.shape, seed=3), layer.predict(params, x))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        own, given, cotangent = lf.tree.map(lambda t, d=dtype: t.to(d), (params, (x, state), g))
+        (y, last), cache = layer.forward(own, given)
+        gradients = layer.backward(own, cache, (cotangent, lf.tree.map(torch.ones_like, last)))
+        results.append(lf.tree.map(lambda t: t.float(), (y, last, gradients)))
+    assert same_number(*results)
