@@ -26,7 +26,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.fastpath.twin import Function, unless_transformed
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.common.labels import label_column
-from lincoln_fn.losses.common.parts import parts_of
+from lincoln_fn.losses.common.parts import parts_of, weighted_of
 from lincoln_fn.losses.common.reduction import Cotangent, formula_of, loss_of, per_example
 from lincoln_fn.losses.common.targets import value_range
 from lincoln_fn.losses.common.weights import Weights
@@ -34,7 +34,6 @@ from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_formula_backward
 from lincoln_fn.losses.softmax_cross_entropy import forward as softmax_formula
-from lincoln_fn.losses.weighted import weighted_of
 
 
 @record

@@ -23,6 +23,7 @@ from lincoln_fn.errors.arguments import NOT_EMPTY, checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.losses.common.mixing import mix_of
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
@@ -107,11 +108,5 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
         require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
     shown = ", ".join(f"{name!r}: ({weight}, {loss})" for name, (weight, loss) in parts.items())
     name = f"weighted({{{shown}}})"
-    return weighted_of(name, parts)
-
-
-def weighted_of(name: str, parts: Parts) -> Loss:
-    """Make a weighted loss of other parts."""
-    each = [loss.mixes_examples for _, loss in parts.values()]
-    mixes = True if True in each else None if None in each else False
-    return Loss(name, partial(forward, parts=parts), partial(backward, parts=parts), mixes)
+    functions = partial(forward, parts=parts), partial(backward, parts=parts)
+    return Loss(name, *functions, mix_of(loss for _, loss in parts.values()))

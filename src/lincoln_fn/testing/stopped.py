@@ -16,10 +16,9 @@ from lincoln_fn.combine.constant import back as constant_back
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
 from lincoln_fn.layers import stop_gradient
-from lincoln_fn.losses.common.parts import parts_of
+from lincoln_fn.losses.common.parts import parts_of, weighted_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.through import through, through_of
-from lincoln_fn.losses.weighted import weighted_of
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.paths import map_paths, paths
 

@@ -7,6 +7,7 @@ first example, takes the place of the others, and its gradients have to stay.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -33,6 +34,12 @@ def check_each_alone(
     mixes = loss.mixes_examples
     if moves_others(loss, prediction, target, by_target) if mixes is None else mixes:
         raise mixing(where, loss)
+
+
+def mix_of(losses: Iterable[Loss]) -> bool | None:
+    """Return whether a sum of losses mixes the examples; None if that is not known."""
+    each = [loss.mixes_examples for loss in losses]
+    return True if True in each else None if None in each else False
 
 
 def mixing(where: str, loss: Loss) -> LayerError:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import attrs
+
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.weighted import Parts, forward
+from lincoln_fn.losses.weighted import Parts, forward, weighted
 
 
 def first_check(loss: Loss) -> Check | None:
@@ -67,3 +69,20 @@ def parts_of(loss: Loss) -> Parts:
         return {}
     given: Parts = made.keywords["parts"]
     return given
+
+
+def weighted_of(name: str, parts: Parts) -> Loss:
+    """Make a weighted loss from other parts.
+
+    Args:
+        name: its name.
+        parts: (weight, loss) by name.
+
+    Returns:
+        The loss.
+
+    Example:
+        >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
+        mine()
+    """
+    return attrs.evolve(weighted(parts), name=name)
