@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.library import Library
 from torch.nn.functional import pad
 
+from lincoln_fn.core.reads import is_between
 from lincoln_fn.core.tracing import is_traced, runs_here
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
@@ -127,7 +128,8 @@ def _backward(
 
 def _are_too_large(logsumexp: Tensor) -> bool:
     least, largest = logsumexp.aminmax()
-    return not (least.item() > -LARGEST and largest.item() < LARGEST)  # nor nan
+    are_small = is_between(-LARGEST, least, LARGEST) and is_between(-LARGEST, largest, LARGEST)
+    return not are_small  # or nan
 
 
 def _checked(

@@ -28,7 +28,7 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.losses.common.labels import label_column
 from lincoln_fn.losses.common.parts import parts_of, weighted_of
 from lincoln_fn.losses.common.reduction import Cotangent, formula_of, loss_of, per_example
-from lincoln_fn.losses.common.targets import value_range
+from lincoln_fn.losses.common.targets import all_within, any_true
 from lincoln_fn.losses.common.weights import Weights
 from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
@@ -122,9 +122,9 @@ def _read_plain_labels(
     if weight is not None:
         return None
     index = label_column(name, z, target, dim)
-    low, high = value_range(index) or (-1, -1)
-    is_within = low >= 0 and high < z.shape[dim] and not low <= ignore_index <= high
-    return index if is_within else None
+    classes = z.shape[dim]
+    are_all_read = not 0 <= ignore_index < classes or not any_true(index == ignore_index)
+    return index if are_all_read and all_within(index, 0, classes - 1) else None
 
 
 def _count(formula: Callable[[Cache], Tensor | None], cache: Cache) -> Tensor | None:

@@ -28,7 +28,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import nan_unless, same_shape, value_range
+from lincoln_fn.losses.common.targets import all_within, nan_unless, outside, same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
@@ -75,11 +75,11 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
     if not same_axes or any(n not in (1, of) for n, of in zip(wide.shape, shape, strict=True)):
         wanted = f"{shape}, with 1 in place of axes that share one, or {shape[:-1]}"
         raise LayerError("gaussian_nll", f"expected var of shape {wanted}, got {given}")
-    ends = value_range(var)
-    if ends is None:
+    wrong = outside(var, 0, math.inf)
+    if all_within(var, 0, math.inf) is None:
         return nan_unless(wide >= 0, wide)
-    if ends[0] < 0:
-        raise LayerError("gaussian_nll", f"expected var of at least 0, got {ends[0]:g}")
+    if wrong is not None and wrong < 0:  # and not nan
+        raise LayerError("gaussian_nll", f"expected var of at least 0, got {wrong:g}")
     return wide
 
 

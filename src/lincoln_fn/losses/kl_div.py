@@ -13,6 +13,7 @@ Cache: t.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -25,7 +26,7 @@ from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.predictions import check_log_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, number_of_values
-from lincoln_fn.losses.common.targets import same_shape, value_range
+from lincoln_fn.losses.common.targets import outside, same_shape
 from lincoln_fn.losses.loss import Loss
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
@@ -56,10 +57,10 @@ def number_of_rows(t: Float[Tensor, "*s"]) -> Tensor:
 
 def _check(log_target: bool, z: Arrays, target: Arrays) -> None:
     check_log_probabilities("kl_div", "end the net with log_softmax()", z)
-    ends = None if log_target else value_range(target)
-    if ends and ends[0] < 0:
+    wrong = None if log_target else outside(target, 0, math.inf)
+    if wrong is not None and wrong < 0:  # and not nan
         mend = "with log_target=True it is of their logarithms"
-        raise LayerError("kl_div", f"expected target of probabilities, got {ends[0]:g}; {mend}")
+        raise LayerError("kl_div", f"expected target of probabilities, got {wrong:g}; {mend}")
 
 
 @constructor

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.targets import any_true, check_between, value_range
+from lincoln_fn.losses.common.targets import all_within, check_between
 
 
 def read_target(
@@ -27,7 +27,7 @@ def read_target(
     # The padding after a row's labels may be any number.
     inside = torch.where(is_label, rows, (blank + 1) % z.shape[-1])
     check_between("ctc", "labels", inside, 0, z.shape[-1] - 1)
-    if value_range(rows) and any_true(is_label & (rows == blank)):
+    if all_within(is_label & (rows == blank), 0, 0) is False:
         raise LayerError("ctc", f"expected labels other than blank={blank}, got {blank}")
     return torch.where(is_label, rows, blank), steps, lengths
 
@@ -56,11 +56,12 @@ def _check_shapes(z: Tensor, target: tuple[Tensor, Tensor, Tensor], blank: int) 
 
 def _in_rows(labels: Int[Tensor, " sum"], lengths: Int[Tensor, " N"]) -> Int[Tensor, "N S"]:
     """Split one row of all labels into a row for each sequence."""
-    ends = value_range(lengths)
-    longest = len(labels) if ends is None else int(ends[1])
-    if ends is not None and len(labels) != int(lengths.sum()):
-        total = int(lengths.sum())
-        raise LayerError("ctc", f"expected {total} labels, the sum of lengths, got {len(labels)}")
+    longest = len(labels)
+    if all_within(lengths, 0, longest) is not None:  # they can be read
+        longest, total = int(lengths.max()), int(lengths.sum())
+        if total != len(labels):
+            problem = f"expected {total} labels, the sum of lengths, got {len(labels)}"
+            raise LayerError("ctc", problem)
     starts = lengths.cumsum(0) - lengths
     index = starts.unsqueeze(1) + torch.arange(longest, device=labels.device)
     return labels[index.clamp(max=max(len(labels) - 1, 0))]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from lincoln_fn.core.reads import is_between
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -25,10 +28,10 @@ def signs(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor)
     """Read labels that are -1 or 1, in the prediction's dtype."""
     check_shape(name, target, shape, prediction)
     y = target.to(prediction.dtype)
-    ends = value_range(y.abs())
-    if ends is None:
+    are_signs = all_within(y.abs(), 1, 1)
+    if are_signs is None:
         return nan_unless(y.abs() == 1, y)
-    if ends != (1, 1):
+    if not are_signs:
         wrong = y[y.abs() != 1][0].item()
         raise LayerError(name, f"expected labels -1 or 1, got {wrong:g}")
     return y
@@ -45,11 +48,11 @@ def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
         problem = f"expected target of shape {wanted} for prediction {shape}, got"
         raise LayerError(name, f"{problem} {tuple(target.shape)}")
     y = target.to(prediction.dtype).reshape(prediction.shape)
-    ends = value_range(y)
-    if ends is None:
+    are_probabilities = all_within(y, 0, 1)
+    if are_probabilities is None:
         return nan_unless((y >= 0) & (y <= 1), y)
-    if not (ends[0] >= 0 and ends[1] <= 1):
-        wrong = ends[0] if not ends[0] >= 0 else ends[1]
+    if not are_probabilities:
+        wrong = outside(y, 0, 1)
         raise LayerError(name, f"expected labels 0 or 1, or between them, got {wrong:g}")
     return y
 
@@ -58,9 +61,10 @@ def hard_labels(name: str, target: Tensor, prediction: Tensor) -> Tensor:
     """Read labels that are 0 or 1, in the prediction's shape and dtype."""
     y = probabilities(name, target, prediction)
     is_soft = (y != 0) & (y != 1)
-    if value_range(y) is None:
+    are_hard = all_within(is_soft, 0, 0)
+    if are_hard is None:
         return nan_unless(~is_soft, y)
-    if is_soft.any():
+    if not are_hard:
         raise LayerError(name, f"expected labels 0 or 1, got {y[is_soft][0].item():g}")
     return y
 
@@ -111,21 +115,21 @@ def check_between(name: str, what: str, given: Tensor, lowest: int, highest: int
 
 def outside(values: Tensor, lowest: float, highest: float) -> float | None:
     """Find the smallest or largest value that is not in [lowest, highest]; nan never is."""
-    low, high = value_range(values) or (lowest, highest)
-    if not low >= lowest:
-        return low
-    return None if high <= highest else high
+    if all_within(values, lowest, highest) is not False:
+        return None
+    low, high = (end.item() for end in torch.aminmax(values))
+    return high if low >= lowest else low
 
 
-def value_range(values: Tensor) -> tuple[float, float] | None:
-    """Read the smallest and the largest value.
+def all_within(values: Tensor, lowest: float, highest: float) -> bool | None:
+    """Return whether all values are in [lowest, highest]; nan never is.
 
     None where there are no values to read: in an empty or a `meta` tensor, while a step is traced,
     under `torch.func.vmap`.
     """
     try:
         low, high = torch.aminmax(values)
-        return low.item(), high.item()
+        return is_between(lowest, low, math.inf) and is_between(-math.inf, high, highest)
     except RuntimeError:
         return None
 
