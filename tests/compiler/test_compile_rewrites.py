@@ -356,12 +356,12 @@ def test_a_state_is_not_taken_for_another():
         assert same_number(compiled(first, (x, T)), step(first, (x, T)))
     # A state of the same tensors, then updated in place by another step.
     second, _ = compiled(first, (x, T))
-    assert len(compiled.run.made) == 1
+    assert len(compiled.run.graphs.made) == 1
     donating(second, (x, T))
     with pytest.raises(lf.LayerError, match=r"updated in place, got params.*empty"):
         compiled(second, (x, T))
     del first, second
-    assert len(compiled.run.made) == 0
+    assert len(compiled.run.graphs.made) == 0
     assert len(compiled.run.graphs) == 1
 
 

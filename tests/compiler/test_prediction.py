@@ -12,7 +12,7 @@ from torch._inductor.utils import fresh_cache
 import lincoln_fn as lf
 from lincoln_fn.compiler import function
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.compiler.trace.structures import flatten
+from lincoln_fn.recording.structures import flatten
 
 NET = lf.serial(lf.dense(4), lf.sigmoid(), lf.dense(3))
 X = drawn(0, 5, 8)

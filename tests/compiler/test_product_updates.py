@@ -17,9 +17,9 @@ from lincoln_fn.compiler.kernels.product_update import op
 from lincoln_fn.compiler.kernels.product_update.op import supports
 from lincoln_fn.compiler.passes.donation import donate
 from lincoln_fn.compiler.passes.product_updates import updates, write
-from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.fastpath import bfloat16, product
+from lincoln_fn.recording.structures import flatten
 
 pytestmark = [
     compiles,

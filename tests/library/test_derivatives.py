@@ -90,7 +90,7 @@ def test_a_graph_that_is_there_is_not_run_under_a_derivative():
     for _ in range(3):
         state, _ = step(state, (X, T))
     # The state that the graph made last: for it the next graph is remembered.
-    assert step.run.made
+    assert step.run.graphs.made
     v = random_like((X,), 3)[0]
     expected = jvp(lambda x: eager(state, (x, T))[1], (X,), (v,))[1]
     for transform in ("jvp", "grad", "autograd", "dual"):

@@ -12,8 +12,8 @@ from helpers.graphs import column_major
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import donate, make_handover
-from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.recording.structures import flatten
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])

@@ -13,7 +13,6 @@ import torch
 from lincoln_fn.compiler.function import of_function
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
 from lincoln_fn.compiler.prediction import of_prediction
-from lincoln_fn.compiler.trace.structures import flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, of_step, trace, write_down
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params, map_layers
@@ -22,6 +21,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.fastpath.pooling import with_indices
 from lincoln_fn.fastpath.rearranged import rearrange
+from lincoln_fn.recording.structures import flatten
 from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
-from lincoln_fn.compiler.trace.structures import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.tracing import losses_of
 from lincoln_fn.errors.descriptions import is_constructor, is_function
 from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.recording.structures import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.runtime.threads import adapt_waiting
 
 Pure: TypeAlias = Callable[..., Any]  # Any: trees of tensors

@@ -18,10 +18,10 @@ from lincoln_fn.compiler.inductor.threads import with_threads
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
-from lincoln_fn.compiler.trace.structures import Structure, flatten
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.recording.structures import Structure, flatten
 from lincoln_fn.runtime.cache_folder import make_cache_folder
 from lincoln_fn.runtime.log import log_if_slow
 

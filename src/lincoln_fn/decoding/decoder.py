@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.reads import is_between
 from lincoln_fn.core.record import evolve, record, static
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
@@ -28,6 +29,7 @@ from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.table import fast
+from lincoln_fn.recording import recorded
 
 # Any: pure functions of trees of tensors.
 Pure: TypeAlias = Callable[..., Any]
@@ -49,18 +51,14 @@ class DecodeState:
     axis: int = static()
 
 
-def _as_it_is(function: Pure) -> Pure:
-    return function
-
-
 @attrs.frozen(eq=False, repr=False)
 class Decoder:
     """A network that is run position by position; made by `decode`."""
 
     net: Layer
     dim: int = 1
-    # Wraps the function that `generate` calls for each token: `lf.compile` makes a graph of it.
-    wrap: Callable[[Pure], Pure] = _as_it_is
+    # Wraps the function that `generate` calls for each token; `lf.compile` makes a graph of it.
+    wrap: Callable[[Pure], Pure] = recorded
     opened: Layer = attrs.field(init=False)
 
     @opened.default
@@ -126,7 +124,8 @@ class Decoder:
         """
         length = length_of(x, self.dim)
         # A graph cannot raise it: there, the slot is out of range, and this is called again.
-        if is_plain(state.position) and state.position.item() + length > state.max_length:
+        room = state.max_length - length
+        if is_plain(state.position) and not is_between(0, state.position, room):
             problem = f"expected at most {state.max_length} positions, the state's max_length"
             raise LayerError("decode", f"{problem}, got {state.position.item()} and {length} more")
         states = dict(state.layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lincoln_fn.core.autodiff import check_not_transformed
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.reads import is_between
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
@@ -18,13 +19,14 @@ from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.reduce import Compute
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.training import forward_to_train, gradients
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
+_LARGEST: Final = sys.float_info.max
 # The order of epoch i is drawn from the run's key and i, from 0 on. -1 is a different stream.
 _GRADIENT: Final = -1
 
@@ -63,7 +65,7 @@ def bare_step(
     del prediction  # of a language model, it is one of the largest tensors
     if donate:
         check_donated(value)
-    if donate and not (value.ndim == 0 and math.isfinite(value.item())):
+    if donate and not (value.ndim == 0 and is_between(-_LARGEST, value, _LARGEST)):
         return state, value  # the step refuses this loss, so the state must not be updated
     g = loss.backward(loss_cache)
     if has_parts:
@@ -96,8 +98,15 @@ def _update_state(
     updated = update(advanced, dparams, opt_state)
     check_pair("optimizer", "update", updated)
     new_params, opt_state = updated
-    new_state = TrainState(new_params, opt_state, state.key, state.step + 1, kept)
-    if donate:
-        old = state.params, state.opt_state, state.gradient_state
-        spend_replaced(old, (new_params, opt_state, kept))
-    return new_state
+    return TrainState(new_params, opt_state, state.key, state.step + 1, kept)
+
+
+def donating_step(run: StepFunction, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
+    """Take a bare step that may update the state in place, and empty what it has updated."""
+    new_state, value = run(state, batch)
+    if new_state is not state:
+        old, new = (
+            (each.params, each.opt_state, each.gradient_state) for each in (state, new_state)
+        )
+        spend_replaced(old, new)
+    return new_state, value

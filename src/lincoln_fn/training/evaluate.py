@@ -10,6 +10,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.recording import recorded
 from lincoln_fn.runtime.threads import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable
 from lincoln_fn.training.data import Batch
@@ -53,14 +54,14 @@ def evaluate(
     check_walkable("evaluate", batches)
     check_metrics("evaluate", metrics)
     sums = dict.fromkeys(metrics, 0.0)
-    examples = 0
+    examples, predict = 0, recorded(net.predict)
     for batch in batches:
         check_batch("evaluate", batch)
         x, target = batch
         if reduce is not None and not _count(x):
             continue  # other processes have all examples of this batch
         adapt_waiting()
-        prediction = net.predict(params, x)
+        prediction = predict(params, x)
         count = _count(x)
         examples += count
         for name, metric in metrics.items():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.reads import is_between
 from lincoln_fn.core.tracing import is_traced, losses_of
 from lincoln_fn.core.versions import Version, changed_since, versions
 from lincoln_fn.errors.arguments import check_argument, checked
@@ -28,8 +29,9 @@ from lincoln_fn.losses.common.parts import first_check, parts_of
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.recording import RecordedStep
 from lincoln_fn.runtime.threads import adapt_waiting
-from lincoln_fn.training.bare_step import bare_step
+from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
@@ -44,6 +46,8 @@ from lincoln_fn.training.step_errors import (
 )
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.in_place import check_unchanged
+
+_LARGEST: Final = sys.float_info.max
 
 
 @final
@@ -125,7 +129,7 @@ class Step:
                 return new_state, value
             if self.debug and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, (batch[0], batch[1]))
-            if self.check_first is not None and not int(state.step):
+            if self.check_first is not None and is_between(0, state.step, 0):
                 self._check_first(self.check_first, state.params, (batch[0], batch[1]))
             new_state, value = self.run(state, (batch[0], batch[1]))
         except Exception as error:
@@ -140,7 +144,7 @@ class Step:
             check_one_number(self.loss.name, value)
         if value.requires_grad:
             warn_of_graph(state, batch)
-        if not math.isfinite(total_of(value).item()):
+        if not is_between(-_LARGEST, total_of(value), _LARGEST):
             number = int(state.step) + 1
             found = non_finite(self.net, self.loss, state.params, number, (batch[0], batch[1]))
             first, _ = found if self.reduce is None else self.reduce.first_error(*found)
@@ -179,7 +183,8 @@ class Step:
         """Note the versions of what a step must not change, at the first step and for `debug`."""
         if self.donate or not isinstance(state, TrainState) or is_traced(state.step):
             return []
-        is_first = state.step.is_cpu and not int(state.step)  # on a GPU, it would have to wait
+        # On a GPU, it would have to wait.
+        is_first = state.step.is_cpu and is_between(0, state.step, 0)
         return versions(state=state, x=batch[0], target=batch[1]) if self.debug or is_first else []
 
 
@@ -199,6 +204,7 @@ def make_step(
     debug: bool = False,
     gradient: Gradient | None = None,
     reduce: Reduce | None = None,
+    record: bool = True,
 ) -> Step:
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
@@ -220,6 +226,8 @@ def make_step(
             `init_state(..., gradient=gradient)`.
         reduce: how to compute the step together with other processes, such as
             `distributed.mean(group)`; None computes it alone.
+        record: whether later steps run the operations of the first ones without Python's time, bit
+            for bit the same (`lf.recorded` says how). A step with `reduce` does not.
 
     Returns:
         The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
@@ -279,13 +287,17 @@ def make_step(
     )
     is_tried = by_example and loss.mixes_examples is None
     check, tried = first_check(loss), partial(check_each_alone, where, loss) if is_tried else None
+    name = f"make_step({net}, {loss}, {optimizer})"
+    run: StepFunction = in_place if donate else pure
+    if record and reduce is None:
+        run = RecordedStep(run, name, donate)
     return Step(
         net,
         loss,
         optimizer,
         donate,
         pure,
-        in_place if donate else pure,
+        partial(donating_step, run) if donate else run,
         None if check is None and tried is None else partial(check_prediction, layer, check, tried),
         parts,
         gradient,

@@ -1,4 +1,4 @@
-"""A comparison of tensors' layouts in one call of torch."""
+"""What torch tells only by its private parts: layouts compared in one call, and modes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.trace.structures import layouts
 from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.recording.structures import layouts
 
 # A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
@@ -26,3 +26,8 @@ def fits_like(tensors: Sequence[Tensor]) -> Fits:
     except (AttributeError, TypeError):  # a torch without this name
         kind = layouts(tensors)
         return lambda *others: layouts(others) == kind and not is_transformed(*others)
+
+
+def has_mode() -> bool:
+    """Return whether a mode sees each operation, or each function, that is called."""
+    return bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())

@@ -1,0 +1,144 @@
+"""From a program to a Python function that calls its operations in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import BuiltinFunctionType, MethodDescriptorType
+from typing import Any, Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.recording.program import Argument, At, Operation, Overload, Program, simplify
+
+# From the inputs to the outputs; None where a number that the program has read is another one now.
+Run: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, ...] | None]
+FunctionOf: TypeAlias = Callable[[Overload], Callable[..., Any]]  # Any: what torch takes
+
+_KINDS: Final = (BuiltinFunctionType, MethodDescriptorType)  # and not torch's Python
+
+
+def by_overload(overload: Overload) -> Callable[..., Any]:
+    """Return the operation itself."""
+    operation: Callable[..., Any] = overload._op
+    return operation
+
+
+def by_function(overload: Overload) -> Callable[..., Any]:
+    """Return torch's own function for an operation, whose call takes less time, if it has one."""
+    space, name = overload._schema.name.split("::")
+    if name == "_local_scalar_dense":
+        return Tensor.item
+    first = overload._schema.arguments[:1]
+    takes_tensor = bool(first) and first[0].name == "self" and str(first[0].type) == "Tensor"
+    if space == "aten" and takes_tensor:
+        for function in (getattr(torch, name, None), getattr(Tensor, name, None)):
+            if isinstance(function, _KINDS):
+                return function
+    return by_overload(overload)
+
+
+def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
+    """Make the function of a program.
+
+    Args:
+        program: as it was recorded.
+        function_of: gives the function that computes an operation.
+
+    Returns:
+        The function. It frees each tensor after its last use.
+    """
+    code = _Code(*simplify(program), function_of)
+    text = code.text()
+    exec(text, code.known)
+    run: Run = code.known["make"]()
+    return run
+
+
+class _Code:
+    """The text of a program's function, while it is written."""
+
+    def __init__(self, program: Program, once: frozenset[int], function_of: FunctionOf) -> None:
+        self.program, self.once, self.function_of = program, once, function_of
+        self.known: dict[str, Any] = {}  # Any: whatever the function calls
+        self._names: dict[int, str] = {}
+
+    def text(self) -> str:
+        """Write a function that makes the program's: what runs once stands in the outer one."""
+        program, last = self.program, self._last_uses()
+        written = {program.memory[n] for op in program.operations for n in op.written()}
+        first, each = [], [f"({''.join(f't{i}, ' for i in range(program.inputs))}) = inputs"]
+        for number, constant in program.constants.items():
+            name = self._know(constant, "constant")
+            if number in written:
+                each.append(f"t{number} = {name}.clone()")
+            else:
+                first.append(f"t{number} = {name}")
+        for i, op in enumerate(program.operations):
+            (first if i in self.once else each).extend(self._call(op))
+            if i in last:
+                each.append(f"del {', '.join(f't{number}' for number in last[i])}")
+        each.append(f"return ({''.join(f't{number}, ' for number in program.outputs)})")
+        outer, inner = (
+            "".join(f"{indent}{line}\n" for line in lines)
+            for indent, lines in (("    ", first), ("        ", each))
+        )
+        return f"def make():\n{outer}    def run(inputs):\n{inner}    return run\n"
+
+    def _last_uses(self) -> dict[int, list[int]]:
+        """Find which tensors each operation is the last to use."""
+        program = self.program
+        stays = {*program.outputs, *program.constants}
+        last: dict[int, int] = {}
+        for i, op in enumerate(program.operations):
+            results = {number for number in op.results if number is not None}
+            if i in self.once:
+                stays |= results
+            else:
+                last.update(dict.fromkeys(results | op.used(), i))
+        found: dict[int, list[int]] = {}
+        for number, i in last.items():
+            if number not in stays:
+                found.setdefault(i, []).append(number)
+        return found
+
+    def _call(self, op: Operation) -> list[str]:
+        """Write the lines of one operation."""
+        arguments = [self._code(value) for value in op.arguments]
+        arguments += [f"{name}={self._code(value)}" for name, value in op.keywords]
+        call = f"{self._know(self.function_of(op.overload), op.name)}({', '.join(arguments)})"
+        if op.read is not None:
+            if op.read.bounds is None:
+                return [f"if {call} != {self._code(op.read.number)}:", "    return None"]
+            lowest, highest = map(self._code, op.read.bounds)
+            wrong = "not " if op.read.number else ""
+            return [f"if {wrong}{lowest} <= {call} <= {highest}:", "    return None"]
+        returns = [str(one.type) for one in op.overload._schema.returns]
+        targets = ", ".join("_" if number is None else f"t{number}" for number in op.results)
+        if returns != ["Tensor"] and op.results:
+            targets += ","
+        lines = [f"{targets} = {call}" if op.results else call]
+        for number, shape in zip(op.results, op.shapes, strict=False):
+            lines += [f"if t{number}.shape != {self._know(shape, 'shape')}:", "    return None"]
+        return lines
+
+    def _code(self, value: Argument) -> str:
+        """Write an argument."""
+        if isinstance(value, At):
+            return f"t{value.number}"
+        if isinstance(value, tuple | list):
+            entries = "".join(f"{self._code(entry)}, " for entry in value)
+            return f"({entries})" if isinstance(value, tuple) else f"[{entries}]"
+        if value is None or type(value) in (bool, int, str):
+            return repr(value)
+        if type(value) is float and abs(value) < float("inf"):
+            return repr(value)
+        return self._know(value, "value")
+
+    def _know(self, value: object, kind: str) -> str:
+        """Give a value a name that the function knows."""
+        if id(value) not in self._names:
+            name = f"{kind.replace('::', '_')}_{len(self.known)}"
+            self._names[id(value)] = name
+            self.known[name] = value
+        return self._names[id(value)]

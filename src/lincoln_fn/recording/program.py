@@ -1,0 +1,191 @@
+"""Recorded programs: torch's operations in order, on numbered tensors.
+
+The tensors of a program are numbered in the order in which they appear: its inputs first. A tensor
+that is no input and that no operation returns is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+# An operation's own overload, as torch's dispatcher knows it.
+Overload: TypeAlias = Any  # Any: torch._ops.OpOverload, whose schema has no types
+# What an operation is given: tensors of the program as `At`, and what else torch takes.
+Argument: TypeAlias = Any
+
+# What depends on no input is computed once, if it has at most so many bytes.
+_ONCE: Final = 2**22
+
+
+@attrs.frozen
+class At:
+    """A tensor of the program, by its number."""
+
+    number: int
+
+
+@attrs.frozen
+class Read:
+    """A number that is read from a tensor: what it is, or whether it lies between two others."""
+
+    number: object
+    bounds: tuple[float, float] | None = None
+
+
+@attrs.frozen
+class Operation:
+    """One call of torch.
+
+    `results` are the numbers of the tensors that it returns, None where it returns none. `read` is
+    the number that it reads, and `shapes` are those of results whose shapes depend on numbers:
+    where a later call differs in them, the program does not hold.
+    """
+
+    overload: Overload
+    arguments: tuple[Argument, ...]
+    keywords: tuple[tuple[str, Argument], ...]
+    results: tuple[int | None, ...]
+    read: Read | None = None
+    shapes: tuple[torch.Size, ...] = ()
+    nbytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name, such as "aten::mm"."""
+        return str(self.overload._schema.name)
+
+    @property
+    def acts(self) -> bool:
+        """Whether it does more than return tensors."""
+        return self.read is not None or bool(self.shapes) or self.overload._schema.is_mutable
+
+    def used(self) -> set[int]:
+        """Return the numbers of the tensors that it is given."""
+        return {*_numbers((self.arguments, [value for _, value in self.keywords]))}
+
+    def written(self) -> set[int]:
+        """Return the numbers of the tensors that it writes into."""
+        by_name, found = dict(self.keywords), set[int]()
+        for i, formal in enumerate(self.overload._schema.arguments):
+            if formal.alias_info is not None and formal.alias_info.is_write:
+                given = self.arguments[i : i + 1] or by_name.get(formal.name)
+                found.update(_numbers(given))
+        return found
+
+    def key(self) -> tuple[object, ...]:
+        """Give all that makes it what it is: nan is nan, and neither -0.0 is 0.0 nor 1 is True."""
+        given = repr((self.arguments, self.keywords, self.read))
+        return self.overload, given, self.results, self.shapes
+
+
+def _numbers(value: Argument) -> Iterator[int]:
+    if isinstance(value, At):
+        yield value.number
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            yield from _numbers(entry)
+
+
+@attrs.frozen(eq=False)
+class Program:
+    """Operations in order, from some inputs to some outputs.
+
+    `fresh` are the constants that each run makes anew from the same numbers, as torch.tensor(2.0)
+    does. `memory` gives for each tensor the number of the first tensor in its memory, and
+    `first_view` that of the first with its shape and strides there, too.
+    """
+
+    inputs: int
+    operations: tuple[Operation, ...]
+    constants: dict[int, Tensor]
+    fresh: frozenset[int]
+    memory: tuple[int, ...]
+    first_view: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def first_difference(self, other: Program) -> int | None:
+        """Return the place of the first operation that differs; None if all is the same."""
+        length = max(len(self.operations), len(other.operations))
+        for i, (a, b) in enumerate(zip(self.operations, other.operations, strict=False)):
+            if a.key() != b.key():
+                return i
+        rest = [(p.outputs, p.fresh, p.memory, p.constants.keys()) for p in (self, other)]
+        if len(self.operations) != len(other.operations) or rest[0] != rest[1]:
+            return min(len(self.operations), len(other.operations), length - 1)
+        for number, constant in self.constants.items():
+            same = same_bits if number in self.fresh else Tensor.is_set_to
+            if not same(constant, other.constants[number]):
+                uses = (i for i, op in enumerate(self.operations) if number in op.used())
+                return next(uses, length - 1)
+        return None
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors have the same layout and the same bits."""
+    if (a.shape, a.dtype, a.device, a.stride()) != (b.shape, b.dtype, b.device, b.stride()):
+        return False
+    if a.is_set_to(b):
+        return True
+    in_bytes = (t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    return torch.equal(*in_bytes)
+
+
+def simplify(program: Program) -> tuple[Program, frozenset[int]]:
+    """Leave out what leads nowhere, and find what depends on no input.
+
+    Args:
+        program: as it was recorded.
+
+    Returns:
+        The program, and the places of the operations that need to run only once.
+    """
+    simple = _without_dead_ends(_with_first_views(program))
+    return simple, _once(simple)
+
+
+def _with_first_views(program: Program) -> Program:
+    """Take the first of several tensors that are the same view of the same memory."""
+
+    def put(value: Argument) -> Argument:
+        if isinstance(value, At):
+            return At(program.first_view[value.number])
+        if isinstance(value, tuple | list):
+            return type(value)([put(entry) for entry in value])
+        return value
+
+    moved = (
+        attrs.evolve(op, arguments=put(op.arguments), keywords=put(op.keywords))
+        for op in program.operations
+    )
+    return attrs.evolve(program, operations=tuple(moved))
+
+
+def _without_dead_ends(program: Program) -> Program:
+    """Leave out operations whose results nobody uses."""
+    used, kept = {*program.outputs}, []
+    for op in reversed(program.operations):
+        if op.acts or used.intersection(op.results):
+            kept.append(op)
+            used |= op.used()
+    return attrs.evolve(program, operations=tuple(kept[::-1]))
+
+
+def _once(program: Program) -> frozenset[int]:
+    """Find the operations that depend on no input, and whose results nobody changes or returns."""
+    memory, operations = program.memory, program.operations
+    changed = {number for op in operations for number in op.written()}
+    apart = {memory[number] for number in (*changed, *program.outputs)}
+    still = {number for number in program.fresh if memory[number] not in apart}
+    places = set()
+    for i, op in enumerate(operations):
+        results = {number for number in op.results if number is not None}
+        is_apart = any(memory[number] in apart for number in results)
+        if not (op.acts or is_apart or op.nbytes > _ONCE) and op.used() <= still:
+            still |= results
+            places.add(i)
+    return frozenset(places)

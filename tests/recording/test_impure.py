@@ -1,0 +1,275 @@
+"""Functions that are not pure: each gives the bits of Python's run, and says why it stays there."""
+
+import logging
+import random
+import types
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+import lincoln_fn as lf
+
+SETTINGS = types.ModuleType("settings")
+SETTINGS.factor = 1.0
+COUNT, SCALE, LOG = 0, torch.ones(1), []
+NUMBERS = np.random.default_rng(0)
+
+
+def pythons_random(x):
+    return x * random.random()
+
+
+def a_branch_by_chance(x):
+    return x * 2 if random.random() < 0.3 else x
+
+
+def numpys_random(x):
+    return x * float(np.random.rand())  # noqa: NPY002  as users do
+
+
+def a_generator(x):
+    return x * float(NUMBERS.random())
+
+
+def torchs_random(x):
+    return x + torch.rand(3)
+
+
+def a_dropout(x):
+    return torch.nn.functional.dropout(x, 0.5)
+
+
+def a_global_counter(x):
+    global COUNT
+    COUNT += 1
+    return x * COUNT
+
+
+def a_late_counter(x):
+    global COUNT
+    COUNT += 1
+    return x * 2 if COUNT > 5 else x
+
+
+def counter_in_a_closure():
+    steps = 0
+
+    def function(x):
+        nonlocal steps
+        steps += 1
+        return x * 2 if steps > 5 else x
+
+    return function
+
+
+def counter_in_a_list():
+    steps = [0]
+
+    def function(x):
+        steps[0] += 1
+        return x * 2 if steps[0] > 5 else x
+
+    return function
+
+
+def an_iterator():
+    numbers = count()
+    return lambda x: x * next(numbers)
+
+
+class Counter:
+    def __init__(self):
+        self.steps = 0
+
+    def __call__(self, x):
+        self.steps += 1
+        return x * 2 if self.steps > 5 else x
+
+
+def a_default(x, steps=[0]):  # noqa: B006  a counter, as it should not be
+    steps[0] += 1
+    return x * steps[0]
+
+
+def an_attribute_of_a_function(x):
+    an_attribute_of_a_function.steps += 1
+    return x * 2 if an_attribute_of_a_function.steps > 5 else x
+
+
+def a_list_of_what_was_seen(x):
+    LOG.append(x.shape)
+    return x * len(LOG)
+
+
+def it_prints(x):
+    print("called")
+    return x * 2
+
+
+def a_number_that_is_used(x):
+    return x * x.sum().item()
+
+
+def a_branch_by_value(x):
+    return x * 2 if x.sum() > 4 else -x
+
+
+def a_branch_by_item(x):
+    return x * 2 if x.sum().item() > 4 else -x
+
+
+def numpy_of_a_tensor(x):
+    return x * float(x.numpy().sum())
+
+
+def a_list_of_numbers(x):
+    return x * sum(x.tolist())
+
+
+def an_array_protocol(x):
+    return x * float(np.asarray(x).max())
+
+
+def numbers_by_their_count(x):
+    return x[x > 1].sum() * x
+
+
+def a_function_of_torch_func(x):
+    return torch.func.grad(lambda x: (x**3).sum())(x)
+
+
+FUNCTIONS = {
+    f.__name__: lambda f=f: f
+    for f in (
+        pythons_random, a_branch_by_chance, numpys_random, a_generator, torchs_random, a_dropout,
+        a_global_counter, a_late_counter, a_default, an_attribute_of_a_function,
+        a_list_of_what_was_seen, it_prints,
+        a_number_that_is_used, a_branch_by_value, a_branch_by_item, numpy_of_a_tensor,
+        a_list_of_numbers, an_array_protocol, numbers_by_their_count, a_function_of_torch_func,
+    )
+} | {
+    "counter_in_a_closure": counter_in_a_closure, "counter_in_a_list": counter_in_a_list,
+    "an_iterator": an_iterator, "an_object": Counter, "a_method": lambda: Counter().__call__,
+}  # fmt: skip
+
+
+def start_again():
+    """Put all that the functions change back."""
+    global COUNT, NUMBERS
+    COUNT, NUMBERS, an_attribute_of_a_function.steps = 0, np.random.default_rng(0), 0
+    LOG.clear()
+    a_default.__defaults__[0][0] = 0
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  the generator that a user may take
+    torch.manual_seed(0)
+
+
+def results(function, xs):
+    start_again()
+    return [function(x) for x in xs]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_bits_are_those_of_the_function(name, capsys):
+    xs = [torch.full((3,), 0.5 + i / 4) for i in range(12)]
+    plain = results(FUNCTIONS[name](), xs)
+    printed = capsys.readouterr().out
+    given = results(lf.recorded(FUNCTIONS[name]()), xs)
+    assert [g.tolist() for g in given] == [p.tolist() for p in plain]
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pythons_random", "uses random"),
+        ("numpys_random", "uses random"),
+        ("a_generator", "uses random"),
+        ("torchs_random", "draws random numbers that are not from a key"),
+        ("a_dropout", "draws random numbers that are not from a key"),
+        ("a_global_counter", "changes COUNT"),
+        ("counter_in_a_list", "changes steps"),
+        ("an_iterator", "reads numbers"),
+        ("it_prints", "uses print"),
+        ("numpy_of_a_tensor", "numpy"),
+    ],
+)
+def test_one_line_of_the_log_says_why(name, reason, caplog):
+    with caplog.at_level(logging.INFO, "lincoln_fn"):
+        results(lf.recorded(FUNCTIONS[name]()), [torch.ones(3) + i for i in range(12)])
+    (line,) = caplog.messages
+    assert reason in line
+    assert f"{__file__}:" in line
+
+
+def test_a_write_into_an_argument_stays_with_python():
+    def function(x, y):
+        return x.add_(y)
+
+    run, x = lf.recorded(function), torch.zeros(2)
+    for _ in range(5):
+        run(x, torch.ones(2))
+    assert x.tolist() == [5, 5]
+
+
+class Constants:
+    factor = 1.0
+
+
+def changed_by(change):
+    """Give what a function returns before and after something beside its arguments has changed."""
+    held = types.SimpleNamespace(scale=torch.ones(1), tensor=torch.ones(1))
+
+    def function(x):
+        return x * held.scale * held.tensor * SCALE * SETTINGS.factor * Constants.factor
+
+    run, x = lf.recorded(function), torch.arange(3.0)
+    before = [run(x).tolist() for _ in range(4)]
+    change(held)
+    return before, [run(x).tolist() for _ in range(4)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: setattr(held, "scale", torch.full((1,), 2.0)),
+        lambda held: held.tensor.mul_(2),
+        lambda held: SCALE.mul_(2),
+        lambda held: setattr(SETTINGS, "factor", 2.0),
+        lambda held: setattr(Constants, "factor", 2.0),
+        lambda held: globals().update(SCALE=torch.full((1,), 2.0)),
+    ],
+)
+def test_what_a_function_reads_may_change(change, monkeypatch):
+    monkeypatch.setitem(globals(), "SCALE", torch.ones(1))
+    monkeypatch.setattr(SETTINGS, "factor", 1.0)
+    monkeypatch.setattr(Constants, "factor", 1.0)
+    before, after = changed_by(change)
+    assert before == [[0, 1, 2]] * 4
+    assert after == [[0, 2, 4]] * 4
+
+
+def test_one_tensor_twice_is_not_two():
+    def function(x, y):
+        return x + 2 * y
+
+    run = lf.recorded(function)
+    x, y = torch.ones(2), torch.full((2,), 5.0)
+    assert [run(x, x)[0].item() for _ in range(4)] == [3] * 4
+    assert [run(x, y)[0].item() for _ in range(4)] == [11] * 4
+    assert [run(y, y)[0].item() for _ in range(4)] == [15] * 4
+
+
+def test_autograd_and_torch_func_see_the_function():
+    run = lf.recorded(lambda x, y: (x * y).sum())
+    x, y = torch.ones(2), torch.tensor([2.0, 3.0])
+    for _ in range(4):
+        run(x, y)
+    assert torch.func.grad(run)(x, y).tolist() == [2, 3]
+    wanted = x.clone().requires_grad_()
+    run(wanted, y).backward()
+    assert wanted.grad.tolist() == [2, 3]
+    assert torch.func.vmap(run)(torch.ones(4, 2), torch.ones(4, 2)).tolist() == [2] * 4
+    assert run(x.to("meta"), y.to("meta")).is_meta

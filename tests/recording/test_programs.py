@@ -1,0 +1,150 @@
+"""Programs: what is left out, what runs once, what is freed, and how they are compared."""
+
+import gc
+
+import torch
+from torch.library import Library
+
+import lincoln_fn as lf
+from lincoln_fn.recording.generate import by_overload, generate
+from lincoln_fn.recording.program import same_bits, simplify
+from lincoln_fn.recording.recorder import Recorder, Showing
+
+X, Y = lf.keys.normal(lf.Key(0), (3, 4)), lf.keys.normal(lf.Key(1), (4, 5))
+
+
+def program_of(function, *inputs, donated=0):
+    recorder = Recorder(inputs, donated)
+    with recorder, Showing(recorder):
+        outputs = function(*inputs)
+    program = recorder.program([*outputs])
+    assert recorder.problem is None
+    return program
+
+
+def names(program):
+    return [op.name.removeprefix("aten::") for op in program.operations]
+
+
+def test_what_leads_nowhere_is_left_out():
+    def function(x, y):
+        x.detach().exp()
+        return (x.t().t() @ y.mT.mT,)
+
+    program = program_of(function, X, Y)
+    assert names(simplify(program)[0]) == ["mm"]
+    assert same_bits(generate(program)([X, Y])[0], X @ Y)
+
+
+def test_what_depends_on_no_input_is_computed_once():
+    def function(x):
+        mask = torch.ones(4, 4).tril() * torch.tensor(2.0)
+        return (x @ mask,)
+
+    program = program_of(function, X)
+    simple, once = simplify(program)
+    assert [name for i, name in enumerate(names(simple)) if i not in once] == ["mm"]
+    run = generate(program)
+    assert same_bits(run([X])[0], run([X])[0])
+
+
+def test_what_is_returned_or_written_into_is_made_each_time():
+    def function(x):
+        zeros, total = torch.zeros(4), torch.tensor(0.0)
+        total += x.sum()
+        return torch.ones(2), zeros.add_(x[0]), total
+
+    run = generate(program_of(function, X))
+    first, second = run([X]), run([X])
+    for one, other, wanted in zip(first, second, function(X), strict=True):
+        assert same_bits(one, wanted)
+        assert same_bits(other, wanted)
+        assert one.data_ptr() != other.data_ptr()
+
+
+def test_operations_in_place_keep_their_order():
+    def function(x):
+        y = x * 2
+        before = y.sum()
+        y[0].fill_(1)
+        view = y[1]
+        y.mul_(3)
+        return before, view, y.sum()
+
+    program = program_of(function, X)
+    for choice in ({}, {"function_of": by_overload}):
+        made = generate(program, **choice)([X])
+        assert all(map(same_bits, made, function(X)))
+
+
+def test_results_that_are_none_and_lists_of_tensors():
+    def function(x, w):
+        masks = [True, False, False]
+        g = torch.ones(1, 2, 3)
+        back = torch.ops.aten.convolution_backward(
+            g, x, w, None, [1], [0], [1], False, [0], 1, masks
+        )
+        return (*torch.split(x, 2, 2), back[0])
+
+    inputs = X.reshape(1, 3, 4), lf.keys.normal(lf.Key(2), (2, 3, 2))
+    made = generate(program_of(function, *inputs))(inputs)
+    assert all(map(same_bits, made, function(*inputs)))
+
+
+def test_programs_are_compared_by_every_number():
+    def function(factor, numbers):
+        return lambda x: (x * factor + torch.tensor(numbers),)
+
+    first = program_of(function(0.5, [1.0]), X)
+    assert first.first_difference(program_of(function(0.5, [1.0]), X)) is None
+    assert first.first_difference(program_of(function(0.25, [1.0]), X)) == 0
+    assert first.first_difference(program_of(function(0.5, [-1.0]), X)) == 1
+    zero, minus = (program_of(function(f, [1.0]), X) for f in (0.0, -0.0))
+    assert zero.first_difference(minus) == 0
+    whole, number = (program_of(function(f, [1.0]), X) for f in (1, True))
+    assert whole.first_difference(number) == 0
+
+
+def test_a_number_that_is_another_one_ends_the_program():
+    def function(x):
+        return (x / 2 if x.sum() > 0 else x * 2,)
+
+    run = generate(program_of(function, X.abs()))
+    assert same_bits(run([X.abs()])[0], X.abs() / 2)
+    assert run([-X.abs()]) is None
+
+
+def test_a_shape_that_is_another_one_ends_the_program():
+    run = generate(program_of(lambda x: (x[x > 0],), X))
+    assert same_bits(run([X])[0], X[X > 0])
+    assert run([X.abs()]) is None
+
+
+def test_no_tensor_lives_longer_than_in_pythons_run():
+    library, counts = Library("lincoln_tests", "DEF"), []
+    library.define("count(Tensor x) -> Tensor")
+
+    def count(x):
+        counts.append(sum(type(t) is torch.Tensor and len(t) == 1237 for t in _tensors()))
+        return x + 1
+
+    library.impl("count", count, "CPU")
+
+    def function(x):
+        for _ in range(6):
+            x = torch.ops.lincoln_tests.count(x.sin())
+        return (x.sum(),)
+
+    x = torch.ones(1237)
+    function(x)
+    by_python = counts.copy()
+    program = program_of(function, x)
+    while_recorded = counts[6:]
+    generate(program)([x])
+    assert max(by_python) <= 3
+    assert while_recorded == by_python
+    assert all(ours <= pythons for ours, pythons in zip(counts[12:], by_python, strict=True))
+
+
+def _tensors():
+    return [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor) and thing.ndim]

@@ -1,0 +1,234 @@
+"""Recorded steps beside eager ones, bit for bit: all layers, losses and optimizers, and more."""
+
+import logging
+import re
+
+import pytest
+import torch
+from helpers.compare import same_bits
+from helpers.fuzzing.runs import changed, own_step
+from helpers.fuzzing.trial import trial
+from helpers.sweep import SWEEPS
+
+import lincoln_fn as lf
+from lincoln_fn import optim
+from lincoln_fn.recording import RecordedStep
+
+ROWS = [row for rows in SWEEPS.values() for row in rows()]
+X, LABELS = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 2, 1, 1, 2, 0])
+TEXT = torch.tensor([[1, 4, 0, 3], [2, 2, 5, 1], [0, 3, 3, 4]])
+
+
+def batch_of(batch, i):
+    """Give other numbers of the same kind; those that are 0 or 1 may be a mask or labels."""
+    x, target = batch
+
+    def other(leaf):
+        is_number = leaf.is_floating_point() and not ((leaf == 0) | (leaf == 1)).all()
+        return leaf * (1 + i / 100) if is_number else leaf
+
+    return lf.tree.map(other, x), target
+
+
+def copied(state):
+    return lf.tree.map(torch.clone, state, states=True)
+
+
+def recorded_in(step):
+    """Give the recorded part of a step."""
+    return step.run.args[0] if step.donate else step.run
+
+
+def follow(net, loss, optimizer, batch, steps=5, **options):
+    """Take steps both ways, and count those that ran without Python."""
+    step = lf.make_step(net, loss, optimizer, **options)
+    plain = lf.make_step(net, loss, optimizer, record=False, **options)
+    state = lf.init_state(net, optimizer, lf.Key(0), batch[0], gradient=options.get("gradient"))
+    ours, theirs, count = copied(state), copied(state), 0
+    for i in range(steps):
+        ours, value = step(ours, batch_of(batch, i))
+        theirs, wanted = plain(theirs, batch_of(batch, i))
+        assert same_bits((ours, value), (theirs, wanted)), i
+        count += ours in recorded_in(step).memos.made
+    return count
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_steps_have_the_bits_of_eager_ones(row):
+    name, net, loss, optimizer, batch = row
+    if name.startswith("layer"):  # with the table's rate, some diverge within a few steps
+        optimizer = optim.sgd(1e-4)
+    assert follow(net, loss, optimizer, batch)
+
+
+SMALL = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
+LOSS = lf.losses.softmax_cross_entropy()
+# By what they show: a network, and its batch.
+NETS = {
+    "masks, dropout and running statistics": lf.serial(
+        lf.dense(8), lf.batch_norm(), lf.dropout(0.4), lf.layer_norm(), lf.dense(3)
+    ),
+    "frozen": lf.serial(lf.frozen(lf.serial(lf.dense(4), lf.batch_norm())), lf.dense(3)),
+    "checkpointed": lf.serial(lf.checkpointed(lf.serial(lf.dense(4), lf.gelu())), lf.dense(3)),
+    "in_dtype": lf.serial(lf.in_dtype(lf.dense(4), torch.bfloat16), lf.relu(), lf.dense(3)),
+    "residual and repeat": lf.serial(lf.residual(lf.repeat(2, lf.dense(5))), lf.dense(3)),
+    "a layer without a fast twin": lf.serial(
+        lf.dense(4), lf.Layer("own()", lambda p, x: (x.sin(), x), lambda p, x, g: (g * x.cos(), ()))
+        , lf.dense(3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("donate", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_compositions_have_the_bits_of_eager_ones(name, donate):
+    assert follow(NETS[name], LOSS, optim.adamw(0.01), (X, LABELS), donate=donate) >= 2
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optim.sgd(lf.schedules.cosine(0.1, 9), momentum=0.9),
+        optim.chain(optim.clip_by_global_norm(0.1), optim.accumulate(2), optim.adam()),
+        optim.chain(optim.ema(0.9), optim.sgd(0.1)),
+        optim.soap(),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("donate", [False, True])
+def test_optimizers_have_the_bits_of_eager_ones(optimizer, donate):
+    assert follow(SMALL, LOSS, optimizer, (X, LABELS), steps=8, donate=donate)
+
+
+@pytest.mark.parametrize(
+    "gradient", [lf.per_example.clipped(1.0, noise=0.5, batch_size=6), lf.curvature.kfac()], ids=str
+)
+def test_a_gradient_of_another_kind_is_recorded_with_its_step(gradient):
+    loss = lf.losses.softmax_cross_entropy(reduction=gradient.reduction or "mean")
+    assert follow(SMALL, loss, optim.sgd(0.1), (X, LABELS), steps=8, gradient=gradient)
+
+
+def test_a_scan_and_a_language_model():
+    cell = lf.serial(lf.embedding(7, 6), lf.scan(lf.gru_cell(4)), lf.dense(7))
+    model = lf.serial(
+        lf.embedding(7, 6), lf.transformer_encoder_block(2, is_causal=True), lf.dense(7)
+    )
+    tied = lf.tied(lf.embedding(7, 6), lf.serial(lf.dense(6), lf.tanh()))
+    for net in (cell, model, tied):
+        loss = lf.losses.softmax_cross_entropy(dim=-1)
+        assert follow(net, loss, optim.sgd(0.1), (TEXT, TEXT.roll(-1, 1)))
+
+
+# More by hand: `for seed in range(1000): test_random_networks(seed)`.
+@pytest.mark.parametrize("seed", range(3000, 3040))
+def test_random_networks(seed):
+    drawn = trial(seed)
+    try:
+        state = drawn.state()
+        batches = drawn.batches(state)
+        plain = _made(drawn, record=False)
+        plain(copied(state), batches[0])
+    except lf.LayerError:
+        return  # the draw does not fit together
+    step, ours, theirs = _made(drawn, record=True), copied(state), copied(state)
+    for i in range(8):
+        batch = batches[i % 3] if i < 3 else batches[0]
+        try:
+            theirs, wanted = plain(theirs, batch)
+        except lf.LayerError as error:  # of another batch size, or a loss that is not finite
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                step(ours, batch)
+            return
+        ours, value = step(ours, batch)
+        assert same_bits((ours, value), (theirs, wanted)), i
+        if i == 3:
+            ours, theirs = changed(drawn.change, ours), changed(drawn.change, theirs)
+
+
+def _made(drawn, record):
+    if drawn.mode == "function":
+        net = lf.fast(drawn.net) if drawn.fast else drawn.net
+        step = own_step(net, drawn.loss, drawn.optimizer)
+        return lf.recorded(step) if record else step
+    return lf.make_step(
+        drawn.net, drawn.loss, drawn.optimizer, donate=drawn.donate, fast=drawn.fast, record=record
+    )
+
+
+def test_errors_are_the_eager_steps():
+    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1))
+    state = lf.init_state(SMALL, optim.sgd(0.1), lf.Key(0), X)
+    for _ in range(4):
+        state, _ = step(state, (X, LABELS))
+    before = copied(state)
+    with pytest.raises(lf.LayerError, match="expected labels from 0 to 2, got 3"):
+        step(state, (X, LABELS + 1))
+    with pytest.raises(lf.NonFiniteError, match="step 5: x holds values that are not finite"):
+        step(state, (X * torch.inf, LABELS))
+    with pytest.raises(lf.LayerError, match=r"serial\[0\] dense\(4\): expected x of shape"):
+        step(state, (X[:, :4], LABELS))
+    assert same_bits(state, before)
+    assert step(state, (X, LABELS))[1].isfinite()
+
+
+def test_a_state_is_not_changed_and_may_be_used_again():
+    step = lf.make_step(SMALL, LOSS, optim.adamw(0.1))
+    state = lf.init_state(SMALL, optim.adamw(0.1), lf.Key(0), X)
+    states = [state]
+    for _ in range(5):
+        states.append(step(states[-1], (X, LABELS))[0])
+    before = list(map(copied, states))
+    again = [step(state, (X, LABELS))[0] for state in states[:-1]]
+    assert same_bits(again, states[1:])
+    assert same_bits(states, before)
+
+
+def test_a_donated_step_that_fails_has_written_nothing():
+    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1, momentum=0.9), donate=True)
+    state = lf.init_state(SMALL, step.optimizer, lf.Key(0), X)
+    for _ in range(4):
+        state, _ = step(state, (X, LABELS))
+    before = copied(state)
+    for x, labels in ((X * torch.inf, LABELS), (X, LABELS + 1)):
+        with pytest.raises(lf.LayerError):
+            step(state, (x, labels))
+        assert same_bits(state, before)
+    old = state.params[0].weight
+    step(state, (X, LABELS))
+    assert old.shape == (0, 0)
+
+
+def test_record_false_leaves_the_step_with_python():
+    assert isinstance(lf.make_step(SMALL, LOSS, optim.sgd(0.1)).run, RecordedStep)
+    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1), record=False)
+    assert step.run is step.pure
+
+
+def test_nothing_is_said_of_a_step_that_is_recorded(caplog):
+    with caplog.at_level(logging.INFO, "lincoln_fn"):
+        assert follow(SMALL, LOSS, optim.sgd(0.1), (X, LABELS)) == 3
+    assert caplog.messages == []
+
+
+def test_modes_and_settings_of_torch_see_the_step():
+    step = lf.make_step(SMALL, LOSS, optim.sgd(0.1))
+    plain = lf.make_step(SMALL, LOSS, optim.sgd(0.1), record=False)
+    state = lf.init_state(SMALL, optim.sgd(0.1), lf.Key(0), X)
+    for _ in range(4):
+        state, _ = step(state, (X, LABELS))
+    flops = torch.utils.flop_counter.FlopCounterMode(display=False)
+    for mode in (torch.inference_mode(), flops, torch.device("cpu")):
+        with mode:
+            ours, theirs = step(state, (X, LABELS)), plain(state, (X, LABELS))
+        assert same_bits(ours, theirs)
+        state, _ = step(state, (X, LABELS))
+    assert flops.get_total_flops()
+
+
+def test_autocast_is_heeded():
+    run, y = lf.recorded(lambda x, y: x @ y), X.T.contiguous()
+    for _ in range(4):
+        run(X, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert run(X, y).dtype is torch.bfloat16
+    assert run(X, y).dtype is torch.float32
