@@ -19,6 +19,7 @@ WHOLE = {
     "layers/test_activations.py": {"test_is_its_formula", "test_the_slope_at_a_kink_and_beside_it"},
     "repository/test_doctests.py": {"test_docstring_examples_run"},  # which use every public name
     "layers/test_layers.py": {"test_gradients_are_proven", "test_agrees_with_torch_in_float32"},
+    "library/test_devices.py": {"test_a_layer", "test_a_loss", "test_a_step", "test_an_optimizer"},
     "losses/test_edges.py": {"test_kinks_have_the_slope_of_the_page"},
     "losses/test_table.py": {"test_agrees_with_torch", "test_gradient_is_proven"},
 }

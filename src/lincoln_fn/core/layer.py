@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
 import numpy as np
+from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.html import html
@@ -65,12 +66,23 @@ def unchanged(params: Params, cache: Cache) -> Params:
 
 
 class Init(partial[Params]):
-    """A layer's `init`, which says what is missing in `net.init(x)`, and what to write."""
+    """A layer's `init`, which moves the key to x's device, and says what is missing in a call.
+
+    Params are made on the key's device, and this is the one place where a key is moved: the `init`
+    of a network moves it to x. The parts get it as it then is, and most get an x on `meta`.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
         """Call the function."""
         if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
             check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
+        given = dict(zip(("key", "x"), arguments, strict=False)) | options
+        if isinstance(given.get("key"), Key):
+            key = _beside(given["key"], given.get("x"))
+            if arguments:
+                arguments = (key, *arguments[1:])
+            else:
+                options["key"] = key
         params = super().__call__(*arguments, **options)
         _check_no_arrays(params)
         return params
@@ -82,6 +94,14 @@ class Init(partial[Params]):
         except (TypeError, ValueError):
             return False
         return True
+
+
+def _beside(key: Key, x: Arrays) -> Key:
+    """Move a key to the device of x's tensors that have values."""
+    for leaf in tree.leaves(x):
+        if isinstance(leaf, Tensor) and not leaf.is_meta:
+            return key.near(leaf)
+    return key
 
 
 def _check_no_arrays(params: Params) -> None:

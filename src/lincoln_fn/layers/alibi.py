@@ -45,7 +45,7 @@ def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, St
         raise LayerError("alibi", problem)
     place = torch.arange(x.shape[-2], device=x.device)
     distance = (place.unsqueeze(-1) - place).abs()
-    m = torch.tensor(slopes(num_heads), dtype=torch.float64, device=x.device)
+    m = slopes(num_heads, x.device)
     bias = (-m[:, None, None] * distance).to(x.dtype)
     y = bias.expand(*x.shape[:-2], *bias.shape)
     return y, stand_ins(x, y)
@@ -90,9 +90,10 @@ def alibi(num_heads: PositiveInt) -> Layer:
     return bare(Layer, forward, backward)
 
 
-def slopes(num_heads: int) -> list[float]:
+def slopes(num_heads: int, device: torch.device | None = None) -> Float[Tensor, " heads"]:
     """Return the slope of each head."""
     power = 1 << (num_heads.bit_length() - 1)
-    own = [2 ** (-8 * h / power) for h in range(1, power + 1)]
-    between = [2 ** (-4 * h / power) for h in range(1, 2 * power, 2)]
-    return own + between[: num_heads - power]
+    h = torch.arange(num_heads, dtype=torch.float64, device=device)
+    # Those of the nearest power of two, and then those between them.
+    own, between = 8 * (h + 1), 4 * (2 * (h - power) + 1)
+    return (-torch.where(h < power, own, between) / power).exp2()

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer, unchanged
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
@@ -92,10 +92,11 @@ def init(
     spatial_axes: int | None,
 ) -> Params:
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
+    key = checked_key("batch_norm", key)
     check_input("batch_norm", (), x)
     channels = x.shape[check_batch(x, None, None, None, spatial_axes)]
-    weight, shift = first_affine(x, (channels,), weight=affine, bias=affine and bias)
-    return Params(weight, shift, first_running(x, channels) if track_running_stats else None)
+    weight, shift = first_affine(key, x, (channels,), weight=affine, bias=affine and bias)
+    return Params(weight, shift, first_running(key, x, channels) if track_running_stats else None)
 
 
 @shape_checked

@@ -45,7 +45,7 @@ def init(key: Key, x: Float[Tensor, "*batch features"], *, bias_init: Initialize
     if x.ndim == 0:
         raise LayerError("bias", "expected x of shape (..., features), got ()")
     n = x.shape[-1]
-    key = checked_key("bias", key).near(x)
+    key = checked_key("bias", key)
     return Params(bias_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 

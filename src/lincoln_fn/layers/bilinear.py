@@ -71,7 +71,7 @@ def init(
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
-    weight_key, bias_key = map(checked_key("bilinear", key).near(u).fold_in, range(2))
+    weight_key, bias_key = map(checked_key("bilinear", key).fold_in, range(2))
     shape = (out_features, u.shape[-1], v.shape[-1])
     return Params(
         weight_init.draw(weight_key, shape, fans, u.dtype),

@@ -49,7 +49,7 @@ def init(
     check_input("class_token", (), x)
     _check_shape(x, None)
     n = x.shape[-1]
-    key = checked_key("class_token", key).near(x)
+    key = checked_key("class_token", key)
     return Params(weight_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 

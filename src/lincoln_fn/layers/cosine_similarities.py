@@ -37,7 +37,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.core.terms import check_batched, mirror, sum_axes
@@ -79,8 +79,8 @@ class Cache:
 def init(key: Key, x: Pair, *, init_scale: float) -> Params:
     """Make s, the logarithm of the scale."""
     a, _ = _checked(x)
-    device = None if a.is_meta else a.device
-    return Params(torch.tensor(math.log(init_scale), dtype=a.dtype, device=device))
+    device = checked_key(NAME, key).bits.device
+    return Params(torch.full((), math.log(init_scale), dtype=a.dtype, device=device))
 
 
 def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:

@@ -67,7 +67,7 @@ def init(
     if x.ndim == 0:
         raise LayerError(name, "expected x of shape (..., n_in), got ()")
     fans = Fans(x.shape[-1], n_out)
-    weight_key, bias_key = map(checked_key(name, key).near(x).fold_in, range(2))
+    weight_key, bias_key = map(checked_key(name, key).fold_in, range(2))
     return Params(
         weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
         bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,

@@ -66,7 +66,7 @@ def init(
     """Draw W, with zeros in row padding_idx."""
     _check_indices(x)
     fans = Fans(num_embeddings, embedding_dim)
-    key = checked_key("embedding", key).near(x)
+    key = checked_key("embedding", key)
     weight = weight_init.draw(key, (num_embeddings, embedding_dim), fans, dtype)
     if padding_idx is not None:
         is_padding = torch.arange(num_embeddings, device=weight.device) == padding_idx

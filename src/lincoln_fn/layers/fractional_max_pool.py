@@ -76,7 +76,7 @@ class Cache:
 def init(key: Key, x: Float[Tensor, "*batch_and_spatial"]) -> Params:
     """Make the key of the first windows, on x's device."""
     check_input("fractional_max_pool", (), x)
-    return Params(checked_key("fractional_max_pool", key).near(x).fold_in(0))
+    return Params(checked_key("fractional_max_pool", key).fold_in(0))
 
 
 def forward(

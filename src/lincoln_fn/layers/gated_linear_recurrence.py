@@ -105,10 +105,10 @@ def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
     sequences.check_steps(NAME, "u", u)
-    near = checked_key(NAME, key).near(u)
+    key = checked_key(NAME, key)
     # In bfloat16, 0.999 is 1, whose lambda is infinite.
     wide = torch.promote_types(u.dtype, torch.float32)
-    decay = keys.uniform(near, (u.shape[-1],), 0.9, 0.999, dtype=wide)
+    decay = keys.uniform(key, (u.shape[-1],), 0.9, 0.999, dtype=wide)
     # The inverse of softplus at -log(a) / 8.
     return Params((-decay.log() / _SCALE).expm1().log().to(u.dtype))
 

@@ -77,7 +77,7 @@ class Cache:
 def init(key: Key, x: tuple[Nodes, Edges], *, num_heads: int, weight_init: Initializer) -> Params:
     """Draw a and b."""
     h = _by_head(graph_parts(NAME, x)[0], num_heads)
-    key, shape = checked_key(NAME, key).near(h), tuple(h.shape[-2:])
+    key, shape = checked_key(NAME, key), tuple(h.shape[-2:])
     fans = Fans(shape[1], 1)
     a, b = (weight_init.draw(key.fold_in(i), shape, fans, h.dtype) for i in (0, 1))
     return Params(a, b)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt
@@ -74,7 +74,11 @@ def init(
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
     check_grouped(x, None, None, num_groups)
-    return Params(*first_affine(x, (x.shape[1],), weight=affine, bias=affine and bias))
+    return Params(
+        *first_affine(
+            checked_key("group_norm", key), x, (x.shape[1],), weight=affine, bias=affine and bias
+        )
+    )
 
 
 @shape_checked

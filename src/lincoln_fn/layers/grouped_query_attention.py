@@ -115,7 +115,7 @@ def init(
     if head_dim is None and (n == 0 or features % num_heads):
         wanted = f"a query with features in {num_heads} heads, or head_dim"
         raise LayerError(NAME, f"expected {wanted}, got {features}")
-    drawn = [*map(checked_key(NAME, key).near(query).fold_in, range(7))]
+    drawn = [*map(checked_key(NAME, key).fold_in, range(7))]
 
     def heads(sequence: Sequence, count: int) -> Tensor:
         zero = sequence.new_zeros(())

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, call_of, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative
@@ -96,7 +96,11 @@ def init(
     check_input("layer_norm", (), x)
     sizes = trailing_sizes("layer_norm", x, normalized_shape, None, None)
     weighted = elementwise_affine
-    return Params(*first_affine(x, sizes, weight=weighted, bias=weighted and bias))
+    return Params(
+        *first_affine(
+            checked_key("layer_norm", key), x, sizes, weight=weighted, bias=weighted and bias
+        )
+    )
 
 
 @shape_checked

@@ -96,7 +96,7 @@ def init(
     """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
-    drawn = [*map(checked_key(NAME, key).near(given.query).fold_in, range(5))]
+    drawn = [*map(checked_key(NAME, key).fold_in, range(5))]
 
     def projection(i: int, n_in: int, draw: Initializer, fan_out: int) -> dense.Params:
         weight_key, bias_key = map(drawn[i].fold_in, range(2))

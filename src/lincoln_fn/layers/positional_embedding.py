@@ -51,7 +51,7 @@ def init(
     check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
     shape = (max_len, x.shape[-1])
-    key = checked_key("positional_embedding", key).near(x)
+    key = checked_key("positional_embedding", key)
     return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 

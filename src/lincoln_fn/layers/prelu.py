@@ -39,7 +39,7 @@ class Params:
 def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
-    device = checked_key("prelu", key).near(x).bits.device
+    device = checked_key("prelu", key).bits.device
     params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=device))
     _check_channels(params, x)
     return params

@@ -68,7 +68,7 @@ def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
     check_input(_name(family), (), given)
-    keys = map(checked_key(_name(family), key).near(given).fold_in, range(4))
+    keys = map(checked_key(_name(family), key).fold_in, range(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 

@@ -83,7 +83,7 @@ def init(
 ) -> Params:
     """Draw W of shape (num_buckets, num_heads)."""
     sequence, _ = sequence_and_mask(NAME, (), x)
-    key, shape = checked_key(NAME, key).near(sequence), (num_buckets, num_heads)
+    key, shape = checked_key(NAME, key), (num_buckets, num_heads)
     return Params(weight_init.draw(key, shape, Fans(*shape), sequence.dtype))
 
 

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, call_of, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegative
@@ -93,7 +93,9 @@ def init(
     """Make a weight for inputs like x, with which the scale is 1."""
     check_input("rms_norm", (), x)
     sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
-    ones, _ = first_affine(x, sizes, weight=elementwise_affine, bias=False)
+    ones, _ = first_affine(
+        checked_key("rms_norm", key), x, sizes, weight=elementwise_affine, bias=False
+    )
     return Params(ones - offset if ones is not None and offset else ones)
 
 

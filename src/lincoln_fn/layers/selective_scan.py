@@ -95,7 +95,7 @@ def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     sequences.check_steps(NAME, "u", u)
-    device = checked_key(NAME, key).near(u).bits.device
+    device = checked_key(NAME, key).bits.device
     rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
     features = u.shape[-1]
     return Params(

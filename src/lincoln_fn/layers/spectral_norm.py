@@ -67,9 +67,8 @@ def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> S
     key = checked_key(NAME, key)
     drawn = layer.init(key, x)
     matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
-    key = key.near(matrix)
     u, v = (
-        keys.normal(key.fold_in(i + 1), (n,), dtype=matrix.dtype).to(matrix.device)
+        keys.normal(key.fold_in(i + 1), (n,), dtype=matrix.dtype)
         for i, n in enumerate(matrix.shape)
     )
     return SpectralNormParams(drawn, _iterated(matrix, Vectors(u, v), FIRST_ITERATIONS, eps))

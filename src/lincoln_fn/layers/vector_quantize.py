@@ -186,7 +186,7 @@ def _init_table(
     """Draw the codes."""
     check_input(NAME, (), x)
     features = x.shape[-1]
-    key = checked_key(NAME, key).near(x)
+    key = checked_key(NAME, key)
     weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)
     if decay is None:
         return Codebook(weight)

@@ -211,5 +211,5 @@ def check_whole(name: str, params: Params) -> None:
 
 def no_steps(params: Params) -> Tensor:
     """Make the count of steps before the first, 0, on the parameters' device."""
-    leaves = tree.leaves(params)
+    leaves = tree.leaves(params, states=True)  # all may be frozen
     return torch.zeros((), dtype=torch.int64, device=leaves[0].device if leaves else None)

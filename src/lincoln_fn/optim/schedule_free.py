@@ -105,7 +105,9 @@ def _update(
 
 def _weights(lr: LearningRate, state: ScheduleFreeState) -> tuple[Tensor, Tensor, Tensor]:
     """Compute g, w and c."""
-    rate = torch.as_tensor(learning_rate(lr, state.step)).to(state.largest)
+    now = learning_rate(lr, state.step)
+    is_number = not isinstance(now, Tensor)
+    rate = torch.full_like(state.largest, now) if is_number else now.to(state.largest)
     largest = torch.maximum(state.largest, rate)
     total = state.total + largest**2
     # While all rates are 0, x stays.

@@ -110,7 +110,7 @@ def update(
             for i, old in enumerate(kept.products)
         )
         order = 2 * sum(matrix is not None for matrix in products)
-        numbers = [torch.tensor(n, dtype=torch.float64, device=p.device) for n in (order, eps)]
+        numbers = [torch.full((), n, dtype=torch.float64, device=p.device) for n in (order, eps)]
         roots = tuple(
             old if matrix is None else _inverse_root(is_due, matrix, *numbers, old=old)[0]
             for matrix, old in zip(products, kept.roots, strict=True)

@@ -21,7 +21,6 @@ from typing import Final
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.tree import leaves
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.initializers import Initializer, glorot_uniform
 from lincoln_fn.rules._blocks import (
@@ -78,7 +77,7 @@ def _init(
     feedback_init: Initializer,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = checked_key(_RULE, key).fold_in(len(made)).near(leaves(x)[0])
+    drawn = checked_key(_RULE, key).fold_in(len(made))
     error = outputs[starts[-1]]
     matrices = tuple(
         draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)

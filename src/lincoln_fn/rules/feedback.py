@@ -148,7 +148,6 @@ def draw_matrices(
     """Draw B by an initializer; None takes the matrices that were drawn as the layer draws W."""
     if initializer is None:
         return x[1]
-    key = key.near(x[0][0])
     return tuple(
         initializer.draw(key.fold_in(i), tuple(w.shape), fans_of(w), w.dtype)
         for i, w in enumerate(x[0])

@@ -49,6 +49,8 @@ def with_label(
     if not fits or labels.is_floating_point():
         expected = f"labels to be class indices of shape ({len(x)},)"
         raise LayerError("with_label", f"expected {expected}, got {format_briefly(labels)}")
+    if labels.device != x.device:
+        raise LayerError("with_label", f"expected labels on {x.device}, got {labels.device}")
     check_between("with_label", "labels", labels, 0, n_classes - 1)
     flat = x.flatten(1)
     classes = torch.arange(n_classes, device=x.device)
@@ -82,7 +84,7 @@ def true_and_false_labels(
     """
     check_argument("true_and_false_labels", "n_classes", Annotated[int, at_least(2)], n_classes)
     true = with_label(x, labels, n_classes)
-    drawn = keys.uniform(checked_key("true_and_false_labels", key), tuple(labels.shape))
+    drawn = keys.uniform(checked_key("true_and_false_labels", key).near(x), tuple(labels.shape))
     others = (labels + 1 + (drawn * (n_classes - 1)).long()) % n_classes
     target = torch.cat((x.new_ones(len(x)), x.new_zeros(len(x))))
     return torch.cat((true, with_label(x, others, n_classes))), target

@@ -146,7 +146,7 @@ def _init(
     made, outputs = init_with_outputs(parts[:-1], key, x)
     drawn = checked_key(_RULE, key).fold_in(len(made))
     error = outputs[starts[-1]]
-    matrix = draw_projection(_RULE, drawn.near(x), error, x, feedback_init)
+    matrix = draw_projection(_RULE, drawn, error, x, feedback_init)
     return (*made, Projections((scale * matrix,)))
 
 

@@ -59,7 +59,7 @@ def _uniform(params: Scales, x: Matrices) -> tuple[Matrices, None]:
 
 
 def _init_batchwise(key: Key, x: tuple[Matrices, Matrices]) -> Scales:
-    return Scales(_init_uniform(key, x).scales, key.near(x[0][0]))
+    return Scales(_init_uniform(key, x).scales, key)
 
 
 def _batchwise(params: Scales, x: Matrices) -> tuple[Matrices, None]:

@@ -108,7 +108,7 @@ class Batches:
         if order is None:
             return tree.map(lambda array: array[rows], self.arrays)
         chosen = order[rows]
-        return tree.map(lambda array: array.index_select(0, chosen), self.arrays)
+        return tree.map(lambda array: array.index_select(0, chosen.to(array.device)), self.arrays)
 
 
 @checked
@@ -158,7 +158,8 @@ def batches(
     if len(set(lengths)) != 1 or lengths[0] == 0:
         problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
         raise LayerError("batches", problem)
-    result = Batches(tensors, batch_size, key, epochs, start, drop_last, shard)
+    near = None if key is None else key.near(tree.leaves(tensors)[0])
+    result = Batches(tensors, batch_size, near, epochs, start, drop_last, shard)
     if result.per_epoch == 0:
         problem = f"drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
         raise LayerError("batches", problem)

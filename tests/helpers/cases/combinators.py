@@ -5,6 +5,7 @@ from torch.nn.functional import linear
 
 import lincoln_fn as lf
 from helpers.cases.case import Case, normal
+from lincoln_fn import keys
 
 
 def dense(params, x):
@@ -37,7 +38,7 @@ def centred(x, *, w, b):
 
 
 def drawn(key, x):
-    return {"w": normal(x.shape[-1], 4, seed=3), "b": normal(4, seed=4)}
+    return {"w": keys.normal(key.fold_in(0), (x.shape[-1], 4)), "b": keys.normal(key, (4,))}
 
 
 def selected(a, b, mask):

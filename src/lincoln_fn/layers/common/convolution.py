@@ -157,6 +157,6 @@ def draw(
     """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
     size = math.prod(shape[2:])
     fans = Fans(shape[1] * size, shape[0] * size)
-    weight_key, bias_key = map(checked_key(layer, key).near(x).fold_in, range(2))
+    weight_key, bias_key = map(checked_key(layer, key).fold_in, range(2))
     weight = weight_init.draw(weight_key, shape, fans, x.dtype)
     return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from lincoln_fn.core.keys import Key
 from lincoln_fn.core.record import State, record
 from lincoln_fn.core.terms import mirror, no_batch, sum_axes
 
@@ -98,9 +99,9 @@ class Running(State):
     num_batches: Int64[Tensor, ""]
 
 
-def first_running(x: Tensor, channels: int) -> Running:
+def first_running(key: Key, x: Tensor, channels: int) -> Running:
     """Make the statistics before any batch, mean 0 and variance 1, in x's dtype."""
-    device = None if x.is_meta else x.device
+    device = key.bits.device
     mean = torch.zeros(channels, dtype=x.dtype, device=device)
     return Running(mean, torch.ones_like(mean), torch.zeros((), dtype=torch.int64, device=device))
 
@@ -123,10 +124,10 @@ def standardise_by(running: Running, x: Tensor, eps: float, places: int) -> tupl
 
 
 def first_affine(
-    x: Tensor, sizes: Sizes, *, weight: bool, bias: bool
+    key: Key, x: Tensor, sizes: Sizes, *, weight: bool, bias: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Make a weight of ones and a bias of zeros in x's dtype, or None where one is left out."""
-    device = None if x.is_meta else x.device
+    device = key.bits.device
     return (
         torch.ones(sizes, dtype=x.dtype, device=device) if weight else None,
         torch.zeros(sizes, dtype=x.dtype, device=device) if bias else None,

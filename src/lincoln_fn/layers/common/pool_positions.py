@@ -46,12 +46,10 @@ def adaptive_positions(output_size: Sizes, x: Tensor) -> list[Int[Tensor, "poole
     """
     places = []
     for n, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
-        starts = [o * size // n for o in range(n)]
-        ends = [-(-(o + 1) * size // n) for o in range(n)]
-        k = max(end - start for start, end in zip(starts, ends, strict=True))
-        at = torch.tensor(starts, device=x.device).unsqueeze(-1) + torch.arange(k, device=x.device)
-        is_inside = at < torch.tensor(ends, device=x.device).unsqueeze(-1)
-        places.append(torch.where(is_inside, at, -1))
+        k = max(-(-(o + 1) * size // n) - o * size // n for o in range(n))
+        o = torch.arange(n, device=x.device).unsqueeze(-1)
+        at = o * size // n + torch.arange(k, device=x.device)
+        places.append(torch.where(at < -(-(o + 1) * size // n), at, -1))
     return places
 
 

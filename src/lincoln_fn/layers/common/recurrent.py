@@ -58,7 +58,7 @@ def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
     count = 4 * form.num_layers * directions
-    keys = map(checked_key(family.name, key).near(sequence).fold_in, range(count))
+    keys = map(checked_key(family.name, key).fold_in, range(count))
 
     def cell(n_in: int) -> Cell:
         return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
