@@ -1,10 +1,13 @@
 """Networks nested 200 and 300 deep: no function of the library meets Python's recursion limit."""
 
+import cProfile
+import pickle
 import sys
 
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 
@@ -70,3 +73,78 @@ def test_a_step(nested, optimizer):
     assert same_number(value, loss.forward(y, X)[0])
     pairs = zip(lf.tree.leaves(state.params), lf.tree.leaves(new.params), strict=True)
     assert not any(same_bits(before, after) for before, after in pairs)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def first_of(inner):
+    return lf.serial(inner, lf.tanh(), lf.dense(3))
+
+
+def inside(inner):
+    return lf.serial(lf.residual(inner), lf.dense(3))
+
+
+def nest(wrap, depth):
+    net = lf.dense(3)
+    for _ in range(depth):
+        net = wrap(net)
+    return net
+
+
+@pytest.mark.parametrize("wrap", [first_of, inside])
+def test_init_takes_operations_in_proportion_to_the_depth(wrap):
+    counts = []
+    for depth in (4, 8, 16):
+        with Counted() as counted:
+            nest(wrap, depth).init(lf.Key(0), X)
+        counts.append(counted.count)
+    four, eight, sixteen = counts
+    assert sixteen - eight == 2 * (eight - four)
+
+
+@pytest.mark.parametrize("wrap", [lf.serial, lf.residual])
+def test_a_step_of_500_compositions_within_each_other(wrap):
+    net, loss, optimizer = nest(wrap, 500), lf.losses.mse(), lf.optim.adam()
+    state = lf.init_state(net, optimizer, lf.Key(0), X)
+    new, value = lf.make_step(net, loss, optimizer)(state, (X, X))
+    assert new.step == 1
+    assert same_number(value, loss.forward(net.predict(state.params, X), X)[0], length=2**12)
+
+
+@pytest.mark.parametrize("depth", [501, 10_000])
+def test_more_are_refused_when_they_are_made(depth):
+    with pytest.raises(lf.LayerError, match="at most 500 compositions within each other, got 501"):
+        nest(lf.serial, depth)
+
+
+def test_a_pickle_of_a_deep_network_has_room():
+    net = nest(lf.residual, 300)
+    params = net.init(lf.Key(0), X)
+    pickled, before = pickle.dumps(net), sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(1000)  # Python's own, as in a new process
+        assert same_bits(pickle.loads(pickled).predict(params, X), net.predict(params, X))
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_a_step_takes_calls_in_proportion_to_the_parts():
+    loss, optimizer, counts = lf.losses.mse(), lf.optim.adam(), []
+    for count in (50, 100, 200):
+        net = lf.serial(*[lf.dense(3)] * count)
+        step = lf.make_step(net, loss, optimizer)
+        state, _ = step(lf.init_state(net, optimizer, lf.Key(0), X), (X, X))
+        with cProfile.Profile() as profile:
+            step(state, (X, X))
+        counts.append(sum(entry.callcount for entry in profile.getstats()))
+    few, more, many = counts
+    assert many - more <= 2.01 * (more - few)

@@ -26,7 +26,7 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.init import on_meta, output_of
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -64,7 +64,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
         made.append(part.init(key.fold_in(i), x))
         if i < len(parts) - 1:
             x = on_meta(x)
-            x = (part.predict(on_meta(made[i]), x), *x[1:])
+            x = (output_of(part, made[i], x), *x[1:])
     return tuple(made)
 
 

@@ -40,7 +40,7 @@ from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
 from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.init import output_of
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -65,7 +65,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Rows) -> Params:
     """Make the params of each dense layer, with a key of its own."""
     gate, up, _, _, down = parts
     made = gate.init(key.fold_in(0), x)
-    width = gate.predict(on_meta(made), on_meta(x)).shape[-1]
+    width = output_of(gate, made, x).shape[-1]
     h = x.new_zeros(()).expand(*x.shape[:-1], width)
     down = with_outputs(x.shape[-1], down)
     return Params(made, up.init(key.fold_in(1), x), down.init(key.fold_in(2), h))

@@ -32,7 +32,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.walk.arrangement import Arrangement
 from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.init import on_meta, output_of
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -150,7 +150,7 @@ def _init(
         of_part = inputs if len(inputs) != 1 else inputs[0]
         if node.has_params and node.name not in made:
             made[node.name] = parts[i].init(key.fold_in(i), of_part)
-        values.append(on_meta(parts[i].predict(on_meta(plan.params_of(i, made)), of_part)))
+        values.append(on_meta(output_of(parts[i], plan.params_of(i, made), of_part)))
     return made
 
 

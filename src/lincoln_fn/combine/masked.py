@@ -22,7 +22,7 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import last_state, masked_mean
 from lincoln_fn.walk.composition import composition, mask_form
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.init import on_meta, output_of
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -105,8 +105,8 @@ def _init(
     made: list[Params] = []
     for i, (part, take) in enumerate(zip(parts, takes, strict=True)):
         made.append(part.init(key.fold_in(i), take(h, mask)))
-        h, mask = on_meta((h, mask))  # x itself gives the first parameters their device
-        y = part.predict(on_meta(made[i]), take(h, mask))
+        h, mask = on_meta((h, mask))
+        y = output_of(part, made[i], take(h, mask))
         h = y[0] if take is _with_state else y
     return tuple(made)
 

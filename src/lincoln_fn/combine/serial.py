@@ -39,7 +39,7 @@ def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arr
 
 def needs_dx(i: int, params: Params) -> bool:
     """Return whether a layer before layer i is trained."""
-    return any(map(is_trained, params[:i]))
+    return any(is_trained(params[j]) for j in range(i))
 
 
 @checked

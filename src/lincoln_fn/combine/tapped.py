@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition, composition_of
+from lincoln_fn.walk.init import Recalled
 from lincoln_fn.walk.parts import Placed, check_entries, place_parts
 from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -63,9 +64,12 @@ def _back(
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Initialise the network as it is without outputs: parts get each other's plain outputs."""
-    init = parts[0].init
-    net = parts[0].replace(init=init.function) if isinstance(init, Placed) else parts[0]
-    (placed,) = place_parts("tapped", [close(net)])
+    made, init = composition_of(parts[0]), parts[0].init
+    if isinstance(init, Placed):
+        init = init.function
+    if made is not None and isinstance(getattr(init, "__self__", None), Recalled):
+        init = made.initialise  # which closing replaces
+    (placed,) = place_parts("tapped", [close(parts[0].replace(init=init))])
     return placed.init(key, x)
 
 

@@ -22,7 +22,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.init import init_in_turn, on_meta
+from lincoln_fn.walk.init import init_in_turn, on_meta, output_of
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -69,7 +69,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
         return init_in_turn(parts[:2], key, x)
     indices, *context = x
     embedding = parts[0].init(key.fold_in(0), indices)
-    h = parts[0].predict(on_meta(embedding), on_meta(indices))
+    h = output_of(parts[0], embedding, indices)
     inputs = (h, *on_meta(tuple(context))) if context else h
     return embedding, parts[1].init(key.fold_in(1), inputs)
 

@@ -22,20 +22,32 @@ import attrs
 
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unchanged
+from lincoln_fn.core.layer import (
+    Arrays,
+    Cache,
+    Layer,
+    Params,
+    is_ours,
+    unbound,
+    unchanged,
+)
+from lincoln_fn.core.layer import (
+    Init as InitOfLayer,
+)
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
-from lincoln_fn.walk.init import init_in_turn
-from lincoln_fn.walk.parts import Owned, make_readable, place_parts
+from lincoln_fn.walk.init import Recalled, init_in_turn, on_meta
+from lincoln_fn.walk.parts import Owned, Placed, make_readable, place_parts
 from lincoln_fn.walk.visits import (
     BACKWARD,
     FORWARD,
     PREDICT,
     PartsBack,
     PartsThere,
+    Predict,
     Record,
     VisitBack,
     VisitThere,
@@ -150,7 +162,6 @@ def composition(
         names,
         mask,
     )
-    make_room(made.depth)
     is_still = all(part.advance is unchanged for part in parts)
     return Layer(
         made.call(parts),
@@ -233,6 +244,7 @@ class Composition:
         for name, value in (later | state).items():
             if not name.startswith("_"):  # a former one also has visitors
                 object.__setattr__(self, name, value)
+        make_room(self.label, self.depth)
         if "has_frozen" not in state:
             object.__setattr__(self, "has_frozen", self._find_frozen())
         if "has_own" not in state:
@@ -243,7 +255,9 @@ class Composition:
     @depth.default
     def _measure(self) -> int:
         within = map(composition_of, self.parts)
-        return 1 + max((made.depth for made in within if made is not None), default=0)
+        depth = 1 + max((made.depth for made in within if made is not None), default=0)
+        make_room(self.label, depth)
+        return depth
 
     @has_frozen.default
     def _find_frozen(self) -> bool:
@@ -287,9 +301,22 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
+        return self.start(key, x)[0]
+
+    def start(self, key: Key, x: Arrays) -> tuple[Params, Callable[[], Arrays]]:
+        """Make the parts' params, and say how to find the output on `meta`."""
         if not isinstance(key, Key):
             raise wrong_kind(self.label, "key", key, "Key", ".init(key, x)")
-        return self.init(self.placed, key, x)
+        parts = tuple(map(_recalling, self.placed))
+        params = self.init(parts, key, x)
+
+        def find() -> Arrays:
+            is_passed_on = self.arrange in (ENTRIES, ALL_BUT_LAST) and is_ours(self.there)
+            visit = PartsThere(self, _Recall(parts), "")
+            given = params if is_passed_on else on_meta(params)
+            return self.predict_there(visit, given, on_meta(x))[0]
+
+        return params, find
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
@@ -358,6 +385,35 @@ def composition_of(layer: Layer) -> Composition | None:
     made = layer.composition
     assert made is None or isinstance(made, Composition), "`composition` makes it"
     return made
+
+
+def _recalling(part: Layer) -> Layer:
+    """Let a part recall its output on `meta`, if it is a composition with the `init` of one."""
+    made, init, predict = composition_of(part), part.init, part.predict
+    assert isinstance(init, Placed)
+    assert isinstance(predict, Placed)
+    if made is None or unbound(init.function) != made.initialise:
+        return part
+    recalled = Recalled(InitOfLayer(made.start), predict.function)
+    changes = {"init": attrs.evolve(init, function=recalled.init)}
+    return attrs.evolve(part, **changes, predict=attrs.evolve(predict, function=recalled))
+
+
+@attrs.frozen(eq=False)
+class _Recall(Predict):
+    """A forward walk on `meta`, in which parts recall their outputs."""
+
+    parts: tuple[Layer, ...]
+
+    def run(
+        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        """Give the output, by part i's function, whose errors have no place yet."""
+        predict = self.parts[int(path)].predict
+        assert isinstance(predict, Placed)
+        if isinstance(predict.function, Recalled):
+            return predict.function(params, x), None
+        return predict.function(on_meta(params), on_meta(x)), None
 
 
 def _itself(i: int, params: Params, record: Record) -> Params:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
+import attrs
 from torch import Tensor
 
 from lincoln_fn.core import tree
@@ -29,9 +32,55 @@ def init_with_outputs(
     outputs: list[Arrays] = []
     for i, part in enumerate(parts):
         made.append(part.init(key.fold_in(i), x))
-        x = part.predict(on_meta(made[i]), on_meta(x))
+        x = output_of(part, made[i], x)
         outputs.append(x)
     return tuple(made), tuple(outputs)
+
+
+def output_of(part: Layer, params: Params, x: Arrays) -> Arrays:
+    """Find the output of a part on `meta`."""
+    if isinstance(getattr(part.predict, "function", None), Recalled):  # it moves what it needs
+        return part.predict(params, on_meta(x))
+    return part.predict(on_meta(params), on_meta(x))
+
+
+@attrs.define(eq=False)
+class Recalled:
+    """The `predict` of a part that recalls the output which the part's own `init` can find.
+
+    The `init` of a composition runs its parts on `meta`, and that of the composition around it runs
+    them all again: without this, the work is quadratic in the depth.
+    """
+
+    # (key, x) -> params, and the output on `meta`
+    start: Callable[[Key, Arrays], tuple[Params, Callable[[], Arrays]]]
+    predict: Callable[[Params, Arrays], Arrays]
+    x: Arrays = None
+    find: Callable[[], Arrays] | None = None
+
+    def init(self, key: Key, x: Arrays) -> Params:
+        """Make the part's params."""
+        params, find = self.start(key, x)
+        self.x, self.find = on_meta(x), cache(find)
+        return params
+
+    def __call__(self, params: Params, x: Arrays) -> Arrays:
+        """Give the output for the x of `init`, or compute that for another."""
+        if self.find is not None and _are_alike(x, self.x):
+            return self.find()
+        return self.predict(on_meta(params), x)
+
+
+def _are_alike(x: Arrays, other: Arrays) -> bool:
+    """Return whether two trees of tensors on `meta` are the same."""
+
+    def form(leaf: object) -> object:
+        if isinstance(leaf, Tensor) and leaf.is_meta:
+            return leaf.shape, leaf.stride(), leaf.dtype
+        return object()  # like nothing else
+
+    leaves = [list(map(form, tree.leaves(each))) for each in (x, other)]
+    return leaves[0] == leaves[1] and tree.same_structure(x, other)
 
 
 def on_meta(arrays: T) -> T:

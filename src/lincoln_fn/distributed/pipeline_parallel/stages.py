@@ -20,7 +20,7 @@ from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.walk.init import output_of
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
@@ -81,7 +81,7 @@ class Stages:
                 for path in others:
                     if stage_of(path) == stage:
                         made = with_copy(made, path, first, firsts[first])
-            x = parts[stage].predict(on_meta(made[stage]), on_meta(x))
+            x = output_of(parts[stage], made[stage], x)
             if stage in self.own:
                 kept[stage] = made[stage]
         return tuple(kept)
