@@ -184,11 +184,8 @@ def _makes_tensors(func):
 def _note(packet, on_device, beside, device, gpu):
     """List what keeps the device waiting."""
     if (
-        (packet in _READING
-        and on_device)
-        or (packet in _COPIES
-        and (beside if device == DEVICE else on_device and device == CPU))
-        or (packet in _INDEXED
-        and any(value.dtype is torch.bool for value in on_device[1:]))
+        (packet in _READING and on_device)
+        or (packet in _COPIES and (beside if device == DEVICE else on_device and device == CPU))
+        or (packet in _INDEXED and any(value.dtype is torch.bool for value in on_device[1:]))
     ):
         gpu.synchronised.append(str(packet))

@@ -105,9 +105,8 @@ def _update(
 
 def _weights(lr: LearningRate, state: ScheduleFreeState) -> tuple[Tensor, Tensor, Tensor]:
     """Compute g, w and c."""
-    now = learning_rate(lr, state.step)
-    is_number = not isinstance(now, Tensor)
-    rate = torch.full_like(state.largest, now) if is_number else now.to(state.largest)
+    now, like = learning_rate(lr, state.step), state.largest
+    rate = now.to(like) if isinstance(now, Tensor) else torch.full_like(like, now)
     largest = torch.maximum(state.largest, rate)
     total = state.total + largest**2
     # While all rates are 0, x stays.

@@ -22,18 +22,7 @@ import attrs
 
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import (
-    Arrays,
-    Cache,
-    Layer,
-    Params,
-    is_ours,
-    unbound,
-    unchanged,
-)
-from lincoln_fn.core.layer import (
-    Init as InitOfLayer,
-)
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unbound, unchanged
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -301,9 +290,9 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
-        return self.start(key, x)[0]
+        return self._start(key, x)[0]
 
-    def start(self, key: Key, x: Arrays) -> tuple[Params, Callable[[], Arrays]]:
+    def _start(self, key: Key, x: Arrays) -> tuple[Params, Callable[[], Arrays]]:
         """Make the parts' params, and say how to find the output on `meta`."""
         if not isinstance(key, Key):
             raise wrong_kind(self.label, "key", key, "Key", ".init(key, x)")
@@ -394,9 +383,12 @@ def _recalling(part: Layer) -> Layer:
     assert isinstance(predict, Placed)
     if made is None or unbound(init.function) != made.initialise:
         return part
-    recalled = Recalled(InitOfLayer(made.start), predict.function)
-    changes = {"init": attrs.evolve(init, function=recalled.init)}
-    return attrs.evolve(part, **changes, predict=attrs.evolve(predict, function=recalled))
+    recalled = Recalled(made._start, predict.function)
+    return attrs.evolve(
+        part,
+        init=attrs.evolve(init, function=recalled.init),
+        predict=attrs.evolve(predict, function=recalled),
+    )
 
 
 @attrs.frozen(eq=False)

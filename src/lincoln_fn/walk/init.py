@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.layer import Arrays, Init, Layer, Params
 from lincoln_fn.runtime.cache_folder import make_cache_folder
 from lincoln_fn.runtime.deferred import defer_compiler
 
@@ -60,7 +60,7 @@ class Recalled:
 
     def init(self, key: Key, x: Arrays) -> Params:
         """Make the part's params."""
-        params, find = self.start(key, x)
+        params, find = Init(self.start)(key, x)
         self.x, self.find = on_meta(x), cache(find)
         return params
 
