@@ -50,11 +50,12 @@ def mixing(where: str, loss: Loss) -> LayerError:
 
 def moves_others(loss: Loss, prediction: Arrays, target: Arrays, by_target: bool = True) -> bool:
     """Return whether the other examples move the gradients of the first half, or of the first."""
-    count = next((len(leaf) for leaf in tree.leaves(prediction) if leaf.ndim), 0)
+    batched = next((leaf for leaf in tree.leaves(prediction) if leaf.ndim), torch.empty(0))
+    count, places = len(batched), torch.arange(len(batched), device=batched.device)
     gradients = partial(_gradients, loss, prediction, target, by_target=by_target)
-    whole = gradients(torch.arange(count))
+    whole = gradients(places)
     for kept in {(count + 1) // 2, 1} if count > 1 else ():
-        gs = gradients(torch.arange(count) % kept)
+        gs = gradients(places % kept)
         if not all(_is_near(g[:kept], other[:kept]) for g, other in zip(gs, whole, strict=True)):
             return True
     return False
