@@ -7,22 +7,18 @@ block of `text` right behind it is what it prints. A block of `pycon` is a sessi
 begins with `>>>` is followed by what it says.
 """
 
-import contextlib
-import doctest
 import importlib
-import io
 import pkgutil
 import re
 import sys
-import textwrap
 import types
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
 from helpers.cases import activations
 from helpers.compare import same_number
+from helpers.pages import BLOCK, run_in_fresh_process
 
 import lincoln_fn as lf
 from lincoln_fn.plots.slopes import jacobian_matrix
@@ -32,15 +28,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 import gallery
 import jacobians
 import source_pages
-from source_files import MADE, paths
+from source_files import MADE, SOURCE, paths
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-BLOCK = re.compile(
-    r"^(?P<indent> *)```(?P<kind>python|pycon)\n(?P<code>.*?)^(?P=indent)```\n"
-    r"(?:\n(?P=indent)```text\n(?P<output>.*?)^(?P=indent)```\n)?",
-    flags=re.DOTALL | re.MULTILINE,
-)
+README = DOCS.parent / "README.md"
+SESSION = re.compile(r"^ *(?:>>>|\.\.\.) .*$", flags=re.MULTILINE)
+DRAWS = re.compile(r"torch\.(rand|normal|bernoulli|multinomial)\w*\b|\b(np|numpy)\.random\b")
 LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.ispkg]
 GENERATED = {path: source_pages.page(path) for package in MADE for path in paths(package)}
 REFERENCED = re.findall(
@@ -54,39 +48,42 @@ PACKAGES = [
 ]
 
 
-def run_program(code, names, where):
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        exec(compile(code, where, "exec"), names)
-    return said.getvalue()
-
-
-def run_session(code, names, where):
-    test = doctest.DocTestParser().get_doctest(code, {}, where, where, 0)
-    test.globs = names
-    # An older attrs says no more than the exception's name.
-    is_told = str(attrs.exceptions.FrozenInstanceError())
-    flags = doctest.ELLIPSIS | (0 if is_told else doctest.IGNORE_EXCEPTION_DETAIL)
-    runner, told = doctest.DocTestRunner(optionflags=flags), io.StringIO()
-    runner.run(test, out=told.write, clear_globs=False)
-    assert not runner.failures, told.getvalue()
-
-
-# torch itself calls what it has deprecated, at the first jvp of a process.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script")
+@pytest.mark.full
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_the_code_of_a_page_runs_and_says_what_is_shown(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    # A module of its own, where decorators of classes look up names.
-    module = types.ModuleType(f"page_{page.stem}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    for block in BLOCK.finditer(page.read_text()):
-        code, output = (textwrap.dedent(block[part] or "") for part in ("code", "output"))
-        if block["kind"] == "pycon":
-            run_session(code, vars(module), str(page))
-        else:
-            assert run_program(code, vars(module), str(page)).rstrip() == output.rstrip()
+def test_the_code_of_a_page_runs_and_says_what_is_shown_in_three_processes(page, tmp_path):
+    for name in "abc":
+        run_in_fresh_process(page, tmp_path / name)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("torch.rand(2)", "torch draws without a seed"),
+        ("torch.nn.Linear(2, 3); torch.manual_seed(0)", "torch draws without a seed"),
+        ("print(2)", "prints 2"),
+    ],
+)
+def test_a_page_whose_code_depends_on_chance_is_refused(code, problem, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"```python\nimport torch\n\n{code}\n```\n")
+    with pytest.raises(AssertionError, match=problem):
+        run_in_fresh_process(page, tmp_path / "a")
+
+
+def test_no_page_draws_from_a_generator_without_a_seed():
+    code = {
+        page: "".join(block["code"] for block in BLOCK.finditer(page.read_text()))
+        for page in [*PAGES, README]
+    }
+    unseeded = {page: text.partition("torch.manual_seed(")[0] for page, text in code.items()}
+    assert not [page for page, text in unseeded.items() if DRAWS.search(text)]
+
+
+def test_no_example_of_a_docstring_draws_from_a_generator_without_a_seed():
+    code = [text for path in SOURCE.rglob("*.py") for text in SESSION.findall(path.read_text())]
+    assert len(code) > 1000
+    assert not list(filter(DRAWS.search, code))
 
 
 def test_every_block_of_output_belongs_to_a_program():

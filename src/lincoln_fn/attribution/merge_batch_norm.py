@@ -44,7 +44,8 @@ def merge_batch_norm(net: Layer, params: Params) -> Params:
         axes, batch norm has its channels on axis 1, which are not the layer's features.
 
     Example:
-        >>> net, x = lf.serial(lf.dense(3), lf.batch_norm()), torch.randn(5, 2)
+        >>> net = lf.serial(lf.dense(3), lf.batch_norm())
+        >>> x = lf.keys.normal(lf.Key(1), (5, 2))
         >>> params = net.init(lf.Key(0), x)
         >>> params = net.advance(params, net.forward(params, x)[1])
         >>> merged = merge_batch_norm(net, params)

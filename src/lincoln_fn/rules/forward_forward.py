@@ -147,7 +147,7 @@ def forward_forward(
 
     Example:
         >>> net = forward_forward(lf.serial(lf.dense(5), lf.relu(), lf.dense(4), lf.relu()), 3)
-        >>> x = torch.rand(2, 6)
+        >>> x = lf.keys.uniform(lf.Key(1), (2, 6))
         >>> params = net.init(lf.Key(0), x)
         >>> net.forward(params, x)[0].shape, net.predict(params, x).shape
         (torch.Size([2, 2]), torch.Size([2, 3]))

@@ -47,8 +47,8 @@ def from_numpy(
         ...     x, w = cache
         ...     return dout @ w.T, x.T @ dout, dout.mean(0)
         >>> layer = from_numpy(affine_forward, affine_backward)
-        >>> x, w, b = torch.randn(5, 3), torch.randn(3, 4), torch.randn(4)
-        >>> print(lf.testing.check_layer(layer, (w, b), x, all=True).mistakes[0])
+        >>> x, w = lf.keys.normal(lf.Key(0), (5, 3)), lf.keys.normal(lf.Key(1), (3, 4))
+        >>> print(lf.testing.check_layer(layer, (w, torch.ones(4)), x, all=True).mistakes[0])
         affine_forward(): dparams.1 is 5 times too small: averaged where it should be summed?
     """
     for function in (forward, backward):
