@@ -36,12 +36,12 @@ def build(source: Path, dist: Path, site: Path | None) -> None:
     command = ["git", "log", "-1", "--format=%ct"]
     time = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     environment = {
-        **os.environ, "SOURCE_DATE_EPOCH": time.strip(), "NO_MKDOCS_2_WARNING": "1",
+        **os.environ, "SOURCE_DATE_EPOCH": time.strip(),
         "PYTHONPATH": str(source / "src"), "PYTHONHASHSEED": "0",
     }  # fmt: skip
     commands = [["build", "--outdir", str(dist), "."]]
     if site is not None:
-        commands.append(["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)])
+        commands.append(["mkdocs", "build", "--site-dir", str(site)])
     for module in commands:
         subprocess.run([sys.executable, "-m", *module], cwd=source, env=environment, check=True)
 

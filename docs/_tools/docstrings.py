@@ -14,8 +14,9 @@ sys.path.append(str(Path(__file__).parent))
 from prose import with_formulas
 from source_files import MADE, defined, made_of, read
 
-RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.core.record.record"}
+RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.core.record.record", "NamedTuple"}
 NOT_A_DEFAULT = ("static(", "attrs.field(")
+CODE = re.compile(r"^((?: {4}.*\n)+)", flags=re.MULTILINE)
 SECTION = re.compile(r"^(?=[A-Z]\w+:$)", flags=re.MULTILINE)
 
 
@@ -77,7 +78,11 @@ class Docstrings(griffe.Extension):
         if len(path) == 2 and path[0] in MADE and func.docstring is not None:
             says, *sections = SECTION.split(func.docstring.value)
             words = read("/".join(path)).names | {parameter.name for parameter in func.parameters}
-            func.docstring.value = "".join([with_formulas(says, words), *sections])
+            parts = [
+                part if part.startswith("    ") else with_formulas(part, words)
+                for part in CODE.split(says)
+            ]
+            func.docstring.value = "".join([*parts, *sections])
         for parameter in func.parameters:
             members = func.module.members
             name = str(parameter.default)
@@ -85,12 +90,13 @@ class Docstrings(griffe.Extension):
                 parameter.default = getattr(members[name], "value", parameter.default)
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
-        """Add the constructor that attrs writes: Griffe knows dataclasses, and not yet attrs.
+        """Add the constructor that attrs or NamedTuple writes: Griffe knows that of dataclasses.
 
         Args:
             cls: a class whose members are known.
         """
-        if "__init__" in cls.members or not RECORDS & {d.callable_path for d in cls.decorators}:
+        made_by = {d.callable_path for d in cls.decorators} | {str(base) for base in cls.bases}
+        if "__init__" in cls.members or not RECORDS & made_by:
             return
         fields = [a for a in cls.attributes.values() if a.annotation and "property" not in a.labels]
         parameters = [

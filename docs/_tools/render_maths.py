@@ -1,7 +1,7 @@
 r"""Render formulas while the site is built, by KaTeX: pages need no script and no network.
 
 MkDocs calls `on_page_content`. A formula is TeX, from a guide, or AsciiMath, from a docstring: that
-begins with `asciimath:`. One that cannot be typeset is a warning, which `mkdocs build --strict`
+begins with `asciimath:`. One that cannot be typeset is a warning, which `strict` in mkdocs.yml
 makes an error.
 """
 
