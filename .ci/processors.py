@@ -10,6 +10,9 @@ one a failure comes from, set one variable by hand and run the test that failed.
 
 The other processors are an Intel or AMD of 2008, and an old one as qemu emulates it. A test is
 here if it compares a kernel, a faster twin or a compiled step with its formula, or compares bits.
+
+Then comes the whole short suite on a processor that nobody has: `tests/perturbed.py` gives each
+product another last bit. Each commit has a seed of its own, which is printed.
 """
 
 from __future__ import annotations
@@ -86,7 +89,8 @@ def parts(python: list[str], environment: dict[str, str]) -> str:
 
 def run(name: str, python: list[str], environment: dict[str, str], tests: list[str]) -> bool:
     """Run tests and print a line on them, and all that they print if one fails."""
-    print(f"{name}: {parts(python, environment)}", flush=True)
+    chosen = " ".join(f"{variable}={value}" for variable, value in environment.items())
+    print(f"{name}: {chosen}: {parts(python, environment)}", flush=True)
     began, told = time.monotonic(), {**os.environ, **environment}
     # An emulator does not emulate the processes that xdist would start.
     workers = "0" if python[1:] else "2"
@@ -99,6 +103,16 @@ def run(name: str, python: list[str], environment: dict[str, str], tests: list[s
     took = time.monotonic() - began
     print(f"{name}: {'' if is_well else 'FAILED '}{''.join(last)}; {took:.0f} s", flush=True)
     return is_well
+
+
+def seed() -> str:
+    """Draw a seed from the commit, or give the same one where there is no git."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "1"
+    return str(int(ran.stdout[:8], 16))
 
 
 def main() -> bool:
@@ -118,6 +132,7 @@ def main() -> bool:
             "no vectors": (native, NO_VECTORS, files(TWINS, KERNELS, BITS)),
             "AVX2 and two threads": (native, AVX2 | THREADS, all_files),
             "Nehalem": ([*QEMU, sys.executable], emulated, list(EMULATED)),
+            "perturbed": (native, {"LINCOLN_FN_PERTURBED": seed()}, []),
         }
         if unknown := set(chosen) - runs.keys():
             sys.exit(f"expected names among {sorted(runs)}, got {sorted(unknown)}")

@@ -5,6 +5,7 @@ import os
 import warnings
 
 import hypothesis
+import perturbed  # noqa: F401  # before anything is computed, if it is asked for
 import pytest
 import short_suite
 import torch

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.compare import same_number
+from helpers.compare import largest, same_number
 from helpers.compiling import compiles
 from helpers.graphs import drawn, targets, traced
 
@@ -85,7 +85,8 @@ def trained(net, x):
 def same_state(step, state, batch):
     expected, value = step(state, batch)
     given, same = lf.compile(step)(state, batch)
-    return same_number(same, value) and same_number(given, expected)
+    # A bias before a norm has no effect: its gradient is a sum that cancels.
+    return same_number(same, value) and same_number(given, expected, terms=largest(expected))
 
 
 def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from helpers.children import context
+from helpers.printed import Checker, same_printed
 
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<kind>python|pycon)\n(?P<code>.*?)^(?P=indent)```\n"
@@ -29,7 +30,7 @@ def run_program(code, names, where, output):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         exec(compile(code, where, "exec"), names)
-    assert said.getvalue().rstrip() == output.rstrip(), f"prints {said.getvalue()}, not {output}"
+    assert same_printed(said.getvalue(), output), f"prints {said.getvalue()}, not {output}"
 
 
 def run_session(code, names, where):
@@ -38,7 +39,7 @@ def run_session(code, names, where):
     # An older attrs says no more than the exception's name.
     is_told = str(attrs.exceptions.FrozenInstanceError())
     flags = doctest.ELLIPSIS | (0 if is_told else doctest.IGNORE_EXCEPTION_DETAIL)
-    runner, told = doctest.DocTestRunner(optionflags=flags), io.StringIO()
+    runner, told = doctest.DocTestRunner(Checker(), optionflags=flags), io.StringIO()
     runner.run(test, out=told.write, clear_globs=False)
     assert not runner.failures, told.getvalue()
 

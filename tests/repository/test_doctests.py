@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.printed import Checker
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
@@ -31,5 +32,7 @@ def test_docstring_examples_run(name):
     importlib.import_module(name)
     # By its name in sys.modules: the package's attribute `train` is the function of that name.
     module = sys.modules[name]
-    failed, _ = doctest.testmod(module, extraglobs={"torch": torch, "lf": lf})
-    assert failed == 0
+    runner = doctest.DocTestRunner(checker=Checker())
+    for test in doctest.DocTestFinder().find(module, extraglobs={"torch": torch, "lf": lf}):
+        runner.run(test)
+    assert runner.failures == 0

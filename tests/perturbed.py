@@ -1,0 +1,107 @@
+"""Run tests as on a processor that nobody has: each product's last bit is another.
+
+    LINCOLN_FN_PERTURBED=7 python -m pytest
+
+Products, convolutions and sums of floats are rounded differently from processor to processor.
+Here each element of their results is multiplied by 1 + s eps, where s in {-1, 0, 1} is drawn by a
+hash of the operation, of the shapes and strides of its tensors, and of a seed. So the same code on
+the same shapes gives the same bits, in every process that has the seed, and another way to the
+same number does not. What such a run finds is a comparison of bits, or a tolerance too narrow,
+that holds on the processor it was written on.
+
+The kernels of ATen's dispatcher are replaced, which C++ calls too. What Inductor and our own C++
+compute inside of a loop is not perturbed: it is another way anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+VARIABLE = "LINCOLN_FN_PERTURBED"
+# All overloads that compute, also those that write into `out` or in place.
+PRODUCTS = (
+    *("mm", "mm.out", "bmm", "bmm.out", "addmm", "addmm.out", "addmm_"),
+    *("baddbmm", "baddbmm.out", "baddbmm_", "mv", "addmv", "addmv.out", "addmv_", "dot", "vdot"),
+    *("convolution", "convolution_backward"),
+)
+# `sum` and `mean` of all elements, `logsumexp` and `norm` call these.
+REDUCTIONS = (
+    *("sum.dim_IntList", "sum.IntList_out", "mean.dim", "mean.out", "linalg_vector_norm"),
+    *("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"),
+    *("prod", "prod.dim_int", "cumsum", "cumprod"),
+)
+_LENGTH = 1 << 20
+_registered: list[torch.library.Library] = []  # for as long as the process runs
+
+
+@cache
+def _signs(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-1, 2, (_LENGTH,), generator=generator, dtype=torch.int8)
+
+
+@cache
+def _factors(seed: int, dtype: torch.dtype) -> Tensor:
+    """Give 1 + s eps for many draws of s, of which each result takes a piece."""
+    return 1 + _signs(seed).to(dtype) * torch.finfo(dtype).eps
+
+
+@cache
+def _start(seed: int, *of: object) -> int:
+    return zlib.crc32(repr((seed, *of)).encode()) % (_LENGTH // 2)
+
+
+def _perturb(seed: int, result: Tensor, *of: object) -> None:
+    if not (result.is_floating_point() or result.is_complex()) or not result.numel():
+        return
+    dtype = result.real.dtype if result.is_complex() else result.dtype
+    factors, start, n = _factors(seed, dtype), _start(seed, *of), result.numel()
+    if start + n > _LENGTH:
+        factors = factors.repeat(1 + n // _LENGTH + 1)
+    result.mul_(factors[start : start + n].view(result.shape))
+
+
+def _replace(library: torch.library.Library, seed: int, name: str) -> None:
+    kernel = torch.library.get_kernel(f"aten::{name}", "CPU")
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    operation = name.partition(".")[0].rstrip("_")
+
+    def perturbed(*arguments: object, **keywords: object) -> object:
+        shapes = [
+            (one.dtype, *one.shape, *one.stride()) for one in arguments if isinstance(one, Tensor)
+        ]
+        results = kernel.call_boxed(keys, *arguments, **keywords)
+        several = results if isinstance(results, tuple) else (results,)
+        for i, result in enumerate(several):
+            if result is not None:
+                _perturb(seed, result, operation, i, *shapes)
+        return results
+
+    library.impl(name, perturbed)
+
+
+def perturb_products(seed: int) -> None:
+    """Perturb this process from now on, and the processes of Python that it starts."""
+    if _registered:
+        return
+    here = str(Path(__file__).parent)  # where `sitecustomize` is
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    library = torch.library.Library("aten", "IMPL", "CPU")
+    _registered.append(library)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that kernels are replaced
+        for name in PRODUCTS + REDUCTIONS:
+            _replace(library, seed, name)
+
+
+if seed := os.environ.get(VARIABLE):
+    perturb_products(int(seed))
