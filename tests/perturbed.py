@@ -15,6 +15,7 @@ compute inside of a loop is not perturbed: it is another way anyway.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zlib
@@ -35,7 +36,7 @@ PRODUCTS = (
 REDUCTIONS = (
     *("sum.dim_IntList", "sum.IntList_out", "mean.dim", "mean.out", "linalg_vector_norm"),
     *("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"),
-    *("prod", "prod.dim_int", "cumsum", "cumprod"),
+    *("prod", "prod.dim_int"),
 )
 _LENGTH = 1 << 20
 _registered: list[torch.library.Library] = []  # for as long as the process runs
@@ -59,13 +60,21 @@ def _start(seed: int, *of: object) -> int:
 
 
 def _perturb(seed: int, result: Tensor, *of: object) -> None:
-    if not (result.is_floating_point() or result.is_complex()) or not result.numel():
+    is_float = result.is_floating_point() or result.is_complex()
+    if not is_float or not result.numel() or result._is_zerotensor():
         return
     dtype = result.real.dtype if result.is_complex() else result.dtype
     factors, start, n = _factors(seed, dtype), _start(seed, *of), result.numel()
     if start + n > _LENGTH:
         factors = factors.repeat(1 + n // _LENGTH + 1)
     result.mul_(factors[start : start + n].view(result.shape))
+
+
+def _is_exact(x: Tensor, order: object = None, *_: object, n: int) -> bool:
+    """Whether any order of sums gives the same: of one term, of whole numbers, of a largest one."""
+    if n == x.numel() or order in (math.inf, -math.inf) or not x.is_floating_point():
+        return not x.is_complex()
+    return bool((x == x.round()).all())
 
 
 def _replace(library: torch.library.Library, seed: int, name: str) -> None:
@@ -79,9 +88,13 @@ def _replace(library: torch.library.Library, seed: int, name: str) -> None:
         ]
         results = kernel.call_boxed(keys, *arguments, **keywords)
         several = results if isinstance(results, tuple) else (results,)
+        if name in REDUCTIONS and _is_exact(*arguments, n=several[0].numel()):
+            return results
         for i, result in enumerate(several):
+            # The gradient of x does not depend on x, nor that of a filter on the filter.
+            used = shapes[: i + 1] + shapes[i + 2 :] if name == "convolution_backward" else shapes
             if result is not None:
-                _perturb(seed, result, operation, i, *shapes)
+                _perturb(seed, result, operation, i, *used)
         return results
 
     library.impl(name, perturbed)

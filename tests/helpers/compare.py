@@ -48,7 +48,7 @@ def same_bits(given, expected):
     return _compare(given, expected, difference, None)
 
 
-def same_number(given, expected, *, terms=None, length=256, error=0.0, dtype=None):
+def same_number(given, expected, *, terms=None, length=256, results=4, error=0.0, dtype=None):
     """Compare two trees by structure, shapes, dtypes and numbers, up to their rounding errors.
 
     A sum of n numbers t of one size and random signs is about sqrt(n) t. Each of its roundings is
@@ -61,7 +61,7 @@ def same_number(given, expected, *, terms=None, length=256, error=0.0, dtype=Non
     where `length` counts the roundings on the way to a number and `terms` is the size of what was
     summed. 256 roundings suffice for the layers, losses and small networks of these tests. They
     are 3e-5 in float32 and 6e-14 in float64. bfloat16 and float16 are summed in float32, and each
-    of up to four layers rounds its result once: 4 eps(dtype) more.
+    result is rounded once, by up to eps(dtype) on another processor: `results` eps(dtype) more.
 
     Args:
         given: the tree to test.
@@ -71,6 +71,7 @@ def same_number(given, expected, *, terms=None, length=256, error=0.0, dtype=Non
             (for each element its own size) or a tree like `expected`. None: the largest finite
             number of the leaf.
         length: how many roundings a number has gone through.
+        results: how many results of bfloat16 or float16 lie on the way to a number.
         error: the relative error of a method that is not exact by itself: what a solver stops at,
             the step of a finite difference, a constant that the other way does not add.
         dtype: that of the computation, where the leaves do not show it: floats, or a tensor of
@@ -89,7 +90,7 @@ def same_number(given, expected, *, terms=None, length=256, error=0.0, dtype=Non
         off = torch.where(ours == theirs, 0.0, (ours - theirs).abs())
         # Below the normal range, a processor may flush to zero.
         tiny = torch.finfo(computed_in).tiny
-        allowed = (_relative(computed_in, length) + error) * size + tiny
+        allowed = (_relative(computed_in, length, results) + error) * size + tiny
         beyond = ~(off <= allowed)
         if beyond.any():
             worst = torch.where(beyond, off.nan_to_num(math.inf), -1.0).argmax()
@@ -191,9 +192,9 @@ def _bytes_of(leaf):
     return flat.view(torch.uint8).reshape(leaf.numel(), leaf.element_size())
 
 
-def _relative(dtype, length):
+def _relative(dtype, length, results):
     if dtype in HALVES:
-        return 4 * torch.finfo(dtype).eps + length * torch.finfo(torch.float32).eps
+        return results * torch.finfo(dtype).eps + length * torch.finfo(torch.float32).eps
     return length * torch.finfo(dtype).eps
 
 

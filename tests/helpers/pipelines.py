@@ -29,13 +29,22 @@ def twice():
     )
 
 
+def straight():
+    """Make a layer that copies tensors to the strides of a message, which products depend on."""
+
+    def forward(params, x):
+        return lf.tree.map(lambda leaf: leaf.contiguous(), x), None
+
+    return lf.Layer("straight()", forward, lambda params, cache, g: (g, ()))
+
+
 def mixed(*inside):
     """Make four stages of many kinds: shared, checkpointed, with states, of the user's own."""
     block = lf.serial(lf.layer_norm(), lf.dense(7), *inside, lf.tanh())
     return (
         lf.serial(lf.dense(5), lf.dropout(0.3), lf.relu()),
         lf.serial(lf.dense(7), double(), twice()),
-        lf.serial(lf.shared(lf.dense(7)), lf.add(), lf.residual(lf.checkpointed(block))),
+        lf.serial(straight(), lf.shared(lf.dense(7)), lf.add(), lf.residual(lf.checkpointed(block))),
         lf.serial(lf.batch_norm(), lf.dense(3)),
     )
 

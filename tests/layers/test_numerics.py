@@ -21,7 +21,7 @@ from lincoln_fn import keys, losses
 from lincoln_fn.fastpath import fast
 
 SUBNORMAL = 2.0**-126
-ROUNDING_OF_1 = 2.0**-22
+ROUNDING_OF_1 = 2.0**-21  # of numbers up to 1, in four sums and products
 
 MAGNITUDES = [
     *(1e-45, 1e-40, 1e-38, 1e-30, 1e-20, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1),

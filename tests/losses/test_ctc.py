@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.compare import same_bits, same_number
+from helpers.compare import largest, same_bits, same_number
 from torch.nn import functional
 
 import lincoln_fn as lf
@@ -111,7 +111,8 @@ def test_agrees_with_torch_on_random_lengths(seed, zero_infinity):
     dx, _ = log_softmax.backward((), layer_cache, loss.backward(cache, g))
     module = torch.nn.CTCLoss(blank, "none", zero_infinity)
     expected, slope = gradient(lambda x: module(torch.log_softmax(x, -1), *target), x, g)
-    assert same_number(value, expected)
+    # A sequence is as likely as 1 at most, and its logarithm is 0 but for rounding.
+    assert same_number(value, expected, terms=max(1.0, largest(expected)))
     is_nan = slope.isnan()  # where there are too few steps
     assert same_bits(dx.isnan(), is_nan)
     assert same_number(dx[~is_nan], slope[~is_nan])

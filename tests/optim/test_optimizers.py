@@ -100,7 +100,9 @@ def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
     by_columns = [by_rows[0].mT.contiguous().mT]
     moved, state = steps_of(optimizer, by_columns, 5)
     expected, _ = steps_of(optimizer, by_rows, 5)
-    assert same_number(moved, expected)
+    # muon makes 15 products in bfloat16 for a direction, and moves by 0.1 of it, five times.
+    error = 5 * 0.1 * 15 * torch.finfo(torch.bfloat16).eps if "muon" in optimizer.name else 0.0
+    assert same_number(moved, expected, error=error)
     alike = [leaf for leaf in lf.tree.leaves(state, states=True) if leaf.shape == (5, 3)]
     assert {leaf.stride() for leaf in [*moved, *alike]} == {(1, 5)}
 

@@ -26,7 +26,6 @@ WAYS = {
     "norm": "a.norm(dim=1), a.square().sum(1).sqrt()",
     "var": "a.var(1), c.var(0)",
     "prod": "a.prod(1), c.prod(0)",
-    "cumsum": "a.cumsum(1), c.cumsum(0).T",
 }
 CHILD = """
 import json

@@ -142,9 +142,9 @@ def grpo(
     Example:
         >>> loss = lf.losses.grpo(beta=0.0, scale_rewards=False)
         >>> log_probs, rewards = torch.zeros(1, 2, 1), torch.tensor([[1.0, 0.0]])
-        >>> value, cache = loss.forward(log_probs, (rewards, log_probs))
-        >>> value, loss.backward(cache).flatten()
-        (tensor(0.), tensor([-0.2500,  0.2500]))
+        >>> _, cache = loss.forward(log_probs, (rewards, log_probs))
+        >>> loss.backward(cache).flatten()
+        tensor([-0.2500,  0.2500])
     """
     return make_loss(
         reduction,

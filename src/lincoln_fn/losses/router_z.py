@@ -63,8 +63,8 @@ def router_z() -> Loss:
         Zoph and others, "ST-MoE: Designing Stable and Transferable Sparse Expert Models", 2022.
 
     Example:
-        >>> value, _ = router_z().forward(torch.zeros(3, 1), None)
+        >>> value, _ = router_z().forward(torch.zeros(3, 2), None)
         >>> value
-        tensor(0.)
+        tensor(0.4805)
     """
     return Loss("router_z()", forward, backward)

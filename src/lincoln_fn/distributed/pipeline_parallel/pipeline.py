@@ -71,7 +71,8 @@ def pipeline(
 
     The step is that of the whole batch. With the same microbatches, any schedule and any number of
     processes give the same bits. So does `mean(alone(), shards=m)` in one process without a
-    pipeline, if nothing is tied. A layer that draws random numbers draws those of the whole batch.
+    pipeline, if nothing is tied and the stages return contiguous tensors, as they are sent. A layer
+    that draws random numbers draws those of the whole batch.
 
     Args:
         stages: the layers, first to last.
