@@ -31,11 +31,11 @@ PRODUCTS = (
     *("mm", "mm.out", "bmm", "bmm.out", "addmm", "addmm.out", "addmm_"),
     *("baddbmm", "baddbmm.out", "baddbmm_", "mv", "addmv", "addmv.out", "addmv_", "dot", "vdot"),
     *("convolution", "convolution_backward"),
+    *("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"),
 )
 # `sum` and `mean` of all elements, `logsumexp` and `norm` call these.
 REDUCTIONS = (
     *("sum.dim_IntList", "sum.IntList_out", "mean.dim", "mean.out", "linalg_vector_norm"),
-    *("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"),
     *("prod", "prod.dim_int"),
 )
 _LENGTH = 1 << 20
@@ -59,7 +59,7 @@ def _start(seed: int, *of: object) -> int:
     return zlib.crc32(repr((seed, *of)).encode()) % (_LENGTH // 2)
 
 
-def _perturb(seed: int, result: Tensor, *of: object) -> None:
+def _perturb(seed: int, result: Tensor, of: tuple[object, ...], exact: Tensor | None) -> None:
     is_float = result.is_floating_point() or result.is_complex()
     if not is_float or not result.numel() or result._is_zerotensor():
         return
@@ -67,7 +67,8 @@ def _perturb(seed: int, result: Tensor, *of: object) -> None:
     factors, start, n = _factors(seed, dtype), _start(seed, *of), result.numel()
     if start + n > _LENGTH:
         factors = factors.repeat(1 + n // _LENGTH + 1)
-    result.mul_(factors[start : start + n].view(result.shape))
+    factors = factors[start : start + n].view(result.shape)
+    result.mul_(factors if exact is None else factors.masked_fill(exact, 1))
 
 
 def _is_exact(x: Tensor, order: object = None, *_: object, n: int) -> bool:
@@ -75,6 +76,11 @@ def _is_exact(x: Tensor, order: object = None, *_: object, n: int) -> bool:
     if n == x.numel() or order in (math.inf, -math.inf) or not x.is_floating_point():
         return not x.is_complex()
     return bool((x == x.round()).all())
+
+
+def _largest(x: Tensor, dim: list[int] | None, keepdim: bool = False, **_: object) -> Tensor:
+    """Give the largest terms: a sum that equals one has only zeros, or nothing of a size, beside it."""
+    return x.abs().amax(dim or (), keepdim)
 
 
 def _replace(library: torch.library.Library, seed: int, name: str) -> None:
@@ -90,11 +96,14 @@ def _replace(library: torch.library.Library, seed: int, name: str) -> None:
         several = results if isinstance(results, tuple) else (results,)
         if name in REDUCTIONS and _is_exact(*arguments, n=several[0].numel()):
             return results
+        exact = None
+        if name == "sum.dim_IntList":
+            exact = results.abs() == _largest(*arguments, **keywords)
         for i, result in enumerate(several):
             # The gradient of x does not depend on x, nor that of a filter on the filter.
             used = shapes[: i + 1] + shapes[i + 2 :] if name == "convolution_backward" else shapes
             if result is not None:
-                _perturb(seed, result, operation, i, *used)
+                _perturb(seed, result, (operation, i, *used), exact)
         return results
 
     library.impl(name, perturbed)

@@ -44,7 +44,9 @@ def mixed(*inside):
     return (
         lf.serial(lf.dense(5), lf.dropout(0.3), lf.relu()),
         lf.serial(lf.dense(7), double(), twice()),
-        lf.serial(straight(), lf.shared(lf.dense(7)), lf.add(), lf.residual(lf.checkpointed(block))),
+        lf.serial(
+            straight(), lf.shared(lf.dense(7)), lf.add(), lf.residual(lf.checkpointed(block))
+        ),
         lf.serial(lf.batch_norm(), lf.dense(3)),
     )
 

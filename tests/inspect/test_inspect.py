@@ -367,6 +367,7 @@ def test_the_records_are_a_tuple_and_their_str_a_table():
     assert same_number(
         records.gradient_norms(),
         dict(zip(records.outputs(), (90, 90, 30 * 2**0.5, 30, 30, 30), strict=True)),
+        dtype=torch.float32,
     )
 
 
