@@ -7,7 +7,8 @@ Here each element of their results is multiplied by 1 + s eps, where s in {-1, 0
 hash of the operation, of the shapes and strides of its tensors, and of a seed. So the same code on
 the same shapes gives the same bits, in every process that has the seed, and another way to the
 same number does not. What such a run finds is a comparison of bits, or a tolerance too narrow,
-that holds on the processor it was written on.
+that holds on the processor it was written on. A sum that is exact in any order stays what it is:
+one of whole numbers, or of one term that counts.
 
 The kernels of ATen's dispatcher are replaced, which C++ calls too. What Inductor and our own C++
 compute inside of a loop is not perturbed: it is another way anyway.
@@ -79,7 +80,7 @@ def _is_exact(x: Tensor, order: object = None, *_: object, n: int) -> bool:
 
 
 def _largest(x: Tensor, dim: list[int] | None, keepdim: bool = False, **_: object) -> Tensor:
-    """Give the largest terms: a sum that equals one has only zeros, or nothing of a size, beside it."""
+    """Give the largest terms. A sum that equals one has nothing else that counts."""
     return x.abs().amax(dim or (), keepdim)
 
 

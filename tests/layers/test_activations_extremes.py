@@ -148,7 +148,7 @@ def test_bfloat16(layer, version):
     g = G[..., : y.shape[-1]].bfloat16()
     y, dx = both(VERSIONS[version](layer), x, g)
     true_y, true_dx = both(layer, x.double(), g.double())
-    # softmin's formula rounds y and each of its four operations, its sum of g y as a processor does.
+    # softmin's formula rounds y and each of its four operations; a processor, its sum of g y.
     is_sum = layer.name == "softmin()"
     bound, of_sum = (5 * 2.0**-9, 2.0**-7 * g.abs().max()) if is_sum else (2.0**-7, 0.0)
     for given, truth in ((y, true_y), (dx, true_dx)):

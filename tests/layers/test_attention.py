@@ -131,7 +131,7 @@ def test_numbers_up_to_1e4_stay_finite_and_as_good_as_float32_allows():
     for mask in (None, added, added > 0, BARRED):
         given, truth = run(SDPA(), (*x, mask)), run(SDPA(), cast((*x, mask)))
         of_y, (_, _, of_dvalue, of_dmask), of_params = lf.tree.map(largest, truth)
-        # A score's gradient is a difference of sums of g * value, which a key or a query multiplies.
+        # A score's gradient is a difference of sums of g * value, which a key multiplies.
         of_dx = 1e8, 1e8, of_dvalue, None if of_dmask is None else 1e4
         # A score of 1e8 is rounded by 1e8 eps, and exp makes that the relative error of a weight.
         terms = of_y, of_dx, of_params

@@ -42,6 +42,9 @@ for dtype in (torch.float32, torch.float64, torch.bfloat16):
     generator = torch.Generator().manual_seed(0)
     a, b, u, x, w, g = (torch.rand(shape, generator=generator).to(dtype) for shape in shapes)
     c, d, v = a.T.contiguous(), b.T.contiguous(), b[0].clone()
+    third = torch.full((9,), 1 / 3, dtype=dtype)
+    assert torch.equal(third.diag().sum(0), third)  # sums of one term, or of whole numbers
+    assert torch.arange(9, dtype=dtype).sum() == 36
     for ways in sys.argv[1:]:
         (one, other), (again, _) = eval(ways), eval(ways)
         least = torch.finfo(dtype).eps * one.abs().max()
