@@ -9,6 +9,9 @@ import torch
 
 import lincoln_fn as lf
 
+# 256 roundings in float32, as `same_number` allows.
+ROUNDING = 256 * torch.finfo(torch.float32).eps
+
 
 @attrs.frozen(eq=False)
 class Row:
@@ -20,7 +23,6 @@ class Row:
         call: (module, x) -> the tensor, or the tuple of tensors, that our network returns.
         positions: True where the outputs are compared; None: everywhere.
         note: tells rows of one model apart.
-        limit: the largest relative error of a gradient leaf.
     """
 
     module: torch.nn.Module
@@ -28,7 +30,6 @@ class Row:
     call: object
     positions: object = None
     note: str = ""
-    limit: float = 2e-6
 
     def __str__(self):
         return f"{type(self.module).__name__}{self.note and '-' + self.note}"
@@ -64,13 +65,13 @@ def check_outputs(row):
     with saved(row.module) as folder:
         net, params, _ = lf.interop.from_pretrained(folder)
         with torch.no_grad():
-            assert_close(row, net.predict(params, row.x), row.call(row.module, row.x), 1e-6)
+            assert_close(row, net.predict(params, row.x), row.call(row.module, row.x), ROUNDING)
         gradients, expected = both_gradients(row, net, params, folder)
     largest = max(gradient.abs().max() for gradient in expected.values())
     for name, gradient in expected.items():
         # A gradient that is 0, as that of a key's bias, is rounding errors in the library.
         least = 0.0 if gradients[name].any() else largest
-        assert off(gradients[name], gradient, least) < row.limit, name
+        assert off(gradients[name], gradient, least) < ROUNDING, name
 
 
 def assert_close(row, y, theirs, limit):
