@@ -112,4 +112,4 @@ def test_evaluate_predicts_and_takes_any_function_as_a_metric():
     scores = lf.evaluate(
         layer, 2.0, [(SCORES, LABELS)], {"mean": lambda p, t: (p.sum(1) * t).mean().item()}
     )
-    assert same_number(scores, {"mean": 2 * 7 / 4})
+    assert same_number(scores, {"mean": 2 * 7 / 4}, dtype=torch.float32)
