@@ -210,4 +210,4 @@ def test_one_kind_of_batch_is_compiled_once(name, donate):
     state = lf.init_state(net, optimizer, lf.Key(2), x)
     for _ in range(3):
         state, _ = compiled(state, (x, TARGET))
-    assert len(compiled.run.graphs) == 1
+    assert len(compiled.run.graphs.kinds) == 1

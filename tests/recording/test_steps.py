@@ -12,7 +12,7 @@ from helpers.sweep import SWEEPS
 
 import lincoln_fn as lf
 from lincoln_fn import optim
-from lincoln_fn.recording import RecordedStep
+from lincoln_fn.recording.step import RecordedStep
 
 ROWS = [row for rows in SWEEPS.values() for row in rows()]
 X, LABELS = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 2, 1, 1, 2, 0])

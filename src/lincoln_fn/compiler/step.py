@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
-from lincoln_fn.compiler.trace.tracing import of_step
+from lincoln_fn.compiler.trace.tracing import check_tensors, of_step
+from lincoln_fn.recording.kinds import address
 from lincoln_fn.recording.step import StepsByKind
 from lincoln_fn.recording.structures import flatten, make_builder
 from lincoln_fn.runtime.log import log_if_slow
@@ -39,7 +40,7 @@ class CompiledRun:
     def __init__(self, step: Step) -> None:
         self.step = step
         self.graphs: StepsByKind[TrainState, Batch, Compiled] = StepsByKind(
-            self._compile, donate=step.donate
+            self._compile, address if step.donate else None
         )
 
     def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:
@@ -49,6 +50,7 @@ class CompiledRun:
         """Take a step by the graph for such arguments, which is compiled if there is none."""
         found = self.graphs.find(state, batch)
         if found is None:
+            check_tensors("step", "expected", flatten((state, batch))[0], (state, batch))
             return self.step.run(state, batch)
         tensors, graph = found
         leaves = tensors[: graph.count]

@@ -69,7 +69,7 @@ class RecordedFunction:
         leaves, structure = flatten(arguments)
         if not can_be_recorded(leaves):
             return self.function(*arguments)
-        kind = structure, layouts(leaves), conditions(leaves)
+        kind = structure, layouts(leaves), conditions(leaves, id)
         if kind not in self.kinds:
             self.kinds[kind] = Recorded(self.function, repr(self))
         memo = self.kinds[kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import torch
@@ -12,21 +12,27 @@ from lincoln_fn.fastpath.bfloat16 import precision
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.recording.guards import has_mode
 
-# Which arguments are one and the same tensor, and the settings of the process.
+# Which arguments share a place, and the settings of the process.
 Conditions: TypeAlias = tuple[object, ...]
 _TYPES: Final = (Tensor, torch.nn.Parameter)
 
 
-def conditions(tensors: Sequence[Tensor], *, by_memory: bool = False) -> Conditions:
+def address(tensor: Tensor) -> int:
+    """Return where a tensor's memory lies."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def conditions(tensors: Sequence[Tensor], place: Callable[[Tensor], int] | None) -> Conditions:
     """Return what a program depends on beside the structure and the layouts of its arguments.
 
     Args:
         tensors: the arguments'.
-        by_memory: whether it matters which of them share memory, and not only which are the same.
+        place: of a tensor, what it shares with another that the program cannot tell from it: `id`,
+            or the `address` of its memory. None if it tells all from each other.
     """
-    ids = [t.untyped_storage().data_ptr() for t in tensors] if by_memory else [*map(id, tensors)]
+    places = [] if place is None else [*map(place, tensors)]
     return (
-        None if len({*ids}) == len(ids) else tuple(map(ids.index, ids)),
+        None if len({*places}) == len(places) else tuple(map(places.index, places)),
         torch.get_num_threads(),
         precision(),
         torch.get_default_dtype(),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.core.autodiff import is_forward_mode
 from lincoln_fn.recording.guards import Fits, fits_like
-from lincoln_fn.recording.kinds import Conditions, can_be_recorded, conditions
+from lincoln_fn.recording.kinds import Conditions, address, can_be_recorded, conditions
 from lincoln_fn.recording.one_kind import Recorded
 from lincoln_fn.recording.structures import Structure, flatten, layouts
 
@@ -20,7 +20,7 @@ M = TypeVar("M", bound=Hashable)
 
 
 # Makes what takes the steps of one kind: of (state, batch), the number of the state's tensors, and
-# whether some of them share memory.
+# whether some tensors share a place.
 Make: TypeAlias = Callable[[S, B, int, bool], M]
 
 
@@ -31,11 +31,11 @@ class StepsByKind(Generic[S, B, M]):
     what followed what. These are memos: no result depends on them.
     """
 
-    def __init__(self, make: Make[S, B, M], *, donate: bool) -> None:
-        self.make, self.donate = make, donate
+    def __init__(self, make: Make[S, B, M], place: Callable[[Tensor], int] | None) -> None:
+        self.make, self.place = make, place  # as `conditions` says
         self.kinds: dict[Hashable, M] = {}
         self.made: WeakKeyDictionary[S, tuple[list[Tensor], M]] = WeakKeyDictionary()
-        self._after: dict[M, list[tuple[Fits, Structure, Conditions, M]]] = {}
+        self.after: dict[M, list[tuple[Fits, Structure, Conditions, M]]] = {}
 
     def find(self, state: S, batch: B) -> tuple[list[Tensor], M] | None:
         """List the tensors of a state and a batch, and find what takes their step.
@@ -46,28 +46,27 @@ class StepsByKind(Generic[S, B, M]):
         leaves, before = self.made.pop(state, ([], None))
         if before is not None and not is_forward_mode():
             tensors = [*leaves, *of_batch]
-            now = conditions(tensors, by_memory=self.donate)
-            for fits, *of, memo in self._after[before]:
+            now = conditions(tensors, self.place)
+            for fits, *of, memo in self.after[before]:
                 if of == [structure, now] and fits(*tensors):
                     return tensors, memo
         leaves, of_state = flatten(state)
         tensors = [*leaves, *of_batch]
         if not can_be_recorded(tensors):
             return None
-        now = conditions(tensors, by_memory=self.donate)
+        now = conditions(tensors, self.place)
         kind = of_state, structure, layouts(tensors), now
         if kind not in self.kinds:
-            shares = self.donate and now[0] is not None
-            self.kinds[kind] = self.make(state, batch, len(leaves), shares)
+            self.kinds[kind] = self.make(state, batch, len(leaves), now[0] is not None)
         memo = self.kinds[kind]
         if before is not None:
-            self._after[before].append((fits_like(tensors), structure, now, memo))
+            self.after[before].append((fits_like(tensors), structure, now, memo))
         return tensors, memo
 
     def keep(self, state: S, leaves: Sequence[Tensor], memo: M) -> None:
         """Remember the tensors of a new state, and what has made it."""
         self.made[state] = [*leaves], memo
-        self._after.setdefault(memo, [])
+        self.after.setdefault(memo, [])
 
 
 class RecordedStep(Generic[S, B]):
@@ -80,7 +79,7 @@ class RecordedStep(Generic[S, B]):
         self, step: Callable[[S, B], tuple[S, Tensor]], name: str, donate: bool = False
     ) -> None:
         self.step, self.name, self.donate = step, name, donate
-        self.memos: StepsByKind[S, B, Recorded] = StepsByKind(self._make, donate=donate)
+        self.memos: StepsByKind[S, B, Recorded] = StepsByKind(self._make, address if donate else id)
 
     def __reduce__(self) -> tuple[type[RecordedStep[S, B]], tuple[Any, ...]]:
         return RecordedStep, (self.step, self.name, self.donate)

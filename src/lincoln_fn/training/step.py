@@ -29,7 +29,7 @@ from lincoln_fn.losses.common.parts import first_check, parts_of
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.recording import RecordedStep
+from lincoln_fn.recording.step import RecordedStep
 from lincoln_fn.runtime.threads import adapt_waiting
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.batch_checks import check_batch

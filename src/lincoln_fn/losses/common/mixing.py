@@ -50,7 +50,9 @@ def mixing(where: str, loss: Loss) -> LayerError:
 
 def moves_others(loss: Loss, prediction: Arrays, target: Arrays, by_target: bool = True) -> bool:
     """Return whether the other examples move the gradients of the first half, or of the first."""
-    batched = next((leaf for leaf in tree.leaves(prediction) if leaf.ndim), torch.empty(0))
+    batched = next((leaf for leaf in tree.leaves(prediction) if leaf.ndim), None)
+    if batched is None:
+        return False
     count, places = len(batched), torch.arange(len(batched), device=batched.device)
     gradients = partial(_gradients, loss, prediction, target, by_target=by_target)
     whole = gradients(places)
@@ -75,7 +77,7 @@ def _gradients(
     given = tree.map(chosen, target) if by_target else target
     value, cache = loss.forward(tree.map(chosen, prediction), given)
     g = loss.backward(cache, torch.ones_like(value) if value.ndim else 1.0)
-    return [leaf for leaf in tree.leaves(g) if has_batch(leaf)]
+    return [leaf.detach() for leaf in tree.leaves(g) if has_batch(leaf)]
 
 
 def _is_near(one: Tensor, other: Tensor) -> bool:
