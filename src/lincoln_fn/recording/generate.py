@@ -125,7 +125,7 @@ class _Code:
     def _code(self, value: Argument) -> str:
         """Write an argument."""
         if isinstance(value, At):
-            return f"t{value.number}"
+            return f"t{value}"
         if isinstance(value, tuple | list):
             entries = "".join(f"{self._code(entry)}, " for entry in value)
             return f"({entries})" if isinstance(value, tuple) else f"[{entries}]"

@@ -71,7 +71,7 @@ class Recorded:
         except UnseenError as reason:
             self._give_up(str(reason))
             return self.function(*arguments)
-        recorder = Recorder(leaves, self.donated)
+        recorder = Recorder(leaves, self.donated, has_places=not self._tries)
         with recorder, Showing(recorder):
             result = self.function(*arguments)
         outputs, structure = flatten(result)

@@ -7,6 +7,7 @@ that is no input and that no operation returns is a constant.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -22,11 +23,52 @@ Argument: TypeAlias = Any
 _ONCE: Final = 2**22
 
 
-@attrs.frozen
-class At:
+class At(int):
     """A tensor of the program, by its number."""
 
-    number: int
+    __slots__ = ()
+
+    __str__ = int.__repr__
+
+    def __repr__(self) -> str:
+        return f"At({self})"
+
+
+@attrs.frozen
+class Traits:
+    """What the schema of an operation says.
+
+    `writes` are the arguments that it writes into, by place and name. `shares` says that a result
+    may lie in an argument's memory, `has_free_shapes` that shapes of results depend on numbers, and
+    `may_draw` that it may draw from torch's generator.
+    """
+
+    name: str
+    writes: tuple[tuple[int, str], ...]
+    is_mutable: bool
+    shares: bool
+    has_free_shapes: bool
+    may_draw: bool
+
+
+@cache
+def traits_of(overload: Overload) -> Traits:
+    """Read the schema of an operation."""
+    schema = overload._schema
+    written = (
+        (i, formal.name)
+        for i, formal in enumerate(schema.arguments)
+        if formal.alias_info is not None and formal.alias_info.is_write
+    )
+    is_view = any(result.alias_info is not None for result in schema.returns)
+    return Traits(
+        schema.name,
+        tuple(written),
+        schema.is_mutable,
+        is_view or schema.name == "aten::_unsafe_view",  # whose argument is not used again
+        torch.Tag.dynamic_output_shape in overload.tags,
+        torch.Tag.nondeterministic_seeded in overload.tags,
+    )
 
 
 @attrs.frozen
@@ -57,12 +99,12 @@ class Operation:
     @property
     def name(self) -> str:
         """Its name, such as "aten::mm"."""
-        return str(self.overload._schema.name)
+        return traits_of(self.overload).name
 
     @property
     def acts(self) -> bool:
         """Whether it does more than return tensors."""
-        return self.read is not None or bool(self.shapes) or self.overload._schema.is_mutable
+        return self.read is not None or bool(self.shapes) or traits_of(self.overload).is_mutable
 
     def used(self) -> set[int]:
         """Return the numbers of the tensors that it is given."""
@@ -70,12 +112,9 @@ class Operation:
 
     def written(self) -> set[int]:
         """Return the numbers of the tensors that it writes into."""
-        by_name, found = dict(self.keywords), set[int]()
-        for i, formal in enumerate(self.overload._schema.arguments):
-            if formal.alias_info is not None and formal.alias_info.is_write:
-                given = self.arguments[i : i + 1] or by_name.get(formal.name)
-                found.update(_numbers(given))
-        return found
+        writes, by_name = traits_of(self.overload).writes, dict(self.keywords)
+        given = [self.arguments[i : i + 1] or by_name.get(name) for i, name in writes]
+        return {*_numbers(given)}
 
     def key(self) -> tuple[object, ...]:
         """Give all that makes it what it is: nan is nan, and neither -0.0 is 0.0 nor 1 is True."""
@@ -85,7 +124,7 @@ class Operation:
 
 def _numbers(value: Argument) -> Iterator[int]:
     if isinstance(value, At):
-        yield value.number
+        yield value
     elif isinstance(value, tuple | list):
         for entry in value:
             yield from _numbers(entry)
@@ -153,13 +192,16 @@ def _with_first_views(program: Program) -> Program:
 
     def put(value: Argument) -> Argument:
         if isinstance(value, At):
-            return At(program.first_view[value.number])
+            return At(program.first_view[value])
         if isinstance(value, tuple | list):
             return type(value)([put(entry) for entry in value])
         return value
 
+    later = {number for number, first in enumerate(program.first_view) if first != number}
     moved = (
-        attrs.evolve(op, arguments=put(op.arguments), keywords=put(op.keywords))
+        op
+        if later.isdisjoint(op.used())
+        else attrs.evolve(op, arguments=put(op.arguments), keywords=put(op.keywords))
         for op in program.operations
     )
     return attrs.evolve(program, operations=tuple(moved))

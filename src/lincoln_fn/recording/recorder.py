@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lincoln_fn.core.reads import ASKED
-from lincoln_fn.recording.program import At, Operation, Overload, Program, Read
+from lincoln_fn.recording.program import At, Operation, Overload, Program, Read, traits_of
 
 # A longer program takes more time to make than it saves.
 _MOST: Final = 50_000
@@ -39,15 +39,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     """A mode that notes each operation while it is on.
 
     The function may write into the first `donated` inputs. `problem` says why it cannot be
-    recorded, and where; None as long as it can.
+    recorded, and where; None as long as it can. `places` are those of the operations in the code.
     """
 
     # It belongs to one recording, and ends with it.
 
-    def __init__(self, inputs: Sequence[Tensor], donated: int = 0) -> None:
+    def __init__(
+        self, inputs: Sequence[Tensor], donated: int = 0, *, has_places: bool = True
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self.problem: str | None = None
         self.places: list[str] = []
+        self._has_places = has_places
         self._generators = generator_states()
         self._operations: list[Operation] = []
         self._constants: dict[int, Tensor] = {}
@@ -111,7 +114,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def _note(
         self, func: Overload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> None:
-        name = func._schema.name
+        traits = traits_of(func)
+        name = traits.name
         if name == "aten::lift_fresh":
             self._new_constant(result)
             return
@@ -119,8 +123,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self.refuse(f"gives a tensor another shape or memory, by {name}")
         if len(self._operations) == _MOST:
             self.refuse(f"is one of more than {_MOST} operations")
-        may_draw = torch.Tag.nondeterministic_seeded in func.tags
-        if may_draw and self._generators != generator_states():
+        if traits.may_draw and self._generators != generator_states():
             self.refuse("draws random numbers that are not from a key")
         arguments = self._named(args)
         keywords = tuple((key, self._named(value)) for key, value in kwargs.items())
@@ -128,19 +131,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         read = None
         if not all(out is None or isinstance(out, Tensor) for out in outputs):
             outputs, read = [], self._read(result)
-        tensors, given = _tensors(outputs), _tensors((args, list(kwargs.values())))
+        tensors = _tensors(outputs)
+        given = _tensors((args, list(kwargs.values()))) if traits.shares else []
         op = Operation(
             func,
             arguments,
             keywords,
             tuple(None if out is None else self._number(out, given) for out in outputs),
             read,
-            tuple(t.shape for t in tensors) if _has_free_shapes(func) else (),
+            tuple(t.shape for t in tensors) if traits.has_free_shapes else (),
             sum(t.numel() * t.element_size() for t in tensors),
         )
-        self._check_writes(op)
+        if traits.is_mutable or self._has_written:
+            self._check_writes(op)
         self._operations.append(op)
-        self.places.append(place_here())
+        if self._has_places:
+            self.places.append(place_here())
 
     def _check_writes(self, op: Operation) -> None:
         """Check that an operation writes only into what is donated, or made by the function."""
@@ -254,11 +260,6 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, tuple | list):
         return [tensor for entry in value for tensor in _tensors(entry)]
     return []
-
-
-def _has_free_shapes(overload: Overload) -> bool:
-    """Return whether the shape of what an operation returns depends on numbers."""
-    return torch.Tag.dynamic_output_shape in overload.tags
 
 
 def _view_of(tensor: Tensor) -> tuple[object, ...]:
