@@ -79,6 +79,24 @@ def an_iterator():
     return lambda x: x * next(numbers)
 
 
+def a_large_counter_in_a_list():
+    steps = [1000]  # whose numbers are new objects, at places of former ones
+
+    def function(x):
+        steps[0] += 1
+        return x * 2 if steps[0] > 1005 else x
+
+    return function
+
+
+class OfItsClass:
+    steps = 0
+
+    def __call__(self, x):
+        type(self).steps += 1
+        return x * 2 if type(self).steps > 5 else x
+
+
 class Counter:
     def __init__(self):
         self.steps = 0
@@ -151,6 +169,7 @@ FUNCTIONS = {
     )
 } | {
     "counter_in_a_closure": counter_in_a_closure, "counter_in_a_list": counter_in_a_list,
+    "a_large_counter_in_a_list": a_large_counter_in_a_list, "of_its_class": OfItsClass,
     "an_iterator": an_iterator, "an_object": Counter, "a_method": lambda: Counter().__call__,
 }  # fmt: skip
 
@@ -159,6 +178,7 @@ def start_again():
     """Put all that the functions change back."""
     global COUNT, NUMBERS
     COUNT, NUMBERS, an_attribute_of_a_function.steps = 0, np.random.default_rng(0), 0
+    OfItsClass.steps = 0
     LOG.clear()
     a_default.__defaults__[0][0] = 0
     random.seed(0)

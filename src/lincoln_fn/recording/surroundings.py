@@ -203,13 +203,37 @@ def snapshot(value: object, depth: int = 0) -> object:
     if isinstance(value, MethodType):
         return snapshot(value.__self__, depth + 1)
     if isinstance(value, tuple | list | set | frozenset):
-        return [(id(entry), snapshot(entry, depth + 1)) for entry in value]
+        return [_entry(entry, depth) for entry in value]
     if isinstance(value, dict):
-        return [(key, id(entry), snapshot(entry, depth + 1)) for key, entry in value.items()]
-    held = getattr(value, "__dict__", None)
-    if held is None or hasattr(value, "__next__"):
+        return [(key, _entry(entry, depth)) for key, entry in value.items()]
+    held = dict(getattr(value, "__dict__", None) or {})
+    kind: Any = type(value)  # Any: maybe a class that attrs has made
+    if attrs.has(kind):
+        held |= {field.name: getattr(value, field.name, None) for field in attrs.fields(kind)}
+    elif not hasattr(value, "__dict__") or hasattr(value, "__next__"):
         raise UnseenError
-    return snapshot(dict(held), depth + 1)
+    shared = {name: each for name, each in vars(kind).items() if not name.startswith("__")}
+    return snapshot(shared | held, depth + 1)
+
+
+def _entry(value: object, depth: int) -> tuple[object, object]:
+    """Make an entry comparable: a constant by its value, anything else by what it is and holds."""
+    if type(value) in (bool, int, float, complex, str, bytes):
+        return type(value), repr(value)
+    return _Same(value), snapshot(value, depth + 1)
+
+
+@attrs.frozen(eq=False)
+class _Same:
+    """An object, which is equal to itself alone."""
+
+    value: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def _names(code: CodeType) -> Iterator[str]:
