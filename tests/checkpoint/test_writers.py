@@ -185,6 +185,8 @@ def test_two_writers_of_one_file_leave_a_whole_one(tmp_path):
 
 def save_on(folder, pipe):
     """Save one step after the other, and say of each that it is saved."""
+    # A shell that runs the tests in the background has SIGINT ignored, also by processes below it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     directory = Directory(folder, keep_last=2)
     state = directory.latest(large_at(0))
     step = 0 if state is None else int(state.step)
