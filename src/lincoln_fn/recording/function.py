@@ -53,7 +53,7 @@ class RecordedFunction:
     """A function, and its programs by the kind of their arguments, which a pickle leaves out."""
 
     def __init__(self, function: Pure) -> None:
-        self.function = function
+        self.function, self.stays = function, False
         # A memo: no result depends on it.
         self.kinds: dict[object, Recorded] = {}
         update_wrapper(self, function, updated=())
@@ -66,6 +66,8 @@ class RecordedFunction:
 
     def __call__(self, *arguments: Arrays) -> Arrays:
         """Run the operations for such arguments, or the function."""
+        if self.stays:
+            return self.function(*arguments)
         leaves, structure = flatten(arguments)
         if not can_be_recorded(leaves):
             return self.function(*arguments)
@@ -74,4 +76,8 @@ class RecordedFunction:
             self.kinds[kind] = Recorded(self.function, repr(self))
         memo = self.kinds[kind]
         outputs = memo.run(leaves)
-        return memo.call(arguments, leaves) if outputs is None else memo.build(outputs)
+        if outputs is not None:
+            return memo.build(outputs)
+        result = memo.call(arguments, leaves)
+        self.stays = memo.stays
+        return result

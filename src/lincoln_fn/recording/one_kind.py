@@ -42,6 +42,7 @@ class Recorded:
         self._candidates: list[Program] = []
         self._facts: list[Fact] = []
         self._tries, self._misses = _TRIES, 0
+        self.stays = False  # with Python, from now on
 
     def run(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """Run the operations, if there is a program for these numbers."""
@@ -135,5 +136,5 @@ class Recorded:
 
     def _give_up(self, reason: str) -> None:
         """Let Python run the function from now on, and say why."""
-        self._runs, self._candidates, self._tries = [], [], 0
+        self._runs, self._candidates, self._tries, self.stays = [], [], 0, True
         LOG.info("lincoln_fn: %s stays with Python: %s", self.name, reason)

@@ -78,7 +78,7 @@ class RecordedStep(Generic[S, B]):
     def __init__(
         self, step: Callable[[S, B], tuple[S, Tensor]], name: str, donate: bool = False
     ) -> None:
-        self.step, self.name, self.donate = step, name, donate
+        self.step, self.name, self.donate, self.stays = step, name, donate, False
         self.memos: StepsByKind[S, B, Recorded] = StepsByKind(self._make, address if donate else id)
 
     def __reduce__(self) -> tuple[type[RecordedStep[S, B]], tuple[Any, ...]]:
@@ -86,7 +86,7 @@ class RecordedStep(Generic[S, B]):
 
     def __call__(self, state: S, batch: B) -> tuple[S, Tensor]:
         """Take a step."""
-        found = self.memos.find(state, batch)
+        found = None if self.stays else self.memos.find(state, batch)
         if found is None:
             return self.step(state, batch)
         tensors, memo = found
@@ -94,6 +94,7 @@ class RecordedStep(Generic[S, B]):
         taken: tuple[S, Tensor]
         if outputs is None:
             taken = memo.call((state, batch), tensors)
+            self.stays = memo.stays
         else:
             taken = memo.build(outputs)
             self.memos.keep(taken[0], outputs[:-1], memo)
