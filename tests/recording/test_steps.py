@@ -53,12 +53,15 @@ def follow(net, loss, optimizer, batch, steps=5, **options):
     return count
 
 
+# The probabilities of `batch_of` do not sum to 1.
+@pytest.mark.filterwarnings("ignore:cross_entropy")
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_steps_have_the_bits_of_eager_ones(row):
     name, net, loss, optimizer, batch = row
     if name.startswith("layer"):  # with the table's rate, some diverge within a few steps
         optimizer = optim.sgd(1e-4)
-    assert follow(net, loss, optimizer, batch)
+    # Some optimizers do work at every second step, and each kind of step is recorded twice.
+    assert follow(net, loss, optimizer, batch, steps=8 if name.startswith("optimizer") else 5)
 
 
 SMALL = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))

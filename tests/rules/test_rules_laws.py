@@ -73,7 +73,9 @@ def test_the_graph_of_a_compiled_step_computes_the_step(name, uncompiled):
     optimizer = lf.optim.sgd(0.1, momentum=0.9, weight_decay=0.01)
     step = lf.make_step(net, loss, optimizer)
     state = lf.init_state(net, optimizer, lf.Key(1), X)
-    assert same_number(trained(lf.compile(step), state, target), trained(step, state, target))
+    compiled, eager = (trained(each, state, target) for each in (lf.compile(step), step))
+    # As above: the bias in front of a norm has a gradient that cancels.
+    assert same_number(compiled, eager, terms=max(0.1, largest(eager[0])))
 
 
 @every_rule
