@@ -154,5 +154,5 @@ def masked(*layers: Layer) -> Layer:
         require(unbound(layer.forward) not in _LAST, "masked", behind, layer)
     _takes(layers)
     return composition(
-        "masked", layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
+        masked, layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
     )

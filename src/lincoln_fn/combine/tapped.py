@@ -24,6 +24,7 @@ from typing import Final
 from lincoln_fn.combine.outputs import Outputs, close, open_to
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk import one_part
@@ -139,7 +140,7 @@ def tapped(net: Layer, *paths: str) -> Layer:
     opened, found = open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
     return composition(
-        "tapped", (opened,), partial(_there, order=order), partial(_back, order=order),
+        tapped, (opened,), partial(_there, order=order), partial(_back, order=order),
         gather=one_part.gather, init=_init, arrange=ITS_PART, advance=_advance,
         needs_dx=one_part.needs_dx, call=partial(_call, paths=paths), reads_once=True,
     )  # fmt: skip
@@ -149,5 +150,5 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return visit.advance(0, params, cache)
 
 
-def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> str:
-    return f"tapped({parts[0].name}, {', '.join(map(repr, paths))})"
+def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> Spec:
+    return call_of(tapped, close(parts[0]), *paths)

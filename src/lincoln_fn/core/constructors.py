@@ -9,10 +9,10 @@
     elu(0.5).forward        partial(forward, alpha=0.5)
     forward((), x)          alpha is 1.0, as for elu()
 
-`constructor` checks the arguments as `checked` does. The name of what is made becomes the call that
-makes it, without the arguments at their defaults. Each of its functions gets the arguments that it
-takes by keyword; what the constructor has bound itself stays. And the file's own `init`, `forward`
-and `predict` have the constructor's defaults.
+`constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
+text is its name, without the arguments at their defaults. Each of its functions gets the arguments
+that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
+`forward` and `predict` have the constructor's defaults.
 """
 
 from __future__ import annotations
@@ -21,19 +21,10 @@ from collections.abc import Callable
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from torch import Tensor
-
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import (
-    ALWAYS_SHOWN,
-    BY_POSITION,
-    call_with,
-    form_of,
-    read_arguments,
-)
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core.spec import Made, Spec
+from lincoln_fn.errors.arguments import call_with, read_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,12 +36,12 @@ class _Bare(NamedTuple):
     make: Callable[..., Any]  # Any: of every kind of object
     functions: tuple[Callable[..., Any], ...]
     others: dict[str, Callable[..., Any]]
-    call: str
+    call: Spec | None
 
 
 # Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
 def bare(
-    make: Callable[..., R], *functions: Callable[..., Any], call: str = "", **others: Any
+    make: Callable[..., R], *functions: Callable[..., Any], call: Spec | None = None, **others: Any
 ) -> R:
     """Return make(call, *functions, **others) from a constructor, which completes the functions.
 
@@ -88,10 +79,12 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
         arguments = read_arguments(function, args, kwargs)
         made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(made, _Bare), "a constructor returns bare(...)"
-        arguments = {**form_of(function).defaults, **arguments}
-        bound = [_with_arguments(each, arguments) for each in made.functions]
-        others = {key: _with_arguments(each, arguments) for key, each in made.others.items()}
-        result: R = made.make(made.call or _written(function, arguments), *bound, **others)
+        spec = made.call or Spec(call, arguments)
+        bound = [_with_arguments(each, spec.arguments) for each in made.functions]
+        others = {key: _with_arguments(each, spec.arguments) for key, each in made.others.items()}
+        result: R = made.make(spec, *bound, **others)
+        if isinstance(result, Made) and result.name is spec:
+            object.__setattr__(result, "spec", spec)  # nobody has seen it yet
         return result
 
     made: Any = call  # Any: a function with an attribute of its own
@@ -135,37 +128,15 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
     return partial(inner, *args, **new, **given) if new else function
 
 
-def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """Write the call of a constructor, without the arguments at their defaults."""
-    form = form_of(function)
-    given = form.signature.bind(*args, **kwargs).arguments
-    return _written(function, {**form.defaults, **given})
+# Any: functions of any kind, as above.
+def bind_like(function: Any, own: Any, *args: Any) -> Any:
+    """Bind a function to the arguments by keyword that a constructor has bound to another.
 
-
-def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
-    """Write a call with these arguments; the defaults are among them."""
-    form = form_of(function)
-    shown: list[str] = []
-    for name in form.signature.parameters:
-        value, marks = arguments.get(name, ()), get_args(form.hints[name])
-        if name == form.rest:
-            shown += map(_shown, value)
-        elif name not in form.defaults or ALWAYS_SHOWN in marks:
-            shown.append(_shown(value))
-        elif value is not (default := form.defaults[name]) and value != default:
-            shown.append(_shown(value) if BY_POSITION in marks else f"{name}={_shown(value)}")
-    return f"{function.__name__}({', '.join(shown)})"
-
-
-def _shown(value: object) -> str:
-    """Write an argument; a class may say how, where its repr differs from process to process."""
-    text: str = getattr(type(value), "in_calls", "")
-    return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))
-
-
-def call_of_parts(function: Callable[..., Any], parts: tuple[Layer, ...], **options: Any) -> str:
-    """Write the call of a combinator whose arguments are its parts and some options."""
-    return call_of(function, *parts, **options)
+    Example:
+        >>> bind_like(dict, lf.elu(0.5).forward)()
+        {'alpha': 0.5}
+    """
+    return partial(function, *args, **own.keywords) if isinstance(own, partial) else function
 
 
 def over_axes(

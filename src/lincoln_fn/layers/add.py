@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -52,6 +53,7 @@ def backward(
     return (g,) * cache.count, ()
 
 
+@constructor
 def add() -> Layer:
     """Add up the inputs: y = x_1 + ... + x_n.
 
@@ -68,4 +70,4 @@ def add() -> Layer:
         >>> add().predict((), (torch.ones(2), torch.ones(2)))
         tensor([2., 2.])
     """
-    return Layer("add()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -34,6 +35,7 @@ def backward(
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
 
+@constructor
 def hardsigmoid() -> Layer:
     """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
 
@@ -46,4 +48,4 @@ def hardsigmoid() -> Layer:
         >>> hardsigmoid().predict((), torch.tensor([-4.0, 0.0, 1.5]))
         tensor([0.0000, 0.5000, 0.7500])
     """
-    return Layer("hardsigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

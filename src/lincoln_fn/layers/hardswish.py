@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -37,6 +38,7 @@ def backward(
     return torch.where(x <= -3, 0, torch.where(x >= 3, g, g * (x / 3 + 1 / 2))), ()
 
 
+@constructor
 def hardswish() -> Layer:
     """Multiply x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
 
@@ -50,4 +52,4 @@ def hardswish() -> Layer:
         >>> hardswish().predict((), torch.tensor([-1.0, 0.0, 1.0, 4.0]))
         tensor([-0.3333,  0.0000,  0.6667,  4.0000])
     """
-    return Layer("hardswish()", forward, backward)
+    return bare(Layer, forward, backward)

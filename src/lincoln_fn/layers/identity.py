@@ -10,6 +10,7 @@ Cache: nothing.
 
 from __future__ import annotations
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_params
@@ -29,6 +30,7 @@ def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[(
     return g, ()
 
 
+@constructor
 def identity() -> Layer:
     """Return the input unchanged: y = x, for any x.
 
@@ -39,4 +41,4 @@ def identity() -> Layer:
         >>> identity().predict((), torch.ones(2))
         tensor([1., 1.])
     """
-    return Layer("identity()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -76,6 +77,7 @@ def _for_each_feature(place: Tensor, shape: tuple[int, ...]) -> Tensor:
     return place.expand(*shape[:-2], 1, shape[-1])
 
 
+@constructor
 def last_state() -> Layer:
     """Take the last entry of a sequence, not counting the padding: one vector for each sequence.
 
@@ -94,4 +96,4 @@ def last_state() -> Layer:
         >>> last_state().predict((), x)
         tensor([[3.]])
     """
-    return Layer("last_state()", forward, backward)
+    return bare(Layer, forward, backward)

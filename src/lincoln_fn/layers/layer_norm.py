@@ -41,11 +41,12 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, call_of, constructor
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import call_of
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.errors.signatures import shape_checked

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -43,6 +44,7 @@ def backward(
     return -g * torch.expm1(y), ()
 
 
+@constructor
 def log_sigmoid() -> Layer:
     """Compute the log-probability of class 1 from its log-odds: y = log(1 / (1 + e^(-x))).
 
@@ -55,4 +57,4 @@ def log_sigmoid() -> Layer:
         >>> log_sigmoid().predict((), torch.tensor([-1e4, 0.0]))
         tensor([-1.0000e+04, -6.9315e-01])
     """
-    return Layer("log_sigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

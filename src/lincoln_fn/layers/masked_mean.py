@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -66,6 +67,7 @@ def backward(
     return mirrored(dx, cache.has_mask_entry), ()
 
 
+@constructor
 def masked_mean() -> Layer:
     """Average a sequence over its entries, without the padding: one vector for each sequence.
 
@@ -84,4 +86,4 @@ def masked_mean() -> Layer:
         >>> masked_mean().predict((), x)
         tensor([[2.]])
     """
-    return Layer("masked_mean()", forward, backward)
+    return bare(Layer, forward, backward)

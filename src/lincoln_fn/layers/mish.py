@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -40,6 +41,7 @@ def backward(
     return g * (t + x * s * (1 - t**2)), ()
 
 
+@constructor
 def mish() -> Layer:
     """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 
@@ -53,4 +55,4 @@ def mish() -> Layer:
         >>> mish().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.3034,  0.0000,  0.8651])
     """
-    return Layer("mish()", forward, backward)
+    return bare(Layer, forward, backward)

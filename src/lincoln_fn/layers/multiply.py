@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -53,6 +54,7 @@ def backward(
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
 
 
+@constructor
 def multiply() -> Layer:
     """Multiply the inputs, element by element: y = x_1 x_2 ... x_n.
 
@@ -69,4 +71,4 @@ def multiply() -> Layer:
         >>> multiply().predict((), (torch.tensor([2.0]), torch.tensor([3.0])))
         tensor([6.])
     """
-    return Layer("multiply()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -40,6 +41,7 @@ def backward(
     return g * (p + K * x * p * (1 - p)), ()
 
 
+@constructor
 def quick_gelu() -> Layer:
     """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
 
@@ -55,4 +57,4 @@ def quick_gelu() -> Layer:
         >>> quick_gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.1542,  0.0000,  0.8458])
     """
-    return Layer("quick_gelu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -36,6 +37,7 @@ def backward(
     return torch.where(y > 0, g, 0), ()
 
 
+@constructor
 def relu() -> Layer:
     """Keep what is positive: y = max(x, 0), the rectified linear unit.
 
@@ -48,4 +50,4 @@ def relu() -> Layer:
         >>> relu().predict((), torch.tensor([-1.0, 0.0, 2.0]))
         tensor([0., 0., 2.])
     """
-    return Layer("relu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -36,6 +37,7 @@ def backward(
     return torch.where((y > 0) & (y < 6), g, 0), ()
 
 
+@constructor
 def relu6() -> Layer:
     """Keep what is positive, up to a ceiling: y = min(max(x, 0), 6).
 
@@ -48,4 +50,4 @@ def relu6() -> Layer:
         >>> relu6().predict((), torch.tensor([-1.0, 2.0, 7.0]))
         tensor([0., 2., 6.])
     """
-    return Layer("relu6()", forward, backward)
+    return bare(Layer, forward, backward)

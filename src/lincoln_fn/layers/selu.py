@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -46,6 +47,7 @@ def backward(
     return torch.where(x > 0, g * SCALE, g * slope), ()
 
 
+@constructor
 def selu() -> Layer:
     """Keep mean 0 and variance 1 from layer to layer: y = s x if x > 0, else s alpha (e^x - 1).
 
@@ -59,4 +61,4 @@ def selu() -> Layer:
         >>> selu().predict((), torch.tensor([-1e4, 0.0, 2.0]))
         tensor([-1.7581,  0.0000,  2.1014])
     """
-    return Layer("selu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -35,6 +36,7 @@ def backward(
     return g * y * (1 - y), ()
 
 
+@constructor
 def sigmoid() -> Layer:
     """Squash every number into (0, 1): y = 1 / (1 + e^(-x)).
 
@@ -47,4 +49,4 @@ def sigmoid() -> Layer:
         >>> sigmoid().predict((), torch.tensor([-2.0, 0.0, 2.0]))
         tensor([0.1192, 0.5000, 0.8808])
     """
-    return Layer("sigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

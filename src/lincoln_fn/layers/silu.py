@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -35,6 +36,7 @@ def backward(
     return g * s * (1 + x * (1 - s)), ()
 
 
+@constructor
 def silu() -> Layer:
     """Multiply x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
 
@@ -48,4 +50,4 @@ def silu() -> Layer:
         >>> silu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.2689,  0.0000,  0.7311])
     """
-    return Layer("silu()", forward, backward)
+    return bare(Layer, forward, backward)

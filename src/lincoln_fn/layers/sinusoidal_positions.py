@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
@@ -51,6 +52,7 @@ def backward(
     return g, ()
 
 
+@constructor
 def sinusoidal_positions() -> Layer:
     """Add fixed waves along a sequence: y = x + P.
 
@@ -68,7 +70,7 @@ def sinusoidal_positions() -> Layer:
         tensor([[0.0000, 1.0000],
                 [0.8415, 0.5403]])
     """
-    return Layer("sinusoidal_positions()", forward, backward)
+    return bare(Layer, forward, backward)
 
 
 def _positions(length: int, features: int, device: torch.device) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -36,6 +37,7 @@ def backward(
     return g / (1 + torch.abs(x)) ** 2, ()
 
 
+@constructor
 def softsign() -> Layer:
     """Squash every number into (-1, 1), more slowly than tanh: y = x / (1 + |x|).
 
@@ -48,4 +50,4 @@ def softsign() -> Layer:
         >>> softsign().predict((), torch.tensor([-1.0, 0.0, 3.0]))
         tensor([-0.5000,  0.0000,  0.7500])
     """
-    return Layer("softsign()", forward, backward)
+    return bare(Layer, forward, backward)

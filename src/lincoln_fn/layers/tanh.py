@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -35,6 +36,7 @@ def backward(
     return g * (1 - y**2), ()
 
 
+@constructor
 def tanh() -> Layer:
     """Squash every number into (-1, 1): y = (e^x - e^(-x)) / (e^x + e^(-x)).
 
@@ -47,4 +49,4 @@ def tanh() -> Layer:
         >>> tanh().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.7616,  0.0000,  0.7616])
     """
-    return Layer("tanh()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 
@@ -48,6 +49,7 @@ def backward(
     return g * t**2, ()
 
 
+@constructor
 def tanhshrink() -> Layer:
     """Shrink every number by its hyperbolic tangent: y = x - tanh(x).
 
@@ -60,4 +62,4 @@ def tanhshrink() -> Layer:
         >>> tanhshrink().predict((), torch.tensor([-2.0, 0.0, 1.0]))
         tensor([-1.0360,  0.0000,  0.2384])
     """
-    return Layer("tanhshrink()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -74,6 +75,7 @@ def backward(
     return (dx, None) if mask is None else (dx, None, None), ()
 
 
+@constructor
 def token_log_probs() -> Layer:
     """Read the log-probability of each token of a sequence from a language model's logits.
 
@@ -95,7 +97,7 @@ def token_log_probs() -> Layer:
         >>> token_log_probs().predict((), (logits, tokens, mask))
         tensor([[-0.6931,  0.0000]])
     """
-    return Layer(f"{NAME}()", forward, backward)
+    return bare(Layer, forward, backward)
 
 
 def _checked(params: object, x: object) -> tuple[Logits, Tokens, Mask | None]:

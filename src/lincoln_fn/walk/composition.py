@@ -23,6 +23,7 @@ import attrs
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unbound, unchanged
+from lincoln_fn.core.spec import Spec, call_of_parts
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -56,7 +57,7 @@ Mask: TypeAlias = Literal["part", "sequence", "state"]
 
 
 def composition(
-    label: str,
+    label: str | Callable[..., Layer],
     parts: tuple[Layer, ...],
     there: There,
     back: Back,
@@ -76,7 +77,8 @@ def composition(
     """Make a layer of layers.
 
     Args:
-        label: the combinator's name, such as "serial"; errors and the default name begin with it.
+        label: the combinator, such as `serial`, if it takes the parts as its arguments; or its
+            name. Errors and the default name begin with it.
         parts: the layers.
         there: the loop from input to output, as the module says.
         back: the loop from output to input.
@@ -128,6 +130,8 @@ def composition(
         >>> composition("both", (lf.dense(4), lf.tanh()), there, back)
         both(dense(4), tanh())
     """
+    if not isinstance(label, str):
+        label, call = label.__name__, call or partial(call_of_parts, label)
     for i, part in enumerate(parts):
         if not isinstance(part, Layer):
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
@@ -152,8 +156,9 @@ def composition(
         mask,
     )
     is_still = all(part.advance is unchanged for part in parts)
+    name = made.call(parts)
     return Layer(
-        made.call(parts),
+        name,
         made.forward,
         made.backward,
         made.initialise,
@@ -162,6 +167,7 @@ def composition(
         made.grads,
         unchanged if is_still else made.advanced,
         made,
+        spec=name if isinstance(name, Spec) else None,
     )
 
 
