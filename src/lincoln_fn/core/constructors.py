@@ -23,7 +23,7 @@ from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from lincoln_fn.core.spec import Made, Spec
+from lincoln_fn.core.spec import Made, Spec, with_spec
 from lincoln_fn.errors.arguments import call_with, read_arguments
 
 P = ParamSpec("P")
@@ -83,9 +83,7 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
         bound = [_with_arguments(each, spec.arguments) for each in made.functions]
         others = {key: _with_arguments(each, spec.arguments) for key, each in made.others.items()}
         result: R = made.make(spec, *bound, **others)
-        if isinstance(result, Made) and result.name is spec:
-            object.__setattr__(result, "spec", spec)  # nobody has seen it yet
-        return result
+        return with_spec(result, spec) if isinstance(result, Made) else result
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True

@@ -41,7 +41,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.spec import Made
+from lincoln_fn.core.spec import Made, with_spec
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.habits import no_attribute
@@ -265,8 +265,9 @@ class Layer(Made):
             (-2, ())
         """
         kept = {field.name: getattr(self, field.name) for field in attrs.fields(Layer)}
-        if not changes.keys() <= {"name", "init", "composition", "spec"}:
-            kept["composition"] = kept["spec"] = None
+        own, spec = kept.pop("spec"), changes.pop("spec", None)
+        if not changes.keys() <= {"name", "init", "composition"}:
+            kept["composition"] = own = None
         if "forward" in changes:
             del kept["predict"]
         if "backward" in changes:
@@ -274,7 +275,7 @@ class Layer(Made):
         elif "grads" in changes or "input_grad" in changes:
             halves = {**kept, **changes}
             kept["backward"] = partial(_both, halves["input_grad"], halves["grads"])
-        return Layer(**{**kept, **changes})
+        return with_spec(Layer(**{**kept, **changes}), spec or own)
 
 
 def _both(

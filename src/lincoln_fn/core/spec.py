@@ -13,7 +13,7 @@ works by its functions alone. One with another function is no longer what its co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, SupportsIndex, get_args
+from typing import Any, SupportsIndex, TypeVar, get_args
 
 import attrs
 from torch import Tensor
@@ -58,7 +58,8 @@ class Spec(str):
 class Made:
     """What a constructor makes: its functions, its name, and its spec, or None without one."""
 
-    spec: Spec | None = attrs.field(default=None, kw_only=True)
+    # Not an argument: what `attrs.evolve` makes of other functions has none.
+    spec: Spec | None = attrs.field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
         """Give the fields by name."""
@@ -72,6 +73,15 @@ class Made:
 
     def __repr__(self) -> str:
         return str(getattr(self, "name", ""))
+
+
+M = TypeVar("M", bound=Made)
+
+
+def with_spec(made: M, spec: Spec | None) -> M:
+    """Give a spec to what has just been made, and what nobody else has seen yet."""
+    object.__setattr__(made, "spec", spec)
+    return made
 
 
 def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:

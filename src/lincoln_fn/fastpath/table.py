@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
@@ -35,7 +35,7 @@ TWINS: Final[tuple[Twin, ...]] = (
     *normalisation.TWINS,
     *pooling.TWINS,
 )
-_BY_FORWARD: Final[dict[Function, Twin]] = {twin.formula.forward: twin for twin in TWINS}
+_BY_CONSTRUCTOR: Final[dict[Function, Twin]] = {of: twin for twin in TWINS for of in twin.of}
 
 
 @checked
@@ -67,5 +67,5 @@ def fast_by_example(net: Layer) -> Layer:
 def _faster(layer: Layer) -> Layer:
     if layer.composition is not None:
         return layer.rebuild(tuple(map(_faster, layer.parts)))
-    twin = _BY_FORWARD.get(unbound(layer.forward))
-    return twin.of(layer) if twin is not None and twin.matches(layer) else layer
+    twin = layer.spec and _BY_CONSTRUCTOR.get(layer.spec.of)
+    return twin.faster(layer) if twin else layer

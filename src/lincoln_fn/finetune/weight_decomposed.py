@@ -40,7 +40,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec
+from lincoln_fn.core.spec import Spec, with_spec
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.finetune.matrices import dense_like, read_matrix, sizes_of
@@ -127,13 +127,15 @@ def _init(key: Key, x: Features, *, layer: Layer, r: int) -> Params:
 def weight_decomposed(name: str, layer: Layer, r: int, factor: float) -> Layer:
     """Make the layer in the place of a dense one with a name; `layer` is one of its sizes."""
     call = f"dora({name})"
-    return Layer(
+    made = Layer(
         call,
         partial(forward, factor=factor),
         partial(backward, factor=factor),
         partial(_init, layer=layer, r=r),
         input_grad=partial(input_grad, factor=factor),
-        spec=Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call),
+    )
+    return with_spec(
+        made, Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call)
     )
 
 

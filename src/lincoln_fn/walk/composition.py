@@ -23,7 +23,7 @@ import attrs
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unbound, unchanged
-from lincoln_fn.core.spec import Spec, call_of_parts
+from lincoln_fn.core.spec import Spec, call_of_parts, with_spec
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -157,7 +157,7 @@ def composition(
     )
     is_still = all(part.advance is unchanged for part in parts)
     name = made.call(parts)
-    return Layer(
+    layer = Layer(
         name,
         made.forward,
         made.backward,
@@ -167,8 +167,8 @@ def composition(
         made.grads,
         unchanged if is_still else made.advanced,
         made,
-        spec=name if isinstance(name, Spec) else None,
     )
+    return with_spec(layer, name) if isinstance(name, Spec) else layer
 
 
 def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
