@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import Function, declared_by
-from lincoln_fn.core.layer import Layer, is_derived, map_layers, unbound, unchanged
+from lincoln_fn.core.layer import Layer, is_derived, map_layers, unchanged
 from lincoln_fn.core.spec import call_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers.common import running_statistics
 
 
 @checked
@@ -71,11 +70,8 @@ def with_statistics_still(layer: Layer) -> Layer:
     """
 
     def still(part: Layer) -> Layer:
-        by_statistics = (
-            not is_derived(part, "predict")
-            and unbound(_forms(part)[0]) is running_statistics.forward
-        )
-        return _at_inference(part) if by_statistics else part
+        is_norm = declared_by(part.predict).kind in ("norm", "batch_norm")
+        return _at_inference(part) if is_norm and not is_derived(part, "predict") else part
 
     return map_layers(still, layer)
 

@@ -221,7 +221,7 @@ class Layer(Made):
         made = self.composition.rebuild(parts, **changes)
         is_named = self.name != self.composition.call(self.parts)
         own_name = {"name": self.name, "spec": self.spec} if is_named else {}
-        is_own = unbound(self.init) != self.composition.initialise
+        is_own = not is_init_of(self.init, self.composition)
         own_init = {"init": self.init} if is_own else {}
         return made.replace(**own_name, **own_init) if own_name or own_init else made
 
@@ -355,6 +355,16 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
+
+
+def has_no_params(layer: Layer) -> bool:
+    """Return whether a layer's `init` is the default, which makes no params."""
+    return unbound(layer.init) is no_params
+
+
+def is_init_of(init: Callable[..., Params], made: Composed) -> bool:
+    """Return whether a composition's `init` is its own, and not one that was given to `replace`."""
+    return unbound(init) == made.initialise
 
 
 def is_ours(function: Callable[..., T]) -> bool:

@@ -94,6 +94,16 @@ def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:
     return made.spec is not None and made.spec.of in constructors
 
 
+def called(name: str) -> str:
+    """Return what is called in the code that makes a layer: its short name, for people.
+
+    Example:
+        >>> called("elu(alpha=0.5)")
+        'elu'
+    """
+    return name.partition("(")[0]
+
+
 def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Spec:
     """Write the call of a constructor, without the arguments at their defaults."""
     return Spec(function, form_of(function).signature.bind(*args, **kwargs).arguments)

@@ -22,7 +22,15 @@ import attrs
 
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unbound, unchanged
+from lincoln_fn.core.layer import (
+    Arrays,
+    Cache,
+    Layer,
+    Params,
+    is_init_of,
+    is_ours,
+    unchanged,
+)
 from lincoln_fn.core.spec import Spec, call_of_parts, with_spec
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
@@ -387,7 +395,7 @@ def _recalling(part: Layer) -> Layer:
     made, init, predict = composition_of(part), part.init, part.predict
     assert isinstance(init, Placed)
     assert isinstance(predict, Placed)
-    if made is None or unbound(init.function) != made.initialise:
+    if made is None or not is_init_of(init.function, made):
         return part
     recalled = Recalled(made._start, predict.function)
     return attrs.evolve(
