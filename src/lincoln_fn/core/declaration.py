@@ -14,7 +14,7 @@ Nothing is required: every walk works for a layer that declares nothing, by its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -186,6 +186,17 @@ def kind_of(layer: Layer) -> Kind | None:
         ('convolution', 'activation', 'dropout')
     """
     return declared_by(layer.forward).kind
+
+
+def is_named_by(layer: Layer, table: Collection[object]) -> bool:
+    """Return whether a table has a layer's kind, its constructor, or its `forward`.
+
+    Example:
+        >>> is_named_by(lf.tanh(), {"activation"}), is_named_by(lf.tanh(), {lf.relu})
+        (True, False)
+    """
+    of = layer.spec.of if layer.spec is not None else None
+    return any(each in table for each in (kind_of(layer), of, unbound(layer.forward)))
 
 
 def gradients_of(layer: Layer) -> Declaration:

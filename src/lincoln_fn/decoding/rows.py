@@ -11,17 +11,19 @@ of the function that computes its prediction: its `predict` if it has one of its
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from lincoln_fn.combine.fixed_point import there as fixed_point_there
-from lincoln_fn.combine.outputs import own_loop
+from lincoln_fn.combine.fixed_point import fixed_point
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.outputs import own_loop, taps_of
+from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declared_by
-from lincoln_fn.core.layer import Layer, is_derived, unbound
+from lincoln_fn.core.layer import Layer, is_derived
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
-from lincoln_fn.fastpath.experts import there as experts_there
-from lincoln_fn.fastpath.table import TWINS
-from lincoln_fn.walk.composition import Composition, composition_of
+from lincoln_fn.fastpath.experts import back as experts_back
+from lincoln_fn.walk.composition import composition_of
 
 ROWS: Final[Rows] = {
     **attention.ROWS,
@@ -29,14 +31,6 @@ ROWS: Final[Rows] = {
     **positions.ROWS,
     **recurrent.ROWS,
 }
-_FASTER: Final = {
-    twin.forward: ROWS[twin.formula.forward]
-    for twin in TWINS
-    if twin.forward is not None and twin.formula.forward in ROWS
-}
-# Compositions that run their parts as often, or on as many tokens, as their numbers say, which no
-# step can do again.
-_WITHOUT_WALK: Final = (fixed_point_there, experts_there)
 
 
 def row_of(layer: Layer) -> Row | None:
@@ -46,12 +40,20 @@ def row_of(layer: Layer) -> Row | None:
         >>> row_of(lf.dense(3)), row_of(lf.lstm(3)) is None
         (None, False)
     """
-    function, options = _prediction(layer)
-    row = ROWS.get(function) or _FASTER.get(function)
+    if layer.spec is not None and layer.spec.of is inference:
+        return row_of(layer.spec["layer"])  # whose prediction it is
+    made = composition_of(layer)
+    function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
+    if made is not None:
+        function = made.predict_there
     declared = declared_by(function).decode
-    if declared is not None:
-        row = Row(*declared)
-    return row and Row(partial(row.init, **options), partial(row.step, **options), row.pads)
+    row = Row(*declared) if declared else layer.spec and ROWS.get(layer.spec.of)
+    if not row or taps_of(function):
+        return None
+    functions = (row.init, row.step) if made is None else (
+        partial(row.init, made=made), partial(row.step, made=made),
+    )  # fmt: skip
+    return Row(*(bind_like(each, function) for each in functions), row.pads)
 
 
 def without_walk(net: Layer) -> Layer:
@@ -62,19 +64,9 @@ def without_walk(net: Layer) -> Layer:
     made = composition_of(net)
     if made is None:
         return net
-    if row_of(net) is not None or unbound(own_loop(made.predict_there)) in _WITHOUT_WALK:
-        return net.replace(predict=net.predict)  # so no walk reaches its parts
+    # These run their parts as often, or on as many tokens, as their numbers say.
+    has_no_walk = made_by(net, fixed_point) or own_loop(made.back) is experts_back
+    if has_no_walk or row_of(net) is not None:
+        return net.replace(predict=net.predict, spec=net.spec)  # so no walk reaches its parts
     changes = {} if made.predict_there is made.there else {"there": made.predict_there}
     return net.rebuild(tuple(map(without_walk, net.parts)), **changes)
-
-
-# Any: hyperparameters of any kind.
-def _prediction(layer: Layer) -> tuple[Function, dict[str, Any]]:
-    """Return the function that computes `predict`, and its hyperparameters."""
-    function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
-    made = getattr(function, "__self__", None)
-    options: dict[str, Any] = {}
-    if isinstance(made, Composition):
-        function, options = made.predict_there, {"made": made}
-    bound = function.keywords if isinstance(function, partial) else {}
-    return unbound(function), options | bound
