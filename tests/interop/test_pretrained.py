@@ -14,6 +14,7 @@ from helpers.compare import same_bits, same_number
 import lincoln_fn as lf
 from lincoln_fn.interop import from_config, from_pretrained, save_pretrained
 from lincoln_fn.interop.architectures import FAMILIES
+from lincoln_fn.interop.architectures._names import find_slots
 from lincoln_fn.interop.assembly import model_of
 
 LLAMA = {
@@ -111,6 +112,20 @@ def test_a_language_model_decodes_token_by_token(kind, name):
     second, state = decoder.step(params, state, IDS[:, 2:3])
     third, state = decoder.step(params, state, IDS[:, 3:])
     assert same_number(torch.cat((first, second, third), 1), net.predict(params, IDS))
+
+
+def test_a_table_of_names_is_read_in_both_directions_and_may_not_forget_a_parameter():
+    net = lf.serial(lf.dense(2), lf.serial(lf.dense(3), lf.dense(3, bias=False)))
+    params = net.init(lf.Key(0), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=r"the table of names has none for 0.weight"):
+        find_slots("h.# 1.#", {}, params)
+    slots = find_slots("first 0 right \n h.# 1.#+1 \n last.kernel body.0.weight 2 \n last body.0",
+                       {"body": "1"}, params)  # fmt: skip
+    assert {slot.name: (slot.fields, slot.transposed, slot.leading) for slot in slots} == {
+        "first.weight": (("0.weight",), False, 0), "first.bias": (("0.bias",), False, 0),
+        "last.kernel": (("1.0.weight",), True, 2), "last.bias": (("1.0.bias",), False, 0),
+        "h.0.weight": (("1.1.weight",), True, 0),
+    }  # fmt: skip
 
 
 def test_dropouts_keys_follow_the_key(tmp_path):

@@ -119,8 +119,8 @@ def half_frozen():
         ),
         (
             nn.FractionalMaxPool2d(2, 3, _random_samples=torch.zeros(1, 1, 2)),
-            "from_torch: FractionalMaxPool2d: expected samples that are drawn, got _random_samples"
-            + BY_MODULE,
+            "from_torch: FractionalMaxPool2d: expected _random_samples=None, got "
+            f"{torch.zeros(1, 1, 2)}{BY_MODULE}",
         ),
         (
             nn.Embedding(3, 4, max_norm=1.0),

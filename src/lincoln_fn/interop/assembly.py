@@ -15,8 +15,9 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.descriptions import first_of
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.architectures import FAMILIES
+from lincoln_fn.interop.architectures._names import find_slots
 from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options
-from lincoln_fn.interop.filling import by_path, differences, fill, present
+from lincoln_fn.interop.filling import by_path, differences, fill
 from lincoln_fn.interop.names import Slot
 from lincoln_fn.interop.stored import Stored
 
@@ -75,9 +76,12 @@ def model_of(
         network = make(options)
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         like = network.net.init(key, network.example)
+        prefix = f"^{re.escape(family.prefix)}" if network.is_bare else "^"
+        slots = [slot._replace(name=re.sub(prefix, "", slot.name))
+                 for slot in find_slots(family.names, network.places, like)]  # fmt: skip
     except Exception as error:  # of any kind: an option may be anything, and is used everywhere
         return None, [*problems, f"the options do not fit together: {error}"]
-    return Model(family, network, like, present(network.slots, like)), problems
+    return Model(family, network, like, slots), problems
 
 
 def assemble(
@@ -112,7 +116,7 @@ def assemble(
         raise refuse(where, problems)
     names = _names(model, stored.tensors)
     known = {name: tensor for name, tensor in _renamed(names, stored.tensors).items()
-             if not _is_unused(name, model.network, ignore)}  # fmt: skip
+             if not _is_unused(name, model, ignore)}  # fmt: skip
     problems += differences(model.slots, by_path(model.like), known)
     problems += _unequal(model.network, names, stored)
     if problems:
@@ -143,9 +147,10 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _is_unused(name: str, network: Network, ignore: tuple[str, ...]) -> bool:
-    is_unused = any(re.fullmatch(pattern, name) for pattern in network.unused)
-    return is_unused or name in network.copies or _matches(name, ignore)
+def _is_unused(name: str, model: Model, ignore: tuple[str, ...]) -> bool:
+    patterns = (*model.family.unused, *model.network.unused)
+    is_unused = any(re.fullmatch(pattern, name) for pattern in patterns)
+    return is_unused or name in model.network.copies or _matches(name, ignore)
 
 
 def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list[str]:

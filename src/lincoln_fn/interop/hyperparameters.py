@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, Final, TypeAlias
 
 import torch.nn.functional as F
 from torch import nn
 
-from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
+from lincoln_fn.combine import transformer_decoder_block, transformer_encoder_block
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.layers.common.constructors import ours
 
 # Any: torch declares few of its modules' attributes.
 Module: TypeAlias = Any
@@ -21,162 +21,69 @@ class Unsupported(Exception):  # noqa: N818  # reported to the caller with the m
     """An option of a module that is not supported here."""
 
 
-def refuse(module: Module, **allowed: object) -> None:
-    """Check options that the counterpart does not have."""
-    for name, only in allowed.items():
-        value = getattr(module, name)
-        if value != only:
-            raise Unsupported(f"expected {name}={only}, got {value}")
+# Options that no counterpart has, and their only value here.
+_ONLY: Final[dict[type[nn.Module], dict[str, object]]] = {
+    nn.Embedding: {"max_norm": None, "scale_grad_by_freq": False, "sparse": False},
+    nn.Upsample: {"recompute_scale_factor": None},
+    nn.MultiheadAttention: {"bias_k": None, "bias_v": None, "add_zero_attn": False},
+    nn.RNNBase: {"proj_size": 0},
+    nn.FractionalMaxPool2d: {"_random_samples": None},
+    nn.FractionalMaxPool3d: {"_random_samples": None},
+}
+# Attributes of other names than our argument, and shapes, whose equal sizes stay several.
+_NAMES: Final = {"n_out": "out_features"}
+_SHAPES: Final = ("normalized_shape", "unflattened_size")
 
 
-def with_bias(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Make a layer that has a bias where the module has one."""
+def same(constructor: Callable[..., Layer], **options: Any) -> Maker:  # Any: of any kind
+    """Make a layer by a constructor that has arguments of the names of a module's attributes."""
+    arguments = signature(constructor).parameters.values()
 
     def make(module: Module) -> Layer:
-        options = {name: getattr(module, name) for name in attributes}
+        _refuse(module)
+        found = {p.name: _option(module, p.name) for p in arguments if _has(module, p.name)}
+        # A stride of None is the size of a window.
+        if any(p.name == "stride" and p.default is None for p in arguments):
+            found["stride"] = None if found["stride"] == found["kernel_size"] else found["stride"]
+        return constructor(**found, **options)
+
+    return make
+
+
+def _has(module: Module, name: str) -> bool:
+    return name in ("bias", "dtype") or hasattr(module, _NAMES.get(name, name))
+
+
+def _option(module: Module, name: str) -> Any:  # Any: of any kind
+    """Read an option of a module, as its counterpart takes it."""
+    if name == "dtype":
+        return module.weight.dtype
+    value = getattr(module, _NAMES.get(name, name), None)
+    if name == "bias" and not isinstance(value, bool):
         # Without a weight a norm has no bias either, and takes no such argument.
         affine = getattr(module, "affine", getattr(module, "elementwise_affine", True))
-        return constructor(**options, bias=module.bias is not None or not affine)
-
-    return make
-
-
-def linear(module: Module) -> Layer:
-    """Make a dense layer."""
-    return ours.dense(module.out_features, bias=module.bias is not None)
-
-
-def embedding(module: Module) -> Layer:
-    """Make an embedding."""
-    refuse(module, max_norm=None, scale_grad_by_freq=False, sparse=False)
-    return ours.embedding(
-        module.num_embeddings, module.embedding_dim, module.padding_idx, dtype=module.weight.dtype
-    )
+        return getattr(module, "in_proj_bias", value) is not None or not affine
+    if name == "dim" and value is None:  # torch guesses it
+        raise Unsupported("expected dim=0 or another axis, got None")
+    if name == "align_corners":
+        return bool(value)
+    is_of_axes = isinstance(value, tuple | list) and name not in _SHAPES
+    if is_of_axes:  # equal numbers for all axes are one number
+        return value[0] if len(set(value)) == 1 else tuple(value)
+    return value
 
 
-def softmax(constructor: Callable[..., Layer]) -> Maker:
-    """Make a layer that needs an axis, which torch guesses if it is None."""
-
-    def make(module: Module) -> Layer:
-        if module.dim is None:
-            raise Unsupported("expected dim=0 or another axis, got None")
-        return constructor(module.dim)
-
-    return make
-
-
-def upsample(module: Module) -> Layer:
-    """Make a layer that interpolates."""
-    refuse(module, recompute_scale_factor=None)
-    aligned = bool(module.align_corners)
-    return ours.upsample(module.size, module.scale_factor, module.mode, aligned)
-
-
-def channel_norm(constructor: Callable[..., Layer], spatial_axes: int) -> Maker:
-    """Make a batch or an instance norm, which reads x by its number of axes, as torch's does."""
-
-    def make(module: Module) -> Layer:
-        tracks = module.track_running_stats
-        if constructor is ours.instance_norm and module.momentum is None and tracks:
-            # torch then keeps the initial statistics.
-            problem = "expected a momentum, got momentum=None with track_running_stats=True"
-            raise Unsupported(problem)
-        return constructor(
-            module.eps,
-            module.momentum,
-            module.affine,
-            tracks,
-            bias=module.bias is not None or not module.affine,
-            spatial_axes=spatial_axes,
-        )
-
-    return make
-
-
-def conv(constructor: Callable[..., Layer]) -> Maker:
-    """Make a convolution."""
-
-    def make(module: Module) -> Layer:
-        return constructor(
-            module.out_channels,
-            _simplify(module.kernel_size),
-            _simplify(module.stride),
-            _simplify(module.padding),
-            dilation=_simplify(module.dilation),
-            groups=module.groups,
-            bias=module.bias is not None,
-            padding_mode=module.padding_mode,
-        )
-
-    return make
-
-
-def conv_transpose(constructor: Callable[..., Layer]) -> Maker:
-    """Make a transposed convolution."""
-
-    def make(module: Module) -> Layer:
-        return constructor(
-            module.out_channels,
-            _simplify(module.kernel_size),
-            _simplify(module.stride),
-            _simplify(module.padding),
-            _simplify(module.output_padding),
-            groups=module.groups,
-            bias=module.bias is not None,
-            dilation=_simplify(module.dilation),
-        )
-
-    return make
-
-
-def pool(constructor: Callable[..., Layer]) -> Maker:
-    """Make a pooling layer."""
-    names = (
-        "norm_type", "output_size", "output_ratio", "kernel_size", "stride", "padding", "dilation",
-        "ceil_mode", "count_include_pad", "divisor_override", "return_indices",
-    )  # fmt: skip
-
-    def make(module: Module) -> Layer:
-        if getattr(module, "_random_samples", None) is not None:
-            raise Unsupported("expected samples that are drawn, got _random_samples")
-        options = {
-            name: _simplify(getattr(module, name)) for name in names if hasattr(module, name)
-        }
-        if options.get("stride", 0) == options.get("kernel_size"):
-            del options["stride"]
-        return constructor(**options)
-
-    return make
-
-
-def recurrent(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Make a recurrent layer."""
-
-    def make(module: Module) -> Layer:
-        refuse(module, proj_size=0)
-        if module.num_layers > 1:
-            refuse(module, dropout=0.0)
-        return constructor(
-            module.hidden_size,
-            num_layers=module.num_layers,
-            bias=module.bias,
-            bidirectional=module.bidirectional,
-            batch_first=module.batch_first,
-            **{name: getattr(module, name) for name in attributes},
-        )
-
-    return make
-
-
-def attention(module: Module) -> Layer:
-    """Make multi-head attention."""
-    refuse(module, bias_k=None, bias_v=None, add_zero_attn=False)
-    return ours.multi_head_attention(
-        module.num_heads,
-        dropout=module.dropout,
-        bias=module.in_proj_bias is not None,
-        batch_first=module.batch_first,
-    )
+def _refuse(module: Module) -> None:
+    """Check options that the counterpart does not have."""
+    only = {n: v for kind, row in _ONLY.items() if isinstance(module, kind) for n, v in row.items()}
+    if isinstance(module, nn.RNNBase) and module.num_layers > 1:
+        only["dropout"] = 0.0
+    for name, value in only.items():
+        if getattr(module, name) != value:
+            raise Unsupported(f"expected {name}={value}, got {getattr(module, name)}")
+    keeps = isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.momentum is None
+    if keeps and module.track_running_stats:  # torch then keeps the initial statistics
+        raise Unsupported("expected a momentum, got momentum=None with track_running_stats=True")
 
 
 def encoder(module: Module) -> Layer:
@@ -233,10 +140,3 @@ def _activation(given: object) -> str:
     if given is F.gelu or (isinstance(given, nn.GELU) and given.approximate == "none"):
         return "gelu"
     raise Unsupported(f"expected activation relu or gelu, got {given}")
-
-
-def _simplify(sizes: Any) -> Any:  # Any: one number, several, or a word
-    """Write equal numbers for all axes as one number."""
-    if isinstance(sizes, tuple | list):
-        return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
-    return sizes

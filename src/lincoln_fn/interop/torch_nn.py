@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator
+from typing import Final
 
 from torch import nn
 
@@ -19,22 +19,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.interop.assembly import of_pretrained
 from lincoln_fn.interop.composed import find_composed
-from lincoln_fn.interop.hyperparameters import (
-    Unsupported,
-    attention,
-    channel_norm,
-    conv,
-    conv_transpose,
-    decoder,
-    embedding,
-    encoder,
-    linear,
-    pool,
-    recurrent,
-    softmax,
-    upsample,
-    with_bias,
-)
+from lincoln_fn.interop.hyperparameters import Maker, Unsupported, decoder, encoder, same
 from lincoln_fn.interop.module_checks import (
     check_instances,
     check_unchanged,
@@ -46,100 +31,42 @@ from lincoln_fn.interop.module_checks import (
 from lincoln_fn.interop.state_dict import from_state_dict
 from lincoln_fn.layers.common.constructors import ours
 
-# Any: torch declares few of its modules' attributes.
-Maker: TypeAlias = Callable[[Any], Layer]
+# Modules whose names and attributes are those of ours, apart from underscores and case. {} is each
+# number of spatial axes.
+_SAME: Final = """
+    Bilinear Embedding Identity Flatten Unflatten PixelShuffle PixelUnshuffle Upsample
+    Softmax LogSoftmax Softmin ReLU ReLU6 LeakyReLU PReLU RReLU ELU CELU SELU GELU GLU SiLU Mish
+    Sigmoid LogSigmoid Tanh Tanhshrink Softplus Softsign Softshrink Hardshrink Hardtanh Hardsigmoid
+    Hardswish Threshold Dropout AlphaDropout FeatureAlphaDropout
+    LayerNorm RMSNorm GroupNorm LocalResponseNorm RNN GRU LSTM RNNCell GRUCell LSTMCell
+    Conv{}d ConvTranspose{}d Dropout{}d MaxPool{}d AvgPool{}d LPPool{}d AdaptiveAvgPool{}d
+    AdaptiveMaxPool{}d FractionalMaxPool{}d
+    ConstantPad{}d ZeroPad{}d ReflectionPad{}d ReplicationPad{}d CircularPad{}d
+"""
 
 
-def _by(constructor: Callable[..., Layer], *attributes: str) -> Maker:
-    """Call a constructor with a module's attributes of the same names."""
-    return lambda module: constructor(**{name: getattr(module, name) for name in attributes})
-
-
-def _each(
-    theirs: str, make: Callable[[Callable[..., Layer]], Maker], mine: str
-) -> dict[Any, Maker]:
-    """Make three rows, for one to three spatial axes: {} is replaced by their number."""
-    return {
-        getattr(nn, theirs.format(n)): make(getattr(ours, mine.format(n)))
-        for n in (1, 2, 3)
-        if hasattr(nn, theirs.format(n))
-    }
+def _same() -> Iterator[tuple[type[nn.Module], Maker]]:
+    names = {name.replace("_", ""): getattr(ours, name) for name in dir(ours)}
+    for form in _SAME.split():
+        for theirs in dict.fromkeys(form.format(n) for n in (1, 2, 3)):
+            if hasattr(nn, theirs):
+                yield getattr(nn, theirs), same(names[theirs.lower()])
 
 
 LAYERS: Final[dict[type[nn.Module], Maker]] = {
-    nn.Linear: linear,
-    nn.Bilinear: with_bias(ours.bilinear, "out_features"),
-    nn.Embedding: embedding,
-    nn.Identity: _by(ours.identity),
-    nn.Flatten: _by(ours.flatten, "start_dim", "end_dim"),
-    nn.Unflatten: _by(ours.unflatten, "dim", "unflattened_size"),
-    nn.PixelShuffle: _by(ours.pixel_shuffle, "upscale_factor"),
-    nn.PixelUnshuffle: _by(ours.pixel_unshuffle, "downscale_factor"),
-    nn.Upsample: upsample,
-    nn.UpsamplingNearest2d: upsample,
-    nn.UpsamplingBilinear2d: upsample,
-    nn.Softmax: softmax(ours.softmax),
-    nn.LogSoftmax: softmax(ours.log_softmax),
-    nn.Softmin: softmax(ours.softmin),
+    **dict(_same()),
+    nn.Linear: same(ours.dense),
+    nn.UpsamplingNearest2d: same(ours.upsample),
+    nn.UpsamplingBilinear2d: same(ours.upsample),
     nn.Softmax2d: lambda module: ours.softmax(-3),
-    nn.ReLU: _by(ours.relu),
-    nn.ReLU6: _by(ours.relu6),
-    nn.LeakyReLU: _by(ours.leaky_relu, "negative_slope"),
-    nn.PReLU: _by(ours.prelu, "num_parameters"),
-    nn.RReLU: _by(ours.rrelu, "lower", "upper"),
-    nn.ELU: _by(ours.elu, "alpha"),
-    nn.CELU: _by(ours.celu, "alpha"),
-    nn.SELU: _by(ours.selu),
-    nn.GELU: _by(ours.gelu, "approximate"),
-    nn.GLU: _by(ours.glu, "dim"),
-    nn.SiLU: _by(ours.silu),
-    nn.Mish: _by(ours.mish),
-    nn.Sigmoid: _by(ours.sigmoid),
-    nn.LogSigmoid: _by(ours.log_sigmoid),
-    nn.Tanh: _by(ours.tanh),
-    nn.Tanhshrink: _by(ours.tanhshrink),
-    nn.Softplus: _by(ours.softplus, "beta", "threshold"),
-    nn.Softsign: _by(ours.softsign),
-    nn.Softshrink: _by(ours.softshrink, "lambd"),
-    nn.Hardshrink: _by(ours.hardshrink, "lambd"),
-    nn.Hardtanh: _by(ours.hardtanh, "min_val", "max_val"),
-    nn.Hardsigmoid: _by(ours.hardsigmoid),
-    nn.Hardswish: _by(ours.hardswish),
-    nn.Threshold: _by(ours.threshold, "threshold", "value"),
-    nn.Dropout: _by(ours.dropout, "p"),
-    nn.AlphaDropout: _by(ours.alpha_dropout, "p"),
-    nn.FeatureAlphaDropout: _by(ours.feature_alpha_dropout, "p"),
-    nn.LayerNorm: with_bias(ours.layer_norm, "normalized_shape", "eps", "elementwise_affine"),
-    nn.RMSNorm: _by(ours.rms_norm, "normalized_shape", "eps", "elementwise_affine"),
-    nn.GroupNorm: with_bias(ours.group_norm, "num_groups", "eps", "affine"),
-    nn.LocalResponseNorm: _by(ours.local_response_norm, "size", "alpha", "beta", "k"),
-    nn.RNN: recurrent(ours.rnn, "nonlinearity"),
-    nn.GRU: recurrent(ours.gru),
-    nn.LSTM: recurrent(ours.lstm),
-    nn.RNNCell: _by(ours.rnn_cell, "hidden_size", "bias", "nonlinearity"),
-    nn.GRUCell: _by(ours.gru_cell, "hidden_size", "bias"),
-    nn.LSTMCell: _by(ours.lstm_cell, "hidden_size", "bias"),
-    nn.MultiheadAttention: attention,
+    nn.MultiheadAttention: same(ours.multi_head_attention),
     nn.TransformerEncoderLayer: encoder,
     nn.TransformerDecoderLayer: decoder,
-    **_each("Conv{}d", conv, "conv{}d"),
-    **_each("ConvTranspose{}d", conv_transpose, "conv_transpose{}d"),
-    **{getattr(nn, f"BatchNorm{n}d"): channel_norm(ours.batch_norm, n) for n in (1, 2, 3)},
-    **{getattr(nn, f"InstanceNorm{n}d"): channel_norm(ours.instance_norm, n) for n in (1, 2, 3)},
-    **_each("Dropout{}d", lambda make: _by(make, "p"), "dropout{}d"),
-    **_each("MaxPool{}d", pool, "max_pool{}d"),
-    **_each("AvgPool{}d", pool, "avg_pool{}d"),
-    **_each("LPPool{}d", pool, "lp_pool{}d"),
-    **_each("AdaptiveAvgPool{}d", lambda make: _by(make, "output_size"), "adaptive_avg_pool{}d"),
-    **_each("AdaptiveMaxPool{}d", pool, "adaptive_max_pool{}d"),
-    **_each("FractionalMaxPool{}d", pool, "fractional_max_pool{}d"),
-    **_each("ConstantPad{}d", lambda make: _by(make, "padding", "value"), "constant_pad{}d"),
+    # They read x by its number of axes.
     **{
-        row: maker
-        for kind in ("Zero", "Reflection", "Replication", "Circular")
-        for row, maker in _each(
-            f"{kind}Pad{{}}d", lambda make: _by(make, "padding"), f"{kind.lower()}_pad{{}}d"
-        ).items()
+        getattr(nn, f"{theirs}{n}d"): same(mine, spatial_axes=n)
+        for theirs, mine in (("BatchNorm", ours.batch_norm), ("InstanceNorm", ours.instance_norm))
+        for n in (1, 2, 3)
     },
 }
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.branch import residual
-from lincoln_fn.combine.context import select
-from lincoln_fn.combine.parallel import parallel
-from lincoln_fn.combine.serial import serial
-from lincoln_fn.combine.tied import tied
+from lincoln_fn.combine import parallel, residual, select, serial, tied
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
-from lincoln_fn.interop.architectures.family import ACTIVATIONS, Options
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout
+from lincoln_fn.layers.embedding import embedding
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 
 MASK: Final = "attention_mask"
+INPUTS: Final = ("input_ids", MASK)
 
 
 @record
@@ -81,15 +80,6 @@ def maybe_dropout(p: float) -> Layer:
     return dropout(p) if p else identity()
 
 
-# Paths in the blocks below.
-PRE_NORM: Final = {
-    "norm1": "0.0.0.0", "attention": "0.0.1", "norm2": "1.0.0", "feed_forward": "1.0.1"
-}  # fmt: skip
-POST_NORM: Final = {
-    "attention": "0.0.0.0", "norm1": "0.1", "feed_forward": "1.0.0.0", "norm2": "1.1"
-}  # fmt: skip
-
-
 def pre_norm(
     norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0, *, has_mask: bool = True
 ) -> Layer:
@@ -126,15 +116,6 @@ def sublayers(options: Options, dropout: float, *, is_causal: bool = False) -> t
     return attention, feed_forward(options.intermediate_size, activation, options.hidden_size)
 
 
-class Placed(NamedTuple):
-    """A network of tokens, and the paths of its parts."""
-
-    net: Layer
-    embedding: str
-    body: str
-    head: str
-
-
 def of_tokens(
     names: tuple[str, ...],
     embedding: Layer,
@@ -142,7 +123,8 @@ def of_tokens(
     head: Layer | None = None,
     *,
     ties: bool = False,
-) -> Placed:
+    **options: Any,  # Any: further fields of the network
+) -> Network:
     """Embed tokens, run the body on (h, *context), and the head on its output.
 
     Args:
@@ -151,15 +133,52 @@ def of_tokens(
         body: from (h, *context) to h.
         head: from h to y; None for y = h. With `ties`, from the scores to y.
         ties: whether the body's output is scored by the embedding's matrix.
+        **options: further fields of the network.
 
     Returns:
-        The network, and where its parts are.
+        The network, whose places are "embedding", "body" and "head".
     """
     first, rest = arguments(*names), () if head is None else (head,)
-    if ties:
-        return Placed(serial(first, tied(embedding, body), *rest), "1.0", "1.1", "2")
     context = (identity(),) * (len(names) - 1)
-    return Placed(serial(first, parallel(embedding, *context), body, *rest), "1.0", "2", "3")
+    net = (
+        serial(first, tied(embedding, body), *rest)
+        if ties
+        else serial(first, parallel(embedding, *context), body, *rest)
+    )
+    at = ("1.0", "1.1", "2") if ties else ("1.0", "2", "3")
+    places = dict(zip(("embedding", "body", "head"), at, strict=True))
+    return Network(net, token_ids(), places, **options)
+
+
+def causal(
+    options: Options,
+    n_features: int,
+    body: Layer,
+    scores: tuple[Layer, ...] | None = None,
+    *,
+    has_head: bool,
+    copies: Mapping[str, str],
+    padding: int | None = None,
+) -> Network:
+    """Make a model of texts, whose scores may be those of the embedding's matrix.
+
+    Args:
+        options: with `vocab_size` and `tie_word_embeddings`.
+        n_features: of a token's state.
+        body: from (h, mask) to h.
+        scores: layers behind the scores, in a `serial` with the matrix; None for the matrix alone.
+        has_head: whether there are scores; if not, y is the body's h.
+        copies: the names of a tied matrix.
+        padding: the token whose vector has no gradient.
+    """
+    ties = has_head and options.tie_word_embeddings
+    tokens = embedding(options.vocab_size, n_features, padding)
+    matrix = () if ties else (dense(options.vocab_size, bias=False),)
+    parts = (*matrix, *(scores or ())) if has_head else ()
+    head = serial(*parts) if scores is not None and parts else next(iter(parts), None)
+    return of_tokens(
+        INPUTS, tokens, body, head, ties=ties, is_bare=not has_head, copies=copies if ties else {}
+    )
 
 
 def token_ids() -> Tensor:

@@ -12,24 +12,11 @@ from typing import Any, Final
 
 import torch
 
-from lincoln_fn.combine.branch import branch
-from lincoln_fn.combine.context import select, with_context
-from lincoln_fn.combine.parallel import parallel
-from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine import branch, parallel, select, serial, with_context
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures._parts import PRE_NORM
 from lincoln_fn.interop.architectures._state_at_token import state_at_token
-from lincoln_fn.interop.architectures.family import (
-    ACTIVATIONS,
-    Config,
-    Family,
-    Network,
-    Options,
-    linear,
-    plain,
-)
-from lincoln_fn.interop.names import Slot
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
 from lincoln_fn.layers.class_token import class_token
 from lincoln_fn.layers.conv import conv2d
 from lincoln_fn.layers.cosine_similarities import cosine_similarities
@@ -42,7 +29,26 @@ from lincoln_fn.layers.permute import permute
 from lincoln_fn.layers.positional_embedding import positional_embedding
 from lincoln_fn.layers.take import take
 
-_IDS: Final = r"(text_model\.|vision_model\.)?embeddings\.position_ids"
+_NAMES: Final = """
+    text_model.embeddings.token_embedding                 text.0.0.0.0
+    text_model.embeddings.position_embedding              text.0.0.1.0.1
+    text_model.encoder.layers.#.layer_norm{1,2}           text.0.0.1.#+1.{0.0.0.0,1.0.0}
+    text_model.encoder.layers.#.self_attn.{q,k,v}_proj    text.0.0.1.#+1.0.0.1.{query,key,value}
+    text_model.encoder.layers.#.self_attn.out_proj        text.0.0.1.#+1.0.0.1.output
+    text_model.encoder.layers.#.mlp.fc{1,2}               text.0.0.1.#+1.1.0.1.{0,2}
+    text_model.final_layer_norm                           text.0.0.1.#.1
+    vision_model.embeddings.class_embedding               vision.0.3.weight
+    vision_model.embeddings.patch_embedding               vision.0.0
+    vision_model.embeddings.position_embedding            vision.0.4
+    vision_model.pre_layrnorm                             vision.1
+    vision_model.encoder.layers.#.layer_norm{1,2}         vision.2.#.{0.0.0.0,1.0.0}
+    vision_model.encoder.layers.#.self_attn.{q,k,v}_proj  vision.2.#.0.0.1.{query,key,value}
+    vision_model.encoder.layers.#.self_attn.out_proj      vision.2.#.0.0.1.output
+    vision_model.encoder.layers.#.mlp.fc{1,2}             vision.2.#.1.0.1.{0,2}
+    vision_model.post_layernorm                           pooled.1
+    {visual,text}_projection                              1.{0,1}.2
+    logit_scale                                           2.log_scale
+"""
 
 
 def _norm(options: Options) -> Layer:
@@ -86,44 +92,6 @@ def _image(options: Options, *, has_all: bool) -> Layer:
     return serial(hidden, branch(identity(), pooled, merge=identity()) if has_all else pooled)
 
 
-def _block_slots(name: str, path: str) -> list[Slot]:
-    at = {part: f"{path}.{inner}" for part, inner in PRE_NORM.items()}
-    parts = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
-    attention, own = f"{name}.self_attn", at["attention"]
-    return [
-        *(s for theirs, p in parts.items() for s in linear(f"{attention}.{theirs}", f"{own}.{p}")),
-        *plain(f"{name}.layer_norm1", at["norm1"]),
-        *linear(f"{name}.mlp.fc1", f"{at['feed_forward']}.0"),
-        *linear(f"{name}.mlp.fc2", f"{at['feed_forward']}.2"),
-        *plain(f"{name}.layer_norm2", at["norm2"]),
-    ]
-
-
-def _text_slots(options: Options, prefix: str, path: str) -> list[Slot]:
-    n, body = options.num_hidden_layers, f"{path}.0.0.1"
-    layers = f"{prefix}encoder.layers"
-    return [
-        *plain(f"{prefix}embeddings.token_embedding", f"{path}.0.0.0.0"),
-        *plain(f"{prefix}embeddings.position_embedding", f"{body}.0.1"),
-        *(s for i in range(n) for s in _block_slots(f"{layers}.{i}", f"{body}.{i + 1}")),
-        *plain(f"{prefix}final_layer_norm", f"{body}.{n + 1}.1"),
-    ]
-
-
-def _image_slots(options: Options, prefix: str, path: str, norm: str) -> list[Slot]:
-    """List the slots of the network of an image, with the path of the last norm in its head."""
-    n, hidden = options.num_hidden_layers, f"{path}0"
-    layers = f"{prefix}encoder.layers"
-    return [
-        Slot(f"{prefix}embeddings.class_embedding", (f"{hidden}.0.3.weight",)),
-        *plain(f"{prefix}embeddings.patch_embedding", f"{hidden}.0.0"),
-        *plain(f"{prefix}embeddings.position_embedding", f"{hidden}.0.4"),
-        *plain(f"{prefix}pre_layrnorm", f"{hidden}.1"),
-        *(s for i in range(n) for s in _block_slots(f"{layers}.{i}", f"{hidden}.2.{i}")),
-        *plain(f"{prefix}post_layernorm", f"{path}1.{norm}"),
-    ]
-
-
 def _pixels(options: Options) -> torch.Tensor:
     size = options.image_size
     return torch.empty((1, options.num_channels, size, size), device="meta")
@@ -131,13 +99,12 @@ def _pixels(options: Options) -> torch.Tensor:
 
 def _text_model(options: Options) -> Network:
     net = serial(_parts.arguments("input_ids", "attention_mask"), _text(options, has_all=True))
-    slots = _text_slots(options, "text_model.", "1")
-    return Network(net, slots, _parts.token_ids(), (_IDS,))
+    return Network(net, _parts.token_ids(), {"text": "1"})
 
 
 def _vision_model(options: Options) -> Network:
-    slots = _image_slots(options, "vision_model.", "", "1.1")
-    return Network(_image(options, has_all=True), slots, _pixels(options), (_IDS,))
+    net = _image(options, has_all=True)
+    return Network(net, _pixels(options), {"vision": "0", "pooled": "1.1"})
 
 
 def _below(options: Options, part: str) -> Options:
@@ -161,40 +128,21 @@ def _model(options: Options) -> Network:
         ),
         cosine_similarities(),
     )
-    slots = [
-        *_image_slots(vision, "vision_model.", "1.0.1.", "1"),
-        *linear("visual_projection", "1.0.2"),
-        *_text_slots(text, "text_model.", "1.1.1"),
-        *linear("text_projection", "1.1.2"),
-        Slot("logit_scale", ("2.log_scale",)),
-    ]
-    return Network(net, slots, (_parts.token_ids(), _pixels(vision)), (_IDS,))
+    places = {"vision": "1.0.1.0", "pooled": "1.0.1.1", "text": "1.1.1"}
+    return Network(net, (_parts.token_ids(), _pixels(vision)), places)
 
 
-_BOTH: Final[Config] = {
-    "attention_dropout": 0.0,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "num_hidden_layers": 12,
-}
 _TEXT: Final[Config] = {
-    **_BOTH,
-    "eos_token_id": 49407,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "max_position_embeddings": 77,
-    "num_attention_heads": 8,
+    "attention_dropout": 0.0, "eos_token_id": 49407, "hidden_act": "quick_gelu",
+    "hidden_size": 512, "intermediate_size": 2048, "layer_norm_eps": 1e-5,
+    "max_position_embeddings": 77, "num_attention_heads": 8, "num_hidden_layers": 12,
     "vocab_size": 49408,
-}
+}  # fmt: skip
 _VISION: Final[Config] = {
-    **_BOTH,
-    "hidden_size": 768,
-    "image_size": 224,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "patch_size": 32,
-}
+    "attention_dropout": 0.0, "hidden_act": "quick_gelu", "hidden_size": 768, "image_size": 224,
+    "intermediate_size": 3072, "layer_norm_eps": 1e-5, "num_attention_heads": 12,
+    "num_channels": 3, "num_hidden_layers": 12, "patch_size": 32,
+}  # fmt: skip
 
 
 def _flattened(config: Config) -> Config:
@@ -215,7 +163,9 @@ def _family(
         defaults=defaults,
         supported=dict.fromkeys(sorted(activations), tuple(ACTIVATIONS)),
         architectures=architectures,
+        names=_NAMES,
         prefix=prefix,
+        unused=(r"(text_model\.|vision_model\.)?embeddings\.position_ids",),
         harmless=frozenset({"logit_scale_init_value", "projection_dim", "dropout"}),
         flattened=flattened,
     )

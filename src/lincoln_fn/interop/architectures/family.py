@@ -1,8 +1,7 @@
 """A family of pretrained models: its options, its networks, and the names of its parameters.
 
-A family's file has Hugging Face's names of options and their defaults, and a function for each
-architecture that makes a `Network` of them: the network, and a slot for each tensor in a file, with
-its name there and the paths of the parameters that it holds.
+A family's file has Hugging Face's names of options and their defaults, a table of its names of
+tensors (`_names.py`), and a function for each architecture that makes a `Network` of the options.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.interop.names import Slot, same
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.quick_gelu import quick_gelu
 from lincoln_fn.layers.relu import relu
@@ -26,12 +24,15 @@ Options: TypeAlias = Any
 
 
 class Network(NamedTuple):
-    """A network, and where its parameters are in a file."""
+    """A network, and what its family's table of names has to know of it."""
 
     net: Layer
-    slots: list[Slot]
     # An example input on `meta`, for `init`.
     example: Arrays
+    # Paths of its parts, by the words that the table has for them.
+    places: Mapping[str, str] = {}
+    # Whether it has no head: then its names are without the family's prefix.
+    is_bare: bool = False
     # Names that a file may have besides: patterns of those without parameters of this network, and
     # those of tensors that are equal to another one.
     unused: tuple[str, ...] = ()
@@ -47,8 +48,12 @@ class Family(NamedTuple):
     supported: Mapping[str, tuple[object, ...]]
     # By the name of the class in Hugging Face's library.
     architectures: Mapping[str, Callable[[Options], Network]]
+    # The names of tensors, as `_names.py` reads them.
+    names: str
     # What names begin with, except those of the model without a head.
-    prefix: str
+    prefix: str = ""
+    # Patterns of names that a file may have besides.
+    unused: tuple[str, ...] = ()
     # Other names in use: patterns, and the name of a file that Hugging Face's library writes.
     renamed: tuple[tuple[str, str], ...] = ()
     # Tensors of a model in memory that are several in a file: a pattern of the name, and the
@@ -121,16 +126,3 @@ def read_options(
     ]
     options["num_labels"] = len(config.get("id2label") or (0, 1))
     return SimpleNamespace(**options), problems
-
-
-def linear(name: str, *paths: str) -> list[Slot]:
-    """Make the slots of dense layers, which are one linear layer in the file."""
-    return [
-        Slot(f"{name}.weight", tuple(f"{path}.weight" for path in paths), transposed=True),
-        Slot(f"{name}.bias", tuple(f"{path}.bias" for path in paths)),
-    ]
-
-
-def plain(name: str, path: str) -> list[Slot]:
-    """Make the slots of a norm, an embedding or a convolution."""
-    return [slot.below(f"{name}.", f"{path}.") for slot in same("weight", "bias")]

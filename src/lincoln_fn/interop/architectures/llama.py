@@ -11,22 +11,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from lincoln_fn.combine.context import select, with_context
-from lincoln_fn.combine.gated_feed_forward import geglu, swiglu
-from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine import geglu, select, serial, swiglu, with_context
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures._parts import PRE_NORM
 from lincoln_fn.interop.architectures._rope import ROPE_TYPES, rotary, with_rope
-from lincoln_fn.interop.architectures.family import Config, Family, Network, Options, linear, plain
-from lincoln_fn.interop.names import Slot
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.embedding import embedding
+from lincoln_fn.interop.architectures.family import Config, Family, Network, Options
 from lincoln_fn.layers.grouped_query_attention import grouped_query_attention
 from lincoln_fn.layers.rms_norm import rms_norm
 
-INPUTS: Final = ("input_ids", "attention_mask")
+# `inv_freq` was stored once.
 FREQUENCIES: Final = r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq"
+NAMES: Final = """
+    model.embed_tokens                             embedding
+    model.layers.#.input_layernorm                 body.#.0.0.0.0
+    model.layers.#.self_attn.{q,k,v,o}_proj        body.#.0.0.1.{query,key,value,output}
+    model.layers.#.self_attn.{q,k}_norm            body.#.0.0.1.{query,key}_norm
+    model.layers.#.post_attention_layernorm        body.#.1.0.0
+    model.layers.#.mlp.{gate,up,down}_proj         body.#.1.0.1.{gate,up,down}
+    model.norm                                     body.#.1
+    lm_head                                        head
+"""
+# Where the first projections are one tensor in the file, and so the gate and what it gates.
+_FUSED: Final = """
+    model.layers.#.self_attn.qkv_proj              body.#.0.0.1.{query,key,value}
+    model.layers.#.mlp.gate_up_proj                body.#.1.0.1.{gate,up}
+"""
 _FEED_FORWARD: Final[dict[str, Callable[..., Layer]]] = {
     "silu": swiglu,
     "swish": swiglu,
@@ -43,12 +52,10 @@ class Style(NamedTuple):
     bias: bool | None = None
     output_bias: bool | None = None
     has_qk_norm: bool = False
-    # Whether the first projections are one tensor in the file, and so the gate and what it gates.
-    is_fused: bool = False
-    # The feed-forward layer of a block, and its slots by the block's name and the layer's path;
-    # None for a gated one.
+    # Rows of names before the usual ones.
+    names: str = ""
+    # The feed-forward layer of a block; None for a gated one.
     feed_forward: Callable[[Options], Layer] | None = None
-    feed_forward_slots: Callable[[Options, str, str], list[Slot]] | None = None
 
 
 def windows_of(kinds: list[str], window: int | None, n: int) -> list[int | None]:
@@ -92,88 +99,29 @@ def gated_feed_forward(options: Options) -> Layer:
     return _FEED_FORWARD[options.hidden_act](options.intermediate_size, bias=options.mlp_bias)
 
 
-def attention_slots(name: str, path: str, *, is_fused: bool = False) -> list[Slot]:
-    """List the slots of grouped-query attention."""
-    first = {part: f"{path}.{part}" for part in ("query", "key", "value")}
-    projections = (
-        linear(f"{name}.qkv_proj", *first.values())
-        if is_fused
-        else [s for part, at in first.items() for s in linear(f"{name}.{part[0]}_proj", at)]
-    )
-    return [
-        *projections,
-        *linear(f"{name}.o_proj", f"{path}.output"),
-        *plain(f"{name}.q_norm", f"{path}.query_norm"),
-        *plain(f"{name}.k_norm", f"{path}.key_norm"),
-    ]
-
-
-def feed_forward_slots(name: str, path: str, *, is_fused: bool = False) -> list[Slot]:
-    """List the slots of a gated feed-forward layer."""
-    gate, up = f"{path}.gate", f"{path}.up"
-    first = (
-        linear(f"{name}.gate_up_proj", gate, up)
-        if is_fused
-        else [*linear(f"{name}.gate_proj", gate), *linear(f"{name}.up_proj", up)]
-    )
-    return [*first, *linear(f"{name}.down_proj", f"{path}.down")]
-
-
-def _block_slots(name: str, path: str, options: Options, style: Style) -> list[Slot]:
-    at = {part: f"{path}.{inner}" for part, inner in PRE_NORM.items()}
-    feed_forward = (
-        feed_forward_slots(f"{name}.mlp", at["feed_forward"], is_fused=style.is_fused)
-        if style.feed_forward_slots is None
-        else style.feed_forward_slots(options, name, at["feed_forward"])
-    )
-    return [
-        *plain(f"{name}.input_layernorm", at["norm1"]),
-        *attention_slots(f"{name}.self_attn", at["attention"], is_fused=style.is_fused),
-        *plain(f"{name}.post_attention_layernorm", at["norm2"]),
-        *feed_forward,
-    ]
-
-
 def _network(options: Options, style: Style, *, has_head: bool) -> Network:
-    ties = has_head and options.tie_word_embeddings
-    windows = _windows(options)
-    blocks = [_block(options, style, window) for window in windows]
+    blocks = [_block(options, style, window) for window in _windows(options)]
     body = with_context(*blocks, serial(select(0), rms_norm(eps=options.rms_norm_eps)))
-    tokens = embedding(options.vocab_size, options.hidden_size, options.pad_token_id)
-    head = dense(options.vocab_size, bias=False) if has_head and not ties else None
-    placed = _parts.of_tokens(INPUTS, tokens, body, head, ties=ties)
-    prefix = "model." if has_head else ""
-    slots = [
-        *plain(f"{prefix}embed_tokens", placed.embedding),
-        *(
-            slot
-            for i in range(len(blocks))
-            for slot in _block_slots(f"{prefix}layers.{i}", f"{placed.body}.{i}", options, style)
-        ),
-        *plain(f"{prefix}norm", f"{placed.body}.{len(blocks)}.1"),
-        *(linear("lm_head", placed.head) if head else ()),
-    ]
-    copies = {"lm_head.weight": "model.embed_tokens.weight"} if ties else {}
-    return Network(placed.net, slots, _parts.token_ids(), (FREQUENCIES,), copies)
+    return llama_model(options, body, has_head=has_head)
+
+
+def llama_model(
+    options: Options, body: Layer, scores: tuple[Layer, ...] | None = None, *, has_head: bool
+) -> Network:
+    """Make a model of texts with Llama's names, as `_parts.causal` does."""
+    return _parts.causal(
+        options, options.hidden_size, body, scores, has_head=has_head,
+        copies={"lm_head.weight": "model.embed_tokens.weight"}, padding=options.pad_token_id,
+    )  # fmt: skip
 
 
 DEFAULTS: Final[Config] = {
-    "attention_dropout": 0.0,
-    "head_dim": None,
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "max_position_embeddings": 2048,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": None,
-    "pad_token_id": None,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {},
-    "rope_type": "default",
-    "tie_word_embeddings": False,
-    "vocab_size": 32000,
-}
+    "attention_dropout": 0.0, "head_dim": None, "hidden_act": "silu", "hidden_size": 4096,
+    "intermediate_size": 11008, "max_position_embeddings": 2048, "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": None, "pad_token_id": None,
+    "rms_norm_eps": 1e-6, "rope_parameters": {}, "rope_type": "default",
+    "tie_word_embeddings": False, "vocab_size": 32000,
+}  # fmt: skip
 
 
 def llama_like(name: str, style: Style, **defaults: Any) -> Family:  # Any: as in `Config`
@@ -191,7 +139,9 @@ def llama_like(name: str, style: Style, **defaults: Any) -> Family:  # Any: as i
             f"{name}Model": partial(_network, style=style, has_head=False),
             f"{name}ForCausalLM": partial(_network, style=style, has_head=True),
         },
+        names=style.names + NAMES,
         prefix="model.",
+        unused=(FREQUENCIES,),
         flattened=with_rope,
     )
 
@@ -212,7 +162,7 @@ QWEN3: Final = llama_like(
     sliding_window=4096, use_sliding_window=False, vocab_size=151936,
 )  # fmt: skip
 PHI3: Final = llama_like(
-    "Phi3", Style(is_fused=True), hidden_size=3072, intermediate_size=8192,
+    "Phi3", Style(names=_FUSED), hidden_size=3072, intermediate_size=8192,
     max_position_embeddings=4096, pad_token_id=32000, resid_pdrop=0.0, rms_norm_eps=1e-5,
     sliding_window=None, vocab_size=32064,
 )  # fmt: skip

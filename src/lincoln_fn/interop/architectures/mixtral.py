@@ -9,9 +9,8 @@ from typing import Final
 
 from lincoln_fn.combine.mixture_of_experts import mixture_of_experts
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.interop.architectures.family import Family, Options, linear
+from lincoln_fn.interop.architectures.family import Family, Options
 from lincoln_fn.interop.architectures.llama import Style, gated_feed_forward, llama_like
-from lincoln_fn.interop.names import Slot
 from lincoln_fn.layers.dense import dense
 
 
@@ -21,17 +20,12 @@ def _experts(options: Options) -> Layer:
     return mixture_of_experts(dense(n, bias=False), experts, top_k=options.num_experts_per_tok)
 
 
-def _expert_slots(options: Options, name: str, path: str) -> list[Slot]:
-    slots = linear(f"{name}.block_sparse_moe.gate", f"{path}.router")
-    for i in range(options.num_local_experts):
-        expert, at = f"{name}.block_sparse_moe.experts.{i}", f"{path}.experts.{i}"
-        for own, part in (("w1", "gate"), ("w2", "down"), ("w3", "up")):
-            slots += linear(f"{expert}.{own}", f"{at}.{part}")
-    return slots
-
-
+_NAMES: Final = """
+    model.layers.#.block_sparse_moe.gate                    body.#.1.0.1.router
+    model.layers.#.block_sparse_moe.experts.#.w{1,2,3}      body.#.1.0.1.experts.#.{gate,down,up}
+"""
 _LIKE_LLAMA: Final = llama_like(
-    "Mixtral", Style(feed_forward=_experts, feed_forward_slots=_expert_slots),
+    "Mixtral", Style(names=_NAMES, feed_forward=_experts),
     intermediate_size=14336, max_position_embeddings=131072, num_experts_per_tok=2,
     num_key_value_heads=8, num_local_experts=8, rms_norm_eps=1e-5, router_jitter_noise=0.0,
     sliding_window=None,

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.combine.branch import branch, residual
-from lincoln_fn.combine.context import select, with_context
-from lincoln_fn.combine.parallel import parallel
-from lincoln_fn.combine.serial import serial
-from lincoln_fn.combine.shared import shared
-from lincoln_fn.combine.tied import tied
+from lincoln_fn.combine import (
+    branch,
+    parallel,
+    residual,
+    select,
+    serial,
+    shared,
+    tied,
+    with_context,
+)
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures.family import (
-    ACTIVATIONS,
-    Config,
-    Family,
-    Network,
-    Options,
-    linear,
-    plain,
-)
-from lincoln_fn.interop.names import Slot
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.embedding import embedding
 from lincoln_fn.layers.grouped_query_attention import grouped_query_attention
@@ -36,6 +31,28 @@ from lincoln_fn.layers.rms_norm import rms_norm
 from lincoln_fn.layers.scale import scale
 
 _INPUTS: Final = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
+_NAMES: Final = """
+    shared                                                          embedding
+    encoder.block.0.layer.0.SelfAttention.relative_attention_bias   encoder.0.1
+    encoder.block.#.layer.0.SelfAttention.{q,k,v,o}      encoder.1.#.0.0.2.{query,key,value,output}
+    encoder.block.#.layer.0.layer_norm                   encoder.1.#.0.0.1.0
+    encoder.block.#.layer.1.DenseReluDense.wi            encoder.1.#.1.0.1.0
+    encoder.block.#.layer.1.DenseReluDense.wi_{0,1}      encoder.1.#.1.0.1.{0.0,1}
+    encoder.block.#.layer.1.DenseReluDense.wo            encoder.1.#.1.0.3
+    encoder.block.#.layer.1.layer_norm                   encoder.1.#.1.0.0
+    encoder.final_layer_norm                                        encoder.2
+    decoder.block.0.layer.0.SelfAttention.relative_attention_bias   decoder.0.2.1
+    decoder.block.#.layer.0.SelfAttention.{q,k,v,o}      decoder.1.#.0.0.2.{query,key,value,output}
+    decoder.block.#.layer.0.layer_norm                   decoder.1.#.0.0.1.0
+    decoder.block.#.layer.1.EncDecAttention.{q,k,v,o}    decoder.1.#.1.0.2.{query,key,value,output}
+    decoder.block.#.layer.1.layer_norm                   decoder.1.#.1.0.1.0
+    decoder.block.#.layer.2.DenseReluDense.wi            decoder.1.#.2.1.0.1.0
+    decoder.block.#.layer.2.DenseReluDense.wi_{0,1}      decoder.1.#.2.1.0.1.{0.0,1}
+    decoder.block.#.layer.2.DenseReluDense.wo            decoder.1.#.2.1.0.3
+    decoder.block.#.layer.2.layer_norm                   decoder.1.#.2.1.0.0
+    decoder.final_layer_norm                                        decoder.2
+    lm_head                                                         head
+"""
 
 
 def _norm(options: Options) -> Layer:
@@ -121,49 +138,6 @@ def _body(options: Options) -> Layer:
     )
 
 
-def _attention_slots(name: str, norm: str, path: str) -> list[Slot]:
-    parts = {"q": "query", "k": "key", "v": "value", "o": "output"}
-    return [
-        *(s for q, own in parts.items() for s in linear(f"{name}.{q}", f"{path}.0.2.{own}")),
-        *plain(norm, f"{path}.0.1.0"),
-    ]
-
-
-def _feed_forward_slots(name: str, path: str, *, is_gated: bool) -> list[Slot]:
-    inner = f"{name}.DenseReluDense"
-    wide = (
-        [*linear(f"{inner}.wi_0", f"{path}.0.1.0.0"), *linear(f"{inner}.wi_1", f"{path}.0.1.1")]
-        if is_gated
-        else linear(f"{inner}.wi", f"{path}.0.1.0")
-    )
-    last = linear(f"{inner}.wo", f"{path}.0.3")
-    return [*wide, *last, *plain(f"{name}.layer_norm", f"{path}.0.0")]
-
-
-def _encoder_slots(options: Options, path: str) -> list[Slot]:
-    table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias"
-    slots = [*plain(table, f"{path}.0.1"), *plain("encoder.final_layer_norm", f"{path}.2")]
-    for i in range(options.num_layers):
-        name, at = f"encoder.block.{i}.layer", f"{path}.1.{i}"
-        slots += _attention_slots(f"{name}.0.SelfAttention", f"{name}.0.layer_norm", f"{at}.0")
-        slots += _feed_forward_slots(f"{name}.1", f"{at}.1", is_gated=options.is_gated)
-    return slots
-
-
-def _decoder_slots(options: Options, path: str) -> list[Slot]:
-    table = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias"
-    slots = [*plain(table, f"{path}.0.2.1"), *plain("decoder.final_layer_norm", f"{path}.2")]
-    for i in range(options.num_decoder_layers):
-        name, at = f"decoder.block.{i}.layer", f"{path}.1.{i}"
-        slots += _attention_slots(f"{name}.0.SelfAttention", f"{name}.0.layer_norm", f"{at}.0")
-        slots += _attention_slots(f"{name}.1.EncDecAttention", f"{name}.1.layer_norm", f"{at}.1")
-        slots += _feed_forward_slots(f"{name}.2", f"{at}.2.1", is_gated=options.is_gated)
-    return slots
-
-
-_CROSS_TABLE: Final = r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*"
-
-
 def _translator(options: Options) -> Network:
     """Make the network of an encoder and a decoder, whose embedding is used three times."""
     pair = branch(select(0, 2), select(1), select(3), merge=identity())
@@ -175,28 +149,22 @@ def _translator(options: Options) -> Network:
     first = _parts.arguments(*_INPUTS, least=3)
     copies = {f"{part}.embed_tokens.weight": "shared.weight" for part in ("encoder", "decoder")}
     if ties:
-        net, within, at = serial(first, pair, tied(table, body)), "2.0", "2.1.0"
+        net, at = serial(first, pair, tied(table, body)), "2.1.0"
         copies["lm_head.weight"] = "shared.weight"
     else:
         head = dense(options.vocab_size, bias=False)
         embed = parallel(table, identity(), identity())
-        net, within, at = serial(first, pair, embed, body, head), "2.0", "3.0"
-    slots = [
-        *plain("shared", within),
-        *_encoder_slots(options, f"{at}.0.1.1"),
-        *_decoder_slots(options, f"{at}.1"),
-        *(() if ties else linear("lm_head", "4")),
-    ]
+        net, at = serial(first, pair, embed, body, head), "3.0"
     ids = _parts.token_ids()
-    return Network(net, slots, (ids, None, ids), (_CROSS_TABLE,), copies)
+    places = {"embedding": "2.0", "encoder": f"{at}.0.1.1", "decoder": f"{at}.1", "head": "4"}
+    return Network(net, (ids, None, ids), places, copies=copies)
 
 
 def _encoder_model(options: Options) -> Network:
     table = embedding(options.vocab_size, options.d_model)
-    placed = _parts.of_tokens(_INPUTS[:2], table, _encoder(options))
-    slots = [*plain("shared", placed.embedding), *_encoder_slots(options, placed.body)]
     copies = {"encoder.embed_tokens.weight": "shared.weight"}
-    return Network(placed.net, slots, _parts.token_ids(), (), copies)
+    network = _parts.of_tokens(_INPUTS[:2], table, _encoder(options), copies=copies)
+    return network._replace(places={**network.places, "encoder": network.places["body"]})
 
 
 def _flattened(config: Config) -> Config:
@@ -217,30 +185,19 @@ def _flattened(config: Config) -> Config:
 
 T5: Final = Family(
     defaults={
-        "activation": "relu",
-        "d_ff": 2048,
-        "d_kv": 64,
-        "d_model": 512,
-        "dropout_rate": 0.1,
-        "is_decoder": False,
-        "is_encoder_decoder": True,
-        "is_gated": False,
-        "layer_norm_epsilon": 1e-6,
-        "num_decoder_layers": 6,
-        "num_heads": 8,
-        "num_layers": 6,
-        "relative_attention_max_distance": 128,
-        "relative_attention_num_buckets": 32,
-        "scale_decoder_outputs": None,
-        "tie_word_embeddings": True,
-        "vocab_size": 32128,
+        "activation": "relu", "d_ff": 2048, "d_kv": 64, "d_model": 512, "dropout_rate": 0.1,
+        "is_decoder": False, "is_encoder_decoder": True, "is_gated": False,
+        "layer_norm_epsilon": 1e-6, "num_decoder_layers": 6, "num_heads": 8, "num_layers": 6,
+        "relative_attention_max_distance": 128, "relative_attention_num_buckets": 32,
+        "scale_decoder_outputs": None, "tie_word_embeddings": True, "vocab_size": 32128,
     },
     supported={"activation": tuple(ACTIVATIONS), "is_decoder": (False,)},
     architectures={
         "T5EncoderModel": _encoder_model,
         "T5ForConditionalGeneration": _translator,
     },
-    prefix="",
+    names=_NAMES,
+    unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*",),
     harmless=frozenset({"classifier_dropout", "n_positions"}),
     flattened=_flattened,
-)
+)  # fmt: skip

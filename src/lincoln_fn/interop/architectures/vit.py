@@ -9,20 +9,10 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.combine.branch import branch
-from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine import branch, serial
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures._parts import PRE_NORM
-from lincoln_fn.interop.architectures.family import (
-    ACTIVATIONS,
-    Family,
-    Network,
-    Options,
-    linear,
-    plain,
-)
-from lincoln_fn.interop.names import Slot
+from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
 from lincoln_fn.layers.class_token import class_token
 from lincoln_fn.layers.conv import conv2d
 from lincoln_fn.layers.dense import dense
@@ -32,6 +22,19 @@ from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.permute import permute
 from lincoln_fn.layers.positional_embedding import positional_embedding
 from lincoln_fn.layers.take import take
+
+_NAMES: Final = """
+    vit.embeddings.cls_token                                    0.3.weight          2
+    vit.embeddings.position_embeddings                          0.4.weight          1
+    vit.embeddings.patch_embeddings.projection                  0.0
+    vit.encoder.layer.#.attention.attention.{query,key,value}   1.#.0.0.1.{query,key,value}
+    vit.encoder.layer.#.attention.output.dense                  1.#.0.0.1.output
+    vit.encoder.layer.#.{intermediate,output}.dense             1.#.1.0.1.{0,2}
+    vit.encoder.layer.#.layernorm_{before,after}                1.#.{0.0.0.0,1.0.0}
+    vit.layernorm                                               2
+    vit.pooler.dense                                            pooler
+    classifier                                                  classifier
+"""
 
 
 def _sizes(size: int | list[int]) -> tuple[int, int]:
@@ -63,81 +66,49 @@ def _block(options: Options) -> Layer:
     return _parts.pre_norm(_norm(options), *sublayers, p, has_mask=False)
 
 
-def _block_slots(name: str, path: str) -> list[Slot]:
-    at = {part: f"{path}.{inner}" for part, inner in PRE_NORM.items()}
-    attention, own = f"{name}.attention.attention", at["attention"]
-    return [
-        *(s for p in ("query", "key", "value") for s in linear(f"{attention}.{p}", f"{own}.{p}")),
-        *linear(f"{name}.attention.output.dense", f"{own}.output"),
-        *linear(f"{name}.intermediate.dense", f"{at['feed_forward']}.0"),
-        *linear(f"{name}.output.dense", f"{at['feed_forward']}.2"),
-        *plain(f"{name}.layernorm_before", at["norm1"]),
-        *plain(f"{name}.layernorm_after", at["norm2"]),
-    ]
-
-
-def _network(options: Options, prefix: str, head: Layer, name: str, path: str) -> Network:
-    """Make a network whose head has one dense layer, with its name and its path in the head."""
-    layers = range(options.num_hidden_layers)
-    blocks = serial(*(_block(options) for _ in layers))
+def _network(options: Options, head: Layer, *, is_bare: bool = False, **places: str) -> Network:
+    """Make a network with a head, whose dense layer is at a path."""
+    blocks = serial(*(_block(options) for _ in range(options.num_hidden_layers)))
     net = serial(_patches(options), blocks, _norm(options), head)
-    slots = [
-        Slot(f"{prefix}embeddings.cls_token", ("0.3.weight",), leading=2),
-        Slot(f"{prefix}embeddings.position_embeddings", ("0.4.weight",), leading=1),
-        *plain(f"{prefix}embeddings.patch_embeddings.projection", "0.0"),
-        *(s for i in layers for s in _block_slots(f"{prefix}encoder.layer.{i}", f"1.{i}")),
-        *plain(f"{prefix}layernorm", "2"),
-        *linear(name, f"3.{path}"),
-    ]
     shape = (1, options.num_channels, *_sizes(options.image_size))
-    return Network(net, slots, torch.empty(shape, device="meta"))
+    return Network(net, torch.empty(shape, device="meta"), places, is_bare=is_bare)
 
 
 def _model(options: Options) -> Network:
     n = options.pooler_output_size or options.hidden_size
     pooler = serial(take(0, -2), dense(n), ACTIVATIONS[options.pooler_act]())
     head = branch(identity(), pooler, merge=identity())
-    return _network(options, "", head, "pooler.dense", "1.1")
+    return _network(options, head, is_bare=True, pooler="3.1.1")
 
 
 def _classifier(options: Options) -> Network:
-    head = serial(take(0, -2), dense(options.num_labels))
-    return _network(options, "vit.", head, "classifier", "1")
+    return _network(options, serial(take(0, -2), dense(options.num_labels)), classifier="3.1")
 
 
 VIT: Final = Family(
     defaults={
-        "attention_probs_dropout_prob": 0.0,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "hidden_size": 768,
-        "image_size": 224,
-        "intermediate_size": 3072,
-        "layer_norm_eps": 1e-12,
-        "num_attention_heads": 12,
-        "num_channels": 3,
-        "num_hidden_layers": 12,
-        "patch_size": 16,
-        "pooler_act": "tanh",
-        "pooler_output_size": None,
-        "qkv_bias": True,
+        "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
+        "hidden_size": 768, "image_size": 224, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
+        "num_attention_heads": 12, "num_channels": 3, "num_hidden_layers": 12, "patch_size": 16,
+        "pooler_act": "tanh", "pooler_output_size": None, "qkv_bias": True,
     },
     supported={
-        "hidden_act": tuple(ACTIVATIONS),
-        "pooler_act": tuple(ACTIVATIONS),
-        "qkv_bias": (True,),
+        "hidden_act": tuple(ACTIVATIONS), "pooler_act": tuple(ACTIVATIONS), "qkv_bias": (True,),
     },
     architectures={"ViTModel": _model, "ViTForImageClassification": _classifier},
+    names=_NAMES,
     prefix="vit.",
     # The names of the model in memory, since transformers 5.
     renamed=(
-        (r"\blayers\.(\d+)\.attention\.q_proj\b", r"layers.\1.attention.attention.query"),
-        (r"\blayers\.(\d+)\.attention\.k_proj\b", r"layers.\1.attention.attention.key"),
-        (r"\blayers\.(\d+)\.attention\.v_proj\b", r"layers.\1.attention.attention.value"),
+        *(
+            (rf"\blayers\.(\d+)\.attention\.{part[0]}_proj\b",
+             rf"layers.\1.attention.attention.{part}")
+            for part in ("query", "key", "value")
+        ),
         (r"\blayers\.(\d+)\.attention\.o_proj\b", r"layers.\1.attention.output.dense"),
         (r"\blayers\.(\d+)\.mlp\.fc1\b", r"layers.\1.intermediate.dense"),
         (r"\blayers\.(\d+)\.mlp\.fc2\b", r"layers.\1.output.dense"),
         (r"\blayers\.(\d+)\.", r"encoder.layer.\1."),
     ),
     harmless=frozenset({"encoder_stride"}),
-)
+)  # fmt: skip
