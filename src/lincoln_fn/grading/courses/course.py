@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.courses.exercise import Exercise
+from lincoln_fn.grading.courses.exercise import Exercise
 
 HERE = Path(__file__).parent
 

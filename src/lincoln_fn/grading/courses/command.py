@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.courses.course import Course, names, read
-from lincoln_fn.testing.courses.graded import Row, grade_file
-from lincoln_fn.testing.grading.printed import in_one_line, printable
+from lincoln_fn.grading.courses.course import Course, names, read
+from lincoln_fn.grading.courses.graded import Row, grade_file
+from lincoln_fn.grading.printed import in_one_line, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,8 +15,8 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.courses import command, course
-from lincoln_fn.testing.courses.page import page
+from lincoln_fn.grading.courses import command, course
+from lincoln_fn.grading.courses.page import page
 
 FILES = Path(__file__).parent.parent / "helpers" / "courses"
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 
 import attrs
 
-from lincoln_fn.testing.grading.printed import in_one_line
+from lincoln_fn.grading.printed import in_one_line
 
 # Characters of a text.
 LONGEST_TEXT = 10_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lincoln_fn.testing.courses.course import Course
+from lincoln_fn.grading.courses.course import Course
 
 
 def page(course: Course) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.testing.grading.blanks import END
+from lincoln_fn.grading.blanks import END
 
 # Any: what JSON holds.
 Cell: TypeAlias = dict[str, Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lincoln_fn
-from lincoln_fn.testing.assignment import Options, files, write
+from lincoln_fn.grading.assignment import Options, files, write
 
 RIGHT = """
     x_rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lincoln_fn.testing.grading.system_calls import refuse_calls
+from lincoln_fn.grading.system_calls import refuse_calls
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ import attrs
 from lincoln_fn import initializers
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.grading.sources import SourceOnly
+from lincoln_fn.grading.sources import SourceOnly
 
 # Any: the names of a module.
 Names: TypeAlias = Mapping[str, Any]

@@ -7,8 +7,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 import pytest
 
 import lincoln_fn as lf
-from lincoln_fn.testing.courses import course
-from lincoln_fn.testing.courses.graded import grade_file
+from lincoln_fn.grading.courses import course
+from lincoln_fn.grading.courses.graded import grade_file
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 import lincoln_fn as lf
-from lincoln_fn.testing.courses import course
-from lincoln_fn.testing.courses.graded import grade_file
-from lincoln_fn.testing.grading import isolated
-from lincoln_fn.testing.grading.answers import Ran, decoded, encoded
+from lincoln_fn.grading.courses import course
+from lincoln_fn.grading.courses.graded import grade_file
+from lincoln_fn.grading import isolated
+from lincoln_fn.grading.answers import Ran, decoded, encoded
 from lincoln_fn.testing.report import Finding, Report
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
@@ -71,7 +71,7 @@ def test_a_text_is_one_line_of_printable_characters():
 RELU = """
 import gc, json, os, threading
 from multiprocessing.connection import Connection
-from lincoln_fn.testing.grading.answers import Ran
+from lincoln_fn.grading.answers import Ran
 import numpy as np
 
 pipe = next(p for p in gc.get_objects() if isinstance(p, Connection) and p.writable)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from lincoln_fn.testing.grading.sources import import_sources_alone
+from lincoln_fn.grading.sources import import_sources_alone
 
 # Names that numpy has removed, and courses of earlier years use.
 _REMOVED = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
-from lincoln_fn.testing.grading.notebooks import TIME_LIMIT
-from lincoln_fn.testing.grading.record import Grade
+from lincoln_fn.grading.notebooks import TIME_LIMIT
+from lincoln_fn.grading.record import Grade
 
 
 def otter_results(grade: Grade) -> str:

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 import torch
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.grading.answers import NO_ANSWER, Ran, encoded, read
-from lincoln_fn.testing.grading.folders import TooMuchError, check_size
-from lincoln_fn.testing.grading.printed import in_one_line
+from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, read
+from lincoln_fn.grading.folders import TooMuchError, check_size
+from lincoln_fn.grading.printed import in_one_line
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.

@@ -105,7 +105,7 @@ class Grade:
         Example:
             >>> Grade("tanh()", (Mark("dx", 0, 1, hints=("look at dx",)),)).check("dx")
             Traceback (most recent call last):
-            lincoln_fn.testing.grading.record.GradeError: dx  0 of 1: look at dx
+            lincoln_fn.grading.record.GradeError: dx  0 of 1: look at dx
         """
         mark = self.mark(leaf)
         if mark.points < mark.possible or not mark.possible:

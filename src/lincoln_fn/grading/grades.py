@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from lincoln_fn.testing.grading.printed import printable
-from lincoln_fn.testing.grading.record import Grade
+from lincoln_fn.grading.printed import printable
+from lincoln_fn.grading.record import Grade
 from lincoln_fn.testing.table import html_table
 
 

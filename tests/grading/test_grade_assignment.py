@@ -12,10 +12,10 @@ from helpers.compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.testing.assignment import Options, files, main, write
-from lincoln_fn.testing.grading.answers import Ran
-from lincoln_fn.testing.grading.blanks import backward_pass, without_terms
-from lincoln_fn.testing.grading.examples import UNSUITED
+from lincoln_fn.grading.assignment import Options, files, main, write
+from lincoln_fn.grading.answers import Ran
+from lincoln_fn.grading.blanks import backward_pass, without_terms
+from lincoln_fn.grading.examples import UNSUITED
 
 LAYERS = Path(lf.layers.__path__[0])
 NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})
@@ -29,7 +29,7 @@ def in_this_process(monkeypatch):
         except Exception as error:
             return Ran(problem=str(error))
 
-    monkeypatch.setattr(sys.modules["lincoln_fn.testing.grade"], "run_isolated", run)
+    monkeypatch.setattr(sys.modules["lincoln_fn.grading.grade"], "run_isolated", run)
 
 
 def defined(text):
