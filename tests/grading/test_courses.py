@@ -15,6 +15,7 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading import confined
 from lincoln_fn.grading.courses import command, course
 from lincoln_fn.grading.courses.page import page
 
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 def graded(capsys, *arguments):
     command.main([*map(str, arguments), "--csv"])
-    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    told = capsys.readouterr()
+    assert not told.err
+    return list(csv.DictReader(io.StringIO(told.out)))
 
 
 def wrong(rows):
@@ -219,6 +222,27 @@ def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
     assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
     assert os.getcwd() == here
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere both are missing")
+@pytest.mark.parametrize("lacks", [("libseccomp",), ("Landlock", "libseccomp")])
+def test_python_refuses_what_a_machine_cannot_and_the_command_says_so(
+    capsys, tmp_path, monkeypatch, lacks
+):
+    victim, folder = tmp_path / "victim", tmp_path / "class"
+    victim.write_text("whole")
+    folder.mkdir()
+    (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
+    monkeypatch.setattr(confined, "_filter_calls", lambda: False)
+    if "Landlock" in lacks:
+        monkeypatch.setattr(confined, "_restrict_writes", lambda *_: False)
+    command.main(["cs231n", str(folder)])
+    told = capsys.readouterr()
+    assert "abuses.py: 1 of 1" in told.out
+    assert f"not fully confined: no {' and '.join(lacks)}; " in told.err
+    assert victim.read_text() == "whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
 
 
 @pytest.mark.full

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading.confined import confine
 from lincoln_fn.grading.courses.course import Course, names, read
 from lincoln_fn.grading.courses.graded import Row, grade_file
+from lincoln_fn.grading.isolated import run_isolated
 from lincoln_fn.grading.printed import in_one_line, printable
 
 
@@ -34,8 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         paths = [*_files(given.files)]
     except LayerError as error:
         parser.error(str(error))
+    _tell_what_is_missing()
     rows = [row for path, shown in paths for row in _rows(path, shown, course, given.time_limit)]
     print(as_csv(rows) if given.csv else as_text(rows), end="")
+
+
+def _tell_what_is_missing() -> None:
+    """Say on the standard error what this machine lacks to confine a stranger's code."""
+    with TemporaryDirectory(prefix="lincoln_fn-") as folder:
+        ran = run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
+    missing = ran.problem or " and ".join(ran.result or ())
+    if missing:
+        told = "code can do what SECURITY.md says: grade files of strangers in a container"
+        print(f"the code of the files is not fully confined: no {missing}; {told}", file=sys.stderr)
+
+
+def _list_missing(folder: Path, ran: Callable[[], object]) -> tuple[str, ...]:
+    return confine(folder, 10.0)
 
 
 def _files(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
