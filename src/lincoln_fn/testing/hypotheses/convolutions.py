@@ -82,29 +82,6 @@ def _drop_stride(call: Call) -> dict[str, object] | None:
     return {"input": x, "stride": 1, "padding": 0}
 
 
-def _dilate(call: Local) -> Tensor | None:
-    """Compute the gradient of a convolution's input with its stride as a dilation."""
-    options, padding = _read_options(call.call), _read_each(call.call, "padding", 0)
-    strides = _read_each(call.call, "stride", 1)
-    if call.k or padding is None or set(strides or ()) == {1}:
-        return None
-    transposed = getattr(functional, f"conv_transpose{axes(call.call)}d")
-    found: Tensor = transposed(call.g, options["weight"].detach(), dilation=strides)
-    return _fit_into(found, padding, call.u)
-
-
-def _dilate_kernel(call: Local) -> Tensor | None:
-    """Compute the gradient of a kernel with the stride where a dilation belongs."""
-    options, strides = _read_options(call.call), _read_each(call.call, "stride", 1)
-    if call.call.inputs[call.k] is not options["weight"] or set(strides or ()) == {1}:
-        return None
-    padding = _read_each(call.call, "padding", 0)
-    convolve = getattr(functional, call.call.name)
-    x, g = options["input"].detach().transpose(0, 1), call.g.transpose(0, 1)
-    found: Tensor = convolve(x, g, stride=strides, padding=padding)
-    return _fit_into(found.transpose(0, 1), (0,) * axes(call.call), call.u)
-
-
 def _fit_into(found: Tensor, padding: tuple[int, ...], u: Tensor) -> Tensor:
     """Cut padding off the start, and what is too long off the end; what is missing is zero."""
     for axis, size in enumerate(padding, 2):
@@ -180,7 +157,6 @@ def _convolve_unpadded(call: Call, x: Tensor) -> Tensor:
 
 
 _ONE_SIDE = "pads the input of {at}() on one side alone"
-_FOR_STRIDE = "confuses stride and dilation in the derivative of {at}()"
 _NO_STRIDE = "forgets the stride of {at}()"
 HYPOTHESES = [
     *make_table(
@@ -189,10 +165,6 @@ HYPOTHESES = [
          partial(_change_kernel, change=lambda kernel: kernel.transpose(0, 1)), _ALL),
         ("stride forgotten", _NO_STRIDE, partial(_change_input, change=_drop_stride), CONVOLUTIONS),
         ("stride forgotten", _NO_STRIDE, partial(_drop_option, option="stride"), CONVOLUTIONS),
-        ("dilation for stride", _FOR_STRIDE, _dilate, CONVOLUTIONS),
-        ("dilation for stride", _FOR_STRIDE, _dilate_kernel, CONVOLUTIONS),
-        ("dilation forgotten", "forgets the dilation of {at}()",
-         partial(_drop_option, option="dilation"), CONVOLUTIONS),
         *(("padding", _ONE_SIDE,
            partial(_change_input, change=partial(_pad_one_side, side=side)), CONVOLUTIONS)
           for side in (0, 1)),

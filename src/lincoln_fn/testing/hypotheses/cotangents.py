@@ -79,13 +79,6 @@ def _flip(g: Tensor, axis: int) -> Tensor:
     return g.flip(axis) if g.ndim > axis else g
 
 
-def _swap(evidence: Evidence) -> Iterator[Guess]:
-    leaves = tree.leaves(evidence.sample.g)
-    if len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
-        swapped = iter(reversed(leaves))
-        yield _change_g(evidence, lambda leaf: next(swapped))
-
-
 def _forget_output(evidence: Evidence) -> Iterator[Guess]:
     """Leave out the gradient of one of several outputs."""
     for k, left_out in enumerate(evidence.g) if len(evidence.g) > 1 else ():
@@ -101,12 +94,6 @@ HYPOTHESES = [
     for name, sentence, candidates in (
         ("output forgotten", "forgets g.{k}, the gradient of output {k}", _forget_output),
         ("g forgotten", "forgets g: it is the gradient for g = 1", _try(torch.ones_like)),
-        ("g squared", "has the factor g twice", _try(torch.square)),
-        ("g's size", "uses the absolute value of g", _try(torch.abs)),
-        ("g's sign", "uses only the sign of g", _try(torch.sign)),
-        ("g averaged", "uses the mean of g in place of g", _try(lambda g: g.mean().expand_as(g))),
-        ("g summed", "uses the sum of g in place of g", _try(lambda g: g.sum().expand_as(g))),
-        ("gs swapped", "swaps the two parts of g", _swap),
         ("one place of g", "uses g only at the {which} position of axis {axis}; the others are "
          "missing or overwritten", partial(_keep_place, kept=True)),
         ("a place of g missing", "leaves out the {which} position of axis {axis} of g",

@@ -60,8 +60,6 @@ SOFTMAX = Formula(
             ("softmax's weights", f"sums g without the weights y {_OF_SOFTMAX}"),
         "misses y g":
             ("softmax's first term", "has only the sum of softmax's derivative: y g is missing"),
-        "lacks the factor y, in y g":
-            ("softmax's factor", f"lacks the factor y before g {_OF_SOFTMAX}"),
         f"averages in {_SUM}, where it should sum":
             ("softmax's mean", "averages over the classes, where softmax's derivative sums"),
         "lacks the factor y, outside of its sums":
@@ -69,8 +67,6 @@ SOFTMAX = Formula(
         f"has the wrong sign before {_SUM}": ("sum's sign", _ADDED),
         f"sums over the wrong axes in {_SUM}":
             ("softmax's axis", f"sums over the wrong axis {_OF_SOFTMAX}"),
-        "has the factor y twice, in y g":
-            ("softmax's factor", f"has the factor y twice before g {_OF_SOFTMAX}"),
     },
     further=(
         ("softmax twice", "applies softmax's derivative twice",
@@ -156,8 +152,6 @@ CROSS_ENTROPY = Formula(
          lambda use: use.scale * (use.v * (1 - use.d) - use.d)),
         ("gradient by p", "is the gradient by p: the derivative of softmax is missing",
          lambda use: -use.scale * use.d / use.v),
-        ("softmax twice", "applies the derivative of softmax twice",
-         lambda use: _pass_softmax(use, _subtract_label(use))),
         ("softmax twice", "has the diagonal of softmax's derivative as a further factor",
          lambda use: _subtract_label(use) * use.v * (1 - use.v)),
         ("label twice", "adds p at the label twice",

@@ -150,27 +150,9 @@ def _describe(known: list[Series], right: list[Tensor]) -> str:
     return next((words for tensor, words in pairs if tensor is right[-1]), "the other factor")
 
 
-def _exchange(evidence: Evidence) -> Iterator[Guess]:
-    """Give each factor the gradient of the other, transposed if it is used so."""
-    for tape, calls, at in list_groups(evidence):
-        if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
-            continue
-        for transposed in (False, True) if min(u.ndim for u in calls[0].inputs) > 1 else (False,):
-
-            def swapped(
-                call: Call, gs: list[Tensor], right: list[Tensor], transposed: bool = transposed
-            ) -> list[Tensor]:
-                first, second = right
-                return [second.mT, first.mT] if transposed else [second, first]
-
-            yield from guesses_if(tape, calls, swapped)
-
-
 HYPOTHESES = [
     Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
                partial(_take_operand, new_state=True), Cost.OPERATION),
-    Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
-               _exchange, Cost.OPERAND),
     Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
                partial(_take_operand, new_state=False), Cost.OPERAND),
     Hypothesis("at other values",

@@ -27,8 +27,6 @@ _WRONG_PRODUCTS: tuple[tuple[str, str, Callable[[Tensor, Tensor, Tensor], Pairs]
     ("not transposed", "lacks a transposition in {at}()",
      lambda a, b, g: ((g.mT, b.mT), (a.mT, g.mT))),
     ("not transposed", "lacks a transposition in {at}()", lambda a, b, g: ((g, b), (a, g))),
-    ("order of factors", "multiplies in the wrong order in {at}()",
-     lambda a, b, g: ((b.mT, g), (g, a.mT))),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that need no knowledge of the layer: a sign, leaves exchanged, g itself."""
+"""Mistakes that need no knowledge of the layer: a sign, leaves exchanged."""
 
 from __future__ import annotations
 
@@ -29,21 +29,6 @@ def _swap(evidence: Evidence) -> Iterator[Guess]:
                 yield Guess(found, {"first": names[j], "second": names[i]})
 
 
-def _take_other_leaf(evidence: Evidence) -> Iterator[Guess]:
-    """Give each leaf the right gradient of another."""
-    names, right = evidence.sample.names, evidence.expected
-    for i in range(len(names)):
-        for j in range(len(names)):
-            if i != j:
-                yield guess_alone(evidence, i, right[j], other=names[j])
-
-
-def _pass_g(evidence: Evidence) -> Iterator[Guess]:
-    """Give each array of g's shape g itself."""
-    for g in evidence.g:
-        yield Guess([g if array.shape == g.shape else None for array in evidence.sample.arrays])
-
-
 def _zero_partly(evidence: Evidence) -> Iterator[Guess]:
     """Keep the right gradient at some places; the others are zero."""
     for i, (given, right) in enumerate(evidence.pairs()):
@@ -64,11 +49,6 @@ def _describe(is_zero: Tensor) -> str:
     return f"in {int(is_zero.sum())} of {is_zero.numel()} places"
 
 
-def _normalise(right: Tensor) -> Tensor:
-    size: Tensor = torch.linalg.vector_norm(right)
-    return right / size.clamp_min(1e-300)
-
-
 def _take_diagonal(evidence: Evidence) -> Iterator[Guess]:
     """Keep the right gradient on the diagonal of a matrix: the matrix is the submission's own."""
     for i, (given, right) in enumerate(evidence.pairs()):
@@ -84,15 +64,7 @@ HYPOTHESES = [
     Hypothesis("leaves swapped",
                "is the gradient of another leaf: {first} and {second} are swapped", _swap,
                Cost.WHOLE),
-    Hypothesis("another leaf", "is the gradient of {other}", _take_other_leaf, Cost.ANOTHER),
-    Hypothesis("absolute value", "is the absolute value of the right gradient",
-               change_each(torch.abs), Cost.ANOTHER),
-    Hypothesis("absolute value", "is minus the absolute value of the right gradient",
-               change_each(lambda right: -right.abs()), Cost.ANOTHER),
-    Hypothesis("normalised", "is divided by its norm", change_each(_normalise), Cost.ANOTHER),
     Hypothesis("clipped", "is clipped to [-1, 1]", change_each(lambda right: right.clamp(-1, 1)),
-               Cost.ANOTHER),
-    Hypothesis("derivative missing", "is g itself: the layer's derivative is missing", _pass_g,
                Cost.ANOTHER),
     Hypothesis("matrix product",
                "is a matrix product, of which only the diagonal is right: shape {shape}, expected "
