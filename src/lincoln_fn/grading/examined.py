@@ -13,9 +13,9 @@ import torch
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.grading.submission import Submission, adapted, layer_of, load
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.functions import close_trees
-from lincoln_fn.grading.submission import Submission, adapted, layer_of, load
 from lincoln_fn.testing.held import copies
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.report import Finding, Report

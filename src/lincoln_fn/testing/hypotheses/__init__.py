@@ -11,7 +11,6 @@ from lincoln_fn.testing.hypotheses import (
     convolutions,
     cotangents,
     derivatives,
-    elsewhere,
     factors,
     formulas,
     maxima,
@@ -19,10 +18,6 @@ from lincoln_fn.testing.hypotheses import (
     operands,
     order,
     others,
-    paths,
-    products,
-    segments,
-    simple,
     windows,
 )
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
@@ -31,7 +26,7 @@ __all__ = ["HYPOTHESES", "Cost", "Guess", "Hypothesis"]
 
 HYPOTHESES: list[Hypothesis] = sorted(
     chain(
-        simple.HYPOTHESES,
+        order.SIMPLE,
         cotangents.HYPOTHESES,
         derivatives.HYPOTHESES,
         formulas.HYPOTHESES,
@@ -39,16 +34,16 @@ HYPOTHESES: list[Hypothesis] = sorted(
         movement.HYPOTHESES,
         windows.HYPOTHESES,
         maxima.HYPOTHESES,
-        paths.HYPOTHESES,
+        windows.PATHS,
         movement.USES,
         axes.HYPOTHESES,
-        segments.HYPOTHESES,
+        operands.SEGMENTS,
         factors.HYPOTHESES,
-        products.HYPOTHESES,
+        convolutions.PRODUCTS,
         convolutions.HYPOTHESES,
         derivatives.SIGNS_AND_PARTS,
         operands.HYPOTHESES,
-        elsewhere.HYPOTHESES,
+        cotangents.ELSEWHERE,
         others.HYPOTHESES,
         derivatives.OTHERS,
         others.LAST,
