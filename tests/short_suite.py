@@ -45,7 +45,7 @@ PROCESSES = {
     "repository/test_pipeline_example.py",
     "repository/test_places.py",
     "runtime/test_memory.py",
-    "testing/test_grade_graders.py",
+    "grading/test_grade_graders.py",
 }
 PROGRAMS = {
     "interop/test_resnets.py",
@@ -162,8 +162,8 @@ TESTS = {
         "test_a_compiled_step_gives_the_same": ("iteration",),
         "test_walks_have_the_bits_of_backward": ("own cell",),
     },
-    "testing/test_grade.py": {"test_where_a_process_cannot_be_copied_a_new_one_is_started": ()},
-    "testing/test_grade_assignment.py": {
+    "grading/test_grade.py": {"test_where_a_process_cannot_be_copied_a_new_one_is_started": ()},
+    "grading/test_grade_assignment.py": {
         "test_a_teacher_makes_an_assignment_and_grades_a_file": (),
         "test_the_notebooks_are_valid": (),
     },

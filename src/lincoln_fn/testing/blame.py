@@ -7,15 +7,13 @@ import attrs
 from lincoln_fn.core.keys import Key
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.failure import failure
+from lincoln_fn.testing.failure import Part, failure, parts_at
 from lincoln_fn.testing.held import is_followed
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
-from lincoln_fn.testing.localise import Part, parts_at
 from lincoln_fn.testing.naming import Mistake, name_mistakes, worst_place
-from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
+from lincoln_fn.testing.plain import first_not_linear, is_long, is_plainly_right, shortened
 from lincoln_fn.testing.report import Finding, Verdict, kink_remark
 from lincoln_fn.testing.sample import Sample, sample
-from lincoln_fn.testing.shorter import is_long, shortened
 
 NOT_LINEAR = Mistake("not linear in g", "is not linear in g: is g a factor of every term?")
 

@@ -6,7 +6,6 @@ of a softmax. The tape records these functions' parts by the code below.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -35,18 +34,6 @@ def logsumexp(x: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Compute log(1 + e^(beta x)) / beta."""
     return torch.log1p(torch.exp(beta * x)) / beta
-
-
-def silu(x: Tensor, inplace: bool = False) -> Tensor:
-    """Compute x sigmoid(x)."""
-    return x * torch.sigmoid(x)
-
-
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """Compute x p(x)."""
-    if approximate == "tanh":
-        return x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
-    return x * ((1 + torch.erf(x / math.sqrt(2))) / 2)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -114,38 +101,9 @@ def _normalised(
     return y if bias is None else y + bias
 
 
-def attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    *_: Any,
-    **options: Any,
-) -> Tensor:
-    """Compute softmax(q k^T / sqrt(d) + mask) v."""
-    scale = options.get("scale")
-    scores = (query @ key.mT) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if options.get("is_causal"):
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
-    if attn_mask is not None:
-        is_bool = attn_mask.dtype is torch.bool
-        scores = scores.masked_fill(~attn_mask, -math.inf) if is_bool else scores + attn_mask
-    return torch.softmax(scores, -1) @ value
-
-
 def cross_entropy(x: Tensor, target: Tensor, *_: Any, **options: Any) -> Tensor:
     """Compute -log softmax(x) at the label."""
     return functional.nll_loss(log_softmax(x, 1 if x.ndim > 1 else 0), target, **options)
-
-
-def mse_loss(x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any) -> Tensor:
-    """Compute (x - t)^2."""
-    return _reduced((x - target) ** 2, reduction)
-
-
-def l1_loss(x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any) -> Tensor:
-    """Compute |x - t|."""
-    return _reduced((x - target).abs(), reduction)
 
 
 def huber_loss(
@@ -153,33 +111,7 @@ def huber_loss(
 ) -> Tensor:
     """Compute d^2 / 2 for a small difference d, and delta (|d| - delta / 2) for a large one."""
     size = (x - target).abs()
-    return _reduced(
-        torch.where(size < delta, 0.5 * (x - target) ** 2, delta * (size - delta / 2)), reduction
-    )
-
-
-def smooth_l1_loss(
-    x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", beta: float = 1.0, **__: Any
-) -> Tensor:
-    """Compute Huber's loss by its delta."""
-    return huber_loss(x, target, reduction, beta) / beta
-
-
-def binary_cross_entropy(
-    p: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any
-) -> Tensor:
-    """Compute -t log p - (1 - t) log(1 - p)."""
-    return _reduced(-(target * torch.log(p) + (1 - target) * torch.log(1 - p)), reduction)
-
-
-def binary_cross_entropy_with_logits(
-    x: Tensor, target: Tensor, *_: Any, reduction: str = "mean", **__: Any
-) -> Tensor:
-    """Compute log(1 + e^x) - t x."""
-    return _reduced(torch.log1p(torch.exp(x)) - target * x, reduction)
-
-
-def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    losses = torch.where(size < delta, 0.5 * (x - target) ** 2, delta * (size - delta / 2))
     return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
 
 
@@ -194,8 +126,6 @@ EXPANSIONS: dict[Function, Function] = {
     torch.logsumexp: logsumexp,
     Tensor.logsumexp: logsumexp,
     functional.softplus: softplus,
-    functional.silu: silu,
-    functional.gelu: gelu,
     functional.linear: linear,
     torch.var: var,
     Tensor.var: var,
@@ -203,12 +133,6 @@ EXPANSIONS: dict[Function, Function] = {
     Tensor.std: std,
     functional.layer_norm: layer_norm,
     functional.batch_norm: batch_norm,
-    functional.scaled_dot_product_attention: attention,
     functional.cross_entropy: cross_entropy,
-    functional.mse_loss: mse_loss,
-    functional.l1_loss: l1_loss,
     functional.huber_loss: huber_loss,
-    functional.smooth_l1_loss: smooth_l1_loss,
-    functional.binary_cross_entropy: binary_cross_entropy,
-    functional.binary_cross_entropy_with_logits: binary_cross_entropy_with_logits,
 }

@@ -22,9 +22,9 @@ from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
 from lincoln_fn.testing.entries import agree, floor, matches
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales
+from lincoln_fn.testing.plain import is_long
 from lincoln_fn.testing.report import Verdict
 from lincoln_fn.testing.sample import Sample
-from lincoln_fn.testing.shorter import is_long
 from lincoln_fn.testing.votes import (
     DETACHED,
     Vote,

@@ -1,4 +1,4 @@
-"""The comparison that right code passes at once, away from kinks."""
+"""The comparison that right code passes at once, away from kinks; of fewer rows where x is long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.entries import agree_in_entries, largest
 from lincoln_fn.testing.oracles import by_autograd, inner, scales, slope_along
-from lincoln_fn.testing.sample import Sample, random_like
+from lincoln_fn.testing.sample import Sample, random_like, sample
 
 # What rounding leaves of terms that cancel, in parts of the largest gradient.
 ROUNDING = 1e-13
@@ -75,3 +75,32 @@ def first_not_linear(at: Sample, key: Key) -> str | None:
 def _absolute(leaf: Tensor) -> Tensor:
     """Compute absolute values, but not of a mask."""
     return leaf if leaf.dtype is torch.bool else leaf.abs()
+
+
+# Of more numbers than these, differences take long.
+MOST = 300
+ROWS = 3
+# The part of a gradient by which it is clearly wrong.
+CLEAR = 1e-4
+
+
+def is_long(at: Sample) -> bool:
+    """Return whether differences for every number take long."""
+    return sum(array.numel() for array in at.arrays) > MOST
+
+
+def shortened(at: Sample, key: Key) -> Sample | None:
+    """Make a sample of the first rows of x in which the same gradients are wrong; None if none."""
+    rows = {leaf.shape[0] if leaf.ndim else 0 for leaf in tree.leaves(at.x)}
+    if len(rows) != 1 or max(rows) <= ROWS:
+        return None
+    try:
+        short = sample(at.layer, at.params, tree.map(lambda leaf: leaf[:ROWS], at.x), key)
+        wrong = _clearly_wrong(at, key)
+        return short if any(wrong) and _clearly_wrong(short, key) == wrong else None
+    except Exception:  # the layer may refuse another number of rows in any way
+        return None
+
+
+def _clearly_wrong(at: Sample, key: Key) -> list[bool]:
+    return [not agrees_along(at, i, key.fold_in(i), CLEAR) for i in range(len(at.arrays))]

@@ -1,12 +1,13 @@
-"""The report of a check: every gradient, its verdict, and what was left out."""
+"""The report of a check: every gradient, its verdict, and what was left out; as a table, too."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from html import escape
 from typing import Literal, TypeAlias
 
 import attrs
-
-from lincoln_fn.testing.table import html_table
 
 Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
 _SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
@@ -121,3 +122,32 @@ def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:
     listed = ", ".join(str(list(place)) for place in places[:LISTED])
     more = f" and {len(places) - LISTED} more places" if len(places) > LISTED else ""
     return f"{leaf.removeprefix('d')} lies on a kink at {listed}{more}"
+
+
+def html_table(
+    title: tuple[str, str],
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    remarks: Sequence[str],
+) -> str:
+    """Write a table with a title and remarks, without its empty columns."""
+    shown = [n for n in range(len(heads)) if any(row[n] for row in rows)]
+    head = _row("th", [heads[n] for n in shown])
+    body = "".join(_row("td", [row[n] for n in shown]) for row in rows)
+    items = "".join(f"<li>{_html(remark)}</li>" for remark in remarks)
+    return (
+        f"<div><b>{escape(title[0])}</b>: {title[1]}"
+        f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        + (f"<ul>{items}</ul>" if items else "")
+        + "</div>"
+    )
+
+
+def _row(kind: str, cells: Sequence[str]) -> str:
+    shown = "".join(f'<{kind} style="text-align:left">{_html(cell)}</{kind}>' for cell in cells)
+    return f"<tr>{shown}</tr>"
+
+
+def _html(text: str) -> str:
+    """Escape a text, and mark what stands between backquotes as code."""
+    return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))

@@ -10,8 +10,8 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
-from lincoln_fn.testing.failure import failure
-from lincoln_fn.testing.functions import Results, check_other_functions, close_trees
+from lincoln_fn.testing.failure import Part, failure
+from lincoln_fn.testing.functions import Results, check_other_functions, check_walks, close_trees
 from lincoln_fn.testing.held import (
     agrees_with,
     as_reference,
@@ -21,8 +21,7 @@ from lincoln_fn.testing.held import (
     on_copies,
     sample_held,
 )
-from lincoln_fn.testing.hidden import with_hidden_mistakes
-from lincoln_fn.testing.localise import Part
+from lincoln_fn.testing.hidden import with_hidden_mistakes, with_mistakes_in_eps
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.purity import (
@@ -45,9 +44,7 @@ from lincoln_fn.testing.sample import (
     sample,
     sample_of,
 )
-from lincoln_fn.testing.small import with_mistakes_in_eps
 from lincoln_fn.testing.votes import DETACHED, leaves_torch
-from lincoln_fn.testing.walks import check_walks
 
 # The name of a mistake that is none in a gradient.
 IN_PLACE = "in place"

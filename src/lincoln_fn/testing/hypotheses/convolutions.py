@@ -1,18 +1,19 @@
-"""Convolutions: a kernel not flipped, a stride forgotten, padding cut off wrongly."""
+"""Convolutions and matrix products: a kernel not flipped, a transposition missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
+import attrs
 from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
-from lincoln_fn.testing.hypotheses.local import Local, make_table
+from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups, local, make_table
 from lincoln_fn.testing.hypotheses.windows import CONVOLUTIONS, axes
 from lincoln_fn.testing.oracles import vjp
 
@@ -80,29 +81,6 @@ def _drop_stride(call: Call) -> dict[str, object] | None:
     for axis, (size, count) in enumerate(sizes, 2):
         x = x.narrow(axis, 0, size + count - 1)
     return {"input": x, "stride": 1, "padding": 0}
-
-
-def _dilate(call: Local) -> Tensor | None:
-    """Compute the gradient of a convolution's input with its stride as a dilation."""
-    options, padding = _read_options(call.call), _read_each(call.call, "padding", 0)
-    strides = _read_each(call.call, "stride", 1)
-    if call.k or padding is None or set(strides or ()) == {1}:
-        return None
-    transposed = getattr(functional, f"conv_transpose{axes(call.call)}d")
-    found: Tensor = transposed(call.g, options["weight"].detach(), dilation=strides)
-    return _fit_into(found, padding, call.u)
-
-
-def _dilate_kernel(call: Local) -> Tensor | None:
-    """Compute the gradient of a kernel with the stride where a dilation belongs."""
-    options, strides = _read_options(call.call), _read_each(call.call, "stride", 1)
-    if call.call.inputs[call.k] is not options["weight"] or set(strides or ()) == {1}:
-        return None
-    padding = _read_each(call.call, "padding", 0)
-    convolve = getattr(functional, call.call.name)
-    x, g = options["input"].detach().transpose(0, 1), call.g.transpose(0, 1)
-    found: Tensor = convolve(x, g, stride=strides, padding=padding)
-    return _fit_into(found.transpose(0, 1), (0,) * axes(call.call), call.u)
 
 
 def _fit_into(found: Tensor, padding: tuple[int, ...], u: Tensor) -> Tensor:
@@ -180,7 +158,6 @@ def _convolve_unpadded(call: Call, x: Tensor) -> Tensor:
 
 
 _ONE_SIDE = "pads the input of {at}() on one side alone"
-_FOR_STRIDE = "confuses stride and dilation in the derivative of {at}()"
 _NO_STRIDE = "forgets the stride of {at}()"
 HYPOTHESES = [
     *make_table(
@@ -189,13 +166,65 @@ HYPOTHESES = [
          partial(_change_kernel, change=lambda kernel: kernel.transpose(0, 1)), _ALL),
         ("stride forgotten", _NO_STRIDE, partial(_change_input, change=_drop_stride), CONVOLUTIONS),
         ("stride forgotten", _NO_STRIDE, partial(_drop_option, option="stride"), CONVOLUTIONS),
-        ("dilation for stride", _FOR_STRIDE, _dilate, CONVOLUTIONS),
-        ("dilation for stride", _FOR_STRIDE, _dilate_kernel, CONVOLUTIONS),
-        ("dilation forgotten", "forgets the dilation of {at}()",
-         partial(_drop_option, option="dilation"), CONVOLUTIONS),
         *(("padding", _ONE_SIDE,
            partial(_change_input, change=partial(_pad_one_side, side=side)), CONVOLUTIONS)
           for side in (0, 1)),
     ),
     Hypothesis("padding", "cuts the padding off wrongly, {where}", _cut_wrongly, Cost.OPERATION),
+]  # fmt: skip
+
+
+Pairs: TypeAlias = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+_MATMUL = ("matmul",)
+_ALONG_AN_AXIS = (
+    "sum", "mean", "amax", "amin", "cumsum", "cumprod", "logsumexp", "softmax", "log_softmax",
+    "norm", "std", "var", "prod",
+)  # fmt: skip
+
+
+# For a product a b and its g, what the gradients of a and of b may be in place of g b^T and a^T g.
+_WRONG_PRODUCTS: tuple[tuple[str, str, Callable[[Tensor, Tensor, Tensor], Pairs]], ...] = (
+    ("not transposed", "lacks a transposition in {at}()",
+     lambda a, b, g: ((g.mT, b.mT), (a.mT, g.mT))),
+    ("not transposed", "lacks a transposition in {at}()", lambda a, b, g: ((g, b), (a, g))),
+)  # fmt: skip
+
+
+def _multiply_wrongly(
+    call: Local, pairs: Callable[[Tensor, Tensor, Tensor], Pairs]
+) -> Tensor | None:
+    a, b = (leaf.detach() for leaf in call.call.leaves if isinstance(leaf, Tensor))
+    is_first = call.call.inputs[call.k] is call.call.leaves[0]
+    left, right = pairs(a, b, call.g)[0 if is_first else 1]
+    fits = left.shape[-1] == right.shape[-2]
+    return (left @ right).sum_to_size(call.u.shape) if fits else None
+
+
+def _turn_axis(evidence: Evidence) -> Iterator[Guess]:
+    """Run an operation along another axis."""
+    for tape, calls, at in list_groups(evidence):
+        if at not in _ALONG_AN_AXIS:
+            continue
+        ndim = calls[0].inputs[0].ndim
+        for n, leaf in enumerate(calls[0].leaves):
+            if type(leaf) is not int or not -ndim <= leaf < ndim:
+                continue
+            for axis in set(range(ndim)) - {leaf % ndim}:
+
+                def moved(
+                    call: Call, gs: list[Tensor], right: list[Tensor], n: int = n, axis: int = axis
+                ) -> list[Tensor]:
+                    leaves = [axis if m == n else leaf for m, leaf in enumerate(call.leaves)]
+                    return attrs.evolve(call, leaves=leaves).vjp(gs)
+
+                yield from guesses_if(tape, calls, moved, wrong=axis, right=leaf % ndim)
+
+
+PRODUCTS = [
+    local("factor missing", "lacks the {factor} of {at}()",
+          lambda call: call.g if call.g.shape == call.u.shape else None, only=_MATMUL),
+    Hypothesis("another axis", "takes axis {wrong}, where {at}() takes axis {right}",
+               _turn_axis, Cost.OPERATION),
+    *(local(name, sentence, partial(_multiply_wrongly, pairs=pairs), only=_MATMUL)
+      for name, sentence, pairs in _WRONG_PRODUCTS),
 ]  # fmt: skip

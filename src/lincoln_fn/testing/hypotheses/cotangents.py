@@ -1,4 +1,4 @@
-"""Mistakes in the use of g: it is forgotten, or only a part of it is used."""
+"""Mistakes in the use of g, or of an array: it is forgotten, in part, or another one."""
 
 from __future__ import annotations
 
@@ -79,13 +79,6 @@ def _flip(g: Tensor, axis: int) -> Tensor:
     return g.flip(axis) if g.ndim > axis else g
 
 
-def _swap(evidence: Evidence) -> Iterator[Guess]:
-    leaves = tree.leaves(evidence.sample.g)
-    if len(leaves) == 2 and leaves[0].shape == leaves[1].shape:
-        swapped = iter(reversed(leaves))
-        yield _change_g(evidence, lambda leaf: next(swapped))
-
-
 def _forget_output(evidence: Evidence) -> Iterator[Guess]:
     """Leave out the gradient of one of several outputs."""
     for k, left_out in enumerate(evidence.g) if len(evidence.g) > 1 else ():
@@ -101,12 +94,6 @@ HYPOTHESES = [
     for name, sentence, candidates in (
         ("output forgotten", "forgets g.{k}, the gradient of output {k}", _forget_output),
         ("g forgotten", "forgets g: it is the gradient for g = 1", _try(torch.ones_like)),
-        ("g squared", "has the factor g twice", _try(torch.square)),
-        ("g's size", "uses the absolute value of g", _try(torch.abs)),
-        ("g's sign", "uses only the sign of g", _try(torch.sign)),
-        ("g averaged", "uses the mean of g in place of g", _try(lambda g: g.mean().expand_as(g))),
-        ("g summed", "uses the sum of g in place of g", _try(lambda g: g.sum().expand_as(g))),
-        ("gs swapped", "swaps the two parts of g", _swap),
         ("one place of g", "uses g only at the {which} position of axis {axis}; the others are "
          "missing or overwritten", partial(_keep_place, kept=True)),
         ("a place of g missing", "leaves out the {which} position of axis {axis} of g",
@@ -117,4 +104,42 @@ HYPOTHESES = [
          "must add up", _keep_strided),
         ("g reordered", "uses g reversed along axis {axis}", _reverse),
     )
+]  # fmt: skip
+
+
+def _change_values(evidence: Evidence) -> Iterator[Guess]:
+    """Give one array another value: y, g, its negative or transpose, or another array."""
+    names, arrays = _list_arrays(evidence)
+    for i, (what, array) in enumerate(zip(names, arrays, strict=True)):
+        others = [(f"{said} in place of {what}", v) for said, v in _list_others(evidence, i)]
+        if array.ndim >= 2:
+            others.append((f"{what} transposed", array.mT))
+            others.append((f"{what} with its first two axes exchanged", array.transpose(0, 1)))
+        others += [
+            (f"{what} reversed along axis {axis}", array.flip(axis)) for axis in range(array.ndim)
+        ]
+        if array.ndim > 2:
+            others.append((f"{what} reversed along its last two axes", array.flip(-2, -1)))
+        for words, value in others:
+            if value.shape == array.shape:
+                moved = [*arrays[:i], value, *arrays[i + 1 :]]
+                yield Guess([*evidence.gradients(moved)], {"words": words})
+
+
+def _list_arrays(evidence: Evidence) -> tuple[list[str], list[Tensor]]:
+    return [name.removeprefix("d") for name in evidence.sample.names], evidence.sample.arrays
+
+
+def _list_others(evidence: Evidence, i: int) -> Iterator[tuple[str, Tensor]]:
+    names, arrays = _list_arrays(evidence)
+    yield from (("y", y) for y in evidence.y[:1])
+    yield from (("g", g) for g in evidence.g[:1])
+    yield f"-{names[i]}", -arrays[i]
+    yield "zeros", torch.zeros_like(arrays[i])
+    yield "ones", torch.ones_like(arrays[i])
+    yield from ((names[j], arrays[j]) for j in range(len(arrays)) if j != i)
+
+
+ELSEWHERE = [
+    Hypothesis("at other values", "is computed with {words}", _change_values, Cost.ANOTHER),
 ]  # fmt: skip

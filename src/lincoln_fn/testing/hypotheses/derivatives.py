@@ -19,7 +19,6 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses import polynomials
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis
 from lincoln_fn.testing.hypotheses.local import Local, guesses_if, list_groups, local
-from lincoln_fn.testing.oracles import vjp
 from lincoln_fn.testing.tape import Tape
 
 # Derivatives that are written by the output. Taken at the input, they are wrong.
@@ -34,23 +33,6 @@ BY_OUTPUT: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": lambda y: torch.where(y > 0, 1, y + 1),
     "log_sigmoid": lambda y: 1 - torch.exp(y),
     "logsigmoid": lambda y: 1 - torch.exp(y),
-}
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "exp": torch.exp,
-    "log": torch.log, "sqrt": torch.sqrt, "square": torch.square, "abs": torch.abs,
-    "sin": torch.sin, "cos": torch.cos, "1/x": torch.reciprocal,
-    "softplus": torch.nn.functional.softplus,
-}  # fmt: skip
-# Wrong derivatives, by the input u and the output v.
-FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "the output y": lambda u, v: v,
-    "1 - y, with y the output,": lambda u, v: 1 - v,
-    "1 + y, with y the output,": lambda u, v: 1 + v,
-    "y^2, with y the output,": lambda u, v: v**2,
-    "1 + y^2, with y the output,": lambda u, v: 1 + v**2,
-    "y (1 + y), with y the output,": lambda u, v: v * (1 + v),
-    "the input": lambda u, v: u,
-    "1 - x, with x the input,": lambda u, v: 1 - u,
 }
 _SUMS = ("add", "sub", "neg")
 _POWERS = ("pow", "square")
@@ -185,25 +167,15 @@ def _take_cotangent(of: Function) -> Tensor | None:
     return found if found is not None and bool(found.any()) else None
 
 
-def _forget_g(of: Function) -> Tensor | None:
-    # Softmax's sum is 1 whatever x: its gradient for g = 1 is zero.
-    return of.slope if bool(of.slope.abs().max() > 1e-9) else None
-
-
 def _divide(of: Function) -> Tensor | None:
     return of.g / of.slope if bool((of.slope != 0).all()) else None
 
 
-def _take_function(of: Function, function: Callable[[Tensor], Tensor]) -> Tensor:
-    return vjp(function, of.u, of.g)
+_ONE_MINUS = "1 - y, with y the output,"
 
 
-def _take_output(of: Function, formula: Callable[[Tensor], Tensor]) -> Tensor:
-    return of.g * formula(of.v)
-
-
-def _take_formula(of: Function, formula: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    return of.g * formula(of.u, of.v)
+def _subtract_output(of: Function) -> Tensor:
+    return of.g * (1 - of.v)
 
 
 def _unmask(call: Local) -> Tensor:
@@ -272,24 +244,16 @@ MISTAKES: tuple[tuple[str, str, str, Wrong], ...] = (
      _take_input),
     ("mask from g", "takes the derivative, or the mask, from g in place of x",
      "takes the derivative of {at}() at g, not at its input", _take_cotangent),
-    ("other sign of x", "takes the derivative at -x, where it belongs at x", "",
-     _elsewhere(lambda of: -of.u)),
     ("divided", "divides by the derivative, where it should multiply", "", _divide),
-    ("squared", "has the derivative twice", "", lambda of: of.g * of.slope**2),
     ("y for the derivative", "has the value y in place of the derivative", "",
      lambda of: of.g * of.v),
-    *(("another function", f"has the derivative of {name} at y in place of its own", "",
-       partial(_take_output, formula=BY_OUTPUT[name])) for name in ("tanh", "sigmoid")),
-    ("g forgotten", "", "forgets g in the derivative of {at}()", _forget_g),
+    ("another function", "has the derivative of tanh at y in place of its own", "",
+     lambda of: of.g * BY_OUTPUT["tanh"](of.v)),
 )  # fmt: skip
 _MASKED = ("where", "masked_fill")
 HYPOTHESES = [
     *(of_layer(name, said, wrong) for name, said, _, wrong in MISTAKES if said),
     *polynomials.HYPOTHESES,
-    of_layer("one minus", "is g (1 - dy/dx), where it should be g dy/dx",
-          lambda of: of.g * (1 - of.slope)),
-    of_layer("added", "adds g and the derivative, where it should multiply",
-          lambda of: of.g + of.slope),
     *(of_call(name, said, wrong) for name, _, said, wrong in MISTAKES if said),
     local("mask missing", "has no mask in {at}()", _unmask, only=_MASKED),
     local("mask inverted", "has the mask of {at}() inverted",
@@ -304,19 +268,11 @@ SIGNS_AND_PARTS = [
     local("sign", "has the wrong sign in the derivative of {at}()", lambda call: -call.right,
           grouped=True),
     of_part("derivative missing", "lacks the derivative", lambda of: of.g),
-    of_part("sign", "has the wrong sign in the derivative", lambda of: -of.g * of.slope),
-    of_part("path missing", "misses the path", lambda of: torch.zeros_like(of.u)),
-    *(of_part("another formula", f"has {said} in place of the derivative",
-              partial(_take_formula, formula=of)) for said, of in FORMULAS.items()),
+    of_part("another formula", f"has {_ONE_MINUS} in place of the derivative", _subtract_output),
 ]  # fmt: skip
 OTHERS = [
-    *(of_call("another formula", f"has {said} in place of the derivative of {{at}}()",
-              partial(_take_formula, formula=of), Cost.ANOTHER) for said, of in FORMULAS.items()),
-    of_call("at -x", "takes the derivative of {at}() at minus its input",
-            _elsewhere(lambda of: -of.u), Cost.ANOTHER),
-    *(of_call("another function", f"has the derivative of {name} in place of that of {{at}}()",
-              partial(_take_function, function=of), Cost.ANOTHER)
-      for name, of in FUNCTIONS.items()),
-    *(of_call("another function", f"has the derivative of {name} at y in place of that of {{at}}()",
-              partial(_take_output, formula=of), Cost.ANOTHER) for name, of in BY_OUTPUT.items()),
+    of_call("another formula", f"has {_ONE_MINUS} in place of the derivative of {{at}}()",
+            _subtract_output, Cost.ANOTHER),
+    of_call("another function", "has the derivative of abs in place of that of {at}()",
+            lambda of: of.g * of.u.sign(), Cost.ANOTHER),
 ]  # fmt: skip

@@ -6,7 +6,6 @@ the other operand of a product, a count, an array. A number that the submission 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -14,9 +13,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.core.keys import Key
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.hypotheses.derivatives import FUNCTIONS
 from lincoln_fn.testing.hypotheses.hypothesis import (
     Candidates,
     Cost,
@@ -33,15 +32,11 @@ from lincoln_fn.testing.hypotheses.local import (
     local,
     make_table,
 )
-from lincoln_fn.testing.oracles import vjp
+from lincoln_fn.testing.plain import first_not_linear
 from lincoln_fn.testing.tape import Tape
 
 # One number is found from the submitted gradient, so that fewer places tell nothing.
 FEWEST = 4
-_SLOPES = ("sigmoid", "tanh", "exp")
-_FUNCTIONS = {name: FUNCTIONS[name] for name in (*_SLOPES, "relu")} | {
-    "softmax": partial(torch.softmax, dim=-1)
-}
 _POWERS = ("pow", "square", "sqrt", "rsqrt", "reciprocal", "div", "log", "exp")
 
 
@@ -130,18 +125,12 @@ OF_OPERATIONS = [
     *make_table(
         ("1/N missing", "lacks the factor 1/N of {at}()",
          lambda call: call.right * _count(call), ("mean",)),
-        ("averaged", "averages where {at}() sums", lambda call: call.right / _count(call),
-         ("sum",)),
-        ("averaged twice", "has the factor 1/N of {at}() twice",
-         lambda call: call.right / _count(call), ("mean",)),
         ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
          partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),
     ),
     Hypothesis("factor missing", "is not divided by the denominator of {at}()", _leave_undivided,
                Cost.OPERATION),
     *make_table(
-        ("numerator", "lacks the numerator in {at}()",
-         partial(_mistake_denominator, wrong=lambda call: call.g / call.u**2), ("div",)),
         ("exponent kept", "does not lower the exponent in {at}()",
          lambda call: call.right * call.u, _SQUARES),
         ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
@@ -149,10 +138,6 @@ OF_OPERATIONS = [
         ("wrong power", _WRONG_POWER, lambda call: call.right * call.u, _POWERS),
         ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),
     ),
-    local("half", "is half of what it should be in {at}()", lambda call: call.right / 2,
-          grouped=True),
-    local("double", "is twice what it should be in {at}()", lambda call: call.right * 2,
-          grouped=True),
 ]  # fmt: skip
 
 
@@ -191,20 +176,6 @@ def _is_averaging(evidence: Evidence) -> bool:
     )  # fmt: skip
 
 
-def _multiply_by_numbers(evidence: Evidence) -> Iterator[Guess]:
-    """Leave out, or apply twice, the factors that a layer's sizes and probabilities give."""
-    # A root that is an integer, such as that of 4, may stand for anything.
-    sizes = [n for n in evidence.sizes if math.isqrt(n) ** 2 != n]
-    factors = {f"1/sqrt({n})": 1 / math.sqrt(n) for n in sizes}
-    factors |= {f"sqrt({n - 1}/{n})": math.sqrt((n - 1) / n) for n in evidence.sizes}
-    p = evidence.option("p")
-    if isinstance(p, float) and 0 < p < 1:
-        factors = {f"1/keep = 1/(1 - {p:g})": 1 / (1 - p), f"p = {p:g}": p} | factors
-    for factor, value in factors.items():
-        yield _multiply(evidence, 1 / value, what=f"misses the factor {factor}")
-        yield _multiply(evidence, value, what=f"has the factor {factor} twice")
-
-
 def _multiply_by_arrays(evidence: Evidence) -> Iterator[Guess]:
     """Multiply or divide a gradient by an array, or by y."""
     arrays = zip(evidence.sample.names, evidence.sample.arrays, strict=True)
@@ -230,39 +201,15 @@ def _pass_sigmoid(p: Tensor, right: Tensor) -> Tensor | None:
     return right * p * (1 - p) if bool(((p > 0) & (p < 1)).all()) else None
 
 
-def _pass_log_softmax(x: Tensor, right: Tensor) -> Tensor | None:
-    """Differentiate by the scores that log-softmax makes x of."""
-    if not x.ndim or not torch.allclose(x.exp().sum(-1), x.new_ones(())):
-        return None
-    return right - x.exp() * right.sum(-1, keepdim=True)
-
-
-def _multiply_slope(function: str, power: int, x: Tensor, right: Tensor) -> Tensor:
-    return right * vjp(FUNCTIONS[function], x, torch.ones_like(x)) ** power
-
-
 OF_WHOLES = [
     Hypothesis("averaged", "is {n} times too small: averaged where it should be summed?",
                _average, Cost.NUMBER),
     Hypothesis("summed", "is {n} times too large: summed where it should be averaged?", _sum,
                Cost.NUMBER),
-    Hypothesis("a factor", "{what}", _multiply_by_numbers, Cost.NUMBER),
     Hypothesis("double", "is 2 times too large", change_each(lambda right: 2 * right), Cost.NUMBER),
     Hypothesis("half", "is 2 times too small", change_each(lambda right: right / 2), Cost.NUMBER),
     Hypothesis("gradient by the score", "is the gradient by the score that sigmoid makes x of",
                _change_each(_pass_sigmoid), Cost.OPERAND),
-    Hypothesis("gradient by the score", "is the gradient by the scores that log-softmax makes x of",
-               _change_each(_pass_log_softmax), Cost.OPERAND),
-    *(
-        Hypothesis(name, sentence.format(of=of), _change_each(partial(_multiply_slope, of, power)),
-                   Cost.OPERAND)
-        for name, sentence, power in (
-            ("derivative twice", "has the derivative of {of} as a further factor", 1),
-            ("derivative missing",
-             "is divided by the derivative of {of}: is it by its output, not by x?", -1),
-        )
-        for of in _SLOPES
-    ),
 ]  # fmt: skip
 
 
@@ -278,14 +225,14 @@ def _fit(given: Tensor, right: Tensor, part: Tensor) -> tuple[Tensor, float] | N
     return right + k * part, k
 
 
-def _drop_function(evidence: Evidence) -> Iterator[Guess]:
-    """Use x where a function of x belongs, in a gradient such as s (sigmoid(x) - t)."""
-    for name, function in _FUNCTIONS.items():
-        for i, (given, right) in enumerate(evidence.pairs()):
-            x = evidence.sample.arrays[i]
-            if x.ndim and (found := _fit(given, right, x - function(x))):
-                said = {"x": evidence.sample.names[i].removeprefix("d"), "function": name}
-                yield guess_alone(evidence, i, found[0], **said)
+def _add_array(evidence: Evidence) -> Iterator[Guess]:
+    """Add a multiple of an array to its gradient, as a weight decay does."""
+    if first_not_linear(evidence.sample, Key(8)) is not None:
+        return
+    for i, (given, right) in enumerate(evidence.pairs()):
+        if found := _fit(given, right, evidence.sample.arrays[i]):
+            name = evidence.sample.names[i].removeprefix("d")
+            yield guess_alone(evidence, i, found[0], k=f"{found[1]:.6g}", name=name)
 
 
 def _scale(evidence: Evidence) -> Iterator[Guess]:
@@ -324,13 +271,13 @@ def _describe_path(tape: Tape, calls: Sequence[Call], at: str, more: float) -> d
 
 
 FITTED = [
-    Hypothesis(
-        "function missing",
-        "takes {x} where {function}({x}) belongs",
-        _drop_function,
-        Cost.OPERAND,
-    ),
     Hypothesis("further factor", "{how}", _multiply_by_arrays, Cost.OPERAND),
+    Hypothesis(
+        "further term",
+        "has the further term {k} {name}, which forward does not have: a weight decay?",
+        _add_array,
+        Cost.FITTED,
+    ),
     Hypothesis("scale", "is {scale}", _scale, Cost.FITTED),
     Hypothesis("factor of a path", "has {path} multiplied by {factor}", _scale_path, Cost.FITTED),
 ]

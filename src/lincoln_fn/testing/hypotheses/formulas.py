@@ -1,4 +1,4 @@
-"""The gradients of softmax, log-softmax and cross-entropy, and all that are known as formulas."""
+"""The gradients of softmax, cross-entropy, the hinge loss, and all that are known as formulas."""
 
 from __future__ import annotations
 
@@ -6,9 +6,81 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.testing.hypotheses.algebra import Axes, Factor, Formula, Term, Use
-from lincoln_fn.testing.hypotheses.hinge import HINGE
 from lincoln_fn.testing.hypotheses.norms import NORM, RMS_NORM
 from lincoln_fn.testing.hypotheses.uses import are_same, find_uses, find_uses_of_gradient
+
+
+def _recognise_hinge(z: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Recognise a gradient s (mask - count t), with t one-hot and count the sum of the mask."""
+    if z.ndim != 2 or z.shape != right.shape or z.shape[1] < 3:
+        return None
+    size = right.sum(1).abs().max()
+    counted = right[right.abs() > 1e-12].abs()  # behind a norm the gradient is rounding alone
+    s = counted.min() if counted.numel() else right.new_ones(())
+    # In each row the label alone has the other sign.
+    s = s if bool(((right < -s / 2).sum(1) <= 1).all()) else -s
+    scaled = right / s
+    # Where no class is in the margin, the label has the largest score.
+    is_zero = (right == 0).all(1)
+    label = torch.where(is_zero, z.argmax(1), scaled.argmin(1))
+    t = torch.zeros_like(z).scatter(1, label.unsqueeze(1), 1.0)
+    mask = scaled * (1 - t)
+    is_mask = bool((((mask - 1).abs() < 1e-9) | (mask.abs() < 1e-9)).all())
+    if not is_mask or bool(size > 1e-9 * right.abs().max()) or not bool(mask.any()):
+        return None
+    return mask.round(), t, s
+
+
+# A use of the hinge loss has the mask of the margins for v, without the label, and the label for d.
+SIZE = Factor("", lambda use: use.scale)
+LABEL = Factor("", lambda use: use.d)
+MASK = Factor("mask", lambda use: use.v)
+COUNT = Factor("count", lambda use: use.v.sum(1, keepdim=True))
+
+
+def _margins(use: Use) -> Tensor:
+    """Return how much each score is above what the label's needs, at the label as well."""
+    return use.u - (use.u * use.d).sum(1, keepdim=True) + 1
+
+
+HINGE = Formula(
+    terms=(
+        Term("the classes in the margin", (SIZE, MASK)),
+        Term("the label", (SIZE, LABEL, COUNT), sign=-1),
+    ),
+    uses=find_uses_of_gradient(_recognise_hinge),
+    words={
+        "misses the label":
+            ("label's term missing", "misses the label: minus the number of classes in the margin"),
+        "misses the classes in the margin":
+            ("classes missing", "has only the label's term: the classes in the margin are missing"),
+        "has the wrong sign before the label":
+            ("label's sign", "adds at the label, where it should subtract"),
+        "lacks the factor count":
+            ("label's count", "subtracts 1 at the label, not the number of classes in the margin"),
+    },
+    further=(
+        ("label counted", "counts the label itself among the classes in the margin",
+         lambda use: use.scale * (use.v - use.d * (use.v.sum(1, keepdim=True) + 1))),
+        ("label counted", "counts the label itself among the classes in the margin",
+         lambda use: use.scale * (use.v - use.d * (use.v.sum(1, keepdim=True) - 1))),
+        ("label counted", "has 1 at the label as at a class in the margin: the term of the label "
+         "is overwritten", lambda use: use.scale * (use.v + use.d)),
+        ("mask missing", "takes all classes, not those in the margin alone",
+         lambda use: use.scale * (1 - use.d - use.d * (use.u.shape[1] - 1))),
+        ("mask inverted", "takes the classes outside of the margin",
+         lambda use: use.scale * _labelled(use, 1 - use.d - use.v)),
+        ("margins for the mask", "has the margins themselves, where each counts as 1",
+         lambda use: use.scale * _labelled(use, _margins(use) * use.v)),
+        ("negative margins", "counts negative margins, which should be 0",
+         lambda use: use.scale * _labelled(
+             use, torch.where(use.v > 0, 1.0, _margins(use) * (1 - use.d)))),
+    ),
+)  # fmt: skip
+
+
+def _labelled(use: Use, classes: Tensor) -> Tensor:
+    return classes - use.d * classes.sum(1, keepdim=True)
 
 
 def _sums_to_one(v: Tensor, axes: Axes) -> bool:
@@ -60,8 +132,6 @@ SOFTMAX = Formula(
             ("softmax's weights", f"sums g without the weights y {_OF_SOFTMAX}"),
         "misses y g":
             ("softmax's first term", "has only the sum of softmax's derivative: y g is missing"),
-        "lacks the factor y, in y g":
-            ("softmax's factor", f"lacks the factor y before g {_OF_SOFTMAX}"),
         f"averages in {_SUM}, where it should sum":
             ("softmax's mean", "averages over the classes, where softmax's derivative sums"),
         "lacks the factor y, outside of its sums":
@@ -69,8 +139,6 @@ SOFTMAX = Formula(
         f"has the wrong sign before {_SUM}": ("sum's sign", _ADDED),
         f"sums over the wrong axes in {_SUM}":
             ("softmax's axis", f"sums over the wrong axis {_OF_SOFTMAX}"),
-        "has the factor y twice, in y g":
-            ("softmax's factor", f"has the factor y twice before g {_OF_SOFTMAX}"),
     },
     further=(
         ("softmax twice", "applies softmax's derivative twice",
@@ -119,7 +187,6 @@ LOG_SOFTMAX = Formula(
     ),
 )  # fmt: skip
 # A use of cross-entropy has p for v, and t for d.
-SIZE = Factor("", lambda use: use.scale)
 PROBABILITIES = Factor(
     "p",
     lambda use: use.v,
@@ -130,7 +197,6 @@ PROBABILITIES = Factor(
      ("e^z for p", "uses e^z, not normalised, for the probabilities p",
       lambda use: (use.u - use.u.amax(1, keepdim=True)).exp())),
 )  # fmt: skip
-LABEL = Factor("", lambda use: use.d)
 
 
 def _subtract_label(use: Use) -> Tensor:
@@ -156,8 +222,6 @@ CROSS_ENTROPY = Formula(
          lambda use: use.scale * (use.v * (1 - use.d) - use.d)),
         ("gradient by p", "is the gradient by p: the derivative of softmax is missing",
          lambda use: -use.scale * use.d / use.v),
-        ("softmax twice", "applies the derivative of softmax twice",
-         lambda use: _pass_softmax(use, _subtract_label(use))),
         ("softmax twice", "has the diagonal of softmax's derivative as a further factor",
          lambda use: _subtract_label(use) * use.v * (1 - use.v)),
         ("label twice", "adds p at the label twice",

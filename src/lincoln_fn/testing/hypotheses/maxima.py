@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from types import EllipsisType
 from typing import TypeAlias
@@ -67,26 +68,17 @@ def _resize(of: Pooled, kernel: Pair) -> Tensor:
     return _place(of, found // kernel[1], found % kernel[1], of.stride)
 
 
-def _step(of: Pooled, steps: Pair) -> Tensor:
-    found = _largest(of, of.kernel)
-    return _place(of, found // of.kernel[1], found % of.kernel[1], steps)
-
-
-def _mask(of: Pooled, *, overwritten: bool, added: bool) -> Tensor | None:
-    """Keep the maxima in a mask of the image's shape, which windows share."""
-    places = list(product(*map(range, of.g.shape[-2:])))
-    if len(places) > MOST_WINDOWS:
+def _mask(of: Pooled, *, added: bool) -> Tensor | None:
+    """Keep the maxima in a mask of the image's shape, in which each window overwrites others."""
+    windows = [_window(of, i, j) for i, j in product(*map(range, of.g.shape[-2:]))]
+    if len(windows) > MOST_WINDOWS:
         return None
     mask, dx = torch.zeros_like(of.x), torch.zeros_like(of.x)
-    for i, j in places:
-        window = _window(of, i, j)
-        largest = of.x[window] == of.x[window].amax((-2, -1), keepdim=True)
-        mask[window] = (
-            largest.to(of.x.dtype) if overwritten else mask[window].maximum(largest.to(of.x.dtype))
-        )
-    for i, j in places:
-        window = _window(of, i, j)
-        part = mask[window] * of.g[..., i : i + 1, j : j + 1]
+    for window in windows:
+        largest = of.x[window].amax((-2, -1), keepdim=True)
+        mask[window] = (of.x[window] == largest).to(of.x.dtype)
+    for window, g in zip(windows, of.g.flatten(-2).unbind(-1), strict=True):
+        part = mask[window] * g[..., None, None]
         dx[window] = dx[window] + part if added else part
     return dx
 
@@ -99,14 +91,9 @@ def _window(of: Pooled, i: int, j: int) -> tuple[EllipsisType, slice, slice]:
 
 
 Wrong: TypeAlias = Callable[[Pooled], Tensor | None]
-_SHARED = "keeps the maxima in one mask, where overlapping windows {how}"
 MISTAKES: tuple[tuple[str, str, Wrong], ...] = (
     ("window of the stride", "takes windows of the size of the stride, not of the kernel",
      lambda of: _resize(of, of.stride)),
-    ("height for width", "takes the window's height for its width",
-     lambda of: _resize(of, (of.kernel[0], of.kernel[0]))),
-    ("width for height", "takes the window's width for its height",
-     lambda of: _resize(of, (of.kernel[1], of.kernel[1]))),
     ("height for width", "finds the row and column of the largest element by the window's height, "
      "where its width belongs", lambda of: _decode(of, by=of.kernel[0])),
     ("height for width", "divides the place of the largest element by the window's height, where "
@@ -115,20 +102,8 @@ MISTAKES: tuple[tuple[str, str, Wrong], ...] = (
      lambda of: _decode(of, by=of.kernel[1], turned=True)),
     ("row for column", "exchanges row and column of the largest element",
      lambda of: _decode(of, by=of.kernel[0], turned=True)),
-    ("stride forgotten", "forgets the stride: windows lie side by side",
-     lambda of: _step(of, (1, 1))),
-    ("kernel for stride", "moves windows by their size, not by the stride",
-     lambda of: _step(of, of.kernel)),
-    ("height for width", "moves windows by the stride of the other axis",
-     lambda of: _step(of, of.stride[::-1])),
-    ("mask shared", _SHARED.format(how="see each other's maxima"),
-     lambda of: _mask(of, overwritten=False, added=True)),
-    ("mask shared", _SHARED.format(how="see each other's maxima"),
-     lambda of: _mask(of, overwritten=False, added=False)),
-    ("mask overwritten", _SHARED.format(how="overwrite each other's maxima"),
-     lambda of: _mask(of, overwritten=True, added=True)),
-    ("mask overwritten", _SHARED.format(how="overwrite each other's maxima"),
-     lambda of: _mask(of, overwritten=True, added=False)),
+    *(("mask overwritten", "keeps the maxima in one mask, where overlapping windows overwrite each "
+       "other's maxima", partial(_mask, added=added)) for added in (True, False)),
 )  # fmt: skip
 
 

@@ -52,15 +52,6 @@ def _keep_last(call: Local, axis: int, first: bool) -> Tensor | None:
     return wrong.view(call.u.shape)
 
 
-def _average(call: Local) -> Tensor | None:
-    """Divide by the number of copies of each number."""
-    found = find_positions(call)
-    if found is None:
-        return None
-    counts = torch.bincount(found.flatten(), minlength=call.u.numel()).clamp_min(1)
-    return call.right / counts.view(call.u.shape)
-
-
 def _overwrite_in_rows(call: Local) -> Tensor | None:
     """Assign within each row of the positions, and add up the rows."""
     found = _find_repeated(call)
@@ -169,8 +160,6 @@ HYPOTHESES = [
     local("overwritten", _OVERWRITTEN, _overwrite_in_rows),
     local("all steps", "sums g over all steps, where {at}() needs the later ones alone",
           _sum_all_steps, only=("cumsum",)),
-    local("averaged", "is averaged over repeated positions of {at}(), where it should add up",
-          _average),
     local("reshaped", "is reshaped where {at}() should be undone by exchanging the axes",
           lambda call: call.g.reshape(call.u.shape), only=_EXCHANGES, grouped=True),
     Hypothesis("parts exchanged", "exchanges {at}, numbers {i} and {j}", _exchange_parts,

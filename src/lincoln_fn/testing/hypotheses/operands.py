@@ -1,4 +1,4 @@
-"""A product's gradient takes another tensor of forward than the other factor."""
+"""A product's gradient takes another tensor of forward, or g passes some operations unchanged."""
 
 from __future__ import annotations
 
@@ -150,30 +150,61 @@ def _describe(known: list[Series], right: list[Tensor]) -> str:
     return next((words for tensor, words in pairs if tensor is right[-1]), "the other factor")
 
 
-def _exchange(evidence: Evidence) -> Iterator[Guess]:
-    """Give each factor the gradient of the other, transposed if it is used so."""
-    for tape, calls, at in list_groups(evidence):
-        if at not in (*PRODUCTS, "einsum", "div") or any(len(call.tracked) != 2 for call in calls):
-            continue
-        for transposed in (False, True) if min(u.ndim for u in calls[0].inputs) > 1 else (False,):
-
-            def swapped(
-                call: Call, gs: list[Tensor], right: list[Tensor], transposed: bool = transposed
-            ) -> list[Tensor]:
-                first, second = right
-                return [second.mT, first.mT] if transposed else [second, first]
-
-            yield from guesses_if(tape, calls, swapped)
-
-
 HYPOTHESES = [
     Hypothesis("new state", "uses the new state where {at}() takes that of the step before",
                partial(_take_operand, new_state=True), Cost.OPERATION),
-    Hypothesis("factors exchanged", "exchanges the gradients of the two factors of {at}()",
-               _exchange, Cost.OPERAND),
     Hypothesis("another factor", "takes {wrong} in place of {right} in the derivative of {at}()",
                partial(_take_operand, new_state=False), Cost.OPERAND),
     Hypothesis("at other values",
                "takes the derivative of {at}() at {wrong}, not at its own {what}", _take_input,
                Cost.OPERAND),
 ]  # fmt: skip
+
+
+# Each candidate takes two backward passes for each round.
+MOST_SKIPPED = 600
+
+
+def _pass_on(evidence: Evidence) -> Iterator[Guess]:
+    passes = 0
+    for tape in evidence.tapes[:1]:
+        rounds = max(map(len, tape.sites.values()), default=0)
+        known = list_series(evidence, tape, rounds)
+        for n, output in enumerate(known):
+            for start in known[:n]:
+                count = len(output.tensors)
+                shape = output.tensors[0].shape
+                if count != len(start.tensors) or start.tensors[0].shape != shape:
+                    continue
+                passes += 2 * count
+                if passes > MOST_SKIPPED:
+                    return
+                found = _skip(tape, output.tensors, start.tensors)
+                if found is not None:
+                    yield Guess([*found], {"output": output.words, "start": start.words})
+
+
+def _skip(tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]) -> list[Tensor] | None:
+    """Pass the gradient of each output on to its start, in place of what flows there."""
+    sources: list[Tensor] = []
+    more: list[Tensor] = []
+    for v, u in reversed(list(zip(outputs, starts, strict=True))):
+        if not (u.requires_grad and v.requires_grad):
+            return None
+        (d,) = tape.flow([*tape.outputs, *sources], [*tape.cotangents, *more], [v])
+        (du,) = tape.flow([v], [d], [u])
+        if not bool(du.any()):
+            return None  # v does not depend on u
+        sources.append(u)
+        more.append(d - du)
+    return tape.gradients_with(sources, more)
+
+
+SEGMENTS = [
+    Hypothesis(
+        "derivative missing",
+        "passes the gradient of {output} on to {start} unchanged: the derivative is missing",
+        _pass_on,
+        Cost.FITTED,
+    )
+]

@@ -1,4 +1,4 @@
-"""Products: affine layers, embeddings, and the arithmetic of two arrays."""
+"""Products: affine layers and embeddings; and activations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lincoln_fn.testing.hypotheses.others import list_functions
 from lincoln_fn.testing.references.known import Candidates, Known, apply, choose
 
 Product: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
@@ -67,12 +68,22 @@ def find_embedding(known: Known) -> Candidates:
             yield apply(partial(embedding, x), w)
 
 
-_PAIRS = (torch.add, torch.sub, torch.mul, torch.div, torch.matmul, torch.maximum, torch.minimum)
+def find_activation(known: Known) -> Candidates:
+    """List the library's activations of one array."""
+    (y,) = known.y
+    if len(known.arrays) == 1 and known.arrays[0].shape == y.shape:
+        for function in list_functions().values():
+            yield apply(function, 0)
+        yield from _find_slope(known.arrays[0], y)
 
 
-def find_arithmetic(known: Known) -> Candidates:
-    """List sums, products and quotients of two arrays."""
-    if len(known.arrays) == 2:
-        for a, b in ((0, 1), (1, 0)):
-            for function in _PAIRS:
-                yield apply(function, a, b)
+def _find_slope(x: Tensor, y: Tensor) -> Candidates:
+    """List the leaky ReLU whose slope the output shows."""
+    below = x < 0
+    if bool(below.any()):
+        slope = float((y[below] / x[below]).median())
+        yield apply(_leak, 0, slope=slope)
+
+
+def _leak(x: Tensor, slope: float) -> Tensor:
+    return torch.where(x > 0, x, slope * x)

@@ -143,28 +143,6 @@ def _normalise_view(
     return scale_and_shift(y, gamma, beta, axis)
 
 
-def find_frozen_norm(known: Known) -> Candidates:
-    """List y = gamma (x - mean) / std + beta with statistics that are constants."""
-    (y,) = known.y
-    for x, gamma, beta in _list_parameters(known):
-        if known.arrays[x].shape != y.shape or gamma is None or y.ndim < 2:
-            continue
-        if not all(_lies_along(known.arrays[i], y, 1) for i in (gamma, beta) if i is not None):
-            continue
-        x_hat = _undo(known, gamma, beta, 1)
-        axes = (0, *range(2, y.ndim))
-        u = known.arrays[x]
-        centred = u - u.mean(axes, keepdim=True)
-        rstd = (centred * x_hat).sum(axes, keepdim=True) / centred.square().sum(axes, keepdim=True)
-        shift = (x_hat - u * rstd).mean(axes, keepdim=True)
-        if torch.allclose(u * rstd + shift, x_hat, rtol=1e-9):
-            yield apply(partial(_shift, rstd=rstd, shift=shift), x, gamma, beta)
-
-
-def _shift(x: Tensor, gamma: Tensor, beta: Tensor | None, rstd: Tensor, shift: Tensor) -> Tensor:
-    return scale_and_shift(x * rstd + shift, gamma, beta, 1)
-
-
 def find_softmax(known: Known) -> Candidates:
     """List softmax and log-softmax along each axis."""
     (y,) = known.y

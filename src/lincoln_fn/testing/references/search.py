@@ -14,16 +14,15 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.oracles import full_gradient
 from lincoln_fn.testing.perturbed import perturbed
-from lincoln_fn.testing.references import (
-    convolutions,
-    dense,
-    losses,
-    norms,
-    pointwise,
-    recurrent,
+from lincoln_fn.testing.references import convolutions, dense, norms, recurrent
+from lincoln_fn.testing.references.known import (
+    Candidates,
+    Function,
+    Known,
+    Reference,
+    agree,
+    constants_of,
 )
-from lincoln_fn.testing.references.constants import constants_of
-from lincoln_fn.testing.references.known import Candidates, Function, Known, Reference, agree
 from lincoln_fn.testing.sample import Sample, floating_leaves
 
 # Of more numbers than these, differences take long.
@@ -31,7 +30,7 @@ MOST_DIFFERENCES = 120
 # What functions raise for arrays that they are not made for.
 _DOES_NOT_FIT = (ArithmeticError, IndexError, RuntimeError, ValueError)
 _FAMILIES = (
-    pointwise.find_activation,
+    dense.find_activation,
     norms.find_softmax,
     norms.find_mask,
     dense.find_affine,
@@ -39,11 +38,7 @@ _FAMILIES = (
     convolutions.find_convolution,
     convolutions.find_pooling,
     norms.find_norm,
-    norms.find_frozen_norm,
-    losses.find_loss,
-    pointwise.find_rearrangement,
-    pointwise.find_reduction,
-    dense.find_arithmetic,
+    recurrent.find_loss,
 )
 
 

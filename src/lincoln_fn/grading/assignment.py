@@ -1,0 +1,149 @@
+"""Make an assignment of a layer's file: `python -m lincoln_fn.testing.assignment softmax`.
+
+It writes a folder:
+
+    assignment.py              the teacher's: the reference, the blanks and the cases
+    student/softmax.py         the layer's file, with its backward pass blanked
+    nbgrader/softmax.ipynb     a source notebook of nbgrader
+    otter/softmax.ipynb        a notebook for otter-grader
+    otter/tests/softmax.py     its tests
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+import attrs
+
+from lincoln_fn import layers
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading.blanks import backward_pass, blanked, without_terms
+from lincoln_fn.grading.examples import UNSUITED, example
+from lincoln_fn.grading.forms import otter_test_file
+from lincoln_fn.grading.notebooks import nbgrader_notebook, otter_notebook
+from lincoln_fn.testing.sample import floating
+
+_MODULE = '''"""The assignment {name}: the right layer, what is blanked, and the cases.
+
+Grade a class by `python assignment.py handed_in/*.py`.
+"""
+
+import sys
+
+import torch
+
+import lincoln_fn as lf
+
+{setup}
+blanks = {blanks!r}
+
+if __name__ == "__main__":
+    grades = {{}}
+    for path in sys.argv[1:]:
+        print(repr(path))
+        grades[path] = lf.testing.grade(path, reference, cases, hints=1)
+        print(grades[path])
+    print(lf.testing.Grades(grades))
+'''
+
+
+@attrs.frozen
+class Options:
+    """The options of the command."""
+
+    layer: str
+    blank: tuple[str, ...] = ()
+    derivation: bool = False
+    reference: str = ""
+    x: str = ""
+    seed: int = 0
+
+
+def files(options: Options) -> Mapping[str, str]:
+    """Write the files of an assignment."""
+    name = options.layer
+    if name in UNSUITED:
+        problem = f"expected the file of a layer with a gradient, got {name}, {UNSUITED[name]}"
+        raise LayerError("assignment", f"{problem}; write softmax, say")
+    found = example(name)
+    spec = find_spec(f"lincoln_fn.layers.{name}") if found else None
+    if found is None or spec is None or spec.origin is None:
+        close = get_close_matches(name, _layers(), 1)
+        mend = f"; write {close[0]}" if close else ""
+        raise LayerError(
+            "assignment", f"expected a layer's file, such as softmax, got {name}{mend}"
+        )
+    source = without_terms(Path(spec.origin).read_text())
+    blanks = options.blank or backward_pass(source)
+    reference, x = options.reference or f"lf.{found[0]}", options.x or found[1]
+    setup = (
+        f"reference = {reference}\n"
+        f"cases = lf.testing.make_cases(reference, {x}, key=lf.Key({options.seed}))"
+    )
+    imports = f"import torch\n\nimport lincoln_fn as lf\n\n{setup}"
+    leaves = _leaves(imports)
+    student = blanked(source, blanks, derivation=options.derivation)
+    solved = blanked(source, blanks, derivation=options.derivation, solution=True)
+    return {
+        "assignment.py": _MODULE.format(name=name, setup=setup, blanks=tuple(blanks)),
+        f"student/{name}.py": f"{student.rstrip()}\n",
+        f"nbgrader/{name}.ipynb": nbgrader_notebook(name, solved, blanks, imports, leaves),
+        f"otter/{name}.ipynb": otter_notebook(name, student, blanks),
+        f"otter/tests/{name}.py": otter_test_file(name, setup, leaves),
+    }
+
+
+def _layers() -> list[str]:
+    return [p.stem for p in Path(layers.__path__[0]).glob("[a-z]*.py")]
+
+
+def _leaves(code: str) -> list[str]:
+    """List the gradients of the cases, by the code that will make them."""
+    names: dict[str, object] = {}
+    exec(code, names)  # the teacher's own code
+    cases = names["cases"]
+    assert isinstance(cases, tuple)
+    return list(dict.fromkeys(leaf for case in cases for leaf in floating(*case)[0]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lincoln_fn.testing.assignment", description="Make an assignment of a layer."
+    )
+    parser.add_argument("layer", help="the name of a layer's file, such as softmax")
+    parser.add_argument("--to", type=Path, help="the folder to write; default: the layer's name")
+    parser.add_argument(
+        "--blank", nargs="+", default=(), metavar="FUNCTION",
+        help="the functions to blank; default: the backward pass",
+    )  # fmt: skip
+    parser.add_argument(
+        "--derivation", action=argparse.BooleanOptionalAction, default=False,
+        help="leave the derivation in the file; its last lines are the answer",
+    )  # fmt: skip
+    parser.add_argument("--reference", default="", help='the right layer: "lf.softmax(dim=1)"')
+    parser.add_argument("--x", default="", help='an example input: "torch.zeros(5, 3)"')
+    parser.add_argument("--seed", type=int, default=0, help="of the cases; default: 0")
+    given = vars(parser.parse_args(arguments))
+    folder = given.pop("to") or Path(given["layer"])
+    try:
+        made = files(Options(**given | {"blank": tuple(given["blank"])}))
+        write(folder, made)
+    except LayerError as error:
+        parser.error(str(error))
+    print(*(folder / path for path in made), sep="\n")
+
+
+def write(folder: Path, made: Mapping[str, str]) -> None:
+    """Write files into a folder."""
+    there = [path for path in made if (folder / path).exists()]
+    if there:
+        problem = f"expected a new folder, but there is {folder / there[0]}; choose another by --to"
+        raise LayerError("assignment", problem)
+    for path, text in made.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)

@@ -1,0 +1,200 @@
+"""The exercises of one file, each graded in a process of its own."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.grading.answers import NO_ANSWER, Ran
+from lincoln_fn.grading.confined import in_confinement
+from lincoln_fn.grading.courses.course import Course
+from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
+from lincoln_fn.grading.courses.loading import load
+from lincoln_fn.grading.folders import empty
+from lincoln_fn.grading.isolated import PATIENCE, run_isolated
+from lincoln_fn.testing.check import check_layer
+from lincoln_fn.testing.functions import close_trees
+from lincoln_fn.testing.held import on_copies
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.sample import random_like
+
+# Modules whose use is not told.
+_HARMLESS = ("numpy", "math", "random", "builtins", "past", "__future__", "time", "functools")
+# Names by which code reaches modules that it does not import.
+_AROUND_IMPORTS = {
+    "__import__", "__subclasses__", "__globals__", "__builtins__", "__getattribute__", "eval",
+    "exec", "f_back", "f_globals", "gi_frame", "tb_frame",
+}  # fmt: skip
+
+
+@attrs.frozen
+class Row:
+    """What one gradient of one exercise has earned.
+
+    Args:
+        file: the file.
+        exercise: as the course calls it.
+        gradient: such as "dx"; "" for what concerns the whole exercise or file.
+        points: the share of the cases in which it is right.
+        mistake: its name; "" if there is none or it has no name.
+        said: the mistake in a sentence; or what else is worth knowing.
+    """
+
+    file: str
+    exercise: str
+    gradient: str
+    points: float
+    mistake: str = ""
+    said: str = ""
+
+
+def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
+    """Grade the exercises of a course that a file has."""
+    with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as scratch:
+        folder = Path(scratch)
+        run = partial(_run, path, course.modules, folder, time_limit)
+        listed = run(_list_names, tuple[str, ...])
+        if listed.result is None:
+            return [Row(path.name, "", "", 0.0, "does not load", listed.problem)]
+        rows = _tell_imports(path, course)
+        for exercise in course.exercises:
+            if {*listed.result}.issuperset(exercise.functions):
+                rows += _rows(path, exercise, run(_check, tuple[Report, ...], exercise))
+        return rows
+
+
+# Any: of the function.
+def _run(
+    path: Path,
+    modules: Mapping[str, str],
+    folder: Path,
+    time_limit: float,
+    function: Callable[..., Any],
+    answer: Any,
+    *arguments: Any,
+) -> Ran[Any]:
+    """Run a function of the names of a file, in a process that can harm nothing."""
+    seconds = time_limit * (PATIENCE + 1)
+    given = (function, folder, seconds, path, dict(modules), *arguments)
+    ran: Ran[Any] = run_isolated(in_confinement, given, answer, time_limit, folder)
+    empty(folder)  # what one exercise writes, no other sees
+    return ran
+
+
+def _list_names(path: Path, modules: Mapping[str, str], ran: Callable[[], object]) -> list[str]:
+    return [name for name, value in load(path, modules).items() if callable(value)]
+
+
+def _check(
+    path: Path, modules: Mapping[str, str], exercise: Exercise, ran: Callable[[], object]
+) -> list[Report]:
+    """Check all cases of an exercise; [] if it is not written."""
+    names = load(path, modules)
+    cases = [exercise.case(case) for case in exercise.cases]
+    layers = [exercise.layer(names, others) for _, others in cases]
+    try:
+        first = [_run_once(layer, x) for layer, (x, _) in zip(layers, cases, strict=True)]
+    except NotWrittenError:
+        return []
+    ran()
+    reports = []
+    for layer, (x, others), y in zip(layers, cases, first, strict=True):
+        reference = _choose(exercise.references(others), x, y)
+        reports.append(check_layer(layer, (), x, reference=reference, all=True))
+    return reports
+
+
+# Any: an output of any structure.
+def _run_once(layer: Layer, x: Any) -> Any:
+    """Run forward and backward of copies, and return y; None if they fail."""
+    y = None
+    try:
+        once = on_copies(layer)
+        y, cache = once.forward((), x)
+        once.backward((), cache, random_like(y, Key(0)))
+    except NotWrittenError:
+        raise
+    except Exception:  # a submission may fail in any way; the check says how
+        pass
+    return y
+
+
+def _choose(references: list[Layer], x: Any, y: Any) -> Layer | None:
+    """Choose the reference that agrees with an output; the first if none does."""
+    fits = (r for r in references if y is not None and close_trees(r.forward((), x)[0], y))
+    return next(fits, references[0] if references else None)
+
+
+def _rows(path: Path, exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Row]:
+    """Make the rows of an exercise: one for each gradient, and one for each further problem."""
+    name, reports = exercise.name, ran.result
+    gradients = [f"d{array}" for array in exercise.arrays]
+    if reports is None or len(reports) != len(exercise.cases):
+        told = ("does not run", ran.problem or NO_ANSWER)
+        if reports == ():
+            told = ("not written", "is not written")
+        return [Row(path.name, name, g, 0.0, *told) for g in gradients]
+    rows = [_row(path, exercise, gradient, reports) for gradient in gradients]
+    others = (
+        Row(path.name, name, "", 0.0, finding.name, _said(exercise, finding))
+        for report in reports
+        for finding in report.findings
+        if finding.leaf in ("y", "forward", "backward")
+    )
+    return [*rows, *dict.fromkeys(others)]
+
+
+def _row(path: Path, exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Row:
+    found = [_find(report, f"dx.{gradient[1:]}") for report in reports]
+    wrong = [f for f in found if f is not None and f.verdict == "wrong"]
+    right = sum(f is not None and f.verdict != "wrong" for f in found)
+    first = next((f for f in wrong if f.name), wrong[0] if wrong else None)
+    return Row(
+        path.name,
+        exercise.name,
+        gradient,
+        round(right / len(reports), 3),
+        first.name if first else "",
+        _said(exercise, first) if first else "",
+    )
+
+
+def _find(report: Report, leaf: str) -> Finding | None:
+    return next((f for f in report.findings if f.leaf == leaf), None)
+
+
+def _said(exercise: Exercise, finding: Finding) -> str:
+    """Write a finding's sentence with the course's names."""
+    said = finding.sentence.removeprefix(f"{finding.where}: ")
+    for name in exercise.arrays:
+        said = re.sub(rf"\b(d?)x\.{name}\b", rf"\g<1>{name}", said)
+    return said
+
+
+def _tell_imports(path: Path, course: Course) -> list[Row]:
+    """List the modules that a file imports beside those of its course, and its ways around them."""
+    known = {*_HARMLESS, path.parent.name, *(m.partition(".")[0] for m in course.modules)}
+    modules: set[str] = set()
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(str(node.module).partition(".")[0])
+        elif isinstance(node, ast.Attribute | ast.Name):
+            names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    told = (("imports", modules - known), ("uses", names & _AROUND_IMPORTS))
+    return [
+        Row(path.name, "", "", 0.0, how, f"{how} {', '.join(sorted(found))}")
+        for how, found in told
+        if found
+    ]

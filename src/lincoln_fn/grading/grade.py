@@ -1,0 +1,211 @@
+"""`grade`: marks for a layer that somebody else has written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import get_args
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.errors.arguments import check_argument
+from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading.answers import Ran
+from lincoln_fn.grading.examined import examined
+from lincoln_fn.grading.hints import Level, hint
+from lincoln_fn.grading.isolated import KEPT, run_isolated
+from lincoln_fn.grading.record import Grade, Mark
+from lincoln_fn.grading.submission import Submission
+from lincoln_fn.testing.precision import FUNCTIONS
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.run import IN_PLACE
+from lincoln_fn.testing.sample import doubled, floating
+
+PURITY = "purity"
+
+
+def grade(
+    submission: Submission,
+    reference: Layer,
+    cases: Sequence[tuple[Params, Arrays]],
+    *,
+    hints: Level = 1,
+    points: Mapping[str, float] | None = None,
+    credit: Mapping[str, float] | None = None,
+    time_limit: float = 10.0,
+) -> Grade:
+    """Grade a layer by the checks of `check_layer`, in a process of its own for each case.
+
+    A gradient earns its points times the share of the cases in which it is right. Nothing that the
+    submission does is an error here: code that raises, exits, changes its arguments or does not end
+    earns nothing in that case, and the grade says so.
+
+    Args:
+        submission: a `Layer`; a module, a namespace, or a mapping of names such as `globals()`; or
+            the path of a file. A module has functions `forward` and `backward`. If it has the
+            reference's constructor, the layer that this makes is graded.
+        reference: the right layer. Where the submission's `forward` computes something else, the
+            gradients are held against this one's.
+        cases: pairs (params, x). `make_cases` makes some.
+        hints: 0 for none, 1 for where to look, 2 for what is wrong. A hint has no value of
+            the right gradient.
+        points: by gradient, such as "dparams.weight"; the default is 1. "y" is for `forward`, and
+            "purity" is for changing nothing in place; their default is 0.
+        credit: by the name of a mistake, such as "averaged", the share of the points that a
+            gradient with it still earns.
+        time_limit: seconds to load the submission and to run it once, for each case. The check that
+            follows may take 20 times as long.
+
+    Returns:
+        The `Grade`.
+
+    Raises:
+        LayerError: if an argument has the wrong type, or the reference does not take a case.
+
+    Example:
+        >>> wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (y**2 - 1), ()))
+        >>> print(grade(wrong, lf.tanh(), [((), torch.tensor([1.0, -2.0]))], hints=2))
+        tanh(): 0 of 1
+          ✗ dx  0 of 1: dx has the wrong sign
+    """
+    order = ("submission", "reference", "cases")
+    check_argument("grade", "reference", Layer, reference, order)
+    _check_submission(submission)
+    leaves = _checked_leaves(reference, cases)
+    possible = _possible(leaves, points or {})
+    if hints not in get_args(Level):
+        raise LayerError("grade", f"expected hints of 0, 1 or 2, got {hints!r}")
+    if not time_limit > 0:
+        raise LayerError("grade", f"expected time_limit above 0, in seconds, got {time_limit!r}")
+    ran = [
+        run_isolated(examined, (submission, reference, case), Report, time_limit) for case in cases
+    ]
+    marks = tuple(
+        made
+        for leaf, of in possible.items()
+        if (made := _mark(leaf, of, [each.result for each in ran], hints, credit or {}))
+    )
+    return Grade(
+        reference.name,
+        marks,
+        _problems(ran),
+        _remarks(ran),
+        "".join(each.output for each in ran)[:KEPT],
+    )
+
+
+def _check_submission(submission: object) -> None:
+    if not isinstance(submission, (Layer, ModuleType, SimpleNamespace, Mapping, str, os.PathLike)):
+        mend = "give a Layer, a module, globals() or the path of a file"
+        raise LayerError("grade", f"expected a submission, got {describe(submission)}; {mend}")
+    if isinstance(submission, (str, os.PathLike)) and not Path(submission).is_file():
+        raise LayerError("grade", f"expected the path of a file, got {str(submission)!r}")
+
+
+def _checked_leaves(reference: Layer, cases: object) -> list[str]:
+    """Check the cases, and list the gradients of the reference."""
+    pairs = isinstance(cases, Sequence) and all(
+        isinstance(case, tuple) and len(case) == 2 for case in cases
+    )
+    if not pairs or not cases:
+        mend = "lf.testing.make_cases(reference, x) makes some"
+        raise LayerError("grade", f"expected cases (params, x), got {describe(cases)}; {mend}")
+    assert isinstance(cases, Sequence)
+    names: dict[str, None] = {}
+    for case in cases:
+        params, x = doubled(case)
+        y = reference.forward(params, x)[0]
+        if not all(bool(leaf.isfinite().all()) for leaf in tree.leaves(y)):
+            raise LayerError("grade", f"expected cases where {reference.name} gives finite numbers")
+        names.update(dict.fromkeys(floating(params, x)[0]))
+    return list(names)
+
+
+def _possible(leaves: list[str], points: Mapping[str, float]) -> dict[str, float]:
+    unknown = [leaf for leaf in points if leaf not in (*leaves, "y", PURITY)]
+    if unknown:
+        known = ", ".join([*leaves, "y", PURITY])
+        raise LayerError("grade", f"expected points of {known}; got {unknown[0]!r}")
+    possible = {"y": points.get("y", 0.0)} | {leaf: points.get(leaf, 1.0) for leaf in leaves}
+    return possible | ({PURITY: points[PURITY]} if PURITY in points else {})
+
+
+def _mark(
+    leaf: str,
+    possible: float,
+    reports: list[Report | None],
+    level: Level,
+    credit: Mapping[str, float],
+) -> Mark | None:
+    """Add up the cases of a gradient; None for an output that is right and has no points."""
+    shares: list[float] = []
+    wrong: list[Finding] = []
+    for report in reports:
+        if report is None:
+            shares.append(0.0)
+            continue
+        finding = _finding(report, leaf)
+        if finding is None:  # where a function fails, nothing else is judged
+            broken = [f for f in _broken(report) if f.name != IN_PLACE]
+            is_lost = bool(broken) and (leaf != "y" or broken[0].leaf == "forward")
+            shares.append(0.0 if is_lost else 1.0)
+        elif finding.verdict == "wrong":
+            shares.append(credit.get(finding.name, 0.0))
+            wrong += [f for f in report.mistakes if f.path] or [finding]
+        else:
+            shares.append(1.0)
+    if leaf == "y" and not possible and not wrong:
+        return None
+    # A mistake that has other numbers in each case is told once.
+    told = {(f.gradient, f.name or f.sentence): f for f in reversed(wrong)}.values()
+    return Mark(
+        leaf,
+        possible * sum(shares) / len(shares),
+        possible,
+        _once(f.name for f in wrong if f.name) if level == 2 else (),
+        _once(hint(f, level) for f in reversed(told)) if level else (),
+    )
+
+
+def _broken(report: Report) -> list[Finding]:
+    """List the submission's own functions that break the contract, or refuse the case."""
+    return [f for f in report.findings if f.leaf in FUNCTIONS and not f.path]
+
+
+def _finding(report: Report, leaf: str) -> Finding | None:
+    """Return what was found of a leaf, or of purity."""
+    if leaf == PURITY:
+        return next((f for f in report.findings if f.name == IN_PLACE), None)
+    return next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)
+
+
+def _problems(ran: list[Ran[Report]]) -> tuple[str, ...]:
+    """Say what went wrong besides gradients, and in which cases."""
+    places: dict[str, list[int]] = {}
+    for i, each in enumerate(ran):
+        told = [hint(f, 2) for f in _broken(each.result)] if each.result else [each.problem]
+        for text in told:
+            places.setdefault(text, []).append(i)
+    return tuple(
+        text if len(where) == len(ran) else f"case {', '.join(map(str, where))}: {text}"
+        for text, where in places.items()
+    )
+
+
+def _remarks(ran: list[Ran[Report]]) -> tuple[str, ...]:
+    remarks = [remark for each in ran if each.result for remark in each.result.remarks]
+    remarks += [
+        f"case {i}: {finding.leaf} is not judged"
+        for i, each in enumerate(ran)
+        for finding in (each.result.findings if each.result else ())
+        if finding.verdict == "not judged" and finding.leaf not in FUNCTIONS
+    ]
+    printed = sum(each.printed for each in ran)
+    return _once([*remarks, *([f"prints {printed} characters"] if printed else [])])
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

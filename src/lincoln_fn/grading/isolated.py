@@ -1,0 +1,245 @@
+"""A function run in a process of its own, with a limit on its time."""
+
+from __future__ import annotations
+
+import builtins
+import faulthandler
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, read
+from lincoln_fn.grading.folders import TooMuchError, check_size
+from lincoln_fn.grading.printed import in_one_line
+
+T = TypeVar("T")
+# Of what the code prints, this much is kept.
+KEPT = 10_000
+# Seconds between two looks at what a process writes.
+LOOK = 0.1
+# Seconds. A new process imports torch, which the limit does not count.
+START_LIMIT = 120.0
+# Bytes.
+LONGEST_ANSWER = 4 << 20
+# What comes after the limited part may take this many times as long.
+PATIENCE = 20
+
+
+# What the process sends when it has started, and when the limited part has ended.
+_MARK = b""
+
+
+class _Printed(io.TextIOBase):
+    """Counts what is printed, and keeps the beginning."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+        self.count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.kept += text[: KEPT - len(self.kept)]
+        self.count += len(text)
+        return len(text)
+
+
+# Any: of the function.
+def run_isolated(
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    answer: Any,
+    limit: float,
+    folder: Path | None = None,
+) -> Ran[T]:
+    """Run a function in a process of its own, which ends if it writes too much into a folder.
+
+    The result has the type `answer`: records, tuples, texts and numbers.
+    """
+    context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    if context.get_start_method() == "fork":
+        _import_for_copies()
+    receiver, sender = context.Pipe(duplex=False)
+    try:
+        target: Callable[..., None] = _run_in_copy
+        given: tuple[object, ...] = function, arguments
+        if context.get_start_method() == "spawn":
+            target, given = _run_sent, (_dumps()(given),)
+        # mypy: a context of either kind has a Process of its own.
+        process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=target, args=(sender, *given), daemon=True
+        )
+        with warnings.catch_warnings():
+            # Since 3.12 Python warns of a fork beside threads. The new process uses no lock of
+            # theirs, and one thread of torch.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+    except Exception as error:
+        mend = "give the path of its file, or install cloudpickle"
+        problem = f"expected a submission that another process can be given, got {error}; {mend}"
+        raise LayerError("grade", problem) from error
+    sender.close()
+    try:
+        _await_start(receiver)
+        return _received(receiver, process, answer, limit, folder)
+    finally:
+        _kill(process)
+        process.join()
+        receiver.close()
+
+
+def _import_for_copies() -> None:
+    """Import what a check of wrong code uses, once, and not in each copy of this process."""
+    from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
+
+    from lincoln_fn.testing import blame, hypotheses
+    from lincoln_fn.testing.references import search
+
+    del symbolic_shapes, blame, hypotheses, search
+
+
+# Any: the type of the result.
+def _read(receiver: Connection, answer: Any) -> Ran[Any] | None:
+    """Read what a process sends; None if the limited part has ended."""
+    sent = receiver.recv_bytes(LONGEST_ANSWER)
+    return None if sent == _MARK else read(answer, sent)
+
+
+def _received(
+    receiver: Connection, process: BaseProcess, answer: Any, limit: float, folder: Path | None
+) -> Ran[Any]:
+    # A process that sends a part of an answer, and then nothing, is ended, too.
+    end = threading.Timer((PATIENCE + 2) * limit, _kill, [process])
+    end.start()
+    try:
+        if not _await(receiver, limit, folder):
+            return Ran(problem=f"does not end within {limit:g} s")
+        ran = _read(receiver, answer)
+        if ran is None:
+            if not _await(receiver, PATIENCE * limit, folder):
+                return Ran(problem=f"is not checked within {PATIENCE * limit:g} s")
+            ran = _read(receiver, answer)
+        return ran or Ran(problem=NO_ANSWER)
+    except TooMuchError:
+        return Ran(problem="writes too many or too large files")
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = f"crashes (signal {-code})" if code < 0 else f"ends the process (exit code {code})"
+        return Ran(problem=how)
+    except Exception:  # what is no answer raises errors of any kind
+        return Ran(problem=NO_ANSWER)
+    finally:
+        end.cancel()
+        end.join()
+
+
+def _await(receiver: Connection, seconds: float, folder: Path | None) -> bool:
+    """Wait for an answer, and look after the folder meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if receiver.poll(left if folder is None else min(left, LOOK)):
+            return True
+        if folder is not None:
+            check_size(folder)
+    return receiver.poll(0)
+
+
+def _await_start(receiver: Connection) -> None:
+    try:
+        if receiver.poll(START_LIMIT):
+            receiver.recv_bytes(LONGEST_ANSWER)
+            return
+    except EOFError:
+        pass
+    mend = 'a script that calls grade needs `if __name__ == "__main__":`'
+    raise LayerError("grade", f"expected a new process to start, but it does not; {mend}")
+
+
+def _kill(process: BaseProcess) -> None:
+    """Kill a process, and those that it has started."""
+    if hasattr(os, "killpg") and process.pid is not None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            process.kill()
+    else:
+        process.kill()
+
+
+def _can_fork() -> bool:
+    """Return whether a copy of this process can do all that this process can."""
+    if sys.platform != "linux":
+        return False
+    # Where there is an accelerator, autograd starts threads at its first use, and does not run in a
+    # copy of the process then.
+    tasks = Path("/proc/self/task").glob("*/comm")
+    return not any(task.read_text().startswith("pt_autograd") for task in tasks)
+
+
+def _dumps() -> Callable[[object], bytes]:
+    """Return what pickles functions; cloudpickle, where it is installed, also a notebook's."""
+    try:
+        import cloudpickle  # type: ignore[import-untyped]  # it has no types
+    except ImportError:
+        return pickle.dumps
+    dumps: Callable[[object], bytes] = cloudpickle.dumps
+    return dumps
+
+
+def _run_sent(sender: Connection, sent: bytes) -> None:
+    """Run what another process has pickled."""
+    _run(sender, *pickle.loads(sent))
+
+
+def _run_in_copy(sender: Connection, *given: Any) -> None:  # Any: of the function
+    """Run in a copy of another process, but without the files that it has open."""
+    os.closerange(3, sender.fileno())
+    os.closerange(sender.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    _run(sender, *given)
+
+
+# Any: of the function.
+def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()
+    printed = _Printed()
+    with open(os.devnull) as nothing, open(os.devnull, "w") as nowhere:
+        for standard, replaced in ((0, nothing), (1, nowhere), (2, nowhere)):
+            os.dup2(replaced.fileno(), standard)
+        sys.stdin, sys.stdout, sys.stderr = nothing, printed, printed
+        builtins.input = _no_input  # a notebook has one of its own
+        faulthandler.disable()  # it would write to the standard error of the process copied
+        torch.set_num_threads(1)
+        sender.send_bytes(_MARK)
+        result, problem = None, ""
+        try:
+            result = function(*arguments, partial(sender.send_bytes, _MARK))
+        except BaseException as error:  # sys.exit, too
+            problem = f"raises {type(error).__name__}{_told(error)}"
+        sender.send_bytes(encoded((result, problem, printed.kept, printed.count)))
+
+
+def _no_input(prompt: object = "") -> str:
+    raise EOFError("there is nobody to ask")
+
+
+def _told(error: BaseException) -> str:
+    message = in_one_line(str(error))[:200]
+    return f": {message}" if message else ""

@@ -1,0 +1,149 @@
+"""The record of a grading: a mark for each gradient."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+
+from lincoln_fn.testing.report import html_table
+
+
+class GradeError(AssertionError):
+    """Raised by `Grade.check` for a gradient without full marks."""
+
+
+@attrs.frozen
+class Mark:
+    """The mark of one gradient.
+
+    Args:
+        leaf: the gradient, such as "dx" or "dparams.weight"; or "y", the output of forward.
+        points: what the submission has earned.
+        possible: what it could earn.
+        mistakes: the names of its mistakes, such as "averaged"; empty below hint level 2.
+        hints: what to look at, or what is wrong; empty at hint level 0.
+    """
+
+    leaf: str
+    points: float
+    possible: float
+    mistakes: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is missing."""
+        return self.points >= self.possible and not self.hints
+
+    def __str__(self) -> str:
+        told = f": {'; '.join(self.hints)}" if self.hints else ""
+        return f"{self.leaf}  {self.points:g} of {self.possible:g}{told}"
+
+
+@attrs.frozen
+class Grade:
+    """The marks of a submission.
+
+    Args:
+        name: of the reference.
+        marks: one for each gradient.
+        problems: what went wrong besides: code that raises, exits or does not end.
+        remarks: what costs no points: places left out at kinks, printing.
+        output: what the code has printed, at most 10000 characters, in one line. It is not shown,
+            and `to_json` leaves it out.
+
+    Example:
+        >>> grade = Grade("tanh()", (Mark("dx", 0.5, 1, hints=("look at dx",)),))
+        >>> print(grade)
+        tanh(): 0.5 of 1
+          ✗ dx  0.5 of 1: look at dx
+        >>> grade.points, grade.possible
+        (0.5, 1)
+    """
+
+    name: str
+    marks: tuple[Mark, ...]
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    output: str = attrs.field(default="", repr=False)
+
+    @property
+    def points(self) -> float:
+        """The sum of what was earned."""
+        return sum(mark.points for mark in self.marks)
+
+    @property
+    def possible(self) -> float:
+        """The sum of what could be earned."""
+        return sum(mark.possible for mark in self.marks)
+
+    def mark(self, leaf: str) -> Mark:
+        """Return the mark of a gradient; one without points if there is none.
+
+        Args:
+            leaf: the gradient.
+
+        Returns:
+            Its mark.
+
+        Example:
+            >>> Grade("tanh()", (Mark("dx", 1, 1),)).mark("dx").points
+            1
+        """
+        return next((mark for mark in self.marks if mark.leaf == leaf), Mark(leaf, 0, 0))
+
+    def check(self, leaf: str) -> None:
+        """Raise an error unless a gradient has full marks: a test of nbgrader or otter-grader.
+
+        Args:
+            leaf: the gradient.
+
+        Raises:
+            GradeError: with its hints, and the problems.
+
+        Example:
+            >>> Grade("tanh()", (Mark("dx", 0, 1, hints=("look at dx",)),)).check("dx")
+            Traceback (most recent call last):
+            lincoln_fn.grading.record.GradeError: dx  0 of 1: look at dx
+        """
+        mark = self.mark(leaf)
+        if mark.points < mark.possible or not mark.possible:
+            raise GradeError("\n".join([str(mark), *self.problems]))
+
+    def to_json(self, *, output: bool = False) -> str:
+        """Write the grade as JSON: its fields, and the sums `points` and `possible`.
+
+        Args:
+            output: whether what the code has printed is written, too.
+
+        Returns:
+            The text.
+
+        Example:
+            >>> json.loads(Grade("tanh()", (Mark("dx", 1, 1),)).to_json())["points"]
+            1
+        """
+        fields = attrs.asdict(self) | {"points": self.points, "possible": self.possible}
+        if not output:
+            del fields["output"]
+        return json.dumps(fields, indent=2, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.points:g} of {self.possible:g}"]
+        lines += [f"  {_sign(mark)} {mark}" for mark in self.marks]
+        return "\n".join([*lines, *(f"  {told}" for told in (*self.problems, *self.remarks))])
+
+    def _repr_html_(self) -> str:
+        """Return a table, for notebooks."""
+        points = f"{self.points:g} of {self.possible:g}"
+        rows = [
+            (_sign(m), m.leaf, f"{m.points:g} of {m.possible:g}", "; ".join(m.hints))
+            for m in self.marks
+        ]
+        heads = ("", "gradient", "marks", "hint")
+        return html_table((self.name, points), heads, rows, (*self.problems, *self.remarks))
+
+
+def _sign(mark: Mark) -> str:
+    return "✓" if mark.is_full else "✗"

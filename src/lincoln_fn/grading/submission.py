@@ -1,0 +1,97 @@
+"""A submission as a layer: from a file, a module or the names of a notebook."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, TypeAlias
+
+import attrs
+
+from lincoln_fn import initializers
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading.sources import SourceOnly
+
+# Any: the names of a module.
+Names: TypeAlias = Mapping[str, Any]
+Submission: TypeAlias = "Layer | ModuleType | SimpleNamespace | Names | str | os.PathLike[str]"
+FUNCTIONS = ("forward", "backward")
+OTHERS = ("init", "predict", "advance")
+
+
+def load(submission: Submission) -> Layer | Names:
+    """Load a submission; a file is run."""
+    if isinstance(submission, (Layer, Mapping)):
+        return submission
+    if isinstance(submission, (ModuleType, SimpleNamespace)):
+        return vars(submission)
+    path = Path(submission)
+    if path.suffix != ".py":
+        raise LayerError("grade", f"expected a file of Python, got {path.name}; name it *.py")
+    loader = SourceOnly(f"submission_{path.stem}", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where decorators of classes look up names
+    loader.exec_module(module)
+    return vars(module)
+
+
+def layer_of(names: Names, reference: Layer) -> Layer:
+    """Make the layer that the names define."""
+    # It is what the constructor of the reference's name makes, if there is one. Else it is made of
+    # `forward` and `backward`, with the hyperparameters of the reference.
+    constructor = names.get(reference.name.partition("(")[0])
+    if callable(constructor) and not _is_ours(constructor):
+        made = eval(reference.name, {**vars(initializers), **names})  # the teacher's own code
+        if not isinstance(made, Layer):
+            raise LayerError("grade", f"expected {reference.name} to make a Layer, got {made!r}")
+        return made
+    missing = [name for name in FUNCTIONS if not callable(names.get(name))]
+    if missing:
+        raise LayerError("grade", f"expected functions forward and backward, got no {missing[0]}")
+    forward, backward = (_bound(names[f], getattr(reference, f)) for f in FUNCTIONS)
+    layer = Layer(reference.name, forward, backward, advance=reference.advance)
+    others = [name for name in OTHERS if callable(names.get(name))]
+    return layer.replace(**{f: _bound(names[f], getattr(reference, f)) for f in others})
+
+
+def adapted(params: Params, names: Names) -> Params:
+    """Make the reference's params of the submission's own record classes."""
+    if type(params) is tuple:
+        return tuple(adapted(part, names) for part in params)
+    if not attrs.has(type(params)):
+        return params
+    fields = _fields(type(params))
+    own = names.get(type(params).__name__)
+    values = {name: adapted(getattr(params, name), names) for name in fields}
+    if isinstance(own, type) and attrs.has(own) and _fields(own) == fields:
+        return own(**values)
+    if all(values[name] is getattr(params, name) for name in fields):
+        return params
+    return type(params)(**values)
+
+
+def _fields(kind: type[attrs.AttrsInstance]) -> list[str]:
+    return [field.name for field in attrs.fields(kind)]
+
+
+def _is_ours(function: object) -> bool:
+    """Return whether a function is the library's own, imported."""
+    return str(getattr(function, "__module__", "")).startswith("lincoln_fn.")
+
+
+# Any: of any of a layer's functions.
+def _bound(function: Callable[..., Any], like: object) -> Callable[..., Any]:
+    """Bind the hyperparameters of the reference's function that a function takes."""
+    options = like.keywords if isinstance(like, partial) else {}
+    accepted = inspect.signature(function).parameters
+    given = {name: value for name, value in options.items() if name in accepted}
+    return partial(function, **given) if given else function

@@ -1,1 +1,0 @@
-"""What `lf.testing.grade` and assignments are made of."""

@@ -1,0 +1,393 @@
+"""Grades: marks, hints, and submissions that raise, print, loop or exit."""
+
+import importlib.util
+import json
+import os
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.compare import same_bits, same_number
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers import dense
+from lincoln_fn.testing import GradeError, grade, make_cases, otter_results
+from lincoln_fn.grading import isolated
+
+# JAX, which the tests of the benchmarks import, warns of every fork from then on.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
+REFERENCE = lf.dense(4)
+CASES = make_cases(REFERENCE, torch.zeros(5, 3))
+SOFTMAX = Path(lf.layers.__path__[0]) / "softmax.py"
+
+
+def forward(params, x):
+    return x @ params.weight + params.bias, x
+
+
+def right(params, x, g):
+    rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)
+    return g @ params.weight.mT, dense.Params(rows.mT @ g_rows, g_rows.sum(0))
+
+
+def half(params, x, g):
+    """Average dW over the batch, and do not sum db."""
+    dx, dparams = right(params, x, g)
+    return dx, dense.Params(dparams.weight / len(x), g)
+
+
+def handed_in(backward, forward=forward):
+    return {"forward": forward, "backward": backward}
+
+
+def points(graded):
+    return {mark.leaf: mark.points for mark in graded.marks}
+
+
+def test_right_code_has_full_marks():
+    graded = grade(handed_in(right), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1}
+    assert (graded.points, graded.possible, graded.problems, graded.remarks) == (3, 3, (), ())
+
+
+SAID = {
+    0: [(), ()],
+    1: [("look at dparams.weight",), ("look at dparams.bias",)],
+    2: [
+        ("dparams.weight is 5 times too small: averaged where it should be summed?",),
+        ("dparams.bias is not summed over the batch: shape (5, 4), expected (4,)",),
+    ],
+}
+
+
+@pytest.mark.parametrize("level", SAID)
+def test_each_wrong_gradient_loses_its_marks_and_hints_have_levels(level):
+    graded = grade(handed_in(half), REFERENCE, CASES, hints=level)
+    assert points(graded) == {"dparams.weight": 0, "dparams.bias": 0, "dx": 1}
+    assert [mark.hints for mark in graded.marks] == [*SAID[level], ()]
+    names = [mark.mistakes for mark in graded.marks]
+    assert names == ([("averaged",), ("not summed",), ()] if level == 2 else [()] * 3)
+
+
+def test_points_and_credit_for_named_mistakes():
+    options = {"points": {"dx": 4, "y": 2}, "credit": {"averaged": 0.25}}
+    graded = grade(handed_in(half), REFERENCE, CASES, **options)
+    assert points(graded) == {"y": 2, "dparams.weight": 0.25, "dparams.bias": 0, "dx": 4}
+    assert graded.possible == 8
+
+
+def test_a_gradient_that_is_right_in_half_of_the_cases_has_half_the_marks():
+    def only_small(params, x, g):
+        dx, dparams = right(params, x, g)
+        return (dx if x.abs().max() < 4 else 2 * dx), dparams
+
+    graded = grade(handed_in(only_small), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 0.5}
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
+    wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (1 - y**2 + torch.sin(5 * y)), ()))
+    x = keys.normal(lf.Key(4), (5, 3))
+    told = lf.testing.check_layer(wrong, (), x, all=True).mistakes[0].sentence
+    given, expected = told.partition("places, a term missing or wrong: ")[2].split(" at ")
+    expected = expected.partition("expected ")[2]
+    wrong_everywhere = lf.tanh().replace(backward=lambda params, y, g: (y**2 + torch.sin(g), ()))
+    for layer in (wrong, wrong_everywhere):
+        graded = grade(layer, lf.tanh(), [((), x)], hints=level)
+        assert graded.points == 0
+        forms = [str(graded), graded._repr_html_(), graded.to_json(), otter_results(graded)]
+        assert not any("expected" in form or expected in form for form in forms)
+    assert given != expected
+
+
+def test_a_forward_that_refuses_the_case_earns_nothing():
+    def refuses(params, x):
+        raise LayerError("dense(4)", "expected another x")
+
+    graded = grade(handed_in(right, forward=refuses), REFERENCE, CASES, points={"y": 1})
+    assert (graded.points, graded.possible) == (0, 4)
+    assert graded.problems == ("expected another x",)
+
+
+def exits(params, x, g):
+    sys.exit("enough")
+
+
+def ends_the_process(params, x, g):
+    os._exit(3)
+
+
+def aborts(params, x, g):
+    os.abort()
+
+
+def asks(params, x, g):
+    return input("dx?")
+
+
+def raises(params, x, g):
+    raise KeyError("weight")
+
+
+def changes_g(params, x, g):
+    return g.mul_(2) @ params.weight.mT, dense.Params(x.mT @ g, g.sum(0))
+
+
+def changes_params(params, x, g):
+    params.weight.zero_()
+    return right(params, x, g)
+
+
+def returns_one(params, x, g):
+    return g @ params.weight.mT
+
+
+def loops(params, x, g):
+    while True:
+        pass
+
+
+BROKEN = {
+    exits: "raises SystemExit: enough",
+    ends_the_process: "ends the process (exit code 3)",
+    aborts: "crashes (signal 6)",
+    asks: "backward raised EOFError: there is nobody to ask",
+    raises: "backward raised KeyError: 'weight'",
+    changes_g: "backward changed g in place",
+    returns_one: "expected backward to return (dx, dparams), got a Tensor",
+}
+
+
+@pytest.mark.parametrize("backward", BROKEN, ids=lambda backward: backward.__name__)
+def test_code_that_breaks_off_is_marked(backward):
+    graded = grade(handed_in(backward), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 0, "dparams.bias": 0, "dx": 0}
+    assert graded.problems == (BROKEN[backward],)
+    assert CASES[0][0].weight.any()
+
+
+def test_a_forward_that_changes_its_input_is_marked():
+    def changes_x(params, x):
+        y, kept = forward(params, x)[0], x.clone()
+        x.zero_()
+        return y, kept
+
+    graded = grade(handed_in(right, changes_x), REFERENCE, CASES, points={"purity": 2})
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1, "purity": 0}
+    assert (graded.possible, graded.problems) == (5, ("forward changed x in place",))
+
+
+def test_gradients_are_judged_on_copies_of_what_is_changed_in_place():
+    graded = grade(handed_in(changes_params), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 0}
+    assert graded.problems == ("backward changed params.weight in place",)
+    graded = grade(handed_in(right), REFERENCE, CASES, points={"purity": 2})
+    assert (graded.points, graded.possible) == (5, 5)
+
+
+def scales_g(params, x, g):
+    g *= 2
+    return right(params, x, g / 2)
+
+
+def scales_the_cache(params, x, g):
+    dx, dparams = right(params, x, g)
+    x *= 2
+    return dx, dparams
+
+
+@pytest.mark.parametrize("backward", [scales_g, scales_the_cache])
+def test_right_gradients_that_change_their_arguments_cost_nothing(backward):
+    graded = grade(handed_in(backward), REFERENCE, CASES)
+    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1}
+    assert "backward changed " in graded.problems[0]
+
+
+def test_code_that_does_not_end_loses_its_case_alone():
+    def sometimes(params, x, g):
+        return (right if x.abs().max() < 4 else loops)(params, x, g)
+
+    graded = grade(handed_in(sometimes), REFERENCE, CASES, time_limit=1.5)
+    assert points(graded) == {"dparams.weight": 0.5, "dparams.bias": 0.5, "dx": 0.5}
+    assert graded.problems == ("case 1: does not end within 1.5 s",)
+
+
+def test_the_check_has_more_time_than_the_code(monkeypatch):
+    calls = []
+
+    def slow_when_checked(params, x, g):
+        calls.append(0)
+        return right(params, x, g) if len(calls) == 1 else loops(params, x, g)
+
+    monkeypatch.setattr(isolated, "PATIENCE", 2)
+    graded = grade(handed_in(slow_when_checked), REFERENCE, CASES[:1], time_limit=0.5)
+    assert (graded.points, graded.problems) == (0, ("is not checked within 1 s",))
+
+
+def test_what_is_printed_is_kept_and_not_shown(capfd):
+    def talks(params, x, g):
+        print("secret" * 1000)
+        os.write(1, b"secret")
+        os.system("echo secret")
+        return right(params, x, g)
+
+    graded = grade(handed_in(talks), REFERENCE, CASES)
+    assert graded.points == 3
+    (remark,) = graded.remarks
+    assert remark.startswith("prints ")
+    assert remark.endswith("characters")
+    assert len(graded.output) == isolated.KEPT
+    assert graded.output.startswith("secret")
+    assert graded.output.isprintable()
+    assert "secret" not in f"{graded}{graded!r}{graded.to_json()}{graded._repr_html_()}"
+    assert "secret" in graded.to_json(output=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gradients_are_held_against_the_reference_if_forward_is_another():
+    graded = grade(handed_in(lambda p, x, g: (g, p), lambda p, x: (x, x)), lf.tanh(), TANH, hints=2)
+    assert points(graded) == {"y": 0, "dx": 0}
+    assert graded.mark("y").hints == ("forward does not compute y",)
+    forgets = handed_in(right, lambda params, x: (x @ params.weight, x))
+    graded = grade(forgets, REFERENCE, CASES, points={"y": 1})
+    assert points(graded) == {"y": 0, "dparams.weight": 1, "dparams.bias": 1, "dx": 1}
+
+
+TANH = make_cases(lf.tanh(), torch.zeros(5, 3))
+
+
+def test_a_composition_is_told_its_wrong_part():
+    mine = lf.tanh().replace(name="mine()", backward=lambda params, y, g: (g, ()))
+    reference = lf.serial(lf.dense(4), lf.tanh())
+    cases = make_cases(reference, torch.zeros(5, 3), count=1)
+    graded = grade(lf.serial(lf.dense(4), mine), reference, cases)
+    assert {mark.hints for mark in graded.marks} == {("look at 1 dx",)}
+    graded = grade(lf.serial(lf.dense(4), mine), reference, cases, hints=2)
+    said = "1 mine(): dx is g itself: the derivative of the activation is missing"
+    assert graded.mark("dx").hints == (said,)
+
+
+def test_hyperparameters_of_the_reference_reach_a_submission_that_takes_them():
+    def softmax(params, x, *, dim):
+        y = torch.softmax(x, dim)
+        return y, (y, dim)
+
+    def backward(params, cache, g):
+        y, dim = cache
+        return y * (g - (g * y).sum(dim, keepdim=True)), ()
+
+    reference = lf.softmax(dim=0)
+    cases = make_cases(reference, torch.zeros(5, 3))
+    assert grade(handed_in(backward, softmax), reference, cases).points == 1
+
+
+def test_a_file_a_module_and_its_names_are_submissions():
+    spec = importlib.util.spec_from_file_location("own_softmax", SOFTMAX)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    named = types.SimpleNamespace(**vars(module))
+    reference = lf.softmax(dim=0)
+    cases = make_cases(reference, torch.zeros(5, 3), count=1)
+    for submission in (SOFTMAX, str(SOFTMAX), module, vars(module), named, reference):
+        assert grade(submission, reference, cases).points == 1, submission
+
+
+def test_where_a_process_cannot_be_copied_a_new_one_is_started(monkeypatch):
+    monkeypatch.setattr(isolated, "_can_fork", lambda: False)
+    cases = make_cases(lf.softmax(), torch.zeros(5, 3), count=1)
+    assert grade(SOFTMAX, lf.softmax(), cases).points == 1
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(LayerError, match=r"another process can be given, .* give the path of its"):
+        grade({"backward": lambda: 0}, lf.softmax(), cases)
+
+
+BAD_FILES = {
+    "x = 1 +": "raises SyntaxError",
+    "import nothing_of_this_name": "raises ModuleNotFoundError: No module named",
+    "def forward(params, x): return x, x": "raises LayerError: .* got no backward",
+    "def softmax(): return 3": r"raises LayerError: .*expected softmax\(\) to make a Layer, got 3",
+    "while True: pass": "does not end within 0.5 s",
+    "raise SystemExit": "raises SystemExit",
+}
+
+
+@pytest.mark.parametrize("text", BAD_FILES)
+def test_a_file_that_cannot_be_loaded_is_marked(text, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    cases = make_cases(lf.softmax(), torch.zeros(5, 3), count=1)
+    graded = grade(tmp_path / "mine.py", lf.softmax(), cases, time_limit=0.5)
+    assert points(graded) == {"dx": 0}
+    (problem,) = graded.problems
+    assert pytest.raises(AssertionError, match=BAD_FILES[text]).matches(AssertionError(problem))
+
+
+def test_a_place_at_a_kink_costs_nothing():
+    graded = grade(lf.relu(), lf.relu(), [((), torch.tensor([-1.0, 0.0, 2.0]))])
+    assert (graded.points, graded.remarks) == (1, ("x lies on a kink at [1]",))
+
+
+def test_the_forms_of_a_grade():
+    graded = grade(handed_in(half), REFERENCE, CASES)
+    assert str(graded).splitlines() == [
+        "dense(4): 1 of 3",
+        "  ✗ dparams.weight  0 of 1: look at dparams.weight",
+        "  ✗ dparams.bias  0 of 1: look at dparams.bias",
+        "  ✓ dx  1 of 1",
+    ]
+    fields = json.loads(graded.to_json())
+    assert (fields["name"], fields["points"], fields["possible"]) == ("dense(4)", 1, 3)
+    assert fields["marks"][0] == {
+        "leaf": "dparams.weight",
+        "points": 0,
+        "possible": 1,
+        "mistakes": [],
+        "hints": ["look at dparams.weight"],
+    }
+    assert graded._repr_html_().count("<tr>") == 4
+    tests = json.loads(otter_results(graded))["tests"]
+    assert [(test["score"], test["max_score"]) for test in tests] == [(0, 1), (0, 1), (1, 1)]
+    graded.check("dx")
+    for leaf in ("dparams.weight", "dz"):
+        with pytest.raises(GradeError, match=f"^{leaf}  0 of"):
+            graded.check(leaf)
+
+
+REFUSED = {
+    "expected reference to be a Layer, got the constructor relu": {"reference": lf.relu},
+    "expected a submission, got 3; give a Layer, a module": {"submission": 3},
+    "expected the path of a file, got 'no.py'": {"submission": "no.py"},
+    "expected cases (params, x), got list; lf.testing.make_cases": {"cases": []},
+    "cases (params, x), got (float32[2],); lf.testing.make_cases": {"cases": (torch.ones(2),)},
+    "expected hints of 0, 1 or 2, got 3": {"hints": 3},
+    "expected time_limit above 0, in seconds, got 0": {"time_limit": 0},
+    "expected points of dx, y, purity; got 'dw'": {"points": {"dw": 1}},
+    "expected params ()": {"cases": [((1,), torch.ones(2))]},
+    "gives finite numbers": {"cases": [((), torch.tensor([torch.nan]))]},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_teachers_mistake_is_an_error(message):
+    given = {"submission": lf.tanh(), "reference": lf.tanh(), "cases": TANH, **REFUSED[message]}
+    with pytest.raises(LayerError, match=re.escape(message)):
+        grade(**given)
+
+
+def test_cases_have_numbers_that_hide_nothing():
+    x = (torch.zeros(5, 3), torch.tensor([3, 1]))
+    (params, first), (_, second) = make_cases(lf.prelu(3), torch.zeros(5, 3))
+    assert not same_number(params.weight, torch.full((3,), 0.25))
+    assert 2 < second.std() / first.std() < 8
+    echo = lf.Layer("echo()", lambda params, x: (x, x), lambda params, x, g: (g, params))
+    (_, (floats, integers)) = make_cases(echo, x, count=1)[0]
+    assert floats.any()
+    assert same_bits(integers, x[1])
+    with pytest.raises(LayerError, match="expected count of at least 1, got 0"):
+        make_cases(echo, x, count=0)
