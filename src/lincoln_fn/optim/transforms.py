@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
 import torch
@@ -31,7 +31,6 @@ from lincoln_fn.core.layer import Params
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, wrong_kind
-from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import add_scaled
@@ -108,30 +107,40 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     return bare(partial(Optimizer, adjoint=optimizer.adjoint), optimizer.init, optimizer.update)
 
 
+# Any: the functions of a transform, whose first argument is the inner optimizer.
+def transform(
+    name: str,
+    init: Callable[..., OptimizerState],
+    update: Callable[..., tuple[Params, OptimizerState]],
+    adjoint: Callable[..., Adjoints] | str,
+) -> Transform:
+    """Make a transform of functions that take the inner optimizer first.
+
+    There is an adjoint if the transform and the inner optimizer have one.
+    """
+    return Transform(name, partial(_around, init, update, adjoint))
+
+
+def _around(init: Any, update: Any, adjoint: Any, inner: Optimizer) -> Optimizer:
+    reasons = [each for each in (adjoint, inner.adjoint) if isinstance(each, str)]
+    back = reasons[0] if reasons else partial(adjoint, inner)
+    return Optimizer(inner.name, partial(init, inner), partial(update, inner), back)
+
+
 def _on_gradients(name: str, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
     """Make a transform without state from (params, grads) -> grads."""
-    return Transform(name, partial(_around, name.partition("(")[0], change, change_adjoint))
+    update = partial(_update, name=name.partition("(")[0], change=change)
+    return transform(name, _init, update, partial(_adjoint, change=change, back=change_adjoint))
 
 
-def _around(
-    name: str, change: Change, change_adjoint: ChangeAdjoint, inner: Optimizer
-) -> Optimizer:
-    return Optimizer(
-        inner.name,
-        inner.init,
-        partial(_update, name, change, inner),
-        around(inner, _adjoint, change, change_adjoint),
-    )
+def _init(inner: Optimizer, params: Params) -> OptimizerState:
+    return inner.init(params)
 
 
 def _update(
-    name: str,
-    change: Change,
-    inner: Optimizer,
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-) -> tuple[Params, OptimizerState]:
+    inner: Optimizer, params: Params, grads: Params, state: OptimizerState,
+    *, name: str, change: Change,
+) -> tuple[Params, OptimizerState]:  # fmt: skip
     """Take the inner optimizer's step with the changed gradients."""
     try:
         changed = change(params, grads)
@@ -142,22 +151,22 @@ def _update(
 
 
 def _adjoint(
-    inner: Adjoint,
-    change: Change,
-    change_adjoint: ChangeAdjoint,
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-    params_bar: Params,
-    state_bar: OptimizerState,
-) -> Adjoints:
+    inner: Optimizer, params: Params, grads: Params, state: OptimizerState,
+    params_bar: Params, state_bar: OptimizerState, *, change: Change, back: ChangeAdjoint,
+) -> Adjoints:  # fmt: skip
     """Undo the inner optimizer's step, then the change."""
-    found = inner(params, change(params, grads), state, params_bar, state_bar)
-    more, grads_bar, derivatives = change_adjoint(params, grads, found.grads)
+    found = adjoint_of(inner)(params, change(params, grads), state, params_bar, state_bar)
+    more, grads_bar, derivatives = back(params, grads, found.grads)
     params_bar = found.params if more is None else tree.map(torch.add, found.params, more)
     return Adjoints(
         params_bar, grads_bar, found.state, add_derivatives(found.hyperparameters, derivatives)
     )
+
+
+def adjoint_of(inner: Optimizer) -> Adjoint:
+    """Return the adjoint of an optimizer that has one."""
+    assert not isinstance(inner.adjoint, str)  # as `transform` has checked
+    return inner.adjoint
 
 
 def add_derivatives(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
