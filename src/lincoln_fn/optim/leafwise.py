@@ -30,20 +30,17 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
-import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import asked_of, bare, takes_all
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, evolve
+from lincoln_fn.core.record import evolve
 from lincoln_fn.optim.leaves import (
     Lists,
     check_state,
     each_leaf,
     fill_like,
-    is_leaf_state,
     no_steps,
     state_tree,
     update_lists,
@@ -212,52 +209,33 @@ def _adjoint(
     kind: Leafwise, params: Params, grads: Params, state: OptimizerState, params_bar: Params,
     state_bar: OptimizerState, **options: Any,
 ) -> Adjoints:  # fmt: skip
-    """Apply the adjoint of the rule to every leaf."""
-    at = _at(state, options)
+    """Apply the adjoint of the rule to every leaf, undo weight decay, and sum the products."""
+    at, sums = _at(state, options), list[dict[str, Tensor]]()
     _, rule, _ = kind.rules(at, **asked_of(kind.rules, options))
     assert rule is not None  # else the optimizer has no adjoint
-    names, like = _trees(kind.kept(options)), tree.leaves(params)
-    kept, kept_bar = ([getattr(each, n, None) for n in names] for each in (state, state_bar))
-    columns = [
-        [None] * len(like)
-        if each is None
-        else optree.tree_leaves(each, is_leaf=is_leaf_state, namespace=TRAINED)
-        for each in (params, grads, *kept, params_bar, *kept_bar)
-    ]
-    of_leaf = partial(_adjoint_of_leaf, rule, _decays(kind, at, options), at.lr, options)
-    rows = [of_leaf(*row) for row in zip(*columns, strict=True)]
-    made = [
-        None if each is None else optree.tree_unflatten(
-            optree.tree_structure(each, is_leaf=is_leaf_state, namespace=TRAINED),
-            [tree.map(partial(_to, p.dtype), row[i]) for row, p in zip(rows, like, strict=True)],
-        )
-        for i, each in enumerate((params, params, *kept))
-    ]  # fmt: skip
-    new = evolve(state, **dict(zip(names, made[2:], strict=True))) if state else state
-    sums = [row[-1] for row in rows]
+    (penalty, factor), maximize = _decays(kind, at, options), options.get("maximize", False)
+
+    def of_leaf(p: Tensor, dp: Tensor, _: Tensor, p_bar: Tensor, *kept: Any) -> Row:
+        dp = _regularized(p, dp, penalty, maximize)
+        old, bars = kept[: len(names)], kept[len(names) :]
+        new_bar, dp_bar, *kept_bar, products = rule(p, dp, *old, p_bar, *bars)
+        found = {name: product.sum().double() for name, product in products.items()}
+        if options.get("decoupled_weight_decay"):
+            of_decay = (p * new_bar).sum().double()
+            found["lr"] = found["lr"] - options["weight_decay"] * of_decay
+            found["weight_decay"] = -at.lr * of_decay
+            new_bar = new_bar if factor is None else new_bar * factor
+        elif "weight_decay" not in found:
+            found["weight_decay"] = (p * dp_bar).sum().double()
+            new_bar = new_bar + penalty * dp_bar if penalty else new_bar
+        sums.append(found)
+        return new_bar, dp_bar.neg() if maximize else dp_bar, p_bar, *kept_bar, *bars
+
+    names = _trees(kind.kept(options))
+    kept = [getattr(each, name, None) for each in (state, state_bar) for name in names]
+    params_bar, grads_bar, _, *new = update_lists(
+        kind.name, partial(each_leaf, of_leaf), params, grads, grads, params_bar, *kept
+    )
+    of_state = evolve(state, **dict(zip(names, new, strict=False))) if state else state
     of_all = {n: torch.stack([each[n] for each in sums]).sum() for n in (sums[0] if sums else ())}
-    return Adjoints(made[0], made[1], new, of_all)
-
-
-def _adjoint_of_leaf(
-    rule: Callable[..., Row], decays: tuple[Any, Any], lr: Any, options: Mapping[str, Any],
-    p: Tensor, dp: Tensor, *rest: Any,
-) -> Row:  # fmt: skip  # Any: as in `Row`
-    """Apply the adjoint, undo weight decay, and sum the products."""
-    (penalty, factor), maximize = decays, options.get("maximize", False)
-    dp = _regularized(p, dp, penalty, maximize)
-    p_bar, dp_bar, *kept_bar, products = rule(p, dp, *rest)
-    sums = {name: product.sum().double() for name, product in products.items()}
-    if options.get("decoupled_weight_decay"):
-        of_decay = (p * p_bar).sum().double()
-        sums["lr"] = sums["lr"] - options["weight_decay"] * of_decay
-        sums["weight_decay"] = -lr * of_decay
-        p_bar = p_bar if factor is None else p_bar * factor
-    elif "weight_decay" not in sums:
-        sums["weight_decay"] = (p * dp_bar).sum().double()
-        p_bar = p_bar + penalty * dp_bar if penalty else p_bar
-    return p_bar, dp_bar.neg() if maximize else dp_bar, *kept_bar, sums
-
-
-def _to(dtype: torch.dtype, bar: Tensor) -> Tensor:
-    return bar.to(dtype)
+    return Adjoints(params_bar, grads_bar, of_state, of_all)
