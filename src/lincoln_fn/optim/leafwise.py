@@ -26,7 +26,7 @@ of the new p. The sum of a hyperparameter's product, a tensor, is the derivative
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import attrs
@@ -160,18 +160,22 @@ def update(
     start = kind.kept(options)
     is_kept = {name: of is not None for name, of in start.items()}
     check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
-    at = _at(state, options)
-    rule, _, once = kind.rules(at, **asked_of(kind.rules, options))
-    penalty, factor = _decays(kind, at, options)
-    maximize = options.get("maximize", False)
+    at, maximize = _at(state, options), options.get("maximize", False)
+
+    @cache  # once a step, and not at all where a faster function serves every leaf
+    def made() -> tuple[Rules, tuple[Any, Any]]:
+        return kind.rules(at, **asked_of(kind.rules, options)), _decays(kind, at, options)
 
     def of_leaf(p: Tensor, dp: Tensor, *kept: Any) -> Row:  # Any: as in `Row`
+        (rule, _, _), (penalty, factor) = made()
         dp = _regularized(p, dp, penalty, maximize)
         return rule(p if factor is None else p * factor, dp, *kept)
 
-    apply = partial(each_leaf, of_leaf)
+    apply, once = partial(each_leaf, of_leaf), dict[str, Tensor]()
     if kind.faster is not None:
         apply = kind.faster(at, apply, kind.donate, **asked_of(kind.faster, options))
+    else:
+        once.update(made()[0][2])
     names = _trees(start)
     kept = (getattr(state, name, None) for name in names)
     params, *new = update_lists(kind.name, apply, params, grads, *kept)
