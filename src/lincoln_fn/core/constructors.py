@@ -17,7 +17,7 @@ that it takes by keyword; what the constructor has bound itself stays. And the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
@@ -121,9 +121,23 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
     inner, args, given = (
         (function.func, function.args, function.keywords) if is_partial else (function, (), {})
     )
-    asked = _keywords(unwrap(inner))
-    new = {name: arguments[name] for name in asked if name in arguments and name not in given}
+    new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
     return partial(inner, *args, **new, **given) if new else function
+
+
+# Any: arguments of any kind.
+def asked_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a function takes by keyword; all, if it is one that `takes_all`."""
+    if getattr(function, "takes_all", False):
+        return dict(arguments)
+    return {name: arguments[name] for name in _keywords(unwrap(function)) if name in arguments}
+
+
+def takes_all(function: Callable[P, R]) -> Callable[P, R]:
+    """Mark a function of **options that shall get every argument of a constructor."""
+    made: Any = function  # Any: a function with an attribute of its own
+    made.takes_all = True
+    return function
 
 
 # Any: functions of any kind, as above.

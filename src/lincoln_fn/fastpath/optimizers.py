@@ -10,90 +10,100 @@ mlp with momentum needs 1.54 of torch's memory, and one with AdamW 1.17.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.layer import Params
 from lincoln_fn.core.spec import with_spec
 from lincoln_fn.fastpath.plain import is_plain
-from lincoln_fn.fastpath.twin import Function
-from lincoln_fn.optim.adam import AdamState, adam, adamw, leaf_rule
-from lincoln_fn.optim.adam import update as adam_formula
-from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
-from lincoln_fn.optim.rules import learning_rate
-from lincoln_fn.optim.sgd import SgdState, sgd
-from lincoln_fn.optim.sgd import update as sgd_formula
+from lincoln_fn.optim.adam import rules as adam_rules
+from lincoln_fn.optim.leafwise import At, Leafwise, update
+from lincoln_fn.optim.leaves import Lists
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.sgd import rules as sgd_rules
+
+OfLists: TypeAlias = Callable[[Lists], Lists]
 
 
 def sgd_update(
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
+    at: At,
+    formula: OfLists,
+    donate: bool,
     *,
     lr: LearningRate,
     momentum: float,
-    **options: Any,  # Any: the other hyperparameters
-) -> tuple[Params, OptimizerState]:
+    weight_decay: float,
+    dampening: float,
+    nesterov: bool,
+    maximize: bool,
+) -> OfLists:
     """Compute p <- p - lr b in the memory of donated params and momentum."""
     # Rarer forms of SGD are computed by the formula, in new memory.
-    if callable(lr) or any(map(options.get, ("counts", "weight_decay", "nesterov", "maximize"))):
-        return sgd_formula(params, grads, state, lr=lr, momentum=momentum, **options)
-    check_state("sgd", state, SgdState if momentum else None, momentum=momentum > 0)
+    counts = callable(lr) or (momentum and dampening)
+    if not donate or counts or weight_decay or nesterov or maximize:
+        return formula
 
     def update(lists: Lists) -> Lists:
-        p, direction, *kept = lists
-        for b in kept:
+        p, direction, b = lists
+        if momentum:
             for dp, b_leaf in zip(direction, b, strict=True):
                 torch.add(dp, b_leaf, alpha=momentum, out=b_leaf)
             direction = b
         if p:
             torch._foreach_add_(p, direction, alpha=-lr)
-        return [[leaf.detach() for leaf in leaves] for leaves in (p, *kept)]
+        return [[None if leaf is None else leaf.detach() for leaf in leaves] for leaves in (p, b)]
 
-    if not momentum:
-        return update_lists("sgd", update, params, grads)[0], ()
-    params, b = update_lists("sgd", update, params, grads, state.momentum)
-    return params, SgdState(None, b)
+    return update
 
 
 def adam_update(
-    params: Params,
-    grads: Params,
-    state: AdamState,
+    at: At,
+    formula: OfLists,
+    donate: bool,
     *,
-    name: str,
-    lr: LearningRate,
-    amsgrad: bool,
-    donate: bool = False,
-    **options: Any,  # Any: the other hyperparameters, which `leaf_rule` and `_by_kernel` name
-) -> tuple[Params, AdamState]:
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+    decoupled_weight_decay: bool = False,
+) -> OfLists:
     """Compute Adam's update, each leaf by ATen's kernel if possible."""
-    check_state(name, state, AdamState, v_max=amsgrad)
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    if isinstance(now, Tensor) and is_transformed(now):
-        return adam_formula(params, grads, state, name=name, lr=lr, amsgrad=amsgrad, **options)
-    by_kernel = partial(_by_kernel, step, now, donate=donate, **options)
+    if isinstance(at.lr, Tensor) and is_transformed(at.lr):
+        return formula
+    # Any: its types do not say that lr may be a tensor.
+    kernel: Any = torch._fused_adamw_ if decoupled_weight_decay else torch._fused_adam_
+    # The kernel works in place: on the donated leaves, or on copies.
+    own = Tensor.detach if donate else torch.clone
+
+    def by_kernel(lists: Lists) -> Lists:
+        p, dp, *kept = lists
+        new: Lists = [[None if leaf is None else own(leaf) for leaf in each] for each in (p, *kept)]
+        p, m, v, v_max = new
+        largest = [leaf for leaf in v_max if leaf is not None]
+        if p:
+            kernel(
+                p, dp, m, v, largest, [at.next_step.float()] * len(p),
+                lr=at.lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay,
+                amsgrad=bool(largest), maximize=maximize,
+            )  # fmt: skip
+        return new
 
     def update(lists: Lists) -> Lists:
         is_fast = [_kernel_takes(*leaves) for leaves in zip(*lists, strict=True)]
         if all(is_fast):
             return by_kernel(lists)
-        by_rule = partial(each_leaf, leaf_rule(step, now, **options))
         new = [
-            (by_kernel if fast else by_rule)([[leaf] for leaf in leaves])
+            (by_kernel if fast else formula)([[leaf] for leaf in leaves])
             for fast, leaves in zip(is_fast, zip(*lists, strict=True), strict=True)
         ]
         return [[each[i][0] for each in new] for i in range(len(lists) - 1)]
 
-    trees = (params, grads, state.m, state.v, state.v_max)
-    params, *kept = update_lists(name, update, *trees)
-    return params, AdamState(step, *kept)
+    return update
 
 
 def _kernel_takes(p: Tensor, *others: Tensor | None) -> bool:
@@ -110,50 +120,23 @@ def _kernel_takes(p: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def _by_kernel(
-    step: Tensor,
-    lr: float | Tensor,
-    lists: Lists,
-    /,
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool,
-    donate: bool,
-) -> Lists:
-    p, dp, *kept = lists
-    # The kernel works in place: on the donated leaves, or on copies.
-    own = Tensor.detach if donate else torch.clone
-    new: Lists = [[None if leaf is None else own(leaf) for leaf in each] for each in (p, *kept)]
-    p, m, v, v_max = new
-    largest = [leaf for leaf in v_max if leaf is not None]
-    # Any: its types do not say that lr may be a tensor.
-    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
-    if p:
-        kernel(
-            p, dp, m, v, largest, [step.float()] * len(p),
-            lr=lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay,
-            amsgrad=bool(largest), maximize=maximize,
-        )  # fmt: skip
-    return new
-
-
 def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = False) -> Optimizer:
     """Make the same optimizer of faster functions, those within `chain` and `by_path` too."""
     # A user's own functions stay. With `donate` the update may be computed in the memory of the
     # params and the state, except within another optimizer, which may need what it was given. With
     # `exact` the bits do not depend on how params are divided: Adam's kernel, which rounds a
     # tensor's last numbers differently, is not used.
-    update, of = optimizer.update, optimizer.spec and optimizer.spec.of
-    if not isinstance(update, partial):
+    own = optimizer.update
+    if not isinstance(own, partial):
         return optimizer
-    functions = _INEXACT | _DONATED if donate else _INEXACT
-    is_kept = of not in functions or (exact and of in _INEXACT)
-    inner = update.args if exact else map(_faster, update.args)
-    faster = bind_like(update.func if is_kept else functions[of], update, *inner)
-    return with_spec(Optimizer(optimizer.name, optimizer.init, faster), optimizer.spec)
+    if own.func is update:
+        kind: Leafwise = own.args[0]
+        faster = None if exact and kind.rules is adam_rules else _FASTER.get(kind.rules)
+        arguments = [attrs.evolve(kind, faster=faster, donate=donate)]
+    else:
+        arguments = [*(own.args if exact else map(_faster, own.args))]
+    function = partial(own.func, *arguments, **own.keywords)
+    return with_spec(Optimizer(optimizer.name, optimizer.init, function), optimizer.spec)
 
 
 def _faster(argument: object) -> object:
@@ -165,9 +148,8 @@ def _faster(argument: object) -> object:
     return argument
 
 
-# By constructor, the faster function.
-_INEXACT: Final[dict[Function | None, Function]] = {adam: adam_update, adamw: adam_update}
-_DONATED: Final[dict[Function | None, Function]] = {
-    **dict.fromkeys(_INEXACT, partial(adam_update, donate=True)),
-    sgd: sgd_update,
+# By the rules of an optimizer, what computes its update faster.
+_FASTER: Final[dict[object, Callable[..., OfLists]]] = {
+    adam_rules: adam_update,
+    sgd_rules: sgd_update,
 }

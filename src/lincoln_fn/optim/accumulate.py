@@ -18,10 +18,9 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import TRAINED, record
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
-from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
 
 @record
@@ -43,27 +42,17 @@ def _is_accumulated(node: object) -> bool:
     return isinstance(node, AccumulateState)
 
 
-def _around(k: int, inner: Optimizer) -> Optimizer:
-    functions = partial(_init, inner), partial(_update, k, inner)
-    return Optimizer(inner.name, *functions, around(inner, _adjoint, k))
-
-
 def _init(inner: Optimizer, params: Params) -> AccumulateState:
     return AccumulateState(no_steps(params), fill_like(params), inner.init(params))
 
 
 def _update(
-    k: int, inner: Optimizer, params: Params, grads: Params, state: AccumulateState
+    inner: Optimizer, params: Params, grads: Params, state: AccumulateState, *, k: int
 ) -> tuple[Params, AccumulateState]:
     """Add up the gradients; after every k, the inner optimizer takes a step with their mean."""
     check_state("accumulate", state, AccumulateState)
-
-    def rule(p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        total = total + dp
-        return total / k, total
-
     is_due = state.count == k - 1
-    mean, total = update_leaves("accumulate", rule, params, grads, state.total)
+    mean, total = update_leaves("accumulate", partial(_add, k), params, grads, state.total)
     stepped = inner.update(params, mean, state.inner)
     # Both outcomes are computed: a branch on a tensor's value cannot be traced.
     params, kept = tree.map(
@@ -73,32 +62,37 @@ def _update(
     return params, AccumulateState((state.count + 1) % k, total, kept)
 
 
+def _add(k: int, p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the mean and the sum."""
+    total = total + dp
+    return total / k, total
+
+
 def _adjoint(
-    inner: Adjoint,
-    k: int,
-    params: Params,
-    grads: Params,
-    state: AccumulateState,
-    params_bar: Params,
-    state_bar: AccumulateState,
-) -> Adjoints:
+    inner: Optimizer, params: Params, grads: Params, state: AccumulateState,
+    params_bar: Params, state_bar: AccumulateState, *, k: int,
+) -> Adjoints:  # fmt: skip
     """Undo the step if it was due, else nothing but the sum."""
     is_due = state.count == k - 1
-    mean = tree.map(lambda total, dp: (total + dp) / k, state.total, grads)
-    found = inner(params, mean, state.inner, params_bar, state_bar.inner)
+    mean, _ = update_leaves("accumulate", partial(_add, k), params, grads, state.total)
+    found = adjoint_of(inner)(params, mean, state.inner, params_bar, state_bar.inner)
 
     # As in the update, a branch on a tensor's value could not be traced.
     def chosen(due: Tensor, otherwise: Tensor) -> Tensor:
         return torch.where(is_due, due, otherwise)
 
-    total_bar = tree.map(lambda due, old: chosen(due / k, old), found.grads, state_bar.total)
+    def of_total(p: Tensor, due: Tensor, old: Tensor) -> tuple[Tensor, Tensor]:
+        bar = chosen(due / k, old)
+        return bar, bar
+
+    grads_bar, total_bar = update_leaves(
+        "accumulate", of_total, params, found.grads, state_bar.total
+    )
     params_bar = tree.map(chosen, found.params, params_bar)
     inner_bar = tree.map(chosen, found.state, state_bar.inner)
     derivatives = {name: chosen(of, of * 0) for name, of in found.hyperparameters.items()}
-    grads_bar = tree.map(lambda dp, bar: bar.to(dp.dtype), grads, total_bar)
-    return Adjoints(
-        params_bar, grads_bar, AccumulateState(state.count, total_bar, inner_bar), derivatives
-    )
+    new = AccumulateState(state.count, total_bar, inner_bar)
+    return Adjoints(params_bar, grads_bar, new, derivatives)
 
 
 @constructor
@@ -124,4 +118,4 @@ def accumulate(k: PositiveInt) -> Transform:
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))
     """
-    return bare(Transform, partial(_around, k))
+    return bare(transform, _init, _update, _adjoint)

@@ -20,24 +20,16 @@ Adjoint. With q = sqrt(u + eps) / sqrt(s + eps) of the old u and the new s, from
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Epsilon, NonNegative, Probability
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    learning_rate,
-    regularize_gradient,
-    running_mean,
-    take_step,
-)
+from lincoln_fn.optim.rules import running_mean, take_step
 
 
 @record
@@ -49,65 +41,28 @@ class AdadeltaState:
     moved: Params
 
 
-def init(params: Params, *, lr: LearningRate) -> AdadeltaState:
-    """Make both means 0, and the count of steps for a schedule."""
-    step = no_steps(params) if callable(lr) else None
-    return AdadeltaState(step, fill_like(params), fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: AdadeltaState,
-    *,
-    lr: LearningRate,
-    rho: float,
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, AdadeltaState]:
+def rules(at: At, *, rho: float, eps: float) -> Rules:
     """Compute d = sqrt(u + eps) / sqrt(s + eps) dp, p <- p - lr d, between the two means."""
-    check_state("adadelta", state, AdadeltaState, step=callable(lr))
-    now = learning_rate(lr, state.step)
 
-    def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
+    def rule(p: Tensor, dp: Tensor, s: Tensor, u: Tensor) -> Row:
         s = running_mean(s, dp * dp, rho)
         d = torch.sqrt((u + eps) / (s + eps)) * dp
-        return take_step(p, d, now), s, running_mean(u, d * d, rho)
+        return take_step(p, d, at.lr), s, running_mean(u, d * d, rho)
 
-    params, *kept = update_leaves("adadelta", rule, params, grads, state.square, state.moved)
-    return params, AdadeltaState(None if state.step is None else state.step + 1, *kept)
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdadeltaState,
-    *,
-    lr: LearningRate,
-    rho: float,
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = q bar d + 2 (1 - rho) dp bar s."""
-    now = learning_rate(lr, state.step)
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, s: Tensor, u: Tensor, p_bar: Tensor, s_bar: Tensor, u_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    ) -> Row:
         s = running_mean(s, dp * dp, rho)
         q = torch.sqrt((u + eps) / (s + eps))
         d = q * dp
-        d_bar = -now * p_bar + 2 * (1 - rho) * d * u_bar
+        d_bar = -at.lr * p_bar + 2 * (1 - rho) * d * u_bar
         q_times_bar = d * d_bar
         u_bar = rho * u_bar + q_times_bar / (2 * (u + eps))
         s_bar = s_bar - q_times_bar / (2 * (s + eps))
-        products = {"lr": -d * p_bar}
         dp_bar = q * d_bar + 2 * (1 - rho) * dp * s_bar
-        return p_bar, dp_bar, rho * s_bar, u_bar, products
+        return p_bar, dp_bar, rho * s_bar, u_bar, {"lr": -d * p_bar}
 
-    return LeafAdjoint(rule, ("square", "moved"), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
 
 
 @constructor
@@ -144,4 +99,4 @@ def adadelta(
         >>> optimizer.update(params, (torch.tensor([0.75]),), optimizer.init(params))[0]
         (tensor([0.4000]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(AdadeltaState, rules, {"square": 0.0, "moved": 0.0})

@@ -37,21 +37,14 @@ from typing import Annotated, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Range, at_least
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import (
-    LeafState,
-    check_state,
-    check_whole,
-    no_steps,
-    state_tree,
-    update_leaf_states,
-)
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
+from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import decay_weight, learning_rate, take_step
+from lincoln_fn.optim.rules import take_step
 
 
 @record
@@ -86,51 +79,52 @@ class AdafactorState:
     v: Params
 
 
-def init(params: Params) -> AdafactorState:
-    """Make the means 0."""
-    check_whole("adafactor", params)
-    return AdafactorState(no_steps(params), state_tree(_zero_moment, params))
-
-
 def _zero_moment(p: Tensor) -> Moment:
     if p.ndim < 2:
         return torch.zeros_like(p)
     return SecondMoment(*map(p.new_zeros, _shapes(p)))
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: AdafactorState,
+def rules(
+    at: At,
     *,
-    lr: LearningRate,
     beta2_decay: float,
     eps: tuple[float | None, float],
     d: float,
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, AdafactorState]:
+    weight_decay: float | Tensor,
+) -> Rules:
     """Compute p <- (1 - lr weight_decay) p - alpha u / max(1, |u| / (sqrt(n) d))."""
-    check_state("adafactor", state, AdafactorState)
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    share, rate = step.double() ** beta2_decay, _rate(now, step)
+    share, largest_rate = at.t**beta2_decay, at.t.rsqrt()
+    rate, shrink = largest_rate.clamp(max=at.lr), 1 - at.lr * weight_decay
 
-    def rule(p: Tensor, dp: Tensor, moment: Moment) -> tuple[Tensor, Moment]:
-        dp = dp.neg() if maximize else dp
+    def rule(p: Tensor, dp: Tensor, moment: Moment) -> Row:
         alpha = rate * _size(p).clamp(min=eps[1])
         moment = _next_moment(moment, dp, share)
         eps1 = _least(eps[0], p.dtype)
         u = dp / _variance(moment, eps1).clamp(min=eps1 * eps1).sqrt()
         u = u / (_size(u) / d).clamp(min=1)
-        return take_step(decay_weight(p, now, weight_decay), u, alpha), moment
+        return take_step(p * shrink if weight_decay else p, u, alpha), moment
 
-    params, v = update_leaf_states("adafactor", rule, params, grads, state.v)
-    return params, AdafactorState(step, v)
+    def adjoint(p: Tensor, dp: Tensor, moment: Moment, p_bar: Tensor, moment_bar: Moment) -> Row:
+        eps1, moment = _least(eps[0], p.dtype), _next_moment(moment, dp, share)
+        v = _variance(moment, eps1)
+        w = v.clamp(min=eps1 * eps1).rsqrt()
+        u, size = dp * w, _size(p)
+        a, along = _size(u) / d, (u * p_bar).sum()
+        largest = a.clamp(min=1)
+        alpha, alpha_bar = rate * size.clamp(min=eps[1]), -along / largest
+        of_norm = torch.where(a > 1, alpha * along / (largest * (u * u).sum()), 0)
+        u_bar = of_norm * u - alpha / largest * p_bar
+        v_bar = torch.where(v > eps1 * eps1, -0.5 * dp * u_bar * w**3, 0)
+        moment_bar, square_bar = _moment_adjoint(moment, v_bar, moment_bar, eps1, share)
+        of_size = torch.where(size > eps[1], alpha_bar * rate / (p.numel() * size), 0)
+        of_rate = torch.where(at.lr < largest_rate, alpha_bar * size.clamp(min=eps[1]), 0)
+        of_decay = (p * p_bar).sum()
+        products = {"lr": of_rate - weight_decay * of_decay, "weight_decay": -at.lr * of_decay}
+        p_bar = shrink * p_bar + of_size * p
+        return p_bar, w * u_bar + 2 * dp * square_bar, moment_bar, products
 
-
-def _rate(lr: float | Tensor, step: Tensor) -> Tensor:
-    """Compute min(lr, 1 / sqrt(t))."""
-    return step.double().rsqrt().clamp(max=lr)
+    return rule, adjoint, {}
 
 
 def _size(x: Tensor) -> Tensor:
@@ -160,46 +154,6 @@ def _variance(moment: Moment, eps: float) -> Tensor:
 
 def _least(eps: float | None, dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps if eps is None else eps
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdafactorState,
-    *,
-    lr: LearningRate,
-    beta2_decay: float,
-    eps: tuple[float | None, float],
-    d: float,
-    weight_decay: float | Tensor,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar u, bar v, and what follows from them."""
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    share, rate = step.double() ** beta2_decay, _rate(now, step)
-
-    def rule(
-        p: Tensor, dp: Tensor, moment: Moment, p_bar: Tensor, moment_bar: Moment
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        eps1, moment = _least(eps[0], p.dtype), _next_moment(moment, dp, share)
-        v = _variance(moment, eps1)
-        w = v.clamp(min=eps1 * eps1).rsqrt()
-        u, size = dp * w, _size(p)
-        a, along = _size(u) / d, (u * p_bar).sum()
-        largest = a.clamp(min=1)
-        alpha, alpha_bar = rate * size.clamp(min=eps[1]), -along / largest
-        of_norm = torch.where(a > 1, alpha * along / (largest * (u * u).sum()), 0)
-        u_bar = of_norm * u - alpha / largest * p_bar
-        v_bar = torch.where(v > eps1 * eps1, -0.5 * dp * u_bar * w**3, 0)
-        moment_bar, square_bar = _moment_adjoint(moment, v_bar, moment_bar, eps1, share)
-        of_size = torch.where(size > eps[1], alpha_bar * rate / (p.numel() * size), 0)
-        is_largest = now < step.double().rsqrt()
-        of_rate = torch.where(is_largest, alpha_bar * size.clamp(min=eps[1]), 0)
-        of_decay = (p * p_bar).sum()
-        products = {"lr": of_rate - weight_decay * of_decay, "weight_decay": -now * of_decay}
-        p_bar = (1 - now * weight_decay) * p_bar + of_size * p
-        return p_bar, w * u_bar + 2 * dp * square_bar, moment_bar, products
-
-    return LeafAdjoint(rule, ("v",), None, maximize=maximize)
 
 
 def _moment_adjoint(
@@ -261,4 +215,5 @@ def adafactor(
         >>> params[0], state.v.row.shape, state.v.column.shape
         (tensor([0.5000, 0.5000, 0.5000]), torch.Size([2, 1]), torch.Size([1, 3]))
     """
-    return bare(Optimizer, init, update, adjoint)
+    start = {"step": True, "v": _zero_moment}
+    return leafwise(AdafactorState, rules, start, check=check_whole)

@@ -16,23 +16,15 @@ last line up,
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Epsilon, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    learning_rate,
-    regularize_gradient,
-    root,
-    take_scaled_step,
-)
+from lincoln_fn.optim.rules import ratio_back, root, take_scaled_step
 
 
 @record
@@ -43,62 +35,29 @@ class AdagradState:
     total: Params
 
 
-def init(params: Params, *, initial_accumulator_value: float) -> AdagradState:
-    """Set the sums to the initial s."""
-    return AdagradState(no_steps(params), fill_like(params, initial_accumulator_value))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: AdagradState,
-    *,
-    lr: LearningRate,
-    lr_decay: float,
-    weight_decay: float,
-    eps: float,
-    maximize: bool,
-) -> tuple[Params, AdagradState]:
+def rules(at: At, *, lr_decay: float, eps: float) -> Rules:
     """Compute s <- s + dp^2, p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps)."""
-    check_state("adagrad", state, AdagradState)
-    now = learning_rate(lr, state.step)
-    if lr_decay:
-        now = now / (1 + lr_decay * state.step.double())
+    slowdown = 1 + lr_decay * at.state.step.double() if lr_decay else 1.0
+    lr = at.lr / slowdown
 
-    def rule(p: Tensor, dp: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
+    def rule(p: Tensor, dp: Tensor, s: Tensor) -> Row:
         s = s + dp * dp
-        return take_scaled_step(p, dp, root(s) + eps, now), s
+        return take_scaled_step(p, dp, root(s) + eps, lr), s
 
-    params, s = update_leaves("adagrad", rule, params, grads, state.total)
-    return params, AdagradState(state.step + 1, s)
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdagradState,
-    *,
-    lr: LearningRate,
-    lr_decay: float,
-    weight_decay: float,
-    eps: float,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = bar u / (r + eps) + 2 dp bar s."""
-    now, f = learning_rate(lr, state.step), 1 / (1 + lr_decay * state.step.double())
-
-    def rule(
-        p: Tensor, dp: Tensor, s: Tensor, p_bar: Tensor, s_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    def adjoint(p: Tensor, dp: Tensor, s: Tensor, p_bar: Tensor, s_bar: Tensor) -> Row:
         s = s + dp * dp
         scale = root(s) + eps
-        u, u_bar = dp / scale, -f * now * p_bar
-        s_bar = s_bar - u * u_bar / scale * root_slope(s)
-        products = {"lr": -f * u * p_bar}
-        dp_bar = u_bar / scale + 2 * dp * s_bar
-        return p_bar, dp_bar, s_bar, products
+        u = dp / scale
+        dp_bar, of_s = ratio_back(u, -lr * p_bar, scale, s)
+        s_bar = s_bar + of_s
+        return p_bar, dp_bar + 2 * dp * s_bar, s_bar, {"lr": -u * p_bar / slowdown}
 
-    return LeafAdjoint(rule, ("total",), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
+
+
+def start(*, initial_accumulator_value: float) -> Start:
+    """Set the sums to the initial s."""
+    return {"step": True, "total": initial_accumulator_value}
 
 
 @constructor
@@ -138,4 +97,4 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(AdagradState, rules, start)

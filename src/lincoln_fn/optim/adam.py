@@ -30,33 +30,16 @@ AdamW's factor of p gives
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
-from lincoln_fn.optim.leaves import (
-    Rule,
-    check_state,
-    fill_like,
-    no_steps,
-    update_leaves,
-)
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    moments,
-    regularize_gradient,
-    root,
-    take_scaled_step,
-)
+from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
 
 @record
@@ -69,105 +52,39 @@ class AdamState:
     v_max: Params | None
 
 
-def init(params: Params, *, amsgrad: bool) -> AdamState:
+def start(*, amsgrad: bool = False) -> Start:
     """Make both means 0, and the largest v for AMSGrad."""
-    m, v = fill_like(params), fill_like(params)
-    return AdamState(no_steps(params), m, v, fill_like(params) if amsgrad else None)
+    return {"step": True, "m": 0.0, "v": 0.0, "v_max": 0.0 if amsgrad else None}
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: AdamState,
-    *,
-    name: str,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    amsgrad: bool,
-    maximize: bool,
-) -> tuple[Params, AdamState]:
+def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     """Compute p <- p - lr m' / (sqrt(v') + eps), and the new means."""
-    check_state(name, state, AdamState, v_max=amsgrad)
-    step = state.step + 1
-    rule = leaf_rule(
-        step,
-        learning_rate(lr, state.step),
-        betas=betas,
-        eps=eps,
-        weight_decay=weight_decay,
-        decoupled=decoupled,
-        maximize=maximize,
-    )
-    params, *kept = update_leaves(name, rule, params, grads, state.m, state.v, state.v_max)
-    return params, AdamState(step, *kept)
+    c1, c2 = (1 - beta**at.t for beta in betas)
 
-
-def leaf_rule(
-    step: Tensor,
-    lr: float | Tensor,
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool,
-) -> Rule:
-    """Make the update rule of a leaf: (p, dp, m, v, v_max) -> (p, m, v, v_max)."""
-    correction_m, correction_v = (1 - beta ** step.double() for beta in betas)
-
-    def rule(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        dp = regularize_gradient(p, dp, 0.0 if decoupled else weight_decay, maximize)
-        p = decay_weight(p, lr, weight_decay) if decoupled else p
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None) -> Row:
         m, v = moments(m, v, dp, betas)
         v_max = None if v_max is None else torch.maximum(v_max, v)
-        unbiased_m = m / correction_m
-        unbiased_v = (v if v_max is None else v_max) / correction_v
-        return take_scaled_step(p, unbiased_m, root(unbiased_v) + eps, lr), m, v, v_max
+        scale = root((v if v_max is None else v_max) / c2) + eps
+        return take_scaled_step(p, m / c1, scale, at.lr), m, v, v_max
 
-    return rule
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    amsgrad: bool,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v, and the bars of both means."""
-    c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
-    now = learning_rate(lr, state.step)
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None,
         p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, v_max_bar: Tensor | None,
-    ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
+    ) -> Row:  # fmt: skip
         m, v = moments(m, v, dp, betas)
-        r = root((v if v_max is None else torch.maximum(v_max, v)) / c2)
-        s = r + eps
-        u, u_bar_by_s = m / (c1 * s), -now * p_bar / s
-        m_bar = m_bar + u_bar_by_s / c1
-        of_v = torch.where(r == 0, 0, u_bar_by_s * u / (-2 * c2 * r))
+        unbiased_v = (v if v_max is None else torch.maximum(v_max, v)) / c2
+        s = root(unbiased_v) + eps
+        u = m / (c1 * s)
+        of_m, of_v = ratio_back(u, -at.lr * p_bar, s, unbiased_v)
+        of_v = of_v / c2
         if v_max is not None and v_max_bar is not None:
             of_v = of_v + v_max_bar
             v_max_bar = torch.where(v > v_max, 0, of_v)
             of_v = torch.where(v > v_max, of_v, 0)
-        bars = moments_back(dp, m_bar, v_bar + of_v, betas)
+        bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v, betas)
         return p_bar, *bars, v_max_bar, {"lr": -u * p_bar}
 
-    return LeafAdjoint(
-        rule, ("m", "v", "v_max"), weight_decay, now if decoupled else None, maximize
-    )
+    return rule, adjoint, {}
 
 
 @constructor
@@ -206,8 +123,7 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    update_adam = partial(update, name="adam", decoupled=False)
-    return bare(Optimizer, init, update_adam, partial(adjoint, decoupled=False))
+    return leafwise(AdamState, rules, start)
 
 
 @constructor
@@ -245,5 +161,4 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    update_adamw = partial(update, name="adamw", decoupled=True)
-    return bare(Optimizer, init, update_adamw, partial(adjoint, decoupled=True))
+    return leafwise(AdamState, rules, start, decoupled_weight_decay=True)

@@ -19,24 +19,16 @@ Adjoint. With c = 1 - b1^t and the new m and u, from the last line up,
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    learning_rate,
-    regularize_gradient,
-    running_mean,
-    take_scaled_step,
-)
+from lincoln_fn.optim.rules import running_mean, take_scaled_step
 
 
 @record
@@ -48,64 +40,30 @@ class AdamaxState:
     u: Params
 
 
-def init(params: Params) -> AdamaxState:
-    """Make m and u 0."""
-    return AdamaxState(no_steps(params), fill_like(params), fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: AdamaxState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, AdamaxState]:
+def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     """Compute u <- max(b2 u, |dp| + eps), p <- p - lr m / ((1 - b1^t) u)."""
-    check_state("adamax", state, AdamaxState)
     b1, b2 = betas
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    unbiased_lr = now / (1 - b1 ** step.double())
+    c = 1 - b1**at.t
+    unbiased_lr = at.lr / c
 
-    def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
+    def rule(p: Tensor, dp: Tensor, m: Tensor, u: Tensor) -> Row:
         m = running_mean(m, dp, b1)
         u = torch.maximum(b2 * u, dp.abs() + eps)
         return take_scaled_step(p, m, u, unbiased_lr), m, u
 
-    params, *kept = update_leaves("adamax", rule, params, grads, state.m, state.u)
-    return params, AdamaxState(step, *kept)
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdamaxState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = (1 - b1) bar m, and sign(dp) bar u where u is |dp| + eps."""
-    b1, b2 = betas
-    now, c = learning_rate(lr, state.step), 1 - b1 ** (state.step + 1).double()
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, m: Tensor, u: Tensor, p_bar: Tensor, m_bar: Tensor, u_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    ) -> Row:
         m, size = running_mean(m, dp, b1), dp.abs() + eps
         is_new, u = size > b2 * u, torch.maximum(b2 * u, size)
-        products = {"lr": -m / (c * u) * p_bar}
-        m_bar = m_bar - now * p_bar / (c * u)
-        u_bar = u_bar + now * m * p_bar / (c * u * u)
+        direction = m / (c * u)
+        m_bar = m_bar - at.lr * p_bar / (c * u)
+        u_bar = u_bar + at.lr * direction * p_bar / u
         dp_bar = (1 - b1) * m_bar + torch.where(is_new, dp.sign() * u_bar, 0)
-        return p_bar, dp_bar, b1 * m_bar, torch.where(is_new, 0, b2 * u_bar), products
+        u_bar = torch.where(is_new, 0, b2 * u_bar)
+        return p_bar, dp_bar, b1 * m_bar, u_bar, {"lr": -direction * p_bar}
 
-    return LeafAdjoint(rule, ("m", "u"), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
 
 
 @constructor
@@ -142,4 +100,4 @@ def adamax(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(AdamaxState, rules, {"step": True, "m": 0.0, "u": 0.0})

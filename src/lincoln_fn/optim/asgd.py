@@ -21,23 +21,17 @@ Adjoint. With w = 1 + lambd lr t, so that eta = lr / w^alpha, from the last line
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    regularize_gradient,
-    take_step,
-)
+from lincoln_fn.optim.rules import take_step
 
 
 @record
@@ -48,63 +42,24 @@ class AsgdState:
     average: Params
 
 
-def init(params: Params) -> AsgdState:
-    """Make the average 0."""
-    return AsgdState(no_steps(params), fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: AsgdState,
-    *,
-    lr: LearningRate,
-    lambd: float,
-    alpha: float,
-    t0: float,
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, AsgdState]:
+def rules(at: At, *, lambd: float, alpha: float, t0: float) -> Rules:
     """Compute p <- (1 - lambd eta) p - eta dp, a <- a + mu (p - a)."""
-    check_state("asgd", state, AsgdState)
-    now, t = learning_rate(lr, state.step), state.step.double()
-    eta = now / (1 + lambd * now * t) ** alpha
-    mu = 1 / (t - t0).clamp(min=1)
+    t = at.state.step.double()
+    w, mu = 1 + lambd * at.lr * t, 1 / (t - t0).clamp(min=1)
+    eta = at.lr / w**alpha
+    shrink = 1 - lambd * eta
 
-    def rule(p: Tensor, dp: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
-        p = take_step(decay_weight(p, eta, lambd), dp, eta)
+    def rule(p: Tensor, dp: Tensor, average: Tensor) -> Row:
+        p = take_step(p * shrink, dp, eta)
         return p, average + mu * (p - average)
 
-    params, average = update_leaves("asgd", rule, params, grads, state.average)
-    return params, AsgdState(state.step + 1, average)
+    def adjoint(p: Tensor, dp: Tensor, average: Tensor, p_bar: Tensor, average_bar: Tensor) -> Row:
+        of_lr = (1 + (1 - alpha) * lambd * at.lr * t) / w ** (1 + alpha)
+        p_bar = p_bar + mu * average_bar
+        products = {"lr": -of_lr * (dp + lambd * p) * p_bar}
+        return shrink * p_bar, -eta * p_bar, (1 - mu) * average_bar, products
 
-
-@leaf_by_leaf
-def adjoint(
-    state: AsgdState,
-    *,
-    lr: LearningRate,
-    lambd: float,
-    alpha: float,
-    t0: float,
-    weight_decay: float,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = -eta (bar p + mu bar a)."""
-    now, t = learning_rate(lr, state.step), state.step.double()
-    w, mu = 1 + lambd * now * t, 1 / (t - t0).clamp(min=1)
-    eta, of_lr = now / w**alpha, (1 + (1 - alpha) * lambd * now * t) / w ** (1 + alpha)
-
-    def rule(
-        p: Tensor, dp: Tensor, average: Tensor, p_bar: Tensor, average_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        p_bar, average_bar = p_bar + mu * average_bar, (1 - mu) * average_bar
-        of_eta, dp_bar = -dp * p_bar, -eta * p_bar
-        products = {"lr": of_lr * (of_eta - lambd * p * p_bar)}
-        return (1 - eta * lambd) * p_bar, dp_bar, average_bar, products
-
-    return LeafAdjoint(rule, ("average",), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
 
 
 @constructor
@@ -144,4 +99,4 @@ def asgd(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(AsgdState, rules, {"step": True, "average": 0.0})

@@ -8,8 +8,6 @@ Adjoint. For a <- decay a + (1 - decay) p with the new p,
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -18,11 +16,10 @@ from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import evolve, record
 from lincoln_fn.errors.arguments import Decay
-from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, find_state, state_tree, update_leaves
-from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import running_mean
-from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
 
 @record
@@ -33,17 +30,12 @@ class EmaState:
     inner: OptimizerState
 
 
-def _around(decay: float, inner: Optimizer) -> Optimizer:
-    functions = partial(_init, inner), partial(_update, decay, inner)
-    return Optimizer(inner.name, *functions, around(inner, _adjoint, decay))
-
-
 def _init(inner: Optimizer, params: Params) -> EmaState:
     return EmaState(state_tree(torch.clone, params), inner.init(params))
 
 
 def _update(
-    decay: float, inner: Optimizer, params: Params, grads: Params, state: EmaState
+    inner: Optimizer, params: Params, grads: Params, state: EmaState, *, decay: float
 ) -> tuple[Params, EmaState]:
     """Take the inner optimizer's step, then update the mean."""
     check_state("ema", state, EmaState)
@@ -57,18 +49,13 @@ def _update(
 
 
 def _adjoint(
-    inner: Adjoint,
-    decay: float,
-    params: Params,
-    grads: Params,
-    state: EmaState,
-    params_bar: Params,
-    state_bar: EmaState,
-) -> Adjoints:
+    inner: Optimizer, params: Params, grads: Params, state: EmaState, params_bar: Params,
+    state_bar: EmaState, *, decay: float,
+) -> Adjoints:  # fmt: skip
     """Compute bar p += (1 - decay) bar a, bar a <- decay bar a, then undo the inner step."""
     means = iter(tree.leaves(state_bar.mean))
     params_bar = tree.map(lambda bar: bar + (1 - decay) * next(means), params_bar)
-    found = inner(params, grads, state.inner, params_bar, state_bar.inner)
+    found = adjoint_of(inner)(params, grads, state.inner, params_bar, state_bar.inner)
     mean_bar = tree.map(lambda bar: decay * bar, state_bar.mean)
     return evolve(found, state=EmaState(mean_bar, found.state))
 
@@ -98,7 +85,7 @@ def ema(decay: Decay) -> Transform:
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))
     """
-    return bare(Transform, partial(_around, decay))
+    return bare(transform, _init, _update, _adjoint)
 
 
 def ema_params(state: OptimizerState, params: Params) -> Params:

@@ -13,7 +13,6 @@ are left to the inner optimizer as they are.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -33,10 +32,10 @@ from lincoln_fn.optim.leaves import (
     check_whole,
     no_steps,
     state_tree,
-    update_leaf_states,
+    update_leaves,
 )
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.transforms import Transform, transform
 
 NO_ADJOINT: Final = (
     "its subspace is of singular vectors, whose derivative is infinite where two values are equal"
@@ -83,12 +82,7 @@ class GaloreState:
     inner: OptimizerState
 
 
-def _around(rank: int, every: int, scale: float, inner: Optimizer) -> Optimizer:
-    update = partial(_update, every, scale, inner)
-    return Optimizer(inner.name, partial(_init, rank, inner), update, NO_ADJOINT)
-
-
-def _init(rank: int, inner: Optimizer, params: Params) -> GaloreState:
+def _init(inner: Optimizer, params: Params, *, rank: int) -> GaloreState:
     """Make the bases 0: the first step computes them."""
     check_whole("galore", params)
     leaves = tree.leaves(params)
@@ -103,7 +97,7 @@ def _init(rank: int, inner: Optimizer, params: Params) -> GaloreState:
         return Subspace(p.new_zeros(min(p.shape), rank, dtype=dtype) if is_projected else None)
 
     subspaces = state_tree(start, params)
-    (low,) = update_leaf_states("galore", _enter, params, params, subspaces)[:1]
+    (low,) = update_leaves("galore", _enter, params, params, subspaces)[:1]
     return GaloreState(no_steps(params), subspaces, inner.init(low))
 
 
@@ -118,12 +112,7 @@ def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
 
 
 def _update(
-    every: int,
-    scale: float,
-    inner: Optimizer,
-    params: Params,
-    grads: Params,
-    state: GaloreState,
+    inner: Optimizer, params: Params, grads: Params, state: GaloreState, *, every: int, scale: float
 ) -> tuple[Params, GaloreState]:
     """Take the inner optimizer's step in the subspaces."""
     check_state("galore", state, GaloreState)
@@ -135,9 +124,9 @@ def _update(
         matrix = (dp.mT if _is_tall(dp) else dp).to(old.basis.dtype)
         return p, Subspace(_subspace(is_due, matrix, old=old.basis)[0])
 
-    _, subspaces = update_leaf_states("galore", follow, params, grads, state.subspaces)
-    low, _ = update_leaf_states("galore", _enter, params, grads, subspaces)
-    low_grads, _ = update_leaf_states("galore", _enter, grads, grads, subspaces)
+    _, subspaces = update_leaves("galore", follow, params, grads, state.subspaces)
+    low, _ = update_leaves("galore", _enter, params, grads, subspaces)
+    low_grads, _ = update_leaves("galore", _enter, grads, grads, subspaces)
     moved, kept = inner.update(low, low_grads, state.inner)
     steps = iter(zip(tree.leaves(low), tree.leaves(moved), strict=True))
 
@@ -147,7 +136,7 @@ def _update(
             return after, subspace
         return p + scale * subspace.leave(after - before, p), subspace
 
-    params, _ = update_leaf_states("galore", step, params, grads, subspaces)
+    params, _ = update_leaves("galore", step, params, grads, subspaces)
     return params, GaloreState(state.step + 1, subspaces, kept)
 
 
@@ -184,4 +173,4 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
         >>> chain(galore(2), adamw()).init(torch.zeros(50, 9)).inner.m.shape
         torch.Size([50, 2])
     """
-    return bare(Transform, partial(_around, rank, every, scale))
+    return bare(transform, _init, _update, NO_ADJOINT)

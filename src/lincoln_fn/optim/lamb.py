@@ -20,92 +20,52 @@ and then as in Adam, from bar u on. Where f is 1 because |p| or |u| is 0, bar f 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
 from lincoln_fn.optim.adam import AdamState
-from lincoln_fn.optim.adam import init as init_adam
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back
-from lincoln_fn.optim.leaves import check_state, check_whole, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
+from lincoln_fn.optim.leaves import check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import (
     add_scaled,
-    learning_rate,
     moments,
+    moments_back,
+    ratio_back,
     root,
     take_step,
 )
 
 
-def init(params: Params) -> AdamState:
-    """Make both means 0."""
-    check_whole("lamb", params)
-    return init_adam(params, amsgrad=False)
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: AdamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, AdamState]:
+def rules(at: At, *, betas: tuple[float, float], eps: float, weight_decay: float | Tensor) -> Rules:
     """Compute p <- p - lr |p| / |u| u, and the new means."""
-    check_state("lamb", state, AdamState, v_max=False)
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    c1, c2 = (1 - beta ** step.double() for beta in betas)
+    c1, c2 = (1 - beta**at.t for beta in betas)
 
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dp = dp.neg() if maximize else dp
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, _: None) -> Row:
         m, v = moments(m, v, dp, betas)
         u = add_scaled((m / c1) / (root(v / c2) + eps), p, weight_decay)
-        return take_step(p, u, now * trust_ratio(p, u)), m, v
+        return take_step(p, u, at.lr * trust_ratio(p, u)), m, v, None
 
-    params, m, v = update_leaves("lamb", rule, params, grads, state.m, state.v)
-    return params, AdamState(step, m, v, None)
-
-
-@leaf_by_leaf
-def adjoint(
-    state: AdamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float | Tensor,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar u = -lr f bar p - f bar f u / |u|^2, and what follows from it."""
-    now = learning_rate(lr, state.step)
-    c1, c2 = (1 - beta ** (state.step + 1).double() for beta in betas)
-
-    def rule(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    def adjoint(
+        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, _: None,
+        p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, _bar: None,
+    ) -> Row:  # fmt: skip
         m, v = moments(m, v, dp, betas)
-        r = root(v / c2)
-        adam = m / (c1 * (r + eps))
+        s = root(v / c2) + eps
+        adam = m / (c1 * s)
         u = adam + weight_decay * p
         f, square, of_u = trust_ratio(p, u), (p * p).sum(), (u * u).sum()
-        of_f = torch.where((square > 0) & (of_u > 0), -now * f * (u * p_bar).sum(), 0)  # f bar f
-        products = {"lr": -f * u * p_bar}
-        u_bar = -now * f * p_bar - torch.where(of_f == 0, 0, of_f / of_u) * u
+        of_f = torch.where((square > 0) & (of_u > 0), -at.lr * f * (u * p_bar).sum(), 0)  # f bar f
+        u_bar = -at.lr * f * p_bar - torch.where(of_f == 0, 0, of_f / of_u) * u
+        products = {"lr": -f * u * p_bar, "weight_decay": p * u_bar}
         p_bar = p_bar + torch.where(of_f == 0, 0, of_f / square) * p + weight_decay * u_bar
-        products["weight_decay"] = p * u_bar
-        m_bar = m_bar + u_bar / (c1 * (r + eps))
-        v_bar = v_bar - torch.where(r == 0, 0, u_bar * adam / (2 * c2 * (r + eps) * r))
-        return p_bar, *moments_back(dp, m_bar, v_bar, betas), products
+        of_m, of_v = ratio_back(adam, u_bar, s, v / c2)
+        bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v / c2, betas)
+        return p_bar, *bars, None, products
 
-    return LeafAdjoint(rule, ("m", "v"), None, maximize=maximize)
+    return rule, adjoint, {}
 
 
 def trust_ratio(p: Tensor, u: Tensor) -> Tensor:
@@ -150,4 +110,5 @@ def lamb(
         >>> optimizer.update(params, torch.tensor([9.0, 0.0]), optimizer.init(params))[0]
         tensor([0.5000, 4.0000])
     """
-    return bare(Optimizer, init, update, adjoint)
+    start = {"step": True, "m": 0.0, "v": 0.0, "v_max": None}
+    return leafwise(AdamState, rules, start, check=check_whole)

@@ -47,14 +47,6 @@ def update_leaves(
     return update_lists(name, partial(each_leaf, rule), params, grads, *kept)
 
 
-def update_leaf_states(
-    name: str, rule: Rule, params: Params, grads: Params, *kept: Params
-) -> tuple[Params, ...]:
-    """Apply a rule to every leaf, where entries of the kept trees may be a `LeafState`."""
-    by_rule = partial(each_leaf, rule)
-    return update_lists(name, by_rule, params, grads, *kept, is_leaf=is_leaf_state)
-
-
 def is_leaf_state(node: object) -> bool:
     """Return whether a node of a kept tree is what a state keeps of one parameter."""
     return isinstance(node, LeafState)
@@ -66,14 +58,13 @@ def update_lists(
     params: Params,
     grads: Params,
     *kept: Params,
-    is_leaf: Callable[[object], bool] | None = None,
 ) -> tuple[Params, ...]:
     """Apply a rule to all leaves at once: [[p, ...], [dp, ...], ...] -> [[p, ...], ...]."""
     # The rule returns no list for the gradients.
     leaves, gradients, structure = flatten_with_gradients(name, params, grads)
     lists, structures = [leaves, gradients], [structure]
     for mirror in kept:
-        of_mirror, structure = optree.tree_flatten(mirror, is_leaf=is_leaf, namespace=TRAINED)
+        of_mirror, structure = optree.tree_flatten(mirror, is_leaf=is_leaf_state, namespace=TRAINED)
         of_mirror = [None] * len(leaves) if mirror is None else of_mirror
         if len(of_mirror) != len(leaves):
             problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"

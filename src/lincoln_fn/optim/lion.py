@@ -8,24 +8,18 @@ With m starting at 0,
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, NonNegative
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    running_mean,
-    take_step,
-)
+from lincoln_fn.optim.rules import running_mean, take_step
 
 NO_ADJOINT: Final = "each of its steps is the sign of a momentum, whose derivative is 0 or none"
 
@@ -38,34 +32,14 @@ class LionState:
     m: Params
 
 
-def init(params: Params, *, lr: LearningRate) -> LionState:
-    """Make the momentum 0, and the count of steps for a schedule."""
-    return LionState(no_steps(params) if callable(lr) else None, fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: LionState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    weight_decay: float,
-    maximize: bool,
-) -> tuple[Params, LionState]:
-    """Compute p <- (1 - lr weight_decay) p - lr sign(b1 m + (1 - b1) dp), then the new m."""
-    check_state("lion", state, LionState, step=callable(lr))
+def rules(at: At, *, betas: tuple[float, float]) -> Rules:
+    """Compute p <- p - lr sign(b1 m + (1 - b1) dp), then the new m."""
     b1, b2 = betas
-    now = learning_rate(lr, state.step)
 
-    def rule(p: Tensor, dp: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-        dp = dp.neg() if maximize else dp
-        direction = torch.sign(running_mean(m, dp, b1))
-        p = take_step(decay_weight(p, now, weight_decay), direction, now)
-        return p, running_mean(m, dp, b2)
+    def rule(p: Tensor, dp: Tensor, m: Tensor) -> Row:
+        return take_step(p, torch.sign(running_mean(m, dp, b1)), at.lr), running_mean(m, dp, b2)
 
-    params, m = update_leaves("lion", rule, params, grads, state.m)
-    return params, LionState(None if state.step is None else state.step + 1, m)
+    return rule, None, {}
 
 
 @constructor
@@ -101,4 +75,6 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)
+    return leafwise(
+        LionState, rules, {"m": 0.0}, no_adjoint=NO_ADJOINT, decoupled_weight_decay=True
+    )

@@ -36,30 +36,25 @@ The adjoint is that of the passes without the rounding of bfloat16: it runs in f
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Epsilon, NonNegative, NonNegativeInt, Probability
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    running_mean,
-    take_step,
-)
+from lincoln_fn.optim.rules import running_mean, take_step
 
 # The coefficients of the source given below.
 COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
+Coefficients: TypeAlias = tuple[float, float, float]
 Adjustment: TypeAlias = Literal["original", "match_rms_adamw"]
 
 
@@ -71,44 +66,51 @@ class MuonState:
     momentum: Params
 
 
-def init(params: Params, *, lr: LearningRate) -> MuonState:
-    """Make the momentum 0, and the count of steps for a schedule; refuse non-matrices."""
+def check_matrices(name: str, params: Params) -> None:
+    """Refuse parameters that are no matrices."""
     for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
         if leaf.ndim != 2:
             mend = "give it to another optimizer by by_path"
             problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
-            raise LayerError("muon", problem)
-    return MuonState(no_steps(params) if callable(lr) else None, fill_like(params))
+            raise LayerError(name, problem)
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: MuonState,
+def rules(
+    at: At,
     *,
-    lr: LearningRate,
-    weight_decay: float,
     momentum: float,
     nesterov: bool,
-    ns_coefficients: tuple[float, float, float],
+    ns_coefficients: Coefficients,
     eps: float,
     ns_steps: int,
     adjust_lr_fn: Adjustment | None,
     dtype: torch.dtype,
-) -> tuple[Params, MuonState]:
-    """Compute p <- (1 - lr weight_decay) p - lr f orthogonal(b)."""
-    check_state("muon", state, MuonState, step=callable(lr))
-    now = learning_rate(lr, state.step)
+) -> Rules:
+    """Compute p <- p - lr f orthogonal(b)."""
 
-    def rule(p: Tensor, dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def moved(dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the new b and n."""
         b = running_mean(b, dp, momentum)
-        ahead = torch.lerp(dp, b, momentum) if nesterov else b
-        direction = orthogonalize(ahead, ns_coefficients, ns_steps, eps, dtype).to(p.dtype)
-        f = _factor(p, adjust_lr_fn)
-        return take_step(decay_weight(p, now, weight_decay), direction, now * f), b
+        return b, torch.lerp(dp, b, momentum) if nesterov else b
 
-    params, b = update_leaves("muon", rule, params, grads, state.momentum)
-    return params, MuonState(None if state.step is None else state.step + 1, b)
+    def rule(p: Tensor, dp: Tensor, b: Tensor) -> Row:
+        b, n = moved(dp, b)
+        direction = orthogonalize(n, ns_coefficients, ns_steps, eps, dtype).to(p.dtype)
+        return take_step(p, direction, at.lr * _factor(p, adjust_lr_fn)), b
+
+    def adjoint(p: Tensor, dp: Tensor, b: Tensor, p_bar: Tensor, b_bar: Tensor) -> Row:
+        new_b, n = moved(dp, b)
+        f = _factor(p, adjust_lr_fn)
+        direction, n_bar = orthogonalize_adjoint(
+            n, -at.lr * f * p_bar, ns_coefficients, ns_steps, eps
+        )
+        b_bar = b_bar + (momentum if nesterov else 1) * n_bar
+        of_momentum = (b - dp) * b_bar + ((new_b - dp) * n_bar if nesterov else 0)
+        dp_bar = (1 - momentum) * (n_bar + b_bar if nesterov else b_bar)
+        products = {"lr": -f * direction * p_bar, "momentum": of_momentum}
+        return p_bar, dp_bar, momentum * b_bar, products
+
+    return rule, adjoint, {}
 
 
 def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:
@@ -119,43 +121,9 @@ def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:
     return math.sqrt(max(1, n_out / n_in))
 
 
-@leaf_by_leaf
-def adjoint(
-    state: MuonState,
-    *,
-    lr: LearningRate,
-    weight_decay: float,
-    momentum: float,
-    nesterov: bool,
-    ns_coefficients: tuple[float, float, float],
-    eps: float,
-    ns_steps: int,
-    adjust_lr_fn: Adjustment | None,
-) -> LeafAdjoint:
-    """Compute bar dp = (1 - momentum) (bar n + bar b)."""
-    now = learning_rate(lr, state.step)
-
-    def rule(
-        p: Tensor, dp: Tensor, b: Tensor, p_bar: Tensor, b_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        new_b = running_mean(b, dp, momentum)
-        ahead = torch.lerp(dp, new_b, momentum) if nesterov else new_b
-        f = _factor(p, adjust_lr_fn)
-        direction, n_bar = orthogonalize_adjoint(
-            ahead, -now * f * p_bar, ns_coefficients, ns_steps, eps
-        )
-        b_bar = b_bar + (momentum if nesterov else 1) * n_bar
-        of_momentum = (b - dp) * b_bar + ((new_b - dp) * n_bar if nesterov else 0)
-        dp_bar = (1 - momentum) * (n_bar + b_bar if nesterov else b_bar)
-        products = {"lr": -f * direction * p_bar, "momentum": of_momentum}
-        return p_bar, dp_bar, momentum * b_bar, products
-
-    return LeafAdjoint(rule, ("momentum",), weight_decay, lr=now)
-
-
 def orthogonalize(
     matrix: Float[Tensor, "n m"],
-    coefficients: tuple[float, float, float] = COEFFICIENTS,
+    coefficients: Coefficients = COEFFICIENTS,
     steps: int = 5,
     eps: float = 1e-7,
     dtype: torch.dtype = torch.bfloat16,
@@ -176,7 +144,7 @@ def orthogonalize(
 def orthogonalize_adjoint(
     matrix: Float[Tensor, "n m"],
     g: Float[Tensor, "n m"],
-    coefficients: tuple[float, float, float],
+    coefficients: Coefficients,
     steps: int,
     eps: float,
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n m"]]:
@@ -210,7 +178,7 @@ def muon(
     weight_decay: NonNegative = 0.1,
     momentum: Probability = 0.95,
     nesterov: bool = True,
-    ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
+    ns_coefficients: Coefficients = COEFFICIENTS,
     eps: Epsilon = 1e-7,
     ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Adjustment | None = None,
@@ -254,4 +222,6 @@ def muon(
         >>> torch.linalg.svdvals(moved).round()
         tensor([1., 1.])
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(
+        MuonState, rules, {"momentum": 0.0}, check=check_matrices, decoupled_weight_decay=True
+    )

@@ -20,26 +20,15 @@ u = (a dp + b m) / s, from the last line up,
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Once, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    moments,
-    regularize_gradient,
-    root,
-    take_scaled_step,
-)
+from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
 
 @record
@@ -52,83 +41,28 @@ class NadamState:
     v: Params
 
 
-def init(params: Params) -> NadamState:
-    """Make both means 0, and the product 1."""
-    step = no_steps(params)
-    one = torch.ones((), dtype=torch.float64, device=step.device)
-    return NadamState(step, one, fill_like(params), fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: NadamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    momentum_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> tuple[Params, NadamState]:
+def rules(at: At, *, betas: tuple[float, float], eps: float, momentum_decay: float) -> Rules:
     """Compute p <- p - lr (a dp + b m) / (sqrt(v') + eps), with a and b as the module says."""
-    check_state("nadam", state, NadamState)
-    now, step = learning_rate(lr, state.step), state.step + 1
-    product, of_dp, of_m = _factors(state, betas[0], momentum_decay)
-    correction = 1 - betas[1] ** step.double()
-
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        penalty = 0.0 if decoupled_weight_decay else weight_decay
-        dp = regularize_gradient(p, dp, penalty, maximize)
-        p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-        m, v = moments(m, v, dp, betas)
-        scale = root(v / correction) + eps
-        return take_scaled_step(p, of_dp * dp + of_m * m, scale, now), m, v
-
-    params, *kept = update_leaves("nadam", rule, params, grads, state.m, state.v)
-    return params, NadamState(step, product, *kept)
-
-
-def _factors(state: NadamState, b1: float, momentum_decay: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute M_t, and the factors a of dp and b of m."""
-    t = (state.step + 1).double()
+    t, (b1, b2) = at.t, betas
     mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-    product = state.mu_product * mu
-    return product, (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
+    product = at.state.mu_product * mu
+    a, b, c2 = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next), 1 - b2**t
 
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> Row:
+        m, v = moments(m, v, dp, betas)
+        return take_scaled_step(p, a * dp + b * m, root(v / c2) + eps, at.lr), m, v
 
-@leaf_by_leaf
-def adjoint(
-    state: NadamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    momentum_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v."""
-    now = learning_rate(lr, state.step)
-    _, of_dp, of_m = _factors(state, betas[0], momentum_decay)
-    c2 = 1 - betas[1] ** (state.step + 1).double()
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    ) -> Row:
         m, v = moments(m, v, dp, betas)
         s = root(v / c2) + eps
-        u, u_bar = (of_dp * dp + of_m * m) / s, -now * p_bar
-        m_bar = m_bar + of_m * u_bar / s
-        v_bar = v_bar - u * u_bar / s * root_slope(v / c2) / c2
-        dp_bar, *bars = moments_back(dp, m_bar, v_bar, betas)
-        return p_bar, of_dp * u_bar / s + dp_bar, *bars, {"lr": -u * p_bar}
+        u = (a * dp + b * m) / s
+        n_bar, of_v = ratio_back(u, -at.lr * p_bar, s, v / c2)
+        dp_bar, *bars = moments_back(dp, m_bar + b * n_bar, v_bar + of_v / c2, betas)
+        return p_bar, a * n_bar + dp_bar, *bars, {"lr": -u * p_bar}
 
-    return LeafAdjoint(
-        rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize
-    )
+    return rule, adjoint, {"mu_product": product}
 
 
 @constructor
@@ -172,4 +106,5 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    start = {"step": True, "mu_product": Once(1.0), "m": 0.0, "v": 0.0}
+    return leafwise(NadamState, rules, start)

@@ -22,26 +22,16 @@ s = 1 in the first steps, from the last line up,
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, moments_back, root_slope
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    decay_weight,
-    learning_rate,
-    moments,
-    regularize_gradient,
-    root,
-    take_scaled_step,
-)
+from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
 
 @record
@@ -53,79 +43,31 @@ class RadamState:
     v: Params
 
 
-def init(params: Params) -> RadamState:
-    """Make both means 0."""
-    return RadamState(no_steps(params), fill_like(params), fill_like(params))
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: RadamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> tuple[Params, RadamState]:
+def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     """Compute p <- p - lr r m' / (sqrt(v) + eps) where n_t > 5, else p <- p - lr m'."""
-    check_state("radam", state, RadamState)
-    now, step = learning_rate(lr, state.step), state.step + 1
-    is_scaled, k = _factor(step, betas)
-    scaled_lr = now * k
-
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        penalty = 0.0 if decoupled_weight_decay else weight_decay
-        dp = regularize_gradient(p, dp, penalty, maximize)
-        p = decay_weight(p, now, weight_decay) if decoupled_weight_decay else p
-        m, v = moments(m, v, dp, betas)
-        scale = torch.where(is_scaled, root(v) + eps, 1.0)
-        return take_scaled_step(p, m, scale, scaled_lr), m, v
-
-    params, *kept = update_leaves("radam", rule, params, grads, state.m, state.v)
-    return params, RadamState(step, *kept)
-
-
-def _factor(step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Compute whether n_t > 5, and k = r / (1 - b1^t), without r in the first steps."""
-    b1, b2 = betas
-    n, t = 2 / (1 - b2) - 1, step.double()
+    (b1, b2), t = betas, at.t
+    n = 2 / (1 - b2) - 1
     n_t = n - 2 * t * b2**t / (1 - b2**t)
     is_scaled = n_t > 5
     square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
-    return is_scaled, torch.where(is_scaled, square, 1.0).sqrt() / (1 - b1**t)
+    k = torch.where(is_scaled, square, 1.0).sqrt() / (1 - b1**t)
+    lr = at.lr * k
 
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> Row:
+        m, v = moments(m, v, dp, betas)
+        return take_scaled_step(p, m, torch.where(is_scaled, root(v) + eps, 1.0), lr), m, v
 
-@leaf_by_leaf
-def adjoint(
-    state: RadamState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v."""
-    now = learning_rate(lr, state.step)
-    is_scaled, k = _factor(state.step + 1, betas)
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
+    ) -> Row:
         m, v = moments(m, v, dp, betas)
         s = torch.where(is_scaled, root(v) + eps, 1.0)
-        u, u_bar = k * m / s, -now * p_bar
-        m_bar = m_bar + k * u_bar / s
-        v_bar = v_bar - torch.where(is_scaled, u * u_bar / s * root_slope(v), 0)
-        return p_bar, *moments_back(dp, m_bar, v_bar, betas), {"lr": -u * p_bar}
+        u = k * m / s
+        n_bar, of_v = ratio_back(u, -at.lr * p_bar, s, v)
+        v_bar = v_bar + torch.where(is_scaled, of_v, 0)
+        return p_bar, *moments_back(dp, m_bar + k * n_bar, v_bar, betas), {"lr": -u * p_bar}
 
-    return LeafAdjoint(
-        rule, ("m", "v"), weight_decay, now if decoupled_weight_decay else None, maximize
-    )
+    return rule, adjoint, {}
 
 
 @constructor
@@ -169,4 +111,4 @@ def radam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([-1.]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(RadamState, rules, {"step": True, "m": 0.0, "v": 0.0})

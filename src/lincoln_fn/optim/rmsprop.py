@@ -28,25 +28,15 @@ Without momentum, b is u, and bar u = -lr bar p.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Epsilon, Momentum, NonNegative, Probability
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf, root_slope
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    learning_rate,
-    regularize_gradient,
-    root,
-    running_mean,
-    take_scaled_step,
-    take_step,
-)
+from lincoln_fn.optim.rules import ratio_back, root, running_mean, take_scaled_step, take_step
 
 
 @record
@@ -62,95 +52,52 @@ class RmspropState:
     momentum: Params | None
 
 
-def init(params: Params, *, lr: LearningRate, momentum: float, centered: bool) -> RmspropState:
-    """Make the state, filled with 0."""
-    return RmspropState(
-        no_steps(params) if callable(lr) else None,
-        fill_like(params),
-        fill_like(params) if centered else None,
-        fill_like(params) if momentum else None,
-    )
+def start(*, momentum: float, centered: bool) -> Start:
+    """Make the means and the momentum 0."""
+    mean, b = 0.0 if centered else None, 0.0 if momentum else None
+    return {"square": 0.0, "mean": mean, "momentum": b}
 
 
-def _variance(s: Tensor, m: Tensor | None) -> Tensor:
-    """Compute s - m^2, or s; a difference that rounding makes negative has no root."""
-    return s if m is None else (s - m * m).clamp(min=0)
-
-
-def update(
-    params: Params,
-    grads: Params,
-    state: RmspropState,
-    *,
-    lr: LearningRate,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-    centered: bool,
-    maximize: bool,
-) -> tuple[Params, RmspropState]:
+def rules(at: At, *, alpha: float, eps: float, momentum: float) -> Rules:
     """Compute s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps)."""
-    keeps = {"step": callable(lr), "mean": centered, "momentum": bool(momentum > 0)}
-    check_state("rmsprop", state, RmspropState, **keeps)
-    now = learning_rate(lr, state.step)
 
-    def rule(
-        p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
+    def means(dp: Tensor, s: Tensor, m: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Compute the new s and m, and c; a difference that rounding makes negative has no root."""
         s = running_mean(s, dp * dp, alpha)
-        m = None if m is None else running_mean(m, dp, alpha)
-        variance = _variance(s, m)
-        scale = root(variance) + eps
+        if m is None:
+            return s, None, s
+        m = running_mean(m, dp, alpha)
+        return s, m, (s - m * m).clamp(min=0)
+
+    def rule(p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None) -> Row:
+        s, m, c = means(dp, s, m)
+        scale = root(c) + eps
         if b is None:
-            return take_scaled_step(p, dp, scale, now), s, m, None
+            return take_scaled_step(p, dp, scale, at.lr), s, m, None
         b = momentum * b + dp / scale
-        return take_step(p, b, now), s, m, b
+        return take_step(p, b, at.lr), s, m, b
 
-    trees = (state.square, state.mean, state.momentum)
-    params, *kept = update_leaves("rmsprop", rule, params, grads, *trees)
-    return params, RmspropState(None if state.step is None else state.step + 1, *kept)
-
-
-@leaf_by_leaf
-def adjoint(
-    state: RmspropState,
-    *,
-    lr: LearningRate,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-    centered: bool,
-    maximize: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = bar u / (r + eps) + 2 (1 - alpha) dp bar s + (1 - alpha) bar m."""
-    now = learning_rate(lr, state.step)
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, s: Tensor, m: Tensor | None, b: Tensor | None,
         p_bar: Tensor, s_bar: Tensor, m_bar: Tensor | None, b_bar: Tensor | None,
-    ) -> tuple[Any, ...]:  # fmt: skip  # Any: as `AdjointRule` returns it
-        s = running_mean(s, dp * dp, alpha)
-        m = None if m is None else running_mean(m, dp, alpha)
-        c = _variance(s, m)
+    ) -> Row:  # fmt: skip
+        s, m, c = means(dp, s, m)
         scale = root(c) + eps
-        u, u_bar, products = dp / scale, -now * p_bar, {}
+        u, u_bar, products = dp / scale, -at.lr * p_bar, {}
         direction = u
         if b is not None and b_bar is not None:
             direction, u_bar = momentum * b + u, b_bar + u_bar
             products["momentum"], b_bar = b * u_bar, momentum * u_bar
         products["lr"] = -direction * p_bar
-        c_bar = -u * u_bar / scale * root_slope(c)
+        dp_bar, c_bar = ratio_back(u, u_bar, scale, c)
         s_bar = s_bar + c_bar
-        dp_bar = u_bar / scale + 2 * (1 - alpha) * dp * s_bar
+        dp_bar = dp_bar + 2 * (1 - alpha) * dp * s_bar
         if m is not None and m_bar is not None:
             m_bar = m_bar - 2 * m * c_bar
             dp_bar, m_bar = dp_bar + (1 - alpha) * m_bar, alpha * m_bar
         return p_bar, dp_bar, alpha * s_bar, m_bar, b_bar, products
 
-    return LeafAdjoint(rule, ("square", "mean", "momentum"), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
 
 
 @constructor
@@ -193,4 +140,4 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
-    return bare(Optimizer, init, update, adjoint)
+    return leafwise(RmspropState, rules, start)

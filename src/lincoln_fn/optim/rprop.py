@@ -11,17 +11,16 @@ size shrinks, and dp counts as 0:
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
-from lincoln_fn.optim.leaves import check_state, fill_like, update_leaves
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import Optimizer
 
 NO_ADJOINT: Final = "it takes only the sign of the gradient, whose derivative is 0 or none"
@@ -35,26 +34,16 @@ class RpropState:
     size: Params
 
 
-def init(params: Params, *, lr: float) -> RpropState:
+def start(*, lr: float) -> Start:
     """Make the last gradient 0, and each size lr."""
-    return RpropState(fill_like(params), fill_like(params, lr))
+    return {"last": 0.0, "size": lr}
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: RpropState,
-    *,
-    etas: tuple[float, float],
-    step_sizes: tuple[float, float],
-    maximize: bool,
-) -> tuple[Params, RpropState]:
+def rules(at: At, *, etas: tuple[float, float], step_sizes: tuple[float, float]) -> Rules:
     """Compute p <- p - size sign(dp), after size has grown or shrunk."""
-    check_state("rprop", state, RpropState)
     shrinking, growing = etas
 
-    def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-        dp = dp.neg() if maximize else dp
+    def rule(p: Tensor, dp: Tensor, last: Tensor, size: Tensor) -> Row:
         turn = dp * last
         # Of two numbers, `where` would make a tensor in float32.
         smaller = torch.where(turn < 0, size * shrinking, size)
@@ -62,8 +51,7 @@ def update(
         dp = torch.where(turn < 0, 0.0, dp)
         return p - size * dp.sign(), dp, size
 
-    params, *kept = update_leaves("rprop", rule, params, grads, state.last, state.size)
-    return params, RpropState(*kept)
+    return rule, None, {}
 
 
 @constructor
@@ -103,4 +91,4 @@ def rprop(
     shrinking, growing = etas
     require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
     require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
-    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)
+    return leafwise(RpropState, rules, start, no_adjoint=NO_ADJOINT)

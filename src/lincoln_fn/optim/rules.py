@@ -1,4 +1,4 @@
-"""Shared by the update rules of several optimizers."""
+"""Shared by the update rules of several optimizers, and by their adjoints."""
 
 from __future__ import annotations
 
@@ -17,26 +17,11 @@ def learning_rate(lr: LearningRate, step: Tensor | None) -> float | Tensor:
     return lr(step)
 
 
-def regularize_gradient(
-    p: Tensor, dp: Tensor, weight_decay: float | Tensor, maximize: bool
-) -> Tensor:
-    """Compute dp + weight_decay p: the gradient plus that of the penalty weight_decay |p|^2 / 2."""
-    # To maximize the loss, -dp replaces dp.
-    if maximize:
-        dp = dp.neg()
-    return add_scaled(dp, p, weight_decay) if weight_decay else dp
-
-
 def add_scaled(a: Tensor, b: Tensor, factor: float | Tensor) -> Tensor:
     """Compute a + factor b, without an intermediate tensor for the product."""
     if isinstance(factor, Tensor):
         return torch.addcmul(a, b, factor)
     return a.add(b, alpha=factor)
-
-
-def decay_weight(p: Tensor, lr: float | Tensor, weight_decay: float | Tensor) -> Tensor:
-    """Compute (1 - lr weight_decay) p, weight decay that is decoupled from the gradient."""
-    return p * (1 - lr * weight_decay) if weight_decay else p
 
 
 def root(v: Tensor) -> Tensor:
@@ -57,6 +42,21 @@ def running_mean(mean: Tensor, new: Tensor, decay: float) -> Tensor:
 def moments(m: Tensor, v: Tensor, dp: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Compute Adam's running means, of dp and of dp^2."""
     return running_mean(m, dp, betas[0]), running_mean(v, dp * dp, betas[1])
+
+
+def moments_back(
+    dp: Tensor, m_bar: Tensor, v_bar: Tensor, betas: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Undo `moments`: compute the bars of dp and of the old means from those of the new."""
+    b1, b2 = betas
+    dp_bar = torch.addcmul((1 - b1) * m_bar, dp, v_bar, value=2 * (1 - b2))
+    return dp_bar, b1 * m_bar, b2 * v_bar
+
+
+def ratio_back(u: Tensor, u_bar: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Undo u = n / s with s = sqrt(v) + eps: compute bar n, and bar v, which is 0 where v is 0."""
+    n_bar = u_bar / s
+    return n_bar, -u * n_bar * torch.where(v == 0, 0, 0.5 * v.rsqrt())
 
 
 def take_step(p: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:

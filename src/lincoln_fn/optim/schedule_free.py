@@ -30,22 +30,14 @@ from typing import Annotated, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import evolve, record, static
 from lincoln_fn.errors.arguments import NonNegative, Range
-from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import check_state, find_state, no_steps, state_tree, update_leaves
-from lincoln_fn.optim.optimizer import (
-    Adjoint,
-    Adjoints,
-    LearningRate,
-    Optimizer,
-    OptimizerState,
-)
+from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import learning_rate
-from lincoln_fn.optim.transforms import Transform
+from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
 NO_ADJOINT: Final = "the weights of its mean follow a schedule, in which they have no derivative"
 
@@ -66,13 +58,7 @@ class ScheduleFreeState:
     momentum: float = static()
 
 
-def _around(momentum: float, lr: LearningRate, inner: Optimizer) -> Optimizer:
-    functions = partial(_init, inner, momentum), partial(_update, momentum, lr, inner)
-    adjoint = NO_ADJOINT if callable(lr) else around(inner, _adjoint, momentum, lr)
-    return Optimizer(inner.name, *functions, adjoint)
-
-
-def _init(inner: Optimizer, momentum: float, params: Params) -> ScheduleFreeState:
+def _init(inner: Optimizer, params: Params, *, momentum: float) -> ScheduleFreeState:
     """Begin with x = y = z."""
     step = no_steps(params)
     total, largest = (torch.zeros((), dtype=torch.float64, device=step.device) for _ in range(2))
@@ -81,16 +67,13 @@ def _init(inner: Optimizer, momentum: float, params: Params) -> ScheduleFreeStat
 
 
 def _update(
-    momentum: float,
-    lr: LearningRate,
-    inner: Optimizer,
-    params: Params,
-    grads: Params,
-    state: ScheduleFreeState,
-) -> tuple[Params, ScheduleFreeState]:
+    inner: Optimizer, params: Params, grads: Params, state: ScheduleFreeState,
+    *, rate: LearningRate,
+) -> tuple[Params, ScheduleFreeState]:  # fmt: skip
     """Take the inner optimizer's step from z, and average."""
     check_state("schedule_free", state, ScheduleFreeState)
-    largest, total, c = _weights(lr, state)
+    largest, total, c = _weights(rate, state)
+    momentum = state.momentum
     moved, kept = inner.update(params, grads, state.inner)
 
     def rule(y: Tensor, new: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,33 +97,24 @@ def _weights(lr: LearningRate, state: ScheduleFreeState) -> tuple[Tensor, Tensor
 
 
 def _adjoint(
-    inner: Adjoint,
-    momentum: float,
-    lr: LearningRate,
-    params: Params,
-    grads: Params,
-    state: ScheduleFreeState,
-    params_bar: Params,
-    state_bar: ScheduleFreeState,
-) -> Adjoints:
+    inner: Optimizer, params: Params, grads: Params, state: ScheduleFreeState,
+    params_bar: Params, state_bar: ScheduleFreeState, *, rate: float,
+) -> Adjoints:  # fmt: skip
     """Compute bar y' = bar z, and undo the inner step."""
-    _, _, c = _weights(lr, state)
-    ys, zs = tree.leaves(params_bar), tree.leaves(state_bar.z)
-    xs = [(1 - c) * momentum * y for y in ys]
-    zs = [z + (1 - momentum + c * momentum) * y for y, z in zip(ys, zs, strict=True)]
-    moved = iter(zs)
-    moved_bar = tree.map(lambda bar: next(moved).to(bar.dtype), params_bar)
-    found = inner(params, grads, state.inner, moved_bar, state_bar.inner)
-    pairs = iter(zip(xs, zs, strict=True))
+    (_, _, c), momentum = _weights(rate, state), state.momentum
 
-    def at_y(bar: Tensor) -> Tensor:
-        x, z = next(pairs)
-        return (bar + x / momentum - z).to(bar.dtype)
+    def rule(y: Tensor, _: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the bars of y' and x."""
+        return z + (1 - momentum + c * momentum) * y, (1 - c) * momentum * y
 
-    of_z = iter([z - (1 - momentum) / momentum * x for x, z in zip(xs, zs, strict=True)])
-    z_bar = tree.map(lambda bar: next(of_z).to(bar.dtype), state_bar.z)
-    new = evolve(state, z=z_bar, inner=found.state)
-    return evolve(found, params=tree.map(at_y, found.params), state=new)
+    def old(y: Tensor, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the bars of the old y and z."""
+        return y + x / momentum - z, z - (1 - momentum) / momentum * x
+
+    moved_bar, x_bar = update_leaves("schedule_free", rule, params_bar, params_bar, state_bar.z)
+    found = adjoint_of(inner)(params, grads, state.inner, moved_bar, state_bar.inner)
+    params_bar, z_bar = update_leaves("schedule_free", old, found.params, moved_bar, x_bar)
+    return evolve(found, params=params_bar, state=evolve(state, z=z_bar, inner=found.state))
 
 
 @constructor
@@ -177,7 +151,8 @@ def schedule_free(
         >>> p, schedule_free_params(state, p)
         (tensor(-7.), tensor(-6.))
     """
-    return bare(Transform, partial(_around, momentum, lr))
+    adjoint = NO_ADJOINT if callable(lr) else partial(_adjoint, rate=lr)
+    return bare(transform, _init, partial(_update, rate=lr), adjoint)
 
 
 def schedule_free_params(state: OptimizerState, params: Params) -> Params:

@@ -23,24 +23,15 @@ derivative in weight_decay.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Momentum, NonNegative, require
-from lincoln_fn.optim.adjoint import LeafAdjoint, leaf_by_leaf
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
-from lincoln_fn.optim.rules import (
-    add_scaled,
-    learning_rate,
-    regularize_gradient,
-    take_step,
-)
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.rules import add_scaled, take_step
 
 
 @record
@@ -51,85 +42,40 @@ class SgdState:
     momentum: Params | None
 
 
-def init(params: Params, *, counts: bool, momentum: float) -> OptimizerState:
+def start(*, lr: LearningRate, momentum: float, dampening: float) -> Start:
     """Make the momentum 0, and the count of steps if the update counts them."""
-    if not (counts or momentum):
-        return ()
-    return SgdState(no_steps(params) if counts else None, fill_like(params) if momentum else None)
+    counts = callable(lr) or (momentum > 0 and dampening != 0)
+    return {"step": counts or None, "momentum": 0.0 if momentum > 0 else None}
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-    *,
-    lr: LearningRate,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    counts: bool,
-) -> tuple[Params, OptimizerState]:
+def rules(at: At, *, momentum: float, dampening: float, nesterov: bool) -> Rules:
     """Compute b <- momentum b + (1 - dampening) dp, p <- p - lr b."""
-    keeps = counts or bool(momentum > 0)
-    check_state("sgd", state, SgdState if keeps else None, step=counts, momentum=bool(momentum > 0))
-    step, b_tree = (state.step, state.momentum) if keeps else (None, None)
-    now, share = learning_rate(lr, step), _share(step, momentum, dampening)
+    # The factor of dp in b: all of dp at the first step; None for 1.
+    share = 1 - dampening * (at.state.step > 0).double() if momentum and dampening else None
 
-    def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
-        if b is None:
-            return take_step(p, dp, now), None
+    def moved(dp: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the new b, and what the step goes along."""
         b = add_scaled(dp, b, momentum) if share is None else momentum * b + share * dp
-        return take_step(p, add_scaled(dp, b, momentum) if nesterov else b, now), b
+        return b, add_scaled(dp, b, momentum) if nesterov else b
 
-    params, b_tree = update_leaves("sgd", rule, params, grads, b_tree)
-    new_step = None if step is None else step + 1
-    return params, SgdState(new_step, b_tree) if keeps else state
+    def rule(p: Tensor, dp: Tensor, b: Tensor | None) -> Row:
+        b, d = (None, dp) if b is None else moved(dp, b)
+        return take_step(p, d, at.lr), b
 
-
-def _share(step: Tensor | None, momentum: float, dampening: float) -> Tensor | None:
-    """Compute the factor of dp in b, all of dp at the first step; None for 1."""
-    if step is None or not (momentum and dampening):
-        return None
-    return 1 - dampening * (step > 0).double()
-
-
-@leaf_by_leaf
-def adjoint(
-    state: OptimizerState,
-    *,
-    lr: LearningRate,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    counts: bool,
-) -> LeafAdjoint:
-    """Compute bar dp = (1 - dampening) bar b, bar b <- momentum bar b, with bar d = -lr bar p."""
-    keeps = counts or bool(momentum > 0)
-    step = state.step if keeps else None
-    now, share = learning_rate(lr, step), _share(step, momentum, dampening)
-
-    def rule(
+    def adjoint(
         p: Tensor, dp: Tensor, b: Tensor | None, p_bar: Tensor, b_bar: Tensor | None
-    ) -> tuple[Any, ...]:  # Any: as `AdjointRule` returns it
-        d_bar, d, products = -now * p_bar, dp, {}
-        dp_bar = d_bar
-        if b is not None and b_bar is not None:
-            new_b = add_scaled(dp, b, momentum) if share is None else momentum * b + share * dp
-            d = add_scaled(dp, new_b, momentum) if nesterov else new_b
-            b_bar = add_scaled(b_bar, d_bar, momentum if nesterov else 1.0)
-            products["momentum"] = b * b_bar + (new_b * d_bar if nesterov else 0)
-            of_b = b_bar if share is None else share * b_bar
-            dp_bar = d_bar + of_b if nesterov else of_b
-            b_bar = momentum * b_bar
-        products["lr"] = -d * p_bar
-        return p_bar, dp_bar, b_bar, products
+    ) -> Row:
+        d_bar = -at.lr * p_bar
+        if b is None or b_bar is None:
+            return p_bar, d_bar, None, {"lr": -dp * p_bar}
+        new_b, d = moved(dp, b)
+        b_bar = add_scaled(b_bar, d_bar, momentum if nesterov else 1.0)
+        of_momentum = b * b_bar + (new_b * d_bar if nesterov else 0)
+        of_b = b_bar if share is None else share * b_bar
+        dp_bar = d_bar + of_b if nesterov else of_b
+        return p_bar, dp_bar, momentum * b_bar, {"momentum": of_momentum, "lr": -d * p_bar}
 
-    return LeafAdjoint(rule, ("momentum",), weight_decay, maximize=maximize)
+    return rule, adjoint, {}
 
 
 @constructor
@@ -168,6 +114,4 @@ def sgd(
     """
     ready = not nesterov or (momentum > 0 and dampening == 0)
     require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
-    counts = callable(lr) or (momentum > 0 and dampening != 0)
-    functions = (partial(f, counts=counts) for f in (init, update, adjoint))
-    return bare(Optimizer, *functions)
+    return leafwise(SgdState, rules, start)

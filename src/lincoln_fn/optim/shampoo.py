@@ -14,29 +14,22 @@ For a matrix, u = L^(-1/4) dp R^(-1/4). A root is computed from the eigenvalues 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Momentum, NonNegative, Positive, PositiveInt, Probability
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
-from lincoln_fn.optim.leaves import (
-    LeafState,
-    check_state,
-    check_whole,
-    no_steps,
-    state_tree,
-    update_leaf_states,
-)
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import add_scaled, learning_rate, regularize_gradient, take_step
+from lincoln_fn.optim.rules import add_scaled, take_step
 
 NO_ADJOINT: Final = (
     "its steps use eigenvectors, whose derivative is infinite where two eigenvalues are equal"
@@ -66,15 +59,14 @@ class ShampooState:
     kept: Params
 
 
-def init(params: Params, *, momentum: float, max_size: int) -> ShampooState:
+def start(*, momentum: float, max_size: int) -> Start:
     """Make all matrices 0, and the momentum."""
-    check_whole("shampoo", params)
 
-    def start(p: Tensor) -> Preconditioner:
+    def kept(p: Tensor) -> Preconditioner:
         products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)
         return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
 
-    return ShampooState(no_steps(params), state_tree(start, params))
+    return {"step": True, "kept": kept}
 
 
 @when_due
@@ -85,26 +77,11 @@ def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) ->
     return (scaled @ vectors.mT,)
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: ShampooState,
-    *,
-    lr: LearningRate,
-    momentum: float,
-    decay: float,
-    weight_decay: float,
-    eps: float,
-    every: int,
-    maximize: bool,
-) -> tuple[Params, ShampooState]:
+def rules(at: At, *, momentum: float, decay: float, eps: float, every: int) -> Rules:
     """Compute p <- p - lr b, with dp multiplied along each axis."""
-    check_state("shampoo", state, ShampooState)
-    now, is_due = learning_rate(lr, state.step), state.step % every == 0
-    share = 1.0 if decay == 1 else 1 - decay
+    is_due, share = at.state.step % every == 0, 1.0 if decay == 1 else 1 - decay
 
-    def rule(p: Tensor, dp: Tensor, kept: Preconditioner) -> tuple[Tensor, Preconditioner]:
-        dp = regularize_gradient(p, dp, weight_decay, maximize)
+    def rule(p: Tensor, dp: Tensor, kept: Preconditioner) -> Row:
         products = tuple(
             old if old is None else add_scaled(decay * old, axis_product(dp, i, old.dtype), share)
             for i, old in enumerate(kept.products)
@@ -119,10 +96,9 @@ def update(
         if kept.momentum is not None:
             b = momentum * kept.momentum + b
         new = Preconditioner(products, roots, None if kept.momentum is None else b)
-        return take_step(p, b, now), new
+        return take_step(p, b, at.lr), new
 
-    params, kept = update_leaf_states("shampoo", rule, params, grads, state.kept)
-    return params, ShampooState(state.step + 1, kept)
+    return rule, None, {}
 
 
 @constructor
@@ -169,4 +145,4 @@ def shampoo(
         >>> optimizer.update(params, grads, optimizer.init(params))[0].diagonal()
         tensor([-0.5000, -0.5000])
     """
-    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)
+    return leafwise(ShampooState, rules, start, check=check_whole, no_adjoint=NO_ADJOINT)

@@ -22,28 +22,20 @@ positions.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.decompositions import eigh
 from lincoln_fn.core.due import when_due
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative, PositiveInt
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
-from lincoln_fn.optim.leaves import (
-    LeafState,
-    check_state,
-    check_whole,
-    no_steps,
-    state_tree,
-    update_leaf_states,
-)
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import decay_weight, learning_rate, root, running_mean, take_step
+from lincoln_fn.optim.rules import root, running_mean, take_step
 from lincoln_fn.optim.shampoo import NO_ADJOINT
 
 
@@ -73,11 +65,10 @@ class SoapState:
     kept: Params
 
 
-def init(params: Params, *, max_size: int) -> SoapState:
+def start(*, max_size: int) -> Start:
     """Make everything 0."""
-    check_whole("soap", params)
 
-    def start(p: Tensor) -> Rotated:
+    def kept(p: Tensor) -> Rotated:
         products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
         bases = tuple(each if each is None else each.clone() for each in products)
         # Rounded as bfloat16 rounds, Q^T m would be noise where the root of v is small.
@@ -85,7 +76,7 @@ def init(params: Params, *, max_size: int) -> SoapState:
         m, v = (torch.zeros_like(p, dtype=dtype) for _ in range(2))
         return Rotated(products, bases, m, v)
 
-    return SoapState(no_steps(params), state_tree(start, params))
+    return {"step": True, "kept": kept}
 
 
 @when_due
@@ -103,27 +94,17 @@ def _iterate(matrix: Tensor, *, basis: Tensor, v: Tensor) -> tuple[Tensor, Tenso
     return basis, torch.empty_like(v).copy_(v.index_select(0, order))
 
 
-def update(
-    params: Params,
-    grads: Params,
-    state: SoapState,
-    *,
-    lr: LearningRate,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    every: int,
-    maximize: bool,
-) -> tuple[Params, SoapState]:
+def rules(
+    at: At, *, betas: tuple[float, float], eps: float, weight_decay: float, every: int
+) -> Rules:
     """Compute p <- (1 - lr weight_decay) p - lr Q ((Q^T m') / (sqrt(v') + eps))."""
-    check_state("soap", state, SoapState)
-    step, now = state.step + 1, learning_rate(lr, state.step)
-    c1, c2 = (1 - beta ** state.step.clamp(min=1).double() for beta in betas)
-    is_first = state.step == 0
-    is_due = (state.step % every == 0) & ~is_first
+    step, shrink = at.state.step, 1 - at.lr * weight_decay
+    c1, c2 = (1 - beta ** step.clamp(min=1).double() for beta in betas)
+    is_first = step == 0
+    is_due = (step % every == 0) & ~is_first
 
-    def rule(p: Tensor, dp: Tensor, kept: Rotated) -> tuple[Tensor, Rotated]:
-        dp = (dp.neg() if maximize else dp).to(kept.m.dtype)
+    def rule(p: Tensor, dp: Tensor, kept: Rotated) -> Row:
+        dp = dp.to(kept.m.dtype)
         products = tuple(
             old if old is None else running_mean(old, axis_product(dp, i, old.dtype), betas[1])
             for i, old in enumerate(kept.products)
@@ -133,13 +114,12 @@ def update(
         m, new_v = running_mean(kept.m, dp, betas[0]), running_mean(v, g * g, betas[1])
         direction = (multiply_axes(m, bases) / c1) / (root(new_v / c2) + eps)
         direction = multiply_axes(direction, bases, transposed=True).to(p.dtype)
-        new_p = take_step(decay_weight(p, now, weight_decay), direction, now)
+        new_p = take_step(p * shrink if weight_decay else p, direction, at.lr)
         pairs = ((p, new_p), (kept.m, m), (v, new_v))
         p, m, v = (torch.where(is_first, old, new.to(old.dtype)) for old, new in pairs)
         return p, Rotated(products, bases, m, v)
 
-    params, kept = update_leaf_states("soap", rule, params, grads, state.kept)
-    return params, SoapState(step, kept)
+    return rule, None, {}
 
 
 def _follow(
@@ -202,4 +182,4 @@ def soap(
         >>> params.diagonal()
         tensor([-0.5000, -0.5000])
     """
-    return bare(partial(Optimizer, adjoint=NO_ADJOINT), init, update)
+    return leafwise(SoapState, rules, start, check=check_whole, no_adjoint=NO_ADJOINT)

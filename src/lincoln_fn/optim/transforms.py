@@ -17,9 +17,9 @@ Adjoint. With dp' the changed gradient, and the inner optimizer's bars of p and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import attrs
 import torch
@@ -32,7 +32,6 @@ from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, wrong_kind
-from lincoln_fn.optim.adjoint import around
 from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import add_scaled
@@ -41,12 +40,10 @@ from lincoln_fn.optim.rules import add_scaled
 _EPS: Final = 1e-6
 
 Mask = Callable[[str], bool]
-# (params, grads) -> grads
-Change: TypeAlias = Callable[[Params, Params], Params]
-# (params, grads, grads_bar) -> (what is added to params_bar, or None, grads_bar, derivatives)
-ChangeAdjoint: TypeAlias = Callable[
-    [Params, Params, Params], tuple[Params | None, Params, Mapping[str, Tensor]]
-]
+# grads_bar -> (what is added to params_bar, or None, grads_bar, derivatives)
+Pull: TypeAlias = Callable[[Params], tuple[Params | None, Params, Mapping[str, Tensor]]]
+# (params, grads) -> (grads, pull)
+Change: TypeAlias = Callable[..., tuple[Params, Pull]]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -109,33 +106,43 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     return bare(partial(Optimizer, adjoint=optimizer.adjoint), optimizer.init, optimizer.update)
 
 
-def _on_gradients(name: Spec, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
-    """Make a transform without state from (params, grads) -> grads."""
-    return Transform(name, partial(_around, name.of.__name__, change, change_adjoint))
+# Any: the functions of a transform, whose first argument is the inner optimizer.
+def transform(
+    name: str,
+    init: Callable[..., OptimizerState],
+    update: Callable[..., tuple[Params, OptimizerState]],
+    adjoint: Callable[..., Adjoints] | str,
+) -> Transform:
+    """Make a transform of functions that take the inner optimizer first.
+
+    There is an adjoint if the transform and the inner optimizer have one.
+    """
+    return Transform(name, partial(_around, init, update, adjoint))
 
 
-def _around(
-    name: str, change: Change, change_adjoint: ChangeAdjoint, inner: Optimizer
-) -> Optimizer:
-    return Optimizer(
-        inner.name,
-        inner.init,
-        partial(_update, name, change, inner),
-        around(inner, _adjoint, change, change_adjoint),
-    )
+def _around(init: Any, update: Any, adjoint: Any, inner: Optimizer) -> Optimizer:
+    reasons = [each for each in (adjoint, inner.adjoint) if isinstance(each, str)]
+    back = reasons[0] if reasons else partial(adjoint, inner)
+    return Optimizer(inner.name, partial(init, inner), partial(update, inner), back)
+
+
+def _on_gradients(name: Spec, change: Change) -> Transform:
+    """Make a transform without state of a change of the gradients."""
+    update = partial(_update, name=name.of.__name__, change=change)
+    return transform(name, _init, update, partial(_adjoint, change=change))
+
+
+def _init(inner: Optimizer, params: Params) -> OptimizerState:
+    return inner.init(params)
 
 
 def _update(
-    name: str,
-    change: Change,
-    inner: Optimizer,
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-) -> tuple[Params, OptimizerState]:
+    inner: Optimizer, params: Params, grads: Params, state: OptimizerState,
+    *, name: str, change: Change,
+) -> tuple[Params, OptimizerState]:  # fmt: skip
     """Take the inner optimizer's step with the changed gradients."""
     try:
-        changed = change(params, grads)
+        changed, _ = change(params, grads)
     except Exception:
         flatten_with_gradients(name, params, grads)  # which names what does not fit
         raise
@@ -143,64 +150,51 @@ def _update(
 
 
 def _adjoint(
-    inner: Adjoint,
-    change: Change,
-    change_adjoint: ChangeAdjoint,
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-    params_bar: Params,
-    state_bar: OptimizerState,
-) -> Adjoints:
+    inner: Optimizer, params: Params, grads: Params, state: OptimizerState,
+    params_bar: Params, state_bar: OptimizerState, *, change: Change,
+) -> Adjoints:  # fmt: skip
     """Undo the inner optimizer's step, then the change."""
-    found = inner(params, change(params, grads), state, params_bar, state_bar)
-    more, grads_bar, derivatives = change_adjoint(params, grads, found.grads)
+    changed, pull = change(params, grads)
+    found = adjoint_of(inner)(params, changed, state, params_bar, state_bar)
+    more, grads_bar, derivatives = pull(found.grads)
     params_bar = found.params if more is None else tree.map(torch.add, found.params, more)
-    return Adjoints(
-        params_bar, grads_bar, found.state, add_derivatives(found.hyperparameters, derivatives)
-    )
+    # A hyperparameter may have the name of one of the inner optimizer's.
+    before = found.hyperparameters
+    added = {name: before.get(name, 0) + derivatives[name] for name in derivatives}
+    return Adjoints(params_bar, grads_bar, found.state, {**before, **added})
 
 
-def add_derivatives(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Add the derivatives in a hyperparameter of two names."""
-    return {**a, **{name: a.get(name, 0) + b[name] for name in b}}
+def adjoint_of(inner: Optimizer) -> Adjoint:
+    """Return the adjoint of an optimizer that has one."""
+    assert not isinstance(inner.adjoint, str)  # as `transform` has checked
+    return inner.adjoint
 
 
-def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> Params:
-    """Compute dp min(1, max / |dp|)."""
-    if not tree.leaves(grads):
-        return grads
-    return clip(grads, _norm(grads), max_norm)
+def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> tuple[Params, Pull]:
+    """Compute dp min(1, max / |dp|), and bar dp = f bar dp' - f / (n (n + e)) dp sum dp bar dp'."""
+    norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
+    if not norms:
+        return grads, lambda grads_bar: (None, grads_bar, {})
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+
+    def pull(grads_bar: Params) -> tuple[None, Params, Mapping[str, Tensor]]:
+        f = max_norm / (norm + _EPS)
+        pairs = zip(tree.leaves(grads), tree.leaves(grads_bar), strict=True)
+        along = torch.stack([(widened(dp) * bar).sum() for dp, bar in pairs]).sum()
+        slope = torch.where(f < 1, f * along / (norm * (norm + _EPS)), 0)
+        f = f.clamp(max=1.0)
+
+        def of_leaf(dp: Tensor, bar: Tensor) -> Tensor:
+            return (f * widened(bar) - slope * widened(dp)).to(dp.dtype)
+
+        return None, tree.map(of_leaf, grads, grads_bar), {}
+
+    return clip(grads, norm, max_norm), pull
 
 
 def widened(g: Tensor) -> Tensor:
     """Convert to float32, if g has less: in float16 a norm overflows, and a factor rounds to 0."""
     return g.to(torch.promote_types(g.dtype, torch.float32))
-
-
-def _norm(grads: Params) -> Tensor:
-    norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return norm
-
-
-def _clip_norm_adjoint(
-    params: Params, grads: Params, grads_bar: Params, *, max_norm: float
-) -> tuple[None, Params, Mapping[str, Tensor]]:
-    """Compute bar dp = f bar dp' - f / (n (n + e)) dp sum dp bar dp' where f is below 1."""
-    if not tree.leaves(grads):
-        return None, grads_bar, {}
-    norm = _norm(grads)
-    f = max_norm / (norm + _EPS)
-    pairs = zip(tree.leaves(grads), tree.leaves(grads_bar), strict=True)
-    along = torch.stack([(widened(dp) * bar).sum() for dp, bar in pairs]).sum()
-    slope = torch.where(f < 1, f * along / (norm * (norm + _EPS)), 0)
-    f = f.clamp(max=1.0)
-
-    def pull(dp: Tensor, bar: Tensor) -> Tensor:
-        return (f * widened(bar) - slope * widened(dp)).to(dp.dtype)
-
-    return None, tree.map(pull, grads, grads_bar), {}
 
 
 def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
@@ -234,18 +228,16 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
         >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-6.0000, -8.0000])
     """
-    return bare(_on_gradients, _clip_norm, _clip_norm_adjoint)
+    return bare(_on_gradients, _clip_norm)
 
 
-def _clip_values(params: Params, grads: Params, *, max_value: float) -> Params:
-    return tree.map(lambda g: g.clamp(-max_value, max_value), grads)
+def _clip_values(params: Params, grads: Params, *, max_value: float) -> tuple[Params, Pull]:
+    """Clamp dp, and compute bar dp = bar dp' where |dp| <= max, else 0."""
 
+    def pull(grads_bar: Params) -> tuple[None, Params, Mapping[str, Tensor]]:
+        return None, tree.map(lambda g, bar: bar * (g.abs() <= max_value), grads, grads_bar), {}
 
-def _clip_values_adjoint(
-    params: Params, grads: Params, grads_bar: Params, *, max_value: float
-) -> tuple[None, Params, Mapping[str, Tensor]]:
-    """Compute bar dp = bar dp' where |dp| <= max, else 0."""
-    return None, tree.map(lambda g, bar: bar * (g.abs() <= max_value), grads, grads_bar), {}
+    return tree.map(lambda g: g.clamp(-max_value, max_value), grads), pull
 
 
 @constructor
@@ -267,29 +259,27 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
         >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
-    return bare(_on_gradients, _clip_values, _clip_values_adjoint)
+    return bare(_on_gradients, _clip_values)
 
 
-def _decay(params: Params, grads: Params, *, factor: float, mask: Mask | None) -> Params:
-    """Compute dp + factor p."""
-    chosen = _chosen(params, mask)
-    return tree.map(lambda p, g: add_scaled(g, p, factor) if next(chosen) else g, params, grads)
+def _decay(
+    params: Params, grads: Params, *, factor: float, mask: Mask | None
+) -> tuple[Params, Pull]:
+    """Compute dp + factor p, bar p += factor bar dp', bar factor = sum p bar dp'."""
+    decays = [mask is None or mask(path) for path in tree.paths(params)]
 
+    def pull(grads_bar: Params) -> tuple[Params, Params, Mapping[str, Tensor]]:
+        chosen = iter(decays)
+        decaying = tree.map(lambda bar: bar if next(chosen) else torch.zeros_like(bar), grads_bar)
+        pairs = zip(tree.leaves(params), tree.leaves(decaying), strict=True)
+        products = [(p * bar).sum(dtype=torch.float64) for p, bar in pairs]
+        derivatives = {"weight_decay": torch.stack(products).sum()} if products else {}
+        return tree.map(lambda bar: factor * bar, decaying), grads_bar, derivatives
 
-def _chosen(params: Params, mask: Mask | None) -> Iterator[bool]:
-    return iter([mask is None or mask(path) for path in tree.paths(params)])
-
-
-def _decay_adjoint(
-    params: Params, grads: Params, grads_bar: Params, *, factor: float, mask: Mask | None
-) -> tuple[Params, Params, Mapping[str, Tensor]]:
-    """Compute bar p += factor bar dp', bar factor = sum p bar dp', of the parameters that decay."""
-    chosen = _chosen(params, mask)
-    decaying = tree.map(lambda bar: bar if next(chosen) else torch.zeros_like(bar), grads_bar)
-    pairs = zip(tree.leaves(params), tree.leaves(decaying), strict=True)
-    products = [(p * bar).sum(dtype=torch.float64) for p, bar in pairs]
-    derivatives = {"weight_decay": torch.stack(products).sum()} if products else {}
-    return tree.map(lambda bar: factor * bar, decaying), grads_bar, derivatives
+    chosen = iter(decays)
+    return tree.map(
+        lambda p, g: add_scaled(g, p, factor) if next(chosen) else g, params, grads
+    ), pull
 
 
 @constructor
@@ -316,4 +306,4 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """
-    return bare(_on_gradients, _decay, _decay_adjoint)
+    return bare(_on_gradients, _decay)

@@ -1,0 +1,245 @@
+"""Optimizers that update leaf by leaf: `leafwise` makes them of the rule of a leaf and its adjoint.
+
+    rules(at, *, betas, eps)                             -> rule, adjoint
+    rule(p, dp, *kept)                                   -> p, *kept
+    adjoint(p, dp, *kept, p_bar, *kept_bar)              -> p_bar, dp_bar, *kept_bar, products
+
+`rules` computes what all leaves of a step share. Of the constructor's arguments it gets those that
+it takes by keyword. The rest follows, for every optimizer alike:
+
+- the state: what it starts with, its checks, the count of steps, a schedule's learning rate;
+- to maximize the loss, -dp replaces dp;
+- weight decay, dp <- dp + weight_decay p or, decoupled, p <- (1 - lr weight_decay) p. Rules that
+  ask for `weight_decay` compute it themselves;
+- the dtype of each leaf.
+
+A bar is the derivative of one number in a tensor. The bars of what an update returns become those
+of what it was given, by the chain rule, from the last line of the rule up: for y = f(x, z),
+
+    bar x += (dy)/(dx) bar y
+    bar z += (dy)/(dz) bar y
+
+In an adjoint p, dp and the kept tensors are those before the update, and `p_bar` is at first that
+of the new p. The sum of a hyperparameter's product, a tensor, is the derivative in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.constructors import asked_of, bare, takes_all
+from lincoln_fn.core.layer import Params
+from lincoln_fn.core.record import evolve
+from lincoln_fn.optim.leaves import (
+    Lists,
+    check_state,
+    each_leaf,
+    fill_like,
+    no_steps,
+    state_tree,
+    update_lists,
+)
+from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.rules import add_scaled, learning_rate
+
+# Any: leaves, None in place of one that is not kept, `LeafState`s, and products by name.
+Row: TypeAlias = tuple[Any, ...]
+# The rule, its adjoint, and what the state keeps once, by its name.
+Rules: TypeAlias = tuple[Callable[..., Row], Callable[..., Row] | None, Mapping[str, Tensor]]
+# (at, formula, donate, *, hyperparameters) -> a function of lists, the formula's or a faster one.
+Faster: TypeAlias = Callable[..., Callable[[Lists], Lists]]
+
+
+class Once(NamedTuple):
+    """A number that a state keeps once, in float64."""
+
+    value: float
+
+
+@attrs.frozen(eq=False)
+class At:
+    """The state before a step, and the step's learning rate."""
+
+    state: OptimizerState
+    lr: Any  # Any: a float, or a schedule's tensor
+
+    @cached_property
+    def next_step(self) -> Tensor:
+        """The count of steps with this one."""
+        count: Tensor = self.state.step + 1
+        return count
+
+    @cached_property
+    def t(self) -> Tensor:
+        """The number of this step, from 1, in float64."""
+        return self.next_step.double()
+
+
+# By the name of a field: the number that fills its tree, or a function that makes it of each
+# parameter; None if it is not kept. For `step`, True if steps are counted without a schedule, too.
+Start: TypeAlias = Mapping[str, float | Callable[[Tensor], object] | Once | None]
+
+
+@attrs.frozen(eq=False)
+class Leafwise:
+    """What an optimizer's functions are made of.
+
+    `check` refuses params, (name, params) -> None. `faster` takes the place of the rule, for all
+    leaves at once.
+    """
+
+    state: type[Any]
+    rules: Callable[..., Rules]
+    start: Start | Callable[..., Start]
+    check: Callable[[str, Params], None] | None
+    name: str = ""
+    faster: Faster | None = None
+    donate: bool = False
+
+    # Any: the optimizer's hyperparameters.
+    def kept(self, options: Mapping[str, Any]) -> Start:
+        """Say what each field of the state starts with."""
+        start = self.start
+        start = start(**asked_of(start, options)) if callable(start) else start
+        counts = callable(options["lr"]) or None
+        return {field.name: start.get(field.name, counts) for field in attrs.fields(self.state)}
+
+
+# Any: what the rules ask for, and what is fixed, by name.
+def leafwise(
+    state: type[Any],
+    rules: Callable[..., Rules],
+    start: Start | Callable[..., Start],
+    *,
+    check: Callable[[str, Params], None] | None = None,
+    no_adjoint: str = "",
+    **fixed: Any,
+) -> Optimizer:
+    """Make an optimizer of rules, from within its constructor."""
+    functions = (partial(function, **fixed) for function in (_init, update, _adjoint))
+    return bare(partial(_make, Leafwise(state, rules, start, check), no_adjoint), *functions)
+
+
+def _make(kind: Leafwise, no_adjoint: str, call: str, *functions: Callable[..., Any]) -> Optimizer:
+    kind = attrs.evolve(kind, name=call.partition("(")[0])
+    init, step, adjoint = (partial(function, kind) for function in functions)
+    return Optimizer(call, init, step, no_adjoint or adjoint)
+
+
+@takes_all
+def _init(kind: Leafwise, params: Params, **options: Any) -> OptimizerState:
+    """Make what the state keeps; () for nothing."""
+    if kind.check is not None:
+        kind.check(kind.name, params)
+    made = {name: _begin(of, params) for name, of in kind.kept(options).items()}
+    return kind.state(**made) if any(each is not None for each in made.values()) else ()
+
+
+def _begin(start: Any, params: Params) -> Params:  # Any: an entry of `Start`
+    if start is None:
+        return None
+    if start is True:
+        return no_steps(params)
+    if isinstance(start, Once):
+        device = no_steps(params).device
+        return torch.full((), start.value, dtype=torch.float64, device=device)
+    return state_tree(start, params) if callable(start) else fill_like(params, start)
+
+
+@takes_all
+def update(
+    kind: Leafwise, params: Params, grads: Params, state: OptimizerState, **options: Any
+) -> tuple[Params, OptimizerState]:
+    """Apply the rule to every leaf."""
+    start = kind.kept(options)
+    is_kept = {name: of is not None for name, of in start.items()}
+    check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
+    at, maximize = _at(state, options), options.get("maximize", False)
+
+    @cache  # once a step, and not at all where a faster function serves every leaf
+    def made() -> tuple[Rules, tuple[Any, Any]]:
+        return kind.rules(at, **asked_of(kind.rules, options)), _decays(kind, at, options)
+
+    def of_leaf(p: Tensor, dp: Tensor, *kept: Any) -> Row:  # Any: as in `Row`
+        (rule, _, _), (penalty, factor) = made()
+        dp = _regularized(p, dp, penalty, maximize)
+        return rule(p if factor is None else p * factor, dp, *kept)
+
+    apply, once = partial(each_leaf, of_leaf), dict[str, Tensor]()
+    if kind.faster is not None:
+        apply = kind.faster(at, apply, kind.donate, **asked_of(kind.faster, options))
+    else:
+        once.update(made()[0][2])
+    names = _trees(start)
+    kept = (getattr(state, name, None) for name in names)
+    params, *new = update_lists(kind.name, apply, params, grads, *kept)
+    if not any(is_kept.values()):
+        return params, state
+    counts = {"step": at.next_step} if is_kept.get("step") else {}
+    return params, evolve(state, **counts, **once, **dict(zip(names, new, strict=True)))
+
+
+def _at(state: OptimizerState, options: Mapping[str, Any]) -> At:
+    return At(state, learning_rate(options["lr"], getattr(state, "step", None)))
+
+
+def _trees(start: Start) -> list[str]:
+    """List what the state keeps of each leaf."""
+    return [name for name, of in start.items() if name != "step" and not isinstance(of, Once)]
+
+
+def _decays(kind: Leafwise, at: At, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the factor of the penalty, and 1 - lr weight_decay, or None."""  # Any: tensors too
+    decay = 0.0 if "weight_decay" in asked_of(kind.rules, options) else options.get("weight_decay")
+    if not options.get("decoupled_weight_decay"):
+        return decay or 0.0, None
+    return 0.0, 1 - at.lr * decay if decay else None
+
+
+def _regularized(p: Tensor, dp: Tensor, penalty: float | Tensor, maximize: bool) -> Tensor:
+    """Compute dp + penalty p: the gradient plus that of penalty |p|^2 / 2."""
+    dp = dp.neg() if maximize else dp
+    return add_scaled(dp, p, penalty) if penalty else dp
+
+
+@takes_all
+def _adjoint(
+    kind: Leafwise, params: Params, grads: Params, state: OptimizerState, params_bar: Params,
+    state_bar: OptimizerState, **options: Any,
+) -> Adjoints:  # fmt: skip
+    """Apply the adjoint of the rule to every leaf, undo weight decay, and sum the products."""
+    at, sums = _at(state, options), list[dict[str, Tensor]]()
+    _, rule, _ = kind.rules(at, **asked_of(kind.rules, options))
+    assert rule is not None  # else the optimizer has no adjoint
+    (penalty, factor), maximize = _decays(kind, at, options), options.get("maximize", False)
+
+    def of_leaf(p: Tensor, dp: Tensor, _: Tensor, p_bar: Tensor, *kept: Any) -> Row:
+        dp = _regularized(p, dp, penalty, maximize)
+        old, bars = kept[: len(names)], kept[len(names) :]
+        new_bar, dp_bar, *kept_bar, products = rule(p, dp, *old, p_bar, *bars)
+        found = {name: product.sum().double() for name, product in products.items()}
+        if options.get("decoupled_weight_decay"):
+            of_decay = (p * new_bar).sum().double()
+            found["lr"] = found["lr"] - options["weight_decay"] * of_decay
+            found["weight_decay"] = -at.lr * of_decay
+            new_bar = new_bar if factor is None else new_bar * factor
+        elif "weight_decay" not in found:
+            found["weight_decay"] = (p * dp_bar).sum().double()
+            new_bar = new_bar + penalty * dp_bar if penalty else new_bar
+        sums.append(found)
+        return new_bar, dp_bar.neg() if maximize else dp_bar, p_bar, *kept_bar, *bars
+
+    names = _trees(kind.kept(options))
+    kept = [getattr(each, name, None) for each in (state, state_bar) for name in names]
+    params_bar, grads_bar, _, *new = update_lists(
+        kind.name, partial(each_leaf, of_leaf), params, grads, grads, params_bar, *kept
+    )
+    of_state = evolve(state, **dict(zip(names, new, strict=False))) if state else state
+    of_all = {n: torch.stack([each[n] for each in sums]).sum() for n in (sums[0] if sums else ())}
+    return Adjoints(params_bar, grads_bar, of_state, of_all)
