@@ -137,20 +137,10 @@ def test_an_update_can_be_differentiated(optimizer):
     assert same_number(given, expected, terms=1.0, error=1e-9)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        sgd(0.1),
-        sgd(0.1, 0.9),
-        sgd(0.1, 0.9, nesterov=True),
-        sgd(0.1, weight_decay=0.2),
-        sgd(0.1, maximize=True),
-        sgd(schedules.constant(0.1), 0.9, 0.2),
-        adamw(),
-        adam(amsgrad=True),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("optimizer", [
+    sgd(0.1), sgd(0.1, 0.9), sgd(0.1, 0.9, nesterov=True), sgd(0.1, weight_decay=0.2),
+    sgd(0.1, maximize=True), sgd(schedules.constant(0.1), 0.9, 0.2), adamw(), adam(amsgrad=True),
+], ids=str)  # fmt: skip
 def test_an_update_in_donated_memory_has_the_bits_of_the_pure_one(optimizer):
     pure, donated = fast_optimizer(optimizer), fast_optimizer(optimizer, donate=True)
     params = leaves_of(KINDS, 0)

@@ -312,15 +312,9 @@ def of_logarithms_last(module, x, target):
 
 
 TABLE = [
-    *regression(),
-    *distributions(),
-    *margins(),
-    *embeddings(),
-    *classes(),
-    *two_classes(),
-    *formulas(),
-    *last_axis(),
-]
+    *regression(), *distributions(), *margins(), *embeddings(), *classes(), *two_classes(),
+    *formulas(), *last_axis(),
+]  # fmt: skip
 REDUCTIONS = ("mean", "sum", "none")
 
 

@@ -109,19 +109,11 @@ def test_backward_has_right_derivatives_in_both_modes(layer, dtype):
 
 # By smooth layer: the second derivative of y at 0.
 CURVATURES = {
-    lf.sigmoid(): 0.0,
-    lf.tanh(): 0.0,
-    lf.softcap(2.0): 0.0,
-    lf.tanhshrink(): 0.0,
-    lf.log_sigmoid(): -1 / 4,
-    lf.softplus(): 1 / 4,
-    lf.softplus(0.5, 1.0): 1 / 8,
-    lf.silu(): 1 / 2,
-    lf.quick_gelu(): 1.702 / 2,
-    lf.mish(): 1 - 0.6**2,
-    lf.gelu(): math.sqrt(2 / math.pi),
+    lf.sigmoid(): 0.0, lf.tanh(): 0.0, lf.softcap(2.0): 0.0, lf.tanhshrink(): 0.0,
+    lf.log_sigmoid(): -1 / 4, lf.softplus(): 1 / 4, lf.softplus(0.5, 1.0): 1 / 8, lf.silu(): 1 / 2,
+    lf.quick_gelu(): 1.702 / 2, lf.mish(): 1 - 0.6**2, lf.gelu(): math.sqrt(2 / math.pi),
     lf.gelu("tanh"): math.sqrt(2 / math.pi),
-}
+}  # fmt: skip
 
 
 @jvp_warns

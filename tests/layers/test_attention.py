@@ -413,85 +413,41 @@ FORMS = "expected x to be (query, key, value) or (query, key, value, mask)"
 Q, K, V = qkv(2)
 
 
-@pytest.mark.parametrize(
-    ("layer", "x", "message"),
-    [
-        (SDPA(), Q, f"{FORMS}, got float64[2, 5, 6]"),
-        (SDPA(), (Q, K), f"{FORMS}, got (float64[2, 5, 6], float64[2, 4, 6])"),
-        (SDPA(), (Q, K, V.float()), "expected value of dtype torch.float64, got torch.float32"),
-        (SDPA(), (Q, K, None), "expected x to be a tensor, got NoneType"),
-        (
-            SDPA(),
-            (Q, K, V[:, :3]),
-            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (2, 3, 3)",
-        ),
-        (
-            SDPA(),
-            (Q, K[:1], V),
-            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (1, 4, 6) and (2, 4, 3)",
-        ),
-        (
-            SDPA(),
-            (Q, K, V[:1]),
-            f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (1, 4, 3)",
-        ),
-        (
-            SDPA(),
-            (Q[0, 0], Q[0, 0], Q[0, 0]),
-            f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)",
-        ),
-        (SDPA(), (Q, V, V), "expected query and key with the same features, got 6 and 3"),
-        (
-            SDPA(),
-            (Q, K, V, torch.ones(5, 4)),
-            "expected a mask of bool or torch.float64, got float32[5, 4]",
-        ),
-        (SDPA(), (Q, K, V, 3), "expected a mask of bool or torch.float64, got 3"),
-        (
-            SDPA(),
-            (Q, K, V, torch.ones(5, 3) > 0),
-            "expected a mask that broadcasts to (2, 5, 4), got (5, 3)",
-        ),
-        (
-            SDPA(),
-            (Q, K, V, torch.ones(1, 2, 5, 4) > 0),
-            "expected a mask that broadcasts to (2, 5, 4), got (1, 2, 5, 4)",
-        ),
-        (
-            SDPA(),
-            (Q, K, V, torch.ones(5, 4, device="meta") > 0),
-            "expected the mask on cpu, got meta",
-        ),
-        (MHA(4), Q, "expected a query with features in 4 heads, got 6"),
-        (
-            MHA(2),
-            (Q, torch.ones(2, 4) > 0),
-            "expected a mask that broadcasts to (2, 5), got (2, 4)",
-        ),
-        (
-            MHA(2),
-            (Q, torch.ones(2, 5, 5) > 0),
-            "expected a mask of shape (2, 5), or of 4 axes that broadcast to (2, 2, 5, 5), "
-            "got (2, 5, 5)",
-        ),
-        (
-            MHA(2),
-            (Q, torch.ones(2, 3, 5, 5) > 0),
-            "expected a mask that broadcasts to (2, 2, 5, 5), got (2, 3, 5, 5)",
-        ),
-        (MHA(2), (Q,), f"{FORMS}, got (float64[2, 5, 6],)"),
-        (
-            MHA(2, batch_first=False),
-            (Q[0, 0], Q[0, 0], Q[0, 0]),
-            f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)",
-        ),
-        (
-            MHA(2, batch_first=False),
-            (Q, Q, 3.0),
-            "expected x to be a tensor, got float; convert it by torch.tensor",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("layer", "x", "message"), [
+    (SDPA(), Q, f"{FORMS}, got float64[2, 5, 6]"),
+    (SDPA(), (Q, K), f"{FORMS}, got (float64[2, 5, 6], float64[2, 4, 6])"),
+    (SDPA(), (Q, K, V.float()), "expected value of dtype torch.float64, got torch.float32"),
+    (SDPA(), (Q, K, None), "expected x to be a tensor, got NoneType"),
+    (SDPA(), (Q, K, V[:, :3]),
+        f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (2, 3, 3)"),
+    (SDPA(), (Q, K[:1], V),
+        f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (1, 4, 6) and (2, 4, 3)"),
+    (SDPA(), (Q, K, V[:1]),
+        f"expected {SHAPES}, with equal leading axes, got (2, 5, 6), (2, 4, 6) and (1, 4, 3)"),
+    (SDPA(), (Q[0, 0], Q[0, 0], Q[0, 0]),
+        f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)"),
+    (SDPA(), (Q, V, V), "expected query and key with the same features, got 6 and 3"),
+    (SDPA(), (Q, K, V, torch.ones(5, 4)),
+        "expected a mask of bool or torch.float64, got float32[5, 4]"),
+    (SDPA(), (Q, K, V, 3), "expected a mask of bool or torch.float64, got 3"),
+    (SDPA(), (Q, K, V, torch.ones(5, 3) > 0),
+        "expected a mask that broadcasts to (2, 5, 4), got (5, 3)"),
+    (SDPA(), (Q, K, V, torch.ones(1, 2, 5, 4) > 0),
+        "expected a mask that broadcasts to (2, 5, 4), got (1, 2, 5, 4)"),
+    (SDPA(), (Q, K, V, torch.ones(5, 4, device="meta") > 0), "expected the mask on cpu, got meta"),
+    (MHA(4), Q, "expected a query with features in 4 heads, got 6"),
+    (MHA(2), (Q, torch.ones(2, 4) > 0), "expected a mask that broadcasts to (2, 5), got (2, 4)"),
+    (MHA(2), (Q, torch.ones(2, 5, 5) > 0),
+        "expected a mask of shape (2, 5), or of 4 axes that broadcast to (2, 2, 5, 5), "
+        "got (2, 5, 5)"),
+    (MHA(2), (Q, torch.ones(2, 3, 5, 5) > 0),
+        "expected a mask that broadcasts to (2, 2, 5, 5), got (2, 3, 5, 5)"),
+    (MHA(2), (Q,), f"{FORMS}, got (float64[2, 5, 6],)"),
+    (MHA(2, batch_first=False), (Q[0, 0], Q[0, 0], Q[0, 0]),
+        f"expected {SHAPES}, with equal leading axes, got (6,), (6,) and (6,)"),
+    (MHA(2, batch_first=False), (Q, Q, 3.0),
+        "expected x to be a tensor, got float; convert it by torch.tensor"),
+])  # fmt: skip
 def test_errors_of_x(layer, x, message):
     params = MHA(2).init(lf.Key(0), Q) if layer.name.startswith("multi") else ()
     with pytest.raises(lf.LayerError) as error:
@@ -543,47 +499,35 @@ def test_errors_of_params_cache_and_g():
         assert str(error.value) == f"{name}: {message}"
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: MHA(0), "multi_head_attention: expected num_heads of at least 1, got 0"),
-        (
-            lambda: MHA(2, dropout=1.5),
-            "multi_head_attention: expected dropout from 0 to 1, got 1.5",
-        ),
-        (
-            lambda: ENCODER(2, activation="tanh"),
-            "transformer_encoder_block: expected activation to be 'relu' or 'gelu', got 'tanh'",
-        ),
-        (lambda: lf.with_context(), "with_context: expected at least one of layers, got ()"),
-        (lambda: lf.select(), "select: expected at least one of entries, got ()"),
-        (lambda: lf.select(0, -1), "select: expected entries[1] of at least 0, got -1"),
-    ],
-)
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: MHA(0), "multi_head_attention: expected num_heads of at least 1, got 0"),
+    (lambda: MHA(2, dropout=1.5), "multi_head_attention: expected dropout from 0 to 1, got 1.5"),
+    (lambda: ENCODER(2, activation="tanh"),
+        "transformer_encoder_block: expected activation to be 'relu' or 'gelu', got 'tanh'"),
+    (lambda: lf.with_context(), "with_context: expected at least one of layers, got ()"),
+    (lambda: lf.select(), "select: expected at least one of entries, got ()"),
+    (lambda: lf.select(0, -1), "select: expected entries[1] of at least 0, got -1"),
+])  # fmt: skip
 def test_errors_of_hyperparameters(make, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the text follows
         make()
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "scaled_dot_product_attention()",
-        "scaled_dot_product_attention(is_causal=True, scale=0.5)",
-        "multi_head_attention(4)",
-        "multi_head_attention(4, dropout=0.1, bias=False, is_causal=True)",
-        "multi_head_attention(4, weight_init=zeros(), output_weight_init=zeros(), "
-        "bias_init=ones())",
-        "transformer_encoder_block(4)",
-        "transformer_encoder_block(4, dim_feedforward=8, dropout=0.0, activation='gelu', "
-        "layer_norm_eps=0.1, norm_first=True, is_causal=True, bias=False)",
-        "transformer_decoder_block(4)",
-        "transformer_decoder_block(4, is_causal=False)",
-        "with_context(multiply(), select(0))",
-        "select(0, 2)",
-    ],
-)
+@pytest.mark.parametrize("name", [
+    "scaled_dot_product_attention()",
+    "scaled_dot_product_attention(is_causal=True, scale=0.5)",
+    "multi_head_attention(4)",
+    "multi_head_attention(4, dropout=0.1, bias=False, is_causal=True)",
+    "multi_head_attention(4, weight_init=zeros(), output_weight_init=zeros(), " "bias_init=ones())",
+    "transformer_encoder_block(4)",
+    "transformer_encoder_block(4, dim_feedforward=8, dropout=0.0, activation='gelu', "
+    "layer_norm_eps=0.1, norm_first=True, is_causal=True, bias=False)",
+    "transformer_decoder_block(4)",
+    "transformer_decoder_block(4, is_causal=False)",
+    "with_context(multiply(), select(0))",
+    "select(0, 2)",
+])  # fmt: skip
 def test_a_layers_name_makes_it_again(name):
     assert repr(eval(name, {**vars(lf), **vars(lf.initializers)})) == name
 

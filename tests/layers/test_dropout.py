@@ -10,13 +10,9 @@ from lincoln_fn import keys
 from lincoln_fn.layers import alpha_dropout, dropout
 
 LAYERS = [
-    lf.dropout(),
-    lf.dropout1d(),
-    lf.dropout2d(),
-    lf.dropout3d(),
-    lf.alpha_dropout(),
+    lf.dropout(), lf.dropout1d(), lf.dropout2d(), lf.dropout3d(), lf.alpha_dropout(),
     lf.feature_alpha_dropout(),
-]
+]  # fmt: skip
 
 
 def example(layer):
@@ -181,28 +177,14 @@ def test_what_belongs_to_another_layer_is_refused(layer):
         layer.backward(params, cache, y.float())
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape", "message"),
-    [
-        (lf.dropout1d(), (5,), "dropout: expected x of shape (N, C, L1) or (C, L1), got (5,)"),
-        (
-            lf.dropout1d(),
-            (5, 4, 3, 2),
-            "dropout: expected x of shape (N, C, L1) or (C, L1), got (5, 4, 3, 2)",
-        ),
-        (
-            lf.dropout2d(),
-            (5, 4),
-            "dropout: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 4)",
-        ),
-        (
-            lf.feature_alpha_dropout(),
-            (5,),
-            "alpha_dropout: expected x of shape (N, C, ...), got (5,)",
-        ),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "shape", "message"), [
+    (lf.dropout1d(), (5,), "dropout: expected x of shape (N, C, L1) or (C, L1), got (5,)"),
+    (lf.dropout1d(), (5, 4, 3, 2),
+        "dropout: expected x of shape (N, C, L1) or (C, L1), got (5, 4, 3, 2)"),
+    (lf.dropout2d(), (5, 4),
+        "dropout: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 4)"),
+    (lf.feature_alpha_dropout(), (5,), "alpha_dropout: expected x of shape (N, C, ...), got (5,)"),
+], ids=str)  # fmt: skip
 def test_wrong_shapes_are_named(layer, shape, message):
     params = dropout.Params(lf.Key(0))
     for function in (layer.forward, layer.predict):

@@ -219,23 +219,15 @@ def test_bilinear_in_bfloat16_strides_vmap_meta_and_without_rows():
     assert not any(leaf.any() for leaf in lf.tree.leaves(dparams))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: lf.embedding(0, 3),
-            "embedding: expected num_embeddings of at least 1, got 0",
-        ),
-        (lambda: lf.embedding(3, 0), "embedding: expected embedding_dim of at least 1, got 0"),
-        (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
-        (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
-        (
-            lambda: lf.positional_embedding(0),
-            "positional_embedding: expected max_len of at least 1, got 0",
-        ),
-        (lambda: lf.bilinear(0), "bilinear: expected out_features of at least 1, got 0"),
-    ],
-)
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: lf.embedding(0, 3), "embedding: expected num_embeddings of at least 1, got 0"),
+    (lambda: lf.embedding(3, 0), "embedding: expected embedding_dim of at least 1, got 0"),
+    (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
+    (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
+    (lambda: lf.positional_embedding(0),
+        "positional_embedding: expected max_len of at least 1, got 0"),
+    (lambda: lf.bilinear(0), "bilinear: expected out_features of at least 1, got 0"),
+])  # fmt: skip
 def test_wrong_hyperparameters(make, message):
     with pytest.raises(ValueError, match="expected") as caught:
         make()
@@ -250,140 +242,80 @@ TUPLE = "x to be a tuple of two tensors"
 FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "message"),
-    [
-        ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
-        ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
-        ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
-        ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
-        (
-            "embedding.forward",
-            (TABLE, torch.ones(2, dtype=torch.complex64)),
-            "x of integers, got torch.complex64",
-        ),
-        ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
-        ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
-        ("embedding.forward", ((), INDICES), "params embedding.Params, got ()"),
-        (
-            "embedding.backward",
-            ((), layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 3)),
-            "params embedding.Params, got ()",
-        ),
-        (
-            "embedding.backward",
-            (TABLE, INDICES, torch.zeros(2, 4, 3)),
-            "the cache of its own forward, got int64[2, 4]",
-        ),
-        (
-            "embedding.backward",
-            (TABLE, layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 2)),
-            "g of shape (2, 4, 3), got (2, 4, 2)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(7, 3)),
-            "x of shape (..., length, 3) with length at most 6, got (7, 3)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(6, 2)),
-            "x of shape (..., length, 3) with length at most 6, got (6, 2)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(3)),
-            "x of shape (..., length, 3) with length at most 6, got (3,)",
-        ),
-        (
-            "positional_embedding.forward",
-            (PLACES, torch.zeros(6, 3).double()),
-            "x of dtype torch.float32, got torch.float64; convert it by x.to(torch.float32)",
-        ),
-        (
-            "positional_embedding.forward",
-            ((), torch.zeros(6, 3)),
-            "params positional_embedding.Params, got ()",
-        ),
-        (
-            "positional_embedding.backward",
-            ((), torch.zeros(6, 3), torch.zeros(6, 3)),
-            "params positional_embedding.Params, got ()",
-        ),
-        (
-            "positional_embedding.backward",
-            (PLACES, torch.zeros(6, 3), torch.zeros(5, 3)),
-            "g of shape (6, 3), got (5, 3)",
-        ),
-        (
-            "sinusoidal_positions.forward",
-            ((), torch.zeros(3)),
-            "x of shape (..., length, features), got (3,)",
-        ),
-        ("sinusoidal_positions.forward", (3, torch.zeros(3)), "params (), got 3"),
-        (
-            "sinusoidal_positions.backward",
-            ((), torch.zeros(6, 3), torch.zeros(5, 3)),
-            "g of shape (6, 3), got (5, 3)",
-        ),
-        ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
-        ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
-        ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0], 3)),
-            "x to be a tensor, got int; convert it by torch.tensor",
-        ),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0], PAIR[1].double())),
-            "v of dtype torch.float32, got torch.float64",
-        ),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0].double(), PAIR[1].double())),
-            "u of dtype torch.float32, got torch.float64",
-        ),
-        ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
-        (
-            "bilinear.forward",
-            (MATRICES, (torch.zeros(3), torch.tensor(1.0))),
-            f"{FORM}, got (3,) and ()",
-        ),
-        (
-            "bilinear(4).forward",
-            (MATRICES, (PAIR[0], PAIR[0])),
-            "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)",
-        ),
-        (
-            "bilinear(4).forward",
-            (MATRICES, (PAIR[1], PAIR[1])),
-            "x of shapes (..., 3) and (..., 6), got (5, 6) and (5, 6)",
-        ),
-        *(
-            (f"bilinear{name}", arguments, message)
-            for function in ("backward", "input_grad", "grads")
-            for name, arguments, message in (
-                (f".{function}", ((), PAIR, torch.zeros(5, 4)), "params bilinear.Params, got ()"),
-                (
-                    f".{function}",
-                    (MATRICES, PAIR[0], torch.zeros(5, 4)),
-                    "the cache of its own forward, got float32[5, 3]",
-                ),
-                (
-                    f".{function}",
-                    (MATRICES, (), torch.zeros(5, 4)),
-                    "the cache of its own forward, got ()",
-                ),
-                (
-                    f"(4).{function}",
-                    (MATRICES, PAIR, torch.zeros(5, 3)),
-                    "g of shape (5, 4), got (5, 3)",
-                ),
-            )
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("function", "arguments", "message"), [
+    ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
+    ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
+    ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
+    ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
+    ("embedding.forward", (TABLE, torch.ones(2, dtype=torch.complex64)),
+        "x of integers, got torch.complex64"),
+    ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
+    ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
+    ("embedding.forward", ((), INDICES), "params embedding.Params, got ()"),
+    ("embedding.backward", ((), layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 3)),
+        "params embedding.Params, got ()"),
+    ("embedding.backward", (TABLE, INDICES, torch.zeros(2, 4, 3)),
+        "the cache of its own forward, got int64[2, 4]"),
+    ("embedding.backward", (TABLE, layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 2)),
+        "g of shape (2, 4, 3), got (2, 4, 2)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(7, 3)),
+        "x of shape (..., length, 3) with length at most 6, got (7, 3)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(6, 2)),
+        "x of shape (..., length, 3) with length at most 6, got (6, 2)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(3)),
+        "x of shape (..., length, 3) with length at most 6, got (3,)"),
+    ("positional_embedding.forward", (PLACES, torch.zeros(6, 3).double()),
+        "x of dtype torch.float32, got torch.float64; convert it by x.to(torch.float32)"),
+    ("positional_embedding.forward", ((), torch.zeros(6, 3)),
+        "params positional_embedding.Params, got ()"),
+    ("positional_embedding.backward", ((), torch.zeros(6, 3), torch.zeros(6, 3)),
+        "params positional_embedding.Params, got ()"),
+    ("positional_embedding.backward", (PLACES, torch.zeros(6, 3), torch.zeros(5, 3)),
+        "g of shape (6, 3), got (5, 3)"),
+    ("sinusoidal_positions.forward", ((), torch.zeros(3)),
+        "x of shape (..., length, features), got (3,)"),
+    ("sinusoidal_positions.forward", (3, torch.zeros(3)), "params (), got 3"),
+    ("sinusoidal_positions.backward", ((), torch.zeros(6, 3), torch.zeros(5, 3)),
+        "g of shape (6, 3), got (5, 3)"),
+    ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
+    ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
+    ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], 3)),
+        "x to be a tensor, got int; convert it by torch.tensor"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1].double())),
+        "v of dtype torch.float32, got torch.float64"),
+    ("bilinear.forward", (MATRICES, (PAIR[0].double(), PAIR[1].double())),
+        "u of dtype torch.float32, got torch.float64"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
+    ("bilinear.forward", (MATRICES, (torch.zeros(3), torch.tensor(1.0))),
+        f"{FORM}, got (3,) and ()"),
+    ("bilinear(4).forward", (MATRICES, (PAIR[0], PAIR[0])),
+        "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)"),
+    ("bilinear(4).forward", (MATRICES, (PAIR[1], PAIR[1])),
+        "x of shapes (..., 3) and (..., 6), got (5, 6) and (5, 6)"),
+    *(
+        (f"bilinear{name}", arguments, message)
+        for function in ("backward", "input_grad", "grads")
+        for name, arguments, message in (
+            (f".{function}", ((), PAIR, torch.zeros(5, 4)), "params bilinear.Params, got ()"),
+            (
+                f".{function}",
+                (MATRICES, PAIR[0], torch.zeros(5, 4)),
+                "the cache of its own forward, got float32[5, 3]",
+            ),
+            (
+                f".{function}",
+                (MATRICES, (), torch.zeros(5, 4)),
+                "the cache of its own forward, got ()",
+            ),
+            (
+                f"(4).{function}",
+                (MATRICES, PAIR, torch.zeros(5, 3)),
+                "g of shape (5, 4), got (5, 3)",
+            ),
+        )
+    ),
+])  # fmt: skip
 def test_wrong_inputs(function, arguments, message):
     where, _, name = function.rpartition(".")
     module = getattr(layers, where.partition("(")[0])

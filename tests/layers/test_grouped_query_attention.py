@@ -177,12 +177,9 @@ FAMILIES = {
     "mistral": ("Mistral", {"sliding_window": 3}, {"sliding_window": 3}),
     "qwen2": ("Qwen2", {}, {"bias": True, "output_bias": False}),
     "qwen3": ("Qwen3", {}, {"qk_norm": lf.rms_norm(eps=1e-6)}),
-    "gemma2": (
-        "Gemma2",
-        {"sliding_window": 3, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 10,
-         "layer_types": ["sliding_attention"]},
-        {"sliding_window": 3, "softcap": 0.5, "scale": 10**-0.5},
-    ),
+    "gemma2": ("Gemma2", {"sliding_window": 3, "attn_logit_softcapping": 0.5,
+            "query_pre_attn_scalar": 10, "layer_types": ["sliding_attention"]},
+        {"sliding_window": 3, "softcap": 0.5, "scale": 10**-0.5}),
 }  # fmt: skip
 
 

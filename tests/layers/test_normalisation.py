@@ -12,13 +12,7 @@ from lincoln_fn import keys
 from lincoln_fn.core.layer import unchanged
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.fastpath import fast
-from lincoln_fn.layers import (
-    batch_norm,
-    instance_norm,
-    layer_norm,
-    local_response_norm,
-    rms_norm,
-)
+from lincoln_fn.layers import batch_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -256,14 +250,9 @@ def test_one_value_a_channel_has_no_statistics(change):
 
 
 LAYERS = [
-    lf.batch_norm(),
-    lf.instance_norm(affine=True),
-    lf.group_norm(2),
-    lf.layer_norm(),
-    lf.layer_norm((-1, -1, -1)),
-    lf.rms_norm(),
-    lf.local_response_norm(3, alpha=0.5),
-]
+    lf.batch_norm(), lf.instance_norm(affine=True), lf.group_norm(2), lf.layer_norm(),
+    lf.layer_norm((-1, -1, -1)), lf.rms_norm(), lf.local_response_norm(3, alpha=0.5),
+]  # fmt: skip
 CENTRED = LAYERS[:5]
 
 
@@ -338,15 +327,10 @@ def test_float32_is_close_to_float64_for_large_numbers(layer, scale):
 
 
 @either
-@pytest.mark.parametrize(
-    ("shape", "memory"),
-    [
-        ((2**22, 1), torch.contiguous_format),
-        ((2**20, 2, 4), torch.contiguous_format),
-        ((2**11, 2, 32, 32), torch.channels_last),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("shape", "memory"), [
+    ((2**22, 1), torch.contiguous_format), ((2**20, 2, 4), torch.contiguous_format),
+    ((2**11, 2, 32, 32), torch.channels_last),
+], ids=str)  # fmt: skip
 def test_batch_norm_is_right_over_millions_of_rows(shape, memory, change):
     # A sum that goes number by number has lost three digits by then.
     layer = change(lf.batch_norm())
@@ -483,22 +467,17 @@ def test_derivatives_of_backward_are_those_of_the_gradient(layer):
 
 
 WITHOUT_BIAS = [
-    lf.batch_norm(bias=False),
-    lf.instance_norm(affine=True, bias=False),
-    lf.group_norm(2, bias=False),
-    lf.layer_norm(bias=False),
-]
+    lf.batch_norm(bias=False), lf.instance_norm(affine=True, bias=False),
+    lf.group_norm(2, bias=False), lf.layer_norm(bias=False),
+]  # fmt: skip
 
 
 @jvp_warns
-@pytest.mark.parametrize(
-    "layer",
-    [
-        *(pytest.param(layer, id=str(layer)) for layer in WITHOUT_BIAS),
-        # torch's kernels of groups have no forward derivative.
-        *(pytest.param(fast(WITHOUT_BIAS[i]), id=f"fast {WITHOUT_BIAS[i]}") for i in (0, 3)),
-    ],
-)
+@pytest.mark.parametrize("layer", [
+    *(pytest.param(layer, id=str(layer)) for layer in WITHOUT_BIAS),
+    # torch's kernels of groups have no forward derivative.
+    *(pytest.param(fast(WITHOUT_BIAS[i]), id=f"fast {WITHOUT_BIAS[i]}") for i in (0, 3)),
+])  # fmt: skip
 def test_a_bias_that_is_none_has_no_gradient_under_jvp(layer):
     x, g = normal(3, 4, 3, 7), normal(3, 4, 3, 7, seed=1)
     params = started(layer, x)
@@ -637,77 +616,33 @@ def test_parameters_left_out_are_none():
 ERRORS = [
     (lf.batch_norm(), (5, 3), (5, 4), "batch_norm: expected x of shape (N, 3, ...), got (5, 4)"),
     (lf.batch_norm(), (5, 3), (3,), "batch_norm: expected x of shape (N, 3, ...), got (3,)"),
-    (
-        lf.batch_norm(affine=False),
-        (5, 3),
-        (5, 4),
-        "batch_norm: expected x of shape (N, 3, ...), got (5, 4)",
-    ),
-    (
-        lf.batch_norm(affine=False, track_running_stats=False),
-        (5, 3),
-        (3,),
-        "batch_norm: expected x of shape (N, C, ...), got (3,)",
-    ),
-    (
-        lf.instance_norm(),
-        (5, 3, 4),
-        (5, 3),
-        "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
-    ),
-    (
-        lf.instance_norm(track_running_stats=True),
-        (5, 3, 4),
-        (5, 2, 4),
-        "instance_norm: expected x of shape (N, 3, L1, ...), got (5, 2, 4)",
-    ),
+    (lf.batch_norm(affine=False), (5, 3), (5, 4),
+        "batch_norm: expected x of shape (N, 3, ...), got (5, 4)"),
+    (lf.batch_norm(affine=False, track_running_stats=False), (5, 3), (3,),
+        "batch_norm: expected x of shape (N, C, ...), got (3,)"),
+    (lf.instance_norm(), (5, 3, 4), (5, 3),
+        "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)"),
+    (lf.instance_norm(track_running_stats=True), (5, 3, 4), (5, 2, 4),
+        "instance_norm: expected x of shape (N, 3, L1, ...), got (5, 2, 4)"),
     (lf.group_norm(2), (5, 4), (5, 6), "group_norm: expected x of shape (N, 4, ...), got (5, 6)"),
-    (
-        lf.group_norm(2, affine=False),
-        (5, 4),
-        (5, 3),
-        "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
-    ),
+    (lf.group_norm(2, affine=False), (5, 4), (5, 3),
+        "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)"),
     (lf.layer_norm(), (5, 3), (5, 4), "layer_norm: expected x of shape (..., 3), got (5, 4)"),
     (lf.layer_norm(), (5, 3), (), "layer_norm: expected x of shape (..., 3), got ()"),
-    (
-        lf.layer_norm((-1, 3), elementwise_affine=False),
-        (5, 3),
-        (3,),
-        "layer_norm: expected x of shape (..., *, 3), got (3,)",
-    ),
+    (lf.layer_norm((-1, 3), elementwise_affine=False), (5, 3), (3,),
+        "layer_norm: expected x of shape (..., *, 3), got (3,)"),
     (lf.rms_norm((2, 3)), (2, 3), (3, 2), "rms_norm: expected x of shape (..., 2, 3), got (3, 2)"),
-    (
-        lf.local_response_norm(3),
-        (5, 3),
-        (5,),
-        "local_response_norm: expected x of shape (N, C, ...), got (5,)",
-    ),
-    (
-        lf.batch_norm(spatial_axes=1),
-        (5, 3),
-        (5, 3, 4, 2),
-        "batch_norm: expected x of shape (N, 3) or (N, 3, L1), got (5, 3, 4, 2)",
-    ),
-    (
-        lf.batch_norm(spatial_axes=2),
-        (5, 3, 4, 2),
-        (5, 3, 4),
-        "batch_norm: expected x of shape (N, 3, L1, L2), got (5, 3, 4)",
-    ),
-    (
-        lf.instance_norm(spatial_axes=2),
-        (5, 3, 4, 2),
-        (5, 3),
-        "instance_norm: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 3)",
-    ),
-    (
-        lf.instance_norm(affine=True, spatial_axes=2),
-        (3, 4, 2),
-        (2, 4, 2),
-        "instance_norm: expected x of shape (N, 3, L1, L2) or (3, L1, L2), got (2, 4, 2)",
-    ),
-]
+    (lf.local_response_norm(3), (5, 3), (5,),
+        "local_response_norm: expected x of shape (N, C, ...), got (5,)"),
+    (lf.batch_norm(spatial_axes=1), (5, 3), (5, 3, 4, 2),
+        "batch_norm: expected x of shape (N, 3) or (N, 3, L1), got (5, 3, 4, 2)"),
+    (lf.batch_norm(spatial_axes=2), (5, 3, 4, 2), (5, 3, 4),
+        "batch_norm: expected x of shape (N, 3, L1, L2), got (5, 3, 4)"),
+    (lf.instance_norm(spatial_axes=2), (5, 3, 4, 2), (5, 3),
+        "instance_norm: expected x of shape (N, C, L1, L2) or (C, L1, L2), got (5, 3)"),
+    (lf.instance_norm(affine=True, spatial_axes=2), (3, 4, 2), (2, 4, 2),
+        "instance_norm: expected x of shape (N, 3, L1, L2) or (3, L1, L2), got (2, 4, 2)"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "shape", "wrong", "message"), ERRORS, ids=lambda v: str(v)[:40])
@@ -719,15 +654,12 @@ def test_wrong_shapes_are_named(layer, shape, wrong, message):
         assert str(error.value) == message
 
 
-@pytest.mark.parametrize(
-    ("bias", "message"),
-    [
-        (torch.zeros(2), "expected bias of shape (4,), got (2,)"),
-        (torch.zeros(1), "expected bias of shape (4,), got (1,)"),
-        (torch.zeros(4).double(), "expected bias of dtype torch.float32, got torch.float64"),
-        (torch.zeros(4, device="meta"), "expected bias on cpu, got meta"),
-    ],
-)
+@pytest.mark.parametrize(("bias", "message"), [
+    (torch.zeros(2), "expected bias of shape (4,), got (2,)"),
+    (torch.zeros(1), "expected bias of shape (4,), got (1,)"),
+    (torch.zeros(4).double(), "expected bias of dtype torch.float32, got torch.float64"),
+    (torch.zeros(4, device="meta"), "expected bias on cpu, got meta"),
+])  # fmt: skip
 @pytest.mark.parametrize("layer", with_fast([*CENTRED[:4], lf.batch_norm(affine=False)]))
 def test_a_bias_that_does_not_fit_is_named(layer, bias, message):
     x = torch.zeros(3, 4, 5, 4)
@@ -738,35 +670,18 @@ def test_a_bias_that_does_not_fit_is_named(layer, bias, message):
         assert str(error.value) == f"{layer.name.partition('(')[0]}: {message}"
 
 
-@pytest.mark.parametrize(
-    ("layer", "wrong", "message"),
-    [
-        (lf.batch_norm(), (3,), "batch_norm: expected x of shape (N, C, ...), got (3,)"),
-        (
-            lf.instance_norm(),
-            (5, 3),
-            "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)",
-        ),
-        (
-            lf.group_norm(2),
-            (5, 3),
-            "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)",
-        ),
-        (
-            lf.batch_norm(spatial_axes=2),
-            (5, 3),
-            "batch_norm: expected x of shape (N, C, L1, L2), got (5, 3)",
-        ),
-        (
-            lf.instance_norm(spatial_axes=1),
-            (5,),
-            "instance_norm: expected x of shape (N, C, L1) or (C, L1), got (5,)",
-        ),
-        (lf.layer_norm(4), (5, 3), "layer_norm: expected x of shape (..., 4), got (5, 3)"),
-        (lf.rms_norm((-1, 4)), (4,), "rms_norm: expected x of shape (..., *, 4), got (4,)"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "wrong", "message"), [
+    (lf.batch_norm(), (3,), "batch_norm: expected x of shape (N, C, ...), got (3,)"),
+    (lf.instance_norm(), (5, 3), "instance_norm: expected x of shape (N, C, L1, ...), got (5, 3)"),
+    (lf.group_norm(2), (5, 3),
+        "group_norm: expected C to be a multiple of num_groups=2, got x of shape (5, 3)"),
+    (lf.batch_norm(spatial_axes=2), (5, 3),
+        "batch_norm: expected x of shape (N, C, L1, L2), got (5, 3)"),
+    (lf.instance_norm(spatial_axes=1), (5,),
+        "instance_norm: expected x of shape (N, C, L1) or (C, L1), got (5,)"),
+    (lf.layer_norm(4), (5, 3), "layer_norm: expected x of shape (..., 4), got (5, 3)"),
+    (lf.rms_norm((-1, 4)), (4,), "rms_norm: expected x of shape (..., *, 4), got (4,)"),
+], ids=str)  # fmt: skip
 def test_init_refuses_an_example_of_the_wrong_shape(layer, wrong, message):
     with pytest.raises(lf.LayerError) as error:
         layer.init(lf.Key(0), torch.empty(wrong))
@@ -812,44 +727,25 @@ def test_advance_refuses_what_belongs_to_another_layer(norm, change):
         layer.advance((), layer.forward(params, x)[1])
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: lf.batch_norm(eps=-1.0), "batch_norm: expected eps of at least 0, got -1.0"),
-        (
-            lambda: lf.batch_norm(momentum=1.5),
-            "batch_norm: expected momentum from 0 to 1 or None, got 1.5",
-        ),
-        (
-            lambda: lf.instance_norm(momentum=-0.1),
-            "instance_norm: expected momentum from 0 to 1 or None, got -0.1",
-        ),
-        (
-            lambda: lf.batch_norm(spatial_axes=0),
-            "batch_norm: expected spatial_axes of at least 1 or None, got 0",
-        ),
-        (
-            lambda: lf.instance_norm(spatial_axes=-1),
-            "instance_norm: expected spatial_axes of at least 1 or None, got -1",
-        ),
-        (lambda: lf.layer_norm(eps=-1), "layer_norm: expected eps of at least 0, got -1"),
-        (
-            lambda: lf.layer_norm(()),
-            "layer_norm: expected normalized_shape with at least one entry, got ()",
-        ),
-        (
-            lambda: lf.rms_norm((3, 0)),
-            "rms_norm: expected normalized_shape[1] positive or -1, got 0",
-        ),
-        (lambda: lf.rms_norm(eps=-1), "rms_norm: expected eps of at least 0 or None, got -1"),
-        (lambda: lf.group_norm(0), "group_norm: expected num_groups of at least 1, got 0"),
-        (lambda: lf.group_norm(2, eps=-1), "group_norm: expected eps of at least 0, got -1"),
-        (
-            lambda: lf.local_response_norm(0),
-            "local_response_norm: expected size of at least 1, got 0",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: lf.batch_norm(eps=-1.0), "batch_norm: expected eps of at least 0, got -1.0"),
+    (lambda: lf.batch_norm(momentum=1.5),
+        "batch_norm: expected momentum from 0 to 1 or None, got 1.5"),
+    (lambda: lf.instance_norm(momentum=-0.1),
+        "instance_norm: expected momentum from 0 to 1 or None, got -0.1"),
+    (lambda: lf.batch_norm(spatial_axes=0),
+        "batch_norm: expected spatial_axes of at least 1 or None, got 0"),
+    (lambda: lf.instance_norm(spatial_axes=-1),
+        "instance_norm: expected spatial_axes of at least 1 or None, got -1"),
+    (lambda: lf.layer_norm(eps=-1), "layer_norm: expected eps of at least 0, got -1"),
+    (lambda: lf.layer_norm(()),
+        "layer_norm: expected normalized_shape with at least one entry, got ()"),
+    (lambda: lf.rms_norm((3, 0)), "rms_norm: expected normalized_shape[1] positive or -1, got 0"),
+    (lambda: lf.rms_norm(eps=-1), "rms_norm: expected eps of at least 0 or None, got -1"),
+    (lambda: lf.group_norm(0), "group_norm: expected num_groups of at least 1, got 0"),
+    (lambda: lf.group_norm(2, eps=-1), "group_norm: expected eps of at least 0, got -1"),
+    (lambda: lf.local_response_norm(0), "local_response_norm: expected size of at least 1, got 0"),
+])  # fmt: skip
 def test_constructors_refuse_numbers_without_meaning(make, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared
         make()
@@ -895,16 +791,10 @@ def test_names_show_what_differs_from_the_default():
 
 
 @pytest.mark.parametrize("value", [0.1, 3.0, 1e4 + 0.3])
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        (lf.layer_norm(), (4, 33)),
-        (lf.group_norm(3), (2, 6, 7, 5)),
-        (lf.batch_norm(), (5, 6, 7, 3)),
-        (lf.batch_norm(), (64, 6)),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("layer", "shape"), [
+    (lf.layer_norm(), (4, 33)), (lf.group_norm(3), (2, 6, 7, 5)), (lf.batch_norm(), (5, 6, 7, 3)),
+    (lf.batch_norm(), (64, 6)),
+], ids=str)  # fmt: skip
 def test_a_constant_input_is_normalised_as_exactly_by_faster_functions(layer, shape, value):
     x, g = torch.full(shape, value), normal(*shape, dtype=torch.float32)
     params = layer.init(lf.Key(0), x)

@@ -225,86 +225,63 @@ KEY = fractional_max_pool.Params(lf.Key(0))
 WITH_INDICES = max_pool.forward((), PLANE, kernel_size=(2, 2), return_indices=True)[1]
 
 ERRORS = {
-    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)": (
-        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3))
-    ),
-    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)": (
-        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE)
-    ),
-    "max_pool2d: expected x with room for a window of (2, 2), got (2, 3, 4, 5)": (
-        lambda: lf.max_pool2d(2, dilation=5).forward((), PLANE)
-    ),
-    "lp_pool2d: expected x with room for a window of (5, 2), got (2, 3, 4, 5)": (
-        lambda: lf.lp_pool2d(2, (5, 2)).forward((), PLANE)
-    ),
-    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)": (
-        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0))
-    ),
+    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)":
+        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3)),
+    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)":
+        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE),
+    "max_pool2d: expected x with room for a window of (2, 2), got (2, 3, 4, 5)":
+        lambda: lf.max_pool2d(2, dilation=5).forward((), PLANE),
+    "lp_pool2d: expected x with room for a window of (5, 2), got (2, 3, 4, 5)":
+        lambda: lf.lp_pool2d(2, (5, 2)).forward((), PLANE),
+    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)":
+        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0)),
     "adaptive_max_pool3d: expected x of shape (channels, d, h, w) or (batch, channels, d, h, w), "
     "got (3, 4, 5)": lambda: lf.adaptive_max_pool3d(2).forward((), PLANE[0]),
-    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)": (
-        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3))
-    ),
-    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)": (
-        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0))
-    ),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)":
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3)),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)":
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0)),
     "max_pool2d: expected params (), got (1,)": lambda: lf.max_pool2d(2).forward((1,), PLANE),
-    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2": (
-        lambda: lf.max_pool1d(3, padding=2)
-    ),
-    "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2": (
-        lambda: lf.avg_pool2d((4, 2), padding=2)
-    ),
+    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2":
+        lambda: lf.max_pool1d(3, padding=2),
+    "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2":
+        lambda: lf.avg_pool2d((4, 2), padding=2),
     "max_pool2d: expected stride of at least 1 or None, got 0": lambda: lf.max_pool2d(2, 0),
     "max_pool2d: expected dilation of at least 1, got 0": lambda: lf.max_pool2d(2, dilation=0),
     "max_pool2d: expected padding of at least 0, got -1": lambda: lf.max_pool2d(2, padding=-1),
-    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
-        lambda: lf.avg_pool3d((2, 2))
-    ),
+    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": lambda: lf.avg_pool3d(
+        (2, 2)),
     "avg_pool2d: expected kernel_size of at least 1, got 0": lambda: lf.avg_pool2d(0),
-    "avg_pool2d: expected divisor_override other than 0 or None, got 0": (
-        lambda: lf.avg_pool2d(2, divisor_override=0)
-    ),
-    "fractional_max_pool2d: expected one of output_size and output_ratio, got "
-    "(None, None)": lambda: lf.fractional_max_pool2d(2),
-    "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)": lambda: (
-        lf.fractional_max_pool3d(2, 3, 0.5)
-    ),
-    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0": (
-        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0)
-    ),
-    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)": (
-        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,))
-    ),
-    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0": (
-        lambda: lf.fractional_max_pool2d(2, (0, 2))
-    ),
-    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
-        lambda: lf.fractional_max_pool3d((2, 2), 3)
-    ),
-    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)": (
-        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE)
-    ),
-    "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)": (
-        lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE)
-    ),
-    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()": (
-        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE)
-    ),
-    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": (
-        lambda: max_pool.backward((), WITH_INDICES, PLANE[..., :2, :2])
-    ),
-    "lp_pool1d: expected norm_type of at least 1, got 0.5": (lambda: lf.lp_pool1d(0.5, 2)),
-    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf": (
-        lambda: lf.lp_pool1d(math.inf, 2)
-    ),
-    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0": (
-        lambda: lf.adaptive_avg_pool2d(0)
-    ),
-    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)": (
-        lambda: lf.adaptive_max_pool2d((1, 2, 3))
-    ),
-}
+    "avg_pool2d: expected divisor_override other than 0 or None, got 0": lambda: lf.avg_pool2d(2,
+        divisor_override=0),
+    "fractional_max_pool2d: expected one of output_size and output_ratio, got " "(None, None)":
+        lambda: lf.fractional_max_pool2d(2),
+    "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)":
+        lambda: (lf.fractional_max_pool3d(2, 3, 0.5)),
+    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0":
+        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0),
+    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)":
+        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,)),
+    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0":
+        lambda: lf.fractional_max_pool2d(2, (0, 2)),
+    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)":
+        lambda: lf.fractional_max_pool3d((2, 2), 3),
+    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)":
+        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE),
+    "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)":
+        lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE),
+    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()":
+        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE),
+    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": lambda: max_pool.backward((),
+        WITH_INDICES, PLANE[..., :2, :2]),
+    "lp_pool1d: expected norm_type of at least 1, got 0.5": lambda: lf.lp_pool1d(0.5, 2),
+    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf":
+        lambda: lf.lp_pool1d(math.inf, 2),
+    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0":
+        lambda: lf.adaptive_avg_pool2d(0),
+    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)":
+        lambda: lf.adaptive_max_pool2d((1, 2, 3)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("message", ERRORS)
@@ -314,15 +291,11 @@ def test_errors_name_what_was_expected_and_given(message):
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
-        lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
-        lf.fractional_max_pool2d(2, 3),
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("layer", [
+    lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
+    lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
+    lf.fractional_max_pool2d(2, 3),
+], ids=str)  # fmt: skip
 @FORMS
 def test_backward_checks_its_cotangent_and_cache(layer, of):
     layer = of(layer)

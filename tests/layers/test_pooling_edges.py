@@ -153,11 +153,10 @@ def test_many_small_gradients_add_up_in_bfloat16():
 
 
 @FORMS
-@pytest.mark.parametrize(
-    "layer",
-    [lf.max_pool2d(2, return_indices=True), lf.adaptive_max_pool2d(3, return_indices=True)],
-    ids=str,
-)
+@pytest.mark.parametrize("layer", [
+    lf.max_pool2d(2, return_indices=True),
+    lf.adaptive_max_pool2d(3, return_indices=True),
+], ids=str)  # fmt: skip
 def test_indices_say_where_the_largest_elements_are(layer, of):
     x = normal(2, 3, 6, 7)
     y, indices = of(layer).predict((), x)
@@ -166,15 +165,12 @@ def test_indices_say_where_the_largest_elements_are(layer, of):
 
 
 @FORMS
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.max_pool1d(2, return_indices=True), lf.max_pool2d(2, return_indices=True),
-        lf.adaptive_max_pool3d(2, return_indices=True),
-        lf.fractional_max_pool2d(2, 3, return_indices=True),
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("layer", [
+    lf.max_pool1d(2, return_indices=True),
+    lf.max_pool2d(2, return_indices=True),
+    lf.adaptive_max_pool3d(2, return_indices=True),
+    lf.fractional_max_pool2d(2, 3, return_indices=True),
+], ids=str)  # fmt: skip
 def test_indices_have_no_gradient_and_what_is_given_for_them_is_not_used(layer, of):
     x = normal(2, 3, *(4, 5, 6)[: int(layer.name.partition("d(")[0][-1])])
     layer, params = of(layer), layer.init(lf.Key(0), x)

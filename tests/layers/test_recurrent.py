@@ -253,80 +253,36 @@ ERRORS = [
         for x in (SEQUENCE[0, 0], SEQUENCE[None])
     ),
     (RNN, SEQUENCE[0, :, :2], "rnn: expected a sequence of shape (length, 3), got (5, 2)"),
-    (
-        lf.rnn(4, batch_first=False),
-        SEQUENCE[..., :2],
-        "rnn: expected a sequence of shape (length, batch, 3), got (2, 5, 2)",
-    ),
-    (
-        RNN,
-        (SEQUENCE[0], states(1)),
-        "rnn: expected the state to have 1 of shape (1, 4), got [(1, 2, 4)]",
-    ),
-    (
-        lf.lstm(4, batch_first=False),
-        (SEQUENCE, states(2)),
-        "lstm: expected the state to have 2 of shape (1, 5, 4), got [(1, 2, 4), (1, 2, 4)]",
-    ),
-    (
-        LSTM,
-        (SEQUENCE[0], None, MASK),
-        "lstm: expected a bool mask of shape (5,), got bool[2, 5]",
-    ),
-    (
-        LSTM,
-        nn.utils.rnn.pack_padded_sequence(SEQUENCE, MASK.sum(1), True, enforce_sorted=False),
+    (lf.rnn(4, batch_first=False), SEQUENCE[..., :2],
+        "rnn: expected a sequence of shape (length, batch, 3), got (2, 5, 2)"),
+    (RNN, (SEQUENCE[0], states(1)),
+        "rnn: expected the state to have 1 of shape (1, 4), got [(1, 2, 4)]"),
+    (lf.lstm(4, batch_first=False), (SEQUENCE, states(2)),
+        "lstm: expected the state to have 2 of shape (1, 5, 4), got [(1, 2, 4), (1, 2, 4)]"),
+    (LSTM, (SEQUENCE[0], None, MASK), "lstm: expected a bool mask of shape (5,), got bool[2, 5]"),
+    (LSTM, nn.utils.rnn.pack_padded_sequence(SEQUENCE, MASK.sum(1), True, enforce_sorted=False),
         "lstm: expected a padded sequence and a mask, got PackedSequence; use "
-        "torch.nn.utils.rnn.pad_packed_sequence",
-    ),
-    (
-        RNN,
-        SEQUENCE.long(),
-        "rnn: expected x of a floating dtype, got torch.int64; convert it first",
-    ),
-    (
-        RNN,
-        SEQUENCE.double(),
-        "rnn: expected x of dtype torch.float32, got torch.float64; "
-        "convert it by x.to(torch.float32)",
-    ),
+        "torch.nn.utils.rnn.pad_packed_sequence"),
+    (RNN, SEQUENCE.long(),
+        "rnn: expected x of a floating dtype, got torch.int64; convert it first"),
+    (RNN, SEQUENCE.double(), "rnn: expected x of dtype torch.float32, got torch.float64; "
+        "convert it by x.to(torch.float32)"),
     (RNN, SEQUENCE[..., :2], "rnn: expected a sequence of shape (batch, length, 3), got (2, 5, 2)"),
-    (
-        RNN,
-        (SEQUENCE,),
-        "rnn: expected x or (x, state) or (x, state, mask), got (float32[2, 5, 3],)",
-    ),
-    (
-        RNN,
-        (SEQUENCE, states(2)),
-        "rnn: expected the state to have 1 of shape (1, 2, 4), got [(1, 2, 4), (1, 2, 4)]",
-    ),
-    (
-        LSTM,
-        (SEQUENCE, states(2, hidden=3)),
-        "lstm: expected the state to have 2 of shape (1, 2, 4), got [(1, 2, 3), (1, 2, 3)]",
-    ),
-    (
-        LSTM,
-        (SEQUENCE, None, MASK[:, :2]),
-        "lstm: expected a bool mask of shape (2, 5), got bool[2, 2]",
-    ),
-    (
-        LSTM,
-        (SEQUENCE, None, MASK.float()),
-        "lstm: expected a bool mask of shape (2, 5), got float32",
-    ),
-    (
-        LSTM,
-        (SEQUENCE, None, MASK.tolist()),
-        "lstm: expected a bool mask of shape (2, 5), got [[True, True, True, False, False], [",
-    ),
-    (
-        LSTM,
-        (SEQUENCE, list(states(2))),
-        "lstm: expected the state to have 2 of shape (1, 2, 4), got ['[float32[1, 2, 4]",
-    ),
-]
+    (RNN, (SEQUENCE,),
+        "rnn: expected x or (x, state) or (x, state, mask), got (float32[2, 5, 3],)"),
+    (RNN, (SEQUENCE, states(2)),
+        "rnn: expected the state to have 1 of shape (1, 2, 4), got [(1, 2, 4), (1, 2, 4)]"),
+    (LSTM, (SEQUENCE, states(2, hidden=3)),
+        "lstm: expected the state to have 2 of shape (1, 2, 4), got [(1, 2, 3), (1, 2, 3)]"),
+    (LSTM, (SEQUENCE, None, MASK[:, :2]),
+        "lstm: expected a bool mask of shape (2, 5), got bool[2, 2]"),
+    (LSTM, (SEQUENCE, None, MASK.float()),
+        "lstm: expected a bool mask of shape (2, 5), got float32"),
+    (LSTM, (SEQUENCE, None, MASK.tolist()),
+        "lstm: expected a bool mask of shape (2, 5), got [[True, True, True, False, False], ["),
+    (LSTM, (SEQUENCE, list(states(2))),
+        "lstm: expected the state to have 2 of shape (1, 2, 4), got ['[float32[1, 2, 4]"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "x", "message"), ERRORS, ids=range(len(ERRORS)))

@@ -80,14 +80,11 @@ def weights(size, n, mode, align_corners=False, ratio=None):
     return matrix
 
 
-@pytest.mark.parametrize(
-    ("mode", "sizes"),
-    [
-        ("nearest", (7,)), ("nearest", (7, 3)), ("nearest", (7, 3, 8)),
-        ("nearest-exact", (7,)), ("nearest-exact", (7, 3)), ("nearest-exact", (7, 3, 8)),
-        ("linear", (7,)), ("bilinear", (7, 3)), ("trilinear", (7, 3, 8)), ("bicubic", (7, 3)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("mode", "sizes"), [
+    ("nearest", (7,)), ("nearest", (7, 3)), ("nearest", (7, 3, 8)), ("nearest-exact", (7,)),
+    ("nearest-exact", (7, 3)), ("nearest-exact", (7, 3, 8)), ("linear", (7,)), ("bilinear", (7, 3)),
+    ("trilinear", (7, 3, 8)), ("bicubic", (7, 3)),
+])  # fmt: skip
 def test_upsample_is_the_matrix_written_out(mode, sizes):
     x = normal(2, 3, *(4, 5, 3)[: len(sizes)]).double()
     for align_corners in (False,) if mode.startswith("nearest") else (False, True):
@@ -186,11 +183,9 @@ def test_shapes_are_found_on_meta_and_caches_hold_no_elements(case):
     assert {t.untyped_storage().nbytes() for t in lf.tree.leaves(cache)} == {4}
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [lf.flatten(), lf.reshape(60), lf.permute(0, 2, 1, 3), lf.upsample(7), lf.zero_pad2d(1)],
-    ids=str,
-)
+@pytest.mark.parametrize("layer", [
+    lf.flatten(), lf.reshape(60), lf.permute(0, 2, 1, 3), lf.upsample(7), lf.zero_pad2d(1),
+], ids=str)  # fmt: skip
 def test_an_empty_batch_stays_empty(layer):
     y, dx, _ = run(layer, torch.zeros(0, 3, 4, 5))
     assert y.shape[0] == 0
@@ -298,14 +293,10 @@ def test_errors_name_what_was_expected_and_given(message):
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.flatten(2), lf.unflatten(1, (3, 1)), lf.reshape(3, 20), lf.permute(0, 2, 3, 1),
-        lf.pixel_shuffle(1), lf.pixel_unshuffle(1), lf.upsample(7), lf.zero_pad2d(1),
-    ],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("layer", [
+    lf.flatten(2), lf.unflatten(1, (3, 1)), lf.reshape(3, 20), lf.permute(0, 2, 3, 1),
+    lf.pixel_shuffle(1), lf.pixel_unshuffle(1), lf.upsample(7), lf.zero_pad2d(1),
+], ids=str)  # fmt: skip
 def test_backward_checks_its_cotangent_and_cache(layer):
     name = "pad" if "pad" in layer.name else layer.name.partition("(")[0]
     y, cache = layer.forward((), normal(2, 3, 4, 5))
