@@ -67,13 +67,9 @@ def max_pool_backward(
 
 
 def avg_pool_forward(
-    params: tuple[()],
-    x: Tensor,
-    *,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    **options: Options,
-) -> tuple[Tensor, avg_pool.Cache]:
+    params: tuple[()], x: Tensor, *, count_include_pad: bool = True,
+    divisor_override: int | None = None, **options: Options,
+) -> tuple[Tensor, avg_pool.Cache]:  # fmt: skip
     """Compute the mean of each window."""
     layer = f"avg_pool{len(options['kernel_size'])}d"
     window = window_of(layer, **options)

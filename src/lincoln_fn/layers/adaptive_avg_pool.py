@@ -49,11 +49,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    output_size: tuple[int | None, ...],
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"],
+    *, output_size: tuple[int | None, ...],
+) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:  # fmt: skip
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(output_size)
     check_spatial(f"adaptive_avg_pool{n}d", params, x, n)

@@ -47,12 +47,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    output_size: tuple[int | None, ...],
-    return_indices: bool,
-) -> tuple[Arrays, Cache]:
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"],
+    *, output_size: tuple[int | None, ...], return_indices: bool,
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
     check_spatial(f"adaptive_max_pool{n}d", params, x, n)

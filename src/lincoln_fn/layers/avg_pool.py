@@ -58,16 +58,10 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    ceil_mode: bool,
-    count_include_pad: bool,
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"], *, kernel_size: Sizes,
+    stride: int | Sizes | None, padding: int | Sizes, ceil_mode: bool, count_include_pad: bool,
     divisor_override: int | None,
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:  # fmt: skip
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     layer = f"avg_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)

@@ -83,14 +83,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    affine: bool,
-    track_running_stats: bool,
-    bias: bool,
-    spatial_axes: int | None,
-) -> Params:
+    key: Key, x: Float[Tensor, "batch channels *spatial"], *, affine: bool,
+    track_running_stats: bool, bias: bool, spatial_axes: int | None,
+) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     key = checked_key("batch_norm", key)
     check_input("batch_norm", (), x)
@@ -101,13 +96,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+    params: Params, x: Float[Tensor, "batch channels *spatial"], *, eps: float,
+    momentum: float | None, spatial_axes: int | None,
+) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:  # fmt: skip
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
@@ -142,13 +133,9 @@ _AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, ch
 
 
 def predict(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> Float[Tensor, "batch channels *spatial"]:
+    params: Params, x: Float[Tensor, "batch channels *spatial"], *, eps: float,
+    momentum: float | None, spatial_axes: int | None,
+) -> Float[Tensor, "batch channels *spatial"]:  # fmt: skip
     """Compute y by the running statistics, or as `forward` does if there are none."""
     options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
     y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
@@ -175,14 +162,9 @@ declare(advance, reads=("mean", "var"))
 
 @constructor
 def batch_norm(
-    eps: NonNegative = 1e-5,
-    momentum: Probability | None = 0.1,
-    affine: bool = True,
-    track_running_stats: bool = True,
-    *,
-    bias: bool = True,
-    spatial_axes: PositiveInt | None = None,
-) -> Layer:
+    eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = True,
+    track_running_stats: bool = True, *, bias: bool = True, spatial_axes: PositiveInt | None = None,
+) -> Layer:  # fmt: skip
     """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape. `forward` uses the

@@ -60,14 +60,9 @@ class Params:
 
 
 def init(
-    key: Key,
-    x: Inputs,
-    *,
-    out_features: int,
-    bias: bool,
-    weight_init: Initializer,
+    key: Key, x: Inputs, *, out_features: int, bias: bool, weight_init: Initializer,
     bias_init: Initializer,
-) -> Params:
+) -> Params:  # fmt: skip
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
@@ -148,12 +143,9 @@ _FAN_IN_INIT = fan_in_uniform()
 
 @constructor
 def bilinear(
-    out_features: PositiveInt,
-    *,
-    bias: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
+    out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Multiply two inputs (u, v) with a matrix for each output: y_k = sum_ij u_i A_kij v_j + b_k.
 
     u has shape (..., n_u) and v (..., n_v), with the same leading axes; y has (..., out_features).

@@ -64,16 +64,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    out_channels: int,
-    kernel_size: Sizes,
-    groups: int,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Float[Tensor, "*batch in_channels *spatial"], *, out_channels: int,
+    kernel_size: Sizes, groups: int, bias: bool, weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv{n}d"
@@ -85,15 +78,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    stride: int | Sizes,
-    padding: int | Sizes | str,
-    dilation: int | Sizes,
-    groups: int,
-    padding_mode: str,
-) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
+    params: Params, x: Float[Tensor, "*batch in_channels *spatial"], *, stride: int | Sizes,
+    padding: int | Sizes | str, dilation: int | Sizes, groups: int, padding_mode: str,
+) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:  # fmt: skip
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2

@@ -63,16 +63,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    out_channels: int,
-    kernel_size: Sizes,
-    groups: int,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Float[Tensor, "*batch in_channels *spatial"], *, out_channels: int,
+    kernel_size: Sizes, groups: int, bias: bool, weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv_transpose{n}d"
@@ -84,15 +77,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    stride: int | Sizes,
-    padding: int | Sizes,
-    output_padding: int | Sizes,
-    groups: int,
-    dilation: int | Sizes,
-) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
+    params: Params, x: Float[Tensor, "*batch in_channels *spatial"], *, stride: int | Sizes,
+    padding: int | Sizes, output_padding: int | Sizes, groups: int, dilation: int | Sizes,
+) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:  # fmt: skip
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     weight = params.weight
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2

@@ -53,14 +53,9 @@ class Params:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch n_in"],
-    *,
-    n_out: int,
-    bias: bool,
-    weight_init: Initializer,
+    key: Key, x: Float[Tensor, "*batch n_in"], *, n_out: int, bias: bool, weight_init: Initializer,
     bias_init: Initializer,
-) -> Params:
+) -> Params:  # fmt: skip
     """Draw W of shape (n_in, n_out), and b."""
     name = f"dense({n_out})"
     check_input(name, (), x)
@@ -122,12 +117,9 @@ _FAN_IN_INIT = fan_in_uniform()
 
 @constructor
 def dense(
-    n_out: PositiveInt,
-    *,
-    bias: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
+    n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Multiply by a matrix of weights, and add a bias: y = x W + b on the last axis of x.
 
     x has shape (..., n_in), with any number of leading axes, and y has shape (..., n_out).

@@ -80,14 +80,9 @@ def init(key: Key, x: Float[Tensor, "*batch_and_spatial"]) -> Params:
 
 
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    output_size: Sizes | None,
-    output_ratio: Ratios | None,
-    return_indices: bool,
-) -> tuple[Arrays, Cache]:
+    params: Params, x: Float[Tensor, "*batch_and_spatial"], *, kernel_size: Sizes,
+    output_size: Sizes | None, output_ratio: Ratios | None, return_indices: bool,
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o, with starts drawn from the key."""
     n = len(kernel_size)
     sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
@@ -133,12 +128,9 @@ def draw_samples(
 
 
 def checked_sizes(
-    params: Params,
-    x: Tensor,
-    kernel_size: Sizes,
-    output_size: Sizes | None,
+    params: Params, x: Tensor, kernel_size: Sizes, output_size: Sizes | None,
     output_ratio: Ratios | None,
-) -> Sizes:
+) -> Sizes:  # fmt: skip
     """Find the sizes of y's spatial axes, and check that x is large enough."""
     n = len(kernel_size)
     layer = f"fractional_max_pool{n}d"

@@ -64,13 +64,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    num_groups: int,
-    affine: bool,
+    key: Key, x: Float[Tensor, "batch channels *spatial"], *, num_groups: int, affine: bool,
     bias: bool,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
     check_grouped(x, None, None, num_groups)

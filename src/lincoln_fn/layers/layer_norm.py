@@ -85,13 +85,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes,
-    elementwise_affine: bool,
+    key: Key, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes, elementwise_affine: bool,
     bias: bool,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("layer_norm", (), x)
     sizes = trailing_sizes("layer_norm", x, normalized_shape, None, None)
@@ -144,11 +140,9 @@ declare(forward, backward, kind="norm", terms=terms)
 
 @constructor
 def layer_norm(
-    normalized_shape: NormalizedShape = -1,
-    eps: NonNegative = 1e-5,
-    elementwise_affine: bool = True,
-    bias: bool = True,
-) -> Layer:
+    normalized_shape: NormalizedShape = -1, eps: NonNegative = 1e-5,
+    elementwise_affine: bool = True, bias: bool = True,
+) -> Layer:  # fmt: skip
     """Normalise each row, over the trailing axes of x: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.

@@ -56,14 +56,9 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    size: int,
-    alpha: float,
-    beta: float,
-    k: float,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+    params: tuple[()], x: Float[Tensor, "batch channels *spatial"], *, size: int, alpha: float,
+    beta: float, k: float,
+) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:  # fmt: skip
     """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
     check_channels("local_response_norm", x, None, None)
     wide = widened(x)

@@ -62,14 +62,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    norm_type: float,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    ceil_mode: bool,
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"], *, norm_type: float,
+    kernel_size: Sizes, stride: int | Sizes | None, ceil_mode: bool,
+) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
     layer = f"lp_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, 0, 1, ceil_mode)

@@ -52,16 +52,10 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    dilation: int | Sizes,
-    ceil_mode: bool,
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"], *, kernel_size: Sizes,
+    stride: int | Sizes | None, padding: int | Sizes, dilation: int | Sizes, ceil_mode: bool,
     return_indices: bool,
-) -> tuple[Arrays, Cache]:
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     layer = f"max_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, dilation, ceil_mode)

@@ -82,17 +82,9 @@ _ARRANGEMENT = fields(Params, "query", "key", "value", "dropout", "output")
 
 
 def init(
-    key: Key,
-    x: Inputs,
-    *,
-    num_heads: int,
-    p: float,
-    bias: bool,
-    batch_first: bool,
-    weight_init: Initializer,
-    output_weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Inputs, *, num_heads: int, p: float, bias: bool, batch_first: bool,
+    weight_init: Initializer, output_weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
@@ -203,14 +195,9 @@ def _needs_dx(i: int, params: AnyParams) -> bool:
 
 
 def forward(
-    params: Params,
-    x: Inputs,
-    *,
-    num_heads: int,
-    p: float = 0.0,
-    is_causal: bool,
+    params: Params, x: Inputs, *, num_heads: int, p: float = 0.0, is_causal: bool,
     batch_first: bool,
-) -> tuple[Sequence, Cache]:
+) -> tuple[Sequence, Cache]:  # fmt: skip
     """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
     layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
     result: tuple[Sequence, Cache] = layer.forward(params, x)
@@ -230,16 +217,10 @@ _ZEROS = zeros()
 
 @constructor
 def multi_head_attention(
-    num_heads: PositiveInt,
-    *,
-    dropout: Probability = 0.0,
-    bias: bool = True,
-    is_causal: bool = False,
-    batch_first: bool = True,
-    weight_init: Initializer = _GLOROT,
-    output_weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _ZEROS,
-) -> Layer:
+    num_heads: PositiveInt, *, dropout: Probability = 0.0, bias: bool = True,
+    is_causal: bool = False, batch_first: bool = True, weight_init: Initializer = _GLOROT,
+    output_weight_init: Initializer = _FAN_IN_INIT, bias_init: Initializer = _ZEROS,
+) -> Layer:  # fmt: skip
     """Compute attention with several heads, each with a share of the features.
 
     The form of x decides the kind of attention. A sequence (batch, length, features) or (sequence,

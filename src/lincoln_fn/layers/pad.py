@@ -47,13 +47,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    padding: tuple[int, ...],
-    mode: str = "constant",
-    value: float = 0.0,
-) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:
+    params: tuple[()], x: Float[Tensor, "*batch_and_spatial"], *, padding: tuple[int, ...],
+    mode: str = "constant", value: float = 0.0,
+) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:  # fmt: skip
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]

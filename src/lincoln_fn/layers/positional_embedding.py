@@ -72,10 +72,9 @@ def forward(
 
 @shape_checked
 def backward(
-    params: Params,
-    cache: Float[Tensor, "*batch length features"],
+    params: Params, cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
-) -> tuple[Float[Tensor, "*batch length features"], Params]:
+) -> tuple[Float[Tensor, "*batch length features"], Params]:  # fmt: skip
     """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
     dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g
     missing = len(params.weight) - g.shape[-2]

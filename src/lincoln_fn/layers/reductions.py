@@ -82,14 +82,9 @@ FORMULAS: Final = {
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*s"],
-    *,
-    function: str,
-    dim: Dims,
-    keepdim: bool,
+    params: tuple[()], x: Float[Tensor, "*s"], *, function: str, dim: Dims, keepdim: bool,
     numbers: tuple[float, ...] = (),
-) -> tuple[Float[Tensor, "*reduced"], Cache]:
+) -> tuple[Float[Tensor, "*reduced"], Cache]:  # fmt: skip
     """Compute y of all elements along the axes."""
     check_input(function, params, x)
     axes = axes_of(function, x, dim)

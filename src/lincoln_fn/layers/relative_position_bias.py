@@ -143,13 +143,9 @@ _NORMAL = normal(0.02)
 
 @constructor
 def relative_position_bias(
-    num_heads: PositiveInt,
-    num_buckets: PositiveInt = 32,
-    max_distance: PositiveInt = 128,
-    *,
-    bidirectional: bool = True,
-    weight_init: Initializer = _NORMAL,
-) -> Layer:
+    num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
+    *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,
+) -> Layer:  # fmt: skip
     """Make a trained mask for attention, by the distance of query and key.
 
     x is a sequence (..., length, features), of which only the shape matters, or (sequence, mask),

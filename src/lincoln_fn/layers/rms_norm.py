@@ -83,13 +83,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes,
-    elementwise_affine: bool,
+    key: Key, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes, elementwise_affine: bool,
     offset: float,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make a weight for inputs like x, with which the scale is 1."""
     check_input("rms_norm", (), x)
     sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
@@ -101,13 +97,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes = (-1,),
-    eps: float | None,
-    offset: float,
-) -> tuple[Float[Tensor, "*batch *row"], Cache]:
+    params: Params, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes = (-1,),
+    eps: float | None, offset: float,
+) -> tuple[Float[Tensor, "*batch *row"], Cache]:  # fmt: skip
     """Compute y = x_hat (o + w) with x_hat = x rstd, row by row."""
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
@@ -144,11 +136,9 @@ declare(forward, backward, kind="norm", terms=terms)
 
 @constructor
 def rms_norm(
-    normalized_shape: NormalizedShape = -1,
-    eps: NonNegative | None = None,
-    elementwise_affine: bool = True,
-    offset: float = 0.0,
-) -> Layer:
+    normalized_shape: NormalizedShape = -1, eps: NonNegative | None = None,
+    elementwise_affine: bool = True, offset: float = 0.0,
+) -> Layer:  # fmt: skip
     """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) (offset + w).
 
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.

@@ -85,12 +85,9 @@ declare(forward, kind="attention")
 
 
 def backward(
-    params: tuple[()],
-    cache: Cache,
-    g: Float[Tensor, "*batch length n_out"],
-    *,
-    softmax_backward: SoftmaxBackward = softmax_backward,
-) -> tuple[Gradients, tuple[()]]:
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"],
+    *, softmax_backward: SoftmaxBackward = softmax_backward,
+) -> tuple[Gradients, tuple[()]]:  # fmt: skip
     """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
     check_backward(params, cache, g)
     query, key, value, *rest = cache.x

@@ -43,10 +43,9 @@ declare(forward, kind="addition")
 
 @shape_checked
 def backward(
-    params: tuple[()],
-    cache: Float[Tensor, "*batch length features"],
+    params: tuple[()], cache: Float[Tensor, "*batch length features"],
     g: Float[Tensor, "*batch length features"],
-) -> tuple[Float[Tensor, "*batch length features"], tuple[()]]:
+) -> tuple[Float[Tensor, "*batch length features"], tuple[()]]:  # fmt: skip
     """Compute dx = g."""
     return g, ()
 

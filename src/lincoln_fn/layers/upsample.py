@@ -84,14 +84,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    size: int | Sizes | None,
-    scale_factor: float | tuple[float, ...] | None,
-    mode: str,
-    align_corners: bool,
-) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:
+    params: tuple[()], x: Float[Tensor, "batch channels *spatial"], *, size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None, mode: str, align_corners: bool,
+) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:  # fmt: skip
     """Compute y_o = sum_i A_(oi) x_i along each axis."""
     sizes, scales = check(params, x, size, scale_factor, mode)
     axes = tuple(
@@ -126,12 +121,9 @@ def backward(
 
 
 def check(
-    params: object,
-    x: Tensor,
-    size: int | Sizes | None,
-    scale_factor: float | tuple[float, ...] | None,
-    mode: str,
-) -> tuple[Sizes, tuple[float | None, ...]]:
+    params: object, x: Tensor, size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None, mode: str,
+) -> tuple[Sizes, tuple[float | None, ...]]:  # fmt: skip
     """Check the input, and find the sizes of y's axes, and the factors if they were given."""
     check_input("upsample", params, x)
     own = tuple(x.shape[2:])
@@ -202,11 +194,9 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
 
 @constructor
 def upsample(
-    size: PositiveSizes | None = None,
-    scale_factor: Factors | None = None,
-    mode: Mode = "nearest",
+    size: PositiveSizes | None = None, scale_factor: Factors | None = None, mode: Mode = "nearest",
     align_corners: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Interpolate x of shape (batch, channels, *spatial).
 
     Args:

@@ -20,12 +20,9 @@ def rnn(params, x):
 
 
 def rnn_backward(
-    dz_of=lambda h, dh: dh * (1 - h**2),
-    dh_of=lambda dz, u, g: dz @ u.mT,
-    before=lambda h, t: h[t],
-    g_of=lambda g, t, dh: g[:, t] + dh,
-    add=lambda total, part: total + part,
-):
+    dz_of=lambda h, dh: dh * (1 - h**2), dh_of=lambda dz, u, g: dz @ u.mT, before=lambda h, t: h[t],
+    g_of=lambda g, t, dh: g[:, t] + dh, add=lambda total, part: total + part,
+):  # fmt: skip
     def backward(params, cache, g):
         w, u, b = params
         x, h = cache

@@ -21,12 +21,9 @@ SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def visible_keys(
-    scores: Float[Tensor, "*batch length key_length"],
-    *,
-    is_causal: bool,
-    sliding_window: int | None = None,
-    is_aligned_at_end: bool = False,
-) -> Bool[Tensor, "length key_length"] | None:
+    scores: Float[Tensor, "*batch length key_length"], *, is_causal: bool,
+    sliding_window: int | None = None, is_aligned_at_end: bool = False,
+) -> Bool[Tensor, "length key_length"] | None:  # fmt: skip
     """Find which keys each query may see, by their places alone.
 
     Args:
@@ -52,10 +49,9 @@ def visible_keys(
 
 
 def masked_softmax(
-    scores: Float[Tensor, "*batch length key_length"],
-    mask: Mask | None,
+    scores: Float[Tensor, "*batch length key_length"], mask: Mask | None,
     visible: Bool[Tensor, "length key_length"] | None,
-) -> Float[Tensor, "*batch length key_length"]:
+) -> Float[Tensor, "*batch length key_length"]:  # fmt: skip
     """Compute weights = softmax(scores + mask), along the keys.
 
     Args:

@@ -54,14 +54,9 @@ def form_of(given: Given) -> Form:
 
 
 def parts_of(
-    params: object,
-    x: object,
-    expected: type | None,
-    num_heads: int,
-    features: list[int] | None,
-    *,
-    batch_first: bool,
-) -> Given:
+    params: object, x: object, expected: type | None, num_heads: int, features: list[int] | None,
+    *, batch_first: bool,
+) -> Given:  # fmt: skip
     """Find query, key, value and mask in x, and check that they fit together.
 
     Args:

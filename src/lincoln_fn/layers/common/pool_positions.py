@@ -76,11 +76,9 @@ def flat_positions(
 
 
 def picked(
-    x: Float[Tensor, "*batch_and_spatial"],
-    positions: Int[Tensor, "*planes *pooled k"],
-    n: int,
+    x: Float[Tensor, "*batch_and_spatial"], positions: Int[Tensor, "*planes *pooled k"], n: int,
     outside: float,
-) -> Float[Tensor, "*batch_and_pooled k"]:
+) -> Float[Tensor, "*batch_and_pooled k"]:  # fmt: skip
     """Read x, with n spatial axes, at flat positions; outside x is a given number.
 
     Example:
@@ -95,11 +93,9 @@ def picked(
 
 
 def added_up(
-    parts: Float[Tensor, "*batch_and_pooled k"],
-    positions: Int[Tensor, "*planes *pooled k"],
-    like: Float[Tensor, "*batch_and_spatial"],
-    n: int,
-) -> Float[Tensor, "*batch_and_spatial"]:
+    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes *pooled k"],
+    like: Float[Tensor, "*batch_and_spatial"], n: int,
+) -> Float[Tensor, "*batch_and_spatial"]:  # fmt: skip
     """Sum the parts that belong to each position of an x like this: the transpose of `picked`.
 
     Many small numbers would stop growing in bfloat16 (256 + 1 = 256), so they are added up in

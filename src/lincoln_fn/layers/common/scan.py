@@ -85,13 +85,9 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def scan(
-    rule: Rule,
-    cell: Cell,
-    x: Float[Tensor, "batch length n_in"],
-    state: Tensors,
-    mask: Bool[Tensor, "batch length"] | None,
-    reverse: bool,
-) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:
+    rule: Rule, cell: Cell, x: Float[Tensor, "batch length n_in"], state: Tensors,
+    mask: Bool[Tensor, "batch length"] | None, reverse: bool,
+) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:  # fmt: skip
     """Compute s_t = step(a_t, b_t, s_(t-1)) for every t; return all y_t, the last s and the cache.
 
     `reverse` goes from the end to the beginning; y is in the order of x.
@@ -159,12 +155,9 @@ def sums_backward(
 
 
 def cell_grads(
-    cell: Cell,
-    x: Float[Tensor, "rows n_in"],
-    h: Float[Tensor, "rows hidden"],
-    da: Float[Tensor, "rows gates"],
-    db: Float[Tensor, "rows gates"],
-) -> Cell:
+    cell: Cell, x: Float[Tensor, "rows n_in"], h: Float[Tensor, "rows hidden"],
+    da: Float[Tensor, "rows gates"], db: Float[Tensor, "rows gates"],
+) -> Cell:  # fmt: skip
     """Compute dW_ih = x^T da, dW_hh = h^T db, db_ih = sum of da and db_hh = sum of db."""
     return Cell(
         x.mT @ da,
