@@ -60,7 +60,6 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.attention import (
     Mask,
-    Sequence,
     SoftmaxBackward,
     check_mask,
     check_sequences,
@@ -69,6 +68,7 @@ from lincoln_fn.layers.common.attention import (
     softmax_backward,
     visible_keys,
 )
+from lincoln_fn.layers.common.shapes import Sequence
 
 NAME = "attention_heads"
 

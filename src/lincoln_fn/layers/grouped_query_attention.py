@@ -43,7 +43,6 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
 from lincoln_fn.layers.attention_heads import Heads, attention_heads, merge_heads, split_heads
-from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.grouped_query_forms import (
     NAME,
     Form,
@@ -54,6 +53,7 @@ from lincoln_fn.layers.common.grouped_query_forms import (
     parts_of,
 )
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
 from lincoln_fn.walk.arrangement import fields, visit_parts

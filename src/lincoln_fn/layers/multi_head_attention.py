@@ -35,7 +35,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
-from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.attention_forms import (
     NAME,
     Form,
@@ -50,6 +49,7 @@ from lincoln_fn.layers.common.attention_forms import (
     parts_of,
     to_batch_first,
 )
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere

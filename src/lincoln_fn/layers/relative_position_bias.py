@@ -53,7 +53,8 @@ from lincoln_fn.errors.shapes import (
     wrong_shape,
 )
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.masks import Inputs, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.masks import Inputs, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 NAME = "relative_position_bias"

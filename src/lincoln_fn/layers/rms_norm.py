@@ -63,6 +63,7 @@ from lincoln_fn.layers.common.normalisation_checks import (
     sizes_of,
     trailing_sizes,
 )
+from lincoln_fn.layers.common.shapes import Rows
 
 
 @record
@@ -76,16 +77,15 @@ class Params:
 class Cache:
     """The normalised input, 1 / root mean square of its rows, their axes, and the offset."""
 
-    x_hat: Float[Tensor, "*batch *row"]
+    x_hat: Rows
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
     offset: float = static()
 
 
 def init(
-    key: Key, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes, elementwise_affine: bool,
-    offset: float,
-) -> Params:  # fmt: skip
+    key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, offset: float
+) -> Params:
     """Make a weight for inputs like x, with which the scale is 1."""
     check_input("rms_norm", (), x)
     sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
@@ -97,9 +97,8 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params, x: Float[Tensor, "*batch *row"], *, normalized_shape: Sizes = (-1,),
-    eps: float | None, offset: float,
-) -> tuple[Float[Tensor, "*batch *row"], Cache]:  # fmt: skip
+    params: Params, x: Rows, *, normalized_shape: Sizes = (-1,), eps: float | None, offset: float
+) -> tuple[Rows, Cache]:
     """Compute y = x_hat (o + w) with x_hat = x rstd, row by row."""
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
@@ -112,9 +111,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
-) -> tuple[Float[Tensor, "*batch *row"], Params]:
+def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)

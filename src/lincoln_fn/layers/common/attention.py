@@ -14,7 +14,6 @@ from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]

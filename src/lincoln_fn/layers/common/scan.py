@@ -113,11 +113,7 @@ def scan(
 
 
 def scan_backward(
-    rule: Rule,
-    cell: Cell,
-    cache: ScanCache,
-    g: Float[Tensor, "batch length hidden"],
-    ds: Tensors,
+    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
     """Compute dx, the gradients of the cell's parameters, and that of the first state.
 
@@ -132,11 +128,7 @@ def scan_backward(
 
 
 def sums_backward(
-    rule: Rule,
-    cell: Cell,
-    cache: ScanCache,
-    g: Float[Tensor, "batch length hidden"],
-    ds: Tensors,
+    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
 ) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "length batch gates"], Tensors]:
     """Compute da_t and db_t of every step, and the gradient of the first state."""
     masks, times = cache.mask, range(len(cache.kept))
