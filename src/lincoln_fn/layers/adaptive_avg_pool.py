@@ -72,9 +72,8 @@ def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[(
 
 
 def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    output_size: OutputSize,
-) -> Layer:
+    n: int, output_size: OutputSize,
+) -> Layer:  # fmt: skip
     """Make an adaptive average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window, and output_size gives the number of windows.

@@ -71,11 +71,8 @@ def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[(
 
 
 def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    output_size: OutputSize,
-    *,
-    return_indices: bool = False,
-) -> Layer:
+    n: int, output_size: OutputSize, *, return_indices: bool = False,
+) -> Layer:  # fmt: skip
     """Make an adaptive max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window, and output_size gives the number of windows.

@@ -53,16 +53,9 @@ from lincoln_fn.layers.dropout import (
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
 __all__ = [
-    "Cache",
-    "Params",
-    "advance",
-    "alpha_dropout",
-    "backward",
-    "feature_alpha_dropout",
-    "forward",
-    "init",
-    "predict",
-]
+    "Cache", "Params", "advance", "alpha_dropout", "backward", "feature_alpha_dropout", "forward",
+    "init", "predict",
+]  # fmt: skip
 
 # alpha', selu's limit far below 0.
 DROPPED: Final = -SCALE * ALPHA

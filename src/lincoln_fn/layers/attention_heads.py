@@ -294,13 +294,9 @@ def attention_heads(
         "sliding_window": sliding_window, "softcap": softcap, "scale": scale, "p": dropout,
     }  # fmt: skip
     return bare(
-        Layer,
-        partial(forward, **options),
-        backward,
-        init if dropout else no_params,
-        predict=partial(predict, **options),
-        advance=advance if dropout else unchanged,
-    )
+        Layer, partial(forward, **options), backward, init if dropout else no_params,
+        predict=partial(predict, **options), advance=advance if dropout else unchanged,
+    )  # fmt: skip
 
 
 def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:

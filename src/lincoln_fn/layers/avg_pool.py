@@ -99,15 +99,10 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
 
 
 def _avg_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0, *, ceil_mode: bool = False, count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make an average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window.

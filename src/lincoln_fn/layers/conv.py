@@ -144,19 +144,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
 
 
 def _conv_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    out_channels: PositiveInt,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes = 1,
-    padding: Padding = 0,
-    *,
-    dilation: PositiveSizes = 1,
-    groups: PositiveInt = 1,
-    bias: bool = True,
-    padding_mode: PaddingMode = "zeros",
-    weight_init: Initializer = DEFAULT_INIT,
+    n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
+    bias: bool = True, padding_mode: PaddingMode = "zeros", weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, *spatial), or a batch of these.
 
     y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group. x

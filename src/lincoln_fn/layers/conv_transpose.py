@@ -146,19 +146,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
 
 
 def _conv_transpose_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    out_channels: PositiveInt,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes = 1,
-    padding: NonNegativeSizes = 0,
-    output_padding: NonNegativeSizes = 0,
-    *,
-    groups: PositiveInt = 1,
-    bias: bool = True,
-    dilation: PositiveSizes = 1,
-    weight_init: Initializer = DEFAULT_INIT,
+    n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
+    bias: bool = True, dilation: PositiveSizes = 1, weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Compute a transposed convolution of x of shape (channels, *spatial), or of a batch of these.
 
     It is the gradient of a convolution, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting

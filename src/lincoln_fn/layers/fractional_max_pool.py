@@ -158,13 +158,9 @@ def _positions(
 
 
 def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    output_size: PositiveSizes | None = None,
-    output_ratio: Ratio | tuple[Ratio, ...] | None = None,
-    *,
-    return_indices: bool = False,
-) -> Layer:
+    n: int, kernel_size: PositiveSizes, output_size: PositiveSizes | None = None,
+    output_ratio: Ratio | tuple[Ratio, ...] | None = None, *, return_indices: bool = False,
+) -> Layer:  # fmt: skip
     """Make a fractional max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window. The windows start at random positions, drawn for each

@@ -105,13 +105,9 @@ def _c(
 
 
 def _lp_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    norm_type: Power,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    *,
+    n: int, norm_type: Power, kernel_size: PositiveSizes, stride: PositiveSizes | None = None, *,
     ceil_mode: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make a power-average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is (sum of x_i^p)^(1/p) of each window; it is nan where the sum is negative, which can happen

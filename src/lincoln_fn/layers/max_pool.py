@@ -87,15 +87,10 @@ def largest(
 
 
 def _max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    dilation: PositiveSizes = 1,
-    *,
-    ceil_mode: bool = False,
+    n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0, dilation: PositiveSizes = 1, *, ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make a max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window.
