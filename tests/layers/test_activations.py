@@ -131,21 +131,13 @@ def test_the_derivative_of_backward_at_0(layer):
 
 @in_both_versions
 @pytest.mark.parametrize("layer", [*ELEMENTWISE, lf.softmin(dim=1), lf.glu(dim=1)], ids=str)
-def test_any_strides_shapes_and_devices(layer, version):
+def test_one_row_and_none(layer, version):
     layer = VERSIONS[version](layer)
     x = normal(2, 4, 3, 5)
     g = normal(*layer.predict((), x).shape, seed=1)
     y, dx = both(layer, x, g)
-    strided = x.transpose(0, 3).contiguous().transpose(0, 3)
-    for same in (strided, x.to(memory_format=torch.channels_last)):
-        other_y, other_dx = both(layer, same, g.mT.contiguous().mT)
-        assert same_number(other_y, y)
-        assert same_number(other_dx, dx)
     for part in (slice(0, 1), slice(0, 0)):
-        one_y, one_dx = both(layer, x[part], g[part])
-        assert same_number(one_y, y[part])
-        assert same_number(one_dx, dx[part])
-    assert layer.predict((), x.to("meta")).shape == y.shape
+        assert same_number(both(layer, x[part], g[part]), (y[part], dx[part]))
 
 
 def test_selu_keeps_mean_0_and_variance_1():

@@ -2,19 +2,9 @@
 
 import pytest
 import torch
-from helpers.activation_formulas import VERSIONS
-from helpers.cases import activations
 
 import lincoln_fn as lf
 from lincoln_fn import layers
-
-in_both_versions = pytest.mark.parametrize("version", VERSIONS)
-NAMES = sorted({case.layer.name.partition("(")[0] for case in activations.CASES})
-# Arguments without a default.
-REQUIRED = {
-    "clamp": (0.5,), "power": (2.0,), "scale": (0.5,), "shift": (0.5,), "softcap": (2.0,),
-    "threshold": (0.5, 7.0),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "message"), [
@@ -80,25 +70,3 @@ def test_wrong_inputs(call, message):
     with pytest.raises(lf.LayerError) as caught:
         call()
     assert str(caught.value) == message
-
-
-@in_both_versions
-@pytest.mark.parametrize("name", NAMES)
-def test_wrong_types_and_shapes(name, version):
-    layer = VERSIONS[version](getattr(lf, name)(*REQUIRED.get(name, ())))
-    x = torch.zeros(2, 4)
-    params = layer.init(lf.Key(0), x)
-    integers = f"{name}: expected x of a floating dtype, got torch.int64; convert it first, say by"
-    with pytest.raises(lf.LayerError) as caught:
-        layer.forward(params, x.long())
-    assert str(caught.value) == f"{integers} x.float()"
-    with pytest.raises(lf.LayerError, match=f"^{name}: expected params "):
-        layer.forward((x,), x)
-    y, cache = layer.forward(params, x)
-    shape = tuple(y.shape)
-    with pytest.raises(lf.LayerError) as caught:
-        layer.backward(params, cache, torch.zeros(3))
-    assert str(caught.value) == f"{name}: expected g of shape {shape}, got (3,)"
-    with pytest.raises(lf.LayerError) as caught:
-        layer.backward(params, (), y)
-    assert str(caught.value) == f"{name}: expected the cache of its own forward, got ()"

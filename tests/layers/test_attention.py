@@ -210,19 +210,6 @@ def test_bfloat16_keeps_its_dtype_and_is_near(layer, x):
     assert same_number(given, expected, results=20, dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=lambda value: getattr(value, "name", ""))
-def test_strides_do_not_matter(layer, x):
-    def strided(leaf):
-        return leaf.mT.contiguous().mT
-
-    params = layer.init(lf.Key(0), x)
-    moved = lf.tree.map(strided, x)
-    assert not lf.tree.leaves(moved)[0].is_contiguous()
-    expected = run(layer, x, params=params)
-    g = normal(*expected[0].shape, seed=9).mT.contiguous().mT
-    assert same_number(run(layer, moved, g, params), expected)
-
-
 @pytest.mark.parametrize(("layer", "x"), LAYERS[1:], ids=lambda value: getattr(value, "name", ""))
 def test_vmap_gives_each_examples_gradients(layer, x):
     params = layer.init(lf.Key(0), x)
@@ -248,20 +235,6 @@ def test_vmap_over_attention_with_an_added_mask_sums_its_gradient():
         return SDPA().backward((), SDPA().forward((), x)[1], g)[0]
 
     assert same_number(vmap(dx)(x, g), dx(x, g))
-
-
-@pytest.mark.parametrize(("layer", "x"), LAYERS, ids=lambda value: getattr(value, "name", ""))
-def test_shapes_are_found_on_meta(layer, x):
-    meta = lf.tree.map(lambda leaf: leaf.to("meta"), x)
-    y, _, dparams = run(
-        layer,
-        meta,
-        lf.tree.map(lambda leaf: leaf.to("meta"), run(layer, x)[0]),
-        lf.tree.map(lambda leaf: leaf.to("meta"), layer.init(lf.Key(0), x)),
-    )
-    assert y.is_meta
-    assert all(leaf.is_meta for leaf in lf.tree.leaves(dparams))
-    assert y.shape == run(layer, x)[0].shape
 
 
 # Multi-head attention.

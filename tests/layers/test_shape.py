@@ -155,18 +155,6 @@ def test_padding_is_the_formula_written_out(mode, padding):
 
 
 @pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_other_memory_orders_give_the_same(case):
-    expected_y, expected_dx, g = run(case.layer, case.x)
-    orders = [(case.x.repeat_interleave(2, -1)[..., ::2], g.mT.contiguous().mT)]
-    if case.x.ndim == 4 and g.ndim == 4:
-        orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
-    for x, its_g in orders:
-        y, dx, _ = run(case.layer, x, its_g)
-        assert same_number(y, expected_y)
-        assert same_number(dx, expected_dx)
-
-
-@pytest.mark.parametrize("case", shape.CASES, ids=str)
 def test_bfloat16_is_near_float64(case):
     x = case.x.bfloat16()
     y, dx, g = run(case.layer, x)
@@ -177,9 +165,8 @@ def test_bfloat16_is_near_float64(case):
 
 
 @pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_shapes_are_found_on_meta_and_caches_hold_no_elements(case):
-    y, cache = case.layer.forward((), case.x)
-    assert case.layer.predict((), case.x.to("meta")).shape == y.shape
+def test_caches_hold_no_elements(case):
+    _, cache = case.layer.forward((), case.x)
     assert {t.untyped_storage().nbytes() for t in lf.tree.leaves(cache)} == {4}
 
 
@@ -291,27 +278,3 @@ def test_errors_name_what_was_expected_and_given(message):
     with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared
         ERRORS[message]()
     assert str(raised.value) == message
-
-
-@pytest.mark.parametrize("layer", [
-    lf.flatten(2), lf.unflatten(1, (3, 1)), lf.reshape(3, 20), lf.permute(0, 2, 3, 1),
-    lf.pixel_shuffle(1), lf.pixel_unshuffle(1), lf.upsample(7), lf.zero_pad2d(1),
-], ids=str)  # fmt: skip
-def test_backward_checks_its_cotangent_and_cache(layer):
-    name = "pad" if "pad" in layer.name else layer.name.partition("(")[0]
-    y, cache = layer.forward((), normal(2, 3, 4, 5))
-    with pytest.raises(lf.LayerError) as raised:
-        layer.backward((), cache, y[1:])
-    wanted, given = tuple(y.shape), (1, *y.shape[1:])
-    assert str(raised.value) == f"{name}: expected g of shape {wanted}, got {given}"
-    with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-        layer.backward((), cache, y.double())
-    with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
-        layer.backward((), 3, y)
-
-
-@pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_forward_refuses_integers_and_parameters(case):
-    for params, x in (((), case.x.int()), ((1,), case.x)):
-        with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
-            case.layer.forward(params, x)
