@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.compare import same_bits, same_number, same_statistics
+from helpers.refusals import assert_refused
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
@@ -155,9 +156,7 @@ def test_a_traced_step_draws_from_the_key_that_it_is_given():
 def test_wrong_shapes_are_named(layer, shape, message):
     params = dropout.Params(lf.Key(0))
     for function in (layer.forward, layer.predict):
-        with pytest.raises(lf.LayerError) as error:
-            function(params, torch.empty(shape))
-        assert str(error.value) == message
+        assert_refused(message, function, params, torch.empty(shape))
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
