@@ -11,6 +11,13 @@ def assert_refused(message, call, *arguments):
     assert str(caught.value) == message
 
 
+def assert_says(part, call, *arguments, **options):
+    """Call a function: it raises a LayerError whose text has this part."""
+    with pytest.raises(LayerError) as caught:
+        call(*arguments, **options)
+    assert part in str(caught.value)
+
+
 def refused(rows):
     """Make a test of rows of (call, message)."""
 

@@ -75,23 +75,6 @@ def test_initial_values_are_torch_s(maker):
     assert maker(6, 3, bias=False).init(lf.Key(0), input_for(maker)).bias is None
 
 
-def test_representations():
-    assert repr(lf.conv2d(8, 3)) == "conv2d(8, 3)"
-    assert repr(lf.conv1d(8, 3, 2, 1)) == "conv1d(8, 3, stride=2, padding=1)"
-    layer = lf.conv3d(
-        8, (1, 2, 3), 1, "same", dilation=2, groups=2, bias=False, padding_mode="circular"
-    )
-    assert repr(layer) == (
-        "conv3d(8, (1, 2, 3), padding='same', dilation=2, groups=2, bias=False, "
-        "padding_mode='circular')"
-    )
-    layer = lf.conv_transpose2d(8, 3, 2, 1, (0, 1), groups=2, bias=False, dilation=3)
-    assert repr(layer) == (
-        "conv_transpose2d(8, 3, stride=2, padding=1, output_padding=(0, 1), groups=2, bias=False, "
-        "dilation=3)"
-    )
-
-
 @pytest.mark.parametrize("case", convolution.CASES, ids=str)
 def test_the_shape_of_y_is_known_beforehand(case):
     params = case.params()

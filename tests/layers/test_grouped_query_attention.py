@@ -1,11 +1,10 @@
 """Grouped-query attention and gated feed-forward layers: what the table of cases cannot say."""
 
-import re
-
 import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import assert_says
 
 import lincoln_fn as lf
 from lincoln_fn.interop import from_state_dict, to_state_dict
@@ -165,8 +164,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
 def test_errors(make, message):
-    with pytest.raises(lf.LayerError, match=re.escape(message)):
-        make()
+    assert_says(message, make)
 
 
 # Beside transformers: their modules, in eager attention.
