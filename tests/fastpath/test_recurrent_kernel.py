@@ -9,11 +9,7 @@ from torch._subclasses import FakeTensorMode
 import lincoln_fn as lf
 from lincoln_fn.fastpath import lstm as kernel
 
-FORMS = [
-    {},
-    {"bias": False},
-    {"num_layers": 2, "bidirectional": True},
-]
+FORMS = [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True}]
 
 
 def used_kernel(cache):

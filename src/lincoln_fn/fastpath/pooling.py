@@ -21,13 +21,7 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.fastpath._layout import channels_last, empty_like
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import avg_pool, max_pool
-from lincoln_fn.layers.common.pooling import (
-    Window,
-    check_windows,
-    dy_of,
-    pooled_shape,
-    window_of,
-)
+from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, pooled_shape, window_of
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 

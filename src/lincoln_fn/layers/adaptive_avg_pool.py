@@ -27,12 +27,7 @@ from lincoln_fn.layers.common.pool_positions import (
     sizes_in,
     summed_in,
 )
-from lincoln_fn.layers.common.pooling import (
-    OutputSize,
-    adapted_sizes,
-    check_spatial,
-    output_sizes,
-)
+from lincoln_fn.layers.common.pooling import OutputSize, adapted_sizes, check_spatial, output_sizes
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in

@@ -35,12 +35,7 @@ from lincoln_fn.layers.common.pool_positions import (
     picked,
     summed_in,
 )
-from lincoln_fn.layers.common.pooling import (
-    Window,
-    check_windows,
-    pooled_shape,
-    window_of,
-)
+from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.common.stand_in import stand_in

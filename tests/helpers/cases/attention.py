@@ -242,10 +242,7 @@ def feeding_forward(params, norm_first, norm):
 def encoder_weights(params, norm_first):
     _, attention_params, forward_params = params
     named = attending(attention_params, norm_first, "self_attn", "norm1")
-    return {
-        **joined(named, "self_attn."),
-        **feeding_forward(forward_params, norm_first, "norm2"),
-    }
+    return {**joined(named, "self_attn."), **feeding_forward(forward_params, norm_first, "norm2")}
 
 
 def decoder_weights(params, norm_first):

@@ -61,6 +61,4 @@ WRONG = [
     wrong("dropout: mask missing", dropped(lambda m, s, g: g * s), "no mask"),
     wrong("dropout: mask inverted", dropped(lambda m, s, g: g * ~m * s), "mask inverted"),
 ]  # fmt: skip
-RIGHT = [
-    Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X),
-]
+RIGHT = [Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X)]
