@@ -13,10 +13,8 @@ from lincoln_fn.fastpath import convolution as twins
 from lincoln_fn.fastpath import fast
 
 PLANES = [
-    lf.conv2d(6, 3, 2, 1),
-    lf.conv2d(4, 3, groups=4),
-    lf.conv2d(6, (2, 3), padding="same"),
-]
+    lf.conv2d(6, 3, 2, 1), lf.conv2d(4, 3, groups=4), lf.conv2d(6, (2, 3), padding="same"),
+]  # fmt: skip
 
 
 class Kernels(TorchDispatchMode):
@@ -114,12 +112,11 @@ def test_other_orders_in_memory_and_meta(maker):
     assert layer.predict(on_meta, x.to("meta")).shape == expected[0].shape
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [lf.conv2d(6, 3, 2, 1, groups=2), lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
-     lf.conv2d(6, 3, padding=1, padding_mode="circular")],
-    ids=str,
-)  # fmt: skip
+@pytest.mark.parametrize("layer", [
+    lf.conv2d(6, 3, 2, 1, groups=2),
+    lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
+    lf.conv2d(6, 3, padding=1, padding_mode="circular"),
+], ids=str)  # fmt: skip
 def test_vmap(layer):
     layer, x = fast(layer), normal(3, 2, 4, 5, 7)
     params = layer.init(lf.Key(0), x[0])

@@ -53,10 +53,9 @@ ROWS = {
     "length first": drawn(5, 5, 3, 12).transpose(0, 1),
 }
 WEIGHTS = {
-    "by rows": drawn(6, 40, 12),
-    "by columns": drawn(7, 12, 40).mT,
+    "by rows": drawn(6, 40, 12), "by columns": drawn(7, 12, 40).mT,
     "with gaps": drawn(8, 40, 24)[:, ::2],
-}
+}  # fmt: skip
 
 
 @has_onednn
@@ -97,10 +96,9 @@ def test_small_products_and_other_processors_keep_mkl(monkeypatch):
 
 
 @has_onednn
-@pytest.mark.parametrize(
-    ("name", "has_vectors", "expected"),
-    [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False)],
-)
+@pytest.mark.parametrize(("name", "has_vectors", "expected"), [
+    ("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Xeon", True, False),
+])  # fmt: skip
 def test_which_way_is_faster_depends_on_the_processor(monkeypatch, name, has_vectors, expected):
     capabilities = {"cpu_name": name, "avx512_f": has_vectors}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
@@ -268,17 +266,10 @@ def test_a_traced_product_of_few_columns_is_torch_s_own():
     assert (10, 128) not in seen.made
 
 
-@pytest.mark.parametrize(
-    ("shape", "stride", "expected"),
-    [
-        ((4, 3), (1, 4), True),
-        ((4, 3), (1, 5), True),
-        ((4, 3), (3, 1), False),
-        ((4, 3), (1, 1), False),
-        ((4, 1), (1, 1), False),
-        ((1, 4), (1, 1), False),
-        ((1, 4), (4, 1), False),
-    ],
-)
+@pytest.mark.parametrize(("shape", "stride", "expected"), [
+    ((4, 3), (1, 4), True), ((4, 3), (1, 5), True), ((4, 3), (3, 1), False),
+    ((4, 3), (1, 1), False), ((4, 1), (1, 1), False), ((1, 4), (1, 1), False),
+    ((1, 4), (4, 1), False),
+])  # fmt: skip
 def test_which_weights_are_column_major(shape, stride, expected):
     assert product.is_column_major(torch.empty(20).as_strided(shape, stride)) is expected

@@ -9,11 +9,7 @@ from torch._subclasses import FakeTensorMode
 import lincoln_fn as lf
 from lincoln_fn.fastpath import lstm as kernel
 
-FORMS = [
-    {},
-    {"bias": False},
-    {"num_layers": 2, "bidirectional": True},
-]
+FORMS = [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True}]
 
 
 def used_kernel(cache):
@@ -68,17 +64,10 @@ def test_two_biases_are_two_tensors():
     assert cell.bias_ih.data_ptr() != cell.bias_hh.data_ptr()
 
 
-@pytest.mark.parametrize(
-    "x",
-    [
-        torch.zeros(2, 3, 4, dtype=torch.float64),
-        torch.zeros(2, 3, 4, dtype=torch.bfloat16),
-        torch.zeros(2, 0, 4),
-        torch.zeros(0, 3, 4),
-        torch.zeros(2, 3, 4, device="meta"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("x", [
+    torch.zeros(2, 3, 4, dtype=torch.float64), torch.zeros(2, 3, 4, dtype=torch.bfloat16),
+    torch.zeros(2, 0, 4), torch.zeros(0, 3, 4), torch.zeros(2, 3, 4, device="meta"),
+], ids=str)  # fmt: skip
 def test_what_the_kernel_cannot_take(x):
     assert not kernel.supports(x)
 

@@ -53,53 +53,26 @@ T = torch.tensor([0, 2, 1, 1, 2, 0])
 TOKENS = torch.tensor([[3, 1, 4], [5, 0, 2]])
 LETTERS = torch.tensor([[1, 4, 1], [0, 2, 6]])
 CASES = {
-    "dense": (
-        lf.serial(
-            showing_dropout(),
-            lf.frozen(lf.dense(4)),
-            lf.checkpointed(lf.serial(lf.dense(7), lf.dropout(0.2), lf.relu())),
-            lf.batch_norm(),
-            lf.dense(3),
-        ),
+    "dense": (lf.serial(showing_dropout(), lf.frozen(lf.dense(4)),
+            lf.checkpointed(lf.serial(lf.dense(7), lf.dropout(0.2), lf.relu())), lf.batch_norm(),
+            lf.dense(3)),
         lf.losses.softmax_cross_entropy(weight=torch.tensor([1.0, 2.0, 0.5]), ignore_index=9),
-        optim.chain(
-            optim.ema(0.9), optim.sgd(schedules.exponential(0.1, 0.5), momentum=0.9, nesterov=True)
-        ),
-        (X, T),
-    ),
+        optim.chain(optim.ema(0.9),
+            optim.sgd(schedules.exponential(0.1, 0.5), momentum=0.9, nesterov=True)), (X, T)),
     # Inductor once took the sum of a product and 0.9 b for their plain sum.
-    "momentum": (
-        lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)),
-        lf.losses.softmax_cross_entropy(),
-        optim.sgd(0.1, momentum=0.9, dampening=0.3, weight_decay=0.1),
-        (X, T),
-    ),
-    "pooling": (
-        lf.serial(
-            lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2, 1, 1), lf.flatten(), lf.dense(4), lf.gelu()
-        ),
-        lf.losses.softmax_cross_entropy(),
-        optim.sgd(0.1),
-        (keys.normal(lf.Key(5), (6, 2, 5, 6)), T),
-    ),
-    "lstm": (
-        lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()),
-        lf.losses.mse(),
-        optim.adam(0.05),
-        (TOKENS[:, :2], X[:2].repeat(1, 2)),
-    ),
-    "attention": (
-        lf.serial(
-            lf.embedding(7, 6),
-            lf.multi_head_attention(2, dropout=0.1, is_causal=True),
-            lf.dense(7),
-            lf.permute(0, 2, 1),
-        ),
-        lf.losses.softmax_cross_entropy(),
+    "momentum": (lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)), lf.losses.softmax_cross_entropy(),
+        optim.sgd(0.1, momentum=0.9, dampening=0.3, weight_decay=0.1), (X, T)),
+    "pooling": (lf.serial(lf.conv2d(4, 3), lf.relu(), lf.max_pool2d(2, 1, 1), lf.flatten(),
+            lf.dense(4), lf.gelu()), lf.losses.softmax_cross_entropy(), optim.sgd(0.1),
+        (keys.normal(lf.Key(5), (6, 2, 5, 6)), T)),
+    "lstm": (lf.serial(lf.embedding(7, 6), lf.lstm(5), lf.flatten()), lf.losses.mse(),
+        optim.adam(0.05), (TOKENS[:, :2], X[:2].repeat(1, 2))),
+    "attention": (lf.serial(lf.embedding(7, 6),
+            lf.multi_head_attention(2, dropout=0.1, is_causal=True), lf.dense(7),
+            lf.permute(0, 2, 1)), lf.losses.softmax_cross_entropy(),
         optim.chain(optim.accumulate(2), optim.adamw(schedules.cosine(0.05, 10))),
-        (TOKENS, LETTERS),
-    ),
-}
+        (TOKENS, LETTERS)),
+}  # fmt: skip
 
 
 def assert_compiles(net, optimizer, x, target, *, donate, layout=lambda state: state):

@@ -9,11 +9,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MNIST_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
-)
+)  # fmt: skip
 needs_mnist = pytest.mark.skipif(
     not os.environ.get("LINCOLN_FN_DATA")
     or any(

@@ -275,7 +275,7 @@ def formulas():
          {"weight": W, "chunk_size": 4}, APART),
         ("focal", X, y, {}, {}),
         ("focal", X, y, {"alpha": None, "gamma": 1.5}, {}),
-        ("dice", image, SOFT_IMAGE, {}, {"wide": False}),
+        ("dice", image, SOFT_IMAGE, {}, {"wide": False})
     ):  # fmt: skip
         yield Row(name, getattr(loss_formulas, name), x, target, options, **marks)
 
@@ -312,15 +312,9 @@ def of_logarithms_last(module, x, target):
 
 
 TABLE = [
-    *regression(),
-    *distributions(),
-    *margins(),
-    *embeddings(),
-    *classes(),
-    *two_classes(),
-    *formulas(),
-    *last_axis(),
-]
+    *regression(), *distributions(), *margins(), *embeddings(), *classes(), *two_classes(),
+    *formulas(), *last_axis(),
+]  # fmt: skip
 REDUCTIONS = ("mean", "sum", "none")
 
 

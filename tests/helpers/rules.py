@@ -26,19 +26,13 @@ RULES = {
     "fixed": (rules.sign_symmetric(NET, variant="fixed"), SOFTMAX, LABELS),
     "kolen_pollack": (rules.kolen_pollack(NET), SOFTMAX, LABELS),
     "direct_feedback_alignment": (rules.direct_feedback_alignment(NET), SOFTMAX, LABELS),
-    "prediction": (
-        rules.local_losses(NET, 4, kind="prediction"),
-        rules.local_loss(4, kind="prediction"),
-        LABELS,
-    ),
+    "prediction": (rules.local_losses(NET, 4, kind="prediction"),
+        rules.local_loss(4, kind="prediction"), LABELS),
     "both": (rules.local_losses(NET, 4), rules.local_loss(4), LABELS),
-    "forward_forward": (
-        rules.forward_forward(HIDDEN, 4), rules.forward_forward_loss(), TRUE_OR_FALSE,
-    ),
+    "forward_forward": (rules.forward_forward(HIDDEN, 4), rules.forward_forward_loss(),
+        TRUE_OR_FALSE),
     "pepita": (rules.pepita(NET), SOFTMAX, LABELS),
     "straight_through": (
         lf.map_layers(lambda la: rules.straight_through(la) if "relu" in la.name else la, NET),
-        SOFTMAX,
-        LABELS,
-    ),
+        SOFTMAX, LABELS),
 }  # fmt: skip

@@ -56,11 +56,7 @@ TABLE = [
     (constant(0.5), lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), 5),
     (piecewise((0.5, 0.05, 0.005), (3, 7)), lambda o: lr_scheduler.MultiStepLR(o, [3, 7]), 12),
     (exponential(0.5, 0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9), 30),
-    (
-        exponential(0.5, 0.3, every=4, staircase=True),
-        lambda o: lr_scheduler.StepLR(o, 4, 0.3),
-        30,
-    ),
+    (exponential(0.5, 0.3, every=4, staircase=True), lambda o: lr_scheduler.StepLR(o, 4, 0.3), 30),
     (linear(0.1, 0.4, 6), lambda o: lr_scheduler.LinearLR(o, 0.2, 0.8, 6), 10),
     (polynomial(0.5, 9), lambda o: lr_scheduler.PolynomialLR(o, 9), 12),
     (polynomial(0.5, 9, 2.5), lambda o: lr_scheduler.PolynomialLR(o, 9, 2.5), 12),
@@ -73,23 +69,14 @@ TABLE = [
     (wsd(0.5, 4, 3, 6, 0.05), with_factor(rise_stay_and_fall), 20),
     (linear_warmup(0.5, 6), lambda o: lr_scheduler.LinearLR(o, total_iters=6), 10),
     (linear_warmup(cosine(0.5, 20), 5, 0.2), warmup_then_cosine, 25),
-    (
-        joined((exponential(0.5, 0.9), exponential(0.5, 0.5, 3, staircase=True)), (8,)),
-        exponential_then_steps,
-        20,
-    ),
+    (joined((exponential(0.5, 0.9), exponential(0.5, 0.5, 3, staircase=True)), (8,)),
+        exponential_then_steps, 20),
     (one_cycle(0.5, 30), cycle(), 30),
     (one_cycle(0.5, 30, 0.41, "linear"), cycle(pct_start=0.41, anneal_strategy="linear"), 30),
-    (
-        one_cycle(0.5, 30, div_factor=5.0, final_div_factor=100.0),
-        cycle(div_factor=5.0, final_div_factor=100.0),
-        30,
-    ),
+    (one_cycle(0.5, 30, div_factor=5.0, final_div_factor=100.0),
+        cycle(div_factor=5.0, final_div_factor=100.0), 30),
     (one_cycle(0.5, 30, 0.27, three_phase=True), cycle(pct_start=0.27, three_phase=True), 30),
-    (
-        one_cycle(0.5, 30, 0.4, "linear", three_phase=True),
-        cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True),
-        30,
-    ),
-]
+    (one_cycle(0.5, 30, 0.4, "linear", three_phase=True),
+        cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True), 30),
+]  # fmt: skip
 SCHEDULES = [row[0] for row in TABLE]

@@ -16,13 +16,9 @@ STATEFUL = {
     "shared": (lf.shared(BLOCK), (X, normal(5, 3, seed=1), normal(7, 3, seed=2))),
     "tied": (lf.tied(lf.embedding(7, 3), BLOCK), torch.tensor([1, 6, 0, 1, 3])),
     "tied to frozen": (lf.tied(lf.frozen(lf.embedding(7, 3)), BLOCK), torch.tensor([1, 6, 0, 1])),
-    "tied with context": (
-        lf.tied(
-            lf.embedding(7, 3),
-            lf.serial(lf.parallel(lf.identity(), lf.embedding(5, 3)), lf.multiply(), BLOCK),
-        ),
-        (torch.tensor([1, 6, 0, 1]), torch.tensor([4, 0, 2, 2])),
-    ),
+    "tied with context": (lf.tied(lf.embedding(7, 3),
+            lf.serial(lf.parallel(lf.identity(), lf.embedding(5, 3)), lf.multiply(), BLOCK)),
+        (torch.tensor([1, 6, 0, 1]), torch.tensor([4, 0, 2, 2]))),
     "repeat": (lf.repeat(2, BLOCK), X),
     "frozen": (lf.frozen(BLOCK), X),
     "checkpointed": (lf.checkpointed(BLOCK), X),
@@ -30,4 +26,4 @@ STATEFUL = {
     "checkpointed shared": (lf.checkpointed(lf.shared(BLOCK)), (X, normal(5, 3, seed=1))),
     "in dtype": (lf.in_dtype(BLOCK, torch.float64), X),
     "frozen in checkpointed": (lf.checkpointed(lf.serial(lf.frozen(BLOCK), lf.dense(2))), X),
-}
+}  # fmt: skip

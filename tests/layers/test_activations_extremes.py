@@ -21,7 +21,7 @@ MAGNITUDES = torch.cat(
 GRID = torch.cat([MAGNITUDES, -MAGNITUDES])
 # Where dy/dx passes through 0 as a sum of terms near 1, it is as good as their rounding.
 CROSSING = {
-    *("gelu()", "gelu(approximate='tanh')", "quick_gelu()", "silu()", "mish()", "hardswish()"),
+    *("gelu()", "gelu(approximate='tanh')", "quick_gelu()", "silu()", "mish()", "hardswish()")
 }
 # y below this may be flushed to 0, where an exponential overflows or loses its digits.
 TINY = 1e-20

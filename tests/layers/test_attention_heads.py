@@ -1,11 +1,10 @@
 """The heads of attention: what the table of cases cannot say."""
 
-import re
-
 import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import assert_says
 
 import lincoln_fn as lf
 from lincoln_fn.layers import attention_heads, dropout, relative_position_bias
@@ -117,15 +116,12 @@ def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
 
 
 @pytest.mark.parametrize("layer", [HEADS(4, 2), HEADS(4, 2, is_causal=True, sliding_window=2)])
-def test_any_dtype_strides_device_and_length(layer):
+def test_bfloat16_and_any_length(layer):
     for of in (layer, lf.fast(layer)):
         x = qkv(dtype=torch.bfloat16)
         y, dx = run(of, x)
         assert {part.dtype for part in (y, *dx)} == {torch.bfloat16}
         assert same_number(y, of.predict((), qkv(dtype=torch.float32)), dtype=torch.bfloat16)
-        strided = tuple(part.mT.contiguous().mT for part in qkv())
-        assert same_number(run(of, strided), run(of, qkv()))
-        assert of.predict((), tuple(part.to("meta") for part in x)).shape == (2, 5, 12)
         for sizes in ((0, 4), (5, 0), (0, 0), (1, 1)):
             y, dx = run(of, qkv(*sizes))
             assert y.shape == (2, sizes[0], 12)
@@ -230,21 +226,20 @@ ERRORS = [
     (lambda: lf.relative_position_bias(2, 3), "num_buckets of at least 4, got 3"),
     (lambda: lf.relative_position_bias(2, 8, 2), "max_distance above 2, got 2"),
     (lambda: lf.relative_position_bias(2).init(lf.Key(0), normal(3)),
-     "a sequence of shape (..., length, features), got (3,)"),
+        "a sequence of shape (..., length, features), got (3,)"),
     (lambda: HEADS(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
     (lambda: HEADS(5).predict((), (QUERY, KEY, VALUE)), "a query with features in 5 heads, got 12"),
-    (lambda: HEADS(4).predict((), (QUERY, KEY, VALUE)),
-     "a key with 4 heads of 3 features, got 6"),
+    (lambda: HEADS(4).predict((), (QUERY, KEY, VALUE)), "a key with 4 heads of 3 features, got 6"),
     (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE[..., :3])),
-     "a value with features in 2 heads, got 3"),
+        "a value with features in 2 heads, got 3"),
     (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE[:, :4])), "key and value of one length"),
     (lambda: HEADS(4, 2).predict((), QUERY), "x to be (query, key, value)"),
     (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE, torch.ones(2, 6))),
-     "a mask that broadcasts to (2, 4, 5, 6), got (2, 6)"),
+        "a mask that broadcasts to (2, 4, 5, 6), got (2, 6)"),
     (lambda: HEADS(4, 2, dropout=0.2).forward((), (QUERY, KEY, VALUE)), "dropout.Params"),
     (lambda: attention_heads.backward((), None, QUERY), "the cache of its own forward"),
     (lambda: attention_heads.backward((), HEADS(4, 2).forward((), (QUERY, KEY, VALUE))[1], KEY),
-     "g of shape (2, 5, 12), got (2, 6, 6)"),
+        "g of shape (2, 5, 12), got (2, 6, 6)"),
 ]  # fmt: skip
 
 
@@ -260,11 +255,9 @@ MISTAKES = [
 @pytest.mark.parametrize("of", [lambda layer: layer, lf.fast], ids=["formula", "fast"])
 @pytest.mark.parametrize(("params", "x", "message"), MISTAKES, ids=[m for *_, m in MISTAKES])
 def test_the_fast_path_has_the_errors_of_the_formula(of, params, x, message):
-    with pytest.raises(lf.LayerError, match=re.escape(message)):
-        of(HEADS(4, 2)).forward(params, x)
+    assert_says(message, of(HEADS(4, 2)).forward, params, x)
 
 
 @pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
 def test_errors(make, message):
-    with pytest.raises(lf.LayerError, match=re.escape(message)):
-        make()
+    assert_says(message, make)

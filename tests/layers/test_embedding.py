@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number, same_statistics
+from helpers.refusals import assert_refused, refused
 
 import lincoln_fn as lf
 from lincoln_fn import layers
@@ -87,8 +88,7 @@ def test_any_integers_are_indices(dtype, of):
     layer = of(lf.embedding(7, 3))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     given, expected = (run(layer, params, x, g) for x in (INDICES.to(dtype), INDICES))
-    assert same_number(given[0], expected[0])
-    assert same_number(given[2].weight, expected[2].weight)
+    assert same_number((given[0], given[2].weight), (expected[0], expected[2].weight))
 
 
 @EITHER
@@ -102,21 +102,16 @@ def test_a_thousand_small_gradients_sum_up_in_bfloat16(of):
 
 
 @EITHER
-def test_embedding_takes_any_strides_and_no_index_at_all(of):
+def test_embedding_takes_no_index_at_all(of):
     layer = of(lf.embedding(7, 3))
     params = layer.init(KEY, INDICES)
-    g = normal(3, 4, 2).transpose(0, 2)
-    y, _, dparams = run(layer, params, INDICES.T.contiguous().T, g)
-    straight_y, _, straight = run(layer, params, INDICES, g.contiguous())
-    assert same_bits(y, straight_y)
-    assert same_number(dparams.weight, straight.weight)
-    y, _, dparams = run(layer, params, INDICES[:, :0], g[:, :0])
+    y, _, dparams = run(layer, params, INDICES[:, :0], normal(2, 0, 3))
     assert y.shape == (2, 0, 3)
     assert not dparams.weight.any()
 
 
 @EITHER
-def test_embedding_under_vmap_and_on_meta(of):
+def test_embedding_under_vmap(of):
     layer = of(lf.embedding(7, 3, padding_idx=2))
     params, g = layer.init(KEY, INDICES), normal(2, 4, 3)
     mapped = torch.func.vmap(
@@ -125,8 +120,6 @@ def test_embedding_under_vmap_and_on_meta(of):
     y, _, dparams = run(layer, params, INDICES, g)
     assert same_bits(mapped[0], y)
     assert same_number(mapped[1].weight.sum(0), dparams.weight)
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, INDICES.to("meta")).shape == (2, 4, 3)
 
 
 def test_embedding_begins_a_network():
@@ -161,17 +154,15 @@ def test_sinusoids_keep_their_phase_far_along():
 
 
 @pytest.mark.parametrize("layer", [lf.positional_embedding(6), lf.sinusoidal_positions()], ids=str)
-def test_positions_in_any_dtype_and_strides(layer):
+def test_positions_in_any_dtype(layer):
     for dtype in (torch.bfloat16, torch.float64):
         x = normal(2, 4, 3).to(dtype)
         params = layer.init(KEY, x)
-        y, dx, dparams = run(layer, params, x.mT.contiguous().mT, x)
+        y, dx, dparams = run(layer, params, x, x)
         assert {leaf.dtype for leaf in lf.tree.leaves((y, dx, dparams))} == {dtype}
         wide = lf.tree.map(torch.Tensor.float, params)
         low = min(dtype, torch.float32, key=lambda dtype: dtype.itemsize)
         assert same_number(y, layer.predict(wide, x.float()), dtype=low)
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, x.to("meta")).shape == (2, 4, 3)
     _, cache = layer.forward(params, x)
     assert cache.untyped_storage().nbytes() == 8
 
@@ -201,45 +192,27 @@ def test_bilinear_starts_as_torchs():
     assert same_number(y, torch.full((4,), 5.0))
 
 
-def test_bilinear_in_bfloat16_strides_vmap_meta_and_without_rows():
+def test_bilinear_in_bfloat16_and_without_rows():
     u, v, g = normal(5, 3), normal(5, 6, seed=1), normal(5, 4, seed=2)
     layer = lf.bilinear(4)
     params = layer.init(KEY, (u, v))
     straight = run(layer, params, (u, v), g)
-    folded = run(layer, params, (u.mT.contiguous().mT, v.mT.contiguous().mT), g.mT.contiguous().mT)
-    assert same_number(folded, straight)
-    mapped = torch.func.vmap(lambda u, v, g: run(layer, params, (u, v), g)[:2])(u, v, g)
-    assert same_number(mapped, straight[:2])
     low = lf.tree.map(torch.Tensor.bfloat16, (params, (u, v), g))
     assert same_number(run(layer, *low), lf.tree.map(torch.Tensor.bfloat16, straight))
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (params, (u, v)))
-    assert layer.predict(*on_meta).shape == (5, 4)
     y, dx, dparams = run(layer, params, (u[:0], v[:0]), g[:0])
     assert (y.shape, dx[0].shape, dx[1].shape) == ((0, 4), (0, 3), (0, 6))
     assert not any(leaf.any() for leaf in lf.tree.leaves(dparams))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: lf.embedding(0, 3),
-            "embedding: expected num_embeddings of at least 1, got 0",
-        ),
-        (lambda: lf.embedding(3, 0), "embedding: expected embedding_dim of at least 1, got 0"),
-        (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
-        (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
-        (
-            lambda: lf.positional_embedding(0),
-            "positional_embedding: expected max_len of at least 1, got 0",
-        ),
-        (lambda: lf.bilinear(0), "bilinear: expected out_features of at least 1, got 0"),
-    ],
-)
-def test_wrong_hyperparameters(make, message):
-    with pytest.raises(ValueError, match="expected") as caught:
-        make()
-    assert str(caught.value) == message
+test_wrong_hyperparameters = refused([
+    (lambda: lf.embedding(0, 3), "embedding: expected num_embeddings of at least 1, got 0"),
+    (lambda: lf.embedding(3, 0), "embedding: expected embedding_dim of at least 1, got 0"),
+    (lambda: lf.embedding(3, 2, 3), "embedding: expected padding_idx from -3 to 2, got 3"),
+    (lambda: lf.embedding(3, 2, -4), "embedding: expected padding_idx from -3 to 2, got -4"),
+    (lambda: lf.positional_embedding(0),
+        "positional_embedding: expected max_len of at least 1, got 0"),
+    (lambda: lf.bilinear(0), "bilinear: expected out_features of at least 1, got 0"),
+])  # fmt: skip
 
 
 TABLE = layers.embedding.Params(torch.zeros(7, 3))
@@ -250,146 +223,84 @@ TUPLE = "x to be a tuple of two tensors"
 FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "message"),
-    [
-        ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
-        ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
-        ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
-        ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
-        (
-            "embedding.forward",
-            (TABLE, torch.ones(2, dtype=torch.complex64)),
-            "x of integers, got torch.complex64",
-        ),
-        ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
-        ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
-        ("embedding.forward", ((), INDICES), "params embedding.Params, got ()"),
-        (
-            "embedding.backward",
-            ((), layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 3)),
-            "params embedding.Params, got ()",
-        ),
-        (
-            "embedding.backward",
-            (TABLE, INDICES, torch.zeros(2, 4, 3)),
-            "the cache of its own forward, got int64[2, 4]",
-        ),
-        (
-            "embedding.backward",
-            (TABLE, layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 2)),
-            "g of shape (2, 4, 3), got (2, 4, 2)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(7, 3)),
-            "x of shape (..., length, 3) with length at most 6, got (7, 3)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(6, 2)),
-            "x of shape (..., length, 3) with length at most 6, got (6, 2)",
-        ),
-        (
-            "positional_embedding(6).forward",
-            (PLACES, torch.zeros(3)),
-            "x of shape (..., length, 3) with length at most 6, got (3,)",
-        ),
-        (
-            "positional_embedding.forward",
-            (PLACES, torch.zeros(6, 3).double()),
-            "x of dtype torch.float32, got torch.float64; convert it by x.to(torch.float32)",
-        ),
-        (
-            "positional_embedding.forward",
-            ((), torch.zeros(6, 3)),
-            "params positional_embedding.Params, got ()",
-        ),
-        (
-            "positional_embedding.backward",
-            ((), torch.zeros(6, 3), torch.zeros(6, 3)),
-            "params positional_embedding.Params, got ()",
-        ),
-        (
-            "positional_embedding.backward",
-            (PLACES, torch.zeros(6, 3), torch.zeros(5, 3)),
-            "g of shape (6, 3), got (5, 3)",
-        ),
-        (
-            "sinusoidal_positions.forward",
-            ((), torch.zeros(3)),
-            "x of shape (..., length, features), got (3,)",
-        ),
-        ("sinusoidal_positions.forward", (3, torch.zeros(3)), "params (), got 3"),
-        (
-            "sinusoidal_positions.backward",
-            ((), torch.zeros(6, 3), torch.zeros(5, 3)),
-            "g of shape (6, 3), got (5, 3)",
-        ),
-        ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
-        ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
-        ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0], 3)),
-            "x to be a tensor, got int; convert it by torch.tensor",
-        ),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0], PAIR[1].double())),
-            "v of dtype torch.float32, got torch.float64",
-        ),
-        (
-            "bilinear.forward",
-            (MATRICES, (PAIR[0].double(), PAIR[1].double())),
-            "u of dtype torch.float32, got torch.float64",
-        ),
-        ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
-        (
-            "bilinear.forward",
-            (MATRICES, (torch.zeros(3), torch.tensor(1.0))),
-            f"{FORM}, got (3,) and ()",
-        ),
-        (
-            "bilinear(4).forward",
-            (MATRICES, (PAIR[0], PAIR[0])),
-            "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)",
-        ),
-        (
-            "bilinear(4).forward",
-            (MATRICES, (PAIR[1], PAIR[1])),
-            "x of shapes (..., 3) and (..., 6), got (5, 6) and (5, 6)",
-        ),
-        *(
-            (f"bilinear{name}", arguments, message)
-            for function in ("backward", "input_grad", "grads")
-            for name, arguments, message in (
-                (f".{function}", ((), PAIR, torch.zeros(5, 4)), "params bilinear.Params, got ()"),
-                (
-                    f".{function}",
-                    (MATRICES, PAIR[0], torch.zeros(5, 4)),
-                    "the cache of its own forward, got float32[5, 3]",
-                ),
-                (
-                    f".{function}",
-                    (MATRICES, (), torch.zeros(5, 4)),
-                    "the cache of its own forward, got ()",
-                ),
-                (
-                    f"(4).{function}",
-                    (MATRICES, PAIR, torch.zeros(5, 3)),
-                    "g of shape (5, 4), got (5, 3)",
-                ),
-            )
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("function", "arguments", "message"), [
+    ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
+    ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
+    ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
+    ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
+    ("embedding.forward", (TABLE, torch.ones(2, dtype=torch.complex64)),
+        "x of integers, got torch.complex64"),
+    ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
+    ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
+    ("embedding.forward", ((), INDICES), "params embedding.Params, got ()"),
+    ("embedding.backward", ((), layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 3)),
+        "params embedding.Params, got ()"),
+    ("embedding.backward", (TABLE, INDICES, torch.zeros(2, 4, 3)),
+        "the cache of its own forward, got int64[2, 4]"),
+    ("embedding.backward", (TABLE, layers.embedding.Cache(INDICES, None), torch.zeros(2, 4, 2)),
+        "g of shape (2, 4, 3), got (2, 4, 2)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(7, 3)),
+        "x of shape (..., length, 3) with length at most 6, got (7, 3)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(6, 2)),
+        "x of shape (..., length, 3) with length at most 6, got (6, 2)"),
+    ("positional_embedding(6).forward", (PLACES, torch.zeros(3)),
+        "x of shape (..., length, 3) with length at most 6, got (3,)"),
+    ("positional_embedding.forward", (PLACES, torch.zeros(6, 3).double()),
+        "x of dtype torch.float32, got torch.float64; convert it by x.to(torch.float32)"),
+    ("positional_embedding.forward", ((), torch.zeros(6, 3)),
+        "params positional_embedding.Params, got ()"),
+    ("positional_embedding.backward", ((), torch.zeros(6, 3), torch.zeros(6, 3)),
+        "params positional_embedding.Params, got ()"),
+    ("positional_embedding.backward", (PLACES, torch.zeros(6, 3), torch.zeros(5, 3)),
+        "g of shape (6, 3), got (5, 3)"),
+    ("sinusoidal_positions.forward", ((), torch.zeros(3)),
+        "x of shape (..., length, features), got (3,)"),
+    ("sinusoidal_positions.forward", (3, torch.zeros(3)), "params (), got 3"),
+    ("sinusoidal_positions.backward", ((), torch.zeros(6, 3), torch.zeros(5, 3)),
+        "g of shape (6, 3), got (5, 3)"),
+    ("bilinear.forward", (MATRICES, PAIR[0]), f"{TUPLE}, got float32[5, 3]"),
+    ("bilinear.forward", (MATRICES, (1, 2, 3)), f"{TUPLE}, got (1, 2, 3)"),
+    ("bilinear.forward", ((), PAIR), "params bilinear.Params, got ()"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], 3)),
+        "x to be a tensor, got int; convert it by torch.tensor"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1].double())),
+        "v of dtype torch.float32, got torch.float64"),
+    ("bilinear.forward", (MATRICES, (PAIR[0].double(), PAIR[1].double())),
+        "u of dtype torch.float32, got torch.float64"),
+    ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),
+    ("bilinear.forward", (MATRICES, (torch.zeros(3), torch.tensor(1.0))),
+        f"{FORM}, got (3,) and ()"),
+    ("bilinear(4).forward", (MATRICES, (PAIR[0], PAIR[0])),
+        "x of shapes (..., 3) and (..., 6), got (5, 3) and (5, 3)"),
+    ("bilinear(4).forward", (MATRICES, (PAIR[1], PAIR[1])),
+        "x of shapes (..., 3) and (..., 6), got (5, 6) and (5, 6)"),
+    *(
+        (f"bilinear{name}", arguments, message)
+        for function in ("backward", "input_grad", "grads")
+        for name, arguments, message in (
+            (f".{function}", ((), PAIR, torch.zeros(5, 4)), "params bilinear.Params, got ()"),
+            (
+                f".{function}",
+                (MATRICES, PAIR[0], torch.zeros(5, 4)),
+                "the cache of its own forward, got float32[5, 3]",
+            ),
+            (
+                f".{function}",
+                (MATRICES, (), torch.zeros(5, 4)),
+                "the cache of its own forward, got ()",
+            ),
+            (
+                f"(4).{function}",
+                (MATRICES, PAIR, torch.zeros(5, 3)),
+                "g of shape (5, 4), got (5, 3)",
+            ),
+        )
+    ),
+])  # fmt: skip
 def test_wrong_inputs(function, arguments, message):
     where, _, name = function.rpartition(".")
     module = getattr(layers, where.partition("(")[0])
-    with pytest.raises(lf.LayerError) as caught:
-        getattr(module, name)(*arguments)
-    assert str(caught.value) == f"{where}: expected {message}"
+    assert_refused(f"{where}: expected {message}", getattr(module, name), *arguments)
 
 
 def test_wrong_example_inputs():

@@ -8,6 +8,7 @@ import torch
 from helpers.cases import pooling
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refused
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
@@ -152,23 +153,7 @@ def test_lp_pool_gives_zero_where_its_derivative_does_not_exist():
 def test_lp_pool_of_power_one_is_the_sum_even_at_zero():
     x = torch.tensor([[2.0, -2.0, 0.0, 0.0]])
     y, dx, _ = run(lf.lp_pool1d(1, 2), x, torch.tensor([[7.0, 10.0]]))
-    assert same_number(y, torch.zeros(1, 2))
-    assert same_number(dx, torch.tensor([[7.0, 7.0, 10.0, 10.0]]))
-
-
-@FORMS
-@pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_other_memory_orders_give_the_same(case, of):
-    layer = of(case.layer)
-    expected_y, expected_dx, g = run(case.layer, case.x)
-    strided = case.x.repeat_interleave(2, -1)[..., ::2]
-    orders = [(strided, g.mT.contiguous().mT)]
-    if case.x.ndim == 4 and g.ndim == 4:
-        orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
-    for x, its_g in orders:
-        y, dx, _ = run(layer, x, its_g)
-        assert same_number(y, expected_y)
-        assert same_number(dx, expected_dx)
+    assert same_number((y, dx), (torch.zeros(1, 2), torch.tensor([[7.0, 7.0, 10.0, 10.0]])))
 
 
 @pytest.mark.parametrize("layer", [lf.max_pool2d(2), lf.avg_pool2d(2)], ids=str)
@@ -193,14 +178,11 @@ def test_16_bits_are_near_float64(case, of, dtype):
 
 @FORMS
 @pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_shapes_are_found_on_meta_and_of_an_empty_batch(case, of):
-    layer = of(case.layer)
-    y, *_ = run(layer, case.x)
-    on_meta = layer.predict(case.params(), case.x.to("meta"))
-    assert lf.tree.leaves(on_meta)[0].shape == y.shape
+def test_an_empty_batch_stays_empty(case, of):
     if "without batch" not in case.note:
-        empty, dx, _ = run(layer, case.x[:0])
-        assert (empty.shape, dx.shape) == (y[:0].shape, case.x[:0].shape)
+        y, dx, _ = run(of(case.layer), case.x[:0])
+        whole, *_ = run(case.layer, case.x)
+        assert (y.shape, dx.shape) == (whole[:0].shape, case.x[:0].shape)
 
 
 # torch's own, of a kernel that it has no batching rule for.
@@ -211,8 +193,7 @@ def test_vmap_of_the_fast_form_is_the_batch(case):
     y, dx, g = run(layer, case.x)
     both = torch.func.vmap(lambda x, g: run(layer, x, g)[:2])
     mapped_y, mapped_dx = both(torch.stack([case.x, case.x]), torch.stack([g, 2 * g]))
-    assert same_number(mapped_y[1], y)
-    assert same_number(mapped_dx[1], 2 * dx)
+    assert same_number((mapped_y[1], mapped_dx[1]), (y, 2 * dx))
 
 
 def test_global_avg_pool_keeps_one_number_for_x_and_y():
@@ -225,120 +206,68 @@ KEY = fractional_max_pool.Params(lf.Key(0))
 WITH_INDICES = max_pool.forward((), PLANE, kernel_size=(2, 2), return_indices=True)[1]
 
 ERRORS = {
-    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)": (
-        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3))
-    ),
-    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)": (
-        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE)
-    ),
-    "max_pool2d: expected x with room for a window of (2, 2), got (2, 3, 4, 5)": (
-        lambda: lf.max_pool2d(2, dilation=5).forward((), PLANE)
-    ),
-    "lp_pool2d: expected x with room for a window of (5, 2), got (2, 3, 4, 5)": (
-        lambda: lf.lp_pool2d(2, (5, 2)).forward((), PLANE)
-    ),
-    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)": (
-        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0))
-    ),
+    "max_pool2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (2, 3)":
+        lambda: lf.max_pool2d(2).forward((), torch.zeros(2, 3)),
+    "avg_pool2d: expected x with room for a window of (2, 6), got (2, 3, 4, 5)":
+        lambda: lf.avg_pool2d((2, 6)).forward((), PLANE),
+    "max_pool2d: expected x with room for a window of (2, 2), got (2, 3, 4, 5)":
+        lambda: lf.max_pool2d(2, dilation=5).forward((), PLANE),
+    "lp_pool2d: expected x with room for a window of (5, 2), got (2, 3, 4, 5)":
+        lambda: lf.lp_pool2d(2, (5, 2)).forward((), PLANE),
+    "adaptive_avg_pool1d: expected x with no empty axis, got (2, 3, 0)":
+        lambda: lf.adaptive_avg_pool1d(2).forward((), torch.zeros(2, 3, 0)),
     "adaptive_max_pool3d: expected x of shape (channels, d, h, w) or (batch, channels, d, h, w), "
     "got (3, 4, 5)": lambda: lf.adaptive_max_pool3d(2).forward((), PLANE[0]),
-    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)": (
-        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3))
-    ),
-    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)": (
-        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0))
-    ),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3)":
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3)),
+    "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)":
+        lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0)),
     "max_pool2d: expected params (), got (1,)": lambda: lf.max_pool2d(2).forward((1,), PLANE),
-    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2": (
-        lambda: lf.max_pool1d(3, padding=2)
-    ),
-    "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2": (
-        lambda: lf.avg_pool2d((4, 2), padding=2)
-    ),
+    "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2":
+        lambda: lf.max_pool1d(3, padding=2),
+    "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2":
+        lambda: lf.avg_pool2d((4, 2), padding=2),
     "max_pool2d: expected stride of at least 1 or None, got 0": lambda: lf.max_pool2d(2, 0),
     "max_pool2d: expected dilation of at least 1, got 0": lambda: lf.max_pool2d(2, dilation=0),
     "max_pool2d: expected padding of at least 0, got -1": lambda: lf.max_pool2d(2, padding=-1),
-    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
-        lambda: lf.avg_pool3d((2, 2))
-    ),
+    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": lambda: lf.avg_pool3d(
+        (2, 2)),
     "avg_pool2d: expected kernel_size of at least 1, got 0": lambda: lf.avg_pool2d(0),
-    "avg_pool2d: expected divisor_override other than 0 or None, got 0": (
-        lambda: lf.avg_pool2d(2, divisor_override=0)
-    ),
-    "fractional_max_pool2d: expected one of output_size and output_ratio, got "
-    "(None, None)": lambda: lf.fractional_max_pool2d(2),
-    "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)": lambda: (
-        lf.fractional_max_pool3d(2, 3, 0.5)
-    ),
-    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0": (
-        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0)
-    ),
-    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)": (
-        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,))
-    ),
-    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0": (
-        lambda: lf.fractional_max_pool2d(2, (0, 2))
-    ),
-    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": (
-        lambda: lf.fractional_max_pool3d((2, 2), 3)
-    ),
-    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)": (
-        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE)
-    ),
-    "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)": (
-        lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE)
-    ),
-    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()": (
-        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE)
-    ),
-    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": (
-        lambda: max_pool.backward((), WITH_INDICES, PLANE[..., :2, :2])
-    ),
-    "lp_pool1d: expected norm_type of at least 1, got 0.5": (lambda: lf.lp_pool1d(0.5, 2)),
-    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf": (
-        lambda: lf.lp_pool1d(math.inf, 2)
-    ),
-    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0": (
-        lambda: lf.adaptive_avg_pool2d(0)
-    ),
-    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)": (
-        lambda: lf.adaptive_max_pool2d((1, 2, 3))
-    ),
-}
+    "avg_pool2d: expected divisor_override other than 0 or None, got 0": lambda: lf.avg_pool2d(2,
+        divisor_override=0),
+    "fractional_max_pool2d: expected one of output_size and output_ratio, got " "(None, None)":
+        lambda: lf.fractional_max_pool2d(2),
+    "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)":
+        lambda: (lf.fractional_max_pool3d(2, 3, 0.5)),
+    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0":
+        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0),
+    "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)":
+        lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,)),
+    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0":
+        lambda: lf.fractional_max_pool2d(2, (0, 2)),
+    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)":
+        lambda: lf.fractional_max_pool3d((2, 2), 3),
+    "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)":
+        lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE),
+    "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)":
+        lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE),
+    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()":
+        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE),
+    "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": lambda: max_pool.backward((),
+        WITH_INDICES, PLANE[..., :2, :2]),
+    "lp_pool1d: expected norm_type of at least 1, got 0.5": lambda: lf.lp_pool1d(0.5, 2),
+    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf":
+        lambda: lf.lp_pool1d(math.inf, 2),
+    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0":
+        lambda: lf.adaptive_avg_pool2d(0),
+    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)":
+        lambda: lf.adaptive_max_pool2d((1, 2, 3)),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_name_what_was_expected_and_given(message):
-    with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared
-        ERRORS[message]()
-    assert str(raised.value) == message
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.max_pool1d(2), lf.max_pool2d(2), lf.avg_pool1d(2), lf.avg_pool3d(2), lf.lp_pool2d(2, 2),
-        lf.adaptive_avg_pool1d(2), lf.adaptive_max_pool3d(2), lf.global_avg_pool(),
-        lf.fractional_max_pool2d(2, 3),
-    ],
-    ids=str,
-)  # fmt: skip
-@FORMS
-def test_backward_checks_its_cotangent_and_cache(layer, of):
-    layer = of(layer)
-    name = layer.name.partition("(")[0]
-    axes = int(name[-2]) if name.endswith("d") else 2
-    x = normal(2, 3, *(4, 5, 6)[:axes])
-    params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    given, wanted = tuple(y.shape), (*y.shape[:-1], y.shape[-1] + 1)
-    with pytest.raises(lf.LayerError) as raised:
-        layer.backward(params, cache, torch.zeros(wanted))
-    assert str(raised.value) == f"{name}: expected g of shape {given}, got {wanted}"
-    with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-        layer.backward(params, cache, y.double())
-    with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
-        layer.backward(params, 3, y)
+test_errors_name_what_was_expected_and_given = refused(
+    [(call, message) for message, call in ERRORS.items()]
+)
 
 
 def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
@@ -349,10 +278,3 @@ def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
         assert same_bits(y, call_repr)
     assert lp_pool.forward((), x, norm_type=2, kernel_size=(2, 2))[0].shape == (2, 3, 3, 4)
     assert adaptive_max_pool.forward((), x, output_size=(None, 2))[0].shape == (2, 3, 7, 2)
-
-
-@pytest.mark.parametrize("case", pooling.CASES, ids=str)
-def test_forward_refuses_integers_and_parameters(case):
-    for params, x in ((case.params(), case.x.int()), ((1,), case.x)):
-        with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
-            case.layer.forward(params, x)

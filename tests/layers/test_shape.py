@@ -8,6 +8,7 @@ import torch
 from helpers.cases import shape
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refused
 from torch.nn import functional as F
 
 import lincoln_fn as lf
@@ -26,8 +27,7 @@ def test_joined_and_split_axes_share_their_elements(layer):
     y, dx, g = run(layer, x)
     assert y.data_ptr() == x.data_ptr()
     assert dx.data_ptr() == g.data_ptr()
-    assert same_bits(y.flatten(), x.flatten())
-    assert same_bits(dx, g.reshape(x.shape))
+    assert same_bits((y.flatten(), dx), (x.flatten(), g.reshape(x.shape)))
 
 
 def test_permute_takes_each_axis_back():
@@ -80,14 +80,11 @@ def weights(size, n, mode, align_corners=False, ratio=None):
     return matrix
 
 
-@pytest.mark.parametrize(
-    ("mode", "sizes"),
-    [
-        ("nearest", (7,)), ("nearest", (7, 3)), ("nearest", (7, 3, 8)),
-        ("nearest-exact", (7,)), ("nearest-exact", (7, 3)), ("nearest-exact", (7, 3, 8)),
-        ("linear", (7,)), ("bilinear", (7, 3)), ("trilinear", (7, 3, 8)), ("bicubic", (7, 3)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("mode", "sizes"), [
+    ("nearest", (7,)), ("nearest", (7, 3)), ("nearest", (7, 3, 8)), ("nearest-exact", (7,)),
+    ("nearest-exact", (7, 3)), ("nearest-exact", (7, 3, 8)), ("linear", (7,)), ("bilinear", (7, 3)),
+    ("trilinear", (7, 3, 8)), ("bicubic", (7, 3)),
+])  # fmt: skip
 def test_upsample_is_the_matrix_written_out(mode, sizes):
     x = normal(2, 3, *(4, 5, 3)[: len(sizes)]).double()
     for align_corners in (False,) if mode.startswith("nearest") else (False, True):
@@ -97,8 +94,7 @@ def test_upsample_is_the_matrix_written_out(mode, sizes):
             a = weights(x.shape[axis], n, mode, align_corners)
             expected_y = (expected_y.movedim(axis, -1) @ a.mT).movedim(-1, axis)
             expected_dx = (expected_dx.movedim(axis, -1) @ a).movedim(-1, axis)
-        assert same_number(y, expected_y)
-        assert same_number(dx, expected_dx)
+        assert same_number((y, dx), (expected_y, expected_dx))
 
 
 @pytest.mark.parametrize("mode", upsample.MODES)
@@ -123,8 +119,7 @@ def test_upsample_by_a_factor_reads_x_at_that_factor():
     x = normal(1, 1, 4).double()
     y, dx, g = run(lf.upsample(scale_factor=2.3, mode="linear"), x)
     a = weights(4, 9, "linear", ratio=1 / 2.3)
-    assert same_number(y, x @ a.mT)
-    assert same_number(dx, g @ a)
+    assert same_number((y, dx), (x @ a.mT, g @ a))
 
 
 def source(j, n, mode):
@@ -158,18 +153,6 @@ def test_padding_is_the_formula_written_out(mode, padding):
 
 
 @pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_other_memory_orders_give_the_same(case):
-    expected_y, expected_dx, g = run(case.layer, case.x)
-    orders = [(case.x.repeat_interleave(2, -1)[..., ::2], g.mT.contiguous().mT)]
-    if case.x.ndim == 4 and g.ndim == 4:
-        orders.append([t.to(memory_format=torch.channels_last) for t in (case.x, g)])
-    for x, its_g in orders:
-        y, dx, _ = run(case.layer, x, its_g)
-        assert same_number(y, expected_y)
-        assert same_number(dx, expected_dx)
-
-
-@pytest.mark.parametrize("case", shape.CASES, ids=str)
 def test_bfloat16_is_near_float64(case):
     x = case.x.bfloat16()
     y, dx, g = run(case.layer, x)
@@ -180,17 +163,14 @@ def test_bfloat16_is_near_float64(case):
 
 
 @pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_shapes_are_found_on_meta_and_caches_hold_no_elements(case):
-    y, cache = case.layer.forward((), case.x)
-    assert case.layer.predict((), case.x.to("meta")).shape == y.shape
+def test_caches_hold_no_elements(case):
+    _, cache = case.layer.forward((), case.x)
     assert {t.untyped_storage().nbytes() for t in lf.tree.leaves(cache)} == {4}
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [lf.flatten(), lf.reshape(60), lf.permute(0, 2, 1, 3), lf.upsample(7), lf.zero_pad2d(1)],
-    ids=str,
-)
+@pytest.mark.parametrize("layer", [
+    lf.flatten(), lf.reshape(60), lf.permute(0, 2, 1, 3), lf.upsample(7), lf.zero_pad2d(1),
+], ids=str)  # fmt: skip
 def test_an_empty_batch_stays_empty(layer):
     y, dx, _ = run(layer, torch.zeros(0, 3, 4, 5))
     assert y.shape[0] == 0
@@ -291,36 +271,6 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_name_what_was_expected_and_given(message):
-    with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared
-        ERRORS[message]()
-    assert str(raised.value) == message
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.flatten(2), lf.unflatten(1, (3, 1)), lf.reshape(3, 20), lf.permute(0, 2, 3, 1),
-        lf.pixel_shuffle(1), lf.pixel_unshuffle(1), lf.upsample(7), lf.zero_pad2d(1),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_backward_checks_its_cotangent_and_cache(layer):
-    name = "pad" if "pad" in layer.name else layer.name.partition("(")[0]
-    y, cache = layer.forward((), normal(2, 3, 4, 5))
-    with pytest.raises(lf.LayerError) as raised:
-        layer.backward((), cache, y[1:])
-    wanted, given = tuple(y.shape), (1, *y.shape[1:])
-    assert str(raised.value) == f"{name}: expected g of shape {wanted}, got {given}"
-    with pytest.raises(lf.LayerError, match=f"{name}: expected g of dtype"):
-        layer.backward((), cache, y.double())
-    with pytest.raises(lf.LayerError, match="expected the cache of its own forward, got 3"):
-        layer.backward((), 3, y)
-
-
-@pytest.mark.parametrize("case", shape.CASES, ids=str)
-def test_forward_refuses_integers_and_parameters(case):
-    for params, x in (((), case.x.int()), ((1,), case.x)):
-        with pytest.raises(lf.LayerError, match=r"expected x of a floating dtype|expected params"):
-            case.layer.forward(params, x)
+test_errors_name_what_was_expected_and_given = refused(
+    [(call, message) for message, call in ERRORS.items()]
+)

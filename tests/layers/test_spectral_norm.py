@@ -14,13 +14,9 @@ from lincoln_fn.layers.spectral_norm import SpectralNormParams, Vectors
 LAYERS = {
     "dense": (lf.dense(4), nn.Linear(3, 4), dense.Params, normal(5, 3)),
     "conv": (lf.conv2d(4, 2), nn.Conv2d(3, 4, 2), conv.Params, normal(2, 3, 4, 5)),
-    "conv_transpose": (
-        lf.conv_transpose2d(4, 2),
-        nn.ConvTranspose2d(3, 4, 2),
-        conv_transpose.Params,
-        normal(2, 3, 4, 5),
-    ),
-}
+    "conv_transpose": (lf.conv_transpose2d(4, 2), nn.ConvTranspose2d(3, 4, 2),
+        conv_transpose.Params, normal(2, 3, 4, 5)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [lf.spectral_norm, lf.weight_norm])

@@ -65,13 +65,10 @@ def every_function(layer):
     def run(params, x, g):
         y, cache = layer.forward(params, x)
         return (
-            y,
-            layer.predict(params, x),
-            layer.backward(params, cache, g),
-            layer.input_grad(params, cache, g),
-            layer.grads(params, cache, g),
+            y, layer.predict(params, x), layer.backward(params, cache, g),
+            layer.input_grad(params, cache, g), layer.grads(params, cache, g),
             layer.advance(params, cache),
-        )
+        )  # fmt: skip
 
     return run
 

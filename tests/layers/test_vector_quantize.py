@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.refusals import assert_says
 
 import lincoln_fn as lf
 from lincoln_fn import keys
@@ -38,8 +39,7 @@ def test_a_wrong_g_is_refused():
     layer, x = lf.vector_quantize(2), normal(3, 2)
     params = layer.init(lf.Key(0), x)
     cache = layer.forward(params, x)[1]
-    with pytest.raises(lf.LayerError, match="expected g with 3 entries"):
-        layer.backward(params, cache, x)
+    assert_says("expected g with 3 entries", layer.backward, params, cache, x)
     with pytest.raises(lf.LayerError, match=r"expected g of shape \(3, 2\), got \(1, 2\)"):
         layer.backward(params, cache, (x, x[:1], x))
 

@@ -34,7 +34,7 @@ def test_all_names_are_public_and_there():
         "lf.relu() -> Layer",
         "lf.Key.fold_in(self, data: int | Tensor) -> Key",
         "lf.metrics.accuracy(prediction: Tensor, target: Tensor) -> float",
-        "lf.layers.relu.forward(params: tuple[()], x: Float[Tensor, '*s'])",
+        "lf.layers.embedding.forward(params: Params, x: Int[Tensor, '*batch']",
     ],
 )
 def test_a_line_reads_like_the_code(line):

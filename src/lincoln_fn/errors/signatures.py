@@ -102,9 +102,9 @@ def _checks(names: tuple[str, ...], hints: dict[str, str], names_of: dict[str, A
     check = "  shapes.check_params(layer, params, Params)"
     lines = [f"if {_OTHER_PARAMS}:", check] if has_params else []
     cache = like = names[1]
-    if record := names_of.get(hints[cache]):
+    if hints[cache] == "Cache":
         lines += [f"if type({cache}) is not Cache:", f"  shapes.check_cache(layer, {cache}, Cache)"]
-        fields = record.__annotations__.items()
+        fields = names_of["Cache"].__annotations__.items()
         like += "." + next((key for key, hint in fields if hint == hints.get("g")), "")
     if "g" in names:
         wrong = _NOT_LIKE.format(like=like)

@@ -33,7 +33,8 @@ from lincoln_fn.layers.attention_heads import (
     merge_heads,
     split_heads,
 )
-from lincoln_fn.layers.common.attention import Sequence, visible_keys
+from lincoln_fn.layers.common.attention import visible_keys
+from lincoln_fn.layers.common.shapes import Sequence
 
 aten = torch.ops.aten
 

@@ -54,13 +54,9 @@ def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
 
 @unless_transformed(batch_norm.forward)
 def forward(
-    params: Params,
-    x: Tensor,
-    *,
-    eps: float = 1e-5,
-    momentum: float | None = 0.1,
+    params: Params, x: Tensor, *, eps: float = 1e-5, momentum: float | None = 0.1,
     spatial_axes: int | None = None,
-) -> tuple[Tensor, AnyCache]:
+) -> tuple[Tensor, AnyCache]:  # fmt: skip
     """Compute batch norm; of an empty x, by the formula."""
     check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)

@@ -51,15 +51,9 @@ class Cache:
 
 
 def forward(
-    params: Params,
-    x: Tensor,
-    *,
-    stride: int | Sizes = 1,
-    padding: int | Sizes | str = 0,
-    dilation: int | Sizes = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> tuple[Tensor, Cache]:
+    params: Params, x: Tensor, *, stride: int | Sizes = 1, padding: int | Sizes | str = 0,
+    dilation: int | Sizes = 1, groups: int = 1, padding_mode: str = "zeros",
+) -> tuple[Tensor, Cache]:  # fmt: skip
     """Compute what the formula does; pad first what the kernel cannot pad."""
     check_input("conv", params, x, Params)
     weight = params.weight

@@ -207,8 +207,7 @@ def _summed(dx: Tensor, x: Tensor) -> Tensor:
 
 def _padded(x: Tensor, n: int) -> Tensor:
     """Append zeros up to n features, which change no score; the kernel needs them in a row."""
-    if x.shape[-1] < n:
-        return pad(x, (0, n - x.shape[-1]))
+    x = pad(x, (0, n - x.shape[-1])) if x.shape[-1] < n else x  # pad keeps the order of memory
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

@@ -21,13 +21,7 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.fastpath._layout import channels_last, empty_like
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import avg_pool, max_pool
-from lincoln_fn.layers.common.pooling import (
-    Window,
-    check_windows,
-    dy_of,
-    pooled_shape,
-    window_of,
-)
+from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, pooled_shape, window_of
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -67,13 +61,9 @@ def max_pool_backward(
 
 
 def avg_pool_forward(
-    params: tuple[()],
-    x: Tensor,
-    *,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    **options: Options,
-) -> tuple[Tensor, avg_pool.Cache]:
+    params: tuple[()], x: Tensor, *, count_include_pad: bool = True,
+    divisor_override: int | None = None, **options: Options,
+) -> tuple[Tensor, avg_pool.Cache]:  # fmt: skip
     """Compute the mean of each window."""
     layer = f"avg_pool{len(options['kernel_size'])}d"
     window = window_of(layer, **options)

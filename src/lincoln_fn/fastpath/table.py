@@ -24,17 +24,9 @@ from lincoln_fn.fastpath.twin import Function, Twin
 from lincoln_fn.walk.paths import map_paths
 
 TWINS: Final[tuple[Twin, ...]] = (
-    *activations.TWINS,
-    *attention.TWINS,
-    *batch_norm.TWINS,
-    *convolution.TWINS,
-    *dense.TWINS,
-    *embedding.TWINS,
-    *linear_scan.TWINS,
-    *lstm.TWINS,
-    *normalisation.TWINS,
-    *pooling.TWINS,
-)
+    *activations.TWINS, *attention.TWINS, *batch_norm.TWINS, *convolution.TWINS, *dense.TWINS,
+    *embedding.TWINS, *linear_scan.TWINS, *lstm.TWINS, *normalisation.TWINS, *pooling.TWINS,
+)  # fmt: skip
 _BY_CONSTRUCTOR: Final[dict[Function, Twin]] = {of: twin for twin in TWINS for of in twin.of}
 
 

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, over_axes
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -30,12 +27,8 @@ from lincoln_fn.layers.common.pool_positions import (
     sizes_in,
     summed_in,
 )
-from lincoln_fn.layers.common.pooling import (
-    OutputSize,
-    adapted_sizes,
-    check_spatial,
-    output_sizes,
-)
+from lincoln_fn.layers.common.pooling import OutputSize, adapted_sizes, check_spatial, output_sizes
+from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -44,16 +37,13 @@ from lincoln_fn.layers.common.stand_in import stand_in
 class Cache:
     """The input's shape, and the sizes of the output's spatial axes."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
+    x: Image
     output_size: Sizes = static()
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    output_size: tuple[int | None, ...],
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+    params: tuple[()], x: Image, *, output_size: tuple[int | None, ...]
+) -> tuple[Pooled, Cache]:
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(output_size)
     check_spatial(f"adaptive_avg_pool{n}d", params, x, n)
@@ -66,9 +56,7 @@ def forward(
 declare(forward, kind="average")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     check_cache("adaptive_avg_pool", cache, Cache)
     x, n = cache.x, len(cache.output_size)
@@ -79,9 +67,8 @@ def backward(
 
 
 def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    output_size: OutputSize,
-) -> Layer:
+    n: int, output_size: OutputSize,
+) -> Layer:  # fmt: skip
     """Make an adaptive average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window, and output_size gives the number of windows.

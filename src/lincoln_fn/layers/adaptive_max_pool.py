@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
@@ -32,6 +32,7 @@ from lincoln_fn.layers.common.pooling import (
     dy_of,
     output_sizes,
 )
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.max_pool import largest
 
@@ -40,18 +41,14 @@ from lincoln_fn.layers.max_pool import largest
 class Cache:
     """The input's shape, the position of each window's largest element, and x's axes."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
+    x: Image
     indices: Int[Tensor, "*batch_and_pooled"]
     n: int = static()
     return_indices: bool = static(default=False)
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    output_size: tuple[int | None, ...],
-    return_indices: bool,
+    params: tuple[()], x: Image, *, output_size: tuple[int | None, ...], return_indices: bool
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
@@ -64,9 +61,7 @@ def forward(
 declare(forward, kind="max_pool")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Arrays
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
     check_cache("adaptive_max_pool", cache, Cache)
     x, m, n = cache.x, cache.indices, cache.n
@@ -76,11 +71,8 @@ def backward(
 
 
 def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    output_size: OutputSize,
-    *,
-    return_indices: bool = False,
-) -> Layer:
+    n: int, output_size: OutputSize, *, return_indices: bool = False,
+) -> Layer:  # fmt: skip
     """Make an adaptive max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window, and output_size gives the number of windows.

@@ -31,9 +31,9 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 
 

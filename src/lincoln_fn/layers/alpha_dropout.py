@@ -31,7 +31,6 @@ from functools import partial
 from typing import Final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -40,6 +39,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.dropout import (
     Cache,
@@ -53,24 +53,17 @@ from lincoln_fn.layers.dropout import (
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
 __all__ = [
-    "Cache",
-    "Params",
-    "advance",
-    "alpha_dropout",
-    "backward",
-    "feature_alpha_dropout",
-    "forward",
-    "init",
-    "predict",
-]
+    "Cache", "Params", "advance", "alpha_dropout", "backward", "feature_alpha_dropout", "forward",
+    "init", "predict",
+]  # fmt: skip
 
 # alpha', selu's limit far below 0.
 DROPPED: Final = -SCALE * ALPHA
 
 
 def forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float, features: bool = False
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: Params, x: Elements, *, p: float, features: bool = False
+) -> tuple[Elements, Cache]:
     """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
     _check(params, x, features)
     mask = draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
@@ -80,17 +73,15 @@ def forward(
     return a * h + b, Cache(mask, a, x.dtype)
 
 
-def predict(
-    params: Params, x: Float[Tensor, "*s"], *, p: float, features: bool = False
-) -> Float[Tensor, "*s"]:
+def predict(params: Params, x: Elements, *, p: float, features: bool = False) -> Elements:
     """Return x itself."""
     _check(params, x, features)
     return x
 
 
 def inference_forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, features: bool = False
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    params: Params, x: Elements, *, p: float = 0.5, features: bool = False
+) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, p=p, features=features), stand_in(x)
 

@@ -60,7 +60,6 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.attention import (
     Mask,
-    Sequence,
     SoftmaxBackward,
     check_mask,
     check_sequences,
@@ -69,6 +68,7 @@ from lincoln_fn.layers.common.attention import (
     softmax_backward,
     visible_keys,
 )
+from lincoln_fn.layers.common.shapes import Sequence
 
 NAME = "attention_heads"
 
@@ -130,17 +130,10 @@ def forward(
 
 
 def by_head(
-    x: Inputs,
-    *,
-    num_heads: int,
-    num_kv_heads: int | None = None,
-    is_causal: bool = False,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    scale: float | None = None,
-    is_aligned_at_end: bool = True,
-    split: Split = split_heads,
-) -> Cache:
+    x: Inputs, *, num_heads: int, num_kv_heads: int | None = None, is_causal: bool = False,
+    sliding_window: int | None = None, softcap: float | None = None, scale: float | None = None,
+    is_aligned_at_end: bool = True, split: Split = split_heads,
+) -> Cache:  # fmt: skip
     """Compute q, not scaled yet, k and v by head."""
     num_kv_heads = num_kv_heads or num_heads
     check_forward(x, num_heads, num_kv_heads)
@@ -171,13 +164,9 @@ def attend(
 
 
 def backward(
-    params: Params,
-    cache: Cache,
-    g: Sequence,
-    *,
-    split: Split = split_heads,
+    params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = softmax_backward,
-) -> tuple[Gradients, Params]:
+) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dquery, dkey, dvalue and dmask, the last None unless the mask is floating."""
     check_backward(cache, g)
     q, k, v = cache.q, cache.k, cache.v
@@ -254,15 +243,10 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
 
 @constructor
 def attention_heads(
-    num_heads: PositiveInt,
-    num_kv_heads: PositiveInt | None = None,
-    *,
-    is_causal: bool = False,
-    sliding_window: PositiveInt | None = None,
-    softcap: Positive | None = None,
-    scale: float | None = None,
-    dropout: Probability = 0.0,
-) -> Layer:
+    num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None, *, is_causal: bool = False,
+    sliding_window: PositiveInt | None = None, softcap: Positive | None = None,
+    scale: float | None = None, dropout: Probability = 0.0,
+) -> Layer:  # fmt: skip
     """Compute the attention of several heads, whose features stand side by side.
 
     x is (query, key, value) or (query, key, value, mask), with any number of equal leading axes:
@@ -310,13 +294,9 @@ def attention_heads(
         "sliding_window": sliding_window, "softcap": softcap, "scale": scale, "p": dropout,
     }  # fmt: skip
     return bare(
-        Layer,
-        partial(forward, **options),
-        backward,
-        init if dropout else no_params,
-        predict=partial(predict, **options),
-        advance=advance if dropout else unchanged,
-    )
+        Layer, partial(forward, **options), backward, init if dropout else no_params,
+        predict=partial(predict, **options), advance=advance if dropout else unchanged,
+    )  # fmt: skip
 
 
 def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:

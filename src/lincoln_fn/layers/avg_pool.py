@@ -19,7 +19,7 @@ from functools import partial
 from typing import Annotated, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
@@ -35,12 +35,8 @@ from lincoln_fn.layers.common.pool_positions import (
     picked,
     summed_in,
 )
-from lincoln_fn.layers.common.pooling import (
-    Window,
-    check_windows,
-    pooled_shape,
-    window_of,
-)
+from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
+from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -51,23 +47,16 @@ Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number 
 class Cache:
     """The input's shape, the window, and how its sum is divided."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
+    x: Image
     window: Window = static()
     count_include_pad: bool = static()
     divisor_override: int | None = static()
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+    params: tuple[()], x: Image, *, kernel_size: Sizes, stride: int | Sizes | None,
+    padding: int | Sizes, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
+) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     layer = f"avg_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)
@@ -81,9 +70,7 @@ def forward(
 declare(forward, kind="average")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     check_cache("avg_pool", cache, Cache)
     x, window = cache.x, cache.window
@@ -107,15 +94,10 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
 
 
 def _avg_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0, *, ceil_mode: bool = False, count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make an average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the mean of each window.

@@ -60,6 +60,7 @@ from lincoln_fn.layers.common.normalisation import (
 )
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
 from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
+from lincoln_fn.layers.common.shapes import Channels
 
 
 @record
@@ -75,7 +76,7 @@ class Params:
 class Cache:
     """The normalised input, each channel's rstd, mean and unbiased variance, and the momentum."""
 
-    x_hat: Float[Tensor, "batch channels *spatial"]
+    x_hat: Channels
     rstd: Float[Tensor, "1 channels *ones"]
     mean: Float[Tensor, " channels"]
     var: Float[Tensor, " channels"]
@@ -83,14 +84,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    affine: bool,
-    track_running_stats: bool,
-    bias: bool,
+    key: Key, x: Channels, *, affine: bool, track_running_stats: bool, bias: bool,
     spatial_axes: int | None,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     key = checked_key("batch_norm", key)
     check_input("batch_norm", (), x)
@@ -101,13 +97,8 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+    params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
+) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
@@ -122,9 +113,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
-) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     shared = (0, *range(2, g.ndim))
     mean = partial(mean_over, axes=shared)
@@ -142,13 +131,8 @@ _AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, ch
 
 
 def predict(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> Float[Tensor, "batch channels *spatial"]:
+    params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
+) -> Channels:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
     y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
@@ -175,14 +159,9 @@ declare(advance, reads=("mean", "var"))
 
 @constructor
 def batch_norm(
-    eps: NonNegative = 1e-5,
-    momentum: Probability | None = 0.1,
-    affine: bool = True,
-    track_running_stats: bool = True,
-    *,
-    bias: bool = True,
-    spatial_axes: PositiveInt | None = None,
-) -> Layer:
+    eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = True,
+    track_running_stats: bool = True, *, bias: bool = True, spatial_axes: PositiveInt | None = None,
+) -> Layer:  # fmt: skip
     """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape. `forward` uses the

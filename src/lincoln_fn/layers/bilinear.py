@@ -46,6 +46,7 @@ from lincoln_fn.errors.shapes import (
     wrong_shape,
 )
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
+from lincoln_fn.layers.common.shapes import Outputs
 from lincoln_fn.layers.dense import rows
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
@@ -60,14 +61,9 @@ class Params:
 
 
 def init(
-    key: Key,
-    x: Inputs,
-    *,
-    out_features: int,
-    bias: bool,
-    weight_init: Initializer,
+    key: Key, x: Inputs, *, out_features: int, bias: bool, weight_init: Initializer,
     bias_init: Initializer,
-) -> Params:
+) -> Params:  # fmt: skip
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
@@ -79,7 +75,7 @@ def init(
     )
 
 
-def forward(params: Params, x: Inputs) -> tuple[Float[Tensor, "*batch n_out"], Inputs]:
+def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
     """Compute y_k = sum_i u_i q_ki + b_k."""
     u, v = _check_inputs(params, x, Params)
     try:
@@ -95,18 +91,18 @@ def forward(params: Params, x: Inputs) -> tuple[Float[Tensor, "*batch n_out"], I
     return y if params.bias is None else y + params.bias, x
 
 
-def backward(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> tuple[Inputs, Params]:
+def backward(params: Params, x: Inputs, g: Outputs) -> tuple[Inputs, Params]:
     """Compute dx = (du, dv) as `input_grad` does, and dparams as `grads` does."""
     p = _p(params, x, g)
     return _dx(params, x, g, p), _dparams(params, x, g, p)
 
 
-def input_grad(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> Inputs:
+def input_grad(params: Params, x: Inputs, g: Outputs) -> Inputs:
     """Compute du_i = sum_k g_k q_ki and dv = p A."""
     return _dx(params, x, g, _p(params, x, g))
 
 
-def grads(params: Params, x: Inputs, g: Float[Tensor, "*batch n_out"]) -> Params:
+def grads(params: Params, x: Inputs, g: Outputs) -> Params:
     """Compute dA = p^T v and db = sum of g over the rows."""
     return _dparams(params, x, g, _p(params, x, g))
 
@@ -148,12 +144,9 @@ _FAN_IN_INIT = fan_in_uniform()
 
 @constructor
 def bilinear(
-    out_features: PositiveInt,
-    *,
-    bias: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
+    out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Multiply two inputs (u, v) with a matrix for each output: y_k = sum_ij u_i A_kij v_j + b_k.
 
     u has shape (..., n_u) and v (..., n_v), with the same leading axes; y has (..., out_features).

@@ -28,6 +28,7 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
+from lincoln_fn.layers.common.shapes import Elements
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -40,7 +41,7 @@ class Cache:
     shape: Shape = static()
 
 
-def summed_to(g: Float[Tensor, "*repeated"], shape: Shape) -> Float[Tensor, "*s"]:
+def summed_to(g: Float[Tensor, "*repeated"], shape: Shape) -> Elements:
     """Sum g over the axes along which a tensor of this shape was repeated."""
     new = g.ndim - len(shape)
     repeated = [i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n]
@@ -112,7 +113,7 @@ def broadcast_tensors() -> Layer:
 
 
 def forward_to(
-    params: tuple[()], x: Float[Tensor, "*s"], *, sizes: Shape
+    params: tuple[()], x: Elements, *, sizes: Shape
 ) -> tuple[Float[Tensor, "*repeated"], Cache]:
     """Repeat the elements of x to a shape."""
     check_inputs("broadcast_to", params, (x,))
@@ -129,7 +130,7 @@ declare(forward_to, kind="moving")
 
 def backward_to(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*repeated"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
     check_cache("broadcast_to", cache, Cache)
     check_shape("broadcast_to", g, cache.shape)

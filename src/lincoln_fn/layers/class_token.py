@@ -31,6 +31,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_like
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 from lincoln_fn.layers.dense import rows
 
@@ -42,9 +43,7 @@ class Params:
     weight: Float[Tensor, " features"]
 
 
-def init(
-    key: Key, x: Float[Tensor, "*batch length features"], *, weight_init: Initializer
-) -> Params:
+def init(key: Key, x: Sequence, *, weight_init: Initializer) -> Params:
     """Draw w, with as many numbers as x has features."""
     check_input("class_token", (), x)
     _check_shape(x, None)
@@ -55,7 +54,7 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params, x: Float[Tensor, "*batch length features"]
+    params: Params, x: Sequence
 ) -> tuple[Float[Tensor, "*batch longer features"], StandIns]:
     """Put w in front of x."""
     check_like("class_token", "x", x, params.weight)
@@ -67,7 +66,7 @@ def forward(
 
 def backward(
     params: Params, cache: StandIns, g: Float[Tensor, "*batch longer features"]
-) -> tuple[Float[Tensor, "*batch length features"], Params]:
+) -> tuple[Sequence, Params]:
     """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
     check_cache("class_token", cache, StandIns)
     check_cotangent("class_token", g, cache.y)

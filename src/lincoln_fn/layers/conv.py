@@ -40,6 +40,7 @@ from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
 from lincoln_fn.layers.common.convolution import Geometry
 from lincoln_fn.layers.common.pad_axes import Amounts
+from lincoln_fn.layers.common.shapes import Inputs, Positions
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -64,16 +65,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    out_channels: int,
-    kernel_size: Sizes,
-    groups: int,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Inputs, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
+    weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv{n}d"
@@ -85,15 +79,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    stride: int | Sizes,
-    padding: int | Sizes | str,
-    dilation: int | Sizes,
-    groups: int,
-    padding_mode: str,
-) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
+    params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes | str,
+    dilation: int | Sizes, groups: int, padding_mode: str,
+) -> tuple[Positions, Cache]:  # fmt: skip
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2
@@ -109,16 +97,12 @@ def forward(
     return y, Cache(padded, geometry, amounts, mode)
 
 
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> tuple[Float[Tensor, "*batch in_channels *spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Positions) -> tuple[Inputs, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     return input_grad(params, cache, g), grads(params, cache, g)
 
 
-def input_grad(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> Float[Tensor, "*batch in_channels *spatial"]:
+def input_grad(params: Params, cache: Cache, g: Positions) -> Inputs:
     """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
     _check_backward(params, cache, g)
     weight, geometry = params.weight, cache.geometry
@@ -130,9 +114,7 @@ def input_grad(
     return pad_axes.fold(dx, cache.amounts, cache.mode)
 
 
-def grads(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> Params:
+def grads(params: Params, cache: Cache, g: Positions) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
     _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)
@@ -162,19 +144,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
 
 
 def _conv_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    out_channels: PositiveInt,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes = 1,
-    padding: Padding = 0,
-    *,
-    dilation: PositiveSizes = 1,
-    groups: PositiveInt = 1,
-    bias: bool = True,
-    padding_mode: PaddingMode = "zeros",
-    weight_init: Initializer = DEFAULT_INIT,
+    n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
+    bias: bool = True, padding_mode: PaddingMode = "zeros", weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Convolve x of shape (channels, *spatial), or a batch of these.
 
     y_o[p] = b_o + sum_c,k W_o,c[k] x_c[stride p + dilation k], over the channels c of o's group. x

@@ -39,6 +39,7 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.shapes import Inputs, Positions
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -56,23 +57,16 @@ class Params:
 class Cache:
     """The input, how the kernel moves over y, and both paddings."""
 
-    x: Float[Tensor, "*batch in_channels *spatial"]
+    x: Inputs
     geometry: Geometry = static()
     padding: Sizes = static()
     output_padding: Sizes = static()
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    out_channels: int,
-    kernel_size: Sizes,
-    groups: int,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Inputs, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
+    weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
     n = len(kernel_size)
     layer = f"conv_transpose{n}d"
@@ -84,15 +78,9 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    *,
-    stride: int | Sizes,
-    padding: int | Sizes,
-    output_padding: int | Sizes,
-    groups: int,
-    dilation: int | Sizes,
-) -> tuple[Float[Tensor, "*batch out_channels *positions"], Cache]:
+    params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes,
+    output_padding: int | Sizes, groups: int, dilation: int | Sizes,
+) -> tuple[Positions, Cache]:  # fmt: skip
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     weight = params.weight
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
@@ -104,24 +92,18 @@ def forward(
     return convolution.convolve_transposed(x, weight, params.bias, *axes), cache
 
 
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> tuple[Float[Tensor, "*batch in_channels *spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Positions) -> tuple[Inputs, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     return input_grad(params, cache, g), grads(params, cache, g)
 
 
-def input_grad(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> Float[Tensor, "*batch in_channels *spatial"]:
+def input_grad(params: Params, cache: Cache, g: Positions) -> Inputs:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
     _check_backward(params, cache, g)
     return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
-def grads(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch out_channels *positions"]
-) -> Params:
+def grads(params: Params, cache: Cache, g: Positions) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
     _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
@@ -164,19 +146,11 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
 
 
 def _conv_transpose_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    out_channels: PositiveInt,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes = 1,
-    padding: NonNegativeSizes = 0,
-    output_padding: NonNegativeSizes = 0,
-    *,
-    groups: PositiveInt = 1,
-    bias: bool = True,
-    dilation: PositiveSizes = 1,
-    weight_init: Initializer = DEFAULT_INIT,
+    n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
+    padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
+    bias: bool = True, dilation: PositiveSizes = 1, weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Compute a transposed convolution of x of shape (channels, *spatial), or of a batch of these.
 
     It is the gradient of a convolution, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting

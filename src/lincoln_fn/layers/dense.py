@@ -42,6 +42,7 @@ from lincoln_fn.errors.shapes import (
     wrong_shape,
 )
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
+from lincoln_fn.layers.common.shapes import Features, Outputs
 
 
 @record
@@ -53,14 +54,9 @@ class Params:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch n_in"],
-    *,
-    n_out: int,
-    bias: bool,
-    weight_init: Initializer,
+    key: Key, x: Features, *, n_out: int, bias: bool, weight_init: Initializer,
     bias_init: Initializer,
-) -> Params:
+) -> Params:  # fmt: skip
     """Draw W of shape (n_in, n_out), and b."""
     name = f"dense({n_out})"
     check_input(name, (), x)
@@ -74,34 +70,26 @@ def init(
     )
 
 
-def forward(
-    params: Params, x: Float[Tensor, "*batch n_in"]
-) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
+def forward(params: Params, x: Features) -> tuple[Outputs, Features]:
     """Compute y = x W + b."""
     check_forward(params, x)
     y = x @ params.weight
     return y if params.bias is None else y + params.bias, x
 
 
-def backward(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> tuple[Float[Tensor, "*batch n_in"], Params]:
+def backward(params: Params, x: Features, g: Outputs) -> tuple[Features, Params]:
     """Compute dx = g W^T, dW = x^T g and db = sum of g over the rows."""
     dparams = grads(params, x, g)
     return g @ params.weight.mT, dparams
 
 
-def input_grad(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Float[Tensor, "*batch n_in"]:
+def input_grad(params: Params, x: Features, g: Outputs) -> Features:
     """Compute dx = g W^T."""
     check_backward(params, x, g)
     return g @ params.weight.mT
 
 
-def grads(
-    params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
-) -> Params:
+def grads(params: Params, x: Features, g: Outputs) -> Params:
     """Compute dW = x^T g and db = sum of g over the rows."""
     check_backward(params, x, g)
     x_rows, g_rows = rows(x), rows(g)
@@ -122,12 +110,9 @@ _FAN_IN_INIT = fan_in_uniform()
 
 @constructor
 def dense(
-    n_out: PositiveInt,
-    *,
-    bias: bool = True,
-    weight_init: Initializer = _FAN_IN_INIT,
+    n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Multiply by a matrix of weights, and add a bias: y = x W + b on the last axis of x.
 
     x has shape (..., n_in), with any number of leading axes, and y has shape (..., n_out).

@@ -23,6 +23,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.reduction import Dims, axes_of
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -36,7 +37,7 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dilation: int, dim: Dims
+    params: tuple[()], x: Elements, *, dilation: int, dim: Dims
 ) -> tuple[Float[Tensor, "*dilated"], Cache]:
     """Compute y_j = x_i where j = d i, else 0."""
     axes, y = axes_of("dilate", x, dim), x
@@ -53,7 +54,7 @@ declare(forward, kind="moving")
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*dilated"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(d i)."""
     step, whole = slice(None, None, cache.dilation), slice(None)
     return g[tuple(step if axis in cache.axes else whole for axis in range(g.ndim))], ()

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.core import keys
@@ -33,6 +33,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.layers.common.shapes import Elements
 
 P = TypeVar("P")
 
@@ -53,15 +54,13 @@ class Cache:
     dtype: torch.dtype = static()
 
 
-def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
+def init(key: Key, x: Elements) -> Params:
     """Make the key of the first mask."""
     check_input("dropout", (), x)
     return Params(checked_key("dropout", key).fold_in(0))
 
 
-def forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float, spatial: int = 0
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask drawn from the key."""
     _check(params, x, spatial)
     mask = draw_mask(params.key, x, p, spatial)
@@ -69,9 +68,7 @@ def forward(
     return x * mask * scale, Cache(mask, scale, x.dtype)
 
 
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Params]:
+def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
     check_params("dropout", params, Params)
     check_cache("dropout", cache, Cache)
@@ -80,24 +77,20 @@ def backward(
     return g * cache.mask * cache.scale, params
 
 
-def predict(
-    params: Params, x: Float[Tensor, "*s"], *, p: float, spatial: int = 0
-) -> Float[Tensor, "*s"]:
+def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Elements:
     """Return x itself."""
     _check(params, x, spatial)
     return x
 
 
 def inference_forward(
-    params: Params, x: Float[Tensor, "*s"], *, p: float = 0.5, spatial: int = 0
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    params: Params, x: Elements, *, p: float = 0.5, spatial: int = 0
+) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, p=p, spatial=spatial), x.new_zeros(()).expand(x.shape)
 
 
-def inference_backward(
-    params: P, cache: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], P]:
+def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Elements, P]:
     """Compute dx = g."""
     check_cotangent("inference", g, cache)
     return g, params
@@ -116,7 +109,7 @@ def advance(params: Params, cache: Cache) -> Params:
 declare(advance, reads=())
 
 
-def draw_mask(key: Key, x: Float[Tensor, "*s"], p: float, spatial: int) -> Bool[Tensor, "*s"]:
+def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s"]:
     """Draw True for kept elements, with one draw for the last `spatial` axes."""
     shape = tuple(x.shape[: x.ndim - spatial]) + (1,) * spatial
     return keys.bernoulli(key.near(x), shape, 1 - p).expand(x.shape)

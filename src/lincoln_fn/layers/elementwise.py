@@ -27,7 +27,6 @@ from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -35,6 +34,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound, require
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.shapes import Elements
 
 Numbers: TypeAlias = tuple[float | None, ...]
 
@@ -51,7 +51,7 @@ class Formula(NamedTuple):
 class Cache:
     """The input, the output, or a stand-in of their shape; and the numbers."""
 
-    kept: Float[Tensor, "*s"]
+    kept: Elements
     numbers: Numbers = static()
 
 
@@ -78,8 +78,8 @@ FORMULAS: Final = {
 
 
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, function: str, numbers: Numbers = ()
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: tuple[()], x: Elements, *, function: str, numbers: Numbers = ()
+) -> tuple[Elements, Cache]:
     """Compute y = f(x)."""
     check_input(function, params, x)
     formula = FORMULAS[function]
@@ -89,8 +89,8 @@ def forward(
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"], *, function: str
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    params: tuple[()], cache: Cache, g: Elements, *, function: str
+) -> tuple[Elements, tuple[()]]:
     """Compute dx = g f'(x)."""
     check_cache(function, cache, Cache)
     check_cotangent(function, g, cache.kept)

@@ -17,36 +17,31 @@ Cache: x, and alpha.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The input, and the factor alpha."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     alpha: float = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, alpha: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, alpha: float) -> tuple[Elements, Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0)) - 1)."""
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0))
     return y, Cache(x, alpha)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where x > 0, else g alpha e^x."""
     slope = cache.alpha * torch.exp(torch.clamp(cache.x, max=0))
     return torch.where(cache.x > 0, g, g * slope), ()

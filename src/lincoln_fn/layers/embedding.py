@@ -54,15 +54,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Int[Tensor, "*batch"],
-    *,
-    num_embeddings: int,
-    embedding_dim: int,
-    padding_idx: int | None,
-    weight_init: Initializer,
-    dtype: torch.dtype,
-) -> Params:
+    key: Key, x: Int[Tensor, "*batch"], *, num_embeddings: int, embedding_dim: int,
+    padding_idx: int | None, weight_init: Initializer, dtype: torch.dtype,
+) -> Params:  # fmt: skip
     """Draw W, with zeros in row padding_idx."""
     _check_indices(x)
     fans = Fans(num_embeddings, embedding_dim)
@@ -132,13 +126,9 @@ _NORMAL = normal(1.0)
 
 @constructor
 def embedding(
-    num_embeddings: PositiveInt,
-    embedding_dim: PositiveInt,
-    padding_idx: int | None = None,
-    *,
-    weight_init: Initializer = _NORMAL,
-    dtype: FloatingDtype = torch.float32,
-) -> Layer:
+    num_embeddings: PositiveInt, embedding_dim: PositiveInt, padding_idx: int | None = None,
+    *, weight_init: Initializer = _NORMAL, dtype: FloatingDtype = torch.float32,
+) -> Layer:  # fmt: skip
     """Look up rows of a trained table: row x_t for each index x_t.
 
     x holds indices from 0 to num_embeddings - 1, of any integer dtype and any shape; y has x's

@@ -22,12 +22,13 @@ from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import StandIns, reshaped_back, stand_ins
 
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, start_dim: int, end_dim: int
+    params: tuple[()], x: Elements, *, start_dim: int, end_dim: int
 ) -> tuple[Float[Tensor, "*flat"], StandIns]:
     """Join the axes from start_dim to end_dim."""
     check_axis("flatten", x, start_dim)
@@ -44,7 +45,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*flat"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("flatten", cache, g), ()
 

@@ -13,8 +13,6 @@ Cache: the shape, and the axes.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -23,20 +21,19 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.reduction import axes_of
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """A stand-in for x, and the axes."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     axes: tuple[int, ...] = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Elements, Cache]:
     """Compute y_i = x_(n - 1 - i)."""
     axes = axes_of("flip", x, dims)
     return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
@@ -46,9 +43,7 @@ declare(forward, kind="moving")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(n - 1 - i)."""
     return torch.flip(g, cache.axes), ()
 

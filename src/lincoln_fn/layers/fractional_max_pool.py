@@ -47,6 +47,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers.common.pool_positions import added_up, flat_positions, summed_in
 from lincoln_fn.layers.common.pooling import check_spatial, dy_of
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.max_pool import largest
@@ -67,27 +68,22 @@ class Params:
 class Cache:
     """The input's shape, the position of each window's largest element, and x's axes."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
+    x: Image
     indices: Int[Tensor, "*batch_and_pooled"]
     n: int = static()
     return_indices: bool = static(default=False)
 
 
-def init(key: Key, x: Float[Tensor, "*batch_and_spatial"]) -> Params:
+def init(key: Key, x: Image) -> Params:
     """Make the key of the first windows, on x's device."""
     check_input("fractional_max_pool", (), x)
     return Params(checked_key("fractional_max_pool", key).fold_in(0))
 
 
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    output_size: Sizes | None,
-    output_ratio: Ratios | None,
-    return_indices: bool,
-) -> tuple[Arrays, Cache]:
+    params: Params, x: Image, *, kernel_size: Sizes, output_size: Sizes | None,
+    output_ratio: Ratios | None, return_indices: bool,
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o, with starts drawn from the key."""
     n = len(kernel_size)
     sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
@@ -103,9 +99,7 @@ def forward(
 declare(forward, kind="max_pool")
 
 
-def backward(
-    params: Params, cache: Cache, g: Arrays
-) -> tuple[Float[Tensor, "*batch_and_spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Image, Params]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
     check_params("fractional_max_pool", params, Params)
     check_cache("fractional_max_pool", cache, Cache)
@@ -133,12 +127,9 @@ def draw_samples(
 
 
 def checked_sizes(
-    params: Params,
-    x: Tensor,
-    kernel_size: Sizes,
-    output_size: Sizes | None,
+    params: Params, x: Tensor, kernel_size: Sizes, output_size: Sizes | None,
     output_ratio: Ratios | None,
-) -> Sizes:
+) -> Sizes:  # fmt: skip
     """Find the sizes of y's spatial axes, and check that x is large enough."""
     n = len(kernel_size)
     layer = f"fractional_max_pool{n}d"
@@ -167,13 +158,9 @@ def _positions(
 
 
 def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    output_size: PositiveSizes | None = None,
-    output_ratio: Ratio | tuple[Ratio, ...] | None = None,
-    *,
-    return_indices: bool = False,
-) -> Layer:
+    n: int, kernel_size: PositiveSizes, output_size: PositiveSizes | None = None,
+    output_ratio: Ratio | tuple[Ratio, ...] | None = None, *, return_indices: bool = False,
+) -> Layer:  # fmt: skip
     """Make a fractional max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window. The windows start at random positions, drawn for each

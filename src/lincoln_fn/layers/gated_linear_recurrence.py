@@ -56,13 +56,13 @@ from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wron
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "gated_linear_recurrence"
 _NAMES: Final = ("u", "recurrence gate", "input gate")
 _SCALE: Final = 8.0
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Rows: TypeAlias = Float[Tensor, "batch length features"]
 State: TypeAlias = Float[Tensor, "*batch features"]
 Inputs: TypeAlias = (

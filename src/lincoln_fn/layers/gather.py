@@ -31,9 +31,10 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
-Indexed: TypeAlias = tuple[Float[Tensor, "*s"], Int[Tensor, "*positions"]]
+Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
 
 @record
@@ -66,7 +67,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*positions"]
-) -> tuple[tuple[Float[Tensor, "*s"], None], tuple[()]]:
+) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_ij = k."""
     check_cache("gather", cache, Cache)
     check_cotangent("gather", g, cache.shapes.y)
@@ -118,7 +119,7 @@ declare(forward_slices, kind="moving")
 
 def backward_slices(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*selected"]
-) -> tuple[tuple[Float[Tensor, "*s"], None], tuple[()]]:
+) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_i = k."""
     check_cache("index_select", cache, Cache)
     check_cotangent("index_select", g, cache.shapes.y)

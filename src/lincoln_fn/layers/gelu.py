@@ -28,13 +28,12 @@ import math
 from typing import Final, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
 CUBIC: Final = 0.044715
@@ -44,22 +43,20 @@ CUBIC: Final = 0.044715
 class Cache:
     """The input, and which p is used."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     approximate: Literal["none", "tanh"] = static()
 
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, approximate: Literal["none", "tanh"]
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: tuple[()], x: Elements, *, approximate: Literal["none", "tanh"]
+) -> tuple[Elements, Cache]:
     """Compute y = x p."""
     return x * _p(x, approximate), Cache(x, approximate)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (p + x p')."""
     x, p = cache.x, _p(cache.x, cache.approximate)
     if cache.approximate == "tanh":
@@ -71,7 +68,7 @@ def backward(
     return g * (p + x_dp), ()
 
 
-def _p(x: Float[Tensor, "*s"], approximate: str) -> Float[Tensor, "*s"]:
+def _p(x: Elements, approximate: str) -> Elements:
     if approximate == "tanh":
         return torch.sigmoid(SQRT_8_BY_PI * x * (1 + CUBIC * x * x))
     return torch.erfc(-x / math.sqrt(2)) / 2

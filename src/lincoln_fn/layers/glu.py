@@ -22,19 +22,18 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The input, and the axis along which it is halved."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     dim: int = static()
 
 
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
-) -> tuple[Float[Tensor, "*halved"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Float[Tensor, "*halved"], Cache]:
     """Compute y = a s(b)."""
     check_halves(params, x, dim)
     a, b = torch.chunk(x, 2, dim)
@@ -46,7 +45,7 @@ declare(forward, kind="gated")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*halved"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute da = g s and db = g a s (1 - s)."""
     check_half(cache, g)
     a, b = torch.chunk(cache.x, 2, cache.dim)
@@ -54,7 +53,7 @@ def backward(
     return torch.cat([g * s, g * a * s * (1 - s)], cache.dim), ()
 
 
-def check_halves(params: tuple[()], x: Float[Tensor, "*s"], dim: int) -> None:
+def check_halves(params: tuple[()], x: Elements, dim: int) -> None:
     """Check that x has halves along the axis."""
     check_input("glu", params, x)
     check_axis("glu", x, dim)

@@ -163,12 +163,9 @@ _GLOROT = glorot_uniform()
 
 @constructor
 def graph_attention(
-    num_heads: PositiveInt,
-    *,
-    negative_slope: float = 0.2,
-    add_self_loops: bool = True,
+    num_heads: PositiveInt, *, negative_slope: float = 0.2, add_self_loops: bool = True,
     weight_init: Initializer = _GLOROT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Average each node's neighbours, weighted by a softmax of scores with trained vectors.
 
     x is (nodes, edges). The nodes have shape (..., nodes, features), and so has y; the heads' stand

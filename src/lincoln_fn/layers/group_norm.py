@@ -45,6 +45,7 @@ from lincoln_fn.layers.common.normalisation import (
     widened,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_grouped
+from lincoln_fn.layers.common.shapes import Channels
 
 
 @record
@@ -59,18 +60,11 @@ class Params:
 class Cache:
     """The normalised input, and its groups' rstd."""
 
-    x_hat: Float[Tensor, "batch channels *spatial"]
+    x_hat: Channels
     rstd: Float[Tensor, "batch groups 1 *ones"]
 
 
-def init(
-    key: Key,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    num_groups: int,
-    affine: bool,
-    bias: bool,
-) -> Params:
+def init(key: Key, x: Channels, *, num_groups: int, affine: bool, bias: bool) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("group_norm", (), x)
     check_grouped(x, None, None, num_groups)
@@ -82,13 +76,7 @@ def init(
 
 
 @shape_checked
-def forward(
-    params: Params,
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    num_groups: int,
-    eps: float,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+def forward(params: Params, x: Channels, *, num_groups: int, eps: float) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
     check_grouped(x, params.weight, params.bias, num_groups)
     grouped = _in_groups(widened(x), num_groups)
@@ -100,9 +88,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "batch channels *spatial"]
-) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     rstd, dy = cache.rstd, widened(g)
     mean = partial(mean_over, axes=tuple(range(2, rstd.ndim)))

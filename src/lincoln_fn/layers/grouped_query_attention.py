@@ -43,7 +43,6 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
 from lincoln_fn.layers.attention_heads import Heads, attention_heads, merge_heads, split_heads
-from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.grouped_query_forms import (
     NAME,
     Form,
@@ -54,6 +53,7 @@ from lincoln_fn.layers.common.grouped_query_forms import (
     parts_of,
 )
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
 from lincoln_fn.walk.arrangement import fields, visit_parts
@@ -100,14 +100,9 @@ _NAMES = (
 
 
 def init(
-    parts: tuple[Layer, ...],
-    key: Key,
-    x: Inputs,
-    *,
-    num_heads: int,
-    num_kv_heads: int,
+    parts: tuple[Layer, ...], key: Key, x: Inputs, *, num_heads: int, num_kv_heads: int,
     head_dim: int | None,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make the params of each part, with a key of its own; head_dim is found from the query."""
     (query, key_, value), _, _, _ = parts_of(x)
     features = query.shape[-1]
@@ -162,14 +157,9 @@ def there(
 
 
 def back(
-    visit: VisitBack,
-    params: Params,
-    cache: Cache,
-    g: Sequence,
-    *,
-    num_heads: int,
+    visit: VisitBack, params: Params, cache: Cache, g: Sequence, *, num_heads: int,
     num_kv_heads: int,
-) -> tuple[Gradients | None, tuple[Record, ...]]:
+) -> tuple[Gradients | None, tuple[Record, ...]]:  # fmt: skip
     """Take g back to the heads, and their dx through positions and norms to the projections."""
     check_params(NAME, params, Params)
     check_cache(NAME, cache, Cache)
@@ -236,22 +226,13 @@ _FAN_IN_INIT = fan_in_uniform()
 
 @constructor
 def grouped_query_attention(
-    num_heads: PositiveInt,
-    num_kv_heads: PositiveInt | None = None,
-    *,
-    head_dim: PositiveInt | None = None,
-    positions: Layer | None = _ROTARY,
-    qk_norm: Layer | None = None,
-    bias: bool = False,
-    output_bias: bool | None = None,
-    is_causal: bool = True,
-    sliding_window: PositiveInt | None = None,
-    softcap: Positive | None = None,
-    scale: float | None = None,
-    dropout: Probability = 0.0,
-    weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+    num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None,
+    *, head_dim: PositiveInt | None = None, positions: Layer | None = _ROTARY,
+    qk_norm: Layer | None = None, bias: bool = False, output_bias: bool | None = None,
+    is_causal: bool = True, sliding_window: PositiveInt | None = None,
+    softcap: Positive | None = None, scale: float | None = None, dropout: Probability = 0.0,
+    weight_init: Initializer = _FAN_IN_INIT, bias_init: Initializer = _FAN_IN_INIT,
+) -> Layer:  # fmt: skip
     """Make the attention of today's language models, of parts that are layers.
 
     Llama, Mistral, Qwen, Gemma and Phi differ in its options alone. The form of x decides what

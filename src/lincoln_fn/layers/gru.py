@@ -122,15 +122,10 @@ FAMILY = Family("gru", Params, Rule(3, 1, _step, _step_backward))
 
 @constructor
 def gru(
-    hidden_size: PositiveInt,
-    num_layers: PositiveInt = 1,
-    bias: bool = True,
-    bidirectional: bool = False,
-    *,
-    batch_first: bool = True,
-    weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+    hidden_size: PositiveInt, num_layers: PositiveInt = 1, bias: bool = True,
+    bidirectional: bool = False, *, batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
     """Make a layer of gated recurrent units.
 
     x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the

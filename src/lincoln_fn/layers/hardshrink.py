@@ -11,28 +11,23 @@ Cache: y, which shows the piece of each element, so x is not kept.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, lambd: float
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements, *, lambd: float) -> tuple[Elements, Elements]:
     """Compute y = 0 where |x| <= l, else x."""
     y = torch.where(torch.abs(x) <= lambd, 0, x)
     return y, y
 
 
 @shape_checked
-def backward(
-    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where y != 0, else 0."""
     return torch.where(y != 0, g, 0), ()
 

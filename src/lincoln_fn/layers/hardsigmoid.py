@@ -11,26 +11,21 @@ Cache: x. y is not enough: it rounds to 1 just below x = 3.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = min(max(x + 3, 0), 6) / 6."""
     return torch.clamp(x + 3, 0, 6) / 6, x
 
 
 @shape_checked
-def backward(
-    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g / 6 where -3 < x < 3, else 0."""
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 

@@ -11,37 +11,34 @@ Cache: x, low and high. y is not enough: rounding to bfloat16 may change low and
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound, require
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The input, and the limits of y."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     min_val: float = static()
     max_val: float = static()
 
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, min_val: float, max_val: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: tuple[()], x: Elements, *, min_val: float, max_val: float
+) -> tuple[Elements, Cache]:
     """Compute y = min(max(x, low), high)."""
     return torch.clamp(x, min_val, max_val), Cache(x, min_val, max_val)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
     is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)
     return torch.where(is_between, g, 0), ()

@@ -53,6 +53,7 @@ from lincoln_fn.layers.common.normalisation import (
 )
 from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
 from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
+from lincoln_fn.layers.common.shapes import Instances
 
 
 @record
@@ -68,7 +69,7 @@ class Params:
 class Cache:
     """The normalised input, its rstd, mean and unbiased variance, and the momentum."""
 
-    x_hat: Float[Tensor, "*batch channels *spatial"]
+    x_hat: Instances
     rstd: Float[Tensor, "*batch channels *ones"]
     mean: Float[Tensor, "*batch channels"]
     var: Float[Tensor, "*batch channels"]
@@ -76,14 +77,9 @@ class Cache:
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch channels *spatial"],
-    *,
-    affine: bool,
-    track_running_stats: bool,
-    bias: bool,
+    key: Key, x: Instances, *, affine: bool, track_running_stats: bool, bias: bool,
     spatial_axes: int | None,
-) -> Params:
+) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     key = checked_key("instance_norm", key)
     check_input("instance_norm", (), x)
@@ -94,13 +90,8 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> tuple[Float[Tensor, "*batch channels *spatial"], Cache]:
+    params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
+) -> tuple[Instances, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
     axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
     places = tuple(range(axis + 1, x.ndim))
@@ -116,9 +107,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch channels *spatial"]
-) -> tuple[Float[Tensor, "*batch channels *spatial"], Params]:
+def backward(params: Params, cache: Cache, g: Instances) -> tuple[Instances, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     places = tuple(range(cache.mean.ndim, g.ndim))
     mean = partial(mean_over, axes=places)
@@ -142,13 +131,8 @@ _AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params,
 
 
 def predict(
-    params: Params,
-    x: Float[Tensor, "*batch channels *spatial"],
-    *,
-    eps: float,
-    momentum: float | None,
-    spatial_axes: int | None,
-) -> Float[Tensor, "*batch channels *spatial"]:
+    params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
+) -> Instances:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
     y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
@@ -178,14 +162,10 @@ declare(advance, reads=("mean", "var"))
 
 @constructor
 def instance_norm(
-    eps: NonNegative = 1e-5,
-    momentum: Probability | None = 0.1,
-    affine: bool = False,
-    track_running_stats: bool = False,
-    *,
-    bias: bool = True,
+    eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = False,
+    track_running_stats: bool = False, *, bias: bool = True,
     spatial_axes: PositiveInt | None = None,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Normalise each channel of each example: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C, L, ...) with one or more axes of positions, or with spatial_axes also

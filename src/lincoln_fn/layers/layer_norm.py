@@ -66,6 +66,7 @@ from lincoln_fn.layers.common.normalisation_checks import (
     sizes_of,
     trailing_sizes,
 )
+from lincoln_fn.layers.common.shapes import Rows
 
 
 @record
@@ -80,18 +81,13 @@ class Params:
 class Cache:
     """The normalised input, its rows' rstd, and how many axes make a row."""
 
-    x_hat: Float[Tensor, "*batch *row"]
+    x_hat: Rows
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes,
-    elementwise_affine: bool,
-    bias: bool,
+    key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, bias: bool
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_input("layer_norm", (), x)
@@ -106,12 +102,8 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes = (-1,),
-    eps: float,
-) -> tuple[Float[Tensor, "*batch *row"], Cache]:
+    params: Params, x: Rows, *, normalized_shape: Sizes = (-1,), eps: float
+) -> tuple[Rows, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
     axes = len(trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias))
     centred, _, var = statistics(widened(x), tuple(range(-axes, 0)))
@@ -122,9 +114,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
-) -> tuple[Float[Tensor, "*batch *row"], Params]:
+def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -145,11 +135,9 @@ declare(forward, backward, kind="norm", terms=terms)
 
 @constructor
 def layer_norm(
-    normalized_shape: NormalizedShape = -1,
-    eps: NonNegative = 1e-5,
-    elementwise_affine: bool = True,
-    bias: bool = True,
-) -> Layer:
+    normalized_shape: NormalizedShape = -1, eps: NonNegative = 1e-5,
+    elementwise_affine: bool = True, bias: bool = True,
+) -> Layer:  # fmt: skip
     """Normalise each row, over the trailing axes of x: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.

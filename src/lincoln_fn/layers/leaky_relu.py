@@ -11,35 +11,30 @@ Cache: x, which shows the side of each element for any sign of s, and s.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The input, and the slope on its negative side."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     negative_slope: float = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, negative_slope: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, negative_slope: float) -> tuple[Elements, Cache]:
     """Compute y = x for x > 0, else s x."""
     return torch.where(x > 0, x, negative_slope * x), Cache(x, negative_slope)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where x > 0, else s g."""
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 

@@ -73,11 +73,11 @@ from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "linear_attention"
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 State: TypeAlias = Float[Tensor, "*batch heads key_features value_features"]
 Chunks: TypeAlias = Float[Tensor, "batch chunks steps features"]
 Pairs: TypeAlias = Float[Tensor, "batch chunks steps steps features"]

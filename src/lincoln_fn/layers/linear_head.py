@@ -31,39 +31,36 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "linear_head"
-Factors: TypeAlias = tuple[Float[Tensor, "*batch n_in"], Float[Tensor, "n_out n_in"]]
+Factors: TypeAlias = tuple[Features, Float[Tensor, "n_out n_in"]]
 
 
 @record
 class Cache:
     """Stand-ins for both factors."""
 
-    x: Float[Tensor, "*batch n_in"]
+    x: Features
     weight: Float[Tensor, "n_out n_in"]
 
 
-def init(
-    key: Key, x: Float[Tensor, "*batch n_in"], *, num_classes: int, weight_init: Initializer
-) -> dense.Params:
+def init(key: Key, x: Features, *, num_classes: int, weight_init: Initializer) -> dense.Params:
     """Draw W of shape (n_in, num_classes), as `dense` does."""
     return dense.init(
         key, x, n_out=num_classes, bias=False, weight_init=weight_init, bias_init=weight_init
     )
 
 
-def forward(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> tuple[Factors, Cache]:
+def forward(params: dense.Params, x: Features) -> tuple[Factors, Cache]:
     """Give x and W^T."""
     dense.check_forward(params, x)
     weight = params.weight.mT
     return (x, weight), Cache(stand_in(x), stand_in(weight))
 
 
-def backward(
-    params: dense.Params, cache: Cache, g: Factors
-) -> tuple[Float[Tensor, "*batch n_in"], dense.Params]:
+def backward(params: dense.Params, cache: Cache, g: Factors) -> tuple[Features, dense.Params]:
     """Compute dx = g_x and dW = g_W^T."""
     check_cache(NAME, cache, Cache)
     if type(g) is not tuple or len(g) != 2:
@@ -73,7 +70,7 @@ def backward(
     return g[0], dense.Params(g[1].mT, None)
 
 
-def predict(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
+def predict(params: dense.Params, x: Features) -> Float[Tensor, "*batch n_out"]:
     """Compute the scores x W."""
     return dense.forward(params, x)[0]
 

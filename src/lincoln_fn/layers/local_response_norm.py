@@ -27,7 +27,6 @@ Cache: x; D and D^(-beta), called scale.
 
 from __future__ import annotations
 
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -40,15 +39,16 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
+from lincoln_fn.layers.common.shapes import Channels
 
 
 @record
 class Cache:
     """The input, the denominator D, scale = D^-beta, and the hyperparameters."""
 
-    x: Float[Tensor, "batch channels *spatial"]
-    denominator: Float[Tensor, "batch channels *spatial"]
-    scale: Float[Tensor, "batch channels *spatial"]
+    x: Channels
+    denominator: Channels
+    scale: Channels
     size: int = static()
     alpha: float = static()
     beta: float = static()
@@ -56,14 +56,8 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    size: int,
-    alpha: float,
-    beta: float,
-    k: float,
-) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
+    params: tuple[()], x: Channels, *, size: int, alpha: float, beta: float, k: float
+) -> tuple[Channels, Cache]:
     """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
     check_channels("local_response_norm", x, None, None)
     wide = widened(x)
@@ -75,9 +69,7 @@ def forward(
 declare(forward, kind="norm")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "batch channels *spatial"]
-) -> tuple[Float[Tensor, "batch channels *spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Channels) -> tuple[Channels, tuple[()]]:
     """Compute dx = g scale - 2 alpha / size beta x (windows' sums of g scale x / D)."""
     check_params("local_response_norm", params, None)
     check_cache("local_response_norm", cache, Cache)

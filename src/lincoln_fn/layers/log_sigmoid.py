@@ -18,28 +18,23 @@ Cache: y.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = min(x, 0) - log(1 + e^(-|x|))."""
     y = logsigmoid(x)
     return y, y
 
 
 @shape_checked
-def backward(
-    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = -g (e^y - 1)."""
     return -g * torch.expm1(y), ()
 

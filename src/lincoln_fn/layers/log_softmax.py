@@ -16,7 +16,7 @@ Cache: y, and the axis.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.autodiff import is_transformed
@@ -26,20 +26,19 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The log-probabilities, and the axis along which their exponentials sum to 1."""
 
-    y: Float[Tensor, "*s"]
+    y: Elements
     dim: int = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y_j = x_j - log sum_n e^(x_n)."""
     check_axis("log_softmax", x, dim, scalar=True)
     y = torch.log_softmax(x, dim)
@@ -50,17 +49,13 @@ declare(forward, kind="log_softmax")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
     y, dim = cache.y, cache.dim
     return g - torch.exp(y) * torch.sum(g, dim, keepdim=True), ()
 
 
-def minus_one_hot(
-    y: Float[Tensor, "*s"], index: Int[Tensor, "*ones"], dim: int
-) -> Float[Tensor, "*s"]:
+def minus_one_hot(y: Elements, index: Int[Tensor, "*ones"], dim: int) -> Elements:
     """Compute e^y, less 1 at the index of each example: the gradient of a cross-entropy."""
     # expm1 adds no error where e^y is near 1; that of y, which is rounded, stays.
     p, of_index = torch.exp(y), torch.expm1(y.gather(dim, index))

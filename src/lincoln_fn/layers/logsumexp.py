@@ -15,8 +15,6 @@ Cache: p, a stand-in for y, and the axes.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -25,22 +23,21 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
+from lincoln_fn.layers.common.shapes import Elements, Reduced
 
 
 @record
 class Cache:
     """The softmax of x, a stand-in for y, the axes, and whether y has them."""
 
-    p: Float[Tensor, "*s"]
-    y: Float[Tensor, "*reduced"]
+    p: Elements
+    y: Reduced
     axes: tuple[int, ...] = static()
     keepdim: bool = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: Dims, keepdim: bool
-) -> tuple[Float[Tensor, "*reduced"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: Dims, keepdim: bool) -> tuple[Reduced, Cache]:
     """Compute y = ln sum_i e^(x_i)."""
     axes = axes_of("logsumexp", x, dim)
     if x.numel() == 0:
@@ -58,9 +55,7 @@ declare(forward, kind="other")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g p_i."""
     return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()
 

@@ -46,6 +46,7 @@ from lincoln_fn.layers.common.pool_positions import (
     summed_in,
 )
 from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
+from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 
 Power: TypeAlias = Annotated[float, at_least(1)]
@@ -55,21 +56,16 @@ Power: TypeAlias = Annotated[float, at_least(1)]
 class Cache:
     """The input, the output, the window and the power."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
-    y: Float[Tensor, "*batch_and_pooled"]
+    x: Image
+    y: Pooled
     window: Window = static()
     norm_type: float = static()
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    norm_type: float,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    ceil_mode: bool,
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Cache]:
+    params: tuple[()], x: Image, *, norm_type: float, kernel_size: Sizes,
+    stride: int | Sizes | None, ceil_mode: bool,
+) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
     layer = f"lp_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, 0, 1, ceil_mode)
@@ -86,9 +82,7 @@ def forward(
 declare(forward, kind="average")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o c_o (x_i / y_o)^(p - 1) over all windows o that i is in."""
     check_cache("lp_pool", cache, Cache)
     x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
@@ -111,13 +105,9 @@ def _c(
 
 
 def _lp_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    norm_type: Power,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    *,
+    n: int, norm_type: Power, kernel_size: PositiveSizes, stride: PositiveSizes | None = None, *,
     ceil_mode: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make a power-average pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is (sum of x_i^p)^(1/p) of each window; it is nan where the sum is negative, which can happen

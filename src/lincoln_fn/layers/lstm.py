@@ -121,15 +121,10 @@ FAMILY = Family("lstm", Params, Rule(4, 2, _step, _step_backward))
 
 @constructor
 def lstm(
-    hidden_size: PositiveInt,
-    num_layers: PositiveInt = 1,
-    bias: bool = True,
-    bidirectional: bool = False,
-    *,
-    batch_first: bool = True,
-    weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+    hidden_size: PositiveInt, num_layers: PositiveInt = 1, bias: bool = True,
+    bidirectional: bool = False, *, batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
     """Make a layer of long short-term memory, whose state is a pair (h, c).
 
     x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the

@@ -25,8 +25,9 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.layers.common.masks import Inputs, Mask, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 

@@ -37,6 +37,7 @@ from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.pool_positions import added_up, axis_positions, flat_positions, picked
 from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, window_of
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -45,23 +46,16 @@ from lincoln_fn.layers.common.stand_in import stand_in
 class Cache:
     """The input's shape, the position of each window's largest element, and the window."""
 
-    x: Float[Tensor, "*batch_and_spatial"]
+    x: Image
     indices: Int[Tensor, "*batch_and_pooled"]
     window: Window = static()
     return_indices: bool = static(default=False)
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    kernel_size: Sizes,
-    stride: int | Sizes | None,
-    padding: int | Sizes,
-    dilation: int | Sizes,
-    ceil_mode: bool,
-    return_indices: bool,
-) -> tuple[Arrays, Cache]:
+    params: tuple[()], x: Image, *, kernel_size: Sizes, stride: int | Sizes | None,
+    padding: int | Sizes, dilation: int | Sizes, ceil_mode: bool, return_indices: bool,
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     layer = f"max_pool{len(kernel_size)}d"
     window = window_of(layer, kernel_size, stride, padding, dilation, ceil_mode)
@@ -73,9 +67,7 @@ def forward(
 declare(forward, kind="max_pool")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Arrays
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
     check_cache("max_pool", cache, Cache)
     x, m, n = cache.x, cache.indices, cache.window.n
@@ -85,7 +77,7 @@ def backward(
 
 
 def largest(
-    x: Float[Tensor, "*batch_and_spatial"], positions: Int[Tensor, "*planes *pooled k"], n: int
+    x: Image, positions: Int[Tensor, "*planes *pooled k"], n: int
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Int[Tensor, "*batch_and_pooled"]]:
     """Find m(o), the first position in window o with the largest x_i, and y_o = x_(m(o))."""
     seen = picked(x, positions, n, -inf)
@@ -95,15 +87,10 @@ def largest(
 
 
 def _max_pool_nd(  # noqa: D417  # n is not the user's
-    n: int,
-    kernel_size: PositiveSizes,
-    stride: PositiveSizes | None = None,
-    padding: NonNegativeSizes = 0,
-    dilation: PositiveSizes = 1,
-    *,
-    ceil_mode: bool = False,
+    n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
+    padding: NonNegativeSizes = 0, dilation: PositiveSizes = 1, *, ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make a max pooling of x of shape (channels, *spatial), or a batch of these.
 
     y is the largest element of each window.

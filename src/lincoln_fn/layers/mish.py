@@ -14,28 +14,23 @@ Cache: x.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x tanh(u)."""
     u = -logsigmoid(-x)
     return x * torch.tanh(u), x
 
 
 @shape_checked
-def backward(
-    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (t + x s (1 - t^2))."""
     t, s = torch.tanh(-logsigmoid(-x)), torch.sigmoid(x)
     return g * (t + x * s * (1 - t**2)), ()

@@ -36,7 +36,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
-from lincoln_fn.layers.common.attention import Sequence
 from lincoln_fn.layers.common.attention_forms import (
     NAME,
     Form,
@@ -51,6 +50,7 @@ from lincoln_fn.layers.common.attention_forms import (
     parts_of,
     to_batch_first,
 )
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk.arrangement import fields, visit_parts
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -83,17 +83,9 @@ _ARRANGEMENT = fields(Params, "query", "key", "value", "dropout", "output")
 
 
 def init(
-    key: Key,
-    x: Inputs,
-    *,
-    num_heads: int,
-    p: float,
-    bias: bool,
-    batch_first: bool,
-    weight_init: Initializer,
-    output_weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:
+    key: Key, x: Inputs, *, num_heads: int, p: float, bias: bool, batch_first: bool,
+    weight_init: Initializer, output_weight_init: Initializer, bias_init: Initializer,
+) -> Params:  # fmt: skip
     """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
@@ -208,14 +200,9 @@ def _needs_dx(i: int, params: AnyParams) -> bool:
 
 
 def forward(
-    params: Params,
-    x: Inputs,
-    *,
-    num_heads: int,
-    p: float = 0.0,
-    is_causal: bool,
+    params: Params, x: Inputs, *, num_heads: int, p: float = 0.0, is_causal: bool,
     batch_first: bool,
-) -> tuple[Sequence, Cache]:
+) -> tuple[Sequence, Cache]:  # fmt: skip
     """Compute y = heads(query W_q + b_q, key W_k + b_k, value W_v + b_v) W_o + b_o."""
     layer = multi_head_attention(num_heads, dropout=p, is_causal=is_causal, batch_first=batch_first)
     result: tuple[Sequence, Cache] = layer.forward(params, x)
@@ -235,16 +222,10 @@ _ZEROS = zeros()
 
 @constructor
 def multi_head_attention(
-    num_heads: PositiveInt,
-    *,
-    dropout: Probability = 0.0,
-    bias: bool = True,
-    is_causal: bool = False,
-    batch_first: bool = True,
-    weight_init: Initializer = _GLOROT,
-    output_weight_init: Initializer = _FAN_IN_INIT,
-    bias_init: Initializer = _ZEROS,
-) -> Layer:
+    num_heads: PositiveInt, *, dropout: Probability = 0.0, bias: bool = True,
+    is_causal: bool = False, batch_first: bool = True, weight_init: Initializer = _GLOROT,
+    output_weight_init: Initializer = _FAN_IN_INIT, bias_init: Initializer = _ZEROS,
+) -> Layer:  # fmt: skip
     """Compute attention with several heads, each with a share of the features.
 
     The form of x decides the kind of attention. A sequence (batch, length, features) or (sequence,

@@ -30,22 +30,21 @@ from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.norms import norm_over
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The output, the length that x had, whether it is above eps, and the axis."""
 
-    y: Float[Tensor, "*s"]
+    y: Elements
     length: Float[Tensor, ...]
     is_long: Bool[Tensor, ...]
     dim: int = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int, eps: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: int, eps: float) -> tuple[Elements, Cache]:
     """Compute y = x / r."""
     check_axis("normalize", x, dim)
     eps = max(eps, torch.finfo(x.dtype).tiny)  # a short dtype would round eps to 0
@@ -56,9 +55,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = (g - y sum(g y)) / r."""
     y = cache.y
     wide = widened(g)

@@ -33,6 +33,7 @@ from lincoln_fn.errors.arguments import Bound, NonNegativeSizes, require
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.layers.common import pad_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -47,13 +48,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch_and_spatial"],
-    *,
-    padding: tuple[int, ...],
-    mode: str = "constant",
+    params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
     value: float = 0.0,
-) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:
+) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:  # fmt: skip
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]
@@ -69,7 +66,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_padded"]
-) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
+) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
     check_cache("pad", cache, Cache)
     check_cotangent("pad", g, cache.shapes.y)

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -30,8 +29,9 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+from lincoln_fn.layers.common.shapes import Elements
 
-Pair: TypeAlias = tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]
+Pair: TypeAlias = tuple[Elements, Elements]
 
 
 class Formula(NamedTuple):
@@ -46,9 +46,9 @@ class Formula(NamedTuple):
 class Cache:
     """a, b and y; a stand-in for each whose values dx does not need."""
 
-    a: Float[Tensor, "*s"]
-    b: Float[Tensor, "*s"]
-    y: Float[Tensor, "*s"]
+    a: Elements
+    b: Elements
+    y: Elements
 
 
 def _divide_dx(g: Tensor, a: Tensor, b: Tensor, y: Tensor) -> Pair:
@@ -68,7 +68,7 @@ FORMULAS: Final = {
 }
 
 
-def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cache]:
     """Compute y = f(a, b)."""
     check_inputs(function, params, x)
     if len(x) != 2:
@@ -85,9 +85,7 @@ def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Float[Tensor,
 declare(forward, kind="other")
 
 
-def forward_of_shares(
-    params: tuple[()], x: Pair, *, function: str
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward_of_shares(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cache]:
     """Compute y = f(a, b), of which a da/dy + b db/dy is the whole."""
     return forward(params, x, function=function)
 
@@ -96,7 +94,7 @@ declare(forward_of_shares, kind="addition")
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"], *, function: str
+    params: tuple[()], cache: Cache, g: Elements, *, function: str
 ) -> tuple[Pair, tuple[()]]:
     """Compute da and db."""
     check_cache(function, cache, Cache)

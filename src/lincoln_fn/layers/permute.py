@@ -25,6 +25,7 @@ from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -38,7 +39,7 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dims: tuple[int, ...]
+    params: tuple[()], x: Elements, *, dims: tuple[int, ...]
 ) -> tuple[Float[Tensor, "*permuted"], Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
@@ -53,7 +54,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*permuted"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute dx, whose axis dims[k] is g's axis k."""
     check_cache("permute", cache, Cache)
     check_cotangent("permute", g, cache.shapes.y)

@@ -40,11 +40,9 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*batch channels r*height r*width"],
-    *,
-    downscale_factor: int,
-) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:
+    params: tuple[()], x: Float[Tensor, "*batch channels r*height r*width"],
+    *, downscale_factor: int,
+) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:  # fmt: skip
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"

@@ -31,6 +31,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.shapes import Sequence
 
 
 @record
@@ -40,13 +41,7 @@ class Params:
     weight: Float[Tensor, "max_len features"]
 
 
-def init(
-    key: Key,
-    x: Float[Tensor, "*batch length features"],
-    *,
-    max_len: int,
-    weight_init: Initializer,
-) -> Params:
+def init(key: Key, x: Sequence, *, max_len: int, weight_init: Initializer) -> Params:
     """Draw W of shape (max_len, features)."""
     check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
@@ -56,9 +51,7 @@ def init(
 
 
 @shape_checked
-def forward(
-    params: Params, x: Float[Tensor, "*batch length features"]
-) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
+def forward(params: Params, x: Sequence) -> tuple[Sequence, Sequence]:
     """Compute y = x + the first rows of W."""
     try:
         max_len, features = params.weight.shape
@@ -71,11 +64,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params,
-    cache: Float[Tensor, "*batch length features"],
-    g: Float[Tensor, "*batch length features"],
-) -> tuple[Float[Tensor, "*batch length features"], Params]:
+def backward(params: Params, cache: Sequence, g: Sequence) -> tuple[Sequence, Params]:
     """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
     dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g
     missing = len(params.weight) - g.shape[-2]

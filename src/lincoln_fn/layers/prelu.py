@@ -27,6 +27,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -36,7 +37,7 @@ class Params:
     weight: Float[Tensor, " num_parameters"]
 
 
-def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) -> Params:
+def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
     device = checked_key("prelu", key).bits.device
@@ -45,18 +46,14 @@ def init(key: Key, x: Float[Tensor, "*s"], *, num_parameters: int, init: float) 
     return params
 
 
-def forward(
-    params: Params, x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x for x > 0, else w x."""
     check_x(params, x)
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
 @shape_checked
-def backward(
-    params: Params, x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Params]:
+def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
     sharing = [axis for axis in range(x.ndim) if axis != 1 or len(params.weight) == 1]
@@ -76,12 +73,12 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
 declare(forward, backward, kind="activation", terms=terms)
 
 
-def along_axis_1(weight: Float[Tensor, " n"], x: Float[Tensor, "*s"]) -> Tensor:
+def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
     """Give the slopes as many axes as x has, with the slopes on axis 1."""
     return weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
 
 
-def check_x(params: Params, x: Float[Tensor, "*s"]) -> None:
+def check_x(params: Params, x: Elements) -> None:
     """Check that x has the slopes' dtype, device and channels."""
     check_input("prelu", params, x, Params)
     check_like("prelu", "x", x, params.weight)

@@ -14,28 +14,23 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 K: Final = 1.702
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x p."""
     return x * torch.sigmoid(K * x), x
 
 
 @shape_checked
-def backward(
-    params: tuple[()], x: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (p + k x p (1 - p))."""
     p = torch.sigmoid(K * x)
     return g * (p + K * x * p * (1 - p)), ()

@@ -153,13 +153,9 @@ def _name(family: Family) -> str:
 
 @constructor
 def rnn_cell(
-    hidden_size: PositiveInt,
-    bias: bool = True,
-    nonlinearity: Nonlinearity = "tanh",
-    *,
-    weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+    hidden_size: PositiveInt, bias: bool = True, nonlinearity: Nonlinearity = "tanh",
+    *, weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
     """Make one step of Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
     Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
@@ -185,12 +181,9 @@ def rnn_cell(
 
 @constructor
 def gru_cell(
-    hidden_size: PositiveInt,
-    bias: bool = True,
-    *,
-    weight_init: Initializer = DEFAULT_INIT,
+    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make one step of a gated recurrent unit.
 
     Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
@@ -208,12 +201,9 @@ def gru_cell(
 
 @constructor
 def lstm_cell(
-    hidden_size: PositiveInt,
-    bias: bool = True,
-    *,
-    weight_init: Initializer = DEFAULT_INIT,
+    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = DEFAULT_INIT,
     bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make one step of long short-term memory, whose state is a pair (h, c).
 
     x is an input (..., n_in), or (input, state); the state may be None for zeros. y is the new

@@ -24,7 +24,6 @@ from functools import partial
 from typing import Annotated, Final, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -36,6 +35,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
+from lincoln_fn.layers.common.shapes import Elements, Reduced
 
 
 class Formula(NamedTuple):
@@ -50,8 +50,8 @@ class Formula(NamedTuple):
 class Cache:
     """The input and the output, or stand-ins; the axes, whether y has them, and p of a norm."""
 
-    x: Float[Tensor, "*s"]
-    y: Float[Tensor, "*reduced"]
+    x: Elements
+    y: Reduced
     axes: tuple[int, ...] = static()
     keepdim: bool = static()
     numbers: tuple[float, ...] = static()
@@ -82,14 +82,9 @@ FORMULAS: Final = {
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "*s"],
-    *,
-    function: str,
-    dim: Dims,
-    keepdim: bool,
+    params: tuple[()], x: Elements, *, function: str, dim: Dims, keepdim: bool,
     numbers: tuple[float, ...] = (),
-) -> tuple[Float[Tensor, "*reduced"], Cache]:
+) -> tuple[Reduced, Cache]:  # fmt: skip
     """Compute y of all elements along the axes."""
     check_input(function, params, x)
     axes = axes_of(function, x, dim)
@@ -108,8 +103,8 @@ declare(forward, kind="average")
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"], *, function: str
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+    params: tuple[()], cache: Cache, g: Reduced, *, function: str
+) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g dy/dx_i."""
     check_cache(function, cache, Cache)
     y, axes = cache.y, cache.axes

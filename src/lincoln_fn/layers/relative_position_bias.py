@@ -53,7 +53,8 @@ from lincoln_fn.errors.shapes import (
     wrong_shape,
 )
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.masks import Inputs, Sequence, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.masks import Inputs, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 NAME = "relative_position_bias"
@@ -143,13 +144,9 @@ _NORMAL = normal(0.02)
 
 @constructor
 def relative_position_bias(
-    num_heads: PositiveInt,
-    num_buckets: PositiveInt = 32,
-    max_distance: PositiveInt = 128,
-    *,
-    bidirectional: bool = True,
-    weight_init: Initializer = _NORMAL,
-) -> Layer:
+    num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
+    *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,
+) -> Layer:  # fmt: skip
     """Make a trained mask for attention, by the distance of query and key.
 
     x is a sequence (..., length, features), of which only the shape matters, or (sequence, mask),

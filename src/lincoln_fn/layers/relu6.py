@@ -12,27 +12,22 @@ Cache: y, which shows the piece of each element, so x is not kept.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = min(max(x, 0), 6)."""
     y = torch.clamp(x, 0, 6)
     return y, y
 
 
 @shape_checked
-def backward(
-    params: tuple[()], y: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where 0 < y < 6, else 0."""
     return torch.where((y > 0) & (y < 6), g, 0), ()
 

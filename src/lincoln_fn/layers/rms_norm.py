@@ -64,6 +64,7 @@ from lincoln_fn.layers.common.normalisation_checks import (
     sizes_of,
     trailing_sizes,
 )
+from lincoln_fn.layers.common.shapes import Rows
 
 
 @record
@@ -77,19 +78,14 @@ class Params:
 class Cache:
     """The normalised input, 1 / root mean square of its rows, their axes, and the offset."""
 
-    x_hat: Float[Tensor, "*batch *row"]
+    x_hat: Rows
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
     offset: float = static()
 
 
 def init(
-    key: Key,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes,
-    elementwise_affine: bool,
-    offset: float,
+    key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, offset: float
 ) -> Params:
     """Make a weight for inputs like x, with which the scale is 1."""
     check_input("rms_norm", (), x)
@@ -102,13 +98,8 @@ def init(
 
 @shape_checked
 def forward(
-    params: Params,
-    x: Float[Tensor, "*batch *row"],
-    *,
-    normalized_shape: Sizes = (-1,),
-    eps: float | None,
-    offset: float,
-) -> tuple[Float[Tensor, "*batch *row"], Cache]:
+    params: Params, x: Rows, *, normalized_shape: Sizes = (-1,), eps: float | None, offset: float
+) -> tuple[Rows, Cache]:
     """Compute y = x_hat (o + w) with x_hat = x rstd, row by row."""
     axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
     wide = widened(x)
@@ -121,9 +112,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Cache, g: Float[Tensor, "*batch *row"]
-) -> tuple[Float[Tensor, "*batch *row"], Params]:
+def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
     mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
     x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
@@ -145,11 +134,9 @@ declare(forward, backward, kind="norm", terms=terms)
 
 @constructor
 def rms_norm(
-    normalized_shape: NormalizedShape = -1,
-    eps: NonNegative | None = None,
-    elementwise_affine: bool = True,
-    offset: float = 0.0,
-) -> Layer:
+    normalized_shape: NormalizedShape = -1, eps: NonNegative | None = None,
+    elementwise_affine: bool = True, offset: float = 0.0,
+) -> Layer:  # fmt: skip
     """Divide each row by its root mean square: y = x / sqrt(mean(x^2) + eps) (offset + w).
 
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.

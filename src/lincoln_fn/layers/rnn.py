@@ -118,16 +118,10 @@ FAMILIES = {
 
 @constructor
 def rnn(
-    hidden_size: PositiveInt,
-    num_layers: PositiveInt = 1,
-    nonlinearity: Nonlinearity = "tanh",
-    bias: bool = True,
-    bidirectional: bool = False,
-    *,
-    batch_first: bool = True,
-    weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
-) -> Layer:
+    hidden_size: PositiveInt, num_layers: PositiveInt = 1, nonlinearity: Nonlinearity = "tanh",
+    bias: bool = True, bidirectional: bool = False, *, batch_first: bool = True,
+    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+) -> Layer:  # fmt: skip
     """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
     x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the

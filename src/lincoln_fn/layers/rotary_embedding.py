@@ -62,14 +62,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Inputs,
-    *,
-    theta: float,
-    rotary_dim: int | None,
-    interleaved: bool,
+    params: tuple[()], x: Inputs, *, theta: float, rotary_dim: int | None, interleaved: bool,
     scaling: RopeScaling | None,
-) -> tuple[Heads, Cache]:
+) -> tuple[Heads, Cache]:  # fmt: skip
     """Compute y_a = a c - b s and y_b = b c + a s."""
     heads, positions = _parts(params, x)
     n = heads.shape[-1] if rotary_dim is None else rotary_dim
@@ -98,12 +93,9 @@ declare(forward, kind="addition")
 
 @constructor
 def rotary_embedding(
-    theta: Positive = 10000.0,
-    *,
-    rotary_dim: PositiveInt | None = None,
-    interleaved: bool = False,
+    theta: Positive = 10000.0, *, rotary_dim: PositiveInt | None = None, interleaved: bool = False,
     scaling: RopeScaling | None = None,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Turn each pair of features by an angle that grows with the position.
 
     x is the heads of a query or a key, (..., length, features), with positions 0, 1, 2 and so on;

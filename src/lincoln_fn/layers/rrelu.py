@@ -15,8 +15,6 @@ Cache: slope.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from lincoln_fn.core import keys
@@ -28,6 +26,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.shapes import check_input, check_params
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -37,7 +36,7 @@ class Params:
     key: Key
 
 
-def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
+def init(key: Key, x: Elements) -> Params:
     """Make the key of the first slopes."""
     check_input("rrelu", (), x)
     return Params(checked_key("rrelu", key))
@@ -45,8 +44,8 @@ def init(key: Key, x: Float[Tensor, "*s"]) -> Params:
 
 @shape_checked
 def forward(
-    params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    params: Params, x: Elements, *, lower: float, upper: float
+) -> tuple[Elements, Elements]:
     """Compute y = x slope, with slope = 1 where x > 0, else drawn from the key."""
     key = params.key.near(x)
     r = keys.uniform(key, tuple(x.shape), lower, upper, x.dtype).to(x.device)
@@ -55,24 +54,20 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, slope: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Params]:
+def backward(params: Params, slope: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g slope."""
     return g * slope, params
 
 
 @shape_checked
-def predict(
-    params: Params, x: Float[Tensor, "*s"], *, lower: float, upper: float
-) -> Float[Tensor, "*s"]:
+def predict(params: Params, x: Elements, *, lower: float, upper: float) -> Elements:
     """Compute y with the mean slope, r = (lower + upper) / 2."""
     return leaky_relu(x, (lower + upper) / 2)
 
 
 def inference_forward(
-    params: Params, x: Float[Tensor, "*s"], *, lower: float = 1 / 8, upper: float = 1 / 3
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    params: Params, x: Elements, *, lower: float = 1 / 8, upper: float = 1 / 3
+) -> tuple[Elements, Elements]:
     """Compute y = x slope, with slope = 1 where x > 0, else the mean."""
     slope = torch.where(x > 0, 1.0, x.new_full((), (lower + upper) / 2))
     return predict(params, x, lower=lower, upper=upper), slope
@@ -81,7 +76,7 @@ def inference_forward(
 declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 
-def advance(params: Params, cache: Float[Tensor, "*s"]) -> Params:
+def advance(params: Params, cache: Elements) -> Params:
     """Return the next slopes' key, key.fold_in(0)."""
     check_params("rrelu", params, Params)
     return Params(params.key.fold_in(0))

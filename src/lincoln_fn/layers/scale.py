@@ -9,28 +9,24 @@ Cache: the shape of x, and s.
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """A stand-in for the input, and the factor."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     factor: float = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, factor: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, factor: float) -> tuple[Elements, Cache]:
     """Compute y = s x."""
     return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
 
@@ -39,9 +35,7 @@ declare(forward, kind="average")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = s g."""
     return cache.factor * g, ()
 

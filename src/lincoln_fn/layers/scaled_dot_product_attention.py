@@ -40,7 +40,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
 from lincoln_fn.layers.common.attention import (
     Mask,
-    Sequence,
     SoftmaxBackward,
     check_mask,
     check_sequences,
@@ -49,6 +48,7 @@ from lincoln_fn.layers.common.attention import (
     softmax_backward,
     visible_keys,
 )
+from lincoln_fn.layers.common.shapes import Sequence
 
 Inputs: TypeAlias = (
     tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
@@ -85,12 +85,9 @@ declare(forward, kind="attention")
 
 
 def backward(
-    params: tuple[()],
-    cache: Cache,
-    g: Float[Tensor, "*batch length n_out"],
-    *,
-    softmax_backward: SoftmaxBackward = softmax_backward,
-) -> tuple[Gradients, tuple[()]]:
+    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"],
+    *, softmax_backward: SoftmaxBackward = softmax_backward,
+) -> tuple[Gradients, tuple[()]]:  # fmt: skip
     """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
     check_backward(params, cache, g)
     query, key, value, *rest = cache.x

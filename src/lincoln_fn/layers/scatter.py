@@ -32,10 +32,9 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.shapes import Elements
 
-Inputs: TypeAlias = tuple[
-    Float[Tensor, "*s"], Int[Tensor, "*positions"], Float[Tensor, "*positions"]
-]
+Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Float[Tensor, "*positions"]]
 
 
 @record
@@ -43,14 +42,14 @@ class Cache:
     """The indices, a stand-in for x, the axis, and whether the source is added."""
 
     index: Int[Tensor, "*positions"]
-    x: Float[Tensor, "*s"]
+    x: Elements
     dim: int = static()
     reduce: str | None = static()
 
 
 def forward(
     params: tuple[()], x: Inputs, *, dim: int, reduce: str | None
-) -> tuple[Float[Tensor, "*s"], Cache]:
+) -> tuple[Elements, Cache]:
     """Put s_ij at y_kj with k = index_ij, or add it to x_kj."""
     check_indexed("scatter", params, x, "(x, index, source)", dim)
     x_0, index, source = x[0], x[1].long(), x[2]
@@ -70,8 +69,8 @@ declare(forward, kind="addition")
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[tuple[Float[Tensor, "*s"], None, Float[Tensor, "*positions"]], tuple[()]]:
+    params: tuple[()], cache: Cache, g: Elements
+) -> tuple[tuple[Elements, None, Float[Tensor, "*positions"]], tuple[()]]:
     """Compute ds_ij = g_kj; dx = g, with 0 where x was replaced."""
     check_cache("scatter", cache, Cache)
     check_cotangent("scatter", g, cache.x)

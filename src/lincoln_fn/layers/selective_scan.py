@@ -54,11 +54,11 @@ from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wron
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
 
 NAME = "selective_scan"
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Projection: TypeAlias = Float[Tensor, "*batch length state"]
 State: TypeAlias = Float[Tensor, "*batch state features"]
 Inputs: TypeAlias = (

@@ -17,7 +17,6 @@ Cache: the shape of x.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -25,12 +24,11 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Sequence
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*batch length features"]
-) -> tuple[Float[Tensor, "*batch length features"], Float[Tensor, "*batch length features"]]:
+def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:
     """Compute y = x + P."""
     if x.ndim < 2:
         problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
@@ -43,11 +41,7 @@ declare(forward, kind="addition")
 
 
 @shape_checked
-def backward(
-    params: tuple[()],
-    cache: Float[Tensor, "*batch length features"],
-    g: Float[Tensor, "*batch length features"],
-) -> tuple[Float[Tensor, "*batch length features"], tuple[()]]:
+def backward(params: tuple[()], cache: Sequence, g: Sequence) -> tuple[Sequence, tuple[()]]:
     """Compute dx = g."""
     return g, ()
 

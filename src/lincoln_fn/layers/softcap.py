@@ -11,37 +11,32 @@ Cache: y, and c.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The output, and its bound."""
 
-    y: Float[Tensor, "*s"]
+    y: Elements
     cap: float = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, cap: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, cap: float) -> tuple[Elements, Cache]:
     """Compute y = c tanh(x / c)."""
     y = cap * torch.tanh(x / cap)
     return y, Cache(y, cap)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (1 - (y / c)^2)."""
     return g * (1 - (cache.y / cache.cap) ** 2), ()
 

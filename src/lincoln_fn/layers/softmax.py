@@ -16,8 +16,6 @@ Cache: y, and the axis.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -25,20 +23,19 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The probabilities, and the axis along which they sum to 1."""
 
-    y: Float[Tensor, "*s"]
+    y: Elements
     dim: int = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: int
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y_j = e^(x_j) / sum_n e^(x_n)."""
     check_axis("softmax", x, dim, scalar=True)
     y = torch.softmax(x, dim)
@@ -49,9 +46,7 @@ declare(forward, kind="softmax")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = y_k (g_k - sum_j g_j y_j)."""
     y, dim = cache.y, cache.dim
     return y * (g - torch.sum(g * y, dim, keepdim=True)), ()

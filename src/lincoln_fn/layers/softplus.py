@@ -18,8 +18,6 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -27,6 +25,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound, Positive
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 EXACT_PAST: Final = 40.0
 
@@ -35,15 +34,15 @@ EXACT_PAST: Final = 40.0
 class Cache:
     """The input, the sharpness beta, and the beta x above which y = x."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     beta: float = static()
     threshold: float = static()
 
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, beta: float, threshold: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: tuple[()], x: Elements, *, beta: float, threshold: float
+) -> tuple[Elements, Cache]:
     """Compute y = x where beta x > threshold, else log(1 + e^(beta x)) / beta."""
     threshold = min(threshold, EXACT_PAST)
     y = torch.where(beta * x > threshold, x, -logsigmoid(-beta * x) / beta)
@@ -51,9 +50,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where beta x > threshold, else g s(beta x)."""
     beta_x = cache.beta * cache.x
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()

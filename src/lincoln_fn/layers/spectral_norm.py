@@ -105,13 +105,9 @@ declare(forward, kind="other")
 
 
 def advance(
-    params: SpectralNormParams,
-    cache: Cache,
-    *,
-    n_power_iterations: int,
-    eps: float,
+    params: SpectralNormParams, cache: Cache, *, n_power_iterations: int, eps: float,
     dim: int | None,
-) -> SpectralNormParams:
+) -> SpectralNormParams:  # fmt: skip
     """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
     check_params(NAME, params, SpectralNormParams)
     matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
@@ -160,11 +156,9 @@ def _like_weight(
 
 @constructor
 def spectral_norm(
-    layer: Layer,
-    n_power_iterations: PositiveInt = 1,
-    eps: Positive = 1e-12,
+    layer: Layer, n_power_iterations: PositiveInt = 1, eps: Positive = 1e-12,
     dim: int | None = None,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Divide a layer's weight by its largest singular value: W / sigma.
 
     A dense layer of such a weight makes no difference of two inputs longer, which keeps the

@@ -25,6 +25,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.merge import check_shape
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -37,7 +38,7 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, split_size: int | tuple[int, ...], dim: int
+    params: tuple[()], x: Elements, *, split_size: int | tuple[int, ...], dim: int
 ) -> tuple[tuple[Float[Tensor, ...], ...], Cache]:
     """Compute y_1, ..., y_n, the parts of x along the axis."""
     check_axis("split", x, dim)
@@ -53,7 +54,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: tuple[Float[Tensor, ...], ...]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
     check_cache("split", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):

@@ -21,6 +21,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
@@ -32,7 +33,7 @@ class Cache:
 
 
 def forward(
-    params: tuple[()], x: tuple[Float[Tensor, "*s"], ...], *, dim: int
+    params: tuple[()], x: tuple[Elements, ...], *, dim: int
 ) -> tuple[Float[Tensor, "*stacked"], Cache]:
     """Compute y_(i ...) = x_i."""
     check_inputs("stack", params, x)
@@ -47,7 +48,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*stacked"]
-) -> tuple[tuple[Float[Tensor, "*s"], ...], tuple[()]]:
+) -> tuple[tuple[Elements, ...], tuple[()]]:
     """Compute dx_i = g_(i ...)."""
     check_cache("stack", cache, Cache)
     check_shape("stack", g, cache.shape)

@@ -21,6 +21,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -35,7 +36,7 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, index: int, dim: int
+    params: tuple[()], x: Elements, *, index: int, dim: int
 ) -> tuple[Float[Tensor, "*taken"], Cache]:
     """Take x at the index of axis dim."""
     size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
@@ -51,7 +52,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*taken"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+) -> tuple[Elements, tuple[()]]:
     """Put g at the index, and 0 elsewhere."""
     check_cache("take", cache, Cache)
     check_cotangent("take", g, cache.shapes.y)

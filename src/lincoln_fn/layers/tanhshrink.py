@@ -20,18 +20,15 @@ Cache: t.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x q / (1 + q) where |x| < 1, else x - t."""
     t = torch.tanh(x)
     square = torch.clamp(x, -1, 1) ** 2
@@ -42,9 +39,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: tuple[()], t: Float[Tensor, "*s"], g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], t: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g t^2."""
     return g * t**2, ()
 

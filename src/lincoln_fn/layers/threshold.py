@@ -11,36 +11,33 @@ Cache: x, since y = value may lie on either side, and the threshold.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 
 
 @record
 class Cache:
     """The input, and the threshold."""
 
-    x: Float[Tensor, "*s"]
+    x: Elements
     threshold: float = static()
 
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, threshold: float, value: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    params: tuple[()], x: Elements, *, threshold: float, value: float
+) -> tuple[Elements, Cache]:
     """Compute y = value where x <= threshold, else x."""
     return torch.where(x <= threshold, value, x), Cache(x, threshold)
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where x > threshold, else 0."""
     return torch.where(cache.x > cache.threshold, g, 0), ()
 

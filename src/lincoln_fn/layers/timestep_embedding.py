@@ -80,11 +80,9 @@ declare(forward, kind="embedding")
 
 @constructor
 def timestep_embedding(
-    embedding_dim: PositiveInt,
-    max_period: Positive = 10000.0,
-    *,
-    dtype: FloatingDtype = torch.float32,
-) -> Layer:
+    embedding_dim: PositiveInt, max_period: Positive = 10000.0,
+    *, dtype: FloatingDtype = torch.float32,
+) -> Layer:  # fmt: skip
     """Make features of the steps of a diffusion, or of times: cosines and sines of t f_i.
 
     x holds times, integers or floats, of any shape; y has x's shape, with a last axis of

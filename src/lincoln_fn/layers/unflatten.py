@@ -26,6 +26,7 @@ from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
@@ -34,7 +35,7 @@ OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 @shape_checked
 def forward(
     params: tuple[()], x: Float[Tensor, "*flat"], *, dim: int, unflattened_size: tuple[int, ...]
-) -> tuple[Float[Tensor, "*s"], StandIns]:
+) -> tuple[Elements, StandIns]:
     """Split axis dim into several."""
     check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
@@ -49,7 +50,7 @@ declare(forward, kind="moving")
 
 
 def backward(
-    params: tuple[()], cache: StandIns, g: Float[Tensor, "*s"]
+    params: tuple[()], cache: StandIns, g: Elements
 ) -> tuple[Float[Tensor, "*flat"], tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("unflatten", cache, g), ()

@@ -45,6 +45,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn.layers.common.shapes import Channels
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -53,13 +54,9 @@ Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "tri
 
 # By mode, the numbers of spatial axes that it supports.
 _AXES: Final = {
-    "nearest": (1, 2, 3),
-    "nearest-exact": (1, 2, 3),
-    "linear": (1,),
-    "bilinear": (2,),
-    "trilinear": (3,),
-    "bicubic": (2,),
-}
+    "nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "linear": (1,), "bilinear": (2,),
+    "trilinear": (3,), "bicubic": (2,),
+}  # fmt: skip
 MODES: Final = tuple(_AXES)
 # Terms of y_o: for each, the i and the A_(oi) of every o.
 Terms = list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]
@@ -84,14 +81,9 @@ class Cache:
 
 
 def forward(
-    params: tuple[()],
-    x: Float[Tensor, "batch channels *spatial"],
-    *,
-    size: int | Sizes | None,
-    scale_factor: float | tuple[float, ...] | None,
-    mode: str,
-    align_corners: bool,
-) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:
+    params: tuple[()], x: Channels, *, size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None, mode: str, align_corners: bool,
+) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:  # fmt: skip
     """Compute y_o = sum_i A_(oi) x_i along each axis."""
     sizes, scales = check(params, x, size, scale_factor, mode)
     axes = tuple(
@@ -111,7 +103,7 @@ declare(forward, kind="moving")
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "batch channels *upsampled"]
-) -> tuple[Float[Tensor, "batch channels *spatial"], tuple[()]]:
+) -> tuple[Channels, tuple[()]]:
     """Compute dx_i = sum_o A_(oi) g_o along each axis."""
     check_cache("upsample", cache, Cache)
     check_cotangent("upsample", g, cache.shapes.y)
@@ -126,12 +118,9 @@ def backward(
 
 
 def check(
-    params: object,
-    x: Tensor,
-    size: int | Sizes | None,
-    scale_factor: float | tuple[float, ...] | None,
-    mode: str,
-) -> tuple[Sizes, tuple[float | None, ...]]:
+    params: object, x: Tensor, size: int | Sizes | None,
+    scale_factor: float | tuple[float, ...] | None, mode: str,
+) -> tuple[Sizes, tuple[float | None, ...]]:  # fmt: skip
     """Check the input, and find the sizes of y's axes, and the factors if they were given."""
     check_input("upsample", params, x)
     own = tuple(x.shape[2:])
@@ -202,11 +191,9 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
 
 @constructor
 def upsample(
-    size: PositiveSizes | None = None,
-    scale_factor: Factors | None = None,
-    mode: Mode = "nearest",
+    size: PositiveSizes | None = None, scale_factor: Factors | None = None, mode: Mode = "nearest",
     align_corners: bool = False,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Interpolate x of shape (batch, channels, *spatial).
 
     Args:

@@ -19,9 +19,6 @@ from __future__ import annotations
 
 from math import prod
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -31,14 +28,15 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.normalisation import statistics, widened
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
+from lincoln_fn.layers.common.shapes import Elements, Reduced
 
 
 @record
 class Cache:
     """z, a stand-in for y, the axes, whether y has them, and 2 / (N - c)."""
 
-    z: Float[Tensor, "*s"]
-    y: Float[Tensor, "*reduced"]
+    z: Elements
+    y: Reduced
     axes: tuple[int, ...] = static()
     keepdim: bool = static()
     factor: float = static()
@@ -46,8 +44,8 @@ class Cache:
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*s"], *, dim: Dims, correction: int, keepdim: bool
-) -> tuple[Float[Tensor, "*reduced"], Cache]:
+    params: tuple[()], x: Elements, *, dim: Dims, correction: int, keepdim: bool
+) -> tuple[Reduced, Cache]:
     """Compute y = 1/(N - c) sum_i (x_i - mu)^2."""
     axes = axes_of("variance", x, dim)
     n = prod(x.shape[axis] for axis in axes)
@@ -63,9 +61,7 @@ declare(forward, kind="other")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
-) -> tuple[Float[Tensor, "*s"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_j = g 2/(N - c) z_j."""
     g = g if cache.keepdim else with_axes(g, cache.axes)
     return (g * cache.factor * cache.z).to(g.dtype), ()

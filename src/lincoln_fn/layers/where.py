@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -28,9 +28,10 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+from lincoln_fn.layers.common.shapes import Elements
 
-Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Float[Tensor, "*s"], Float[Tensor, "*s"]]
-Gradients: TypeAlias = tuple[None, Float[Tensor, "*s"], Float[Tensor, "*s"]]
+Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Elements, Elements]
+Gradients: TypeAlias = tuple[None, Elements, Elements]
 
 
 @record
@@ -38,10 +39,10 @@ class Cache:
     """The condition, and a stand-in for y."""
 
     condition: Bool[Tensor, "*s"]
-    y: Float[Tensor, "*s"]
+    y: Elements
 
 
-def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     """Compute y_i = a_i where c_i, else b_i."""
     if type(x) is not tuple or len(x) != 3:
         raise LayerError("where", f"expected x = (condition, a, b), got {describe_non_tuple(x)}")
@@ -57,9 +58,7 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*s"], Cache]:
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
-) -> tuple[Gradients, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, tuple[()]]:
     """Compute da_i = g_i where c_i, else 0; and db_i = g_i elsewhere."""
     check_cache("where", cache, Cache)
     check_cotangent("where", g, cache.y)

@@ -26,12 +26,9 @@ REDUCTIONS = [
     case(lf.logsumexp(1), LINE, lambda x: x.logsumexp(1)),
     case(lf.logsumexp(keepdim=True), ROWS, lambda x: x.logsumexp((0, 1), keepdim=True)),
     case(lf.variance(1), LINE, lambda x: x.var(1)),
-    case(
-        lf.variance(correction=0, keepdim=True),
-        ROWS,
-        lambda x: x.var((0, 1), correction=0, keepdim=True),
-    ),
-]
+    case(lf.variance(correction=0, keepdim=True), ROWS,
+        lambda x: x.var((0, 1), correction=0, keepdim=True)),
+]  # fmt: skip
 SEVERAL = [
     case(lf.subtract(), PAIR, torch.subtract),
     case(lf.divide(), (ROWS, POSITIVE), torch.divide),
@@ -53,15 +50,9 @@ MOVED = [
     case(lf.index_select(), (ROWS, INDEX), lambda x, index: x[index]),
     case(lf.index_select(-1), (LINE, INDEX[1]), lambda x, index: x[..., index]),
     # No position is written twice.
-    case(
-        lf.scatter(0),
-        (ROWS, torch.tensor([[1, 3, 2], [4, 0, 3]]), normal(2, 3, seed=1)),
-        lambda x, index, source: x.scatter(0, index, source),
-    ),
-    case(
-        lf.scatter(-1, reduce="add"),
-        (ROWS, torch.tensor([[2, 0, 2, 1]]), normal(1, 4, seed=1)),
-        lambda x, index, source: x.scatter_add(1, index, source),
-    ),
-]
+    case(lf.scatter(0), (ROWS, torch.tensor([[1, 3, 2], [4, 0, 3]]), normal(2, 3, seed=1)),
+        lambda x, index, source: x.scatter(0, index, source)),
+    case(lf.scatter(-1, reduce="add"), (ROWS, torch.tensor([[2, 0, 2, 1]]), normal(1, 4, seed=1)),
+        lambda x, index, source: x.scatter_add(1, index, source)),
+]  # fmt: skip
 CASES = [*REDUCTIONS, *SEVERAL, *MOVED]

@@ -107,28 +107,19 @@ INFERENCE = [
     Case(lf.inference(lf.batch_norm()), normal(5, 3, 2, 4), by_running),
     Case(lf.inference(lf.batch_norm(affine=False)), normal(5, 3), by_running),
     Case(lf.inference(lf.batch_norm(track_running_stats=False)), normal(5, 3)),
-    Case(
-        lf.inference(lf.instance_norm(affine=True, track_running_stats=True)),
-        normal(5, 3, 2),
-        by_running,
-    ),
-    Case(
-        lf.inference(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2)),
-        normal(3, 2, 4),
-        lambda params, x: by_running(params, x.unsqueeze(0)).squeeze(0),
-    ),
+    Case(lf.inference(lf.instance_norm(affine=True, track_running_stats=True)), normal(5, 3, 2),
+        by_running),
+    Case(lf.inference(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2)),
+        normal(3, 2, 4), lambda params, x: by_running(params, x.unsqueeze(0)).squeeze(0)),
     Case(lf.inference(lf.instance_norm()), normal(5, 3, 4)),
     Case(lf.inference(lf.dropout(0.5)), normal(5, 3), lambda params, x: x * 1),
     Case(lf.inference(lf.alpha_dropout(0.5)), normal(5, 3), lambda params, x: x * 1),
     Case(lf.inference(lf.fractional_max_pool2d(2, output_size=2)), normal(2, 3, 5, 6)),
     Case(lf.inference(lf.multi_head_attention(2, dropout=0.5)), normal(2, 5, 4)),
     Case(NORMED, normal(5, 3), normed),
-    Case(
-        lf.frozen(lf.batch_norm(), statistics="still"),
-        normal(5, 3),
-        lambda params, x: by_running(params.params, x),
-    ),
-]
+    Case(lf.frozen(lf.batch_norm(), statistics="still"), normal(5, 3),
+        lambda params, x: by_running(params.params, x)),
+]  # fmt: skip
 
 FLOW = lf.serial(lf.coupling(lf.dense(4)), lf.coupling(lf.dense(6), swap=True, max_log_scale=None))
 
@@ -156,28 +147,18 @@ def of_experts(params, x, top_k=2):
 
 
 EXPERTS = [
-    Case(
-        lf.mixture_of_experts(lf.dense(4, bias=False), (lf.dense(3),) * 4),
-        normal(2, 5, 6),
-        of_experts,
-    ),
-    Case(
-        lf.mixture_of_experts(
-            lf.dense(3), (lf.swiglu(2), lf.tanh(), lf.dense(4)), top_k=1, norm_topk_prob=False
-        ),
-        normal(6, 4),
-    ),
-]
+    Case(lf.mixture_of_experts(lf.dense(4, bias=False), (lf.dense(3),) * 4), normal(2, 5, 6),
+        of_experts),
+    Case(lf.mixture_of_experts(lf.dense(3), (lf.swiglu(2), lf.tanh(), lf.dense(4)), top_k=1,
+            norm_topk_prob=False), normal(6, 4)),
+]  # fmt: skip
 STOPPED = [
-    Case(
-        lf.tapped(BLOCK, "1"),
-        normal(5, 3),
-        lambda p, x: (dense_relu_dense(p, x), (torch.relu(dense(p[0], x)),)),
-    ),
+    Case(lf.tapped(BLOCK, "1"), normal(5, 3),
+        lambda p, x: (dense_relu_dense(p, x), (torch.relu(dense(p[0], x)),))),
     Case(lf.tapped(OUTPUTS, "1.0", "0.0.?", "1"), normal(5, 3)),
     Case(lf.stop_gradient(), normal(5, 3)),
     Case(lf.branch(lf.dense(4), lf.constant(TEACHER)), normal(5, 3)),
-]
+]  # fmt: skip
 
 CASES = [
     Case(FLOW, normal(4, 5), flown),
@@ -187,104 +168,58 @@ CASES = [
     *EXPERTS,
     Case(READER, (TOKENS, MASK)),
     Case(ATTENTIVE, (normal(3, 4, 6), MASK)),
-    Case(
-        lf.serial(lf.masked(lf.dense(3), lf.tanh()), lf.masked_mean()),
-        (normal(3, 4, 2), MASK),
-        mean_of_affine,
-    ),
+    Case(lf.serial(lf.masked(lf.dense(3), lf.tanh()), lf.masked_mean()), (normal(3, 4, 2), MASK),
+        mean_of_affine),
     Case(lf.masked_mean(), normal(3, 4, 2), lambda params, x: x.mean(1)),
     Case(lf.masked_mean(), (normal(3, 4, 2), None), lambda params, x: x[0].mean(1)),
     Case(lf.masked_mean(), (normal(4, 2), MASK[0]), lambda params, x: x[0][:2].mean(0)),
     Case(lf.masked_mean(), (normal(3, 4, 2), NONE_FIRST)),
     Case(lf.last_state(), normal(3, 4, 2), lambda params, x: x[:, -1] * 1),
-    Case(
-        lf.last_state(),
-        (normal(3, 4, 2), MASK),
-        lambda params, x: x[0][torch.arange(3), torch.tensor([1, 3, 0])],
-    ),
+    Case(lf.last_state(), (normal(3, 4, 2), MASK),
+        lambda params, x: x[0][torch.arange(3), torch.tensor([1, 3, 0])]),
     Case(lf.last_state(), (normal(3, 4, 2), NONE_FIRST)),
     Case(lf.identity(), normal(5, 3), lambda params, x: x * 1),
     Case(lf.add(), SAME, lambda params, x: x[0] + x[1] + x[2]),
     Case(lf.add(), SAME[:1], lambda params, x: x[0] * 1),
     Case(lf.multiply(), SAME, lambda params, x: x[0] * x[1] * x[2]),
-    Case(
-        lf.concatenate(),
-        (normal(5, 3), normal(5, 2, seed=1)),
-        lambda params, x: torch.cat(x, -1),
-    ),
-    Case(
-        lf.concatenate(dim=1),
-        (normal(5, 3, 2), normal(5, 1, 2, seed=1), normal(5, 4, 2, seed=2)),
-        lambda params, x: torch.cat(x, 1),
-    ),
+    Case(lf.concatenate(), (normal(5, 3), normal(5, 2, seed=1)),
+        lambda params, x: torch.cat(x, -1)),
+    Case(lf.concatenate(dim=1), (normal(5, 3, 2), normal(5, 1, 2, seed=1), normal(5, 4, 2, seed=2)),
+        lambda params, x: torch.cat(x, 1)),
     Case(lf.residual(BLOCK), normal(5, 3), lambda p, x: dense_relu_dense(p[0], x) + x),
-    Case(
-        lf.residual(lf.serial(lf.dense(4), lf.tanh()), lf.dense(4, bias=False)),
-        normal(5, 3),
-        lambda p, x: torch.tanh(dense(p[0][0], x)) + dense(p[1], x),
-    ),
-    Case(
-        lf.parallel(lf.dense(4), lf.tanh()),
-        PAIR,
-        lambda p, x: (dense(p[0], x[0]), torch.tanh(x[1])),
-    ),
-    Case(
-        lf.branch(lf.dense(4), lf.serial(lf.tanh(), lf.dense(4))),
-        normal(5, 3),
-        lambda p, x: dense(p[0], x) + dense(p[1][1], torch.tanh(x)),
-    ),
-    Case(
-        lf.branch(lf.dense(4), lf.tanh(), lf.dense(2), merge=lf.concatenate()),
-        normal(5, 3),
-        lambda p, x: torch.cat([dense(p[0], x), torch.tanh(x), dense(p[2], x)], -1),
-    ),
-    Case(
-        lf.branch(lf.dense(4), lf.serial(lf.dense(4), lf.sigmoid()), merge=lf.multiply()),
-        normal(5, 3),
-        lambda p, x: dense(p[0], x) * torch.sigmoid(dense(p[1][0], x)),
-    ),
-    Case(
-        lf.branch(lf.add(), lf.multiply(), merge=lf.concatenate()),
-        SAME[:2],
-        lambda p, x: torch.cat([x[0] + x[1], x[0] * x[1]], -1),
-    ),
-    Case(
-        lf.shared(BLOCK),
-        (normal(5, 3), normal(2, 3, seed=1)),
-        lambda p, x: (dense_relu_dense(p, x[0]), dense_relu_dense(p, x[1])),
-    ),
-    Case(
-        lf.repeat(3, lf.serial(lf.dense(3), lf.tanh())),
-        normal(5, 3),
-        lambda p, x: torch.tanh(
-            dense(p[2][0], torch.tanh(dense(p[1][0], torch.tanh(dense(p[0][0], x)))))
-        ),
-    ),
+    Case(lf.residual(lf.serial(lf.dense(4), lf.tanh()), lf.dense(4, bias=False)), normal(5, 3),
+        lambda p, x: torch.tanh(dense(p[0][0], x)) + dense(p[1], x)),
+    Case(lf.parallel(lf.dense(4), lf.tanh()), PAIR,
+        lambda p, x: (dense(p[0], x[0]), torch.tanh(x[1]))),
+    Case(lf.branch(lf.dense(4), lf.serial(lf.tanh(), lf.dense(4))), normal(5, 3),
+        lambda p, x: dense(p[0], x) + dense(p[1][1], torch.tanh(x))),
+    Case(lf.branch(lf.dense(4), lf.tanh(), lf.dense(2), merge=lf.concatenate()), normal(5, 3),
+        lambda p, x: torch.cat([dense(p[0], x), torch.tanh(x), dense(p[2], x)], -1)),
+    Case(lf.branch(lf.dense(4), lf.serial(lf.dense(4), lf.sigmoid()), merge=lf.multiply()),
+        normal(5, 3), lambda p, x: dense(p[0], x) * torch.sigmoid(dense(p[1][0], x))),
+    Case(lf.branch(lf.add(), lf.multiply(), merge=lf.concatenate()), SAME[:2],
+        lambda p, x: torch.cat([x[0] + x[1], x[0] * x[1]], -1)),
+    Case(lf.shared(BLOCK), (normal(5, 3), normal(2, 3, seed=1)),
+        lambda p, x: (dense_relu_dense(p, x[0]), dense_relu_dense(p, x[1]))),
+    Case(lf.repeat(3, lf.serial(lf.dense(3), lf.tanh())), normal(5, 3), lambda p, x: torch.tanh(
+            dense(p[2][0], torch.tanh(dense(p[1][0], torch.tanh(dense(p[0][0], x))))))),
     Case(lf.frozen(BLOCK), normal(5, 3), lambda p, x: dense_relu_dense(p.params, x)),
-    Case(
-        lf.serial(lf.frozen(lf.dense(4)), lf.tanh(), lf.dense(2), lf.frozen(lf.dense(6))),
+    Case(lf.serial(lf.frozen(lf.dense(4)), lf.tanh(), lf.dense(2), lf.frozen(lf.dense(6))),
         normal(5, 3),
-        lambda p, x: dense(p[3].params, dense(p[2], torch.tanh(dense(p[0].params, x)))),
-    ),
+        lambda p, x: dense(p[3].params, dense(p[2], torch.tanh(dense(p[0].params, x))))),
     Case(lf.checkpointed(BLOCK), normal(5, 3), dense_relu_dense),
     Case(COUPLED, normal(5, 6), coupled),
     Case(lf.reversible((lf.dense(2), lf.dense(3))), (normal(5, 2), normal(5, 3, seed=1))),
     Case(lf.fixed_point(AFFINE, shape=(4,)), normal(5, 3), solved),
-    Case(
-        lf.fixed_point(AFFINE, shape=(4,), solver="iteration", max_steps=200),
-        normal(5, 3),
-        solved,
-    ),
+    Case(lf.fixed_point(AFFINE, shape=(4,), solver="iteration", max_steps=200), normal(5, 3),
+        solved),
     Case(lf.ode(FIELD, method="midpoint", steps=2), normal(5, 3), midpoints),
     Case(lf.ode(lf.serial(lf.concatenate(), FIELD), steps=2, time_dim=-1), normal(5, 3)),
     Case(lf.scan(lf.rnn_cell(4)), normal(5, 6, 3), scanned),
     Case(lf.scan(lf.lstm_cell(4), reverse=True), normal(5, 6, 3)),
     Case(lf.graph(centred, init=drawn), normal(5, 3), lambda p, x: centred(x, **p)),
-    Case(
-        lf.graph(selected),
-        (normal(5, 3), normal(1, 3, seed=1), normal(5, 3, seed=2) > 0),
-        lambda p, x: selected(*x),
-    ),
+    Case(lf.graph(selected), (normal(5, 3), normal(1, 3, seed=1), normal(5, 3, seed=2) > 0),
+        lambda p, x: selected(*x)),
     Case(lf.in_dtype(BLOCK, torch.float64), normal(5, 3), dense_relu_dense),
     Case(lf.in_dtype(BLOCK, torch.float64, torch.float64), normal(5, 3), dense_relu_dense),
-]
+]  # fmt: skip

@@ -99,25 +99,16 @@ CASES = [
     Case(lf.rotary_embedding(), normal(5, 2), rotated()),
     Case(lf.rotary_embedding(rotary_dim=4), normal(2, 5, 7), rotated(4), note="odd"),
     Case(lf.rotary_embedding(interleaved=True), normal(2, 5, 6), rotated(interleaved=True)),
-    Case(
-        lf.rotary_embedding(100.0, rotary_dim=2, interleaved=True),
-        (normal(2, 3, 5, 6), POSITIONS),
-        rotated(2, True, lambda i, n: 100.0 ** (-2 * i / n)),
-    ),
+    Case(lf.rotary_embedding(100.0, rotary_dim=2, interleaved=True),
+        (normal(2, 3, 5, 6), POSITIONS), rotated(2, True, lambda i, n: 100.0 ** (-2 * i / n))),
     Case(lf.rotary_embedding(), (normal(2, 3, 5, 6), None), rotated()),
-    Case(
-        lf.rotary_embedding(scaling=lf.rope_scaling.linear(2.0)),
+    Case(lf.rotary_embedding(scaling=lf.rope_scaling.linear(2.0)),
         (normal(2, 5, 6), torch.tensor([3, 4, 5, 6, 7])),
-        rotated(frequency=lambda i, n: 10000 ** (-2 * i / n) / 2),
-    ),
+        rotated(frequency=lambda i, n: 10000 ** (-2 * i / n) / 2)),
     Case(lf.token_log_probs(), (normal(2, 3, 7), INDICES[:, :3]), of_tokens),
     Case(lf.token_log_probs(), (normal(3, 7), INDICES[0, :3], MASK), of_tokens),
     Case(lf.bilinear(4), pair(5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(2, 5), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
     Case(lf.bilinear(4), pair(), by_module(nn.Bilinear(3, 6, 4), BILINEAR)),
-    Case(
-        lf.bilinear(4, bias=False),
-        pair(5),
-        by_module(nn.Bilinear(3, 6, 4, bias=False), WEIGHT),
-    ),
-]
+    Case(lf.bilinear(4, bias=False), pair(5), by_module(nn.Bilinear(3, 6, 4, bias=False), WEIGHT)),
+]  # fmt: skip

@@ -81,36 +81,16 @@ OF_FEATURES = uniform(2, 7, 6, low=-1.0, high=0.0, seed=12)
 
 CASES = [
     Case(lf.linear_scan(), (A, B), scanned),
-    Case(
-        lf.linear_scan(chunk_size=3),
-        (A.unflatten(-1, (1, 3)), B.unflatten(-1, (1, 3)), normal(2, 1, 3)),
-        scanned,
-    ),
+    Case(lf.linear_scan(chunk_size=3),
+        (A.unflatten(-1, (1, 3)), B.unflatten(-1, (1, 3)), normal(2, 1, 3)), scanned),
     Case(lf.selective_scan(4), (B, DELTA, *OF_STATE), selected),
-    Case(
-        lf.selective_scan(4, chunk_size=3),
-        (B, DELTA, *OF_STATE, normal(2, 4, 3)),
-        selected,
-        note="state",
-    ),
+    Case(lf.selective_scan(4, chunk_size=3), (B, DELTA, *OF_STATE, normal(2, 4, 3)), selected,
+        note="state"),
     Case(lf.gated_linear_recurrence(), (B, *GATES), gated),
-    Case(
-        lf.gated_linear_recurrence(chunk_size=3),
-        (B, *GATES, normal(2, 3)),
-        gated,
-        note="state",
-    ),
+    Case(lf.gated_linear_recurrence(chunk_size=3), (B, *GATES, normal(2, 3)), gated, note="state"),
     Case(lf.linear_attention(2), HEADS, attended(2)),
-    Case(
-        lf.linear_attention(2, chunk_size=3),
-        (*HEADS, OF_HEADS, None),
-        attended(2),
-        note="decay of heads",
-    ),
-    Case(
-        lf.linear_attention(2, chunk_size=3),
-        (*HEADS, OF_FEATURES, normal(2, 2, 3, 2)),
-        attended(2),
-        note="decay of features, state",
-    ),
-]
+    Case(lf.linear_attention(2, chunk_size=3), (*HEADS, OF_HEADS, None), attended(2),
+        note="decay of heads"),
+    Case(lf.linear_attention(2, chunk_size=3), (*HEADS, OF_FEATURES, normal(2, 2, 3, 2)),
+        attended(2), note="decay of features, state"),
+]  # fmt: skip

@@ -57,15 +57,12 @@ BATCH = [
     case(lf.batch_norm(momentum=None), spread(5, 3), nn.BatchNorm1d(3)),
     case(lf.batch_norm(affine=False), spread(4, 3, 5), nn.BatchNorm1d(3, affine=False)),
     case(lf.batch_norm(track_running_stats=False), spread(5, 3), nn.BatchNorm1d(3)),
-    case(
-        lf.batch_norm(affine=False, track_running_stats=False),
-        spread(5, 3),
-        nn.BatchNorm1d(3, affine=False),
-    ),
+    case(lf.batch_norm(affine=False, track_running_stats=False), spread(5, 3),
+        nn.BatchNorm1d(3, affine=False)),
     case(lf.batch_norm(bias=False), spread(4, 3, 5), without_bias(nn.BatchNorm1d(3))),
     case(lf.batch_norm(spatial_axes=1), spread(5, 3), nn.BatchNorm1d(3)),
     case(lf.batch_norm(spatial_axes=2), spread(4, 3, 5, 2), nn.BatchNorm2d(3)),
-]
+]  # fmt: skip
 
 LAYER = [
     case(lf.layer_norm(), spread(5, 3), nn.LayerNorm(3)),
@@ -75,12 +72,9 @@ LAYER = [
     case(lf.layer_norm((5, 3)), spread(5, 3), nn.LayerNorm((5, 3)), "a single row"),
     case(lf.layer_norm(3, eps=0.1), spread(5, 3), nn.LayerNorm(3, eps=0.1)),
     case(lf.layer_norm(bias=False), spread(5, 3), nn.LayerNorm(3, bias=False)),
-    case(
-        lf.layer_norm((-1, -1), elementwise_affine=False),
-        spread(2, 5, 3),
-        nn.LayerNorm((5, 3), elementwise_affine=False),
-    ),
-]
+    case(lf.layer_norm((-1, -1), elementwise_affine=False), spread(2, 5, 3),
+        nn.LayerNorm((5, 3), elementwise_affine=False)),
+]  # fmt: skip
 
 
 def with_offset(params, x):
@@ -94,12 +88,9 @@ RMS = [
     case(lf.rms_norm((-1, -1)), spread(2, 4, 5, 3), nn.RMSNorm((5, 3))),
     case(lf.rms_norm(eps=0.1), spread(5, 3), nn.RMSNorm(3, eps=0.1)),
     Case(varied(lf.rms_norm(offset=1.0)), spread(5, 3), with_offset),
-    case(
-        lf.rms_norm((5, 3), elementwise_affine=False),
-        spread(2, 5, 3),
-        nn.RMSNorm((5, 3), elementwise_affine=False),
-    ),
-]
+    case(lf.rms_norm((5, 3), elementwise_affine=False), spread(2, 5, 3),
+        nn.RMSNorm((5, 3), elementwise_affine=False)),
+]  # fmt: skip
 
 UNIT = [
     Case(lf.normalize(), spread(5, 3), lambda params, x: F.normalize(x, dim=-1)),
@@ -124,29 +115,16 @@ INSTANCE = [
     case(lf.instance_norm(), spread(2, 3, 4, 5, 6), nn.InstanceNorm3d(3)),
     case(lf.instance_norm(eps=0.1), spread(1, 3, 5), nn.InstanceNorm1d(3, eps=0.1)),
     case(lf.instance_norm(affine=True), spread(4, 3, 5), nn.InstanceNorm1d(3, affine=True)),
-    case(
-        lf.instance_norm(track_running_stats=True),
-        spread(4, 3, 5),
-        nn.InstanceNorm1d(3, track_running_stats=True),
-    ),
-    case(
-        lf.instance_norm(affine=True, track_running_stats=True),
-        spread(4, 3, 5, 2),
-        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
-    ),
-    case(
-        lf.instance_norm(affine=True, bias=False),
-        spread(4, 3, 5),
-        without_bias(nn.InstanceNorm1d(3, affine=True)),
-    ),
+    case(lf.instance_norm(track_running_stats=True), spread(4, 3, 5),
+        nn.InstanceNorm1d(3, track_running_stats=True)),
+    case(lf.instance_norm(affine=True, track_running_stats=True), spread(4, 3, 5, 2),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
+    case(lf.instance_norm(affine=True, bias=False), spread(4, 3, 5),
+        without_bias(nn.InstanceNorm1d(3, affine=True))),
     case(lf.instance_norm(spatial_axes=2), spread(4, 3, 5, 2), nn.InstanceNorm2d(3)),
-    case(
-        lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2),
-        spread(3, 5, 4),
-        nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
-        "an example alone",
-    ),
-]
+    case(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2), spread(3, 5, 4),
+        nn.InstanceNorm2d(3, affine=True, track_running_stats=True), "an example alone"),
+]  # fmt: skip
 
 LOCAL = [
     case(
@@ -191,10 +169,7 @@ MADE = [
     Case(lf.weight_norm(lf.dense(4)), normal(5, 3), of_weight("dense", 1)),
     Case(lf.weight_norm(lf.conv2d(4, 2)), normal(2, 3, 4, 3), of_weight("conv2d", 0)),
     Case(lf.spectral_norm(lf.dense(4)), normal(5, 3), of_largest("dense", 1)),
-    Case(
-        lf.spectral_norm(lf.conv_transpose2d(4, 2)),
-        normal(2, 3, 3, 2),
-        of_largest("conv_transpose2d", 1),
-    ),
-]
+    Case(lf.spectral_norm(lf.conv_transpose2d(4, 2)), normal(2, 3, 3, 2),
+        of_largest("conv_transpose2d", 1)),
+]  # fmt: skip
 CASES = [*BATCH, *LAYER, *RMS, *UNIT, *GROUP, *INSTANCE, *LOCAL, *MADE]

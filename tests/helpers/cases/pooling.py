@@ -49,18 +49,10 @@ MAX = [
     both("max_pool3d", normal(3, 5, 6, 7), 2, note="without batch"),
     both("max_pool1d", LINE, 3, 2, padding=1, return_indices=True),
     both("max_pool2d", PLANE, 3, (2, 5), ceil_mode=True, return_indices=True),
-    both(
-        "max_pool2d",
-        normal(3, 7, 9),
-        3,
-        (1, 2),
-        padding=1,
-        dilation=(2, 1),
-        return_indices=True,
-        note="without batch",
-    ),
+    both("max_pool2d", normal(3, 7, 9), 3, (1, 2), padding=1, dilation=(2, 1), return_indices=True,
+        note="without batch"),
     both("max_pool3d", SPACE, (2, 3, 1), (1, 2, 3), padding=(1, 1, 0), return_indices=True),
-]
+]  # fmt: skip
 
 AVG = [
     both("avg_pool1d", LINE, 3),
@@ -132,13 +124,10 @@ FRACTIONAL = [
 
 GLOBAL = [
     Case(lf.global_avg_pool(), LINE, lambda params, x: x.mean(2)),
-    Case(
-        lf.global_avg_pool(),
-        PLANE,
-        by_module(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
-    ),
+    Case(lf.global_avg_pool(), PLANE,
+        by_module(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))),
     Case(lf.global_avg_pool(keepdim=True), PLANE, by_module(nn.AdaptiveAvgPool2d(1))),
     Case(lf.global_avg_pool(keepdim=True), SPACE, by_module(nn.AdaptiveAvgPool3d(1))),
-]
+]  # fmt: skip
 
 CASES = [*MAX, *AVG, *LP, *ADAPTIVE, *FRACTIONAL, *GLOBAL]

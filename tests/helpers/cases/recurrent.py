@@ -86,10 +86,7 @@ for layer, kind, count in ((lf.rnn, nn.RNN, 1), (lf.gru, nn.GRU, 1), (lf.lstm, n
             note="state",
         ),
         Case(
-            layer(4, num_layers=3),
-            (SEQUENCE, None),
-            by_torch(kind, num_layers=3),
-            note="no state",
+            layer(4, num_layers=3), (SEQUENCE, None), by_torch(kind, num_layers=3), note="no state"
         ),
         Case(layer(4), (SEQUENCE, states(count), MASK), by_torch(kind), note="state and mask"),
         Case(

@@ -23,10 +23,8 @@ def plain(*names):
 
 
 ACTIVATIONS = {
-    **plain(
-        "sigmoid", "tanh", "relu", "log_sigmoid", "relu6", "selu", "silu", "mish", "softsign",
-        "tanhshrink", "hardswish", "hardsigmoid", "identity",
-    ),
+    **plain("sigmoid", "tanh", "relu", "log_sigmoid", "relu6", "selu", "silu", "mish", "softsign",
+        "tanhshrink", "hardswish", "hardsigmoid", "identity"),
     "leaky_relu": (ANY, lambda r, s: lf.leaky_relu(r.choice((0.01, 0.3, -0.5)))),
     "prelu": (ANY, lambda r, s: lf.prelu(r.choice((1, s[1])), r.choice((0.25, -0.5)))),
     "elu": (ANY, lambda r, s: lf.elu(r.choice((1.0, 0.3)))),
@@ -45,13 +43,11 @@ FORMULAS = {
     **plain("sin", "cos", "absolute"),
     "exp": (ANY, lambda r, s: lf.serial(lf.tanh(), lf.exp())),
     "power": (ANY, lambda r, s: lf.serial(lf.tanh(), lf.power(r.choice((2, 3))))),
-    **{
-        name: (ANY, lambda r, s, name=name: lf.serial(*ABOVE_0, getattr(lf, name)()))
-        for name in ("log", "sqrt", "reciprocal")
-    },
+    **{name: (ANY, lambda r, s, name=name: lf.serial(*ABOVE_0, getattr(lf, name)()))
+        for name in ("log", "sqrt", "reciprocal")},
     "clamp": (ANY, lambda r, s: lf.clamp(r.choice((None, -0.5)), 0.3)),
     "shift": (ANY, lambda r, s: lf.shift(r.choice((0.5, -0.3)))),
-}
+}  # fmt: skip
 REDUCTIONS = {
     name: (
         SPATIAL,
@@ -87,29 +83,15 @@ def last_axes(rng, shape):
 NORMS = {
     "batch_norm": (ANY, lambda r, s: lf.batch_norm(**options(r, **STATISTICS))),
     "instance_norm": (SPATIAL, lambda r, s: lf.instance_norm(**options(r, **STATISTICS))),
-    "group_norm": (
-        ANY,
-        lambda r, s: lf.group_norm(
-            divisor(r, s[1]), **options(r, eps=(0.1,), affine=(False,), bias=(False,))
-        ),
-    ),
-    "layer_norm": (
-        ANY,
-        lambda r, s: lf.layer_norm(
-            last_axes(r, s), **options(r, eps=(0.1,), elementwise_affine=(False,), bias=(False,))
-        ),
-    ),
-    "rms_norm": (
-        ANY,
-        lambda r, s: lf.rms_norm(
-            last_axes(r, s), **options(r, eps=(0.1,), elementwise_affine=(False,), offset=(1.0,))
-        ),
-    ),
-    "local_response_norm": (
-        SPATIAL,
-        lambda r, s: lf.local_response_norm(r.choice((1, 2, 3, 5)), r.choice((1e-4, 0.7))),
-    ),
-}
+    "group_norm": (ANY, lambda r, s: lf.group_norm(divisor(r, s[1]),
+            **options(r, eps=(0.1,), affine=(False,), bias=(False,)))),
+    "layer_norm": (ANY, lambda r, s: lf.layer_norm(last_axes(r, s),
+            **options(r, eps=(0.1,), elementwise_affine=(False,), bias=(False,)))),
+    "rms_norm": (ANY, lambda r, s: lf.rms_norm(last_axes(r, s),
+            **options(r, eps=(0.1,), elementwise_affine=(False,), offset=(1.0,)))),
+    "local_response_norm": (SPATIAL,
+        lambda r, s: lf.local_response_norm(r.choice((1, 2, 3, 5)), r.choice((1e-4, 0.7)))),
+}  # fmt: skip
 DENSE = {"dense": (ANY, lambda r, s: lf.dense(size(r), **options(r, bias=(False,))))}
 
 
@@ -137,18 +119,14 @@ SHAPES = {
     "permute": (SPATIAL, permuted),
     "flip": (ANY, lambda r, s: lf.flip(r.randrange(1, len(s)))),
     "dilate": ((2, 3, 4), lambda r, s: lf.dilate(r.choice((1, 2, 3)), r.randrange(1, len(s)))),
-    "split": (
-        ANY,
-        lambda r, s: lf.serial(lf.split(r.choice((1, 2)), r.randrange(1, len(s))), lf.select(0)),
-    ),
-    "broadcast_to": (
-        ANY,
-        lambda r, s: lf.serial(lf.mean(1, keepdim=True), lf.broadcast_to(*(-1, s[1], *s[2:]))),
-    ),
+    "split": (ANY,
+        lambda r, s: lf.serial(lf.split(r.choice((1, 2)), r.randrange(1, len(s))), lf.select(0))),
+    "broadcast_to": (ANY,
+        lambda r, s: lf.serial(lf.mean(1, keepdim=True), lf.broadcast_to(*(-1, s[1], *s[2:])))),
     "pixel_shuffle": ((4,), lambda r, s: lf.pixel_shuffle(r.choice((1, 2, 2, 3)))),
     "pixel_unshuffle": ((4,), lambda r, s: lf.pixel_unshuffle(r.choice((1, 2, 2, 3)))),
     "upsample": (SPATIAL, spatial.upsampled),
-}
+}  # fmt: skip
 
 
 def recurrent(name):
@@ -202,20 +180,11 @@ def turning(r, s):
 
 
 ATTENTION = {
-    "multi_head_attention": (
-        (3,),
-        lambda r, s: lf.multi_head_attention(
-            divisor(r, s[-1]),
-            **options(
-                r, dropout=(0.3,), bias=(False,), is_causal=(True,), batch_first=(False,)
-            ),
-        ),
-    ),
+    "multi_head_attention": ((3,), lambda r, s: lf.multi_head_attention(divisor(r, s[-1]),
+            **options(r, dropout=(0.3,), bias=(False,), is_causal=(True,), batch_first=(False,)))),
     "transformer_encoder_block": ((3,), encoder),
-    "positional_embedding": (
-        (3, 4),
-        lambda r, s: lf.positional_embedding(s[-2] + r.choice((0, 0, 2))),
-    ),
+    "positional_embedding": ((3, 4),
+        lambda r, s: lf.positional_embedding(s[-2] + r.choice((0, 0, 2)))),
     "sinusoidal_positions": ((3, 4), lambda r, s: lf.sinusoidal_positions()),
     "rotary_embedding": ((3, 4), turning),
 }  # fmt: skip
@@ -254,10 +223,9 @@ def returns(made):
 # Drawn in networks.py, where inputs and outputs are tuples or codes.
 ELSEWHERE = {
     "add", "multiply", "concatenate", "bilinear", "cosine_similarities", "embedding",
-    "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias",
-    "select", "inference",
-    "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack", "gather",
-    "index_select", "scatter", "graph_conv", "graph_attention", "timestep_embedding",
+    "scaled_dot_product_attention", "attention_heads", "alibi", "relative_position_bias", "select",
+    "inference", "subtract", "divide", "maximum", "where", "matmul", "broadcast_tensors", "stack",
+    "gather", "index_select", "scatter", "graph_conv", "graph_attention", "timestep_embedding",
     "vector_quantize", "linear_head", "linear_scan", "token_log_probs",
 }  # fmt: skip
 WITHOUT = (

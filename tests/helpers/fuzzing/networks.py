@@ -145,16 +145,14 @@ COMBINED = {
     "residual": (layers.ANY, residual),
     "branch": (layers.ANY, branch),
     **{name: around(name) for name in ("checkpointed", "frozen", "inference")},
-    "in_dtype": (
-        layers.ANY,
-        lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES)),
-    ),
+    "in_dtype": (layers.ANY,
+        lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES))),
     "repeat": (layers.ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
     "graph": (layers.ANY, expressed),
     "ode": (layers.ANY, ode),
     "reversible": (layers.ANY, reversible),
     "scan": ((3,), scan),
-}
+}  # fmt: skip
 
 
 def bilinear(rng, x, depth):

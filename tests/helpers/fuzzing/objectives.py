@@ -226,58 +226,38 @@ LOSSES = {
     "sigmoid_cross_entropy": of_two_classes("sigmoid_cross_entropy"),
     "soft_margin": lambda r, y: ([], reduced(r, "soft_margin"), signs),
     "hinge_embedding": lambda r, y: ([], reduced(r, "hinge_embedding", margin=0.7), signs),
-    "multi_margin": of_rows(
-        "multi_margin",
-        lambda key, z: labels(key, len(z), n=z.shape[1]),
-        p=(2,), margin=(0.7,), weight=lambda n: (class_weights(n),),
-    ),
+    "multi_margin": of_rows("multi_margin", lambda key, z: labels(key, len(z), n=z.shape[1]),
+        p=(2,), margin=(0.7,), weight=lambda n: (class_weights(n),)),
     "multi_label_margin": of_rows("multi_label_margin", some_labels),
-    "multi_label_soft_margin": of_rows(
-        "multi_label_soft_margin",
-        lambda key, z: labels(key, *z.shape, n=2),
-        weight=lambda n: (class_weights(n),),
-    ),
+    "multi_label_soft_margin": of_rows("multi_label_soft_margin",
+        lambda key, z: labels(key, *z.shape, n=2), weight=lambda n: (class_weights(n),)),
     "kl_div": kl_div,
     "poisson_nll": poisson_nll,
     "gaussian_nll": gaussian_nll,
-    "margin_ranking": of_several(
-        "margin_ranking", 2, lambda key, z: signs(key, z[0]), margin=(0.3,)
-    ),
-    "cosine_embedding": of_several(
-        "cosine_embedding", 2, lambda key, z: signs(key, z[0][:, 0]), margin=(0.4, -0.5)
-    ),
-    "triplet_margin": of_several(
-        "triplet_margin", 3, lambda key, z: None, p=(1.0, 3.0), swap=(True,), margin=(2.0,)
-    ),
-    "vector_quantization": of_several(
-        "vector_quantization", 2, lambda key, z: None, beta=(0.5,)
-    ),
+    "margin_ranking": of_several("margin_ranking", 2, lambda key, z: signs(key, z[0]),
+        margin=(0.3,)),
+    "cosine_embedding": of_several("cosine_embedding", 2, lambda key, z: signs(key, z[0][:, 0]),
+        margin=(0.4, -0.5)),
+    "triplet_margin": of_several("triplet_margin", 3, lambda key, z: None, p=(1.0, 3.0),
+        swap=(True,), margin=(2.0,)),
+    "vector_quantization": of_several("vector_quantization", 2, lambda key, z: None, beta=(0.5,)),
     "through": lambda r, y: ([], losses.through(lf.tanh(), losses.mse()), numbers),
     "router_balance": of_router(losses.router_balance()),
     "router_z": of_router(losses.router_z()),
     "flow_nll": flow_nll,
     "ctc": ctc,
-    "dpo": of_several(
-        "dpo", 2, lambda key, z: (numbers(key, z[0]), numbers(key.fold_in(1), z[0])),
-        label_smoothing=(0.1,),
-    ),
-    "kto": of_several(
-        "kto", 2,
-        lambda key, z: (signs(key, z[0]) > 0, numbers(key, z[0]), numbers(key.fold_in(1), z[1])),
-    ),
+    "dpo": of_several("dpo", 2, lambda key, z: (numbers(key, z[0]), numbers(key.fold_in(1), z[0])),
+        label_smoothing=(0.1,)),
+    "kto": of_several("kto", 2,
+        lambda key, z: (signs(key, z[0]) > 0, numbers(key, z[0]), numbers(key.fold_in(1), z[1]))),
     "nt_xent": of_several("nt_xent", 2, lambda key, z: None, temperature=(1.0,)),
     "info_nce": info_nce,
-    "ppo_clip": lambda r, y: (
-        [lf.tanh()], reduced(r, "ppo_clip"),
-        lambda key, z: (numbers(key, z), -numbers(key.fold_in(1), z).abs()),
-    ),
+    "ppo_clip": lambda r, y: ([lf.tanh()], reduced(r, "ppo_clip"),
+        lambda key, z: (numbers(key, z), -numbers(key.fold_in(1), z).abs())),
     "grpo": grpo,
-    "reinforce": lambda r, y: (
-        [], reduced(r, "reinforce", **options(r, baseline=("mean",))), numbers
-    ),
-    "focal": lambda r, y: (
-        [], reduced(r, "focal"), lambda key, z: labels(key, *z.shape, n=2)
-    ),
+    "reinforce": lambda r, y: ([], reduced(r, "reinforce", **options(r, baseline=("mean",))),
+        numbers),
+    "focal": lambda r, y: ([], reduced(r, "focal"), lambda key, z: labels(key, *z.shape, n=2)),
     "dice": dice,
     "distillation": regression("distillation", temperature=(1.0,)),
     "linear_cross_entropy": linear_cross_entropy,

@@ -24,12 +24,10 @@ SCHEDULES = {
     "wsd": lambda r: schedules.wsd(0.05, 1, r.choice((0, 1)), 3),
     "one_cycle": lambda r: schedules.one_cycle(0.05, 10, **options(r, three_phase=(True,))),
     "piecewise": lambda r: schedules.piecewise((0.05, 0.01), (1,)),
-    "linear_warmup": lambda r: schedules.linear_warmup(
-        r.choice((0.05, schedules.cosine(0.05, 4))), 2
-    ),
-    "joined": lambda r: schedules.joined(
-        (schedules.constant(0.05), schedules.linear(0.1, 0.0, 4)), (1,)
-    ),
+    "linear_warmup": lambda r: schedules.linear_warmup(r.choice((0.05, schedules.cosine(0.05, 4))),
+        2),
+    "joined": lambda r: schedules.joined((schedules.constant(0.05), schedules.linear(0.1, 0.0, 4)),
+        (1,)),
 }  # fmt: skip
 TRANSFORMS = {
     "accumulate": lambda r: optim.accumulate(r.choice((1, 2))),
@@ -114,24 +112,21 @@ OPTIMIZERS = {
     "adamax": adaptive("adamax", betas=((0.8, 0.9),)),
     "nadam": adaptive("nadam", momentum_decay=(0.1,), decoupled_weight_decay=(True,)),
     "radam": adaptive("radam", decoupled_weight_decay=(True,)),
-    "asgd": lambda r, params_of: optim.asgd(
-        rate(r), **options(r, lambd=(0.1,), t0=(2.0,), weight_decay=(0.1,), maximize=(True,))
-    ),
+    "asgd": lambda r, params_of: optim.asgd(rate(r),
+        **options(r, lambd=(0.1,), t0=(2.0,), weight_decay=(0.1,), maximize=(True,))),
     "rprop": of_signs(lambda r: optim.rprop(0.01, **options(r, maximize=(True,)))),
     "lion": of_signs(lambda r: optim.lion(0.01, **options(r, weight_decay=(0.1,)))),
     "muon": muon,
-    "adafactor": lambda r, params_of: optim.adafactor(
-        rate(r), **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))
-    ),
+    "adafactor": lambda r, params_of: optim.adafactor(rate(r),
+        **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))),
     "lamb": adaptive("lamb", betas=((0.8, 0.9),)),
     # Its bases are arbitrary where a gradient has less than full rank, so it has none here.
-    "soap": lambda r, params_of: optim.soap(
-        rate(r), eps=1e-2, max_size=1, **options(r, every=(1, 2), weight_decay=(0.1,))
-    ),
+    "soap": lambda r, params_of: optim.soap(rate(r), eps=1e-2, max_size=1,
+        **options(r, every=(1, 2), weight_decay=(0.1,))),
     "shampoo": adaptive("shampoo", every=(1, 2), decay=(0.9,), momentum=(0.0,)),
     "by_path": by_path,
     "chain": chained,
-}
+}  # fmt: skip
 # An optimizer without a row is drawn with its defaults, for a learning rate.
 OPTIMIZERS |= {
     name: lambda r, params_of, name=name: getattr(optim, name)(rate(r))

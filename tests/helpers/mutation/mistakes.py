@@ -18,23 +18,14 @@ ELEMENTWISE = frozenset(
     ]
 )
 COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.LtE),
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.GtE),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
+    ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE), ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.GtE), ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
+}  # fmt: skip
 OTHER_METHOD = {
-    "sum": ("reduction", "mean"),
-    "mean": ("reduction", "sum"),
-    "add_": ("sign", "sub_"),
+    "sum": ("reduction", "mean"), "mean": ("reduction", "sum"), "add_": ("sign", "sub_"),
     "sub_": ("sign", "add_"),
-}
+}  # fmt: skip
 PRODUCTS = (ast.Mult, ast.Div, ast.MatMult)
 NOT_NEGATED = (
     *(ast.Constant, ast.Attribute, ast.UnaryOp, ast.IfExp, ast.BoolOp, ast.Compare),

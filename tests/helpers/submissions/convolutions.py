@@ -87,18 +87,12 @@ WRONG = [
     wrong("padding cut at the start only", dx=cut(0), says="padding"),
     wrong("padding cut at the end only", dx=cut(2), says="padding"),
     wrong("db averaged over the batch", db=lambda p, c, g, db: db / 2, says="2 times too small"),
-    wrong(
-        "db summed over the batch alone",
-        db=lambda p, c, g, db: g.sum(0),
-        says="not summed over axes 1, 2",
-    ),
+    wrong("db summed over the batch alone", db=lambda p, c, g, db: g.sum(0),
+        says="not summed over axes 1, 2"),
     wrong("db not summed", db=lambda p, c, g, db: g.sum((2, 3)), says="not summed over the batch"),
     wrong("dw averaged over positions", dw=lambda p, c, g, dw: dw / 30, says="30 times too small"),
-    wrong(
-        "dw with its axes exchanged",
-        dw=lambda p, c, g, dw: dw.transpose(0, 1),
-        says="axes in the order|transposed",
-    ),
+    wrong("dw with its axes exchanged", dw=lambda p, c, g, dw: dw.transpose(0, 1),
+        says="axes in the order|transposed"),
     wrong("height and width exchanged", dw=lambda p, c, g, dw: dw.mT, says="transposed"),
     wrong("sign of dx", dx=lambda p, c, g, dx: -dx, says="wrong sign", net=PLAIN),
     wrong("dx zero", dx=lambda p, c, g, dx: 0 * dx, says="is zero", net=PLAIN),
@@ -112,47 +106,19 @@ WRONG = [
         says="first position of axis 0",
         net=PLAIN,
     ),
-    Submission(
-        "convolution",
-        "written out: overlap overwritten",
-        trained(conv1d, conv1d_backward(overwritten)),
-        SEQUENCE,
-        "overwritten",
-        P1,
-    ),
-    Submission(
-        "convolution",
-        "written out: kernel not flipped",
-        trained(conv1d, conv1d_backward(reversed_spread)),
-        SEQUENCE,
-        "reversed",
-        P1,
-    ),
-    Submission(
-        "convolution",
-        "written out: dw reversed",
-        trained(conv1d, conv1d_backward(spread, lambda dw: dw.flip(2))),
-        SEQUENCE,
-        "reversed",
-        P1,
-    ),
-]
+    Submission("convolution", "written out: overlap overwritten",
+        trained(conv1d, conv1d_backward(overwritten)), SEQUENCE, "overwritten", P1),
+    Submission("convolution", "written out: kernel not flipped",
+        trained(conv1d, conv1d_backward(reversed_spread)), SEQUENCE, "reversed", P1),
+    Submission("convolution", "written out: dw reversed",
+        trained(conv1d, conv1d_backward(spread, lambda dw: dw.flip(2))), SEQUENCE, "reversed", P1),
+]  # fmt: skip
 RIGHT = [
-    Submission(
-        "convolution", "by windows", trained(conv1d, conv1d_backward(spread)), SEQUENCE, "", P1
-    ),
-    Submission(
-        "convolution",
-        "by conv_transpose2d",
-        trained(
-            lambda w, x: (functional.conv2d(x, w, stride=2), x),
-            lambda w, x, g: (
+    Submission("convolution", "by windows", trained(conv1d, conv1d_backward(spread)), SEQUENCE, "",
+        P1),
+    Submission("convolution", "by conv_transpose2d", trained(
+            lambda w, x: (functional.conv2d(x, w, stride=2), x), lambda w, x, g: (
                 functional.conv_transpose2d(g, w, stride=2, output_padding=(0, 1)),
-                torch.nn.grad.conv2d_weight(x, w.shape, g, stride=2),
-            ),
-        ),
-        X,
-        "",
-        normal(4, 3, 3, 3, seed=6),
-    ),
-]
+                torch.nn.grad.conv2d_weight(x, w.shape, g, stride=2))), X, "",
+        normal(4, 3, 3, 3, seed=6)),
+]  # fmt: skip

@@ -37,134 +37,52 @@ def db(x, w, b, g):
 
 
 WRONG = [
-    wrong(
-        "dx without transposition",
-        lambda x, w, b, g: g @ w,
-        dw,
-        db,
-        "transposition|transposed",
-        SQUARE,
-        Q,
-    ),
+    wrong("dx without transposition", lambda x, w, b, g: g @ w, dw, db, "transposition|transposed",
+        SQUARE, Q),
     wrong("dw transposed", dx, lambda x, w, b, g: g.mT @ x, db, "transposed"),
-    wrong(
-        "dw transposed, square",
-        dx,
-        lambda x, w, b, g: g.mT @ x,
-        db,
-        "transposed|wrong order",
-        SQUARE,
-        Q,
-    ),
+    wrong("dw transposed, square", dx, lambda x, w, b, g: g.mT @ x, db, "transposed|wrong order",
+        SQUARE, Q),
     wrong("db not summed", dx, dw, lambda x, w, b, g: g, "not summed over the batch"),
     wrong("db summed over the wrong axis", dx, dw, lambda x, w, b, g: g.sum(1), "over axis 1"),
-    wrong(
-        "db summed over the wrong axis, square",
-        dx,
-        dw,
-        lambda x, w, b, g: g.sum(1),
-        "over axis 1",
-        normal(4, 4, seed=8),
-        Q,
-    ),
+    wrong("db summed over the wrong axis, square", dx, dw, lambda x, w, b, g: g.sum(1),
+        "over axis 1", normal(4, 4, seed=8), Q),
     wrong("db averaged", dx, dw, lambda x, w, b, g: g.mean(0), "5 times too small: averaged"),
     wrong("dw averaged", dx, lambda x, w, b, g: x.mT @ g / 5, db, "5 times too small: averaged"),
     wrong("db zero", dx, dw, lambda x, w, b, g: 0 * b, "is zero"),
     wrong("db is the count", dx, dw, lambda x, w, b, g: torch.full_like(b, 5.0), "forgets g"),
     wrong("dw forgets g", dx, lambda x, w, b, g: x.sum(0)[:, None].expand(3, 4), db, "forgets g"),
-    wrong(
-        "dw of the last example",
-        dx,
-        lambda x, w, b, g: torch.outer(x[-1], g[-1]),
-        db,
-        "last position of axis 0",
-    ),
+    wrong("dw of the last example", dx, lambda x, w, b, g: torch.outer(x[-1], g[-1]), db,
+        "last position of axis 0"),
     wrong("dx and dw exchanged signs", lambda x, w, b, g: -(g @ w.mT), dw, db, "wrong sign"),
     wrong("db has the sign of a subtraction", dx, dw, lambda x, w, b, g: -g.sum(0), "wrong sign"),
     wrong("weight decay in dw", dx, lambda x, w, b, g: x.mT @ g + 0.1 * w, db, "not linear in g"),
-    wrong(
-        "dx with the shape kept flat",
-        lambda x, w, b, g: (g @ w.mT).flatten(),
-        dw,
-        db,
-        "another shape",
-    ),
+    wrong("dx with the shape kept flat", lambda x, w, b, g: (g @ w.mT).flatten(), dw, db,
+        "another shape"),
     wrong("db kept as a row", dx, dw, lambda x, w, b, g: g.sum(0, keepdim=True), "another shape"),
     wrong("dx clipped", lambda x, w, b, g: (g @ w.mT).clamp(-1, 1), dw, db, "clipped"),
-    Submission(
-        "dense",
-        "forward without bias",
-        trained(lambda p, x: (x @ p[0], x), lambda p, x, g: (g @ p[0].mT, (x.mT @ g, g.sum(0)))),
-        X,
-        "forward does not depend",
-        P,
-    ),
-    Submission(
-        "dense",
-        "forward has an average, backward a sum",
-        trained(
-            lambda p, x: (x.mean(0, keepdim=True) @ p[0] + p[1], x),
-            lambda p, x, g: ((g @ p[0].mT).expand_as(x), (x.sum(0, keepdim=True).mT @ g, g.sum(0))),
-        ),
-        X,
-        "5 times too large",
-        P,
-    ),
-    Submission(
-        "dense",
-        "backward raises",
-        trained(forward, lambda p, x, g: (g @ p[0], (x.mT @ g, g.sum(0)))),
-        X,
-        "backward raised RuntimeError",
-        P,
-    ),
-    Submission(
-        "dense",
-        "backward returns three",
-        trained(forward, lambda p, x, g: (g @ p[0].mT, x.mT @ g, g.sum(0))),
-        X,
-        "expected backward to return",
-        P,
-    ),
-]
+    Submission("dense", "forward without bias",
+        trained(lambda p, x: (x @ p[0], x), lambda p, x, g: (g @ p[0].mT, (x.mT @ g, g.sum(0)))), X,
+        "forward does not depend", P),
+    Submission("dense", "forward has an average, backward a sum", trained(
+            lambda p, x: (x.mean(0, keepdim=True) @ p[0] + p[1], x), lambda p, x, g: (
+                (g @ p[0].mT).expand_as(x), (x.sum(0, keepdim=True).mT @ g, g.sum(0)))), X,
+        "5 times too large", P),
+    Submission("dense", "backward raises",
+        trained(forward, lambda p, x, g: (g @ p[0], (x.mT @ g, g.sum(0)))), X,
+        "backward raised RuntimeError", P),
+    Submission("dense", "backward returns three",
+        trained(forward, lambda p, x, g: (g @ p[0].mT, x.mT @ g, g.sum(0))), X,
+        "expected backward to return", P),
+]  # fmt: skip
 RIGHT = [
-    Submission(
-        "dense",
-        "by einsum",
-        trained(
-            lambda p, x: (torch.einsum("bi,io->bo", x, p[0]) + p[1], x),
-            lambda p, x, g: (
-                torch.einsum("bo,io->bi", g, p[0]),
-                (torch.einsum("bi,bo->io", x, g), g.sum(0)),
-            ),
-        ),
-        X,
-        "",
-        P,
-    ),
-    Submission(
-        "dense",
-        "in a loop over examples",
-        trained(
-            forward,
-            lambda p, x, g: (
-                torch.stack([p[0] @ row for row in g]),
-                (
+    Submission("dense", "by einsum", trained(
+            lambda p, x: (torch.einsum("bi,io->bo", x, p[0]) + p[1], x), lambda p, x, g: (
+                torch.einsum("bo,io->bi", g, p[0]), (torch.einsum("bi,bo->io", x, g), g.sum(0)))),
+        X, "", P),
+    Submission("dense", "in a loop over examples", trained(forward, lambda p, x, g: (
+                torch.stack([p[0] @ row for row in g]), (
                     sum(torch.outer(a, b) for a, b in zip(x, g, strict=True)),
-                    torch.ones(5, dtype=g.dtype) @ g,
-                ),
-            ),
-        ),
-        X,
-        "",
-        P,
-    ),
-    Submission(
-        "dense",
-        "of large numbers",
-        trained(forward, lambda p, x, g: (g @ p[0].mT, (x.mT @ g, g.sum(0)))),
-        1e4 * X,
-        "",
-        P,
-    ),
-]
+                    torch.ones(5, dtype=g.dtype) @ g))), X, "", P),
+    Submission("dense", "of large numbers",
+        trained(forward, lambda p, x, g: (g @ p[0].mT, (x.mT @ g, g.sum(0)))), 1e4 * X, "", P),
+]  # fmt: skip

@@ -38,130 +38,55 @@ A = torch.tensor(0.25)
 
 WRONG = [
     one("hardtanh: mask missing", lf.hardtanh().replace(backward=lambda p, c, g: (g, ())), "mask"),
-    one(
-        "gelu: by the logistic approximation",
+    one("gelu: by the logistic approximation",
         lf.gelu().replace(backward=lambda p, c, g: (g * torch.sigmoid(1.702 * c.x), ())),
-        "wrong in",
-    ),
-    one(
-        "elu: derivative at x for y",
+        "wrong in"),
+    one("elu: derivative at x for y",
         layer(lambda x: (functional.elu(x), x), lambda x, g: g * torch.where(x > 0, 1, x + 1)),
-        "at its input",
-    ),
-    one(
-        "softplus: 1/(1 + e^x) missing",
+        "at its input"),
+    one("softplus: 1/(1 + e^x) missing",
         layer(lambda x: (functional.softplus(x), x), lambda x, g: g * torch.exp(x)),
-        "derivative of log1p",
-    ),
-    one(
-        "logsumexp: not divided by the sum",
+        "derivative of log1p"),
+    one("logsumexp: not divided by the sum",
         layer(lambda x: (x.logsumexp(1), x), lambda x, g: g[:, None] * torch.exp(x)),
-        "derivative of log",
-    ),
-    one(
-        "cumulative sum: not reversed",
-        layer(lambda x: (x.cumsum(1), None), lambda c, g: g.cumsum(1)),
-        "transpose",
-    ),
-    one(
-        "max pooling: the last in place of the largest",
-        lf.max_pool1d(2).replace(
-            backward=lambda p, c, g: (torch.stack([0 * g, g], -1).flatten(-2), ())
-        ),
-        "wrong places",
-        normal(2, 3, 6),
-    ),
-    one(
-        "mean over time: divided by the batch",
+        "derivative of log"),
+    one("cumulative sum: not reversed",
+        layer(lambda x: (x.cumsum(1), None), lambda c, g: g.cumsum(1)), "transpose"),
+    one("max pooling: the last in place of the largest", lf.max_pool1d(2).replace(
+            backward=lambda p, c, g: (torch.stack([0 * g, g], -1).flatten(-2), ())), "wrong places",
+        normal(2, 3, 6)),
+    one("mean over time: divided by the batch",
         layer(lambda x: (x.mean(1), x), lambda x, g: (g[:, None] / len(x)).expand_as(x)),
-        "2 times too large",
-        SEQUENCE,
-    ),
-    one(
-        "glu: the gate's derivative missing",
-        layer(
+        "2 times too large", SEQUENCE),
+    one("glu: the gate's derivative missing", layer(
             lambda x: (x[:, :2] * torch.sigmoid(x[:, 2:]), x),
-            lambda x, g: torch.cat([g * torch.sigmoid(x[:, 2:]), g * x[:, :2]], 1),
-        ),
-        "derivative of sigmoid",
-    ),
-    one(
-        "bilinear: inputs exchanged",
-        trained(
-            lambda w, x: (torch.einsum("bi,oij,bj->bo", x[0], w, x[1]), x),
-            lambda w, x, g: (
-                (
+            lambda x, g: torch.cat([g * torch.sigmoid(x[:, 2:]), g * x[:, :2]], 1)),
+        "derivative of sigmoid"),
+    one("bilinear: inputs exchanged", trained(
+            lambda w, x: (torch.einsum("bi,oij,bj->bo", x[0], w, x[1]), x), lambda w, x, g: ((
                     torch.einsum("bo,oij,bi->bj", g, w, x[0]),
-                    torch.einsum("bo,oij,bj->bi", g, w, x[1]),
-                ),
-                torch.einsum("bo,bi,bj->oij", g, *x),
-            ),
-        ),
-        "swapped",
-        (X, T),
-        normal(3, 4, 4, seed=11),
-    ),
-    one(
-        "prelu: da without the mask",
+                    torch.einsum("bo,oij,bj->bi", g, w, x[1])),
+                torch.einsum("bo,bi,bj->oij", g, *x))), "swapped", (X, T),
+        normal(3, 4, 4, seed=11)),
+    one("prelu: da without the mask",
         trained(prelu, lambda a, x, g: (torch.where(x > 0, g, a * g), (g * x).sum())),
-        "no mask in where",
-        X,
-        A,
-    ),
-    one(
-        "prelu: slope missing in dx",
-        trained(prelu, lambda a, x, g: (g, (g * x * (x <= 0)).sum())),
-        "mask",
-        X,
-        A,
-    ),
-    one(
-        "weight norm: norm constant",
-        trained(
-            weight_norm, lambda w, x, g: (g @ (w / w.norm(dim=0)).mT, x.mT @ g / w.norm(dim=0))
-        ),
-        r"path through norm\(\)",
-        X,
-        normal(4, 3, seed=12),
-    ),
-    loss(
-        "binary cross-entropy: second term missing",
-        entropy,
-        lambda p, t, g: -g * t / p / 24,
-        "path",
-        P,
-        Q,
-    ),
-    loss(
-        "binary cross-entropy: sign of the second term",
-        entropy,
-        lambda p, t, g: -g * (t / p + (1 - t) / (1 - p)) / 24,
-        r"sign .*sub\(\)",
-        P,
-        Q,
-    ),
-    loss(
-        "huber: the square everywhere",
-        lambda p, t: (functional.huber_loss(p, t), (p, t)),
-        lambda p, t, g: g * (p - t) / 24,
-        "first branch everywhere",
-        3 * X,
-    ),
-    loss(
-        "kl divergence: not averaged",
-        lambda z, t: ((t * (t.log() - z)).sum(1).mean(), (z, t)),
-        lambda z, t, g: -g * t,
-        "6 times too large",
-        X,
-        torch.softmax(T, 1),
-    ),
-]
+        "no mask in where", X, A),
+    one("prelu: slope missing in dx", trained(prelu, lambda a, x, g: (g, (g * x * (x <= 0)).sum())),
+        "mask", X, A),
+    one("weight norm: norm constant", trained(weight_norm,
+            lambda w, x, g: (g @ (w / w.norm(dim=0)).mT, x.mT @ g / w.norm(dim=0))),
+        r"path through norm\(\)", X, normal(4, 3, seed=12)),
+    loss("binary cross-entropy: second term missing", entropy, lambda p, t, g: -g * t / p / 24,
+        "path", P, Q),
+    loss("binary cross-entropy: sign of the second term", entropy,
+        lambda p, t, g: -g * (t / p + (1 - t) / (1 - p)) / 24, r"sign .*sub\(\)", P, Q),
+    loss("huber: the square everywhere", lambda p, t: (functional.huber_loss(p, t), (p, t)),
+        lambda p, t, g: g * (p - t) / 24, "first branch everywhere", 3 * X),
+    loss("kl divergence: not averaged", lambda z, t: ((t * (t.log() - z)).sum(1).mean(), (z, t)),
+        lambda z, t, g: -g * t, "6 times too large", X, torch.softmax(T, 1)),
+]  # fmt: skip
 RIGHT = [
-    one(
-        "prelu",
+    one("prelu",
         trained(prelu, lambda a, x, g: (torch.where(x > 0, g, a * g), (g * x * (x <= 0)).sum())),
-        "",
-        X,
-        A,
-    ),
-]
+        "", X, A),
+]  # fmt: skip

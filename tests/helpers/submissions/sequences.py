@@ -20,12 +20,9 @@ def rnn(params, x):
 
 
 def rnn_backward(
-    dz_of=lambda h, dh: dh * (1 - h**2),
-    dh_of=lambda dz, u, g: dz @ u.mT,
-    before=lambda h, t: h[t],
-    g_of=lambda g, t, dh: g[:, t] + dh,
-    add=lambda total, part: total + part,
-):
+    dz_of=lambda h, dh: dh * (1 - h**2), dh_of=lambda dz, u, g: dz @ u.mT, before=lambda h, t: h[t],
+    g_of=lambda g, t, dh: g[:, t] + dh, add=lambda total, part: total + part,
+):  # fmt: skip
     def backward(params, cache, g):
         w, u, b = params
         x, h = cache
@@ -154,16 +151,10 @@ def network(what, net, says, x=FLAT):
 WRONG = [
     recurrent("time's path missing", "through time", dh_of=lambda dz, u, g: 0 * dz),
     recurrent("tanh's derivative missing", "derivative of tanh", dz_of=lambda h, dh: dh),
-    recurrent(
-        "tanh's derivative at h for z",
-        "derivative of tanh",
-        dz_of=lambda h, dh: dh * (1 - torch.tanh(h) ** 2),
-    ),
-    recurrent(
-        "only the last step's g",
-        "last position of axis 1",
-        g_of=lambda g, t, dh: dh + g[:, t] * (t == 4),
-    ),
+    recurrent("tanh's derivative at h for z", "derivative of tanh",
+        dz_of=lambda h, dh: dh * (1 - torch.tanh(h) ** 2)),
+    recurrent("only the last step's g", "last position of axis 1",
+        g_of=lambda g, t, dh: dh + g[:, t] * (t == 4)),
     recurrent("U not transposed", "transposition", dh_of=lambda dz, u, g: dz @ u),
     recurrent("dU by the new state", "new state", before=lambda h, t: h[t + 1]),
     recurrent("gradients overwritten", "overwritten", add=lambda total, part: part),
@@ -172,22 +163,12 @@ WRONG = [
     longer("input gate's factor", "factor", lstm_backward(gate=False)),
     longer("tanh of the cell: derivative missing", "derivative of tanh", lstm_backward(tanh=False)),
     longer("forget gate by the new cell", "new state", lstm_backward(forget=False)),
-    longer(
-        "forget gate's sigmoid missing",
-        "derivative of sigmoid",
-        lstm_backward(
+    longer("forget gate's sigmoid missing", "derivative of sigmoid", lstm_backward(
             lambda dz, di, df, dg, do, i, f, g, o: torch.cat(
-                [di * i * (1 - i), df, dg * (1 - g**2), do * o * (1 - o)], 1
-            )
-        ),
-    ),
-    longer(
-        "gates exchanged",
-        "exchanges the parts",
-        lstm_backward(
-            lambda dz, di, df, dg, do, i, f, g, o: torch.cat([dz[:, 2:4], dz[:, :2], dz[:, 4:]], 1)
-        ),
-    ),
+                [di * i * (1 - i), df, dg * (1 - g**2), do * o * (1 - o)], 1))),
+    longer("gates exchanged", "exchanges the parts", lstm_backward(
+            lambda dz, di, df, dg, do, i, f, g, o: torch.cat([dz[:, 2:4], dz[:, :2], dz[:, 4:]],
+                1))),
     attentive("1/sqrt(d) missing", r"1/sqrt\(4\)|factor", scale=1.0),
     attentive("1/sqrt(d) twice", r"sqrt|factor", scale=0.25),
     attentive("softmax's sum missing", "sum", sum_=False),
@@ -195,27 +176,18 @@ WRONG = [
     attentive("dk zero", "zero", order=lambda q, k, v: (q, 0 * k, v)),
     attentive("dv without transposition", "transposition", SAME, dv_of=lambda a, g: a @ g),
     attentive("sign of dq", "wrong sign", order=lambda q, k, v: (-q, k, v)),
-    network(
-        "wrong tanh", lf.serial(lf.dense(4), WRONG_TANH, lf.dense(2)), r"1 my_tanh\(\): dx is g"
-    ),
-    network(
-        "tanh's derivative missing, nested",
+    network("wrong tanh", lf.serial(lf.dense(4), WRONG_TANH, lf.dense(2)),
+        r"1 my_tanh\(\): dx is g"),
+    network("tanh's derivative missing, nested",
         lf.serial(lf.dense(4), lf.serial(lf.relu(), NO_TANH), lf.dense(2)),
-        r"1\.1 my_tanh\(\): dx .*derivative",
-    ),
-    network(
-        "bias averaged",
-        lf.serial(lf.tanh(), WRONG_DENSE, lf.relu()),
-        r"1 dense\(4\): dparams.bias is 5 times too small",
-    ),
-    network(
-        "wrong tanh in a residual",
-        lf.residual(lf.serial(lf.dense(3), NO_TANH)),
-        r"my_tanh\(\): dx .*derivative",
-    ),
+        r"1\.1 my_tanh\(\): dx .*derivative"),
+    network("bias averaged", lf.serial(lf.tanh(), WRONG_DENSE, lf.relu()),
+        r"1 dense\(4\): dparams.bias is 5 times too small"),
+    network("wrong tanh in a residual", lf.residual(lf.serial(lf.dense(3), NO_TANH)),
+        r"my_tanh\(\): dx .*derivative"),
     network("residual's path missing", skip(True), "path"),
     network("residual's path with a sign", skip(False), "connected"),
-]
+]  # fmt: skip
 RIGHT = [
     recurrent("as the chain rule has it", ""),
     longer("as the chain rule has it", "", lstm_backward()),

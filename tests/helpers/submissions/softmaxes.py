@@ -40,43 +40,25 @@ def loop(cache, g):
 
 WRONG = [
     wrong("softmax: sum missing", of(lf.softmax(), lambda c, g: g * c.y), "sum over the classes"),
-    wrong(
-        "softmax: diagonal alone", of(lf.softmax(), lambda c, g: g * c.y * (1 - c.y)), "diagonal"
-    ),
+    wrong("softmax: diagonal alone", of(lf.softmax(), lambda c, g: g * c.y * (1 - c.y)),
+        "diagonal"),
     wrong("softmax written out: sum missing", layer(softmax, lambda p, g: g * p), "sum"),
-    wrong(
-        "softmax written out: diagonal alone",
-        layer(softmax, lambda p, g: g * p * (1 - p)),
-        "diagonal",
-    ),
-    wrong(
-        "softmax: sum over the examples",
-        of(lf.softmax(), lambda c, g: c.y * (g - (g * c.y).sum(0, keepdim=True))),
-        "axis",
-    ),
+    wrong("softmax written out: diagonal alone", layer(softmax, lambda p, g: g * p * (1 - p)),
+        "diagonal"),
+    wrong("softmax: sum over the examples",
+        of(lf.softmax(), lambda c, g: c.y * (g - (g * c.y).sum(0, keepdim=True))), "axis"),
     wrong("softmax: g forgotten", layer(softmax, lambda p, g: p * (1 - p)), "g"),
     wrong("softmax: derivative missing", of(lf.softmax(), lambda c, g: g), "derivative"),
     wrong("log-softmax: sum missing", of(lf.log_softmax(), lambda c, g: g), "sum over the classes"),
-    wrong(
-        "log-softmax: g not summed",
-        of(lf.log_softmax(), lambda c, g: g - torch.exp(c.y) * g),
-        "sum",
-    ),
-    wrong(
-        "log-softmax: weights missing",
-        of(lf.log_softmax(), lambda c, g: g - g.sum(-1, keepdim=True)),
-        "softmax",
-    ),
-    wrong(
-        "log-softmax: y for e^y",
-        of(lf.log_softmax(), lambda c, g: g - c.y * g.sum(-1, keepdim=True)),
-        "log-prob",
-    ),
+    wrong("log-softmax: g not summed", of(lf.log_softmax(), lambda c, g: g - torch.exp(c.y) * g),
+        "sum"),
+    wrong("log-softmax: weights missing",
+        of(lf.log_softmax(), lambda c, g: g - g.sum(-1, keepdim=True)), "softmax"),
+    wrong("log-softmax: y for e^y",
+        of(lf.log_softmax(), lambda c, g: g - c.y * g.sum(-1, keepdim=True)), "log-prob"),
     wrong("dropout: 1/keep missing", dropped(lambda m, s, g: g * m), "1/keep"),
     wrong("dropout: 1/keep twice", dropped(lambda m, s, g: g * m * s * s), "1/keep"),
     wrong("dropout: mask missing", dropped(lambda m, s, g: g * s), "no mask"),
     wrong("dropout: mask inverted", dropped(lambda m, s, g: g * ~m * s), "mask inverted"),
-]
-RIGHT = [
-    Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X),
-]
+]  # fmt: skip
+RIGHT = [Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X)]

@@ -49,9 +49,7 @@ def normal(*shape: int, seed: int = 0) -> Any:
 def layer(forward: Any, backward: Any) -> lf.Layer:
     """Make a layer without parameters of x -> (y, cache) and (cache, g) -> dx."""
     return lf.Layer(
-        "mine()",
-        lambda params, x: forward(x),
-        lambda params, cache, g: (backward(cache, g), ()),
+        "mine()", lambda params, x: forward(x), lambda params, cache, g: (backward(cache, g), ())
     )
 
 

@@ -21,20 +21,9 @@ from helpers.submissions import (
 from helpers.submissions.submission import Submission
 
 FAMILIES = (
-    activations,
-    softmaxes,
-    dense,
-    tensors,
-    convolutions,
-    pooling,
-    norms,
-    sequences,
-    losses,
-    variants,
-    further,
-    gates,
-    styles,
-)
+    activations, softmaxes, dense, tensors, convolutions, pooling, norms, sequences, losses,
+    variants, further, gates, styles,
+)  # fmt: skip
 WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
 RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]
 

@@ -124,22 +124,13 @@ WRONG = [
     grouped("variance constant", lambda x, s, d: (d - mean(d)) / s, "treats the variance"),
     grouped("mean and variance constant", lambda x, s, d: d / s, "the mean and the variance"),
     grouped("1/std twice", lambda x, s, d: (d - mean(d) - x * mean(d * x)) / s**2, "1/std twice"),
-    convolved(
-        "channels not exchanged",
-        lambda w, g: functional.conv2d(g, w.flip(2, 3), padding=1),
-        "exchanges the channels",
-    ),
-    convolved(
-        "padding not cut off",
-        lambda w, g: functional.conv_transpose2d(g, w),
-        "padding is not cut off",
-    ),
-    convolved(
-        "kernel not flipped",
-        lambda w, g: functional.conv2d(g, w.transpose(0, 1), padding=1),
-        "flip",
-    ),
-]
+    convolved("channels not exchanged", lambda w, g: functional.conv2d(g, w.flip(2, 3), padding=1),
+        "exchanges the channels"),
+    convolved("padding not cut off", lambda w, g: functional.conv_transpose2d(g, w),
+        "padding is not cut off"),
+    convolved("kernel not flipped", lambda w, g: functional.conv2d(g, w.transpose(0, 1), padding=1),
+        "flip"),
+]  # fmt: skip
 RIGHT = [
     recurrent("", "as the chain rule has it", ""),
     attentive("", "as the chain rule has it", ""),

@@ -47,8 +47,9 @@ from lincoln_fn.errors.arguments import PositiveInt, Probability
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout, multi_head_attention
-from lincoln_fn.layers.common.attention import Mask, Sequence
+from lincoln_fn.layers.common.attention import Mask
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
+from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.multi_head_attention import Params
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.composition import composition

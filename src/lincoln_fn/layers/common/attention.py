@@ -14,19 +14,15 @@ from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input, check_like
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def visible_keys(
-    scores: Float[Tensor, "*batch length key_length"],
-    *,
-    is_causal: bool,
-    sliding_window: int | None = None,
-    is_aligned_at_end: bool = False,
-) -> Bool[Tensor, "length key_length"] | None:
+    scores: Float[Tensor, "*batch length key_length"], *, is_causal: bool,
+    sliding_window: int | None = None, is_aligned_at_end: bool = False,
+) -> Bool[Tensor, "length key_length"] | None:  # fmt: skip
     """Find which keys each query may see, by their places alone.
 
     Args:
@@ -52,10 +48,9 @@ def visible_keys(
 
 
 def masked_softmax(
-    scores: Float[Tensor, "*batch length key_length"],
-    mask: Mask | None,
+    scores: Float[Tensor, "*batch length key_length"], mask: Mask | None,
     visible: Bool[Tensor, "length key_length"] | None,
-) -> Float[Tensor, "*batch length key_length"]:
+) -> Float[Tensor, "*batch length key_length"]:  # fmt: skip
     """Compute weights = softmax(scores + mask), along the keys.
 
     Args:

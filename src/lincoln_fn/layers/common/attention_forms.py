@@ -11,7 +11,8 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.attention_heads import attention_heads
-from lincoln_fn.layers.common.attention import Mask, Sequence, check_mask, check_sequences
+from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
+from lincoln_fn.layers.common.shapes import Sequence
 
 Inputs: TypeAlias = (
     Sequence
@@ -54,14 +55,9 @@ def form_of(given: Given) -> Form:
 
 
 def parts_of(
-    params: object,
-    x: object,
-    expected: type | None,
-    num_heads: int,
-    features: list[int] | None,
-    *,
-    batch_first: bool,
-) -> Given:
+    params: object, x: object, expected: type | None, num_heads: int, features: list[int] | None,
+    *, batch_first: bool,
+) -> Given:  # fmt: skip
     """Find query, key, value and mask in x, and check that they fit together.
 
     Args:

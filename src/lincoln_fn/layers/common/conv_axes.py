@@ -17,14 +17,9 @@ PADDING_MODES = get_args(PaddingMode)
 
 
 def conv_axes(
-    layer: str,
-    kernel_size: Sizes,
-    stride: int | Sizes,
-    padding: int | Sizes | str,
-    dilation: int | Sizes,
-    groups: int,
-    padding_mode: str,
-) -> tuple[Geometry, Amounts, str]:
+    layer: str, kernel_size: Sizes, stride: int | Sizes, padding: int | Sizes | str,
+    dilation: int | Sizes, groups: int, padding_mode: str,
+) -> tuple[Geometry, Amounts, str]:  # fmt: skip
     """Find the geometry of a convolution, and the amounts and the mode that `pad` takes.
 
     Example:
@@ -53,14 +48,9 @@ def conv_axes(
 
 
 def conv_transpose_axes(
-    layer: str,
-    n: int,
-    stride: int | Sizes,
-    padding: int | Sizes,
-    output_padding: int | Sizes,
-    groups: int,
-    dilation: int | Sizes,
-) -> tuple[Geometry, Sizes, Sizes]:
+    layer: str, n: int, stride: int | Sizes, padding: int | Sizes, output_padding: int | Sizes,
+    groups: int, dilation: int | Sizes,
+) -> tuple[Geometry, Sizes, Sizes]:  # fmt: skip
     """Find the geometry of a transposed convolution, its padding and its output padding.
 
     Example:

@@ -26,6 +26,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_bias, check_input, check_like
 from lincoln_fn.errors.warn import warn
 from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.layers.common.shapes import Inputs, Positions
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 
@@ -38,11 +39,9 @@ class Geometry(NamedTuple):
 
 
 def convolve(
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    weight: Float[Tensor, "out_channels group_channels *kernel"],
-    bias: Float[Tensor, " out_channels"] | None,
-    geometry: Geometry,
-) -> Float[Tensor, "*batch out_channels *positions"]:
+    x: Inputs, weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " out_channels"] | None, geometry: Geometry,
+) -> Positions:  # fmt: skip
     """Compute (A x)_o[p] + b_o = sum_(c,k) W_(o,c)[k] x_c[s p + d k] + b_o."""
     stride, dilation, groups = geometry
     convolution = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
@@ -50,13 +49,10 @@ def convolve(
 
 
 def convolve_transposed(
-    g: Float[Tensor, "*batch out_channels *positions"],
-    weight: Float[Tensor, "out_channels group_channels *kernel"],
-    bias: Float[Tensor, " in_channels"] | None,
-    geometry: Geometry,
-    padding: Sizes,
+    g: Positions, weight: Float[Tensor, "out_channels group_channels *kernel"],
+    bias: Float[Tensor, " in_channels"] | None, geometry: Geometry, padding: Sizes,
     output_padding: Sizes,
-) -> Float[Tensor, "*batch in_channels *spatial"]:
+) -> Inputs:  # fmt: skip
     """Compute (A^T g)_c[t] + b_c, cut by `padding` at both ends, longer by `output_padding`."""
     stride, dilation, groups = geometry
     convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
@@ -64,11 +60,9 @@ def convolve_transposed(
 
 
 def weight_gradient(
-    g: Float[Tensor, "*batch out_channels *positions"],
-    x: Float[Tensor, "*batch in_channels *spatial"],
-    weight: Float[Tensor, "out_channels group_channels *kernel"],
+    g: Positions, x: Inputs, weight: Float[Tensor, "out_channels group_channels *kernel"],
     geometry: Geometry,
-) -> Float[Tensor, "out_channels group_channels *kernel"]:
+) -> Float[Tensor, "out_channels group_channels *kernel"]:  # fmt: skip
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k], summed over the batch."""
     stride, dilation, groups = geometry
     n = len(stride)
@@ -144,16 +138,9 @@ def check_example(layer: str, x: object, n: int, groups: int) -> int:
 
 
 def draw(
-    layer: str,
-    key: Key,
-    x: Tensor,
-    shape: Sizes,
-    n_out: int,
-    *,
-    bias: bool,
-    weight_init: Initializer,
-    bias_init: Initializer,
-) -> tuple[Tensor, Tensor | None]:
+    layer: str, key: Key, x: Tensor, shape: Sizes, n_out: int, *, bias: bool,
+    weight_init: Initializer, bias_init: Initializer,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
     size = math.prod(shape[2:])
     fans = Fans(shape[1] * size, shape[0] * size)

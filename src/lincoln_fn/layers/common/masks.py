@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.layers.common.shapes import Sequence
 
-Sequence: TypeAlias = Float[Tensor, "*batch length features"]
 Mask: TypeAlias = Bool[Tensor, "*batch length"]
 Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
 

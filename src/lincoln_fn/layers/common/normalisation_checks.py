@@ -18,12 +18,9 @@ NormalizedShape: TypeAlias = Annotated[
 
 
 def check_batch(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running: Running | None,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, running: Running | None,
     spatial_axes: int | None,
-) -> int:
+) -> int:  # fmt: skip
     """Check batch norm's x, with `spatial_axes` if it is given; return its channels' axis, 1."""
     numbers = running.mean if weight is None and running is not None else weight
     if spatial_axes is None:
@@ -37,12 +34,9 @@ def check_batch(
 
 
 def check_instances(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running: Running | None,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, running: Running | None,
     spatial_axes: int | None,
-) -> int:
+) -> int:  # fmt: skip
     """Check instance norm's x and find its channels' axis: 1, or 0 for an example alone."""
     numbers = running.mean if weight is None and running is not None else weight
     if spatial_axes is None:
@@ -83,12 +77,9 @@ def check_channels(
 
 
 def _check_layouts(
-    layer: str,
-    x: Tensor,
-    numbers: Tensor | None,
-    bias: Tensor | None,
+    layer: str, x: Tensor, numbers: Tensor | None, bias: Tensor | None,
     layouts: Sequence[tuple[int, int]],
-) -> None:
+) -> None:  # fmt: skip
     """Check that x has one of some layouts: (axis of the channels, number of spatial axes)."""
     channels = None if numbers is None else numbers.shape[0]
     for axis, places in layouts:

@@ -13,12 +13,9 @@ _FAN_IN_INIT = fan_in_uniform()
 
 
 def open_dense(
-    outputs: str,
-    *,
-    bias: bool,
-    weight_init: Initializer = _FAN_IN_INIT,
+    outputs: str, *, bias: bool, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
-) -> Layer:
+) -> Layer:  # fmt: skip
     """Make a dense layer whose number of outputs `with_outputs` says.
 
     Args:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.layers.common.shapes import Image
 
 # For each of the last axes, in their order, how many elements come before and how many after.
 Amounts = tuple[tuple[int, int], ...]
@@ -36,7 +37,7 @@ def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
 
 
 def pad(
-    x: Float[Tensor, "*batch_and_spatial"], amounts: Amounts, mode: str, value: float = 0.0
+    x: Image, amounts: Amounts, mode: str, value: float = 0.0
 ) -> Float[Tensor, "*batch_and_padded"]:
     """Compute y_j = x_(s(j)), or the constant.
 
@@ -51,9 +52,7 @@ def pad(
     return x
 
 
-def fold(
-    g: Float[Tensor, "*batch_and_padded"], amounts: Amounts, mode: str
-) -> Float[Tensor, "*batch_and_spatial"]:
+def fold(g: Float[Tensor, "*batch_and_padded"], amounts: Amounts, mode: str) -> Image:
     """Compute dx_i = sum_(j: s(j) = i) g_j.
 
     Example:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.layers.common.pooling import Window, pooled_shape
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes
 
 
@@ -76,10 +77,7 @@ def flat_positions(
 
 
 def picked(
-    x: Float[Tensor, "*batch_and_spatial"],
-    positions: Int[Tensor, "*planes *pooled k"],
-    n: int,
-    outside: float,
+    x: Image, positions: Int[Tensor, "*planes *pooled k"], n: int, outside: float
 ) -> Float[Tensor, "*batch_and_pooled k"]:
     """Read x, with n spatial axes, at flat positions; outside x is a given number.
 
@@ -95,11 +93,9 @@ def picked(
 
 
 def added_up(
-    parts: Float[Tensor, "*batch_and_pooled k"],
-    positions: Int[Tensor, "*planes *pooled k"],
-    like: Float[Tensor, "*batch_and_spatial"],
-    n: int,
-) -> Float[Tensor, "*batch_and_spatial"]:
+    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes *pooled k"],
+    like: Image, n: int,
+) -> Image:  # fmt: skip
     """Sum the parts that belong to each position of an x like this: the transpose of `picked`.
 
     Many small numbers would stop growing in bfloat16 (256 + 1 = 256), so they are added up in
@@ -117,9 +113,7 @@ def added_up(
     return sums[..., :count].reshape(like.shape).to(like.dtype)
 
 
-def sizes_in(
-    x: Float[Tensor, "*batch_and_spatial"], positions: Int[Tensor, "*pooled k"], n: int
-) -> Int[Tensor, "*pooled"]:
+def sizes_in(x: Image, positions: Int[Tensor, "*pooled k"], n: int) -> Int[Tensor, "*pooled"]:
     """Count n_o, the elements of each window that are in x.
 
     Example:

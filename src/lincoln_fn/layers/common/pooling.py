@@ -41,13 +41,9 @@ class Window(NamedTuple):
 
 
 def window_of(
-    layer: str,
-    kernel_size: Sizes,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes = 0,
-    dilation: int | Sizes = 1,
-    ceil_mode: bool = False,
-) -> Window:
+    layer: str, kernel_size: Sizes, stride: int | Sizes | None = None, padding: int | Sizes = 0,
+    dilation: int | Sizes = 1, ceil_mode: bool = False,
+) -> Window:  # fmt: skip
     """Make a window of hyperparameters as users write them; a LayerError where they are no window.
 
     Example:

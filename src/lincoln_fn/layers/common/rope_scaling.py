@@ -134,16 +134,9 @@ def dynamic(factor: Positive, max_position_embeddings: PositiveInt) -> RopeScali
 
 
 def _yarn(
-    theta: float,
-    n: int,
-    length: Tensor,
-    *,
-    factor: float,
-    original_max_position_embeddings: int,
-    beta_fast: float,
-    beta_slow: float,
-    truncate: bool,
-) -> Tensor:
+    theta: float, n: int, length: Tensor, *, factor: float, original_max_position_embeddings: int,
+    beta_fast: float, beta_slow: float, truncate: bool,
+) -> Tensor:  # fmt: skip
     require(theta > 1, "yarn", "theta above 1", theta)
 
     def pair_that_turns(times: float) -> float:
@@ -162,16 +155,10 @@ def _yarn(
 
 @constructor
 def yarn(
-    factor: Positive,
-    original_max_position_embeddings: PositiveInt,
-    *,
-    beta_fast: Positive = 32.0,
-    beta_slow: Positive = 1.0,
-    attention_factor: Positive | None = None,
-    mscale: Positive | None = None,
-    mscale_all_dim: Positive | None = None,
-    truncate: bool = True,
-) -> RopeScaling:
+    factor: Positive, original_max_position_embeddings: PositiveInt, *, beta_fast: Positive = 32.0,
+    beta_slow: Positive = 1.0, attention_factor: Positive | None = None,
+    mscale: Positive | None = None, mscale_all_dim: Positive | None = None, truncate: bool = True,
+) -> RopeScaling:  # fmt: skip
     """Divide low frequencies, keep high ones, and pass from one to the other by a ramp.
 
     Pair i turns T f_i / (2 pi) times in T positions of the first training. Pairs that turn at least
@@ -217,15 +204,9 @@ def yarn(
 
 
 def _llama3(
-    theta: float,
-    n: int,
-    length: Tensor,
-    *,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
-    original_max_position_embeddings: int,
-) -> Tensor:
+    theta: float, n: int, length: Tensor, *, factor: float, low_freq_factor: float,
+    high_freq_factor: float, original_max_position_embeddings: int,
+) -> Tensor:  # fmt: skip
     own = unscaled(theta, n, length)
     turns = original_max_position_embeddings * own / (2 * math.pi)
     share = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
@@ -234,12 +215,9 @@ def _llama3(
 
 @constructor
 def llama3(
-    factor: Positive,
-    original_max_position_embeddings: PositiveInt,
-    *,
-    low_freq_factor: Positive = 1.0,
-    high_freq_factor: Positive = 4.0,
-) -> RopeScaling:
+    factor: Positive, original_max_position_embeddings: PositiveInt,
+    *, low_freq_factor: Positive = 1.0, high_freq_factor: Positive = 4.0,
+) -> RopeScaling:  # fmt: skip
     """Divide low frequencies and keep high ones, as Llama 3.1 does.
 
     Pair i turns T f_i / (2 pi) times in T positions of the first training. Its frequency is divided
@@ -275,14 +253,9 @@ _Factors: TypeAlias = Annotated[tuple[Positive, ...], NOT_EMPTY]
 
 
 def _longrope(
-    theta: float,
-    n: int,
-    length: Tensor,
-    *,
-    short_factor: tuple[float, ...],
-    long_factor: tuple[float, ...],
-    original_max_position_embeddings: int,
-) -> Tensor:
+    theta: float, n: int, length: Tensor, *, short_factor: tuple[float, ...],
+    long_factor: tuple[float, ...], original_max_position_embeddings: int,
+) -> Tensor:  # fmt: skip
     fits = len(short_factor) == n // 2
     require(fits, "longrope", f"a factor for each of {n // 2} pairs", len(short_factor))
     short, long = (length.new_tensor(factors) for factors in (short_factor, long_factor))
@@ -292,13 +265,9 @@ def _longrope(
 
 @constructor
 def longrope(
-    short_factor: _Factors,
-    long_factor: _Factors,
-    factor: Positive,
-    original_max_position_embeddings: PositiveInt,
-    *,
-    attention_factor: Positive | None = None,
-) -> RopeScaling:
+    short_factor: _Factors, long_factor: _Factors, factor: Positive,
+    original_max_position_embeddings: PositiveInt, *, attention_factor: Positive | None = None,
+) -> RopeScaling:  # fmt: skip
     """Divide each frequency by a factor of its own, as Phi-3 does.
 
     Args:

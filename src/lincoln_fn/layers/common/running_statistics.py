@@ -36,13 +36,14 @@ from lincoln_fn.layers.common.normalisation import (
     standardise_by,
     widened,
 )
+from lincoln_fn.layers.common.shapes import Instances
 
 
 @record
 class Cache:
     """The normalised input, each channel's rstd, and which axis counts channels."""
 
-    x_hat: Float[Tensor, "*batch channels *spatial"]
+    x_hat: Instances
     rstd: Float[Tensor, " channels"]
     axis: int = static()
 
@@ -61,13 +62,13 @@ class Norm:
 
 def forward(
     params: Any,  # Any: the params of either normalisation
-    x: Float[Tensor, "*batch channels *spatial"],
+    x: Instances,
     *,
     norm: Norm,
     eps: float,
     momentum: float | None,
     spatial_axes: int | None,
-) -> tuple[Float[Tensor, "*batch channels *spatial"], Any]:  # Any: a cache of here, or of there
+) -> tuple[Instances, Any]:  # Any: a cache of here, or of there
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
     running: Running | None = getattr(params, "running", None)
     if running is None:
@@ -84,10 +85,10 @@ def forward(
 def backward(
     params: Any,  # Any: as in forward
     cache: Any,
-    g: Float[Tensor, "*batch channels *spatial"],
+    g: Instances,
     *,
     norm: Norm,
-) -> tuple[Float[Tensor, "*batch channels *spatial"], Any]:
+) -> tuple[Instances, Any]:
     """Compute dx = g w rstd, dw and db."""
     check_params(norm.name, params, norm.params)
     if params.running is None:

@@ -85,13 +85,9 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def scan(
-    rule: Rule,
-    cell: Cell,
-    x: Float[Tensor, "batch length n_in"],
-    state: Tensors,
-    mask: Bool[Tensor, "batch length"] | None,
-    reverse: bool,
-) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:
+    rule: Rule, cell: Cell, x: Float[Tensor, "batch length n_in"], state: Tensors,
+    mask: Bool[Tensor, "batch length"] | None, reverse: bool,
+) -> tuple[Float[Tensor, "batch length hidden"], Tensors, ScanCache]:  # fmt: skip
     """Compute s_t = step(a_t, b_t, s_(t-1)) for every t; return all y_t, the last s and the cache.
 
     `reverse` goes from the end to the beginning; y is in the order of x.
@@ -117,11 +113,7 @@ def scan(
 
 
 def scan_backward(
-    rule: Rule,
-    cell: Cell,
-    cache: ScanCache,
-    g: Float[Tensor, "batch length hidden"],
-    ds: Tensors,
+    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
     """Compute dx, the gradients of the cell's parameters, and that of the first state.
 
@@ -136,11 +128,7 @@ def scan_backward(
 
 
 def sums_backward(
-    rule: Rule,
-    cell: Cell,
-    cache: ScanCache,
-    g: Float[Tensor, "batch length hidden"],
-    ds: Tensors,
+    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
 ) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "length batch gates"], Tensors]:
     """Compute da_t and db_t of every step, and the gradient of the first state."""
     masks, times = cache.mask, range(len(cache.kept))
@@ -159,12 +147,9 @@ def sums_backward(
 
 
 def cell_grads(
-    cell: Cell,
-    x: Float[Tensor, "rows n_in"],
-    h: Float[Tensor, "rows hidden"],
-    da: Float[Tensor, "rows gates"],
-    db: Float[Tensor, "rows gates"],
-) -> Cell:
+    cell: Cell, x: Float[Tensor, "rows n_in"], h: Float[Tensor, "rows hidden"],
+    da: Float[Tensor, "rows gates"], db: Float[Tensor, "rows gates"],
+) -> Cell:  # fmt: skip
     """Compute dW_ih = x^T da, dW_hh = h^T db, db_ih = sum of da and db_hh = sum of db."""
     return Cell(
         x.mT @ da,

@@ -1,0 +1,66 @@
+"""Every layer of the table, and its faster functions, on any memory order and on `meta`."""
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.cases.case import normal
+from helpers.compare import largest, same_number
+from helpers.fast_layers import changed
+
+import lincoln_fn as lf
+
+VERSIONS = pytest.mark.parametrize(("case", "layer"), [
+    pytest.param(case, layer, id=f"{case}{'-fast' * (layer is not case.layer)}")
+    for case in CASES
+    for layer in (case.layer, *([lf.fast(case.layer)] if changed(case.layer) else []))
+])  # fmt: skip
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def run(layer, params, x, g):
+    y, cache = layer.forward(params, x)
+    return y, layer.backward(params, cache, g)
+
+
+def strided(leaf):
+    return torch.stack((leaf, leaf), -1)[..., 0]
+
+
+def turned(leaf):
+    return leaf.mT.contiguous().mT if leaf.ndim > 1 else leaf
+
+
+def channels_last(leaf):
+    return leaf.contiguous(memory_format=LAST[leaf.ndim]) if leaf.ndim in LAST else turned(leaf)
+
+
+def repeated(leaf):
+    return leaf[..., :1].expand_as(leaf) if leaf.ndim else leaf
+
+
+def like(leaf):
+    return normal(*leaf.shape, seed=3) if leaf.is_floating_point() else leaf
+
+
+@VERSIONS
+def test_memory_order_does_not_matter(case, layer):
+    params, x = case.params(), case.x
+    g = lf.tree.map(like, layer.forward(params, x)[0])
+    expected = run(layer, params, x, g)
+    size = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
+    for of_x, of_g in ((strided, turned), (turned, channels_last), (channels_last, strided)):
+        given = run(layer, params, lf.tree.map(of_x, x), lf.tree.map(of_g, g))
+        assert same_number(given, expected, terms=size)
+    g = lf.tree.map(repeated, g)
+    given, expected = (run(layer, params, x, each) for each in (g, lf.tree.map(torch.clone, g)))
+    assert same_number(given, expected, terms=size)
+
+
+@VERSIONS
+def test_shapes_are_found_on_meta(case, layer):
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (case.params(), case.x), states=True)
+    y, expected = layer.predict(*on_meta), layer.predict(case.params(), case.x)
+    assert lf.tree.same_structure(y, expected)
+    for given, of in zip(lf.tree.leaves(y), lf.tree.leaves(expected), strict=True):
+        assert given.is_meta
+        assert given.shape == of.shape

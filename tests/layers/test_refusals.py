@@ -1,0 +1,71 @@
+"""Every layer of the table, and its faster functions, refuse by name what is not theirs."""
+
+import re
+
+import pytest
+import torch
+from helpers.cases import CASES
+from helpers.fast_layers import changed
+
+import lincoln_fn as lf
+from lincoln_fn.core.layer import unchanged
+
+# They take anything, or do no arithmetic with it.
+OPEN = ("identity", "stop_gradient", "select", "serial", "inference", "linear_head")
+CELLS = ("rnn_cell", "gru_cell", "lstm_cell")
+# Their params may be () or None, or are not read on the way back.
+UNREAD = ("attention_heads", "class_token")
+# By layer, the file whose functions it shares.
+FILES = {"stochastic_depth": "dropout", **dict.fromkeys(CELLS, "recurrent_cell")}
+SINGLE = [case for case in CASES if not case.layer.parts and not case.layer.name.startswith(OPEN)]
+VERSIONS = [
+    pytest.param(case, layer, id=f"{case}{'-fast' * (layer is not case.layer)}")
+    for case in SINGLE
+    for layer in (case.layer, *([lf.fast(case.layer)] if changed(case.layer) else []))
+]
+
+
+def refuses(layer, problem, function, *arguments):
+    """Call a function of a layer: the error names the layer, at least its kind, and the problem."""
+    with pytest.raises(lf.LayerError, match=problem) as caught:
+        function(*arguments)
+    own = layer.name.partition("(")[0]
+    word = re.match(r"\w+?(?=\dd|\(|$)", caught.value.where)[0]
+    assert word in f"{layer.name} {FILES.get(own)}"
+
+
+@pytest.mark.parametrize(("case", "layer"), VERSIONS)
+def test_what_is_of_another_layer_is_refused(case, layer):
+    params, x = case.params(), case.x
+    y, cache = layer.forward(params, x)
+    backwards = layer.backward, layer.input_grad, layer.grads
+    forwards = layer.forward, layer.predict
+    for function in forwards:
+        if function is layer.forward or not layer.name.startswith(UNREAD):
+            refuses(layer, "expected params ", function, (1, 2), x)
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and "timestep" not in layer.name:
+            refuses(layer, "expected x of a floating dtype", function, params, x.long())
+            if lf.tree.leaves(params):
+                refuses(layer, "expected x of dtype torch.float32", function, params, x.double())
+    for function in backwards:
+        refuses(layer, "expected the cache of its own forward", function, params, None, y)
+    if lf.tree.leaves(params, states=True) and not layer.name.startswith(UNREAD):
+        for function in backwards:
+            refuses(layer, "expected params ", function, (1, 2), cache, y)
+        if layer.advance is not unchanged:
+            refuses(layer, "expected params ", layer.advance, (1, 2), cache)
+    if not isinstance(y, torch.Tensor) or layer.name.startswith(CELLS):
+        return
+    for function in backwards:
+        refuses(layer, "expected g to be a tensor, got NoneType", function, params, cache, None)
+        if y.ndim:
+            shapes = rf"expected g of shape \({y.shape[0]}.*, got \({2 * y.shape[0]}"
+            refuses(layer, shapes, function, params, cache, torch.cat([y, y]))
+        if isinstance(x, torch.Tensor) and not layer.name.startswith("broadcast_to"):
+            refuses(layer, "expected g of dtype", function, params, cache, y.double())
+
+
+@pytest.mark.parametrize("case", SINGLE, ids=str)
+def test_init_refuses_an_example_of_integers(case):
+    if case.params() and isinstance(case.x, torch.Tensor) and case.x.is_floating_point():
+        refuses(case.layer, "expected x of a floating", case.layer.init, lf.Key(0), case.x.long())
