@@ -1,4 +1,4 @@
-"""The public names and signatures are those of the file, and each public module is imported by its name."""
+"""The public names and signatures are those of the file; public modules are imported by name."""
 
 import difflib
 from importlib import import_module

@@ -152,7 +152,7 @@ class Directory:
             CheckpointError: if there are checkpoints and none can be loaded, so that a run does not
                 start again and remove them; if the folder cannot be listed.
         """
-        return self._first(lambda: newest_first(self.path), like)
+        return self._first(self._newest_first, like)
 
     def best(self, like: TrainState) -> TrainState | None:
         """Load the checkpoint with the highest score, as `latest` does.
@@ -169,7 +169,16 @@ class Directory:
             CheckpointError: if there are checkpoints with scores and none can be loaded; if the
                 folder cannot be listed.
         """
-        return self._first(lambda: best_first(newest_first(self.path)), like)
+        return self._first(self._best_first, like)
+
+    def _newest_first(self) -> list[Path]:
+        return newest_first(self.path)
+
+    def _best_first(self) -> list[Path]:
+        return best_first(self._newest_first())
+
+    def _load(self, file: Path, like: TrainState) -> TrainState:
+        return load(file, like)
 
     def _first(self, ranked: Callable[[], list[Path]], like: TrainState) -> TrainState | None:
         vanished = True
@@ -177,7 +186,7 @@ class Directory:
             problems, vanished = list[str](), False
             for file in ranked():
                 try:
-                    state = load(file, like)
+                    state = self._load(file, like)
                 except CheckpointError as error:
                     if os.path.lexists(file):
                         problems.append(str(error))

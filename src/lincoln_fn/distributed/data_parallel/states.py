@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
 
@@ -84,10 +84,7 @@ def _averages(
         if shard in new:
             values = torch.cat([new[shard][i].flatten().double().cpu() for i in places])
             row.copy_(values * (bounds[shard + 1] - bounds[shard]))
-    known: dict[Node, Tensor] = {}
-    for shard, row in enumerate(group.gather(rows).flatten(0, 1)):
-        add_node(known, (0, shard), row, shards.total)
-    averages = torch.split(next(iter(known.values())) / bounds[-1], sizes)
+    averages = torch.split(sum_rows(group.gather(rows).flatten(0, 1)) / bounds[-1], sizes)
     return [
         average.view(old[i].shape).to(old[i]) for i, average in zip(places, averages, strict=True)
     ]

@@ -33,6 +33,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
+    around,
     check_divisible,
     join_parts,
     sum_over,
@@ -41,9 +42,6 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
@@ -75,12 +73,8 @@ def back(
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
-    return composition(
-        "column_parallel", (part,),
-        partial(there, group=group, gather_output=gather_output),
-        partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
-        init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx, call=name,
-    )  # fmt: skip
+    loops = (partial(loop, group=group, gather_output=gather_output) for loop in (there, back))
+    return around("column_parallel", part, *loops, call=name)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
