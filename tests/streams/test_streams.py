@@ -170,11 +170,11 @@ REFUSED = {
     ),
     "best: mode": (
         lambda: streams.best([], "f1", mode="highest"),
-        "best: expected mode 'max' or 'min', got 'highest'",
+        "best: expected mode to be 'max' or 'min', got 'highest'",
     ),
     "early_stopping: mode": (
         lambda: streams.early_stopping([], "f1", patience=1, mode="highest"),
-        "early_stopping: expected mode 'max' or 'min', got 'highest'",
+        "early_stopping: expected mode to be 'max' or 'min', got 'highest'",
     ),
     "early_stopping: patience": (
         lambda: streams.early_stopping([], "f1", patience=0),
