@@ -386,8 +386,10 @@ def test_wrong_arguments_of_a_directory_are_refused(arguments, message):
     ],
 )
 def test_wrong_arguments_of_every_are_refused(arguments, message):
-    given = {"stream": [], "directory": D, "steps": 1, **arguments}
-    with pytest.raises(ValueError, match=f"^{re.escape(f'every: expected {message}')}$"):
-        steps = every(**given)
+    def refused():
+        steps = every(**{"stream": [], "directory": D, "steps": 1, **arguments})
         assert "stream" in arguments, "all others are refused at the call"
-        list(steps)
+        return list(steps)
+
+    with pytest.raises(ValueError, match=f"^{re.escape(f'every: expected {message}')}$"):
+        refused()
