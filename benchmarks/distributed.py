@@ -118,7 +118,7 @@ def overlap(group: Group, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[flo
     post = passes.post_gradients
     passes.post_gradients = timed  # type: ignore[assignment]  # the same function, with a clock
     try:
-        step = ours(Timed(group.rank, group.ranks, group.handle, group.pulse), batch)
+        step = ours(Timed(group.rank, group.ranks, group.handle, group.heartbeat), batch)
         for _ in range(3):
             Timed.begun.clear()
             step()

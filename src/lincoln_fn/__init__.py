@@ -6,6 +6,7 @@ Every layer is a pair of pure functions with gradients written by hand:
     dx, dparams = layer.backward(params, cache, g)
 """
 
+import sys as _sys
 from functools import partial as _partial
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -68,7 +69,6 @@ from lincoln_fn.core import keys as keys
 from lincoln_fn.core import terms as terms
 from lincoln_fn.core import tree as tree
 from lincoln_fn.core.declaration import declare as declare
-from lincoln_fn.core.former_names import keep_former_names as _keep_former_names
 from lincoln_fn.core.keys import Key as Key
 from lincoln_fn.core.layer import Layer as Layer
 from lincoln_fn.core.layer import map_layers as map_layers
@@ -285,7 +285,9 @@ from lincoln_fn.walk import map_params as map_params
 
 __version__ = "0.1.0"
 
-_keep_former_names()
+# `from lincoln_fn.data import batches` works, too: these public modules stand in a room.
+for _module in (data, keys, metrics, rope_scaling, terms, tree):
+    _sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
 
 if not _TYPE_CHECKING:
     # Python adds every submodule to these names. Public are those that are imported above.

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -347,67 +348,51 @@ def test_parameters_are_no_state(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("arguments", "message"),
     [
-        (lambda: Directory("x", keep_last=0), "Directory: expected keep_last of at least 1, got 0"),
-        (
-            lambda: Directory("x", keep_best=-1),
-            "Directory: expected keep_best of at least 0, got -1",
-        ),
-        (lambda: every([], Directory("x")), "every: expected steps or seconds, got neither"),
-        (lambda: every([], Directory("x"), steps=0), "every: expected steps above 0, got 0"),
-        (
-            lambda: every([], Directory("x"), steps=1, seconds=-1.0),
-            "every: expected seconds above 0, got -1.0",
-        ),
-        (lambda: every([], D, seconds=math.nan), "every: expected seconds above 0, got nan"),
-        (lambda: every([], D, seconds="1"), "every: expected a number for seconds, got '1'"),
-        (lambda: every([], D, seconds=True), "every: expected a number for seconds, got True"),
-        (lambda: every([], D, steps=1.5), "every: expected a whole number for steps, got 1.5"),
-        (lambda: every([], D, steps=True), "every: expected a whole number for steps, got True"),
-        (lambda: every([], "x", steps=1), "every: expected a checkpoint.Directory, got 'x'"),
-        (
-            lambda: list(every(None, D, steps=1)),
-            "every: expected stream to be what train gives, got None",
-        ),
-        (
-            lambda: list(every([1, 2], D, steps=1)),
-            "every: expected stream to give (state, record), as train does, got 1",
-        ),
-        (
-            lambda: list(every([(1, 2)], D, steps=1)),
-            "every: expected stream to give (state, record), as train does, got (1, 2)",
-        ),
-        (
-            lambda: every([], D, steps=1, score="loss"),
-            "every: expected a function of the state for score, got 'loss'",
-        ),
-        (
-            lambda: Directory("x", keep_last=1.5),
-            "Directory: expected a whole number for keep_last, got 1.5",
-        ),
-        (
-            lambda: Directory("x", keep_last=math.nan),
-            "Directory: expected a whole number for keep_last, got nan",
-        ),
-        (
-            lambda: Directory("x", keep_best="a"),
-            "Directory: expected a whole number for keep_best, got 'a'",
-        ),
-        (
-            lambda: Directory("x", keep_best=None),
-            "Directory: expected a whole number for keep_best, got None",
-        ),
-        (
-            lambda: Directory("x", keep_last=True),
-            "Directory: expected a whole number for keep_last, got True",
-        ),
-        (lambda: Directory(None), "Directory: expected the path of a folder, got None"),
-        (lambda: Directory(2.5), "Directory: expected the path of a folder, got 2.5"),
-        (lambda: Directory("a\0b"), "Directory: expected the path of a folder, got 'a\\x00b'"),
+        ({"keep_last": 0}, "keep_last of at least 1, got 0"),
+        ({"keep_last": 1.5}, "keep_last to be an int of at least 1, got 1.5"),
+        ({"keep_last": math.nan}, "keep_last to be an int of at least 1, got nan"),
+        ({"keep_last": True}, "keep_last to be an int of at least 1, got True"),
+        ({"keep_best": -1}, "keep_best of at least 0, got -1"),
+        ({"keep_best": "a"}, "keep_best to be an int of at least 0, got 'a'"),
+        ({"keep_best": None}, "keep_best to be an int of at least 0, got None"),
+        ({"path": None}, "the path of a folder, got None"),
+        ({"path": 2.5}, "the path of a folder, got 2.5"),
+        ({"path": "a\0b"}, "the path of a folder, got 'a\\x00b'"),
     ],
 )
-def test_wrong_numbers_are_refused(call, message):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole text is compared
-        call()
-    assert str(caught.value) == message
+def test_wrong_arguments_of_a_directory_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'Directory: expected {message}')}$"):
+        Directory(**{"path": "x", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": None}, "steps or seconds, got neither"),
+        ({"steps": 0}, "steps of at least 1 or None, got 0"),
+        ({"steps": 1.5}, "steps to be an int of at least 1 or None, got 1.5"),
+        ({"steps": True}, "steps to be an int of at least 1 or None, got True"),
+        ({"seconds": -1.0}, "seconds above 0 or None, got -1.0"),
+        ({"seconds": math.nan}, "seconds to be a number above 0 or None, got nan"),
+        ({"seconds": "1"}, "seconds to be a number above 0 or None, got '1'"),
+        ({"seconds": True}, "seconds to be a number above 0 or None, got True"),
+        (
+            {"directory": "x"},
+            "directory to be a Directory, got 'x'; the order is every(stream, directory)",
+        ),
+        ({"score": "loss"}, "score to be a function or None, got 'loss'"),
+        ({"stream": None}, "stream to be what train gives, got None"),
+        ({"stream": [1, 2]}, "stream to give (state, record), as train does, got 1"),
+        ({"stream": [(1, 2)]}, "stream to give (state, record), as train does, got (1, 2)"),
+    ],
+)
+def test_wrong_arguments_of_every_are_refused(arguments, message):
+    def refused():
+        steps = every(**{"stream": [], "directory": D, "steps": 1, **arguments})
+        assert "stream" in arguments, "all others are refused at the call"
+        return list(steps)
+
+    with pytest.raises(ValueError, match=f"^{re.escape(f'every: expected {message}')}$"):
+        refused()

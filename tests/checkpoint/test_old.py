@@ -10,7 +10,7 @@ from helpers.compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn import checkpoint
-from lincoln_fn.checkpoint import CheckpointError, Directory
+from lincoln_fn.checkpoint import CheckpointError, Directory, contents
 from lincoln_fn.checkpoint.file import score_of
 
 
@@ -99,6 +99,20 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
     assert loaded["weight"].stride() == like["weight"].stride() == (24, 1, 6, 3)
     assert same_bits(loaded, like)
     assert score_of(file) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("kind", "now"),
+    [
+        ("lincoln_fn.train.TrainState", "lincoln_fn.training.train.TrainState"),
+        ("lincoln_fn.rules._feedback.FeedbackParams", "lincoln_fn.rules.feedback.FeedbackParams"),
+        ("lincoln_fn.layers.dense.Params", "lincoln_fn.layers.dense.Params"),
+        ("mine.train.TrainState", "mine.train.TrainState"),
+        ("list", "list"),
+    ],
+)
+def test_a_class_has_the_name_of_today(kind, now):
+    assert contents._current_kind(kind) == now
 
 
 def test_what_is_saved_now_has_the_checksum_of_0_1_too(tmp_path):

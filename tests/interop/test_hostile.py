@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,16 @@ def test_a_file_with_a_config_has_as_many_layers_as_tensors_at_most(tmp_path):
             from_pretrained(folder)
 
 
-def saved(folder):
+@cache
+def made():
     sizes = {"n_layer": 1, "n_embd": 4, "n_head": 2, "n_positions": 8, "vocab_size": 5}
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **sizes}
     net, ids = from_config(config), torch.tensor([[3, 1, 4]])
-    save_pretrained(net, net.init(lf.Key(0), ids), config, folder)
+    return net, net.init(lf.Key(0), ids), config
+
+
+def saved(folder):
+    save_pretrained(*made(), folder)
     return folder
 
 

@@ -6,6 +6,7 @@
 import json
 import re
 import weakref
+from functools import cache
 
 import pytest
 import torch
@@ -64,6 +65,12 @@ def tiny(kind="gpt2", architecture=None, **options):
 
 def made(config):
     """Make the network of a config, with params that are drawn."""
+    return made_once(json.dumps(config))
+
+
+@cache
+def made_once(text):
+    config = json.loads(text)
     net = from_config(config)
     example = model_of(config)[0].network.example
     x = lf.tree.map(lambda leaf: torch.zeros(leaf.shape, dtype=leaf.dtype), example)

@@ -1,13 +1,14 @@
-"""The public names and signatures are those of the file, and deprecated names still work."""
+"""The public names and signatures are those of the file; public modules are imported by name."""
 
 import difflib
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import public_api
 import pytest
 
 import lincoln_fn as lf
-from lincoln_fn.core.retire import retired
 
 
 def test_what_users_call_is_what_the_file_says():
@@ -28,6 +29,12 @@ def test_all_names_are_public_and_there():
     assert all(hasattr(lf, name) and not name.startswith("_") for name in lf.__all__)
 
 
+def test_public_modules_are_imported_by_their_public_names():
+    for name in lf.__all__:
+        if isinstance(getattr(lf, name), ModuleType):
+            assert import_module(f"lincoln_fn.{name}") is getattr(lf, name)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -39,19 +46,6 @@ def test_all_names_are_public_and_there():
 )
 def test_a_line_reads_like_the_code(line):
     assert any(found.startswith(line) for found in public_api.lines()), line
-
-
-def test_a_retired_function_works_and_says_what_to_write():
-    @retired(since="1.1", until="2.0", use="lf.dense")
-    def linear(n_out):
-        """Make a layer."""
-        return lf.dense(n_out)
-
-    message = "^linear is retired since 1.1 and gone in 2.0; use lf.dense$"
-    with pytest.warns(DeprecationWarning, match=message) as caught:
-        assert str(linear(3)) == "dense(3)"
-    assert caught[0].filename == __file__
-    assert linear.__doc__ == "Retired since 1.1, gone in 2.0: use lf.dense.\n\nMake a layer."
 
 
 def test_the_citation_has_the_version():

@@ -35,23 +35,36 @@ def steps(clock, losses, *, seconds=1.0, examples=32, scores=None):
         yield None, lf.StepRecord(number, loss, examples, (scores or {}).get(number, {}))
 
 
-def test_plain_lines_come_at_intervals_and_at_the_end(clock):
-    file = io.StringIO()
-    losses = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    stream = progress(steps(clock, losses, scores={4: {"f1": 0.5}}), total=7, seconds=3, file=file)
-    assert [record.loss for _, record in stream] == losses
-    assert file.getvalue().splitlines() == [
-        "3/7 steps [00:03<00:04, loss 2, 32 examples/s]",
-        "6/7 steps [00:06<00:01, loss 5, f1 0.5, 32 examples/s]",
-        "7/7 steps [00:07<00:00, loss 7, f1 0.5, 32 examples/s]",
-    ]
+SPEED = "32 examples/s]"
+# By case: what the steps are, how progress is shown, and the lines.
+LINES = {
+    "at intervals and at the end": (
+        {"losses": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "scores": {4: {"f1": 0.5}}},
+        {"total": 7, "seconds": 3},
+        [
+            f"3/7 steps [00:03<00:04, loss 2, {SPEED}",
+            f"6/7 steps [00:06<00:01, loss 5, f1 0.5, {SPEED}",
+            f"7/7 steps [00:07<00:00, loss 7, f1 0.5, {SPEED}",
+        ],
+    ),
+    "the last line alone": (
+        {"losses": [1.0, 2.0, 3.0]}, {"total": 3, "seconds": math.inf},
+        [f"3/3 steps [00:03<00:00, loss 2, {SPEED}"],
+    ),
+    "of unknown length and batches": (
+        {"losses": [0.123456, 1e-5], "examples": None, "seconds": 0.5}, {"seconds": 0},
+        ["1 steps [00:00, loss 0.1235, 2.0 steps/s]", "2 steps [00:01, loss 1e-05, 2.0 steps/s]"],
+    ),
+    "no step": ({"losses": []}, {"total": 5}, []),
+}  # fmt: skip
 
 
-def test_infinitely_many_seconds_show_the_last_line_alone(clock):
-    file, losses = io.StringIO(), [1.0, 2.0, 3.0]
-    stream = progress(steps(clock, losses), total=3, seconds=math.inf, file=file)
-    assert [record.loss for _, record in stream] == losses
-    assert file.getvalue() == "3/3 steps [00:03<00:00, loss 2, 32 examples/s]\n"
+@pytest.mark.parametrize("case", LINES)
+def test_plain_lines(case, clock):
+    file, (run, shown, lines) = io.StringIO(), LINES[case]
+    stream = progress(steps(clock, **run), file=file, **shown)
+    assert [record.loss for _, record in stream] == run["losses"]
+    assert file.getvalue() == "".join(f"{line}\n" for line in lines)
 
 
 def test_a_line_counts_examples_and_time_since_the_line_before(clock):
@@ -68,21 +81,6 @@ def test_a_line_counts_examples_and_time_since_the_line_before(clock):
         "2/10 steps [00:04<00:16, loss 0.5, 30 examples/s]",
         "3/10 steps [00:08<00:28, loss 0.5, 15 examples/s]",
     ]
-
-
-def test_a_run_of_unknown_length_and_batches_shows_what_there_is(clock):
-    file = io.StringIO()
-    list(progress(steps(clock, [0.123456, 1e-5], examples=None, seconds=0.5), seconds=0, file=file))
-    assert file.getvalue().splitlines() == [
-        "1 steps [00:00, loss 0.1235, 2.0 steps/s]",
-        "2 steps [00:01, loss 1e-05, 2.0 steps/s]",
-    ]
-
-
-def test_nothing_is_shown_of_a_run_without_a_step():
-    file = io.StringIO()
-    list(progress([], total=5, file=file))
-    assert file.getvalue() == ""
 
 
 def test_what_was_not_shown_yet_is_shown_when_a_run_fails(clock):

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import re
-from functools import partial
 
 import attrs
 import pytest
@@ -147,71 +146,47 @@ def test_a_composition_hands_on_the_very_states_and_records(chosen, tmp_path_fac
             assert record is expected
 
 
-LOG = partial(streams.logged, [], "log.csv")
-REFUSED = {
-    "evaluated: every": (
-        lambda: streams.evaluated([], NET, VALID, METRICS, every=0),
-        "evaluated: expected every of at least 1, got 0",
-    ),
-    "evaluated: metrics": (
-        lambda: streams.evaluated([], NET, VALID, {}, every=1),
-        "evaluated: expected metrics by name, at least one, and none named 'step' or 'loss', "
-        "got []",
-    ),
-    "evaluated: a metric named loss": (
-        lambda: streams.evaluated([], NET, VALID, {"loss": lf.metrics.accuracy}, every=1),
-        "evaluated: expected metrics by name, at least one, and none named 'step' or 'loss', "
-        "got ['loss']",
-    ),
-    "evaluated: an iterator": (
-        lambda: streams.evaluated([], NET, iter(VALID), METRICS, every=1),
-        "evaluated: expected batches that can be iterated over each time, got an iterator; "
-        "give a list, a DataLoader or data.batches",
-    ),
-    "best: mode": (
-        lambda: streams.best([], "f1", mode="highest"),
-        "best: expected mode 'max' or 'min', got 'highest'",
-    ),
-    "early_stopping: mode": (
-        lambda: streams.early_stopping([], "f1", patience=1, mode="highest"),
-        "early_stopping: expected mode 'max' or 'min', got 'highest'",
-    ),
-    "early_stopping: patience": (
-        lambda: streams.early_stopping([], "f1", patience=0),
-        "early_stopping: expected patience of at least 1, got 0",
-    ),
-    "early_stopping: min_delta": (
-        lambda: streams.early_stopping([], "f1", patience=1, min_delta=-0.1),
-        "early_stopping: expected min_delta of at least 0, got -0.1",
-    ),
-    "finite: every": (
-        lambda: streams.finite([], NET, every=0), "finite: expected every of at least 1, got 0",
-    ),
-    "logged: every": (lambda: LOG(every=0), "logged: expected every of at least 1, got 0"),
-    "logged: path": (
-        lambda: streams.logged([], "log.txt"),
-        "logged: expected a path that ends in .csv or .jsonl, got log.txt",
-    ),
-    "progress: total": (
-        lambda: streams.progress([], total=-1),
-        "progress: expected total of at least 0 or None, got -1",
-    ),
-    "progress: seconds": (
-        lambda: streams.progress([], seconds=math.nan),
-        "progress: expected seconds to be a number of at least 0, got nan",
-    ),
-    "tensorboard: every": (
-        lambda: streams.tensorboard([], "events", every=0),
-        "tensorboard: expected every of at least 1, got 0",
-    ),
-}  # fmt: skip
+GIVEN = {
+    streams.evaluated: {"net": NET, "batches": VALID, "metrics": METRICS, "every": 1},
+    streams.best: {"metric": "f1"},
+    streams.early_stopping: {"metric": "f1", "patience": 1},
+    streams.finite: {"net": NET},
+    streams.logged: {"path": "log.csv"},
+    streams.progress: {},
+    streams.tensorboard: {"folder": "events"},
+}
+NAMED = "metrics by name, at least one, and none named 'step' or 'loss', got"
+AGAIN = (
+    "batches that can be iterated over each time, got an iterator; give a list, a DataLoader or "
+    "data.batches"
+)
+MODES = "mode to be 'max' or 'min', got 'highest'"
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_arguments_are_refused_at_the_call(case):
-    call, message = REFUSED[case]
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        call()
+@pytest.mark.parametrize(
+    ("stream", "arguments", "message"),
+    [
+        (streams.evaluated, {"every": 0}, "every of at least 1, got 0"),
+        (streams.evaluated, {"metrics": {}}, f"{NAMED} []"),
+        (streams.evaluated, {"metrics": {"loss": lf.metrics.accuracy}}, f"{NAMED} ['loss']"),
+        (streams.evaluated, {"batches": iter(VALID)}, AGAIN),
+        (streams.best, {"mode": "highest"}, MODES),
+        (streams.early_stopping, {"mode": "highest"}, MODES),
+        (streams.early_stopping, {"patience": 0}, "patience of at least 1, got 0"),
+        (streams.early_stopping, {"min_delta": -0.1}, "min_delta of at least 0, got -0.1"),
+        (streams.finite, {"every": 0}, "every of at least 1, got 0"),
+        (streams.logged, {"every": 0}, "every of at least 1, got 0"),
+        (streams.logged, {"path": "log.txt"}, "a path that ends in .csv or .jsonl, got log.txt"),
+        (streams.progress, {"total": -1}, "total of at least 0 or None, got -1"),
+        (streams.progress, {"seconds": math.nan}, "seconds to be a number of at least 0, got nan"),
+        (streams.tensorboard, {"every": 0}, "every of at least 1, got 0"),
+    ],
+    ids=lambda given: getattr(given, "__name__", "-"),
+)
+def test_arguments_are_refused_at_the_call(stream, arguments, message):
+    message = re.escape(f"{stream.__name__}: expected {message}")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        stream([], **{**GIVEN[stream], **arguments})
 
 
 # train

@@ -9,6 +9,7 @@ from lincoln_fn.streams import tensorboard
 
 
 def run(folder, first, last, *, every=1):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     steps = (
         (None, lf.StepRecord(step, step / 8, scores={"f1": step / 16} if step % 3 == 0 else {}))
         for step in range(first, last + 1)
@@ -18,7 +19,6 @@ def run(folder, first, last, *, every=1):
 
 def read(folder):
     """Read event files as TensorBoard does: by name, the steps and their values."""
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
@@ -27,7 +27,6 @@ def read(folder):
 
 
 def test_losses_and_scores_are_read_back(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run(tmp_path, 1, 7)
     assert read(tmp_path) == {
         "loss": [(step, step / 8) for step in range(1, 8)],
@@ -36,7 +35,6 @@ def test_losses_and_scores_are_read_back(tmp_path):
 
 
 def test_multiples_and_scores_are_written(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run(tmp_path, 1, 8, every=4)
     assert read(tmp_path) == {
         "loss": [(step, step / 8) for step in (3, 4, 6, 8)],
@@ -45,7 +43,6 @@ def test_multiples_and_scores_are_written(tmp_path):
 
 
 def test_a_run_that_was_resumed_reads_as_one(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     run(tmp_path, 1, 6)
     (first,) = tmp_path.iterdir()
     first.rename(tmp_path / "events.out.tfevents.0000000001.earlier")  # files are read by name

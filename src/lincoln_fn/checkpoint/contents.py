@@ -17,10 +17,16 @@ from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
 from lincoln_fn.checkpoint.notes import Notes, begin_digest, encode_name, head_digest, read_notes
 from lincoln_fn.checkpoint.places import Head, read_head
-from lincoln_fn.core.former_names import current_name
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 _STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root
+# By what older files name it: a module that has records in them.
+_MOVED: Final = {
+    "lincoln_fn.keys": "lincoln_fn.core.keys",
+    "lincoln_fn.train": "lincoln_fn.training.train",
+    "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
+    "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
+}
 
 
 @attrs.frozen
@@ -56,7 +62,7 @@ def check_head(contents: Contents, differences: str = "") -> None:
 
 def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
     """Check a file against what is expected, before any of its tensors is read."""
-    found = {path: current_name(text) for path, text in contents.notes["rest"].items()}
+    found = {path: _current_kind(text) for path, text in contents.notes["rest"].items()}
     differences = _differences({**rest, **shapes}, {**found, **contents.shapes})
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
@@ -104,6 +110,12 @@ def _digest(contents: Contents) -> str:
         for begin in range(place.begin, place.end, BLOCK):
             sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)
     return sha.hexdigest()
+
+
+def _current_kind(kind: str) -> str:
+    """Return the present name of a record's class."""
+    module, dot, name = kind.rpartition(".")
+    return f"{_MOVED.get(module, module)}{dot}{name}"
 
 
 def _in_state(path: str) -> str:

@@ -6,10 +6,9 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import attrs
 
@@ -23,7 +22,14 @@ from lincoln_fn.checkpoint.listing import (
 )
 from lincoln_fn.checkpoint.lock import writing
 from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.errors.descriptions import is_function
+from lincoln_fn.errors.arguments import (
+    OR_INFINITE,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    check_argument,
+    checked,
+)
 from lincoln_fn.streams.stream import closing
 from lincoln_fn.training.train import TrainState
 
@@ -50,19 +56,12 @@ def _check_writable(path: Path) -> None:
         raise CheckpointError(path, f"cannot be written: {error.strerror}") from error
 
 
-def _require_at_least(least: int) -> Callable[[object, attrs.Attribute[int], int], None]:
+# Any: what a caller gave.
+def _validator(hint: Any) -> Callable[[object, attrs.Attribute[int], int], None]:
     def check(_: object, attribute: attrs.Attribute[int], number: int) -> None:
-        _check_whole("Directory", attribute.name, number)
-        if number < least:
-            problem = f"expected {attribute.name} of at least {least}, got {number}"
-            raise ValueError(f"Directory: {problem}")
+        check_argument("Directory", attribute.name, hint, number)
 
     return check
-
-
-def _check_whole(where: str, name: str, number: object) -> None:
-    if not isinstance(number, Integral) or isinstance(number, bool):
-        raise ValueError(f"{where}: expected a whole number for {name}, got {number!r}")
 
 
 @attrs.frozen
@@ -88,8 +87,8 @@ class Directory:
     """
 
     path: Path = attrs.field(converter=_folder)
-    keep_last: int = attrs.field(default=3, validator=_require_at_least(1))
-    keep_best: int = attrs.field(default=1, validator=_require_at_least(0))
+    keep_last: int = attrs.field(default=3, validator=_validator(PositiveInt))
+    keep_best: int = attrs.field(default=1, validator=_validator(NonNegativeInt))
 
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
         """Save a state, then remove the checkpoints that are not to be kept.
@@ -152,7 +151,7 @@ class Directory:
             CheckpointError: if there are checkpoints and none can be loaded, so that a run does not
                 start again and remove them; if the folder cannot be listed.
         """
-        return self._first(lambda: newest_first(self.path), like)
+        return self._first(self._newest_first, like)
 
     def best(self, like: TrainState) -> TrainState | None:
         """Load the checkpoint with the highest score, as `latest` does.
@@ -169,7 +168,16 @@ class Directory:
             CheckpointError: if there are checkpoints with scores and none can be loaded; if the
                 folder cannot be listed.
         """
-        return self._first(lambda: best_first(newest_first(self.path)), like)
+        return self._first(self._best_first, like)
+
+    def _newest_first(self) -> list[Path]:
+        return newest_first(self.path)
+
+    def _best_first(self) -> list[Path]:
+        return best_first(self._newest_first())
+
+    def _load(self, file: Path, like: TrainState) -> TrainState:
+        return load(file, like)
 
     def _first(self, ranked: Callable[[], list[Path]], like: TrainState) -> TrainState | None:
         vanished = True
@@ -177,7 +185,7 @@ class Directory:
             problems, vanished = list[str](), False
             for file in ranked():
                 try:
-                    state = load(file, like)
+                    state = self._load(file, like)
                 except CheckpointError as error:
                     if os.path.lexists(file):
                         problems.append(str(error))
@@ -192,12 +200,13 @@ class Directory:
         return None
 
 
+@checked
 def every(
     stream: Iterable[tuple[TrainState, R]],
     directory: Directory,
     *,
-    steps: int | None = None,
-    seconds: float | None = None,
+    steps: PositiveInt | None = None,
+    seconds: Annotated[Positive, OR_INFINITE] | None = None,
     score: Callable[[TrainState], float] | None = None,
 ) -> Iterator[tuple[TrainState, R]]:
     """Save checkpoints of a stream of states: at intervals, and at its end.
@@ -226,17 +235,6 @@ def every(
     """
     if steps is None and seconds is None:
         raise ValueError("every: expected steps or seconds, got neither")
-    if steps is not None:
-        _check_whole("every", "steps", steps)
-    if seconds is not None and (not isinstance(seconds, Real) or isinstance(seconds, bool)):
-        raise ValueError(f"every: expected a number for seconds, got {seconds!r}")
-    for name, number in (("steps", steps), ("seconds", seconds)):
-        if number is not None and not number > 0:  # in this form, nan is refused
-            raise ValueError(f"every: expected {name} above 0, got {number}")
-    if not isinstance(directory, Directory):
-        raise ValueError(f"every: expected a checkpoint.Directory, got {directory!r}")
-    if score is not None and not is_function(score):
-        raise ValueError(f"every: expected a function of the state for score, got {score!r}")
     return _saving(stream, directory, steps, seconds, score)
 
 

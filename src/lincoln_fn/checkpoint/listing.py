@@ -44,7 +44,13 @@ def newest_first(path: Path) -> list[Path]:
 
 def best_first(files: Iterable[Path]) -> list[Path]:
     """List the files that have scores, the highest first; of equal scores, the earliest."""
-    return _rank(_scores(files))
+    return rank_by_score(_scores(files))
+
+
+def rank_by_score(scores: dict[Path, float | None]) -> list[Path]:
+    """Rank files, given the latest first, by their scores: those without one are left out."""
+    found = {file: score for file, score in reversed(scores.items()) if score is not None}
+    return sorted(found, key=lambda file: found[file], reverse=True)
 
 
 def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
@@ -54,7 +60,7 @@ def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
     # removed nor counted. Temporary files of a killed save are its own, too.
     named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
     scores = _scores(named)
-    kept = {*list(scores)[:last], *_rank(scores)[:best]}
+    kept = {*list(scores)[:last], *rank_by_score(scores)[:best]}
     leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
     return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in kept]
 
@@ -90,11 +96,6 @@ def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
         except CheckpointError:
             continue
     return scores
-
-
-def _rank(scores: dict[Path, float | None]) -> list[Path]:
-    found = {file: score for file, score in reversed(scores.items()) if score is not None}
-    return sorted(found, key=lambda file: found[file], reverse=True)
 
 
 def _name(step: int) -> str:

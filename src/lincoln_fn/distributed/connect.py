@@ -11,7 +11,7 @@ import attrs
 import torch
 import torch.distributed as dist
 
-from lincoln_fn.distributed import pulse as pulses
+from lincoln_fn.distributed import heartbeat as heartbeats
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.errors.arguments import Positive, checked
 from lincoln_fn.errors.errors import LayerError
@@ -87,13 +87,13 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     wait = timedelta(seconds=timeout)
     # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
-    store = pulses.store_of_attempt(rank, wait)
+    store = heartbeats.store_of_attempt(rank, wait)
     dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
     share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", size)))
-    pulse = pulses.start(rank)
+    heartbeat = heartbeats.start(rank)
     try:
-        yield attrs.evolve(world(), pulse=pulse, timeout=timeout)
+        yield attrs.evolve(world(), heartbeat=heartbeat, timeout=timeout)
     finally:
-        pulse.stop()
+        heartbeat.stop()
         if dist.is_initialized():
             dist.destroy_process_group()

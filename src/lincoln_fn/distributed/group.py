@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.distributed import pulse as pulses
+from lincoln_fn.distributed import heartbeat as heartbeats
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.errors.errors import LayerError
 
@@ -38,7 +38,7 @@ class Group:
         rank: this process's number in the group.
         ranks: the numbers of its processes in the whole run.
         handle: torch's process group; None for a group of one process.
-        pulse: says which process is gone; None if that is not known.
+        heartbeat: says which process is gone; None if that is not known.
         timeout: how many seconds a process waits for another at most; None for torch's default.
     """
 
@@ -47,7 +47,7 @@ class Group:
     rank: int
     ranks: tuple[int, ...]
     handle: dist.ProcessGroup | None = None
-    pulse: pulses.Pulse | None = None
+    heartbeat: heartbeats.Heartbeat | None = None
     timeout: float | None = None
 
     @property
@@ -229,7 +229,7 @@ class Group:
             problem = "expected a group whose connection is open, got one after its connect() ended"
             raise LayerError("Group", f"{problem}; train within connect()") from error
         except RuntimeError as error:
-            lost = () if self.pulse is None else self.pulse.find_lost(self.ranks)
+            lost = () if self.heartbeat is None else self.heartbeat.find_lost(self.ranks)
             raise LostProcessError(lost, str(error).splitlines()[0]) from error
 
 

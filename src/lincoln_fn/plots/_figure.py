@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
     from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes, NotebookFigure
 
 # The palette of Okabe and Ito, "Color Universal Design", 2008, without its yellow, which is too
@@ -35,3 +40,18 @@ def axes_grid(figure: NotebookFigure, rows: int, columns: int, count: int) -> Ax
     for one in axes:
         figure.add_subplot(one)
     return axes
+
+
+# Any: the options of `imshow`, and an array of any shape and dtype.
+def signed_image(
+    axes: Axes, values: np.ndarray[Any, Any], limit: float | None = None, **options: Any
+) -> AxesImage:
+    """Draw numbers on a scale around 0: blue is negative, red positive, white 0."""
+    limit = limit or quantile_limit(values)
+    options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, **options}
+    return axes.imshow(values, interpolation="nearest", **options)
+
+
+def quantile_limit(values: np.ndarray[Any, Any]) -> float:  # Any: of any shape and dtype
+    """Return the end of a scale around 0: a few large values would make all others pale."""
+    return float(np.quantile(np.abs(values), 0.995)) or 1.0

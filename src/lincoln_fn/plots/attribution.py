@@ -9,13 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_axes
+from lincoln_fn.plots._figure import new_axes, signed_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# The largest half percent of the values are at the scale's ends: a few would make all others pale.
-_QUANTILE = 0.995
 
 
 def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None = None) -> Axes:
@@ -51,16 +48,9 @@ def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None 
         low, high = below.min().item(), below.max().item()
         # Half of the scale, so that colours are visible above the darkest pixels.
         axes.imshow(below.numpy(), cmap="gray_r", vmin=low, vmax=2 * high - low)
-    limit = _limit(shown.numpy())
-    axes.imshow(
-        shown.numpy(),
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        alpha=None if image is None else (shown.abs() / limit).clamp(0.15, 0.9).numpy(),
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        interpolation="nearest",
-    )
+    drawn = signed_image(axes, shown.numpy(), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    if image is not None:
+        drawn.set_alpha((shown.abs() / drawn.get_clim()[1]).clamp(0.15, 0.9).numpy())
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return axes
@@ -105,10 +95,7 @@ def effects(
     if axes is None:
         size = max(6.4, 2.0 + 0.16 * length), max(3.2, 1.2 + 0.2 * len(rows))
         axes = new_axes(*size)
-    limit = _limit(rows)
-    image = axes.imshow(
-        rows, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-    )
+    image = signed_image(axes, rows, aspect="auto")
     axes.set_yticks(range(len(rows)), list(values), fontsize="small")
     if columns is not None:
         axes.set_xticks(range(length), list(columns), fontsize="small")
@@ -123,7 +110,3 @@ def _plane(name: str, image: Tensor) -> Float[Tensor, "channels height width"]:
         raise ValueError(f"relevance: {wanted}, got {tuple(image.shape)}")
     plane = image.detach().cpu().float()
     return plane if plane.ndim == 3 else plane.unsqueeze(0)
-
-
-def _limit(values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]) -> float:
-    return float(np.quantile(np.abs(values), _QUANTILE)) or 1.0

@@ -14,7 +14,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.plots._figure import COLOURS, new_axes
+from lincoln_fn.plots._figure import COLOURS, new_axes, signed_image
 from lincoln_fn.plots.slopes import draw_params, is_random, jacobian_matrix, jumps, slopes
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     matrix = rows.detach().double().cpu().numpy()
     axes = new_axes() if axes is None else axes
     limit = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
-    image = axes.imshow(
-        matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
-    )
+    image = signed_image(axes, matrix, limit, aspect="auto")
     axes.set_facecolor("lightgrey")  # of what is not finite
     examples = _examples((x, y))
     for i in range(1, examples if examples <= _MOST_EXAMPLES else 1):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_axes
+from lincoln_fn.plots._figure import new_axes, quantile_limit, signed_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,15 +58,14 @@ def filters(
         tiles = kernels
     else:
         columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
-    # A few large weights would make all others pale.
-    limit = float(np.quantile(tiles.abs().numpy(), 0.995)) or 1.0
+    limit = quantile_limit(tiles.numpy())
     picture = _tile(tiles, columns)
     axes = new_axes() if axes is None else axes
     if in_colour:
         colours = (picture / limit / 2 + 0.5).clamp(0, 1).nan_to_num(1.0)
         axes.imshow(colours.movedim(0, -1).numpy())
     else:
-        image = axes.imshow(picture[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        image = signed_image(axes, picture[0].numpy(), limit)
         height, width = picture.shape[1:]
         axes.figure.colorbar(
             image, ax=axes, label="weight", extend="both", shrink=min(1.0, height / width)

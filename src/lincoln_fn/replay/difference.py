@@ -7,6 +7,7 @@ are compared, and only the steps between two of them are repeated.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
@@ -114,13 +115,9 @@ def _last(a: Run, b: Run) -> int:
 
 def _first_bad(is_bad: Callable[[int], bool], count: int) -> int | None:
     """Find the first i from 1 that is bad, if all after it are bad as well; else any bad one."""
-    good, bad = 0, count - 1
-    if count < 2 or not is_bad(bad):
+    if count < 2 or not is_bad(count - 1):
         return next((i for i in range(1, count - 1) if is_bad(i)), None)
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (good, middle) if is_bad(middle) else (middle, bad)
-    return bad
+    return 1 + bisect_left(range(1, count - 1), True, key=is_bad)
 
 
 @attrs.frozen(eq=False)

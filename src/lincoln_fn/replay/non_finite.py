@@ -6,6 +6,8 @@ the steps after the last finite one are repeated.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import attrs
 import torch
 from torch import Tensor
@@ -99,15 +101,12 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
 
 def _last_finite(run: Run) -> tuple[State, int | None]:
     """Find the last saved state before the first that is not finite, and the step of that one."""
-    marks = [run.begun, *run.marks]
-    finite, bad = 0, len(marks)
-    while bad - finite > 1:
-        middle = (finite + bad) // 2
-        if first_non_finite_leaf("", run.at(marks[middle])) is None:
-            finite = middle
-        else:
-            bad = middle
-    return run.at(marks[finite]), marks[bad] if bad < len(marks) else None
+    marks = [*run.marks]
+    bad = bisect_left(
+        marks, True, key=lambda step: first_non_finite_leaf("", run.at(step)) is not None
+    )
+    finite = run.at(marks[bad - 1]) if bad else run.start
+    return finite, marks[bad] if bad < len(marks) else None
 
 
 def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing, no_score
+from lincoln_fn.streams.stream import Stream, closing, no_score
 from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
@@ -13,6 +14,7 @@ from lincoln_fn.training.train import StepRecord, TrainState
 _MEND: Final = "make the step with donate=False, or give copies of the states"
 
 
+@checked
 def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
     """Run a stream to its end, and return the state with the best score.
 
@@ -34,8 +36,6 @@ def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState
         >>> best(steps, "f1")[1].step
         1
     """
-    check_name("best", metric)
-    check_mode("best", mode)
     found: tuple[TrainState, StepRecord] | None = None
     best_score, seen, is_new = None, set[str](), False
     with closing("best", stream) as steps:

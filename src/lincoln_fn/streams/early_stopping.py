@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from numbers import Real
 
-from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Stream, check_mode, check_name, closing, no_score
+from lincoln_fn.errors.arguments import NonNegative, PositiveInt, checked
+from lincoln_fn.streams.stream import Stream, closing, no_score
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
 
+@checked
 def early_stopping(
     stream: Stream,
     metric: str,
     *,
-    patience: int,
+    patience: PositiveInt,
     mode: Mode = "max",
-    min_delta: float = 0.0,
+    min_delta: NonNegative = 0.0,
 ) -> Iterator[tuple[TrainState, StepRecord]]:
     """End a stream after `patience` evaluations in a row without an improvement.
 
@@ -47,18 +44,6 @@ def early_stopping(
         >>> [record.step for _, record in early_stopping(steps, "f1", patience=2)]
         [0, 1, 2, 3]
     """
-    check_argument("early_stopping", "patience", PositiveInt, patience)
-    check_name("early_stopping", metric)
-    check_mode("early_stopping", mode)
-    if not isinstance(min_delta, Real) or not 0 <= min_delta < math.inf:
-        got = describe(min_delta)
-        raise LayerError("early_stopping", f"expected min_delta of at least 0, got {got}")
-    return _stopping(stream, metric, patience, mode, min_delta)
-
-
-def _stopping(
-    stream: Stream, metric: str, patience: int, mode: Mode, min_delta: float
-) -> Iterator[tuple[TrainState, StepRecord]]:
     best, without_gain, seen, steps_taken = None, 0, set[str](), False
     with closing("early_stopping", stream) as steps:
         for state, record in steps:

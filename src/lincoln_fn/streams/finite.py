@@ -47,10 +47,6 @@ def finite(
         Traceback (most recent call last):
         lincoln_fn.NonFiniteError: step 7: serial[1] dense(1): not finite: params.1.weight
     """
-    return _checking(stream, net, every)
-
-
-def _checking(stream: Stream, net: Layer, every: int) -> Iterator[tuple[TrainState, StepRecord]]:
     with closing("finite", stream) as steps:
         for state, record in steps:
             if record.step % every == 0:

@@ -40,12 +40,6 @@ def progress(
         >>> list(progress([], total=0))
         []
     """
-    return _showing(stream, total, seconds, file)
-
-
-def _showing(
-    stream: Stream, total: int | None, seconds: float, file: TextIO | None
-) -> Iterator[tuple[TrainState, StepRecord]]:
     with closing("progress", stream) as steps, display(total, seconds=seconds, file=file) as show:
         for state, record in steps:
             show.step(record)

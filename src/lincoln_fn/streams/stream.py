@@ -55,18 +55,6 @@ def _steps(where: str, stream: Iterable[T], needs: Callable[[object, object], bo
         yield step
 
 
-def check_mode(where: str, mode: str) -> None:
-    """Check that a mode is one of the two."""
-    if mode not in ("max", "min"):
-        raise LayerError(where, f"expected mode 'max' or 'min', got {mode!r}")
-
-
-def check_name(where: str, metric: object) -> None:
-    """Check that a score is given by its name."""
-    if not isinstance(metric, str):
-        raise wrong_kind(where, "metric", metric, "a score's name, as evaluated adds it")
-
-
 def no_score(where: str, metric: str, seen: set[str]) -> LayerError:
     """Make the error about a score that no record of a stream has."""
     mend = "" if seen else "; evaluated adds them, every so many steps"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, final
+from typing import Final, final
 
 import attrs
 from torch import Tensor
@@ -74,14 +74,6 @@ class Step:
     reduce: Reduce | None = None
     fast: bool = True
     debug: bool = False
-
-    def __getstate__(self) -> dict[str, Any]:  # Any: each field has a type of its own
-        return {field.name: getattr(self, field.name) for field in attrs.fields(Step)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before `debug` was a field gets its default."""
-        for name, value in ({"debug": False} | state).items():
-            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         own = "" if self.gradient is None else f", gradient={self.gradient}"

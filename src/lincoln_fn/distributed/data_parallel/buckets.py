@@ -66,7 +66,7 @@ class Buckets:
         count: Callable[[], float],
         sliced: Sequence[tuple[list[int], list[tuple[int, ...]]]] = (),
     ) -> None:
-        self._shards, self._leaves = shards, tree.leaves(params)
+        self._shards, self._params, self._leaves = shards, params, tree.leaves(params)
         self._executor, self._count = executor, count
         # The whole shapes of the parameters of which this process has slices.
         self._shapes = {positions[0]: shapes for positions, shapes in sliced}
@@ -114,13 +114,14 @@ class Buckets:
         """Return, after `results`, whether a process had an error; True if that is not known."""
         return not self._failed or bool(self._failed[-1])
 
-    def results(self) -> list[Tensor]:
-        """Wait for the sums, in the order of the parameters."""
+    def results(self) -> Params:
+        """Wait for the sums, which mirror the parameters."""
         sums: list[Tensor] = list(self._leaves)
         for bucket, future in zip(self._layout, self._futures, strict=True):
             for i, value in zip(bucket, future.result(), strict=True):
                 sums[i] = value
-        return sums
+        each = iter(sums)
+        return tree.map(lambda _: next(each), self._params)
 
     def _sum(self, bucket: list[int]) -> list[Tensor]:
         """Add up a bucket's gradients over all shards, and divide by the count."""

@@ -50,6 +50,11 @@ def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -
     known[level, i] = value
 
 
+def sum_rows(rows: Tensor) -> Tensor:
+    """Add up the rows of a matrix."""
+    return root_of({(0, i): row for i, row in enumerate(rows)}, len(rows))
+
+
 def root_of(known: Mapping[Node, Tensor], total: int) -> Tensor:
     """Add up the nodes that make up the whole tree."""
     return _value(known, (_height(total), 0), total)

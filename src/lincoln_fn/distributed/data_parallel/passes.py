@@ -118,15 +118,13 @@ class Passes:
 
     def dparams(self) -> Params:
         """Wait for the gradient."""
-        sums = iter(self._buckets.results())
-        return tree.map(lambda _: next(sums), self._params)
+        return self._buckets.results()
 
     def advance(self) -> Params:
         """Return the params with the next states."""
         if next(iter(self._setup.nets.values())).advance is unchanged:
             return self._params
-        shards, group = self._setup.shards, self._setup.group
-        return average_states(shards, group, self._params, self._advanced, self._bounds)
+        return average_states(self._setup.shards, self._params, self._advanced, self._bounds)
 
     def _pass(self, shard: int) -> None:
         """Compute forward and backward of a shard."""

@@ -14,19 +14,16 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Params
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group
 
 
 def average_states(
-    shards: Shards,
-    group: Group,
-    params: Params,
-    advanced: Mapping[int, Params],
-    bounds: Sequence[int],
+    shards: Shards, params: Params, advanced: Mapping[int, Params], bounds: Sequence[int]
 ) -> Params:
     """Average the states that the shards have advanced; those that none has changed stay."""
+    group = shards.group
     old = tree.leaves(params, states=True)
     trained = {id(leaf) for leaf in tree.leaves(params)}
     new = {shard: tree.leaves(of_shard, states=True) for shard, of_shard in advanced.items()}
@@ -35,7 +32,7 @@ def average_states(
     )
     floating = [i for i in changed if old[i].is_floating_point()]
     result = list(old)
-    averages = _averages(shards, group, old, new, floating, bounds)
+    averages = _averages(shards, old, new, floating, bounds)
     for i, state in zip(floating, averages, strict=True):
         result[i] = state
     owner = next(rank for rank in range(group.size) if _has_examples(shards, rank, bounds))
@@ -69,7 +66,6 @@ def _has_examples(shards: Shards, rank: int, bounds: Sequence[int]) -> bool:
 
 def _averages(
     shards: Shards,
-    group: Group,
     old: Sequence[Tensor],
     new: Mapping[int, Sequence[Tensor]],
     places: Sequence[int],
@@ -84,10 +80,7 @@ def _averages(
         if shard in new:
             values = torch.cat([new[shard][i].flatten().double().cpu() for i in places])
             row.copy_(values * (bounds[shard + 1] - bounds[shard]))
-    known: dict[Node, Tensor] = {}
-    for shard, row in enumerate(group.gather(rows).flatten(0, 1)):
-        add_node(known, (0, shard), row, shards.total)
-    averages = torch.split(next(iter(known.values())) / bounds[-1], sizes)
+    averages = torch.split(sum_rows(shards.group.gather(rows).flatten(0, 1)) / bounds[-1], sizes)
     return [
         average.view(old[i].shape).to(old[i]) for i, average in zip(places, averages, strict=True)
     ]

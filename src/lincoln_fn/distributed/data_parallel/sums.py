@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 import torch
 from torch import Tensor
 
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node
+from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.parts import parts_of
@@ -68,9 +68,5 @@ class LossSums:
         return values if len(values) > 1 else values[0]
 
     def _add_up(self) -> Tensor:
-        shards = self._shards
-        own = torch.stack([self._own[shard] for shard in shards.own])
-        known: dict[Node, Tensor] = {}
-        for shard, sums in enumerate(shards.group.gather(own).flatten(0, 1)):
-            add_node(known, (0, shard), sums, shards.total)
-        return next(iter(known.values()))
+        own = torch.stack([self._own[shard] for shard in self._shards.own])
+        return sum_rows(self._shards.group.gather(own).flatten(0, 1))

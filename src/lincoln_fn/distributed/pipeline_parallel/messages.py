@@ -14,6 +14,7 @@ for the next step.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
@@ -48,8 +49,8 @@ class Connections:
     def __init__(self, group: Group, device: torch.device, common: Mapping[str, str]) -> None:
         # `common` is what all processes must have in common, in words, by name.
         self._group, self._device, self._common = group, device, dict(common)
-        self._senders: dict[int, ThreadPoolExecutor] = {}
-        self._receivers: dict[int, ThreadPoolExecutor] = {}
+        self._senders = defaultdict[int, ThreadPoolExecutor](lambda: ThreadPoolExecutor(1))
+        self._receivers = defaultdict[int, ThreadPoolExecutor](lambda: ThreadPoolExecutor(1))
         self._sent: list[Future[None]] = []
         self._expected: dict[Hashable, Future[Message]] = {}
         # The errors of other processes, by their rank, with the rank where the error began.
@@ -68,7 +69,7 @@ class Connections:
     def expect(self, source: int, keys: Iterable[Hashable]) -> None:
         """Begin to receive messages, named in the order in which the other process sends them."""
         for key in keys:
-            self._expected[key] = self._receiver(source).submit(self._receive, source)
+            self._expected[key] = self._receivers[source].submit(self._receive, source)
 
     def receive(self, key: Hashable) -> Message:
         """Wait for an expected message."""
@@ -93,8 +94,6 @@ class Connections:
             raise error
 
     def _begin_to_send(self, to: int, header: str, leaves: list[Tensor]) -> None:
-        if to not in self._senders:
-            self._senders[to] = ThreadPoolExecutor(1)
         self._sent.append(self._senders[to].submit(self._transmit, to, header, leaves))
 
     def _transmit(self, to: int, header: str, leaves: list[Tensor]) -> None:
@@ -105,11 +104,6 @@ class Connections:
             for work in works:
                 if work is not None:
                     work.wait()
-
-    def _receiver(self, source: int) -> ThreadPoolExecutor:
-        if source not in self._receivers:
-            self._receivers[source] = ThreadPoolExecutor(1)
-        return self._receivers[source]
 
     def _receive(self, source: int) -> Message:
         """Receive a message, or raise the other process's error."""
@@ -151,7 +145,7 @@ class Connections:
         ]
         for other in others:
             self._begin_to_send(other, header, [])
-        for future in [self._receiver(other).submit(self._drain, other) for other in others]:
+        for future in [self._receivers[other].submit(self._drain, other) for other in others]:
             future.exception()
         for sending in self._sent:
             sending.exception()

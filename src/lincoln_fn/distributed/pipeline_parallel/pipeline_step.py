@@ -109,8 +109,7 @@ class PipelineStep:
 
     def dparams(self) -> Params:
         """Wait for the gradient of the stages of this process."""
-        sums = iter(self._buckets.results())
-        return tree.map(lambda _: next(sums), self._params)
+        return self._buckets.results()
 
     def advance(self) -> Params:
         """Return the params with the next states."""
@@ -124,7 +123,7 @@ class PipelineStep:
             for microbatch in range(len(setup.shards.own))
             if not self._is_empty(microbatch)
         }
-        return average_states(setup.shards, setup.shards.group, params, advanced, self._bounds)
+        return average_states(setup.shards, params, advanced, self._bounds)
 
     def _forward(self, stage: int, microbatch: int) -> None:
         setup, params = self._setup, self._params[stage]

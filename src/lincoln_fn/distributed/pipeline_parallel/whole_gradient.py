@@ -8,7 +8,8 @@ A copy of a tied parameter counts once in the norm.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -24,14 +25,11 @@ from lincoln_fn.optim import transforms
 def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> None:
     """Begin to receive what `sum_tied` and `clip` wait for."""
     rank = stages.group.rank
-    for first, *others in stages.tied:
-        home = stages.process_of(stage_of(first))
-        for path in others:
-            process = stages.process_of(stage_of(path))
-            if process != home == rank:
-                messages.expect(process, [("dp", path)])
-            if process == rank != home:
-                messages.expect(home, [("sum", path)])
+    for tied in stages.tied:
+        homes = [stages.process_of(stage_of(path)) for path in tied]
+        for path, home in zip(tied, homes, strict=True):
+            if rank in homes and home != rank:
+                messages.expect(home, [("dp", path)])
     if norms:
         for other in _others(stages):
             messages.expect(other, [("norms", other)])
@@ -40,36 +38,25 @@ def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> N
 def sum_tied(dparams: Params, stages: Stages, messages: Connections) -> Params:
     """Give each copy of a tied parameter the sum of the gradients of all copies."""
     rank = stages.group.rank
-    for first, *others in stages.tied:
-        process_of = {path: stages.process_of(stage_of(path)) for path in (first, *others)}
-        home = process_of[first]
-        for path in others:
-            if process_of[path] == rank != home:
-                messages.send(home, Message(tuple(tree.leaves(get_at(dparams, path)))))
-        if rank == home:
-            total = get_at(dparams, first)
-            for path in others:
-                is_here = process_of[path] == rank
-                dp = (
-                    get_at(dparams, path)
-                    if is_here
-                    else _receive_tree(messages, ("dp", path), total)
-                )
-                total = tree.map(torch.add, total, dp)
-            for path in (first, *others):
-                if process_of[path] == rank:
-                    dparams = set_at(dparams, path, total)
-                else:
-                    messages.send(process_of[path], Message(tuple(tree.leaves(total))))
-        for path in others:
-            if process_of[path] == rank != home:
-                total = _receive_tree(messages, ("sum", path), get_at(dparams, path))
+    for tied in stages.tied:
+        homes = {path: stages.process_of(stage_of(path)) for path in tied}
+        own = {path: get_at(dparams, path) for path in tied if homes[path] == rank}
+        for path, dp in own.items():
+            for other in sorted({*homes.values()} - {rank}):
+                messages.send(other, Message(tuple(tree.leaves(dp))))
+        if own:
+            like = next(iter(own.values()))
+            terms = [
+                own[path] if path in own else _receive_tree(messages, path, like) for path in tied
+            ]
+            total = reduce(partial(tree.map, torch.add), terms)
+            for path in own:
                 dparams = set_at(dparams, path, total)
     return dparams
 
 
-def _receive_tree(messages: Connections, key: Hashable, like: Params) -> Params:
-    leaves = iter(messages.receive(key).arrays)
+def _receive_tree(messages: Connections, path: str, like: Params) -> Params:
+    leaves = iter(messages.receive(("dp", path)).arrays)
     return tree.map(lambda _: next(leaves), like)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -59,37 +60,34 @@ def clip_by_global_norm(
     """
     shapes = None if like is None else [leaf.shape for leaf in tree.leaves(like)]
     name = f"clip_by_global_norm({max_norm!r}, {GROUP})"
-    return Transform(name, partial(_around, max_norm=max_norm, shapes=shapes, group=group))
+    return Transform(name, _Clipping(max_norm, group, shapes).around)
 
 
-def _around(
-    inner: Optimizer, *, max_norm: float, shapes: list[torch.Size] | None, group: Group
-) -> Optimizer:
-    update = partial(_update, inner, max_norm=max_norm, shapes=shapes, group=group)
-    return Optimizer(inner.name, inner.init, update)
+@attrs.frozen
+class _Clipping:
+    """Clips the gradients of an optimizer."""
 
+    max_norm: float
+    group: Group
+    shapes: list[torch.Size] | None  # of the whole parameters
 
-def _update(
-    inner: Optimizer,
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-    *,
-    max_norm: float,
-    shapes: list[torch.Size] | None,
-    group: Group,
-) -> tuple[Params, OptimizerState]:
-    """Take the inner optimizer's step with the gradients dp min(1, max / |dp|)."""
-    divided = {i for positions, _ in find_sharded_leaves(grads) for i in positions}
-    leaves = tree.leaves(grads)
-    if shapes is not None:
-        if len(shapes) != len(leaves):
-            problem = f"expected params of {len(leaves)} tensors, got like with {len(shapes)}"
-            raise LayerError("clip_by_global_norm", problem)
-        pairs = enumerate(zip(leaves, shapes, strict=True))
-        divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
-    norm = _norm(leaves, divided, group)
-    return inner.update(params, clip(grads, norm, max_norm), state)
+    def around(self, inner: Optimizer) -> Optimizer:
+        return Optimizer(inner.name, inner.init, partial(self.update, inner))
+
+    def update(
+        self, inner: Optimizer, params: Params, grads: Params, state: OptimizerState
+    ) -> tuple[Params, OptimizerState]:
+        """Take the inner optimizer's step with the gradients dp min(1, max / |dp|)."""
+        divided = {i for positions, _ in find_sharded_leaves(grads) for i in positions}
+        leaves, shapes = tree.leaves(grads), self.shapes
+        if shapes is not None:
+            if len(shapes) != len(leaves):
+                problem = f"expected params of {len(leaves)} tensors, got like with {len(shapes)}"
+                raise LayerError("clip_by_global_norm", problem)
+            pairs = enumerate(zip(leaves, shapes, strict=True))
+            divided |= {i for i, (leaf, shape) in pairs if leaf.shape != shape}
+        norm = _norm(leaves, divided, self.group)
+        return inner.update(params, clip(grads, norm, self.max_norm), state)
 
 
 def _norm(grads: list[Tensor], divided: set[int], group: Group) -> Tensor:

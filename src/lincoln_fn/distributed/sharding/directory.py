@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +28,7 @@ from torch import Tensor
 from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint.access import replacing
 from lincoln_fn.checkpoint.file import CheckpointError, check_score
-from lincoln_fn.checkpoint.listing import file_of
+from lincoln_fn.checkpoint.listing import file_of, rank_by_score
 from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.core.checksum import checksum
 from lincoln_fn.core.record import EVERYTHING
@@ -46,7 +45,8 @@ class Directory(checkpoint.Directory):
     """The checkpoints of one run on several processes, in folders named by step.
 
     It has the functions of `checkpoint.Directory`, and `checkpoint.every` takes it. All processes
-    must call them. The folder is one that all processes see.
+    must call them. The folder is one that all processes see. `latest` and `best` load what all
+    processes can load, and raise a `LostProcessError` if one is gone.
 
     Args:
         path: the folder; the first save makes it.
@@ -105,67 +105,37 @@ class Directory(checkpoint.Directory):
 
     def _remove(self, written: Path) -> None:
         """Remove the checkpoints that are not to be kept."""
-        folders = self._newest_first()
-        whole = [folder for folder in folders if _notes(folder) is not None]
-        kept = {written, *whole[: self.keep_last], *_best_first(whole)[: self.keep_best]}
-        for folder in folders:
-            if folder not in kept:
+        whole, best = self._newest_first()[: self.keep_last], self._best_first()[: self.keep_best]
+        for folder in self._folders():
+            if folder not in (written, *whole, *best):
                 _manifest(folder).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _newest_first(self) -> list[Path]:
+    def _folders(self) -> list[Path]:
+        """List all folders, the latest step first; a run may have ended while it saved one."""
         matches = [_STEP.fullmatch(folder.name) for folder in self.path.glob("step_*")]
         steps = {int(match[1]): match[0] for match in matches if match}
         return [self.path / steps[step] for step in sorted(steps, reverse=True)]
 
-    def latest(self, like: TrainState) -> TrainState | None:
-        """Load the newest checkpoint that all processes can load.
+    def _newest_first(self) -> list[Path]:
+        return [folder for folder in self._folders() if _notes(folder) is not None]
 
-        Args:
-            like: a state of this process, such as the one before the first step.
+    def _best_first(self) -> list[Path]:
+        notes = {folder: _notes(folder) or {} for folder in self._folders()}
+        return rank_by_score(
+            {folder: read_score(each.get("score")) for folder, each in notes.items()}
+        )
 
-        Returns:
-            The state; None if there is no checkpoint.
-
-        Raises:
-            CheckpointError: if there are checkpoints and none can be loaded.
-            LostProcessError: if a process is gone.
-        """
-        return self._load_first(self._newest_first(), like)
-
-    def best(self, like: TrainState) -> TrainState | None:
-        """Load the checkpoint with the highest score, as `latest` does.
-
-        Args:
-            like: as for `latest`.
-
-        Returns:
-            The state; None if no checkpoint has a score.
-
-        Raises:
-            CheckpointError: if there are checkpoints with scores and none can be loaded.
-            LostProcessError: if a process is gone.
-        """
-        return self._load_first(_best_first(self._newest_first()), like)
-
-    def _load_first(self, folders: list[Path], like: TrainState) -> TrainState | None:
-        problems: list[str] = []
-        for folder in folders:
-            if _notes(folder) is None:
-                continue  # the run ended while it was saved
-            state, problem = None, ""
-            try:
-                state = load_parts(folder, like, self.group)
-            except CheckpointError as error:
-                problem = str(error)
-            if self.group.agree(state is not None) and state is not None:
-                for text in problems:
-                    warnings.warn(f"passed over a checkpoint: {text}", stacklevel=3)
-                return state
-            problems.append(problem or f"{folder}: another process cannot load it")
-        if problems:
-            raise CheckpointError(self.path, "\n".join(["no checkpoint can be loaded", *problems]))
-        return None
+    def _load(self, folder: Path, like: TrainState) -> TrainState:
+        """Load a checkpoint in all processes, or in none."""
+        state, problem = None, CheckpointError(folder, "another process cannot load it")
+        try:
+            state = load_parts(folder, like, self.group)
+        except CheckpointError as error:
+            problem = error
+        if not self.group.agree(state is not None) or state is None:
+            raise problem
+        return state
 
 
 def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
@@ -222,10 +192,3 @@ def _notes(folder: Path) -> dict[str, Any] | None:  # Any: JSON
         if isinstance(notes, dict) and isinstance(notes.get("processes"), int):
             return notes
     return None
-
-
-def _best_first(folders: list[Path]) -> list[Path]:
-    """List the folders with a score, the highest first."""
-    scores = {folder: read_score((_notes(folder) or {}).get("score")) for folder in folders}
-    ranked = [(-score, folder) for folder, score in scores.items() if score is not None]
-    return [folder for _, folder in sorted(ranked)]

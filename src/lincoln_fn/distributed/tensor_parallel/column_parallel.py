@@ -34,6 +34,7 @@ from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.spec import Spec
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
+    around,
     check_divisible,
     join_parts,
     sum_over,
@@ -42,9 +43,6 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
@@ -76,14 +74,10 @@ def back(
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
+    loops = (partial(loop, group=group, gather_output=gather_output) for loop in (there, back))
     arguments = {"part": part, "group": group, "gather_output": gather_output}
-    return composition(
-        "column_parallel", (part,),
-        partial(there, group=group, gather_output=gather_output),
-        partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
-        init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx,
-        call=Spec(divide_columns, arguments, name),
-    )  # fmt: skip
+    call = Spec(divide_columns, arguments, name)
+    return around("column_parallel", part, *loops, call=call)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:

@@ -34,6 +34,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
+    around,
     check_divisible,
     join_parts,
     sum_over,
@@ -43,9 +44,6 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_input, check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # The part of a process, or without input_is_parallel the whole.
@@ -148,11 +146,8 @@ def row_parallel(
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
     made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    return bare(
-        lambda call: composition(
-            NAME, (whole.replace(init=made),),
-            partial(there, group=group, input_is_parallel=input_is_parallel),
-            partial(back, group=group, input_is_parallel=input_is_parallel), gather=one_part.gather,
-            init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx, call=call,
-        )
-    )  # fmt: skip
+    part = whole.replace(init=made)
+    loops = [
+        partial(loop, group=group, input_is_parallel=input_is_parallel) for loop in (there, back)
+    ]
+    return bare(lambda call: around(NAME, part, *loops, call=call))

@@ -32,6 +32,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
+    around,
     check_divisible,
     sum_over,
     take_own_part,
@@ -41,9 +42,6 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 NAME = "vocab_parallel_embedding"
@@ -160,11 +158,5 @@ def vocab_parallel_embedding(
     own = None if padding_idx is None else padding_idx % num_embeddings - group.rank * rows
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return bare(
-        lambda call: composition(
-            NAME, (made,), partial(there, group=group, num_embeddings=num_embeddings), back,
-            gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
-            needs_dx=one_part.needs_dx,
-            call=call,
-        )
-    )  # fmt: skip
+    look_up = partial(there, group=group, num_embeddings=num_embeddings)
+    return bare(lambda call: around(NAME, made, look_up, back, call))

@@ -78,17 +78,6 @@ class Formula:
     mixes_examples: bool = False
     spec: Spec | None = None
 
-    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
-        """Give the fields by name."""
-        return {field.name: getattr(self, field.name) for field in attrs.fields(Formula)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before some of the fields were gets their defaults."""
-        for name, value in (
-            {"optional": (), "mixes_examples": False, "spec": None} | state
-        ).items():
-            object.__setattr__(self, name, value)
-
     @property
     def is_mean(self) -> bool:
         """Whether the loss is a mean, which is divided by the count."""

@@ -26,7 +26,7 @@ ANSWERED: Final = 12.0
 
 
 @attrs.frozen(eq=False)
-class Pulse:
+class Heartbeat:
     """The beats of the processes of a run; `keeps_store` is true in the one that has the store."""
 
     rank: int
@@ -127,9 +127,9 @@ def _is_kept_by_rank_0() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
-def start(rank: int) -> Pulse:
+def start(rank: int) -> Heartbeat:
     """Begin to beat, in a connection of its own to the store, until `stop`."""
-    store = PrefixStore("pulse", store_of_attempt(rank, timedelta(seconds=30)))
-    pulse = Pulse(rank, store, rank == 0 and _is_kept_by_rank_0())
-    threading.Thread(target=pulse.beat, daemon=True).start()
-    return pulse
+    store = PrefixStore("heartbeat", store_of_attempt(rank, timedelta(seconds=30)))
+    heartbeat = Heartbeat(rank, store, rank == 0 and _is_kept_by_rank_0())
+    threading.Thread(target=heartbeat.beat, daemon=True).start()
+    return heartbeat
