@@ -73,6 +73,6 @@ def constant(layer: Layer) -> Layer:
     """
     return composition(
         "constant", (inference(layer),), _there, back,
-        gather=_gather, init=_init, needs_dx=one_part.needs_dx, freezes=True,
+        gather=_gather, init=_init, needs_dx=one_part.needs_dx,
         arrange=fields(FrozenParams, "params", is_around=True),
     )  # fmt: skip

@@ -194,7 +194,7 @@ def _feed_forward(style: _Style) -> Layer:
 def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
-        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True,
+        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx,
         names=("linear1", "", "", "linear2", ""),
     )  # fmt: skip
 
@@ -220,6 +220,4 @@ def _dropout(style: _Style) -> Layer:
 
 def _block(call: str, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
     label = call.partition("(")[0]
-    return composition(
-        label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True, mask=mask
-    )
+    return composition(label, layers, there, back, needs_dx=needs_dx, call=call, mask=mask)

@@ -73,7 +73,6 @@ def give_own_tokens(layer: Layer) -> Layer:
         made.parts,
         there=with_outputs(partial(there, **loop.keywords), made.there),
         back=with_outputs(back, made.back),
-        reads_once=True,
     )
 
 

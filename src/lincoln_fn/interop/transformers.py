@@ -85,9 +85,7 @@ def _stack(label: str, blocks: tuple[Layer, ...], norm: Layer | None) -> Layer:
         shown += [] if last == "identity()" else [f"norm={last}"]
         return f"{label}({', '.join(shown)})"
 
-    return composition(
-        label, parts, _there, _back, init=_init, needs_dx=needs_dx, call=call, reads_once=True
-    )
+    return composition(label, parts, _there, _back, init=_init, needs_dx=needs_dx, call=call)
 
 
 def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
@@ -202,9 +200,7 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
         torch.Size([3, 5, 8])
     """
     parts = (encoder, decoder)
-    return composition(
-        BOTH, parts, _both_there, _both_back, init=_both_init, needs_dx=needs_dx, reads_once=True
-    )
+    return composition(BOTH, parts, _both_there, _both_back, init=_both_init, needs_dx=needs_dx)
 
 
 def part_name(layer: Layer | None, i: int) -> str:

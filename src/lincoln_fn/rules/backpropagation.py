@@ -92,7 +92,7 @@ def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Bac
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
         back = with_outputs(loop(own), made.back)
-        changes = {"back": back, "needs_dx": always, "reads_once": made.reads_once}
+        changes = {"back": back, "needs_dx": always}
     if loop is not None and own is feedback.back:
         changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)

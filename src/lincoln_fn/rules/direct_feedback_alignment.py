@@ -127,5 +127,4 @@ def direct_feedback_alignment(
         init=partial(_init, starts=starts, feedback_init=feedback_init),
         needs_dx=partial(_needs_dx, starts=starts),
         call=partial(shown, _RULE),
-        reads_once=True,
     )

@@ -1,8 +1,8 @@
 """Checks that a composition's loops also work in the walks of a training step.
 
-`backward` is one walk. A step walks with a cache that is freed as it is read, and others record the
-cotangents first. Each gives the number of `backward`. It need not give the same bits, since a
-layer's `grads` may compute that number in another way than its `backward`.
+`backward` is one walk. A step keeps only the caches that it reads, and others record the cotangents
+first. Each gives the number of `backward`. It need not give the same bits, since a layer's `grads`
+may compute that number in another way than its `backward`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.sample import Sample
 from lincoln_fn.walk.sites import cotangents, grads_at
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train, gradients
 
-_FREED: Final = (
-    "a `back` that is declared with reads_once=True reads each entry of its cache once; "
-    "leave reads_once out of lf.walk.composition if yours does not"
-)
+_KEPT: Final = "the cache of a part from which nothing is needed is None in a step"
 _RECORDED: Final = (
     "`back` returns the records of its parts as visit returned them, and `gather` turns each into "
     "a gradient by visit(i, params, record)"
@@ -42,7 +39,7 @@ def check_walks(at: Sample) -> None:
         return gradients(layer, params, forward_to_train(layer, params, at.x)[1], g)
 
     walks: tuple[tuple[str, Callable[[], Arrays], Arrays, str], ...] = (
-        ("the walk of a step", stepped, at.dparams, _FREED),
+        ("the walk of a step", stepped, at.dparams, _KEPT),
         ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
     )
     for walk, run, expected, mend in walks:

@@ -20,8 +20,7 @@ from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.reduce import Compute
 from lincoln_fn.training.train import StepFunction, TrainState
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -71,11 +70,9 @@ def bare_step(
     if has_parts:
         value = torch.stack((value, *loss_cache.values))
     advanced = layer.advance(params, cache)
-    # There are no other references to the caches, so each is freed after its layer's backward.
     del loss_cache
     if gradient is None:
-        cache = take_ownership(cache)
-        dparams = gradients(layer, params, cache, g)
+        dparams = layer.grads(params, cache, g)
     else:
         key = state.key.fold_in(_GRADIENT).fold_in(state.step)
         dparams, kept = gradient.compute(layer, params, cache, g, kept, key)

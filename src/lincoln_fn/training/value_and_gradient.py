@@ -16,8 +16,7 @@ from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train
 
 
 @checked
@@ -64,4 +63,4 @@ def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tens
     check_one_number(loss.name, value)
     g = loss.backward(loss_cache)
     del loss_cache
-    return value, gradients(net, params, take_ownership(cache), g)
+    return value, net.grads(params, cache, g)

@@ -131,7 +131,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     return composition(
         NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, call=_call, reads_once=True, mask="part",
+        advance=_advance, needs_dx=_needs_dx, call=_call, mask="part",
     )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     there, back = (partial(loop, once=once) for loop in (_there, _back))
     group = made.gather.keywords["group"]  # type: ignore[attr-defined]  # a partial, as made above
     loops = {"there": partial(there, group=group), "back": partial(back, group=group)}
-    return net.rebuild((part,), **loops, reads_once=True)
+    return net.rebuild((part,), **loops)
 
 
 def is_fully_sharded(made: Composition) -> bool:
