@@ -35,9 +35,10 @@ from lincoln_fn.training.epochs import (
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.make_step import make_step
 from lincoln_fn.training.progress_display import Display, display
 from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step import Step, make_step
+from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 
 _Metric: TypeAlias = Callable[[Tensor, Tensor], float]

@@ -177,11 +177,11 @@ class VisitBack(Visitor):
 
     def blame(self, error: LayerError, g: Arrays) -> LayerError:
         """Name the part that made a wrong dx, not the one that refused it as its g."""
-        at, dx = self.last or (0, None)
-        maker = self.made.parts[at]
-        if g is None or dx is not g or not error.problem.startswith("expected g "):
+        if self.last is None or not error.problem.startswith("expected g "):
             return error
-        if not has_own(maker):
+        at, dx = self.last
+        maker = self.made.parts[at]
+        if dx is not g or not has_own(maker):
             return error
         problem = error.problem.replace("expected g of", "expected dx of x's", 1)
         problem = problem.replace("expected g", "expected dx", 1)
