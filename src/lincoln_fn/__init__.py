@@ -267,11 +267,11 @@ from lincoln_fn.runtime.threads import adapt_waiting as adapt_waiting
 from lincoln_fn.training import data as data
 from lincoln_fn.training import metrics as metrics
 from lincoln_fn.training.evaluate import evaluate as evaluate
-from lincoln_fn.training.fit import FitRecord as FitRecord
-from lincoln_fn.training.fit import History as History
 from lincoln_fn.training.fit import fit as fit
 from lincoln_fn.training.gradient import Gradient as Gradient
-from lincoln_fn.training.step import make_step as make_step
+from lincoln_fn.training.history import FitRecord as FitRecord
+from lincoln_fn.training.history import History as History
+from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.train import StateLike as StateLike
 from lincoln_fn.training.train import StepRecord as StepRecord
 from lincoln_fn.training.train import TrainState as TrainState

@@ -4,11 +4,14 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.programs import program_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
 from lincoln_fn.finetune import quantized_dense
+from lincoln_fn.recording.generate import generate
+from lincoln_fn.recording.structures import flatten
 
 X = normal(6, 5)
 TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])
@@ -98,14 +101,19 @@ def test_the_walk_back_has_as_many_products_as_torchs():
     assert ours.count == theirs.count == 3 + 5 + 5  # the first layer's dx is not needed
 
 
-def test_a_step_takes_no_more_memory_than_torchs():
+def test_a_recorded_step_takes_no_more_memory_than_torchs():
     x, g = normal(256, 32), normal(256, 32)
     net = lf.serial(*[lf.dense(32), lf.tanh()] * 4)
     _, tuned, params = adapted(net, x, targets=EVERY)
 
-    def ours():
-        cache = lf.walk.parts.take_ownership(lf.walk.forward_to_train(tuned, params, x)[1])
-        return lf.walk.gradients(tuned, params, cache, g)
+    given, structure = flatten((x, g, params))
+
+    def step(*leaves):
+        x, g, params = structure.unflatten(leaves)
+        _, cache = lf.walk.forward_to_train(tuned, params, x)
+        return tuple(lf.tree.leaves(lf.walk.gradients(tuned, params, cache, g)))
+
+    program = generate(program_of(step, *given))
 
     def theirs():
         leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
@@ -118,7 +126,7 @@ def test_a_step_takes_no_more_memory_than_torchs():
         return [leaf.grad for leaf in leaves]
 
     peaks = []
-    for run in (ours, theirs):
+    for run in (lambda: program(given), theirs):
         with LiveBytes([x, g, *lf.tree.leaves(params, states=True)]) as live:
             run()
         peaks.append(live.peak)

@@ -18,7 +18,7 @@ from lincoln_fn.notebook import view
 from lincoln_fn.notebook.curves import curve
 from lincoln_fn.notebook.distribution import distribution, histogram
 from lincoln_fn.notebook.ipython import sequence_html
-from lincoln_fn.training.fit import History
+from lincoln_fn.training.history import History
 
 X, TARGET = lf.keys.normal(lf.Key(0), (7, 5)), torch.arange(7) % 3
 NET = lf.serial(lf.dense(4), lf.relu(), lf.residual(lf.dropout(0.5)), lf.dense(3))

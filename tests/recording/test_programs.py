@@ -3,23 +3,14 @@
 import gc
 
 import torch
+from helpers.programs import program_of
 from torch.library import Library
 
 import lincoln_fn as lf
 from lincoln_fn.recording.generate import by_overload, generate
 from lincoln_fn.recording.program import same_bits, simplify
-from lincoln_fn.recording.recorder import Recorder, Showing
 
 X, Y = lf.keys.normal(lf.Key(0), (3, 4)), lf.keys.normal(lf.Key(1), (4, 5))
-
-
-def program_of(function, *inputs, donated=0):
-    recorder = Recorder(inputs, donated)
-    with recorder, Showing(recorder):
-        outputs = function(*inputs)
-    program = recorder.program([*outputs])
-    assert recorder.problem is None
-    return program
 
 
 def names(program):

@@ -1,7 +1,6 @@
 """A step that may write over its state gives the same numbers, and fails without having written."""
 
 import functools
-import weakref
 
 import pytest
 import torch
@@ -238,23 +237,3 @@ def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over(
     expected, _ = lf.make_step(layer, LOSS, optimizer)(copied(state), (X, TARGET))
     moved, _ = step(state, (X, TARGET))
     assert same_number(moved, expected)
-
-
-def test_caches_are_freed_on_the_way_back():
-    made, alive = [], []
-
-    def forward(params, x):
-        cache = x + 0
-        made.append(weakref.ref(cache))
-        return x * 1, cache
-
-    def backward(params, cache, g):
-        alive.append([ref() is not None for ref in made])
-        return g, ()
-
-    watched = lf.Layer("watched()", forward, backward)
-    net = lf.serial(lf.dense(4), watched, watched, watched, lf.dense(3))
-    step, state = begun(net, lf.optim.adamw(0.01), X, False)
-    made.clear()  # of what init has run
-    step(state, (X, TARGET))
-    assert alive == [[True, True, True], [True, True, False], [True, False, False]]

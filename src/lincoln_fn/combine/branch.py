@@ -82,7 +82,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     parts = (*layers, add() if merge is None else merge)
     return composition(
         branch, parts, _there, _back,
-        init=_init, needs_dx=_needs_dx, call=_branch_call, reads_once=True,
+        init=_init, needs_dx=_needs_dx, call=_branch_call,
         arrange=ALL_BUT_LAST,
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def residual(layer: Layer, shortcut: Annotated[Layer | None, BY_POSITION] = None
     parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
     return composition(
         residual, parts, _there, _back,
-        init=_init, needs_dx=_needs_dx, call=_residual_call, reads_once=True,
+        init=_init, needs_dx=_needs_dx, call=_residual_call,
         arrange=ALL_BUT_LAST,
     )  # fmt: skip
 

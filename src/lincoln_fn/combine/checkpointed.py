@@ -14,7 +14,6 @@ from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -38,7 +37,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:
 def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arrays, Record]:
     """Run forward again, and then backward."""
     check_cache("checkpointed", cache, Kept)
-    return visit(0, params, take_ownership(visit.parts[0].forward(params, cache.x)[1]), g)
+    return visit(0, params, visit.parts[0].forward(params, cache.x)[1], g)
 
 
 def _advance(visit: VisitThere, params: Params, cache: Kept) -> Params:

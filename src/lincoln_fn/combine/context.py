@@ -101,9 +101,7 @@ def with_context(*layers: Layer) -> Layer:
         tensor([18.])
     """
     require(len(layers) > 0, "with_context", "at least one of layers", layers)
-    return composition(
-        with_context, layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
-    )
+    return composition(with_context, layers, _there, _back, init=_init, needs_dx=needs_dx)
 
 
 @record

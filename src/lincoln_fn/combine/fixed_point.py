@@ -41,7 +41,6 @@ from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import take_ownership
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Of z without the batch axis; None for that of x.
@@ -86,7 +85,7 @@ def back(
         return g + through
 
     u = solver.solve(f, g, f"{visit.label}: backward")
-    dx, record = visit(0, params, take_ownership(again), u)
+    dx, record = visit(0, params, again, u)
     return None if dx is None else dx[0], record
 
 

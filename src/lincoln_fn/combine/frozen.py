@@ -92,6 +92,6 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     return composition(
         frozen, (layer,), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
-        reads_once=True, freezes=True, mask="part",
+        mask="part",
         arrange=fields(FrozenParams, "params", is_around=True),
     )  # fmt: skip

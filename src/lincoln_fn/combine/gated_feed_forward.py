@@ -121,7 +121,7 @@ def _block(
     return composition(
         call.of.__name__, (wide, wide, activation, multiply(), last), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
-        reads_once=True, arrange=_ARRANGEMENT,
+        arrange=_ARRANGEMENT,
         names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 

@@ -8,22 +8,7 @@ from lincoln_fn.combine.graph import plan_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import Backward, PartsBack
-from lincoln_fn.walk.wants import Wants
-
-
-@attrs.frozen(eq=False)
-class _NotedBackward(Backward):
-    """The protocol's `backward`, which also notes g of each part by its path."""
-
-    seen: dict[str, Arrays]
-
-    def run(
-        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, Params]:
-        """Compute dx and dparams."""
-        self.seen[path] = g
-        return super().run(part, path, params, cache, g, wants)
+from lincoln_fn.walk.visits import BACKWARD, VisitBack, Wants
 
 
 @checked
@@ -51,10 +36,18 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
     """
     plan, made = plan_of("gradients_by_name", net), composition_of(net)
     assert made is not None, "`plan_of` has looked"
-    noted = _NotedBackward({})
-    dx, _ = made.walk_back(PartsBack(made, noted, ""), params, cache, g)
+    seen: dict[str, Arrays] = {}
+
+    def noted(
+        part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Params]:
+        seen[path] = g
+        return BACKWARD.visit(part, path, params, cache, g, wants)
+
+    visit = VisitBack(made, attrs.evolve(BACKWARD, visit=noted))
+    dx, _ = made.back(visit, params, cache, g)
     dinputs = dx if len(plan.arguments) != 1 else (dx,)
     return {
         **dict(zip(plan.arguments, dinputs, strict=True)),
-        **{node.name: noted.seen[str(i)] for i, node in enumerate(plan.nodes)},
+        **{node.name: seen[str(i)] for i, node in enumerate(plan.nodes)},
     }

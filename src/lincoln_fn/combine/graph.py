@@ -219,7 +219,7 @@ def graph(
         graph, parts, partial(_there, plan=plan), partial(_back, plan=plan),
         gather=partial(_gather, plan=plan), init=partial(_init, plan=plan, given=init),
         advance=partial(_advance, plan=plan), needs_dx=partial(_needs_dx, plan=plan), call=call,
-        reads_once=True, arrange=Arrangement(partial(_split, plan=plan), partial(_join, plan=plan)),
+        arrange=Arrangement(partial(_split, plan=plan), partial(_join, plan=plan)),
         names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import PREDICT, PartsThere
+from lincoln_fn.walk.visits import PREDICT, VisitThere
 
 
 @checked
@@ -70,7 +70,7 @@ def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool
     """Compute x_2 = (y_2 - t) e^-s and l = l' - sum s."""
     y, log_det = with_log_det(made.label, y)
     kept, changed = halves(made.label, y, dim, swap)
-    s, t, _, _ = scale_and_shift(PartsThere(made, PREDICT), params, kept, changed, dim)
+    s, t, _, _ = scale_and_shift(VisitThere(made, PREDICT), params, kept, changed, dim)
     total = s.flatten(1).sum(1)
     x = join(kept, (changed - t) * (-s).exp(), dim, swap)
     return x, -total if log_det is None else log_det - total

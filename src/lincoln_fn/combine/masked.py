@@ -155,6 +155,4 @@ def masked(*layers: Layer) -> Layer:
         behind = f"{layer.name} behind masked(...), in serial"
         require(not made_by(layer, *_LAST), "masked", behind, layer)
     _takes(layers)
-    return composition(
-        masked, layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
-    )
+    return composition(masked, layers, _there, _back, init=_init, needs_dx=needs_dx)

@@ -213,7 +213,7 @@ def mixture_of_experts(
         mixture_of_experts, (router, *experts), loop, back,
         init=_init, needs_dx=one_part.needs_dx,
         call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
-        reads_once=True, arrange=_ARRANGEMENT,
+        arrange=_ARRANGEMENT,
         names=("router", *(f"experts.{i}" for i in range(n))),
     )  # fmt: skip
 

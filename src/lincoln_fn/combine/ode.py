@@ -47,7 +47,7 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, take_ownership
+from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
@@ -143,9 +143,7 @@ def back_continuous(
         weight = times.h * times.tableau.b[i]
         if weight:
             # The sum of all dparams is the integral, so a has the weight of its stage.
-            dx, record = visit(
-                0, params, take_ownership(again), tree.map(lambda leaf: weight * leaf, a)
-            )
+            dx, record = visit(0, params, again, tree.map(lambda leaf: weight * leaf, a))
             records = visit.add(record, records)
             da = tree.map(lambda leaf: -leaf / weight, times.through(dx))
         else:
@@ -243,5 +241,5 @@ def ode(
         gather=gather_uses, init=partial(_init, times=times), arrange=ITS_PART, advance=advance,
         call=partial(
             call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
-        ), reads_once=True,
+        ),
     )  # fmt: skip

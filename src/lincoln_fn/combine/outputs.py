@@ -167,7 +167,7 @@ def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, li
     }
     if of_predict is not made.there:
         changes["predict"] = _Loop(_outputs_there, of_predict, taps)
-    return layer.rebuild(tuple(parts), **changes, reads_once=made.reads_once), found
+    return layer.rebuild(tuple(parts), **changes), found
 
 
 def close(layer: Layer) -> Layer:
@@ -179,4 +179,4 @@ def close(layer: Layer) -> Layer:
     if made.predict_there is not made.there:
         own["predict"] = own_loop(made.predict_there)
     parts = tuple(map(close, made.parts))
-    return layer.rebuild(parts, **own, reads_once=made.reads_once)
+    return layer.rebuild(parts, **own)

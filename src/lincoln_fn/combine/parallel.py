@@ -57,6 +57,4 @@ def parallel(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
         (tensor([0.]), tensor([0.]))
     """
-    return composition(
-        parallel, layers, _there, _back, init=_init, needs_dx=_needs_dx, reads_once=True
-    )
+    return composition(parallel, layers, _there, _back, init=_init, needs_dx=_needs_dx)

@@ -43,7 +43,7 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, take_ownership
+from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -84,7 +84,7 @@ def back(
         moved, again = visit.parts[i].forward(params[i], other)
         before = changed - moved
         dbefore, dmoved = sum_back((before, moved), dchanged)
-        through, records[i] = visit(i, params[i], take_ownership(again), dmoved)
+        through, records[i] = visit(i, params[i], again, dmoved)
         if through is not None:
             dother = dother + through
         changed, other = other, before

@@ -56,7 +56,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, to_tuple
+from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere, allows_loops
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Pa
     if visit.parts[0].advance is unchanged:
         return [params] * len(caches)
     uses = [params]
-    for cache in to_tuple(caches)[:-1]:
+    for cache in caches[:-1]:
         uses.append(visit.advance(0, uses[-1], cache))
     return uses
 
@@ -326,5 +326,5 @@ def scan(
         gather=gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,
         call=partial(call_of_parts, scan, has_output=has_output, **axes),
-        reads_once=True, mask="state",
+        mask="state",
     )  # fmt: skip

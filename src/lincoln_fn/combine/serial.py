@@ -63,7 +63,7 @@ def serial(*layers: Layer) -> Layer:
         >>> lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
         serial(dense(500), sigmoid(), dense(10), log_softmax())
     """
-    return composition(serial, layers, there, back, needs_dx=needs_dx, reads_once=True)
+    return composition(serial, layers, there, back, needs_dx=needs_dx)
 
 
 @checked
@@ -84,9 +84,7 @@ def repeat(n: PositiveInt, layer: Layer) -> Layer:
         >>> repeat(3, lf.serial(lf.dense(5), lf.relu()))
         repeat(3, serial(dense(5), relu()))
     """
-    return composition(
-        serial, (layer,) * n, there, back, needs_dx=needs_dx, call=_repeat_call, reads_once=True
-    )
+    return composition(serial, (layer,) * n, there, back, needs_dx=needs_dx, call=_repeat_call)
 
 
 def _repeat_call(layers: tuple[Layer, ...]) -> Spec:

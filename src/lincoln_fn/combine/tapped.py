@@ -149,7 +149,7 @@ def tapped(net: Layer, *paths: str) -> Layer:
     return composition(
         tapped, (opened,), partial(_there, order=order), partial(_back, order=order),
         gather=one_part.gather, init=_init, arrange=ITS_PART, advance=_advance,
-        needs_dx=one_part.needs_dx, call=partial(_call, paths=paths), reads_once=True,
+        needs_dx=one_part.needs_dx, call=partial(_call, paths=paths),
     )  # fmt: skip
 
 

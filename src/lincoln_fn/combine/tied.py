@@ -106,7 +106,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
     """
     return composition(
         tied, (embedding, body, scores()), _there, _back,
-        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call, reads_once=True,
+        gather=_gather, init=_init, needs_dx=_needs_dx, call=_call,
         arrange=ALL_BUT_LAST, names=("embedding", "body", "scores"),
     )  # fmt: skip
 

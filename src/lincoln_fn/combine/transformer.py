@@ -195,7 +195,7 @@ def _feed_forward(style: _Style) -> Layer:
 def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
-        serial, layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True,
+        serial, layers, there, back, init=_init_sized, needs_dx=needs_dx,
         names=("linear1", "", "", "linear2", ""),
     )  # fmt: skip
 
@@ -222,5 +222,5 @@ def _dropout(style: _Style) -> Layer:
 def _block(call: Spec, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
     return composition(
         call.of.__name__, layers, there, back,
-        needs_dx=needs_dx, call=call, reads_once=True, mask=mask,
+        needs_dx=needs_dx, call=call, mask=mask,
     )  # fmt: skip

@@ -25,7 +25,8 @@ from lincoln_fn.recording.structures import flatten
 from lincoln_fn.runtime.log import log_if_slow
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.step import Step, make_step
+from lincoln_fn.training.make_step import make_step
+from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import TrainState
 
 NAMES: Final = "names.json"

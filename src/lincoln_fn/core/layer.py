@@ -130,10 +130,6 @@ class Composed(Protocol):
         """The layers that it is made of."""
 
     @property
-    def has_own(self) -> bool:
-        """Whether its loops, a part, or one within it, are not the library's."""
-
-    @property
     def call(self) -> Callable[[tuple[Layer, ...]], str]:
         """Write the code that makes the composition of some parts."""
 

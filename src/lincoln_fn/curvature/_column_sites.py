@@ -15,8 +15,8 @@ from lincoln_fn.core.record import evolve
 from lincoln_fn.per_example.checks import check_axes
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.sites import Site
-from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import DPARAMS, Wants
+from lincoln_fn.walk.walks import walk_back
 
 
 def column_sites(
@@ -48,8 +48,7 @@ def column_sites(
 
     def walk(g: Tensor) -> list[Tensor]:
         nonlocal structure
-        walker = BackWalker(leaf, skip=skipped)
-        _, structure = walker.run(net, "", params, cache, g, Wants(dx=False, dparams=True))
+        _, structure = walk_back(leaf, net, params, cache, g, DPARAMS, skip=skipped)
         return tree.leaves([site.g for site in sites])
 
     # vmap returns the cotangents of all columns; the rest of a site does not depend on the column.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import Any, Final, TypeVar
 
 import torch
@@ -36,11 +36,8 @@ from lincoln_fn.layers import conv, conv_transpose, dense
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import records
-from lincoln_fn.walk.visits import sum_uses, untrained
-from lincoln_fn.walk.walks import BackWalker, there
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import DPARAMS, Wants, sum_uses, untrained
+from lincoln_fn.walk.walks import there, walk_back
 
 T = TypeVar("T")
 
@@ -161,7 +158,7 @@ def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
 
 def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the tangents of dparams, from a dual cache and a dual g."""
-    return records(walker_of(tangents_leaf), net, params, take_ownership(cache), g)
+    return walk_of(tangents_leaf)(net, params, cache, g, DPARAMS)[1]
 
 
 def tangents_leaf(
@@ -202,9 +199,7 @@ def _backward(
     return dx, layer.grads(params, cache, g) if wants.dparams else None
 
 
-# Any: a visitor of single layers, as `BackWalker` takes it.
-def walker_of(leaf: Callable[..., Any]) -> BackWalker:
-    """Make a walk back that adds up what mirrors params, and frees the caches."""
-    return BackWalker(
-        leaf, skip=untrained, owns_cache=True, gather=Composition.gathered, add=sum_uses
-    )
+# Any: a visitor of single layers, and dx and the records, as `walk_back` has them.
+def walk_of(leaf: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """Make a walk back that adds up what mirrors params."""
+    return partial(walk_back, leaf, skip=untrained, gather=Composition.gathered, add=sum_uses)

@@ -26,7 +26,7 @@ from lincoln_fn.layers import (
     selective_scan,
 )
 from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import PREDICT, PartsThere
+from lincoln_fn.walk.visits import PREDICT, VisitThere
 
 
 @record
@@ -116,7 +116,7 @@ def _scan_step(
     **options: Any,
 ) -> tuple[Arrays, Recurrent]:
     """Run the cell from the last state."""
-    visit, given = PartsThere(made, PREDICT), _from(state, x, sequences)
+    visit, given = VisitThere(made, PREDICT), _from(state, x, sequences)
     y, _ = scan_there(visit, params, given, sequences=sequences, **options)
     return _with_last(x, y, sequences)
 

@@ -26,7 +26,8 @@ from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer, adam
-from lincoln_fn.training.fit import FitRecord, fit
+from lincoln_fn.training.fit import fit
+from lincoln_fn.training.history import FitRecord
 from lincoln_fn.training.train import TrainState, init_state
 
 # A network, or a function of the number of its outputs that makes one.

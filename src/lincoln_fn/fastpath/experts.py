@@ -74,7 +74,6 @@ def give_own_tokens(layer: Layer) -> Layer:
         made.parts,
         there=with_outputs(bind_like(there, own_loop(made.there)), made.there),
         back=with_outputs(back, made.back),
-        reads_once=True,
     )
 
 

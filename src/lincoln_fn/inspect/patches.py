@@ -95,7 +95,6 @@ def patch_layer(layer: Layer, patches: Patches) -> Layer:
                 _Refusing(visit, patches.within), params, cache, patches.enter(g)
             ),
             predict=lambda visit, params, x: patches.leave(*made.predict_there(visit, params, x)),
-            reads_once=made.reads_once,
         )
 
     def enter(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol

@@ -16,8 +16,8 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.walk.walks import BackWalker, there
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import ALL, Wants
+from lincoln_fn.walk.walks import there, walk_back
 
 
 @checked
@@ -71,8 +71,7 @@ def trace(
     value, loss_cache = loss.forward(prediction, target)
     check_one_number(loss.name, value)
     g = loss.backward(loss_cache)
-    walker = BackWalker(partial(_coming, uses), skip=None)
-    walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    walk_back(partial(_coming, uses), net, params, cache, g, ALL)
     counts: Counter[str] = Counter()
     records = []
     for use in uses:

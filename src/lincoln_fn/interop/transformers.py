@@ -91,7 +91,6 @@ def _stack(of: Callable[..., Layer], blocks: tuple[Layer, ...], norm: Layer | No
         init=_init,
         needs_dx=needs_dx,
         call=partial(_call, of),
-        reads_once=True,
     )
 
 
@@ -219,7 +218,6 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
         _both_back,
         init=_both_init,
         needs_dx=needs_dx,
-        reads_once=True,
     )
 
 

@@ -220,7 +220,7 @@ def _whole(call: str, *, table: Layer) -> Layer:
     return composition(
         NAME, (table, stop_gradient()), _there, _back,
         init=one_part.init, needs_dx=one_part.needs_dx, call=call,
-        reads_once=True, arrange=ITS_PART,
+        arrange=ITS_PART,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from lincoln_fn.core.html import html
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
-from lincoln_fn.training.fit import FitRecord, History
+from lincoln_fn.training.history import FitRecord, History
 from lincoln_fn.training.train import StepRecord
 
 _WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64

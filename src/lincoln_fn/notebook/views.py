@@ -13,7 +13,7 @@ from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
 from lincoln_fn.notebook.markup import Markup, fade, wrap
 from lincoln_fn.notebook.trees import tree_html
-from lincoln_fn.training.fit import FitRecord
+from lincoln_fn.training.history import FitRecord
 from lincoln_fn.training.train import StepRecord, TrainState
 
 

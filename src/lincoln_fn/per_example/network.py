@@ -18,10 +18,8 @@ from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
 from lincoln_fn.walk.composition import Composition
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.training import records
-from lincoln_fn.walk.visits import untrained
-from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import DPARAMS, Wants, untrained
+from lincoln_fn.walk.walks import walk_back
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -29,8 +27,9 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
     check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
-    walker = BackWalker(leaf, skip=untrained, gather=Composition.gathered)
-    return tree.map(_widened, params, records(walker, net, params, cache, g))
+    gather = Composition.gathered
+    _, terms = walk_back(leaf, net, params, cache, g, DPARAMS, skip=untrained, gather=gather)
+    return tree.map(_widened, params, terms)
 
 
 def _leaf(

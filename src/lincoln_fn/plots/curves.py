@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from lincoln_fn.plots._figure import COLOURS, new_axes
-from lincoln_fn.training.fit import FitRecord
+from lincoln_fn.training.history import FitRecord
 from lincoln_fn.training.train import StepRecord
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.recording.generate import Run, by_overload, generate
+from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
 from lincoln_fn.recording.recorder import Recorder, Showing
 from lincoln_fn.recording.structures import Structure, flatten, make_builder
@@ -40,7 +40,7 @@ class Recorded:
         self.build: Callable[[Sequence[Tensor]], Any] = tuple
         self._runs: list[Run] = []
         self._candidates: list[Program] = []
-        self._facts: list[Fact] = []
+        self._facts: list[Fact] | None = None
         self._tries, self._misses = _TRIES, 0
         self.stays = False  # with Python, from now on
 
@@ -48,10 +48,9 @@ class Recorded:
         """Run the operations, if there is a program for these numbers."""
         if not self._runs:
             return None
-        for fact in self._facts:
-            if not fact.holds():
-                self._forget()
-                return None
+        if self._changed():
+            self._forget()
+            return None
         for run in self._runs:
             outputs = run(leaves)
             if outputs is not None:
@@ -67,25 +66,28 @@ class Recorded:
         if not self._tries or len(self._runs) == _PROGRAMS:
             return self.function(*arguments)
         self._tries -= 1
-        try:
-            facts = facts_of(self.function)
-        except UnseenError as reason:
-            self._give_up(str(reason))
-            return self.function(*arguments)
+        if self._facts is None or self._changed():
+            try:
+                self._facts = facts_of(self.function)
+            except UnseenError as reason:
+                self._give_up(str(reason))
+                return self.function(*arguments)
         recorder = Recorder(leaves, self.donated, has_places=not self._tries)
         with recorder, Showing(recorder):
             result = self.function(*arguments)
         outputs, structure = flatten(result)
         program = recorder.program(outputs)
-        changed = next((fact.name for fact in facts if not fact.holds()), None)
-        if changed is not None:
+        if changed := self._changed():
             recorder.refuse(f"changes {changed}")
         if recorder.problem is not None:
             self._give_up(recorder.problem)
         else:
-            self._facts = facts
             self._learn(program, structure, leaves, outputs, recorder.places)
         return result
+
+    def _changed(self) -> str:
+        """Name what the function reads beside its arguments and has changed, if anything."""
+        return next((fact.name for fact in self._facts or () if not fact.holds()), "")
 
     def _learn(
         self,
@@ -114,16 +116,9 @@ class Recorded:
 
         A program that writes into its inputs cannot run twice. It calls the very operations.
         """
-        if self.donated:
-            self._runs.append(generate(program, by_overload))
-            return
-        for function_of in (None, by_overload):
-            run = generate(program) if function_of is None else generate(program, function_of)
-            try:
-                made = run(leaves)
-            except (TypeError, RuntimeError):  # torch's own function takes other arguments
-                continue
-            if made is not None and all(map(same_bits, made, outputs)):
+        for function_of in (by_overload,) if self.donated else (by_function, by_overload):
+            run = generate(program, function_of)
+            if self.donated or _gives(run, leaves, outputs):
                 self._runs.append(run)
                 return
         self._give_up("gives other bits when it is run again")
@@ -138,3 +133,12 @@ class Recorded:
         """Let Python run the function from now on, and say why."""
         self._runs, self._candidates, self._tries, self.stays = [], [], 0, True
         LOG.info("lincoln_fn: %s stays with Python: %s", self.name, reason)
+
+
+def _gives(run: Run, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+    """Return whether a program gives these results bit for bit."""
+    try:
+        made = run(leaves)
+    except (TypeError, RuntimeError):  # torch's own function takes other arguments
+        return False
+    return made is not None and all(map(same_bits, made, outputs))

@@ -11,8 +11,8 @@ import torch
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.walk.walks import BackWalker, there
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import ALL, Wants
+from lincoln_fn.walk.walks import there, walk_back
 
 MadeBy: TypeAlias = Literal["start", "data", "forward", "loss", "backward", "update", "record"]
 
@@ -94,5 +94,4 @@ def _backward(net: Layer, params: Params, cache: Cache, g: Arrays, found: list[A
             found.append(Array("backward", name, values, path, layer.name, uses[path], site))
         return dx, None
 
-    walker = BackWalker(leaf, skip=None)
-    walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    walk_back(leaf, net, params, cache, g, ALL)

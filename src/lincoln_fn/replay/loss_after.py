@@ -8,13 +8,12 @@ from torch import Tensor
 
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.curvature.duals import loss_gradient, walker_of
+from lincoln_fn.curvature.duals import loss_gradient, walk_of
 from lincoln_fn.losses.example_weighted import unweighted
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.replay.running_statistics import Statistics, is_running, of_inference
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import ALL, Wants
 
 
 def loss_after(
@@ -26,9 +25,8 @@ def loss_after(
     prediction, cache = after.forward(params, x)
     value = loss.forward(prediction, target)[0]
     statistics: Statistics = {}
-    walker, g = walker_of(partial(_leaf, statistics)), loss_gradient(loss, prediction, target)
-    cache = take_ownership(cache)
-    return value, walker.run(after, "", params, cache, g, Wants(True, True))[1], statistics
+    walk, g = walk_of(partial(_leaf, statistics)), loss_gradient(loss, prediction, target)
+    return value, walk(after, params, cache, g, ALL)[1], statistics
 
 
 def _leaf(

@@ -16,7 +16,8 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.example_weighted import example_weighted, unweighted
 from lincoln_fn.replay.run import Run, State
 from lincoln_fn.training.data import Batches
-from lincoln_fn.training.step import Step, make_step
+from lincoln_fn.training.make_step import make_step
+from lincoln_fn.training.step import Step
 
 
 @checked

@@ -42,7 +42,7 @@ from lincoln_fn.curvature.duals import (
     tangents_leaf,
     tangents_of,
     values_of,
-    walker_of,
+    walk_of,
     with_tangents,
 )
 from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
@@ -54,9 +54,7 @@ from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.replay.running_statistics import Statistics, of_training
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.train import TrainState
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import gradients
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import Wants
 
 # (loss, prediction, target) -> g
 LossGradient: TypeAlias = Callable[[Loss, Arrays, Arrays], Arrays]
@@ -130,7 +128,7 @@ class StepAdjoint:
         (net, loss), (x, target) = self.fast, batch
         prediction, cache = net.forward(state.params, x)
         g = loss.backward(loss.forward(prediction, target)[1])
-        return gradients(net, state.params, take_ownership(cache), g)
+        return net.grads(state.params, cache, g)
 
     def along(
         self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics
@@ -150,9 +148,9 @@ class StepAdjoint:
             at = with_tangents(params, direction)
             prediction, cache = dual_forward(net, at, x)
             g = gradient_of(self.loss, prediction, target)
-            walker = walker_of(partial(_leaf, statistics) if statistics else tangents_leaf)
+            walk = walk_of(partial(_leaf, statistics) if statistics else tangents_leaf)
             wants = Wants(dx="x" in self.wants, dparams=True)
-            dx, product = walker.run(net, "", at, take_ownership(cache), g, wants)
+            dx, product = walk(net, at, cache, g, wants)
             of_x = tangents_of(dx) if wants.dx else None
             y, tangents, g = values_of(prediction), tangents_of(prediction), values_of(g)
         examples, loss = None, unweighted(self.loss)

@@ -22,8 +22,8 @@ from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.rules.backpropagation import backpropagation
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import ALL, Wants
+from lincoln_fn.walk.walks import walk_back
 
 
 @checked
@@ -71,8 +71,7 @@ def alignment(
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
     """Compute dparams of each single layer, as one vector."""
     found: dict[str, Tensor] = {}
-    walker = BackWalker(partial(_visit, found), skip=None)
-    walker.run(net, "", params, cache, g, Wants(dx=True, dparams=True))
+    walk_back(partial(_visit, found), net, params, cache, g, ALL)
     return found
 
 

@@ -99,7 +99,7 @@ def _without(
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
         back = with_outputs(loop(own), made.back)
-        changes = {"back": back, "needs_dx": always, "reads_once": made.reads_once}
+        changes = {"back": back, "needs_dx": always}
     if loop is not None and made_by(net, *_OF_MATRICES):
         changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)

@@ -127,5 +127,4 @@ def direct_feedback_alignment(
         init=partial(_init, starts=starts, feedback_init=feedback_init),
         needs_dx=partial(_needs_dx, starts=starts),
         call=partial(shown, rule=direct_feedback_alignment, feedback_init=feedback_init),
-        reads_once=True,
     )

@@ -209,7 +209,6 @@ def local_losses(
         partial(back, starts=starts),
         init=partial(_init, starts=starts, n_classes=n_classes),
         predict=partial(_predict, starts=starts),
-        reads_once=True,
         needs_dx=partial(_needs_dx, starts=starts),
         call=partial(_call, n_classes=n_classes, kind=kind, heads=len(starts) - 1),
     )

@@ -68,5 +68,5 @@ def straight_through(layer: Layer) -> Layer:
         straight_through, (layer,), _there, back,
         gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
         advance=_advance, needs_dx=one_part.needs_dx,
-        reads_once=True, mask="part",
+        mask="part",
     )  # fmt: skip

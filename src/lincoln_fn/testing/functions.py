@@ -1,6 +1,6 @@
 """Checks of the functions beside forward and backward, and of a composition's loops.
 
-`backward` is one walk. A step walks with a cache that is freed as it is read, and others record the
+`backward` is one walk. A step keeps only the caches that it reads, and others record the
 cotangents first. Each gives the number of `backward`. It need not give the same bits, since a
 layer's `grads` may compute that number in another way than its `backward`.
 """
@@ -17,7 +17,7 @@ from lincoln_fn.testing.diagnosis import GradientError, close
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 from lincoln_fn.testing.sample import Sample
 from lincoln_fn.walk.sites import cotangents, grads_at
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train, gradients
 
 
 class Results(NamedTuple):
@@ -83,10 +83,7 @@ def close_trees(given: object, expected: object) -> bool:
     )
 
 
-_FREED: Final = (
-    "a `back` that is declared with reads_once=True reads each entry of its cache once; "
-    "leave reads_once out of lf.walk.composition if yours does not"
-)
+_KEPT: Final = "the cache of a part from which nothing is needed is None in a step"
 _RECORDED: Final = (
     "`back` returns the records of its parts as visit returned them, and `gather` turns each into "
     "a gradient by visit(i, params, record)"
@@ -107,7 +104,7 @@ def check_walks(at: Sample) -> None:
         return gradients(layer, params, forward_to_train(layer, params, at.x)[1], g)
 
     walks: tuple[tuple[str, Callable[[], Arrays], Arrays, str], ...] = (
-        ("the walk of a step", stepped, at.dparams, _FREED),
+        ("the walk of a step", stepped, at.dparams, _KEPT),
         ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
     )
     for walk, run, expected, mend in walks:

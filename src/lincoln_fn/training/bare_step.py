@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.reads import is_between
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
-from lincoln_fn.training.gradient import Gradient, GradientState
+from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Compute
 from lincoln_fn.training.train import StepFunction, TrainState
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -48,57 +47,52 @@ def bare_step(
     if reduced is not None:
         check_not_transformed("step", "it has reduce", "use a step of one process", (state, batch))
         value, advanced, dparams = reduced(params, batch, state.step)
-        if donate and not value.isfinite().all():
-            return state, value
-        return _update_state(state, update, advanced, dparams, kept, donate=donate), value
-    x, target = batch
-    if gradient is None:
-        prediction, cache = forward_to_train(layer, params, x)
-    else:  # it may read any part of the cache
-        made = layer.forward(params, x)
-        check_pair(layer.name, "forward", made)
-        prediction, cache = made
-    pair = loss.forward(prediction, target)
-    check_pair(loss.name, "loss.forward", pair)
-    value, loss_cache = pair
-    del pair
-    del prediction  # of a language model, it is one of the largest tensors
+    else:
+        # A gradient of another kind may read any part of the cache.
+        forward = forward_to_train if gradient is None else _forward
+        value, g, cache = forward_and_g(forward, layer, loss, params, batch, has_parts)
+        advanced = layer.advance(params, cache)
+        if gradient is None:
+            dparams = layer.grads(params, cache, g)
+        else:
+            key = state.key.fold_in(_GRADIENT).fold_in(state.step)
+            dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
+    opt_state = state.opt_state
     if donate:
         check_donated(value)
-    if donate and not (value.ndim == 0 and is_between(-_LARGEST, value, _LARGEST)):
-        return state, value  # the step refuses this loss, so the state must not be updated
-    g = loss.backward(loss_cache)
-    if has_parts:
-        value = torch.stack((value, *loss_cache.values))
-    advanced = layer.advance(params, cache)
-    # There are no other references to the caches, so each is freed after its layer's backward.
-    del loss_cache
-    if gradient is None:
-        cache = take_ownership(cache)
-        dparams = gradients(layer, params, cache, g)
-    else:
-        key = state.key.fold_in(_GRADIENT).fold_in(state.step)
-        dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
-    return _update_state(state, update, advanced, dparams, kept, donate=donate), value
-
-
-def _update_state(
-    state: TrainState,
-    update: Update,
-    advanced: Params,
-    dparams: Params,
-    kept: GradientState,
-    *,
-    donate: bool,
-) -> TrainState:
-    """Make the next state."""
-    opt_state = state.opt_state
-    if donate:  # `update` may write into a tensor that another leaf holds, too
+        total = value[0] if value.ndim and (has_parts or reduced is not None) else value
+        if not (total.ndim == 0 and is_between(-_LARGEST, total, _LARGEST)):
+            return state, value  # the step refuses this loss, so the state must not be updated
+        # `update` may write into a tensor that another leaf holds, too
         advanced, opt_state, kept = unshare((advanced, opt_state, kept))
     updated = update(advanced, dparams, opt_state)
     check_pair("optimizer", "update", updated)
     new_params, opt_state = updated
-    return TrainState(new_params, opt_state, state.key, state.step + 1, kept)
+    return TrainState(new_params, opt_state, state.key, state.step + 1, kept), value
+
+
+def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    made = layer.forward(params, x)
+    check_pair(layer.name, "forward", made)
+    return made
+
+
+def forward_and_g(
+    forward: Callable[[Layer, Params, Arrays], tuple[Arrays, Cache]],
+    layer: Layer,
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    has_parts: bool = False,
+) -> tuple[Tensor, Arrays, Cache]:
+    """Compute the loss, with the values of its parts, its gradient g, and the network's cache."""
+    x, target = batch
+    prediction, cache = forward(layer, params, x)
+    pair = loss.forward(prediction, target)
+    check_pair(loss.name, "loss.forward", pair)
+    value, loss_cache = pair
+    g = loss.backward(loss_cache)
+    return (torch.stack((value, *loss_cache.values)) if has_parts else value), g, cache
 
 
 def donating_step(run: StepFunction, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:

@@ -19,10 +19,6 @@ T = TypeVar("T")
 
 # No parameter has this shape, while a slice of one can be an empty vector.
 _SHAPE: Final = (0, 0)
-# One empty tensor for each dtype that most states have. All spent tensors share it.
-_NOTHING: Final = {
-    dtype: torch.empty(_SHAPE, dtype=dtype) for dtype in (torch.float32, torch.int64)
-}
 
 
 def spend(tensor: Tensor) -> None:
@@ -33,13 +29,12 @@ def spend(tensor: Tensor) -> None:
 
 def nothing_like(tensor: Tensor) -> Tensor:
     """Return the empty tensor, of the same dtype and device, that a spent tensor becomes."""
-    nothing = _NOTHING.get(tensor.dtype) if tensor.is_cpu else None
-    return _nothing(tensor.dtype, tensor.device) if nothing is None else nothing
+    return _nothing(tensor.dtype, tensor.device)
 
 
 @cache
 def _nothing(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.empty(_SHAPE, dtype=dtype, device=device)
+    return torch.empty(_SHAPE, dtype=dtype, device=device)  # all spent tensors share it
 
 
 def is_spent(leaf: object) -> bool:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
 from typing import Annotated, TypeAlias
 
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked, require
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.warn import warn
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime.log import watch_pace
@@ -33,51 +29,24 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.gain import Mode, is_gain
+from lincoln_fn.training.gain import Mode
 from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.history import (
+    FitRecord,
+    History,
+    best_line,
+    summarise,
+    warn_of_falling,
+)
+from lincoln_fn.training.make_step import make_step
 from lincoln_fn.training.progress_display import Display, display
 from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step import Step, make_step
+from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 
 _Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 # One metric, or several by name.
 MetricOrMetrics: TypeAlias = Annotated[_Metric | Mapping[str, _Metric], BY_HAND]
-
-
-@record
-class FitRecord:
-    """One line of a training history.
-
-    `loss` is the mean loss of the steps since the previous line. `metric` is the metric on the
-    validation data (None if there is none), and `seconds` the time since training began. `parts`
-    are the means of the parts of `losses.weighted`, by name. `scores` are all metrics by name; of
-    several, `metric` is the first.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    metric: float | None
-    seconds: float
-    parts: Mapping[str, float] = attrs.field(factory=dict)
-    scores: Mapping[str, float] = attrs.field(factory=dict)
-
-    def __str__(self) -> str:
-        numbers = {"loss": self.loss, **self.parts}
-        if self.metric is not None:
-            numbers |= self.scores or {"metric": self.metric}
-        shown = "".join(f"  {name} {number:.4f}" for name, number in numbers.items())
-        return f"epoch {self.epoch}  step {self.step}{shown}"
-
-
-class History(tuple[FitRecord, ...]):
-    """The records of a run, in their order; a notebook shows their curve."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        return html(self)
 
 
 @checked
@@ -174,28 +143,25 @@ def fit(
         source = attrs.evolve(source, key=state.key)
     step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
     history: list[FitRecord] = []
-    best, best_at = state, -1  # the line of the best metric
-    began = time.perf_counter()
-    begun = int(state.step)
+    best, began, begun = None, time.perf_counter(), int(state.step)
     total = count_steps(source, epochs, begun)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
             if held_out is not None and metrics is not None:
                 scores = evaluate(net, state.params, held_out, metrics, reduce=reduce)
-            record = _summarise(epoch, state, records, scores, time.perf_counter() - began)
+            record = summarise(epoch, state, records, scores, time.perf_counter() - began)
             show.line(str(record), scores)
             history.append(record)
-            if patience is None or record.metric is None:
+            if patience is None:
                 continue
-            if is_gain(record.metric, None if best_at < 0 else history[best_at].metric, mode):
-                best, best_at = state, len(history) - 1
-            if len(history) - 1 - best_at >= patience:
-                if mode == "max":
-                    _warn_of_falling(history)
+            waited = len(history) - 1 - best_line(history, mode)
+            best = state if waited == 0 else best
+            if waited >= patience:
+                warn_of_falling(history, mode)
                 break
     warn_of_no_update(source, epochs, begun, state)
-    return (state if best_at < 0 else best), History(history)
+    return (state if best is None else best), History(history)
 
 
 def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
@@ -211,15 +177,6 @@ def _check_metrics(metric: object, valid: object, patience: int | None) -> None:
     elif patience is not None:
         problem = f"expected a metric and validation data for patience={patience}, got None"
         raise LayerError("fit", f"{problem}; write metric=lf.metrics.accuracy, valid=(x, target)")
-
-
-def _warn_of_falling(history: list[FitRecord]) -> None:
-    """Warn if the metric of a run that stopped early only fell: a loss has mode="min"."""
-    metrics = [record.metric for record in history if record.metric is not None]
-    if len(metrics) > 2 and all(after < before for before, after in pairwise(metrics)):
-        problem = f"the metric only fell, from {metrics[0]:.4g} to {metrics[-1]:.4g}"
-        mend = "for a metric that should fall, such as a loss, write mode='min'"
-        warn(f"fit: {problem}, and the first state is returned; {mend}")
 
 
 def _lines(
@@ -246,21 +203,3 @@ def _lines(
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []
-
-
-def _summarise(
-    epoch: int,
-    state: TrainState,
-    records: list[StepRecord],
-    scores: Mapping[str, float],
-    seconds: float,
-) -> FitRecord:
-    """Make a line of the history: the means of some steps' losses and parts, and the scores."""
-    loss = _mean([step.loss for step in records])
-    parts = {name: _mean([step.scores[name] for step in records]) for name in records[0].scores}
-    metric = next(iter(scores.values()), None)
-    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)
-
-
-def _mean(numbers: list[float]) -> float:
-    return sum(numbers) / len(numbers)

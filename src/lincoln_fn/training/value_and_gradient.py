@@ -9,15 +9,14 @@ from torch import Tensor
 
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.training.bare_step import forward_and_g
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.parts import take_ownership
-from lincoln_fn.walk.training import forward_to_train, gradients
+from lincoln_fn.walk.walks import forward_to_train
 
 
 @checked
@@ -55,13 +54,6 @@ def value_and_gradient(
 def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
     """Compute the loss, and go back."""
     check_batch("value_and_gradient", batch)
-    x, target = batch
-    prediction, cache = forward_to_train(net, params, x)
-    pair = loss.forward(prediction, target)
-    check_pair(loss.name, "loss.forward", pair)
-    value, loss_cache = pair
-    del pair
+    value, g, cache = forward_and_g(forward_to_train, net, loss, params, batch)
     check_one_number(loss.name, value)
-    g = loss.backward(loss_cache)
-    del loss_cache
-    return value, gradients(net, params, take_ownership(cache), g)
+    return value, net.grads(params, cache, g)

@@ -6,7 +6,7 @@ A combinator is two loops, there and back. What is done at a part is an argument
     there(visit, net, params, x)                    a visitor of your own, from input to output
     back(visit, net, params, cache, g)              and from output to input
     forward_to_train(net, params, x)                y, and the caches that a training step reads
-    gradients(net, params, cache, g)                dparams, and each cache freed when it was read
+    gradients(net, params, cache, g)                dparams
     cotangents(net, params, cache, g)               dx now, and every part's g
     grads_at(net, params, sites)                    dparams later
 
@@ -28,11 +28,11 @@ from lincoln_fn.walk.parts import is_trained as is_trained
 from lincoln_fn.walk.sites import Site as Site
 from lincoln_fn.walk.sites import cotangents as cotangents
 from lincoln_fn.walk.sites import grads_at as grads_at
-from lincoln_fn.walk.training import forward_to_train as forward_to_train
-from lincoln_fn.walk.training import gradients as gradients
 from lincoln_fn.walk.visits import VisitBack as VisitBack
 from lincoln_fn.walk.visits import VisitThere as VisitThere
 from lincoln_fn.walk.walks import back as back
+from lincoln_fn.walk.walks import forward_to_train as forward_to_train
+from lincoln_fn.walk.walks import gradients as gradients
 from lincoln_fn.walk.walks import there as there
 
 _export_all(globals())

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -38,22 +38,19 @@ from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import Recalled, init_in_turn, on_meta
-from lincoln_fn.walk.parts import Owned, Placed, make_readable, place_parts
+from lincoln_fn.walk.parts import Placed, place_parts
 from lincoln_fn.walk.visits import (
     BACKWARD,
+    DPARAMS,
+    DX,
     FORWARD,
     PREDICT,
-    PartsBack,
-    PartsThere,
-    Predict,
     Record,
     VisitBack,
     VisitThere,
-    is_own,
+    Wants,
 )
-from lincoln_fn.walk.wants import ALL, DPARAMS, DX, Wants
 
-T = TypeVar("T")
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
 Back: TypeAlias = Callable[[VisitBack, Params, Cache, Arrays], tuple[Arrays, Record]]
 VisitRecord: TypeAlias = Callable[[int, Params, Record], Params]
@@ -76,11 +73,11 @@ def composition(
     predict: There | None = None,
     needs_dx: Callable[[int, Params], bool] | None = None,
     call: Callable[[tuple[Layer, ...]], str] | str | None = None,
-    reads_once: bool = False,
-    freezes: bool = False,
     arrange: Arrangement = ENTRIES,
     names: tuple[str, ...] = (),
     mask: Mask | None = None,
+    reads_once: bool = False,
+    freezes: bool = False,
 ) -> Layer:
     """Make a layer of layers.
 
@@ -104,13 +101,6 @@ def composition(
             even if the composition's dx is not needed. Default: always.
         call: parts -> the code that makes the composition, its name; or a name that does not depend
             on them. Default: `label(part, part)`.
-        reads_once: whether `back` reads each entry of its cache once, or gives the whole cache to
-            one part. Then a training step frees each entry as soon as its part is done. There,
-            cache is a sequence, not a tuple, and to read an entry again is an error. Default: a
-            step keeps the cache until `back` has returned.
-        freezes: whether some part is not trained although its own params are tensors, as in
-            `frozen`, whose params are a `State`. Then a training step looks at params before it
-            keeps a cache.
         arrange: how params are made of those of the parts: `ITS_PART` for those of the only part,
             `fields(Params, "query", ...)` for a record, or an `Arrangement` of your own. Default: a
             tuple with one entry per part. `map_params`, `lora` and state dicts use it.
@@ -119,6 +109,9 @@ def composition(
         mask: whether it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to
             the first part, which may take one; "sequence" or "state" as `lf.declare` has it.
             Default: it takes none, and a part that does is refused there.
+        reads_once: former, and without effect: a recorded step frees each tensor after its last
+            use.
+        freezes: former, and without effect: each step looks at the params.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
@@ -157,8 +150,6 @@ def composition(
         predict or there,
         needs_dx or always,
         partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
-        reads_once,
-        freezes,
         arrange,
         names,
         mask,
@@ -166,16 +157,9 @@ def composition(
     is_still = all(part.advance is unchanged for part in parts)
     name = made.call(parts)
     layer = Layer(
-        name,
-        made.forward,
-        made.backward,
-        made.initialise,
-        made.predict,
-        made.input_grad,
-        made.grads,
-        unchanged if is_still else made.advanced,
-        made,
-    )
+        name, made.forward, made.backward, made.initialise, made.predict, made.input_grad,
+        made.grads, unchanged if is_still else made.advanced, made,
+    )  # fmt: skip
     return with_spec(layer, name) if isinstance(name, Spec) else layer
 
 
@@ -221,18 +205,11 @@ class Composition:
     predict_there: There
     needs_dx: Callable[[int, Params], bool]
     call: Callable[[tuple[Layer, ...]], str]
-    reads_once: bool
-    freezes: bool
     arrange: Arrangement
     names: tuple[str, ...]
     mask: Mask | None
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
-    # Whether this one or a composition within freezes a part.
-    has_frozen: bool = attrs.field(init=False)
-    # Whether its loops, a part, or one within it, are not the library's: what they return is
-    # checked.
-    has_own: bool = attrs.field(init=False)
     # How it takes a mask: that of the first part in place of "part"; "lost" if only a part does.
     takes_mask: str | None = attrs.field(init=False)
     placed: tuple[Layer, ...] = attrs.field(init=False)
@@ -243,15 +220,11 @@ class Composition:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a pickle; one made before some of the fields were gets their defaults."""
-        later = {"freezes": False, "arrange": ENTRIES, "names": (), "mask": None}
+        later = {"arrange": ENTRIES, "names": (), "mask": None}
         for name, value in (later | state).items():
-            if not name.startswith("_"):  # a former one also has visitors
+            if hasattr(Composition, name):  # a former one also has others
                 object.__setattr__(self, name, value)
         make_room(self.label, self.depth)
-        if "has_frozen" not in state:
-            object.__setattr__(self, "has_frozen", self._find_frozen())
-        if "has_own" not in state:
-            object.__setattr__(self, "has_own", self._find_own())
         if "takes_mask" not in state:
             object.__setattr__(self, "takes_mask", self._find_mask())
 
@@ -261,15 +234,6 @@ class Composition:
         depth = 1 + max((made.depth for made in within if made is not None), default=0)
         make_room(self.label, depth)
         return depth
-
-    @has_frozen.default
-    def _find_frozen(self) -> bool:
-        within = map(composition_of, self.parts)
-        return self.freezes or any(made is not None and made.has_frozen for made in within)
-
-    @has_own.default
-    def _find_own(self) -> bool:
-        return not (is_ours(self.there) and is_ours(self.back)) or any(map(is_own, self.parts))
 
     @takes_mask.default
     def _find_mask(self) -> str | None:
@@ -296,11 +260,11 @@ class Composition:
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk forward, with each part's `forward`."""
-        return self.there(PartsThere(self, FORWARD), params, x)
+        return self.there(VisitThere(self, FORWARD), params, x)
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
         """Walk forward, with each part's `predict`."""
-        return self.predict_there(PartsThere(self, PREDICT), params, x)[0]
+        return self.predict_there(VisitThere(self, PREDICT), params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -313,9 +277,18 @@ class Composition:
         parts = tuple(map(_recalling, self.placed))
         params = self.init(parts, key, x)
 
+        def recall(
+            part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+        ) -> tuple[Arrays, None]:
+            predict = parts[int(path)].predict
+            assert isinstance(predict, Placed), "whose errors have a place already"
+            if not isinstance(predict.function, Recalled):
+                params, x = on_meta(params), on_meta(x)
+            return predict.function(params, x), None
+
         def find() -> Arrays:
             is_passed_on = self.arrange in (ENTRIES, ALL_BUT_LAST) and is_ours(self.there)
-            visit = PartsThere(self, _Recall(parts), "")
+            visit = VisitThere(self, attrs.evolve(PREDICT, visit=recall))
             given = params if is_passed_on else on_meta(params)
             return self.predict_there(visit, given, on_meta(x))[0]
 
@@ -323,29 +296,17 @@ class Composition:
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
-        dx, records = self._walk_back(params, cache, g, ALL)
+        dx, records = self.back(VisitBack(self, BACKWARD), params, cache, g)
         return dx, self.gathered(params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
-        return self._walk_back(params, cache, g, DX)[0]
+        return self.back(VisitBack(self, BACKWARD, "", params, DX), params, cache, g)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, without any dx that only the composition's own dx needs."""
-        return self.gathered(params, self._walk_back(params, cache, g, DPARAMS)[1])
-
-    def _walk_back(
-        self, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, Record]:
-        return self.walk_back(PartsBack(self, BACKWARD, None, params, wants), params, cache, g)
-
-    def walk_back(
-        self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
-    ) -> tuple[Arrays, Record]:
-        """Run the loop back; it gets an owned cache only if it is declared to read it once."""
-        if type(cache) is Owned:
-            cache = make_readable(cache, self.label, once=self.reads_once)
-        return self.back(visit, params, cache, g)
+        visit = VisitBack(self, BACKWARD, "", params, DPARAMS)
+        return self.gathered(params, self.back(visit, params, cache, g)[1])
 
     def gathered(self, params: Params, records: Record) -> Params:
         """Put records that mirror the parts' params into the structure of the composition's."""
@@ -355,21 +316,15 @@ class Composition:
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
-        return self.advance(PartsThere(self, FORWARD), params, make_readable(cache, self.label))
+        return self.advance(VisitThere(self, FORWARD), params, cache)
 
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
         """Make the same composition of other parts, with other arguments of `composition`."""
-        kept = {
-            "there": self.there, "back": self.back, "gather": self.gather, "init": self.init,
-            "advance": self.advance, "predict": self.predict_there, "needs_dx": self.needs_dx,
-            "call": self.call, "reads_once": self.reads_once, "freezes": self.freezes,
-            "arrange": self.arrange, "names": self.names, "mask": self.mask,
-        }  # fmt: skip
-        if self.predict_there is self.there:  # a new `there` is then that of `predict`, too
-            del kept["predict"]
-        if "back" in changes:  # it was declared for the old loop
-            del kept["reads_once"]
+        names = "there", "back", "gather", "init", "advance", "needs_dx", "call", "arrange", "names"
+        kept = {name: getattr(self, name) for name in (*names, "mask")}
+        if self.predict_there is not self.there:  # else a new `there` is that of `predict`, too
+            kept["predict"] = self.predict_there
         return composition(self.label, parts, **{**kept, **changes})
 
 
@@ -403,23 +358,6 @@ def _recalling(part: Layer) -> Layer:
         init=attrs.evolve(init, function=recalled.init),
         predict=attrs.evolve(predict, function=recalled),
     )
-
-
-@attrs.frozen(eq=False)
-class _Recall(Predict):
-    """A forward walk on `meta`, in which parts recall their outputs."""
-
-    parts: tuple[Layer, ...]
-
-    def run(
-        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-    ) -> tuple[Arrays, None]:
-        """Give the output, by part i's function, whose errors have no place yet."""
-        predict = self.parts[int(path)].predict
-        assert isinstance(predict, Placed)
-        if isinstance(predict.function, Recalled):
-            return predict.function(params, x), None
-        return predict.function(on_meta(params), on_meta(x)), None
 
 
 def _itself(i: int, params: Params, record: Record) -> Params:

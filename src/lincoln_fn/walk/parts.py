@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import Declaration, declared_by
-from lincoln_fn.core.layer import Cache, Layer, Params, unchanged
+from lincoln_fn.core.layer import Layer, Params, unchanged
 from lincoln_fn.core.record import State
 from lincoln_fn.errors.descriptions import A_TUPLE, describe, format_briefly
 from lincoln_fn.errors.errors import LayerError, place
 from lincoln_fn.errors.suggestions import suggest
 
-R = TypeVar("R")
 _WALK: Final = Path(__file__).parent
 _LIBRARY: Final = _WALK.parent
 
@@ -120,70 +119,11 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
         Traceback (most recent call last):
         lincoln_fn.LayerError: serial: expected params with 3 entries, got ((), ())
     """
-    is_tuple = type(given) is tuple or type(given) is Owned
-    if not (isinstance(given, tuple | Owned) and is_tuple and len(given) == count):
+    if not (type(given) is tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
         mend = suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
         problem = f"expected {what} with {entries}, got {describe(given)}"
         raise LayerError(label, f"{problem}; {mend}" if mend else problem)
-
-
-class Owned:
-    """A composition's cache without other references: an entry is freed when it is read."""
-
-    # A training step owns its caches, so each part's cache is freed as soon as the backward walk
-    # has passed the part. Only a composition that is declared with `reads_once` gets one; any other
-    # gets the tuple of `forward`.
-
-    __slots__ = ("_entries", "_mark", "_reader")
-
-    def __init__(self, entries: Iterable[Any], reader: str = "") -> None:  # Any: caches
-        self._entries = entries if isinstance(entries, list) else list(entries)
-        self._reader = reader
-        self._mark = object()  # takes the place of an entry that was read
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, i: int | slice) -> Any:  # Any: a cache, or a tuple of them
-        if isinstance(i, slice):
-            return tuple(self[j] for j in range(*i.indices(len(self))))
-        entry, self._entries[i] = self._entries[i], self._mark
-        if type(entry) is object:
-            problem = f"reads entry {i} of its cache a second time, although it is declared with"
-            own = LayerError(self._reader, f"{problem} reads_once=True; leave reads_once out")
-            raise own if entry is self._mark else _read_before(self._reader)
-        return take_ownership(entry)
-
-    def __repr__(self) -> str:
-        return format_briefly(to_tuple(self))
-
-
-def _read_before(reader: str) -> LayerError:
-    problem = "its cache was read before: a combinator around it uses an entry of its own cache"
-    mend = "twice, although it is declared with reads_once=True; leave reads_once out there"
-    return LayerError(reader, f"{problem} {mend}")
-
-
-def take_ownership(cache: Cache) -> Cache:
-    """Make an `Owned` cache of a tuple without other references; any other cache stays as it is."""
-    return Owned(cache) if type(cache) is tuple else cache
-
-
-def make_readable(cache: Cache, reader: str, *, once: bool = False) -> Cache:
-    """Return a composition's cache as its loop reads it: an owned one only if it is read once."""
-    if type(cache) is not Owned:
-        return cache
-    if once:
-        return Owned(cache._entries, reader)
-    if any(type(entry) is object for entry in cache._entries):
-        raise _read_before(reader)
-    return to_tuple(cache)
-
-
-def to_tuple(cache: Cache) -> Cache:
-    """Convert an `Owned` cache back to the tuple of `forward`; any other cache stays as it is."""
-    return tuple(cache._entries) if type(cache) is Owned else cache
 
 
 def is_trained(params: Params) -> bool:

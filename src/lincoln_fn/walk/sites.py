@@ -13,9 +13,8 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import Record
-from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.visits import Record, Wants
+from lincoln_fn.walk.walks import walk_back
 
 
 @record
@@ -69,8 +68,7 @@ def cotangents(
         >>> [(site.path, site.layer.name, site.g.shape) for site in sites]
         [('0', 'dense(2)', torch.Size([1, 2])), ('1', 'tanh()', torch.Size([1, 2]))]
     """
-    walker = BackWalker(_site, skip=_skip)
-    return walker.run(net, "", params, cache, g, Wants(dx, True))
+    return walk_back(_site, net, params, cache, g, Wants(dx, True), skip=_skip)
 
 
 def _site(

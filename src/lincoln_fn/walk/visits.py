@@ -1,64 +1,52 @@
-"""The visitors that a composition's loops get: what a walk does, at each of the parts.
+"""The visitors that a composition's loops get.
 
-A walk says by its method `run` what is done at a part. The protocol's walks call the part's own
-function there. Those of `lincoln_fn.walk.walks` go into each part that is a composition.
+A walk is what is done at a part, a function:
+
+    there   visit(part, path, params, x, wants) -> (y, record)
+    back    visit(part, path, params, cache, g, wants) -> (dx, record)
+
+The protocol's walks call the part's own function there. Those of `lincoln_fn.walk.walks` go into
+each part that is a composition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, is_ours
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_pair
-from lincoln_fn.walk.parts import ERRORS, place_error, to_tuple
-from lincoln_fn.walk.wants import ALL, NOTHING, Wants, wants_of_part
+from lincoln_fn.walk.parts import ERRORS, is_trained, place_error
+
+if TYPE_CHECKING:
+    from lincoln_fn.walk.composition import Composition
 
 # Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
 
 
-class Visit(Protocol):
-    """What the visitors of both loops have."""
+@attrs.frozen
+class Wants:
+    """What a backward walk needs from a layer."""
+
+    dx: bool
+    dparams: bool
 
     @property
-    def label(self) -> str:
-        """The composition's name in errors."""
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-
-    def advance(self, i: int, params: Params, record: Record, /) -> Params:
-        """Advance the state of part i; on the way back, `record` is its cache."""
+    def function(self) -> str:
+        """The function that computes this, as errors name it."""
+        return "backward" if self.dx == self.dparams else "input_grad" if self.dx else "grads"
 
 
-class VisitThere(Visit, Protocol):
-    """The visitor that the loop `there` gets."""
-
-    def __call__(self, i: int, params: Params, x: Arrays, /) -> tuple[Arrays, Record]:
-        """Visit part i."""
-
-
-class VisitBack(Visit, Protocol):
-    """The visitor that the loop `back` gets."""
-
-    def __call__(
-        self, i: int, params: Params, cache: Cache, g: Arrays, /, train: bool = True
-    ) -> tuple[Arrays, Record]:
-        """Visit part i."""
-
-    def add(self, record: Record, later: tuple[Record, ...], /) -> tuple[Record, ...]:
-        """Add the record of one use of a part to those of the part's later uses.
-
-        Gradients are added up, so that the sum alone takes memory. Other records are kept in the
-        order of the uses.
-        """
+ALL: Final = Wants(dx=True, dparams=True)
+DX: Final = Wants(dx=True, dparams=False)
+DPARAMS: Final = Wants(dx=False, dparams=True)
+NOTHING: Final = Wants(dx=False, dparams=False)
 
 
 def keep(record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -76,75 +64,45 @@ def untrained(layer: Layer, path: str, params: Params) -> Params:
     return params
 
 
-class Connected(Composed, Protocol):
-    """What a visitor reads of a composition."""
-
-    @property
-    def placed(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-
-    def needs_dx(self, i: int, params: Params, /) -> bool:
-        """Return whether a trained part needs the dx of part i."""
+def _advance(part: Layer, params: Params, cache: Cache) -> Params:
+    return part.advance(params, cache)
 
 
-class WalkThere(Protocol):
-    """What a forward walk does at a part."""
+@attrs.frozen(eq=False)
+class Walk:
+    """What a walk does at a part.
 
-    @property
-    def name(self) -> str:
-        """The part's function, as errors name it."""
+    Args:
+        visit: as the module says.
+        name: the part's function on the way there, as errors name it.
+        advance: (part, params, record) -> params: advances the state of a part, between two uses of
+            it. On the way back, record is the part's cache.
+        skip: (part, path, params) -> the record of a part from which nothing is needed; None visits
+            it anyway.
+        add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
+            says.
+        allows_loops: as the function `allows_loops` says.
+    """
 
-    @property
-    def allows_loops(self) -> bool:
-        """As the function `allows_loops` says."""
-
-    def run(
-        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants, /
-    ) -> tuple[Arrays, Record]:
-        """Return y and the record of a part."""
-
-    def advance(self, part: Layer, params: Params, record: Record, /) -> Params:
-        """Advance the state of a part, between two uses of it."""
-
-
-class WalkBack(Protocol):
-    """What a backward walk does at a part."""
-
-    @property
-    def allows_loops(self) -> bool:
-        """As the function `allows_loops` says."""
-
-    @property
-    def skip(self) -> Callable[[Layer, str, Params], Record] | None:
-        """Of (part, path, params), its record if nothing is needed from it; None: it is visited."""
-
-    @property
-    def add(self) -> Callable[[Record, tuple[Record, ...]], tuple[Record, ...]]:
-        """Add a record to the later ones of the same part, as `VisitBack.add` says."""
-
-    def run(
-        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants, /
-    ) -> tuple[Arrays, Record]:
-        """Return dx and the record of a part."""
-
-    def advance(self, part: Layer, params: Params, cache: Cache, /) -> Params:
-        """Advance the state of a part, as the forward walk did."""
+    visit: Callable[..., tuple[Arrays, Record]]
+    name: str = "forward"
+    advance: Callable[[Layer, Params, Record], Params] = _advance
+    skip: Callable[[Layer, str, Params], Record] | None = None
+    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep
+    allows_loops: bool = False
 
 
-W = TypeVar("W", WalkThere, WalkBack)
-
-
-# Not frozen: one is made for each composition of each walk, and `frozen` would double the time. It
-# changes only as `PartsBack` says.
 @attrs.define(eq=False)
-class Parts(Generic[W]):
-    """What the visitors of both loops share."""
+class Visitor:
+    """What the visitors of both loops have. One belongs to one composition in one walk."""
 
-    made: Connected
-    walk: W
-    path: str | None = None  # None: the walk reads no paths, and gets ""
+    made: Composition
+    walk: Walk
+    path: str = ""
     params: Params = None  # of the composition, where less than `ALL` is wanted
     wants: Wants = ALL
+    # The part visited last, and its dx, to name the part whose dx is refused.
+    last: tuple[int, Arrays] | None = None
 
     @property
     def label(self) -> str:
@@ -157,7 +115,7 @@ class Parts(Generic[W]):
         return self.made.placed
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
-        """Advance the state of part i."""
+        """Advance the state of part i; on the way back, `record` is its cache."""
         try:
             return self.walk.advance(self.made.parts[i], params, record)
         except ERRORS as error:
@@ -168,21 +126,28 @@ class Parts(Generic[W]):
         """Make the error that names part i."""
         return place_error(error, f"{self.label}[{i}]", self.made.parts[i].name, doing, given)
 
+    def wants_of_part(self, i: int, params: Params, train: bool = True) -> Wants:
+        """Return what is needed from part i, of the composition's `wants`."""
+        if self.wants.dx:
+            return self.wants if train else DX
+        if self.wants.dparams:
+            if self.made.needs_dx(i, self.params):
+                return ALL if train else DX
+            if train and is_trained(params):
+                return DPARAMS
+        return NOTHING
+
 
 @attrs.define(eq=False)
-class PartsThere(Parts[WalkThere]):
-    """The visitor of a loop there."""
+class VisitThere(Visitor):
+    """The visitor that the loop `there` gets."""
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit part i."""
-        made, wants = self.made, self.wants
-        part, path = made.parts[i], "" if self.path is None else inside(self.path, i)
-        if not wants.dx:
-            wants = wants_of_part(made.needs_dx, i, self.params, params, wants)
+        part, wants = self.made.parts[i], self.wants_of_part(i, params)
         try:
-            result = self.walk.run(part, path, params, x, wants)
-            if made.has_own:
-                check_pair(part.name, "forward", result)
+            result = self.walk.visit(part, inside(self.path, i), params, x, wants)
+            check_pair(part.name, "forward", result)
             return result
         except ERRORS as error:
             placed = self.place(i, error, self.walk.name, x)
@@ -190,66 +155,63 @@ class PartsThere(Parts[WalkThere]):
 
 
 @attrs.define(eq=False)
-class PartsBack(Parts[WalkBack]):
-    """The visitor of a loop back."""
-
-    # The part visited last, and what it returned, to name the part whose dx is refused. Set at each
-    # visit, and only where a part is not the library's.
-    last: int | None = None
-    result: Record = None
+class VisitBack(Visitor):
+    """The visitor that the loop `back` gets."""
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
     ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        made, walk, wants = self.made, self.walk, self.wants
-        part, path = made.parts[i], "" if self.path is None else inside(self.path, i)
-        if not (wants.dx and train):
-            wants = wants_of_part(made.needs_dx, i, self.params, params, wants, train)
+        walk, part, path = self.walk, self.made.parts[i], inside(self.path, i)
+        wants = self.wants_of_part(i, params, train)
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
-            result = walk.run(part, path, params, cache, g, wants)
-            if made.has_own:
-                check_pair(part.name, "backward", result)
-                self.last, self.result = i, result
-            return result
+            result = walk.visit(part, path, params, cache, g, wants)
+            check_pair(part.name, "backward", result)
         except ERRORS as error:
             placed = self.blame(self.place(i, error, wants.function, g), g)
             raise placed from placed.__cause__
+        self.last = i, result[0]
+        return result
 
     def blame(self, error: LayerError, g: Arrays) -> LayerError:
         """Name the part that made a wrong dx, not the one that refused it as its g."""
         if self.last is None or not error.problem.startswith("expected g "):
             return error
-        maker = self.made.parts[self.last]
-        if self.result[0] is not g or not is_own(maker):
+        at, dx = self.last
+        maker = self.made.parts[at]
+        if dx is not g or not has_own(maker):
             return error
         problem = error.problem.replace("expected g of", "expected dx of x's", 1)
         problem = problem.replace("expected g", "expected dx", 1)
-        made = LayerError(f"{self.label}[{self.last}] {maker.name}", problem)
+        made = LayerError(f"{self.label}[{at}] {maker.name}", problem)
         made.__cause__ = error.__cause__
         return made.with_traceback(error.__traceback__)
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Add the record of one use of a part to those of its later uses."""
+        """Add the record of one use of a part to those of the part's later uses.
+
+        Gradients are added up, so that the sum alone takes memory. Other records are kept in the
+        order of the uses.
+        """
         return self.walk.add(record, later)
 
 
-def allows_loops(visit: Visit) -> bool:
+def allows_loops(visit: Visitor) -> bool:
     """Return whether a loop over the uses of a part may be traced once, as one operation.
 
     Then a visit returns tensors alone, and what the loop there returns beside y is read only by the
     composition's own functions.
     """
-    return isinstance(visit, PartsThere | PartsBack) and visit.walk.allows_loops
+    return isinstance(visit, Visitor) and visit.walk.allows_loops
 
 
-def is_own(part: Layer) -> bool:
+def has_own(part: Layer) -> bool:
     """Return whether a part, or one within it, has a function that is not the library's."""
-    if part.composition is not None:
-        return part.composition.has_own
-    return not (is_ours(part.forward) and is_ours(part.backward))
+    loops: Any = part.composition or part  # Any: a composition or a layer
+    there, back = (loops.there, loops.back) if part.composition else (loops.forward, loops.backward)
+    return not (is_ours(there) and is_ours(back)) or any(map(has_own, part.parts))
 
 
 def inside(path: str, i: int) -> str:
@@ -257,65 +219,35 @@ def inside(path: str, i: int) -> str:
     return f"{path}.{i}" if path else str(i)
 
 
-class Forward:
-    """The protocol's `forward`, at each part."""
-
-    name = "forward"
-    allows_loops = True
-
-    def run(
-        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-    ) -> tuple[Arrays, Cache]:
-        """Compute y and the cache."""
-        return part.forward(params, x)
-
-    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
-        """Advance the state of a part."""
-        return part.advance(params, cache)
+def _forward(
+    part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+) -> tuple[Arrays, Cache]:
+    return part.forward(params, x)
 
 
-class Predict:
-    """The protocol's `predict`, at each part."""
-
-    name = "predict"
-    allows_loops = True
-
-    def run(
-        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-    ) -> tuple[Arrays, None]:
-        """Compute y, without a cache."""
-        return part.predict(params, x), None
-
-    def advance(self, part: Layer, params: Params, record: None) -> Params:
-        """Leave the state of a part as it is."""
-        return params
+def _predict(
+    part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+) -> tuple[Arrays, None]:
+    return part.predict(params, x), None
 
 
-class Backward:
-    """The protocol's `backward`, `input_grad` or `grads`, at each part."""
-
-    allows_loops = True
-    skip = staticmethod(untrained)
-    add = staticmethod(sum_uses)
-
-    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
-        """Advance the state of a part."""
-        return part.advance(params, cache)
-
-    def run(
-        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, Params]:
-        """Compute what is wanted of dx and dparams."""
-        if part.composition is None:  # only a composition takes an owned cache
-            cache = to_tuple(cache)
-        if not wants.dparams:
-            return part.input_grad(params, cache, g), None
-        return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
+def unmoved(part: Layer, params: Params, record: Record) -> Params:
+    """Leave the state of a part as it is."""
+    return params
 
 
-FORWARD: Final = Forward()
-PREDICT: Final = Predict()
-BACKWARD: Final = Backward()
+def backward(
+    part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+) -> tuple[Arrays, Params]:
+    """Compute what is wanted of dx and dparams."""
+    if not wants.dparams:
+        return part.input_grad(params, cache, g), None
+    return part.backward(params, cache, g) if wants.dx else (None, part.grads(params, cache, g))
+
+
+FORWARD: Final = Walk(_forward, allows_loops=True)
+PREDICT: Final = Walk(_predict, "predict", unmoved, allows_loops=True)
+BACKWARD: Final = Walk(backward, skip=untrained, add=sum_uses, allows_loops=True)
 
 # Former pickles of networks name these classes, and nothing reads what they hold.
-ForwardVisit = PredictVisit = BackwardVisit = InputGradVisit = PartsThere
+ForwardVisit = PredictVisit = BackwardVisit = InputGradVisit = VisitThere

@@ -1,17 +1,36 @@
-"""The two walks through a network, for a visitor of your own."""
+"""The two walks through a network, into all its compositions, and those of a training step.
+
+A training step keeps only the caches that it reads. In a network with a frozen part, the cache of a
+part is read if the part is trained, or if a part before it needs its dx, or if it advances a state.
+Any other is dropped at once. Where only `input_grad` reads a cache, or only `advance`, it keeps
+what that function declares to read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import attrs
+from torch import Tensor
 
+from lincoln_fn.core import tree
+from lincoln_fn.core.declaration import declared_by, input_grad_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.composition import Composition, composition_of
-from lincoln_fn.walk.parts import make_readable, take_ownership, to_tuple
-from lincoln_fn.walk.visits import FORWARD, Forward, PartsBack, PartsThere, Record, keep
-from lincoln_fn.walk.wants import ALL, Wants
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.visits import (
+    ALL,
+    DPARAMS,
+    DX,
+    FORWARD,
+    Record,
+    VisitBack,
+    VisitThere,
+    Walk,
+    Wants,
+    keep,
+)
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -24,6 +43,21 @@ Around: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
 # Any: as `Around` says.
 def _straight(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
     return walk()
+
+
+def _into_parts(advance: Advance) -> Advance:
+    """Make the function that advances a layer, or all its parts."""
+
+    def at(part: Layer, params: Params, record: Record) -> Params:
+        made = composition_of(part)
+        if part.advance is unchanged:
+            return params
+        if made is None:
+            return advance(part, params, record)
+        return made.advance(VisitThere(made, walk), params, record)
+
+    walk = Walk(FORWARD.visit, advance=at)
+    return at
 
 
 def there(
@@ -65,45 +99,21 @@ def there(
         1.1 identity()
         1.2 add()
     """
-    return _Walker(advance, visit, around).run(net, "", params, x, ALL)
 
-
-@attrs.frozen(eq=False)
-class _Advancing(Forward):
-    """A forward walk that advances states from the records of a visitor."""
-
-    advance_layer: Advance
-
-    def advance(self, part: Layer, params: Params, record: Record) -> Params:
-        """Advance a layer, or all its parts."""
-        if part.advance is unchanged:
-            return params
-        made = composition_of(part)
-        if made is None:
-            return self.advance_layer(part, params, to_tuple(record))
-        return made.advance(PartsThere(made, self), params, make_readable(record, made.label))
-
-
-@attrs.frozen(eq=False)
-class _Walker(_Advancing):
-    """A forward walk with a visitor of single layers."""
-
-    visit: ThereVisitor
-    around: Around
-    allows_loops = False
-
-    def run(
-        self, part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+    def at(
+        part: Layer, path: str, params: Params, x: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
-        """Visit a layer, or all its parts."""
         made = composition_of(part)
         if made is None:
-            return self.visit(part, path, params, x)
-        visit = PartsThere(made, self, path)
-        result: tuple[Arrays, Record] = self.around(
-            part, path, params, lambda: made.there(visit, params, x)
+            return visit(part, path, params, x)
+        parts = VisitThere(made, walk, path)
+        result: tuple[Arrays, Record] = around(
+            part, path, params, lambda: made.there(parts, params, x)
         )
         return result
+
+    walk = Walk(at, advance=_into_parts(advance))
+    return at(net, "", params, x, ALL)
 
 
 def back(
@@ -141,50 +151,132 @@ def back(
         >>> norms[1]
         tensor(1.4142)
     """
+    return walk_back(lambda *given: visit(*given[:-1]), net, params, cache, g, ALL, advance=advance)
 
-    def leaf(
-        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+
+def walk_back(
+    leaf: Callable[..., tuple[Arrays, Record]],
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Arrays,
+    wants: Wants,
+    *,
+    skip: Callable[[Layer, str, Params], Record] | None = None,
+    advance: Advance = FORWARD.advance,
+    gather: Callable[[Composition, Params, Record], Record] | None = None,
+    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep,
+) -> tuple[Arrays, Record]:
+    """Walk back for what is wanted of a network.
+
+    Args:
+        leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` returned.
+        g: dL/dy.
+        wants: what is wanted. dx is None if it is not.
+        skip: as `Walk` takes it, and so is `add`.
+        advance: as `there` takes it.
+        gather: (composition, params, records) -> record of the composition, where dparams are
+            wanted. None keeps the records as they are.
+        add: as `Walk` takes it.
+
+    Returns:
+        dx, and the record of the network.
+    """
+
+    def at(
+        part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Record]:
-        return visit(layer, path, params, cache, g)
-
-    return BackWalker(leaf, skip=None, advance_layer=advance).run(net, "", params, cache, g, ALL)
-
-
-@attrs.frozen(eq=False)
-class BackWalker:
-    """A backward walk."""
-
-    allows_loops = False
-
-    # (layer, path, params, cache, g, wants) -> (dx, record), for a single layer
-    leaf: Callable[[Layer, str, Params, Cache, Arrays, Wants], tuple[Arrays, Record]]
-    # (layer, path, params) -> record, for a part from which nothing is needed; None visits it
-    # anyway
-    skip: Callable[[Layer, str, Params], Record] | None
-    # whether there are no other references to the caches: each is freed when its part is done
-    owns_cache: bool = False
-    advance_layer: Advance = FORWARD.advance  # as `there` takes it
-    # (composition, params, records) -> record of the composition, where dparams are wanted; None
-    # keeps the records as they are
-    gather: Callable[[Composition, Params, Record], Record] | None = None
-    # (record, later) -> records of a part that is used several times, as `VisitBack.add` says
-    add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep
-
-    def advance(self, part: Layer, params: Params, cache: Cache) -> Params:
-        """Advance a layer, or all its parts."""
-        return _Advancing(self.advance_layer).advance(part, params, cache)
-
-    def run(
-        self, part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
-    ) -> tuple[Arrays, Record]:
-        """Visit a layer, or all its parts."""
         made = composition_of(part)
         if made is None:
-            return self.leaf(part, path, params, to_tuple(cache), g, wants)
-        if self.owns_cache:
-            cache = take_ownership(cache)
-        visit = PartsBack(made, self, path, params, wants)
-        dx, records = made.walk_back(visit, params, cache, g)
-        if self.gather is not None:
-            records = self.gather(made, params, records) if wants.dparams else None
+            return leaf(part, path, params, cache, g, wants)
+        dx, records = made.back(VisitBack(made, walk, path, params, wants), params, cache, g)
+        if gather is not None:
+            records = gather(made, params, records) if wants.dparams else None
         return (dx if wants.dx else None), records
+
+    walk = Walk(at, advance=_into_parts(advance), skip=skip, add=add)
+    return at(net, "", params, cache, g, wants)
+
+
+def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    """Compute y, as `net.forward` does, and the part of the cache that a training step reads.
+
+    Args:
+        net: the network.
+        params: its parameters.
+        x: its input.
+
+    Returns:
+        y, and the cache for `gradients` and `net.advance`. Of a part that is not trained, and whose
+        dx nobody needs, it holds nothing.
+
+    Raises:
+        LayerError: as `forward` does.
+
+    Example:
+        >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
+        >>> forward_to_train(net, net.init(lf.Key(0), x), x)[1][0]
+    """
+    return _to_train(net, "", params, x, DPARAMS)
+
+
+def _to_train(
+    part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+) -> tuple[Arrays, Cache]:
+    """Compute y, and what the walk back reads if it has to compute `wants`."""
+    if wants == ALL and not is_trained(params):
+        wants = DX
+    made = composition_of(part)
+    if made is None:
+        result = part.forward(params, x)
+        check_pair(part.name, "forward", result)
+    else:
+        result = made.there(VisitThere(made, _TRAINING, path, params, wants), params, x)
+    y, cache = result
+    is_still = part.advance is unchanged
+    if not wants.dparams and not wants.dx and is_still:
+        return y, None
+    if wants.dparams or made is not None or (wants.dx and not is_still):
+        return y, cache
+    reader = input_grad_of(part) if wants.dx else declared_by(part.advance)
+    return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
+
+
+_TRAINING: Final = Walk(_to_train, allows_loops=True)
+
+
+def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
+    """Keep some tensors of a cache, and of the others only the shapes."""
+    paths = iter(tree.paths(cache, states=True))
+
+    def keep(leaf: Tensor) -> Tensor:
+        return leaf if next(paths) in reads else leaf.new_zeros(()).expand(leaf.shape)
+
+    return tree.map(keep, cache, states=True)
+
+
+def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
+    """Compute dparams, as `net.grads` does.
+
+    Args:
+        net: the network.
+        params: those given to `forward`.
+        cache: what `forward` or `forward_to_train` returned.
+        g: dL/dy.
+
+    Returns:
+        dparams.
+
+    Raises:
+        LayerError: as `grads` does.
+
+    Example:
+        >>> net, x = lf.dense(2), torch.ones(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> gradients(net, params, net.forward(params, x)[1], torch.ones(1, 2)).bias
+        tensor([1., 1.])
+    """
+    return net.grads(params, cache, g)

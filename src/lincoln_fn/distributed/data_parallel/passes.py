@@ -31,7 +31,7 @@ from lincoln_fn.losses.common.sums import sum_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.reduce import OfShard
-from lincoln_fn.walk.training import forward_to_train
+from lincoln_fn.walk.walks import forward_to_train
 
 
 @attrs.frozen(eq=False)

@@ -10,19 +10,16 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
 from lincoln_fn.walk.composition import Composition, composition_of, gather_entries
-from lincoln_fn.walk.parts import is_trained, take_ownership
-from lincoln_fn.walk.training import gradients, records
-from lincoln_fn.walk.visits import inside, sum_uses, untrained
-from lincoln_fn.walk.walks import BackWalker
-from lincoln_fn.walk.wants import Wants
+from lincoln_fn.walk.parts import is_trained
+from lincoln_fn.walk.visits import DPARAMS, Wants, inside, sum_uses, untrained
+from lincoln_fn.walk.walks import walk_back
 
 Put = Callable[[int, Tensor], None]
 
 
 def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put) -> None:
     """Walk back through a network, and pass each gradient to `put` as soon as it is complete."""
-    # A parameter that is used in several places is posted when all its uses are added up. The
-    # caller keeps no reference to `cache`, so that each layer's part can be freed.
+    # A parameter that is used in several places is posted when all its uses are added up.
     leaves, posted = tree.leaves(params), set()
     positions: dict[int, int | None] = {}
     for i, leaf in enumerate(leaves):  # a leaf that occurs twice has no single position
@@ -55,10 +52,11 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
         return dparams
 
     if net.composition is None:
-        dparams = gradients(net, params, cache, g)
+        dparams = net.grads(params, cache, g)
     else:
-        walker = BackWalker(visit, skip=untrained, owns_cache=True, gather=gather, add=sum_uses)
-        dparams = records(walker, net, params, take_ownership(cache), g)
+        _, dparams = walk_back(
+            visit, net, params, cache, g, DPARAMS, skip=untrained, gather=gather, add=sum_uses
+        )
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)

@@ -126,7 +126,7 @@ def join_stages(parts: tuple[Layer, ...], stages: Stages) -> Layer:
     """Make the layer of all stages."""
     return composition(
         "pipeline", parts, stages.there, stages.back,
-        init=stages.init, advance=stages.advance, needs_dx=_needs_dx, reads_once=True,
+        init=stages.init, advance=stages.advance, needs_dx=_needs_dx,
     )  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     return composition(
         fully_sharded, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, reads_once=True, mask="part",
+        advance=_advance, needs_dx=_needs_dx, mask="part",
         call=partial(call_of_parts, fully_sharded, group=group),
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     assert net.spec is not None, "`fully_sharded` made it"
     there, back = (partial(f, once=once, group=net.spec["group"]) for f in (_there, _back))
     loops = {"there": there, "back": back}
-    return net.rebuild((part,), **loops, reads_once=True)
+    return net.rebuild((part,), **loops)
 
 
 def is_fully_sharded(made: Composition) -> bool:

@@ -1,0 +1,143 @@
+"""Make a training step: what is chosen once, before the first batch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.errors.arguments import checked
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.fastpath import fast as fast_layer
+from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.fastpath.table import fast_by_example
+from lincoln_fn.losses.common.mixing import check_each_alone, mixing
+from lincoln_fn.losses.common.parts import first_check, parts_of
+from lincoln_fn.losses.common.reduction import formula_of
+from lincoln_fn.losses.loss import Loss
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.recording.step import RecordedStep
+from lincoln_fn.training.bare_step import bare_step, donating_step
+from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.reduce import Reduce
+from lincoln_fn.training.step import Step
+from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
+from lincoln_fn.training.train import StepFunction
+
+
+@checked
+def make_step(
+    net: Layer,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    donate: bool = False,
+    fast: bool = True,
+    debug: bool = False,
+    gradient: Gradient | None = None,
+    reduce: Reduce | None = None,
+    record: bool = True,
+) -> Step:
+    """Make the training step of a network: step(state, (x, target)) -> (state, value).
+
+    Args:
+        net: the network.
+        loss: its loss, with reduction mean or sum.
+        optimizer: updates the parameters.
+        donate: whether a step may update the state in place, which saves time and memory in large
+            networks. The old tensors are empty afterwards, so using a state twice is an error: to
+            keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
+            share its memory.
+        fast: whether to run `lf.fast(net)`, which computes the same in less time.
+        debug: whether each step also looks for a function that changes in place what another one
+            holds: params, a state, a batch, or a cache between forward and backward. It takes
+            another forward and backward. The first step of a run always looks at its state and
+            batch.
+        gradient: how to compute what the optimizer is given, such as `per_example.clipped(1.0)`;
+            None for the gradient itself. One that keeps a state needs
+            `init_state(..., gradient=gradient)`.
+        reduce: how to compute the step together with other processes, such as
+            `distributed.mean(group)`; None computes it alone.
+        record: whether later steps run the operations of the first ones without Python's time, bit
+            for bit the same (`lf.recorded` says how). A step with `reduce` does not.
+
+    Returns:
+        The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
+        for a batch that does not fit. At step 0 it also raises one if the loss takes probabilities,
+        or their logarithms, and the net returns something else. For a loss that is `nan` or
+        infinite it raises `NonFiniteError`, which names the step and the first layer whose output
+        is not finite. In each case there is no new state, and the old one is unchanged. Autograd
+        and torch.func differentiate the step, also a compiled one; not one with `donate` or
+        `reduce`, which then raises a `LayerError`.
+
+    Warns:
+        UserWarning: if the network ends in `softmax()` or `sigmoid()`, and the loss is a
+            cross-entropy on logits, which computes that itself.
+
+    Raises:
+        LayerError: if an argument has the wrong type, both gradient and reduce are given, or
+            gradient expects another reduction than the loss has, or another kind of loss.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
+        >>> step = make_step(net, lf.losses.sigmoid_cross_entropy(), optimizer)
+        >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(4)))
+        >>> state.step
+        tensor(1)
+    """
+    name = f"make_step({net}, {loss}, {optimizer})"
+    if gradient is not None:
+        _check_gradient(gradient, reduce, loss)
+    warn_of_second_softmax(net, loss)
+    # A gradient of another kind may read what each example is to each part.
+    faster = fast_layer if gradient is None else fast_by_example
+    layer, its_loss = (faster(net), fast_loss(loss)) if fast else (net, loss)
+    options = {
+        "gradient": gradient,
+        "reduced": None if reduce is None else reduce.bind(layer, its_loss, name),
+        "has_parts": bool(parts_of(loss)),
+    }
+
+    def bare(*, donate: bool) -> StepFunction:
+        exact = reduce is not None and reduce.exact
+        its = fast_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
+        return partial(bare_step, layer, its_loss, its.update, **options, donate=donate)
+
+    pure = bare(donate=False)
+    run = bare(donate=True) if donate else pure
+    if record and reduce is None:
+        run = RecordedStep(run, name, donate)
+    is_tried = gradient is not None and gradient.by_example and loss.mixes_examples is None
+    tried = partial(check_each_alone, f"make_step: {gradient}", loss) if is_tried else None
+    check = first_check(loss)
+    return Step(
+        net,
+        loss,
+        optimizer,
+        donate,
+        pure,
+        partial(donating_step, run) if donate else run,
+        partial(check_prediction, layer, check, tried) if check or tried else None,
+        tuple(parts_of(loss)),
+        gradient,
+        reduce,
+        fast,
+        debug,
+    )
+
+
+def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> None:
+    """Refuse a gradient for another kind of loss: one that mixes examples, or another reduction."""
+    where = f"make_step: {gradient}"
+    if reduce is not None:
+        problem = "expected gradient or reduce, got both"
+        raise LayerError("make_step", f"{problem}; leave one of them out")
+    formula = formula_of(loss)
+    has = None if formula is None else "mean" if formula.is_mean else "sum"
+    if has and gradient.reduction and gradient.reduction != has:
+        name = gradient.name.partition("(")[0]
+        problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
+        raise LayerError(where, f"{problem}; or write {name}(reduction={has!r})")
+    if gradient.by_example and loss.mixes_examples:
+        raise mixing(where, loss)
