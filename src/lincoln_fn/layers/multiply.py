@@ -18,8 +18,8 @@ import torch
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 
 
@@ -44,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     """Compute dx_i = g prod_{j != i} x_j."""
     check_cache("multiply", cache, Cache)
     x = cache.x
-    check_shape("multiply", g, tuple(x[0].shape))
+    check_cotangent("multiply", g, x[0])
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
 
 
