@@ -39,31 +39,6 @@ def check(layer, x, **options):
 # Attention itself.
 
 
-def test_it_is_the_formula_written_out_number_by_number():
-    query, key, value = qkv()
-    mask, g, scale = normal(5, 4, seed=3), normal(5, 3, seed=4), 0.3
-    y, (dquery, dkey, dvalue, dmask), _ = run(SDPA(scale=scale), (query, key, value, mask), g)
-    of_y, of_query, of_key, of_value, of_mask = map(
-        torch.zeros_like, (y, dquery, dkey, dvalue, dmask)
-    )
-    for i in range(5):
-        scores = [scale * sum(query[i] * key[j]) + mask[i, j] for j in range(4)]
-        total = sum(score.exp() for score in scores)
-        weights = [score.exp() / total for score in scores]
-        of_y[i] = sum(weights[j] * value[j] for j in range(4))
-        dweights = [sum(g[i] * value[j]) for j in range(4)]
-        mean = sum(weights[n] * dweights[n] for n in range(4))
-        for j in range(4):
-            dscore = weights[j] * (dweights[j] - mean)
-            of_value[j] += weights[j] * g[i]
-            of_query[i] += scale * dscore * key[j]
-            of_key[j] += scale * dscore * query[i]
-            of_mask[i, j] = dscore
-    assert same_number(
-        (y, dquery, dkey, dvalue, dmask), (of_y, of_query, of_key, of_value, of_mask)
-    )
-
-
 def test_the_scale_is_by_default_one_over_the_root_of_the_features():
     x = qkv(2)
     assert same_number(run(SDPA(), x), run(SDPA(scale=6**-0.5), x))

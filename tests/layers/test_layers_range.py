@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from helpers.cases.case import normal
+from helpers.cases.graphs import EDGES, attended
 from helpers.compare import same_number
 
 import lincoln_fn as lf
@@ -109,3 +111,9 @@ def test_no_feature_of_a_gated_recurrence_is_dead_at_the_beginning(dtype):
     a = torch.exp(-8 * torch.nn.functional.softplus(params.decay.double()))
     assert a.min() > 0.895
     assert a.max() < 0.9991
+
+
+def test_graph_attention_has_the_digits_of_float64():
+    x, layer = (normal(5, 4).double(), EDGES), lf.graph_attention(2)
+    params = layer.init(lf.Key(0), x)
+    assert same_number(layer.predict(params, x), attended(params, x))

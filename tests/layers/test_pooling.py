@@ -1,6 +1,5 @@
 """Pooling beyond the table: the formulas written out, ties, layouts, dtypes and error messages."""
 
-import itertools
 import math
 
 import pytest
@@ -25,86 +24,6 @@ def run(layer, x, g=None):
     y = y[0] if has_indices else y
     g = normal(*y.shape, seed=1).to(x.dtype) if g is None else g
     return y, layer.backward(params, cache, (g, None) if has_indices else g)[0], g
-
-
-def windows(shape, kernel, stride, padding, dilation, counts):
-    """List, for every output position, the positions of its window, those in the padding too."""
-    axes = [
-        [[o * s - p + t * d for t in range(k)] for o in range(n)]
-        for k, s, p, d, n in zip(kernel, stride, padding, dilation, counts, strict=True)
-    ]
-    return {
-        o: list(itertools.product(*(axis[i] for axis, i in zip(axes, o, strict=True))))
-        for o in itertools.product(*map(range, counts))
-    }
-
-
-def inside(shape, position, border=0):
-    return all(-border <= i < n + border for i, n in zip(position, shape, strict=True))
-
-
-WINDOWS = [
-    ((11,), (3,), (2,), (1,), (2,)),
-    ((5, 7), (3, 2), (2, 1), (1, 0), (1, 3)),
-    ((5, 7), (2, 3), (1, 3), (1, 1), (1, 1)),
-    ((4, 5, 6), (2, 1, 3), (1, 2, 2), (0, 0, 1), (2, 1, 1)),
-]
-
-
-@pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "dilation"), WINDOWS)
-def test_max_pool_is_the_formula_written_out(shape, kernel, stride, padding, dilation):
-    x = normal(*shape)
-    layer = getattr(lf, f"max_pool{len(shape)}d")(kernel, stride, padding, dilation)
-    y, dx, g = run(layer, x[None])
-    expected_dx = torch.zeros(shape)
-    for o, window in windows(shape, kernel, stride, padding, dilation, y.shape[1:]).items():
-        largest = max((i for i in window if inside(shape, i)), key=lambda i: x[i])
-        assert y[0][o] == x[largest]
-        expected_dx[largest] += g[0][o]
-    assert same_number(dx[0], expected_dx)
-
-
-@pytest.mark.parametrize("count_include_pad", [True, False])
-@pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "_"), WINDOWS)
-def test_avg_pool_is_the_formula_written_out(shape, kernel, stride, padding, _, count_include_pad):
-    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))
-    x, ones = normal(*shape), (1,) * len(shape)
-    layer = getattr(lf, f"avg_pool{len(shape)}d")(
-        kernel, stride, padding, count_include_pad=count_include_pad
-    )
-    y, dx, g = run(layer, x[None])
-    expected_dx = torch.zeros(shape)
-    for o, window in windows(shape, kernel, stride, padding, ones, y.shape[1:]).items():
-        there = [i for i in window if inside(shape, i)]
-        divisor = math.prod(kernel) if count_include_pad else len(there)
-        assert same_number(y[0][o], sum(x[i] for i in there) / divisor)
-        for i in there:
-            expected_dx[i] += g[0][o] / divisor
-    assert same_number(dx[0], expected_dx)
-
-
-@pytest.mark.parametrize("sizes", [(4,), (3, 4), (2, 3, 4)])
-@pytest.mark.parametrize("kind", ["avg", "max"])
-def test_adaptive_pooling_is_the_formula_written_out(kind, sizes):
-    shape = (7, 5, 6)[: len(sizes)]
-    x = normal(*shape)
-    y, dx, g = run(getattr(lf, f"adaptive_{kind}_pool{len(sizes)}d")(sizes), x[None])
-    expected_dx = torch.zeros(shape)
-    for o in itertools.product(*map(range, sizes)):
-        window = list(
-            itertools.product(
-                *(
-                    range(math.floor(i * size / n), math.ceil((i + 1) * size / n))
-                    for i, size, n in zip(o, shape, sizes, strict=True)
-                )
-            )
-        )
-        if kind == "max":
-            window = [max(window, key=lambda i: x[i])]
-        assert same_number(y[0][o], sum(x[i] for i in window) / len(window))
-        for i in window:
-            expected_dx[i] += g[0][o] / len(window)
-    assert same_number(dx[0], expected_dx)
 
 
 @FORMS

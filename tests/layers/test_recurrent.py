@@ -16,39 +16,6 @@ KINDS = {"rnn": (lf.rnn(4), 1), "gru": (lf.gru(4), 1), "lstm": (lf.lstm(4), 2)}
 each = pytest.mark.parametrize(("layer", "count"), KINDS.values(), ids=KINDS)
 
 
-def sigmoid(x):
-    return 1 / (1 + torch.exp(-x))
-
-
-def written_out(name, cell, x, state):
-    """Run one step of one example by the formulas of the layer's docstring."""
-    a = x @ cell.weight_ih + cell.bias_ih
-    b = state[0] @ cell.weight_hh + cell.bias_hh
-    if name == "rnn":
-        return (torch.tanh(a + b),)
-    if name == "gru":
-        r = sigmoid(a[:4] + b[:4])
-        z = sigmoid(a[4:8] + b[4:8])
-        n = torch.tanh(a[8:] + r * b[8:])
-        return ((1 - z) * n + z * state[0],)
-    i, f, g, o = (a + b).view(4, 4)
-    c = sigmoid(f) * state[1] + sigmoid(i) * torch.tanh(g)
-    return sigmoid(o) * torch.tanh(c), c
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_forward_is_the_formula_written_out(name):
-    layer, count = KINDS[name]
-    params = lf.tree.map(torch.Tensor.double, layer.init(lf.Key(1), SEQUENCE))
-    x = SEQUENCE.double()
-    y = layer.predict(params, x)
-    for n in range(2):
-        state = (torch.zeros(4, dtype=torch.float64),) * count
-        for t in range(5):
-            state = written_out(name, params.cells[0][0], x[n, t], state)
-            assert same_number(y[n, t], state[0])
-
-
 @each
 def test_a_sequence_in_two_pieces_equals_the_whole(layer, count):
     params = layer.init(lf.Key(1), SEQUENCE)

@@ -13,8 +13,6 @@ from __future__ import annotations
 from functools import reduce
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -22,6 +20,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.layers.common.shapes import Elements, Several
 
 
 @record
@@ -32,9 +31,7 @@ class Cache:
     count: int = static()
 
 
-def forward(
-    params: tuple[()], x: tuple[Float[Tensor, ...], ...]
-) -> tuple[Float[Tensor, ...], Cache]:
+def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     """Compute y = x_1 + ... + x_n."""
     check_inputs("add", params, x)
     check_one_shape("add", x)
@@ -44,9 +41,7 @@ def forward(
 declare(forward, kind="addition")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, ...]
-) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g."""
     check_cache("add", cache, Cache)
     check_shape("add", g, cache.shape)

@@ -29,6 +29,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_bias, check_input, check_like
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, zeros
+from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import rows
 
 
@@ -39,7 +40,7 @@ class Params:
     bias: Float[Tensor, " features"]
 
 
-def init(key: Key, x: Float[Tensor, "*batch features"], *, bias_init: Initializer) -> Params:
+def init(key: Key, x: Features, *, bias_init: Initializer) -> Params:
     """Draw b, with as many numbers as x has features."""
     check_input("bias", (), x)
     if x.ndim == 0:
@@ -50,9 +51,7 @@ def init(key: Key, x: Float[Tensor, "*batch features"], *, bias_init: Initialize
 
 
 @shape_checked
-def forward(
-    params: Params, x: Float[Tensor, "*batch features"]
-) -> tuple[Float[Tensor, "*batch features"], Float[Tensor, "*batch features"]]:
+def forward(params: Params, x: Features) -> tuple[Features, Features]:
     """Compute y = x + b."""
     check_like("bias", "x", x, params.bias)
     check_bias("bias", params.bias, x, x.shape[-1])
@@ -60,9 +59,7 @@ def forward(
 
 
 @shape_checked
-def backward(
-    params: Params, cache: Float[Tensor, "*batch features"], g: Float[Tensor, "*batch features"]
-) -> tuple[Float[Tensor, "*batch features"], Params]:
+def backward(params: Params, cache: Features, g: Features) -> tuple[Features, Params]:
     """Compute dx = g and db = sum of g over the rows."""
     return g, Params(rows(g).sum(0))
 

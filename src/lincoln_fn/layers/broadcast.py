@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -28,7 +27,7 @@ from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved, Several
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -41,16 +40,14 @@ class Cache:
     shape: Shape = static()
 
 
-def summed_to(g: Float[Tensor, "*repeated"], shape: Shape) -> Elements:
+def summed_to(g: Moved, shape: Shape) -> Elements:
     """Sum g over the axes along which a tensor of this shape was repeated."""
     new = g.ndim - len(shape)
     repeated = [i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n]
     return g.sum(repeated, keepdim=True).reshape(shape) if repeated else g
 
 
-def forward(
-    params: tuple[()], x: tuple[Float[Tensor, ...], ...]
-) -> tuple[tuple[Float[Tensor, "*repeated"], ...], Cache]:
+def forward(params: tuple[()], x: Several) -> tuple[tuple[Moved, ...], Cache]:
     """Repeat the elements of all inputs to their common shape."""
     check_inputs("broadcast_tensors", params, x)
     y = repeated("broadcast_tensors", x)
@@ -60,9 +57,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: tuple[Float[Tensor, "*repeated"], ...]
-) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Several, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
     check_cache("broadcast_tensors", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):
@@ -112,9 +107,7 @@ def broadcast_tensors() -> Layer:
     return bare(Layer, forward, backward)
 
 
-def forward_to(
-    params: tuple[()], x: Elements, *, sizes: Shape
-) -> tuple[Float[Tensor, "*repeated"], Cache]:
+def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, Cache]:
     """Repeat the elements of x to a shape."""
     check_inputs("broadcast_to", params, (x,))
     try:
@@ -128,9 +121,7 @@ def forward_to(
 declare(forward_to, kind="moving")
 
 
-def backward_to(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*repeated"]
-) -> tuple[Elements, tuple[()]]:
+def backward_to(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
     check_cache("broadcast_to", cache, Cache)
     check_shape("broadcast_to", g, cache.shape)

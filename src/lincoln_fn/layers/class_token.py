@@ -31,7 +31,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_like
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.shapes import Moved, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 from lincoln_fn.layers.dense import rows
 
@@ -53,9 +53,7 @@ def init(key: Key, x: Sequence, *, weight_init: Initializer) -> Params:
 
 
 @shape_checked
-def forward(
-    params: Params, x: Sequence
-) -> tuple[Float[Tensor, "*batch longer features"], StandIns]:
+def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
     """Put w in front of x."""
     check_like("class_token", "x", x, params.weight)
     _check_shape(x, tuple(params.weight.shape))
@@ -64,9 +62,7 @@ def forward(
     return y, stand_ins(x, y)
 
 
-def backward(
-    params: Params, cache: StandIns, g: Float[Tensor, "*batch longer features"]
-) -> tuple[Sequence, Params]:
+def backward(params: Params, cache: StandIns, g: Moved) -> tuple[Sequence, Params]:
     """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
     check_cache("class_token", cache, StandIns)
     check_cotangent("class_token", g, cache.y)

@@ -11,8 +11,6 @@ Cache: the axis and its sizes, and the shape of y.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -21,6 +19,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
+from lincoln_fn.layers.common.shapes import Elements, Several
 
 
 @record
@@ -32,9 +31,7 @@ class Cache:
     dim: int = static()
 
 
-def forward(
-    params: tuple[()], x: tuple[Float[Tensor, ...], ...], *, dim: int
-) -> tuple[Float[Tensor, ...], Cache]:
+def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y = [x_1, ..., x_n]."""
     check_inputs("concatenate", params, x)
     check_axis("concatenate", x[0], dim)
@@ -50,9 +47,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, ...]
-) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g_i, the part of g at the position of x_i."""
     check_cache("concatenate", cache, Cache)
     check_shape("concatenate", g, cache.shape)

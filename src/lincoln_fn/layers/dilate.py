@@ -13,8 +13,6 @@ Cache: the shapes of x and y, d and the axes.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -23,22 +21,20 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.reduction import Dims, axes_of
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
 @record
 class Cache:
     """A stand-in for y, the axes, and d."""
 
-    y: Float[Tensor, "*dilated"]
+    y: Moved
     axes: tuple[int, ...] = static()
     dilation: int = static()
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Elements, *, dilation: int, dim: Dims
-) -> tuple[Float[Tensor, "*dilated"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dilation: int, dim: Dims) -> tuple[Moved, Cache]:
     """Compute y_j = x_i where j = d i, else 0."""
     axes, y = axes_of("dilate", x, dim), x
     for axis in axes:
@@ -52,9 +48,7 @@ declare(forward, kind="moving")
 
 
 @shape_checked
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*dilated"]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(d i)."""
     step, whole = slice(None, None, cache.dilation), slice(None)
     return g[tuple(step if axis in cache.axes else whole for axis in range(g.ndim))], ()

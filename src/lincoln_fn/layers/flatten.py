@@ -12,9 +12,6 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -22,14 +19,14 @@ from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, reshaped_back, stand_ins
 
 
 @shape_checked
 def forward(
     params: tuple[()], x: Elements, *, start_dim: int, end_dim: int
-) -> tuple[Float[Tensor, "*flat"], StandIns]:
+) -> tuple[Moved, StandIns]:
     """Join the axes from start_dim to end_dim."""
     check_axis("flatten", x, start_dim)
     check_axis("flatten", x, end_dim)
@@ -43,9 +40,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: StandIns, g: Float[Tensor, "*flat"]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("flatten", cache, g), ()
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -31,7 +31,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.indices import check_indexed, in_range
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
@@ -46,9 +46,7 @@ class Cache:
     dim: int = static()
 
 
-def forward(
-    params: tuple[()], x: Indexed, *, dim: int
-) -> tuple[Float[Tensor, "*positions"], Cache]:
+def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_ij = x_kj with k = index_ij."""
     check_indexed("gather", params, x, "(x, index)", dim)
     x_0, index = x[0], x[1].long()
@@ -65,9 +63,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*positions"]
-) -> tuple[tuple[Elements, None], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_ij = k."""
     check_cache("gather", cache, Cache)
     check_cotangent("gather", g, cache.shapes.y)
@@ -101,9 +97,7 @@ def gather(dim: int) -> Layer:
     return bare(Layer, forward, backward)
 
 
-def forward_slices(
-    params: tuple[()], x: Indexed, *, dim: int
-) -> tuple[Float[Tensor, "*selected"], Cache]:
+def forward_slices(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_ij = x_kj with k = index_i."""
     check_indexed("index_select", params, x, "(x, index)", dim)
     x_0, index = x[0], x[1].long()
@@ -118,7 +112,7 @@ declare(forward_slices, kind="moving")
 
 
 def backward_slices(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*selected"]
+    params: tuple[()], cache: Cache, g: Moved
 ) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_i = k."""
     check_cache("index_select", cache, Cache)

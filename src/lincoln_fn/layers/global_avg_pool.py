@@ -15,23 +15,18 @@ from __future__ import annotations
 
 from math import prod
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers.common.shapes import Channels
+from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Channels, *, keepdim: bool
-) -> tuple[Float[Tensor, "batch channels *ones"], StandIns]:
+def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
     if x.ndim < 3 or 0 in x.shape[2:]:
         problem = f"expected x of shape (batch, channels, *spatial), got {tuple(x.shape)}"
@@ -43,9 +38,7 @@ def forward(
 declare(forward, kind="average")
 
 
-def backward(
-    params: tuple[()], cache: StandIns, g: Float[Tensor, "batch channels *ones"]
-) -> tuple[Channels, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_bci = g_bc / N, whose positions share their memory."""
     check_cache("global_avg_pool", cache, StandIns)
     check_cotangent("global_avg_pool", g, cache.y)

@@ -13,8 +13,6 @@ Cache: x, and the axis.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -22,7 +20,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache, check_cotangent, check_input
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
 @record
@@ -33,7 +31,7 @@ class Cache:
     dim: int = static()
 
 
-def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Float[Tensor, "*halved"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y = a s(b)."""
     check_halves(params, x, dim)
     a, b = torch.chunk(x, 2, dim)
@@ -43,9 +41,7 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Float[Tensor, 
 declare(forward, kind="gated")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*halved"]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute da = g s and db = g a s (1 - s)."""
     check_half(cache, g)
     a, b = torch.chunk(cache.x, 2, cache.dim)
@@ -61,7 +57,7 @@ def check_halves(params: tuple[()], x: Elements, dim: int) -> None:
         raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
 
 
-def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
+def check_half(cache: Cache, g: Moved) -> None:
     """Check that g has the shape of a half of x."""
     check_cache("glu", cache, Cache)
     shape = list(cache.x.shape)

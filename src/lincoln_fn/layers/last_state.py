@@ -13,7 +13,7 @@ Cache: t(n), which sequences have an entry, and the shape of x.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -22,7 +22,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.shapes import Features, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -36,7 +36,7 @@ class Cache:
     has_mask_entry: bool = static()
 
 
-def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch features"], Cache]:
+def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     """Take y_n = x_(n t(n))."""
     sequence, mask = sequence_and_mask("last_state", params, x)
     place, is_there = _last(sequence, mask)
@@ -50,7 +50,7 @@ declare(forward, kind="moving")
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch features"]
+    params: tuple[()], cache: Cache, g: Features
 ) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
     """Put g_n at t(n), and 0 elsewhere."""
     check_cache("last_state", cache, Cache)

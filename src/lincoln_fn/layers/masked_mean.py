@@ -17,7 +17,6 @@ Cache: the mask, k, and the shapes of x and y.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -27,7 +26,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.shapes import Features, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -41,7 +40,7 @@ class Cache:
     has_mask_entry: bool = static()
 
 
-def forward(params: tuple[()], x: Inputs) -> tuple[Float[Tensor, "*batch features"], Cache]:
+def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     """Compute y_n = (1 / k_n) sum_t m_nt x_nt."""
     sequence, mask = sequence_and_mask("masked_mean", params, x)
     kept = wide = widened(sequence)  # a sum may be beyond float16 where its mean is not
@@ -57,7 +56,7 @@ declare(forward, kind="average")
 
 
 def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch features"]
+    params: tuple[()], cache: Cache, g: Features
 ) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
     """Compute dx_nt = g_n m_nt / k_n."""
     check_cache("masked_mean", cache, Cache)

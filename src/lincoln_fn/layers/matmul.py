@@ -24,9 +24,9 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.broadcast import common_shape, summed_to
-from lincoln_fn.layers.common.merge import check_inputs, check_shape
+from lincoln_fn.layers.common.merge import check_inputs
 
 Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k m"]]
 
@@ -63,7 +63,7 @@ def backward(
     check_cache("matmul", cache, Cache)
     a, b = cache.a, cache.b
     batch = common_shape("matmul", (a.shape[:-2], b.shape[:-2]))
-    check_shape("matmul", g, (*batch, a.shape[-2], b.shape[-1]))
+    check_cotangent("matmul", g, a, (*batch, a.shape[-2], b.shape[-1]))
     da, db = g @ b.mT, a.mT @ g
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 

@@ -14,27 +14,24 @@ from __future__ import annotations
 from functools import reduce
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+from lincoln_fn.layers.common.shapes import Elements, Several
 
 
 @record
 class Cache:
     """The inputs."""
 
-    x: tuple[Float[Tensor, ...], ...]
+    x: Several
 
 
-def forward(
-    params: tuple[()], x: tuple[Float[Tensor, ...], ...]
-) -> tuple[Float[Tensor, ...], Cache]:
+def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     """Compute y = x_1 x_2 ... x_n."""
     check_inputs("multiply", params, x)
     check_one_shape("multiply", x)
@@ -44,13 +41,11 @@ def forward(
 declare(forward, kind="product")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, ...]
-) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g prod_{j != i} x_j."""
     check_cache("multiply", cache, Cache)
     x = cache.x
-    check_shape("multiply", g, tuple(x[0].shape))
+    check_cotangent("multiply", g, x[0])
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
 
 

@@ -22,9 +22,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, over_axes
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -33,7 +30,7 @@ from lincoln_fn.errors.arguments import Bound, NonNegativeSizes, require
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
 from lincoln_fn.layers.common import pad_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
-from lincoln_fn.layers.common.shapes import Image
+from lincoln_fn.layers.common.shapes import Image, Moved
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -50,7 +47,7 @@ class Cache:
 def forward(
     params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
     value: float = 0.0,
-) -> tuple[Float[Tensor, "*batch_and_padded"], Cache]:  # fmt: skip
+) -> tuple[Moved, Cache]:  # fmt: skip
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]
@@ -64,9 +61,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_padded"]
-) -> tuple[Image, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
     check_cache("pad", cache, Cache)
     check_cotangent("pad", g, cache.shapes.y)

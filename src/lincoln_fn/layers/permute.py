@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
@@ -25,7 +22,7 @@ from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -38,9 +35,7 @@ class Cache:
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Elements, *, dims: tuple[int, ...]
-) -> tuple[Float[Tensor, "*permuted"], Cache]:
+def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Moved, Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
@@ -52,9 +47,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*permuted"]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx, whose axis dims[k] is g's axis k."""
     check_cache("permute", cache, Cache)
     check_cotangent("permute", g, cache.shapes.y)

@@ -17,8 +17,6 @@ Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVP
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -28,6 +26,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -40,9 +39,7 @@ class Cache:
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*batch channels*r*r height width"], *, upscale_factor: int
-) -> tuple[Float[Tensor, "*batch channels r*height r*width"], Cache]:
+def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
         problem = "expected x of shape (..., channels, height, width), the channels a multiple"
@@ -55,9 +52,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels r*height r*width"]
-) -> tuple[Float[Tensor, "*batch channels*r*r height width"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
     check_cache("pixel_shuffle", cache, Cache)
     check_cotangent("pixel_shuffle", g, cache.shapes.y)

@@ -16,8 +16,6 @@ Cache: the shapes of x and y, and r.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -27,6 +25,7 @@ from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -39,10 +38,7 @@ class Cache:
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*batch channels r*height r*width"],
-    *, downscale_factor: int,
-) -> tuple[Float[Tensor, "*batch channels*r*r height width"], Cache]:  # fmt: skip
+def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elements, Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
@@ -55,9 +51,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels*r*r height width"]
-) -> tuple[Float[Tensor, "*batch channels r*height r*width"], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Moved, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
     check_cache("pixel_unshuffle", cache, Cache)
     check_cotangent("pixel_unshuffle", g, cache.shapes.y)

@@ -15,22 +15,18 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Float[Tensor, "*s_in"], *, shape: tuple[int, ...]
-) -> tuple[Float[Tensor, "*s_out"], StandIns]:
+def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[Moved, StandIns]:
     """Give each example another shape."""
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
     if sizes is None:
@@ -43,9 +39,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: StandIns, g: Float[Tensor, "*s_out"]
-) -> tuple[Float[Tensor, "*s_in"], tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("reshape", cache, g), ()
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
@@ -32,9 +32,9 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.layers.common.indices import check_indexed, in_range
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 
-Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Float[Tensor, "*positions"]]
+Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
 
 
 @record
@@ -70,7 +70,7 @@ declare(forward, kind="addition")
 
 def backward(
     params: tuple[()], cache: Cache, g: Elements
-) -> tuple[tuple[Elements, None, Float[Tensor, "*positions"]], tuple[()]]:
+) -> tuple[tuple[Elements, None, Moved], tuple[()]]:
     """Compute ds_ij = g_kj; dx = g, with 0 where x was replaced."""
     check_cache("scatter", cache, Cache)
     check_cotangent("scatter", g, cache.x)

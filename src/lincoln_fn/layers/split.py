@@ -12,8 +12,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -25,7 +23,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.merge import check_shape
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Several
 
 
 @record
@@ -39,7 +37,7 @@ class Cache:
 @shape_checked
 def forward(
     params: tuple[()], x: Elements, *, split_size: int | tuple[int, ...], dim: int
-) -> tuple[tuple[Float[Tensor, ...], ...], Cache]:
+) -> tuple[Several, Cache]:
     """Compute y_1, ..., y_n, the parts of x along the axis."""
     check_axis("split", x, dim)
     if isinstance(split_size, tuple) and sum(split_size) != x.shape[dim]:
@@ -52,9 +50,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: tuple[Float[Tensor, ...], ...]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
     check_cache("split", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):

@@ -12,8 +12,6 @@ Cache: the axis, and the shape of y.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -21,7 +19,7 @@ from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
 @record
@@ -32,9 +30,7 @@ class Cache:
     dim: int = static()
 
 
-def forward(
-    params: tuple[()], x: tuple[Elements, ...], *, dim: int
-) -> tuple[Float[Tensor, "*stacked"], Cache]:
+def forward(params: tuple[()], x: tuple[Elements, ...], *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_(i ...) = x_i."""
     check_inputs("stack", params, x)
     check_one_shape("stack", x)
@@ -46,9 +42,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*stacked"]
-) -> tuple[tuple[Elements, ...], tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, ...], tuple[()]]:
     """Compute dx_i = g_(i ...)."""
     check_cache("stack", cache, Cache)
     check_shape("stack", g, cache.shape)

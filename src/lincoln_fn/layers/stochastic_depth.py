@@ -20,15 +20,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import Probability
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import (
     Cache,
     Params,
@@ -46,9 +44,7 @@ __all__ = [
 Mode: TypeAlias = Literal["row", "batch"]
 
 
-def forward(
-    params: Params, x: Float[Tensor, " batch *s"], *, p: float, mode: Mode
-) -> tuple[Float[Tensor, " batch *s"], Cache]:
+def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask of one number for each example, or one for all."""
     check_input("stochastic_depth", params, x, Params)
     if not x.ndim:
@@ -60,17 +56,15 @@ def forward(
     return x * mask * scale, Cache(mask, scale, x.dtype)
 
 
-def predict(
-    params: Params, x: Float[Tensor, " batch *s"], *, p: float, mode: Mode
-) -> Float[Tensor, " batch *s"]:
+def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
     """Return x itself."""
     check_input("stochastic_depth", params, x, Params)
     return x
 
 
 def inference_forward(
-    params: Params, x: Float[Tensor, " batch *s"], *, p: float = 0.5, mode: Mode = "row"
-) -> tuple[Float[Tensor, " batch *s"], Float[Tensor, " batch *s"]]:
+    params: Params, x: Elements, *, p: float = 0.5, mode: Mode = "row"
+) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, p=p, mode=mode), x.new_zeros(()).expand(x.shape)
 

@@ -11,8 +11,6 @@ Cache: the shapes of x and y, i and d.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -21,7 +19,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
@@ -35,9 +33,7 @@ class Cache:
 
 
 @shape_checked
-def forward(
-    params: tuple[()], x: Elements, *, index: int, dim: int
-) -> tuple[Float[Tensor, "*taken"], Cache]:
+def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Moved, Cache]:
     """Take x at the index of axis dim."""
     size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
     if not -size <= index < size:
@@ -50,9 +46,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "*taken"]
-) -> tuple[Elements, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Put g at the index, and 0 elsewhere."""
     check_cache("take", cache, Cache)
     check_cotangent("take", g, cache.shapes.y)

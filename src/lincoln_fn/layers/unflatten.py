@@ -16,8 +16,6 @@ from functools import partial
 from typing import Annotated, TypeAlias
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
@@ -26,7 +24,7 @@ from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.errors.signatures import shape_checked
-from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
@@ -34,7 +32,7 @@ OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 @shape_checked
 def forward(
-    params: tuple[()], x: Float[Tensor, "*flat"], *, dim: int, unflattened_size: tuple[int, ...]
+    params: tuple[()], x: Moved, *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Elements, StandIns]:
     """Split axis dim into several."""
     check_axis("unflatten", x, dim)
@@ -49,9 +47,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: StandIns, g: Elements
-) -> tuple[Float[Tensor, "*flat"], tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Elements) -> tuple[Moved, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("unflatten", cache, g), ()
 

@@ -45,7 +45,7 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
-from lincoln_fn.layers.common.shapes import Channels
+from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -83,7 +83,7 @@ class Cache:
 def forward(
     params: tuple[()], x: Channels, *, size: int | Sizes | None,
     scale_factor: float | tuple[float, ...] | None, mode: str, align_corners: bool,
-) -> tuple[Float[Tensor, "batch channels *upsampled"], Cache]:  # fmt: skip
+) -> tuple[Moved, Cache]:  # fmt: skip
     """Compute y_o = sum_i A_(oi) x_i along each axis."""
     sizes, scales = check(params, x, size, scale_factor, mode)
     axes = tuple(
@@ -101,9 +101,7 @@ def forward(
 declare(forward, kind="moving")
 
 
-def backward(
-    params: tuple[()], cache: Cache, g: Float[Tensor, "batch channels *upsampled"]
-) -> tuple[Channels, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_i = sum_o A_(oi) g_o along each axis."""
     check_cache("upsample", cache, Cache)
     check_cotangent("upsample", g, cache.shapes.y)

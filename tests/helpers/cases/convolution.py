@@ -53,6 +53,7 @@ CONV = [
     case(lf.conv2d(6, 3, groups=2), normal(2, 4, 5, 7), nn.Conv2d(4, 6, 3, groups=2)),
     case(lf.conv2d(4, 3, groups=4), normal(2, 4, 5, 7), nn.Conv2d(4, 4, 3, groups=4)),
     case(lf.conv2d(8, 3, groups=4), normal(2, 4, 5, 7), nn.Conv2d(4, 8, 3, groups=4)),
+    case(lf.conv2d(8, (5, 6), groups=4), normal(2, 4, 5, 6), nn.Conv2d(4, 8, (5, 6), groups=4)),
     case(lf.conv2d(4, 3, padding="valid"), normal(2, 3, 5, 6), nn.Conv2d(3, 4, 3, padding="valid")),
     case(lf.conv2d(4, (3, 5), padding="same"), normal(2, 3, 6, 7),
         nn.Conv2d(3, 4, (3, 5), padding="same")),

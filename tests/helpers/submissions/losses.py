@@ -7,7 +7,6 @@ from helpers.submissions.submission import Submission, normal
 
 X, T = normal(5, 3), normal(5, 3, seed=1)
 LABELS = torch.tensor([0, 1, 2, 1, 0])
-ONE_HOT = torch.nn.functional.one_hot(LABELS, 3)
 SIGNS = 2.0 * (T > 0) - 1
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers.common.shapes import Image
+from lincoln_fn.layers.common.shapes import Image, Moved
 
 # For each of the last axes, in their order, how many elements come before and how many after.
 Amounts = tuple[tuple[int, int], ...]
@@ -36,9 +35,7 @@ def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
             raise LayerError(layer, problem)
 
 
-def pad(
-    x: Image, amounts: Amounts, mode: str, value: float = 0.0
-) -> Float[Tensor, "*batch_and_padded"]:
+def pad(x: Image, amounts: Amounts, mode: str, value: float = 0.0) -> Moved:
     """Compute y_j = x_(s(j)), or the constant.
 
     Example:
@@ -52,7 +49,7 @@ def pad(
     return x
 
 
-def fold(g: Float[Tensor, "*batch_and_padded"], amounts: Amounts, mode: str) -> Image:
+def fold(g: Moved, amounts: Amounts, mode: str) -> Image:
     """Compute dx_i = sum_(j: s(j) = i) g_j.
 
     Example:

@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 Elements: TypeAlias = Float[Tensor, "*s"]
+# The elements of x in another order, or some of them, or more than once.
+Moved: TypeAlias = Float[Tensor, "*moved"]
+Several: TypeAlias = tuple[Elements, ...]
 Features: TypeAlias = Float[Tensor, "*batch n_in"]
 Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
 Reduced: TypeAlias = Float[Tensor, "*reduced"]

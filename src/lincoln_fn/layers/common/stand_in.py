@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from math import prod
 
-from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
 @record
 class StandIns:
     """Stand-ins for a layer's input and output."""
 
-    x: Float[Tensor, "*s_in"]
-    y: Float[Tensor, "*s_out"]
+    x: Elements
+    y: Moved
 
 
 def stand_in(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def stand_in(x: Tensor) -> Tensor:
     return x.new_zeros(()).expand(x.shape)
 
 
-def stand_ins(x: Float[Tensor, "*s_in"], y: Float[Tensor, "*s_out"]) -> StandIns:
+def stand_ins(x: Elements, y: Moved) -> StandIns:
     """Make stand-ins for a layer's input and output, of one dtype and device.
 
     Args:
@@ -53,9 +53,7 @@ def stand_ins(x: Float[Tensor, "*s_in"], y: Float[Tensor, "*s_out"]) -> StandIns
     return StandIns(zero.expand(x.shape), zero.expand(y.shape))
 
 
-def reshaped_back(
-    layer: str, cache: StandIns, g: Float[Tensor, "*s_out"]
-) -> Float[Tensor, "*s_in"]:
+def reshaped_back(layer: str, cache: StandIns, g: Moved) -> Elements:
     """Give g the shape of x, after the checks.
 
     Args:
