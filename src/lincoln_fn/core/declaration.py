@@ -58,6 +58,7 @@ class Declaration:
     reads: tuple[str, ...] | None = None
     decode: tuple[Function, Function] | None = None
     mask: Literal["sequence", "state"] | None = None
+    along: str | None = None
 
 
 _NOTHING: Final = Declaration()
@@ -75,6 +76,7 @@ def declare(
     reads: tuple[str, ...] | None = None,
     decode: tuple[Function, Function] | None = None,
     mask: Literal["sequence", "state"] | None = None,
+    along: str | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -105,6 +107,10 @@ def declare(
         mask: declared of `forward`, if the layer takes the mask of a sequence, for `lf.masked`:
             "sequence" if its x is (sequence, mask), "state" if it is (sequence, state, mask) and
             its y (y, state).
+        along: declared of `forward`: along which axes of y the layer adds up, mixes or moves
+            elements. "rows" are those of each matrix; else it names the field of the cache, or the
+            argument of the constructor, that has the axis or the axes. For the gradients of single
+            examples, none of them may be that of the examples.
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -123,6 +129,7 @@ def declare(
     given: dict[str, Any] = {  # Any: each is of its own type
         "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
         "at_inference": at_inference, "reads": reads, "decode": decode, "mask": mask,
+        "along": along,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for function in functions:

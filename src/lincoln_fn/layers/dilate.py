@@ -47,7 +47,7 @@ def forward(
     return y, Cache(x.new_zeros(()).expand(y.shape), axes, dilation)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="axes")
 
 
 @shape_checked

@@ -42,7 +42,7 @@ def forward(
     return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="axes")
 
 
 @shape_checked

@@ -146,7 +146,7 @@ def dx_and_terms(
     return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
 
 
-declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
+declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms, along="rows")
 
 
 def _backward(

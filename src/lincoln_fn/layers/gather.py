@@ -61,7 +61,7 @@ def forward(
     return y, Cache(index, stand_ins(x_0, y), dim)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="dim")
 
 
 def backward(
@@ -113,7 +113,7 @@ def forward_slices(
     return y, Cache(index, stand_ins(x_0, y), dim)
 
 
-declare(forward_slices, kind="moving")
+declare(forward_slices, kind="moving", along="dim")
 
 
 def backward_slices(

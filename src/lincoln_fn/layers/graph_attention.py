@@ -122,7 +122,7 @@ def terms(params: Params, cache: Cache, g: Nodes) -> Params:
     return mirror(params, source=da, target=db)
 
 
-declare(forward, backward, kind="other", terms=terms)
+declare(forward, backward, kind="other", terms=terms, along="rows")
 
 
 def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:

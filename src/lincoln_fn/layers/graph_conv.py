@@ -102,7 +102,7 @@ def backward(params: tuple[()], cache: Cache, g: Nodes) -> tuple[Gradients, tupl
     return (r * dz, None, dw), ()
 
 
-declare(forward, kind="average")
+declare(forward, kind="average", along="rows")
 
 
 def _mix(z: Nodes, source: Ends, target: Ends, weights: Weights | None, loop: float) -> Nodes:

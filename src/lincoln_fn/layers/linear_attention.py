@@ -138,7 +138,7 @@ def forward(
     return form.outputs(merge_heads(y), after[:, -1]), cache
 
 
-declare(forward, kind="gated")
+declare(forward, kind="gated", along="rows")
 
 
 def backward(

@@ -46,7 +46,7 @@ def forward(
     return y, Cache(y, dim)
 
 
-declare(forward, kind="log_softmax")
+declare(forward, kind="log_softmax", along="dim")
 
 
 @shape_checked

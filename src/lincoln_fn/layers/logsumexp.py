@@ -54,7 +54,7 @@ def forward(
     return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
 
 
-declare(forward, kind="other")
+declare(forward, kind="other", along="axes")
 
 
 @shape_checked

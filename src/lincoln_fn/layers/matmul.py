@@ -53,7 +53,7 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
     return torch.matmul(a, b), Cache(a, b)
 
 
-declare(forward, kind="product")
+declare(forward, kind="product", along="rows")
 
 
 def backward(

@@ -66,7 +66,7 @@ def backward(
     return ((wide - y * along) / cache.length).to(g.dtype), ()
 
 
-declare(forward, kind="norm")
+declare(forward, kind="norm", along="dim")
 
 
 @constructor

@@ -66,7 +66,7 @@ def forward(
     return y, Cache(index, x_0.new_zeros(()).expand(x_0.shape), dim, reduce)
 
 
-declare(forward, kind="addition")
+declare(forward, kind="addition", along="dim")
 
 
 def backward(

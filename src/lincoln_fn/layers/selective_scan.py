@@ -139,7 +139,7 @@ def dx_and_terms(
     return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
 
 
-declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
+declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms, along="rows")
 
 
 def _backward(

@@ -45,7 +45,7 @@ def forward(
     return y, Cache(y, dim)
 
 
-declare(forward, kind="softmax")
+declare(forward, kind="softmax", along="dim")
 
 
 @shape_checked

@@ -48,7 +48,7 @@ def forward(
     return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="dim")
 
 
 def backward(

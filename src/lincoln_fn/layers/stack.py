@@ -42,7 +42,7 @@ def forward(
     return y, Cache(tuple(y.shape), dim % y.ndim)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="dim")
 
 
 def backward(

@@ -59,7 +59,7 @@ def forward(
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
 
 
-declare(forward, kind="other")
+declare(forward, kind="other", along="axes")
 
 
 @shape_checked
