@@ -126,6 +126,12 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
     return partial(inner, *args, **new, **given) if new else function
 
 
+# Any: as above.
+def arguments_of(function: object) -> dict[str, Any]:
+    """Return the arguments by keyword that a constructor has bound to a function."""
+    return dict(function.keywords) if isinstance(function, partial) else {}
+
+
 # Any: functions of any kind, as above.
 def bind_like(function: Any, own: Any, *args: Any) -> Any:
     """Bind a function to the arguments by keyword that a constructor has bound to another.

@@ -23,7 +23,7 @@ from lincoln_fn.core.spec import made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.composition import Composition, composition_of
 
 ROWS: Final[Rows] = {
     **attention.ROWS,
@@ -42,17 +42,17 @@ def row_of(layer: Layer) -> Row | None:
     """
     if layer.spec is not None and layer.spec.of is inference:
         return row_of(layer.spec["layer"])  # whose prediction it is
-    made = composition_of(layer)
     function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
-    if made is not None:
+    made = getattr(function, "__self__", None)
+    is_whole = isinstance(made, Composition)
+    if is_whole:
         function = made.predict_there
     declared = declared_by(function).decode
     row = Row(*declared) if declared else layer.spec and ROWS.get(layer.spec.of)
     if not row or taps_of(function):
         return None
-    functions = (row.init, row.step) if made is None else (
-        partial(row.init, made=made), partial(row.step, made=made),
-    )  # fmt: skip
+    options = {"made": made} if is_whole else {}
+    functions = (partial(each, **options) for each in (row.init, row.step))
     return Row(*(bind_like(each, function) for each in functions), row.pads)
 
 

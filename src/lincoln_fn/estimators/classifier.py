@@ -22,18 +22,23 @@ from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
+from lincoln_fn.losses.cross_entropy import cross_entropy
+from lincoln_fn.losses.log_loss import log_loss
+from lincoln_fn.losses.log_sigmoid_loss import log_sigmoid_loss
+from lincoln_fn.losses.nll import nll
+from lincoln_fn.losses.sigmoid_cross_entropy import sigmoid_cross_entropy
 
 # By the loss's name: how a net's outputs become log-probabilities of the classes.
-_OF_ALL_CLASSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "softmax_cross_entropy": lambda logits: logits.log_softmax(1),
-    "nll": lambda log_p: log_p,
-    "cross_entropy": torch.log,
+_OF_ALL_CLASSES: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+    softmax_cross_entropy: lambda logits: logits.log_softmax(1),
+    nll: lambda log_p: log_p,
+    cross_entropy: torch.log,
 }
 # Likewise for losses with one output per example, which belongs to the second of two classes.
-_OF_SECOND_CLASS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "sigmoid_cross_entropy": lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
-    "log_sigmoid_loss": lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
-    "log_loss": lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
+_OF_SECOND_CLASS: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+    sigmoid_cross_entropy: lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
+    log_sigmoid_loss: lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
+    log_loss: lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
 }
 
 
@@ -51,8 +56,8 @@ def _has_one_output(loss: Loss) -> bool:
     return _kind(loss) in _OF_SECOND_CLASS
 
 
-def _kind(loss: Loss) -> str:
-    return loss.name.partition("(")[0]
+def _kind(loss: Loss) -> Callable[..., Loss] | None:
+    return loss.spec.of if loss.spec is not None else None
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
@@ -60,7 +65,7 @@ def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
     if _kind(loss) not in known:
-        mend = f"a loss that does is one of {', '.join(known)}"
+        mend = f"a loss that does is one of {', '.join(of.__name__ for of in known if of)}"
         raise AttributeError(f"NetClassifier: {loss} defines no probabilities; {mend}")
     return known[_kind(loss)]
 

@@ -100,8 +100,8 @@ def avg_pool_backward(
 
 def with_indices(layer: Layer) -> Layer:
     """Let a max-pooling layer find its maxima in one operation, if ONNX's is the same as ATen's."""
-    twin, ceil_mode = TWINS[0], getattr(layer.forward, "keywords", {}).get("ceil_mode")
-    return twin.of(layer) if twin.matches(layer) and not ceil_mode else layer
+    is_ours = layer.spec is not None and TWINS[0].matches(layer) and not layer.spec["ceil_mode"]
+    return TWINS[0].faster(layer) if is_ours else layer
 
 
 def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
