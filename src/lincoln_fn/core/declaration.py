@@ -62,8 +62,6 @@ class Declaration:
 
 
 _NOTHING: Final = Declaration()
-# Of a layer of the library that declares nothing of its own.
-_ELEMENTWISE: Final = Declaration(kind="activation")
 
 
 def declare(
@@ -146,16 +144,11 @@ def _attach(function: Function, made: Declaration) -> None:
 def declared_by(function: Function) -> Declaration:
     """Return what was declared of a function, whatever arguments are bound to it.
 
-    A function of `layers/` of which nothing was declared computes element by element.
-
     Example:
         >>> declared_by(lf.dense(3).grads).kind, declared_by(print).kind
         ('dense', None)
     """
-    function = unbound(function)
-    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
-    default = _ELEMENTWISE if is_ours else _NOTHING
-    made: Declaration = getattr(function, "declaration", default)
+    made: Declaration = getattr(unbound(function), "declaration", _NOTHING)
     return made
 
 

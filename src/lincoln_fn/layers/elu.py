@@ -52,7 +52,7 @@ def backward(
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
-@constructor
+@constructor(kind="activation")
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 

@@ -35,7 +35,7 @@ def backward(
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def hardsigmoid() -> Layer:
     """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
 

@@ -44,7 +44,7 @@ def backward(
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 
 
-@constructor
+@constructor(kind="activation")
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """Keep what is positive, and scale the rest by a small slope: y = x for x > 0, else s x.
 

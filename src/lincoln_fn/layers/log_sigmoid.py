@@ -44,7 +44,7 @@ def backward(
     return -g * torch.expm1(y), ()
 
 
-@constructor
+@constructor(kind="activation")
 def log_sigmoid() -> Layer:
     """Compute the log-probability of class 1 from its log-odds: y = log(1 / (1 + e^(-x))).
 

@@ -41,7 +41,7 @@ def backward(
     return g * (t + x * s * (1 - t**2)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def mish() -> Layer:
     """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 

@@ -41,7 +41,7 @@ def backward(
     return g * (p + K * x * p * (1 - p)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def quick_gelu() -> Layer:
     """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
 

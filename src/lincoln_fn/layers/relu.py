@@ -37,7 +37,7 @@ def backward(
     return torch.where(y > 0, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def relu() -> Layer:
     """Keep what is positive: y = max(x, 0), the rectified linear unit.
 

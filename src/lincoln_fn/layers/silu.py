@@ -36,7 +36,7 @@ def backward(
     return g * s * (1 + x * (1 - s)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def silu() -> Layer:
     """Multiply x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
 

@@ -46,7 +46,7 @@ def backward(
     return g * (1 - (cache.y / cache.cap) ** 2), ()
 
 
-@constructor
+@constructor(kind="activation")
 def softcap(cap: Positive) -> Layer:
     """Keep numbers within -cap and cap, smoothly: y = cap tanh(x / cap).
 

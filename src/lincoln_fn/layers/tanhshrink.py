@@ -49,7 +49,7 @@ def backward(
     return g * t**2, ()
 
 
-@constructor
+@constructor(kind="activation")
 def tanhshrink() -> Layer:
     """Shrink every number by its hyperbolic tangent: y = x - tanh(x).
 
