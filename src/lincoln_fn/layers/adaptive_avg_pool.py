@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -63,9 +62,6 @@ def forward(
     return y.to(x.dtype), Cache(stand_in(x), sizes)
 
 
-declare(forward, kind="average")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch_and_pooled"]
 ) -> tuple[Float[Tensor, "*batch_and_spatial"], tuple[()]]:
@@ -106,4 +102,6 @@ def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = over_axes(_adaptive_avg_pool_nd)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = over_axes(
+    _adaptive_avg_pool_nd, kind="average"
+)

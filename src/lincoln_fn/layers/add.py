@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache
@@ -41,9 +40,6 @@ def forward(
     return reduce(torch.add, x), Cache(tuple(x[0].shape), len(x))
 
 
-declare(forward, kind="addition")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
@@ -53,7 +49,7 @@ def backward(
     return (g,) * cache.count, ()
 
 
-@constructor
+@constructor(kind="addition")
 def add() -> Layer:
     """Add up the inputs: y = x_1 + ... + x_n.
 

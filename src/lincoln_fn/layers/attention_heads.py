@@ -211,7 +211,6 @@ def inference_forward(
     return forward(None, x, **options)
 
 
-declare(forward, inference_forward, kind="attention")
 declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
@@ -252,7 +251,7 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
     return masked_softmax(z, cache.mask, visible), slope
 
 
-@constructor
+@constructor(kind="attention")
 def attention_heads(
     num_heads: PositiveInt,
     num_kv_heads: PositiveInt | None = None,

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -47,9 +46,6 @@ def forward(
     return y, Cache(tuple(y.shape), sizes, dim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
@@ -59,7 +55,7 @@ def backward(
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

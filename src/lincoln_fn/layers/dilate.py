@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -47,9 +46,6 @@ def forward(
     return y, Cache(x.new_zeros(()).expand(y.shape), axes, dilation)
 
 
-declare(forward, kind="moving", along="axes")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*dilated"]
@@ -59,7 +55,7 @@ def backward(
     return g[tuple(step if axis in cache.axes else whole for axis in range(g.ndim))], ()
 
 
-@constructor
+@constructor(kind="moving", along="axes")
 def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
     """Put zeros between the elements of axes: an axis of size n has (n - 1) dilation + 1 in y.
 

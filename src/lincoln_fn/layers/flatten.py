@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
@@ -39,9 +38,6 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*flat"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
@@ -49,7 +45,7 @@ def backward(
     return reshaped_back("flatten", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Join neighbouring axes; by default, all but the batch.
 

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import require
@@ -42,9 +41,6 @@ def forward(
     return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
 
 
-declare(forward, kind="moving", along="axes")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
@@ -53,7 +49,7 @@ def backward(
     return torch.flip(g, cache.axes), ()
 
 
-@constructor
+@constructor(kind="moving", along="axes")
 def flip(*dims: int) -> Layer:
     """Reverse the order of x's elements along axes, as `torch.flip`.
 

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -39,9 +38,6 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="average")
-
-
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "batch channels *ones"]
 ) -> tuple[Float[Tensor, "batch channels *spatial"], tuple[()]]:
@@ -53,7 +49,7 @@ def backward(
     return share.expand(cache.x.shape), ()
 
 
-@constructor
+@constructor(kind="average")
 def global_avg_pool(*, keepdim: bool = False) -> Layer:
     """Make a global average pooling of x of shape (batch, channels, *spatial).
 

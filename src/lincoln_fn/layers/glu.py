@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -39,9 +38,6 @@ def forward(
     check_halves(params, x, dim)
     a, b = torch.chunk(x, 2, dim)
     return a * torch.sigmoid(b), Cache(x, dim)
-
-
-declare(forward, kind="gated")
 
 
 def backward(
@@ -70,7 +66,7 @@ def check_half(cache: Cache, g: Float[Tensor, "*halved"]) -> None:
     check_cotangent("glu", g, cache.x, tuple(shape))
 
 
-@constructor
+@constructor(kind="gated")
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 

@@ -78,13 +78,12 @@ def predict(params: dense.Params, x: Float[Tensor, "*batch n_in"]) -> Float[Tens
     return dense.forward(params, x)[0]
 
 
-declare(forward, kind="other")
 declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
 
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor
+@constructor(kind="other")
 def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_INIT) -> Layer:
     """End a network with a large number of classes: its loss computes the scores in chunks.
 

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -54,9 +53,6 @@ def forward(
     return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
 
 
-declare(forward, kind="other", along="axes")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*reduced"]
@@ -65,7 +61,7 @@ def backward(
     return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()
 
 
-@constructor
+@constructor(kind="other", along="axes")
 def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Add up numbers that are given by their logarithms: y = ln sum_i e^(x_i).
 

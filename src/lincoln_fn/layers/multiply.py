@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_cache
@@ -41,9 +40,6 @@ def forward(
     return reduce(torch.mul, x), Cache(x)
 
 
-declare(forward, kind="product")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, ...]
 ) -> tuple[tuple[Float[Tensor, ...], ...], tuple[()]]:
@@ -54,7 +50,7 @@ def backward(
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
 
 
-@constructor
+@constructor(kind="product")
 def multiply() -> Layer:
     """Multiply the inputs, element by element: y = x_1 x_2 ... x_n.
 

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import require
@@ -48,9 +47,6 @@ def forward(
     return y, Cache(stand_ins(x, y), dims)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*permuted"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
@@ -61,7 +57,7 @@ def backward(
     return g.permute(inverse), ()
 
 
-@constructor
+@constructor(kind="moving")
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order.
 

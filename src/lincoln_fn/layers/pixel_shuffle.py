@@ -21,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -52,9 +51,6 @@ def forward(
     return y, Cache(stand_ins(x, y), upscale_factor)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels r*height r*width"]
 ) -> tuple[Float[Tensor, "*batch channels*r*r height width"], tuple[()]]:
@@ -64,7 +60,7 @@ def backward(
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@constructor
+@constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -54,9 +53,6 @@ def forward(
     return y, Cache(stand_ins(x, y), downscale_factor)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch channels*r*r height width"]
 ) -> tuple[Float[Tensor, "*batch channels r*height r*width"], tuple[()]]:
@@ -66,7 +62,7 @@ def backward(
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-@constructor
+@constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r.
 

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import OpenSize
 from lincoln_fn.errors.errors import LayerError
@@ -40,9 +39,6 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*s_out"]
 ) -> tuple[Float[Tensor, "*s_in"], tuple[()]]:
@@ -50,7 +46,7 @@ def backward(
     return reshaped_back("reshape", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape, and keep the batch.
 

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
@@ -35,9 +34,6 @@ def forward(
     return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
 
 
-declare(forward, kind="average")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
@@ -46,7 +42,7 @@ def backward(
     return cache.factor * g, ()
 
 
-@constructor
+@constructor(kind="average")
 def scale(factor: float) -> Layer:
     """Multiply by a fixed factor: y = factor x.
 

@@ -21,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
@@ -39,9 +38,6 @@ def forward(
     return y, x.new_zeros(()).expand(x.shape)
 
 
-declare(forward, kind="addition")
-
-
 @shape_checked
 def backward(
     params: tuple[()],
@@ -52,7 +48,7 @@ def backward(
     return g, ()
 
 
-@constructor
+@constructor(kind="addition")
 def sinusoidal_positions() -> Layer:
     """Add fixed waves along a sequence: y = x + P.
 

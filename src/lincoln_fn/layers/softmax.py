@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
@@ -45,9 +44,6 @@ def forward(
     return y, Cache(y, dim)
 
 
-declare(forward, kind="softmax", along="dim")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
@@ -57,7 +53,7 @@ def backward(
     return y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@constructor
+@constructor(kind="softmax", along="dim")
 def softmax(dim: int = -1) -> Layer:
     """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
@@ -40,9 +39,6 @@ def forward(
     return y, Cache(y, dim)
 
 
-declare(forward, kind="softmax", along="dim")
-
-
 @shape_checked
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*s"]
@@ -52,7 +48,7 @@ def backward(
     return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@constructor
+@constructor(kind="softmax", along="dim")
 def softmin(dim: int = -1) -> Layer:
     """Give the smallest scores along an axis the largest weights: y_j = e^(-x_j) / sum_n e^(-x_n).
 

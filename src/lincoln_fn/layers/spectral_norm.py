@@ -101,9 +101,6 @@ def input_grad(
     return layer.input_grad(_made(params, dim)[0], cache, g)
 
 
-declare(forward, kind="other")
-
-
 def advance(
     params: SpectralNormParams,
     cache: Cache,
@@ -158,7 +155,7 @@ def _like_weight(
     return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
 
 
-@constructor
+@constructor(kind="other")
 def spectral_norm(
     layer: Layer,
     n_power_iterations: PositiveInt = 1,

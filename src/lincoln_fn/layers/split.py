@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegativeInt, PositiveInt
@@ -48,9 +47,6 @@ def forward(
     return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
 
 
-declare(forward, kind="moving", along="dim")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: tuple[Float[Tensor, ...], ...]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
@@ -64,7 +60,7 @@ def backward(
     return torch.cat(g, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving", along="dim")
 def split(
     split_size: PositiveInt | Annotated[tuple[NonNegativeInt, ...], NOT_EMPTY], dim: int = 0
 ) -> Layer:

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis, check_cache
@@ -42,9 +41,6 @@ def forward(
     return y, Cache(tuple(y.shape), dim % y.ndim)
 
 
-declare(forward, kind="moving", along="dim")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*stacked"]
 ) -> tuple[tuple[Float[Tensor, "*s"], ...], tuple[()]]:
@@ -54,7 +50,7 @@ def backward(
     return torch.unbind(g, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving", along="dim")
 def stack(dim: int = 0) -> Layer:
     """Stack inputs of one shape along a new axis.
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -46,9 +45,6 @@ def forward(
     return y, Cache(stand_ins(x, y), index % size, dim % x.ndim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*taken"]
 ) -> tuple[Float[Tensor, "*s"], tuple[()]]:
@@ -61,7 +57,7 @@ def backward(
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 
-@constructor
+@constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
     """Take one index of an axis: y has every axis of x but this one.
 

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
@@ -45,9 +44,6 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(
     params: tuple[()], cache: StandIns, g: Float[Tensor, "*s"]
 ) -> tuple[Float[Tensor, "*flat"], tuple[()]]:
@@ -55,7 +51,7 @@ def backward(
     return reshaped_back("unflatten", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 
