@@ -1,8 +1,9 @@
 """Which tables have a row for which layer: a new layer is put where it belongs.
 
-What has no row has the default, which works for every layer: the gradients of single examples call its backward for one example
-after the other, a step keeps its whole cache even if the layer is frozen, `decode` tries whether it
-works position by position, and the fast path computes the formula.
+What has no row has the default, which works for every layer: the gradients of single examples call
+its backward for one example after the other, a step keeps its whole cache even if the layer is
+frozen, `decode` tries whether it works position by position, and the fast path computes the
+formula.
 """
 
 import re

@@ -48,12 +48,13 @@ def questions_in(source):
             yield "keywords"
         elif is_attribute(node, "__module__") or is_text(node, "__module__"):
             yield "a module"
-        elif isinstance(node, ast.Call) and is_attribute(node.func, "partition", "split"):
-            if any(is_text(argument, "(") for argument in node.args):
+        elif isinstance(node, ast.Call):
+            is_split = is_attribute(node.func, "partition", "split")
+            if is_split and any(is_text(argument, "(") for argument in node.args):
                 yield "a name"
         elif isinstance(node, ast.Compare):
-            if any(is_attribute(each, "label") for each in (node.left, *node.comparators)):
-                yield "a label"
+            sides = (node.left, *node.comparators)
+            yield from ["a label"] * any(is_attribute(side, "label") for side in sides)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lincoln_fn.combine._torch_layers import einsum
 from lincoln_fn.combine._values import Value
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer, has_no_params
-from lincoln_fn.core.spec import called
+from lincoln_fn.core.spec import called, constructor_of
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import (
@@ -221,7 +221,7 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
         has_params = not has_no_params(layer)
-        of = layer.spec and layer.spec.of
+        of = constructor_of(layer)
         broadcasts = of in _OF_ONE_SHAPE
         before = (each for source in value.inputs for each in behind.get(source, ()))
         behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))

@@ -17,7 +17,7 @@ that it takes by keyword; what the constructor has bound itself stays. And the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
@@ -86,20 +86,19 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         declare(*_declaring(function, traits), **traits)
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
+    def call(*args: Any, **kwargs: Any) -> Any:  # Any: of any kind, until they are checked
         arguments = read_arguments(function, args, kwargs)
         made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(made, _Bare), "a constructor returns bare(...)"
         spec = made.call or Spec(call, arguments)
         bound = [_with_arguments(each, spec.arguments) for each in made.functions]
         others = {key: _with_arguments(each, spec.arguments) for key, each in made.others.items()}
-        result: R = made.make(spec, *bound, **others)
+        result = made.make(spec, *bound, **others)
         return with_spec(result, spec) if isinstance(result, Made) else result
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True
-    result: Callable[P, R] = made
-    return result
+    return made
 
 
 # Any: functions, and traits, of any kind.
@@ -136,7 +135,7 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 
 # Any: the arguments and the functions are of any kind.
-def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
+def _with_arguments(function: Any, arguments: Mapping[str, Any]) -> Any:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
     is_partial = isinstance(function, partial)
     inner, args, given = (
@@ -150,7 +149,7 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
 # Any: as above.
 def arguments_of(function: object) -> dict[str, Any]:
     """Return the arguments by keyword that a constructor has bound to a function."""
-    return dict(function.keywords) if isinstance(function, partial) else {}
+    return dict(getattr(function, "keywords", {}))
 
 
 # Any: functions of any kind, as above.

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import attrs
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived, unbound
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.errors import LayerError
 
 # Any: the functions of every layer, with params, caches and hyperparameters of their own.
@@ -195,8 +196,8 @@ def is_named_by(layer: Layer, table: Collection[object]) -> bool:
         >>> is_named_by(lf.tanh(), {"activation"}), is_named_by(lf.tanh(), {lf.relu})
         (True, False)
     """
-    of = layer.spec.of if layer.spec is not None else None
-    return any(each in table for each in (kind_of(layer), of, unbound(layer.forward)))
+    names = (kind_of(layer), constructor_of(layer), unbound(layer.forward))
+    return any(each in table for each in names)
 
 
 def gradients_of(layer: Layer) -> Declaration:

@@ -84,6 +84,11 @@ def with_spec(made: M, spec: Spec | None) -> M:
     return made
 
 
+def constructor_of(made: Made) -> Callable[..., Any] | None:
+    """Return the constructor that made a layer, a loss or an optimizer; None if it has no spec."""
+    return None if made.spec is None else made.spec.of
+
+
 def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:
     """Return whether one of some constructors made a layer, a loss or an optimizer.
 
@@ -91,7 +96,7 @@ def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:
         >>> made_by(lf.elu(0.5), lf.relu, lf.elu), made_by(lf.serial(), lf.relu)
         (True, False)
     """
-    return made.spec is not None and made.spec.of in constructors
+    return constructor_of(made) in constructors
 
 
 def called(name: str) -> str:

@@ -37,4 +37,4 @@ class Row:
 
 
 # By constructor.
-Rows: TypeAlias = dict[Function, Row]
+Rows: TypeAlias = dict[Function | None, Row]

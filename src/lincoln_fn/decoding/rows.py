@@ -11,7 +11,7 @@ of the function that computes its prediction: its `predict` if it has one of its
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.inference import inference
@@ -19,7 +19,7 @@ from lincoln_fn.combine.outputs import own_loop, taps_of
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.layer import Layer, is_derived
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core.spec import constructor_of, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
@@ -40,20 +40,20 @@ def row_of(layer: Layer) -> Row | None:
         >>> row_of(lf.dense(3)), row_of(lf.lstm(3)) is None
         (None, False)
     """
-    if layer.spec is not None and layer.spec.of is inference:
+    if made_by(layer, inference):
+        assert layer.spec is not None, "it has a constructor"
         return row_of(layer.spec["layer"])  # whose prediction it is
     function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
     made = getattr(function, "__self__", None)
-    is_whole = isinstance(made, Composition)
-    if is_whole:
-        function = made.predict_there
+    options: dict[str, Any] = {}  # Any: a composition
+    if isinstance(made, Composition):
+        function, options = made.predict_there, {"made": made}
     declared = declared_by(function).decode
-    row = Row(*declared) if declared else layer.spec and ROWS.get(layer.spec.of)
+    row = Row(*declared) if declared else ROWS.get(constructor_of(layer))
     if not row or taps_of(function):
         return None
-    options = {"made": made} if is_whole else {}
-    functions = (partial(each, **options) for each in (row.init, row.step))
-    return Row(*(bind_like(each, function) for each in functions), row.pads)
+    init, step = (bind_like(partial(f, **options), function) for f in (row.init, row.step))
+    return Row(init, step, row.pads)
 
 
 def without_walk(net: Layer) -> Layer:

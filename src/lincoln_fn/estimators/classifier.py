@@ -18,6 +18,7 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.estimators.base import Array, NetEstimator
@@ -53,21 +54,17 @@ def _loss_of(estimator: NetClassifier) -> Loss:
 
 
 def _has_one_output(loss: Loss) -> bool:
-    return _kind(loss) in _OF_SECOND_CLASS
-
-
-def _kind(loss: Loss) -> Callable[..., Loss] | None:
-    return loss.spec.of if loss.spec is not None else None
+    return constructor_of(loss) in _OF_SECOND_CLASS
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
     """Return the function from outputs to log-probabilities, or raise an AttributeError."""
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
-    if _kind(loss) not in known:
+    if constructor_of(loss) not in known:
         mend = f"a loss that does is one of {', '.join(of.__name__ for of in known if of)}"
         raise AttributeError(f"NetClassifier: {loss} defines no probabilities; {mend}")
-    return known[_kind(loss)]
+    return known[constructor_of(loss)]
 
 
 class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no types

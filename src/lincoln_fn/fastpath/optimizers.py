@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn.core.autodiff import is_transformed
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.layer import Params
-from lincoln_fn.core.spec import with_spec
+from lincoln_fn.core.spec import constructor_of, with_spec
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.twin import Function
 from lincoln_fn.optim.adam import AdamState, adam, adamw, leaf_rule
@@ -146,7 +146,7 @@ def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = 
     # params and the state, except within another optimizer, which may need what it was given. With
     # `exact` the bits do not depend on how params are divided: Adam's kernel, which rounds a
     # tensor's last numbers differently, is not used.
-    update, of = optimizer.update, optimizer.spec and optimizer.spec.of
+    update, of = optimizer.update, constructor_of(optimizer)
     if not isinstance(update, partial):
         return optimizer
     functions = _INEXACT | _DONATED if donate else _INEXACT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
@@ -35,7 +36,7 @@ TWINS: Final[tuple[Twin, ...]] = (
     *normalisation.TWINS,
     *pooling.TWINS,
 )
-_BY_CONSTRUCTOR: Final[dict[Function, Twin]] = {of: twin for twin in TWINS for of in twin.of}
+_BY_CONSTRUCTOR: Final[dict[Function | None, Twin]] = {of: twin for twin in TWINS for of in twin.of}
 
 
 @checked
@@ -67,5 +68,5 @@ def fast_by_example(net: Layer) -> Layer:
 def _faster(layer: Layer) -> Layer:
     if layer.composition is not None:
         return layer.rebuild(tuple(map(_faster, layer.parts)))
-    twin = layer.spec and _BY_CONSTRUCTOR.get(layer.spec.of)
-    return twin.faster(layer) if twin else layer
+    twin = _BY_CONSTRUCTOR.get(constructor_of(layer))
+    return layer if twin is None else twin.faster(layer)

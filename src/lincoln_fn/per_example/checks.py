@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import attrs
-from torch import Tensor, torch
+import torch
+from torch import Tensor
 
 from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.inference import inference
