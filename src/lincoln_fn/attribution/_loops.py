@@ -31,6 +31,7 @@ from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.add import add
@@ -47,9 +48,9 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
     made = composition_of(layer)
     assert made is not None, "a single layer has no loops"
-    of = layer.spec.of if layer.spec is not None else None
+    of, spec = constructor_of(layer), layer.spec
     refused = _REFUSED.get(of)
-    if of is ode and layer.spec["adjoint"] == "continuous":
+    if spec is not None and spec.of is ode and spec["adjoint"] == "continuous":
         refused = _CONTINUOUS
     if refused:
         where = " ".join(filter(None, ("lrp:", path, layer.name)))

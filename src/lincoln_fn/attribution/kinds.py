@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from lincoln_fn.core import declaration
 from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import constructor_of
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]
@@ -30,7 +31,7 @@ def kind_of(layer: Layer) -> declaration.Kind | Function:
         >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT
         (True, True)
     """
-    return declaration.kind_of(layer) or (layer.spec.of if layer.spec else layer.forward)
+    return declaration.kind_of(layer) or constructor_of(layer) or layer.forward
 
 
 def belongs(layer: Layer, kind: Kind) -> bool:

@@ -11,19 +11,20 @@ of the function that computes its prediction: its `predict` if it has one of its
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.outputs import own_loop, taps_of
+from lincoln_fn.combine.scan import scan
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.layer import Layer, is_derived
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core.spec import file_of, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.composition import Composition, composition_of
 
 ROWS: Final[Rows] = {
     **attention.ROWS,
@@ -40,20 +41,21 @@ def row_of(layer: Layer) -> Row | None:
         >>> row_of(lf.dense(3)), row_of(lf.lstm(3)) is None
         (None, False)
     """
-    if layer.spec is not None and layer.spec.of is inference:
+    if made_by(layer, inference):
+        assert layer.spec is not None, "it has a constructor"
         return row_of(layer.spec["layer"])  # whose prediction it is
-    made = composition_of(layer)
     function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
-    if made is not None:
-        function = made.predict_there
+    made = getattr(function, "__self__", None)
+    options: dict[str, Any] = {}  # Any: a composition
+    if isinstance(made, Composition):
+        function, options = made.predict_there, {"made": made}
     declared = declared_by(function).decode
-    row = Row(*declared) if declared else layer.spec and ROWS.get(layer.spec.of)
+    row = recurrent.SCAN if made_by(layer, scan) else ROWS.get(file_of(layer))
+    row = Row(*declared) if declared else row
     if not row or taps_of(function):
         return None
-    functions = (row.init, row.step) if made is None else (
-        partial(row.init, made=made), partial(row.step, made=made),
-    )  # fmt: skip
-    return Row(*(bind_like(each, function) for each in functions), row.pads)
+    init, step = (bind_like(partial(f, **options), function) for f in (row.init, row.step))
+    return Row(init, step, row.pads)
 
 
 def without_walk(net: Layer) -> Layer:

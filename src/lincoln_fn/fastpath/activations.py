@@ -176,13 +176,8 @@ _ROWS: Final = (
 KERNELS: Final = {row.formula.__name__.rpartition(".")[2]: row for row in _ROWS}
 TWINS: Final = (
     *(
-        Twin(
-            (getattr(row.formula, name),),
-            row.formula,
-            row.y and partial(_forward, name),
-            partial(_backward, name),
-        )
+        Twin(row.formula, row.y and partial(_forward, name), partial(_backward, name))
         for name, row in KERNELS.items()
     ),
-    Twin((gelu.gelu,), gelu, _gelu_forward, _gelu_backward, _gelu_predict),
+    Twin(gelu, _gelu_forward, _gelu_backward, _gelu_predict),
 )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import layers
 from lincoln_fn.combine import gated_feed_forward
-from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.layer import Arrays
 
 Names: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.
@@ -89,18 +89,6 @@ class Kind(NamedTuple):
 
     slots: Callable[[Any], Iterable[Slot]]  # Any: parameters of the row's class
     example: Callable[[Names, Options], Arrays]
-
-
-def combinator(layer: Layer | None) -> str:
-    """Name the combinator that made a layer.
-
-    Args:
-        layer: any layer, or None.
-
-    Returns:
-        Its label, such as "serial"; "" for a single layer or None.
-    """
-    return layer.composition.label if layer is not None and layer.composition else ""
 
 
 def same(*names: str) -> list[Slot]:

@@ -15,7 +15,6 @@ from functools import reduce
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache
@@ -38,9 +37,6 @@ def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     return reduce(torch.add, x), Cache(tuple(x[0].shape), len(x))
 
 
-declare(forward, kind="addition")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g."""
     check_cache("add", cache, Cache)
@@ -48,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return (g,) * cache.count, ()
 
 
-@constructor
+@constructor(kind="addition")
 def add() -> Layer:
     """Add up the inputs: y = x_1 + ... + x_n.
 

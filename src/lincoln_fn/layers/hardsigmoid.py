@@ -30,7 +30,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def hardsigmoid() -> Layer:
     """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
 

@@ -33,7 +33,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(x <= -3, 0, torch.where(x >= 3, g, g * (x / 3 + 1 / 2))), ()
 
 
-@constructor
+@constructor(kind="activation")
 def hardswish() -> Layer:
     """Multiply x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
 

@@ -11,7 +11,6 @@ Cache: nothing.
 from __future__ import annotations
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_params
 
@@ -22,15 +21,12 @@ def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:
     return x, None
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[()]]:
     """Return dx = g."""
     return g, ()
 
 
-@constructor
+@constructor(kind="moving")
 def identity() -> Layer:
     """Return the input unchanged: y = x, for any x.
 

@@ -39,7 +39,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return -g * torch.expm1(y), ()
 
 
-@constructor
+@constructor(kind="activation")
 def log_sigmoid() -> Layer:
     """Compute the log-probability of class 1 from its log-odds: y = log(1 / (1 + e^(-x))).
 

@@ -36,7 +36,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * (t + x * s * (1 - t**2)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def mish() -> Layer:
     """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 

@@ -120,7 +120,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Para
 
 
 def _is_projection(part: Layer) -> bool:
-    return made_by(part, dense.dense) and part.spec["n_out"] is None
+    return made_by(part, dense.dense) and part.spec == _PROJECTION.spec
 
 
 def _init_projection(key: Key, x: Sequence) -> dense.Params:

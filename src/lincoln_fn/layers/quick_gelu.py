@@ -36,7 +36,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * (p + K * x * p * (1 - p)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def quick_gelu() -> Layer:
     """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
 

@@ -32,7 +32,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(y > 0, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def relu() -> Layer:
     """Keep what is positive: y = max(x, 0), the rectified linear unit.
 

@@ -32,7 +32,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where((y > 0) & (y < 6), g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def relu6() -> Layer:
     """Keep what is positive, up to a ceiling: y = min(max(x, 0), 6).
 

@@ -42,7 +42,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(x > 0, g * SCALE, g * slope), ()
 
 
-@constructor
+@constructor(kind="activation")
 def selu() -> Layer:
     """Keep mean 0 and variance 1 from layer to layer: y = s x if x > 0, else s alpha (e^x - 1).
 

@@ -31,7 +31,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return g * y * (1 - y), ()
 
 
-@constructor
+@constructor(kind="activation")
 def sigmoid() -> Layer:
     """Squash every number into (0, 1): y = 1 / (1 + e^(-x)).
 

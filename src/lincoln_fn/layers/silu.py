@@ -31,7 +31,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * s * (1 + x * (1 - s)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def silu() -> Layer:
     """Multiply x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
@@ -37,16 +36,13 @@ def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:
     return y, x.new_zeros(()).expand(x.shape)
 
 
-declare(forward, kind="addition")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Sequence, g: Sequence) -> tuple[Sequence, tuple[()]]:
     """Compute dx = g."""
     return g, ()
 
 
-@constructor
+@constructor(kind="addition")
 def sinusoidal_positions() -> Layer:
     """Add fixed waves along a sequence: y = x + P.
 

@@ -32,7 +32,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g / (1 + torch.abs(x)) ** 2, ()
 
 
-@constructor
+@constructor(kind="activation")
 def softsign() -> Layer:
     """Squash every number into (-1, 1), more slowly than tanh: y = x / (1 + |x|).
 

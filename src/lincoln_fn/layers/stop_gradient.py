@@ -39,7 +39,7 @@ def zero(x: Tensor) -> Tensor | None:
     return torch.zeros_like(x) if x.is_floating_point() else None
 
 
-@constructor
+@constructor(kind="activation")
 def stop_gradient() -> Layer:
     """Return the input unchanged, and pass no gradient on: y = x, dx = 0.
 

@@ -31,7 +31,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return g * (1 - y**2), ()
 
 
-@constructor
+@constructor(kind="activation")
 def tanh() -> Layer:
     """Squash every number into (-1, 1): y = (e^x - e^(-x)) / (e^x + e^(-x)).
 

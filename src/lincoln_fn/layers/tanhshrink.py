@@ -44,7 +44,7 @@ def backward(params: tuple[()], t: Elements, g: Elements) -> tuple[Elements, tup
     return g * t**2, ()
 
 
-@constructor
+@constructor(kind="activation")
 def tanhshrink() -> Layer:
     """Shrink every number by its hyperbolic tangent: y = x - tanh(x).
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from lincoln_fn.combine.outputs import own_loop, with_outputs
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core.spec import constructor_of, made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules import feedback
@@ -92,7 +92,7 @@ def _without(
         return net
     parts = tuple(_without(part, loops) for part in made.parts)
     own = own_loop(made.back)
-    loop = loops.get(net.spec.of if net.spec else None)
+    loop = loops.get(constructor_of(net))
     if loop is None and all(new is old for new, old in zip(parts, made.parts, strict=True)):
         return net
     # The true loop back may need the dx of every part.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath import fast as fast_layer
@@ -136,7 +137,7 @@ def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> No
     formula = formula_of(loss)
     has = None if formula is None else "mean" if formula.is_mean else "sum"
     if has and gradient.reduction and gradient.reduction != has:
-        name = gradient.name.partition("(")[0]
+        name = called(gradient.name)
         problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
         raise LayerError(where, f"{problem}; or write {name}(reduction={has!r})")
     if gradient.by_example and loss.mixes_examples:

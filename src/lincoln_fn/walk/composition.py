@@ -132,7 +132,7 @@ def composition(
         both(dense(4), tanh())
     """
     if not isinstance(label, str):
-        label, call = label.__name__, call or partial(call_of_parts, label)
+        call, label = call or partial(call_of_parts, label), label.__name__
     for i, part in enumerate(parts):
         if not isinstance(part, Layer):
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")

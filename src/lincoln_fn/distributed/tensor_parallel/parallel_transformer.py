@@ -30,6 +30,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_a
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.interop.blocks import PLACES
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.walk.paths import map_paths
@@ -107,6 +108,9 @@ def parallel_encoder_block(
 
     parts = map_paths(divided, whole).parts
     return bare(lambda call: whole.rebuild(parts, call=call))
+
+
+PLACES[parallel_encoder_block] = PLACES[transformer_encoder_block]
 
 
 def _init_feed_forward(
