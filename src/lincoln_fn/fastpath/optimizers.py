@@ -54,7 +54,7 @@ def sgd_update(
                 torch.add(dp, b_leaf, alpha=momentum, out=b_leaf)
             direction = b
         if p:
-            torch._foreach_add_(p, direction, alpha=-lr)
+            torch._foreach_add_(p, direction, alpha=-at.lr)
         return [[None if leaf is None else leaf.detach() for leaf in leaves] for leaves in (p, b)]
 
     return update

@@ -171,7 +171,8 @@ def update(
         dp = _regularized(p, dp, penalty, maximize)
         return rule(p if factor is None else p * factor, dp, *kept)
 
-    apply, once = partial(each_leaf, of_leaf), dict[str, Tensor]()
+    apply: Callable[[Lists], Lists] = partial(each_leaf, of_leaf)
+    once = dict[str, Tensor]()
     if kind.faster is not None:
         apply = kind.faster(at, apply, kind.donate, **asked_of(kind.faster, options))
     else:
