@@ -102,7 +102,7 @@ def lbfgs(
     max_eval: PositiveInt | None = None,
     tolerance_grad: NonNegative = 1e-7,
     tolerance_change: NonNegative = 1e-9,
-) -> Step:
+) -> Callable[[LbfgsState, Any], tuple[LbfgsState, Tensor]]:
     """Make the step of L-BFGS with a strong Wolfe line search, for full batches.
 
     A step computes the loss and its gradient several times on the same batch. So it is no
