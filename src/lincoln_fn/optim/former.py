@@ -13,10 +13,14 @@ from lincoln_fn.optim import leafwise
 
 # Any: functions of a state and of hyperparameters, as they were pickled.
 Function = Callable[..., Any]
-_FUNCTIONS: Final = {"init": leafwise.init, "update": leafwise.update, "adjoint": leafwise.adjoint}
+_FUNCTIONS: Final[dict[str, Function]] = {
+    "init": leafwise.init,
+    "update": leafwise.update,
+    "adjoint": leafwise.adjoint,
+}
 
 
-def keep_functions(package: Mapping[str, object]) -> None:
+def keep_functions(package: Mapping[str, Any]) -> None:
     """Let pickle find `optim.adam.update` and its like."""
     for name, constructor in package.items():
         module = sys.modules.get(f"{__package__}.{name}")

@@ -191,7 +191,7 @@ def update(
 
 
 def _at(state: OptimizerState, options: Mapping[str, Any]) -> At:
-    return At(state, learning_rate(options.get("lr"), getattr(state, "step", None)))
+    return At(state, learning_rate(options.get("lr", 0.0), getattr(state, "step", None)))
 
 
 def _trees(start: Start) -> list[str]:
