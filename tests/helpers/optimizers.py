@@ -85,12 +85,15 @@ TABLE = beside_torchs({
     "NAdam": [{}, OTHER, DECOUPLED, {"momentum_decay": 0.1, **UP}],
     "RAdam": [{}, OTHER, DECOUPLED, UP],
     "ASGD": [{}, {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1}, UP],
-    "Rprop": [{}, {"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}, UP],
+    "Rprop": [{"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}, UP],
     "Adafactor": [
         {},
         {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1}, UP,
     ],
 })  # fmt: skip
+TABLE += [
+    (optim.rprop, T.Rprop, {}),
+]
 # One configuration of each that keeps all that it can keep.
 RICH = [
     optim.sgd(0.05, momentum=0.9, dampening=0.3, weight_decay=0.1),
