@@ -11,8 +11,7 @@ from torch.nn import functional
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.layers import log_softmax
-from lincoln_fn.losses import ctc
+from lincoln_fn.losses import ctc, through
 
 Z = torch.log_softmax(normal(5, 4, 3, seed=20).double(), -1)  # T, N, C
 ROWS = torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]])
@@ -37,6 +36,11 @@ def by_all_paths(z, target, blank=0):
     return torch.stack(values)
 
 
+def of_logits(**options):
+    """CTC behind a log-softmax."""
+    return through(lf.log_softmax(-1), ctc(**options))
+
+
 def gradient(f, x, g):
     x = x.clone().requires_grad_()
     value = f(x)
@@ -46,11 +50,7 @@ def gradient(f, x, g):
 @pytest.mark.parametrize("scale", [1.0, 1.5], ids=["probabilities", "any-numbers"])
 @pytest.mark.parametrize("blank", [0, 2])
 def test_is_the_sum_over_all_paths(blank, scale):
-    z = scale * Z
-    target = (
-        ((ROWS + (blank == 2)) % 3, STEPS, LENGTHS) if blank == 0 else (ROWS % 2, STEPS, LENGTHS)
-    )
-    target = TARGET if blank == 0 else target
+    z, target = scale * Z, TARGET if blank == 0 else (ROWS % 2, STEPS, LENGTHS)
     loss = ctc(blank=blank, reduction="none")
     value, cache = loss.forward(z, target)
     g = keys.normal(lf.Key(3), (4,), dtype=torch.float64)
@@ -61,35 +61,22 @@ def test_is_the_sum_over_all_paths(blank, scale):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_is_proven_behind_log_softmax(reduction):
-    loss = ctc(reduction=reduction)
-
-    def forward(x, target):
-        z, layer_cache = log_softmax.forward((), x)
-        value, cache = loss.forward(z, target)
-        return value, (layer_cache, cache)
-
-    def backward(cache, g=1.0):
-        return log_softmax.backward((), cache[0], loss.backward(cache[1], g))[0]
-
-    lf.testing.check_loss(lf.Loss("ctc", forward, backward), normal(5, 4, 3, seed=21), TARGET)
+    lf.testing.check_loss(of_logits(reduction=reduction), normal(5, 4, 3, seed=21), TARGET)
 
 
 @pytest.mark.parametrize("target", [TARGET, (IN_ONE_ROW, STEPS, LENGTHS)], ids=["rows", "one-row"])
 @pytest.mark.parametrize("zero_infinity", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_agrees_with_torch_behind_log_softmax(reduction, zero_infinity, target):
-    loss = ctc(reduction=reduction, zero_infinity=zero_infinity)
+    loss = of_logits(reduction=reduction, zero_infinity=zero_infinity)
     module = torch.nn.CTCLoss(reduction=reduction, zero_infinity=zero_infinity)
     for dtype in (torch.float64, torch.float32):
         x = normal(5, 4, 3, seed=22).to(dtype)
-        z, layer_cache = log_softmax.forward((), x)
-        value, cache = loss.forward(z, target)
+        value, cache = loss.forward(x, target)
         assert value.dtype == dtype
         g = keys.normal(lf.Key(3), tuple(value.shape), dtype=dtype)
-        dx, _ = log_softmax.backward((), layer_cache, loss.backward(cache, g))
         expected, slope = gradient(lambda x: module(torch.log_softmax(x, -1), *target), x, g)
-        assert same_number(value, expected)
-        assert same_number(dx, slope)
+        assert same_number((value, loss.backward(cache, g)), (expected, slope))
 
 
 @pytest.mark.parametrize("zero_infinity", [False, True])
@@ -104,11 +91,10 @@ def test_agrees_with_torch_on_random_lengths(seed, zero_infinity):
     labels = torch.randint(0, max(n_classes - 1, 1), (8, 11), generator=draw)
     target = (labels + (labels >= blank) * (n_classes > 1), steps, lengths)
     x = torch.randn(30, 8, n_classes, generator=draw).double()
-    loss = ctc(blank=blank, zero_infinity=zero_infinity, reduction="none")
-    z, layer_cache = log_softmax.forward((), x)
-    value, cache = loss.forward(z, target)
+    loss = of_logits(blank=blank, zero_infinity=zero_infinity, reduction="none")
+    value, cache = loss.forward(x, target)
     g = keys.normal(lf.Key(seed), (8,), dtype=torch.float64)
-    dx, _ = log_softmax.backward((), layer_cache, loss.backward(cache, g))
+    dx = loss.backward(cache, g)
     module = torch.nn.CTCLoss(blank, "none", zero_infinity)
     expected, slope = gradient(lambda x: module(torch.log_softmax(x, -1), *target), x, g)
     # A sequence is as likely as 1 at most, and its logarithm is 0 but for rounding.
@@ -148,15 +134,13 @@ def test_sequences_without_labels():
     value, cache = loss.forward(Z, none)
     places = torch.arange(5)[:, None] < STEPS
     assert same_number(value, -(Z[..., 0] * places).sum(0))
-    assert same_number(
-        loss.backward(cache), places[..., None] * torch.tensor([-1.0, 0, 0]).double()
-    )
+    slopes = places[..., None] * torch.tensor([-1.0, 0, 0]).double()
+    assert same_number(loss.backward(cache), slopes)
     assert same_number(ctc().forward(Z, none)[0], value.mean())
 
 
 def test_certain_and_hopeless_steps():
-    x = 1e4 * normal(5, 4, 3, seed=23).sign()
-    loss = ctc()
+    x, loss = 1e4 * normal(5, 4, 3, seed=23).sign(), ctc()
     value, cache = loss.forward(torch.log_softmax(x, -1), TARGET)
     expected, _ = gradient(
         lambda x: functional.ctc_loss(torch.log_softmax(x, -1), *TARGET), x, torch.tensor(1.0)
@@ -183,15 +167,8 @@ def test_many_steps_in_float32_keep_float64s_digits():
     loss = ctc(reduction="none")
     value, cache = loss.forward(z, target)
     exact, exact_cache = loss.forward(z.double(), target)
-    assert same_number(value, exact, length=16, dtype=torch.float32)
-    assert same_number(
-        loss.backward(cache), loss.backward(exact_cache), length=16, dtype=torch.float32
-    )
-
-
-def test_repr():
-    assert repr(ctc()) == "ctc()"
-    assert repr(ctc(blank=2, zero_infinity=True)) == "ctc(blank=2, zero_infinity=True)"
+    given, expected = (value, loss.backward(cache)), (exact, loss.backward(exact_cache))
+    assert same_number(given, expected, length=16, dtype=torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +176,8 @@ def test_repr():
     [
         (Z[0, 0], TARGET, "expected prediction of shape (T, N, C) or (T, C), got (3,)"),
         (Z, ROWS, "expected target (labels, steps, lengths), got int64[4, 2]"),
-        (
-            Z,
-            (ROWS, STEPS, 2),
-            "expected lengths to be a tensor, got int; convert it by torch.tensor",
-        ),
+        (Z, (ROWS, STEPS, 2),
+         "expected lengths to be a tensor, got int; convert it by torch.tensor"),
         (Z, (ROWS.float(), STEPS, LENGTHS),
          "expected labels of an integer dtype, got torch.float32"),
         (Z, (ROWS[:3], STEPS, LENGTHS), "expected labels of shape (4, S) or (S,), got (3, 2)"),

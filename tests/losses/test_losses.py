@@ -1,6 +1,7 @@
 """Losses: gradients proven, values and gradients equal to torch's, fused equal to composed."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -59,44 +60,42 @@ def make(name, reduction="mean"):
     return getattr(losses, name)(reduction=reduction, **options)
 
 
-def assert_equals_torch(loss, torchs, prediction, target, torchs_target, reduction):
+def binary_rows():
+    for name, shapes, kind in product(
+        BINARY, BINARY_SHAPES, ["soft", torch.float32, torch.bool, *INTEGERS]
+    ):
+        shape, target_shape = shapes
+        target = binary_labels(target_shape, kind)
+        yield name, *BINARY[name], shape, target, target.double().view(shape), f"{shapes}-{kind}"
+
+
+def categorical_rows():
+    for name, shapes, dtype in product(CATEGORICAL, CATEGORICAL_SHAPES, INTEGERS):
+        shape, target_shape = shapes
+        target = class_labels(target_shape, shape[1], dtype)
+        torchs = target.long().view(shape[0], *shape[2:])
+        yield name, *CATEGORICAL[name], shape, target, torchs, f"{shapes}-{dtype}"
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(
+    ("name", "predict", "torchs", "shape", "target", "torchs_target"),
+    [
+        pytest.param(*row, id=f"{row[0]}-{note}")
+        for *row, note in (*binary_rows(), *categorical_rows())
+    ],
+)
+def test_losses_are_proven_and_equal_torchs(
+    name, predict, torchs, shape, target, torchs_target, reduction
+):
+    prediction, loss = predict(normal(*shape).double()), make(name, reduction)
+    lf.testing.check_loss(loss, prediction, target)
     value, cache = loss.forward(prediction, target)
     watched = prediction.clone().requires_grad_()
     expected = torchs(watched, torchs_target, reduction=reduction)
     g = keys.normal(lf.Key(5), tuple(expected.shape), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(expected, watched, g)
-    assert same_number(value, expected.detach())
-    assert same_number(loss.backward(cache, g), gradient)
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("kind", ["soft", torch.float32, torch.bool, *INTEGERS], ids=str)
-@pytest.mark.parametrize("shapes", BINARY_SHAPES, ids=str)
-@pytest.mark.parametrize("name", BINARY)
-def test_binary_losses_are_proven_and_equal_torchs(name, shapes, kind, reduction):
-    shape, target_shape = shapes
-    predict, torchs = BINARY[name]
-    prediction = predict(normal(*shape).double())
-    target = binary_labels(target_shape, kind)
-    loss = make(name, reduction)
-    lf.testing.check_loss(loss, prediction, target)
-    torchs_target = target.double().view(shape)
-    assert_equals_torch(loss, torchs, prediction, target, torchs_target, reduction)
-
-
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-@pytest.mark.parametrize("shapes", CATEGORICAL_SHAPES, ids=str)
-@pytest.mark.parametrize("name", CATEGORICAL)
-def test_categorical_losses_are_proven_and_equal_torchs(name, shapes, dtype, reduction):
-    shape, target_shape = shapes
-    predict, torchs = CATEGORICAL[name]
-    prediction = predict(normal(*shape).double())
-    target = class_labels(target_shape, shape[1], dtype)
-    loss = make(name, reduction)
-    lf.testing.check_loss(loss, prediction, target)
-    torchs_target = target.long().view(shape[0], *shape[2:])
-    assert_equals_torch(loss, torchs, prediction, target, torchs_target, reduction)
+    slopes = torch.autograd.grad(expected, watched, g)
+    assert same_number((value, loss.backward(cache, g)), (expected.detach(), *slopes))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -145,13 +144,6 @@ def test_a_probability_of_0_costs_a_finite_loss_in_every_dtype(name, dtype, cost
     assert same_number(value.flatten()[0], cost)
 
 
-def through(layer, loss, x, target, g):
-    """Run a loss on a layer's output; give the value and the gradient of x."""
-    y, cache = layer.forward((), x)
-    value, loss_cache = loss.forward(y, target)
-    return value, layer.backward((), cache, loss.backward(loss_cache, g))[0]
-
-
 FUSED = {
     "softmax_cross_entropy = log_softmax + nll": (
         losses.softmax_cross_entropy, lf.log_softmax(dim=1), losses.nll, 0,
@@ -178,15 +170,10 @@ def test_fused_losses_equal_their_compositions(name, reduction):
     target = binary_labels((5, 3, 2), torch.int64) if binary else class_labels((5, 2), 3)
     value, cache = fused(reduction=reduction).forward(x, target)
     g = keys.normal(lf.Key(6), tuple(value.shape), dtype=torch.float64)
-    composed, dx = through(layer, loss(reduction=reduction), x, target, g)
-    assert same_number(value, composed, error=error)
-    assert same_number(fused(reduction=reduction).backward(cache, g), dx, error=error)
-
-
-def test_a_loss_is_written_as_the_code_that_makes_it():
-    assert repr(losses.nll()) == "nll()"
-    assert repr(losses.log_loss(reduction="sum", eta=0.5)) == "log_loss(reduction='sum', eta=0.5)"
-    assert str(losses.softmax_cross_entropy(reduction="none")).endswith("(reduction='none')")
+    composed = losses.through(layer, loss(reduction=reduction))
+    expected, of_composed = composed.forward(x, target)
+    given = value, fused(reduction=reduction).backward(cache, g)
+    assert same_number(given, (expected, composed.backward(of_composed, g)), error=error)
 
 
 def test_the_meta_device_and_tracing_know_a_losss_shapes():

@@ -32,9 +32,10 @@ START = {
 ONE = torch.tensor(1.0, dtype=torch.float64)
 
 
-def by_torch(function, steps, **options):
-    leaves = {name: leaf.clone().requires_grad_() for name, leaf in START.items()}
-    optimizer = torch.optim.LBFGS([*leaves.values()], line_search_fn="strong_wolfe", **options)
+def by_torch(function, start, steps, **options):
+    leaves = lf.tree.map(lambda leaf: leaf.clone().requires_grad_(), start)
+    given = lf.tree.leaves(leaves)
+    optimizer = torch.optim.LBFGS(given, line_search_fn="strong_wolfe", **options)
     evaluations, values = [], []
 
     def closure():
@@ -63,7 +64,7 @@ def by_torch(function, steps, **options):
     ids=str,
 )
 def test_takes_torchs_path(function, steps, options):
-    expected, values, evaluations = by_torch(function, steps, **options)
+    expected, values, evaluations = by_torch(function, START, steps, **options)
     size = {name: options[name] for name in options if name == "history_size"}
     options, seen = {name: options[name] for name in options if name not in size}, []
 
@@ -92,19 +93,7 @@ def test_one_evaluation_is_enough_for_a_move(options):
     for _ in range(3):
         state, _ = step(state, None)
         places.append(state.params.item())
-    x = torch.tensor([-5.0], requires_grad=True)
-    optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe", **options)
-
-    def closure():
-        optimizer.zero_grad()
-        value = ((x - 1) ** 2).sum()
-        value.backward()
-        return value
-
-    expected = []
-    for _ in range(3):
-        optimizer.step(closure)
-        expected.append(x.item())
+    expected = [by_torch(bowl, torch.tensor([-5.0]), n, **options)[0].item() for n in (1, 2, 3)]
     assert places == expected == [-4, 1, 1]
 
 

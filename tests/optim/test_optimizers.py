@@ -3,6 +3,8 @@
 import inspect
 import re
 from functools import partial
+from importlib import import_module
+from itertools import product
 
 import attrs
 import pytest
@@ -15,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
-from lincoln_fn.optim import adamw, by_path, lion, muon, radam, rmsprop, sgd
+from lincoln_fn.optim import adamw, by_path, lion, muon, rmsprop, sgd
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 
 IDS = [
@@ -24,24 +26,21 @@ IDS = [
 ]
 
 
-@pytest.fixture
-def in_float64():
-    """Let torch keep what it counts (NAdam's product, ASGD's rates) as exactly as we do."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def torch_steps_of(make, leaves, steps, schedule=None):
-    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
-    optimizer = make(leaves)
-    scheduler = schedule and schedule(optimizer)
-    for t in range(steps):
-        for leaf in leaves:
-            leaf.grad = gradient(leaf.detach(), t)
-        optimizer.step()
-        if scheduler:
-            scheduler.step()
+def torch_steps_of(make, params, steps, schedule=None):
+    leaves = [leaf.clone().requires_grad_() for leaf in lf.tree.leaves(params)]
+    # Let torch keep what it counts (NAdam's product, ASGD's rates) as exactly as we do.
+    torch.set_default_dtype(leaves[0].dtype)
+    try:
+        optimizer = make(leaves)
+        scheduler = schedule and schedule(optimizer)
+        for t in range(steps):
+            for leaf in leaves:
+                leaf.grad = gradient(leaf.detach(), t)
+            optimizer.step()
+            if scheduler:
+                scheduler.step()
+    finally:
+        torch.set_default_dtype(torch.float32)
     return [leaf.detach() for leaf in leaves], optimizer
 
 
@@ -50,26 +49,25 @@ def sizes_on_the_way(params, expected):
     return [max(map(largest, pair)) for pair in zip(lf.tree.leaves(params), expected, strict=True)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
-def test_takes_torchs_steps_in_float64(ours, theirs, options, in_float64):
-    params = parameters(torch.float64)
+def test_takes_torchs_steps(ours, theirs, options, dtype):
+    params = parameters(dtype)
     moved, _ = steps_of(ours(**options), params, 100)
-    expected, _ = torch_steps_of(
-        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
-    )
+    expected, _ = torch_steps_of(partial(theirs, foreach=False, **options), params, 100)
     assert same_number(lf.tree.leaves(moved), expected, terms=sizes_on_the_way(params, expected))
     assert moved[2].bias is None
     assert moved[2].state is params[2].state
 
 
-@pytest.mark.parametrize(("ours", "theirs", "options"), TABLE, ids=IDS)
-def test_takes_torchs_steps_in_float32(ours, theirs, options):
-    params = parameters(torch.float32)
-    moved, _ = steps_of(ours(**options), params, 100)
-    expected, _ = torch_steps_of(
-        lambda leaves: theirs(leaves, foreach=False, **options), lf.tree.leaves(params), 100
-    )
-    assert same_number(lf.tree.leaves(moved), expected, terms=sizes_on_the_way(params, expected))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_plain_sgd_keeps_no_state(dtype):
+    p, dp = (keys.normal(lf.Key(i), (3, 4), dtype=dtype) for i in range(2))
+    assert sgd().init((p,)) == ()
+    for lr in (0.5, 3e-3, 1):
+        (moved,), state = sgd(lr).update((p,), (dp,), ())
+        assert same_number(moved, p - lr * dp)
+        assert (moved.dtype, state) == (dtype, ())
 
 
 def test_rprop_grows_and_shrinks_by_its_factors_in_float64():
@@ -108,16 +106,8 @@ def test_a_weight_by_columns_moves_as_one_by_rows_and_stays_so(optimizer):
 
 
 def test_the_table_lists_every_optimizer():
-    listed = {ours.__name__ for ours, _, _ in TABLE} | {
-        "lion",
-        "muon",
-        "lamb",
-        "shampoo",
-        "soap",
-        "by_path",
-        "chain",
-        "sharded",
-    }
+    listed = {ours.__name__ for ours, _, _ in TABLE}
+    listed |= {"lion", "muon", "lamb", "shampoo", "soap", "by_path", "chain", "sharded"}
     functions = filter(inspect.isfunction, map(partial(getattr, optim), optim.__all__))
     made = {f.__name__ for f in functions if f.__annotations__["return"] == "Optimizer"}
     assert listed == made
@@ -149,9 +139,7 @@ def test_muon_takes_torchs_steps(options, dtype):
     params = matrices(dtype)
     moved, _ = steps_of(muon(0.02, **options), params, 100)
     # torch's linear layers hold the transposed weight, of shape (n_out, n_in).
-    expected, _ = torch_steps_of(
-        lambda leaves: T.Muon(leaves, 0.02, **options), [p.mT for p in params], 100
-    )
+    expected, _ = torch_steps_of(partial(T.Muon, lr=0.02, **options), [p.mT for p in params], 100)
     assert same_number([p.mT for p in moved], expected)
 
 
@@ -181,26 +169,22 @@ def test_lion_is_algorithm_2_of_its_paper(maximize):
     assert same_number(lf.tree.leaves(moved), expected)
 
 
-def test_asgd_keeps_torchs_average(in_float64):
+def test_asgd_keeps_torchs_average():
     params = parameters(torch.float64)
     _, state = steps_of(optim.asgd(0.05, t0=5.0), params, 50)
-    _, reference = torch_steps_of(
-        lambda leaves: T.ASGD(leaves, 0.05, t0=5.0), lf.tree.leaves(params), 50
-    )
+    _, reference = torch_steps_of(partial(T.ASGD, lr=0.05, t0=5.0), params, 50)
     averages = [kept["ax"] for kept in reference.state.values()]
     assert same_number(lf.tree.leaves(state.average), averages)
 
 
 @pytest.mark.parametrize(("ours", "theirs", "options"), SCHEDULED)
-def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options, in_float64):
+def test_a_schedule_is_the_learning_rate_of_each_step(ours, theirs, options):
     params = parameters(torch.float64)
     moved, state = steps_of(ours(schedules.cosine(0.05, 40), **options), params, 30)
     expected, _ = torch_steps_of(
-        lambda leaves: theirs(leaves, 0.05, foreach=False, **options),
-        lf.tree.leaves(params),
-        30,
-        lambda optimizer: T.lr_scheduler.CosineAnnealingLR(optimizer, 40),
-    )
+        partial(theirs, lr=0.05, foreach=False, **options), params, 30,
+        partial(T.lr_scheduler.CosineAnnealingLR, T_max=40),
+    )  # fmt: skip
     assert same_number(lf.tree.leaves(moved), expected)
     assert state.step.dtype is torch.int64
     assert state.step == 30
@@ -216,24 +200,14 @@ def test_a_constant_schedule_is_a_number(make):
 
 
 def test_a_leaf_without_axes_keeps_its_dtype_under_a_schedule():
-    for dtype in (torch.float32, torch.bfloat16):
-        for make in (
-            optim.sgd,
-            optim.adam,
-            optim.adamw,
-            optim.nadam,
-            optim.radam,
-            optim.adamax,
-            optim.adagrad,
-            optim.lion,
-        ):
-            params = parameters(dtype)
-            moved, state = steps_of(make(lambda step: 0.1 / (step + 1).double()), params, 2)
-            kept = [leaf for leaf in lf.tree.leaves(state) if leaf.ndim]
-            assert {leaf.dtype for leaf in lf.tree.leaves(moved) + kept} == {dtype}
+    makes = {ours for ours, _, _ in SCHEDULED} | {optim.lion}
+    for dtype, make in product((torch.float32, torch.bfloat16), makes):
+        moved, state = steps_of(make(lambda step: 0.1 / (step + 1).double()), parameters(dtype), 2)
+        kept = [leaf for leaf in lf.tree.leaves(state) if leaf.ndim]
+        assert {leaf.dtype for leaf in lf.tree.leaves(moved) + kept} == {dtype}
 
 
-@pytest.mark.parametrize("optimizer", RICH, ids=str)
+@pytest.mark.parametrize("optimizer", [*RICH, sgd()], ids=str)
 def test_is_pure(optimizer):
     params, grads = parameters(torch.float32), parameters(torch.float32, seed=1)
     _, state = optimizer.update(params, grads, optimizer.init(params))
@@ -317,27 +291,19 @@ def test_parameters_without_leaves():
 
 
 @pytest.mark.parametrize("optimizer", RICH[:12], ids=str)
-def test_gradients_that_do_not_mirror_are_named(optimizer):
-    params = parameters(torch.float32)
-    name = optimizer.name.partition("(")[0]
-    short = attrs.evolve(params[0], weight=torch.zeros(3))
-    with pytest.raises(lf.LayerError) as error:
-        optimizer.update(params, (short, *params[1:]), optimizer.init(params))
-    assert str(error.value) == (
-        f"{name}: expected a gradient of its parameter's shape (3, 4) at 0.weight, got (3,)"
-    )
-    with pytest.raises(lf.LayerError, match=f"{name}: expected gradients of the parameters'"):
-        optimizer.update(params, params[:3], optimizer.init(params))
-    with pytest.raises(lf.LayerError) as error:
-        optimizer.update(params, params, optimizer.init(params[0]))
-    assert str(error.value) == (
-        f"{name}: expected a state with trees of 4 tensors, one a parameter, got 2"
-    )
-    with pytest.raises(lf.LayerError) as error:
-        optimizer.update(params, params, optimizer.init((short, *params[1:])))
-    assert str(error.value) == (
-        f"{name}: expected a state of its parameter's shape (3, 4) at 0.weight, got (3,)"
-    )
+def test_what_does_not_mirror_the_parameters_is_named(optimizer):
+    params, init = parameters(torch.float32), optimizer.init
+    other, bias = attrs.evolve(params[0], weight=torch.zeros(3)), params[0]
+    shape = "of its parameter's shape (3, 4) at 0.weight, got (3,)"
+    for grads, state, told in (
+        ((other, *params[1:]), init(params), f"a gradient {shape}"),
+        (params[:3], init(params), "gradients of the parameters' structure; "),
+        (params, init(bias), "a state with trees of 4 tensors, one a parameter, got 2"),
+        (params, init((other, *params[1:])), f"a state {shape}"),
+    ):
+        with pytest.raises(lf.LayerError) as error:
+            optimizer.update(params, grads, state)
+        assert str(error.value).startswith(f"{optimizer.name.partition('(')[0]}: expected {told}")
 
 
 def test_a_gradient_that_is_no_tensor_is_named():
@@ -347,60 +313,76 @@ def test_a_gradient_that_is_no_tensor_is_named():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("call", "said"),
     [
-        (lambda: sgd(-1), "sgd: expected lr of at least 0, got -1"),
-        (lambda: sgd(momentum=-1), "sgd: expected momentum of at least 0, got -1"),
-        (lambda: sgd(weight_decay=-1), "sgd: expected weight_decay of at least 0, got -1"),
-        (
-            lambda: sgd(nesterov=True),
-            "sgd: expected momentum and no dampening for nesterov, got (0.0, 0.0)",
-        ),
-        (lambda: optim.adagrad(lr_decay=-1), "adagrad: expected lr_decay of at least 0, got -1"),
-        (
-            lambda: optim.adagrad(initial_accumulator_value=-1),
-            "adagrad: expected initial_accumulator_value of at least 0, got -1",
-        ),
-        (lambda: rmsprop(alpha=1.5), "rmsprop: expected alpha from 0 to 1, got 1.5"),
-        (lambda: rmsprop(momentum=-1), "rmsprop: expected momentum of at least 0, got -1"),
-        (lambda: optim.adadelta(rho=1.5), "adadelta: expected rho from 0 to 1, got 1.5"),
-        (
-            lambda: optim.adam(float("nan")),
-            "adam: expected lr to be a finite number of at least 0 or a function, got nan",
-        ),
-        (lambda: adamw(betas=(0.9, 1)), "adamw: expected betas[1] in [0, 1), got 1"),
-        (lambda: optim.adamax(eps=-1), "adamax: expected eps of at least 0, got -1"),
-        (
-            lambda: optim.nadam(momentum_decay=-1),
-            "nadam: expected momentum_decay of at least 0, got -1",
-        ),
-        (lambda: radam(weight_decay=-1), "radam: expected weight_decay of at least 0, got -1"),
-        (lambda: optim.asgd(-1), "asgd: expected lr of at least 0, got -1"),
-        (
-            lambda: optim.rprop(etas=(1.5, 2)),
-            "rprop: expected etas below and above 1, got (1.5, 2)",
-        ),
-        (lambda: lion(betas=(-1, 0)), "lion: expected betas[0] in [0, 1), got -1"),
-        (lambda: muon(momentum=2), "muon: expected momentum from 0 to 1, got 2"),
-        (
-            lambda: muon(adjust_lr_fn="other"),
-            "muon: expected adjust_lr_fn to be 'original', 'match_rms_adamw' or None, got 'other'",
-        ),
-        (lambda: by_path({}), "by_path: expected optimizers with at least one entry, got {}"),
+        ("sgd(-1)", "lr of at least 0, got -1"),
+        ("sgd(momentum=-1)", "momentum of at least 0, got -1"),
+        ("sgd(weight_decay=-1)", "weight_decay of at least 0, got -1"),
+        ("sgd(nesterov=True)", "momentum and no dampening for nesterov, got (0.0, 0.0)"),
+        ("adagrad(lr_decay=-1)", "lr_decay of at least 0, got -1"),
+        ("adagrad(initial_accumulator_value=-1)",
+         "initial_accumulator_value of at least 0, got -1"),
+        ("rmsprop(alpha=1.5)", "alpha from 0 to 1, got 1.5"),
+        ("rmsprop(momentum=-1)", "momentum of at least 0, got -1"),
+        ("adadelta(rho=1.5)", "rho from 0 to 1, got 1.5"),
+        ("adam(float('nan'))", "lr to be a finite number of at least 0 or a function, got nan"),
+        ("adamw(betas=(0.9, 1))", "betas[1] in [0, 1), got 1"),
+        ("adamax(eps=-1)", "eps of at least 0, got -1"),
+        ("nadam(momentum_decay=-1)", "momentum_decay of at least 0, got -1"),
+        ("radam(weight_decay=-1)", "weight_decay of at least 0, got -1"),
+        ("asgd(-1)", "lr of at least 0, got -1"),
+        ("rprop(etas=(1.5, 2))", "etas below and above 1, got (1.5, 2)"),
+        ("lion(betas=(-1, 0))", "betas[0] in [0, 1), got -1"),
+        ("muon(momentum=2)", "momentum from 0 to 1, got 2"),
+        ("muon(adjust_lr_fn='other')",
+         "adjust_lr_fn to be 'original', 'match_rms_adamw' or None, got 'other'"),
+        ("by_path({})", "optimizers with at least one entry, got {}"),
     ],
-)
-def test_hyperparameters_out_of_range_are_named(make, message):
+)  # fmt: skip
+def test_hyperparameters_out_of_range_are_named(call, said):
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
-        make()
-    assert str(error.value) == message
+        eval(call, vars(optim).copy())
+    assert str(error.value) == f"{call.partition('(')[0]}: expected {said}"
 
 
 def test_names_are_code():
     assert repr(sgd(0.003)) == "sgd(0.003)"
     assert repr(sgd(schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
     for optimizer in [*RICH, muon(0.02, nesterov=False), adamw(weight_decay=0.0)]:
-        names = {name: getattr(lf.optim, name) for name in lf.optim.__all__}
-        assert repr(eval(repr(optimizer), names)) == repr(optimizer)
+        assert repr(eval(repr(optimizer), vars(optim).copy())) == repr(optimizer)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        sgd().name = "adam"
+
+
+def test_a_users_optimizer_is_one_too():
+    def update(params, grads, state):
+        return lf.tree.map(lambda p, dp: p - dp.sign(), params, grads), state + 1
+
+    optimizer = lf.Optimizer("sign()", init=lambda params: torch.tensor(0), update=update)
+    x, target = keys.normal(lf.Key(0), (5, 3)), torch.tensor([0, 1, 2, 1, 0])
+    net = lf.serial(lf.dense(4), lf.log_softmax())
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    new, _ = lf.make_step(net, lf.losses.nll(), optimizer)(state, (x, target))
+    assert type(new.params[0]) is type(state.params[0])
+    moved = (new.params[0].weight - state.params[0].weight).abs()
+    assert same_number(moved, torch.ones(3, 4))
+    assert new.opt_state == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "optimizer", "of_init", "more"),
+    [
+        ("adam", adamw(0.1), {"amsgrad": False}, {"name": "adamw", "decoupled": True}),
+        ("sgd", sgd(0.1, 0.9, 0.5), {"counts": True, "momentum": 0.9}, {"counts": True}),
+        ("lion", lion(weight_decay=0.1), {"lr": 0.1}, {}),
+    ],
+)
+def test_functions_of_before_serve_what_was_pickled_with_them(module, optimizer, of_init, more):
+    then = import_module(f"lincoln_fn.optim.{module}")
+    update = partial(then.update, **{**optimizer.update.keywords, **more})
+    before = lf.Optimizer(optimizer.name, partial(then.init, **of_init), update)
+    params = parameters(torch.float32)
+    assert same_bits(steps_of(before, params, 3), steps_of(optimizer, params, 3))
 
 
 def test_by_path_gives_each_leaf_to_the_first_match():

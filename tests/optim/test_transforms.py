@@ -104,10 +104,17 @@ def test_clip_by_value_is_torchs():
     assert same_number(given, lf.tree.map(lambda p, g: p - g.clamp(-0.3, 0.3), params, grads))
 
 
-def test_weight_decay_is_the_optimizers_own():
+@pytest.mark.parametrize(
+    ("transformed", "plain"),
+    [
+        (chain(weight_decay(0.3), adam(0.1)), adam(0.1, weight_decay=0.3)),
+        (chain(accumulate(1), adam()), adam()),
+    ],
+    ids=str,
+)
+def test_a_transform_is_the_optimizers_own(transformed, plain):
     params, grads = parameters(), parameters(1)
-    given = moved_by(chain(weight_decay(0.3), adam(0.1)), params, grads)
-    assert same_number(given, moved_by(adam(0.1, weight_decay=0.3), params, grads))
+    assert same_number(moved_by(transformed, params, grads), moved_by(plain, params, grads))
 
 
 def test_masked_weight_decay():
@@ -146,13 +153,6 @@ def test_accumulated_steps_are_those_of_the_mean_gradients():
     assert state.count.dtype is torch.int64
 
 
-def test_accumulating_one_gradient_changes_nothing():
-    params, grads = parameters(), parameters(1)
-    assert same_number(
-        moved_by(chain(accumulate(1), adam()), params, grads), moved_by(adam(), params, grads)
-    )
-
-
 def test_ema_is_torchs():
     decay, optimizer = 0.8, sgd(0.1)
     params = parameters()
@@ -183,19 +183,26 @@ def test_gradients_that_do_not_mirror_are_named():
         ema_params(chain(ema(0.5), sgd()).init(params[:1]), params)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        chain(ema(0.5), accumulate(2), sgd(1.0)),
-        chain(accumulate(2), ema(0.5), sgd(1.0)),
-        chain(clip_by_value(9.0), ema(0.5), sgd(1.0)),
-    ],
-    ids=str,
-)
-def test_the_mean_is_found_wherever_it_stands(optimizer):
+def test_accumulation_is_undone_beside_a_running_statistic():
+    optimizer, params, grads = chain(accumulate(2), sgd(0.5)), parameters(), parameters(1)
+    _, waiting = optimizer.update(params, grads, optimizer.init(params))
+    for state, is_due in ((optimizer.init(params), False), (waiting, True)):
+        found = optimizer.adjoint(params, grads, state, params, waiting)
+        assert found.params[1] is params[1]
+        # The bar of the sum, which is these gradients; where the step is due, that of the mean.
+        expected = lf.tree.map(lambda p: -0.5 / 2 * p, params) if is_due else grads
+        assert same_number(lf.tree.leaves(found.grads), lf.tree.leaves(expected))
+
+
+def test_the_mean_is_found_wherever_it_stands():
     params = parameters()
-    state = optimizer.init(params)
-    assert same_number(ema_params(state, params), params)
+    for before, after in (
+        ((), (accumulate(2),)),
+        ((accumulate(2),), ()),
+        ((clip_by_value(9.0),), ()),
+    ):
+        state = chain(*before, ema(0.5), *after, sgd(1.0)).init(params)
+        assert same_number(ema_params(state, params), params)
 
 
 def test_a_mean_that_is_not_there_or_not_alone():
@@ -228,31 +235,23 @@ def test_a_whole_step_traces():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("call", "said"),
     [
-        (
-            lambda: clip_by_global_norm(0),
-            "clip_by_global_norm: expected max_norm above 0, got 0",
-        ),
-        (lambda: clip_by_value(0), "clip_by_value: expected max_value above 0, got 0"),
-        (lambda: weight_decay(-1), "weight_decay: expected factor of at least 0, got -1"),
-        (lambda: accumulate(0), "accumulate: expected k of at least 1, got 0"),
-        (lambda: ema(1.0), "ema: expected decay in [0, 1), got 1.0"),
-        (lambda: chain(), "chain: expected transforms and then one optimizer, got ()"),
-        (
-            lambda: chain(sgd(), ema(0.5)),
-            "chain: expected transforms and then one optimizer, got (sgd(0.001), ema(0.5))",
-        ),
-        (
-            lambda: chain(sgd(), sgd()),
-            "chain: expected transforms and then one optimizer, got (sgd(0.001), sgd(0.001))",
-        ),
+        ("clip_by_global_norm(0)", "max_norm above 0, got 0"),
+        ("clip_by_value(0)", "max_value above 0, got 0"),
+        ("weight_decay(-1)", "factor of at least 0, got -1"),
+        ("accumulate(0)", "k of at least 1, got 0"),
+        ("ema(1.0)", "decay in [0, 1), got 1.0"),
+        ("chain()", "transforms and then one optimizer, got ()"),
+        ("chain(sgd(), ema(0.5))",
+         "transforms and then one optimizer, got (sgd(0.001), ema(0.5))"),
+        ("chain(sgd(), sgd())", "transforms and then one optimizer, got (sgd(0.001), sgd(0.001))"),
     ],
-)
-def test_arguments_out_of_range_are_named(make, message):
+)  # fmt: skip
+def test_arguments_out_of_range_are_named(call, said):
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
-        make()
-    assert str(error.value) == message
+        eval(call)
+    assert str(error.value) == f"{call.partition('(')[0]}: expected {said}"
 
 
 def test_names_are_code():

@@ -31,9 +31,9 @@ OfLists: TypeAlias = Callable[[Lists], Lists]
 
 
 def sgd_update(
+    kind: Leafwise,
     at: At,
     formula: OfLists,
-    donate: bool,
     *,
     lr: LearningRate,
     momentum: float,
@@ -45,7 +45,7 @@ def sgd_update(
     """Compute p <- p - lr b in the memory of donated params and momentum."""
     # Rarer forms of SGD are computed by the formula, in new memory.
     counts = callable(lr) or (momentum and dampening)
-    if not donate or counts or weight_decay or nesterov or maximize:
+    if not kind.donate or counts or weight_decay or nesterov or maximize:
         return formula
 
     def update(lists: Lists) -> Lists:
@@ -55,30 +55,29 @@ def sgd_update(
                 torch.add(dp, b_leaf, alpha=momentum, out=b_leaf)
             direction = b
         if p:
-            torch._foreach_add_(p, direction, alpha=-lr)
+            torch._foreach_add_(p, direction, alpha=-at.lr)
         return [[None if leaf is None else leaf.detach() for leaf in leaves] for leaves in (p, b)]
 
     return update
 
 
 def adam_update(
+    kind: Leafwise,
     at: At,
     formula: OfLists,
-    donate: bool,
     *,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
     maximize: bool,
-    decoupled_weight_decay: bool = False,
 ) -> OfLists:
     """Compute Adam's update, each leaf by ATen's kernel if possible."""
     if isinstance(at.lr, Tensor) and is_transformed(at.lr):
         return formula
     # Any: its types do not say that lr may be a tensor.
-    kernel: Any = torch._fused_adamw_ if decoupled_weight_decay else torch._fused_adam_
+    kernel: Any = torch._fused_adamw_ if kind.decoupled else torch._fused_adam_
     # The kernel works in place: on the donated leaves, or on copies.
-    own = Tensor.detach if donate else torch.clone
+    own = Tensor.detach if kind.donate else torch.clone
 
     def by_kernel(lists: Lists) -> Lists:
         p, dp, *kept = lists

@@ -25,28 +25,18 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.predictions import check_probabilities
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss
 from lincoln_fn.losses.common.targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The labels, the overlap, and u + eps, both with 1 for each axis of places."""
-
-    y: Float[Tensor, "N C *s"]
-    overlap: Float[Tensor, "N C *ones"]
-    u: Float[Tensor, "N C *ones"]
-
-
 def forward(
     p: Float[Tensor, "N C *s"], target: Tensor, *, eps: float
-) -> tuple[Float[Tensor, "N C"], Cache]:
+) -> tuple[Float[Tensor, "N C"], Three]:
     """Compute l = 1 - (2 i + eps) / (u + eps)."""
     if p.ndim < 3:
         problem = f"expected prediction of shape (N, C, ...), got {tuple(p.shape)}"
@@ -56,14 +46,14 @@ def forward(
     wide = widened(p)  # a sum over an image may be beyond float16
     u = (wide + y).sum(places, keepdim=True) + eps
     overlap = (2 * (wide * y).sum(places, keepdim=True) + eps) / u
-    return (1 - overlap.flatten(1)).to(p.dtype), Cache(y, overlap, u)
+    return (1 - overlap.flatten(1)).to(p.dtype), (y, overlap, u)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp = -(2 y - D) / (u + eps) dl."""
-    if isinstance(dl, Tensor) and dl.ndim:
-        dl = dl.view_as(cache.u)
-    return (-(2 * cache.y - cache.overlap) / cache.u * dl).to(cache.y.dtype)
+    y, overlap, u = cache
+    dl = dl.view_as(u) if isinstance(dl, Tensor) and dl.ndim else dl
+    return (-(2 * y - overlap) / u * dl).to(y.dtype)
 
 
 _MEND: Final = "end the net with sigmoid() or softmax(1)"

@@ -16,32 +16,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The labels and z = margin - x."""
-
-    y: Float[Tensor, "*s"]
-    z: Float[Tensor, "*s"]
-
-
 def forward(
     x: Float[Tensor, "*s"], target: Tensor, *, margin: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+) -> tuple[Float[Tensor, "*s"], Two]:
     """Compute l = x where y = 1, and max(0, margin - x) where y = -1."""
     y = signs("hinge_embedding", target, tuple(x.shape), x)
     z = margin - x
-    return torch.where(y > 0, x, z.clamp(min=0)), Cache(y, z)
+    return torch.where(y > 0, x, z.clamp(min=0)), (y, z)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dx = y dl where y = 1 or z >= 0, else 0."""
-    return cache.y * ((cache.y > 0) | (cache.z >= 0)) * dl
+    y, z = cache
+    return y * ((y > 0) | (z >= 0)) * dl
 
 
 @constructor

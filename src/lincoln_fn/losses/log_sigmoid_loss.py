@@ -25,31 +25,23 @@ from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
 from lincoln_fn.losses.common.predictions import check_log_probabilities
-from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, make_loss
+from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The log-probabilities, clamped below 0, and the labels."""
-
-    z: Float[Tensor, "*s"]
-    y: Float[Tensor, "*s"]
-
-
-def forward(z: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(z: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Two]:
     """Compute l = -y z - (1 - y) log(1 - e^z)."""
     y = probabilities("log_sigmoid_loss", target, z)
     z = z.clamp(max=-max(SMALLEST, torch.finfo(z.dtype).tiny))
-    return -y * z - (1 - y) * _log1mexp(z), Cache(z, y)
+    return -y * z - (1 - y) * _log1mexp(z), (z, y)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dz = ((1 - y) / (e^(-z) - 1) - y) dl."""
-    return ((1 - cache.y) / torch.expm1(-cache.z) - cache.y) * dl
+    z, y = cache
+    return ((1 - y) / torch.expm1(-z) - y) * dl
 
 
 def _log1mexp(z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

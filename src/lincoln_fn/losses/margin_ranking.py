@@ -16,37 +16,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import signs
+from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
+from lincoln_fn.losses.common.targets import check_same_shape, signs
 from lincoln_fn.losses.loss import Loss, Reduction
-
-
-@record
-class Cache:
-    """The labels and z = margin - y (x1 - x2)."""
-
-    y: Float[Tensor, "*s"]
-    z: Float[Tensor, "*s"]
 
 
 def forward(
     x: tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]], target: Tensor, *, margin: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+) -> tuple[Float[Tensor, "*s"], Two]:
     """Compute l = max(0, margin - y (x1 - x2))."""
     x1, x2 = x
-    if x1.shape != x2.shape:
-        shapes = f"x1's shape {tuple(x1.shape)}, got {tuple(x2.shape)}"
-        raise LayerError("margin_ranking", f"expected x2 of {shapes}")
+    check_same_shape("margin_ranking", "x2", x2, "x1", x1)
     y = signs("margin_ranking", target, tuple(x1.shape), x1)
     z = margin - y * (x1 - x2)
-    return z.clamp(min=0), Cache(y, z)
+    return z.clamp(min=0), (y, z)
 
 
-def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def backward(cache: Two, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
     """Compute dx2 = y dl where z >= 0, else 0, and dx1 = -dx2."""
-    dx2 = cache.y * (cache.z >= 0) * dl
+    y, z = cache
+    dx2 = y * (z >= 0) * dl
     return -dx2, dx2
 
 

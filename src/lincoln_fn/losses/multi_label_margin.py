@@ -18,23 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """max(0, z_cj), with the labels as rows and the classes as columns, and the labels."""
-
-    hinge: Float[Tensor, "*n C C"]
-    index: Int[Tensor, "*n C"]
-
-
 def forward(
     x: Float[Tensor, "*n C"], target: Int[Tensor, "*n C"]
-) -> tuple[Float[Tensor, "*n"], Cache]:
+) -> tuple[Float[Tensor, "*n"], Two]:
     """Compute l = 1 / C sum_c sum_j max(0, 1 - x_c + x_j), over labels c and other classes j."""
     n = check_classes_last("multi_label_margin", x)
     check_shape("multi_label_margin", target, tuple(x.shape), x)
@@ -46,13 +37,14 @@ def forward(
     z = 1 - x.gather(-1, index).unsqueeze(-1) + x.unsqueeze(-2)
     pairs = labelled.unsqueeze(-1) * (count == 0).unsqueeze(-2)
     hinge = z.clamp(min=0) * pairs
-    return hinge.sum((-2, -1)) / n, Cache(hinge, index)
+    return hinge.sum((-2, -1)) / n, (hinge, index)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
+def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*n C"]:
     """Compute dx_j = (sum_c s_cj - sum_i s_ji) / C dl."""
-    s = (cache.hinge > 0).to(cache.hinge.dtype)
-    dx = s.sum(-2).scatter_add(-1, cache.index, -s.sum(-1)) / s.shape[-1]
+    hinge, index = cache
+    s = (hinge > 0).to(hinge.dtype)
+    dx = s.sum(-2).scatter_add(-1, index, -s.sum(-1)) / s.shape[-1]
     return dx * per_example(dl, -1)
 
 

@@ -21,39 +21,29 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, probabilities
 from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The logits, the labels and w_j / C."""
-
-    x: Float[Tensor, "*n C"]
-    y: Float[Tensor, "*n C"]
-    scale: Float[Tensor, " C"]
-
-
 def forward(
     x: Float[Tensor, "*n C"], target: Tensor, *, weight: Weights | None
-) -> tuple[Float[Tensor, "*n"], Cache]:
+) -> tuple[Float[Tensor, "*n"], Three]:
     """Compute l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))."""
     n = check_classes_last("multi_label_soft_margin", x)
     check_shape("multi_label_soft_margin", target, tuple(x.shape), x)
     y = probabilities("multi_label_soft_margin", target, x)
     scale = (x.new_ones(n) if weight is None else weight.of_classes(n, x)) / n
     loss = -(y * logsigmoid(x) + (1 - y) * logsigmoid(-x)) * scale
-    return loss.sum(-1), Cache(x, y, scale)
+    return loss.sum(-1), (x, y, scale)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
+def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "*n C"]:
     """Compute dx_j = ((1 - y_j) s(x_j) - y_j s(-x_j)) w_j / C dl."""
-    x, y = cache.x, cache.y
+    x, y, scale = cache
     slope = (1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)
-    return slope * cache.scale * per_example(dl, -1)
+    return slope * scale * per_example(dl, -1)
 
 
 @constructor

@@ -23,25 +23,15 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss
 from lincoln_fn.losses.common.targets import probabilities
 from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The logits, w (1 - y) and w r y."""
-
-    x: Float[Tensor, "*s"]
-    y0: Float[Tensor, "*s"]
-    y1: Float[Tensor, "*s"]
-
-
 def forward(
     x: Float[Tensor, "*s"], target: Tensor, *, weight: Weights | None, pos_weight: Weights | None
-) -> tuple[Float[Tensor, "*s"], Cache]:
+) -> tuple[Float[Tensor, "*s"], Three]:
     """Compute l = -y1 log s(x) - y0 log s(-x), with y1 = w r y and y0 = w (1 - y)."""
     y = probabilities("sigmoid_cross_entropy", target, x)
     y0, y1 = 1 - y, y
@@ -50,12 +40,13 @@ def forward(
     if weight is not None:
         w = weight.of_elements(x)
         y0, y1 = y0 * w, y1 * w
-    return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), Cache(x, y0, y1)
+    return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), (x, y0, y1)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dx = (y0 s(x) - y1 s(-x)) dl."""
-    return (cache.y0 * torch.sigmoid(cache.x) - cache.y1 * torch.sigmoid(-cache.x)) * dl
+    x, y0, y1 = cache
+    return (y0 * torch.sigmoid(x) - y1 * torch.sigmoid(-x)) * dl
 
 
 @constructor

@@ -19,29 +19,21 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The logits and the labels."""
-
-    x: Float[Tensor, "*s"]
-    y: Float[Tensor, "*s"]
-
-
-def forward(x: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(x: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Two]:
     """Compute l = -log s(y x)."""
     y = signs("soft_margin", target, tuple(x.shape), x)
-    return -logsigmoid(y * x), Cache(x, y)
+    return -logsigmoid(y * x), (x, y)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
     """Compute dx = -y s(-y x) dl."""
-    return -cache.y * torch.sigmoid(-cache.y * cache.x) * dl
+    x, y = cache
+    return -y * torch.sigmoid(-y * x) * dl
 
 
 @constructor

@@ -46,14 +46,10 @@ from lincoln_fn.losses.loss import Loss, Reduction
 
 @record
 class Cache:
-    """The differences, their norms, z and the power."""
+    """The differences u, v and, with swap, w; their norms; z; and the power."""
 
-    u: Float[Tensor, "*n D"]
-    norm_u: Float[Tensor, "*n"]
-    v: Float[Tensor, "*n D"]
-    norm_v: Float[Tensor, "*n"]
-    w: Float[Tensor, "*n D"] | None
-    norm_w: Float[Tensor, "*n"] | None
+    differences: tuple[Float[Tensor, "*n D"], ...]
+    norms: tuple[Float[Tensor, "*n"], ...]
     z: Float[Tensor, "*n"]
     q: float = static()
 
@@ -71,32 +67,28 @@ def forward(
     anchor, positive, negative = x
     check_vectors("triplet_margin", positive=positive, anchor=anchor)
     check_vectors("triplet_margin", negative=negative, anchor=anchor)
-    u, v = anchor - positive + eps, anchor - negative + eps
-    w = positive - negative + eps if swap else None
-    norm_u, norm_v = _norm(u, q), _norm(v, q)
-    norm_w = None if w is None else _norm(w, q)
-    far = norm_v if norm_w is None else torch.minimum(norm_v, norm_w)
-    z = margin + norm_u - far
-    return z.clamp(min=0), Cache(u, norm_u, v, norm_v, w, norm_w, z, q)
+    differences: tuple[Tensor, ...] = (anchor - positive + eps, anchor - negative + eps)
+    if swap:
+        differences = (*differences, positive - negative + eps)
+    norms = tuple(norm_over(each, q, (-1,)).squeeze(-1).to(each.dtype) for each in differences)
+    z = margin + norms[0] - (torch.minimum(*norms[1:]) if swap else norms[1])
+    return z.clamp(min=0), Cache(differences, norms, z, q)
 
 
 def backward(
     cache: Cache, dl: Cotangent
 ) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
     """Compute da, dp and dn from e(u) dz, m e(v) dz and (1 - m) e(w) dz."""
-    dz = (cache.z >= 0) * dl
-    du = _norm_gradient(cache.u, cache.norm_u, cache.q, dz)
-    if cache.w is None or cache.norm_w is None:
-        dv = _norm_gradient(cache.v, cache.norm_v, cache.q, dz)
-        return du - dv, -du, dv
-    m = (torch.sign(cache.norm_w - cache.norm_v) + 1) / 2
-    dv = _norm_gradient(cache.v, cache.norm_v, cache.q, dz * m)
-    dw = _norm_gradient(cache.w, cache.norm_w, cache.q, dz * (1 - m))
-    return du - dv, -du - dw, dv + dw
-
-
-def _norm(u: Float[Tensor, "*n D"], q: float) -> Float[Tensor, "*n"]:
-    return norm_over(u, q, (-1,)).squeeze(-1).to(u.dtype)
+    dz, (_, *far) = (cache.z >= 0) * dl, cache.norms
+    slopes: tuple[Tensor, ...] = (dz, dz)
+    if len(far) > 1:
+        m = (torch.sign(far[1] - far[0]) + 1) / 2
+        slopes = (dz, dz * m, dz * (1 - m))
+    parts = zip(cache.differences, cache.norms, slopes, strict=True)
+    du, dv, *dw = (_norm_gradient(each, norm, cache.q, dnorm) for each, norm, dnorm in parts)
+    if dw:
+        return du - dv, -du - dw[0], dv + dw[0]
+    return du - dv, -du, dv
 
 
 def _norm_gradient(

@@ -41,7 +41,7 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Range, at_least
-from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
+from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import take_step
@@ -215,5 +215,5 @@ def adafactor(
         >>> params[0], state.v.row.shape, state.v.column.shape
         (tensor([0.5000, 0.5000, 0.5000]), torch.Size([2, 1]), torch.Size([1, 3]))
     """
-    start = {"step": True, "v": _zero_moment}
+    start: Start = {"step": True, "v": _zero_moment}
     return leafwise(AdafactorState, rules, start, check=check_whole)

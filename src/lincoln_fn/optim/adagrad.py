@@ -55,7 +55,7 @@ def rules(at: At, *, lr_decay: float, eps: float) -> Rules:
     return rule, adjoint, {}
 
 
-def start(*, initial_accumulator_value: float) -> Start:
+def start(*, initial_accumulator_value: float = 0.0) -> Start:
     """Set the sums to the initial s."""
     return {"step": True, "total": initial_accumulator_value}
 

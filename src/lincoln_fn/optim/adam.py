@@ -161,4 +161,4 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return leafwise(AdamState, rules, start, decoupled_weight_decay=True)
+    return leafwise(AdamState, rules, start, decoupled=True)

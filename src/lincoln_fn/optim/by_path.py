@@ -31,7 +31,7 @@ def _init(
 ) -> OptimizerState:
     """Make the state of each optimizer for its parameters."""
     _check_patterns(tree.paths(params), patterns)
-    shares = _shares(params, _owners(params, patterns), len(parts))
+    shares = _shares(patterns, params, params)
     return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
 
@@ -47,61 +47,36 @@ def _update(
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
         problem = f"expected a tuple of {number}, got {describe(state)}; init(params) makes one"
         raise LayerError("by_path", problem)
-    owner = _owners(params, patterns)
-    if not tree.same_structure(params, grads):
-        flatten_with_gradients("by_path", params, grads)  # which names the place
-        problem = f"expected gradients of the parameters' structure, got {describe(grads)}"
-        raise LayerError("by_path", f"{problem}; write the same records and containers")
-    shares = (_shares(each, owner, len(parts)) for each in (params, grads))
+    flatten_with_gradients("by_path", params, grads)  # which names what does not fit
+    shares = (_shares(patterns, params, each) for each in (params, grads))
     updated = [
-        part.update(*share, part_state)
-        for part, part_state, *share in zip(parts, state, *shares, strict=True)
+        part.update(*share, kept) for part, kept, *share in zip(parts, state, *shares, strict=True)
     ]
-    merged = _merged(params, owner, [part_params for part_params, _ in updated])
-    return merged, tuple(kept for _, kept in updated)
-
-
-def _merged(params: Params, owner: list[int], shares: list[Params]) -> Params:
-    """Make one tree of the optimizers' trees."""
-    leaves = [iter(tree.leaves(share)) for share in shares]
-    merged = iter([next(leaves[i]) for i in owner])
-    return tree.map(lambda p: next(merged), params)
+    return _merged(patterns, params, [new for new, _ in updated]), tuple(
+        kept for _, kept in updated
+    )
 
 
 def _adjoint(
-    patterns: tuple[Pattern, ...],
-    adjoints: tuple[Adjoint, ...],
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
-    params_bar: Params,
-    state_bar: OptimizerState,
-) -> Adjoints:
+    patterns: tuple[Pattern, ...], adjoints: tuple[Adjoint, ...], params: Params, grads: Params,
+    state: OptimizerState, params_bar: Params, state_bar: OptimizerState,
+) -> Adjoints:  # fmt: skip
     """Undo each optimizer's update, and merge the results."""
-    owner = _owners(params, patterns)
-    shares = (_shares(each, owner, len(adjoints)) for each in (params, grads, params_bar))
+    shares = (_shares(patterns, params, each) for each in (params, grads, params_bar))
     found = [
         adjoint(p, dp, kept, p_bar, kept_bar)
         for adjoint, kept, kept_bar, p, dp, p_bar in zip(
             adjoints, state, state_bar, *shares, strict=True
         )
     ]
-    names = {name for each in found for name in each.hyperparameters}
+    names = sorted({name for each in found for name in each.hyperparameters})
     none = torch.zeros((), dtype=torch.float64)
     return Adjoints(
-        _merged(params, owner, [each.params for each in found]),
-        _merged(params, owner, [each.grads for each in found]),
+        _merged(patterns, params, [each.params for each in found]),
+        _merged(patterns, params, [each.grads for each in found]),
         tuple(each.state for each in found),
-        {
-            name: torch.stack([each.hyperparameters.get(name, none) for each in found])
-            for name in sorted(names)
-        },
+        {n: torch.stack([each.hyperparameters.get(n, none) for each in found]) for n in names},
     )
-
-
-def _owners(params: Params, patterns: tuple[Pattern, ...]) -> list[int]:
-    """Find the optimizer of each parameter."""
-    return [_first_match(path, patterns) for path in tree.paths(params)]
 
 
 def _check_patterns(paths: list[str], patterns: tuple[Pattern, ...]) -> None:
@@ -124,15 +99,22 @@ def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
     raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {known}")
 
 
-def _shares(params: Params, owner: list[int], count: int) -> list[Params]:
+def _shares(patterns: tuple[Pattern, ...], params: Params, given: Params) -> list[Params]:
     """Make a tree for each optimizer, with None in place of the leaves of the others."""
-    leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
+    owners = [_first_match(path, patterns) for path in tree.paths(params)]
+    leaves, structure = optree.tree_flatten(given, namespace=TRAINED)
+    pairs = [*zip(leaves, owners, strict=True)]
     return [
-        structure.unflatten(
-            [leaf if i == part else None for leaf, i in zip(leaves, owner, strict=True)]
-        )
-        for part in range(count)
+        structure.unflatten([leaf if owner == i else None for leaf, owner in pairs])
+        for i in range(len(patterns))
     ]
+
+
+def _merged(patterns: tuple[Pattern, ...], params: Params, shares: list[Params]) -> Params:
+    """Make one tree of the optimizers' trees."""
+    leaves = [iter(tree.leaves(share)) for share in shares]
+    merged = iter([next(leaves[_first_match(path, patterns)]) for path in tree.paths(params)])
+    return tree.map(lambda p: next(merged), params)
 
 
 @checked

@@ -13,6 +13,7 @@ are left to the inner optimizer as they are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import torch
@@ -173,4 +174,4 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
         >>> chain(galore(2), adamw()).init(torch.zeros(50, 9)).inner.m.shape
         torch.Size([50, 2])
     """
-    return bare(transform, _init, _update, NO_ADJOINT)
+    return bare(partial(transform, adjoint=NO_ADJOINT), _init, _update)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
@@ -50,6 +51,10 @@ class LbfgsState:
     pairs: Tensor
     moves: Tensor
     changes: Tensor
+
+
+# Any: a batch.
+Step: TypeAlias = Callable[[LbfgsState, Any], tuple[LbfgsState, Tensor]]
 
 
 class Pair(NamedTuple):
@@ -89,7 +94,7 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
     return LbfgsState(params, count, count.clone(), rows, rows.clone())
 
 
-@checked
+@constructor
 def lbfgs(
     value_and_gradient: Callable[..., Any],  # Any: as `ValueAndGradient` says
     lr: Positive = 1.0,
@@ -140,15 +145,13 @@ def lbfgs(
         >>> value, state.params
         (tensor(25.), tensor([3.0000, 4.0000]))
     """
-    return partial(
-        _step,
-        value_and_gradient,
-        lr=lr,
-        max_iter=max_iter,
-        max_eval=max_iter * 5 // 4 if max_eval is None else max_eval,
-        tolerance_grad=tolerance_grad,
-        tolerance_change=tolerance_change,
-    )
+    most = max_iter * 5 // 4 if max_eval is None else max_eval
+    return bare(_completed, partial(_step, value_and_gradient, max_eval=most))
+
+
+def _completed(name: str, step: Step) -> Step:
+    """Return the step with the arguments that `constructor` has bound to it."""
+    return step
 
 
 def _step(

@@ -52,7 +52,7 @@ from lincoln_fn.optim.rules import add_scaled, learning_rate
 Row: TypeAlias = tuple[Any, ...]
 # The rule, its adjoint, and what the state keeps once, by its name.
 Rules: TypeAlias = tuple[Callable[..., Row], Callable[..., Row] | None, Mapping[str, Tensor]]
-# (at, formula, donate, *, hyperparameters) -> a function of lists, the formula's or a faster one.
+# (kind, at, formula, *, hyperparameters) -> a function of lists, the formula or a faster one.
 Faster: TypeAlias = Callable[..., Callable[[Lists], Lists]]
 
 
@@ -98,20 +98,24 @@ class Leafwise:
     rules: Callable[..., Rules]
     start: Start | Callable[..., Start]
     check: Callable[[str, Params], None] | None
+    decoupled: bool
     name: str = ""
     faster: Faster | None = None
     donate: bool = False
 
-    # Any: the optimizer's hyperparameters.
+    # Any: the optimizer's hyperparameters, here and below.
+    def is_decoupled(self, options: Mapping[str, Any]) -> bool:
+        """Return whether weight decay multiplies p."""
+        return self.decoupled or bool(options.get("decoupled_weight_decay"))
+
     def kept(self, options: Mapping[str, Any]) -> Start:
         """Say what each field of the state starts with."""
         start = self.start
         start = start(**asked_of(start, options)) if callable(start) else start
-        counts = callable(options["lr"]) or None
+        counts = callable(options.get("lr")) or None
         return {field.name: start.get(field.name, counts) for field in attrs.fields(self.state)}
 
 
-# Any: what the rules ask for, and what is fixed, by name.
 def leafwise(
     state: type[Any],
     rules: Callable[..., Rules],
@@ -119,21 +123,21 @@ def leafwise(
     *,
     check: Callable[[str, Params], None] | None = None,
     no_adjoint: str = "",
-    **fixed: Any,
+    decoupled: bool = False,
 ) -> Optimizer:
     """Make an optimizer of rules, from within its constructor."""
-    functions = (partial(function, **fixed) for function in (_init, update, _adjoint))
-    return bare(partial(_make, Leafwise(state, rules, start, check), no_adjoint), *functions)
+    kind = Leafwise(state, rules, start, check, decoupled)
+    return bare(partial(_make, kind, no_adjoint), init, update, adjoint)
 
 
 def _make(kind: Leafwise, no_adjoint: str, call: str, *functions: Callable[..., Any]) -> Optimizer:
     kind = attrs.evolve(kind, name=call.partition("(")[0])
-    init, step, adjoint = (partial(function, kind) for function in functions)
-    return Optimizer(call, init, step, no_adjoint or adjoint)
+    start, step, back = (partial(function, kind) for function in functions)
+    return Optimizer(call, start, step, no_adjoint or back)
 
 
 @takes_all
-def _init(kind: Leafwise, params: Params, **options: Any) -> OptimizerState:
+def init(kind: Leafwise, params: Params, **options: Any) -> OptimizerState:
     """Make what the state keeps; () for nothing."""
     if kind.check is not None:
         kind.check(kind.name, params)
@@ -171,9 +175,10 @@ def update(
         dp = _regularized(p, dp, penalty, maximize)
         return rule(p if factor is None else p * factor, dp, *kept)
 
-    apply, once = partial(each_leaf, of_leaf), dict[str, Tensor]()
+    apply: Callable[[Lists], Lists] = partial(each_leaf, of_leaf)
+    once = dict[str, Tensor]()
     if kind.faster is not None:
-        apply = kind.faster(at, apply, kind.donate, **asked_of(kind.faster, options))
+        apply = kind.faster(kind, at, apply, **asked_of(kind.faster, options))
     else:
         once.update(made()[0][2])
     names = _trees(start)
@@ -186,7 +191,7 @@ def update(
 
 
 def _at(state: OptimizerState, options: Mapping[str, Any]) -> At:
-    return At(state, learning_rate(options["lr"], getattr(state, "step", None)))
+    return At(state, learning_rate(options.get("lr", 0.0), getattr(state, "step", None)))
 
 
 def _trees(start: Start) -> list[str]:
@@ -197,7 +202,7 @@ def _trees(start: Start) -> list[str]:
 def _decays(kind: Leafwise, at: At, options: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the factor of the penalty, and 1 - lr weight_decay, or None."""  # Any: tensors too
     decay = 0.0 if "weight_decay" in asked_of(kind.rules, options) else options.get("weight_decay")
-    if not options.get("decoupled_weight_decay"):
+    if not kind.is_decoupled(options):
         return decay or 0.0, None
     return 0.0, 1 - at.lr * decay if decay else None
 
@@ -209,7 +214,7 @@ def _regularized(p: Tensor, dp: Tensor, penalty: float | Tensor, maximize: bool)
 
 
 @takes_all
-def _adjoint(
+def adjoint(
     kind: Leafwise, params: Params, grads: Params, state: OptimizerState, params_bar: Params,
     state_bar: OptimizerState, **options: Any,
 ) -> Adjoints:  # fmt: skip
@@ -224,7 +229,7 @@ def _adjoint(
         old, bars = kept[: len(names)], kept[len(names) :]
         new_bar, dp_bar, *kept_bar, products = rule(p, dp, *old, p_bar, *bars)
         found = {name: product.sum().double() for name, product in products.items()}
-        if options.get("decoupled_weight_decay"):
+        if kind.is_decoupled(options):
             of_decay = (p * new_bar).sum().double()
             found["lr"] = found["lr"] - options["weight_decay"] * of_decay
             found["weight_decay"] = -at.lr * of_decay

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import optree
 import torch
@@ -36,8 +36,6 @@ class LeafState:
 Rule: TypeAlias = Callable[..., tuple[Any, ...]]
 # Any: leaves, or None; one list for each tree.
 Lists: TypeAlias = list[list[Any]]
-
-_MEND: Final = "init(params) makes one"
 
 
 def update_leaves(
@@ -69,10 +67,10 @@ def update_lists(
         if len(of_mirror) != len(leaves):
             problem = f"{len(leaves)} tensors, one a parameter, got {len(of_mirror)}"
             raise LayerError(name, f"expected a state with trees of {problem}")
-        if mirror is not None:
-            for i, (p, other) in enumerate(zip(leaves, of_mirror, strict=True)):
-                if not _belongs(other, p):
-                    raise _wrong_shape(name, "a state", params, i, p, other)
+        for i, (p, other) in enumerate(zip(leaves, of_mirror, strict=True)):
+            fits = other.fits(p) if isinstance(other, LeafState) else _is_like(other, p)
+            if mirror is not None and not fits:
+                raise _wrong_shape(name, "a state", params, i, p, other)
         lists.append(of_mirror)
         structures.append(structure)
     return tuple(
@@ -81,11 +79,8 @@ def update_lists(
     )
 
 
-def _belongs(kept: object, p: Tensor) -> bool:
-    """Return whether what a state keeps of a parameter is of its shape."""
-    if isinstance(kept, LeafState):
-        return kept.fits(p)
-    return isinstance(kept, Tensor) and p.shape == kept.shape
+def _is_like(given: object, p: Tensor) -> bool:
+    return isinstance(given, Tensor) and p.shape == given.shape
 
 
 # Any: tensors; a gradient is not until it is checked.
@@ -100,7 +95,7 @@ def flatten_with_gradients(
         problem = f"expected gradients of the parameters' structure; {error}"
         raise LayerError(name, problem) from error
     for i, (p, dp) in enumerate(zip(leaves, gradients, strict=True)):
-        if not isinstance(dp, Tensor) or p.shape != dp.shape:
+        if not _is_like(dp, p):
             raise _wrong_shape(name, "a gradient", params, i, p, dp)
         if p.dtype is not dp.dtype:
             expected = f"a gradient of its parameter's dtype {p.dtype}{_place(params, i)}"
@@ -124,18 +119,14 @@ def _place(params: Params, i: int) -> str:
 
 def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
     """Check that a state belongs to the optimizer, and has the fields that its update needs."""
-    if expected is None:
-        if type(state) is not tuple or state:
-            raise LayerError(name, f"expected state (), got {describe(state)}; {_MEND}")
-        return
-    if type(state) is not expected:
-        problem = f"expected state {expected.__name__}, got {describe(state)}; {_MEND}"
+    is_right = type(state) is expected if expected else type(state) is tuple and not state
+    wanted = expected.__name__ if expected else "()"
+    wrong = (f for f, is_kept in kept.items() if (getattr(state, f) is not None) is not is_kept)
+    if expected and is_right and (field := next(wrong, None)):
+        is_right, wanted = False, f"{wanted} {'with' if kept[field] else 'without'} {field}"
+    if not is_right:
+        problem = f"expected state {wanted}, got {describe(state)}; init(params) makes one"
         raise LayerError(name, problem)
-    for field, is_kept in kept.items():
-        if (getattr(state, field) is not None) is not is_kept:
-            wanted = "with" if is_kept else "without"
-            problem = f"expected state {expected.__name__} {wanted} {field}, got {describe(state)}"
-            raise LayerError(name, f"{problem}; {_MEND}")
 
 
 def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:

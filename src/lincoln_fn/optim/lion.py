@@ -75,6 +75,4 @@ def lion(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return leafwise(
-        LionState, rules, {"m": 0.0}, no_adjoint=NO_ADJOINT, decoupled_weight_decay=True
-    )
+    return leafwise(LionState, rules, {"m": 0.0}, no_adjoint=NO_ADJOINT, decoupled=True)

@@ -178,7 +178,7 @@ def muon(
     weight_decay: NonNegative = 0.1,
     momentum: Probability = 0.95,
     nesterov: bool = True,
-    ns_coefficients: Coefficients = COEFFICIENTS,
+    ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
     eps: Epsilon = 1e-7,
     ns_steps: NonNegativeInt = 5,
     adjust_lr_fn: Adjustment | None = None,
@@ -222,6 +222,4 @@ def muon(
         >>> torch.linalg.svdvals(moved).round()
         tensor([1., 1.])
     """
-    return leafwise(
-        MuonState, rules, {"momentum": 0.0}, check=check_matrices, decoupled_weight_decay=True
-    )
+    return leafwise(MuonState, rules, {"momentum": 0.0}, check=check_matrices, decoupled=True)

@@ -26,7 +26,7 @@ from lincoln_fn.core.constructors import constructor
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
-from lincoln_fn.optim.leafwise import At, Once, Row, Rules, leafwise
+from lincoln_fn.optim.leafwise import At, Once, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
@@ -106,5 +106,5 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    start = {"step": True, "mu_product": Once(1.0), "m": 0.0, "v": 0.0}
+    start: Start = {"step": True, "mu_product": Once(1.0), "m": 0.0, "v": 0.0}
     return leafwise(NadamState, rules, start)

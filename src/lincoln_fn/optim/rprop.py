@@ -34,7 +34,7 @@ class RpropState:
     size: Params
 
 
-def start(*, lr: float) -> Start:
+def start(*, lr: float = 0.0) -> Start:
     """Make the last gradient 0, and each size lr."""
     return {"last": 0.0, "size": lr}
 

@@ -152,7 +152,7 @@ def schedule_free(
         (tensor(-7.), tensor(-6.))
     """
     adjoint = NO_ADJOINT if callable(lr) else partial(_adjoint, rate=lr)
-    return bare(transform, _init, partial(_update, rate=lr), adjoint)
+    return bare(partial(transform, adjoint=adjoint), _init, partial(_update, rate=lr))
 
 
 def schedule_free_params(state: OptimizerState, params: Params) -> Params:

@@ -42,9 +42,11 @@ class SgdState:
     momentum: Params | None
 
 
-def start(*, lr: LearningRate, momentum: float, dampening: float) -> Start:
+def start(
+    *, momentum: float, lr: LearningRate = 0.0, dampening: float = 0.0, counts: bool = False
+) -> Start:
     """Make the momentum 0, and the count of steps if the update counts them."""
-    counts = callable(lr) or (momentum > 0 and dampening != 0)
+    counts = counts or callable(lr) or bool(momentum > 0 and dampening != 0)
     return {"step": counts or None, "momentum": 0.0 if momentum > 0 else None}
 
 

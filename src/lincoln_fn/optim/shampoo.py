@@ -59,7 +59,7 @@ class ShampooState:
     kept: Params
 
 
-def start(*, momentum: float, max_size: int) -> Start:
+def start(*, momentum: float, max_size: int = 0) -> Start:
     """Make all matrices 0, and the momentum."""
 
     def kept(p: Tensor) -> Preconditioner:

@@ -65,7 +65,7 @@ class SoapState:
     kept: Params
 
 
-def start(*, max_size: int) -> Start:
+def start(*, max_size: int = 0) -> Start:
     """Make everything 0."""
 
     def kept(p: Tensor) -> Rotated:

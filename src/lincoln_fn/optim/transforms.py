@@ -175,7 +175,7 @@ def _clip_norm(params: Params, grads: Params, *, max_norm: float) -> tuple[Param
     norms = [torch.linalg.vector_norm(widened(g)) for g in tree.leaves(grads)]
     if not norms:
         return grads, lambda grads_bar: (None, grads_bar, {})
-    norm = torch.linalg.vector_norm(torch.stack(norms))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
 
     def pull(grads_bar: Params) -> tuple[None, Params, Mapping[str, Tensor]]:
         f = max_norm / (norm + _EPS)

@@ -35,6 +35,9 @@ SMALLEST: Final = 2.0**-126
 
 # dL/dl: a number, or a tensor of shape () or of l's shape.
 Cotangent: TypeAlias = Tensor | float
+# Caches of a few tensors, in the order that the loss's page says.
+Two: TypeAlias = tuple[Tensor, Tensor]
+Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
 
 
