@@ -84,6 +84,26 @@ def test_a_token_of_a_network_with_many_layers_is_recorded():
     assert facts_of(choose) == []
 
 
+def test_the_next_text_is_written_by_the_program_of_the_first():
+    decoder, greedy = lf.decode(NET), samplers.greedy()
+    first = written(decoder, sampler=greedy)
+    program = decoder.wrapped(NextToken(decoder, samplers.greedy()))
+    (memo,) = program.kinds.values()
+    runs = list(memo._runs)
+    assert runs
+    assert same_bits(written(decoder, sampler=greedy), first)
+    assert memo._runs == runs
+    assert [*program.kinds.values()] == [memo]
+    other = pickle.loads(pickle.dumps(decoder))
+    assert same_bits(written(other, sampler=greedy), first)
+
+    class Unhashable(list):
+        def __call__(self, logits, key):
+            return logits.argmax(-1)
+
+    assert same_bits(written(decoder, sampler=Unhashable()), first)
+
+
 def test_context_stays_beside_the_text():
     net = lf.serial(
         lf.parallel(lf.embedding(N, 8), lf.identity()),

@@ -228,7 +228,8 @@ def _without_repetitions(program: Program) -> Program:
         given = _put(op.arguments, names), _put(op.keywords, names)
         same = first.setdefault((op.overload, repr(given)), op.results)
         if same is not op.results and not returned & {memory[number] for number in results}:
-            names |= {n: m for n, m in zip(op.results, same, strict=True) if n is not None}
+            pairs = zip(op.results, same, strict=True)
+            names |= {n: m for n, m in pairs if n is not None and m is not None}
     return _renamed(program, names)
 
 
