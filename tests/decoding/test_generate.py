@@ -10,6 +10,8 @@ from helpers.writers import CAUSAL, TOKENS, N, gpt, llama, on_tokens
 
 import lincoln_fn as lf
 from lincoln_fn import samplers
+from lincoln_fn.decoding.generate import NextToken
+from lincoln_fn.recording.surroundings import facts_of
 
 KEY = lf.Key(5)
 NET = gpt(CAUSAL, lf.positional_embedding(32))
@@ -74,6 +76,32 @@ def test_the_stream_ends_when_all_texts_have_written_a_stop():
         assert same_bits(text[: place + 1], full[: place + 1])
         assert (text[place:] == 7).all()
     assert same_bits(written(decoder, count=28, stop=(7, 99)), stopped)
+
+
+def test_a_token_of_a_network_with_many_layers_is_recorded():
+    net = on_tokens(*[lf.residual(lf.serial(lf.rms_norm(), lf.dense(8))) for _ in range(300)])
+    choose = NextToken(lf.decode(net), samplers.greedy())
+    assert facts_of(choose) == []
+
+
+def test_the_next_text_is_written_by_the_program_of_the_first():
+    decoder, greedy = lf.decode(NET), samplers.greedy()
+    first = written(decoder, sampler=greedy)
+    program = decoder.wrapped(NextToken(decoder, samplers.greedy()))
+    (memo,) = program.kinds.values()
+    runs = list(memo._runs)
+    assert runs
+    assert same_bits(written(decoder, sampler=greedy), first)
+    assert memo._runs == runs
+    assert [*program.kinds.values()] == [memo]
+    other = pickle.loads(pickle.dumps(decoder))
+    assert same_bits(written(other, sampler=greedy), first)
+
+    class Unhashable(list):
+        def __call__(self, logits, key):
+            return logits.argmax(-1)
+
+    assert same_bits(written(decoder, sampler=Unhashable()), first)
 
 
 def test_context_stays_beside_the_text():

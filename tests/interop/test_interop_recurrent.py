@@ -64,11 +64,6 @@ def test_a_sequence(kind, batch, has_state, form):
     assert_same(kind(3, 6, **form), (x, state) if has_state else x)
 
 
-def test_a_sequence_by_relu():
-    torch.manual_seed(1)
-    assert_same(nn.RNN(3, 6, nonlinearity="relu"), normal(5, 4, 3).double())
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("has_state", [False, True], ids=["alone", "state"])
 @pytest.mark.parametrize("batch", [(), (4,)], ids=["unbatched", "batched"])
@@ -80,8 +75,9 @@ def test_a_cell(kind, batch, has_state, bias):
     assert_same(kind(3, 6, bias), (x, state) if has_state else x)
 
 
-def test_a_cell_by_relu():
+def test_a_sequence_and_a_cell_by_relu():
     torch.manual_seed(1)
+    assert_same(nn.RNN(3, 6, nonlinearity="relu"), normal(5, 4, 3).double())
     x = normal(4, 3).double(), state_of(1, 4, 6)
     assert_same(nn.RNNCell(3, 6, nonlinearity="relu"), x)
 

@@ -40,112 +40,63 @@ def replaced(module, part, other):
     return module
 
 
-def half_frozen():
-    module = nn.Linear(3, 4)
-    module.weight.requires_grad_(False)
-    return module
+NO_COUNTERPART = "has no counterpart here"
+BLOCK, DECODER = nn.TransformerEncoderLayer, nn.TransformerDecoderLayer
+# By module: its place in the error, and the problem.
+REFUSED = [
+    (nn.Fold(2, 2), "Fold", NO_COUNTERPART),
+    (Doubled(nn.ReLU()), "Doubled", NO_COUNTERPART),
+    (nn.Sequential(nn.ReLU(), nn.Sequential(Own(2, 3))), "1.0 Own", NO_COUNTERPART),
+    (nn.Sequential(OrderedDict(head=nn.LSTM(3, 4, proj_size=2))),
+     "head LSTM", "expected proj_size=0, got 2"),
+    (nn.GRU(3, 4, 2, batch_first=True, dropout=0.5), "GRU", "expected dropout=0.0, got 0.5"),
+    (nn.LSTM(3, 4, batch_first=True, proj_size=2), "LSTM", "expected proj_size=0, got 2"),
+    (nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True),
+     "MultiheadAttention", "expected add_zero_attn=False, got True"),
+    (nn.TransformerDecoder(DECODER(4, 2, 3, activation=torch.tanh), 2),
+     "layers.0 TransformerDecoderLayer",
+     f"expected activation relu or gelu, got {torch.tanh}"),
+    (nn.TransformerDecoder(DECODER(4, 2, 3), 2, Own(4, 4)), "norm Own", NO_COUNTERPART),
+    (nn.Transformer(4, 2, custom_encoder=Own(4, 4), custom_decoder=nn.Linear(4, 4)),
+     "encoder Own", NO_COUNTERPART),
+    (Stack(BLOCK(4, 2, 3, batch_first=True), 2), "Stack", NO_COUNTERPART),
+    (DECODER(4, 2, 3, activation=torch.tanh, batch_first=True),
+     "TransformerDecoderLayer", f"expected activation relu or gelu, got {torch.tanh}"),
+    (BLOCK(4, 2, 3, activation=nn.GELU("tanh"), batch_first=True),
+     "TransformerEncoderLayer", "expected activation relu or gelu, got GELU(approximate='tanh')"),
+    (changed(BLOCK(4, 2, 3), "norm2", "eps", 0.5),
+     "TransformerEncoderLayer", "expected norm2.eps=1e-05, as in norm1.eps, got 0.5"),
+    (changed(DECODER(4, 2, 3), "dropout3", "p", 0.5),
+     "TransformerDecoderLayer", "expected dropout3.p=0.1, as in self_attn.dropout, got 0.5"),
+    (replaced(BLOCK(4, 2, 3, bias=False), "norm1", nn.RMSNorm(4)),
+     "TransformerEncoderLayer", "expected norm1 of LayerNorm, got RMSNorm"),
+    (nn.Softmax(), "Softmax", "expected dim=0 or another axis, got None"),
+    (nn.FractionalMaxPool2d(2, 3, _random_samples=torch.zeros(1, 1, 2)),
+     "FractionalMaxPool2d", f"expected _random_samples=None, got {torch.zeros(1, 1, 2)}"),
+    (nn.Embedding(3, 4, max_norm=1.0), "Embedding", "expected max_norm=None, got 1.0"),
+    (nn.Upsample(scale_factor=2.0, recompute_scale_factor=True),
+     "Upsample", "expected recompute_scale_factor=None, got True"),
+    (nn.InstanceNorm1d(3, momentum=None, track_running_stats=True), "InstanceNorm1d",
+     "expected a momentum, got momentum=None with track_running_stats=True"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (nn.Fold(2, 2), f"from_torch: Fold: has no counterpart here{BY_MODULE}"),
-        (Doubled(nn.ReLU()), f"from_torch: Doubled: has no counterpart here{BY_MODULE}"),
-        (
-            nn.Sequential(nn.ReLU(), nn.Sequential(Own(2, 3))),
-            f"from_torch: 1.0 Own: has no counterpart here{BY_MODULE}",
-        ),
-        (
-            nn.Sequential(OrderedDict(head=nn.LSTM(3, 4, proj_size=2))),
-            f"from_torch: head LSTM: expected proj_size=0, got 2{BY_MODULE}",
-        ),
-        (
-            nn.GRU(3, 4, 2, batch_first=True, dropout=0.5),
-            f"from_torch: GRU: expected dropout=0.0, got 0.5{BY_MODULE}",
-        ),
-        (
-            nn.LSTM(3, 4, batch_first=True, proj_size=2),
-            f"from_torch: LSTM: expected proj_size=0, got 2{BY_MODULE}",
-        ),
-        (
-            nn.MultiheadAttention(4, 2, add_zero_attn=True, batch_first=True),
-            f"from_torch: MultiheadAttention: expected add_zero_attn=False, got True{BY_MODULE}",
-        ),
-        (
-            nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3, activation=torch.tanh), 2),
-            "from_torch: layers.0 TransformerDecoderLayer: expected activation relu or gelu, got "
-            f"{torch.tanh}{BY_MODULE}",
-        ),
-        (
-            nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3), 2, Own(4, 4)),
-            f"from_torch: norm Own: has no counterpart here{BY_MODULE}",
-        ),
-        (
-            nn.Transformer(4, 2, custom_encoder=Own(4, 4), custom_decoder=nn.Linear(4, 4)),
-            f"from_torch: encoder Own: has no counterpart here{BY_MODULE}",
-        ),
-        (
-            Stack(nn.TransformerEncoderLayer(4, 2, 3, batch_first=True), 2),
-            f"from_torch: Stack: has no counterpart here{BY_MODULE}",
-        ),
-        (
-            nn.TransformerDecoderLayer(4, 2, 3, activation=torch.tanh, batch_first=True),
-            "from_torch: TransformerDecoderLayer: expected activation relu or gelu, got "
-            f"{torch.tanh}{BY_MODULE}",
-        ),
-        (
-            nn.TransformerEncoderLayer(4, 2, 3, activation=nn.GELU("tanh"), batch_first=True),
-            "from_torch: TransformerEncoderLayer: expected activation relu or gelu, got "
-            f"GELU(approximate='tanh'){BY_MODULE}",
-        ),
-        (
-            changed(nn.TransformerEncoderLayer(4, 2, 3), "norm2", "eps", 0.5),
-            "from_torch: TransformerEncoderLayer: expected norm2.eps=1e-05, as in norm1.eps, got "
-            f"0.5{BY_MODULE}",
-        ),
-        (
-            changed(nn.TransformerDecoderLayer(4, 2, 3), "dropout3", "p", 0.5),
-            "from_torch: TransformerDecoderLayer: expected dropout3.p=0.1, as in self_attn.dropout,"
-            f" got 0.5{BY_MODULE}",
-        ),
-        (
-            replaced(nn.TransformerEncoderLayer(4, 2, 3, bias=False), "norm1", nn.RMSNorm(4)),
-            "from_torch: TransformerEncoderLayer: expected norm1 of LayerNorm, got RMSNorm"
-            + BY_MODULE,
-        ),
-        (
-            nn.Softmax(),
-            f"from_torch: Softmax: expected dim=0 or another axis, got None{BY_MODULE}",
-        ),
-        (
-            nn.FractionalMaxPool2d(2, 3, _random_samples=torch.zeros(1, 1, 2)),
-            "from_torch: FractionalMaxPool2d: expected _random_samples=None, got "
-            f"{torch.zeros(1, 1, 2)}{BY_MODULE}",
-        ),
-        (
-            nn.Embedding(3, 4, max_norm=1.0),
-            f"from_torch: Embedding: expected max_norm=None, got 1.0{BY_MODULE}",
-        ),
-        (
-            nn.Upsample(scale_factor=2.0, recompute_scale_factor=True),
-            f"from_torch: Upsample: expected recompute_scale_factor=None, got True{BY_MODULE}",
-        ),
-        (
-            nn.InstanceNorm1d(3, momentum=None, track_running_stats=True),
-            "from_torch: InstanceNorm1d: expected a momentum, got momentum=None with "
-            f"track_running_stats=True{BY_MODULE}",
-        ),
-        (
-            half_frozen(),
-            "from_torch: Linear: expected all of its parameters or none to require a gradient",
-        ),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+    ("module", "place", "problem"), REFUSED, ids=[type(row[0]).__name__ for row in REFUSED]
 )
-def test_what_has_no_counterpart_is_named_with_its_path(module, message):
+def test_what_has_no_counterpart_is_named_with_its_path(module, place, problem):
     with pytest.raises(lf.LayerError) as raised:
         from_torch(module)
-    assert str(raised.value) == message
+    assert str(raised.value) == f"from_torch: {place}: {problem}{BY_MODULE}"
+
+
+def test_a_module_that_is_half_frozen_is_refused():
+    module = nn.Linear(3, 4)
+    module.weight.requires_grad_(False)
+    with pytest.raises(lf.LayerError) as raised:
+        from_torch(module)
+    problem = "expected all of its parameters or none to require a gradient"
+    assert str(raised.value) == f"from_torch: Linear: {problem}"
 
 
 def test_tied_parameters_are_refused():

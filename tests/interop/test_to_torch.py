@@ -19,28 +19,26 @@ def made(layer, x, dtype=torch.float32):
     return module.to(dtype)
 
 
+ROW, SEQUENCE = normal(5, 3), normal(2, 3, 4)
+OF_CHANNELS = lf.instance_norm(affine=True, bias=False, spatial_axes=1)
 GRADCHECKED = [
-    (lf.dense(4), (normal(5, 3),)),
-    (
-        lf.serial(
-            lf.conv2d(3, 3), lf.batch_norm(), lf.tanh(), lf.avg_pool2d(2), lf.flatten(), lf.dense(2)
-        ),
-        (IMAGES,),
-    ),
+    (lf.dense(4), (ROW,)),
+    (lf.serial(lf.conv2d(3, 3), lf.batch_norm(), lf.tanh(), lf.avg_pool2d(2), lf.flatten(),
+               lf.dense(2)), (IMAGES,)),
     (lf.lstm(3), (normal(2, 4, 3),)),
     (lf.lstm(3), (normal(2, 4, 3), None)),
-    (lf.multi_head_attention(2), (normal(2, 3, 4), normal(2, 5, 4), normal(2, 5, 4))),
-    (lf.transformer_encoder_block(2, 5, 0.0, "gelu"), (normal(2, 3, 4),)),
-    (lf.branch(lf.identity(), lf.sigmoid(), merge=lf.multiply()), (normal(5, 3),)),
-    (lf.select(0, 0, 1), (normal(5, 3), normal(2))),
-    (lf.serial(lf.frozen(lf.dense(4)), lf.dense(2)), (normal(5, 3),)),
-    (lf.frozen(lf.dense(4)), (normal(5, 3),)),
-    (lf.layer_norm(bias=False), (normal(5, 3),)),
-    (lf.batch_norm(bias=False), (normal(5, 3),)),
+    (lf.multi_head_attention(2), (SEQUENCE, normal(2, 5, 4), normal(2, 5, 4))),
+    (lf.transformer_encoder_block(2, 5, 0.0, "gelu"), (SEQUENCE,)),
+    (lf.branch(lf.identity(), lf.sigmoid(), merge=lf.multiply()), (ROW,)),
+    (lf.select(0, 0, 1), (ROW, normal(2))),
+    (lf.serial(lf.frozen(lf.dense(4)), lf.dense(2)), (ROW,)),
+    (lf.frozen(lf.dense(4)), (ROW,)),
+    (lf.layer_norm(bias=False), (ROW,)),
+    (lf.batch_norm(bias=False), (ROW,)),
     (lf.group_norm(2, bias=False), (normal(5, 4),)),
-    (lf.instance_norm(affine=True, bias=False, spatial_axes=1), (normal(2, 3, 5),)),
-    (lf.instance_norm(affine=True, bias=False, spatial_axes=1), (normal(3, 5),)),
-]
+    (OF_CHANNELS, (normal(2, 3, 5),)),
+    (OF_CHANNELS, (normal(3, 5),)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "x"), GRADCHECKED, ids=[str(row[0]) for row in GRADCHECKED])

@@ -5,7 +5,9 @@ The queries of a step attend to the kept keys and to their own,
     y_i = attention(query_i, the keys at positions up to i, their values)
 
 by the layer's own formula, with a mask in the place of `is_causal`. With a sliding window only the
-last keys are kept: those of position t are in slot t mod window.
+last keys are kept: those of position t are in slot t mod window. So before position n, slot s has
+
+    p = n - 1 - (n - 1 - s) mod window    and nothing, if p < 0
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.layer import Params
@@ -28,11 +30,10 @@ from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
 
 @record
 class KeyValue:
-    """The keys and values of earlier positions, and the position that each slot has, or -1."""
+    """The keys and values of earlier positions."""
 
     key: Float[Tensor, "*batch slots features"]
     value: Float[Tensor, "*batch slots n_out"]
-    positions: Int64[Tensor, " slots"]
     window: int | None = static()
 
 
@@ -64,8 +65,7 @@ def _init(
         t = kind.split(t, options)
         return t.new_zeros(*t.shape[:-2], slots, t.shape[-1])
 
-    nowhere = torch.full((slots,), -1, device=key.device)
-    return KeyValue(empty(key), empty(value), nowhere, window)
+    return KeyValue(empty(key), empty(value), window)
 
 
 def _step(
@@ -76,42 +76,29 @@ def _step(
     query, key, value, *_ = x
     key, value = kind.split(key, options), kind.split(value, options)
     own = position + torch.arange(query.shape[-2], device=query.device)
-    after = _written(state, key, value, own)
-    # A window's slots are used again: the first queries of a step still need what they held.
-    seen = after if state.window is None else _joined(state, key, value, own)
-    return kind.attend(query, seen.key, seen.value, _allowed(seen, own), options), after
+    slots, window = torch.arange(state.key.shape[-2], device=query.device), state.window
+    if window is None:
+        seen = after = _written(state, key, value, own)
+        allowed = slots <= own[:, None]
+    else:
+        after = _written(
+            state, key[..., -window:, :], value[..., -window:, :], own[-window:] % window
+        )
+        # The slots are used again: the first queries of a step still need what they held.
+        seen = KeyValue(
+            torch.cat([state.key, key], -2), torch.cat([state.value, value], -2), window
+        )
+        last = position - 1
+        at = torch.cat([last - (last - slots) % window, own])
+        allowed = (at >= 0) & (at <= own[:, None]) & (own[:, None] - at < window)
+    return kind.attend(query, seen.key, seen.value, allowed, options), after
 
 
-def _written(state: KeyValue, key: Tensor, value: Tensor, own: Tensor) -> KeyValue:
+def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyValue:
     """Put keys and values into their slots."""
-    count = len(state.positions)
-    slots = own
-    if state.window is not None:
-        key, value, own = key[..., -count:, :], value[..., -count:, :], own[-count:]
-        slots = own % count
     return KeyValue(
-        state.key.index_copy(-2, slots, key),
-        state.value.index_copy(-2, slots, value),
-        state.positions.index_copy(0, slots, own),
-        state.window,
+        state.key.index_copy(-2, slots, key), state.value.index_copy(-2, slots, value), state.window
     )
-
-
-def _joined(state: KeyValue, key: Tensor, value: Tensor, own: Tensor) -> KeyValue:
-    """Put keys and values behind the kept ones."""
-    return KeyValue(
-        torch.cat([state.key, key], -2),
-        torch.cat([state.value, value], -2),
-        torch.cat([state.positions, own]),
-        state.window,
-    )
-
-
-def _allowed(seen: KeyValue, own: Tensor) -> Bool[Tensor, "length slots"]:
-    """Return which keys each query attends to: those up to its own position, in its window."""
-    at, own = seen.positions, own[:, None]
-    allowed = (at >= 0) & (at <= own)
-    return allowed if seen.window is None else allowed & (own - at < seen.window)
 
 
 # Any: the hyperparameters.

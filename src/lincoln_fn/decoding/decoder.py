@@ -11,6 +11,7 @@ does not compute the positions before it again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import attrs
@@ -60,10 +61,19 @@ class Decoder:
     # Wraps the function that `generate` calls for each token; `lf.compile` makes a graph of it.
     wrap: Callable[[Pure], Pure] = recorded
     opened: Layer = attrs.field(init=False)
+    # `wrap` with a memo, on which no result depends: the next text is written by the same program.
+    wrapped: Callable[[Pure], Pure] = attrs.field(init=False)
 
     @opened.default
     def _open(self) -> Layer:
         return without_walk(fast(self.net))
+
+    @wrapped.default
+    def _remember(self) -> Callable[[Pure], Pure]:
+        return lru_cache(maxsize=4)(self.wrap)
+
+    def __reduce__(self) -> tuple[type[Decoder], tuple[Layer, int, Callable[[Pure], Pure]]]:
+        return Decoder, (self.net, self.dim, self.wrap)
 
     def __repr__(self) -> str:
         own_dim = "" if self.dim == 1 else f", dim={self.dim}"

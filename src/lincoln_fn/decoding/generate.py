@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from operator import index
 from typing import Any, TypeAlias
 
@@ -117,7 +117,7 @@ def generate(
                 return
         tokens = token.unsqueeze(decoder.dim)
         if i == 0:
-            choose = decoder.wrap(choose)
+            choose = (decoder.wrapped if isinstance(sampler, Hashable) else decoder.wrap)(choose)
 
 
 def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked

@@ -35,37 +35,15 @@ class Recurrent:
     last: Arrays
 
 
-# Any: the hyperparameters of rnn, gru and lstm.
+# Any: the params and the hyperparameters of any recurrent layer.
 def _init(
-    params: Any,
-    x: Arrays,
-    *,
-    axis: int,
-    max_length: int,
-    forward: Callable[..., Any],
-    batch_first: bool,
-    **options: Any,
-) -> Recurrent:
-    if len(params.cells[0]) == 2:
+    params: Any, x: Arrays, *, axis: int, max_length: int, forward: Callable[..., Any],
+    sequences: int, **options: Any,
+) -> Recurrent:  # fmt: skip
+    if len(getattr(params, "cells", [()])[0]) == 2:
         raise LayerError("", "is bidirectional: it also runs from the end of the text")
-    _check_axis(axis, -2 if batch_first else -3)
-    given = _from(Recurrent(None), x)
-    (_, last), _ = forward(params, given, batch_first=batch_first, **options)
-    return Recurrent(tree.map(torch.zeros_like, last))
-
-
-# Any: the hyperparameters of a linear recurrence.
-def _linear_init(
-    params: Params,
-    x: tuple[Tensor, ...],
-    *,
-    axis: int,
-    max_length: int,
-    forward: Callable[..., Any],
-    sequences: int,
-    **options: Any,
-) -> Recurrent:
-    _check_axis(axis, 1 - x[0].ndim if forward is linear_scan.forward else -2)
+    is_scan = forward is linear_scan.forward
+    _check_axis(axis, 1 - x[0].ndim if is_scan else -2 if options.get("batch_first", True) else -3)
     (_, last), _ = forward(params, _from(Recurrent(None), x, sequences), **options)
     return Recurrent(tree.map(torch.zeros_like, last))
 
@@ -137,24 +115,17 @@ def _with_last(x: Arrays, made: Arrays, sequences: int = 1) -> tuple[Arrays, Rec
     return (made if has_state else made[0]), Recurrent(made[1])
 
 
-def _row(forward: Callable[..., Any]) -> Row:
-    return Row(partial(_init, forward=forward), partial(_step, forward=forward, sequences=1))
-
-
-def _linear_row(forward: Callable[..., Any], sequences: int) -> Row:
+def _row(forward: Callable[..., Any], sequences: int) -> Row:
     bound: dict[str, Any] = {"forward": forward, "sequences": sequences}  # Any: for mypy
-    return Row(partial(_linear_init, **bound), partial(_step, **bound))
+    return Row(partial(_init, **bound), partial(_step, **bound))
 
 
 # The most sequences in x of a layer, behind which its state is.
-_LINEAR: Final = {
-    linear_scan: 2,
-    gated_linear_recurrence: 3,
-    linear_attention: 4,
+_SEQUENCES: Final = {
+    rnn: 1, gru: 1, lstm: 1, linear_scan: 2, gated_linear_recurrence: 3, linear_attention: 4,
     selective_scan: 4,
-}
+}  # fmt: skip
 ROWS: Final[Rows] = {
-    **{layer: _row(layer.forward) for layer in (rnn, gru, lstm)},
-    **{layer: _linear_row(layer.forward, n) for layer, n in _LINEAR.items()},
+    layer: _row(layer.forward, n) for layer, n in _SEQUENCES.items()
 }
 SCAN: Final = Row(_scan_init, _scan_step)

@@ -10,8 +10,7 @@ from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.spec import made_by
-from lincoln_fn.finetune.matrices import has_matrix
-from lincoln_fn.finetune.targets import Targets, check_targets, named_params
+from lincoln_fn.finetune.targets import Targets, check_targets, has_matrix, named_params
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.map_params import Pair, change_parts
 from lincoln_fn.walk.parts import is_trained

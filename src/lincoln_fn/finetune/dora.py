@@ -10,8 +10,7 @@ from lincoln_fn.errors.arguments import Positive, PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.lora import ATTENTION
-from lincoln_fn.finetune.matrices import dense_like
-from lincoln_fn.finetune.targets import Targets
+from lincoln_fn.finetune.targets import Targets, dense_like
 from lincoln_fn.finetune.weight_decomposed import decompose, weight_decomposed
 from lincoln_fn.layers import dense
 from lincoln_fn.walk.map_params import Pair

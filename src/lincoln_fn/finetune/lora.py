@@ -11,8 +11,7 @@ from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, chec
 from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.low_rank import Params as LowRankParams
 from lincoln_fn.finetune.low_rank import low_rank
-from lincoln_fn.finetune.matrices import read_matrix, sizes_of
-from lincoln_fn.finetune.targets import Targets
+from lincoln_fn.finetune.targets import Targets, read_matrix, sizes_of
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer

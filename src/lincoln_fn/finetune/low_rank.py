@@ -26,7 +26,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.core.spec import Spec
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.shapes import check_cache, check_params
-from lincoln_fn.finetune.matrices import dense_like, read_matrix
+from lincoln_fn.finetune.targets import dense_like, read_matrix
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.scale import scale

@@ -1,13 +1,17 @@
-"""The layers that are fine-tuned, by patterns of their paths."""
+"""The layers that are fine-tuned, by patterns of their paths, and what has a matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, TypeAlias
 
+from torch import Tensor
+
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import NOT_EMPTY
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.finetune import quantized_dense
+from lincoln_fn.layers import dense
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.paths import is_target
 
@@ -32,3 +36,26 @@ def check_targets(where: str, targets: Targets, suitable: list[str]) -> None:
             listed = ", ".join(map(repr, suitable[:12])) + (", ..." if suitable[12:] else "")
             problem = f"expected targets that fit the path of a dense layer, got {pattern!r}"
             raise LayerError(where, f"{problem}; there are {listed or 'none'}")
+
+
+def has_matrix(params: Params) -> bool:
+    """Return whether params are those of a dense layer, of any number of bits."""
+    return isinstance(params, dense.Params | quantized_dense.Params)
+
+
+def sizes_of(params: Params) -> tuple[int, int]:
+    """Return the numbers of features of x and of y."""
+    n_in, n_out = params.weight.shape if isinstance(params, dense.Params) else params.shape
+    return n_in, n_out
+
+
+def read_matrix(params: Params) -> Tensor:
+    """Return W, of shape (n_in, n_out)."""
+    if isinstance(params, dense.Params):
+        return params.weight
+    return quantized_dense.dequantize(params)
+
+
+def dense_like(params: Params) -> Layer:
+    """Make a dense layer of the sizes of one of any number of bits."""
+    return dense.dense(sizes_of(params)[1], bias=params.bias is not None)

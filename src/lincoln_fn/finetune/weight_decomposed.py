@@ -43,7 +43,7 @@ from lincoln_fn.core.record import record
 from lincoln_fn.core.spec import Spec, with_spec
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
-from lincoln_fn.finetune.matrices import dense_like, read_matrix, sizes_of
+from lincoln_fn.finetune.targets import dense_like, read_matrix, sizes_of
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.walk.map_params import Pair

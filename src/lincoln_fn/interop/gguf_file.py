@@ -22,6 +22,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.errors.arguments import FloatingDtype, checked
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Part, Value, read_head
 from lincoln_fn.interop.gguf_names import NAMES, OPTIONS
@@ -57,10 +58,8 @@ def _score_scale(config: Config) -> Config:
 
 
 class _Kind(NamedTuple):
-    """An architecture of llama.cpp: Hugging Face's, other names, and what to undo by name's end."""
+    """An architecture of llama.cpp: other names than the usual ones, and what to undo, by ends."""
 
-    model_type: str
-    architecture: str
     names: Mapping[str, str] = {}
     undo: Mapping[str, Undo] = {}
     # Options that llama.cpp does not write, because they follow from others.
@@ -69,25 +68,22 @@ class _Kind(NamedTuple):
 
 _QUERIES: Final = partial(_undo_permutation, heads="num_attention_heads")
 _KEYS: Final = partial(_undo_permutation, heads="num_key_value_heads")
+# By llama.cpp's name, which is that of a family here.
 _KINDS: Final = {
-    "llama": _Kind(
-        "llama", "LlamaForCausalLM",
-        undo={".q_proj.weight": _QUERIES, ".k_proj.weight": _KEYS},
-    ),
-    "qwen2": _Kind("qwen2", "Qwen2ForCausalLM"),
-    "qwen3": _Kind("qwen3", "Qwen3ForCausalLM"),
-    "phi3": _Kind("phi3", "Phi3ForCausalLM", {"ffn_up": "mlp.gate_up_proj"}),
+    "llama": _Kind(undo={".q_proj.weight": _QUERIES, ".k_proj.weight": _KEYS}),
+    "qwen2": _Kind(),
+    "qwen3": _Kind(),
+    "phi3": _Kind({"ffn_up": "mlp.gate_up_proj"}),
     "gemma2": _Kind(
-        "gemma2", "Gemma2ForCausalLM",
         {
             "ffn_norm": "pre_feedforward_layernorm",
             "post_attention_norm": "post_attention_layernorm",
             "post_ffw_norm": "post_feedforward_layernorm",
         },
-        undo={"norm.weight": _undo_offset},
-        options=_score_scale,
+        {"norm.weight": _undo_offset},
+        _score_scale,
     ),
-}  # fmt: skip
+}
 
 
 @checked
@@ -193,7 +189,8 @@ def _renamed(kind: _Kind, name: str) -> str:
 
 def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]) -> Config:
     """Make a config as Hugging Face's library has it."""
-    prefix = f"{options['general.architecture']}."
+    family = str(options["general.architecture"])
+    prefix = f"{family}."
     own = {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}
     config: Config = {OPTIONS.get(name, name): value for name, value in own.items()}
     table = parts.get("model.embed_tokens.weight")
@@ -208,11 +205,11 @@ def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]
             if config.get(name) == features:
                 del config[name]
     for name, field in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
-        if f"tokenizer.ggml.{field}_token_id" in options:
-            config[f"{name}_token_id"] = options[f"tokenizer.ggml.{field}_token_id"]
+        if (given := options.get(f"tokenizer.ggml.{field}_token_id")) is not None:
+            config[f"{name}_token_id"] = given
     return {
-        "model_type": kind.model_type,
-        "architectures": [kind.architecture],
+        "model_type": family,
+        "architectures": [name for name in FAMILIES[family].architectures if "LM" in name],
         "tie_word_embeddings": "lm_head.weight" not in parts,
         **kind.options(config),
         **config,

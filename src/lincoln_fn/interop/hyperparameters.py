@@ -67,8 +67,8 @@ def _option(module: Module, name: str) -> Any:  # Any: of any kind
         raise Unsupported("expected dim=0 or another axis, got None")
     if name == "align_corners":
         return bool(value)
-    is_of_axes = isinstance(value, tuple | list) and name not in _SHAPES
-    if is_of_axes:  # equal numbers for all axes are one number
+    if isinstance(value, tuple | list) and name not in _SHAPES:
+        # Equal numbers for all axes are one number.
         return value[0] if len(set(value)) == 1 else tuple(value)
     return value
 

@@ -6,7 +6,7 @@ that is no input and that no operation returns is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -183,28 +183,54 @@ def simplify(program: Program) -> tuple[Program, frozenset[int]]:
     Returns:
         The program, and the places of the operations that need to run only once.
     """
-    simple = _without_dead_ends(_with_first_views(program))
+    first_views = _renamed(program, dict(enumerate(program.first_view)))
+    simple = _without_dead_ends(_without_repetitions(first_views))
     return simple, _once(simple)
 
 
-def _with_first_views(program: Program) -> Program:
-    """Take the first of several tensors that are the same view of the same memory."""
+def _put(value: Argument, names: Mapping[int, int]) -> Argument:
+    """Put other numbers of tensors into an argument."""
+    if isinstance(value, At):
+        return At(names.get(value, value))
+    if isinstance(value, tuple | list):
+        return type(value)([_put(entry, names) for entry in value])
+    return value
 
-    def put(value: Argument) -> Argument:
-        if isinstance(value, At):
-            return At(program.first_view[value])
-        if isinstance(value, tuple | list):
-            return type(value)([put(entry) for entry in value])
-        return value
 
-    later = {number for number, first in enumerate(program.first_view) if first != number}
+def _renamed(program: Program, names: Mapping[int, int]) -> Program:
+    """Use other tensors in the place of some: the first of those that are the same view."""
+    later = {number for number, first in names.items() if first != number}
     moved = (
-        op
-        if later.isdisjoint(op.used())
-        else attrs.evolve(op, arguments=put(op.arguments), keywords=put(op.keywords))
+        op if later.isdisjoint(op.used())
+        else attrs.evolve(
+            op, arguments=_put(op.arguments, names), keywords=_put(op.keywords, names)
+        )
         for op in program.operations
-    )
+    )  # fmt: skip
     return attrs.evolve(program, operations=tuple(moved))
+
+
+def _without_repetitions(program: Program) -> Program:
+    """Compute once what several operations compute of the same tensors.
+
+    It holds for tensors whose memory nobody writes into, and for results that are not returned.
+    """
+    memory = program.memory
+    apart = {memory[number] for op in program.operations for number in op.written()}
+    returned = {memory[number] for number in program.outputs}
+    names: dict[int, int] = {}
+    first: dict[tuple[object, ...], tuple[int | None, ...]] = {}
+    for op in program.operations:
+        results = [number for number in op.results if number is not None]
+        lie = {memory[number] for number in (*results, *op.used())}
+        if op.acts or traits_of(op.overload).may_draw or lie & apart:
+            continue
+        given = _put(op.arguments, names), _put(op.keywords, names)
+        same = first.setdefault((op.overload, repr(given)), op.results)
+        if same is not op.results and not returned & {memory[number] for number in results}:
+            pairs = zip(op.results, same, strict=True)
+            names |= {n: m for n, m in pairs if n is not None and m is not None}
+    return _renamed(program, names)
 
 
 def _without_dead_ends(program: Program) -> Program:

@@ -43,7 +43,7 @@ _WORLD: Final = frozenset(
 _ACTS: Final = frozenset(
     {"print", "open", "input", "exec", "eval", "globals", "setattr", "breakpoint"}
 )
-_MOST: Final = 20_000
+_MOST: Final = 200_000
 _DEEPEST: Final = 8
 
 

@@ -142,140 +142,71 @@ GEMMA = {
 }  # fmt: skip
 # The library's product of several matrices wants rows of whole 16 bytes.
 EXPERTS = {"num_local_experts": 5, "intermediate_size": 16}
+PADDED = (IDS, MASK)
+# By model, x, call, where the outputs are compared, and a note.
 ROWS = [
-    lambda: Row(gpt2(), IDS, logits),
-    lambda: Row(gpt2(), (IDS, MASK), masked, MASK.bool(), "padded"),
-    lambda: Row(gpt2(tie_word_embeddings=False, n_inner=20), IDS, logits, note="untied"),
-    lambda: Row(gpt2("Model", activation_function="relu"), IDS, hidden),
-    lambda: Row(bert("ForMaskedLM"), IDS, logits),
-    lambda: Row(bert("ForMaskedLM"), (IDS, MASK, IDS % 2), logits, note="padded with types"),
-    lambda: Row(bert("Model", hidden_act="gelu_new"), (IDS, MASK), with_pooled),
-    lambda: Row(bert("ForSequenceClassification", num_labels=3), IDS, logits),
-    lambda: Row(bert("ForTokenClassification"), IDS, logits),
-    lambda: Row(of_tokens("LlamaConfig"), IDS, logits),
-    lambda: Row(of_tokens("LlamaConfig"), (IDS, MASK), logits, MASK.bool(), "padded"),
-    lambda: Row(
-        of_tokens(
-            "LlamaConfig",
-            num_key_value_heads=1,
-            tie_word_embeddings=True,
-            attention_bias=True,
-            mlp_bias=True,
-        ),
-        IDS,
-        logits,
-        note="one head of keys, biases, tied",
-    ),
-    lambda: Row(
-        of_tokens("LlamaConfig", "Model", num_key_value_heads=4, hidden_act="gelu_new"),
-        IDS,
-        hidden,
-        note="all heads of keys",
-    ),
-    *(
-        lambda scaling=scaling: Row(
-            of_tokens("LlamaConfig", **rope(**scaling), max_position_embeddings=6),
-            IDS,
-            logits,
-            note=scaling["kind"],
-        )
-        for scaling in SCALINGS
-    ),
-    lambda: Row(of_tokens("MistralConfig", sliding_window=4), IDS, logits),
-    lambda: Row(
-        of_tokens("MistralConfig", sliding_window=4), (IDS, MASK), logits, MASK.bool(), "padded"
-    ),
-    lambda: Row(
-        of_tokens(
-            "Qwen2Config",
-            hidden_size=24,
-            use_sliding_window=True,
-            sliding_window=3,
-            max_window_layers=1,
-        ),
-        IDS,
-        logits,
-        note="a window in the second layer",
-    ),
-    lambda: Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
-    lambda: Row(
-        of_tokens("MixtralConfig", **EXPERTS, num_experts_per_tok=3),
-        (IDS, MASK),
-        logits,
-        MASK.bool(),
-        "padded",
-    ),
-    lambda: Row(of_tokens("Qwen3Config", tie_word_embeddings=True), IDS, logits),
-    lambda: Row(of_tokens("Phi3Config", partial_rotary_factor=0.7, hidden_size=24), IDS, logits),
-    lambda: Row(
-        of_tokens(
-            "Phi3Config",
-            hidden_size=24,
-            **LONG,
-            max_position_embeddings=32,
-            original_max_position_embeddings=6,
-            sliding_window=5,
-        ),
-        IDS,
-        logits,
-        note="longrope",
-    ),
-    lambda: Row(of_tokens("Gemma2Config", **GEMMA), IDS, logits),
-    lambda: Row(of_tokens("Gemma2Config", **GEMMA), (IDS, MASK), logits, MASK.bool(), "padded"),
-    lambda: Row(of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
-    lambda: Row(mamba(), IDS, logits),
+    (lambda: gpt2(), IDS, logits),
+    (lambda: gpt2(), PADDED, masked, MASK.bool(), "padded"),
+    (lambda: gpt2(tie_word_embeddings=False, n_inner=20), IDS, logits, None, "untied"),
+    (lambda: gpt2("Model", activation_function="relu"), IDS, hidden),
+    (lambda: bert("ForMaskedLM"), IDS, logits),
+    (lambda: bert("ForMaskedLM"), (*PADDED, IDS % 2), logits, None, "padded with types"),
+    (lambda: bert("Model", hidden_act="gelu_new"), PADDED, with_pooled),
+    (lambda: bert("ForSequenceClassification", num_labels=3), IDS, logits),
+    (lambda: bert("ForTokenClassification"), IDS, logits),
+    (lambda: of_tokens("LlamaConfig"), IDS, logits),
+    (lambda: of_tokens("LlamaConfig"), PADDED, logits, MASK.bool(), "padded"),
+    (lambda: of_tokens("LlamaConfig", num_key_value_heads=1, tie_word_embeddings=True,
+                       attention_bias=True, mlp_bias=True),
+     IDS, logits, None, "one head of keys, biases, tied"),
+    (lambda: of_tokens("LlamaConfig", "Model", num_key_value_heads=4, hidden_act="gelu_new"),
+     IDS, hidden, None, "all heads of keys"),
+    *((lambda own=own: of_tokens("LlamaConfig", **rope(**own), max_position_embeddings=6),
+       IDS, logits, None, own["kind"]) for own in SCALINGS),
+    (lambda: of_tokens("MistralConfig", sliding_window=4), IDS, logits),
+    (lambda: of_tokens("MistralConfig", sliding_window=4), PADDED, logits, MASK.bool(), "padded"),
+    (lambda: of_tokens("Qwen2Config", hidden_size=24, use_sliding_window=True, sliding_window=3,
+                       max_window_layers=1),
+     IDS, logits, None, "a window in the second layer"),
+    (lambda: of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
+    (lambda: of_tokens("MixtralConfig", **EXPERTS, num_experts_per_tok=3),
+     PADDED, logits, MASK.bool(), "padded"),
+    (lambda: of_tokens("Qwen3Config", tie_word_embeddings=True), IDS, logits),
+    (lambda: of_tokens("Phi3Config", partial_rotary_factor=0.7, hidden_size=24), IDS, logits),
+    (lambda: of_tokens("Phi3Config", hidden_size=24, **LONG, max_position_embeddings=32,
+                       original_max_position_embeddings=6, sliding_window=5),
+     IDS, logits, None, "longrope"),
+    (lambda: of_tokens("Gemma2Config", **GEMMA), IDS, logits),
+    (lambda: of_tokens("Gemma2Config", **GEMMA), PADDED, logits, MASK.bool(), "padded"),
+    (lambda: of_tokens("Gemma2Config", "Model", sliding_window=3), IDS, hidden),
+    (lambda: mamba(), IDS, logits),
     # Longer than a chunk of the scan, and no multiple of it.
-    lambda: Row(
-        mamba(tie_word_embeddings=False, use_bias=True, use_conv_bias=False, conv_kernel=3),
-        IDS.repeat(1, 4),
-        logits,
-        note="untied, biases",
-    ),
-    lambda: Row(mamba("Model", time_step_rank="auto", expand=3), IDS, hidden),
-    lambda: Row(t5(), (IDS, None, IDS[:, :5] + 1), translated),
-    lambda: Row(
-        t5(feed_forward_proj="gated-gelu", dense_act_fn="gelu_new"),
-        (IDS, MASK, IDS[:, 1:7], None),
-        translated,
-        note="gated, padded",
-    ),
-    lambda: Row(
-        t5(feed_forward_proj="gated-silu"),
-        (IDS, MASK, IDS, MASK),
-        translated,
-        MASK.bool(),
-        "padded targets",
-    ),
-    lambda: Row(t5("EncoderModel"), (IDS, MASK), hidden, MASK.bool()),
-    lambda: Row(
-        build(
-            "Model",
-            "CLIPConfig",
-            text_config=CLIP_TEXT,
-            vision_config=CLIP_VISION,
-            projection_dim=7,
-        ),
-        (TEXTS, IMAGES[..., :8]),
-        similarities,
-    ),
-    lambda: Row(
-        build(
-            "Model",
-            "CLIPConfig",
-            text_config={**CLIP_TEXT, "eos_token_id": 2},
-            vision_config=CLIP_VISION,
-        ),
-        (TEXTS, IMAGES[..., :8], (TEXTS != 30).int() | 1),
-        similarities,
-        note="of the first configs",
-    ),
-    lambda: Row(build("Model", "CLIPTextConfig", **CLIP_TEXT), TEXTS, with_pooled),
-    lambda: Row(build("Model", "CLIPVisionConfig", **CLIP_VISION), IMAGES[..., :8], with_pooled),
-    lambda: Row(vit("Model"), IMAGES, with_pooled),
-    lambda: Row(vit("ForImageClassification", num_labels=5), IMAGES, logits),
-]
+    (lambda: mamba(tie_word_embeddings=False, use_bias=True, use_conv_bias=False, conv_kernel=3),
+     IDS.repeat(1, 4), logits, None, "untied, biases"),
+    (lambda: mamba("Model", time_step_rank="auto", expand=3), IDS, hidden),
+    (lambda: t5(), (IDS, None, IDS[:, :5] + 1), translated),
+    (lambda: t5(feed_forward_proj="gated-gelu", dense_act_fn="gelu_new"),
+     (*PADDED, IDS[:, 1:7], None), translated, None, "gated, padded"),
+    (lambda: t5(feed_forward_proj="gated-silu"),
+     (*PADDED, *PADDED), translated, MASK.bool(), "padded targets"),
+    (lambda: t5("EncoderModel"), PADDED, hidden, MASK.bool()),
+    (lambda: build("Model", "CLIPConfig", text_config=CLIP_TEXT, vision_config=CLIP_VISION,
+                   projection_dim=7), (TEXTS, IMAGES[..., :8]), similarities),
+    (lambda: build("Model", "CLIPConfig", text_config={**CLIP_TEXT, "eos_token_id": 2},
+                   vision_config=CLIP_VISION),
+     (TEXTS, IMAGES[..., :8], (TEXTS != 30).int() | 1), similarities, None, "of the first configs"),
+    (lambda: build("Model", "CLIPTextConfig", **CLIP_TEXT), TEXTS, with_pooled),
+    (lambda: build("Model", "CLIPVisionConfig", **CLIP_VISION), IMAGES[..., :8], with_pooled),
+    (lambda: vit("Model"), IMAGES, with_pooled),
+    (lambda: vit("ForImageClassification", num_labels=5), IMAGES, logits),
+]  # fmt: skip
 
-MADE = [make() for make in ROWS]
+
+def made(make, *rest):
+    return Row(make(), *rest)
+
+
+MADE = [made(*row) for row in ROWS]
 # Those that decode: with these two scalings, the keys of a longer text are others.
 CAUSAL = [
     row
@@ -306,7 +237,12 @@ def test_greedy_tokens_are_those_of_generate(row):
 
 @pytest.mark.parametrize(
     "row",
-    [ROWS[0](), ROWS[4](), ROWS[-1](), Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits)],
+    [
+        made(*ROWS[0]),
+        made(*ROWS[4]),
+        made(*ROWS[-1]),
+        Row(of_tokens("MixtralConfig", **EXPERTS), IDS, logits),
+    ],
     ids=str,
 )
 def test_a_model_in_memory_is_that_of_its_files(row, tmp_path):

@@ -94,7 +94,7 @@ def _untied(options: Options, head: Layer, *, is_bare: bool = False, **paths: st
     """Make a network whose head has dense layers, with the paths in it of some."""
     network = _parts.of_tokens(_INPUTS, _embedding(options), _body(options), head, is_bare=is_bare)
     places = {name: f"{network.places['head']}.{path}" for name, path in paths.items()}
-    return network._replace(places=network.places | places)
+    return network._replace(places={**network.places, **places})
 
 
 def _model(options: Options) -> Network:
