@@ -73,8 +73,10 @@ def back(
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
-    loops = (partial(loop, group=group, gather_output=gather_output) for loop in (there, back))
-    return around("column_parallel", part, *loops, call=name)
+    return around(
+        "column_parallel", part, partial(there, group=group, gather_output=gather_output),
+        partial(back, group=group, gather_output=gather_output), name,
+    )  # fmt: skip
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
