@@ -244,6 +244,10 @@ TESTS = {
         "test_a_compiled_prediction_and_function_leave_their_graphs_behind": (),
         "test_another_process_takes_the_same_step": (),
     },
+    "optim/test_lbfgs.py": {"test_takes_torchs_path": ("9}-rosenbrock", "30}-flat")},
+    "optim/test_optimizers.py": {
+        "test_state_is_tensors_that_trace": ("[adamw", "[rprop", "[soap", "[chain(clip"),
+    },
     "plots/test_plots.py": {"test_every_layer_of_a_deep_network_has_axes": ()},
     "compiler/test_prediction.py": {
         "test_predictions_are_the_eager_ones": (),
@@ -257,7 +261,10 @@ TESTS = {
     },
     "rules/test_rules_laws.py": {
         "test_it_learns": (),
-        "test_summary_and_map_layers_see_its_parts": ("uniform", "pepita"),
+        "test_summary_and_map_layers_see_its_parts": ("uniform",),
+        "test_fast_and_donated_steps_are_those_of_the_formulas": (
+            *("[sgd(0.1)-fixed", "[sgd(0.1)-pepita", "0.9)-feedback", "0.9)-straight"),
+        ),
         "test_the_graph_of_a_compiled_step_computes_the_step": (),
     },
     "combine/test_scan.py": {
