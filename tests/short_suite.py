@@ -248,6 +248,7 @@ TESTS = {
     "optim/test_optimizers.py": {
         "test_state_is_tensors_that_trace": ("[adamw", "[rprop", "[soap", "[chain(clip"),
     },
+    "per_example/test_clipped.py": {"test_a_compiled_step_takes_the_same": ()},
     "plots/test_plots.py": {"test_every_layer_of_a_deep_network_has_axes": ()},
     "compiler/test_prediction.py": {
         "test_predictions_are_the_eager_ones": (),
