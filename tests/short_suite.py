@@ -192,6 +192,16 @@ TESTS = {
         "test_the_notebooks_are_valid": (),
     },
     "combine/test_in_dtype.py": {"test_small_steps_are_not_lost": ("False",)},
+    "interop/test_gguf.py": {
+        "test_every_tensor_is_what_the_library_makes_of_it": ("[F32", "[BF16", "[Q8_0", "[Q4_K"),
+    },
+    "interop/test_pretrained.py": {
+        "test_what_is_loaded_is_what_was_saved": (
+            *("bert-BertModel", "CLIPModel", "gpt2-GPT2LM", "llama-LlamaFor", "mamba-MambaFor"),
+            *("mixtral-MixtralFor", "t5-T5For", "vit-ViTFor"),
+        ),
+        "test_a_language_model_decodes_token_by_token": ("gemma2", "llama", "mamba"),
+    },
     "interop/test_training.py": {"test_twenty_steps_beside_torch": ()},
     "interop/test_to_torch.py": {"test_gradcheck": ("[dense", "lstm(3)0", "batch_norm(bias")},
     "interop/test_transformers.py": {
@@ -234,6 +244,11 @@ TESTS = {
         "test_a_compiled_prediction_and_function_leave_their_graphs_behind": (),
         "test_another_process_takes_the_same_step": (),
     },
+    "optim/test_lbfgs.py": {"test_takes_torchs_path": ("9}-rosenbrock", "30}-flat")},
+    "optim/test_optimizers.py": {
+        "test_state_is_tensors_that_trace": ("[adamw", "[rprop", "[soap", "[chain(clip"),
+    },
+    "per_example/test_clipped.py": {"test_a_compiled_step_takes_the_same": ()},
     "plots/test_plots.py": {"test_every_layer_of_a_deep_network_has_axes": ()},
     "compiler/test_prediction.py": {
         "test_predictions_are_the_eager_ones": (),
@@ -241,10 +256,16 @@ TESTS = {
         "test_a_prediction_is_found_on_disk": (),
     },
     "replay/test_replay.py": {"test_the_example_finds_its_fault_and_draws": ()},
-    "training/test_resume.py": {"test_a_run_killed_twenty_times_ends_the_same": ()},
+    "training/test_resume.py": {
+        "test_a_run_killed_twenty_times_ends_the_same": (),
+        "test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not": ("[adam]", "clipped"),
+    },
     "rules/test_rules_laws.py": {
         "test_it_learns": (),
-        "test_summary_and_map_layers_see_its_parts": ("uniform", "pepita"),
+        "test_summary_and_map_layers_see_its_parts": ("uniform",),
+        "test_fast_and_donated_steps_are_those_of_the_formulas": (
+            *("[sgd(0.1)-fixed", "[sgd(0.1)-pepita", "0.9)-feedback", "0.9)-straight"),
+        ),
         "test_the_graph_of_a_compiled_step_computes_the_step": (),
     },
     "combine/test_scan.py": {

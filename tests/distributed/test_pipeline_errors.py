@@ -10,39 +10,28 @@ from lincoln_fn.distributed import alone
 from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
 from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
 
+TIED = 'expected tied paths such as ("0.0", "1.2"), got'
+WRONG = {
+    "group": (2, "expected group to be a Group, got 2"),
+    "stages": (lf.dense(3), "expected stages to be a tuple of layers, got the Layer dense(3)"),
+    "stages: a layer": (
+        (lf.dense(3), lf.dense), "pipeline[1]: expected a Layer, got the constructor",
+    ),
+    "stages: a norm": ((lf.dense(1), lf.distributed.sync_batch_norm(alone())), "use batch_norm"),
+    "max_norm": (0.0, "expected max_norm above 0, got 0.0"),
+    "schedule": (one_f_one_b(3, 2), "expected 2 stages, got 3"),
+    "limit": (1, "expected at most 1 cache in stage 0, got 2"),
+    "tied": ((("0", "2"),), TIED),
+    "tied: order": ((("1", "0"),), "in the order of their stages"),
+}  # fmt: skip
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"group": 2}, "expected group to be a Group, got 2"),
-        (
-            {"stages": lf.dense(3)},
-            "expected stages to be a tuple of layers, got the Layer dense(3)",
-        ),
-        ({"stages": (lf.dense(3), lf.dense)}, "pipeline[1]: expected a Layer, got the constructor"),
-        ({"max_norm": 0.0}, "expected max_norm above 0, got 0.0"),
-        ({"schedule": one_f_one_b(3, 2)}, "expected 2 stages, got 3"),
-        ({"limit": 1}, "expected at most 1 cache in stage 0, got 2"),
-        ({"stages": (lf.dense(1), lf.distributed.sync_batch_norm(alone()))}, "use batch_norm"),
-        ({"tied": (("0", "2"),)}, 'expected tied paths such as ("0.0", "1.2"), got'),
-        ({"tied": (("1", "0"),)}, "in the order of their stages"),
-    ],
-    ids=[
-        "group",
-        "stages",
-        "a layer",
-        "max_norm",
-        "schedule",
-        "limit",
-        "sync_batch_norm",
-        "tied",
-        "order",
-    ],
-)
-def test_wrong_arguments_are_refused(changes, message):
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_are_refused(name):
+    value, message = WRONG[name]
     given = {"stages": (lf.dense(3), lf.dense(2)), "schedule": one_f_one_b(2, 2), "group": alone()}
     with pytest.raises(ValueError, match=re.escape(message)):
-        pipeline(**{**given, **changes})
+        pipeline(**{**given, name.partition(":")[0]: value})
 
 
 def test_tied_parameters_of_other_shapes_are_refused():

@@ -33,12 +33,7 @@ def test_an_infinity_made_in_backward_is_found_by_step_layer_and_example(infinit
     assert int(infinite_run.saved[-1].step) == 120
     found = lf.replay.first_non_finite(infinite_run)
     assert found.place == lf.replay.Place(
-        step=137,
-        made_by="backward",
-        array="dx",
-        index=(4, 2),
-        path="1.0.1",
-        layer="faulty(dense(7))",
+        137, "backward", "dx", (4, 2), "1.0.1", "faulty(dense(7))"
     )
     assert (found.value, found.batch, found.example) == (math.inf, 136, 4)
     assert same_bits(X[found.row], BATCHES.at(136)[0][4])
@@ -62,34 +57,22 @@ def test_only_the_steps_after_the_last_finite_state_are_repeated():
     assert counted.taken == 1
 
 
-@pytest.mark.parametrize(
-    ("spoil", "expected"),
-    [
-        ({"x": (5, 2)}, ("data", "x", (5, 2), 5)),
-        ({"target": (7, 1)}, ("data", "target", (7, 1), 7)),
-    ],
-)
-def test_a_value_of_the_data_is_found(spoil, expected):
+@pytest.mark.parametrize(("name", "index"), [("x", (5, 2)), ("target", (7, 1))])
+def test_a_value_of_the_data_is_found(name, index):
     arrays = {"x": X.clone(), "target": TARGET.clone()}
-    for name, index in spoil.items():
-        arrays[name][index] = math.nan
+    arrays[name][index] = math.nan
     batches = lf.data.batches((arrays["x"], arrays["target"]), 9, key=lf.Key(4), epochs=2)
     net = network(sound)
     run = lf.replay.Run(lf.make_step(net, LOSS, ADAM), batches, start_of(net))
     found = lf.replay.first_non_finite(run)
-    made_by, array, _, row = expected
-    assert (found.place.made_by, found.place.array, found.row) == (made_by, array, row)
+    assert (found.place.made_by, found.place.array, found.row) == ("data", name, index[0])
     assert found.place.step == found.batch + 1
     assert math.isnan(found.value)
 
 
 def logarithm():
     """Make a layer whose forward is log |x|, whose gradient is 1 / x."""
-    return lf.Layer(
-        "log()",
-        lambda params, x: (x.abs().log(), x),
-        lambda params, x, g: (g / x, ()),
-    )
+    return lf.Layer("log()", lambda _, x: (x.abs().log(), x), lambda _, x, g: (g / x, ()))
 
 
 def test_forward_and_its_example_are_found():
@@ -109,11 +92,7 @@ def test_the_example_of_a_gradient_of_parameters_is_found():
     # A product that overflows: 1e30 of example 41 times a g of 1e20.
     x, target = X.clone(), TARGET.clone()
     x[41, 0] = 1e30
-    scale = lf.Layer(
-        "scale()",
-        lambda params, x: (x * 1e-30, None),
-        lambda params, cache, g: (g * 1e20, ()),
-    )
+    scale = lf.Layer("scale()", lambda _, x: (x * 1e-30, None), lambda _, c, g: (g * 1e20, ()))
     net = lf.serial(lf.dense(2, bias=False), scale)
     batches = lf.data.batches((x, target), 9, epochs=2)
     optimizer = lf.optim.sgd(1e-30, momentum=0.9)
@@ -136,24 +115,18 @@ def test_an_update_is_found_and_no_example_is_blamed():
 
     run = lf.replay.Run(own, BATCHES, start_of(net, exploding), net=net, loss=LOSS)
     found = lf.replay.first_non_finite(run)
-    assert (found.place.step, found.place.made_by, found.place.array) == (
-        3,
-        "update",
-        "params.2.bias",
-    )
-    assert found.example is None
+    where = found.place.step, found.place.made_by, found.place.array, found.example
+    assert where == (3, "update", "params.2.bias", None)
     # Without the network, the step and the array are found.
     alone = lf.replay.first_non_finite(attrs.evolve(run, net=None, loss=None))
     assert alone.place == found.place
 
 
 def test_a_gradient_that_is_wrong_by_itself_blames_no_example():
-    net = network(
-        lambda step, gs: (
-            gs[0],
-            lf.tree.map(lambda d: d + torch.where(step == 2, math.nan, 0), gs[1]),
-        )
-    )
+    def spoilt(step, gs):
+        return gs[0], lf.tree.map(lambda d: d + torch.where(step == 2, math.nan, 0), gs[1])
+
+    net = network(spoilt)
     run = lf.replay.Run(lf.make_step(net, LOSS, ADAM), BATCHES, start_of(net))
     found = lf.replay.first_non_finite(run)
     assert (found.place.step, found.place.array, found.example) == (2, "dparams.0.weight", None)

@@ -43,12 +43,7 @@ def faulty_run():
 def test_a_small_error_is_found_by_step_layer_and_array(sound_run, faulty_run):
     found = lf.replay.first_difference(sound_run, faulty_run)
     assert found.place == lf.replay.Place(
-        step=105,
-        made_by="backward",
-        array="dparams.0.weight",
-        index=(3, 1),
-        path="1.0.1",
-        layer="faulty(dense(7))",
+        105, "backward", "dparams.0.weight", (3, 1), "1.0.1", "faulty(dense(7))"
     )
     assert same_number(found.values[1] - found.values[0], 1e-6, error=0.1)
     assert same_number(found.largest, 1e-6, error=0.1)
@@ -92,49 +87,44 @@ def test_a_run_that_its_own_code_does_not_repeat_is_found_between_its_saved_stat
     assert lf.replay.first_difference(attrs.evolve(sound_run, saved=saved)).after in (100, 120)
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (
-            lambda run: attrs.evolve(run, batches=attrs.evolve(BATCHES, key=lf.Key(5)), saved=()),
-            (1, "data", "x", "", ""),
-        ),
-        (
-            lambda run: attrs.evolve(run, start=lf.evolve(run.start, key=lf.Key(9)), saved=()),
-            (0, "start", "key.bits", "", ""),
-        ),
-        (
-            lambda run: attrs.evolve(
-                run, step=lf.make_step(network(sound), LOSS, lf.optim.adam(0.02)), saved=()
-            ),
-            (1, "update", "params.0.weight", "", ""),
-        ),
-        (
-            lambda run: attrs.evolve(
-                run,
-                step=lf.make_step(network(sound), lf.losses.mse(reduction="sum"), ADAM),
-                saved=(),
-            ),
-            (1, "loss", "value", "", ""),
-        ),
-        (
-            lambda run: attrs.evolve(
-                run,
-                step=lf.make_step(lf.map_layers(relu_for_tanh, network(sound)), LOSS, ADAM),
-                saved=(),
-            ),
-            (1, "forward", "y", "1.0.0", "tanh()"),
-        ),
-    ],
-    ids=["batches", "start", "optimizer", "loss", "forward"],
-)
-def test_each_part_of_a_step_is_told_apart(sound_run, change, expected):
-    place = lf.replay.first_difference(sound_run, change(sound_run)).place
-    assert (place.step, place.made_by, place.array, place.path, place.layer) == expected
-
-
 def relu_for_tanh(layer):
     return lf.relu() if layer.name == "tanh()" else layer
+
+
+def step_of(net=None, loss=LOSS, optimizer=ADAM):
+    return lf.make_step(net or network(sound), loss, optimizer)
+
+
+# By what is changed in a run: how, and the place of the first difference.
+CHANGES = {
+    "batches": (
+        lambda run: {"batches": attrs.evolve(BATCHES, key=lf.Key(5))}, (1, "data", "x", "", ""),
+    ),
+    "start": (
+        lambda run: {"start": lf.evolve(run.start, key=lf.Key(9))},
+        (0, "start", "key.bits", "", ""),
+    ),
+    "optimizer": (
+        lambda run: {"step": step_of(optimizer=lf.optim.adam(0.02))},
+        (1, "update", "params.0.weight", "", ""),
+    ),
+    "loss": (
+        lambda run: {"step": step_of(loss=lf.losses.mse(reduction="sum"))},
+        (1, "loss", "value", "", ""),
+    ),
+    "forward": (
+        lambda run: {"step": step_of(lf.map_layers(relu_for_tanh, network(sound)))},
+        (1, "forward", "y", "1.0.0", "tanh()"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_part_of_a_step_is_told_apart(sound_run, name):
+    change, expected = CHANGES[name]
+    other = attrs.evolve(sound_run, saved=(), **change(sound_run))
+    place = lf.replay.first_difference(sound_run, other).place
+    assert (place.step, place.made_by, place.array, place.path, place.layer) == expected
 
 
 def test_a_tolerance_lets_rounding_pass(sound_run):
@@ -162,14 +152,8 @@ def test_states_are_read_from_checkpoints(faulty_run, sound_run, tmp_path):
 
 @pytest.mark.parametrize("options", [{"donate": True}, {"fast": False}], ids=str)
 def test_other_steps_are_repeated_too(options):
-    a = trained(network(sound), SGD, steps=12, every=5, **options)
-    b = trained(
-        network(lambda step, gs: (gs[0] * torch.where(step >= 8, 1.01, 1), gs[1])),
-        SGD,
-        steps=12,
-        every=5,
-        **options,
-    )
+    other = network(lambda step, gs: (gs[0] * torch.where(step >= 8, 1.01, 1), gs[1]))
+    a, b = (trained(net, SGD, steps=12, every=5, **options) for net in (network(sound), other))
     found = lf.replay.first_difference(a, b)
     assert (found.place.step, found.place.array, found.place.path) == (8, "dx", "1.0.1")
     assert lf.replay.first_difference(a) is None
@@ -180,6 +164,10 @@ def spent():
     state = start_of(network(sound), SGD)
     lf.make_step(network(sound), LOSS, SGD, donate=True)(state, BATCHES.at(0))
     return state
+
+
+def endless(run):
+    return attrs.evolve(run, batches=BATCHES.at, saved=())
 
 
 @pytest.mark.parametrize(
@@ -193,14 +181,8 @@ def spent():
         (lambda run: attrs.evolve(run, start=3), "a state"),
         (lambda run: attrs.evolve(run, saved=[3]), "a state"),
         (lambda run: attrs.evolve(run, saved=[spent()]), "updated in place"),
-        (
-            lambda run: lf.replay.first_non_finite(attrs.evolve(run, batches=BATCHES.at, saved=())),
-            "expected steps",
-        ),
-        (
-            lambda run: lf.replay.first_difference(attrs.evolve(run, batches=BATCHES.at, saved=())),
-            "expected saved states, or steps",
-        ),
+        (lambda run: lf.replay.first_non_finite(endless(run)), "expected steps"),
+        (lambda run: lf.replay.first_difference(endless(run)), "expected saved states, or steps"),
     ],
 )
 def test_what_does_not_fit_is_refused(sound_run, call, message):

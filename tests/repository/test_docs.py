@@ -12,6 +12,7 @@ import pkgutil
 import re
 import sys
 import types
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,17 @@ README = DOCS.parent / "README.md"
 SESSION = re.compile(r"^ *(?:>>>|\.\.\.) .*$", flags=re.MULTILINE)
 DRAWS = re.compile(r"torch\.(rand|normal|bernoulli|multinomial)\w*\b|\b(np|numpy)\.random\b")
 LAYERS = [m.name for m in pkgutil.iter_modules(lf.layers.__path__) if not m.ispkg]
-GENERATED = {path: source_pages.page(path) for package in MADE for path in paths(package)}
-REFERENCED = re.findall(
-    r"^::: ([\w.]+)$",
-    "\n".join([*(page.read_text() for page in PAGES), *GENERATED.values()]),
-    re.MULTILINE,
-)
+PATHS = [path for package in MADE for path in paths(package)]  # of the pages that are made
+made_page = cache(source_pages.page)
+
+
+@cache
+def referenced():
+    """List what the pages show by its docstring."""
+    pages = [*(page.read_text() for page in PAGES), *map(made_page, PATHS)]
+    return re.findall(r"^::: ([\w.]+)$", "\n".join(pages), re.MULTILINE)
+
+
 PACKAGES = [
     "lincoln_fn",
     *(f"lincoln_fn.{m.name}" for m in pkgutil.iter_modules(lf.__path__) if m.ispkg),
@@ -113,10 +119,10 @@ def test_every_layer_and_every_loss_has_a_page():
     losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg} - {"loss"}
     files = [f"layers/{name}" for name in LAYERS]
     files += [f"losses/{name}" for name in sorted(losses)]
-    assert list(GENERATED) == files
+    assert files == PATHS
 
 
-@pytest.mark.parametrize("path", GENERATED)
+@pytest.mark.parametrize("path", PATHS)
 def test_a_file_says_what_it_is_how_it_is_derived_and_what_it_keeps(path):
     module = importlib.import_module(f"lincoln_fn.{path.replace('/', '.')}")
     summary, *rest = module.__doc__.split("\n\n")
@@ -125,9 +131,9 @@ def test_a_file_says_what_it_is_how_it_is_derived_and_what_it_keeps(path):
     assert sum(paragraph.startswith("Cache: ") for paragraph in rest) == 1
 
 
-@pytest.mark.parametrize("path", GENERATED)
+@pytest.mark.parametrize("path", PATHS)
 def test_a_page_has_the_derivation_the_code_and_the_constructors(path):
-    text = GENERATED[path]
+    text = made_page(path)
     assert text.startswith(f"# {path.partition('/')[2]}\n")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert [heading.rstrip("s") for heading in headings] == ["Derivation", "Code", "Constructor"]
@@ -138,8 +144,8 @@ def test_a_page_has_the_derivation_the_code_and_the_constructors(path):
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 def test_the_page_of_a_recurrent_layer_shows_the_loop_over_the_sequence(name):
-    assert "def scan(" in GENERATED[f"layers/{name}"]
-    assert "def scan_backward(" in GENERATED[f"layers/{name}"]
+    assert "def scan(" in made_page(f"layers/{name}")
+    assert "def scan_backward(" in made_page(f"layers/{name}")
 
 
 @pytest.mark.parametrize(("package", "home"), [("layers", lf), ("losses", lf.losses)])
@@ -152,7 +158,7 @@ def test_every_constructor_has_its_place_and_an_example(package, home):
         and isinstance(thing, types.FunctionType)
     ]
     modules = {path.rpartition(".")[0] for path in made}
-    assert sorted(p for p in REFERENCED if p.rpartition(".")[0] in modules) == sorted(made)
+    assert sorted(p for p in referenced() if p.rpartition(".")[0] in modules) == sorted(made)
     for path in made:
         says = things[path.rpartition(".")[2]].__doc__
         other = re.search(r"as `(\w+)` does", says)  # zero_pad1d pads as zero_pad2d does
@@ -169,8 +175,8 @@ def test_every_layer_is_in_one_family_and_the_activations_are_those_of_the_tests
 
 
 def test_the_page_of_every_layer_has_one_picture():
-    without = {path for path in GENERATED if GENERATED[path].count('<svg class="curves"') != 1}
-    losses = {path for path in GENERATED if path.startswith("losses/")}
+    without = {path for path in PATHS if made_page(path).count('<svg class="curves"') != 1}
+    losses = {path for path in PATHS if path.startswith("losses/")}
     assert without == losses | {"layers/embedding"}  # whose x, integers, has no gradient
 
 
@@ -179,7 +185,7 @@ def test_a_jacobian_on_a_page_is_that_of_its_own_layer(name):
     layer, _ = jacobians.EXAMPLES[name]
     forward = getattr(layer.forward, "func", layer.forward)
     assert layer.parts or forward.__module__ == f"lincoln_fn.layers.{name}"
-    assert f"lf.{layer.name}" in GENERATED[f"layers/{name}"]
+    assert f"lf.{layer.name}" in made_page(f"layers/{name}")
 
 
 def test_the_squares_of_a_jacobian_are_its_numbers():
@@ -199,7 +205,7 @@ def test_the_squares_of_a_jacobian_are_its_numbers():
 def test_the_tables_have_a_row_for_every_page():
     tables = f"{source_pages.layers_table()}\n{source_pages.losses_table()}"
     rows = re.findall(r"^\| \[(\w+)\]", tables, re.MULTILINE)
-    assert rows == [path.partition("/")[2] for path in GENERATED]
+    assert rows == [path.partition("/")[2] for path in PATHS]
 
 
 def test_the_gallery_shows_every_picture_once():
@@ -242,7 +248,7 @@ def test_every_public_name_has_its_place_in_the_reference(package):
         name
         for name, thing in named
         if getattr(thing, "__module__", "").startswith("lincoln_fn")
-        and getattr(thing, "__module__", None) not in REFERENCED
-        and not any(path.endswith(f".{name}") for path in REFERENCED)
+        and getattr(thing, "__module__", None) not in referenced()
+        and not any(path.endswith(f".{name}") for path in referenced())
     ]
     assert not missing

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+from functools import cache
 
 import attrs
 import pytest
@@ -360,10 +361,14 @@ def test_early_stopping_says_at_the_end_that_there_was_no_score_at_all():
 # finite
 
 
+@cache
+def begun(net):
+    return lf.init_state(net, lf.optim.adam(), KEY, X)
+
+
 def broken(net, change, step=7):
     """Give a step with a state that `change` has spoilt."""
-    state = lf.init_state(net, lf.optim.adam(), KEY, X)
-    return [(change(state), lf.StepRecord(step, 0.5))]
+    return [(change(begun(net)), lf.StepRecord(step, 0.5))]
 
 
 def spoilt(path, value=math.nan):
@@ -414,7 +419,7 @@ DEEP = lf.serial(
     ],
 )
 def test_finite_names_the_step_the_layer_and_the_path(path, owner):
-    assert path in lf.tree.paths(lf.init_state(DEEP, SGD, KEY, X), states=True)
+    assert path in lf.tree.paths(begun(DEEP), states=True)
     message = f"step 7: {owner}: not finite: {path}"
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(lf.NonFiniteError, match=f"^{re.escape(message)}$"):
@@ -442,7 +447,7 @@ def test_finite_names_a_layer_without_parts():
 
 
 def test_finite_looks_at_the_optimizer_too():
-    state = lf.init_state(NET, lf.optim.adam(), KEY, X)
+    state = begun(NET)
     pairs = zip(lf.tree.paths(state, states=True), lf.tree.leaves(state, states=True), strict=True)
     moments = (p for p, leaf in pairs if p.startswith("opt_state.") and leaf.is_floating_point())
     path = next(moments)

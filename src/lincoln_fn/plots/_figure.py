@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.axes import Axes as Axes
     from matplotlib.image import AxesImage
 
     from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes, NotebookFigure
+
+else:
+    Axes = Any  # matplotlib is imported when the first picture is drawn
 
 # The palette of Okabe and Ito, "Color Universal Design", 2008, without its yellow, which is too
 # pale for a line on white.

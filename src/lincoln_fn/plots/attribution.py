@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_axes, signed_image
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import Axes, new_axes, signed_image
 
 
 def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None = None) -> Axes:

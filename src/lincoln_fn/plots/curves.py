@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from lincoln_fn.plots._figure import COLOURS, new_axes
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 from lincoln_fn.training.history import FitRecord
 from lincoln_fn.training.train import StepRecord
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 History: TypeAlias = Sequence[FitRecord] | Sequence[StepRecord]
 

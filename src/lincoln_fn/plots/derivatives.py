@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,11 +14,8 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.plots._figure import COLOURS, new_axes, signed_image
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes, signed_image
 from lincoln_fn.plots.slopes import draw_params, is_random, jacobian_matrix, jumps, slopes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _POINTS: Final = 1001
 # With more examples, the lines between them would cover the picture.

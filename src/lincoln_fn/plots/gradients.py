@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lincoln_fn.plots._figure import new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import Axes, new_axes
 
 
 def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | None = None) -> Axes:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from lincoln_fn.combine.graph import plan_of
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.spec import called
-from lincoln_fn.plots._figure import COLOURS, new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 
 def graph(

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import torch
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays
-from lincoln_fn.plots._figure import COLOURS, axes_grid, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import COLOURS, Axes, axes_grid, new_figure
 
 
 def activations(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_axes, quantile_limit, signed_image
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import Axes, new_axes, quantile_limit, signed_image
 
 
 def filters(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.plots._figure import new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import Axes, new_axes
 
 # With more classes, the counts would overlap at the figure's default size.
 _MOST_WRITTEN = 15

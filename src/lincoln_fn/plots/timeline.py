@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lincoln_fn.plots._figure import COLOURS, new_axes
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from lincoln_fn.distributed.pipeline_parallel.plan import Plan
 
 _COLOUR_OF: Final = {"F": COLOURS[0], "B": COLOURS[4], "W": COLOURS[2], "sum": COLOURS[3]}

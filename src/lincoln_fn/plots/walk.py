@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.inspect.trace import trace
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.plots._figure import COLOURS, new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 
 def flow(

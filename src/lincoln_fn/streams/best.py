@@ -6,7 +6,7 @@ from typing import Final
 
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.streams.stream import Stream, closing, no_score
+from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
 from lincoln_fn.training.donation import check_unspent
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
@@ -15,7 +15,7 @@ _MEND: Final = "make the step with donate=False, or give copies of the states"
 
 
 @checked
-def best(stream: Stream, metric: str, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
+def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
     """Run a stream to its end, and return the state with the best score.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, checked
-from lincoln_fn.streams.stream import Stream, closing, no_score
+from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
@@ -13,7 +13,7 @@ from lincoln_fn.training.train import StepRecord, TrainState
 @checked
 def early_stopping(
     stream: Stream,
-    metric: str,
+    metric: ScoreName,
     *,
     patience: PositiveInt,
     mode: Mode = "max",

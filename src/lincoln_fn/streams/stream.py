@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 from torch import Tensor
 
+from lincoln_fn.errors.arguments import Range
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.training.train import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
+ScoreName: TypeAlias = Annotated[
+    str, Range("that names a score, as evaluated adds it", lambda name: True)
+]
 T = TypeVar("T", bound=tuple[object, object])
 
 

@@ -147,7 +147,6 @@ def row_parallel(
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
     made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
     part = whole.replace(init=made)
-    loops = [
-        partial(loop, group=group, input_is_parallel=input_is_parallel) for loop in (there, back)
-    ]
-    return bare(lambda call: around(NAME, part, *loops, call=call))
+    add_up = partial(there, group=group, input_is_parallel=input_is_parallel)
+    go_back = partial(back, group=group, input_is_parallel=input_is_parallel)
+    return bare(lambda call: around(NAME, part, add_up, go_back, call))
