@@ -15,9 +15,9 @@ from helpers.compare import same_bits, same_number
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.grading import isolated
 from lincoln_fn.layers import dense
 from lincoln_fn.testing import GradeError, grade, make_cases, otter_results
-from lincoln_fn.grading import isolated
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
@@ -59,11 +59,9 @@ def test_right_code_has_full_marks():
 SAID = {
     0: [(), ()],
     1: [("look at dparams.weight",), ("look at dparams.bias",)],
-    2: [
-        ("dparams.weight is 5 times too small: averaged where it should be summed?",),
-        ("dparams.bias is not summed over the batch: shape (5, 4), expected (4,)",),
-    ],
-}
+    2: [("dparams.weight is 5 times too small: averaged where it should be summed?",),
+        ("dparams.bias is not summed over the batch: shape (5, 4), expected (4,)",)],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("level", SAID)

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 import lincoln_fn as lf
-from lincoln_fn.grading.courses import course
-from lincoln_fn.grading.courses.graded import grade_file
 from lincoln_fn.grading import isolated
 from lincoln_fn.grading.answers import Ran, decoded, encoded
+from lincoln_fn.grading.courses import course
+from lincoln_fn.grading.courses.graded import grade_file
 from lincoln_fn.testing.report import Finding, Report
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.

@@ -12,8 +12,8 @@ from helpers.compare import same_bits
 
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.grading.assignment import Options, files, main, write
 from lincoln_fn.grading.answers import Ran
+from lincoln_fn.grading.assignment import Options, files, main, write
 from lincoln_fn.grading.blanks import backward_pass, without_terms
 from lincoln_fn.grading.examples import UNSUITED
 
@@ -78,7 +78,7 @@ FOR_ONE_SHAPE = {
     "softmax": """
     return cache.y * (g - (g * cache.y).sum(1, keepdim=True)), ()
 """,
-}
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("in_this_process")

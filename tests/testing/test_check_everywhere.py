@@ -110,25 +110,17 @@ def test_a_mistake_is_seen_on_kinks():
 X = keys.normal(lf.Key(1), (5, 3))
 WILD = {
     "a sigmoid of a thousand": (
-        mine(
-            lambda x: 1 / (1 + torch.exp(-x)), lambda x, g: g * torch.sigmoid(x) * torch.sigmoid(-x)
-        ),
-        torch.tensor([-1000.0, 0.5, 1000.0]),
-    ),
-    "square roots near zero": (
-        mine(torch.sqrt, lambda x, g: g / (2 * torch.sqrt(x))),
-        torch.tensor([1e-12, 1e-6, 1.0]),
-    ),
-    "a square root of zero": (
-        mine(torch.sqrt, lambda x, g: g / (2 * torch.sqrt(x))),
-        torch.tensor([0.0, 4.0]),
-    ),
+        mine(lambda x: 1 / (1 + torch.exp(-x)),
+        lambda x, g: g * torch.sigmoid(x) * torch.sigmoid(-x)),
+        torch.tensor([-1000.0, 0.5, 1000.0])),
+    "square roots near zero": (mine(torch.sqrt, lambda x, g: g / (2 * torch.sqrt(x))),
+        torch.tensor([1e-12, 1e-6, 1.0])),
+    "a square root of zero": (mine(torch.sqrt, lambda x, g: g / (2 * torch.sqrt(x))),
+        torch.tensor([0.0, 4.0])),
     "tiny numbers": (lf.relu(), 1e-4 * keys.normal(lf.Key(2), (200, 100))),
     "two kinks that cancel": (
-        mine(lambda x: torch.relu(x) - torch.relu(-x), lambda x, g: g * (x != 0)),
-        ON_KINK,
-    ),
-}
+        mine(lambda x: torch.relu(x) - torch.relu(-x), lambda x, g: g * (x != 0)), ON_KINK),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WILD)
@@ -154,31 +146,21 @@ def cast_and_changed(x):
 
 KERNEL = keys.normal(lf.Key(3), (3, 4))
 LOW = {
-    "a cast": (
-        mine(lambda x: torch.tanh(x.float()), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
-        "float() makes float32: checked in float64",
-    ),
-    "a cast, changed in place": (
-        mine(cast_and_changed, lambda x, g: g * (1 - torch.tanh(x) ** 2)),
-        "float() makes float32: checked in float64",
-    ),
+    "a cast": (mine(lambda x: torch.tanh(x.float()), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
+        "float() makes float32: checked in float64"),
+    "a cast, changed in place": (mine(cast_and_changed, lambda x, g: g * (1 - torch.tanh(x) ** 2)),
+        "float() makes float32: checked in float64"),
     "bfloat16": (
-        mine(
-            lambda x: torch.tanh(x.bfloat16()).to(x.dtype),
-            lambda x, g: g * (1 - torch.tanh(x) ** 2),
-        ),
-        "bfloat16() makes bfloat16: checked in float64",
-    ),
+        mine(lambda x: torch.tanh(x.bfloat16()).to(x.dtype),
+        lambda x, g: g * (1 - torch.tanh(x) ** 2)),
+        "bfloat16() makes bfloat16: checked in float64"),
     "a buffer": (mine(torch.relu, by_buffer), "zeros() makes float32: checked in float64"),
-    "a fixed kernel": (
-        mine(lambda x: x @ KERNEL, lambda x, g: g @ KERNEL.mT),
-        "matmul() mixes float32 with float64: checked in float64",
-    ),
+    "a fixed kernel": (mine(lambda x: x @ KERNEL, lambda x, g: g @ KERNEL.mT),
+        "matmul() mixes float32 with float64: checked in float64"),
     "a part detached": (
         mine(lambda x: torch.tanh(x.detach()), lambda x, g: g * (1 - torch.tanh(x) ** 2)),
-        "dx: autograd gives another value: does forward detach a part?",
-    ),
-}
+        "dx: autograd gives another value: does forward detach a part?"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LOW)

@@ -69,14 +69,9 @@ CASES = {
     "affine": (affine, affine_back, (normal(6, 4), normal(4)), normal(5, 2, 3), "averaged"),
     "norm": (norm, norm_back, (normal(3), normal(3)), normal(5, 3), "variance constant"),
     "convolution": (conv, conv_back, (normal(4, 3, 3, 2),), normal(2, 3, 7, 3), "overlap"),
-    "activation": (
-        lambda x: (np.tanh(x), np.tanh(x)),
-        lambda y, g: (g * (1 - y),),
-        (),
-        normal(4, 3),
-        "formula",
-    ),
-}
+    "activation": (lambda x: (np.tanh(x), np.tanh(x)), lambda y, g: (g * (1 - y),), (),
+        normal(4, 3), "formula"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -273,15 +268,11 @@ def lstm_step_back(cache, g):
 RIGHT = {
     "a square matrix that is no scale": (sine, sine_back, (normal(3, 3),), normal(5, 3)),
     "a scale of another shape": (turned, turned_back, (normal(3, 5),), normal(5, 3)),
-    "a bias of 0, used twice": (
-        twice_the_bias, twice_the_bias_back,
-        (normal(3, 4), torch.zeros(4, dtype=torch.float64)), normal(5, 3),
-    ),
+    "a bias of 0, used twice": (twice_the_bias, twice_the_bias_back,
+        (normal(3, 4), torch.zeros(4, dtype=torch.float64)), normal(5, 3)),
     "two numbers": (product, product_back, (normal(),), normal(seed=1)),
-    "an LSTM's step with a fixed cell": (
-        lstm_step, lstm_step_back,
-        (normal(4, 3), normal(5, 12), normal(3, 12, seed=1), normal(12)), normal(4, 5),
-    ),
+    "an LSTM's step with a fixed cell": (lstm_step, lstm_step_back,
+        (normal(4, 3), normal(5, 12), normal(3, 12, seed=1), normal(12)), normal(4, 5)),
 }  # fmt: skip
 
 
