@@ -64,14 +64,12 @@ class Suggestion(NamedTuple):
 
 
 SUGGESTIONS: Final[Sequence[Suggestion]] = (
-    Suggestion(
-        "Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"
-    ),
+    Suggestion("Layer", _of_torch(nn.Module),
+        "make a layer of the module by lf.interop.from_torch"),
     Suggestion("Layer", _has_layers, "write lf.serial(*layers)"),
     Suggestion("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
-    Suggestion(
-        "Layer", is_plain_function, "make a layer of a function by lf.interop.from_function"
-    ),
+    Suggestion("Layer", is_plain_function,
+        "make a layer of a function by lf.interop.from_function"),
     Suggestion("Loss", _of_torch(nn.Module), "see lf.losses"),
     Suggestion("Loss", is_plain_function, "see lf.losses"),
     Suggestion("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
@@ -85,30 +83,23 @@ SUGGESTIONS: Final[Sequence[Suggestion]] = (
     Suggestion("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
     Suggestion("tensor", _is_shape, "write torch.empty{}"),
     Suggestion("tensor", _has_class_name("ndarray"), "convert it by torch.as_tensor"),
-    Suggestion(
-        "tensor",
-        _has_class_name("DataFrame", "Series"),
-        "convert it by torch.as_tensor(x.to_numpy('float32')), or labels by y.to_numpy()",
-    ),
+    Suggestion("tensor", _has_class_name("DataFrame", "Series"),
+        "convert it by torch.as_tensor(x.to_numpy('float32')), or labels by y.to_numpy()"),
     Suggestion("tensor", _is(list, float, int), "convert it by torch.tensor"),
     Suggestion("params", _has_class_name("TrainState"), "give its state.params"),
     Suggestion("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
     Suggestion("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
     Suggestion("params", _is(Tensor), "the order is (params, x)"),
     Suggestion("a function of a prediction and its target", _always, "see lf.metrics"),
-    Suggestion(
-        "what make_step returns",
-        _has_class_name("Layer"),
-        "lf.make_step(net, loss, optimizer) makes it",
-    ),
+    Suggestion("what make_step returns", _has_class_name("Layer"),
+        "lf.make_step(net, loss, optimizer) makes it"),
     Suggestion("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
     Suggestion(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
     Suggestion("torch.nn.Module", _is(type), "make an object of the class"),
     Suggestion("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
-    Suggestion(
-        "torch.nn.Module", is_plain_function, "make a layer of it by lf.interop.from_function"
-    ),
-)
+    Suggestion("torch.nn.Module", is_plain_function,
+        "make a layer of it by lf.interop.from_function"),
+)  # fmt: skip
 
 
 def suggest(given: object, kind: str) -> str:

@@ -123,21 +123,17 @@ OF_OPERATIONS = [
     _FACTOR("exponent missing", "lacks the factor of the exponent in {at}()", _drop_exponent,
             only=_SQUARES),
     *make_table(
-        ("1/N missing", "lacks the factor 1/N of {at}()",
-         lambda call: call.right * _count(call), ("mean",)),
-        ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
-         partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),
-    ),
+        ("1/N missing", "lacks the factor 1/N of {at}()", lambda call: call.right * _count(call),
+        ("mean",)), ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
+        partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),),
     Hypothesis("factor missing", "is not divided by the denominator of {at}()", _leave_undivided,
                Cost.OPERATION),
     *make_table(
-        ("exponent kept", "does not lower the exponent in {at}()",
-         lambda call: call.right * call.u, _SQUARES),
-        ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
+        ("exponent kept", "does not lower the exponent in {at}()", lambda call: call.right * call.u,
+        _SQUARES), ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
         ("wrong power", _WRONG_POWER, lambda call: call.right / call.v, _POWERS),
         ("wrong power", _WRONG_POWER, lambda call: call.right * call.u, _POWERS),
-        ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),
-    ),
+        ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),),
 ]  # fmt: skip
 
 
@@ -272,13 +268,10 @@ def _describe_path(tape: Tape, calls: Sequence[Call], at: str, more: float) -> d
 
 FITTED = [
     Hypothesis("further factor", "{how}", _multiply_by_arrays, Cost.OPERAND),
-    Hypothesis(
-        "further term",
-        "has the further term {k} {name}, which forward does not have: a weight decay?",
-        _add_array,
-        Cost.FITTED,
-    ),
+    Hypothesis("further term",
+        "has the further term {k} {name}, which forward does not have: a weight decay?", _add_array,
+        Cost.FITTED),
     Hypothesis("scale", "is {scale}", _scale, Cost.FITTED),
     Hypothesis("factor of a path", "has {path} multiplied by {factor}", _scale_path, Cost.FITTED),
-]
+]  # fmt: skip
 HYPOTHESES = [*OF_OPERATIONS, *OF_WHOLES, *FITTED]

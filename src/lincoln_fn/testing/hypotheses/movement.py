@@ -151,11 +151,9 @@ def _sum_all_steps(call: Local) -> Tensor | None:
 _OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
 _EXCHANGES = ("transpose", "permute", "mT", "T", "t", "movedim", "swapaxes", "moveaxis")
 HYPOTHESES = [
-    *(
-        local("overwritten", _OVERWRITTEN, partial(_keep_last, axis=axis, first=first))
-        for axis in range(4)
-        for first in (False, True)
-    ),
+    *(local("overwritten", _OVERWRITTEN,
+        partial(_keep_last, axis=axis, first=first)) for axis in range(4) for first in (False,
+        True)),
     Hypothesis("overwritten", _OVERWRITTEN, _keep_nearest, Cost.OPERATION),
     local("overwritten", _OVERWRITTEN, _overwrite_in_rows),
     local("all steps", "sums g over all steps, where {at}() needs the later ones alone",
@@ -167,7 +165,6 @@ HYPOTHESES = [
 ]  # fmt: skip
 # A part of what flows to an array is missing: paths are named first.
 USES = [
-    Hypothesis(
-        "one use", "is {how}: the gradients of all uses must add up", _keep_use, Cost.OPERATION
-    ),
-]
+    Hypothesis("one use", "is {how}: the gradients of all uses must add up", _keep_use,
+        Cost.OPERATION),
+]  # fmt: skip
