@@ -108,10 +108,7 @@ WRONG_GRADIENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name) for name in WRONG_GRADIENTS],
-)
+@pytest.mark.parametrize("name", [pytest.param(name) for name in WRONG_GRADIENTS])
 def test_wrong_gradients_are_caught_and_named(name):
     layer, x, message = WRONG_GRADIENTS[name]
     params = layer.init(lf.Key(0), x)
