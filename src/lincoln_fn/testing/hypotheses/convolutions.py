@@ -219,8 +219,6 @@ def _turn_axis(evidence: Evidence) -> Iterator[Guess]:
 
 
 PRODUCTS = [
-    local("factor missing", "lacks the {factor} of {at}()",
-          lambda call: call.g if call.g.shape == call.u.shape else None, only=_MATMUL),
     Hypothesis("another axis", "takes axis {wrong}, where {at}() takes axis {right}",
                _turn_axis, Cost.OPERATION),
     *(local(name, sentence, partial(_multiply_wrongly, pairs=pairs), only=_MATMUL)
