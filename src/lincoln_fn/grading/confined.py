@@ -132,7 +132,7 @@ def _restrict_writes(libc: ctypes.CDLL, folder: Path) -> bool:
         rule = struct.pack("=Qi", allowed, handle)
         libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         os.close(handle)
-    works = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
+    works = int(libc.syscall(_RESTRICT_SELF, ruleset, 0)) == 0
     os.close(ruleset)
     return works
 
