@@ -17,17 +17,15 @@ THEIRS = {
     "conv2d(64, 1, 3)": (lambda: lf.conv2d(64, 1, 3), "conv2d(1, 3)"),
     "conv1d(12, 32, 4)": (lambda: lf.conv1d(12, 32, 4), "conv1d(32, 4)"),
     "conv3d(1, 4, 3)": (lambda: lf.conv3d(1, 4, 3), "conv3d(4, 3)"),
-    "conv_transpose2d(64, 32, 4)": (
-        lambda: lf.conv_transpose2d(64, 32, 4), "conv_transpose2d(32, 4)",
-    ),
+    "conv_transpose2d(64, 32, 4)": (lambda: lf.conv_transpose2d(64, 32, 4),
+        "conv_transpose2d(32, 4)"),
     "batch_norm(64)": (lambda: lf.batch_norm(64), "batch_norm()", "batch_norm(eps=64)"),
     "instance_norm(3)": (lambda: lf.instance_norm(3), "instance_norm()"),
     "group_norm(2, 64)": (lambda: lf.group_norm(2, 64), "group_norm(2)"),
     "lstm(28, 128)": (lambda: lf.lstm(28, 128), "lstm(128)", "lstm(28, num_layers=128)"),
     "gru(28, 64, 2)": (lambda: lf.gru(28, 64, 2), "gru(64)"),
-    "transformer_encoder_block(64, 4)": (
-        lambda: lf.transformer_encoder_block(64, 4), "transformer_encoder_block(4)",
-    ),
+    "transformer_encoder_block(64, 4)": (lambda: lf.transformer_encoder_block(64, 4),
+        "transformer_encoder_block(4)"),
 }  # fmt: skip
 
 
@@ -61,14 +59,12 @@ def test_our_order_passes(made):
 TOO_MANY = {
     "dense": (lambda: lf.dense(784, 10), "torch's (in_features, out_features) is dense(10)"),
     "conv2d": (lambda: lf.conv2d(1, 8, 3, 1, 1), "is conv2d(8, 3)"),
-    "conv2d by name": (
-        lambda: lf.conv2d(in_channels=1, out_channels=8, kernel_size=3),
-        "is conv2d(out_channels, kernel_size)",
-    ),
+    "conv2d by name": (lambda: lf.conv2d(in_channels=1, out_channels=8, kernel_size=3),
+        "is conv2d(out_channels, kernel_size)"),
     "attention": (lambda: lf.multi_head_attention(64, 8), "is multi_head_attention(8)"),
     "bilinear": (lambda: lf.bilinear(4, 5, 6), "is bilinear(6)"),
     "dense of a bias": (lambda: lf.dense(10, False), "is dense(out_features)"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TOO_MANY)

@@ -39,29 +39,18 @@ def wrong(rows):
 
 # For each course the number of gradients, and the names of the mistakes.
 GRADES = {
-    "cs231n": (
-        9,
-        {
-            "affine db": "averaged",
-            "relu ": "in place",
-            "batchnorm dx": "mean and variance constant",
-            "max_pool_naive dx": "overlap overwritten",
-        },
-    ),
-    "micrograd": (
-        11,
-        {
-            "square dx": "exponent missing",
-            "tanh dx": "another formula",
-            "backward dx": "path missing",
-        },
-    ),
+    "cs231n": (9,
+        {"affine db": "averaged", "relu ": "in place", "batchnorm dx": "mean and variance constant",
+        "max_pool_naive dx": "overlap overwritten"}),
+    "micrograd": (11,
+        {"square dx": "exponent missing", "tanh dx": "another formula",
+        "backward dx": "path missing"}),
     "minitorch": (6, {"inv dx": "sign"}),
     "mytorch": (9, {"Linear dW": "averaged", "Tanh dZ": "formula"}),
     "deep_learning_from_scratch": (9, {"Relu ": "in place", "Sigmoid dx": "formula"}),
     "deep_learning_from_scratch_2": (8, {"Embedding dW": "overwritten"}),
     "dlsys": (7, {"divide dy": "denominator", "logsumexp dx": "derivative missing"}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

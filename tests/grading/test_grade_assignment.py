@@ -78,7 +78,7 @@ FOR_ONE_SHAPE = {
     "softmax": """
     return cache.y * (g - (g * cache.y).sum(1, keepdim=True)), ()
 """,
-}
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("in_this_process")

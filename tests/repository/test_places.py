@@ -144,7 +144,7 @@ FILES = (
     "optim/test_optimizers.py",
     "attribution/test_attribution.py",
     "per_example/test_per_example.py",
-    "testing/test_grade_assignment.py",
+    "grading/test_grade_assignment.py",
 )
 
 

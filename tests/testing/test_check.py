@@ -55,118 +55,60 @@ def with_nan(dx):
 WRONG_GRADIENTS = {
     "transposed": (weight(lambda w: w.mT), X, r"dparams\.weight is transposed: shape \(4, 3\)"),
     "transposed, square": (weight(lambda w: w.mT), SQUARE, r"dparams\.weight is transposed$"),
-    "not summed over the batch": (
-        bias(lambda b, g: g),
-        X,
-        r"dparams\.bias is not summed over the batch: shape \(5, 4\), expected \(4,\)$",
-    ),
-    "averaged": (
-        weight(lambda w: w / 5),
-        X,
-        r"dparams\.weight is 5 times too small: averaged where it should be summed\?$",
-    ),
+    "not summed over the batch": (bias(lambda b, g: g), X,
+        r"dparams\.bias is not summed over the batch: shape \(5, 4\), expected \(4,\)$"),
+    "averaged": (weight(lambda w: w / 5), X,
+        r"dparams\.weight is 5 times too small: averaged where it should be summed\?$"),
     "summed where it should be averaged": (
-        single(lambda x: (x.mean(0), x), lambda x, g: g.expand_as(x)),
-        X,
-        r"dx is 5 times too large: summed where it should be averaged\?$",
-    ),
+        single(lambda x: (x.mean(0), x), lambda x, g: g.expand_as(x)), X,
+        r"dx is 5 times too large: summed where it should be averaged\?$"),
     "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
     "sign": (input_of_dense(torch.neg), X, "dx has the wrong sign$"),
     "sign of the bias": (bias(lambda b, g: -b), X, r"dparams\.bias has the wrong sign$"),
     "zero": (input_of_dense(torch.zeros_like), X, "dx is zero$"),
     "g ignored in dx": (input_of_dense(torch.ones_like), X, "dx is not linear in g"),
-    "g ignored in db": (
-        bias(lambda b, g: torch.ones_like(b)),
-        X,
-        r"dparams\.bias is not linear in g: is g a factor of every term\?$",
-    ),
+    "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), X,
+        r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
     "relu's mask with >= on the output": (
-        lf.relu().replace(backward=lambda params, y, g: (g * (y >= 0), ())),
-        X,
-        "dx is g itself: the mask, the derivative of the activation, is missing$",
-    ),
+        lf.relu().replace(backward=lambda params, y, g: (g * (y >= 0), ())), X,
+        "dx is g itself: the mask, the derivative of the activation, is missing$"),
     "softmax without its Jacobian": (
-        lf.softmax().replace(backward=lambda params, cache, g: (g * cache.y, ())),
-        X,
-        "dx misses the sum over the classes of softmax: each x changes every y$",
-    ),
+        lf.softmax().replace(backward=lambda params, cache, g: (g * cache.y, ())), X,
+        "dx misses the sum over the classes of softmax: each x changes every y$"),
     "softmax with its Jacobian's diagonal alone": (
-        lf.softmax().replace(backward=lambda params, c, g: (g * c.y * (1 - c.y), ())),
-        X,
-        "dx has only the diagonal of softmax's Jacobian: the sum over the classes is missing$",
-    ),
+        lf.softmax().replace(backward=lambda params, c, g: (g * c.y * (1 - c.y), ())), X,
+        "dx has only the diagonal of softmax's Jacobian: the sum over the classes is missing$"),
     "shifted": (wrong_tanh(lambda dx: dx.roll(1, 1)), X, "dx is shifted by 1 along axis 1$"),
-    "shifted back": (
-        wrong_tanh(lambda dx: dx.roll(-1, 0)),
-        X,
-        "dx is shifted by -1 along axis 0$",
-    ),
+    "shifted back": (wrong_tanh(lambda dx: dx.roll(-1, 0)), X, "dx is shifted by -1 along axis 0$"),
     "reversed": (wrong_tanh(lambda dx: dx.flip(0)), X, "dx is reversed along axis 0$"),
-    "reshaped": (
-        single(lambda x: (x.mT, None), lambda cache, g: g.reshape(5, 3)),
-        X,
-        "dx has the right values in the wrong places",
-    ),
-    "summed over an axis": (
-        wrong_tanh(lambda dx: dx.sum(0, keepdim=True).expand_as(dx)),
-        X,
-        "dx is summed over axis 0, which it should keep$",
-    ),
-    "summed away": (
-        wrong_tanh(lambda dx: dx.sum(0)),
-        X,
-        r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$",
-    ),
-    "right values in another shape": (
-        wrong_tanh(lambda dx: dx.reshape(15)),
-        X,
-        r"dx has the right values in another shape: shape \(15,\), expected \(5, 3\)$",
-    ),
-    "missing term": (
-        single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()),
-        X,
+    "reshaped": (single(lambda x: (x.mT, None), lambda cache, g: g.reshape(5, 3)), X,
+        "dx has the right values in the wrong places"),
+    "summed over an axis": (wrong_tanh(lambda dx: dx.sum(0, keepdim=True).expand_as(dx)), X,
+        "dx is summed over axis 0, which it should keep$"),
+    "summed away": (wrong_tanh(lambda dx: dx.sum(0)), X,
+        r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
+    "right values in another shape": (wrong_tanh(lambda dx: dx.reshape(15)), X,
+        r"dx has the right values in another shape: shape \(15,\), expected \(5, 3\)$"),
+    "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), X,
         r"dx misses the path through sum\(\): is sum\(\) treated as a constant\? "
-        r"\(in `x.sum\(\)`\)$",
-    ),
-    "nothing known": (
-        wrong_tanh(lambda dx: dx + dx**3 + dx.cos()),
-        X,
-        "dx is not linear in g",
-    ),
-    "linear, and nothing known": (
-        wrong_tanh(lambda dx: dx @ MIXED),
-        X,
-        r"dx is wrong in \d+ of 15 places, a term missing or wrong: ",
-    ),
+        r"\(in `x.sum\(\)`\)$"),
+    "nothing known": (wrong_tanh(lambda dx: dx + dx**3 + dx.cos()), X, "dx is not linear in g"),
+    "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), X,
+        r"dx is wrong in \d+ of 15 places, a term missing or wrong: "),
     "nan": (wrong_tanh(with_nan), X, "dx holds 3 values that are not finite"),
     "infinite": (wrong_tanh(lambda dx: dx / 0), X, "dx holds 15 values that are not finite"),
-    "structure of dx": (
-        input_of_dense(lambda dx: (dx,)),
-        X,
-        r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0",
-    ),
-    "no dx": (
-        input_of_dense(lambda dx: None),
-        X,
-        r"expected gradients .*dx; got dparams\.weight, dparams\.bias$",
-    ),
-    "structure of dparams": (
-        wrong_dense(lambda dx, d, g: (dx, ())),
-        X,
-        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx",
-    ),
-    "dtype": (
-        input_of_dense(torch.Tensor.int),
-        X,
-        r"dx: expected dtype torch\.float64, got torch\.int32$",
-    ),
-}
+    "structure of dx": (input_of_dense(lambda dx: (dx,)), X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got .*dx\.0"),
+    "no dx": (input_of_dense(lambda dx: None), X,
+        r"expected gradients .*dx; got dparams\.weight, dparams\.bias$"),
+    "structure of dparams": (wrong_dense(lambda dx, d, g: (dx, ())), X,
+        r"expected gradients dparams\.weight, dparams\.bias, dx; got dx"),
+    "dtype": (input_of_dense(torch.Tensor.int), X,
+        r"dx: expected dtype torch\.float64, got torch\.int32$"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name) for name in WRONG_GRADIENTS],
-)
+@pytest.mark.parametrize("name", [pytest.param(name) for name in WRONG_GRADIENTS])
 def test_wrong_gradients_are_caught_and_named(name):
     layer, x, message = WRONG_GRADIENTS[name]
     params = layer.init(lf.Key(0), x)
@@ -207,33 +149,18 @@ def met(x):
 
 NEGATIVE = -0.1 - X.abs()
 FLAT = {
-    "a mask of a ReLU": (
-        single(lambda x: (x.relu(), x), lambda x, g: g),
-        (),
-        NEGATIVE,
-        "dx is g itself: the derivative of the activation is missing$",
-    ),
-    "biases before a dead ReLU": (
-        lf.Layer("mine()", dead, without_mask),
-        (keys.normal(lf.Key(6), (3, 4)), torch.full((4,), -100.0)),
-        X,
-        r"dparams\.0 lacks the derivative of relu\(\)",
-    ),
-    "a hinge that is met": (
-        single(met, lambda cache, g: -g), (), 2 - NEGATIVE, r"dx lacks the derivative of clamp\(\)",
-    ),
-    "nothing known": (
-        single(lambda x: (x.relu(), x), lambda x, g: g @ MIXED),
-        (),
-        NEGATIVE,
-        "dx should be zero here: forward does not change near x$",
-    ),
+    "a mask of a ReLU": (single(lambda x: (x.relu(), x), lambda x, g: g), (), NEGATIVE,
+        "dx is g itself: the derivative of the activation is missing$"),
+    "biases before a dead ReLU": (lf.Layer("mine()", dead, without_mask),
+        (keys.normal(lf.Key(6), (3, 4)), torch.full((4,), -100.0)), X,
+        r"dparams\.0 lacks the derivative of relu\(\)"),
+    "a hinge that is met": (single(met, lambda cache, g: -g), (), 2 - NEGATIVE,
+        r"dx lacks the derivative of clamp\(\)"),
+    "nothing known": (single(lambda x: (x.relu(), x), lambda x, g: g @ MIXED), (), NEGATIVE,
+        "dx should be zero here: forward does not change near x$"),
     "what forward leaves out": (
         lf.Layer("mine()", lambda b, x: (2 * x, ()), lambda b, cache, g: (2 * g, g.sum(0))),
-        torch.ones(3),
-        X,
-        "dparams should be zero: forward does not depend on it$",
-    ),
+        torch.ones(3), X, "dparams should be zero: forward does not depend on it$"),
 }  # fmt: skip
 
 
@@ -267,19 +194,11 @@ def with_bias(bias):
 SCALES, INCOMES = torch.tensor([1e6, 1.0, 0.5]), 1e6 * keys.uniform(lf.Key(5), (4, 1))
 LEAF_OF_TWO_SCALES = {
     "a column": (scaled(-1), SCALES, X, r"^scaled\(\): dx is wrong in 5 of 15 places, .* 2\], exp"),
-    "a bias that is averaged": (
-        with_bias(torch.mean),
-        torch.tensor([0.3, -0.7]),
-        INCOMES,
-        r"^linear\(\): dparams is wrong in 1 of 2 places, .* at \[1\], expected",
-    ),
-    "a bias of zero": (
-        with_bias(lambda g: 0 * g.sum()),
-        torch.tensor([0.3, -0.7]),
-        INCOMES,
-        r"^linear\(\): dparams is wrong in 1 of 2 places, .*: 0 at \[1\], expected",
-    ),
-}
+    "a bias that is averaged": (with_bias(torch.mean), torch.tensor([0.3, -0.7]), INCOMES,
+        r"^linear\(\): dparams is wrong in 1 of 2 places, .* at \[1\], expected"),
+    "a bias of zero": (with_bias(lambda g: 0 * g.sum()), torch.tensor([0.3, -0.7]), INCOMES,
+        r"^linear\(\): dparams is wrong in 1 of 2 places, .*: 0 at \[1\], expected"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LEAF_OF_TWO_SCALES)

@@ -80,12 +80,11 @@ SOFTMAX = {
     "softmax's mean": lambda x, y, r, d, g: y * (g - mean(g * y)),
     "softmax's axis": lambda x, y, r, d, g: y * (g - (g * y).sum(0)),
     "softmax twice": lambda x, y, r, d, g: (
-        y * (y * (g - total(g * y)) - total(y * y * (g - total(g * y))))
-    ),
+        y * (y * (g - total(g * y)) - total(y * y * (g - total(g * y))))),
     "sum's sign": lambda x, y, r, d, g: y * (g + total(g * y)),
     "at x for y": lambda x, y, r, d, g: x * (g - total(g * x)),
     "keepdim": lambda x, y, r, d, g: y * (g - (g * y).sum(1)),
-}
+}  # fmt: skip
 LOG_SOFTMAX = {
     "log-softmax's sum": lambda x, y, r, d, g: g,
     "log-softmax's diagonal": lambda x, y, r, d, g: g - y.exp() * g,
@@ -170,14 +169,10 @@ def without_targets(cache, g=1.0):
 OTHER_ENTROPIES = {
     "two classes": (entropy_of_labels, without_labels, X[:, :2], torch.tensor([0, 1, 1, 0, 1])),
     "an index that is ignored": (entropy_of_labels, without_labels, X, LABELS - 1),
-    "labels of tokens": (
-        entropy_of_labels,
-        without_labels,
-        keys.normal(lf.Key(3), (2, 3, 4)),
-        torch.tensor([[0, 1, 2], [3, 3, 1]]),
-    ),
+    "labels of tokens": (entropy_of_labels, without_labels, keys.normal(lf.Key(3), (2, 3, 4)),
+        torch.tensor([[0, 1, 2], [3, 3, 1]])),
     "soft targets": (entropy_of_targets, without_targets, X, torch.softmax(X.flip(0), -1)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OTHER_ENTROPIES)

@@ -60,51 +60,28 @@ NAMED = {
         r"dx lacks the other factor of mul\(\) \(in `params.scale \* x\*\*2`\) "
         r"\(right where params.scale is 1, as given; wrong where it is between 0\.\d+ and 0\.\d+\)",
     ),
-    "layer norm, without w": (
-        (NORM, NORM.init(lf.Key(0), X), X),
-        r"dx lacks the factor w, the weight \(right where params.weight is 1, as given; wrong",
-    ),
-    "swish, one beta too many": (
-        (SWISH, torch.ones(()), X),
+    "layer norm, without w": ((NORM, NORM.init(lf.Key(0), X), X),
+        r"dx lacks the factor w, the weight \(right where params.weight is 1, as given; wrong"),
+    "swish, one beta too many": ((SWISH, torch.ones(()), X),
         r"dx has the other factor of mul\(\) twice \(in `beta \* x`\) "
-        r"\(right where params is 1, as given; wrong where it is 0\.\d+\)",
-    ),
+        r"\(right where params is 1, as given; wrong where it is 0\.\d+\)"),
     "a bias of zero": (
-        (
-            trained(
-                lambda b, x: x * (1 + b) ** 2,
-                lambda b, x, g: (g * (1 + b), (2 * g * x * (1 + b)).sum(0)),
-            ),
-            torch.zeros(3),
-            X,
-        ),
-        r"dx .*\(right where params is 0, as given; wrong where it is between",
-    ),
-    "x of ones": (
-        (mine(lambda x: x**3, lambda x, g: 3 * g * x), (), ONES),
-        r"dx .*\(right where x is 1, as given",
-    ),
+        (trained(lambda b, x: x * (1 + b) ** 2,
+        lambda b, x, g: (g * (1 + b), (2 * g * x * (1 + b)).sum(0))), torch.zeros(3), X),
+        r"dx .*\(right where params is 0, as given; wrong where it is between"),
+    "x of ones": ((mine(lambda x: x**3, lambda x, g: 3 * g * x), (), ONES),
+        r"dx .*\(right where x is 1, as given"),
     "x of equal rows": (
-        (
-            mine(lambda x: x * x.mean(0), lambda x, g: g * x + (g * x).mean(0)),
-            (),
-            X[:1].expand(5, 3),
-        ),
-        r"dx .*\(right where x has equal rows, as given; wrong where it has not\)",
-    ),
-    "a symmetric x": (
-        (mine(lambda x: x @ x, lambda x, g: g @ x + x @ g), (), SQUARE + SQUARE.mT),
-        r"dx .*\(right where x is symmetric, as given; wrong where it is not\)",
-    ),
+        (mine(lambda x: x * x.mean(0), lambda x, g: g * x + (g * x).mean(0)), (),
+        X[:1].expand(5, 3)),
+        r"dx .*\(right where x has equal rows, as given; wrong where it has not\)"),
+    "a symmetric x": ((mine(lambda x: x @ x, lambda x, g: g @ x + x @ g), (), SQUARE + SQUARE.mT),
+        r"dx .*\(right where x is symmetric, as given; wrong where it is not\)"),
     "a symmetric matrix": (
-        (
-            trained(lambda a, x: a @ x, lambda a, x, g: (a @ g, g @ x.mT)),
-            SQUARE + SQUARE.mT,
-            SQUARE[:, :3],
-        ),
-        r"dx .*\(right where params is symmetric, as given; wrong where it is not\)",
-    ),
-}
+        (trained(lambda a, x: a @ x, lambda a, x, g: (a @ g, g @ x.mT)), SQUARE + SQUARE.mT,
+        SQUARE[:, :3]),
+        r"dx .*\(right where params is symmetric, as given; wrong where it is not\)"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -248,17 +225,14 @@ WITHIN = {
     "numbers above 3": (SHIFTED, (), U + 4),
     "numbers above 1": (mine(torch.acosh, lambda x, g: g / (x**2 - 1).sqrt()), (), U + 1),
     "a clipped variance": (
-        mine(lambda v: v.clamp(min=1e-5).rsqrt(), lambda v, g: -0.5 * g * v**-1.5),
-        (),
-        ONES,
-    ),
+        mine(lambda v: v.clamp(min=1e-5).rsqrt(), lambda v, g: -0.5 * g * v**-1.5), (), ONES),
     "increasing numbers": (mine(increasing, near), (), torch.linspace(0, 1, 6)),
     "floats as indices": (LOOKUP, X, torch.tensor([0.5, 1.5, 3.5, 3.5])),
     "a fixed point of a contraction": (FIXED, 0.9 * torch.eye(3), X),
     "a fixed point of nothing": (FIXED, torch.zeros(3, 3), X),
     "a ReLU on its kinks": (mine(torch.relu, lambda x, g: g * (x > 0)), (), ZEROS),
     "a rounding": (mine(torch.floor, lambda x, g: 0 * g), (), X),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WITHIN)

@@ -25,15 +25,11 @@ def without_weight(n, r, d, g):
 MISTAKES = {
     "dx treats the mean and the variance as constants": (lambda n, r, d, g: r * d, None, None),
     r"dx lacks the factor w, the weight \(right where params.weight is 1, as given; wrong": (
-        without_weight, None, None,
-    ),
+        without_weight, None, None),
     "dx treats the variance as a constant": (lambda n, r, d, g: r * (d - mean(d)), None, None),
-    "dx lacks the factor 1/std": (
-        lambda n, r, d, g: d - mean(d) - n * mean(d * n), None, None,
-    ),
+    "dx lacks the factor 1/std": (lambda n, r, d, g: d - mean(d) - n * mean(d * n), None, None),
     "dx has the wrong sign before the variance's part": (
-        lambda n, r, d, g: r * (d - mean(d) + n * mean(d * n)), None, None,
-    ),
+        lambda n, r, d, g: r * (d - mean(d) + n * mean(d * n)), None, None),
     "dparams.weight is 5 times too small": (None, lambda n, r, d, g: (g * n).mean(0), None),
     "dparams.weight lacks the other factor": (None, lambda n, r, d, g: g.sum(0), None),
     "dparams.bias is 5 times too small": (None, None, lambda n, r, d, g: g.mean(0)),

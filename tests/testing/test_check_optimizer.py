@@ -252,21 +252,15 @@ def without_rate(params, grads, state, params_bar, state_bar, lr):
 
 MISUSED = {
     "a forgotten bar": (mine(forgetful), r"grads_bar\.bias forgets state_bar\.m\.bias$"),
-    "a tuple": (
-        mine(lambda p, d, s, p_bar, s_bar: (p_bar, p_bar, s_bar, {})),
-        "expected adjoint to return Adjoints, got a tuple$",
-    ),
-    "a key error": (
-        mine(lambda p, d, s, p_bar, s_bar: s_bar["v"]), "adjoint raised KeyError: 'v'$",
-    ),
+    "a tuple": (mine(lambda p, d, s, p_bar, s_bar: (p_bar, p_bar, s_bar, {})),
+        "expected adjoint to return Adjoints, got a tuple$"),
+    "a key error": (mine(lambda p, d, s, p_bar, s_bar: s_bar["v"]),
+        "adjoint raised KeyError: 'v'$"),
     "no state": (
         mine(lambda p, d, s, p_bar, s_bar: optim.Adjoints(p_bar, minus_tenth(p_bar), (), {})),
-        r"expected a bar of the state of m\.bias, m\.weight; got nothing$",
-    ),
-    "no lr": (
-        mine(partial(without_rate, lr=0.1), partial(unnamed_rate, lr=0.1)),
-        'hyperparameters lacks "lr"$',
-    ),
+        r"expected a bar of the state of m\.bias, m\.weight; got nothing$"),
+    "no lr": (mine(partial(without_rate, lr=0.1), partial(unnamed_rate, lr=0.1)),
+        'hyperparameters lacks "lr"$'),
     "in place": (mine(right, updating_in_place), r"update changed params\.bias in place$"),
 }  # fmt: skip
 

@@ -16,16 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    NamedTuple,
-    ParamSpec,
-    TypeAlias,
-    TypeVar,
-    get_type_hints,
-)
+from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 import torch
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
-from typing import Final, NamedTuple
+from typing import Final
 
 from torch import Tensor, nn
 from torch.optim import Optimizer as TorchOptimizer
@@ -55,65 +55,47 @@ def _always(given: object) -> bool:
     return True
 
 
-class Suggestion(NamedTuple):
-    """A correction: what to write in place of an object."""
-
-    kind: str  # what is expected where this correction helps, in the error's words
-    matches: Callable[[object], bool]  # whether the object is one of those
-    text: str  # what to write; {} is replaced by the object
-
-
-SUGGESTIONS: Final[Sequence[Suggestion]] = (
-    Suggestion(
-        "Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"
-    ),
-    Suggestion("Layer", _has_layers, "write lf.serial(*layers)"),
-    Suggestion("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
-    Suggestion(
-        "Layer", is_plain_function, "make a layer of a function by lf.interop.from_function"
-    ),
-    Suggestion("Loss", _of_torch(nn.Module), "see lf.losses"),
-    Suggestion("Loss", is_plain_function, "see lf.losses"),
-    Suggestion("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
-    Suggestion("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
-    Suggestion("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
-    Suggestion("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
-    Suggestion("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
-    Suggestion("Initializer", _is(float, int), "write lf.initializers.constant({})"),
-    Suggestion("Initializer", is_plain_function, "see lf.initializers"),
-    Suggestion("Key", _is(int), "write lf.Key({})"),
-    Suggestion("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
-    Suggestion("tensor", _is_shape, "write torch.empty{}"),
-    Suggestion("tensor", _has_class_name("ndarray"), "convert it by torch.as_tensor"),
-    Suggestion(
-        "tensor",
-        _has_class_name("DataFrame", "Series"),
-        "convert it by torch.as_tensor(x.to_numpy('float32')), or labels by y.to_numpy()",
-    ),
-    Suggestion("tensor", _is(list, float, int), "convert it by torch.tensor"),
-    Suggestion("params", _has_class_name("TrainState"), "give its state.params"),
-    Suggestion("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
-    Suggestion("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
-    Suggestion("params", _is(Tensor), "the order is (params, x)"),
-    Suggestion("a function of a prediction and its target", _always, "see lf.metrics"),
-    Suggestion(
-        "what make_step returns",
-        _has_class_name("Layer"),
-        "lf.make_step(net, loss, optimizer) makes it",
-    ),
-    Suggestion("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
-    Suggestion(STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
-    Suggestion("torch.nn.Module", _is(type), "make an object of the class"),
-    Suggestion("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
-    Suggestion(
-        "torch.nn.Module", is_plain_function, "make a layer of it by lf.interop.from_function"
-    ),
-)
+# What is expected, in the error's words; whether this object has a mend; and what to write: {} is
+# replaced by the object.
+SUGGESTIONS: Final[Sequence[tuple[str, Callable[[object], bool], str]]] = (
+    ("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
+    ("Layer", _has_layers, "write lf.serial(*layers)"),
+    ("Layer", _has_class_name("Loss"), "check_loss and make_step take a loss"),
+    ("Layer", is_plain_function, "make a layer of a function by lf.interop.from_function"),
+    ("Loss", _of_torch(nn.Module), "see lf.losses"),
+    ("Loss", is_plain_function, "see lf.losses"),
+    ("Loss", _has_class_name("Layer"), "check_layer and make_step take a layer"),
+    ("Optimizer", _of_torch(TorchOptimizer), "see lf.optim"),
+    ("Optimizer", _has_class_name("Transform"), "write lf.optim.chain({}, optimizer)"),
+    ("Optimizer", _has_class_name("Schedule"), "write lf.optim.sgd({})"),
+    ("a Transform or an Optimizer", _is(list, tuple), "write lf.optim.chain(*parts)"),
+    ("Initializer", _is(float, int), "write lf.initializers.constant({})"),
+    ("Initializer", is_plain_function, "see lf.initializers"),
+    ("Key", _is(int), "write lf.Key({})"),
+    ("Key", _has_class_name("Generator", "type"), "write lf.Key(seed)"),
+    ("tensor", _is_shape, "write torch.empty{}"),
+    ("tensor", _has_class_name("ndarray"), "convert it by torch.as_tensor"),
+    ("tensor", _has_class_name("DataFrame", "Series"),
+        "convert it by torch.as_tensor(x.to_numpy('float32')), or labels by y.to_numpy()"),
+    ("tensor", _is(list, float, int), "convert it by torch.tensor"),
+    ("params", _has_class_name("TrainState"), "give its state.params"),
+    ("params", _is(nn.Module), "lf.interop.from_torch makes params of it"),
+    ("params", _is(dict), "lf.interop.from_state_dict makes params of torch's"),
+    ("params", _is(Tensor), "the order is (params, x)"),
+    ("a function of a prediction and its target", _always, "see lf.metrics"),
+    ("what make_step returns", _has_class_name("Layer"),
+        "lf.make_step(net, loss, optimizer) makes it"),
+    ("TrainState", _always, "lf.init_state(net, optimizer, key, x) makes one"),
+    (STATE, _always, "lf.init_state(net, optimizer, key, x) makes a TrainState"),
+    ("torch.nn.Module", _is(type), "make an object of the class"),
+    ("torch.nn.Module", _is(dict), "lf.interop.from_state_dict takes tensors by name"),
+    ("torch.nn.Module", is_plain_function, "make a layer of it by lf.interop.from_function"),
+)  # fmt: skip
 
 
 def suggest(given: object, kind: str) -> str:
     """Find what to write in place of an object, or "" if nothing is known."""
     if is_constructor(given):
         return f"write {_call(given)}"
-    texts = (mend.text for mend in SUGGESTIONS if mend.kind == kind and mend.matches(given))
+    texts = (text for of, matches, text in SUGGESTIONS if of == kind and matches(given))
     return next(texts, "").replace("{}", repr(given))

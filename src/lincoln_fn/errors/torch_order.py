@@ -76,19 +76,17 @@ ORDERS: Final[dict[str, Order]] = {
     **{f"conv{n}d": _CONV for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": _CONV for n in (1, 2, 3)},
     "dense": Order(("in_features", "out_features"), ("n_out",), slice(1, 2)),
-    "bilinear": Order(
-        ("in1_features", "in2_features", "out_features"), ("out_features",), slice(2, 3)
-    ),
+    "bilinear": Order(("in1_features", "in2_features", "out_features"), ("out_features",),
+        slice(2, 3)),
     "multi_head_attention": Order(("embed_dim", "num_heads"), ("num_heads",), slice(1, 2)),
     "batch_norm": _NORM,
     "instance_norm": _NORM,
-    "group_norm": Order(
-        ("num_groups", "num_channels"), ("num_groups", "eps"), slice(1), _exceeds(1, 0.999)
-    ),
+    "group_norm": Order(("num_groups", "num_channels"), ("num_groups", "eps"), slice(1),
+        _exceeds(1, 0.999)),
     **dict.fromkeys(("rnn", "gru", "lstm"), _RECURRENT),
     **dict.fromkeys(("rnn_cell", "gru_cell", "lstm_cell"), _CELL),
     **dict.fromkeys(("transformer_encoder_block", "transformer_decoder_block"), _BLOCK),
-}
+}  # fmt: skip
 
 
 def check_order(constructor: str, args: Given) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 T = TypeVar("T")
 
@@ -131,7 +132,7 @@ def _restrict_writes(libc: ctypes.CDLL, folder: Path) -> bool:
         rule = struct.pack("=Qi", allowed, handle)
         libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         os.close(handle)
-    works = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
+    works = int(libc.syscall(_RESTRICT_SELF, ruleset, 0)) == 0
     os.close(ruleset)
     return works
 
@@ -188,3 +189,50 @@ def _guard(folder: Path) -> Callable[[str, tuple[object, ...]], None]:
                     raise PermissionError(problem)
 
     return hook
+
+
+# Bytes, and files and folders.
+LARGEST = 64 << 20
+MOST = 1000
+
+
+class TooMuchError(Exception):
+    """A process wrote too much."""
+
+
+def check_size(folder: Path) -> None:
+    """Raise an error if a folder is larger than it may be."""
+    size = 0
+    for count, added in enumerate(_sizes(folder)):
+        size += added
+        if size > LARGEST or count >= MOST:
+            raise TooMuchError
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    folders = [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    yield entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except FileNotFoundError:  # it may have been removed meanwhile
+            continue
+        except OSError:  # a path too long, or a folder that none may read
+            raise TooMuchError from None
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder, however deep, and whoever may read it."""
+    while left := list(os.scandir(folder)):
+        for entry in left:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            # What is inside moves up, so that no path becomes long.
+            os.chmod(entry.path, 0o700)
+            for inner in list(os.scandir(entry.path)):
+                os.rename(inner.path, folder / uuid4().hex)
+            os.rmdir(entry.path)

@@ -23,10 +23,7 @@ from lincoln_fn.testing.sample import doubled, random_like, run_backward, run_fo
 
 
 def examined(
-    submission: Submission,
-    reference: Layer,
-    case: tuple[Params, Arrays],
-    ran: Callable[[], object],
+    submission: Submission, reference: Layer, case: tuple[Params, Arrays], ran: Callable[[], object]
 ) -> Report:
     """Check a submission for one case."""
     params, x = doubled(case)

@@ -35,10 +35,8 @@ EXAMPLES: Final = {
     "embedding": ("embedding(7, 3)", "torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])"),
     "flatten": ("flatten()", "torch.zeros(2, 3, 5)"),
     "flip": ("flip(1)", "torch.zeros(5, 3)"),
-    "fractional_max_pool": (
-        "fractional_max_pool2d(2, output_size=(3, 4))",
-        "torch.zeros(2, 3, 6, 7)",
-    ),
+    "fractional_max_pool": ("fractional_max_pool2d(2, output_size=(3, 4))",
+        "torch.zeros(2, 3, 6, 7)"),
     "gated_linear_recurrence": ("gated_linear_recurrence()", f"({_STEPS}, {_STEPS}, {_STEPS})"),
     "gather": ("gather(1)", f"(torch.zeros(3, 4), {_INDEX})"),
     "global_avg_pool": ("global_avg_pool()", "torch.zeros(2, 3, 4, 5)"),
@@ -85,16 +83,14 @@ EXAMPLES: Final = {
     "take": ("take(1, -2)", "torch.zeros(2, 5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
     "timestep_embedding": ("timestep_embedding(6)", "torch.zeros(5)"),
-    "token_log_probs": (
-        "token_log_probs()",
-        "(torch.zeros(2, 3, 7), torch.tensor([[4, 2, 4], [2, 5, 6]]))",
-    ),
+    "token_log_probs": ("token_log_probs()",
+        "(torch.zeros(2, 3, 7), torch.tensor([[4, 2, 4], [2, 5, 6]]))"),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
     "vector_quantize": ("vector_quantize(3)", "torch.zeros(5, 4)"),
     "weight_norm": ("weight_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
-}
+}  # fmt: skip
 
 # Files that make no assignment, and why. Of a table, the answer is still there when `backward` is
 # blanked.

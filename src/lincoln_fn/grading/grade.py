@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Layer, Params
@@ -15,7 +15,6 @@ from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading.answers import Ran
 from lincoln_fn.grading.examined import examined
-from lincoln_fn.grading.hints import Level, hint
 from lincoln_fn.grading.isolated import KEPT, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
 from lincoln_fn.grading.submission import Submission
@@ -23,6 +22,23 @@ from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import IN_PLACE
 from lincoln_fn.testing.sample import doubled, floating
+
+Level: TypeAlias = Literal[0, 1, 2]
+
+
+def hint(finding: Finding, level: Level) -> str:
+    """Say what a finding tells at a level, and never a value of the right gradient."""
+    if level == 0:
+        return ""
+    if level == 1:
+        return f"look at {finding.gradient}"
+    sentence = finding.sentence
+    if not finding.path:
+        sentence = sentence.removeprefix(f"{finding.layer}: ")
+    # The numbers follow.
+    told, unnamed, _ = sentence.partition(", a term missing or wrong")
+    return (told + unnamed).rstrip(": ")
+
 
 PURITY = "purity"
 

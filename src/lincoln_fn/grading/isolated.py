@@ -24,7 +24,7 @@ import torch
 
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, read
-from lincoln_fn.grading.folders import TooMuchError, check_size
+from lincoln_fn.grading.confined import TooMuchError, check_size
 from lincoln_fn.grading.printed import in_one_line
 
 T = TypeVar("T")

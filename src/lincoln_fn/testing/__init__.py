@@ -17,9 +17,9 @@ if typing.TYPE_CHECKING:
     from lincoln_fn.grading import GradeError as GradeError
     from lincoln_fn.grading import Grades as Grades
     from lincoln_fn.grading import Mark as Mark
-    from lincoln_fn.grading import grade as grade
     from lincoln_fn.grading import make_cases as make_cases
     from lincoln_fn.grading import otter_results as otter_results
+    from lincoln_fn.testing.grade import grade as grade
 
 _export_all(globals())
 # What users find here and `lincoln_fn.grading` makes: it is loaded when it is first named.

@@ -2,7 +2,7 @@
 
 import sys
 
-from lincoln_fn.grading import grade
+from lincoln_fn.grading import grade as grade
 from lincoln_fn.grading.courses.command import main
 
 if __name__ == "__main__":

@@ -13,12 +13,7 @@ from lincoln_fn.core.versions import version_of
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.sample import Sample, run_backward
-from lincoln_fn.walk.in_place import (
-    InPlaceError,
-    backward_unchanged,
-    check_held,
-    forward_unchanged,
-)
+from lincoln_fn.walk.in_place import InPlaceError, backward_unchanged, check_held, forward_unchanged
 from lincoln_fn.walk.walks import back
 
 

@@ -11,7 +11,7 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import Part, failure
-from lincoln_fn.testing.functions import Results, check_other_functions, check_walks, close_trees
+from lincoln_fn.testing.functions import Results, check_other_functions, close_trees
 from lincoln_fn.testing.held import (
     agrees_with,
     as_reference,
@@ -45,6 +45,7 @@ from lincoln_fn.testing.sample import (
     sample_of,
 )
 from lincoln_fn.testing.votes import DETACHED, leaves_torch
+from lincoln_fn.testing.walks import check_walks
 
 # The name of a mistake that is none in a gradient.
 IN_PLACE = "in place"

@@ -81,10 +81,9 @@ def _value(node: ast.expr, draw: np.random.Generator) -> Any:
 
 
 _DRAWS = {
-    # Labels or indices below a number.
     "below": lambda draw, n, *shape: draw.integers(0, n, shape),
     "positive": lambda draw, *shape: draw.uniform(0.5, 1.5, shape),
     "mask": lambda draw, *shape: draw.random(shape) < 0.7,
     "one_hot": lambda draw, n, m: np.eye(m)[draw.integers(0, m, n)],
     "scaled": lambda draw, scale, *shape: scale * draw.normal(size=shape),
-}
+}  # fmt: skip

@@ -27,10 +27,16 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.testing.references import functions
+from lincoln_fn.testing.references import convolutions, dense, norms, recurrent
 
 # Any: what a course's functions take, make and return.
 Names: TypeAlias = Mapping[str, Any]
+# What the expression of a right output may name.
+_RIGHT: Names = {
+    name: value
+    for part in (torch, convolutions, dense, norms, recurrent)
+    for name, value in vars(part).items()
+}
 
 
 class NotWrittenError(Exception):
@@ -144,7 +150,7 @@ class Exercise:
         }
 
         def forward(code: CodeType, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-            return eval(code, {**vars(functions), **fixed, **x}), None
+            return eval(code, {**_RIGHT, **fixed, **x}), None
 
         codes = [compile(line, self.name, "eval") for line in self.reference.strip().splitlines()]
         return [

@@ -15,11 +15,10 @@ import attrs
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.grading.answers import NO_ANSWER, Ran
-from lincoln_fn.grading.confined import in_confinement
+from lincoln_fn.grading.confined import empty, in_confinement
 from lincoln_fn.grading.courses.course import Course
 from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.grading.courses.loading import load
-from lincoln_fn.grading.folders import empty
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.testing.check import check_layer
 from lincoln_fn.testing.functions import close_trees

@@ -234,11 +234,7 @@ def _list_places(terms: Terms, factor: Factor) -> Iterator[tuple[str, set[Place]
     ]
     for k, term in enumerate(terms):
         here = {(k, "outer"), (k, "inner")}
-        scopes += [
-            (f", in {term.name}", here & (outer | inner)),
-            (f", before the {kind} of {term.name}", here & outer),
-            (f", in the {kind} of {term.name}", here & inner),
-        ]
+        scopes.append((f", in {term.name}", here & (outer | inner)))
     seen: list[set[Place]] = [set()]
     for where, places in scopes:
         if places not in seen:

@@ -111,29 +111,27 @@ def _name_left(evidence: Evidence, given: Tensor, axes: tuple[int, ...]) -> str:
 def _leave_padding(evidence: Evidence) -> Iterator[Guess]:
     """Accept what has the right gradient inside, with more places around it."""
     for i, (given, right) in enumerate(evidence.pairs()):
-        more = [a - b for a, b in zip(given.shape, right.shape, strict=False)]
-        if given.ndim != right.ndim or min(more, default=0) < 0 or not any(more):
-            continue
-        for starts in product(*(range(extra + 1) for extra in more)):
-            sizes = zip(starts, right.shape, strict=True)
-            inside = tuple(slice(start, start + size) for start, size in sizes)
-            if close(given[inside], right):
-                yield guess_alone(evidence, i, given, shapes=tell_shapes(given, right))
-                break
+        if _is_inside(right, given):
+            yield _guess_of_shape(evidence, i, given)
 
 
 def _cut_too_much(evidence: Evidence) -> Iterator[Guess]:
     """Accept what is an inner part of the right gradient, or all but its end."""
     for i, (given, right) in enumerate(evidence.pairs()):
-        less = [b - a for a, b in zip(given.shape, right.shape, strict=False)]
-        if given.ndim != right.ndim or min(less, default=0) < 0 or not any(less):
-            continue
-        for starts in product(*(range(extra + 1) for extra in less)):
-            sizes = zip(starts, given.shape, strict=True)
-            inside = tuple(slice(start, start + size) for start, size in sizes)
-            if close(given, right[inside]):
-                yield _guess_of_shape(evidence, i, given)
-                break
+        if _is_inside(given, right):
+            yield _guess_of_shape(evidence, i, given)
+
+
+def _is_inside(inner: Tensor, outer: Tensor) -> bool:
+    """Return whether a tensor is a part of a larger one."""
+    more = [a - b for a, b in zip(outer.shape, inner.shape, strict=False)]
+    if inner.ndim != outer.ndim or min(more, default=0) < 0 or not any(more):
+        return False
+    sizes = inner.shape
+    return any(
+        close(inner, outer[tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))])
+        for starts in product(*(range(extra + 1) for extra in more))
+    )
 
 
 def _sum_too_much(evidence: Evidence) -> Iterator[Guess]:

@@ -163,13 +163,11 @@ HYPOTHESES = [
     *make_table(
         ("kernel not flipped", "does not flip the kernel of {at}()", _leave_unflipped, _ALL),
         ("channels exchanged", "exchanges the channels of {at}()",
-         partial(_change_kernel, change=lambda kernel: kernel.transpose(0, 1)), _ALL),
+        partial(_change_kernel, change=lambda kernel: kernel.transpose(0, 1)), _ALL),
         ("stride forgotten", _NO_STRIDE, partial(_change_input, change=_drop_stride), CONVOLUTIONS),
         ("stride forgotten", _NO_STRIDE, partial(_drop_option, option="stride"), CONVOLUTIONS),
-        *(("padding", _ONE_SIDE,
-           partial(_change_input, change=partial(_pad_one_side, side=side)), CONVOLUTIONS)
-          for side in (0, 1)),
-    ),
+        *(("padding", _ONE_SIDE, partial(_change_input, change=partial(_pad_one_side, side=side)),
+        CONVOLUTIONS) for side in (0, 1)),),
     Hypothesis("padding", "cuts the padding off wrongly, {where}", _cut_wrongly, Cost.OPERATION),
 ]  # fmt: skip
 
@@ -221,8 +219,6 @@ def _turn_axis(evidence: Evidence) -> Iterator[Guess]:
 
 
 PRODUCTS = [
-    local("factor missing", "lacks the {factor} of {at}()",
-          lambda call: call.g if call.g.shape == call.u.shape else None, only=_MATMUL),
     Hypothesis("another axis", "takes axis {wrong}, where {at}() takes axis {right}",
                _turn_axis, Cost.OPERATION),
     *(local(name, sentence, partial(_multiply_wrongly, pairs=pairs), only=_MATMUL)

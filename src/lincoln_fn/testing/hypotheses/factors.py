@@ -6,10 +6,9 @@ the other operand of a product, a count, an array. A number that the submission 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -26,14 +25,12 @@ from lincoln_fn.testing.hypotheses.hypothesis import (
 )
 from lincoln_fn.testing.hypotheses.local import (
     Local,
-    describe,
     guesses_if,
     list_groups,
     local,
     make_table,
 )
 from lincoln_fn.testing.plain import first_not_linear
-from lincoln_fn.testing.tape import Tape
 
 # One number is found from the submitted gradient, so that fewer places tell nothing.
 FEWEST = 4
@@ -123,21 +120,17 @@ OF_OPERATIONS = [
     _FACTOR("exponent missing", "lacks the factor of the exponent in {at}()", _drop_exponent,
             only=_SQUARES),
     *make_table(
-        ("1/N missing", "lacks the factor 1/N of {at}()",
-         lambda call: call.right * _count(call), ("mean",)),
-        ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
-         partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),
-    ),
+        ("1/N missing", "lacks the factor 1/N of {at}()", lambda call: call.right * _count(call),
+        ("mean",)), ("denominator", "lacks a square: 1/b for 1/b^2, in {at}()",
+        partial(_mistake_denominator, wrong=lambda call: call.g * call.v), ("div",)),),
     Hypothesis("factor missing", "is not divided by the denominator of {at}()", _leave_undivided,
                Cost.OPERATION),
     *make_table(
-        ("exponent kept", "does not lower the exponent in {at}()",
-         lambda call: call.right * call.u, _SQUARES),
-        ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
+        ("exponent kept", "does not lower the exponent in {at}()", lambda call: call.right * call.u,
+        _SQUARES), ("wrong power", _WRONG_POWER, lambda call: call.right * call.v, _POWERS),
         ("wrong power", _WRONG_POWER, lambda call: call.right / call.v, _POWERS),
         ("wrong power", _WRONG_POWER, lambda call: call.right * call.u, _POWERS),
-        ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),
-    ),
+        ("wrong power", _WRONG_POWER, lambda call: call.right / call.u, _POWERS),),
 ]  # fmt: skip
 
 
@@ -247,38 +240,11 @@ def _scale(evidence: Evidence) -> Iterator[Guess]:
         yield guess_alone(evidence, i, right * ratio, scale=scale)
 
 
-def _scale_path(evidence: Evidence) -> Iterator[Guess]:
-    """Multiply what flows through some calls by one number."""
-    for tape, calls, at in list_groups(evidence, grouped=True):
-        for place in sorted({place for call in calls for place in call.tracked}):
-
-            def cut(
-                call: Call, gs: list[Tensor], right: list[Tensor], place: int = place
-            ) -> list[Tensor | None]:
-                pairs = zip(right, call.tracked, strict=True)
-                return [torch.zeros_like(du) if n == place else None for du, n in pairs]
-
-            without = tape.gradients_if(calls, cut)
-            for i, (given, right) in enumerate(evidence.pairs()):
-                if found := _fit(given, right, right - without[i]):
-                    guess = guess_alone(evidence, i, found[0])
-                    said = partial(_describe_path, tape, calls, at, found[1])
-                    yield attrs.evolve(guess, words=said)
-
-
-def _describe_path(tape: Tape, calls: Sequence[Call], at: str, more: float) -> dict[str, object]:
-    return {**describe(tape, calls, at), "factor": f"{1 + more:.6g}"}
-
-
 FITTED = [
     Hypothesis("further factor", "{how}", _multiply_by_arrays, Cost.OPERAND),
-    Hypothesis(
-        "further term",
-        "has the further term {k} {name}, which forward does not have: a weight decay?",
-        _add_array,
-        Cost.FITTED,
-    ),
+    Hypothesis("further term",
+        "has the further term {k} {name}, which forward does not have: a weight decay?", _add_array,
+        Cost.FITTED),
     Hypothesis("scale", "is {scale}", _scale, Cost.FITTED),
-    Hypothesis("factor of a path", "has {path} multiplied by {factor}", _scale_path, Cost.FITTED),
-]
+]  # fmt: skip
 HYPOTHESES = [*OF_OPERATIONS, *OF_WHOLES, *FITTED]

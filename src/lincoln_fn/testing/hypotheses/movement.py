@@ -14,7 +14,6 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone
 from lincoln_fn.testing.hypotheses.local import Local, list_groups, local
 
-MOST_COPIES = 2000
 # Each use takes one backward pass.
 MOST_USES = 30
 
@@ -36,12 +35,12 @@ def _find_repeated(call: Local) -> Tensor | None:
     return None if found is None or len({*found.flatten().tolist()}) == found.numel() else found
 
 
-def _keep_last(call: Local, axis: int, first: bool) -> Tensor | None:
-    """Assign along an axis, so that of equal positions one stays."""
+def _keep_last(call: Local, first: bool) -> Tensor | None:
+    """Assign, so that of equal positions one stays."""
     found = _find_repeated(call)
-    if found is None or axis >= found.ndim:
+    if found is None:
         return None
-    taken, g = found.movedim(axis, 0).flatten(), call.g.movedim(axis, 0).flatten()
+    taken, g = found.flatten(), call.g.flatten()
     if first:
         taken, g = taken.flip(0), g.flip(0)
     wrong = torch.zeros_like(call.u).flatten()
@@ -50,39 +49,6 @@ def _keep_last(call: Local, axis: int, first: bool) -> Tensor | None:
     used = last >= 0
     wrong[used] = g[last[used]]
     return wrong.view(call.u.shape)
-
-
-def _overwrite_in_rows(call: Local) -> Tensor | None:
-    """Assign within each row of the positions, and add up the rows."""
-    found = _find_repeated(call)
-    if found is None or found.ndim < 3:
-        return None
-    wrong = torch.zeros_like(call.u).flatten()
-    for row, g in zip(found, call.g, strict=True):
-        alone = torch.zeros_like(wrong)
-        alone[row.flatten()] = g.flatten()
-        wrong += alone
-    return wrong.view(call.u.shape)
-
-
-def _keep_nearest(evidence: Evidence) -> Iterator[Guess]:
-    """Keep, of the gradients of all copies of a number, the one that was submitted."""
-    for tape, calls, at in list_groups(evidence):
-        call = calls[0]
-        i = next((i for i, array in enumerate(tape.arrays) if array is call.inputs[0]), None)
-        if i is None or len(calls) > 1 or len(call.outputs) != 1 or len(call.tracked) != 1:
-            continue
-        gs = tape.arrived(call)
-        found, given = _find_repeated(Local(tape, call, 0, gs, [])), evidence.given[i]
-        if found is None or given.shape != evidence.expected[i].shape:
-            continue
-        taken, g = found.flatten(), gs[0].flatten()
-        # Assigned from the most to the least different, so that the nearest stays.
-        order = (g - given.flatten()[taken]).abs().argsort(descending=True)
-        wrong = torch.zeros_like(given).flatten()
-        for n in order.tolist() if g.numel() <= MOST_COPIES else ():
-            wrong[taken[n]] = g[n]
-        yield guess_alone(evidence, i, wrong.view(given.shape), at=at)
 
 
 def _exchange_parts(evidence: Evidence) -> Iterator[Guess]:
@@ -148,16 +114,10 @@ def _sum_all_steps(call: Local) -> Tensor | None:
     return call.g.sum(dim, keepdim=True).expand_as(call.u)
 
 
-_OVERWRITTEN = "is overwritten at repeated positions of {at}(), where it should add up"
 _EXCHANGES = ("transpose", "permute", "mT", "T", "t", "movedim", "swapaxes", "moveaxis")
 HYPOTHESES = [
-    *(
-        local("overwritten", _OVERWRITTEN, partial(_keep_last, axis=axis, first=first))
-        for axis in range(4)
-        for first in (False, True)
-    ),
-    Hypothesis("overwritten", _OVERWRITTEN, _keep_nearest, Cost.OPERATION),
-    local("overwritten", _OVERWRITTEN, _overwrite_in_rows),
+    *(local("overwritten", "is overwritten at repeated positions of {at}(), where it should add up",
+            partial(_keep_last, first=first)) for first in (False, True)),
     local("all steps", "sums g over all steps, where {at}() needs the later ones alone",
           _sum_all_steps, only=("cumsum",)),
     local("reshaped", "is reshaped where {at}() should be undone by exchanging the axes",
@@ -167,7 +127,6 @@ HYPOTHESES = [
 ]  # fmt: skip
 # A part of what flows to an array is missing: paths are named first.
 USES = [
-    Hypothesis(
-        "one use", "is {how}: the gradients of all uses must add up", _keep_use, Cost.OPERATION
-    ),
-]
+    Hypothesis("one use", "is {how}: the gradients of all uses must add up", _keep_use,
+        Cost.OPERATION),
+]  # fmt: skip

@@ -47,9 +47,7 @@ def _recognise_rms_norm(u: Tensor, v: Tensor, axes: Axes) -> Tensor | None:
 
 
 G = Factor(
-    "",
-    lambda use: use.d,
-    (("w missing", "lacks the factor w, the weight", lambda use: use.g),),
+    "", lambda use: use.d, (("w missing", "lacks the factor w, the weight", lambda use: use.g),)
 )
 X_HAT = Factor(
     "x_hat",

@@ -201,10 +201,7 @@ def _skip(tape: Tape, outputs: Sequence[Tensor], starts: Sequence[Tensor]) -> li
 
 
 SEGMENTS = [
-    Hypothesis(
-        "derivative missing",
+    Hypothesis("derivative missing",
         "passes the gradient of {output} on to {start} unchanged: the derivative is missing",
-        _pass_on,
-        Cost.FITTED,
-    )
-]
+        _pass_on, Cost.FITTED),
+]  # fmt: skip

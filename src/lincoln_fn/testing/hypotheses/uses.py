@@ -101,9 +101,7 @@ def _search_gradients(evidence: Evidence, recognise: RecogniseGradient) -> Itera
                 return
 
 
-def find_uses_of_gradient(
-    recognise: RecogniseGradient,
-) -> Callable[[Evidence], list[Use]]:
+def find_uses_of_gradient(recognise: RecogniseGradient) -> Callable[[Evidence], list[Use]]:
     """Make the search for a formula whose parts v, d and scale an array and its gradient show."""
 
     def found(evidence: Evidence) -> list[Use]:

@@ -143,18 +143,15 @@ _EVERYWHERE = "sends the gradient of {at}() to all its inputs, not to the larges
 _EVENLY = "spreads the gradient of {at}() evenly over its inputs"
 _ALL_BUT = "sends the gradient of {at}() to all but the largest: the mask is inverted"
 PATHS = [
-    *make_table(
-        ("sent everywhere", _EVERYWHERE, _send_everywhere, _LARGEST),
+    *make_table(("sent everywhere", _EVERYWHERE, _send_everywhere, _LARGEST),
         ("sent everywhere", _EVERYWHERE, partial(_fill_window, average=False), POOLINGS),
         ("spread evenly", _EVENLY, _share, _LARGEST),
         ("spread evenly", _EVENLY, partial(_fill_window, average=True), POOLINGS),
         ("mask inverted", _ALL_BUT, lambda call: _send_everywhere(call) - call.right, _LARGEST),
         ("smallest of the window",
-         "goes to the smallest element of each window of {at}(), not to the largest",
-         lambda call: call.at(-call.u), POOLINGS),
+        "goes to the smallest element of each window of {at}(), not to the largest",
+        lambda call: call.at(-call.u), POOLINGS),
         ("mask inverted", _ALL_BUT, lambda call: _fill_window(call, average=False) - call.right,
-         POOLINGS),
-    ),
-    local("path missing", "misses {path}: is {what} treated as a constant?", _cut,
-          grouped=True),
+        POOLINGS),),
+    local("path missing", "misses {path}: is {what} treated as a constant?", _cut, grouped=True),
 ]  # fmt: skip

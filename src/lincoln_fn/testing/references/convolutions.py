@@ -18,26 +18,24 @@ LARGEST_PADDING = 4
 MOST_WINDOWS = 400
 
 
-def conv(
-    x: Tensor, w: Tensor, b: Tensor | None = None, stride: Any = 1, pad: Any = 0
-) -> Tensor:  # Any: a number, or one for each axis
+# Any: numbers, or one for each axis.
+def conv(x: Tensor, w: Tensor, b: Tensor | None = None, stride: Any = 1, pad: Any = 0) -> Tensor:
     """Correlate x with the kernels w, and add b."""
-    run = (functional.conv1d, functional.conv2d, functional.conv3d)[x.ndim - 3]
-    y: Tensor = run(x, w, b, stride, pad)
-    return y
+    return _run("conv", x, w, b, stride, pad)
 
 
-def max_pool(x: Tensor, kernel: Any, stride: Any, pad: Any = 0) -> Tensor:  # Any: as above
+def max_pool(x: Tensor, kernel: Any, stride: Any, pad: Any = 0) -> Tensor:
     """Take the largest number of each window."""
-    run = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[x.ndim - 3]
-    y: Tensor = run(x, kernel, stride, pad)
-    return y
+    return _run("max_pool", x, kernel, stride, pad)
 
 
-def avg_pool(x: Tensor, kernel: Any, stride: Any, pad: Any = 0) -> Tensor:  # Any: as above
+def avg_pool(x: Tensor, kernel: Any, stride: Any, pad: Any = 0) -> Tensor:
     """Take the average of each window."""
-    run: Any = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[x.ndim - 3]
-    y: Tensor = run(x, kernel, stride, pad)
+    return _run("avg_pool", x, kernel, stride, pad)
+
+
+def _run(name: str, x: Tensor, *options: Any) -> Tensor:
+    y: Tensor = getattr(functional, f"{name}{x.ndim - 2}d")(x, *options)
     return y
 
 
