@@ -1,8 +1,8 @@
 """The total time of 1, 10, ... steps from a fresh process: `python -m benchmarks --length`.
 
-Each program runs in a process of its own, one after another: first with an empty folder for compiled
-code, then with the same folder again. The time begins before its library is imported, and a loss is
-read after each step.
+Each program runs in a process of its own, one after another: first with an empty folder for
+compiled code, then with the same folder again. The time begins before its library is imported, and
+a loss is read after each step.
 """
 
 from __future__ import annotations
@@ -81,10 +81,9 @@ def table(results: Mapping[str, Seconds]) -> str:
     lines = ["Seconds from a fresh process, after so many steps; * is the least", ""]
     for name, of_caches in results.items():
         for caches, found in of_caches.items():
-            lengths = sorted({n for of in found.values() for n in of if n})
-            lines.append(
-                f"{name}, {caches} caches".ljust(30) + "".join(f"{n:>10}" for n in lengths)
-            )
+            lengths = sorted({n for of in found.values() for n in of})
+            heads = "".join(f"{n or 'import':>10}" for n in lengths)
+            lines.append(f"{name}, {caches} caches".ljust(30) + heads)
             for peer, of in found.items():
                 cells = []
                 for n in lengths:
