@@ -6,12 +6,12 @@ is read back after each step. A peer whose losses diverge from torch's in the fi
 rejected. The figures to quote are the ratios.
 
 Instead of that, one can see the peak of a step's memory (--memory), the time to the first step from
-an empty cache (--compile-time), how time and memory grow (--growth), the notebook's MNIST run from
-files to the last accuracy (--end-to-end), the notebook's own networks beside torch alone
-(--notebook), the norms and clipped sums of single examples' gradients (--per-example), products
-with second derivatives (--curvature), a step on two processes (--distributed), exported steps in
-ONNX Runtime (--exported), or LoRA and text of a real language model beside peft and transformers
-(--fine-tuning).
+an empty cache (--compile-time), the total time of 1 to 10,000 steps (--length), how time and memory
+grow (--growth), the notebook's MNIST run from files to the last accuracy (--end-to-end), the
+notebook's own networks beside torch alone (--notebook), the norms and clipped sums of single
+examples' gradients (--per-example), products with second derivatives (--curvature), a step on two
+processes (--distributed), exported steps in ONNX Runtime (--exported), or LoRA and text of a real
+language model beside peft and transformers (--fine-tuning).
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, what in (
         ("memory", "the peak of a step's memory beside torch eager's"),
         ("compile-time", "seconds to the first step from an empty cache, beside other compilers'"),
+        (
+            "length",
+            "seconds of 1 to 10,000 steps from a fresh process, caches empty and warm",
+        ),
         ("growth", "time and memory against batch, width and depth, with fitted exponents"),
         ("end-to-end", "the notebook's MNIST run; LINCOLN_FN_DATA names the folder of the data"),
         ("notebook", "the notebook's networks beside torch, in one process"),
@@ -70,6 +74,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--patience", type=float, default=600, help="seconds for a peer's set-up (default: 600)"
     )
     parser.add_argument("--threads", type=int, default=2, help="of each peer (default: 2)")
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, default=[1, 10, 100, 1000, 10_000], help="of --length"
+    )
     parser.add_argument("--chromium", action="store_true", help="exported steps in Chromium, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all that was measured")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="save a picture")
@@ -94,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = {
         "memory": show_memory,
         "compile_time": show_compile_time,
+        "length": show_length,
         "growth": show_growth,
         "end_to_end": show_end_to_end,
         "per_example": show_per_example,
@@ -147,13 +155,29 @@ def show_memory(options: argparse.Namespace, machine: str) -> dict[str, Any]:
 
 def show_compile_time(options: argparse.Namespace, machine: str) -> dict[str, Any]:
     """Print the seconds to the first step."""
-    from benchmarks import compile_time
+    from benchmarks import length
 
-    results = compile_time.measure(
-        options.workload, options.optimizer, options.threads, options.patience
-    )
-    print(compile_time.table(results))
+    results = length.measure(
+        options.workload, options.optimizer, options.threads, options.patience,
+        peers=length.COMPILERS, lengths=(1,), is_warm=False,
+    )  # fmt: skip
+    print(length.compile_times(results))
     return {"compile_time": results}
+
+
+def show_length(options: argparse.Namespace, machine: str) -> dict[str, Any]:
+    """Print the total seconds of runs of several lengths, and save the plot."""
+    from benchmarks import length
+
+    results = length.measure(
+        options.workload, options.optimizer, options.threads, options.patience,
+        peers=[peer for peer in length.COMPARED if peer in options.peer or peer == BASELINE],
+        lengths=options.lengths,
+    )  # fmt: skip
+    print(length.table(results))
+    if options.picture:
+        length.picture(options.picture, results, f"{machine}; float32, {options.optimizer}")
+    return {"length": results}
 
 
 def show_growth(options: argparse.Namespace, machine: str) -> dict[str, Any]:

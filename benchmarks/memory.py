@@ -2,7 +2,8 @@
 
 Counted in two ways, the same for both:
 
-- tensors: the bytes of all tensors that are alive at once, seen after each operation;
+- tensors: the bytes of all tensors that are alive at once, seen after each operation; of ours, that
+  is the step of Python, as the first two of a run, since a mode looks on;
 - allocated: what torch's allocator has handed out at once, which adds what kernels take for
   themselves, and sees into compiled steps too.
 

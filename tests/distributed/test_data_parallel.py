@@ -257,6 +257,25 @@ def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
     assert same_number(lf.tree.leaves(state, states=True), leaves, terms=terms)
 
 
+def test_recorded_passes_have_the_bits_of_eager_ones():
+    net = lf.serial(lf.dense(7), lf.batch_norm(), lf.dropout(0.3), lf.dense(3))
+    batches, optimizer = [data(8, 5)] * 6, lf.optim.adamw(0.01)
+    ends = []
+    for record, bucket_mb in ((False, 25), (True, 25), (True, 1e-6)):
+        reduce = distributed.mean(distributed.alone(), shards=2, bucket_mb=bucket_mb)
+        step = lf.make_step(net, LOSS, optimizer, reduce=reduce, record=record)
+        state = lf.init_state(net, optimizer, lf.Key(0), batches[0][0])
+        for batch in batches:
+            state, _ = step(state, batch)
+        ends.append(state)
+        setup, update = step.run.keywords["reduced"].args[0], step.run.args[2]
+        for function, is_used in ((setup.of_small, record and bucket_mb > 1), (update, record)):
+            programs = [memo for memo in getattr(function, "kinds", {}).values() if memo._runs]
+            assert bool(programs) == is_used
+    assert same_bits(ends[0], ends[1])
+    assert same_bits(ends[0], ends[2])
+
+
 def test_what_cannot_be_compiled_is_refused():
     group = distributed.alone()
     reduce = distributed.mean(group, compiled=True)

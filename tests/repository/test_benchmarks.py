@@ -13,7 +13,7 @@ from helpers.small_benchmarks import SMALL
 
 import lincoln_fn as lf
 from benchmarks import __main__ as command
-from benchmarks import ancestor, busy, growth, memory, report, runner, worker
+from benchmarks import ancestor, busy, growth, length, memory, report, runner, worker
 from benchmarks.peers import PEERS, AbsentError, Way, floor, ours
 from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS
@@ -335,3 +335,21 @@ def test_of_two_runs_at_once_the_slower_one_counts():
     assert busy.together([Fake(7), Fake(5)], 3.0) == 5
     line = busy.table({"mlp": {"ours, passive": {"0": 7.0, "twice": 5.0}}}).splitlines()[1]
     assert line.split() == ["ours,", "passive", "7", "5"]
+
+
+def test_the_table_of_lengths_marks_the_least_and_the_picture_shows_all(tmp_path):
+    found = {"ours": {0: 1.0, 1: 1.5, 10: 1.6}, "torch_eager": {0: 0.5, 1: 1.4, 10: 1.75}}
+    results = {"mlp": {"empty": found, "warm": found}}
+    lines = [line.split() for line in length.table(results).splitlines()]
+    assert lines[2] == ["mlp,", "empty", "caches", "import", "1", "10"]
+    assert lines[3] == ["ours", "eager", "1.00", "1.50", "1.60*"]
+    assert lines[4] == ["torch", "eager", "0.50*", "1.40*", "1.75"]
+    length.picture(tmp_path / "lengths.png", results, "machine")
+    assert (tmp_path / "lengths.png").stat().st_size > 10_000
+    compiled = {"ours_compiled": {0: 1.0, 1: 4.5}}
+    assert length.compile_times({"mlp": {"empty": compiled}}).split()[-4:] == [
+        "mlp",
+        "3.5",
+        "-",
+        "-",
+    ]

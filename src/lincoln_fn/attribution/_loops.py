@@ -116,7 +116,8 @@ def _ode_there(
     visit: VisitThere, params: Params, x: Arrays, *, there: There
 ) -> tuple[Arrays, Record]:
     """Take all steps, and keep the values of each stage."""
-    return there(_Staged(visit), params, x)
+    staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
+    return there(staged, params, x)
 
 
 def _ode_back(

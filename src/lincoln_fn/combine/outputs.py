@@ -119,7 +119,8 @@ def _outputs_there(
 ) -> tuple[Outputs, Record]:
     """Run a composition's loop there, and return the outputs within it beside y."""
     outputs: list[Arrays] = [None] * sum(tap.count for tap in taps.values())
-    y, record = own(_TakingOut(visit, taps, outputs), params, x)
+    taking_out: Any = _TakingOut(visit, taps, outputs)  # Any: it stands for a VisitThere
+    y, record = own(taking_out, params, x)
     return (y, tuple(outputs)), record
 
 
@@ -127,7 +128,8 @@ def _outputs_back(
     own: Back, taps: Taps, visit: VisitBack, params: Params, cache: Cache, g: Outputs
 ) -> tuple[Arrays, Record]:
     """Run a composition's loop back, and add the gradients of the outputs where they were taken."""
-    return own(_AddingG(visit, taps, [*g[1]]), params, cache, g[0])
+    adding_g: Any = _AddingG(visit, taps, [*g[1]])  # Any: it stands for a VisitBack
+    return own(adding_g, params, cache, g[0])
 
 
 def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:

@@ -125,7 +125,5 @@ _SEQUENCES: Final = {
     rnn: 1, gru: 1, lstm: 1, linear_scan: 2, gated_linear_recurrence: 3, linear_attention: 4,
     selective_scan: 4,
 }  # fmt: skip
-ROWS: Final[Rows] = {
-    layer: _row(layer.forward, n) for layer, n in _SEQUENCES.items()
-}
+ROWS: Final[Rows] = {layer: _row(layer.forward, n) for layer, n in _SEQUENCES.items()}
 SCAN: Final = Row(_scan_init, _scan_step)

@@ -88,10 +88,11 @@ def patch_layer(layer: Layer, patches: Patches) -> Layer:
     """Make a layer whose functions apply the patches."""
     made = composition_of(layer)
     if made is not None:
+        back: Any = made.back  # Any: a `_Refusing` stands for a VisitBack
         return layer.rebuild(
             layer.parts,
             there=lambda visit, params, x: patches.leave(*made.there(visit, params, x)),
-            back=lambda visit, params, cache, g: made.back(
+            back=lambda visit, params, cache, g: back(
                 _Refusing(visit, patches.within), params, cache, patches.enter(g)
             ),
             predict=lambda visit, params, x: patches.leave(*made.predict_there(visit, params, x)),

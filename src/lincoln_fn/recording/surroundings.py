@@ -128,10 +128,7 @@ def _within(value: object) -> Iterator[object]:
             yield from vars(value).values()
     elif not isinstance(value, ModuleType):
         yield type(value)
-        yield from getattr(value, "__dict__", {}).values()
-        if attrs.has(type(value)):
-            kind: Any = type(value)  # Any: a class that attrs has made
-            yield from (getattr(value, field.name, None) for field in attrs.fields(kind))
+        yield from _held(value).values()
         yield from (getattr(value, "__wrapped__", None), getattr(value, "fget", None))
 
 
@@ -206,14 +203,19 @@ def snapshot(value: object, depth: int = 0) -> object:
         return [_entry(entry, depth) for entry in value]
     if isinstance(value, dict):
         return [(key, _entry(entry, depth)) for key, entry in value.items()]
-    held = dict(getattr(value, "__dict__", None) or {})
-    kind: Any = type(value)  # Any: maybe a class that attrs has made
-    if attrs.has(kind):
-        held |= {field.name: getattr(value, field.name, None) for field in attrs.fields(kind)}
-    elif not hasattr(value, "__dict__") or hasattr(value, "__next__"):
+    kind = type(value)
+    if not attrs.has(kind) and (not hasattr(value, "__dict__") or hasattr(value, "__next__")):
         raise UnseenError
     shared = {name: each for name, each in vars(kind).items() if not name.startswith("__")}
-    return snapshot(shared | held, depth + 1)
+    return snapshot(shared | _held(value), depth + 1)
+
+
+def _held(value: object) -> dict[str, object]:
+    """Give the attributes of an object by name."""
+    kind: Any = type(value)  # Any: maybe a class that attrs has made
+    names = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else []
+    own: dict[str, object] = getattr(value, "__dict__", None) or {}
+    return {**own, **{name: getattr(value, name, None) for name in names}}
 
 
 def _entry(value: object, depth: int) -> tuple[object, object]:

@@ -17,6 +17,7 @@ from lincoln_fn.losses.common.parts import first_check, parts_of
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.optim import Optimizer
+from lincoln_fn.recording import recorded
 from lincoln_fn.recording.step import RecordedStep
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.gradient import Gradient
@@ -60,7 +61,9 @@ def make_step(
         reduce: how to compute the step together with other processes, such as
             `distributed.mean(group)`; None computes it alone.
         record: whether later steps run the operations of the first ones without Python's time, bit
-            for bit the same (`lf.recorded` says how). A step with `reduce` does not.
+            for bit the same (`lf.recorded` says how). With `reduce`, Python stays between
+            what is recorded: the update, and the passes of `distributed.mean` where all gradients
+            fit into one bucket.
 
     Returns:
         The step: a pure function, unless `donate` lets it update the state. It raises `LayerError`
@@ -94,16 +97,25 @@ def make_step(
     # A gradient of another kind may read what each example is to each part.
     faster = fast_layer if gradient is None else fast_by_example
     layer, its_loss = (faster(net), fast_loss(loss)) if fast else (net, loss)
-    options = {
-        "gradient": gradient,
-        "reduced": None if reduce is None else reduce.bind(layer, its_loss, name),
-        "has_parts": bool(parts_of(loss)),
-    }
+    reduced, exact = None, False
+    if reduce is not None:
+        bind = (reduce.bind_recorded if record else None) or reduce.bind
+        reduced, exact = bind(layer, its_loss, name), reduce.exact
 
     def bare(*, donate: bool) -> StepFunction:
-        exact = reduce is not None and reduce.exact
         its = fast_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
-        return partial(bare_step, layer, its_loss, its.update, **options, donate=donate)
+        # With other processes, the update alone is recorded, and `reduce` records what it can.
+        is_recorded = record and reduce is not None and not donate
+        return partial(
+            bare_step,
+            layer,
+            its_loss,
+            recorded(its.update) if is_recorded else its.update,
+            gradient=gradient,
+            reduced=reduced,
+            has_parts=bool(parts_of(loss)),
+            donate=donate,
+        )
 
     pure = bare(donate=False)
     run = bare(donate=True) if donate else pure

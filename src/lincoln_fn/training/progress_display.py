@@ -18,8 +18,6 @@ from lincoln_fn.training.train import StepRecord
 # Seconds between two updates of the bar: as fast as an eye can follow.
 _BAR_SECONDS: Final = 0.1
 LINE_SECONDS: Final = 10.0
-_LOOKS: Final = 5  # how often the clock is read in an interval
-_MOST_WAITING: Final = 1000  # records, however long the interval is
 
 _BAR: Final = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
@@ -73,22 +71,15 @@ class _Meter:
     examples: int = 0
     losses: float = 0.0
     scores: dict[str, float] = attrs.field(factory=dict)  # the latest of each
-    # A step only appends to a list: the records are read a few times per interval.
-    waiting: list[StepRecord] = attrs.field(factory=list)
-    due: int = 1
 
     def step(self, record: StepRecord) -> None:
-        """Take a record, and look at the clock if that is due."""
-        self.waiting.append(record)
-        if len(self.waiting) < self.due:
-            return
-        self.count()
-        passed = time.perf_counter() - self.shown_at
-        if passed >= self.interval:
+        """Count a step, and show all if that is due."""
+        self.steps += 1
+        self.examples += record.examples or 0
+        self.losses += record.loss
+        self.scores.update(record.scores)
+        if time.perf_counter() - self.shown_at >= self.interval:
             self.show()
-        if self.steps:
-            due = self.steps * self.interval / (_LOOKS * max(passed, 1e-9))
-            self.due = max(1, int(min(due, _MOST_WAITING)))
 
     def line(self, text: str, scores: Mapping[str, float]) -> None:
         """Print a text in place of a plain line."""
@@ -96,18 +87,8 @@ class _Meter:
         self.show(silently=self.bar is None)
         tqdm.write(text)
 
-    def count(self) -> None:
-        """Add up the records since the last update."""
-        self.steps += len(self.waiting)
-        for record in self.waiting:
-            self.examples += record.examples or 0
-            self.losses += record.loss
-            self.scores.update(record.scores)
-        self.waiting.clear()
-
     def show(self, *, silently: bool = False) -> None:
         """Show the steps since the last line, and start a new count."""
-        self.count()
         now = time.perf_counter()
         self.taken += self.steps
         if self.steps and not silently:

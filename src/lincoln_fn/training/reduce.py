@@ -63,6 +63,7 @@ class Reduce:
         shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
         bind_shards: (net, loss, name) -> compute of another function than the gradient; None if
             there is none.
+        bind_recorded: as `bind`, for a step that is recorded; None if nothing of it is.
         first_error: (error, place) -> the error of the lowest place in all processes, and its
             place. None is no error.
 
@@ -80,6 +81,7 @@ class Reduce:
     exact: bool = True
     shard: tuple[int, int] = (0, 1)
     bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
+    bind_recorded: Callable[[Layer, Loss, str], Compute] | None = None
     first_error: FirstError = _of_one
 
     def __attrs_post_init__(self) -> None:

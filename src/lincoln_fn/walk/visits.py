@@ -12,19 +12,16 @@ each part that is a composition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours
+from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, is_ours
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_pair
 from lincoln_fn.walk.parts import ERRORS, is_trained, place_error
-
-if TYPE_CHECKING:
-    from lincoln_fn.walk.composition import Composition
 
 # Any: a visitor's record of a part, or the records that a loop returns.
 Record: TypeAlias = Any
@@ -92,11 +89,22 @@ class Walk:
     allows_loops: bool = False
 
 
+class Connected(Composed, Protocol):
+    """What a visitor reads of a composition."""
+
+    @property
+    def placed(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
+
+    def needs_dx(self, i: int, params: Params, /) -> bool:
+        """Return whether a trained part needs the dx of part i."""
+
+
 @attrs.define(eq=False)
 class Visitor:
     """What the visitors of both loops have. One belongs to one composition in one walk."""
 
-    made: Composition
+    made: Connected
     walk: Walk
     path: str = ""
     params: Params = None  # of the composition, where less than `ALL` is wanted

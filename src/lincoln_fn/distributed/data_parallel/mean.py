@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.compiler.compile import compile as compiled_function
 from lincoln_fn.compiler.inductor.disk_cache import digest
+from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.distributed.data_parallel.agreement import check_same, first_error, rows_of_all
@@ -37,6 +38,7 @@ from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.errors.arguments import Positive, PositiveInt
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.recording import recorded
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.reduce import Compute, ComputeShards, OfShard, Reduce
 
@@ -112,19 +114,23 @@ def mean(
         shard=(group.rank, group.size),
         first_error=partial(first_error, group),
         bind_shards=partial(_bind_shards, group, divided, size),
+        bind_recorded=partial(_bind, group, divided, size, compiled, records=True),
     )
 
 
 def _bind(
-    group: Group, shards: Shards, size: int, compiled: bool, net: Layer, loss: Loss, name: str
-) -> Compute:
+    group: Group, shards: Shards, size: int, compiled: bool, net: Layer, loss: Loss, name: str,
+    records: bool = False,
+) -> Compute:  # fmt: skip
     check_sharding(net)
     if compiled:
         compute = _bind_shards(group, shards, size, net, loss, name, "since compiled is True")
         return partial(compute, compiled_function(partial(run_pass, net, loss)))
     meeting = Meeting(group, shards) if is_synchronised(net) else None
     nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
-    setup = DataParallelSetup(group, shards, size, nets, loss, meeting, communicates(net))
+    meets = communicates(net)
+    small = None if meets or not records else recorded(partial(run_pass, net, loss))
+    setup = DataParallelSetup(group, shards, size, nets, loss, meeting, meets, of_small=small)
     return partial(_compute, setup, name)
 
 
@@ -158,6 +164,8 @@ def _compute(
     """Compute the value, the advanced params and the gradient of the whole batch."""
     rows = rows_of_all("mean", setup.group, params, batch, step, name)
     bounds = bounds_of("mean", setup.shards, rows)
+    if setup.of_small and sum(leaf.nbytes for leaf in tree.leaves(params)) <= setup.bucket_size:
+        setup = attrs.evolve(setup, of_shard=setup.of_small)
     with ThreadPoolExecutor(1) as beside:
         passes = Passes(setup, params, batch, bounds, beside)
         error = passes.run()

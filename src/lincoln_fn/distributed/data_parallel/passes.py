@@ -47,6 +47,8 @@ class DataParallelSetup:
     communicates: bool  # whether a layer does
     # what a shard computes at once, such as `run_pass`; None sends gradients as the walk goes
     of_shard: OfShard | None = None
+    # likewise, for params whose gradients are sent at once anyway
+    of_small: OfShard | None = None
 
 
 def run_pass(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params, Params]:
