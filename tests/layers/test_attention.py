@@ -8,6 +8,7 @@ import torch
 from helpers.attention import normal, run
 from helpers.cases.case import cast
 from helpers.compare import largest, same_bits, same_number, same_statistics
+from helpers.names import names_of
 from torch.func import vmap
 from torch.nn import functional
 
@@ -585,7 +586,7 @@ def test_errors_of_hyperparameters(make, message):
     ],
 )
 def test_a_layers_name_makes_it_again(name):
-    assert repr(eval(name, {**vars(lf), **vars(lf.initializers)})) == name
+    assert repr(eval(name, names_of(lf) | names_of(lf.initializers))) == name
 
 
 def test_agrees_with_torchs_function_on_fully_masked_rows():

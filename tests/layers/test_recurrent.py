@@ -7,6 +7,7 @@ import torch
 from helpers.cases.case import normal
 from helpers.cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
 from helpers.compare import same_bits, same_number
+from helpers.names import names_of
 from torch import nn
 
 import lincoln_fn as lf
@@ -235,7 +236,7 @@ def test_names_spell_the_code_that_makes_them():
         "gru_cell(4)",
         "lstm_cell(4, bias=False)",
     ):
-        assert repr(eval(spelling, vars(lf))) == spelling
+        assert repr(eval(spelling, names_of(lf))) == spelling
 
 
 RNN, LSTM = lf.rnn(4), lf.lstm(4)
