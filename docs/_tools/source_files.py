@@ -120,7 +120,7 @@ def read(path: str) -> File:
 def made_of(node: ast.stmt) -> str:
     """Name the family in `conv1d, conv2d, conv3d = over_axes(_conv_nd)`; "" elsewhere."""
     value = node.value if isinstance(node, ast.Assign) else None
-    if isinstance(value, ast.Call) and ast.unparse(value.func) == "over_axes":
+    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("over_axes"):
         return ast.unparse(value.args[0])
     return ""
 

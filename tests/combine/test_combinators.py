@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.names import names_of
 from helpers.stateful import BLOCK, X
 from helpers.stateful import STATEFUL as SHARED_ROWS
 
@@ -161,7 +162,7 @@ def test_names_spell_the_code_that_makes_them():
         "frozen(dense(3))",
         "checkpointed(dense(3))",
     ):
-        assert repr(eval(spelling, vars(lf))) == spelling
+        assert repr(eval(spelling, names_of(lf))) == spelling
 
 
 @each

@@ -3,6 +3,7 @@
 import inspect
 
 import lincoln_fn as lf
+from helpers.names import names_of
 from lincoln_fn import losses, metrics, optim, schedules
 
 # What a constructor declares to return. `fast` and `map_layers` take a network, and change it.
@@ -15,7 +16,7 @@ HOMES = (lf, losses, optim, schedules, lf.initializers, metrics, lf.rope_scaling
 CONSTRUCTORS = {
     f"{home.__name__.removeprefix('lincoln_fn').removeprefix('.')}.{name}".removeprefix("."): made
     for home in HOMES
-    for name, made in vars(home).items()
+    for name, made in names_of(home).items()
     if inspect.isfunction(made) and not name.startswith("_") and name not in OTHERS
     if made.__annotations__.get("return") in MADE or made is lf.initializers.gain
 }

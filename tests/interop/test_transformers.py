@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.names import names_of
 from torch import nn
 
 import lincoln_fn as lf
@@ -239,7 +240,7 @@ def test_what_is_shown_makes_the_layer():
     )
     layer, _ = from_torch(encoder(nn.LayerNorm(FEATURES), count=1))
     assert repr(layer) == shown
-    names = {**vars(lf), "transformer_encoder": transformer_encoder}
+    names = {**names_of(lf), "transformer_encoder": transformer_encoder}
     assert repr(eval(shown, names)) == shown
     assert repr(transformer_decoder(lf.tanh(), lf.relu())) == "transformer_decoder(tanh(), relu())"
     both = transformer(transformer_encoder(lf.tanh()), lf.relu())

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.cases import CASES
 from helpers.compare import largest, same_number
+from helpers.names import names_of
 
 import lincoln_fn as lf
 from lincoln_fn import keys, layers
@@ -93,4 +94,4 @@ def test_rows_without_features(layer):
     "with_context(multiply(), select(0))", "select(0, 2)",
 ])  # fmt: skip
 def test_a_name_makes_the_layer_again(name):
-    assert repr(eval(name, {**vars(lf), **vars(lf.initializers)})) == name
+    assert repr(eval(name, names_of(lf) | names_of(lf.initializers))) == name

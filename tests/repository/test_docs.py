@@ -8,6 +8,7 @@ begins with `>>>` is followed by what it says.
 """
 
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -19,6 +20,7 @@ import pytest
 import torch
 from helpers.cases import activations
 from helpers.compare import same_number
+from helpers.names import names_of
 from helpers.pages import BLOCK, run_in_fresh_process
 
 import lincoln_fn as lf
@@ -51,7 +53,7 @@ def referenced():
 
 PACKAGES = [
     "lincoln_fn",
-    *(f"lincoln_fn.{m.name}" for m in pkgutil.iter_modules(lf.__path__) if m.ispkg),
+    *(f"lincoln_fn.{m.name}" for m in pkgutil.iter_modules(lf.__path__) if m.name in lf.__all__),
 ]
 
 
@@ -116,7 +118,8 @@ def test_a_row_of_the_page_on_faults_names_tests_that_exist(path, words):
 
 
 def test_every_layer_and_every_loss_has_a_page():
-    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg} - {"loss"}
+    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg}
+    losses -= {"loss", "internal"}
     files = [f"layers/{name}" for name in LAYERS]
     files += [f"losses/{name}" for name in sorted(losses)]
     assert files == PATHS
@@ -150,7 +153,7 @@ def test_the_page_of_a_recurrent_layer_shows_the_loop_over_the_sequence(name):
 
 @pytest.mark.parametrize(("package", "home"), [("layers", lf), ("losses", lf.losses)])
 def test_every_constructor_has_its_place_and_an_example(package, home):
-    things = {name: thing for name, thing in vars(home).items() if name[0] != "_"}
+    things = names_of(home)
     made = [
         f"{thing.__module__}.{name}"
         for name, thing in things.items()
@@ -241,13 +244,11 @@ def test_a_page_is_found_by_torchs_name(path, expected):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_has_its_place_in_the_reference(package):
     module = importlib.import_module(package)
-    named = [(name, thing) for name, thing in vars(module).items() if name[0] != "_"]
-    if hasattr(module, "__all__"):
-        named = [(name, getattr(module, name)) for name in module.__all__]
     missing = [
         name
-        for name, thing in named
-        if getattr(thing, "__module__", "").startswith("lincoln_fn")
+        for name, thing in names_of(module).items()
+        if not inspect.ismodule(thing)
+        and getattr(thing, "__module__", "").startswith("lincoln_fn")
         and getattr(thing, "__module__", None) not in referenced()
         and not any(path.endswith(f".{name}") for path in referenced())
     ]

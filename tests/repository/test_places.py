@@ -55,7 +55,7 @@ ADDITIONS = (
         "softsign", "gentle_sign", "layers",
         (
             (
-                f"{SOURCE}/__init__.py",
+                f"{SOURCE}/__init__.pyi",
                 "from lincoln_fn.layers.softsign import softsign as softsign\n",
             ),
             (
@@ -69,7 +69,7 @@ ADDITIONS = (
     Addition(
         "prelu", "gentle_slope", "layers",
         (
-            (f"{SOURCE}/__init__.py", "from lincoln_fn.layers.prelu import prelu as prelu\n"),
+            (f"{SOURCE}/__init__.pyi", "from lincoln_fn.layers.prelu import prelu as prelu\n"),
             (
                 "tests/helpers/cases/activations.py",
                 "    Case(lf.prelu(3), normal(5, 3), by_module(nn.PReLU(3), SLOPES)),\n",
@@ -87,7 +87,7 @@ ADDITIONS = (
         "rms_norm", "gentle_norm", "layers",
         (
             (
-                f"{SOURCE}/__init__.py",
+                f"{SOURCE}/__init__.pyi",
                 "from lincoln_fn.layers.rms_norm import rms_norm as rms_norm\n",
             ),
             (
@@ -109,7 +109,7 @@ ADDITIONS = (
     Addition(
         "mse", "gentle_square", "losses",
         (
-            (f"{SOURCE}/losses/__init__.py", "from lincoln_fn.losses.mse import mse as mse\n"),
+            (f"{SOURCE}/losses/__init__.pyi", "from lincoln_fn.losses.mse import mse as mse\n"),
             ("tests/helpers/losses.py", '    yield Row("mse", nn.MSELoss, X, T)\n'),
         ),
         most_places=3, most_lines=110,
@@ -118,8 +118,8 @@ ADDITIONS = (
         "rprop", "gentle_steps", "optim",
         (
             (
-                f"{SOURCE}/optim/__init__.py",
-                "from lincoln_fn.optim.rprop import rprop as rprop\n",
+                f"{SOURCE}/optim/__init__.pyi",
+                "from lincoln_fn.optim.rprop import RpropState as RpropState, rprop as rprop\n",
             ),
             ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
             ("docs/reference/optimizers.md", "::: lincoln_fn.optim.rprop.rprop\n"),

@@ -1,6 +1,9 @@
 """The rooms of the library: what each may import, and who may touch torch's private parts."""
 
 import ast
+import importlib
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -13,7 +16,7 @@ COMPILER = LIBRARY / "compiler"
 PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
 
 # Each room imports from those before it. What is not in a room imports from all: the package's own
-# `__init__.py`, and the program `vocabulary.py`.
+# `__init__.py`, and the program `vocabulary.py`. `faces.py` imports none of them.
 ROOMS = (
     *("errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"),
     *(
@@ -33,16 +36,17 @@ ROOMS = (
     *("finetune", "distributed", "estimators", "plots", "notebook"),
 )
 TOP = len(ROOMS)
-# Modules that are found by a name made at run time; no import names them. Each finds those of its
-# own room or of one before it; loading.py imports a student's file, which is none of the library's,
-# graded.py has the words that it looks for in one, and the checks' face finds what is graded.
+# Modules that are found by a name made at run time; no import names them. faces.py finds those of
+# the room that asks, html.py the views of a notebook, and the others those of their own room or of
+# one before it; loading.py imports a student's file, which is none of the library's,
+# and graded.py has the words that it looks for in one.
 BY_NAME = {
-    "layers/__init__.py", "layers/common/constructors.py", "grading/courses/graded.py",
-    "grading/courses/loading.py", "testing/__init__.py",
+    "faces.py", "core/html.py", "layers/__init__.py", "layers/common/constructors.py",
+    "grading/courses/graded.py", "grading/courses/loading.py",
 }  # fmt: skip
 # Where users find the names and the commands of a room: they are loaded when they are first named.
 LATER = dict.fromkeys(
-    ("lincoln_fn.testing", "lincoln_fn.testing.grade", "lincoln_fn.testing.assignment"),
+    ("lincoln_fn.testing.grade", "lincoln_fn.testing.assignment"),
     "lincoln_fn.grading",
 )
 
@@ -72,25 +76,49 @@ def is_below(name, rooms):
     return any(name == room or name.startswith(f"{room}.") for room in rooms)
 
 
+def taken_from_faces(source):
+    """Give the (face, name) that some code takes as `core.Layer`, after `import core`."""
+    faces = {name: home for home, name in imports_of(source) if home == "lincoln_fn"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in faces:
+            yield f"lincoln_fn.{node.value.id}", node.attr
+
+
+def homes_of(face):
+    """Give the file of each name of a face, and what the name is there."""
+    return {
+        name.asname: (node.module, name.name)
+        for node in ast.parse(face.read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+
+
+FACES = {module_of(file): homes_of(file) for file in LIBRARY.rglob("*.pyi")}
+
+
 def graph_of(files):
-    """Give the modules that each module imports, of those that the files are."""
+    """Give the modules that each module imports, of those that the files are.
+
+    A face imports nothing: what is taken from it is imported from the file where it stands.
+    """
     sources = {module_of(file): file.read_text() for file in files}
     graph = {}
     for module, source in sources.items():
-        named = (
-            inner if (inner := f"{home}.{name}") in sources else home
-            for home, name in imports_of(source)
-        )
-        graph[module] = {
-            name
-            for name in named
-            if name in sources and name != module and not is_below(name, [LATER.get(module, "-")])
-        }
+        graph[module] = set()
+        for home, name in [*imports_of(source), *taken_from_faces(source)]:
+            home, name = FACES.get(home, {}).get(name, (home, name))
+            inner = f"{home}.{name}"
+            graph[module] |= {inner if inner in sources else home} & sources.keys() - {module}
+        later = [LATER.get(module, "-")]
+        graph[module] -= {name for name in graph[module] if is_below(name, later)}
     return graph
 
 
 def room_of(module):
     """Give the place of a module's room in the order."""
+    if module == "lincoln_fn.faces":
+        return -1
     room = module.split(".")[1] if "." in module else ""
     return ROOMS.index(room) if room in ROOMS else TOP
 
@@ -119,7 +147,8 @@ GRAPH = graph_of(LIBRARY.rglob("*.py"))
 
 def test_every_folder_is_a_room():
     assert {file.parent.name for file in LIBRARY.glob("*/__init__.py")} == set(ROOMS)
-    assert {file.name for file in LIBRARY.glob("*.py")} == {"__init__.py", "vocabulary.py"}
+    files = {"__init__.py", "faces.py", "vocabulary.py"}
+    assert {file.name for file in LIBRARY.glob("*.py")} == files
 
 
 def test_no_import_runs_upwards():
@@ -130,6 +159,69 @@ def test_no_import_runs_upwards():
 
 def test_no_modules_import_each_other_in_a_circle():
     assert circle(GRAPH) == []
+
+
+# A file of `layers/` is a face of its own. So are the functions of a formula, in any file.
+FORMULAS = {
+    *("init", "forward", "backward", "predict", "input_grad", "grads", "advance", "update"),
+    *("there", "back", "rules", "main"),
+}
+
+
+def past_a_face(source, module):
+    """List what some code of a module imports from another room, and not from its face."""
+    own = module.split(".")[1]
+    for home, name in imports_of(source):
+        room = home.split(".")[1] if home.startswith("lincoln_fn.") else own
+        faces = f"lincoln_fn.{room}", f"lincoln_fn.{room}.internal"
+        shared = {own, room} == {"core", "errors"} or room in ("faces", "layers", own)
+        if not shared and home not in faces and name not in FORMULAS:
+            yield f"{module}: {home}.{name}"
+
+
+def test_imports_across_rooms_take_names_from_faces():
+    found = {
+        line
+        for file in LIBRARY.rglob("*/*.py")
+        for line in past_a_face(file.read_text(), module_of(file))
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("from lincoln_fn.core.layer import Layer", 1),
+        ("from lincoln_fn.optim.leaves import Lists", 1),
+        ("from lincoln_fn.optim.internal import Lists", 0),
+        ("from lincoln_fn.optim.sgd import update", 0),
+        ("from lincoln_fn.layers.relu import relu", 0),
+        ("from lincoln_fn.rules.pepita import pepita", 0),
+    ],
+)
+def test_an_import_past_a_face_is_seen(code, count):
+    assert len([*past_a_face(code, "lincoln_fn.rules.feedback")]) == count
+
+
+def test_a_name_in_a_face_stands_in_its_file():
+    for face, homes in FACES.items():
+        module = importlib.import_module(face)
+        for name in homes:
+            assert getattr(module, name) is not None, f"{face}.{name}"
+
+
+def test_a_room_is_loaded_when_it_is_first_named():
+    code = """
+import sys, lincoln_fn as lf
+assert not {"torch", "lincoln_fn.core", "lincoln_fn.layers"} & set(sys.modules)
+lf.sigmoid
+assert "lincoln_fn.training" not in sys.modules
+assert lf.serial is lf.serial and callable(lf.combine.serial)
+import lincoln_fn.combine.serial
+assert callable(lf.combine.serial), "a file that has been imported hides its function"
+assert {"serial", "optim", "__version__"} <= set(dir(lf)) and {"sgd"} <= set(dir(lf.optim))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def private_of(source, module):

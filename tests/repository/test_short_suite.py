@@ -9,15 +9,13 @@ from types import SimpleNamespace
 import short_suite
 from helpers.cases import CASES
 from helpers.cases.case import Case, normal
+from helpers.names import names_of
 
 import lincoln_fn as lf
 
 TESTS = Path(__file__).parents[1]
 LIBRARY = Path(lf.__file__).parent
-EXPORTED = re.findall(
-    r"^from lincoln_fn import (\w+) as", Path(lf.__file__).read_text(), re.MULTILINE
-)
-HOMES = [lf, *(getattr(lf, name) for name in EXPORTED)]
+HOMES = [lf, *(home for home in names_of(lf).values() if hasattr(home, "__path__"))]
 
 
 def functions_of(file):
@@ -61,10 +59,8 @@ def test_every_public_function_is_used():
     public = {
         f"{home.__name__}.{name}"
         for home in HOMES
-        for name, thing in vars(home).items()
-        if name[0] != "_" and inspect.isfunction(thing)
-        # A module that is a file also has the functions that it imports.
-        if hasattr(home, "__path__") or thing.__module__ == home.__name__
+        for name, thing in names_of(home).items()
+        if inspect.isfunction(thing)
     }
     used = set(names_used())
     assert len(public) > 300

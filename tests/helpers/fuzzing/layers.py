@@ -12,6 +12,7 @@ import lincoln_fn as lf
 from helpers.cases import CASES
 from helpers.fuzzing import spatial
 from helpers.fuzzing.draws import axis, chance, divisor, options, size
+from helpers.names import names_of
 
 ANY, SPATIAL = (2, 3, 4, 5), spatial.SPATIAL
 P = (0.0, 0.1, 0.5, 0.9)
@@ -229,7 +230,7 @@ ELSEWHERE = {
     "vector_quantize", "linear_head", "linear_scan", "token_log_probs",
 }  # fmt: skip
 WITHOUT = (
-    {name for name, made in vars(lf).items() if returns(made) == "Layer"}
+    {name for name, made in names_of(lf).items() if returns(made) == "Layer"}
     - {name for _, rows in WITH_ROWS for name in rows}
     - ELSEWHERE
 )
