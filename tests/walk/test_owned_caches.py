@@ -41,17 +41,16 @@ def first_alone(*parts):
 
 
 DOWN = [[True, True, True], [True, True, False], [True, False, False]]
-UP = [[True, True, True], [False, True, True], [False, False, True]]
 # Of three watched layers, how they are held, and which caches are alive as each is used.
 HOLDERS = {
     "serial": (lf.serial, DOWN),
     "repeat": (lambda a, b, c: lf.repeat(3, a), DOWN),
     "serial in serial": (lambda a, b, c: lf.serial(a, lf.serial(b, lf.tanh()), c), DOWN),
     "residual": (lambda a, b, c: lf.residual(lf.serial(a, b, c)), DOWN),
-    "parallel": (lambda a, b, c: lf.serial(twice(), lf.parallel(a, lf.serial(b, c)), lf.add()), [
-        [True, True, True], [False, True, True], [False, True, False]
-    ]),
-    "branch": (lambda a, b, c: lf.branch(a, b, c), UP),
+    "parallel": (
+        lambda a, b, c: lf.serial(twice(), lf.parallel(a, lf.serial(b, c)), lf.add()), DOWN
+    ),
+    "branch": (lambda a, b, c: lf.branch(a, b, c), DOWN),
     "with context": (
         lambda a, b, c: lf.serial(twice(), lf.with_context(first_alone(a, b), first_alone(c))), DOWN
     ),

@@ -302,7 +302,8 @@ class Composition:
         @cache
         def move() -> Params:
             moved = params
-            if is_ours(self.there):
+            is_arranged = self.arrange != ENTRIES or type(params) is tuple
+            if is_arranged and is_ours(self.there):
                 entries = map(params_on_meta, parts, self.split_params(params))
                 moved = self.arrange.join(tuple(entries), params)
             return on_meta(moved)
