@@ -286,17 +286,6 @@ def test_tied_takes_a_tuple_of_indices_alone_in_init_as_in_forward():
     assert same_bits(net.predict(params, (x,)), net.predict(params, x))
 
 
-def test_an_embedding_without_a_matrix_is_refused_by_tied():
-    net = lf.tied(lf.Layer("mine()", lambda params, x: (x, None), print), lf.identity())
-    expected = (
-        r"tied: expected params with a weight of shape \(n_embeddings, n_features\), got \(\)"
-    )
-    with pytest.raises(lf.LayerError, match=expected):
-        net.predict(((), ()), normal(2, 3))
-    with pytest.raises(lf.LayerError, match=r"tied\[2\] scores\(\): expected params with a weight"):
-        net.backward(((), ()), (None, normal(2, 3), normal(2, 3)), normal(2, 4))
-
-
 def test_a_layer_is_frozen():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         NOISY.forward = None

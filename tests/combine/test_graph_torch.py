@@ -204,29 +204,6 @@ def test_to_set_an_item_is_refused():
         lf.graph(changed)
 
 
-@pytest.mark.parametrize(
-    ("spelling", "message"),
-    [
-        (
-            "a.reshape(5, -1)",
-            r"graph\[0\] reshape = reshape\(5, -1\): torch refuses float64\[2, 3, 4\]",
-        ),
-        ("a.chunk(3, 1)[3] + 1", r"graph\[1\] item = item\(3\): expected a tuple with an entry 3"),
-        (
-            "a[:, 7]",
-            r"item = item\(:, 7\): expected x with \[:, 7\], got float64\[2, 3, 4\]: index 7",
-        ),
-        ("a[m]", "expected index to be a tensor of integers, got torch.bool"),
-        ("a * (m & ids)", r"= bitwise_and\(\): torch refuses"),
-        ("torch.cat([a, w])", "concatenate"),
-    ],
-)
-def test_what_fits_no_shape_names_the_value(spelling, message):
-    function, x = read(spelling)
-    with pytest.raises(lf.LayerError, match=message):
-        lf.graph(function).forward((), tuple(x) if len(x) > 1 else x[0])
-
-
 def encode(ids, *, table, w, b):
     """Embed, attend and pool without padding, in torch's spelling."""
     mask = ids != 0

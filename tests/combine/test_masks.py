@@ -103,43 +103,6 @@ def test_a_mask_trains_and_is_frozen_like_any_layer():
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
-    [
-        (normal(3, 6, 2), "expected x to be (sequence, mask)"),
-        ((normal(3, 6, 2), None), "expected x to be (sequence, mask)"),
-    ],
-)
-def test_masked_names_what_it_was_given(x, said):
-    net = lf.masked(lf.dense(2))
-    with pytest.raises(lf.LayerError) as refused:
-        net.init(lf.Key(0), x)
-    assert said in str(refused.value)
-
-
-def test_masked_mean_within_masked_is_refused_with_its_place():
-    with pytest.raises(lf.LayerError, match=r"masked: expected masked_mean\(\) behind masked"):
-        lf.masked(lf.dense(2), lf.masked_mean())
-
-
-@pytest.mark.parametrize("layer", [lf.masked_mean(), lf.last_state()], ids=str)
-@pytest.mark.parametrize(
-    ("x", "said"),
-    [
-        (normal(3), "expected a sequence of shape (..., length, features), got (3,)"),
-        (normal(3, 0, 2), "expected a sequence of shape (..., length, features), got (3, 0, 2)"),
-        ((normal(3, 6, 2), MASK.float()), "expected a mask of bools of shape (3, 6)"),
-        ((normal(3, 6, 2), MASK[:, :4]), "expected a mask of bools of shape (3, 6)"),
-        ((normal(3, 6, 2), MASK, MASK), "expected x to be a sequence or (sequence, mask)"),
-    ],
-)
-def test_what_is_no_sequence_with_its_mask_is_refused(layer, x, said):
-    with pytest.raises(lf.LayerError) as refused:
-        layer.forward((), x)
-    assert said in str(refused.value)
-    assert refused.value.where == layer.name.partition("(")[0]
-
-
-@pytest.mark.parametrize(
     "around",
     [
         rules.feedback_alignment,
