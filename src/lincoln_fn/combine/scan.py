@@ -24,24 +24,26 @@ Cache: the cache of each step, the shapes of y and s_n, and the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial, reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.combine._step_loops import (
+from lincoln_fn.combine._steps import (
     CarryBack,
     Looped,
     caches_of,
+    each_back,
+    each_there,
     loop_back,
     loop_there,
+    steps_first,
     steps_in_order,
     steps_placed,
+    where,
 )
-from lincoln_fn.combine._step_masks import steps_first, steps_of, where
 from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
@@ -54,12 +56,11 @@ from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, to_tuple
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere, allows_loops
-
-T = TypeVar("T")
 
 
 @record
@@ -80,29 +81,15 @@ def there(
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
     given, state, mask = _unpack(x, dim, sequences)
     step = partial(_step_there, visit, has_output)
-    length = given[0].shape[dim]
-    looped = None
-    caches: Record
-    if allows_loops(visit) and is_traced_once(given[0], length):
-        walked = steps_in_order(given, dim, reverse), steps_in_order(mask, 0, reverse)
-        looped = loop_there(step, (params, state), walked)
-    if looped is not None:
-        all_y, state, caches = looped
-        outputs = tree.map(lambda y: steps_placed(y, dim, reverse), all_y)
-    else:
-        ys, records = [], []
-        inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
-        steps = zip(inputs, steps_of(mask, length), strict=True)
-        for of_step in _in_order(steps, reverse):
-            (params, state), (y_t, _, record) = step((params, state), of_step)
-            ys.append(y_t)
-            records.append(record)
-        outputs = tree.map(lambda *steps: torch.stack(steps, dim), *_in_order(ys, reverse))
-        caches = tuple(records)
+    walked = steps_in_order(given, dim, reverse), steps_in_order(mask, 0, reverse)
+    is_loop = allows_loops(visit) and is_traced_once(given[0], given[0].shape[dim])
+    looped = loop_there(step, (params, state), walked) if is_loop else None
+    all_y, state, caches = looped or each_there(step, (params, state), walked)
+    outputs = tree.map(lambda y: steps_placed(y, dim, reverse), all_y)
     entries = len(x) if type(x) is tuple else 0
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
-    stand_ins = tree.map(_stand_in, y), tree.map(_stand_in, state)
+    stand_ins = tree.map(stand_in, y), tree.map(stand_in, state)
     ends = Ends(*stand_ins, mask, entries, has_state)
     return y, (caches, ends)
 
@@ -128,28 +115,18 @@ def _back(
     caches, ends = cache[0], cache[1]
     gs, ds = _of_ends(visit, g, ends)
     step = partial(_step_back, visit, has_output, sequences)
+    walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
     looped = None
     if isinstance(caches, Looped):
         first = tree.leaves(gs)[0]
         if allows_loops(visit) and is_traced_once(first, first.shape[dim]):
-            walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
             looped = loop_back(step, (ds, ()), walked, params, caches)
         caches = caches_of(caches)
-    if looped is not None:
-        (ds, records), entries = looped
-        dx = [entry if entry is None else steps_placed(entry, dim, reverse) for entry in entries]
-    else:
+    if looped is None:
         uses = _params_of_steps(visit, params, caches)
-        carry: CarryBack = ds, ()
-        dxs = []
-        entries_of = [partial(torch.select, dim=dim, index=i) for i in range(len(caches))]
-        of_gs = [tree.map(entry, gs) for entry in entries_of]
-        steps = zip(of_gs, steps_of(ends.mask, len(caches)), strict=True)
-        for i, of_step in reversed([*enumerate(_in_order(steps, reverse))]):
-            carry, dx_t = step(carry, (*of_step, uses[i], caches[i]))
-            dxs.append(dx_t)
-        ds, records = carry
-        dx = [_stacked(entry, dim) for entry in zip(*_in_order(dxs, not reverse), strict=True)]
+        looped = each_back(step, (ds, ()), walked, uses, caches)
+    (ds, records), entries = looped
+    dx = [entry if entry is None else steps_placed(entry, dim, reverse) for entry in entries]
     return (*dx, ds, None)[: ends.entries] if ends.entries else dx[0], records
 
 
@@ -229,11 +206,6 @@ def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
     return x_t[0] if len(x_t) == 1 else x_t
 
 
-def _stacked(dx: tuple[Tensor | None, ...], dim: int) -> Tensor | None:
-    tensors = [dx_t for dx_t in dx if dx_t is not None]
-    return torch.stack(tensors, dim) if tensors else None
-
-
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
     if type(made) is not tuple or len(made) != 2:
         where = f"{visit.label}[0] {visit.parts[0].name}"
@@ -255,14 +227,6 @@ def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
         return state + g
     first = _first(state)
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
-
-
-def _in_order(steps: Iterable[T], reverse: bool) -> list[T]:
-    return [*steps][::-1] if reverse else [*steps]
-
-
-def _stand_in(leaf: Tensor) -> Tensor:
-    return leaf.new_zeros(()).expand(leaf.shape)
 
 
 @checked
