@@ -17,9 +17,8 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import FloatingDtype, checked
 from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.composition import VisitRecord
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -91,19 +90,12 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         >>> net.predict(net.init(lf.Key(0), x), x).dtype
         torch.float32
     """
-    return composition(
-        "in_dtype",
-        (layer,),
-        partial(_there, dtype=dtype, out_dtype=out_dtype),
-        partial(_back, dtype=dtype),
-        gather=_gather,
-        init=one_part.init,
-        arrange=ITS_PART,
-        advance=_advance,
-        needs_dx=one_part.needs_dx,
+    return around(
+        "in_dtype", layer,
+        partial(_there, dtype=dtype, out_dtype=out_dtype), partial(_back, dtype=dtype),
+        gather=_gather, advance=_advance, mask="part",
         call=partial(_call, dtype=dtype, out_dtype=out_dtype),
-        mask="part",
-    )
+    )  # fmt: skip
 
 
 def _call(parts: tuple[Layer, ...], *, dtype: torch.dtype, out_dtype: torch.dtype | None) -> str:

@@ -35,14 +35,20 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
-from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
+from lincoln_fn.combine._uses import (
+    Kept,
+    check_mirrors,
+    gather_uses,
+    keep,
+    with_states,
+    wrong_output,
+)
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.arrangement import ITS_PART
@@ -123,8 +129,7 @@ def _there_continuous(
     """Take all steps, and keep the end."""
     for x, record in _steps(visit, params, x, times):
         last = record[-1]
-    is_still = visit.parts[0].advance is unchanged
-    return x, Kept(x, None if is_still else visit.advance(0, params, last))
+    return x, keep(visit, x, params, last)
 
 
 def back_continuous(
@@ -169,11 +174,7 @@ def _steps(
     def field(i: int, t: float, z: Arrays) -> tuple[Arrays, Record]:
         k, record = visit(0, params, times.input(t, z))
         if _shapes(k) != _shapes(z):
-            where = f"{visit.label}[0] {visit.parts[0].name}"
-            raise LayerError(
-                where,
-                f"expected its output to be like z, {format_briefly(z)}, got {format_briefly(k)}",
-            )
+            raise wrong_output(visit, 0, f"its output to be like z, {format_briefly(z)}", k)
         return k, record
 
     for n in range(times.steps):

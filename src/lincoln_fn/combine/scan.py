@@ -44,7 +44,13 @@ from lincoln_fn.combine._steps import (
     steps_placed,
     where,
 )
-from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
+from lincoln_fn.combine._uses import (
+    Kept,
+    check_mirrors,
+    gather_uses,
+    with_states,
+    wrong_output,
+)
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
@@ -53,7 +59,7 @@ from lincoln_fn.core.loops import is_traced_once
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -208,10 +214,7 @@ def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
 
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
     if type(made) is not tuple or len(made) != 2:
-        where = f"{visit.label}[0] {visit.parts[0].name}"
-        raise LayerError(
-            where, f"expected the cell to return (y_t, s_t), got {format_briefly(made)}"
-        )
+        raise wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
     return made
 
 

@@ -26,10 +26,9 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition, composition_of
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.init import Recalled
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.parts import Placed, check_entries, place_parts
 from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -138,15 +137,10 @@ def tapped(net: Layer, *paths: str) -> Layer:
     chosen = _chosen(net, paths)
     opened, found = open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
-    return composition(
-        "tapped", (opened,), partial(_there, order=order), partial(_back, order=order),
-        gather=one_part.gather, init=_init, arrange=ITS_PART, advance=_advance,
-        needs_dx=one_part.needs_dx, call=partial(_call, paths=paths), reads_once=True,
+    return around(
+        "tapped", opened, partial(_there, order=order), partial(_back, order=order),
+        init=_init, call=partial(_call, paths=paths), reads_once=True,
     )  # fmt: skip
-
-
-def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    return visit.advance(0, params, cache)
 
 
 def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> str:
