@@ -56,37 +56,6 @@ def test_padding_that_is_not_finite_does_no_harm(last):
     assert not dx[~MASK].any()
 
 
-@pytest.mark.parametrize(
-    "around",
-    [
-        lambda layer: layer.replace(name="reader()"),
-        lf.frozen,
-        lf.checkpointed,
-        lf.inference,
-        lambda layer: lf.in_dtype(layer, torch.float64),
-    ],
-    ids=["another name", "frozen", "checkpointed", "inference", "in_dtype"],
-)
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lf.rnn(4),
-        lf.gru(4),
-        lf.lstm(4),
-        lf.multi_head_attention(2),
-        lf.transformer_encoder_block(2, dim_feedforward=5, dropout=0.0),
-    ],
-    ids=str,
-)
-def test_a_layer_takes_the_mask_under_any_name_and_within_what_is_around_it(layer, around):
-    x = torch.where(MASK.unsqueeze(-1), normal(3, 6, 4).double(), 7.0)
-    other = torch.where(MASK.unsqueeze(-1), x, -3.0)
-    net = lf.serial(lf.masked(around(layer)), lf.masked_mean())
-    params = net.init(lf.Key(0), (x, MASK))
-    y = net.forward(params, (x, MASK))[0]
-    assert same_number(net.forward(params, (other, MASK))[0], y)
-
-
 def test_a_mask_trains_and_is_frozen_like_any_layer():
     tokens, target = torch.arange(18).reshape(3, 6) % 9, torch.tensor([0, 1, 1])
     net = lf.serial(lf.masked(lf.embedding(9, 4), lf.frozen(lf.gru(3))), lf.last_state())
@@ -102,29 +71,10 @@ def test_a_mask_trains_and_is_frozen_like_any_layer():
     assert value < 0.5 * first
 
 
-@pytest.mark.parametrize(
-    "around",
-    [
-        rules.feedback_alignment,
-        rules.kolen_pollack,
-        rules.sign_symmetric,
-        rules.straight_through,
-        lf.checkpointed,
-        partial(distributed.fully_sharded, group=distributed.alone()),
-    ],
-    ids=["feedback", "kolen_pollack", "sign", "straight", "checkpointed", "sharded"],
-)
-def test_a_layer_within_another_gets_the_mask(around):
-    x = lf.keys.normal(lf.Key(1), (2, 5, 3)), torch.arange(5) < torch.tensor([[3], [5]])
-    net = lf.masked(around(lf.lstm(4)))
-    y, _ = net.predict(net.init(lf.Key(0), x), x)
-    assert (y[0, 3:] == 0).all()
-    assert (y[0, :3] != 0).all()
-
-
 X = normal(3, 6, 4)
 LAYERS = {
     "rnn": lf.rnn(4),
+    "gru": lf.gru(4),
     "lstm": lf.lstm(4, bidirectional=True),
     "scan": lf.scan(lf.gru_cell(4)),
     "attention": lf.multi_head_attention(2),
@@ -170,6 +120,9 @@ AROUND = {
     "weight_norm": lambda layer: lf.serial(lf.weight_norm(lf.dense(4)), layer),
     "straight_through": rules.straight_through,
     "feedback_alignment": rules.feedback_alignment,
+    "kolen_pollack": rules.kolen_pollack,
+    "sign_symmetric": rules.sign_symmetric,
+    "sharded": partial(distributed.fully_sharded, group=distributed.alone()),
     "fixed_point": lf.fixed_point,
     "lora": lambda layer: lf.map_layers(lambda part: part, layer),
 }
