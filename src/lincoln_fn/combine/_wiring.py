@@ -92,6 +92,10 @@ class Wiring:
         """Return the gradient of the values that part i reads, from the part's dx."""
         return dx
 
+    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
+        """Return dx from the gradients of the values that x consists of."""
+        return gs[0] if self.entries is None else tuple(gs)
+
 
 def _numbers(read: Read) -> tuple[int, ...]:
     return (read,) if isinstance(read, int) else read
@@ -136,7 +140,7 @@ def back(
         dx, records[i] = visit(i, split[i], cache[i], gs.pop())
         if dx is not None:
             _add(gs, wiring.reads[i], wiring.dx_of(i, dx, noted))
-    return gs[0] if wiring.entries is None else tuple(gs), tuple(records)
+    return wiring.dx_of_x(gs), tuple(records)
 
 
 def init(

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
-from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.context import complete, select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core.constructors import bare, constructor
