@@ -135,13 +135,6 @@ def test_an_optimizer_leaves_frozen_parameters_alone():
     assert not same_bits(after.params[2].weight, state.params[2].weight)
 
 
-def test_repeat_gives_each_layer_parameters_of_its_own():
-    net = lf.repeat(3, lf.dense(3))
-    weights = [p.weight for p in net.init(lf.Key(0), X)]
-    assert not same_bits(weights[0], weights[1])
-    assert not same_bits(weights[1], weights[2])
-
-
 @each
 def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
     layer, x = STATEFUL[name]

@@ -172,10 +172,12 @@ def test_an_empty_serial_is_the_identity():
     assert dparams == net.grads((), cache, G) == net.advance((), cache) == ()
 
 
-def test_each_part_draws_its_parameters_from_a_key_of_its_own():
-    net = lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3)))
+@pytest.mark.parametrize(
+    "net", [lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3))), lf.repeat(3, lf.dense(3))]
+)
+def test_each_part_draws_its_parameters_from_a_key_of_its_own(net):
     params = net.init(lf.Key(0), X)
-    weights = [params[0].weight, params[1].weight, params[2][0].weight]
+    weights = lf.tree.leaves(params)[::2]
     assert not same_bits(weights[0], weights[1])
     assert not same_bits(weights[1], weights[2])
     again = net.init(lf.Key(0), X)

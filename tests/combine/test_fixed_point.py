@@ -26,24 +26,6 @@ MIXED = lf.serial(
 )
 
 
-@pytest.mark.parametrize("solver", ["anderson", "iteration"])
-def test_a_linear_cell_is_solved_as_linear_equations(solver):
-    # z = x W + z U + b + c has z = (x W + b + c) (1 - U)^-1.
-    cell = lf.serial(lf.parallel(lf.dense(4), lf.dense(4, weight_init=SMALL)), lf.add())
-    net = lf.fixed_point(cell, shape=(4,), solver=solver, max_steps=200)
-    params, z, cache, g = run(net, X, torch.float64)
-    watched = lf.tree.map(lambda leaf: leaf.clone().requires_grad_(), params)
-    x = X.double().requires_grad_()
-    with torch.enable_grad():
-        (of_x, of_z), _ = watched
-        right = x @ of_x.weight + of_x.bias + of_z.bias
-        expected = right @ torch.linalg.inv(torch.eye(4) - of_z.weight)
-        grads = torch.autograd.grad(expected, [x, *lf.tree.leaves(watched)], g)
-    assert same_number(z, expected.detach())
-    dx, dparams = net.backward(params, cache, g)
-    assert same_number((dx, *lf.tree.leaves(dparams)), grads, error=1e-12)
-
-
 def expanding(norm):
     """Make a linear f whose plain iteration diverges: its eigenvalues are -norm and smaller."""
     matrix = torch.diag(-torch.linspace(0.1, norm, 4, dtype=torch.float64))

@@ -191,6 +191,7 @@ graph(lambda x: 3) -> expected the function to return values of the graph, got 3
 graph(lambda x, y: x.exp()) -> expected every argument to be used, got y
 graph(lambda x, *, w: x.exp()) -> expected every argument to be used, got w
 graph(lambda: 3) -> expected a function with a positional argument, which is x
+graph(lambda a: a.__setitem__(0, 1.0)) -> write torch.where(condition, a, b)
 graph(whole) -> expected arguments with names, got **more
 graph(lambda x: [*x]) -> a value has no numbers before ... and is not iterated over
 graph(lambda x: x and x.exp()) -> a value has no numbers before ... and is not true

@@ -109,20 +109,6 @@ def test_padded_places_do_not_reach_the_others():
     assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
 
 
-def test_a_stack_learns():
-    x = (normal(8, 5, 6, dtype=torch.float32), normal(8, 5, seed=1) > -1)
-    target = normal(8, 5, 2, seed=2, dtype=torch.float32)
-    blocks = lf.with_context(*[ENCODER(2, 8, norm_first=True)] * 2)
-    net = lf.serial(blocks, lf.dense(2))
-    step = lf.make_step(net, lf.losses.mse(), lf.optim.adam(0.01))
-    state = lf.init_state(net, lf.optim.adam(0.01), lf.Key(0), x)
-    values = []
-    for _ in range(40):
-        state, value = step(state, (x, target))
-        values.append(float(value))
-    assert values[-1] < 0.6 * values[0]
-
-
 @pytest.mark.parametrize(
     ("block", "x"),
     [(ENCODER(2, 7), normal(2, 5, 6)), (DECODER(2, 7), (normal(2, 5, 6), normal(2, 4, 3)))],
