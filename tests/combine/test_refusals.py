@@ -14,7 +14,7 @@ X, PARAMS = normal(6, 3), lf.dense(4).init(KEY, normal(6, 3))
 S, H = normal(4, 6, 3), normal(4, 5, seed=1)  # a sequence
 MASK = torch.arange(6) < torch.tensor([3, 1, 6, 4])[:, None]
 Q, M, N = normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2)
-T, NUMBERS = normal(3, 7, 5), torch.linspace(-1.0, 1.0, 4)  # tokens of experts
+T = normal(3, 7, 5)  # tokens of experts
 FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
 IN_TIME = lf.serial(lf.concatenate(), lf.dense(3))
 OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
@@ -52,11 +52,11 @@ shared(D).forward(PARAMS, X) -> ^shared: expected x to be a tuple of inputs, got
 shared(D).forward(PARAMS, (X, X.double())) -> ^shared[0] dense(4): expected x of dtype
 frozen(D).forward(PARAMS, X) -> ^frozen: expected params frozen.FrozenParams, got Params(
 checkpointed(D).forward(PARAMS, X[:, :2]) -> ^checkpointed[0] dense(4): expected x of shape
-add().forward((), (X, X[:2])) -> ^add: expected inputs of one shape, got (6, 3), (2, 3)
-add().forward((), X) -> ^add: expected x to be a tuple of tensors, got float32[6, 3]
+run(add(), (X, X[:2])) -> ^add: expected inputs of one shape, got (6, 3), (2, 3)
+run(add(), X) -> ^add: expected x to be a tuple of tensors, got float32[6, 3]
 multiply().forward((), (X, X.double())) -> ^multiply: expected x[1] of dtype torch.float32, got
-concatenate().forward((), (X, X[:2])) -> ^concatenate: expected shapes alike but for axis -1, got
-concatenate().forward((), (X, X[0])) -> ^concatenate: expected shapes alike but for axis -1, got
+run(concatenate(), (X, X[:2])) -> ^concatenate: expected shapes alike but for axis -1, got
+run(concatenate(), (X, X[0])) -> ^concatenate: expected shapes alike but for axis -1, got
 back(branch(D, D), X, g=X) -> branch[2] add(): expected g of shape
 back(branch(D, D), X, cache=()) -> branch: expected the cache with 3 entries
 back(checkpointed(D), X, cache=X) -> checkpointed: expected the cache of its own
@@ -100,24 +100,20 @@ inference(serial(dense(2), NOISY)) -> inference: noisy() ... no backward is know
 masked(dense(2)).init(KEY, S) -> expected x to be (sequence, mask)
 masked(dense(2)).init(KEY, (S, None)) -> expected x to be (sequence, mask)
 masked(dense(2), masked_mean()) -> masked: expected masked_mean() behind masked
-masked_mean().forward((), X[0]) -> ^masked_mean: expected a sequence of shape (..., length,
-    features), got (3,)
-masked_mean().forward((), S[:, :0]) -> ^masked_mean: expected a sequence of shape (..., length,
-    features), got (4, 0, 3)
-masked_mean().forward((), (S, MASK.float())) -> ^masked_mean: expected a mask of bools of shape (4,
-    6)
-masked_mean().forward((), (S, MASK[:, :4])) -> ^masked_mean: expected a mask of bools of shape (4,
-    6)
-masked_mean().forward((), (S, MASK, MASK)) -> ^masked_mean: expected x to be a sequence or
-    (sequence, mask)
-last_state().forward((), X[0]) -> ^last_state: expected a sequence of shape (..., length, features),
-    got (3,)
-last_state().forward((), S[:, :0]) -> ^last_state: expected a sequence of shape (..., length,
-    features), got (4, 0, 3)
-last_state().forward((), (S, MASK.float())) -> ^last_state: expected a mask of bools of shape (4, 6)
-last_state().forward((), (S, MASK[:, :4])) -> ^last_state: expected a mask of bools of shape (4, 6)
-last_state().forward((), (S, MASK, MASK)) -> ^last_state: expected x to be a sequence or (sequence,
-    mask)
+run(masked_mean(), X[0]) -> ^masked_mean: expected a sequence of shape (..., length, features), got
+    (3,)
+run(masked_mean(), S[:, :0]) -> ^masked_mean: expected a sequence of shape (..., length, features),
+    got (4, 0, 3)
+run(masked_mean(), (S, MASK.float())) -> ^masked_mean: expected a mask of bools of shape (4, 6)
+run(masked_mean(), (S, MASK[:, :4])) -> ^masked_mean: expected a mask of bools of shape (4, 6)
+run(masked_mean(), (S, MASK, MASK)) -> ^masked_mean: expected x to be a sequence or (sequence, mask)
+run(last_state(), X[0]) -> ^last_state: expected a sequence of shape (..., length, features), got
+    (3,)
+run(last_state(), S[:, :0]) -> ^last_state: expected a sequence of shape (..., length, features),
+    got (4, 0, 3)
+run(last_state(), (S, MASK.float())) -> ^last_state: expected a mask of bools of shape (4, 6)
+run(last_state(), (S, MASK[:, :4])) -> ^last_state: expected a mask of bools of shape (4, 6)
+run(last_state(), (S, MASK, MASK)) -> ^last_state: expected x to be a sequence or (sequence, mask)
 # scan
 run(scan(RNN), (S, H, None, None)) -> a sequence, (sequence, state) or (sequence, state, mask)
 run(scan(RNN, dim=3), S) -> an axis dim=3
@@ -162,9 +158,9 @@ ENCODER.forward(((), (), ()), (Q, None, None)) -> ^transformer_encoder_block[0] 
     x to be a sequence or (sequence, mask), got (float32[2, 5, 6], None, None)
 with_context(add(), add()).forward(((), ()), Q) -> ^with_context: expected x to be (input,
     *context), got float32[2, 5, 6]
-select(1).forward((), Q) -> ^select(1): expected x to be a tuple of at least 2, got float32[2, 5, 6]
-select(2).forward((), (Q, M)) -> ^select(2): expected x to be a tuple of at least 3, got (float32[2,
-    5, 6], float32[2, 4, 6])
+run(select(1), Q) -> ^select(1): expected x to be a tuple of at least 2, got float32[2, 5, 6]
+run(select(2), (Q, M)) -> ^select(2): expected x to be a tuple of at least 3, got (float32[2, 5, 6],
+    float32[2, 4, 6])
 # mixture_of_experts, and its losses
 mixture_of_experts(D, (dense(3),) * 2, top_k=3) -> expected top_k of at most 2, one for each expert
 run(mixture_of_experts(dense(5), (dense(3),) * 4), T) -> expected the router to return (..., 4)
@@ -195,10 +191,10 @@ graph(lambda a: a.__setitem__(0, 1.0)) -> write torch.where(condition, a, b)
 graph(whole) -> expected arguments with names, got **more
 graph(lambda x: [*x]) -> a value has no numbers before ... and is not iterated over
 graph(lambda x: x and x.exp()) -> a value has no numbers before ... and is not true
-run(graph(lambda x, y: ((x @ y).exp(), {})), (X, T[0, 0])) -> ^graph[0] matmul = matmul(): expected
-    x to be
-run(graph(lambda x, y: (x + y, {})), (X, T[0, 0])) -> ^graph[0] add = add(): expected shapes that
-    fit ... got (6, 3), (5,)
+run(graph(lambda x, y: (x @ y).exp()), (X, T[0, 0])) -> ^graph[0] matmul = matmul(): expected x to
+    be
+run(graph(lambda x, y: x + y), (X, T[0, 0])) -> ^graph[0] add = add(): expected shapes that fit ...
+    got (6, 3), (5,)
 LINEAR.init(KEY, X) -> expected init to return a dict of w, got one
 LINEAR.forward((), X) -> graph: expected params a dict of w, got ()
 graph(lambda a, b: a + b).predict((), X) -> graph: expected x to be (a, b), got
