@@ -131,3 +131,31 @@ def test_losses_of_before_have_the_classes_on_axis_1():
     new = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     assert same_bits(step(state, (x, labels)), new(state, (x, labels)))
+
+
+@pytest.mark.parametrize(
+    ("net", "module"),
+    [
+        (lf.residual(lf.tanh()), "branch"),
+        (lf.branch(lf.tanh(), lf.relu()), "branch"),
+        (lf.parallel(lf.tanh()), "parallel"),
+        (lf.with_context(lf.add()), "context"),
+        (lf.geglu(3), "gated_feed_forward"),
+        (lf.frozen(lf.tanh()), "frozen"),
+        (lf.constant(lf.tanh()), "constant"),
+    ],
+    ids=str,
+)
+def test_the_loops_that_pickles_name_are_those_of_the_combinator(net, module):
+    own, made = import_module(f"lincoln_fn.combine.{module}"), net.composition
+    assert made.init is own._init
+    if module in ("frozen", "constant"):
+        assert made.gather is own._gather
+    else:
+        assert (made.there, made.back) == (own._there, own._back)
+
+
+@pytest.mark.parametrize("net", [lf.checkpointed(lf.tanh()), lf.tapped(lf.serial(lf.tanh()), "0")])
+def test_the_advance_that_pickles_name_is_that_of_the_combinator(net):
+    own = import_module(f"lincoln_fn.combine.{net.composition.label}")
+    assert net.composition.advance is own._advance

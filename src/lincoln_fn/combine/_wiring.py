@@ -112,8 +112,19 @@ def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
             gs[j] = d_j if gs[j] is None else add_trees(gs[j], d_j)
 
 
-def there(visit: VisitThere, params: Params, x: Arrays, *, wiring: Wiring) -> tuple[Arrays, Record]:
+# A wiring, or that of as many parts.
+Wirings: TypeAlias = Wiring | Callable[[int], Wiring]
+
+
+def _of(wiring: Wirings, count: int) -> Wiring:
+    return wiring if isinstance(wiring, Wiring) else wiring(count)
+
+
+def there(
+    visit: VisitThere, params: Params, x: Arrays, *, wiring: Wirings
+) -> tuple[Arrays, Record]:
     """Compute the output of each part from the values before it."""
+    wiring = _of(wiring, len(visit.parts))
     split = wiring.split(visit.label, params)
     values = [*wiring.values_of(visit.label, x)]
     records = []
@@ -125,9 +136,10 @@ def there(visit: VisitThere, params: Params, x: Arrays, *, wiring: Wiring) -> tu
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wiring, notes: int = 0
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wirings, notes: int = 0
 ) -> tuple[Arrays, Record]:
     """Give each part its g, from the last to the first, and add up the dx of each value."""
+    wiring = _of(wiring, len(visit.parts))
     n, split = len(wiring.reads), wiring.split(visit.label, params)
     check_entries(visit.label, "the cache", cache, n + notes)
     if not isinstance(wiring.y, int):
@@ -144,10 +156,11 @@ def back(
 
 
 def init(
-    parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wiring,
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wirings,
     arrange: Arrangement, given: Mapping[int, Params] | None = None,
 ) -> Params:  # fmt: skip
     """Make the params of each part, from a key of its own; some may be given."""
+    wiring = _of(wiring, len(parts))
     values = [*wiring.values_of(label, x)]
     made: list[Params] = [()] * len(parts)
     needed = max((j for read in wiring.reads for j in _numbers(read)), default=0)
@@ -165,8 +178,9 @@ def init(
     return arrange.join(tuple(made), None)
 
 
-def needs_dx(i: int, params: Params, *, label: str, wiring: Wiring) -> bool:
+def needs_dx(i: int, params: Params, *, label: str, wiring: Wirings, bare: int = 0) -> bool:
     """Return whether a part that part i depends on is trained."""
+    wiring = _of(wiring, len(params) + bare if type(params) is tuple else 0)
     behind = wiring.behind[i]
     split = wiring.split(label, params) if behind else ()
     return any(is_trained(split[j]) for j in behind)
@@ -186,14 +200,29 @@ def split_record(
     return arrange.split(params)
 
 
+# Any: the loops' own arguments.
+Loops: TypeAlias = tuple[Callable[..., Any], ...]
+
+
+def loops(
+    label: str, wiring: Wirings, arrange: Arrangement, *, bare: int = 0, notes: int = 0
+) -> Loops:
+    """Make there, back, init and needs_dx of a wiring.
+
+    `bare` is how many parts have no entry in a tuple of params, and `notes` how many entries more
+    the cache has. A module names the four, since pickles refer to them.
+    """
+    return (
+        partial(there, wiring=wiring),
+        partial(back, wiring=wiring, notes=notes),
+        partial(init, label=label, wiring=wiring, arrange=arrange),
+        partial(needs_dx, label=label, wiring=wiring, bare=bare),
+    )
+
+
 # Any: arguments of `composition`, by name.
-def wired(
-    label: str, parts: tuple[Layer, ...], wiring: Wiring, *, arrange: Arrangement,
-    notes: int = 0, **options: Any,
-) -> Layer:  # fmt: skip
-    """Make a composition of its wiring; `notes` is how many entries more its cache has."""
-    return composition(
-        label, parts, partial(there, wiring=wiring), partial(back, wiring=wiring, notes=notes),
-        needs_dx=partial(needs_dx, label=label, wiring=wiring), reads_once=True, arrange=arrange,
-        **{"init": partial(init, label=label, wiring=wiring, arrange=arrange), **options},
-    )  # fmt: skip
+def wired(label: str, parts: tuple[Layer, ...], made: Loops, **options: Any) -> Layer:
+    """Make a composition of the loops of its wiring."""
+    there, back, init, needs_dx = made
+    own = {"init": init, "needs_dx": needs_dx, "reads_once": True}
+    return composition(label, parts, there, back, **{**own, **options})

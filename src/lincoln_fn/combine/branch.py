@@ -11,10 +11,9 @@ for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.layers.add import add
@@ -22,12 +21,15 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 
 
-def _branched(label: str, parts: tuple[Layer, ...], call: Callable[..., str]) -> Layer:
+@cache
+def _wiring(count: int) -> Wiring:
     """Give x to every part but the last, which gets their outputs."""
-    n = len(parts) - 1
+    n = count - 1
     split = partial(split_entries, count=n, bare=1)
-    wiring = Wiring((*[0] * n, tuple(range(1, n + 1))), n + 1, split, bare=(n,))
-    return wired(label, parts, wiring, arrange=ALL_BUT_LAST, call=call)
+    return Wiring((*[0] * n, tuple(range(1, count))), count, split, bare=(n,))
+
+
+_LOOPS = _there, _back, _init, _needs_dx = loops("branch", _wiring, ALL_BUT_LAST, bare=1)
 
 
 @checked
@@ -54,7 +56,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
-    return _branched("branch", parts, _branch_call)
+    return wired("branch", parts, _LOOPS, arrange=ALL_BUT_LAST, call=_branch_call)
 
 
 def _branch_call(parts: tuple[Layer, ...]) -> str:
@@ -83,7 +85,7 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
         tensor([-2.,  6.])
     """
     parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
-    return _branched("residual", parts, _residual_call)
+    return wired("residual", parts, _LOOPS, arrange=ALL_BUT_LAST, call=_residual_call)
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> str:

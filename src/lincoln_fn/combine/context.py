@@ -10,14 +10,14 @@ into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer, Params
@@ -55,6 +55,15 @@ class _WithContext(Wiring):
         return None if gs[1] is None else (gs[0], *gs[1])
 
 
+@cache
+def _wiring(n: int) -> Wiring:
+    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
+    return _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
+
+
+_LOOPS = _there, _back, _init, _ = loops("with_context", _wiring, ENTRIES)
+
+
 @checked
 def with_context(*layers: Layer) -> Layer:
     """Compose layers one after the other, each with the same context as a second input.
@@ -79,10 +88,7 @@ def with_context(*layers: Layer) -> Layer:
         tensor([18.])
     """
     require(len(layers) > 0, "with_context", "at least one of layers", layers)
-    n = len(layers)
-    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    wiring = _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
-    return wired("with_context", layers, wiring, arrange=ENTRIES)
+    return wired("with_context", layers, _LOOPS)
 
 
 @record

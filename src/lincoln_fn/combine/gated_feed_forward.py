@@ -22,9 +22,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from lincoln_fn.combine._wiring import Wiring, split_record, wired
+from lincoln_fn.combine._wiring import Wiring, loops, split_record, wired
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.layer import Cache, Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer, fan_in_uniform
@@ -33,7 +33,8 @@ from lincoln_fn.layers.common.open_dense import open_dense
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
-from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk.arrangement import fields, visit_parts
+from lincoln_fn.walk.visits import VisitThere
 
 
 @record
@@ -55,6 +56,18 @@ _WIRING = Wiring(
 )  # fmt: skip
 
 
+# By these names, and `_gather` and `_advance`, pickles refer to them.
+_LOOPS = _there, _back, _init, _needs_dx = loops("swiglu", _WIRING, _ARRANGEMENT)
+
+
+_gather = partial(visit_parts, _ARRANGEMENT)
+
+
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
+    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache)
+    return advanced
+
+
 def _block(
     call: str, *, activation: Layer, intermediate_size: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
@@ -62,7 +75,7 @@ def _block(
     wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
     last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
     return wired(
-        call.partition("(")[0], (wide, wide, activation, multiply(), last), _WIRING, call=call,
+        call.partition("(")[0], (wide, wide, activation, multiply(), last), _LOOPS, call=call,
         arrange=_ARRANGEMENT, names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 

@@ -97,8 +97,9 @@ def graph(
     plan, parts = trace(function)
     name = f"graph({getattr(function, '__name__', type(function).__name__)})"
     arrange = Arrangement(partial(plan.split, "graph"), partial(_join, plan=plan))
+    made = _wiring.loops("graph", plan, arrange, notes=1)
     return _wiring.wired(
-        "graph", parts, plan, notes=1, init=partial(_init, plan=plan, arrange=arrange, given=init),
+        "graph", parts, made, init=partial(_init, plan=plan, arrange=arrange, given=init),
         call=name, arrange=arrange, names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
 

@@ -5,12 +5,21 @@ Derivation. y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.walk.arrangement import ENTRIES
+
+
+@cache
+def _wiring(n: int) -> Wiring:
+    y = tuple(range(n, 2 * n))
+    return Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
+
+
+_LOOPS = _there, _back, _init, _needs_dx = loops("parallel", _wiring, ENTRIES)
 
 
 @checked
@@ -32,7 +41,4 @@ def parallel(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
         (tensor([0.]), tensor([0.]))
     """
-    n = len(layers)
-    y = tuple(range(n, 2 * n))
-    wiring = Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
-    return wired("parallel", layers, wiring, arrange=ENTRIES)
+    return wired("parallel", layers, _LOOPS)

@@ -28,7 +28,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.init import Recalled
-from lincoln_fn.walk.one_part import around
+from lincoln_fn.walk.one_part import advance, around
 from lincoln_fn.walk.parts import Placed, check_entries, place_parts
 from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -97,6 +97,9 @@ def _named_paths(layer: Layer, path: str, closed: str) -> Iterator[tuple[str, st
         closed = closed or (made.label if made.label in _REFUSED else "")
         for i, part in enumerate(made.parts):
             yield from _named_paths(part, made.inside(path, i), closed)
+
+
+_advance = advance  # by which pickles refer to it
 
 
 @checked
