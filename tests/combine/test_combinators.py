@@ -113,28 +113,6 @@ def test_frozen_computes_no_dparams_and_nothing_below_it():
     assert dparams[0] is params[0]
 
 
-def test_the_first_dx_is_never_computed_by_grads():
-    def refuse(*arguments):
-        raise AssertionError("dx of the first layer was computed")
-
-    first = lf.dense(4)
-    first = first.replace(backward=refuse, grads=first.grads)
-    net = lf.serial(lf.identity(), first, lf.relu(), lf.dense(2))
-    params = net.init(lf.Key(0), X)
-    dparams = net.grads(params, net.forward(params, X)[1], normal(6, 2, seed=1))
-    assert dparams[1].weight.shape == (3, 4)
-
-
-def test_an_optimizer_leaves_frozen_parameters_alone():
-    net = lf.serial(lf.frozen(lf.dense(4)), lf.relu(), lf.dense(2), lf.log_softmax())
-    optimizer = lf.optim.sgd(0.5)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    step = lf.make_step(net, lf.losses.nll(), optimizer)
-    after, _ = step(state, (X, torch.tensor([0, 1, 0, 1, 1, 0])))
-    assert after.params[0].params.weight is state.params[0].params.weight
-    assert not same_bits(after.params[2].weight, state.params[2].weight)
-
-
 @each
 def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
     layer, x = STATEFUL[name]

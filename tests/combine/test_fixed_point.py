@@ -1,13 +1,10 @@
 """Fixed points of a cell, and their gradient by implicit differentiation."""
 
-from functools import partial
-
 import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.compositions import (
-    cast,
     forward_and_backward,
     peak_bytes,
     run,
@@ -118,17 +115,6 @@ def test_one_mask_is_drawn_for_all_steps_and_predict_draws_none():
 
 
 # torch's own, at the first jvp of a process.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-@pytest.mark.parametrize("solver", ["anderson", "iteration"])
-def test_transforms_go_through(solver):
-    net = lf.fixed_point(lf.rnn_cell(4), shape=(4,), solver=solver, max_steps=200)
-    params, z, cache, g = run(net, X, torch.float64)
-    x = X.double()
-    each_z = torch.func.vmap(lambda row: net.predict(params, row[None])[0])(x)
-    assert same_number(each_z, z, error=1e-12)
-    v = normal(5, 3, seed=7).double()
-    _, dz = torch.func.jvp(partial(net.predict, params), (x,), (v,))
-    assert same_number((g * dz).sum(), (net.input_grad(params, cache, g) * v).sum(), error=1e-12)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -139,12 +125,3 @@ def test_a_compiled_step_raises_the_error_of_the_step_itself():
     state = lf.init_state(net, optimizer, lf.Key(0), X)
     with pytest.raises(lf.LayerError, match="expected to converge in 3 steps"):
         step(state, (X, torch.zeros(5, 4)))
-
-
-def test_float32_is_as_good_as_its_rounding():
-    net = lf.fixed_point(lf.rnn_cell(4), shape=(4,))
-    params, z, cache, g = run(net, X)
-    double, of_double = net.forward(cast(params), X.double())
-    assert same_number(z, double, error=1e-5, dtype=torch.float32)
-    expected = net.backward(cast(params), of_double, g.double())
-    assert same_number(net.backward(params, cache, g), expected, error=1e-5, dtype=torch.float32)

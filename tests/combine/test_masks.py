@@ -56,21 +56,6 @@ def test_padding_that_is_not_finite_does_no_harm(last):
     assert not dx[~MASK].any()
 
 
-def test_a_mask_trains_and_is_frozen_like_any_layer():
-    tokens, target = torch.arange(18).reshape(3, 6) % 9, torch.tensor([0, 1, 1])
-    net = lf.serial(lf.masked(lf.embedding(9, 4), lf.frozen(lf.gru(3))), lf.last_state())
-    optimizer = lf.optim.sgd(3.0)
-    x = tokens, MASK
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    assert lf.tree.paths(state.params) == ["0.0.weight"]
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
-    first = None
-    for _ in range(30):
-        state, value = step(state, (x, target))
-        first = first or float(value)
-    assert value < 0.5 * first
-
-
 X = normal(3, 6, 4)
 LAYERS = {
     "rnn": lf.rnn(4),
