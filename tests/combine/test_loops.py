@@ -128,6 +128,9 @@ WALKED = NETS | {
         lf.ode(IN_TIME, (0.3, 1.1), method=method, steps=2, adjoint=adjoint, time_dim=1), X
     )
     for method in ("euler", "midpoint", "rk4") for adjoint in ("discrete", "continuous")
+} | {
+    "encoder's block": (lf.transformer_encoder_block(2, 7), normal(2, 5, 6)),
+    "decoder's block": (lf.transformer_decoder_block(2, 7), (normal(2, 5, 6), normal(2, 4, 3))),
 }  # fmt: skip
 PROVEN = NETS | STATEFUL | {"tied with a context that has a gradient": WITH_CONTEXT}
 

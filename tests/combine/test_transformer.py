@@ -6,7 +6,7 @@ from helpers.attention import normal, run
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import map_layers, unchanged
+from lincoln_fn.core.layer import unchanged
 from lincoln_fn.layers import dense, dropout
 
 MHA = lf.multi_head_attention
@@ -107,20 +107,6 @@ def test_padded_places_do_not_reach_the_others():
     assert same_number(y[:, :3], lf.serial(*net.parts).predict(params, x[:, :3]))
     changed = torch.cat([x[:, :3], normal(2, 2, 6, seed=5)], 1)
     assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
-
-
-@pytest.mark.parametrize(
-    ("block", "x"),
-    [(ENCODER(2, 7), normal(2, 5, 6)), (DECODER(2, 7), (normal(2, 5, 6), normal(2, 4, 3)))],
-)
-def test_blocks_are_rebuilt_of_their_parts(block, x):
-    seen = []
-    same = map_layers(lambda layer: seen.append(layer.name) or layer, block)
-    assert same.name == block.name
-    assert seen.count("dense(features)") == 1
-    given, expected = same.init(lf.Key(0), x), block.init(lf.Key(0), x)
-    assert same_number(given, expected)
-    assert same_number(same.forward(given, x)[0], block.forward(expected, x)[0])
 
 
 def test_gradients_of_a_tuple_mirror_it():
