@@ -20,14 +20,8 @@ from typing import Any, Final, NoReturn
 import attrs
 from torch import Tensor
 
+from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
-from lincoln_fn.combine._torch_names import (
-    ATTRIBUTES,
-    bound,
-    constructor,
-    function,
-    method,
-)
 from lincoln_fn.combine._torch_rows import Row
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import check_argument
@@ -78,9 +72,9 @@ class Value:
     def __getattr__(self, name: str) -> Any:  # Any: a method, or a value for `h.T`
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in ATTRIBUTES:
-            return ATTRIBUTES[name](self)
-        row = method(name) or partial(_of_library, constructor(name))
+        if name in _torch_names.ATTRIBUTES:
+            return _torch_names.ATTRIBUTES[name](self)
+        row = _torch_names.method(name) or partial(_of_library, _torch_names.constructor(name))
         return partial(_call, name, row, self)
 
     @classmethod
@@ -115,7 +109,7 @@ for _name in _OF_THE_VALUE.split():
 
 def call(name: str, *args: object, **options: object) -> Value:
     """Apply what a function of torch, or an operator, means."""
-    return _call(name, function(name), *args, **options)
+    return _call(name, _torch_names.function(name), *args, **options)
 
 
 def _call(name: str, row: Row, *args: object, **options: object) -> Value:
@@ -123,7 +117,7 @@ def _call(name: str, row: Row, *args: object, **options: object) -> Value:
         problem = f"expected values of the graph and numbers, got {describe(args[0])}"
         raise LayerError(f"graph: {name}", problem)
     named = {key: _as_value(given) for key, given in options.items()}
-    made: Value = bound(name, row, [*map(_as_value, args)], named)()
+    made: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
     return made
 
 
