@@ -172,10 +172,12 @@ def test_an_empty_serial_is_the_identity():
     assert dparams == net.grads((), cache, G) == net.advance((), cache) == ()
 
 
-def test_each_part_draws_its_parameters_from_a_key_of_its_own():
-    net = lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3)))
+@pytest.mark.parametrize(
+    "net", [lf.serial(lf.dense(3), lf.dense(3), lf.serial(lf.dense(3))), lf.repeat(3, lf.dense(3))]
+)
+def test_each_part_draws_its_parameters_from_a_key_of_its_own(net):
     params = net.init(lf.Key(0), X)
-    weights = [params[0].weight, params[1].weight, params[2][0].weight]
+    weights = lf.tree.leaves(params)[::2]
     assert not same_bits(weights[0], weights[1])
     assert not same_bits(weights[1], weights[2])
     again = net.init(lf.Key(0), X)
@@ -284,17 +286,6 @@ def test_tied_takes_a_tuple_of_indices_alone_in_init_as_in_forward():
     params = net.init(lf.Key(0), (x,))
     assert same_bits(params, net.init(lf.Key(0), x))
     assert same_bits(net.predict(params, (x,)), net.predict(params, x))
-
-
-def test_an_embedding_without_a_matrix_is_refused_by_tied():
-    net = lf.tied(lf.Layer("mine()", lambda params, x: (x, None), print), lf.identity())
-    expected = (
-        r"tied: expected params with a weight of shape \(n_embeddings, n_features\), got \(\)"
-    )
-    with pytest.raises(lf.LayerError, match=expected):
-        net.predict(((), ()), normal(2, 3))
-    with pytest.raises(lf.LayerError, match=r"tied\[2\] scores\(\): expected params with a weight"):
-        net.backward(((), ()), (None, normal(2, 3), normal(2, 3)), normal(2, 4))
 
 
 def test_a_layer_is_frozen():

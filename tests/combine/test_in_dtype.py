@@ -93,23 +93,6 @@ def test_its_name_makes_it_again_and_other_parts_stay_in_it():
     assert wider.predict((), X.bfloat16()).dtype is torch.float32
 
 
-def test_errors():
-    with pytest.raises(
-        ValueError, match=r"in_dtype: expected dtype of floating numbers, got torch\.int64"
-    ):
-        lf.in_dtype(INNER, torch.int64)
-    with pytest.raises(
-        ValueError,
-        match=r"in_dtype: expected out_dtype of floating numbers or None, got torch\.bool",
-    ):
-        lf.in_dtype(INNER, torch.bfloat16, torch.bool)
-    with pytest.raises(lf.LayerError, match=r"in_dtype\[0\] serial\[0\] dense\(32\): expected x"):
-        LOW.forward(LOW.init(lf.Key(0), X), X[:, :3])
-    params = LOW.init(lf.Key(0), X)
-    with pytest.raises(lf.LayerError, match="in_dtype: expected"):
-        LOW.backward(params, LOW.forward(params, X)[1].cache, torch.ones(16, 5))
-
-
 def test_running_statistics_stay_in_their_own_dtype():
     layer = lf.in_dtype(lf.batch_norm(), torch.bfloat16)
     params = layer.init(lf.Key(0), X)

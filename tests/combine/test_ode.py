@@ -8,11 +8,7 @@ import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.compositions import (
-    CONTEXTS,
     cast,
-    check_compiled,
-    check_trace,
-    check_walks,
     forward_and_backward,
     peak_bytes,
     run,
@@ -23,52 +19,6 @@ import lincoln_fn as lf
 X = normal(5, 3)
 FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dropout(0.3), lf.dense(3))
 IN_TIME = lf.serial(lf.concatenate(), lf.dense(4), lf.tanh(), lf.dense(3))
-METHODS = ["euler", "midpoint", "rk4"]
-NETS = {
-    "plain": (lf.ode(FIELD, steps=3), X),
-    "midpoint": (lf.ode(FIELD, method="midpoint", steps=3), X),
-    "euler backwards": (lf.ode(IN_TIME, (2.0, 0.5), method="euler", steps=4, time_dim=-1), X),
-    "in time": (lf.ode(IN_TIME, (0.3, 1.1), steps=2, time_dim=1), X),
-    "images": (
-        lf.ode(lf.serial(lf.concatenate(1), lf.conv2d(2, 3, padding=1)), steps=2, time_dim=1),
-        normal(3, 2, 4, 5),
-    ),
-    "a pair": (
-        lf.ode(lf.serial(lf.select(1, 0), lf.parallel(lf.dense(3), lf.tanh())), steps=2),
-        (X, normal(5, 3, seed=1)),
-    ),
-}
-each = pytest.mark.parametrize("name", NETS)
-
-
-@each
-def test_gradients_of_the_steps_are_proven(name):
-    layer, x = NETS[name]
-    lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=False)
-
-
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_gradients_are_proven_within_other_compositions(context):
-    layer = CONTEXTS[context](lf.ode(FIELD, steps=2))
-    lf.testing.check_layer(layer, layer.init(lf.Key(1), X), X, predict_is_forward=False)
-
-
-@pytest.mark.parametrize("adjoint", ["discrete", "continuous"])
-@pytest.mark.parametrize("method", METHODS)
-def test_walks_have_the_bits_of_backward(method, adjoint):
-    check_walks(lf.ode(IN_TIME, (0.3, 1.1), method=method, steps=2, adjoint=adjoint, time_dim=1), X)
-
-
-@each
-def test_walks_have_the_bits_of_backward_for_every_form(name):
-    check_walks(*NETS[name])
-
-
-@pytest.mark.parametrize("adjoint", ["discrete", "continuous"])
-def test_every_evaluation_is_traced(adjoint):
-    net = lf.ode(lf.serial(lf.dense(3), lf.tanh()), steps=2, adjoint=adjoint)
-    check_trace(net, X)
-    assert len(lf.inspect.trace(net, net.init(lf.Key(0), X), X, lf.losses.mse(), X)) == 2 * 4 * 2
 
 
 def orders(errors):
@@ -164,12 +114,6 @@ def test_one_mask_is_drawn_on_the_way_and_states_advance_once(adjoint):
     assert same_bits(net.advance(params, cache), FIELD.advance(params, of_last))
 
 
-@pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("adjoint", ["discrete", "continuous"])
-def test_a_compiled_step_gives_the_same(adjoint):
-    check_compiled(lf.ode(FIELD, method="midpoint", steps=2, adjoint=adjoint), X)
-
-
 def test_float32_keeps_its_dtype():
     net = lf.ode(IN_TIME, time_dim=-1, adjoint="continuous")
     params, y, cache, g = run(net, X)
@@ -177,41 +121,3 @@ def test_float32_keeps_its_dtype():
     assert same_number(y, exact, dtype=torch.float32)
     assert y.dtype is net.input_grad(params, cache, g).dtype is torch.float32
     assert kept.arrays.dtype is torch.float64
-
-
-@pytest.mark.parametrize(
-    ("run_it", "message"),
-    [
-        (lambda: lf.ode(FIELD, (1.0, 1.0)), "two different times t"),
-        (lambda: lf.ode(FIELD, method="rk45"), "expected method to be"),
-        (lambda: lf.ode(FIELD, steps=0), "steps of at least 1"),
-        (
-            lambda: run(lf.ode(lf.dense(2)), X),
-            r"ode\[0\] dense\(2\): expected its output to be like z, float32\[5, 3\], got",
-        ),
-        (lambda: run(lf.ode(IN_TIME, time_dim=2), X), "ode: expected x to have an axis dim=2"),
-        (lambda: run(lf.ode(lf.identity()), ()), "ode: expected x to be a tensor"),
-    ],
-)
-def test_what_does_not_fit_is_refused(run_it, message):
-    with pytest.raises(lf.LayerError, match=message):
-        run_it()
-
-
-def test_a_cache_of_another_layer_is_refused():
-    net = lf.ode(FIELD, adjoint="continuous")
-    params, _, cache, g = run(net, X)
-    with pytest.raises(lf.LayerError, match="ode: expected the cache of its own forward"):
-        net.backward(params, g, g)
-    with pytest.raises(lf.LayerError, match="ode: expected g of shape"):
-        net.backward(params, cache, g[1:])
-    with pytest.raises(lf.LayerError, match="ode: expected the cache with 10 entries"):
-        lf.ode(FIELD).backward(params, cache, g)
-
-
-def test_the_name_is_the_code_that_makes_it():
-    assert lf.ode(lf.tanh()).name == "ode(tanh())"
-    net = lf.ode(lf.tanh(), (0, 2), method="euler", steps=3, adjoint="continuous", time_dim=1)
-    assert net.name == (
-        "ode(tanh(), t=(0, 2), method='euler', steps=3, adjoint='continuous', time_dim=1)"
-    )

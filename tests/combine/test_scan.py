@@ -1,4 +1,4 @@
-"""`scan` runs any cell over a sequence, with backpropagation through time."""
+"""`scan` runs any cell over a sequence; a masked step keeps the state, as if it were not there."""
 
 from functools import partial
 
@@ -7,17 +7,14 @@ import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.compositions import (
-    CONTEXTS,
     cast,
-    check_compiled,
-    check_trace,
-    check_walks,
     peak_bytes,
     run,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
+from lincoln_fn import per_example
 
 X = normal(4, 6, 3)
 STATE = normal(4, 5, seed=1)
@@ -27,60 +24,10 @@ MIXED = lf.serial(
     lf.add(),
     lf.tanh(),
 )
-# A cell that returns an output beside its state.
-WITH_OUTPUT = lf.serial(MIXED, lf.branch(lf.dense(2), lf.identity(), merge=lf.identity()))
-# Its output is a pair, of which one is a pair.
-OUTPUTS = lf.branch(lf.dense(2), lf.branch(lf.tanh(), lf.dense(3), merge=lf.identity()),
-                    merge=lf.identity())  # fmt: skip
-WITH_OUTPUTS = lf.serial(MIXED, lf.branch(OUTPUTS, lf.identity(), merge=lf.identity()))
-MASK = torch.tensor(
-    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0]]
-)
 PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
-TOKENS = torch.tensor([[4, 2, 0, 1], [3, 1, 5, 2], [1, 1, 0, 0]])
-READER = lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))
-PAIRED = lf.serial(lf.parallel(lf.add(), lf.identity()), lf.gru_cell(5))
-NETS = {
-    "lstm": (lf.scan(lf.lstm_cell(5)), X),
-    "lstm with a state": (lf.scan(lf.lstm_cell(5)), (X, PAIR)),
-    "gru without a state": (lf.scan(lf.gru_cell(5)), (X, None)),
-    "own cell": (lf.scan(MIXED), (X, STATE)),
-    # Its backward pass draws each step's mask again.
-    "checkpointed cell": (lf.scan(lf.checkpointed(MIXED)), (X, STATE)),
-    "with an output": (lf.scan(WITH_OUTPUT, has_output=True), (X, STATE)),
-    "with a tuple": (lf.scan(WITH_OUTPUTS, has_output=True), (X, STATE)),
-    "with a tuple and a mask": (
-        lf.scan(WITH_OUTPUTS, has_output=True, reverse=True),
-        (X, STATE, MASK.bool()),
-    ),
-    "reversed": (lf.scan(MIXED, reverse=True), (X, STATE)),
-    "first axis": (lf.scan(WITH_OUTPUT, dim=0, has_output=True), (X.transpose(0, 1), STATE)),
-    "tokens": (lf.scan(READER), (TOKENS, normal(3, 4))),
-    "without a batch": (lf.scan(lf.rnn_cell(5), dim=0), X[0]),
-    "two sequences": (lf.scan(PAIRED, sequences=2), (X, normal(4, 6, 3, seed=9), STATE)),
-}
-each = pytest.mark.parametrize("name", NETS)
-
-
-@each
-def test_gradients_are_proven(name):
-    layer, x = NETS[name]
-    lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=False)
-
-
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_gradients_are_proven_within_other_compositions(context):
-    layer = CONTEXTS[context](lf.scan(lf.lstm_cell(3)))
-    lf.testing.check_layer(layer, layer.init(lf.Key(1), X), X)
-
-
-@each
-def test_walks_have_the_bits_of_backward(name):
-    check_walks(*NETS[name])
-
-
-def test_every_layer_is_traced():
-    check_trace(lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), X)
+OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
+LENGTHS = torch.tensor([3, 1, 6, 4])
+MASK = torch.arange(6) < LENGTHS[:, None]
 
 
 @pytest.mark.parametrize(
@@ -93,15 +40,19 @@ def test_every_layer_is_traced():
     ],
     ids=str,
 )
-@pytest.mark.parametrize("has_state", [False, True])
-def test_it_equals_the_recurrent_layers(layer, cell, has_state):
-    state = (PAIR if "lstm" in layer.name else STATE) if has_state else None
-    x = (X, lf.tree.map(lambda s: s.unsqueeze(0), state)) if has_state else X
+@pytest.mark.parametrize("given", ["alone", "state", "mask after", "mask before"])
+def test_it_equals_the_recurrent_layers(layer, cell, given):
+    state = (PAIR if "lstm" in layer.name else STATE) if given == "state" else None
+    mask = {"mask after": MASK, "mask before": MASK.flip(1)}.get(given)
+
+    def x_of(state):
+        return X if given == "alone" else (X, state) if mask is None else (X, state, mask)
+
+    x = x_of(lf.tree.map(lambda s: s.unsqueeze(0), state))
     params, y, cache, g = run(layer, x, torch.float64)
     ours = lf.scan(cell)
-    x = cast((X, state) if has_state else X)
-    own_y, own_cache = ours.forward(params.cells[0][0], x)
-    own_g = (g[0], lf.tree.map(lambda s: s[0], g[1])) if has_state else g
+    own_y, own_cache = ours.forward(params.cells[0][0], cast(x_of(state)))
+    own_g = g if given == "alone" else (g[0], lf.tree.map(lambda s: s[0], g[1]))
     dx, dparams = layer.backward(params, cache, g)
     results = own_y, *ours.backward(params.cells[0][0], own_cache, own_g)
     expected = y, dx, dparams.cells[0][0]
@@ -109,8 +60,82 @@ def test_it_equals_the_recurrent_layers(layer, cell, has_state):
     assert same_number(results, expected)
 
 
+TRUNCATED = {
+    "lstm": (lf.scan(lf.lstm_cell(5)), PAIR),
+    "reversed": (lf.scan(lf.gru_cell(5), reverse=True), None),
+    "own cell": (lf.scan(OWN), STATE),
+    "with an output": (
+        lf.scan(
+            lf.serial(OWN, lf.branch(lf.dense(2), lf.identity(), merge=lf.identity())),
+            has_output=True,
+        ),
+        STATE,
+    ),
+}
+
+
+def example(n, arrays):
+    return lf.tree.map(lambda leaf: leaf[n : n + 1], arrays)
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_it_equals_each_sequence_truncated(name):
+    net, state = TRUNCATED[name]
+    x = X, state, MASK
+    params, (y, last), cache, (g, of_last) = run(net, x, torch.float64)
+    x = lf.tree.map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, x)
+    (dx, of_state, of_mask), dparams = net.backward(params, cache, (g, of_last))
+    assert of_mask is None
+    total = lf.tree.map(torch.zeros_like, dparams)
+    for n, length in enumerate(LENGTHS):
+        rows = slice(n, n + 1)
+        state, of_end, end, of_start = (
+            example(n, each) for each in (x[1], of_last, last, of_state)
+        )
+        (own, own_last), own_cache = net.forward(params, (x[0][rows, :length], state))
+        given = (g[rows, :length], of_end)
+        (own_dx, own_of_state), own_dparams = net.backward(params, own_cache, given)
+        total = lf.tree.map(torch.add, total, own_dparams)
+        given = y[rows, :length], end, dx[rows, :length], of_start
+        assert same_number(given, (own, own_last, own_dx, own_of_state))
+        assert not y[n, length:].any()
+        assert not dx[n, length:].any()
+    assert same_number(dparams, total)
+
+
+def test_masked_gives_the_mask_to_a_scan():
+    cell = lf.lstm_cell(5)
+    body = lf.masked(lf.dense(4), lf.frozen(lf.scan(cell)), lf.checkpointed(lf.scan(cell)))
+    net = lf.serial(body, lf.last_state(), lf.dense(2))
+    x = torch.where(MASK.unsqueeze(-1), X, 7.0).double()
+    params = net.init(lf.Key(0), (x, MASK))
+    y = net.predict(params, (x, MASK))
+    other = torch.where(MASK.unsqueeze(-1), x, -3.0)
+    assert same_number(net.predict(params, (other, MASK)), y)
+    for n, length in enumerate(LENGTHS):
+        alone = x[n : n + 1, :length], MASK[n : n + 1, :length]
+        assert same_number(net.predict(params, alone), y[n : n + 1])
+    lf.testing.check_layer(net, params, (x, MASK))
+
+
+def test_each_example_has_a_gradient_of_its_own():
+    net = lf.serial(lf.scan(lf.lstm_cell(5)), lf.select(0))
+    x = (X.double(), None, MASK)
+    params = net.init(lf.Key(1), x)
+    y, cache = net.forward(params, x)
+    g = normal(*y.shape, seed=7).double()
+    found = per_example.gradients(net, params, cache, g)
+    norms = per_example.squared_norms(net, params, cache, g)
+    for n in range(4):
+        only = torch.zeros_like(g).index_copy(0, torch.tensor([n]), g[n : n + 1])
+        of_n = lf.tree.map(lambda leaf, n=n: leaf[n], found)
+        assert same_number(of_n, net.grads(params, cache, only))
+    squares = sum(leaf.flatten(1).square().sum(1) for leaf in lf.tree.leaves(found))
+    assert same_number(norms, squares)
+
+
 def test_each_step_draws_another_mask_and_moves_the_statistics_on():
-    net, x = NETS["own cell"]
+    net, x = lf.scan(MIXED), (X, STATE)
     params, y, cache, _ = run(net, x)
     step, state, expected = params, STATE, []
     for t in range(6):
@@ -123,7 +148,7 @@ def test_each_step_draws_another_mask_and_moves_the_statistics_on():
 
 
 def test_predict_keeps_the_states_still():
-    net, x = NETS["own cell"]
+    net, x = lf.scan(MIXED), (X, STATE)
     params, y, _, _ = run(net, x)
     state = STATE
     for t in range(6):
@@ -149,50 +174,6 @@ def test_the_gradient_of_the_parameters_takes_its_memory_once():
     weight = params[0][0].weight.nbytes
     for backward in (net.backward, net.grads, partial(lf.walk.gradients, net)):
         assert 2 * weight <= peak_bytes(backward, params, cache, g) < 4 * weight
-
-
-@pytest.mark.usefixtures("uncompiled")
-@pytest.mark.parametrize("name", ["own cell", "lstm"])
-def test_a_compiled_step_gives_the_same(name):
-    net, x = NETS[name]
-    first = lf.serial(net, lf.select(0)) if type(x) is tuple else net
-    check_compiled(first, x)
-
-
-@pytest.mark.parametrize(
-    ("run_it", "message"),
-    [
-        (
-            lambda: run(lf.scan(lf.rnn_cell(5)), (X, STATE, None, None)),
-            r"a sequence, \(sequence, state\) or \(sequence, state, mask\)",
-        ),
-        (lambda: run(lf.scan(lf.rnn_cell(5), dim=3), X), "an axis dim=3"),
-        (lambda: run(lf.scan(lf.rnn_cell(5)), X[:, :0]), "at least one step in axis 1"),
-        (
-            lambda: run(lf.scan(lf.rnn_cell(5), has_output=True), X),
-            r"scan\[0\] rnn_cell\(5\): expected the cell to return \(y_t, s_t\)",
-        ),
-        (lambda: run(lf.scan(lf.rnn_cell(5)), (X, STATE[:, :2])), r"scan\[0\] rnn_cell\(5\): "),
-        (lambda: lf.scan(3), "expected cell to be a Layer"),
-    ],
-)
-def test_what_does_not_fit_is_refused(run_it, message):
-    with pytest.raises(lf.LayerError, match=message):
-        run_it()
-
-
-def test_a_wrong_cotangent_is_refused():
-    net = lf.scan(lf.rnn_cell(5))
-    params, _, cache, g = run(net, (X, STATE))
-    for wrong in (g[0], (g[0][:, 1:], g[1])):
-        with pytest.raises(lf.LayerError, match="scan: expected g"):
-            net.backward(params, cache, wrong)
-
-
-def test_the_name_is_the_code_that_makes_it():
-    assert lf.scan(lf.rnn_cell(5)).name == "scan(rnn_cell(5))"
-    net = lf.scan(lf.rnn_cell(5), dim=0, reverse=True, has_output=True)
-    assert net.name == "scan(rnn_cell(5), dim=0, reverse=True, has_output=True)"
 
 
 class Operations(TorchDispatchMode):

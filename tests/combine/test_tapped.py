@@ -55,22 +55,6 @@ def test_an_output_of_a_frozen_part_is_there_though_its_cache_is_dropped():
     assert cache[0] is None
 
 
-@pytest.mark.parametrize(
-    ("net", "path", "told"),
-    [
-        (NET, "7", "expected paths of layers, got '7'"),
-        (lf.dense(4), "0", "expected a composition of layers, got dense(4)"),
-        (lf.scan(lf.lstm_cell(4)), "0", "expected paths outside of scan, got '0'"),
-        (lf.shared(INNER), "0.*", "expected paths outside of shared, got '0.0'"),
-        (lf.tapped(NET, "1"), "0.3", "outside of tapped, got '0.3'; give all paths to one tapped"),
-    ],
-)
-def test_a_path_that_has_no_single_output_is_refused(net, path, told):
-    with pytest.raises(lf.LayerError, match="tapped: ") as caught:
-        lf.tapped(net, path)
-    assert told in str(caught.value)
-
-
 def test_a_part_of_an_own_combinator_that_runs_twice_is_refused():
     def there(visit, params, x):
         x, first = visit(0, params, x)

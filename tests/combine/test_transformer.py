@@ -6,7 +6,7 @@ from helpers.attention import normal, run
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import map_layers, unchanged
+from lincoln_fn.core.layer import unchanged
 from lincoln_fn.layers import dense, dropout
 
 MHA = lf.multi_head_attention
@@ -109,34 +109,6 @@ def test_padded_places_do_not_reach_the_others():
     assert same_number(net.predict(params, (changed, mask))[:, :3], y[:, :3])
 
 
-def test_a_stack_learns():
-    x = (normal(8, 5, 6, dtype=torch.float32), normal(8, 5, seed=1) > -1)
-    target = normal(8, 5, 2, seed=2, dtype=torch.float32)
-    blocks = lf.with_context(*[ENCODER(2, 8, norm_first=True)] * 2)
-    net = lf.serial(blocks, lf.dense(2))
-    step = lf.make_step(net, lf.losses.mse(), lf.optim.adam(0.01))
-    state = lf.init_state(net, lf.optim.adam(0.01), lf.Key(0), x)
-    values = []
-    for _ in range(40):
-        state, value = step(state, (x, target))
-        values.append(float(value))
-    assert values[-1] < 0.6 * values[0]
-
-
-@pytest.mark.parametrize(
-    ("block", "x"),
-    [(ENCODER(2, 7), normal(2, 5, 6)), (DECODER(2, 7), (normal(2, 5, 6), normal(2, 4, 3)))],
-)
-def test_blocks_are_rebuilt_of_their_parts(block, x):
-    seen = []
-    same = map_layers(lambda layer: seen.append(layer.name) or layer, block)
-    assert same.name == block.name
-    assert seen.count("dense(features)") == 1
-    given, expected = same.init(lf.Key(0), x), block.init(lf.Key(0), x)
-    assert same_number(given, expected)
-    assert same_number(same.forward(given, x)[0], block.forward(expected, x)[0])
-
-
 def test_gradients_of_a_tuple_mirror_it():
     x, mask = normal(2, 5, 6), normal(2, 5) > -1
     for given in ((x, mask), (x, None)):
@@ -156,49 +128,3 @@ def test_select_gives_zeros_to_what_it_leaves_out_and_sums_what_it_repeats():
         dx, (torch.full((2,), 3.0), torch.zeros(3).double(), None, (torch.zeros(4).double(), None))
     )
     assert dparams == ()
-
-
-def test_errors_of_compositions_say_where():
-    block = DECODER(2, 7, 0.0)
-    params = block.init(lf.Key(0), (SEQUENCE, MEMORY))
-    for net, given, message in (
-        (
-            block,
-            (SEQUENCE, MEMORY, None),
-            "transformer_decoder_block[0] context(): expected x to be (target, memory) or "
-            "(target, memory, mask, mask), got (float64[2, 5, 6], float64[2, 4, 6], None)",
-        ),
-        (
-            block,
-            (SEQUENCE, NARROW),
-            "transformer_decoder_block[1] with_context[1] serial[0] residual[0] "
-            "serial[1] multi_head_attention(2): expected query, key and value with [6, 6, 6] "
-            "features, got [6, 3, 3]",
-        ),
-        (
-            ENCODER(2, 7, 0.0),
-            (SEQUENCE, None, None),
-            "transformer_encoder_block[0] context(): expected x to be a sequence or (sequence, "
-            "mask), got (float64[2, 5, 6], None, None)",
-        ),
-        (
-            lf.with_context(lf.add(), lf.add()),
-            SEQUENCE,
-            "with_context: expected x to be (input, *context), got float64[2, 5, 6]",
-        ),
-        (
-            lf.select(1),
-            SEQUENCE,
-            "select(1): expected x to be a tuple of at least 2, got float64[2, 5, 6]",
-        ),
-        (
-            lf.select(2),
-            (SEQUENCE, MEMORY),
-            "select(2): expected x to be a tuple of at least 3, got "
-            "(float64[2, 5, 6], float64[2, 4, 6])",
-        ),
-    ):
-        own = params if net is block else ((), (), ()) if "enc" in net.name else ((), ())
-        with pytest.raises(lf.LayerError) as error:
-            net.forward(own if net.name[:6] != "select" else (), given)
-        assert str(error.value) == message

@@ -85,14 +85,6 @@ class Counted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def first_of(inner):
-    return lf.serial(inner, lf.tanh(), lf.dense(3))
-
-
-def inside(inner):
-    return lf.serial(lf.residual(inner), lf.dense(3))
-
-
 def nest(wrap, depth):
     net = lf.dense(3)
     for _ in range(depth):
@@ -100,12 +92,26 @@ def nest(wrap, depth):
     return net
 
 
-@pytest.mark.parametrize("wrap", [first_of, inside])
-def test_init_takes_operations_in_proportion_to_the_depth(wrap):
+AROUND = {
+    "checkpointed": lf.checkpointed,
+    "constant": lf.constant,
+    "frozen": lf.frozen,
+    "graph": lambda inner: lf.graph(lambda v: v.apply(inner)),
+    "ode": lambda inner: lf.ode(inner, steps=1),
+    "residual": lf.residual,
+    "scan": lambda inner: lf.scan(lf.serial(lf.select(0), inner), dim=0),
+    "serial": lf.serial,
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_init_takes_operations_in_proportion_to_the_depth(around):
     counts = []
     for depth in (4, 8, 16):
+        net = nest(lambda inner: lf.serial(AROUND[around](inner), lf.dense(3)), depth)
+        x = X.expand(*([1] * depth if around == "scan" else []), 2, 3)
         with Counted() as counted:
-            nest(wrap, depth).init(lf.Key(0), X)
+            net.init(lf.Key(0), x)
         counts.append(counted.count)
     four, eight, sixteen = counts
     assert sixteen - eight == 2 * (eight - four)

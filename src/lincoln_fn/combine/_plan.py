@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import reduce
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce
 from inspect import Parameter, signature
 from types import ModuleType
 from typing import Final, TypeAlias
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from lincoln_fn.combine import _torch_layers
 from lincoln_fn.combine._values import Value
+from lincoln_fn.combine._wiring import Wiring
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, has_no_params
+from lincoln_fn.core.layer import Arrays, Layer, Params, has_no_params
+from lincoln_fn.core.record import record, static
 from lincoln_fn.core.spec import called, file_of
-from lincoln_fn.errors.descriptions import describe
+from lincoln_fn.errors.descriptions import describe, describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import (
     add,
@@ -30,7 +32,7 @@ from lincoln_fn.layers import (
     stack,
     where,
 )
-from lincoln_fn.layers.broadcast import repeated
+from lincoln_fn.layers.broadcast import repeated, summed_to
 
 # Layers whose inputs are repeated to one shape and converted to one dtype, and the first input of
 # those that are; and layers whose floating inputs are converted.
@@ -52,51 +54,78 @@ class Node:
     broadcasts: bool  # whether its inputs are repeated to one shape
     numbers: int | None  # from which input on they get one dtype; None if they do not
     has_params: bool
-    behind: tuple[str, ...]  # the nodes with params that it depends on
 
 
-@attrs.frozen
-class Plan:
+@record
+class Before:
+    """The form of each input of the nodes that repeat or convert them; () for the others."""
+
+    inputs: tuple[tuple[Form, ...], ...] = static()
+
+
+@attrs.frozen(kw_only=True)
+class Plan(Wiring):
     """How the values of a graph follow from each other: the arguments come first, then the nodes.
 
     Args:
         arguments: the names of the arguments that are x.
         parameters: the names of the arguments that are trained, which are nodes without inputs.
         nodes: one for each part.
-        outputs: the numbers of the values that are returned.
-        is_tuple: whether y is a tuple.
     """
 
     arguments: tuple[str, ...]
     parameters: tuple[str, ...]
     nodes: tuple[Node, ...]
-    outputs: tuple[int, ...]
-    is_tuple: bool
 
     @property
     def with_params(self) -> tuple[str, ...]:
         """The names of the nodes that have params."""
         return tuple(node.name for node in self.nodes if node.has_params)
 
-    def inputs_of(self, i: int, name: str, values: list[Arrays]) -> tuple[Arrays, ...]:
+    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
+        """Return an entry of x for each argument of the function."""
+        if self.entries is not None and (type(x) is not tuple or len(x) != self.entries):
+            problem = f"expected x to be ({', '.join(self.arguments)})"
+            raise LayerError(label, f"{problem}, got {describe_non_tuple(x)}")
+        return (x,) if self.entries is None else x
+
+    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
         """Return the inputs of part i, as torch repeats and converts them."""
         node = self.nodes[i]
         inputs = tuple(values[j] for j in node.inputs)
         if node.numbers is not None:
             inputs = (*inputs[: node.numbers], *_of_one_dtype(node, inputs[node.numbers :]))
-        return repeated(f"graph[{i}] {name}", inputs) if node.broadcasts else inputs
+        inputs = repeated(f"graph[{i}] {name}", inputs) if node.broadcasts else inputs
+        return inputs if len(inputs) != 1 else inputs[0]
 
-    def forms_of(self, i: int, values: list[Arrays]) -> tuple[Form, ...]:
-        """Return the shape and the dtype of each input of part i, if they may be changed."""
-        node = self.nodes[i]
-        inputs = [values[j] for j in node.inputs]
-        is_changed = node.numbers is not None and all(isinstance(x, Tensor) for x in inputs)
-        return tuple((tuple(x.shape), x.dtype) for x in inputs) if is_changed else ()
+    def notes_of(self, values: Sequence[Arrays]) -> tuple[Before]:
+        """Return the shape and the dtype of each input that may be changed."""
+        forms = []
+        for node in self.nodes:
+            inputs = [values[j] for j in node.inputs]
+            is_changed = node.numbers is not None and all(isinstance(x, Tensor) for x in inputs)
+            forms.append(tuple((tuple(x.shape), x.dtype) for x in inputs if is_changed))
+        return (Before(tuple(forms)),)
 
-    def params_of(self, i: int, params: dict[str, object]) -> object:
-        """Return the params of part i."""
-        node = self.nodes[i]
-        return params[node.name] if node.has_params else ()
+    def dx_of(self, i: int, dx: Arrays, notes: tuple[Before, ...]) -> Arrays:
+        """Give the gradient of each input that was repeated or converted its shape and dtype."""
+        forms = notes[0].inputs[i]
+        if len(forms) < 2:
+            return _as_before(dx, *forms[0]) if forms else dx
+        return tuple(_as_before(d, *form) for d, form in zip(dx, forms, strict=True))
+
+
+def _as_before(d: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> Arrays:
+    return None if d is None or not dtype.is_floating_point else summed_to(d, shape).to(dtype)
+
+
+def split_named(label: str, params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
+    """Return the params of each node, () for one without any."""
+    names = [node.name for node in nodes if node.has_params]
+    if not (type(params) is dict and params.keys() == {*names} if names else params == ()):
+        expected = f"a dict of {', '.join(names)}" if names else "()"
+        raise LayerError(label, f"expected params {expected}, got {describe(params)}")
+    return tuple(params[node.name] if node.has_params else () for node in nodes)
 
 
 def _of_one_dtype(node: Node, inputs: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
@@ -147,10 +176,16 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
         raise LayerError("graph", f"expected every argument to be used, got {', '.join(unused)}")
     named = _named(nodes, names, arguments)
     numbers = {value: i for i, value in enumerate((*given.values(), *named))}
+    planned = _connect(named, numbers)
     returns = tuple(numbers[each] for each in outputs)
     plan = Plan(
-        tuple(given), tuple(trained), _connect(named, numbers), returns, isinstance(y, tuple)
-    )
+        reads=tuple(n.inputs if len(n.inputs) != 1 else n.inputs[0] for n in planned),
+        y=returns if isinstance(y, tuple) else returns[0],
+        split=partial(split_named, nodes=planned),
+        bare=tuple(i for i, node in enumerate(planned) if not node.has_params),
+        entries=len(given) if len(given) != 1 else None,
+        arguments=tuple(given), parameters=tuple(trained), nodes=planned,
+    )  # fmt: skip
     return plan, tuple(
         value.layer.replace(name=f"{name} = {value.layer.name}")
         for value, name in named.items()
@@ -211,25 +246,14 @@ def _named(nodes: list[Value], names: dict[Value, str], arguments: list[str]) ->
 
 
 def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, ...]:
-    """Say of each node which values it reads, and on which params it depends."""
-    behind: dict[Value, tuple[str, ...]] = {}
+    """Say of each node which values it reads."""
     nodes = []
     for value, name in named.items():
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
-        has_params = not has_no_params(layer)
         of = file_of(layer)
         broadcasts = of in _OF_ONE_SHAPE
-        before = (each for source in value.inputs for each in behind.get(source, ()))
-        behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))
-        nodes.append(
-            Node(
-                name,
-                tuple(numbers[each] for each in value.inputs),
-                broadcasts,
-                _OF_ONE_SHAPE.get(of, 0) if broadcasts or of in _OF_ONE_DTYPE else None,
-                has_params,
-                tuple(each for each in behind[value] if each != name),
-            )
-        )
+        first = _OF_ONE_SHAPE.get(of, 0 if of in _OF_ONE_DTYPE else None)
+        inputs = tuple(numbers[each] for each in value.inputs)
+        nodes.append(Node(name, inputs, broadcasts, first, not has_no_params(layer)))
     return tuple(nodes)

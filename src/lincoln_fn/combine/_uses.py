@@ -7,11 +7,11 @@ from functools import partial, reduce
 import torch
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.core.layer import Arrays, Params, unchanged
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cotangent
+from lincoln_fn.errors.shapes import check_cache, check_cotangent
 from lincoln_fn.walk.composition import VisitRecord
 from lincoln_fn.walk.visits import Record, VisitThere
 
@@ -26,6 +26,19 @@ class Kept:
     advanced: Params
 
 
+def keep(visit: VisitThere, arrays: Arrays, params: Params, record: Record) -> Kept:
+    """Keep tensors, and the params with the part's state advanced; None if it has no state."""
+    is_still = visit.parts[0].advance is unchanged
+    return Kept(arrays, None if is_still else visit.advance(0, params, record))
+
+
+def wrong_output(visit: VisitThere, i: int, expected: str, got: object) -> LayerError:
+    """Make the error about the output of a part; a shape is told as a tuple."""
+    told = tuple(got) if isinstance(got, torch.Size) else format_briefly(got)
+    where = f"{visit.label}[{i}] {visit.parts[i].name}"
+    return LayerError(where, f"expected {expected}, got {told}")
+
+
 def gather_uses(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Add up the gradients of all uses of part 0, whose params are the composition's."""
     # From the last use to the first, as the walk back adds them up.
@@ -35,6 +48,7 @@ def gather_uses(visit: VisitRecord, params: Params, records: Record) -> Params:
 
 def with_states(visit: VisitThere, params: Params, cache: Kept) -> Params:
     """Return the params with the states that `cache.advanced` has: an `advance`."""
+    check_cache(visit.label, cache, Kept)
     return tree.map(lambda _, trained: trained, cache.advanced, params)
 
 

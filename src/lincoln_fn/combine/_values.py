@@ -15,19 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Real
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 from torch import Tensor
 
+from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
-from lincoln_fn.combine._torch_names import (
-    ATTRIBUTES,
-    bound,
-    constructor,
-    function,
-    method,
-)
 from lincoln_fn.combine._torch_rows import Row
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.spec import called
@@ -45,6 +39,11 @@ def _second(name: str) -> Callable[..., Any]:
     return lambda self, other: call(name, other, self)
 
 
+# Operators that also have a value as their second operand, and others.
+_OF_TWO: Final = "add sub mul truediv floordiv mod matmul pow and or xor"
+_OF_THE_VALUE: Final = "eq ne lt gt le ge neg abs invert getitem setitem"
+
+
 # Two values are never compared inside: `==` makes a value, and the hash is the identity's.
 @attrs.frozen(eq=False, repr=False)
 class Value:
@@ -55,24 +54,7 @@ class Value:
     name: str = ""
     entries: int = 0  # of a tuple whose length is known
 
-    __hash__ = object.__hash__
     __array_ufunc__ = None  # numpy leaves operators to a value
-    __add__, __radd__ = _first("add"), _second("add")
-    __sub__, __rsub__ = _first("sub"), _second("sub")
-    __mul__, __rmul__ = _first("mul"), _second("mul")
-    __truediv__, __rtruediv__ = _first("div"), _second("div")
-    __floordiv__, __rfloordiv__ = _first("floordiv"), _second("floordiv")
-    __mod__, __rmod__ = _first("mod"), _second("mod")
-    __matmul__, __rmatmul__ = _first("matmul"), _second("matmul")
-    __pow__, __rpow__ = _first("pow"), _second("pow")
-    __and__, __rand__ = _first("and"), _second("and")
-    __or__, __ror__ = _first("or"), _second("or")
-    __xor__, __rxor__ = _first("xor"), _second("xor")
-    __eq__, __ne__ = _first("eq"), _first("ne")
-    __lt__, __gt__ = _first("lt"), _first("gt")
-    __le__, __ge__ = _first("le"), _first("ge")
-    __neg__, __abs__, __invert__ = _first("neg"), _first("abs"), _first("invert")
-    __getitem__, __setitem__ = _first("getitem"), _first("setitem")
 
     def apply(self, layer: Layer, *others: Value | Tensor) -> Value:
         """Apply any layer to this value, or to a tuple of values."""
@@ -91,9 +73,9 @@ class Value:
     def __getattr__(self, name: str) -> Any:  # Any: a method, or a value for `h.T`
         if name.startswith("_"):
             raise AttributeError(name)
-        if name in ATTRIBUTES:
-            return ATTRIBUTES[name](self)
-        row = method(name) or partial(_of_library, constructor(name))
+        if name in _torch_names.ATTRIBUTES:
+            return _torch_names.ATTRIBUTES[name](self)
+        row = _torch_names.method(name) or partial(_of_library, _torch_names.constructor(name))
         return partial(_call, name, row, self)
 
     @classmethod
@@ -113,15 +95,22 @@ class Value:
         if not self.entries:
             mend = "write v[0], v[1] for the entries of a tuple, or split by chunk(n, dim)"
             raise _no_numbers(f"iterated over; {mend}")
-        return (self[i] for i in range(self.entries))
+        return (call("getitem", self, i) for i in range(self.entries))
 
     def __bool__(self) -> NoReturn:
         raise _no_numbers("true or false; write torch.where(condition, a, b), and & | ~ for logic")
 
 
+for _name in _OF_TWO.split():
+    setattr(Value, f"__{_name}__", _first(_name))
+    setattr(Value, f"__r{_name}__", _second(_name))
+for _name in _OF_THE_VALUE.split():
+    setattr(Value, f"__{_name}__", _first(_name))
+
+
 def call(name: str, *args: object, **options: object) -> Value:
     """Apply what a function of torch, or an operator, means."""
-    return _call(name, function(name), *args, **options)
+    return _call(name, _torch_names.function(name), *args, **options)
 
 
 def _call(name: str, row: Row, *args: object, **options: object) -> Value:
@@ -129,7 +118,7 @@ def _call(name: str, row: Row, *args: object, **options: object) -> Value:
         problem = f"expected values of the graph and numbers, got {describe(args[0])}"
         raise LayerError(f"graph: {name}", problem)
     named = {key: _as_value(given) for key, given in options.items()}
-    made: Value = bound(name, row, [*map(_as_value, args)], named)()
+    made: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
     return made
 
 

@@ -11,49 +11,27 @@ for it.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import cache, partial
 from typing import Annotated
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.spec import Spec, call_of, made_by
-from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import BY_POSITION, checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
-def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Give x to every branch, and merge the outputs."""
-    count = len(visit.parts) - 1
-    check_entries(visit.label, "params", params, count)
-    results = [visit(i, entry, x) for i, entry in enumerate(params)]
-    y, merged = visit(count, (), tuple(h for h, _ in results))
-    return y, (*(record for _, record in results), merged)
+@cache
+def _wiring(count: int) -> Wiring:
+    """Give x to every part but the last, which gets their outputs."""
+    n = count - 1
+    split = partial(split_entries, count=n, bare=1)
+    return Wiring((*[0] * n, tuple(range(1, count))), count, split, bare=(n,))
 
 
-def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Give each branch its g, and add up their dx."""
-    count = len(visit.parts) - 1
-    check_entries(visit.label, "params", params, count)
-    check_entries(visit.label, "the cache", cache, count + 1)
-    gs, merged = visit(count, (), cache[count], g)
-    results = [visit(i, entry, cache[i], gs[i]) for i, entry in enumerate(params)]
-    dx = reduce(add_trees, [dx for dx, _ in results])
-    return dx, (*(record for _, record in results), merged)
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    return tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts[:-1]))
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    """Return whether part i is the merge: the branches need its dx."""
-    return i == len(params)
+_LOOPS = _there, _back, _init, _needs_dx = loops("branch", _wiring, ALL_BUT_LAST, bare=1)
 
 
 @checked
@@ -80,11 +58,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
-    return composition(
-        branch, parts, _there, _back,
-        init=_init, needs_dx=_needs_dx, call=_branch_call,
-        arrange=ALL_BUT_LAST,
-    )  # fmt: skip
+    return wired(branch, parts, _LOOPS, arrange=ALL_BUT_LAST, call=_branch_call)
 
 
 def _branch_call(parts: tuple[Layer, ...]) -> Spec:
@@ -112,11 +86,7 @@ def residual(layer: Layer, shortcut: Annotated[Layer | None, BY_POSITION] = None
         tensor([-2.,  6.])
     """
     parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
-    return composition(
-        residual, parts, _there, _back,
-        init=_init, needs_dx=_needs_dx, call=_residual_call,
-        arrange=ALL_BUT_LAST,
-    )  # fmt: skip
+    return wired(residual, parts, _LOOPS, arrange=ALL_BUT_LAST, call=_residual_call)
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> Spec:

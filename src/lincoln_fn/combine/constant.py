@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.combine.frozen import ARRANGEMENT, FrozenParams, gather, init
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import fields
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -38,12 +35,7 @@ def back(visit: VisitBack, params: FrozenParams, cache: Arrays, g: Arrays) -> tu
     return tree.map(zero, cache), None
 
 
-def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
-    return params
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
-    return FrozenParams(parts[0].init(key, x))
+_gather, _init = gather, init  # by which pickles refer to them
 
 
 @checked
@@ -71,8 +63,7 @@ def constant(layer: Layer) -> Layer:
         >>> net.backward(net.init(lf.Key(0), x), cache, torch.ones(1, 2))[0]
         tensor([[0., 0., 0.]])
     """
-    return composition(
-        constant, (inference(layer),), _there, back,
-        gather=_gather, init=_init, needs_dx=one_part.needs_dx, freezes=True,
-        arrange=fields(FrozenParams, "params", is_around=True),
+    return around(
+        constant, inference(layer), _there, back,
+        gather=gather, init=init, arrange=ARRANGEMENT,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Layers one after the other with a shared second input, and a layer that selects inputs.
+"""Layers one after the other with a shared second input, and layers that select and fill inputs.
 
 Derivation of `with_context`. With x = (h_0, c) and h_i = layer_i((h_(i-1), c)), layer i turns g_i
 into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
@@ -9,72 +9,60 @@ into a pair of dh_(i-1) and dc_i. The context c enters every layer, so
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Final
 
+import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.serial import needs_dx
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.record import record, static
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import NonNegativeInt, checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_params
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import on_meta, output_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk.arrangement import ENTRIES
+from lincoln_fn.walk.visits import Record
 
 
-def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Pass each layer's output to the next, together with the context."""
-    h, *context = _with_context(x)
-    check_entries(visit.label, "params", params, len(visit.parts))
-    records = []
-    for i, entry in enumerate(params):
-        h, record = visit(i, entry, (h, *context))
-        records.append(record)
-    return h, tuple(records)
+@attrs.frozen
+class _WithContext(Wiring):
+    """Each part reads the output of the part before it, and the context, which is one value."""
+
+    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
+        """Return h_0 and the context."""
+        if type(x) is not tuple or len(x) < 2:
+            expected = "expected x to be (input, *context)"
+            raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
+        return x[0], x[1:]
+
+    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
+        """Return (h, *context)."""
+        return values[i + 1 if i else 0], *values[1]
+
+    def dx_of(self, i: int, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+        """Return dh, and the gradient of the context."""
+        return dx[0], dx[1:]
+
+    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
+        """Return (dh_0, *dcontext)."""
+        return None if gs[1] is None else (gs[0], *gs[1])
 
 
-def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Pass each layer's dh to the one before it, and add up their gradients of the context."""
-    count = len(visit.parts)
-    check_entries(visit.label, "params", params, count)
-    check_entries(visit.label, "the cache", cache, count)
-    records = [None] * count
-    dx = (g,)
-    for i in reversed(range(count)):
-        behind = dx
-        dx, records[i] = visit(i, params[i], cache[i], behind and behind[0])
-        if dx is not None and i < count - 1:
-            dx = (dx[0], *add_trees(dx[1:], behind[1:]))
-    return dx, tuple(records)
+@cache
+def _wiring(n: int) -> Wiring:
+    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
+    return _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    made: list[Params] = []
-    for i, part in enumerate(parts):
-        x = _with_context(x)
-        made.append(part.init(key.fold_in(i), x))
-        if i < len(parts) - 1:
-            x = on_meta(x)
-            x = (output_of(part, made[i], x), *x[1:])
-    return tuple(made)
-
-
-def _with_context(x: Arrays) -> tuple[Arrays, ...]:
-    if type(x) is not tuple or len(x) < 2:
-        raise LayerError(
-            "with_context", f"expected x to be (input, *context), got {describe_non_tuple(x)}"
-        )
-    return x
+_LOOPS = _there, _back, _init, _ = loops("with_context", _wiring, ENTRIES)
 
 
 @checked
@@ -101,7 +89,7 @@ def with_context(*layers: Layer) -> Layer:
         tensor([18.])
     """
     require(len(layers) > 0, "with_context", "at least one of layers", layers)
-    return composition(with_context, layers, _there, _back, init=_init, needs_dx=needs_dx)
+    return wired(with_context, layers, _LOOPS)
 
 
 @record
@@ -167,3 +155,42 @@ def select(*entries: NonNegativeInt) -> Layer:
     require(len(entries) > 0, "select", "at least one of entries", entries)
     name = f"select({', '.join(map(str, entries))})"
     return bare(Layer, partial(_forward, name=name), partial(_backward, name=name))
+
+
+CONTEXT: Final = "context()"
+# The forms of x, by the number of its entries with all masks.
+FORMS: Final = {
+    2: "a sequence or (sequence, mask)",
+    4: "(target, memory) or (target, memory, mask, mask)",
+}
+
+
+@record
+class Completed:
+    """How many entries x had; 0 if it was not a tuple."""
+
+    entries: int = static()
+
+
+def _fill(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
+    """Insert None for the masks that x lacks."""
+    check_params(CONTEXT, params, None)
+    given = x if isinstance(x, tuple) else (x,)
+    if len(given) not in (least, most):
+        raise LayerError(CONTEXT, f"expected x to be {FORMS[most]}, got {describe_non_tuple(x)}")
+    missing = (None,) * (most - len(given))
+    return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+
+
+declare(_fill, kind="moving")
+
+
+def _unfill(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
+    """Remove the masks that x lacked."""
+    check_cache(CONTEXT, cache, Completed)
+    return g[: cache.entries] if cache.entries else g[0], ()
+
+
+def complete(least: int, most: int) -> Layer:
+    """Make a layer that inserts None for the masks that x lacks; x has all of them or none."""
+    return Layer(CONTEXT, partial(_fill, least=least, most=most), _unfill)

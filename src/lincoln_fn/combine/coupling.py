@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine._uses import check_mirrors
+from lincoln_fn.combine._uses import check_mirrors, wrong_output
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
@@ -111,10 +111,8 @@ def scale_and_shift(
     wanted = list(changed.shape)
     wanted[dim] *= 2
     if not isinstance(made, Tensor) or list(made.shape) != wanted:
-        where = f"{visit.label}[0] {visit.parts[0].name}"
-        problem = f"expected an output of shape {tuple(wanted)}, for scale and shift"
-        got = tuple(made.shape) if isinstance(made, Tensor) else format_briefly(made)
-        raise LayerError(where, f"{problem}, got {got}")
+        expected = f"an output of shape {tuple(wanted)}, for scale and shift"
+        raise wrong_output(visit, 0, expected, getattr(made, "shape", made))
     a, t = made.chunk(2, dim)
     s, bound = visit(1, (), a)
     return s, t, net, bound

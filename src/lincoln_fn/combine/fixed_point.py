@@ -28,19 +28,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine._solver import Method, Solver
-from lincoln_fn.combine._uses import Kept, with_states
+from lincoln_fn.combine._uses import Kept, keep, with_states, wrong_output
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Of z without the batch axis; None for that of x.
@@ -57,17 +55,12 @@ def there(
     def f(z: Tensor) -> Tensor:
         y = cell.predict(params, (x, z)) if predicts else cell.forward(params, (x, z))[0]
         if not isinstance(y, Tensor) or y.shape != z.shape:
-            where = f"{visit.label}[0] {cell.name}"
-            raise LayerError(
-                where,
-                f"expected its output to be like z, {format_briefly(z)}, got {format_briefly(y)}",
-            )
+            raise wrong_output(visit, 0, f"its output to be like z, {format_briefly(z)}", y)
         return y
 
     z = solver.solve(f, _first(x, shape), visit.label)
     y, record = visit(0, params, (x, z))
-    is_still = cell.advance is unchanged
-    return y, Kept((x, z), None if is_still else visit.advance(0, params, record))
+    return y, keep(visit, (x, z), params, record)
 
 
 def back(
@@ -156,12 +149,9 @@ def fixed_point(
     """
     chosen = Solver(solver, max_steps, tol, memory)
     loop = partial(there, solver=chosen, shape=shape)
-    return composition(
-        fixed_point, (cell,), loop, partial(back, solver=chosen),
-        predict=partial(loop, predicts=True),
-        gather=one_part.gather, init=partial(_init, shape=shape), arrange=ITS_PART,
-        advance=with_states,
-        needs_dx=one_part.needs_dx,
+    return around(
+        fixed_point, cell, loop, partial(back, solver=chosen),
+        predict=partial(loop, predicts=True), init=partial(_init, shape=shape), advance=with_states,
         call=partial(
             call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps, tol=tol,
             memory=memory,

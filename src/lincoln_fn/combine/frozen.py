@@ -6,7 +6,7 @@ and `grads` nothing. Keys still advance, and so do running statistics unless `st
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from lincoln_fn.combine.inference import with_statistics_still
 from lincoln_fn.core.keys import Key
@@ -15,7 +15,8 @@ from lincoln_fn.core.record import State, record
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.walk.arrangement import fields
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.composition import VisitRecord
+from lincoln_fn.walk.one_part import around, needs_dx
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Statistics: TypeAlias = Literal["moving", "still"]
@@ -26,6 +27,9 @@ class FrozenParams(State):
     """The parameters of a frozen layer. They are a state, so no optimizer sees them."""
 
     params: Params
+
+
+ARRANGEMENT: Final = fields(FrozenParams, "params", is_around=True)
 
 
 def thaw(params: Params) -> Params:
@@ -45,12 +49,14 @@ def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tu
     return visit(0, params.params, cache, g, train=False)
 
 
-def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
+def gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
+    """Return the params, which have no gradient."""
     check_params("frozen", params, FrozenParams)
     return params
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
+def init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
+    """Make the params of the part."""
     return FrozenParams(parts[0].init(key, x))
 
 
@@ -59,8 +65,7 @@ def _advance(visit: VisitThere, params: FrozenParams, cache: Cache) -> FrozenPar
     return FrozenParams(visit.advance(0, params.params, cache))
 
 
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
+_gather, _init, _needs_dx = gather, init, needs_dx  # by which pickles refer to them
 
 
 @checked
@@ -89,9 +94,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     """
     if statistics == "still":
         layer = with_statistics_still(layer)
-    return composition(
-        frozen, (layer,), _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
-        mask="part",
-        arrange=fields(FrozenParams, "params", is_around=True),
+    return around(
+        frozen, layer, _there, _back, gather=gather, init=init, advance=_advance,
+        mask="part", arrange=ARRANGEMENT,
     )  # fmt: skip

@@ -20,34 +20,22 @@ The chain rule gives each part its g:
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
+from lincoln_fn.combine._wiring import Wiring, loops, split_record, wired
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.layer import Params as AnyParams
+from lincoln_fn.core.layer import Cache, Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
+from lincoln_fn.layers.common.open_dense import open_dense
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
 from lincoln_fn.walk.arrangement import fields, visit_parts
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.init import output_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
-
-Rows: TypeAlias = Float[Tensor, "*batch features"]
-# One for each part: the gate, the second dense layer, the activation, the product, the last one.
-Records: TypeAlias = tuple[Record, Record, Record, Record, Record]
+from lincoln_fn.walk.visits import VisitThere
 
 
 @record
@@ -62,54 +50,23 @@ class Params:
 _ARRANGEMENT = fields(Params, "gate", "up", None, None, "down")
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Rows) -> Params:
-    """Make the params of each dense layer, with a key of its own."""
-    gate, up, _, _, down = parts
-    made = gate.init(key.fold_in(0), x)
-    width = output_of(gate, made, x).shape[-1]
-    h = x.new_zeros(()).expand(*x.shape[:-1], width)
-    down = with_outputs(x.shape[-1], down)
-    return Params(made, up.init(key.fold_in(1), x), down.init(key.fold_in(2), h))
+# The gate, the second dense layer, the activation, the product, the last one.
+_WIRING = Wiring(
+    reads=(0, 0, 1, (3, 2), 4), y=5,
+    split=partial(split_record, cls=Params, arrange=_ARRANGEMENT), bare=(2, 3), open_part=4,
+)  # fmt: skip
 
 
-def _there(visit: VisitThere, params: Params, x: Rows) -> tuple[Rows, Records]:
-    """Multiply the activated gate by the second dense layer's output, for the last one."""
-    check_params(visit.label, params, Params)
-    a, gate = visit(0, params.gate, x)
-    u, up = visit(1, params.up, x)
-    f, activation = visit(2, (), a)
-    h, product = visit(3, (), (f, u))
-    y, down = visit(4, params.down, h)
-    return y, (gate, up, activation, product, down)
+# By these names, and `_gather` and `_advance`, pickles refer to them.
+_LOOPS = _there, _back, _init, _needs_dx = loops("swiglu", _WIRING, _ARRANGEMENT)
 
 
-def _back(visit: VisitBack, params: Params, cache: Records, g: Rows) -> tuple[Rows | None, Records]:
-    """Give the product's gradients to the gate and to the second dense layer, and add up dx."""
-    check_params(visit.label, params, Params)
-    check_entries(visit.label, "the cache", cache, 5)
-    dh, down = visit(4, params.down, cache[4], g)
-    (df, du), product = visit(3, (), cache[3], dh)
-    da, activation = visit(2, (), cache[2], df)
-    of_u, up = visit(1, params.up, cache[1], du)
-    of_a, gate = visit(0, params.gate, cache[0], da)
-    dx = None if of_a is None else of_a + of_u
-    return dx, (gate, up, activation, product, down)
+_gather = partial(visit_parts, _ARRANGEMENT)
 
 
-def _gather(visit: VisitRecord, params: Params, records: Records) -> Params:
-    """Collect the dense layers' gradients."""
-    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
-    return gradients
-
-
-def _advance(visit: VisitThere, params: Params, cache: Records) -> Params:
+def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache)
     return advanced
-
-
-def _needs_dx(i: int, params: AnyParams) -> bool:
-    """Return whether the gate or the second dense layer needs the dx of part i."""
-    return i >= 2
 
 
 def _block(
@@ -118,11 +75,9 @@ def _block(
 ) -> Layer:  # fmt: skip
     wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
     last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
-    return composition(
-        call.of.__name__, (wide, wide, activation, multiply(), last), _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
-        arrange=_ARRANGEMENT,
-        names=("gate", "up", "activation", "product", "down"),
+    return wired(
+        call.of.__name__, (wide, wide, activation, multiply(), last), _LOOPS, call=call,
+        arrange=_ARRANGEMENT, names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 
 

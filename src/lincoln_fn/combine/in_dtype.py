@@ -19,9 +19,8 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.errors.arguments import BY_POSITION, FloatingDtype, checked
 from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import VisitRecord, composition
+from lincoln_fn.walk.composition import VisitRecord
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 
@@ -97,16 +96,9 @@ def in_dtype(
         >>> net.predict(net.init(lf.Key(0), x), x).dtype
         torch.float32
     """
-    return composition(
-        in_dtype,
-        (layer,),
-        partial(_there, dtype=dtype, out_dtype=out_dtype),
-        partial(_back, dtype=dtype),
-        gather=_gather,
-        init=one_part.init,
-        arrange=ITS_PART,
-        advance=_advance,
-        needs_dx=one_part.needs_dx,
+    return around(
+        in_dtype, layer,
+        partial(_there, dtype=dtype, out_dtype=out_dtype), partial(_back, dtype=dtype),
+        gather=_gather, advance=_advance, mask="part",
         call=partial(call_of_parts, in_dtype, dtype=dtype, out_dtype=out_dtype),
-        mask="part",
-    )
+    )  # fmt: skip

@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lincoln_fn.combine._uses import wrong_output
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.layer import Params as AnyParams
@@ -107,9 +108,8 @@ def check_outputs(visit: VisitThere, h: tuple[Tokens, ...]) -> None:
     """Check that all experts return as many features, and not ones that broadcast."""
     for i, h_i in enumerate(h):
         if h_i.shape[-1:] != h[0].shape[-1:]:
-            where = f"{visit.label}[{i + 1}] {visit.parts[i + 1].name}"
-            problem = f"expected {h[0].shape[-1]} features as the first expert returns"
-            raise LayerError(where, f"{problem}, got {tuple(h_i.shape)}")
+            expected = f"{h[0].shape[-1]} features as the first expert returns"
+            raise wrong_output(visit, i + 1, expected, h_i.shape)
 
 
 def check_g(visit: VisitBack, routing: Routing, g: Tokens) -> None:

@@ -34,15 +34,14 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.combine import _uses
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
-from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.errors.arguments import PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.shapes import check_axis, check_cache
 from lincoln_fn.walk.arrangement import ITS_PART
@@ -119,20 +118,19 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
 
 def _there_continuous(
     visit: VisitThere, params: Params, x: Arrays, *, times: Times
-) -> tuple[Arrays, Kept]:
+) -> tuple[Arrays, _uses.Kept]:
     """Take all steps, and keep the end."""
     for x, record in _steps(visit, params, x, times):
         last = record[-1]
-    is_still = visit.parts[0].advance is unchanged
-    return x, Kept(x, None if is_still else visit.advance(0, params, last))
+    return x, _uses.keep(visit, x, params, last)
 
 
 def back_continuous(
-    visit: VisitBack, params: Params, cache: Kept, g: Arrays, *, times: Times
+    visit: VisitBack, params: Params, cache: _uses.Kept, g: Arrays, *, times: Times
 ) -> tuple[Arrays, Record]:
     """Follow z and a from t_1 back to t_0, and visit the field at each stage."""
-    check_cache(visit.label, cache, Kept)
-    check_mirrors(visit.label, g, cache.arrays)
+    check_cache(visit.label, cache, _uses.Kept)
+    _uses.check_mirrors(visit.label, g, cache.arrays)
     field = visit.parts[0]
     records: tuple[Record, ...] = ()
 
@@ -167,11 +165,7 @@ def _steps(
     def field(i: int, t: float, z: Arrays) -> tuple[Arrays, Record]:
         k, record = visit(0, params, times.input(t, z))
         if _shapes(k) != _shapes(z):
-            where = f"{visit.label}[0] {visit.parts[0].name}"
-            raise LayerError(
-                where,
-                f"expected its output to be like z, {format_briefly(z)}, got {format_briefly(k)}",
-            )
+            raise _uses.wrong_output(visit, 0, f"its output to be like z, {format_briefly(z)}", k)
         return k, record
 
     for n in range(times.steps):
@@ -234,11 +228,12 @@ def ode(
     require(t[0] != t[1], "ode", "two different times t", t)
     times = Times(t, method, steps, time_dim)
     discrete = _there, back, _advance
-    continuous = _there_continuous, back_continuous, with_states
+    continuous = _there_continuous, back_continuous, _uses.with_states
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
     return composition(
         ode, (field,), partial(there, times=times), partial(loop_back, times=times),
-        gather=gather_uses, init=partial(_init, times=times), arrange=ITS_PART, advance=advance,
+        gather=_uses.gather_uses, init=partial(_init, times=times), arrange=ITS_PART,
+        advance=advance,
         call=partial(
             call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim
         ),

@@ -45,17 +45,8 @@ class _Tapping:
     taps: Taps
     outputs: list[Arrays]  # of the parts there, their gradients on the way back
 
-    @property
-    def label(self) -> str:
-        return str(self.visit.label)
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        parts: tuple[Layer, ...] = self.visit.parts
-        return parts
-
-    def advance(self, i: int, params: Params, record: Record) -> Params:
-        return self.visit.advance(i, params, record)
+    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
+        return getattr(self.visit, name)
 
 
 @attrs.frozen(eq=False)
@@ -91,10 +82,6 @@ class _AddingG(_Tapping):
                 g = (g, tuple(self.outputs[tap.within]))
         result: tuple[Arrays, Record] = self.visit(i, params, cache, g, train)
         return result
-
-    def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-        added: tuple[Record, ...] = self.visit.add(record, later)
-        return added
 
 
 def _sum(g: Arrays, more: Arrays) -> Arrays:

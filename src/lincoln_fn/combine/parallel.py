@@ -5,37 +5,21 @@ Derivation. y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from functools import cache, partial
+
+from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk.arrangement import ENTRIES
 
 
-def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Give entry i of x to layer i."""
-    for what, given in (("params", params), ("x", x)):
-        check_entries(visit.label, what, given, len(visit.parts))
-    results = [visit(i, entry, x[i]) for i, entry in enumerate(params)]
-    return tuple(y for y, _ in results), tuple(record for _, record in results)
+@cache
+def _wiring(n: int) -> Wiring:
+    y = tuple(range(n, 2 * n))
+    return Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
 
 
-def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Give entry i of g to layer i."""
-    for what, given in (("params", params), ("the cache", cache), ("g", g)):
-        check_entries(visit.label, what, given, len(visit.parts))
-    results = [visit(i, entry, cache[i], g[i]) for i, entry in enumerate(params)]
-    return tuple(dx for dx, _ in results), tuple(record for _, record in results)
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    check_entries("parallel", "x", x, len(parts))
-    return tuple(part.init(key.fold_in(i), x[i]) for i, part in enumerate(parts))
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
+_LOOPS = _there, _back, _init, _needs_dx = loops("parallel", _wiring, ENTRIES)
 
 
 @checked
@@ -57,4 +41,4 @@ def parallel(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
         (tensor([0.]), tensor([0.]))
     """
-    return composition(parallel, layers, _there, _back, init=_init, needs_dx=_needs_dx)
+    return wired(parallel, layers, _LOOPS)

@@ -33,7 +33,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine._uses import Kept, with_states
+from lincoln_fn.combine._uses import Kept, with_states, wrong_output
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
@@ -113,9 +113,8 @@ def _join(halves: tuple[Tensor, Tensor], like: Arrays, dim: int) -> Arrays:
 
 def _sum(visit: VisitThere, i: int, x: Tensor, moved: Tensor) -> Tensor:
     if x.shape != moved.shape:
-        shapes = f"{tuple(x.shape)}, which it is added to, got {tuple(moved.shape)}"
-        where = f"{visit.label}[{i}] {visit.parts[i].name}"
-        raise LayerError(where, f"expected its output to have the shape {shapes}")
+        shape = f"its output to have the shape {tuple(x.shape)}, which it is added to"
+        raise wrong_output(visit, i, shape, moved.shape)
     return x + moved
 
 

@@ -24,25 +24,14 @@ Cache: the cache of each step, the shapes of y and s_n, and the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial, reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.combine._step_loops import (
-    CarryBack,
-    Looped,
-    caches_of,
-    loop_back,
-    loop_there,
-    steps_in_order,
-    steps_placed,
-)
-from lincoln_fn.combine._step_masks import steps_first, steps_of, where
-from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
+from lincoln_fn.combine import _steps, _uses
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
@@ -51,15 +40,14 @@ from lincoln_fn.core.record import record, static
 from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
+from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere, allows_loops
-
-T = TypeVar("T")
 
 
 @record
@@ -80,29 +68,15 @@ def there(
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
     given, state, mask = _unpack(x, dim, sequences)
     step = partial(_step_there, visit, has_output)
-    length = given[0].shape[dim]
-    looped = None
-    caches: Record
-    if allows_loops(visit) and is_traced_once(given[0], length):
-        walked = steps_in_order(given, dim, reverse), steps_in_order(mask, 0, reverse)
-        looped = loop_there(step, (params, state), walked)
-    if looped is not None:
-        all_y, state, caches = looped
-        outputs = tree.map(lambda y: steps_placed(y, dim, reverse), all_y)
-    else:
-        ys, records = [], []
-        inputs = [*zip(*(sequence.unbind(dim) for sequence in given), strict=True)]
-        steps = zip(inputs, steps_of(mask, length), strict=True)
-        for of_step in _in_order(steps, reverse):
-            (params, state), (y_t, _, record) = step((params, state), of_step)
-            ys.append(y_t)
-            records.append(record)
-        outputs = tree.map(lambda *steps: torch.stack(steps, dim), *_in_order(ys, reverse))
-        caches = tuple(records)
+    walked = _steps.steps_in_order(given, dim, reverse), _steps.steps_in_order(mask, 0, reverse)
+    is_loop = allows_loops(visit) and is_traced_once(given[0], given[0].shape[dim])
+    looped = _steps.loop_there(step, (params, state), walked) if is_loop else None
+    all_y, state, caches = looped or _steps.each_there(step, (params, state), walked)
+    outputs = tree.map(lambda y: _steps.steps_placed(y, dim, reverse), all_y)
     entries = len(x) if type(x) is tuple else 0
     has_state = entries > sequences
     y = (outputs, state) if has_state else outputs
-    stand_ins = tree.map(_stand_in, y), tree.map(_stand_in, state)
+    stand_ins = tree.map(stand_in, y), tree.map(stand_in, state)
     ends = Ends(*stand_ins, mask, entries, has_state)
     return y, (caches, ends)
 
@@ -115,8 +89,8 @@ def _step_there(
     (params, state), (x_t, mask_t) = carry, of_step
     made, record = visit(0, params, (_as_given(x_t), state))
     y_t, new = _output_and_state(visit, made) if has_output else (_first(made), made)
-    after = visit.advance(0, params, record), where(mask_t, new, state)
-    return after, (where(mask_t, y_t, None), params, record)
+    after = visit.advance(0, params, record), _steps.where(mask_t, new, state)
+    return after, (_steps.where(mask_t, y_t, None), params, record)
 
 
 def _back(
@@ -128,42 +102,32 @@ def _back(
     caches, ends = cache[0], cache[1]
     gs, ds = _of_ends(visit, g, ends)
     step = partial(_step_back, visit, has_output, sequences)
+    walked = _steps.steps_in_order(gs, dim, reverse), _steps.steps_in_order(ends.mask, 0, reverse)
     looped = None
-    if isinstance(caches, Looped):
+    if isinstance(caches, _steps.Looped):
         first = tree.leaves(gs)[0]
         if allows_loops(visit) and is_traced_once(first, first.shape[dim]):
-            walked = steps_in_order(gs, dim, reverse), steps_in_order(ends.mask, 0, reverse)
-            looped = loop_back(step, (ds, ()), walked, params, caches)
-        caches = caches_of(caches)
-    if looped is not None:
-        (ds, records), entries = looped
-        dx = [entry if entry is None else steps_placed(entry, dim, reverse) for entry in entries]
-    else:
+            looped = _steps.loop_back(step, (ds, ()), walked, params, caches)
+        caches = _steps.caches_of(caches)
+    if looped is None:
         uses = _params_of_steps(visit, params, caches)
-        carry: CarryBack = ds, ()
-        dxs = []
-        entries_of = [partial(torch.select, dim=dim, index=i) for i in range(len(caches))]
-        of_gs = [tree.map(entry, gs) for entry in entries_of]
-        steps = zip(of_gs, steps_of(ends.mask, len(caches)), strict=True)
-        for i, of_step in reversed([*enumerate(_in_order(steps, reverse))]):
-            carry, dx_t = step(carry, (*of_step, uses[i], caches[i]))
-            dxs.append(dx_t)
-        ds, records = carry
-        dx = [_stacked(entry, dim) for entry in zip(*_in_order(dxs, not reverse), strict=True)]
+        looped = _steps.each_back(step, (ds, ()), walked, uses, caches)
+    (ds, records), entries = looped
+    dx = [entry if entry is None else _steps.steps_placed(entry, dim, reverse) for entry in entries]
     return (*dx, ds, None)[: ends.entries] if ends.entries else dx[0], records
 
 
 def _step_back(
-    visit: VisitBack, has_output: bool, sequences: int, carry: CarryBack,
+    visit: VisitBack, has_output: bool, sequences: int, carry: _steps.CarryBack,
     of_step: tuple[Arrays, Tensor | None, Params, Cache],
-) -> tuple[CarryBack, tuple[Tensor | None, ...]]:  # fmt: skip
+) -> tuple[_steps.CarryBack, tuple[Tensor | None, ...]]:  # fmt: skip
     """Compute ds_(t-1) and the records so far, and dx_t."""
     (ds, records), (g_t, mask_t, params, cache) = carry, of_step
-    g_t, ds_t = where(mask_t, g_t, None), where(mask_t, ds, None)
+    g_t, ds_t = _steps.where(mask_t, g_t, None), _steps.where(mask_t, ds, None)
     made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
     (dx_t, before), record = visit(0, params, cache, made)
     if mask_t is not None and before is not None:
-        before = add_trees(before, where(~mask_t, ds, None))
+        before = add_trees(before, _steps.where(~mask_t, ds, None))
     dxs = (dx_t,) if sequences == 1 else dx_t or (None,) * sequences
     return (before, visit.add(record, records)), dxs
 
@@ -173,7 +137,7 @@ def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Arrays, Arrays]:
     zeros = tree.map(torch.zeros_like, ends.state)
     if ends.has_state and type(g) is tuple and len(g) == 2 and g[1] is None:
         g = (g[0], zeros)
-    check_mirrors(visit.label, g, ends.y)
+    _uses.check_mirrors(visit.label, g, ends.y)
     return g if ends.has_state else (g, zeros)
 
 
@@ -196,8 +160,8 @@ def _init(
 
 
 def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    if isinstance(cache[0], Looped):
-        return with_states(visit, params, Kept((), cache[0].advanced))
+    if isinstance(cache[0], _steps.Looped):
+        return _uses.with_states(visit, params, _uses.Kept((), cache[0].advanced))
     return reduce(partial(visit.advance, 0), cache[0], params)
 
 
@@ -221,7 +185,7 @@ def _unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays
         shapes = ", ".join(str(tuple(sequence.shape)) for sequence in given)
         raise LayerError("scan", f"expected {problem}, got {shapes}")
     state, mask = (*entries[count:], None, None)[:2]
-    return given, state, steps_first(mask, given[0], dim)
+    return given, state, _steps.steps_first(mask, given[0], dim)
 
 
 def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
@@ -229,17 +193,9 @@ def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
     return x_t[0] if len(x_t) == 1 else x_t
 
 
-def _stacked(dx: tuple[Tensor | None, ...], dim: int) -> Tensor | None:
-    tensors = [dx_t for dx_t in dx if dx_t is not None]
-    return torch.stack(tensors, dim) if tensors else None
-
-
 def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
     if type(made) is not tuple or len(made) != 2:
-        where = f"{visit.label}[0] {visit.parts[0].name}"
-        raise LayerError(
-            where, f"expected the cell to return (y_t, s_t), got {format_briefly(made)}"
-        )
+        raise _uses.wrong_output(visit, 0, "the cell to return (y_t, s_t)", made)
     return made
 
 
@@ -255,14 +211,6 @@ def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
         return state + g
     first = _first(state)
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
-
-
-def _in_order(steps: Iterable[T], reverse: bool) -> list[T]:
-    return [*steps][::-1] if reverse else [*steps]
-
-
-def _stand_in(leaf: Tensor) -> Tensor:
-    return leaf.new_zeros(()).expand(leaf.shape)
 
 
 @checked
@@ -323,7 +271,7 @@ def scan(
     return composition(
         scan, (cell,), bound,
         partial(_back, has_output=has_output, **axes),
-        gather=gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
+        gather=_uses.gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,
         call=partial(call_of_parts, scan, has_output=has_output, **axes),
         mask="state",

@@ -32,10 +32,9 @@ from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.spec import Spec, call_of, made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition, composition_of
+from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.init import Recalled
+from lincoln_fn.walk.one_part import advance, around
 from lincoln_fn.walk.parts import Placed, check_entries, place_parts
 from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -108,6 +107,9 @@ def _named_paths(
             yield from _named_paths(part, made.inside(path, i), closed)
 
 
+_advance = advance  # by which pickles refer to it
+
+
 @checked
 def tapped(net: Layer, *paths: str) -> Layer:
     """Return inner activations beside a network's output: y = (net(x), (output at path_1, ...)).
@@ -146,15 +148,10 @@ def tapped(net: Layer, *paths: str) -> Layer:
     chosen = _chosen(net, paths)
     opened, found = open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
-    return composition(
-        tapped, (opened,), partial(_there, order=order), partial(_back, order=order),
-        gather=one_part.gather, init=_init, arrange=ITS_PART, advance=_advance,
-        needs_dx=one_part.needs_dx, call=partial(_call, paths=paths),
+    return around(
+        tapped, opened, partial(_there, order=order), partial(_back, order=order),
+        init=_init, call=partial(_call, paths=paths),
     )  # fmt: skip
-
-
-def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    return visit.advance(0, params, cache)
 
 
 def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> Spec:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.combine._uses import wrong_output
 from lincoln_fn.combine.embedding_scores import Logits, matrix, scores
 from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core import tree
@@ -20,7 +21,6 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
 from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import init_in_turn, on_meta, output_of
@@ -36,8 +36,8 @@ def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record
     h, inside = visit(1, params[1], (h, *context) if context else h)
     n_features = matrix("tied", params[0]).shape[1]
     if h.shape[-1:] != (n_features,):
-        got = f"{n_features} features as the embedding has, got {tuple(h.shape)}"
-        raise LayerError("tied[1] " + visit.parts[1].name, f"expected its output to have {got}")
+        expected = f"its output to have {n_features} features as the embedding has"
+        raise wrong_output(visit, 1, expected, h.shape)
     y, scored = visit(2, params[0], h)
     return y, (embedded, inside, scored)
 

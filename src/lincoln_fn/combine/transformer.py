@@ -18,12 +18,10 @@ decoder together, from x = (target, source), are
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from lincoln_fn.combine._completed import complete
 from lincoln_fn.combine.branch import residual
-from lincoln_fn.combine.context import select, with_context
+from lincoln_fn.combine.context import complete, select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core.constructors import bare, constructor
@@ -44,18 +42,6 @@ from lincoln_fn.walk.init import init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}
-
-
-class _Style(NamedTuple):
-    """The hyperparameters that the sublayers of a block share, with torch's names."""
-
-    dim_feedforward: int
-    dropout: float
-    activation: Activation
-    layer_norm_eps: float
-    norm_first: bool
-    bias: bool
-    batch_first: bool
 
 
 @constructor
@@ -101,12 +87,7 @@ def transformer_encoder_block(
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    style = _Style(
-        dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
-    )
-    attention = _attention(num_heads, style, is_causal, (0, 1))
-    layers = complete(1, 2), attention, _feed_forward(style)
-    return bare(partial(_block, mask="sequence"), layers=layers)
+    return bare(_encoder, _attention, _feed_forward)
 
 
 @constructor
@@ -153,43 +134,56 @@ def transformer_decoder_block(
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    style = _Style(
-        dim_feedforward, dropout, activation, layer_norm_eps, norm_first, bias, batch_first
-    )
-    sublayers = with_context(
-        _attention(num_heads, style, is_causal, (0, 2)),
-        _attention(num_heads, style, False, (0, 1, 1, 3)),
-        serial(select(0), _feed_forward(style)),
-    )
-    return bare(_block, layers=(complete(2, 4), sublayers))
+    return bare(_decoder, _attention, _feed_forward)
 
 
-def _attention(num_heads: int, style: _Style, is_causal: bool, entries: tuple[int, ...]) -> Layer:
+# Any: sublayers, which the constructor gives their hyperparameters.
+def _encoder(call: Spec, attention: Any, feed_forward: Any) -> Layer:
+    return _block(call, complete(1, 2), attention((0, 1)), feed_forward(), mask="sequence")
+
+
+def _decoder(call: Spec, attention: Any, feed_forward: Any) -> Layer:
+    to_memory = attention((0, 1, 1, 3), is_causal=False)
+    last = serial(select(0), feed_forward())
+    return _block(call, complete(2, 4), with_context(attention((0, 2)), to_memory, last))
+
+
+def _block(call: Spec, *layers: Layer, mask: Mask | None = None) -> Layer:
+    label = call.of.__name__
+    return composition(label, layers, there, back, needs_dx=needs_dx, call=call, mask=mask)
+
+
+def _attention(
+    entries: tuple[int, ...], *, num_heads: int, dropout: float, is_causal: bool, bias: bool,
+    batch_first: bool, norm_first: bool, layer_norm_eps: float,
+) -> Layer:  # fmt: skip
     """Make a sublayer in which x_0 attends to other entries of x."""
     attention = multi_head_attention(
-        num_heads,
-        dropout=style.dropout,
-        bias=style.bias,
-        is_causal=is_causal,
-        batch_first=style.batch_first,
+        num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first
     )
-    others = (identity(),) * (len(entries) - 1)
-    first = (parallel(_norm(style), *others),) if style.norm_first else ()
-    way = serial(select(*entries), *first, attention, _dropout(style))
-    return _last(style, residual(way, select(0)))
+    norm = layer_norm(eps=layer_norm_eps, bias=bias)
+    first = (parallel(norm, *(identity(),) * (len(entries) - 1)),) if norm_first else ()
+    way = residual(serial(select(*entries), *first, attention, _dropout(dropout)), select(0))
+    return way if norm_first else serial(way, norm)
 
 
-def _feed_forward(style: _Style) -> Layer:
+def _feed_forward(
+    *, dim_feedforward: int, dropout: float, activation: Activation, bias: bool,
+    norm_first: bool, layer_norm_eps: float,
+) -> Layer:  # fmt: skip
     """Make a sublayer of two dense layers, applied at each position."""
     layers = (
-        dense(style.dim_feedforward, bias=style.bias),
-        _ACTIVATIONS[style.activation](),
-        _dropout(style),
-        open_dense("features", bias=style.bias),
-        _dropout(style),
-    )
-    first = (_norm(style),) if style.norm_first else ()
-    return _last(style, residual(serial(*first, _serial_with_output_size(*layers))))
+        dense(dim_feedforward, bias=bias), _ACTIVATIONS[activation](), _dropout(dropout),
+        open_dense("features", bias=bias), _dropout(dropout),
+    )  # fmt: skip
+    norm = layer_norm(eps=layer_norm_eps, bias=bias)
+    way = residual(serial(*(norm,) * norm_first, _serial_with_output_size(*layers)))
+    return way if norm_first else serial(way, norm)
+
+
+def _dropout(p: float) -> Layer:
+    # Without dropout no mask is drawn, and the other parameters keep their paths.
+    return dropout_layer(p) if p else identity()
 
 
 def _serial_with_output_size(*layers: Layer) -> Layer:
@@ -204,23 +198,3 @@ def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Make the params in turn; a layer that replaces the fourth makes its own."""
     *first, fourth, last = parts
     return init_in_turn((*first, with_outputs(x.shape[-1], fourth), last), key, x)
-
-
-def _norm(style: _Style) -> Layer:
-    return layer_norm(eps=style.layer_norm_eps, bias=style.bias)
-
-
-def _last(style: _Style, sublayer: Layer) -> Layer:
-    return sublayer if style.norm_first else serial(sublayer, _norm(style))
-
-
-def _dropout(style: _Style) -> Layer:
-    # Without dropout no mask is drawn, and the other parameters keep their paths.
-    return dropout_layer(style.dropout) if style.dropout else identity()
-
-
-def _block(call: Spec, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
-    return composition(
-        call.of.__name__, layers, there, back,
-        needs_dx=needs_dx, call=call, mask=mask,
-    )  # fmt: skip

@@ -15,7 +15,7 @@ that is not trained is visited with `train=False`. If a part's dx is not needed,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -37,7 +37,7 @@ from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
-from lincoln_fn.walk.init import Recalled, init_in_turn, on_meta
+from lincoln_fn.walk.init import Recalled, Start, init_in_turn, on_meta, params_on_meta
 from lincoln_fn.walk.parts import Placed, place_parts
 from lincoln_fn.walk.visits import (
     BACKWARD,
@@ -270,8 +270,8 @@ class Composition:
         """Make the parts' params."""
         return self._start(key, x)[0]
 
-    def _start(self, key: Key, x: Arrays) -> tuple[Params, Callable[[], Arrays]]:
-        """Make the parts' params, and say how to find the output on `meta`."""
+    def _start(self, key: Key, x: Arrays) -> Start:
+        """Make the parts' params, and say how to find these and the output on `meta`."""
         if not isinstance(key, Key):
             raise wrong_kind(self.label, "key", key, "Key", ".init(key, x)")
         parts = tuple(map(_recalling, self.placed))
@@ -286,13 +286,21 @@ class Composition:
                 params, x = on_meta(params), on_meta(x)
             return predict.function(params, x), None
 
-        def find() -> Arrays:
-            is_passed_on = self.arrange in (ENTRIES, ALL_BUT_LAST) and is_ours(self.there)
-            visit = VisitThere(self, attrs.evolve(PREDICT, visit=recall))
-            given = params if is_passed_on else on_meta(params)
-            return self.predict_there(visit, given, on_meta(x))[0]
+        @cache
+        def move() -> Params:
+            moved = params
+            is_arranged = self.arrange != ENTRIES or type(params) is tuple
+            if is_arranged and is_ours(self.there):
+                entries = map(params_on_meta, parts, self.split_params(params))
+                moved = self.arrange.join(tuple(entries), params)
+            return on_meta(moved)
 
-        return params, find
+        @cache
+        def find() -> Arrays:
+            visit = VisitThere(self, attrs.evolve(PREDICT, visit=recall))
+            return self.predict_there(visit, move(), on_meta(x))[0]
+
+        return params, move, find
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 from torch import Tensor
@@ -16,6 +15,8 @@ from lincoln_fn.runtime.cache_folder import make_cache_folder
 from lincoln_fn.runtime.deferred import defer_compiler
 
 T = TypeVar("T")
+# Params, the same on `meta`, and the output on `meta`.
+Start: TypeAlias = tuple[Params, Callable[[], Params], Callable[[], Arrays]]
 
 
 def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -39,9 +40,15 @@ def init_with_outputs(
 
 def output_of(part: Layer, params: Params, x: Arrays) -> Arrays:
     """Find the output of a part on `meta`."""
-    if isinstance(getattr(part.predict, "function", None), Recalled):  # it moves what it needs
-        return part.predict(params, on_meta(x))
-    return part.predict(on_meta(params), on_meta(x))
+    return part.predict(params_on_meta(part, params), on_meta(x))
+
+
+def params_on_meta(part: Layer, params: Params) -> Params:
+    """Move the params of a part to `meta`; if it recalls its output, only once."""
+    recalled = getattr(part.predict, "function", None)
+    if isinstance(recalled, Recalled) and recalled.move is not None and recalled.params is params:
+        return recalled.move()
+    return on_meta(params)
 
 
 @attrs.define(eq=False)
@@ -52,17 +59,18 @@ class Recalled:
     them all again: without this, the work is quadratic in the depth.
     """
 
-    # (key, x) -> params, and the output on `meta`
-    start: Callable[[Key, Arrays], tuple[Params, Callable[[], Arrays]]]
+    start: Callable[[Key, Arrays], Start]
     predict: Callable[[Params, Arrays], Arrays]
     x: Arrays = None
+    params: Params = None
+    move: Callable[[], Params] | None = None
     find: Callable[[], Arrays] | None = None
 
     def init(self, key: Key, x: Arrays) -> Params:
         """Make the part's params."""
-        params, find = Init(self.start)(key, x)
-        self.x, self.find = on_meta(x), cache(find)
-        return params
+        self.params, self.move, self.find = Init(self.start)(key, x)
+        self.x = on_meta(x)
+        return self.params
 
     def __call__(self, params: Params, x: Arrays) -> Arrays:
         """Give the output for the x of `init`, or compute that for another."""

@@ -1,21 +1,26 @@
-"""The steps of a scan as a loop in a traced graph, whose body is traced once (core/loops.py).
+"""The steps of a scan, one after the other, or as a loop in a traced graph; and their masks.
 
-The first step there, and the last step of all, which is the first on the way back, are traced by
-themselves: from then on each step gets a state, or records, of the same form.
+The body of a loop is traced once (core/loops.py). The first step there, and the last step of all,
+which is the first on the way back, are traced by themselves: from then on each step gets a state,
+or records, of the same form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Cache, Params
 from lincoln_fn.core.loops import Steps, loop, stacked_tree, tree_of_step, trees
 from lincoln_fn.core.record import record
+from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.visits import Record
 
 # The state's gradient, and the records so far.
@@ -31,6 +36,41 @@ class Looped:
     first: Cache
     rest: Steps  # of (y_t, params, cache)
     advanced: Params
+
+
+def each_there(step: Step, carry: Any, walked: Arrays) -> tuple[Arrays, Arrays, tuple[Cache, ...]]:
+    """Compute all y_t, the last state and the caches, step by step."""
+    ys, caches = [], []
+    for of_step in _each(walked):
+        carry, (y_t, _, cache) = step(carry, of_step)
+        ys.append(y_t)
+        caches.append(cache)
+    return tree.map(lambda *steps: torch.stack(steps), *ys), carry[1], tuple(caches)
+
+
+def each_back(
+    step: Step, carry: CarryBack, walked: Arrays, uses: Sequence[Params], caches: Sequence[Cache]
+) -> tuple[CarryBack, list[Tensor | None]]:
+    """Compute the gradients step by step, from the last to the first."""
+    dxs, of_steps = [], [*_each(walked)]
+    for i in reversed(range(len(caches))):
+        carry, dx_t = step(carry, (*of_steps[i], uses[i], caches[i]))
+        dxs.append(dx_t)
+    entries = (
+        [dx_t for dx_t in entry if dx_t is not None] for entry in zip(*dxs[::-1], strict=True)
+    )
+    return carry, [torch.stack(entry) if entry else None for entry in entries]
+
+
+def _each(steps: Arrays) -> Iterable[Any]:
+    """Give what each step gets of a tree of steps."""
+    if isinstance(steps, Tensor):
+        return steps.unbind(0)
+    if steps is None:
+        return repeat(None)
+    if type(steps) is tuple:  # as most are: no tree is walked for that
+        return zip(*map(_each, steps), strict=False)
+    return (tree.map(_entry(t), steps) for t in range(len(tree.leaves(steps)[0])))
 
 
 def loop_there(step: Step, carry: Any, walked: Arrays) -> tuple[Arrays, Arrays, Looped] | None:
@@ -92,3 +132,33 @@ def _entry(which: int | slice) -> Callable[[Tensor], Tensor]:
 
 def _reversed_but_last(steps: Tensor) -> Tensor:
     return steps[:-1].flip(0)
+
+
+def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "length ..."] | None:
+    """Check a mask that has the first axes of a sequence, and put the axis of the steps first."""
+    if mask is None:
+        return None
+    dim %= sequence.ndim
+    if (
+        isinstance(mask, Tensor)
+        and mask.dtype is torch.bool
+        and mask.ndim > dim
+        and mask.shape == sequence.shape[: mask.ndim]
+    ):
+        return mask.movedim(dim, 0)
+    shape = tuple(sequence.shape[: max(dim + 1, 2)])
+    raise LayerError("scan", f"expected a bool mask of shape {shape}, got {format_briefly(mask)}")
+
+
+def where(mask: Bool[Tensor, ...] | None, new: Arrays, old: Arrays) -> Arrays:
+    """Return new where the mask of a step is True, and elsewhere old, or 0 if that is None."""
+    if mask is None:
+        return new
+
+    def choose(leaf: Tensor, other: Tensor | int = 0) -> Tensor:
+        if leaf.shape[: mask.ndim] != mask.shape:
+            shapes = f"the axes of the mask, {tuple(mask.shape)}, got {tuple(leaf.shape)}"
+            raise LayerError("scan", f"expected outputs and states that begin with {shapes}")
+        return torch.where(mask.view(*mask.shape, *[1] * (leaf.ndim - mask.ndim)), leaf, other)
+
+    return tree.map(choose, new) if old is None else tree.map(choose, new, old)

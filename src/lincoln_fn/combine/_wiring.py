@@ -1,0 +1,230 @@
+"""Compositions that say their wiring: which values each part reads. All their functions follow.
+
+The values are numbered: x, or each entry of x, and then the output of each part.
+
+Derivation. Let v_1, ..., v_n be the values, and let part i compute v_i of its inputs. The loss
+depends on v_j only through the parts that read it, so by the chain rule
+
+    g_j = sum_(i "reads" j) ((dv_i)/(dv_j))^T g_i
+
+Part i's own `backward` computes its term from g_i. From the last part to the first, each g_i is
+whole before it is read, because every part that reads v_i comes after part i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import attrs
+
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.sums import add_trees
+from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.layers.common.open_dense import with_outputs
+from lincoln_fn.walk.arrangement import Arrangement
+from lincoln_fn.walk.composition import composition
+from lincoln_fn.walk.init import on_meta, output_of
+from lincoln_fn.walk.parts import check_entries, is_trained
+from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+
+# The number of a value, or those of a tuple of values.
+Read: TypeAlias = int | tuple[int, ...]
+# (label, params) -> the params of each part, () for one without any; an error for other params.
+Split: TypeAlias = Callable[[str, Params], tuple[Params, ...]]
+
+
+@attrs.frozen
+class Wiring:
+    """Which values each part reads, and which are y.
+
+    Args:
+        reads: for each part, the value, or the tuple of values, that is its x.
+        y: the value, or the tuple of values, that is y.
+        split: the params of each part.
+        bare: the parts without params, which have no key.
+        entries: how many entries x has, each a value; None if x is a value itself.
+        open_part: the part, made by `open_dense`, that has as many outputs as x has features.
+    """
+
+    reads: tuple[Read, ...]
+    y: Read
+    split: Split
+    bare: tuple[int, ...] = ()
+    entries: int | None = None
+    open_part: int | None = None
+    # For each part, the parts with params that it depends on.
+    behind: tuple[tuple[int, ...], ...] = attrs.field(init=False, repr=False)
+
+    @behind.default
+    def _find_behind(self) -> tuple[tuple[int, ...], ...]:
+        behind: list[tuple[int, ...]] = []
+        for read in self.reads:
+            parts = [j - self.first for j in _numbers(read) if j >= self.first]
+            own = [i for i in parts if i not in self.bare]
+            behind.append(tuple(dict.fromkeys((*own, *(k for i in parts for k in behind[i])))))
+        return tuple(behind)
+
+    @property
+    def first(self) -> int:
+        """The number of the first part's output."""
+        return 1 if self.entries is None else self.entries
+
+    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
+        """Return the values that x consists of."""
+        if self.entries is None:
+            return (x,)
+        check_entries(label, "x", x, self.entries)
+        entries: tuple[Arrays, ...] = x
+        return entries
+
+    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
+        """Return the x of part i."""
+        return _read(self.reads[i], values)
+
+    def notes_of(self, values: Sequence[Arrays]) -> tuple[Record, ...]:
+        """Return what the cache has beside the parts' records."""
+        return ()
+
+    def dx_of(self, i: int, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+        """Return the gradient of the values that part i reads, from the part's dx."""
+        return dx
+
+    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
+        """Return dx from the gradients of the values that x consists of."""
+        return gs[0] if self.entries is None else tuple(gs)
+
+
+def _numbers(read: Read) -> tuple[int, ...]:
+    return (read,) if isinstance(read, int) else read
+
+
+def _read(read: Read, values: Sequence[Arrays]) -> Arrays:
+    return values[read] if isinstance(read, int) else tuple(values[j] for j in read)
+
+
+def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
+    """Add d to the gradients of the values read."""
+    for j, d_j in zip(_numbers(read), (d,) if isinstance(read, int) else d, strict=True):
+        if d_j is not None:
+            gs[j] = d_j if gs[j] is None else add_trees(gs[j], d_j)
+
+
+# A wiring, or that of as many parts.
+Wirings: TypeAlias = Wiring | Callable[[int], Wiring]
+
+
+def _of(wiring: Wirings, count: int) -> Wiring:
+    return wiring if isinstance(wiring, Wiring) else wiring(count)
+
+
+def there(
+    visit: VisitThere, params: Params, x: Arrays, *, wiring: Wirings
+) -> tuple[Arrays, Record]:
+    """Compute the output of each part from the values before it."""
+    wiring = _of(wiring, len(visit.parts))
+    split = wiring.split(visit.label, params)
+    values = [*wiring.values_of(visit.label, x)]
+    records = []
+    for i, entry in enumerate(split):
+        y, record = visit(i, entry, wiring.inputs_of(i, visit.parts[i].name, values))
+        values.append(y)
+        records.append(record)
+    return _read(wiring.y, values), (*records, *wiring.notes_of(values))
+
+
+def back(
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wirings, notes: int = 0
+) -> tuple[Arrays, Record]:
+    """Give each part its g, from the last to the first, and add up the dx of each value."""
+    wiring = _of(wiring, len(visit.parts))
+    n, split = len(wiring.reads), wiring.split(visit.label, params)
+    check_entries(visit.label, "the cache", cache, n + notes)
+    if not isinstance(wiring.y, int):
+        check_entries(visit.label, "g", g, len(wiring.y))
+    noted = cache[n:]
+    gs: list[Arrays] = [None] * (wiring.first + n)
+    _add(gs, wiring.y, g)
+    records: list[Record] = [None] * n
+    for i in reversed(range(n)):
+        dx, records[i] = visit(i, split[i], cache[i], gs.pop())
+        if dx is not None:
+            _add(gs, wiring.reads[i], wiring.dx_of(i, dx, noted))
+    return wiring.dx_of_x(gs), tuple(records)
+
+
+def init(
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wirings,
+    arrange: Arrangement, given: Mapping[int, Params] | None = None,
+) -> Params:  # fmt: skip
+    """Make the params of each part, from a key of its own; some may be given."""
+    wiring = _of(wiring, len(parts))
+    values = [*wiring.values_of(label, x)]
+    made: list[Params] = [()] * len(parts)
+    needed = max((j for read in wiring.reads for j in _numbers(read)), default=0)
+    keys = iter(range(len(parts)))
+    for i, part in enumerate(parts):
+        inputs = wiring.inputs_of(i, part.name, values)
+        if i == wiring.open_part:
+            part = with_outputs(x.shape[-1], part)
+        if given is not None and i in given:
+            made[i] = given[i]
+        elif i not in wiring.bare:
+            made[i] = part.init(key.fold_in(i if given is not None else next(keys)), inputs)
+        if len(values) <= needed:
+            values.append(on_meta(output_of(part, made[i], inputs)))
+    return arrange.join(tuple(made), None)
+
+
+def needs_dx(i: int, params: Params, *, label: str, wiring: Wirings, bare: int = 0) -> bool:
+    """Return whether a part that part i depends on is trained."""
+    wiring = _of(wiring, len(params) + bare if type(params) is tuple else 0)
+    behind = wiring.behind[i]
+    split = wiring.split(label, params) if behind else ()
+    return any(is_trained(split[j]) for j in behind)
+
+
+def split_entries(label: str, params: Params, *, count: int, bare: int = 0) -> tuple[Params, ...]:
+    """Return the entries of a tuple of params, and () for each part without any."""
+    check_entries(label, "params", params, count)
+    return (*params, *((),) * bare)
+
+
+def split_record(
+    label: str, params: Params, *, cls: type, arrange: Arrangement
+) -> tuple[Params, ...]:
+    """Return the params of each part, from a record."""
+    check_params(label, params, cls)
+    return arrange.split(params)
+
+
+# Any: the loops' own arguments.
+Loops: TypeAlias = tuple[Callable[..., Any], ...]
+
+
+def loops(
+    label: str, wiring: Wirings, arrange: Arrangement, *, bare: int = 0, notes: int = 0
+) -> Loops:
+    """Make there, back, init and needs_dx of a wiring.
+
+    `bare` is how many parts have no entry in a tuple of params, and `notes` how many entries more
+    the cache has. A module names the four, since pickles refer to them.
+    """
+    return (
+        partial(there, wiring=wiring),
+        partial(back, wiring=wiring, notes=notes),
+        partial(init, label=label, wiring=wiring, arrange=arrange),
+        partial(needs_dx, label=label, wiring=wiring, bare=bare),
+    )
+
+
+# Any: arguments of `composition`, by name.
+def wired(
+    label: str | Callable[..., Layer], parts: tuple[Layer, ...], made: Loops, **options: Any
+) -> Layer:
+    """Make a composition of the loops of its wiring."""
+    there, back, init, needs_dx = made
+    own = {"init": init, "needs_dx": needs_dx}
+    return composition(label, parts, there, back, **{**own, **options})

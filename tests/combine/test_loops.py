@@ -1,0 +1,234 @@
+"""What holds of every combinator that loops: proven gradients, and walks, traces and compiled steps
+that agree with `backward`."""
+
+import pytest
+import torch
+from helpers.cases.case import normal
+from helpers.compositions import CONTEXTS, check_compiled, check_trace, check_walks
+from helpers.stateful import STATEFUL
+
+import lincoln_fn as lf
+
+X = normal(5, 3)
+SMALL = lf.initializers.normal(0.15)
+PAIRED = lf.serial(lf.parallel(lf.add(), lf.identity()), lf.gru_cell(5))
+# z' = tanh(x W + b + dropout(z) U), whose state is a key.
+STEP = lf.serial(
+    lf.parallel(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4, weight_init=SMALL))),
+    lf.add(),
+    lf.tanh(),
+)
+NORMED = lf.serial(
+    lf.parallel(lf.identity(), lf.serial(lf.conv2d(2, 3, padding=1, weight_init=SMALL), lf.tanh())),
+    lf.add(),
+    lf.group_norm(1),
+)
+ADDED = lf.serial(lf.parallel(lf.add(), lf.dense(3, weight_init=SMALL)), lf.add())
+FIXED_POINTS = {
+    "rnn cell": (lf.fixed_point(lf.rnn_cell(4), shape=(4,)), X),
+    "plain iteration": (
+        lf.fixed_point(lf.rnn_cell(4), shape=(4,), solver="iteration", max_steps=200), X
+    ),
+    "own cell": (lf.fixed_point(STEP, shape=(4,)), X),
+    "images": (lf.fixed_point(NORMED, max_steps=80), normal(2, 2, 4, 3)),
+    "two inputs": (lf.fixed_point(ADDED), (X, normal(5, 3, seed=1))),
+}  # fmt: skip
+FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dropout(0.3), lf.dense(3))
+IN_TIME = lf.serial(lf.concatenate(), lf.dense(4), lf.tanh(), lf.dense(3))
+OF_IMAGES = lf.serial(lf.concatenate(1), lf.conv2d(2, 3, padding=1))
+OF_PAIRS = lf.serial(lf.select(1, 0), lf.parallel(lf.dense(3), lf.tanh()))
+ODES = {
+    "plain": (lf.ode(FIELD, steps=3), X),
+    "midpoint": (lf.ode(FIELD, method="midpoint", steps=3), X),
+    "euler backwards": (lf.ode(IN_TIME, (2.0, 0.5), method="euler", steps=4, time_dim=-1), X),
+    "in time": (lf.ode(IN_TIME, (0.3, 1.1), steps=2, time_dim=1), X),
+    "images": (lf.ode(OF_IMAGES, steps=2, time_dim=1), normal(3, 2, 4, 5)),
+    "a pair": (lf.ode(OF_PAIRS, steps=2), (X, normal(5, 3, seed=1))),
+}
+F = lf.serial(lf.dense(3), lf.tanh(), lf.dropout(0.4))
+H = lf.serial(lf.dense(5), lf.batch_norm(), lf.tanh(), lf.dense(3))
+ROWS = normal(7, 6)
+OF_CHANNELS = (lf.conv2d(2, 3, padding=1), lf.group_norm(2)), (lf.relu(), F)
+REVERSIBLES = {
+    "one block": (lf.reversible((F, H)), ROWS),
+    "three blocks": (lf.reversible((F, H), (H, lf.tanh()), (lf.dense(3), F)), ROWS),
+    "channels": (lf.reversible(*OF_CHANNELS, dim=1), normal(3, 4, 5, 3)),
+    "a pair of other sizes": (
+        lf.reversible((lf.dense(2), lf.dense(3))), (ROWS[:, :2], ROWS[:, 2:5])
+    ),
+}  # fmt: skip
+S, STATE = normal(4, 6, 3), normal(4, 5, seed=1)  # a sequence
+PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
+MASK = torch.arange(6) < torch.tensor([3, 1, 6, 4])[:, None]
+GAPS = torch.tensor(
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0]]
+)
+TOKENS = torch.tensor(
+    [[4, 2, 0, 1, 0, 2], [3, 1, 5, 2, 1, 1], [1, 1, 0, 0, 3, 4], [2, 3, 1, 0, 5, 1]]
+)
+READER = lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))
+OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
+# A cell of one's own, with dropout and batch norm: s' = tanh(bn(x) W + dropout(s) U).
+MIXED = lf.serial(
+    lf.parallel(lf.serial(lf.batch_norm(), lf.dense(5)), lf.serial(lf.dropout(0.4), lf.dense(5))),
+    lf.add(),
+    lf.tanh(),
+)
+
+
+def pair(*layers):
+    return lf.branch(*layers, merge=lf.identity())
+
+
+# Cells that return an output beside the state; and a pair, of which one is a pair.
+OWN_OUTPUT, OUTPUT = (lf.serial(cell, pair(lf.dense(2), lf.identity())) for cell in (OWN, MIXED))
+OUTPUTS = lf.serial(MIXED, pair(pair(lf.dense(2), pair(lf.tanh(), lf.dense(3))), lf.identity()))
+SCANS = {
+    "lstm": (lf.scan(lf.lstm_cell(5)), S),
+    "lstm with a state": (lf.scan(lf.lstm_cell(5)), (S, PAIR)),
+    "gru without a state": (lf.scan(lf.gru_cell(5)), (S, None)),
+    "own cell": (lf.scan(MIXED), (S, STATE)),
+    # Its backward pass draws each step's mask again.
+    "checkpointed cell": (lf.scan(lf.checkpointed(MIXED)), (S, STATE)),
+    "with an output": (lf.scan(OUTPUT, has_output=True), (S, STATE)),
+    "with a tuple": (lf.scan(OUTPUTS, has_output=True), (S, STATE)),
+    "with a tuple and a mask": (
+        lf.scan(OUTPUTS, has_output=True, reverse=True), (S, STATE, GAPS.bool())
+    ),
+    "reversed": (lf.scan(MIXED, reverse=True), (S, STATE)),
+    "first axis": (lf.scan(OUTPUT, dim=0, has_output=True), (S.transpose(0, 1), STATE)),
+    "tokens": (lf.scan(READER), (TOKENS[:3, :4], normal(3, 4))),
+    "without a batch": (lf.scan(lf.rnn_cell(5), dim=0), S[0]),
+    "two sequences": (lf.scan(PAIRED, sequences=2), (S, normal(4, 6, 3, seed=9), STATE)),
+}  # fmt: skip
+MASKED = {
+    "lstm": (lf.scan(lf.lstm_cell(5)), (S, PAIR, MASK)),
+    "lstm without a state": (lf.scan(lf.lstm_cell(5)), (S, None, MASK)),
+    "reversed": (lf.scan(lf.gru_cell(5), reverse=True), (S, None, MASK)),
+    "own cell": (lf.scan(OWN), (S, STATE, MASK)),
+    "with an output": (lf.scan(OWN_OUTPUT, has_output=True), (S, STATE, MASK)),
+    "gaps": (lf.scan(OWN), (S, STATE, MASK.flip(1) ^ MASK)),
+    "first axis": (lf.scan(OWN, dim=0), (S.transpose(0, 1), STATE, MASK.mT)),
+    "from the last axis": (lf.scan(OWN, dim=-2), (S, STATE, MASK)),
+    "tokens": (lf.scan(READER), (TOKENS, normal(4, 4), MASK)),
+    "without a batch": (lf.scan(lf.rnn_cell(5), dim=0), (S[0], None, MASK[0])),
+    "no mask": (lf.scan(OWN), (S, STATE, None)),
+}
+WITH_CONTEXT = (
+    lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), lf.dense(4), lf.dropout(), lf.dense(3))),
+    (torch.tensor([1, 6, 0, 1]), normal(4, 3)),
+)
+GROUPS = {
+    "fixed_point": FIXED_POINTS, "ode": ODES, "reversible": REVERSIBLES, "scan": SCANS,
+    "scan, masked": MASKED,
+}  # fmt: skip
+NETS = {f"{group}: {name}": row for group, rows in GROUPS.items() for name, row in rows.items()}
+WALKED = NETS | {
+    f"ode: {method}, {adjoint}": (
+        lf.ode(IN_TIME, (0.3, 1.1), method=method, steps=2, adjoint=adjoint, time_dim=1), X
+    )
+    for method in ("euler", "midpoint", "rk4") for adjoint in ("discrete", "continuous")
+} | {
+    "encoder's block": (lf.transformer_encoder_block(2, 7), normal(2, 5, 6)),
+    "decoder's block": (lf.transformer_decoder_block(2, 7), (normal(2, 5, 6), normal(2, 4, 3))),
+}  # fmt: skip
+PROVEN = NETS | STATEFUL | {"tied with a context that has a gradient": WITH_CONTEXT}
+
+
+@pytest.mark.parametrize("name", PROVEN)
+def test_gradients_are_proven(name):
+    layer, x = PROVEN[name]
+    same = None if "masked" in name else False
+    lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize(
+    ("layer", "x", "same"),
+    [
+        (lf.fixed_point(lf.rnn_cell(3)), X, None),
+        (lf.ode(FIELD, steps=2), X, False),
+        (REVERSIBLES["three blocks"][0], ROWS, False),
+        (lf.scan(lf.lstm_cell(3)), S, None),
+    ],
+    ids=["fixed_point", "ode", "reversible", "scan"],
+)
+def test_gradients_are_proven_within_other_compositions(layer, x, same, context):
+    layer = CONTEXTS[context](layer)
+    lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_walks_have_the_bits_of_backward(name):
+    check_walks(*WALKED[name])
+
+
+TRACED = lf.serial(lf.dense(3), lf.tanh())
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "uses"),
+    [
+        (lf.fixed_point(STEP, shape=(4,)), X, 1),
+        (lf.ode(TRACED, steps=2), X, 8),
+        (lf.ode(TRACED, steps=2, adjoint="continuous"), X, 8),
+        (REVERSIBLES["three blocks"][0], ROWS, 1),
+        (lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), S, 6),
+    ],
+    ids=["fixed_point", "ode", "ode, continuous", "reversible", "scan"],
+)
+def test_every_use_of_every_layer_is_traced(layer, x, uses):
+    check_trace(layer, x)
+    params = layer.init(lf.Key(1), x)
+    records = lf.inspect.trace(
+        layer, params, x, lf.losses.mse(), torch.zeros_like(layer.predict(params, x))
+    )
+    paths = [record.path for record in records]
+    assert {paths.count(path) for path in paths} == {uses}
+
+
+SOLVED = {"max_steps": 9, "tol": 1e-2, "memory": 2, "shape": (4,)}
+COMPILED = {
+    "anderson": (lf.fixed_point(STEP, solver="anderson", **SOLVED), X),
+    "iteration": (lf.fixed_point(STEP, solver="iteration", **SOLVED), X),
+    "discrete": (lf.ode(FIELD, method="midpoint", steps=2), X),
+    "continuous": (lf.ode(FIELD, method="midpoint", steps=2, adjoint="continuous"), X),
+    "reversible": (lf.reversible((F, H), (lf.dense(3), F)), ROWS),
+    "own cell": (lf.serial(lf.scan(MIXED), lf.select(0)), (S, STATE)),
+    "lstm": SCANS["lstm"],
+    "masked": (lf.serial(lf.scan(lf.gru_cell(5)), lf.select(0)), (S, STATE, MASK)),
+}
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_step_gives_the_same(name):
+    check_compiled(*COMPILED[name])
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "serial(dense(4), residual(tanh()))",
+        "residual(dense(4), identity())",
+        "parallel(dense(4), tanh())",
+        "branch(dense(4), tanh(), merge=concatenate(dim=1))",
+        "branch(dense(4), tanh())",
+        "shared(dense(4))",
+        "tied(embedding(7, 3), dense(3))",
+        "repeat(2, dense(3))",
+        "frozen(dense(3))",
+        "checkpointed(dense(3))",
+        "ode(tanh())",
+        "ode(tanh(), t=(0, 2), method='euler', steps=3, adjoint='continuous', time_dim=1)",
+        "fixed_point(rnn_cell(4))",
+        "fixed_point(rnn_cell(4), shape=(4,), solver='iteration', max_steps=5, tol=0.0, memory=2)",
+        "scan(rnn_cell(5))",
+        "scan(rnn_cell(5), dim=0, reverse=True, has_output=True)",
+        "reversible((dense(3), tanh()))",
+        "reversible(*[(dense(3), tanh())] * 3)",
+        "reversible((dense(3), tanh()), (tanh(), dense(3)), dim=1)",
+    ],
+)
+def test_a_name_is_the_code_that_makes_it(spelling):
+    assert eval(spelling, {name: getattr(lf, name) for name in lf.__all__}).name == spelling
