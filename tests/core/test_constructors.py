@@ -464,7 +464,7 @@ def test_arguments_are_bound_to_the_functions_that_take_them():
     assert layer.forward.keywords["padding"] == "same"
     assert layer.init.keywords["kernel_size"] == (3, 3)  # as the constructor has bound it
     assert layer.backward is layers.conv.backward
-    assert optim.adamw(0.5).update.keywords["decoupled"]
+    assert optim.adamw(0.5).update.keywords["lr"] == 0.5  # of one that takes all of them
 
 
 def test_one_function_makes_a_family_of_constructors():

@@ -103,7 +103,11 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             break
     if optimizer is None:
         raise LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
-    return bare(partial(Optimizer, adjoint=optimizer.adjoint), optimizer.init, optimizer.update)
+    return bare(partial(_named, optimizer))
+
+
+def _named(optimizer: Optimizer, name: str) -> Optimizer:
+    return attrs.evolve(optimizer, name=name)
 
 
 # Any: the functions of a transform, whose first argument is the inner optimizer.
