@@ -89,13 +89,13 @@ class Plan(Wiring):
             raise LayerError(label, f"{problem}, got {describe_non_tuple(x)}")
         return (x,) if self.entries is None else x
 
-    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
+    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
         """Return the inputs of part i, as torch repeats and converts them."""
         node = self.nodes[i]
         inputs = tuple(values[j] for j in node.inputs)
         if node.numbers is not None:
             inputs = (*inputs[: node.numbers], *_of_one_dtype(node, inputs[node.numbers :]))
-        inputs = repeated(f"graph[{i}] {name}", inputs) if node.broadcasts else inputs
+        inputs = repeated(f"graph[{i}] {parts[i].name}", inputs) if node.broadcasts else inputs
         return inputs if len(inputs) != 1 else inputs[0]
 
     def notes_of(self, values: Sequence[Arrays]) -> tuple[Before]:

@@ -80,7 +80,7 @@ class Wiring:
         entries: tuple[Arrays, ...] = x
         return entries
 
-    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
+    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
         """Return the x of part i."""
         return _read(self.reads[i], values)
 
@@ -107,9 +107,11 @@ def _read(read: Read, values: Sequence[Arrays]) -> Arrays:
 
 def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
     """Add d to the gradients of the values read."""
-    for j, d_j in zip(_numbers(read), (d,) if isinstance(read, int) else d, strict=True):
-        if d_j is not None:
-            gs[j] = d_j if gs[j] is None else add_trees(gs[j], d_j)
+    if not isinstance(read, int):
+        for j, d_j in zip(read, d, strict=True):
+            _add(gs, j, d_j)
+    elif d is not None:
+        gs[read] = d if gs[read] is None else add_trees(gs[read], d)
 
 
 # A wiring, or that of as many parts.
@@ -128,8 +130,9 @@ def there(
     split = wiring.split(visit.label, params)
     values = [*wiring.values_of(visit.label, x)]
     records = []
+    parts = visit.parts
     for i, entry in enumerate(split):
-        y, record = visit(i, entry, wiring.inputs_of(i, visit.parts[i].name, values))
+        y, record = visit(i, entry, wiring.inputs_of(i, parts, values))
         values.append(y)
         records.append(record)
     return _read(wiring.y, values), (*records, *wiring.notes_of(values))
@@ -166,7 +169,7 @@ def init(
     needed = max((j for read in wiring.reads for j in _numbers(read)), default=0)
     keys = iter(range(len(parts)))
     for i, part in enumerate(parts):
-        inputs = wiring.inputs_of(i, part.name, values)
+        inputs = wiring.inputs_of(i, parts, values)
         if i == wiring.open_part:
             part = with_outputs(x.shape[-1], part)
         if given is not None and i in given:

@@ -43,7 +43,7 @@ class _WithContext(Wiring):
             raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
         return x[0], x[1:]
 
-    def inputs_of(self, i: int, name: str, values: Sequence[Arrays]) -> Arrays:
+    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
         """Return (h, *context)."""
         return values[i + 1 if i else 0], *values[1]
 
