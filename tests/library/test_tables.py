@@ -1,9 +1,9 @@
 """Which tables have a row for which layer: a new layer is put where it belongs.
 
-What has no row has the default, which works for every layer: relevance and curvature take the layer
-for an element-wise function, the gradients of single examples call its backward for one example
-after the other, a step keeps its whole cache even if the layer is frozen, `decode` tries whether it
-works position by position, and the fast path computes the formula.
+What has no row has the default, which works for every layer: the gradients of single examples call
+its backward for one example after the other, a step keeps its whole cache even if the layer is
+frozen, `decode` tries whether it works position by position, and the fast path computes the
+formula.
 """
 
 import re
@@ -12,13 +12,12 @@ from collections import defaultdict
 from helpers.cases import CASES
 
 import lincoln_fn as lf
-from lincoln_fn.core.declaration import gradients_of, input_grad_of
-from lincoln_fn.core.layer import unbound
+from lincoln_fn.core.declaration import gradients_of, input_grad_of, kind_of
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.fastpath.table import TWINS
 
 TABLES = {
-    "kind": lambda layer: hasattr(unbound(layer.forward), "declaration"),
+    "kind": lambda layer: kind_of(layer) is not None,
     "terms": lambda layer: bool(gradients_of(layer).terms or gradients_of(layer).dx_and_terms),
     "reads": lambda layer: input_grad_of(layer).reads is not None,
     "decode": lambda layer: row_of(layer) is not None,
@@ -42,8 +41,14 @@ ROWS = {
         "bias bilinear class_token cosine_similarities graph_attention gru_cell inference "
         "instance_norm lstm_cell prelu relative_position_bias rms_norm rnn_cell"
     ),
-    "kind twin": "avg_pool batch_norm max_pool",
+    "kind twin": (
+        "avg_pool batch_norm elu gelu hardshrink hardswish leaky_relu max_pool relu relu6 selu "
+        "silu softplus softshrink threshold"
+    ),
     "kind": (
+        "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
+        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt stop_gradient "
+        "tanh tanhshrink "
         "adaptive_avg_pool adaptive_max_pool add alibi alpha_dropout amax broadcast_tensors "
         "broadcast_to concatenate dilate divide dropout feature_alpha_dropout flatten flip "
         "fractional_max_pool gather global_avg_pool glu graph_conv identity index_select "
@@ -52,15 +57,6 @@ ROWS = {
         "reshape scale scatter select softmax softmin spectral_norm split stack "
         "stochastic_depth subtract sum take timestep_embedding token_log_probs unflatten "
         "upsample variance weight_norm where"
-    ),
-    "twin": (
-        "elu gelu hardshrink hardswish leaky_relu relu relu6 selu silu softplus softshrink "
-        "threshold"
-    ),
-    "": (
-        "absolute celu clamp cos exp hardsigmoid hardtanh log log_sigmoid mish power "
-        "quick_gelu reciprocal rrelu shift sigmoid sin softcap softsign sqrt stop_gradient "
-        "tanh tanhshrink"
     ),
 }
 

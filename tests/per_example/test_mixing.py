@@ -102,3 +102,25 @@ def test_the_classes_of_tokens_are_no_examples():
         expected = net.grads(params, alone, torch.ones(1, 4))
         for ours, theirs in zip(tree.leaves(each), tree.leaves(expected), strict=True):
             assert torch.allclose(ours[n], theirs, atol=1e-6)
+
+
+def test_a_layer_of_ones_own_that_mixes_the_examples_is_refused_by_name():
+    def centred(x):
+        return x - x.mean(0)
+
+    own = lf.Layer(
+        "centred()",
+        lambda params, x: (centred(x), None),
+        lambda params, cache, g: (centred(g), ()),
+    )
+    alone = lf.Layer("twice()", lambda params, x: (2 * x, None), lambda p, cache, g: (2 * g, ()))
+    x = normal(4, 3)
+    for layer in (own, alone):
+        net = lf.serial(lf.dense(3), layer)
+        params = net.init(lf.Key(0), x)
+        y, cache = net.forward(params, x)
+        if layer is alone:
+            lf.per_example.gradients(net, params, cache, torch.ones_like(y))
+            continue
+        with pytest.raises(lf.LayerError, match=r"centred\(\).*each example alone"):
+            lf.per_example.gradients(net, params, cache, normal(4, 3, seed=1))

@@ -22,14 +22,16 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine.coupling import back as coupling_back
-from lincoln_fn.combine.fixed_point import back as fixed_point_back
-from lincoln_fn.combine.ode import Times
-from lincoln_fn.combine.ode import back as ode_back
-from lincoln_fn.combine.ode import back_continuous as ode_back_continuous
+from lincoln_fn.combine.coupling import coupling
+from lincoln_fn.combine.fixed_point import fixed_point
+from lincoln_fn.combine.ode import Times, ode
+from lincoln_fn.combine.outputs import own_loop, with_outputs
 from lincoln_fn.combine.reversible import back as reversible_back
+from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.constructors import bind_like
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.add import add
@@ -46,13 +48,17 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
     made = composition_of(layer)
     assert made is not None, "a single layer has no loops"
-    loop = unbound(made.back)
-    if loop in _REFUSED:
+    of, spec = constructor_of(layer), layer.spec
+    refused = _REFUSED.get(of)
+    if spec is not None and spec.of is ode and spec["adjoint"] == "continuous":
+        refused = _CONTINUOUS
+    if refused:
         where = " ".join(filter(None, ("lrp:", path, layer.name)))
-        raise LayerError(where, _REFUSED[loop])
-    if loop not in _LOOPS:
+        raise LayerError(where, refused)
+    if of not in _LOOPS:
         return made.there, made.back
-    return _LOOPS[loop](made, partial(_shares, rule_of(_ADD)))
+    there, back = _LOOPS[of](made, partial(_shares, rule_of(_ADD)))
+    return with_outputs(there, made.there), with_outputs(back, made.back)
 
 
 def _shares(rule: Rule, terms: tuple[Arrays, ...], relevance: Arrays) -> tuple[Arrays, ...]:
@@ -66,14 +72,13 @@ def _shares(rule: Rule, terms: tuple[Arrays, ...], relevance: Arrays) -> tuple[A
 
 
 def _of_reversible(made: Composition, shares: Shares) -> Loops:
-    assert isinstance(made.back, partial)
-    return made.there, partial(reversible_back, **made.back.keywords, sum_back=shares)
+    back = bind_like(partial(reversible_back, sum_back=shares), own_loop(made.back))
+    return own_loop(made.there), back
 
 
 def _of_ode(made: Composition, shares: Shares) -> Loops:
-    assert isinstance(made.back, partial)
-    there = partial(_ode_there, there=made.there)
-    return there, partial(_ode_back, times=made.back.keywords["times"], shares=shares)
+    there = partial(_ode_there, there=own_loop(made.there))
+    return there, bind_like(partial(_ode_back, shares=shares), own_loop(made.back))
 
 
 @attrs.frozen(eq=False)
@@ -154,16 +159,18 @@ def _through_step(
     return of_z
 
 
-# By a composition's loop back. Any: loops with hyperparameters.
-_LOOPS: Final[dict[Callable[..., Any], Callable[[Composition, Shares], Loops]]] = {
-    reversible_back: _of_reversible,
-    ode_back: _of_ode,
+# By constructor. Any: its arguments.
+_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Composition, Shares], Loops]]] = {
+    reversible: _of_reversible,
+    ode: _of_ode,
 }
-_REFUSED: Final[dict[Callable[..., Any], str]] = {
-    coupling_back: "one half of x scales the other, and a density has no relevance; use"
+_REFUSED: Final[dict[Callable[..., Any] | None, str]] = {
+    coupling: "one half of x scales the other, and a density has no relevance; use"
     " lf.attribution.integrated_gradients, which needs only its gradient",
-    fixed_point_back: "z is a function of itself, so its relevance would go round without end; use"
+    fixed_point: "z is a function of itself, so its relevance would go round without end; use"
     " lf.attribution.integrated_gradients, which needs only its gradient",
-    ode_back_continuous: "the continuous adjoint does not go back along the steps that were taken;"
-    " use adjoint='discrete', which has the same params",
 }
+_CONTINUOUS: Final = (
+    "the continuous adjoint does not go back along the steps that were taken; use"
+    " adjoint='discrete', which has the same params"
+)

@@ -15,6 +15,7 @@ from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
 from lincoln_fn.attribution.rules import Rule
+from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import NonNegative, checked
 from lincoln_fn.errors.errors import LayerError
@@ -112,7 +113,7 @@ class Composite:
         rule = fitting(layer, self.choices)
         if rule is None:
             mend = f"give it one by composite(by_path={{{path!r}: rule}})"
-            if layer.name.startswith("log_softmax"):
+            if kind_of(layer) == "log_softmax":
                 mend += ", or explain the scores before it: leave the layer out"
             where = " ".join(filter(None, ("lrp:", path, layer.name)))
             raise LayerError(where, f"the composite has no rule; {mend}")

@@ -11,6 +11,7 @@ import attrs
 from lincoln_fn.attribution.lrp import Relevance
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.inspect.table import table
 
@@ -53,7 +54,7 @@ class Conservation(tuple[LayerSums, ...]):
         rows = [
             (
                 layer.path,
-                layer.name.partition("(")[0],
+                called(layer.name),
                 f"{layer.y:.6g}",
                 "-" if layer.x is None else f"{layer.x:.6g}",
                 f"{layer.lost:.3g}",

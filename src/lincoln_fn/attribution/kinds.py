@@ -1,7 +1,7 @@
 """The kinds of layers, by which a composite chooses rules.
 
 A kind is a set of what layers declare (`lf.declare`). Your own layer has a rule if it
-declares a kind; or write a set with its `forward` in the place of one.
+declares a kind; or write a set with its constructor or its `forward` in the place of one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from lincoln_fn.core import declaration
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import constructor_of
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]
@@ -24,18 +25,18 @@ def kind_of(layer: Layer) -> declaration.Kind | Function:
         layer: the layer.
 
     Returns:
-        Its kind; for a layer that declares none, its `forward` without hyperparameters.
+        Its kind; for a layer that declares none, its constructor, or `forward` if it has none.
 
     Example:
         >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT
         (True, True)
     """
-    return declaration.kind_of(layer) or unbound(layer.forward)
+    return declaration.kind_of(layer) or constructor_of(layer) or layer.forward
 
 
 def belongs(layer: Layer, kind: Kind) -> bool:
-    """Return whether a kind has what a layer declares, or its `forward`."""
-    return kind_of(layer) in kind or unbound(layer.forward) in kind
+    """Return whether a kind has what a layer declares, its constructor or its `forward`."""
+    return declaration.is_named_by(layer, kind)
 
 
 DENSE: Final[Kind] = frozenset({"dense", "scores"})

@@ -13,17 +13,17 @@ network. Rules of relevance propagation then see the one linear layer that the t
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
-from lincoln_fn.combine.frozen import FrozenParams
+from lincoln_fn.combine.checkpointed import checkpointed
+from lincoln_fn.combine.frozen import FrozenParams, frozen
+from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.record import evolve
+from lincoln_fn.core.spec import Spec, made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
 from lincoln_fn.walk.composition import composition_of, gather_entries
@@ -61,9 +61,9 @@ def _merged(layer: Layer, params: Params) -> Params:
     made = composition_of(layer)
     if made is None:
         return params
-    if made.label == "frozen":
+    if made_by(layer, frozen):
         return FrozenParams(_merged(made.parts[0], params.params))
-    if made.label == "checkpointed":
+    if made_by(layer, checkpointed):
         return _merged(made.parts[0], params)
     if made.gather is not gather_entries:  # params are not a tuple with an entry for each part
         return params
@@ -78,7 +78,7 @@ def _merged(layer: Layer, params: Params) -> Params:
 
 def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> bool:
     is_norm = kind_of(norm) in NORM and isinstance(norm_params, batch_norm.Params)
-    if not is_norm or norm_params.running is None:
+    if not is_norm or norm_params.running is None or not (_spec_of(norm) and linear.spec):
         return False
     if isinstance(params, dense.Params) and params.weight.shape[1] != len(norm_params.running.mean):
         return False  # x has more axes than two, and its channels are others
@@ -86,12 +86,22 @@ def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Param
     return kind_of(linear) in LINEAR and is_own
 
 
+def _spec_of(norm: Layer) -> Spec | None:
+    """Return the spec of a batch norm, as in training or as after it."""
+    if norm.spec is None or norm.spec.of is not inference:
+        return norm.spec
+    layer: Layer = norm.spec["layer"]
+    return layer.spec
+
+
 def _pair(
     linear: Layer, params: Params, norm: Layer, norm_params: batch_norm.Params
 ) -> tuple[Params, Params]:
     """Make the linear layer's params with the batch norm's map, and those of an identity."""
-    running, eps = norm_params.running, _keyword(norm, "eps")
+    spec, running = _spec_of(norm), norm_params.running
+    assert spec is not None, "as `_is_mergeable` checked"
     assert running is not None, "as `_is_mergeable` checked"
+    eps = spec["eps"]
     scale = (running.var + eps).rsqrt()
     if norm_params.weight is not None:
         scale = norm_params.weight * scale
@@ -118,10 +128,7 @@ def _by_output(scale: Tensor, linear: Layer, params: Params) -> Tensor:
     spatial = (1,) * (params.weight.ndim - 2)
     if isinstance(params, conv.Params):
         return scale.view(-1, 1, *spatial)
-    groups, (n_in, n_out) = _keyword(linear, "groups"), params.weight.shape[:2]
+    assert linear.spec is not None, "as `_is_mergeable` checked"
+    groups, (n_in, n_out) = linear.spec["groups"], params.weight.shape[:2]
     by_group = scale.view(groups, 1, n_out).expand(groups, n_in // groups, n_out)
     return by_group.reshape(n_in, n_out, *spatial)
-
-
-def _keyword(layer: Layer, name: str) -> Any:  # Any: a hyperparameter
-    return layer.forward.keywords[name] if isinstance(layer.forward, partial) else None

@@ -12,10 +12,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine._torch_layers import contract
+from lincoln_fn.combine._torch_layers import einsum
 from lincoln_fn.combine._values import Value
 from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, no_params, unbound
+from lincoln_fn.core.layer import Arrays, Layer, has_no_params
+from lincoln_fn.core.spec import called, constructor_of
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import (
@@ -30,15 +31,15 @@ from lincoln_fn.layers import (
 )
 from lincoln_fn.layers.broadcast import repeated
 
-# By their `forward`, layers whose inputs are repeated to one shape and converted to one dtype, and
-# the first input of those that are; and layers whose floating inputs are converted.
-_OF_ONE_SHAPE: Final[dict[Callable[..., object], int]] = {
-    add.forward: 0, multiply.forward: 0, pairwise.forward: 0, pairwise.forward_of_shares: 0,
-    where.forward: 1,
+# Layers whose inputs are repeated to one shape and converted to one dtype, and the first input of
+# those that are; and layers whose floating inputs are converted.
+_OF_ONE_SHAPE: Final[dict[Callable[..., object] | None, int]] = {
+    add.add: 0, multiply.multiply: 0, pairwise.subtract: 0, pairwise.divide: 0,
+    pairwise.maximum: 0, where.where: 1,
 }  # fmt: skip
 _OF_ONE_DTYPE: Final = (
-    concatenate.forward, contract, matmul.forward, scaled_dot_product_attention.forward,
-    stack.forward,
+    concatenate.concatenate, einsum, matmul.matmul, stack.stack,
+    scaled_dot_product_attention.scaled_dot_product_attention,
 )  # fmt: skip
 
 # A shape and a dtype.
@@ -203,7 +204,7 @@ def _named(nodes: list[Value], names: dict[Value, str], arguments: list[str]) ->
     taken = {*arguments, *chosen.values()}
     for value, name in chosen.items():
         if not name and value.layer is not None:
-            stem = name = value.layer.name.partition("(")[0]
+            stem = name = called(value.layer.name)
             while name in taken:
                 counts[stem] += 1
                 name = f"{stem}_{counts[stem]}"
@@ -219,8 +220,9 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
     for value, name in named.items():
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
-        forward, has_params = unbound(layer.forward), unbound(layer.init) is not no_params
-        broadcasts = forward in _OF_ONE_SHAPE
+        has_params = not has_no_params(layer)
+        of = constructor_of(layer)
+        broadcasts = of in _OF_ONE_SHAPE
         before = (each for source in value.inputs for each in behind.get(source, ()))
         behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))
         nodes.append(
@@ -228,7 +230,7 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
                 name,
                 tuple(numbers[each] for each in value.inputs),
                 broadcasts,
-                _OF_ONE_SHAPE.get(forward, 0) if broadcasts or forward in _OF_ONE_DTYPE else None,
+                _OF_ONE_SHAPE.get(of, 0) if broadcasts or of in _OF_ONE_DTYPE else None,
                 has_params,
                 tuple(each for each in behind[value] if each != name),
             )

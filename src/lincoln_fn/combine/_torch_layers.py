@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lincoln_fn.combine._moved import run, written
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.errors.descriptions import format_briefly
@@ -92,6 +93,7 @@ def _take(params: tuple[()], cache: tuple[()], g: Tensor) -> tuple[tuple[()], tu
     return (), ()
 
 
+@constructor
 def einsum(equation: str) -> Layer:
     """Make the layer of `torch.einsum`, whose equation has letters alone."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
@@ -102,9 +104,7 @@ def einsum(equation: str) -> Layer:
         problem = "expected an equation with a letter for each axis, each once in an input"
         raise LayerError("graph: einsum", f"{problem}, got {equation!r}")
     bound: dict[str, Any] = {"terms": terms, "output": output}
-    return Layer(
-        f"einsum({equation!r})", partial(contract, **bound), partial(_contract_back, **bound)
-    )
+    return bare(Layer, partial(contract, **bound), partial(_contract_back, **bound))
 
 
 def contract(

@@ -30,6 +30,7 @@ from lincoln_fn.combine._torch_names import (
 )
 from lincoln_fn.combine._torch_rows import Row
 from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
@@ -80,7 +81,7 @@ class Value:
         for given in inputs:
             if not isinstance(given, Value):
                 problem = f"expected values of the graph and numbers, got {describe(given)}"
-                raise LayerError(f"graph: {layer.name.partition('(')[0]}", problem)
+                raise LayerError(f"graph: {called(layer.name)}", problem)
         return Value(layer, (self, *inputs))
 
     def of_entries(self, n: int) -> Value:

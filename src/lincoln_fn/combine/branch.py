@@ -12,11 +12,13 @@ for it.
 from __future__ import annotations
 
 from functools import reduce
+from typing import Annotated
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of, made_by
 from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.arguments import checked, require
+from lincoln_fn.errors.arguments import BY_POSITION, checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
@@ -79,20 +81,19 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
     return composition(
-        "branch", parts, _there, _back,
+        branch, parts, _there, _back,
         init=_init, needs_dx=_needs_dx, call=_branch_call, reads_once=True,
         arrange=ALL_BUT_LAST,
     )  # fmt: skip
 
 
-def _branch_call(parts: tuple[Layer, ...]) -> str:
-    *shown, merge = (part.name for part in parts)
-    shown += [] if merge == "add()" else [f"merge={merge}"]
-    return f"branch({', '.join(shown)})"
+def _branch_call(parts: tuple[Layer, ...]) -> Spec:
+    *layers, merge = parts
+    return call_of(branch, *layers, merge=None if made_by(merge, add) else merge)
 
 
 @checked
-def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
+def residual(layer: Layer, shortcut: Annotated[Layer | None, BY_POSITION] = None) -> Layer:
     """Add a layer's output to its input: y = layer(x) + x, or + shortcut(x).
 
     Args:
@@ -112,16 +113,15 @@ def residual(layer: Layer, shortcut: Layer | None = None) -> Layer:
     """
     parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
     return composition(
-        "residual", parts, _there, _back,
+        residual, parts, _there, _back,
         init=_init, needs_dx=_needs_dx, call=_residual_call, reads_once=True,
         arrange=ALL_BUT_LAST,
     )  # fmt: skip
 
 
-def _residual_call(parts: tuple[Layer, ...]) -> str:
+def _residual_call(parts: tuple[Layer, ...]) -> Spec:
     layer, shortcut, _ = parts
-    shown = (layer,) if shortcut is _STRAIGHT else (layer, shortcut)
-    return f"residual({', '.join(part.name for part in shown)})"
+    return call_of(residual, layer, None if shortcut is _STRAIGHT else shortcut)
 
 
 _STRAIGHT = identity()

@@ -64,7 +64,7 @@ def checkpointed(layer: Layer) -> Layer:
         Kept(x=float32[2], advanced=None)
     """
     return composition(
-        "checkpointed", (layer,), _there, _back,
+        checkpointed, (layer,), _there, _back,
         gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
         advance=_advance, needs_dx=one_part.needs_dx, mask="part",
     )  # fmt: skip

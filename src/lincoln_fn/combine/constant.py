@@ -72,7 +72,7 @@ def constant(layer: Layer) -> Layer:
         tensor([[0., 0., 0.]])
     """
     return composition(
-        "constant", (inference(layer),), _there, back,
+        constant, (inference(layer),), _there, back,
         gather=_gather, init=_init, needs_dx=one_part.needs_dx, freezes=True,
         arrange=fields(FrozenParams, "params", is_around=True),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
@@ -101,7 +102,7 @@ def with_context(*layers: Layer) -> Layer:
     """
     require(len(layers) > 0, "with_context", "at least one of layers", layers)
     return composition(
-        "with_context", layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
+        with_context, layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
     )
 
 
@@ -145,7 +146,7 @@ def _zero(x: Tensor) -> Tensor | None:
     return torch.zeros_like(x) if x.is_floating_point() else None
 
 
-@checked
+@constructor
 def select(*entries: NonNegativeInt) -> Layer:
     """Make a layer that selects entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
 
@@ -167,8 +168,4 @@ def select(*entries: NonNegativeInt) -> Layer:
     """
     require(len(entries) > 0, "select", "at least one of entries", entries)
     name = f"select({', '.join(map(str, entries))})"
-    return Layer(
-        name,
-        partial(_forward, name=name, entries=entries),
-        partial(_backward, name=name, entries=entries),
-    )
+    return bare(Layer, partial(_forward, name=name), partial(_backward, name=name))

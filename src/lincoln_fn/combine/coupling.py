@@ -35,10 +35,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine._uses import check_mirrors
-from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import Positive, checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -207,12 +207,12 @@ def coupling(
     bound = identity() if max_log_scale is None else softcap(max_log_scale)
     call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
     return composition(
-        "coupling", (net, bound),
+        coupling, (net, bound),
         partial(there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
         init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
         arrange=ITS_PART,
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...], **options: object) -> str:
+def _call(parts: tuple[Layer, ...], **options: object) -> Spec:
     return call_of(coupling, parts[0], **options)

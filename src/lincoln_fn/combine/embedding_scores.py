@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.combine.frozen import thaw
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.terms import Outer, check_batched
@@ -82,6 +83,7 @@ def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features
     return weight
 
 
+@constructor
 def scores() -> Layer:
     """Make the layer, whose params are the embedding's."""
-    return Layer("scores()", forward, backward, input_grad=input_grad, grads=grads)
+    return bare(Layer, forward, backward, input_grad=input_grad, grads=grads)

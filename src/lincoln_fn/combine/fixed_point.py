@@ -30,9 +30,9 @@ from torch import Tensor
 from lincoln_fn.combine._solver import Method, Solver
 from lincoln_fn.combine._uses import Kept, with_states
 from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -158,7 +158,7 @@ def fixed_point(
     chosen = Solver(solver, max_steps, tol, memory)
     loop = partial(there, solver=chosen, shape=shape)
     return composition(
-        "fixed_point", (cell,), loop, partial(back, solver=chosen),
+        fixed_point, (cell,), loop, partial(back, solver=chosen),
         predict=partial(loop, predicts=True),
         gather=one_part.gather, init=partial(_init, shape=shape), arrange=ITS_PART,
         advance=with_states,

@@ -90,7 +90,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     if statistics == "still":
         layer = with_statistics_still(layer)
     return composition(
-        "frozen", (layer,), _there, _back,
+        frozen, (layer,), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx,
         reads_once=True, freezes=True, mask="part",
         arrange=fields(FrozenParams, "params", is_around=True),

@@ -30,6 +30,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
@@ -112,13 +113,13 @@ def _needs_dx(i: int, params: AnyParams) -> bool:
 
 
 def _block(
-    call: str, *, activation: Layer, intermediate_size: int, bias: bool,
+    call: Spec, *, activation: Layer, intermediate_size: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
 ) -> Layer:  # fmt: skip
     wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
     last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
     return composition(
-        call.partition("(")[0], (wide, wide, activation, multiply(), last), _there, _back,
+        call.of.__name__, (wide, wide, activation, multiply(), last), _there, _back,
         gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
         reads_once=True, arrange=_ARRANGEMENT,
         names=("gate", "up", "activation", "product", "down"),

@@ -25,13 +25,14 @@ from lincoln_fn.combine._torch_names import ALIASES as ALIASES
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import describe, describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.walk.arrangement import Arrangement
-from lincoln_fn.walk.composition import VisitRecord, composition, composition_of
+from lincoln_fn.walk.composition import VisitRecord, composition
 from lincoln_fn.walk.init import on_meta, output_of
 from lincoln_fn.walk.parts import check_entries, is_trained
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -212,10 +213,12 @@ def graph(
     """
     plan, parts = trace(function)
     name = f"graph({getattr(function, '__name__', type(function).__name__)})"
+    # A function that is not in a module cannot be pickled; its plan can.
+    call = Spec(graph, {"function": plan, "init": init}, name)
     return composition(
-        "graph", parts, partial(_there, plan=plan), partial(_back, plan=plan),
+        graph, parts, partial(_there, plan=plan), partial(_back, plan=plan),
         gather=partial(_gather, plan=plan), init=partial(_init, plan=plan, given=init),
-        advance=partial(_advance, plan=plan), needs_dx=partial(_needs_dx, plan=plan), call=name,
+        advance=partial(_advance, plan=plan), needs_dx=partial(_needs_dx, plan=plan), call=call,
         reads_once=True, arrange=Arrangement(partial(_split, plan=plan), partial(_join, plan=plan)),
         names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
@@ -238,9 +241,7 @@ def plan_of(function: str, net: Layer) -> Plan:
         >>> plan_of("plots.graph", graph(lambda x, y: x - y)).arguments
         ('x', 'y')
     """
-    made = composition_of(net)
-    if made is None or made.label != "graph":
+    if net.spec is None or net.spec.of is not graph:
         raise LayerError(function, f"expected net to be made by lf.graph, got {net.name}")
-    assert isinstance(made.there, partial), "`graph` binds the plan"
-    plan: Plan = made.there.keywords["plan"]
+    plan: Plan = net.spec["function"]
     return plan

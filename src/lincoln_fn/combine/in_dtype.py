@@ -9,13 +9,15 @@ statistics.
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import torch
 
 from lincoln_fn.core.dtypes import cast, cast_like, dtype_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import FloatingDtype, checked
+from lincoln_fn.core.spec import call_of_parts
+from lincoln_fn.errors.arguments import BY_POSITION, FloatingDtype, checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk import one_part
 from lincoln_fn.walk.arrangement import ITS_PART
@@ -67,7 +69,11 @@ def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
 
 
 @checked
-def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None = None) -> Layer:
+def in_dtype(
+    layer: Layer,
+    dtype: FloatingDtype,
+    out_dtype: Annotated[FloatingDtype | None, BY_POSITION] = None,
+) -> Layer:
     """Compute a layer in another dtype, such as bfloat16, for which newer processors have units.
 
     Args:
@@ -92,7 +98,7 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         torch.float32
     """
     return composition(
-        "in_dtype",
+        in_dtype,
         (layer,),
         partial(_there, dtype=dtype, out_dtype=out_dtype),
         partial(_back, dtype=dtype),
@@ -101,10 +107,6 @@ def in_dtype(layer: Layer, dtype: FloatingDtype, out_dtype: FloatingDtype | None
         arrange=ITS_PART,
         advance=_advance,
         needs_dx=one_part.needs_dx,
-        call=partial(_call, dtype=dtype, out_dtype=out_dtype),
+        call=partial(call_of_parts, in_dtype, dtype=dtype, out_dtype=out_dtype),
         mask="part",
     )
-
-
-def _call(parts: tuple[Layer, ...], *, dtype: torch.dtype, out_dtype: torch.dtype | None) -> str:
-    return f"in_dtype({parts[0].name}, {dtype}{f', {out_dtype}' if out_dtype else ''})"

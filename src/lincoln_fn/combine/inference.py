@@ -14,13 +14,12 @@ Any other layer stays as it is; only its state does not advance.
 
 from __future__ import annotations
 
-from functools import partial
-
+from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import Function, declared_by
-from lincoln_fn.core.layer import Layer, is_derived, map_layers, unbound, unchanged
+from lincoln_fn.core.layer import Layer, is_derived, map_layers, unchanged
+from lincoln_fn.core.spec import call_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers.common import running_statistics
 
 
 @checked
@@ -71,23 +70,21 @@ def with_statistics_still(layer: Layer) -> Layer:
     """
 
     def still(part: Layer) -> Layer:
-        by_statistics = (
-            not is_derived(part, "predict")
-            and unbound(_forms(part)[0]) is running_statistics.forward
-        )
-        return _at_inference(part) if by_statistics else part
+        is_norm = declared_by(part.predict).kind in ("norm", "batch_norm")
+        return _at_inference(part) if is_norm and not is_derived(part, "predict") else part
 
     return map_layers(still, layer)
 
 
 def _at_inference(layer: Layer) -> Layer:
-    name = f"inference({layer.name})"
-    if is_derived(layer, "predict"):
-        return layer if layer.advance is unchanged else layer.replace(name=name, advance=unchanged)
-    forward, backward = _forms(layer)
-    bound = layer.predict.keywords if isinstance(layer.predict, partial) else {}
-    changes = {"forward": partial(forward, **bound), "backward": backward}
-    return layer.replace(name=name, **changes, advance=unchanged)
+    changes = {}
+    if not is_derived(layer, "predict"):
+        forward, backward = _forms(layer)
+        changes = {"forward": bind_like(forward, layer.predict), "backward": backward}
+    elif layer.advance is unchanged:
+        return layer
+    call = call_of(inference, layer)
+    return layer.replace(name=call, spec=call, **changes, advance=unchanged)
 
 
 def _forms(layer: Layer) -> tuple[Function, Function]:

@@ -12,18 +12,17 @@ first.
 
 from __future__ import annotations
 
-from functools import partial
-
 from lincoln_fn.combine.coupling import (
     WithLogDet,
+    coupling,
     halves,
     join,
     scale_and_shift,
-    there,
     with_log_det,
 )
 from lincoln_fn.combine.serial import there as serial_there
 from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import Composition, composition_of
@@ -60,11 +59,11 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
             y = inverse(part, entry, y)
         x: WithLogDet = y
         return x
-    loop = None if made is None else made.there
-    if made is None or not isinstance(loop, partial) or loop.func is not there:
+    if made is None or not made_by(flow, coupling):
         problem = f"expected a coupling, or a serial of them, got {flow.name}"
         raise LayerError("inverse", f"{problem}, whose inverse is not known")
-    return _solve(made, params, y, **loop.keywords)
+    assert flow.spec is not None, "`coupling` made it"
+    return _solve(made, params, y, dim=flow.spec["dim"], swap=flow.spec["swap"])
 
 
 def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:

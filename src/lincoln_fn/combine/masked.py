@@ -16,11 +16,13 @@ from torch import Tensor
 
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.layers import last_state, masked_mean
+from lincoln_fn.layers.last_state import last_state
+from lincoln_fn.layers.masked_mean import masked_mean
 from lincoln_fn.walk.composition import composition, mask_form
 from lincoln_fn.walk.init import on_meta, output_of
 from lincoln_fn.walk.parts import check_entries
@@ -48,7 +50,7 @@ _FORMS: Final[dict[str | None, Takes]] = {
     "state": _with_state,
 }
 # Layers whose output has no mask, so they come after `masked`.
-_LAST: Final = (masked_mean.forward, last_state.forward)
+_LAST: Final = (masked_mean, last_state)
 
 
 def _takes(parts: tuple[Layer, ...]) -> tuple[Takes, ...]:
@@ -151,8 +153,8 @@ def masked(*layers: Layer) -> Layer:
     """
     for layer in layers:
         behind = f"{layer.name} behind masked(...), in serial"
-        require(unbound(layer.forward) not in _LAST, "masked", behind, layer)
+        require(not made_by(layer, *_LAST), "masked", behind, layer)
     _takes(layers)
     return composition(
-        "masked", layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
+        masked, layers, _there, _back, init=_init, needs_dx=needs_dx, reads_once=True
     )

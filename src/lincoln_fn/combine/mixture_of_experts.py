@@ -38,6 +38,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import NOT_EMPTY, PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -209,7 +210,7 @@ def mixture_of_experts(
     require(top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k)
     loop = partial(there, top_k=top_k, norm_topk_prob=norm_topk_prob)
     return composition(
-        "mixture_of_experts", (router, *experts), loop, back,
+        mixture_of_experts, (router, *experts), loop, back,
         init=_init, needs_dx=one_part.needs_dx,
         call=partial(_call, top_k=top_k, norm_topk_prob=norm_topk_prob),
         reads_once=True, arrange=_ARRANGEMENT,
@@ -217,11 +218,10 @@ def mixture_of_experts(
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> str:
-    router, *experts = (part.name for part in parts)
-    alike = len(set(experts)) == 1
-    listed = f"({experts[0]},) * {len(experts)}" if alike else f"({', '.join(experts)})"
-    options = ("" if top_k == 2 else f", top_k={top_k}") + (
-        "" if norm_topk_prob else ", norm_topk_prob=False"
-    )
-    return f"mixture_of_experts({router}, {listed}{options})"
+def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> Spec:
+    options = {"top_k": top_k, "norm_topk_prob": norm_topk_prob}
+    call, names = call_of(mixture_of_experts, parts[0], parts[1:], **options), [*map(repr, parts)]
+    if len(set(names[1:])) > 1:
+        return call
+    listed = f"({names[1]},) * {len(names) - 1}"
+    return Spec(call.of, call.arguments, call.replace(repr(parts[1:]), listed))

@@ -37,9 +37,9 @@ from torch import Tensor
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
 from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.errors.arguments import PositiveInt, checked, require
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -239,7 +239,7 @@ def ode(
     continuous = _there_continuous, back_continuous, with_states
     there, loop_back, advance = discrete if adjoint == "discrete" else continuous
     return composition(
-        "ode", (field,), partial(there, times=times), partial(loop_back, times=times),
+        ode, (field,), partial(there, times=times), partial(loop_back, times=times),
         gather=gather_uses, init=partial(_init, times=times), arrange=ITS_PART, advance=advance,
         call=partial(
             call_of_parts, ode, t=t, method=method, steps=steps, adjoint=adjoint, time_dim=time_dim

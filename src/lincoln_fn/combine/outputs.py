@@ -8,7 +8,6 @@ part gets. The composition's own loops see neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -102,53 +101,48 @@ def _sum(g: Arrays, more: Arrays) -> Arrays:
     return more if g is None else g if more is None else add_trees(g, more)
 
 
-# Any: a composition's own loops, and their hyperparameters, under their own names: what reads the
-# hyperparameters of a loop finds them here, too.
+# Any: the loops there and back, and what they take and return.
+@attrs.frozen(eq=False)
+class _Loop:
+    """A composition's own loop, with outputs: `run` is one of the two functions below."""
+
+    run: Callable[..., Any]
+    own: Callable[..., Any]
+    taps: Taps
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.run(self.own, self.taps, *arguments)
+
+
 def _outputs_there(
-    visit: VisitThere, params: Params, x: Arrays, *, own: There, taps: Taps, **options: Any
+    own: There, taps: Taps, visit: VisitThere, params: Params, x: Arrays
 ) -> tuple[Outputs, Record]:
     """Run a composition's loop there, and return the outputs within it beside y."""
     outputs: list[Arrays] = [None] * sum(tap.count for tap in taps.values())
-    y, record = own(_TakingOut(visit, taps, outputs), params, x, **options)
+    y, record = own(_TakingOut(visit, taps, outputs), params, x)
     return (y, tuple(outputs)), record
 
 
 def _outputs_back(
-    visit: VisitBack, params: Params, cache: Cache, g: Outputs,
-    *, own: Back, taps: Taps, **options: Any,
-) -> tuple[Arrays, Record]:  # fmt: skip
+    own: Back, taps: Taps, visit: VisitBack, params: Params, cache: Cache, g: Outputs
+) -> tuple[Arrays, Record]:
     """Run a composition's loop back, and add the gradients of the outputs where they were taken."""
-    return own(_AddingG(visit, taps, [*g[1]]), params, cache, g[0], **options)
+    return own(_AddingG(visit, taps, [*g[1]]), params, cache, g[0])
 
 
 def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
     """Return a composition's loop as it is without outputs."""
-    if not isinstance(loop, partial) or loop.func not in (_outputs_there, _outputs_back):
-        return loop
-    options = {key: value for key, value in loop.keywords.items() if key not in ("own", "taps")}
-    own: Callable[..., Any] = loop.keywords["own"]
-    return partial(own, **options) if options else own
+    return loop.own if isinstance(loop, _Loop) else loop
 
 
 def taps_of(loop: Callable[..., Any]) -> Taps:
     """Return the outputs that a loop takes out, by the part; none if it takes none."""
-    if own_loop(loop) is loop:
-        return {}
-    assert isinstance(loop, partial), "as `own_loop` has seen"
-    taps: Taps = loop.keywords["taps"]
-    return taps
+    return loop.taps if isinstance(loop, _Loop) else {}
 
 
 def with_outputs(loop: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
     """Make a loop that takes out the outputs that another one takes out, if it does."""
-    taps = taps_of(like)
-    return _with_taps(like.func, loop, taps) if taps and isinstance(like, partial) else loop
-
-
-def _with_taps(function: Callable[..., Any], own: Callable[..., Any], taps: Taps) -> partial[Any]:
-    if isinstance(own, partial) and not own.args:
-        return partial(function, own=own.func, taps=taps, **own.keywords)
-    return partial(function, own=own, taps=taps)
+    return attrs.evolve(like, own=loop) if isinstance(like, _Loop) else loop
 
 
 def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, list[str]]:
@@ -168,11 +162,11 @@ def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, li
         return layer, []
     of_predict = made.predict_there
     changes = {
-        "there": _with_taps(_outputs_there, made.there, taps),
-        "back": _with_taps(_outputs_back, made.back, taps),
+        "there": _Loop(_outputs_there, made.there, taps),
+        "back": _Loop(_outputs_back, made.back, taps),
     }
     if of_predict is not made.there:
-        changes["predict"] = _with_taps(_outputs_there, of_predict, taps)
+        changes["predict"] = _Loop(_outputs_there, of_predict, taps)
     return layer.rebuild(tuple(parts), **changes, reads_once=made.reads_once), found
 
 

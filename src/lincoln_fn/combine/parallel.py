@@ -58,5 +58,5 @@ def parallel(*layers: Layer) -> Layer:
         (tensor([0.]), tensor([0.]))
     """
     return composition(
-        "parallel", layers, _there, _back, init=_init, needs_dx=_needs_dx, reads_once=True
+        parallel, layers, _there, _back, init=_init, needs_dx=_needs_dx, reads_once=True
     )

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from lincoln_fn.combine._uses import Kept, with_states
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core.constructors import call_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import checked, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
@@ -161,14 +161,15 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
     parts = tuple(part for block in blocks for part in block)
     return composition(
-        "reversible", parts, partial(_there, dim=dim), partial(back, dim=dim),
+        reversible, parts, partial(_there, dim=dim), partial(back, dim=dim),
         init=partial(_init, dim=dim), advance=with_states, needs_dx=needs_dx,
         call=partial(_call, dim=dim),
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...], *, dim: int) -> str:
+def _call(parts: tuple[Layer, ...], *, dim: int) -> Spec:
     pairs = [*zip(parts[::2], parts[1::2], strict=True)]
     call, pair = call_of(reversible, *pairs, dim=dim), repr(pairs[0])
     alike = ", ".join([pair] * len(pairs))
-    return call.replace(alike, f"*[{pair}] * {len(pairs)}") if len(pairs) > 1 else call
+    text = call.replace(alike, f"*[{pair}] * {len(pairs)}") if len(pairs) > 1 else call
+    return Spec(reversible, call.arguments, text)

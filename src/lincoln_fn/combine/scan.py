@@ -44,11 +44,11 @@ from lincoln_fn.combine._step_loops import (
 from lincoln_fn.combine._step_masks import steps_first, steps_of, where
 from lincoln_fn.combine._uses import Kept, check_mirrors, gather_uses, with_states
 from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import call_of_parts
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
 from lincoln_fn.core.loops import is_traced_once
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import call_of_parts
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
@@ -321,7 +321,7 @@ def scan(
     axes: dict[str, Any] = {"dim": dim, "reverse": reverse, "sequences": sequences}  # Any: for mypy
     bound = partial(there, has_output=has_output, **axes)
     return composition(
-        "scan", (cell,), bound,
+        scan, (cell,), bound,
         partial(_back, has_output=has_output, **axes),
         gather=gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,

@@ -10,6 +10,7 @@ dx, from the last layer back to the first:
 from __future__ import annotations
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries, is_trained
@@ -62,7 +63,7 @@ def serial(*layers: Layer) -> Layer:
         >>> lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
         serial(dense(500), sigmoid(), dense(10), log_softmax())
     """
-    return composition("serial", layers, there, back, needs_dx=needs_dx, reads_once=True)
+    return composition(serial, layers, there, back, needs_dx=needs_dx, reads_once=True)
 
 
 @checked
@@ -84,12 +85,11 @@ def repeat(n: PositiveInt, layer: Layer) -> Layer:
         repeat(3, serial(dense(5), relu()))
     """
     return composition(
-        "serial", (layer,) * n, there, back, needs_dx=needs_dx, call=_repeat_call, reads_once=True
+        serial, (layer,) * n, there, back, needs_dx=needs_dx, call=_repeat_call, reads_once=True
     )
 
 
-def _repeat_call(layers: tuple[Layer, ...]) -> str:
-    names = [layer.name for layer in layers]
-    if len(set(names)) > 1:
-        return f"serial({', '.join(names)})"
-    return f"repeat({len(names)}, {names[0]})"
+def _repeat_call(layers: tuple[Layer, ...]) -> Spec:
+    if len({layer.name for layer in layers}) > 1:
+        return call_of(serial, *layers)
+    return call_of(repeat, len(layers), layers[0])

@@ -93,6 +93,6 @@ def shared(layer: Layer) -> Layer:
         (tensor([0.]), tensor([2.]))
     """
     return composition(
-        "shared", (layer,), _there, _back,
+        shared, (layer,), _there, _back,
         gather=_gather, init=_init, arrange=ITS_PART, advance=_advance, needs_dx=_needs_dx,
     )  # fmt: skip

@@ -21,9 +21,15 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from lincoln_fn.combine.fixed_point import fixed_point
+from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.outputs import Outputs, close, open_to
+from lincoln_fn.combine.reversible import reversible
+from lincoln_fn.combine.scan import scan
+from lincoln_fn.combine.shared import shared
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of, made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk import one_part
@@ -35,11 +41,7 @@ from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Compositions that run a part several times, or at other points on the way back.
-_REPEATING: Final = ("fixed_point", "ode", "reversible", "scan", "shared")
-_REFUSED: Final = {
-    **dict.fromkeys(_REPEATING, "it runs its parts several times; take the output of all of it"),
-    "tapped": "give all paths to one tapped",
-}
+_REPEATING: Final = (fixed_point, ode, reversible, scan, shared)
 
 
 def _there(
@@ -75,7 +77,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _chosen(net: Layer, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """List the paths that fit the patterns, in the order of the patterns and then of the walk."""
-    closed = {path: label for path, label in _named_paths(net, "", "") if path}
+    closed = {path: around for path, around in _named_paths(net, "", None) if path}
     chosen: dict[str, None] = {}
     for pattern in patterns:
         fitting = [path for path in closed if is_target(path, (pattern,))]
@@ -84,18 +86,24 @@ def _chosen(net: Layer, patterns: tuple[str, ...]) -> tuple[str, ...]:
             raise LayerError("tapped", problem.replace("the path of a layer", "paths of layers"))
         chosen |= dict.fromkeys(fitting)
     for path in chosen:
-        if label := closed[path]:
-            problem = f"expected paths outside of {label}, got {path!r}"
-            raise LayerError("tapped", f"{problem}; {_REFUSED[label]}")
+        around = closed[path]
+        if around is not None and around.spec is not None:
+            problem = f"expected paths outside of {around.spec.of.__name__}, got {path!r}"
+            mend = "it runs its parts several times; take the output of all of it"
+            if made_by(around, tapped):
+                mend = "give all paths to one tapped"
+            raise LayerError("tapped", f"{problem}; {mend}")
     return tuple(chosen)
 
 
-def _named_paths(layer: Layer, path: str, closed: str) -> Iterator[tuple[str, str]]:
+def _named_paths(
+    layer: Layer, path: str, closed: Layer | None
+) -> Iterator[tuple[str, Layer | None]]:
     """List the paths of a network, each with the first composition around it that is refused."""
     yield path, closed
     made = composition_of(layer)
     if made is not None:
-        closed = closed or (made.label if made.label in _REFUSED else "")
+        closed = closed or (layer if made_by(layer, *_REPEATING, tapped) else None)
         for i, part in enumerate(made.parts):
             yield from _named_paths(part, made.inside(path, i), closed)
 
@@ -139,7 +147,7 @@ def tapped(net: Layer, *paths: str) -> Layer:
     opened, found = open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
     return composition(
-        "tapped", (opened,), partial(_there, order=order), partial(_back, order=order),
+        tapped, (opened,), partial(_there, order=order), partial(_back, order=order),
         gather=one_part.gather, init=_init, arrange=ITS_PART, advance=_advance,
         needs_dx=one_part.needs_dx, call=partial(_call, paths=paths), reads_once=True,
     )  # fmt: skip
@@ -149,5 +157,5 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return visit.advance(0, params, cache)
 
 
-def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> str:
-    return f"tapped({parts[0].name}, {', '.join(map(repr, paths))})"
+def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> Spec:
+    return call_of(tapped, close(parts[0]), *paths)

@@ -18,6 +18,7 @@ from lincoln_fn.combine.frozen import FrozenParams
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
@@ -104,11 +105,11 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         torch.Size([1, 3, 10])
     """
     return composition(
-        "tied", (embedding, body, scores()), _there, _back,
+        tied, (embedding, body, scores()), _there, _back,
         gather=_gather, init=_init, needs_dx=_needs_dx, call=_call, reads_once=True,
         arrange=ALL_BUT_LAST, names=("embedding", "body", "scores"),
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...]) -> str:
-    return f"tied({parts[0].name}, {parts[1].name})"
+def _call(parts: tuple[Layer, ...]) -> Spec:
+    return call_of(tied, *parts[:2])

@@ -29,6 +29,7 @@ from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.dense import dense
@@ -194,7 +195,7 @@ def _feed_forward(style: _Style) -> Layer:
 def _serial_with_output_size(*layers: Layer) -> Layer:
     """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
     return composition(
-        "serial", layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True,
+        serial, layers, there, back, init=_init_sized, needs_dx=needs_dx, reads_once=True,
         names=("linear1", "", "", "linear2", ""),
     )  # fmt: skip
 
@@ -218,8 +219,8 @@ def _dropout(style: _Style) -> Layer:
     return dropout_layer(style.dropout) if style.dropout else identity()
 
 
-def _block(call: str, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
-    label = call.partition("(")[0]
+def _block(call: Spec, *, layers: tuple[Layer, ...], mask: Mask | None = None) -> Layer:
     return composition(
-        label, layers, there, back, needs_dx=needs_dx, call=call, reads_once=True, mask=mask
-    )
+        call.of.__name__, layers, there, back,
+        needs_dx=needs_dx, call=call, reads_once=True, mask=mask,
+    )  # fmt: skip

@@ -9,31 +9,23 @@
     elu(0.5).forward        partial(forward, alpha=0.5)
     forward((), x)          alpha is 1.0, as for elu()
 
-`constructor` checks the arguments as `checked` does. The name of what is made becomes the call that
-makes it, without the arguments at their defaults. Each of its functions gets the arguments that it
-takes by keyword; what the constructor has bound itself stays. And the file's own `init`, `forward`
-and `predict` have the constructor's defaults.
+`constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
+text is its name, without the arguments at their defaults. Each of its functions gets the arguments
+that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
+`forward` and `predict` have the constructor's defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
-from torch import Tensor
-
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import (
-    ALWAYS_SHOWN,
-    BY_POSITION,
-    call_with,
-    form_of,
-    read_arguments,
-)
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.spec import Made, Spec, with_spec
+from lincoln_fn.errors.arguments import call_with, read_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,12 +37,12 @@ class _Bare(NamedTuple):
     make: Callable[..., Any]  # Any: of every kind of object
     functions: tuple[Callable[..., Any], ...]
     others: dict[str, Callable[..., Any]]
-    call: str
+    call: Spec | None
 
 
 # Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
 def bare(
-    make: Callable[..., R], *functions: Callable[..., Any], call: str = "", **others: Any
+    make: Callable[..., R], *functions: Callable[..., Any], call: Spec | None = None, **others: Any
 ) -> R:
     """Return make(call, *functions, **others) from a constructor, which completes the functions.
 
@@ -61,11 +53,17 @@ def bare(
     return result
 
 
-def constructor(function: Callable[P, R]) -> Callable[P, R]:
+@overload
+def constructor(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def constructor(**traits: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the overloads have it
     """Check a constructor's arguments, name what it makes, and bind the arguments to its functions.
 
     Args:
         function: returns `bare(Layer, forward, backward)`, or the like.
+        **traits: what the file's own functions declare of the layer, as `lf.declare` explains:
+            `@constructor(kind="dense", terms=terms)`.
 
     Returns:
         The constructor. It raises a `LayerError` for an argument that is not of its type.
@@ -81,23 +79,36 @@ def constructor(function: Callable[P, R]) -> Callable[P, R]:
         >>> scaled(), scaled(3.0), scaled(3.0).predict((), 5.0)
         (scaled(), scaled(factor=3.0), 15.0)
     """
+    if function is None:
+        return partial(constructor, **traits)
     _give_defaults(function)
+    if traits:
+        declare(*_declaring(function, traits), **traits)
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
+    def call(*args: Any, **kwargs: Any) -> Any:  # Any: of any kind, until they are checked
         arguments = read_arguments(function, args, kwargs)
         made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(made, _Bare), "a constructor returns bare(...)"
-        arguments = {**form_of(function).defaults, **arguments}
-        bound = [_with_arguments(each, arguments) for each in made.functions]
-        others = {key: _with_arguments(each, arguments) for key, each in made.others.items()}
-        result: R = made.make(made.call or _written(function, arguments), *bound, **others)
-        return result
+        spec = made.call or Spec(call, arguments)
+        bound = [_with_arguments(each, spec.arguments) for each in made.functions]
+        others = {key: _with_arguments(each, spec.arguments) for key, each in made.others.items()}
+        result = made.make(spec, *bound, **others)
+        return with_spec(result, spec) if isinstance(result, Made) else result
 
     made: Any = call  # Any: a function with an attribute of its own
     made.is_checked = True
-    result: Callable[P, R] = made
-    return result
+    return made
+
+
+# Any: functions, and traits, of any kind.
+def _declaring(function: Callable[..., Any], traits: dict[str, Any]) -> list[Any]:
+    """List the functions of a constructor's file that declare its traits."""
+    own = getattr(unwrap(function), "__globals__", {})
+    names = ["forward", "inference_forward"]
+    if traits.keys() & {"terms", "dx_and_terms", "params"}:
+        names.append("grads" if "grads" in own else "backward")
+    return [own[name] for name in names if name in own]
 
 
 def _give_defaults(function: Callable[..., Any]) -> None:
@@ -124,7 +135,7 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 
 # Any: the arguments and the functions are of any kind.
-def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
+def _with_arguments(function: Any, arguments: Mapping[str, Any]) -> Any:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
     is_partial = isinstance(function, partial)
     inner, args, given = (
@@ -135,47 +146,33 @@ def _with_arguments(function: Any, arguments: dict[str, Any]) -> Any:
     return partial(inner, *args, **new, **given) if new else function
 
 
-def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """Write the call of a constructor, without the arguments at their defaults."""
-    form = form_of(function)
-    given = form.signature.bind(*args, **kwargs).arguments
-    return _written(function, {**form.defaults, **given})
+# Any: as above.
+def arguments_of(function: object) -> dict[str, Any]:
+    """Return the arguments by keyword that a constructor has bound to a function."""
+    return dict(getattr(function, "keywords", {}))
 
 
-def _written(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
-    """Write a call with these arguments; the defaults are among them."""
-    form = form_of(function)
-    shown: list[str] = []
-    for name in form.signature.parameters:
-        value, marks = arguments.get(name, ()), get_args(form.hints[name])
-        if name == form.rest:
-            shown += map(_shown, value)
-        elif name not in form.defaults or ALWAYS_SHOWN in marks:
-            shown.append(_shown(value))
-        elif value is not (default := form.defaults[name]) and value != default:
-            shown.append(_shown(value) if BY_POSITION in marks else f"{name}={_shown(value)}")
-    return f"{function.__name__}({', '.join(shown)})"
+# Any: functions of any kind, as above.
+def bind_like(function: Any, own: Any, *args: Any) -> Any:
+    """Bind a function to the arguments by keyword that a constructor has bound to another.
 
-
-def _shown(value: object) -> str:
-    """Write an argument; a class may say how, where its repr differs from process to process."""
-    text: str = getattr(type(value), "in_calls", "")
-    return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))
-
-
-def call_of_parts(function: Callable[..., Any], parts: tuple[Layer, ...], **options: Any) -> str:
-    """Write the call of a combinator whose arguments are its parts and some options."""
-    return call_of(function, *parts, **options)
+    Example:
+        >>> bind_like(dict, lf.elu(0.5).forward)()
+        {'alpha': 0.5}
+    """
+    return partial(function, *args, **own.keywords) if isinstance(own, partial) else function
 
 
 def over_axes(
     family: Callable[Concatenate[int, P], R],
+    **traits: Any,  # Any: as in `constructor`
 ) -> tuple[Callable[P, R], Callable[P, R], Callable[P, R]]:
     """Make the constructors of a family of layers, over one, two and three spatial axes.
 
     Args:
         family: the constructor, whose first argument is the number of spatial axes. It is named
             after the family, such as `_conv_nd`.
+        **traits: as of `constructor`.
 
     Returns:
         Three constructors, such as `conv1d`, `conv2d` and `conv3d`.
@@ -187,11 +184,14 @@ def over_axes(
         >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
         (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))
     """
-    first, second, third = (_with_axes(family, n) for n in (1, 2, 3))
+    first, second, third = (_with_axes(family, n, traits) for n in (1, 2, 3))
     return first, second, third
 
 
-def _with_axes(family: Callable[Concatenate[int, P], R], n: int) -> Callable[P, R]:
+# Any: traits.
+def _with_axes(
+    family: Callable[Concatenate[int, P], R], n: int, traits: dict[str, Any]
+) -> Callable[P, R]:
     @wraps(family)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return family(n, *args, **kwargs)
@@ -202,4 +202,5 @@ def _with_axes(family: Callable[Concatenate[int, P], R], n: int) -> Callable[P, 
     made.__signature__ = Signature(
         list(own.parameters.values())[1:], return_annotation=own.return_annotation
     )
-    return constructor(call)
+    made_of: Callable[P, R] = constructor(call, **traits)
+    return made_of

@@ -14,13 +14,14 @@ Nothing is required: every walk works for a layer that declares nothing, by its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived, unbound
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.errors import LayerError
 
 # Any: the functions of every layer, with params, caches and hyperparameters of their own.
@@ -58,11 +59,10 @@ class Declaration:
     reads: tuple[str, ...] | None = None
     decode: tuple[Function, Function] | None = None
     mask: Literal["sequence", "state"] | None = None
+    along: str | None = None
 
 
 _NOTHING: Final = Declaration()
-# Of a layer of the library that declares nothing of its own.
-_ELEMENTWISE: Final = Declaration(kind="activation")
 
 
 def declare(
@@ -75,6 +75,7 @@ def declare(
     reads: tuple[str, ...] | None = None,
     decode: tuple[Function, Function] | None = None,
     mask: Literal["sequence", "state"] | None = None,
+    along: str | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
 
@@ -105,6 +106,10 @@ def declare(
         mask: declared of `forward`, if the layer takes the mask of a sequence, for `lf.masked`:
             "sequence" if its x is (sequence, mask), "state" if it is (sequence, state, mask) and
             its y (y, state).
+        along: declared of `forward`: along which axes of y the layer adds up, mixes or moves
+            elements. "rows" are those of each matrix; else it names the field of the cache, or the
+            argument of the constructor, that has the axis or the axes. For the gradients of single
+            examples, none of them may be that of the examples.
 
     Raises:
         LayerError: if a function cannot have a declaration, or there is no such kind.
@@ -123,6 +128,7 @@ def declare(
     given: dict[str, Any] = {  # Any: each is of its own type
         "kind": kind, "terms": terms, "dx_and_terms": dx_and_terms, "params": params,
         "at_inference": at_inference, "reads": reads, "decode": decode, "mask": mask,
+        "along": along,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for function in functions:
@@ -139,16 +145,11 @@ def _attach(function: Function, made: Declaration) -> None:
 def declared_by(function: Function) -> Declaration:
     """Return what was declared of a function, whatever arguments are bound to it.
 
-    A function of `layers/` of which nothing was declared computes element by element.
-
     Example:
         >>> declared_by(lf.dense(3).grads).kind, declared_by(print).kind
         ('dense', None)
     """
-    function = unbound(function)
-    is_ours = getattr(function, "__module__", "").startswith("lincoln_fn.layers.")
-    default = _ELEMENTWISE if is_ours else _NOTHING
-    made: Declaration = getattr(function, "declaration", default)
+    made: Declaration = getattr(unbound(function), "declaration", _NOTHING)
     return made
 
 
@@ -186,6 +187,17 @@ def kind_of(layer: Layer) -> Kind | None:
         ('convolution', 'activation', 'dropout')
     """
     return declared_by(layer.forward).kind
+
+
+def is_named_by(layer: Layer, table: Collection[object]) -> bool:
+    """Return whether a table has a layer's kind, its constructor, or its `forward`.
+
+    Example:
+        >>> is_named_by(lf.tanh(), {"activation"}), is_named_by(lf.tanh(), {lf.relu})
+        (True, False)
+    """
+    names = (kind_of(layer), constructor_of(layer), unbound(layer.forward))
+    return any(each in table for each in names)
 
 
 def gradients_of(layer: Layer) -> Declaration:

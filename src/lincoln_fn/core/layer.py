@@ -41,6 +41,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
+from lincoln_fn.core.spec import Made, with_spec
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.habits import no_attribute
@@ -144,8 +145,8 @@ class Composed(Protocol):
         """Make the same composition of other parts."""
 
 
-@attrs.frozen(eq=False, repr=False)
-class Layer:
+@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+class Layer(Made):
     """A layer, as the pure functions that make it.
 
     Args:
@@ -159,6 +160,7 @@ class Layer:
         advance: (params, cache) -> params with the next running statistics or key.
         composition: how a layer made of layers connects its parts; None for a single layer.
             `lincoln_fn.walk.composition` makes it.
+        spec: the constructor that was called, and its arguments; None for a layer made by hand.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
@@ -217,8 +219,9 @@ class Layer:
         """
         assert self.composition is not None, "a single layer has no parts"
         made = self.composition.rebuild(parts, **changes)
-        own_name = {} if self.name == self.composition.call(self.parts) else {"name": self.name}
-        is_own = unbound(self.init) != self.composition.initialise
+        is_named = self.name != self.composition.call(self.parts)
+        own_name = {"name": self.name, "spec": self.spec} if is_named else {}
+        is_own = not is_init_of(self.init, self.composition)
         own_init = {"init": self.init} if is_own else {}
         return made.replace(**own_name, **own_init) if own_name or own_init else made
 
@@ -237,9 +240,6 @@ class Layer:
         def __getattr__(self, name):
             raise no_attribute("Layer", name)
 
-    def __repr__(self) -> str:
-        return self.name
-
     def _repr_html_(self) -> str:
         return html(self)
 
@@ -249,7 +249,9 @@ class Layer:
         A new `forward` resets `predict` to its default, and a new `backward` resets `grads` and
         `input_grad`, unless they are given too. If only `grads` or `input_grad` is new, `backward`
         becomes the pair of both. If any function of a composition except `init` is replaced, the
-        result is a single layer: no walk reaches its parts.
+        result is a single layer: no walk reaches its parts. With another function, the layer is not
+        what its constructor makes: it has no `spec`, unless one is given. What is declared of a
+        function goes with the function.
 
         Args:
             **changes: new values by field name.
@@ -263,8 +265,9 @@ class Layer:
             (-2, ())
         """
         kept = {field.name: getattr(self, field.name) for field in attrs.fields(Layer)}
+        own, spec = kept.pop("spec"), changes.pop("spec", None)
         if not changes.keys() <= {"name", "init", "composition"}:
-            kept["composition"] = None
+            kept["composition"] = own = None
         if "forward" in changes:
             del kept["predict"]
         if "backward" in changes:
@@ -272,7 +275,7 @@ class Layer:
         elif "grads" in changes or "input_grad" in changes:
             halves = {**kept, **changes}
             kept["backward"] = partial(_both, halves["input_grad"], halves["grads"])
-        return Layer(**{**kept, **changes})
+        return with_spec(Layer(**{**kept, **changes}), spec or own)
 
 
 def _both(
@@ -352,6 +355,16 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
+
+
+def has_no_params(layer: Layer) -> bool:
+    """Return whether a layer's `init` is the default, which makes no params."""
+    return unbound(layer.init) is no_params
+
+
+def is_init_of(init: Callable[..., Params], made: Composed) -> bool:
+    """Return whether a composition's `init` is its own, and not one that was given to `replace`."""
+    return unbound(init) == made.initialise
 
 
 def is_ours(function: Callable[..., T]) -> bool:

@@ -28,10 +28,9 @@ from torch.autograd import forward_ad
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import evolve
-from lincoln_fn.fastpath import convolution as fast_conv
-from lincoln_fn.fastpath import dense as fast_dense
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.layers import conv, conv_transpose, dense
 from lincoln_fn.losses.common.one_number import check_one_number
@@ -46,7 +45,8 @@ from lincoln_fn.walk.wants import Wants
 T = TypeVar("T")
 
 _LINEAR: Final = (
-    conv.grads, conv_transpose.grads, dense.grads, fast_conv.grads, fast_dense.grads
+    conv.conv1d, conv.conv2d, conv.conv3d, conv_transpose.conv_transpose1d,
+    conv_transpose.conv_transpose2d, conv_transpose.conv_transpose3d, dense.dense,
 )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def dual_forward(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
 
 
 def _visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    if unbound(layer.grads) not in _LINEAR:
+    if not made_by(layer, *_LINEAR):
         return layer.forward(params, x)
     (at, params_tangent), (x_value, x_tangent) = _split(params), _split(x)
     y, cache = layer.forward(at, x_value)
@@ -168,7 +168,7 @@ def tangents_leaf(
     layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
     """Compute dx, dual, and the tangents of a single layer's dparams."""
-    if unbound(layer.grads) in _LINEAR:
+    if made_by(layer, *_LINEAR):
         return _product_leaf(layer, params, cache, g, wants)
     dx, dparams = _backward(layer, params, cache, g, wants)
     return dx, tangents_of(dparams) if wants.dparams else None

@@ -8,14 +8,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from lincoln_fn.core.layer import Layer, map_layers, unbound
+from lincoln_fn.core.layer import Layer, map_layers
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.fastpath import fast
 from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.layers import dense, group_norm, lstm, silu
 from lincoln_fn.rules.backpropagation import with_true_gradient
 
 # Their fast functions are kernels that torch has no forward mode for.
-_FORMULAS: Final = (group_norm.forward, lstm.forward, silu.forward)
+_FORMULAS: Final = (group_norm.group_norm, lstm.lstm, silu.silu)
 
 
 # A power iteration, say, has the same network again and again. A layer is its own key.
@@ -24,7 +25,7 @@ def fast_for_forward_mode(net: Layer) -> Layer:
     """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode."""
 
     def faster(layer: Layer) -> Layer:
-        return layer if unbound(layer.forward) in _FORMULAS else fast(layer)
+        return layer if made_by(layer, *_FORMULAS) else fast(layer)
 
     return map_layers(faster, rearrange(with_true_gradient(net)))
 
@@ -35,6 +36,6 @@ def fast_for_columns(net: Layer) -> Layer:
     # vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
     # memory layout. The formulas take less time.
     def faster(layer: Layer) -> Layer:
-        return fast(layer) if unbound(layer.forward) is dense.forward else layer
+        return fast(layer) if made_by(layer, dense.dense) else layer
 
     return map_layers(faster, rearrange(with_true_gradient(net)))

@@ -35,19 +35,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.errors.arguments import Positive, checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.mse import backward as mse_backward
-from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward
+from lincoln_fn.losses.mse import mse
+from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 from lincoln_fn.training.batch_checks import check_batch, check_walkable
 from lincoln_fn.training.data import Batch
 
@@ -179,8 +180,7 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 
 def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
     """Return the layers before the last one with their params, and the last, a dense layer."""
-    made = net.composition
-    if made is None or made.label != "serial" or not net.parts or kind_of(net.parts[-1]) != "dense":
+    if not (made_by(net, serial, repeat) and net.parts and kind_of(net.parts[-1]) == "dense"):
         problem = "expected a serial network whose last part is a dense layer"
         raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
     return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]
@@ -206,17 +206,16 @@ def _last_layer(
 
 
 def _is_regression(loss: Loss) -> bool:
-    formula = formula_of(loss)
-    backward = None if formula is None else unbound(formula.backward)
-    if formula is None or backward not in (mse_backward, softmax_backward):
+    spec = loss.spec
+    if spec is None or spec.of not in (mse, softmax_cross_entropy):
         known = "losses.softmax_cross_entropy or losses.mse"
         raise LayerError("laplace", f"expected loss to be {known}, got {loss}")
-    if formula.reduction != "sum":
+    if spec["reduction"] != "sum":
         problem = f"expected a loss with reduction='sum', got {loss}"
         raise LayerError("laplace", f"{problem}: the log-likelihood is a sum over the data")
-    options = getattr(formula.forward, "keywords", {})
-    for name in ("weight", "label_smoothing"):
-        if options.get(name):
-            problem = f"expected a loss without {name}, which is no log-likelihood, got {loss}"
-            raise LayerError("laplace", problem)
-    return backward is mse_backward
+    is_weighted = spec.arguments.get("weight") is not None
+    if is_weighted or spec.arguments.get("label_smoothing"):
+        name = "weight" if is_weighted else "label_smoothing"
+        problem = f"expected a loss without {name}, which is no log-likelihood, got {loss}"
+        raise LayerError("laplace", problem)
+    return spec.of is mse

@@ -40,15 +40,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, unbound
+from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.mixing import check_each_alone
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.reduction import formula_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.softmax_cross_entropy import LabelCache
-from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_backward
+from lincoln_fn.losses.softmax_cross_entropy import LabelCache, softmax_cross_entropy
 
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5
@@ -60,8 +60,7 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
         problem = "expected a prediction of one tensor, with the examples on axis 0"
         raise LayerError(loss.name, problem)
     check_each_alone("curvature", loss, prediction, target, by_target=False)
-    formula = formula_of(loss)
-    if formula is not None and unbound(formula.backward) is softmax_backward:
+    if made_by(loss, softmax_cross_entropy):
         return _of_softmax(loss, prediction, target)
     h = _blocks(loss, prediction, target)
     diagonal = h.diagonal(dim1=1, dim2=2)

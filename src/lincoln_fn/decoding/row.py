@@ -36,5 +36,5 @@ class Row:
     pads: bool = False
 
 
-# By the function that computes a layer's prediction, or by the loop of a composition.
-Rows: TypeAlias = dict[Function, Row]
+# By constructor.
+Rows: TypeAlias = dict[Function | None, Row]

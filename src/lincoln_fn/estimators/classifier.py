@@ -18,22 +18,28 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import Loss, softmax_cross_entropy
+from lincoln_fn.losses.cross_entropy import cross_entropy
+from lincoln_fn.losses.log_loss import log_loss
+from lincoln_fn.losses.log_sigmoid_loss import log_sigmoid_loss
+from lincoln_fn.losses.nll import nll
+from lincoln_fn.losses.sigmoid_cross_entropy import sigmoid_cross_entropy
 
 # By the loss's name: how a net's outputs become log-probabilities of the classes.
-_OF_ALL_CLASSES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "softmax_cross_entropy": lambda logits: logits.log_softmax(1),
-    "nll": lambda log_p: log_p,
-    "cross_entropy": torch.log,
+_OF_ALL_CLASSES: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+    softmax_cross_entropy: lambda logits: logits.log_softmax(1),
+    nll: lambda log_p: log_p,
+    cross_entropy: torch.log,
 }
 # Likewise for losses with one output per example, which belongs to the second of two classes.
-_OF_SECOND_CLASS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "sigmoid_cross_entropy": lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
-    "log_sigmoid_loss": lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
-    "log_loss": lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
+_OF_SECOND_CLASS: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+    sigmoid_cross_entropy: lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
+    log_sigmoid_loss: lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
+    log_loss: lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
 }
 
 
@@ -48,21 +54,17 @@ def _loss_of(estimator: NetClassifier) -> Loss:
 
 
 def _has_one_output(loss: Loss) -> bool:
-    return _kind(loss) in _OF_SECOND_CLASS
-
-
-def _kind(loss: Loss) -> str:
-    return loss.name.partition("(")[0]
+    return constructor_of(loss) in _OF_SECOND_CLASS
 
 
 def _log_probabilities(estimator: NetClassifier) -> Callable[[Tensor], Tensor]:
     """Return the function from outputs to log-probabilities, or raise an AttributeError."""
     loss = _loss_of(estimator)
     known = {**_OF_ALL_CLASSES, **_OF_SECOND_CLASS}
-    if _kind(loss) not in known:
-        mend = f"a loss that does is one of {', '.join(known)}"
+    if constructor_of(loss) not in known:
+        mend = f"a loss that does is one of {', '.join(of.__name__ for of in known if of)}"
         raise AttributeError(f"NetClassifier: {loss} defines no probabilities; {mend}")
-    return known[_kind(loss)]
+    return known[constructor_of(loss)]
 
 
 class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no types

@@ -39,5 +39,12 @@ def grads(params: Params, x: Tensor, g: Tensor) -> Params:
 
 
 TWINS: Final = (
-    Twin(dense, forward=forward, backward=backward, input_grad=input_grad, grads=grads),
+    Twin(
+        (dense.dense,),
+        dense,
+        forward=forward,
+        backward=backward,
+        input_grad=input_grad,
+        grads=grads,
+    ),
 )

@@ -15,13 +15,14 @@ an output of, which has a row for each token.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from lincoln_fn.combine.fixed_point import fixed_point
+from lincoln_fn.combine.graph import graph
 from lincoln_fn.combine.mixture_of_experts import (
     Params,
     Routing,
@@ -33,10 +34,14 @@ from lincoln_fn.combine.mixture_of_experts import (
 )
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
+from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.outputs import own_loop, taps_of, with_outputs
+from lincoln_fn.combine.scan import scan
+from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Layer, is_ours, unbound, unchanged
+from lincoln_fn.core.layer import Arrays, Layer, is_ours, unchanged
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk.composition import composition_of
@@ -45,9 +50,9 @@ from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 # Layers that compute each row alone. A dropout that has no state, as in `predict`, has no mask.
 _KINDS: Final = ("dense", "activation", "dropout")
-_FORWARDS: Final = (add.forward, identity.forward, multiply.forward, scale.forward)
+_PLAIN: Final = (add.add, identity.identity, multiply.multiply, scale.scale)
 # Compositions that do more than to string their parts together.
-_MIXING: Final = ("fixed_point", "graph", "ode", "scan")
+_MIXING: Final = (fixed_point, graph, ode, scan)
 
 
 @record
@@ -63,15 +68,11 @@ def give_own_tokens(layer: Layer) -> Layer:
     made = composition_of(layer)
     if made is None or own_loop(made.back) is not formula_back:
         return layer
-    loop = own_loop(made.there)
-    if unbound(loop) is not formula_there:
-        return layer
     if any(i > 0 for i in taps_of(made.there)) or not all(map(_is_by_token, made.parts[1:])):
         return layer
-    assert isinstance(loop, partial), "its constructor binds the options"
     return layer.rebuild(
         made.parts,
-        there=with_outputs(partial(there, **loop.keywords), made.there),
+        there=with_outputs(bind_like(there, own_loop(made.there)), made.there),
         back=with_outputs(back, made.back),
         reads_once=True,
     )
@@ -83,8 +84,8 @@ def _is_by_token(expert: Layer) -> bool:
     if expert.advance is not unchanged:
         return False
     if made is None:
-        return kind_of(expert) in _KINDS or unbound(expert.forward) in _FORWARDS
-    is_plain_loop = is_ours(made.there) and made.label not in _MIXING
+        return kind_of(expert) in _KINDS or made_by(expert, *_PLAIN)
+    is_plain_loop = is_ours(made.there) and not made_by(expert, *_MIXING)
     return is_plain_loop and all(map(_is_by_token, made.parts))
 
 

@@ -21,7 +21,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Cache, unbound
+from lincoln_fn.core.constructors import bind_like
+from lincoln_fn.core.layer import Cache
 from lincoln_fn.core.record import record, static
 from lincoln_fn.fastpath.twin import Function, unless_transformed
 from lincoln_fn.losses import Loss
@@ -32,8 +33,10 @@ from lincoln_fn.losses.common.targets import all_within, any_true
 from lincoln_fn.losses.common.weights import Weights
 from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
+from lincoln_fn.losses.nll import nll
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_formula_backward
 from lincoln_fn.losses.softmax_cross_entropy import forward as softmax_formula
+from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 
 
 @record
@@ -133,10 +136,10 @@ def _count(formula: Callable[[Cache], Tensor | None], cache: Cache) -> Tensor | 
     return None if isinstance(cache, Picked) else formula(cache)
 
 
-# By a formula's forward and backward, the faster functions.
-_TWINS: Final[dict[tuple[Function, Function], tuple[Function, Function]]] = {
-    (nll_formula, nll_formula_backward): (nll_forward, nll_backward),
-    (softmax_formula, softmax_formula_backward): (softmax_forward, softmax_backward),
+# By a loss's constructor, the faster functions.
+_TWINS: Final[dict[Function, tuple[Function, Function]]] = {
+    nll: (nll_forward, nll_backward),
+    softmax_cross_entropy: (softmax_forward, softmax_backward),
 }
 
 
@@ -154,11 +157,10 @@ def fast_loss(loss: Loss) -> Loss:
     if formula.check is not None:  # the check reads all values, and would run in every step
         formula = attrs.evolve(formula, check=None)
         loss = loss_of(loss.name, formula)
-    own = unbound(formula.forward), formula.backward
-    if own not in _TWINS:
+    if formula.spec is None or formula.spec.of not in _TWINS:
         return loss
-    forward, backward = _TWINS[own]
-    forward = partial(forward, **getattr(formula.forward, "keywords", {}))
+    forward, backward = _TWINS[formula.spec.of]
+    forward = bind_like(forward, formula.forward)
     count = partial(_count, formula.count)
     return loss_of(
         loss.name, attrs.evolve(formula, forward=forward, backward=backward, count=count)

@@ -17,15 +17,17 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.layer import Params
+from lincoln_fn.core.spec import constructor_of, with_spec
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.twin import Function
-from lincoln_fn.optim.adam import AdamState, leaf_rule
+from lincoln_fn.optim.adam import AdamState, adam, adamw, leaf_rule
 from lincoln_fn.optim.adam import update as adam_formula
 from lincoln_fn.optim.leaves import Lists, check_state, each_leaf, update_lists
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import learning_rate
-from lincoln_fn.optim.sgd import SgdState
+from lincoln_fn.optim.sgd import SgdState, sgd
 from lincoln_fn.optim.sgd import update as sgd_formula
 
 
@@ -144,16 +146,14 @@ def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = 
     # params and the state, except within another optimizer, which may need what it was given. With
     # `exact` the bits do not depend on how params are divided: Adam's kernel, which rounds a
     # tensor's last numbers differently, is not used.
-    update = optimizer.update
+    update, of = optimizer.update, constructor_of(optimizer)
     if not isinstance(update, partial):
         return optimizer
-    functions = _DONATED if donate else _PURE
-    function: Function = functions.get(update.func, update.func)
-    if exact and update.func is adam_formula:
-        function = update.func
+    functions = _INEXACT | _DONATED if donate else _INEXACT
+    is_kept = of not in functions or (exact and of in _INEXACT)
     inner = update.args if exact else map(_faster, update.args)
-    faster = partial(function, *inner, **update.keywords)
-    return Optimizer(optimizer.name, optimizer.init, faster)
+    faster = bind_like(update.func if is_kept else functions[of], update, *inner)
+    return with_spec(Optimizer(optimizer.name, optimizer.init, faster), optimizer.spec)
 
 
 def _faster(argument: object) -> object:
@@ -165,9 +165,9 @@ def _faster(argument: object) -> object:
     return argument
 
 
-# By formula, the faster function.
-_PURE: Final[dict[Function, Function]] = {adam_formula: adam_update}
-_DONATED: Final[dict[Function, Function]] = {
-    adam_formula: partial(adam_update, donate=True),
-    sgd_formula: sgd_update,
+# By constructor, the faster function.
+_INEXACT: Final[dict[Function | None, Function]] = {adam: adam_update, adamw: adam_update}
+_DONATED: Final[dict[Function | None, Function]] = {
+    **dict.fromkeys(_INEXACT, partial(adam_update, donate=True)),
+    sgd: sgd_update,
 }

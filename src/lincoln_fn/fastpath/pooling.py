@@ -90,8 +90,8 @@ def avg_pool_backward(
 
 def with_indices(layer: Layer) -> Layer:
     """Let a max-pooling layer find its maxima in one operation, if ONNX's is the same as ATen's."""
-    twin, ceil_mode = TWINS[0], getattr(layer.forward, "keywords", {}).get("ceil_mode")
-    return twin.of(layer) if twin.matches(layer) and not ceil_mode else layer
+    is_ours = layer.spec is not None and TWINS[0].matches(layer) and not layer.spec["ceil_mode"]
+    return TWINS[0].faster(layer) if is_ours else layer
 
 
 def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
@@ -109,6 +109,12 @@ def _supports(window: Window) -> bool:
 
 
 TWINS: Final = (
-    Twin(max_pool, forward=max_pool_forward, backward=max_pool_backward),
-    Twin(avg_pool, forward=avg_pool_forward, backward=avg_pool_backward),
-)
+    Twin(
+        (max_pool.max_pool1d, max_pool.max_pool2d, max_pool.max_pool3d),
+        max_pool, max_pool_forward, max_pool_backward,
+    ),
+    Twin(
+        (avg_pool.avg_pool1d, avg_pool.avg_pool2d, avg_pool.avg_pool3d),
+        avg_pool, avg_pool_forward, avg_pool_backward,
+    ),
+)  # fmt: skip

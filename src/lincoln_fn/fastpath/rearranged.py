@@ -13,10 +13,16 @@ the convolution, for `compiler/passes/pooled_convolution.py`, which says what th
 
 from __future__ import annotations
 
+from typing import Final
+
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core.layer import Layer, unbound
-from lincoln_fn.layers import max_pool, relu
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import made_by
+from lincoln_fn.layers.max_pool import max_pool1d, max_pool2d, max_pool3d
+from lincoln_fn.layers.relu import relu
 from lincoln_fn.walk.composition import composition_of
+
+_MAX_POOLS: Final = (max_pool1d, max_pool2d, max_pool3d)
 
 
 def rearrange(net: Layer) -> Layer:
@@ -27,20 +33,15 @@ def rearrange(net: Layer) -> Layer:
     parts = [rearrange(part) for part in net.parts]
     if made.there is there:
         for i in range(len(parts) - 1):
-            if _is_relu(parts[i]) and _is_max_pool(parts[i + 1]):
+            if made_by(parts[i], relu) and _is_max_pool(parts[i + 1]):
                 parts[i], parts[i + 1] = parts[i + 1], parts[i]
     is_same = all(new is old for new, old in zip(parts, net.parts, strict=True))
     return net if is_same else net.rebuild(tuple(parts))
 
 
-def _is_relu(layer: Layer) -> bool:
-    return layer.forward is relu.forward and layer.backward is relu.backward
-
-
 def _is_max_pool(layer: Layer) -> bool:
     """Return whether a layer is max-pooling whose windows all contain some of x."""
-    options = getattr(layer.forward, "keywords", {})
-    is_own = unbound(layer.forward) is max_pool.forward and layer.backward is max_pool.backward
-    is_padded = options.get("padding", 0) not in (0, (0,), (0, 0), (0, 0, 0))
-    is_dilated = options.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1))
-    return is_own and not options.get("return_indices", False) and not (is_padded and is_dilated)
+    if layer.spec is None or layer.spec.of not in _MAX_POOLS or layer.spec["return_indices"]:
+        return False
+    is_padded = layer.spec["padding"] not in (0, (0,), (0, 0), (0, 0, 0))
+    return not is_padded or layer.spec["dilation"] in (1, (1,), (1, 1), (1, 1, 1))

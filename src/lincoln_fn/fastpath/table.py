@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
@@ -27,7 +28,7 @@ TWINS: Final[tuple[Twin, ...]] = (
     *activations.TWINS, *attention.TWINS, *batch_norm.TWINS, *convolution.TWINS, *dense.TWINS,
     *embedding.TWINS, *linear_scan.TWINS, *lstm.TWINS, *normalisation.TWINS, *pooling.TWINS,
 )  # fmt: skip
-_BY_FORWARD: Final[dict[Function, Twin]] = {twin.formula.forward: twin for twin in TWINS}
+_BY_CONSTRUCTOR: Final[dict[Function | None, Twin]] = {of: twin for twin in TWINS for of in twin.of}
 
 
 @checked
@@ -59,5 +60,5 @@ def fast_by_example(net: Layer) -> Layer:
 def _faster(layer: Layer) -> Layer:
     if layer.composition is not None:
         return layer.rebuild(tuple(map(_faster, layer.parts)))
-    twin = _BY_FORWARD.get(unbound(layer.forward))
-    return twin.of(layer) if twin is not None and twin.matches(layer) else layer
+    twin = _BY_CONSTRUCTOR.get(constructor_of(layer))
+    return layer if twin is None else twin.faster(layer)

@@ -7,15 +7,17 @@ formula computes what autograd or torch.func sees.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from lincoln_fn.core.autodiff import is_transformed, tensors_in
+from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declare_like
-from lincoln_fn.core.layer import Layer, is_derived, unbound, unchanged
+from lincoln_fn.core.layer import Layer, is_derived, unchanged
+from lincoln_fn.core.spec import made_by
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
 Function: TypeAlias = Callable[..., Any]
@@ -24,7 +26,10 @@ NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advanc
 
 @attrs.frozen(eq=False)
 class Twin:
-    """The faster functions of the layer that a module, `formula`, holds."""
+    """The faster functions of the layers that some constructors, `of`, make.
+
+    `formula` is the module of their functions.
+    """
 
     # They take what the formula's functions take, hyperparameters too, and may have another cache.
     # A function that is not given is the formula's own. But a new `forward` has its own default
@@ -33,6 +38,7 @@ class Twin:
     # They declare what the formula's declare. `to_formula_cache`, (params, cache) -> the formula's
     # cache, makes what its terms are computed from, where the caches differ.
 
+    of: tuple[Function, ...]
     formula: ModuleType
     forward: Function | None = None
     backward: Function | None = None
@@ -49,33 +55,24 @@ class Twin:
                 declare_like(own, formula, self.to_formula_cache)
 
     def matches(self, layer: Layer) -> bool:
-        """Return whether every function of a single layer is the formula's own."""
+        """Return whether one of the constructors made a layer."""
+        return made_by(layer, *self.of)
 
-        def is_own(name: str) -> bool:
-            function = unbound(getattr(layer, name))
-            # Hyperparameters may leave a layer no state, such as batch norm without statistics.
-            if name == "advance" and function is unchanged:
-                return True
-            if hasattr(self.formula, name):
-                return function is getattr(self.formula, name)
-            return name != "advance" and is_derived(layer, name)
-
-        return all(map(is_own, NAMES))
-
-    def of(self, layer: Layer) -> Layer:
+    def faster(self, layer: Layer) -> Layer:
         """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""
         bound = {name: getattr(layer, name) for name in NAMES}
         if is_derived(layer, "predict"):
             bound["predict"] = layer.forward
         changes = {
-            name: _bind_like(bound[name], getattr(self, name))
+            name: bind_like(getattr(self, name), bound[name])
             for name in NAMES
             if getattr(self, name) is not None
+            # Hyperparameters may leave a layer no state, such as batch norm without statistics.
             and (name != "advance" or layer.advance is not unchanged)
         }
         if self.forward is not None and self.predict is None and hasattr(self.formula, "predict"):
             changes["predict"] = layer.predict
-        return layer.replace(**changes)
+        return layer.replace(**changes, spec=layer.spec)
 
 
 def unless_transformed(
@@ -100,8 +97,3 @@ def unless_transformed(
         return choose
 
     return decorate
-
-
-def _bind_like(own: Function, function: Function) -> Function:
-    """Bind a function to the hyperparameters of the layer's own function."""
-    return partial(function, **own.keywords) if isinstance(own, partial) else function

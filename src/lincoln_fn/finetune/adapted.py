@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from lincoln_fn.combine.constant import constant
 from lincoln_fn.combine.frozen import FrozenParams, frozen
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.finetune.matrices import has_matrix
 from lincoln_fn.finetune.targets import Targets, check_targets, named_params
 from lincoln_fn.walk.composition import composition_of
@@ -34,7 +36,7 @@ def adapt(
         inside = f"{path}." if path else ""
         made = composition_of(layer)
         if made is not None and any(each.startswith(inside) for each in chosen):
-            if made.label in ("frozen", "constant"):  # the adapter inside is trained
+            if made_by(layer, frozen, constant):  # the adapter inside is trained
                 return change_parts(change, made.parts[0], made.inside(path, 0), params.params, key)
             return None
         if not is_trained(params):  # nothing to freeze

@@ -23,6 +23,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.core.sums import add_trees
 from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.finetune.matrices import dense_like, read_matrix
@@ -115,24 +116,26 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def low_rank(base: Layer, lora_a: Layer, lora_b: Layer, dropout: Layer, factor: float) -> Layer:
     """Put the update beside a layer, which becomes frozen."""
     parts = (frozen(base), dropout, lora_a, scale(factor), lora_b, add())
+    call = partial(_call, factor=factor)
     return composition(
         NAME, parts, _there, _back,
-        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=_call,
+        gather=_gather, init=_init, advance=_advance, needs_dx=_needs_dx, call=call,
         arrange=fields(Params, "base", "dropout", "lora_a", None, "lora_b", None),
         names=("base", "dropout", "lora_a", "", "lora_b", ""),
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...]) -> str:
-    return f"{NAME}({parts[0].parts[0].name})"
+def _call(parts: tuple[Layer, ...], *, factor: float) -> Spec:
+    base, dropout, lora_a, _, lora_b, _ = parts
+    arguments = {"base": base.parts[0], "lora_a": lora_a, "lora_b": lora_b, "dropout": dropout}
+    return Spec(low_rank, arguments | {"factor": factor}, f"{NAME}({base.parts[0].name})")
 
 
 def merge(layer: Layer, params: Params) -> Pair:
     """Make the dense layer with the matrix W + s A B."""
-    scaled, base = layer.parts[3].forward, params.base.params
-    assert isinstance(scaled, partial), "`low_rank` made it"
-    update = params.lora_a.weight @ params.lora_b.weight
-    weight = read_matrix(base) + scaled.keywords["factor"] * update
+    assert layer.spec is not None, "`low_rank` made it"
+    base, factor = params.base.params, layer.spec["factor"]
+    weight = read_matrix(base) + factor * (params.lora_a.weight @ params.lora_b.weight)
     former = layer.parts[0].parts[0]
     is_dense = isinstance(base, dense.Params)
     return former if is_dense else dense_like(base), dense.Params(weight, base.bias)

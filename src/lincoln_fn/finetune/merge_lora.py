@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from lincoln_fn.combine.frozen import frozen
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.finetune import low_rank
 from lincoln_fn.finetune import weight_decomposed as dora
@@ -39,8 +41,8 @@ def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | 
     # By the layer, for a combinator's params may be those of its part.
     if made is None:
         return dora.merge(layer, params) if isinstance(params, dora.Params) else None
-    if made.label == low_rank.NAME:
+    if made_by(layer, low_rank.low_rank):
         return low_rank.merge(layer, params)
-    if made.label == "frozen":
+    if made_by(layer, frozen):
         return change_parts(_merged, made.parts[0], path, params.params, key)
     return None

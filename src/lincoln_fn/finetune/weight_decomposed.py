@@ -40,6 +40,7 @@ from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec, with_spec
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.finetune.matrices import dense_like, read_matrix, sizes_of
@@ -125,18 +126,22 @@ def _init(key: Key, x: Features, *, layer: Layer, r: int) -> Params:
 
 def weight_decomposed(name: str, layer: Layer, r: int, factor: float) -> Layer:
     """Make the layer in the place of a dense one with a name; `layer` is one of its sizes."""
-    return Layer(
-        f"dora({name})",
+    call = f"dora({name})"
+    made = Layer(
+        call,
         partial(forward, factor=factor),
         partial(backward, factor=factor),
         partial(_init, layer=layer, r=r),
         input_grad=partial(input_grad, factor=factor),
     )
+    return with_spec(
+        made, Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call)
+    )
 
 
 def merge(layer: Layer, params: Params) -> Pair:
     """Make the dense layer with the matrix m_j V_j / |V_j|."""
-    assert isinstance(layer.forward, partial), "`dora` made it"
-    v = _v(params, layer.forward.keywords["factor"])
+    assert layer.spec is not None, "`weight_decomposed` made it"
+    v = _v(params, layer.spec["factor"])
     base = params.base.params
     return dense_like(base), dense.Params(params.magnitude / v.norm(dim=0) * v, base.bias)

@@ -16,6 +16,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.html import html
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.inspect.table import table
 from lincoln_fn.training.batch_checks import check_example
@@ -91,7 +92,7 @@ def _indent(layer: LayerSummary, layers: tuple[LayerSummary, ...]) -> str:
     inside = f"{layer.path}."
     parts = [part.name for part in layers if part.path.startswith(inside)]
     named = any(part in layer.name for part in parts)
-    name = layer.name.partition("(")[0] if named else layer.name
+    name = called(layer.name) if named else layer.name
     return "  " * layer.path.count(".") + name
 
 

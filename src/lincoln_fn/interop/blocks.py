@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
+from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
 from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.interop.names import KINDS, Names, Slot, combinator, like, size
+from lincoln_fn.interop.names import KINDS, Names, Slot, like, size
 
 # A path into params, and torch's name for it.
 Places: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
-def is_block(layer: Layer | None) -> bool:
+def is_block(layer: Layer) -> bool:
     """Return whether a layer is a transformer block."""
-    return combinator(layer) in _PLACES
+    return layer.spec is not None and layer.spec.of in PLACES
 
 
 def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
     """List the slots of a block."""
-    for name, path in _PLACES[combinator(layer)](params):
+    assert layer.spec is not None, "a block's constructor is known"
+    for name, path in PLACES[layer.spec.of](params):
         part = params
         for i in path:
             part = part[i]
@@ -34,7 +36,8 @@ def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
 def block_example(layer: Layer, names: Names) -> Arrays:
     """Make an example input for a block."""
     x = like(1, 1, size(names, "linear1.weight", 1))
-    if combinator(layer) == "transformer_encoder_block":
+    assert layer.spec is not None, "a block's constructor is known"
+    if PLACES[layer.spec.of] is _encoder:
         return x
     return x, like(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
 
@@ -77,7 +80,8 @@ def _decoder(params: Any) -> Places:
     return [own, other, *linear, norm1, norm2, norm3]
 
 
-_PLACES: Final[dict[str, Callable[[Any], Places]]] = {
-    "transformer_encoder_block": _encoder,
-    "transformer_decoder_block": _decoder,
+# By constructor; a room above adds those of its own blocks.
+PLACES: Final[dict[Callable[..., Any], Callable[[Any], Places]]] = {
+    transformer_encoder_block: _encoder,
+    transformer_decoder_block: _decoder,
 }

@@ -6,23 +6,23 @@ which are a layer's own. Parameters that the table does not list keep their name
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lincoln_fn.combine.inference import inference
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import arguments_of
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params, no_params, unbound
+from lincoln_fn.core.layer import Layer, Params, has_no_params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.filling import by_path, differences, fill, present
-from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
+from lincoln_fn.interop.names import BY_CONSTRUCTOR, KINDS, Kind, Names, Slot, same
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk.arrangement import ENTRIES
 from lincoln_fn.walk.composition import Composition, composition_of
@@ -131,14 +131,13 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
             below = [_select_below(part_name(layer, i), names) for i in range(len(layer.parts))]
         parts = zip(layer.parts, below, strict=True)
         return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
-    if unbound(layer.init) is no_params:
+    if has_no_params(layer):
         return ()
     key = Key(torch.empty((), dtype=torch.int64, device="meta"))
     try:
         if is_block(layer):
             return layer.init(key, block_example(layer, names))
-        init = _init_of(layer)
-        options = init.keywords if isinstance(init, partial) else {}
+        options = arguments_of(layer.init if made is None else made.init)
         return layer.init(key, _kind(layer, whole).example(names, options))
     except LayerError as error:
         if error.where == whole.name:
@@ -147,16 +146,11 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
         raise LayerError(whole.name, problem) from error
 
 
-def _init_of(layer: Layer) -> Any:  # Any: an `init`, or a composition's
-    """Return what makes a layer's params: of a composition, the function it was given."""
-    made = composition_of(layer)
-    return layer.init if made is None else made.init
-
-
 def _row(layer: Layer) -> Kind | None:
-    """Find the table's row: that of the class `Params` beside the layer's `init`."""
-    home = sys.modules.get(getattr(unbound(_init_of(layer)), "__module__", ""))
-    return KINDS.get(getattr(home, "Params", type(None)))
+    """Find the table's row of the layer's constructor."""
+    if layer.spec is not None and layer.spec.of is inference:
+        return _row(layer.spec["layer"])
+    return BY_CONSTRUCTOR.get(layer.spec.of) if layer.spec is not None else None
 
 
 def _kind(layer: Layer, whole: Layer) -> Kind:

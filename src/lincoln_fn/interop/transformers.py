@@ -23,15 +23,18 @@ Masks in torch's call and here, where True means that attention is allowed:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from lincoln_fn.combine.serial import needs_dx
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec, call_of, made_by
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.interop.names import combinator
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.composition import composition
 from lincoln_fn.walk.parts import check_entries
@@ -75,19 +78,26 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     return (*made, norm.init(key.fold_in(len(blocks)), h))
 
 
-def _stack(label: str, blocks: tuple[Layer, ...], norm: Layer | None) -> Layer:
+def _stack(of: Callable[..., Layer], blocks: tuple[Layer, ...], norm: Layer | None) -> Layer:
     if not blocks:
-        raise ValueError(f"{label}: expected at least one block, got none")
+        raise ValueError(f"{of.__name__}: expected at least one block, got none")
     parts = (*blocks, identity() if norm is None else norm)
 
-    def call(parts: tuple[Layer, ...]) -> str:
-        *shown, last = (part.name for part in parts)
-        shown += [] if last == "identity()" else [f"norm={last}"]
-        return f"{label}({', '.join(shown)})"
-
     return composition(
-        label, parts, _there, _back, init=_init, needs_dx=needs_dx, call=call, reads_once=True
+        of,
+        parts,
+        _there,
+        _back,
+        init=_init,
+        needs_dx=needs_dx,
+        call=partial(_call, of),
+        reads_once=True,
     )
+
+
+def _call(of: Callable[..., Layer], parts: tuple[Layer, ...]) -> Spec:
+    *blocks, norm = parts
+    return call_of(of, *blocks, norm=None if made_by(norm, identity) else norm)
 
 
 def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
@@ -114,7 +124,7 @@ def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([3, 5, 8])
     """
-    return _stack(ENCODER, blocks, norm)
+    return _stack(transformer_encoder, blocks, norm)
 
 
 def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
@@ -141,7 +151,7 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
         >>> net.predict(net.init(lf.Key(0), x), x).shape
         torch.Size([3, 5, 8])
     """
-    return _stack(DECODER, blocks, norm)
+    return _stack(transformer_decoder, blocks, norm)
 
 
 def _both_there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -203,15 +213,20 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
     """
     parts = (encoder, decoder)
     return composition(
-        BOTH, parts, _both_there, _both_back, init=_both_init, needs_dx=needs_dx, reads_once=True
+        transformer,
+        parts,
+        _both_there,
+        _both_back,
+        init=_both_init,
+        needs_dx=needs_dx,
+        reads_once=True,
     )
 
 
 def part_name(layer: Layer | None, i: int) -> str:
     """Return what torch calls part i of a layer: "layers.0", "norm", "encoder", or its number."""
-    label = combinator(layer)
-    if label == BOTH:
+    if layer is not None and made_by(layer, transformer):
         return ("encoder", "decoder")[i]
-    if layer is None or label not in (ENCODER, DECODER):
+    if layer is None or not made_by(layer, transformer_encoder, transformer_decoder):
         return str(i)
     return "norm" if i == len(layer.parts) - 1 else f"layers.{i}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -51,9 +50,6 @@ def forward(
     positions = flat_positions(adaptive_positions(sizes, x), x)
     y = picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x)) / sizes_in(x, positions, n)
     return y.to(x.dtype), Cache(stand_in(x), sizes)
-
-
-declare(forward, kind="average")
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
@@ -93,4 +89,6 @@ def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = over_axes(_adaptive_avg_pool_nd)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = over_axes(
+    _adaptive_avg_pool_nd, kind="average"
+)

@@ -20,7 +20,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -56,9 +55,6 @@ def forward(
     positions = flat_positions(adaptive_positions(adapted_sizes(output_size, x), x), x)
     y, m = largest(x, positions, n)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
-
-
-declare(forward, kind="max_pool")
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
@@ -98,4 +94,6 @@ def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = over_axes(_adaptive_max_pool_nd)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = over_axes(
+    _adaptive_max_pool_nd, kind="max_pool"
+)

@@ -14,7 +14,7 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache
@@ -37,9 +37,6 @@ def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     return reduce(torch.add, x), Cache(tuple(x[0].shape), len(x))
 
 
-declare(forward, kind="addition")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g."""
     check_cache("add", cache, Cache)
@@ -47,6 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return (g,) * cache.count, ()
 
 
+@constructor(kind="addition")
 def add() -> Layer:
     """Add up the inputs: y = x_1 + ... + x_n.
 
@@ -63,4 +61,4 @@ def add() -> Layer:
         >>> add().predict((), (torch.ones(2), torch.ones(2)))
         tensor([2., 2.])
     """
-    return Layer("add()", forward, backward)
+    return bare(Layer, forward, backward)

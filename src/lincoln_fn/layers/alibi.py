@@ -26,7 +26,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.errors.errors import LayerError
@@ -58,10 +57,7 @@ def backward(params: tuple[()], cache: StandIns, g: Bias) -> tuple[Sequence, tup
     return g.new_zeros(cache.x.shape), ()
 
 
-declare(forward, kind="addition")
-
-
-@constructor
+@constructor(kind="addition")
 def alibi(num_heads: PositiveInt) -> Layer:
     """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
 

@@ -200,7 +200,6 @@ def inference_forward(
     return forward(None, x, **options)
 
 
-declare(forward, inference_forward, kind="attention")
 declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
@@ -241,7 +240,7 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
     return masked_softmax(z, cache.mask, visible), slope
 
 
-@constructor
+@constructor(kind="attention")
 def attention_heads(
     num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None, *, is_causal: bool = False,
     sliding_window: PositiveInt | None = None, softcap: Positive | None = None,

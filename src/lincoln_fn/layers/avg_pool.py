@@ -23,7 +23,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes, Range
@@ -65,9 +64,6 @@ def forward(
     seen = picked(x, flat_positions(axis_positions(window, x), x), window.n, 0.0)
     y = seen.sum(-1, dtype=summed_in(x)) / _divisor(cache)
     return y.to(x.dtype), cache
-
-
-declare(forward, kind="average")
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
@@ -133,4 +129,4 @@ def _avg_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, run, backward)
 
 
-avg_pool1d, avg_pool2d, avg_pool3d = over_axes(_avg_pool_nd)
+avg_pool1d, avg_pool2d, avg_pool3d = over_axes(_avg_pool_nd, kind="average")

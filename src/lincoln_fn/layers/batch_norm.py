@@ -124,9 +124,6 @@ def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Param
     return dx.to(g.dtype), Params(dweight, dbias, params.running)
 
 
-declare(forward, backward, kind="batch_norm")
-
-
 _AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
 
 
@@ -157,7 +154,7 @@ def advance(params: Params, cache: Cache) -> Params:
 declare(advance, reads=("mean", "var"))
 
 
-@constructor
+@constructor(kind="batch_norm")
 def batch_norm(
     eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = True,
     track_running_stats: bool = True, *, bias: bool = True, spatial_axes: PositiveInt | None = None,

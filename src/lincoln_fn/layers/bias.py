@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -70,12 +69,10 @@ def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     return mirror(params, bias=sum_rows(g))
 
 
-declare(forward, backward, kind="addition", terms=terms)
-
 _ZEROS = zeros()
 
 
-@constructor
+@constructor(kind="addition", terms=terms)
 def bias(*, bias_init: Initializer = _ZEROS) -> Layer:
     """Add a trained number to each feature: y = x + b.
 

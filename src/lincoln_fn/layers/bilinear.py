@@ -29,7 +29,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -137,12 +136,10 @@ def terms(params: Params, x: Inputs, g: Tensor) -> Params:
     return mirror(params, weight=Outer(_p(params, x, g), x[1]), bias=sum_rows(g))
 
 
-declare(forward, grads, kind="bilinear", terms=terms)
-
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor
+@constructor(kind="bilinear", terms=terms)
 def bilinear(
     out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,

@@ -47,7 +47,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return g * torch.exp(torch.clamp(cache.x, max=0) / cache.alpha), ()
 
 
-@constructor
+@constructor(kind="activation")
 def celu(alpha: Positive = 1.0) -> Layer:
     """Keep what is positive, and bend the rest without a kink at 0.
 

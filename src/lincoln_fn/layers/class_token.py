@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -75,12 +74,10 @@ def terms(params: Params, cache: StandIns, g: Tensor) -> Params:
     return mirror(params, weight=sum_rows(g[..., 0, :]))
 
 
-declare(forward, backward, kind="moving", terms=terms)
-
 _NORMAL = normal(0.02)
 
 
-@constructor
+@constructor(kind="moving", terms=terms)
 def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
     """Put a trained vector in front of every sequence; its output stands for the whole sequence.
 

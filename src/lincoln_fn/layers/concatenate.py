@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -44,9 +43,6 @@ def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache
     return y, Cache(tuple(y.shape), sizes, dim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g_i, the part of g at the position of x_i."""
     check_cache("concatenate", cache, Cache)
@@ -54,7 +50,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

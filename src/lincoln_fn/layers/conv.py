@@ -130,7 +130,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
 
 
-declare(forward, grads, kind="convolution", params=Params, terms=terms)
 declare(input_grad, reads=())
 
 
@@ -191,4 +190,4 @@ def _conv_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
 
 
-conv1d, conv2d, conv3d = over_axes(_conv_nd)
+conv1d, conv2d, conv3d = over_axes(_conv_nd, kind="convolution", params=Params, terms=terms)

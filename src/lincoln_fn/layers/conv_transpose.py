@@ -119,7 +119,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
 
 
-declare(forward, grads, kind="convolution", terms=terms)
 declare(input_grad, reads=())
 
 
@@ -194,4 +193,6 @@ def _conv_transpose_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
 
 
-conv_transpose1d, conv_transpose2d, conv_transpose3d = over_axes(_conv_transpose_nd)
+conv_transpose1d, conv_transpose2d, conv_transpose3d = over_axes(
+    _conv_transpose_nd, kind="convolution", terms=terms
+)

@@ -36,7 +36,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -112,9 +111,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return mirror(params, log_scale=sum_axes(g * cache.y, tuple(range(1, g.ndim))))
 
 
-declare(forward, backward, kind="similarity", terms=terms)
-
-
 def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
     # Divided by the largest element first, for squares would overflow or vanish.
     least = max(1e-12, torch.finfo(rows.dtype).tiny)
@@ -128,7 +124,7 @@ def _across(drows: Rows, rows: Rows) -> Rows:
     return drows - rows * (drows * rows).sum(-1, keepdim=True)
 
 
-@constructor
+@constructor(kind="similarity", terms=terms)
 def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     """Compare each row of a with each row of b: y_ij = e^s cos(a_i, b_j), with a trained scale e^s.
 

@@ -102,13 +102,12 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
     return mirror(params, weight=Outer(x, g), bias=sum_rows(g))
 
 
-declare(forward, grads, kind="dense", params=Params, terms=terms)
 declare(input_grad, reads=())
 
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor
+@constructor(kind="dense", params=Params, terms=terms)
 def dense(
     n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -44,9 +43,6 @@ def forward(params: tuple[()], x: Elements, *, dilation: int, dim: Dims) -> tupl
     return y, Cache(x.new_zeros(()).expand(y.shape), axes, dilation)
 
 
-declare(forward, kind="moving")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(d i)."""
@@ -54,7 +50,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return g[tuple(step if axis in cache.axes else whole for axis in range(g.ndim))], ()
 
 
-@constructor
+@constructor(kind="moving", along="axes")
 def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
     """Put zeros between the elements of axes: an axis of size n has (n - 1) dilation + 1 in y.
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Bound, require
@@ -86,6 +87,9 @@ def forward(
     y = formula.y(x, *numbers)
     kept = {"x": x, "y": y}.get(formula.keeps)
     return y, Cache(x.new_zeros(()).expand(x.shape) if kept is None else kept, numbers)
+
+
+declare(forward, kind="activation")
 
 
 def backward(

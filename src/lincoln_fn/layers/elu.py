@@ -47,7 +47,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return torch.where(cache.x > 0, g, g * slope), ()
 
 
-@constructor
+@constructor(kind="activation")
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 

@@ -118,13 +118,12 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return mirror(params, weight=Gather(index, rows))
 
 
-declare(forward, backward, kind="embedding", terms=terms)
 declare(input_grad, reads=())
 
 _NORMAL = normal(1.0)
 
 
-@constructor
+@constructor(kind="embedding", terms=terms)
 def embedding(
     num_embeddings: PositiveInt, embedding_dim: PositiveInt, padding_idx: int | None = None,
     *, weight_init: Initializer = _NORMAL, dtype: FloatingDtype = torch.float32,

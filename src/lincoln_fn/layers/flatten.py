@@ -13,7 +13,6 @@ Cache: the shapes of x and y.
 from __future__ import annotations
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import require
 from lincoln_fn.errors.errors import LayerError
@@ -37,15 +36,12 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("flatten", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
     """Join neighbouring axes; by default, all but the batch.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import require
@@ -39,16 +38,13 @@ def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[E
     return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
 
 
-declare(forward, kind="moving")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(n - 1 - i)."""
     return torch.flip(g, cache.axes), ()
 
 
-@constructor
+@constructor(kind="moving", along="axes")
 def flip(*dims: int) -> Layer:
     """Reverse the order of x's elements along axes, as `torch.flip`.
 

@@ -96,9 +96,6 @@ def forward(
     return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
 
 
-declare(forward, kind="max_pool")
-
-
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Image, Params]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
     check_params("fractional_max_pool", params, Params)
@@ -204,4 +201,6 @@ def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, run, backward, init, advance=advance)
 
 
-_, fractional_max_pool2d, fractional_max_pool3d = over_axes(_fractional_max_pool_nd)
+_, fractional_max_pool2d, fractional_max_pool3d = over_axes(
+    _fractional_max_pool_nd, kind="max_pool"
+)

@@ -46,7 +46,6 @@ from torch.nn.functional import softplus
 
 from lincoln_fn.core import keys
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -146,9 +145,6 @@ def dx_and_terms(
     return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
 
 
-declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
-
-
 def _backward(
     params: Params, cache: Cache, g: Outputs, scan: Scan
 ) -> tuple[Gradients, Float[Tensor, "batch features"]]:
@@ -195,7 +191,7 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     sequences.check_shapes(NAME, **given)
 
 
-@constructor
+@constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
 def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
     """Keep a state for each feature, with a gate for what stays and another for what enters.
 

@@ -60,7 +60,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     return y, Cache(index, stand_ins(x_0, y), dim)
 
 
-declare(forward, kind="moving")
+declare(forward, kind="moving", along="dim")
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, None], tuple[()]]:
@@ -108,7 +108,7 @@ def forward_slices(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, C
     return y, Cache(index, stand_ins(x_0, y), dim)
 
 
-declare(forward_slices, kind="moving")
+declare(forward_slices, kind="moving", along="dim")
 
 
 def backward_slices(

@@ -74,7 +74,7 @@ def _p(x: Elements, approximate: str) -> Elements:
     return torch.erfc(-x / math.sqrt(2)) / 2
 
 
-@constructor
+@constructor(kind="activation")
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """Multiply x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from math import prod
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -35,9 +34,6 @@ def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, St
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="average")
-
-
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_bci = g_bc / N, whose positions share their memory."""
     check_cache("global_avg_pool", cache, StandIns)
@@ -47,7 +43,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Channels, tu
     return share.expand(cache.x.shape), ()
 
 
-@constructor
+@constructor(kind="average")
 def global_avg_pool(*, keepdim: bool = False) -> Layer:
     """Make a global average pooling of x of shape (batch, channels, *spatial).
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -36,9 +35,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
     check_halves(params, x, dim)
     a, b = torch.chunk(x, 2, dim)
     return a * torch.sigmoid(b), Cache(x, dim)
-
-
-declare(forward, kind="gated")
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
@@ -65,7 +61,7 @@ def check_half(cache: Cache, g: Moved) -> None:
     check_cotangent("glu", g, cache.x, tuple(shape))
 
 
-@constructor
+@constructor(kind="gated")
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 

@@ -39,7 +39,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -122,9 +121,6 @@ def terms(params: Params, cache: Cache, g: Nodes) -> Params:
     return mirror(params, source=da, target=db)
 
 
-declare(forward, backward, kind="other", terms=terms)
-
-
 def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
     """Compute dp and dq, one number for each node and head."""
     check_params(NAME, params, Params)
@@ -161,7 +157,7 @@ def _by_head(h: Nodes, num_heads: int, features: int | None = None) -> Heads:
 _GLOROT = glorot_uniform()
 
 
-@constructor
+@constructor(kind="other", terms=terms, along="rows")
 def graph_attention(
     num_heads: PositiveInt, *, negative_slope: float = 0.2, add_self_loops: bool = True,
     weight_init: Initializer = _GLOROT,

@@ -39,7 +39,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
@@ -102,9 +101,6 @@ def backward(params: tuple[()], cache: Cache, g: Nodes) -> tuple[Gradients, tupl
     return (r * dz, None, dw), ()
 
 
-declare(forward, kind="average")
-
-
 def _mix(z: Nodes, source: Ends, target: Ends, weights: Weights | None, loop: float) -> Nodes:
     """Compute loop z_i + sum of w_e z_(s_e) over the edges into i."""
     brought = z[..., source, :]
@@ -117,7 +113,7 @@ def _sum_but(values: Float[Tensor, "*batch n features"]) -> Float[Tensor, " n"]:
     return values.sum(-1).flatten(0, -2).sum(0) if values.ndim > 2 else values.sum(-1)
 
 
-@constructor
+@constructor(kind="average", along="rows")
 def graph_conv(*, add_self_loops: bool = True, normalize: bool = True) -> Layer:
     """Average each node of a graph with its neighbours, weighted by their numbers of edges.
 

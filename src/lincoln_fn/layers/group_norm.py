@@ -28,7 +28,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -110,10 +109,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (1,))
 
 
-declare(forward, backward, kind="norm", terms=terms)
-
-
-@constructor
+@constructor(kind="norm", terms=terms)
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:

@@ -50,7 +50,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
@@ -90,9 +89,6 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return run_backward("gru", params, cache, g)
 
 
-declare(forward, backward, kind="recurrent", dx_and_terms=run_terms, mask="state")
-
-
 def _step(
     a: Float[Tensor, "batch 3*hidden"], b: Float[Tensor, "batch 3*hidden"], state: Tensors
 ) -> tuple[Tensors, Tensors]:
@@ -120,7 +116,7 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("gru", Params, Rule(3, 1, _step, _step_backward))
 
 
-@constructor
+@constructor(kind="recurrent", dx_and_terms=run_terms, mask="state")
 def gru(
     hidden_size: PositiveInt, num_layers: PositiveInt = 1, bias: bool = True,
     bidirectional: bool = False, *, batch_first: bool = True,

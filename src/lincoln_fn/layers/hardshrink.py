@@ -32,7 +32,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(y != 0, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def hardshrink(lambd: NonNegative = 0.5) -> Layer:
     """Replace what is near 0 by 0: y = 0 where |x| <= lambd, else x.
 

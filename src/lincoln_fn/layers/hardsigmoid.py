@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -29,6 +30,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where((x > -3) & (x < 3), g / 6, 0), ()
 
 
+@constructor(kind="activation")
 def hardsigmoid() -> Layer:
     """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
 
@@ -41,4 +43,4 @@ def hardsigmoid() -> Layer:
         >>> hardsigmoid().predict((), torch.tensor([-4.0, 0.0, 1.5]))
         tensor([0.0000, 0.5000, 0.7500])
     """
-    return Layer("hardsigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -32,6 +33,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(x <= -3, 0, torch.where(x >= 3, g, g * (x / 3 + 1 / 2))), ()
 
 
+@constructor(kind="activation")
 def hardswish() -> Layer:
     """Multiply x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
 
@@ -45,4 +47,4 @@ def hardswish() -> Layer:
         >>> hardswish().predict((), torch.tensor([-1.0, 0.0, 1.0, 4.0]))
         tensor([-0.3333,  0.0000,  0.6667,  4.0000])
     """
-    return Layer("hardswish()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -44,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return torch.where(is_between, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Clamp x to a range: y = min(max(x, min_val), max_val).
 

@@ -10,7 +10,7 @@ Cache: nothing.
 
 from __future__ import annotations
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_params
 
@@ -21,14 +21,12 @@ def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:
     return x, None
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[()]]:
     """Return dx = g."""
     return g, ()
 
 
+@constructor(kind="moving")
 def identity() -> Layer:
     """Return the input unchanged: y = x, for any x.
 
@@ -39,4 +37,4 @@ def identity() -> Layer:
         >>> identity().predict((), torch.ones(2))
         tensor([1., 1.])
     """
-    return Layer("identity()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -124,9 +124,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
-declare(forward, backward, kind="norm", terms=terms)
-
-
 _AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
 
 
@@ -160,7 +157,7 @@ def advance(params: Params, cache: Cache) -> Params:
 declare(advance, reads=("mean", "var"))
 
 
-@constructor
+@constructor(kind="norm", terms=terms)
 def instance_norm(
     eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = False,
     track_running_stats: bool = False, *, bias: bool = True,

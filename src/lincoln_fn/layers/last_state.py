@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -43,9 +43,6 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     if is_there is not None:
         y = torch.where(is_there, y, 0.0)
     return y, Cache(place, is_there, stand_ins(sequence, y), isinstance(x, tuple))
-
-
-declare(forward, kind="moving")
 
 
 def backward(
@@ -77,6 +74,7 @@ def _for_each_feature(place: Tensor, shape: tuple[int, ...]) -> Tensor:
     return place.expand(*shape[:-2], 1, shape[-1])
 
 
+@constructor(kind="moving")
 def last_state() -> Layer:
     """Take the last entry of a sequence, not counting the padding: one vector for each sequence.
 
@@ -95,4 +93,4 @@ def last_state() -> Layer:
         >>> last_state().predict((), x)
         tensor([[3.]])
     """
-    return Layer("last_state()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -39,7 +39,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()
 
 
-@constructor
+@constructor(kind="activation")
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
     """Keep what is positive, and scale the rest by a small slope: y = x for x > 0, else s x.
 

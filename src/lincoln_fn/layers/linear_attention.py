@@ -61,7 +61,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -136,9 +135,6 @@ def forward(
     form = form_of(x, 4, tuple(value.shape), (*lead, *s.shape[2:]))
     cache = Cache(q, k, v, log_decay_, s, form, len(x), log_decay is not None)
     return form.outputs(merge_heads(y), after[:, -1]), cache
-
-
-declare(forward, kind="gated")
 
 
 def backward(
@@ -251,7 +247,7 @@ def _unpacked(
     return (query, key, value), log_decay, state
 
 
-@constructor
+@constructor(kind="gated", along="rows")
 def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) -> Layer:
     """Compute causal attention without a softmax, in time that grows as the length does.
 

@@ -75,13 +75,12 @@ def predict(params: dense.Params, x: Features) -> Float[Tensor, "*batch n_out"]:
     return dense.forward(params, x)[0]
 
 
-declare(forward, kind="other")
 declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
 
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor
+@constructor(kind="other")
 def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_INIT) -> Layer:
     """End a network with a large number of classes: its loss computes the scores in chunks.
 

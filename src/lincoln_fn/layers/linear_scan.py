@@ -36,7 +36,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -119,9 +118,6 @@ def forward(
     return form.outputs(h, h[:, -1]), Cache(wide_a, h, first, form, chunk_size)
 
 
-declare(forward, kind="gated")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, tuple[()]]:
@@ -133,7 +129,7 @@ def backward(
     return cache.form.gradients(da, dh, state=dfirst), ()
 
 
-@constructor
+@constructor(kind="gated")
 def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
     """Compute h_t = a_t h_(t-1) + b_t along a sequence, element by element.
 

@@ -31,7 +31,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -66,9 +65,6 @@ def forward(
     return (wide * scale).to(x.dtype), Cache(x, denominator, scale, size, alpha, beta)
 
 
-declare(forward, kind="norm")
-
-
 def backward(params: tuple[()], cache: Cache, g: Channels) -> tuple[Channels, tuple[()]]:
     """Compute dx = g scale - 2 alpha / size beta x (windows' sums of g scale x / D)."""
     check_params("local_response_norm", params, None)
@@ -87,7 +83,7 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
 
 
-@constructor
+@constructor(kind="norm")
 def local_response_norm(
     size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:

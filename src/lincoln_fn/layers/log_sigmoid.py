@@ -20,6 +20,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -38,6 +39,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return -g * torch.expm1(y), ()
 
 
+@constructor(kind="activation")
 def log_sigmoid() -> Layer:
     """Compute the log-probability of class 1 from its log-odds: y = log(1 / (1 + e^(-x))).
 
@@ -50,4 +52,4 @@ def log_sigmoid() -> Layer:
         >>> log_sigmoid().predict((), torch.tensor([-1e4, 0.0]))
         tensor([-1.0000e+04, -6.9315e-01])
     """
-    return Layer("log_sigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from lincoln_fn.core.autodiff import is_transformed
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
@@ -45,9 +44,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cach
     return y, Cache(y, dim)
 
 
-declare(forward, kind="log_softmax")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
@@ -64,7 +60,7 @@ def minus_one_hot(y: Elements, index: Int[Tensor, "*ones"], dim: int) -> Element
     return p.scatter_(dim, index, of_index)  # of a language model, p is one of the largest tensors
 
 
-@constructor
+@constructor(kind="log_softmax", along="dim")
 def log_softmax(dim: int = -1) -> Layer:
     """Turn scores into log-probabilities along an axis: y_j = x_j - log sum_n e^(x_n).
 

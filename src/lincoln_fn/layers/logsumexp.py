@@ -17,7 +17,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -51,16 +50,13 @@ def forward(params: tuple[()], x: Elements, *, dim: Dims, keepdim: bool) -> tupl
     return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
 
 
-declare(forward, kind="other")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g p_i."""
     return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()
 
 
-@constructor
+@constructor(kind="other", along="axes")
 def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Add up numbers that are given by their logarithms: y = ln sum_i e^(x_i).
 

@@ -32,7 +32,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveSizes, at_least
@@ -77,9 +76,6 @@ def forward(
     s = _c(positions, x, window) * ((seen / scale) ** norm_type).sum(-1)
     y = (scale.squeeze(-1) * s ** (1 / norm_type)).to(x.dtype)
     return y, Cache(x, y, window, norm_type)
-
-
-declare(forward, kind="average")
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
@@ -141,4 +137,4 @@ def _lp_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, kernel_size=kernel, stride=window.stride), backward)
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd)
+lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd, kind="average")

@@ -51,7 +51,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
@@ -91,9 +90,6 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return run_backward("lstm", params, cache, g)
 
 
-declare(forward, backward, kind="recurrent", dx_and_terms=run_terms, mask="state")
-
-
 def _step(
     a: Float[Tensor, "batch 4*hidden"], b: Float[Tensor, "batch 4*hidden"], state: Tensors
 ) -> tuple[Tensors, Tensors]:
@@ -119,7 +115,7 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("lstm", Params, Rule(4, 2, _step, _step_backward))
 
 
-@constructor
+@constructor(kind="recurrent", dx_and_terms=run_terms, mask="state")
 def lstm(
     hidden_size: PositiveInt, num_layers: PositiveInt = 1, bias: bool = True,
     bidirectional: bool = False, *, batch_first: bool = True,

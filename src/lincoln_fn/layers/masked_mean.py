@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -51,9 +51,6 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     return y, Cache(mask, count, stand_ins(sequence, y), isinstance(x, tuple))
 
 
-declare(forward, kind="average")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Features
 ) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
@@ -66,6 +63,7 @@ def backward(
     return mirrored(dx, cache.has_mask_entry), ()
 
 
+@constructor(kind="average")
 def masked_mean() -> Layer:
     """Average a sequence over its entries, without the padding: one vector for each sequence.
 
@@ -84,4 +82,4 @@ def masked_mean() -> Layer:
         >>> masked_mean().predict((), x)
         tensor([[2.]])
     """
-    return Layer("masked_mean()", forward, backward)
+    return bare(Layer, forward, backward)

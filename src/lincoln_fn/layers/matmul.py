@@ -20,7 +20,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
@@ -53,9 +52,6 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
     return torch.matmul(a, b), Cache(a, b)
 
 
-declare(forward, kind="product")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch n m"]
 ) -> tuple[Pair, tuple[()]]:
@@ -68,7 +64,7 @@ def backward(
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 
 
-@constructor
+@constructor(kind="product", along="rows")
 def matmul() -> Layer:
     """Multiply two inputs as matrices: y = a b. `dense` multiplies by a matrix that is trained.
 

@@ -30,7 +30,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes
@@ -62,9 +61,6 @@ def forward(
     check_windows(layer, params, x, window)
     y, m = largest(x, flat_positions(axis_positions(window, x), x), window.n)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, window, return_indices)
-
-
-declare(forward, kind="max_pool")
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
@@ -131,4 +127,4 @@ def _max_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, **window._asdict()), backward)
 
 
-max_pool1d, max_pool2d, max_pool3d = over_axes(_max_pool_nd)
+max_pool1d, max_pool2d, max_pool3d = over_axes(_max_pool_nd, kind="max_pool")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import logsigmoid
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -35,6 +36,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * (t + x * s * (1 - t**2)), ()
 
 
+@constructor(kind="activation")
 def mish() -> Layer:
     """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 
@@ -48,4 +50,4 @@ def mish() -> Layer:
         >>> mish().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.3034,  0.0000,  0.8651])
     """
-    return Layer("mish()", forward, backward)
+    return bare(Layer, forward, backward)

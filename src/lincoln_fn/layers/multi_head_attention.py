@@ -26,9 +26,10 @@ import torch
 
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.layer import Params as AnyParams
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec, made_by
 from lincoln_fn.errors.arguments import PositiveInt, Probability
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
@@ -119,7 +120,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Para
 
 
 def _is_projection(part: Layer) -> bool:
-    return unbound(getattr(part.init, "function", part.init)) is _init_projection
+    return made_by(part, dense.dense) and part.spec == _PROJECTION.spec
 
 
 def _init_projection(key: Key, x: Sequence) -> dense.Params:
@@ -128,7 +129,11 @@ def _init_projection(key: Key, x: Sequence) -> dense.Params:
     return made
 
 
-_PROJECTION = dense.dense(1).replace(name="projection()", init=_init_projection)
+_PROJECTION = dense.dense(1).replace(
+    name="projection()",
+    init=_init_projection,
+    spec=Spec(dense.dense, {"n_out": None}, "projection()"),  # as many as the features
+)
 
 
 def there(

@@ -15,7 +15,7 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.shapes import check_cache, check_cotangent
@@ -37,9 +37,6 @@ def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     return reduce(torch.mul, x), Cache(x)
 
 
-declare(forward, kind="product")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g prod_{j != i} x_j."""
     check_cache("multiply", cache, Cache)
@@ -48,6 +45,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()
 
 
+@constructor(kind="product")
 def multiply() -> Layer:
     """Multiply the inputs, element by element: y = x_1 x_2 ... x_n.
 
@@ -64,4 +62,4 @@ def multiply() -> Layer:
         >>> multiply().predict((), (torch.tensor([2.0]), torch.tensor([3.0])))
         tensor([6.])
     """
-    return Layer("multiply()", forward, backward)
+    return bare(Layer, forward, backward)

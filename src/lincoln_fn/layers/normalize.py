@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive
@@ -63,10 +62,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return ((wide - y * along) / cache.length).to(g.dtype), ()
 
 
-declare(forward, kind="norm")
-
-
-@constructor
+@constructor(kind="norm", along="dim")
 def normalize(dim: int = -1, eps: Positive = 1e-12) -> Layer:
     """Divide by the Euclidean length along an axis, as `torch.nn.functional.normalize`.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import require
@@ -44,9 +43,6 @@ def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[M
     return y, Cache(stand_ins(x, y), dims)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx, whose axis dims[k] is g's axis k."""
     check_cache("permute", cache, Cache)
@@ -55,7 +51,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return g.permute(inverse), ()
 
 
-@constructor
+@constructor(kind="moving")
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order.
 

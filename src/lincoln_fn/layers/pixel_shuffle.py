@@ -19,7 +19,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -49,9 +48,6 @@ def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Mov
     return y, Cache(stand_ins(x, y), upscale_factor)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
     check_cache("pixel_shuffle", cache, Cache)
@@ -59,7 +55,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@constructor
+@constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import PositiveInt
@@ -48,9 +47,6 @@ def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elem
     return y, Cache(stand_ins(x, y), downscale_factor)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Moved, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
     check_cache("pixel_unshuffle", cache, Cache)
@@ -58,7 +54,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Moved, tuple
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-@constructor
+@constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r.
 

@@ -21,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -79,12 +78,10 @@ def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     return mirror(params, weight=sum_axes(padded, tuple(range(1, g.ndim - 2))))
 
 
-declare(forward, backward, kind="addition", terms=terms)
-
 _NORMAL = normal(0.02)
 
 
-@constructor
+@constructor(kind="addition", terms=terms)
 def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
@@ -70,9 +69,6 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
     return mirror(params, weight=sum_axes(slopes, (2,)))
 
 
-declare(forward, backward, kind="activation", terms=terms)
-
-
 def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
     """Give the slopes as many axes as x has, with the slopes on axis 1."""
     return weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
@@ -98,7 +94,7 @@ def _check_channels(params: Params, x: Tensor) -> None:
 _init = init  # by another name, because the constructor has an argument `init`
 
 
-@constructor
+@constructor(kind="activation", terms=terms)
 def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
 

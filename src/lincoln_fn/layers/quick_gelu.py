@@ -15,6 +15,7 @@ from typing import Final
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -35,6 +36,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * (p + K * x * p * (1 - p)), ()
 
 
+@constructor(kind="activation")
 def quick_gelu() -> Layer:
     """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
 
@@ -50,4 +52,4 @@ def quick_gelu() -> Layer:
         >>> quick_gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.1542,  0.0000,  0.8458])
     """
-    return Layer("quick_gelu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -99,7 +99,7 @@ def forward(
 
 
 # They have f(c x) = c f(x) for c > 0, so that sum_i x_i dy/dx_i = y.
-declare(forward, kind="average")
+declare(forward, kind="average", along="axes")
 
 
 def backward(

@@ -39,7 +39,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -131,9 +130,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return mirror(params, weight=Gather(index, rows))
 
 
-declare(forward, backward, kind="addition", terms=terms)
-
-
 def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
     """Return g with 0 where the mask hides a key."""
     return g if cache.mask is None else g.masked_fill(~cache.mask[..., None, None, :], 0)
@@ -142,7 +138,7 @@ def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
 _NORMAL = normal(0.02)
 
 
-@constructor
+@constructor(kind="addition", terms=terms)
 def relative_position_bias(
     num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
     *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,

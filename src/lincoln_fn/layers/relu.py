@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -31,6 +32,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(y > 0, g, 0), ()
 
 
+@constructor(kind="activation")
 def relu() -> Layer:
     """Keep what is positive: y = max(x, 0), the rectified linear unit.
 
@@ -43,4 +45,4 @@ def relu() -> Layer:
         >>> relu().predict((), torch.tensor([-1.0, 0.0, 2.0]))
         tensor([0., 0., 2.])
     """
-    return Layer("relu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -31,6 +32,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where((y > 0) & (y < 6), g, 0), ()
 
 
+@constructor(kind="activation")
 def relu6() -> Layer:
     """Keep what is positive, up to a ceiling: y = min(max(x, 0), 6).
 
@@ -43,4 +45,4 @@ def relu6() -> Layer:
         >>> relu6().predict((), torch.tensor([-1.0, 2.0, 7.0]))
         tensor([0., 2., 6.])
     """
-    return Layer("relu6()", forward, backward)
+    return bare(Layer, forward, backward)

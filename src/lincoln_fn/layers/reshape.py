@@ -16,7 +16,6 @@ from functools import partial
 from math import prod
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import OpenSize
 from lincoln_fn.errors.errors import LayerError
@@ -36,15 +35,12 @@ def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("reshape", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def reshape(*shape: OpenSize) -> Layer:
     """Give each example another shape, and keep the batch.
 

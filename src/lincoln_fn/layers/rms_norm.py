@@ -40,11 +40,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, call_of, constructor
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import call_of
 from lincoln_fn.errors.arguments import NonNegative
 from lincoln_fn.errors.shapes import check_input
 from lincoln_fn.errors.signatures import shape_checked
@@ -128,10 +128,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, rows)
 
 
-declare(forward, backward, kind="norm", terms=terms)
-
-
-@constructor
+@constructor(kind="norm", terms=terms)
 def rms_norm(
     normalized_shape: NormalizedShape = -1, eps: NonNegative | None = None,
     elementwise_affine: bool = True, offset: float = 0.0,

@@ -33,7 +33,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.core.record import record
@@ -77,9 +76,6 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     return run_backward("rnn", params, cache, g)
 
 
-declare(forward, backward, kind="recurrent", dx_and_terms=run_terms, mask="state")
-
-
 def _tanh(
     a: Float[Tensor, "batch hidden"], b: Float[Tensor, "batch hidden"], state: Tensors
 ) -> tuple[Tensors, Tensors]:
@@ -116,7 +112,7 @@ FAMILIES = {
 }
 
 
-@constructor
+@constructor(kind="recurrent", dx_and_terms=run_terms, mask="state")
 def rnn(
     hidden_size: PositiveInt, num_layers: PositiveInt = 1, nonlinearity: Nonlinearity = "tanh",
     bias: bool = True, bidirectional: bool = False, *, batch_first: bool = True,

@@ -33,7 +33,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import Positive, PositiveInt, require
@@ -88,10 +87,9 @@ def backward(params: tuple[()], cache: Cache, g: Heads) -> tuple[Gradients, tupl
 
 
 # A sum of elements of x, whose relevance is shared as that of a sum is.
-declare(forward, kind="addition")
 
 
-@constructor
+@constructor(kind="addition")
 def rotary_embedding(
     theta: Positive = 10000.0, *, rotary_dim: PositiveInt | None = None, interleaved: bool = False,
     scaling: RopeScaling | None = None,

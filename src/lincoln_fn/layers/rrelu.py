@@ -85,7 +85,7 @@ def advance(params: Params, cache: Elements) -> Params:
 declare(advance, reads=())
 
 
-@constructor
+@constructor(kind="activation")
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 

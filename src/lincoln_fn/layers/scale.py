@@ -10,7 +10,6 @@ Cache: the shape of x, and s.
 from __future__ import annotations
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.signatures import shape_checked
@@ -31,16 +30,13 @@ def forward(params: tuple[()], x: Elements, *, factor: float) -> tuple[Elements,
     return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
 
 
-declare(forward, kind="average")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = s g."""
     return cache.factor * g, ()
 
 
-@constructor
+@constructor(kind="average")
 def scale(factor: float) -> Layer:
     """Multiply by a fixed factor: y = factor x.
 

@@ -33,7 +33,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -81,9 +80,6 @@ def forward(
     return weights @ value, Cache(x, weights, scale)
 
 
-declare(forward, kind="attention")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"],
     *, softmax_backward: SoftmaxBackward = softmax_backward,
@@ -101,7 +97,7 @@ def backward(
     return (dquery, dkey, dvalue, mask_grad(dscores, *rest)), ()
 
 
-@constructor
+@constructor(kind="attention")
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
     """Compute attention: y = softmax(query key^T scale + mask) value.
 

@@ -26,7 +26,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -65,9 +64,6 @@ def forward(
     return y, Cache(index, x_0.new_zeros(()).expand(x_0.shape), dim, reduce)
 
 
-declare(forward, kind="addition")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Elements
 ) -> tuple[tuple[Elements, None, Moved], tuple[()]]:
@@ -79,7 +75,7 @@ def backward(
     return (dx, None, torch.gather(g, dim, index)), ()
 
 
-@constructor
+@constructor(kind="addition", along="dim")
 def scatter(dim: int, *, reduce: Literal["add"] | None = None) -> Layer:
     """Write a source into x at one position for each of its elements, as `torch.scatter`.
 

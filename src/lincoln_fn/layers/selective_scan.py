@@ -44,7 +44,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -139,9 +138,6 @@ def dx_and_terms(
     return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
 
 
-declare(forward, backward, kind="gated", dx_and_terms=dx_and_terms)
-
-
 def _backward(
     params: Params, cache: Cache, g: Outputs, scan: Scan
 ) -> tuple[Gradients, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
@@ -188,7 +184,7 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     )  # fmt: skip
 
 
-@constructor
+@constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
 def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16) -> Layer:
     """Run the state space model of Mamba along a sequence.
 

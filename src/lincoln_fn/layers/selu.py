@@ -19,6 +19,7 @@ from typing import Final
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -41,6 +42,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(x > 0, g * SCALE, g * slope), ()
 
 
+@constructor(kind="activation")
 def selu() -> Layer:
     """Keep mean 0 and variance 1 from layer to layer: y = s x if x > 0, else s alpha (e^x - 1).
 
@@ -54,4 +56,4 @@ def selu() -> Layer:
         >>> selu().predict((), torch.tensor([-1e4, 0.0, 2.0]))
         tensor([-1.7581,  0.0000,  2.1014])
     """
-    return Layer("selu()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -30,6 +31,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return g * y * (1 - y), ()
 
 
+@constructor(kind="activation")
 def sigmoid() -> Layer:
     """Squash every number into (0, 1): y = 1 / (1 + e^(-x)).
 
@@ -42,4 +44,4 @@ def sigmoid() -> Layer:
         >>> sigmoid().predict((), torch.tensor([-2.0, 0.0, 2.0]))
         tensor([0.1192, 0.5000, 0.8808])
     """
-    return Layer("sigmoid()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -30,6 +31,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g * s * (1 + x * (1 - s)), ()
 
 
+@constructor(kind="activation")
 def silu() -> Layer:
     """Multiply x by its sigmoid: y = x / (1 + e^(-x)), also called swish.
 
@@ -43,4 +45,4 @@ def silu() -> Layer:
         >>> silu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.2689,  0.0000,  0.7311])
     """
-    return Layer("silu()", forward, backward)
+    return bare(Layer, forward, backward)

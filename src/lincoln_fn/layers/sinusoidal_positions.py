@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.signatures import shape_checked
@@ -36,15 +36,13 @@ def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:
     return y, x.new_zeros(()).expand(x.shape)
 
 
-declare(forward, kind="addition")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Sequence, g: Sequence) -> tuple[Sequence, tuple[()]]:
     """Compute dx = g."""
     return g, ()
 
 
+@constructor(kind="addition")
 def sinusoidal_positions() -> Layer:
     """Add fixed waves along a sequence: y = x + P.
 
@@ -62,7 +60,7 @@ def sinusoidal_positions() -> Layer:
         tensor([[0.0000, 1.0000],
                 [0.8415, 0.5403]])
     """
-    return Layer("sinusoidal_positions()", forward, backward)
+    return bare(Layer, forward, backward)
 
 
 def _positions(length: int, features: int, device: torch.device) -> Tensor:

@@ -41,7 +41,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return g * (1 - (cache.y / cache.cap) ** 2), ()
 
 
-@constructor
+@constructor(kind="activation")
 def softcap(cap: Positive) -> Layer:
     """Keep numbers within -cap and cap, smoothly: y = cap tanh(x / cap).
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
@@ -42,9 +41,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cach
     return y, Cache(y, dim)
 
 
-declare(forward, kind="softmax")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = y_k (g_k - sum_j g_j y_j)."""
@@ -52,7 +48,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@constructor
+@constructor(kind="softmax", along="dim")
 def softmax(dim: int = -1) -> Layer:
     """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis
@@ -37,9 +36,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cach
     return y, Cache(y, dim)
 
 
-declare(forward, kind="softmax")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = -y_k (g_k - sum_j g_j y_j)."""
@@ -47,7 +43,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return -y * (g - torch.sum(g * y, dim, keepdim=True)), ()
 
 
-@constructor
+@constructor(kind="softmax", along="dim")
 def softmin(dim: int = -1) -> Layer:
     """Give the smallest scores along an axis the largest weights: y_j = e^(-x_j) / sum_n e^(-x_n).
 

@@ -56,7 +56,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return torch.where(beta_x > cache.threshold, g, g * torch.sigmoid(beta_x)), ()
 
 
-@constructor
+@constructor(kind="activation")
 def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 

@@ -35,7 +35,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return torch.where(y != 0, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def softshrink(lambd: NonNegative = 0.5) -> Layer:
     """Move every number towards 0 by at most lambd: y = x - min(max(x, -lambd), lambd).
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -31,6 +32,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
     return g / (1 + torch.abs(x)) ** 2, ()
 
 
+@constructor(kind="activation")
 def softsign() -> Layer:
     """Squash every number into (-1, 1), more slowly than tanh: y = x / (1 + |x|).
 
@@ -43,4 +45,4 @@ def softsign() -> Layer:
         >>> softsign().predict((), torch.tensor([-1.0, 0.0, 3.0]))
         tensor([-0.5000,  0.0000,  0.7500])
     """
-    return Layer("softsign()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -101,9 +101,6 @@ def input_grad(
     return layer.input_grad(_made(params, dim)[0], cache, g)
 
 
-declare(forward, kind="other")
-
-
 def advance(
     params: SpectralNormParams, cache: Cache, *, n_power_iterations: int, eps: float,
     dim: int | None,
@@ -154,7 +151,7 @@ def _like_weight(
     return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
 
 
-@constructor
+@constructor(kind="other")
 def spectral_norm(
     layer: Layer, n_power_iterations: PositiveInt = 1, eps: Positive = 1e-12,
     dim: int | None = None,

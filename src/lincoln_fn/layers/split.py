@@ -14,7 +14,6 @@ from typing import Annotated
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegativeInt, PositiveInt
@@ -47,9 +46,6 @@ def forward(
     return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
     check_cache("split", cache, Cache)
@@ -61,7 +57,7 @@ def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tup
     return torch.cat(g, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving", along="dim")
 def split(
     split_size: PositiveInt | Annotated[tuple[NonNegativeInt, ...], NOT_EMPTY], dim: int = 0
 ) -> Layer:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.shapes import check_axis, check_cache
@@ -39,9 +38,6 @@ def forward(params: tuple[()], x: tuple[Elements, ...], *, dim: int) -> tuple[Mo
     return y, Cache(tuple(y.shape), dim % y.ndim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, ...], tuple[()]]:
     """Compute dx_i = g_(i ...)."""
     check_cache("stack", cache, Cache)
@@ -49,7 +45,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements,
     return torch.unbind(g, cache.dim), ()
 
 
-@constructor
+@constructor(kind="moving", along="dim")
 def stack(dim: int = 0) -> Layer:
     """Stack inputs of one shape along a new axis.
 

@@ -69,11 +69,10 @@ def inference_forward(
     return predict(params, x, p=p, mode=mode), x.new_zeros(()).expand(x.shape)
 
 
-declare(forward, inference_forward, kind="dropout")
 declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
 
 
-@constructor
+@constructor(kind="dropout")
 def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
     """Drop whole examples with probability p and scale up the rest, behind a residual branch.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays, Layer
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -38,6 +39,7 @@ def zero(x: Tensor) -> Tensor | None:
     return torch.zeros_like(x) if x.is_floating_point() else None
 
 
+@constructor(kind="activation")
 def stop_gradient() -> Layer:
     """Return the input unchanged, and pass no gradient on: y = x, dx = 0.
 
@@ -52,4 +54,4 @@ def stop_gradient() -> Layer:
         >>> y, layer.input_grad((), cache, torch.ones(2))
         (tensor([2., 3.]), tensor([0., 0.]))
     """
-    return Layer("stop_gradient()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.errors import LayerError
@@ -43,9 +42,6 @@ def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Mo
     return y, Cache(stand_ins(x, y), index % size, dim % x.ndim)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Put g at the index, and 0 elsewhere."""
     check_cache("take", cache, Cache)
@@ -56,7 +52,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 
-@constructor
+@constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
     """Take one index of an axis: y has every axis of x but this one.
 

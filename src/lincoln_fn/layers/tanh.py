@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -30,6 +31,7 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
     return g * (1 - y**2), ()
 
 
+@constructor(kind="activation")
 def tanh() -> Layer:
     """Squash every number into (-1, 1): y = (e^x - e^(-x)) / (e^x + e^(-x)).
 
@@ -42,4 +44,4 @@ def tanh() -> Layer:
         >>> tanh().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.7616,  0.0000,  0.7616])
     """
-    return Layer("tanh()", forward, backward)
+    return bare(Layer, forward, backward)

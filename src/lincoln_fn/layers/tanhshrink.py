@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.signatures import shape_checked
 from lincoln_fn.layers.common.shapes import Elements
@@ -43,6 +44,7 @@ def backward(params: tuple[()], t: Elements, g: Elements) -> tuple[Elements, tup
     return g * t**2, ()
 
 
+@constructor(kind="activation")
 def tanhshrink() -> Layer:
     """Shrink every number by its hyperbolic tangent: y = x - tanh(x).
 
@@ -55,4 +57,4 @@ def tanhshrink() -> Layer:
         >>> tanhshrink().predict((), torch.tensor([-2.0, 0.0, 1.0]))
         tensor([-1.0360,  0.0000,  0.2384])
     """
-    return Layer("tanhshrink()", forward, backward)
+    return bare(Layer, forward, backward)

@@ -42,7 +42,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return torch.where(cache.x > cache.threshold, g, 0), ()
 
 
-@constructor
+@constructor(kind="activation")
 def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 

@@ -28,7 +28,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import FloatingDtype, Positive, PositiveInt, require
@@ -75,10 +74,7 @@ def backward(
     return None if cache.is_integer else (cache.f * (g_sin * cos - g_cos * sin)).sum(-1), ()
 
 
-declare(forward, kind="embedding")
-
-
-@constructor
+@constructor(kind="embedding")
 def timestep_embedding(
     embedding_dim: PositiveInt, max_period: Positive = 10000.0,
     *, dtype: FloatingDtype = torch.float32,

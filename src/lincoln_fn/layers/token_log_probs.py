@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.errors import LayerError
@@ -59,9 +59,6 @@ def forward(
     return y, Cache(z, index, mask, stand_in(y))
 
 
-declare(forward, kind="log_softmax")
-
-
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length"]
 ) -> tuple[tuple[Logits, None] | tuple[Logits, None, None], tuple[()]]:
@@ -74,6 +71,7 @@ def backward(
     return (dx, None) if mask is None else (dx, None, None), ()
 
 
+@constructor(kind="log_softmax")
 def token_log_probs() -> Layer:
     """Read the log-probability of each token of a sequence from a language model's logits.
 
@@ -95,7 +93,7 @@ def token_log_probs() -> Layer:
         >>> token_log_probs().predict((), (logits, tokens, mask))
         tensor([[-0.6931,  0.0000]])
     """
-    return Layer(f"{NAME}()", forward, backward)
+    return bare(Layer, forward, backward)
 
 
 def _checked(params: object, x: object) -> tuple[Logits, Tokens, Mask | None]:

@@ -18,7 +18,6 @@ from typing import Annotated, TypeAlias
 import torch
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
 from lincoln_fn.errors.errors import LayerError
@@ -44,15 +43,12 @@ def forward(
     return y, stand_ins(x, y)
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: StandIns, g: Elements) -> tuple[Moved, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("unflatten", cache, g), ()
 
 
-@constructor
+@constructor(kind="moving")
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 

@@ -39,7 +39,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
@@ -96,9 +95,6 @@ def forward(
         y = reduce(torch.add, [_along(dim, a, y) * y.index_select(dim, i) for i, a in terms])
     y = y.to(x.dtype)
     return y, Cache(stand_ins(x, y), axes, mode, align_corners)
-
-
-declare(forward, kind="moving")
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple[()]]:
@@ -187,7 +183,7 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
     return weight.view(-1, *[1] * (x.ndim - dim - 1))
 
 
-@constructor
+@constructor(kind="moving")
 def upsample(
     size: PositiveSizes | None = None, scale_factor: Factors | None = None, mode: Mode = "nearest",
     align_corners: bool = False,

@@ -20,7 +20,6 @@ from __future__ import annotations
 from math import prod
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
 from lincoln_fn.errors.arguments import NonNegativeInt
@@ -57,9 +56,6 @@ def forward(
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
 
 
-declare(forward, kind="other")
-
-
 @shape_checked
 def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_j = g 2/(N - c) z_j."""
@@ -67,7 +63,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
     return (g * cache.factor * cache.z).to(g.dtype), ()
 
 
-@constructor
+@constructor(kind="other", along="axes")
 def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
     """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
 

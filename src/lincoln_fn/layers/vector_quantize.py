@@ -50,7 +50,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key, checked_key
 from lincoln_fn.core.layer import Arrays, Layer, unchanged
 from lincoln_fn.core.record import State, record
@@ -193,9 +192,6 @@ def _init_table(
     return RunningCodebook(weight, weight.new_ones(n), weight.clone())
 
 
-declare(forward, backward, kind="embedding", terms=terms)
-
-
 def _there(visit: VisitThere, params: Table, x: Vectors) -> tuple[Arrays, Record]:
     """Compute c = x + stop(q - x)."""
     q, table = visit(0, params, x)
@@ -227,7 +223,7 @@ def _whole(call: str, *, table: Layer) -> Layer:
 _NORMAL = normal(1.0)
 
 
-@constructor
+@constructor(kind="embedding", terms=terms)
 def vector_quantize(
     n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = _NORMAL
 ) -> Layer:

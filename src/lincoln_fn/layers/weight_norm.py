@@ -26,7 +26,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import evolve, record
@@ -78,9 +77,6 @@ def input_grad(
     return layer.input_grad(_made(params, dim), cache, g)
 
 
-declare(forward, kind="other")
-
-
 def _made(params: WeightNormParams, dim: int | None) -> Params:
     """Make the layer's params, with W = m hat v."""
     check_params(NAME, params, WeightNormParams)
@@ -101,7 +97,7 @@ def _others(v: Tensor, of: Params, dim: int | None) -> tuple[int, ...]:
     return tuple(axis for axis in range(v.ndim) if axis != kept)
 
 
-@constructor
+@constructor(kind="other")
 def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     """Train a layer's weight as lengths and directions: W = m v / |v|.
 

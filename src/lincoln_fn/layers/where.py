@@ -21,7 +21,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.errors.descriptions import describe_non_tuple
@@ -55,9 +54,6 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     return torch.where(condition, a, b), Cache(condition, a.new_zeros(()).expand(a.shape))
 
 
-declare(forward, kind="moving")
-
-
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, tuple[()]]:
     """Compute da_i = g_i where c_i, else 0; and db_i = g_i elsewhere."""
     check_cache("where", cache, Cache)
@@ -65,7 +61,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, t
     return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
 
 
-@constructor
+@constructor(kind="moving")
 def where() -> Layer:
     """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
 

@@ -17,10 +17,11 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.layer import Cache as AnyCache
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
@@ -77,7 +78,7 @@ def backward(cache: Cache, g: Cotangent = 1.0, *, loss: Loss, formula: Formula) 
     return loss.backward(cache.of_loss, dl if cache.n is None else dl / cache.n)
 
 
-@checked
+@constructor
 def example_weighted(loss: Loss) -> Loss:
     """Give each example of a loss a weight: L = sum_n w_n L_n.
 
@@ -107,13 +108,9 @@ def example_weighted(loss: Loss) -> Loss:
         raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
     there, back = (partial(f, loss=each, formula=formula) for f in (forward, backward))
-    return Loss(f"{NAME}({loss})", there, back, loss.mixes_examples)
+    return bare(partial(Loss, mixes_examples=loss.mixes_examples), there, back)
 
 
 def unweighted(loss: Loss) -> Loss | None:
     """Return the loss whose examples `example_weighted` has given weights; None for another."""
-    function = loss.forward
-    if not isinstance(function, partial) or function.func is not forward:
-        return None
-    formula: Formula = function.keywords["formula"]
-    return loss_of(function.keywords["loss"].name, formula)
+    return loss.spec["loss"] if loss.spec and made_by(loss, example_weighted) else None

@@ -10,20 +10,21 @@ The target is a tensor, a tuple of tensors, or None if the loss compares only it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.core.layer import Arrays, Cache
+from lincoln_fn.core.spec import Made
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Loss:
+@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+class Loss(Made):
     """A loss, as the pure functions that make it.
 
     Args:
@@ -50,15 +51,6 @@ class Loss:
     backward: Callable[..., Arrays]
     mixes_examples: bool | None = None
 
-    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
-        """Give the fields by name."""
-        return {field.name: getattr(self, field.name) for field in attrs.fields(Loss)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; of one made before it said so, it is not known what it mixes."""
-        for name, value in ({"mixes_examples": None} | state).items():
-            object.__setattr__(self, name, value)
-
     def __attrs_post_init__(self) -> None:
         check_functions("Loss", self.name, forward=self.forward, backward=self.backward)
 
@@ -66,6 +58,3 @@ class Loss:
         """Refuse the call of a torch loss: here, a loss also gives the cache for its gradient."""
         call = "value, cache = loss.forward(prediction, target)"
         raise LayerError(self.name, f"expected no call of the loss itself; write {call}")
-
-    def __repr__(self) -> str:
-        return self.name

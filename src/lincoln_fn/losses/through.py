@@ -15,10 +15,10 @@ from functools import partial
 
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.layer import Cache as AnyCache
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
@@ -54,7 +54,7 @@ def _params(layer: Layer) -> Params:
     return () if made is None else made.arrange.join(tuple(map(_params, made.parts)), None)
 
 
-@checked
+@constructor
 def through(layer: Layer, loss: Loss) -> Loss:
     """Compute a loss of what a layer makes of the prediction: L = loss(layer(prediction), target).
 
@@ -78,14 +78,11 @@ def through(layer: Layer, loss: Loss) -> Loss:
         >>> value, second.backward(cache)
         (tensor(1.), (tensor([0., 0.]), tensor([1., 1.])))
     """
-    there, back = (partial(f, layer=layer, loss=loss) for f in (forward, backward))
     mixes = loss.mixes_examples or None  # it is not known what the layer does
-    return Loss(f"through({layer.name}, {loss})", there, back, mixes)
+    return bare(partial(Loss, mixes_examples=mixes), forward, backward)
 
 
 def through_of(loss: Loss) -> tuple[Layer, Loss] | None:
     """Return the layer and the loss that `through` was given; None for any other loss."""
-    made = loss.forward
-    if not isinstance(made, partial) or made.func is not forward:
-        return None
-    return made.keywords["layer"], made.keywords["loss"]
+    spec = loss.spec
+    return (spec["layer"], spec["loss"]) if spec is not None and spec.of is through else None

@@ -16,10 +16,11 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.layer import Cache as AnyCache
 from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NOT_EMPTY, checked, require
+from lincoln_fn.errors.arguments import NOT_EMPTY, require
 from lincoln_fn.errors.descriptions import describe_non_tuple
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_cache
@@ -78,7 +79,7 @@ def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Te
     return value, cache
 
 
-@checked
+@constructor
 def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
     """Add up losses with weights, one for each entry of the prediction: L = sum_i w_i L_i.
 
@@ -106,7 +107,5 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
     """
     for name in parts:
         require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
-    shown = ", ".join(f"{name!r}: ({weight}, {loss})" for name, (weight, loss) in parts.items())
-    name = f"weighted({{{shown}}})"
-    functions = partial(forward, parts=parts), partial(backward, parts=parts)
-    return Loss(name, *functions, mix_of(loss for _, loss in parts.values()))
+    mixes = mix_of(loss for _, loss in parts.values())
+    return bare(partial(Loss, mixes_examples=mixes), forward, backward)

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from lincoln_fn.core.layer import Params
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Made
 from lincoln_fn.errors.arguments import NonNegative, Shown
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.habits import no_attribute
@@ -62,8 +63,8 @@ _GRADS: Final = ("grads", "grad", "gradients", "gradient", "dparams", "dp", "g")
 Adjoint: TypeAlias = Callable[[Params, Params, OptimizerState, Params, OptimizerState], Adjoints]
 
 
-@attrs.frozen(eq=False, repr=False)
-class Optimizer:
+@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+class Optimizer(Made):
     """An optimizer, as the pure functions that make it.
 
     Args:
@@ -101,6 +102,3 @@ class Optimizer:
 
         def __getattr__(self, name):
             raise no_attribute("Optimizer", name)
-
-    def __repr__(self) -> str:
-        return self.name

@@ -28,6 +28,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.layer import Params
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions, wrong_kind
@@ -108,9 +109,9 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     return bare(partial(Optimizer, adjoint=optimizer.adjoint), optimizer.init, optimizer.update)
 
 
-def _on_gradients(name: str, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
+def _on_gradients(name: Spec, change: Change, change_adjoint: ChangeAdjoint) -> Transform:
     """Make a transform without state from (params, grads) -> grads."""
-    return Transform(name, partial(_around, name.partition("(")[0], change, change_adjoint))
+    return Transform(name, partial(_around, name.of.__name__, change, change_adjoint))
 
 
 def _around(

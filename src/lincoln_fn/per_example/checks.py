@@ -2,69 +2,40 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Final
-
+import attrs
+import torch
 from torch import Tensor
 
+from lincoln_fn.combine.graph import graph
+from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.outputs import own_loop
+from lincoln_fn.combine.scan import scan
 from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.declaration import declared_by, kind_of
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.core.terms import length_first, no_batch
+from lincoln_fn.core.tracing import is_traced
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath.experts import back as experts_back
-from lincoln_fn.layers import (
-    dilate,
-    flip,
-    gated_linear_recurrence,
-    gather,
-    graph_attention,
-    graph_conv,
-    linear_attention,
-    linear_head,
-    logsumexp,
-    matmul,
-    normalize,
-    permute,
-    reductions,
-    scatter,
-    selective_scan,
-    split,
-    stack,
-    variance,
-)
-from lincoln_fn.layers.common import running_statistics
+from lincoln_fn.layers.batch_norm import batch_norm
+from lincoln_fn.layers.linear_head import linear_head
+from lincoln_fn.layers.permute import permute
+from lincoln_fn.losses.common.targets import any_true
 from lincoln_fn.walk.composition import composition_of
-
-# Kinds of layers that run along one axis, their hyperparameter `dim`.
-_ALONG_AN_AXIS: Final = ("softmax", "log_softmax")
-# Layers whose cache has the axes, or the axis, that they add up, mix or move elements along.
-_OF_AXES: Final = (
-    reductions.forward, logsumexp.forward, variance.forward, flip.forward, dilate.forward,
-)  # fmt: skip
-_OF_AXIS: Final = (
-    gather.forward, gather.forward_slices, normalize.forward, scatter.forward, split.forward,
-    stack.forward,
-)  # fmt: skip
-# Layers that mix the rows of a matrix, axis 0 without a batch: nodes of a graph, or steps.
-_OF_ROWS: Final = (
-    gated_linear_recurrence.forward, graph_attention.forward, graph_conv.forward,
-    linear_attention.forward, matmul.forward, selective_scan.forward,
-)  # fmt: skip
 
 
 def check_independent(net: Layer, position: str = "") -> None:
     """Check that no layer of a network, at a position in one around it, mixes the examples."""
     made = composition_of(net)
     if made is not None:
-        options = getattr(made.there, "keywords", {})
-        if options.get("batch_first") is False:
+        arguments = net.spec.arguments if net.spec is not None else {}
+        if arguments.get("batch_first") is False:
             raise length_first(f"{position}{net.name}", "batch_first=True")
-        if made.label == "scan" and options.get("dim") == 0:
+        if made_by(net, scan) and arguments["dim"] == 0:
             raise length_first(f"{position}{net.name}", "dim=1")
-        if made.label == "graph":
+        if made_by(net, graph):
             problem = "expected layers that compute each example alone, got an expression, which"
             mend = "compose the layers by serial and branch"
             raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
@@ -78,7 +49,7 @@ def check_independent(net: Layer, position: str = "") -> None:
         problem = "expected a layer that computes each example alone, got one that normalises over"
         mend = "use group_norm, layer_norm or inference(batch_norm())"
         raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
-    if unbound(net.forward) is linear_head.forward:
+    if made_by(net, linear_head):
         problem = "expected a layer that computes each example alone, got one whose loss has added"
         mend = "write dense and softmax_cross_entropy"
         raise LayerError(f"{position}{net.name}", f"{problem} up the examples; {mend}")
@@ -88,22 +59,16 @@ def check_independent(net: Layer, position: str = "") -> None:
 
 
 def _moves(layer: Layer) -> bool:
-    if unbound(layer.forward) is not permute.forward:
+    if layer.spec is None or layer.spec.of is not permute:
         return False
-    dims = _option(layer, "dims")
+    dims = layer.spec["dims"]
     return bool(dims[0] % len(dims))
 
 
-# Any: a hyperparameter.
-def _option(layer: Layer, name: str) -> Any:
-    return layer.forward.keywords[name] if isinstance(layer.forward, partial) else None
-
-
 def _mixes(layer: Layer) -> bool:
-    if unbound(layer.backward) is running_statistics.backward:
-        is_batch_norm = getattr(layer.backward, "keywords", {})["norm"].name == "batch_norm"
-        options = getattr(layer.init, "keywords", {})
-        return is_batch_norm and not options.get("track_running_stats", True)
+    if layer.spec is not None and layer.spec.of is inference:
+        spec = layer.spec["layer"].spec  # without running statistics, it is as in training
+        return spec is not None and spec.of is batch_norm and not spec["track_running_stats"]
     return kind_of(layer) == "batch_norm"
 
 
@@ -117,12 +82,28 @@ def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
             raise LayerError(layer.name, f"{problem}; use another dim")
     if getattr(cache, "batch_axis", 0) == 1:
         raise length_first(layer.name, "batch_first=True")
+    if kind_of(layer) is None and not is_traced(*tree.leaves(g)):
+        _try_alone(layer, params, cache, g)
+
+
+def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
+    """Try whether the g of the first example reaches the dx of others: the layer does not say."""
+    count = examples_in(g)
+
+    def first(leaf: Tensor) -> Tensor:
+        return torch.cat([leaf[:1], torch.zeros_like(leaf[1:])])
+
+    dx = layer.input_grad(params, cache, tree.map(first, g))
+    for leaf in tree.leaves(dx):
+        if leaf.ndim and len(leaf) == count and any_true(leaf[1:] != 0):
+            problem = "expected a layer that computes each example alone, got one in which the g of"
+            raise LayerError(layer.name, f"{problem} one reaches the dx of others")
 
 
 def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
     """Count the axes that y has at least, if axis 0 is that of the examples."""
     kind = kind_of(layer)
-    if kind == "attention" or unbound(layer.forward) in _OF_ROWS:
+    if kind == "attention" or declared_by(layer.forward).along == "rows":
         return 3
     if kind == "convolution":
         return int(params.weight.ndim)
@@ -135,13 +116,18 @@ def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
 
 def _axes_of(layer: Layer, cache: Cache, g: Tensor) -> tuple[int, ...]:
     """List the axes of y that a layer adds up, mixes or moves elements along."""
-    function = unbound(layer.forward)
-    if function in _OF_AXES:
-        return tuple(cache.axes)
-    if function in _OF_AXIS:
-        return (cache.dim % g.ndim,)
-    dim = _option(layer, "dim") if kind_of(layer) in _ALONG_AN_AXIS else None
-    return () if dim is None else (dim % g.ndim,)
+    along = declared_by(layer.forward).along
+    if along is None or along == "rows":
+        return ()
+    if attrs.has(type(cache)) and hasattr(cache, along):
+        axes = getattr(cache, along)
+    elif layer.spec is not None:
+        axes = layer.spec[along]
+    else:
+        problem = "expected a layer whose axes are known, got one that runs along an axis"
+        raise LayerError(layer.name, f"{problem} of its own; make it by its constructor")
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    return tuple(axis if axis >= 0 else axis % g.ndim for axis in axes if axis is not None)
 
 
 def examples_in(g: Arrays) -> int:

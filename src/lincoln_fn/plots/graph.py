@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lincoln_fn.combine.graph import plan_of
 from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.spec import called
 from lincoln_fn.plots._figure import COLOURS, new_axes
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def graph(
             axes.plot(xs, ys, color="0.7", linewidth=1, zorder=1)
     for i, (x, y) in enumerate(places):
         name, call = names[i], calls[i]
-        is_named = name.rstrip("_0123456789") != call.partition("(")[0]
+        is_named = name.rstrip("_0123456789") != called(call)
         shown = name if not sources[i] else f"{name} = {call}" if is_named else call
         if gradients and isinstance(gradient := gradients.get(name), Tensor):
             shown += f"\n|g| = {gradient.norm():.3g}"

@@ -26,9 +26,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer, Params, unbound
+from lincoln_fn.combine.inference import inference
+from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.layers import batch_norm, instance_norm
-from lincoln_fn.layers.common import running_statistics
 from lincoln_fn.layers.common.normalisation import Running, moved
 
 # By the path of the layer: the bars of its mean and of its variance.
@@ -43,7 +44,7 @@ def is_running(params: Params) -> bool:
 # Any: the cache of `running_statistics`, and dx as the walk has it.
 def of_inference(layer: Layer, params: Params, cache: Any, dx: Any) -> tuple[Tensor, Tensor] | None:
     """Compute the bars of the statistics that a layer has normalised by; None for another layer."""
-    if not (is_running(params) and unbound(layer.backward) is running_statistics.backward):
+    if not (is_running(params) and made_by(layer, inference)):
         return None
     shared = [axis for axis in range(dx.ndim) if axis != cache.axis]
     of_var = -0.5 * (dx * cache.x_hat).sum(shared) * cache.rstd

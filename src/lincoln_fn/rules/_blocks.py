@@ -7,15 +7,17 @@ ends before the next one begins, so activations, norms and pooling belong to the
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from torch import Tensor
 
-from lincoln_fn.combine.serial import there
+from lincoln_fn.combine.serial import serial, there
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import State, record
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -73,9 +75,11 @@ def projected(error: Tensor, matrix: Tensor) -> Tensor:
     return (error @ matrix.flatten(1)).reshape(*error.shape[:-1], *matrix.shape[1:])
 
 
-def shown(rule: str, parts: tuple[Layer, ...]) -> str:
-    """Name a rule's network without the part that the rule added."""
-    return f"{rule}({', '.join(part.name for part in parts[:-1])})"
+# Any: the rule's options.
+def shown(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
+    """Write the call of a rule for a network, whose last part the rule added."""
+    names = ", ".join(part.name for part in parts[:-1])
+    return Spec(rule, {"net": serial(*parts[:-1]), **options}, f"{rule.__name__}({names})")
 
 
 def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:

@@ -12,16 +12,20 @@ from typing import Any, Final
 
 from lincoln_fn.combine.outputs import own_loop, with_outputs
 from lincoln_fn.combine.serial import back as serial_back
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.spec import constructor_of, made_by
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.rules import feedback
-from lincoln_fn.rules.direct_feedback_alignment import back as direct_back
-from lincoln_fn.rules.forward_forward import back as forward_forward_back
-from lincoln_fn.rules.local_losses import back as local_back
-from lincoln_fn.rules.pepita import back as pepita_back
+from lincoln_fn.rules.direct_feedback_alignment import direct_feedback_alignment
+from lincoln_fn.rules.feedback_alignment import feedback_alignment
+from lincoln_fn.rules.forward_forward import forward_forward
+from lincoln_fn.rules.kolen_pollack import kolen_pollack
+from lincoln_fn.rules.local_losses import local_losses
+from lincoln_fn.rules.pepita import pepita
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
-from lincoln_fn.rules.straight_through import back as straight_back
+from lincoln_fn.rules.sign_symmetric import sign_symmetric
+from lincoln_fn.rules.straight_through import straight_through
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
 from lincoln_fn.walk.composition import Back, always, composition_of
 
@@ -36,16 +40,17 @@ def _no_gradient(own: Back) -> Back:
     raise LayerError("backpropagation", f"{problem}, got forward_forward, whose loss is local")
 
 
-# By a rule's loop back, how to make that of backpropagation. Any: loops with hyperparameters.
-_LOOPS: Final[dict[Callable[..., Any], Callable[[Back], Back]]] = {
-    feedback.back: lambda own: feedback.true_back,
-    direct_back: lambda own: serial_back,
-    forward_forward_back: _no_gradient,
-    local_back: _global,
-    pepita_back: lambda own: pepita_true_back,
-    straight_back: lambda own: straight_true_back,
+_OF_MATRICES: Final = (feedback_alignment, kolen_pollack, sign_symmetric)
+# By rule, how to make the loop back of backpropagation from its own. Any: the rule's options.
+_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Back], Back]]] = {
+    **dict.fromkeys(_OF_MATRICES, lambda own: feedback.true_back),
+    direct_feedback_alignment: lambda own: serial_back,
+    forward_forward: _no_gradient,
+    local_losses: _global,
+    pepita: lambda own: pepita_true_back,
+    straight_through: lambda own: straight_true_back,
 }
-_TRUE_LOOPS: Final = {loop: made for loop, made in _LOOPS.items() if loop is not straight_back}
+_TRUE_LOOPS: Final = {of: made for of, made in _LOOPS.items() if of is not straight_through}
 
 
 @checked
@@ -79,13 +84,15 @@ def with_true_gradient(net: Layer) -> Layer:
     return _without(net, _TRUE_LOOPS)
 
 
-def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Back]]) -> Layer:
+def _without(
+    net: Layer, loops: Mapping[Callable[..., Any] | None, Callable[[Back], Back]]
+) -> Layer:
     made = composition_of(net)
     if made is None:
         return net
     parts = tuple(_without(part, loops) for part in made.parts)
     own = own_loop(made.back)
-    loop = loops.get(unbound(own))
+    loop = loops.get(constructor_of(net))
     if loop is None and all(new is old for new, old in zip(parts, made.parts, strict=True)):
         return net
     # The true loop back may need the dx of every part.
@@ -93,7 +100,7 @@ def _without(net: Layer, loops: Mapping[Callable[..., Any], Callable[[Back], Bac
     if loop is not None:
         back = with_outputs(loop(own), made.back)
         changes = {"back": back, "needs_dx": always, "reads_once": made.reads_once}
-    if loop is not None and own is feedback.back:
+    if loop is not None and made_by(net, *_OF_MATRICES):
         changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)
     return layer if layer.name == net.name else layer.replace(name=net.name)

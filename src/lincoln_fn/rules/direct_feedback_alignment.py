@@ -126,6 +126,6 @@ def direct_feedback_alignment(
         partial(back, starts=starts),
         init=partial(_init, starts=starts, feedback_init=feedback_init),
         needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(shown, _RULE),
+        call=partial(shown, rule=direct_feedback_alignment, feedback_init=feedback_init),
         reads_once=True,
     )

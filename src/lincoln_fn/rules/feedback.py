@@ -17,8 +17,9 @@ It is a composition of the layer and of its feedback, a layer that computes B fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.shapes import check_params
@@ -54,32 +56,44 @@ class FeedbackParams:
 
 
 def with_feedback(
-    rule: str, net: Layer, feedback: Layer, layers: Selector, *, is_trained: bool = False
+    rule: Callable[..., Layer],
+    net: Layer,
+    feedback: Layer,
+    layers: Selector,
+    *,
+    is_trained: bool = False,
+    **options: Any,  # Any: the rule's options
 ) -> Layer:
     """Give feedback to each layer that a selector takes, and gradients to it if it is trained."""
-    check_argument(rule, "net", Layer, net)
+    check_argument(rule.__name__, "net", Layer, net)
     found: list[Layer] = []
 
     def wrapped(layer: Layer) -> Layer:
         if not layers(layer):
             return layer
         found.append(layer)
-        return _with_feedback(rule, layer, feedback, is_trained)
+        call = partial(_call, rule=rule, **options)
+        return _with_feedback(call, layer, feedback, is_trained)
 
     made = map_one_layers(wrapped, net)
     if not found:
         problem = f"expected a layer with matrices, got {net}"
-        raise LayerError(rule, f"{problem}; name your own layers by `layers=`")
+        raise LayerError(rule.__name__, f"{problem}; name your own layers by `layers=`")
     return made
 
 
-def _with_feedback(rule: str, layer: Layer, feedback: Layer, is_trained: bool) -> Layer:
+def _with_feedback(call: partial[Spec], layer: Layer, feedback: Layer, is_trained: bool) -> Layer:
     return composition(
-        rule, (layer, feedback), _there, back,
+        call((layer, feedback)).of.__name__, (layer, feedback), _there, back,
         gather=partial(_gather, is_trained=is_trained),
         arrange=fields(FeedbackParams, "params", "feedback"),
-        init=_init, advance=_advance, needs_dx=_needs_dx, call=partial(_call, rule), mask="part",
+        init=_init, advance=_advance, needs_dx=_needs_dx, call=call, mask="part",
     )  # fmt: skip
+
+
+# Any: the rule's options.
+def _call(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
+    return Spec(rule, {"net": parts[0], **options}, f"{rule.__name__}({parts[0].name})")
 
 
 def _there(visit: VisitThere, params: FeedbackParams, x: Arrays) -> tuple[Arrays, Record]:
@@ -136,10 +150,6 @@ def _advance(visit: VisitThere, params: FeedbackParams, cache: Cache) -> Feedbac
 
 def _needs_dx(i: int, params: Params) -> bool:
     return False
-
-
-def _call(rule: str, parts: tuple[Layer, ...]) -> str:
-    return f"{rule}({parts[0].name})"
 
 
 def draw_matrices(

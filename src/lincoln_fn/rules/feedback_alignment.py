@@ -80,4 +80,4 @@ feedback=Fixed(matrices=(float32[5, 2],)))
     """
     init = partial(_init, feedback_init=feedback_init)
     feedback = Layer("fixed()", _forward, no_backward, init)
-    return with_feedback("feedback_alignment", net, feedback, layers)
+    return with_feedback(feedback_alignment, net, feedback, layers, feedback_init=feedback_init)

@@ -28,9 +28,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn.combine.serial import serial
 from lincoln_fn.core.layer import Arrays, Layer, Params
 from lincoln_fn.core.layer import Cache as AnyCache
 from lincoln_fn.core.record import record
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import Positive, checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.rules._blocks import advance_parts, blocks_of
@@ -162,9 +164,11 @@ def forward_forward(
         advance=advance_parts,
         predict=partial(_predict, starts=starts, threshold=threshold, n_classes=n_classes),
         needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(_call, n_classes=n_classes),
+        call=partial(_call, n_classes=n_classes, threshold=threshold),
     )
 
 
-def _call(parts: tuple[Layer, ...], *, n_classes: int) -> str:
-    return f"{_RULE}(serial({', '.join(part.name for part in parts)}), {n_classes})"
+def _call(parts: tuple[Layer, ...], *, n_classes: int, threshold: float) -> Spec:
+    net = serial(*parts)
+    arguments = {"net": net, "n_classes": n_classes, "threshold": threshold}
+    return Spec(forward_forward, arguments, f"{_RULE}({net}, {n_classes})")

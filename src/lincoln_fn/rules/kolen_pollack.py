@@ -66,4 +66,4 @@ def kolen_pollack(
     """
     init = partial(draw_matrices, initializer=feedback_init)
     feedback = Layer("trained()", _forward, no_backward, init)
-    return with_feedback("kolen_pollack", net, feedback, layers, is_trained=True)
+    return with_feedback(kolen_pollack, net, feedback, layers, is_trained=True)

@@ -22,6 +22,7 @@ from lincoln_fn.combine.branch import branch
 from lincoln_fn.combine.serial import serial
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.descriptions import format_briefly
 from lincoln_fn.errors.errors import LayerError
@@ -214,6 +215,7 @@ def local_losses(
     )
 
 
-def _call(parts: tuple[Layer, ...], *, n_classes: int, kind: Kind, heads: int) -> str:
-    own = ", ".join(part.name for part in parts[: len(parts) - heads])
-    return f"{_RULE}(serial({own}), {n_classes}, kind={kind!r})"
+def _call(parts: tuple[Layer, ...], *, n_classes: int, kind: Kind, heads: int) -> Spec:
+    net = serial(*parts[: len(parts) - heads])
+    text = f"{_RULE}({net}, {n_classes}, kind={kind!r})"
+    return Spec(local_losses, {"net": net, "n_classes": n_classes, "kind": kind}, text)

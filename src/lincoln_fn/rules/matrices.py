@@ -19,7 +19,8 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.declaration import kind_of
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.initializers import Fans
-from lincoln_fn.layers.common.attention_forms import NAME as ATTENTION
+from lincoln_fn.layers import multi_head_attention
+from lincoln_fn.walk.composition import composition_of
 
 Selector: TypeAlias = Callable[[Layer], bool]
 
@@ -49,8 +50,8 @@ def has_matrices(layer: Layer) -> bool:
 
 def is_one_layer(layer: Layer) -> bool:
     """Return whether rules treat a layer as one: a single layer, or attention."""
-    made = layer.composition
-    return made is None or made.label == ATTENTION
+    made = composition_of(layer)
+    return made is None or made.gather is multi_head_attention.gather
 
 
 def map_one_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:

@@ -199,5 +199,7 @@ def pepita(
         advance=advance_parts,
         predict=there,
         needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(shown, _RULE),
+        call=partial(
+            shown, rule=pepita, reduction=reduction, scale=scale, feedback_init=feedback_init
+        ),
     )

@@ -124,4 +124,4 @@ def sign_symmetric(
         >>> (dx.sign() == params.params.weight[:, 0].sign()).all()
         tensor(True)
     """
-    return with_feedback("sign_symmetric", net, _FEEDBACK[variant], layers)
+    return with_feedback(sign_symmetric, net, _FEEDBACK[variant], layers, variant=variant)

@@ -65,7 +65,7 @@ def straight_through(layer: Layer) -> Layer:
         tensor([5., 7.])
     """
     return composition(
-        "straight_through", (layer,), _there, back,
+        straight_through, (layer,), _there, back,
         gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
         advance=_advance, needs_dx=one_part.needs_dx,
         reads_once=True, mask="part",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.arguments import PositiveInt, checked
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
 from lincoln_fn.streams.stream import Stream, closing
@@ -88,6 +89,6 @@ def _owner(layer: Layer, params: Params, leaf: Tensor) -> str:
         i = next((i for i, is_owner in enumerate(held) if is_owner), None)
         if i is None:
             break
-        position += f"{layer.name.partition('(')[0]}[{i}] "
+        position += f"{called(layer.name)}[{i}] "
         layer, params = made.parts[i], entries[i]
     return f"{position}{layer.name}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import arguments_of
 from lincoln_fn.core.layer import Arrays
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.expansions import EXPANSIONS
@@ -67,7 +68,7 @@ class Evidence:
 
     def option(self, name: str) -> object:
         """Return a hyperparameter that is bound to the layer's forward, or None."""
-        return getattr(self.sample.layer.forward, "keywords", {}).get(name)
+        return arguments_of(self.sample.layer.forward).get(name)
 
     def gradients(
         self, arrays: Sequence[Tensor] | None = None, g: Arrays | None = None

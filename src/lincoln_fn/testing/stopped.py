@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lincoln_fn.combine.constant import back as constant_back
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unbound
+from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses.common.parts import parts_of, weighted_of
 from lincoln_fn.losses.loss import Loss
@@ -44,7 +45,7 @@ def _stops(layer: Layer) -> bool:
     made = composition_of(layer)
     if made is not None:
         return made.back is constant_back
-    return unbound(layer.forward) is stop_gradient.forward
+    return made_by(layer, stop_gradient.stop_gradient)
 
 
 def _held(layer: Layer) -> Layer:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.constructors import arguments_of
 from lincoln_fn.core.layer import Arrays, Params
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_pair
@@ -45,7 +46,7 @@ def _pair_of(optimizer: Optimizer, result: Any) -> tuple[Params, OptimizerState]
 
 def keywords(optimizer: Optimizer, state: OptimizerState) -> Mapping[str, float]:
     """Find the hyperparameters that both functions take by keyword, and that are not 0."""
-    given, of_adjoint = (getattr(f, "keywords", {}) for f in (optimizer.update, optimizer.adjoint))
+    given, of_adjoint = map(arguments_of, (optimizer.update, optimizer.adjoint))
     found = {name: given[name] for name in _HYPERPARAMETERS if given.get(name)}
     found = {name: value for name, value in found.items() if name in of_adjoint}
     if callable(found.get("lr")):
@@ -145,6 +146,6 @@ class Update:
         if not values:
             return function
         new: dict[str, Any] = dict(values)  # Any: a number, or a schedule
-        if callable(getattr(function, "keywords", {}).get("lr")):
+        if callable(arguments_of(function).get("lr")):
             new["lr"] = lambda step: values["lr"]
         return partial(function, **new)

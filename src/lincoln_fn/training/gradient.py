@@ -23,6 +23,7 @@ import attrs
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import Made
 from lincoln_fn.errors.kinds import check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum"]
@@ -38,8 +39,8 @@ def no_state(net: Layer, params: Params) -> GradientState:
     return ()
 
 
-@attrs.frozen(eq=False, repr=False)
-class Gradient:
+@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+class Gradient(Made):
     """A way to compute the gradient of a step, as the pure functions that make it.
 
     Args:
@@ -70,6 +71,3 @@ class Gradient:
 
     def __attrs_post_init__(self) -> None:
         check_functions("Gradient", self.name, compute=self.compute, init=self.init)
-
-    def __repr__(self) -> str:
-        return self.name

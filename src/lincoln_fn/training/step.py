@@ -13,6 +13,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Layer, Params
 from lincoln_fn.core.reads import is_between
+from lincoln_fn.core.spec import called
 from lincoln_fn.core.tracing import is_traced, losses_of
 from lincoln_fn.core.versions import Version, changed_since, versions
 from lincoln_fn.errors.arguments import check_argument, checked
@@ -314,6 +315,6 @@ def _check_reduction(gradient: Gradient, loss: Loss) -> None:
         return
     has = "mean" if formula.is_mean else "sum"
     if gradient.reduction != has:
-        name = gradient.name.partition("(")[0]
+        name = called(gradient.name)
         problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
         raise LayerError(f"make_step: {gradient}", f"{problem}; or write {name}(reduction={has!r})")

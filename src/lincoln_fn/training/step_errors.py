@@ -7,9 +7,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lincoln_fn.combine.in_dtype import in_dtype
+from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.core import tree
 from lincoln_fn.core.autodiff import is_wrapped, tensors_in
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core.spec import called, made_by
 from lincoln_fn.core.versions import versions
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError, NonFiniteError
@@ -43,9 +46,9 @@ def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
         return
     computed, other = _COMPUTES[formula.name]
     last = net
-    while last.composition is not None and last.composition.label in ("serial", "in_dtype"):
+    while made_by(last, serial, repeat, in_dtype):
         last = last.parts[-1]
-    if last.name.partition("(")[0] == computed:  # also a layer of your own by that name
+    if called(last.name) == computed:  # also a layer of your own by that name
         problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
         mend = f"leave it out of the network, or take losses.{other}"
         warn(f"make_step: {problem}; {mend}")

@@ -22,7 +22,16 @@ import attrs
 
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_ours, unbound, unchanged
+from lincoln_fn.core.layer import (
+    Arrays,
+    Cache,
+    Layer,
+    Params,
+    is_init_of,
+    is_ours,
+    unchanged,
+)
+from lincoln_fn.core.spec import Spec, call_of_parts, with_spec
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -56,7 +65,7 @@ Mask: TypeAlias = Literal["part", "sequence", "state"]
 
 
 def composition(
-    label: str,
+    label: str | Callable[..., Layer],
     parts: tuple[Layer, ...],
     there: There,
     back: Back,
@@ -76,7 +85,8 @@ def composition(
     """Make a layer of layers.
 
     Args:
-        label: the combinator's name, such as "serial"; errors and the default name begin with it.
+        label: the combinator, such as `serial`, if it takes the parts as its arguments; or its
+            name. Errors and the default name begin with it.
         parts: the layers.
         there: the loop from input to output, as the module says.
         back: the loop from output to input.
@@ -128,6 +138,8 @@ def composition(
         >>> composition("both", (lf.dense(4), lf.tanh()), there, back)
         both(dense(4), tanh())
     """
+    if not isinstance(label, str):
+        call, label = call or partial(call_of_parts, label), label.__name__
     for i, part in enumerate(parts):
         if not isinstance(part, Layer):
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
@@ -152,8 +164,9 @@ def composition(
         mask,
     )
     is_still = all(part.advance is unchanged for part in parts)
-    return Layer(
-        made.call(parts),
+    name = made.call(parts)
+    layer = Layer(
+        name,
         made.forward,
         made.backward,
         made.initialise,
@@ -163,6 +176,7 @@ def composition(
         unchanged if is_still else made.advanced,
         made,
     )
+    return with_spec(layer, name) if isinstance(name, Spec) else layer
 
 
 def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
@@ -381,7 +395,7 @@ def _recalling(part: Layer) -> Layer:
     made, init, predict = composition_of(part), part.init, part.predict
     assert isinstance(init, Placed)
     assert isinstance(predict, Placed)
-    if made is None or unbound(init.function) != made.initialise:
+    if made is None or not is_init_of(init.function, made):
         return part
     recalled = Recalled(made._start, predict.function)
     return attrs.evolve(

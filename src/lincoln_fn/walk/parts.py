@@ -35,7 +35,9 @@ def _place(position: str, layer: Layer) -> Layer:
 
     functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
     return layer.replace(
-        **{name: place_function(name) for name in functions}, composition=layer.composition
+        spec=layer.spec,
+        **{name: place_function(name) for name in functions},
+        composition=layer.composition,
     )
 
 

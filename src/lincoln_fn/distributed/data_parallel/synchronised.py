@@ -20,7 +20,7 @@ from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
-from lincoln_fn.walk.composition import Composition, composition_of
+from lincoln_fn.walk.composition import composition_of
 
 T = TypeVar("T")
 
@@ -84,14 +84,14 @@ def is_synchronised(net: Layer) -> bool:
 def communicates(net: Layer) -> bool:
     """Return whether any function of a network sends something."""
     made = composition_of(net)
-    if made is not None and (is_fully_sharded(made) or _is_divided(made)):
+    if made is not None and (is_fully_sharded(made) or _is_divided(net)):
         return True
     return is_sync_batch_norm(net) or any(map(communicates, net.parts))
 
 
-def _is_divided(made: Composition) -> bool:
-    """Return whether a composition's function binds a group, as in tensor parallelism."""
-    return isinstance(made.there, partial) and "group" in made.there.keywords
+def _is_divided(net: Layer) -> bool:
+    """Return whether a composition is made for a group, as in tensor parallelism."""
+    return net.spec is not None and "group" in net.spec.arguments
 
 
 def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:

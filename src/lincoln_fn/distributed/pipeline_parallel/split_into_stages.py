@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lincoln_fn.combine.serial import serial
+from lincoln_fn.combine.serial import repeat, serial
 from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.spec import made_by
 from lincoln_fn.distributed.pipeline_parallel.measurement import measure
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -31,8 +32,7 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
         >>> split_into_stages(lf.serial(lf.dense(3), lf.relu()), torch.ones(1, 2), 2)
         (serial(dense(3)), serial(relu()))
     """
-    made = net.composition
-    if made is None or made.label != "serial":
+    if not made_by(net, serial, repeat):
         raise wrong_kind("split_into_stages", "net", net, "lf.serial of layers")
     count = len(net.parts)
     if not 1 <= stages <= count:

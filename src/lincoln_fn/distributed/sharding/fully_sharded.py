@@ -24,7 +24,8 @@ from typing import Final, TypeAlias
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.distributed.group import GROUP, Group
+from lincoln_fn.core.spec import call_of_parts
+from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
@@ -98,10 +99,6 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
-def _call(parts: tuple[Layer, ...]) -> str:
-    return f"{NAME}({parts[0]}, {GROUP})"
-
-
 @checked
 def fully_sharded(layer: Layer, group: Group) -> Layer:
     """Divide a layer's parameters, gradients and optimizer state among processes: ZeRO-3.
@@ -129,19 +126,18 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
         Params(weight=float32[12], bias=float32[4])
     """
     return composition(
-        NAME, (layer,), partial(_there, group=group), partial(_back, group=group),
+        fully_sharded, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
-        advance=_advance, needs_dx=_needs_dx, call=_call, reads_once=True, mask="part",
+        advance=_advance, needs_dx=_needs_dx, reads_once=True, mask="part",
+        call=partial(call_of_parts, fully_sharded, group=group),
     )  # fmt: skip
 
 
 def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
-    made = composition_of(net)
-    assert made is not None, "it has a part"
-    there, back = (partial(loop, once=once) for loop in (_there, _back))
-    group = made.gather.keywords["group"]  # type: ignore[attr-defined]  # a partial, as made above
-    loops = {"there": partial(there, group=group), "back": partial(back, group=group)}
+    assert net.spec is not None, "`fully_sharded` made it"
+    there, back = (partial(f, once=once, group=net.spec["group"]) for f in (_there, _back))
+    loops = {"there": there, "back": back}
     return net.rebuild((part,), **loops, reads_once=True)
 
 

@@ -31,6 +31,7 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import bare, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -75,11 +76,13 @@ def back(
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
+    arguments = {"part": part, "group": group, "gather_output": gather_output}
     return composition(
         "column_parallel", (part,),
         partial(there, group=group, gather_output=gather_output),
         partial(back, group=group, gather_output=gather_output), gather=one_part.gather,
-        init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx, call=name,
+        init=one_part.init, arrange=ITS_PART, needs_dx=one_part.needs_dx,
+        call=Spec(divide_columns, arguments, name),
     )  # fmt: skip
 
 

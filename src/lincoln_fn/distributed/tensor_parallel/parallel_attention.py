@@ -29,7 +29,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
+from lincoln_fn.core.constructors import bare, bind_like, constructor
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record, static
@@ -144,8 +144,7 @@ def _make_own_heads(num_heads: int, group: Group, p: float, is_causal: bool) -> 
     heads = heads_from_the_start(num_heads // group.size, p=p, is_causal=is_causal)
     if p:
         # A function of this file: `lf.fast` has another one for that of the heads.
-        assert isinstance(heads.forward, partial)
-        forward = partial(_forward_dropped, group=group, **heads.forward.keywords)
+        forward = bind_like(partial(_forward_dropped, group=group), heads.forward)
         heads = heads.replace(forward=forward, predict=heads.predict)
     return composition(
         "parallel_heads", (heads,), partial(heads_there, group=group),

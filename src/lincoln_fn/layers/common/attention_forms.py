@@ -154,6 +154,7 @@ def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
         name=f"attention_heads({num_heads})",
         forward=partial(forward, is_aligned_at_end=False),
         predict=partial(predict, is_aligned_at_end=False),
+        spec=layer.spec,
     )
 
 

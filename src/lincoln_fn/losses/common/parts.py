@@ -7,10 +7,11 @@ from functools import partial
 import attrs
 
 from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core.spec import with_spec
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.losses.common.reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.weighted import Parts, forward, weighted
+from lincoln_fn.losses.weighted import Parts, weighted
 
 
 def first_check(loss: Loss) -> Check | None:
@@ -64,11 +65,8 @@ def parts_of(loss: Loss) -> Parts:
         >>> parts_of(mse), list(parts_of(lf.losses.weighted({"size": (0.5, mse)})))
         ({}, ['size'])
     """
-    made = loss.forward
-    if not isinstance(made, partial) or made.func is not forward:
-        return {}
-    given: Parts = made.keywords["parts"]
-    return given
+    spec = loss.spec
+    return spec["parts"] if spec is not None and spec.of is weighted else {}
 
 
 def weighted_of(name: str, parts: Parts) -> Loss:
@@ -85,4 +83,5 @@ def weighted_of(name: str, parts: Parts) -> Loss:
         >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
         mine()
     """
-    return attrs.evolve(weighted(parts), name=name)
+    made = weighted(parts)
+    return with_spec(attrs.evolve(made, name=name), made.spec)

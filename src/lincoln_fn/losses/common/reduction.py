@@ -22,6 +22,7 @@ from torch import Tensor
 from lincoln_fn.core.constructors import bare
 from lincoln_fn.core.layer import Arrays, Cache
 from lincoln_fn.core.record import record, static
+from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.descriptions import describe, describe_non_tuple, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -59,6 +60,7 @@ class Formula:
             None if it accepts all values. `forward` calls it last.
         check_first: likewise, for the first batch of a step.
         mixes_examples: whether l_i depends on other examples.
+        spec: of the loss that its constructor made of these functions.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Formula:
         default=attrs.Factory(lambda formula: formula.check, takes_self=True)
     )
     mixes_examples: bool = False
+    spec: Spec | None = None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
         """Give the fields by name."""
@@ -81,7 +84,9 @@ class Formula:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a pickle; one made before some of the fields were gets their defaults."""
-        for name, value in ({"optional": (), "mixes_examples": False} | state).items():
+        for name, value in (
+            {"optional": (), "mixes_examples": False, "spec": None} | state
+        ).items():
             object.__setattr__(self, name, value)
 
     @property
@@ -109,9 +114,9 @@ def make_loss(
 ) -> Loss:
     """Make a loss from the fields of its formula; `constructor` adds its name and its options."""
 
-    def make(call: str, forward: Any, backward: Any, **form: Any) -> Loss:
-        name, _, _ = call.partition("(")
-        return loss_of(call, Formula(name, reduction, forward, backward, **form))
+    def make(call: Spec, forward: Any, backward: Any, **form: Any) -> Loss:
+        name = call.of.__name__
+        return loss_of(call, Formula(name, reduction, forward, backward, spec=call, **form))
 
     return bare(make, forward, backward, **form)
 

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
+from typing import Final
 
 from lincoln_fn.errors.errors import LayerError
 
@@ -83,21 +84,24 @@ def blanked(
     return text if derivation else _without_derivation(text)
 
 
+_TERMS: Final = ("terms", "dx_and_terms")
+
+
 def without_terms(source: str) -> str:
     """Cut out `terms`, which says the answer in another form, and its declaration."""
     module = ast.parse(source)
     lines = source.splitlines()
-    for node in reversed(module.body):
-        if isinstance(node, ast.FunctionDef) and node.name == "terms":
-            lines[node.lineno - 1 : node.end_lineno] = []
-        elif (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Call)
-            and ast.unparse(node.value.func) == "declare"
-        ):
-            call = node.value
-            call.keywords = [k for k in call.keywords if k.arg not in ("terms", "dx_and_terms")]
-            lines[node.lineno - 1 : node.end_lineno] = [ast.unparse(node).replace("'", '"')]
+    found = [each for each in ast.walk(module) if isinstance(each, ast.FunctionDef | ast.Call)]
+    for node in sorted(found, key=lambda each: each.lineno, reverse=True):
+        place = slice(node.lineno - 1, node.end_lineno)
+        if isinstance(node, ast.FunctionDef):
+            if node.name == "terms":
+                lines[place] = []
+        elif any(word.arg in _TERMS for word in node.keywords):
+            node.keywords = [word for word in node.keywords if word.arg not in _TERMS]
+            first, last = lines[place][0], lines[place][-1]
+            call = ast.unparse(node).replace("'", '"')
+            lines[place] = [first[: node.col_offset] + call + last[node.end_col_offset :]]
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join([*lines, ""]))
 
 

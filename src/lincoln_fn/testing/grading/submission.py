@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 import attrs
 
 from lincoln_fn import initializers
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core.constructors import arguments_of
+from lincoln_fn.core.layer import Layer, Params, is_ours
+from lincoln_fn.core.spec import called
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.testing.grading.sources import SourceOnly
 
@@ -48,8 +50,8 @@ def layer_of(names: Names, reference: Layer) -> Layer:
     """Make the layer that the names define."""
     # It is what the constructor of the reference's name makes, if there is one. Else it is made of
     # `forward` and `backward`, with the hyperparameters of the reference.
-    constructor = names.get(reference.name.partition("(")[0])
-    if callable(constructor) and not _is_ours(constructor):
+    constructor = names.get(called(reference.name))
+    if callable(constructor) and not is_ours(constructor):
         made = eval(reference.name, {**vars(initializers), **names})  # the teacher's own code
         if not isinstance(made, Layer):
             raise LayerError("grade", f"expected {reference.name} to make a Layer, got {made!r}")
@@ -83,15 +85,9 @@ def _fields(kind: type[attrs.AttrsInstance]) -> list[str]:
     return [field.name for field in attrs.fields(kind)]
 
 
-def _is_ours(function: object) -> bool:
-    """Return whether a function is the library's own, imported."""
-    return str(getattr(function, "__module__", "")).startswith("lincoln_fn.")
-
-
 # Any: of any of a layer's functions.
 def _bound(function: Callable[..., Any], like: object) -> Callable[..., Any]:
     """Bind the hyperparameters of the reference's function that a function takes."""
-    options = like.keywords if isinstance(like, partial) else {}
     accepted = inspect.signature(function).parameters
-    given = {name: value for name, value in options.items() if name in accepted}
+    given = {name: value for name, value in arguments_of(like).items() if name in accepted}
     return partial(function, **given) if given else function

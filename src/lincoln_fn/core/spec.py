@@ -1,0 +1,140 @@
+"""What a constructor made: which constructor was called, and with which arguments.
+
+    layer = elu(0.5)
+    layer.spec.of is elu
+    layer.spec["alpha"]          0.5
+    str(layer)                   "elu(alpha=0.5)", the text of the spec
+
+Each layer, loss and optimizer of a constructor has a spec. One that is made by hand has none, and
+works by its functions alone. One with another function is no longer what its constructor makes, so
+`replace` drops the spec with the function. Tables of other rooms are keyed by `spec.of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, SupportsIndex, TypeVar, get_args
+
+import attrs
+from torch import Tensor
+
+from lincoln_fn.errors.arguments import ALWAYS_SHOWN, BY_POSITION, form_of
+from lincoln_fn.errors.descriptions import format_briefly
+
+
+class Spec(str):
+    """A call of a constructor: its text, the constructor, and the arguments by name.
+
+    Args:
+        of: the constructor.
+        arguments: those of the call; the defaults are added.
+
+    Example:
+        >>> spec = lf.elu(0.5).spec
+        >>> spec, spec.of is lf.elu, spec["alpha"]
+        ('elu(alpha=0.5)', True, 0.5)
+    """
+
+    of: Callable[..., Any]
+    arguments: Mapping[str, Any]  # Any: of any kind, as below
+
+    def __new__(cls, of: Callable[..., Any], arguments: Mapping[str, Any], text: str = "") -> Spec:
+        """Write the call, without the arguments at their defaults, unless its text is given."""
+        form = form_of(of)
+        arguments = {**form.defaults, **({form.rest: ()} if form.rest else {}), **arguments}
+        self = super().__new__(cls, text or _written(of, arguments))
+        self.of, self.arguments = of, arguments
+        return self
+
+    # Any: an argument; an index gives letters, as of every text.
+    def __getitem__(self, name: str | SupportsIndex | slice) -> Any:
+        return self.arguments[name] if isinstance(name, str) else super().__getitem__(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Spec, (self.of, self.arguments, str(self))
+
+
+@attrs.frozen(eq=False, repr=False)
+class Made:
+    """What a constructor makes: its functions, its name, and its spec, or None without one."""
+
+    # Not an argument: what `attrs.evolve` makes of other functions has none.
+    spec: Spec | None = attrs.field(default=None, init=False)
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
+        """Give the fields by name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load a pickle; one made before some of the fields were gets their defaults."""
+        later = {f.name: f.default for f in attrs.fields(type(self)) if f.name not in state}
+        for name, value in (state | later).items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return str(getattr(self, "name", ""))
+
+
+M = TypeVar("M", bound=Made)
+
+
+def with_spec(made: M, spec: Spec | None) -> M:
+    """Give a spec to what has just been made, and what nobody else has seen yet."""
+    object.__setattr__(made, "spec", spec)
+    return made
+
+
+def constructor_of(made: Made) -> Callable[..., Any] | None:
+    """Return the constructor that made a layer, a loss or an optimizer; None if it has no spec."""
+    return None if made.spec is None else made.spec.of
+
+
+def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:
+    """Return whether one of some constructors made a layer, a loss or an optimizer.
+
+    Example:
+        >>> made_by(lf.elu(0.5), lf.relu, lf.elu), made_by(lf.serial(), lf.relu)
+        (True, False)
+    """
+    return constructor_of(made) in constructors
+
+
+def called(name: str) -> str:
+    """Return what is called in the code that makes a layer: its short name, for people.
+
+    Example:
+        >>> called("elu(alpha=0.5)")
+        'elu'
+    """
+    return name.partition("(")[0]
+
+
+def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Spec:
+    """Write the call of a constructor, without the arguments at their defaults."""
+    return Spec(function, form_of(function).signature.bind(*args, **kwargs).arguments)
+
+
+def call_of_parts(function: Callable[..., Any], parts: tuple[Any, ...], **options: Any) -> Spec:
+    """Write the call of a combinator whose arguments are its parts and some options."""
+    return call_of(function, *parts, **options)
+
+
+def _written(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """Write a call with these arguments; the defaults are among them."""
+    form = form_of(function)
+    shown: list[str] = []
+    for name in form.signature.parameters:
+        value, marks = arguments.get(name, ()), get_args(form.hints[name])
+        if name == form.rest:
+            shown += map(_shown, value)
+        elif name not in form.defaults or ALWAYS_SHOWN in marks:
+            shown.append(_shown(value))
+        elif value is not (default := form.defaults[name]) and value != default:
+            shown.append(_shown(value) if BY_POSITION in marks else f"{name}={_shown(value)}")
+    return f"{function.__name__}({', '.join(shown)})"
+
+
+def _shown(value: object) -> str:
+    """Write an argument; a class may say how, where its repr differs from process to process."""
+    text: str = getattr(type(value), "in_calls", "")
+    return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))
