@@ -44,57 +44,56 @@ def matrices(dtype, seed=0):
     ]
 
 
-# Each row: ours, torch's, and the options of both.
-TABLE = [
-    (optim.sgd, T.SGD, {}),
-    (optim.sgd, T.SGD, {"lr": 0.1, "weight_decay": 0.1}),
-    (optim.sgd, T.SGD, {"lr": 0.1, "maximize": True}),
-    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9}),
-    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "dampening": 0.3}),
-    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-    (optim.sgd, T.SGD, {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, "maximize": True}),
-    (optim.adagrad, T.Adagrad, {}),
-    (optim.adagrad, T.Adagrad, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1}),
-    (optim.adagrad, T.Adagrad, {"initial_accumulator_value": 0.5, "eps": 1e-3, "maximize": True}),
-    (optim.rmsprop, T.RMSprop, {}),
-    (optim.rmsprop, T.RMSprop, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.rmsprop, T.RMSprop, {"centered": True, "eps": 1e-2}),
-    (optim.rmsprop, T.RMSprop, {"momentum": 0.9, "maximize": True}),
-    (optim.rmsprop, T.RMSprop, {"momentum": 0.5, "centered": True, "eps": 1e-2}),
-    (optim.adadelta, T.Adadelta, {}),
-    (optim.adadelta, T.Adadelta, {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.adadelta, T.Adadelta, {"maximize": True}),
-    (optim.adam, T.Adam, {}),
-    (optim.adam, T.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}),
-    (optim.adam, T.Adam, {"lr": 0.01, "weight_decay": 0.1}),
-    (optim.adam, T.Adam, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
-    (optim.adam, T.Adam, {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
-    (optim.adamw, T.AdamW, {}),
-    (optim.adamw, T.AdamW, {"lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.9), "eps": 1e-3}),
-    (optim.adamw, T.AdamW, {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}),
-    (optim.adamw, T.AdamW, {"lr": 0.01, "maximize": True}),
-    (optim.adamax, T.Adamax, {}),
-    (optim.adamax, T.Adamax, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.adamax, T.Adamax, {"maximize": True}),
-    (optim.nadam, T.NAdam, {}),
-    (optim.nadam, T.NAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.nadam, T.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    (optim.nadam, T.NAdam, {"momentum_decay": 0.1, "maximize": True}),
-    (optim.radam, T.RAdam, {}),
-    (optim.radam, T.RAdam, {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
-    (optim.radam, T.RAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
-    (optim.radam, T.RAdam, {"maximize": True}),
-    (optim.asgd, T.ASGD, {}),
-    (optim.asgd, T.ASGD, {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1}),
-    (optim.asgd, T.ASGD, {"maximize": True}),
+def beside_torchs(options_by_name):
+    """Rows of ours, torch's, and the options of both."""
+    return [
+        (getattr(optim, name.lower()), getattr(T, name), options)
+        for name, rows in options_by_name.items()
+        for options in rows
+    ]
+
+
+UP = {"maximize": True}
+OTHER = {"betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}
+DECOUPLED = {"weight_decay": 0.1, "decoupled_weight_decay": True}
+TABLE = beside_torchs({
+    "SGD": [
+        {}, {"lr": 0.1, "weight_decay": 0.1}, {"lr": 0.1, **UP}, {"lr": 0.05, "momentum": 0.9},
+        {"lr": 0.05, "momentum": 0.9, "dampening": 0.3},
+        {"lr": 0.05, "momentum": 0.9, "nesterov": True},
+        {"lr": 0.05, "momentum": 0.7, "weight_decay": 0.1, **UP},
+    ],
+    "Adagrad": [
+        {}, {"lr": 0.1, "lr_decay": 0.01, "weight_decay": 0.1},
+        {"initial_accumulator_value": 0.5, "eps": 1e-3, **UP},
+    ],
+    "RMSprop": [
+        {}, {"alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}, {"centered": True, "eps": 1e-2},
+        {"momentum": 0.9, **UP}, {"momentum": 0.5, "centered": True, "eps": 1e-2},
+    ],
+    "Adadelta": [{}, {"lr": 0.5, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.1}, UP],
+    "Adam": [
+        {}, {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3}, {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)},
+        {"lr": 0.01, "weight_decay": 0.1, **UP},
+    ],
+    "AdamW": [
+        {}, {"lr": 0.01, **OTHER, "weight_decay": 0.3},
+        {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.6)}, {"lr": 0.01, **UP},
+    ],
+    "Adamax": [{}, OTHER, UP],
+    "NAdam": [{}, OTHER, DECOUPLED, {"momentum_decay": 0.1, **UP}],
+    "RAdam": [{}, OTHER, DECOUPLED, UP],
+    "ASGD": [{}, {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 5.0, "weight_decay": 0.1}, UP],
+    "Rprop": [{"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}, UP],
+    "Adafactor": [
+        {},
+        {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1}, UP,
+    ],
+})  # fmt: skip
+TABLE += [
     (optim.rprop, T.Rprop, {}),
-    (optim.rprop, T.Rprop, {"lr": 0.1, "etas": (0.6, 1.1), "step_sizes": (0.01, 0.2)}),
-    (optim.rprop, T.Rprop, {"maximize": True}),
-    (optim.adafactor, T.Adafactor, {}),
-    (optim.adafactor, T.Adafactor,
-        {"lr": 0.1, "beta2_decay": -0.5, "eps": (1e-6, 0.1), "d": 1.5, "weight_decay": 0.1}),
-    (optim.adafactor, T.Adafactor, {"maximize": True}),
-]  # fmt: skip
+]
 # One configuration of each that keeps all that it can keep.
 RICH = [
     optim.sgd(0.05, momentum=0.9, dampening=0.3, weight_decay=0.1),
@@ -134,16 +133,9 @@ def steps_of(optimizer, params, steps, of=gradient):
     return params, state
 
 
-SCHEDULED = [
-    (optim.sgd, T.SGD, {}),
-    (optim.sgd, T.SGD, {"momentum": 0.9}),
-    (optim.adagrad, T.Adagrad, {"lr_decay": 0.01}),
-    (optim.rmsprop, T.RMSprop, {}),
-    (optim.adadelta, T.Adadelta, {}),
-    (optim.adam, T.Adam, {}),
-    (optim.adamw, T.AdamW, {"weight_decay": 0.3}),
-    (optim.adamax, T.Adamax, {}),
-    (optim.nadam, T.NAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
-    (optim.radam, T.RAdam, {"weight_decay": 0.3, "decoupled_weight_decay": True}),
-    (optim.adafactor, T.Adafactor, {"weight_decay": 0.3}),
-]
+LATE = {"weight_decay": 0.3, "decoupled_weight_decay": True}
+SCHEDULED = beside_torchs({
+    "SGD": [{}, {"momentum": 0.9}], "Adagrad": [{"lr_decay": 0.01}], "RMSprop": [{}],
+    "Adadelta": [{}], "Adam": [{}], "AdamW": [{"weight_decay": 0.3}], "Adamax": [{}],
+    "NAdam": [LATE], "RAdam": [LATE], "Adafactor": [{"weight_decay": 0.3}],
+})  # fmt: skip
