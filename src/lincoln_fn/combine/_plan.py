@@ -6,17 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import reduce
 from inspect import Parameter, signature
+from types import ModuleType
 from typing import Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine._torch_layers import einsum
+from lincoln_fn.combine import _torch_layers
 from lincoln_fn.combine._values import Value
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.layer import Arrays, Layer, has_no_params
-from lincoln_fn.core.spec import called, constructor_of
+from lincoln_fn.core.spec import called, file_of
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import (
@@ -33,13 +34,9 @@ from lincoln_fn.layers.broadcast import repeated
 
 # Layers whose inputs are repeated to one shape and converted to one dtype, and the first input of
 # those that are; and layers whose floating inputs are converted.
-_OF_ONE_SHAPE: Final[dict[Callable[..., object] | None, int]] = {
-    add.add: 0, multiply.multiply: 0, pairwise.subtract: 0, pairwise.divide: 0,
-    pairwise.maximum: 0, where.where: 1,
-}  # fmt: skip
+_OF_ONE_SHAPE: Final[dict[ModuleType | None, int]] = {add: 0, multiply: 0, pairwise: 0, where: 1}
 _OF_ONE_DTYPE: Final = (
-    concatenate.concatenate, einsum, matmul.matmul, stack.stack,
-    scaled_dot_product_attention.scaled_dot_product_attention,
+    concatenate, _torch_layers, matmul, scaled_dot_product_attention, stack,
 )  # fmt: skip
 
 # A shape and a dtype.
@@ -221,7 +218,7 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
         has_params = not has_no_params(layer)
-        of = constructor_of(layer)
+        of = file_of(layer)
         broadcasts = of in _OF_ONE_SHAPE
         before = (each for source in value.inputs for each in behind.get(source, ()))
         behind[value] = tuple(dict.fromkeys((*before, *([name] if has_params else []))))

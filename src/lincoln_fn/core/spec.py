@@ -12,7 +12,9 @@ works by its functions alone. One with another function is no longer what its co
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar, get_args
 
 import attrs
@@ -87,6 +89,16 @@ def with_spec(made: M, spec: Spec | None) -> M:
 def constructor_of(made: Made) -> Callable[..., Any] | None:
     """Return the constructor that made a layer, a loss or an optimizer; None if it has no spec."""
     return None if made.spec is None else made.spec.of
+
+
+def file_of(made: Made) -> ModuleType | None:
+    """Return the module of the constructor: a row for it is one for all constructors of the file.
+
+    Example:
+        >>> file_of(lf.conv2d(4, 3)) is lf.layers.conv
+        True
+    """
+    return None if made.spec is None else sys.modules.get(made.spec.of.__module__)
 
 
 def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:

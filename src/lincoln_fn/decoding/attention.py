@@ -149,6 +149,6 @@ def _row(kind: _Kind) -> Row:
 _HEADS: Final = _row(_Kind(_split_heads, _attend_by_heads))
 _WHOLE: Final = _row(_Kind(lambda t, options: t, _attend))
 ROWS: Final[Rows] = {
-    attention_heads.attention_heads: _HEADS,
-    scaled_dot_product_attention.scaled_dot_product_attention: _WHOLE,
+    attention_heads: _HEADS,
+    scaled_dot_product_attention: _WHOLE,
 }

@@ -86,16 +86,7 @@ def _conv_step(
     return conv.forward(params, joined, **options)[0], Window(last, state.axis)
 
 
-_PADS: Final = (
-    pad.constant_pad1d, pad.constant_pad2d, pad.constant_pad3d,
-    pad.zero_pad1d, pad.zero_pad2d, pad.zero_pad3d,
-    pad.reflection_pad1d, pad.reflection_pad2d, pad.reflection_pad3d,
-    pad.replication_pad1d, pad.replication_pad2d, pad.replication_pad3d,
-    pad.circular_pad1d, pad.circular_pad2d, pad.circular_pad3d,
-)  # fmt: skip
 ROWS: Final[Rows] = {
-    **dict.fromkeys(_PADS, Row(_pad_init, _pad_step, pads=True)),
-    **dict.fromkeys(
-        (conv.conv1d, conv.conv2d, conv.conv3d), Row(_conv_init, _conv_step, pads=True)
-    ),
+    pad: Row(_pad_init, _pad_step, pads=True),
+    conv: Row(_conv_init, _conv_step, pads=True),
 }

@@ -92,7 +92,7 @@ def _rows(table: Tensor, position: Tensor, length: int) -> Tensor:
 
 
 ROWS: Final[Rows] = {
-    positional_embedding.positional_embedding: Row(_learned_init, _learned_step),
-    rotary_embedding.rotary_embedding: Row(_turned_init, _turned_step),
-    sinusoidal_positions.sinusoidal_positions: Row(_fixed_init, _fixed_step),
+    positional_embedding: Row(_learned_init, _learned_step),
+    rotary_embedding: Row(_turned_init, _turned_step),
+    sinusoidal_positions: Row(_fixed_init, _fixed_step),
 }

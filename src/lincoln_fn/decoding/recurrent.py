@@ -9,7 +9,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.scan import there as scan_there
 from lincoln_fn.core import tree
 from lincoln_fn.core.layer import Arrays, Params
@@ -148,15 +147,14 @@ def _linear_row(forward: Callable[..., Any], sequences: int) -> Row:
 
 
 # The most sequences in x of a layer, behind which its state is.
-ROWS: Final[Rows] = {
-    rnn.rnn: _row(rnn.forward),
-    gru.gru: _row(gru.forward),
-    lstm.lstm: _row(lstm.forward),
-    linear_scan.linear_scan: _linear_row(linear_scan.forward, 2),
-    gated_linear_recurrence.gated_linear_recurrence: _linear_row(
-        gated_linear_recurrence.forward, 3
-    ),
-    linear_attention.linear_attention: _linear_row(linear_attention.forward, 4),
-    selective_scan.selective_scan: _linear_row(selective_scan.forward, 4),
-    scan: Row(_scan_init, _scan_step),
+_LINEAR: Final = {
+    linear_scan: 2,
+    gated_linear_recurrence: 3,
+    linear_attention: 4,
+    selective_scan: 4,
 }
+ROWS: Final[Rows] = {
+    **{layer: _row(layer.forward) for layer in (rnn, gru, lstm)},
+    **{layer: _linear_row(layer.forward, n) for layer, n in _LINEAR.items()},
+}
+SCAN: Final = Row(_scan_init, _scan_step)

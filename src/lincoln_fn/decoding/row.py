@@ -7,6 +7,7 @@ y, state = row.step(params, state, x, position=position)
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import attrs
@@ -36,5 +37,5 @@ class Row:
     pads: bool = False
 
 
-# By constructor.
-Rows: TypeAlias = dict[Function | None, Row]
+# By the file of a layer's constructor.
+Rows: TypeAlias = dict[ModuleType | None, Row]

@@ -16,10 +16,11 @@ from typing import Any, Final
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.inference import inference
 from lincoln_fn.combine.outputs import own_loop, taps_of
+from lincoln_fn.combine.scan import scan
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declared_by
 from lincoln_fn.core.layer import Layer, is_derived
-from lincoln_fn.core.spec import constructor_of, made_by
+from lincoln_fn.core.spec import file_of, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
@@ -49,7 +50,8 @@ def row_of(layer: Layer) -> Row | None:
     if isinstance(made, Composition):
         function, options = made.predict_there, {"made": made}
     declared = declared_by(function).decode
-    row = Row(*declared) if declared else ROWS.get(constructor_of(layer))
+    row = recurrent.SCAN if made_by(layer, scan) else ROWS.get(file_of(layer))
+    row = Row(*declared) if declared else row
     if not row or taps_of(function):
         return None
     init, step = (bind_like(partial(f, **options), function) for f in (row.init, row.step))

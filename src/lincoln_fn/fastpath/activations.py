@@ -160,26 +160,40 @@ def _exact(bx: float) -> float:
 KERNELS: Final = {
     "relu": _Kernels(layers.relu, lambda g, y: aten.threshold_backward(g, y, 0)),
     "relu6": _Kernels(layers.relu6, lambda g, y: aten.hardtanh_backward(g, y, 0, 6)),
-    "leaky_relu": _Kernels(layers.leaky_relu,
-        lambda g, c: aten.leaky_relu_backward(g, c.x, c.negative_slope, False), F.leaky_relu),
-    "elu": _Kernels(layers.elu, lambda g, c: aten.elu_backward(g, c.alpha, 1, 1, False, c.x),
-        F.elu),
-    "selu": _Kernels(layers.selu,
-        lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x), torch.selu),
-    "softplus": _Kernels(softplus,
+    "leaky_relu": _Kernels(
+        layers.leaky_relu,
+        lambda g, c: aten.leaky_relu_backward(g, c.x, c.negative_slope, False),
+        F.leaky_relu,
+    ),
+    "elu": _Kernels(
+        layers.elu, lambda g, c: aten.elu_backward(g, c.alpha, 1, 1, False, c.x), F.elu
+    ),
+    "selu": _Kernels(
+        layers.selu,
+        lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x),
+        torch.selu,
+    ),
+    "softplus": _Kernels(
+        softplus,
         lambda g, c: aten.softplus_backward(g, c.x, c.beta, _exact(c.threshold)),
-        lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold))),
+        lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold)),
+    ),
     "hardswish": _Kernels(layers.hardswish, aten.hardswish_backward, F.hardswish),
     "silu": _Kernels(silu, _silu_dx, F.silu),
-    "hardshrink": _Kernels(layers.hardshrink, lambda g, y: aten.hardshrink_backward(g, y, 0),
-        F.hardshrink, True),
-    "softshrink": _Kernels(layers.softshrink, lambda g, y: aten.softshrink_backward(g, y, 0),
-        F.softshrink, True),
-    "threshold": _Kernels(layers.threshold,
-        lambda g, c: aten.threshold_backward(g, c.x, c.threshold)),
-}  # fmt: skip
+    "hardshrink": _Kernels(
+        layers.hardshrink, lambda g, y: aten.hardshrink_backward(g, y, 0), F.hardshrink, True
+    ),
+    "softshrink": _Kernels(
+        layers.softshrink, lambda g, y: aten.softshrink_backward(g, y, 0), F.softshrink, True
+    ),
+    "threshold": _Kernels(
+        layers.threshold, lambda g, c: aten.threshold_backward(g, c.x, c.threshold)
+    ),
+}
 TWINS: Final = (
-    *(Twin((getattr(row.formula, name),), row.formula, row.y and partial(_forward, name),
-        partial(_backward, name)) for name, row in KERNELS.items()),
-    Twin((gelu.gelu,), gelu, _gelu_forward, _gelu_backward, _gelu_predict),
-)  # fmt: skip
+    *(
+        Twin(row.formula, row.y and partial(_forward, name), partial(_backward, name))
+        for name, row in KERNELS.items()
+    ),
+    Twin(gelu, _gelu_forward, _gelu_backward, _gelu_predict),
+)

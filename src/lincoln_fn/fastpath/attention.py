@@ -156,11 +156,6 @@ def backward(params: tuple[()], cache: Cache, g: Tensor) -> tuple[sdpa.Gradients
 
 
 TWINS: Final = (
-    Twin(
-        (attention_heads.attention_heads,),
-        attention_heads,
-        forward=heads_forward,
-        backward=heads_backward,
-    ),
-    Twin((sdpa.scaled_dot_product_attention,), sdpa, forward=forward, backward=backward),
+    Twin(attention_heads, forward=heads_forward, backward=heads_backward),
+    Twin(sdpa, forward=forward, backward=backward),
 )

@@ -129,5 +129,5 @@ def _in_shape(y: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 TWINS: Final = (
-    Twin((batch_norm.batch_norm,), batch_norm, forward, backward, predict, advance=advance),
+    Twin(batch_norm, forward=forward, backward=backward, predict=predict, advance=advance),
 )

@@ -143,8 +143,7 @@ def to_formula_cache(params: Params, cache: Cache) -> conv.Cache:
 
 TWINS: Final = (
     Twin(
-        (conv.conv1d, conv.conv2d, conv.conv3d), conv, forward, backward,
-        input_grad=input_grad, grads=grads,
+        conv, forward, backward, input_grad=input_grad, grads=grads,
         to_formula_cache=to_formula_cache,
     ),
 )  # fmt: skip

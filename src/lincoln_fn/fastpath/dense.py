@@ -39,12 +39,5 @@ def grads(params: Params, x: Tensor, g: Tensor) -> Params:
 
 
 TWINS: Final = (
-    Twin(
-        (dense.dense,),
-        dense,
-        forward=forward,
-        backward=backward,
-        input_grad=input_grad,
-        grads=grads,
-    ),
+    Twin(dense, forward=forward, backward=backward, input_grad=input_grad, grads=grads),
 )

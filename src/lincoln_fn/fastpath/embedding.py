@@ -37,6 +37,4 @@ def backward(params: Params, cache: Cache, g: Tensor) -> tuple[None, Params]:
     return None, Params(dweight.to(g.dtype))
 
 
-TWINS: Final = (
-    Twin((embedding.embedding,), embedding, backward=backward, input_grad=embedding.input_grad),
-)
+TWINS: Final = (Twin(embedding, backward=backward, input_grad=embedding.input_grad),)

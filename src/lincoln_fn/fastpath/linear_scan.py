@@ -47,12 +47,7 @@ _LIBRARY.impl("linear_scan", _run, "CompositeExplicitAutograd")
 
 
 TWINS: Final = tuple(
-    Twin((of,), layer, partial(layer.forward, scan=_scan), partial(layer.backward, scan=_scan))
-    for of, layer in (
-        (gated_linear_recurrence.gated_linear_recurrence, gated_linear_recurrence),
-        (linear_attention.linear_attention, linear_attention),
-        (linear_scan.linear_scan, linear_scan),
-        (selective_scan.selective_scan, selective_scan),
-    )
+    Twin(layer, partial(layer.forward, scan=_scan), partial(layer.backward, scan=_scan))
+    for layer in (gated_linear_recurrence, linear_attention, linear_scan, selective_scan)
 )
 """The layers whose state is a linear scan."""

@@ -190,4 +190,4 @@ for _schema, _function in _DEFINED.items():
     _LIBRARY.define(_schema, tags=(torch.Tag.flexible_layout,))
     _LIBRARY.impl(_schema.partition("(")[0], _function, "CompositeExplicitAutograd")
 
-TWINS: Final = (Twin((lstm.lstm,), lstm, forward, backward, to_formula_cache=to_formula_cache),)
+TWINS: Final = (Twin(lstm, forward, backward, to_formula_cache=to_formula_cache),)

@@ -165,18 +165,6 @@ def present(
 
 
 TWINS: Final = (
-    Twin(
-        (layer_norm.layer_norm,),
-        layer_norm,
-        layer_forward,
-        layer_backward,
-        to_formula_cache=to_layer_norm_cache,
-    ),
-    Twin(
-        (group_norm.group_norm,),
-        group_norm,
-        group_forward,
-        group_backward,
-        to_formula_cache=to_group_norm_cache,
-    ),
+    Twin(layer_norm, layer_forward, layer_backward, to_formula_cache=to_layer_norm_cache),
+    Twin(group_norm, group_forward, group_backward, to_formula_cache=to_group_norm_cache),
 )

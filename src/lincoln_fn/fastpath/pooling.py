@@ -109,12 +109,6 @@ def _supports(window: Window) -> bool:
 
 
 TWINS: Final = (
-    Twin(
-        (max_pool.max_pool1d, max_pool.max_pool2d, max_pool.max_pool3d),
-        max_pool, max_pool_forward, max_pool_backward,
-    ),
-    Twin(
-        (avg_pool.avg_pool1d, avg_pool.avg_pool2d, avg_pool.avg_pool3d),
-        avg_pool, avg_pool_forward, avg_pool_backward,
-    ),
-)  # fmt: skip
+    Twin(max_pool, forward=max_pool_forward, backward=max_pool_backward),
+    Twin(avg_pool, forward=avg_pool_forward, backward=avg_pool_backward),
+)

@@ -13,16 +13,12 @@ the convolution, for `compiler/passes/pooled_convolution.py`, which says what th
 
 from __future__ import annotations
 
-from typing import Final
-
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.layers.max_pool import max_pool1d, max_pool2d, max_pool3d
+from lincoln_fn.core.spec import file_of, made_by
+from lincoln_fn.layers import max_pool
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.walk.composition import composition_of
-
-_MAX_POOLS: Final = (max_pool1d, max_pool2d, max_pool3d)
 
 
 def rearrange(net: Layer) -> Layer:
@@ -41,7 +37,7 @@ def rearrange(net: Layer) -> Layer:
 
 def _is_max_pool(layer: Layer) -> bool:
     """Return whether a layer is max-pooling whose windows all contain some of x."""
-    if layer.spec is None or layer.spec.of not in _MAX_POOLS or layer.spec["return_indices"]:
+    if layer.spec is None or file_of(layer) is not max_pool or layer.spec["return_indices"]:
         return False
     is_padded = layer.spec["padding"] not in (0, (0,), (0, 0), (0, 0, 0))
     return not is_padded or layer.spec["dilation"] in (1, (1,), (1, 1), (1, 1, 1))

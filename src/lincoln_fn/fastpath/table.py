@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Final
 
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import constructor_of
+from lincoln_fn.core.spec import file_of
 from lincoln_fn.errors.arguments import checked
 from lincoln_fn.fastpath import (
     activations,
@@ -21,14 +22,22 @@ from lincoln_fn.fastpath import (
 )
 from lincoln_fn.fastpath.experts import give_own_tokens
 from lincoln_fn.fastpath.rearranged import rearrange
-from lincoln_fn.fastpath.twin import Function, Twin
+from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.walk.paths import map_paths
 
 TWINS: Final[tuple[Twin, ...]] = (
-    *activations.TWINS, *attention.TWINS, *batch_norm.TWINS, *convolution.TWINS, *dense.TWINS,
-    *embedding.TWINS, *linear_scan.TWINS, *lstm.TWINS, *normalisation.TWINS, *pooling.TWINS,
-)  # fmt: skip
-_BY_CONSTRUCTOR: Final[dict[Function | None, Twin]] = {of: twin for twin in TWINS for of in twin.of}
+    *activations.TWINS,
+    *attention.TWINS,
+    *batch_norm.TWINS,
+    *convolution.TWINS,
+    *dense.TWINS,
+    *embedding.TWINS,
+    *linear_scan.TWINS,
+    *lstm.TWINS,
+    *normalisation.TWINS,
+    *pooling.TWINS,
+)
+_BY_FILE: Final[dict[ModuleType | None, Twin]] = {twin.formula: twin for twin in TWINS}
 
 
 @checked
@@ -60,5 +69,5 @@ def fast_by_example(net: Layer) -> Layer:
 def _faster(layer: Layer) -> Layer:
     if layer.composition is not None:
         return layer.rebuild(tuple(map(_faster, layer.parts)))
-    twin = _BY_CONSTRUCTOR.get(constructor_of(layer))
+    twin = _BY_FILE.get(file_of(layer))
     return layer if twin is None else twin.faster(layer)

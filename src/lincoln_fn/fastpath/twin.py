@@ -17,7 +17,7 @@ from lincoln_fn.core.autodiff import is_transformed, tensors_in
 from lincoln_fn.core.constructors import bind_like
 from lincoln_fn.core.declaration import declare_like
 from lincoln_fn.core.layer import Layer, is_derived, unchanged
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core.spec import file_of
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
 Function: TypeAlias = Callable[..., Any]
@@ -26,10 +26,7 @@ NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advanc
 
 @attrs.frozen(eq=False)
 class Twin:
-    """The faster functions of the layers that some constructors, `of`, make.
-
-    `formula` is the module of their functions.
-    """
+    """The faster functions of the layers that the constructors of a module, `formula`, make."""
 
     # They take what the formula's functions take, hyperparameters too, and may have another cache.
     # A function that is not given is the formula's own. But a new `forward` has its own default
@@ -38,7 +35,6 @@ class Twin:
     # They declare what the formula's declare. `to_formula_cache`, (params, cache) -> the formula's
     # cache, makes what its terms are computed from, where the caches differ.
 
-    of: tuple[Function, ...]
     formula: ModuleType
     forward: Function | None = None
     backward: Function | None = None
@@ -55,8 +51,8 @@ class Twin:
                 declare_like(own, formula, self.to_formula_cache)
 
     def matches(self, layer: Layer) -> bool:
-        """Return whether one of the constructors made a layer."""
-        return made_by(layer, *self.of)
+        """Return whether a constructor of the module made a layer."""
+        return file_of(layer) is self.formula
 
     def faster(self, layer: Layer) -> Layer:
         """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""

@@ -12,7 +12,6 @@ are joined along its first axis.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import layers
 from lincoln_fn.combine import gated_feed_forward
-from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core.layer import Arrays
 
 Names: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.
@@ -295,32 +294,4 @@ KINDS: Final[dict[type, Kind]] = {
     layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),
     layers.fractional_max_pool.Params: Kind(_fixed(), lambda names, options: like(1)),
-}
-
-# The constructors of the layers that have such params, by the module that has both.
-_CONSTRUCTORS: Final[dict[ModuleType, str]] = {
-    layers.dense: "dense", layers.bilinear: "bilinear", layers.conv: "conv1d conv2d conv3d",
-    layers.conv_transpose: "conv_transpose1d conv_transpose2d conv_transpose3d",
-    layers.batch_norm: "batch_norm", layers.instance_norm: "instance_norm",
-    layers.group_norm: "group_norm", layers.layer_norm: "layer_norm", layers.rms_norm: "rms_norm",
-    layers.embedding: "embedding", layers.positional_embedding: "positional_embedding",
-    layers.bias: "bias", layers.class_token: "class_token",
-    layers.relative_position_bias: "relative_position_bias",
-    layers.cosine_similarities: "cosine_similarities", layers.graph_attention: "graph_attention",
-    layers.selective_scan: "selective_scan",
-    layers.gated_linear_recurrence: "gated_linear_recurrence", layers.prelu: "prelu",
-    layers.rnn: "rnn", layers.gru: "gru", layers.lstm: "lstm",
-    layers.recurrent_cell: "rnn_cell gru_cell lstm_cell",
-    layers.multi_head_attention: "multi_head_attention",
-    layers.grouped_query_attention: "grouped_query_attention",
-    gated_feed_forward: "swiglu geglu", layers.rrelu: "rrelu",
-    layers.dropout: "dropout dropout1d dropout2d dropout3d",
-    layers.alpha_dropout: "alpha_dropout feature_alpha_dropout",
-    layers.stochastic_depth: "stochastic_depth",
-    layers.fractional_max_pool: "fractional_max_pool2d fractional_max_pool3d",
-}  # fmt: skip
-BY_CONSTRUCTOR: Final[dict[Callable[..., Layer], Kind]] = {
-    getattr(home, name): KINDS[home.Params]
-    for home, names in _CONSTRUCTORS.items()
-    for name in names.split()
 }

@@ -17,12 +17,13 @@ from lincoln_fn.core import tree
 from lincoln_fn.core.constructors import arguments_of
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Layer, Params, has_no_params
+from lincoln_fn.core.spec import file_of
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.descriptions import describe
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.filling import by_path, differences, fill, present
-from lincoln_fn.interop.names import BY_CONSTRUCTOR, KINDS, Kind, Names, Slot, same
+from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk.arrangement import ENTRIES
 from lincoln_fn.walk.composition import Composition, composition_of
@@ -147,10 +148,10 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
 
 
 def _row(layer: Layer) -> Kind | None:
-    """Find the table's row of the layer's constructor."""
+    """Find the table's row: that of the class `Params` beside the layer's constructor."""
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
-    return BY_CONSTRUCTOR.get(layer.spec.of) if layer.spec is not None else None
+    return KINDS.get(getattr(file_of(layer), "Params", type(None)))
 
 
 def _kind(layer: Layer, whole: Layer) -> Kind:
