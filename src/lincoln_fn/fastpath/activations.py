@@ -159,19 +159,28 @@ def _exact(bx: float) -> float:
 _ROWS: Final = (
     _Kernels(layers.relu, lambda g, y: aten.threshold_backward(g, y, 0)),
     _Kernels(layers.relu6, lambda g, y: aten.hardtanh_backward(g, y, 0, 6)),
-    _Kernels(layers.leaky_relu,
-        lambda g, c: aten.leaky_relu_backward(g, c.x, c.negative_slope, False), F.leaky_relu),
+    _Kernels(
+        layers.leaky_relu,
+        lambda g, c: aten.leaky_relu_backward(g, c.x, c.negative_slope, False),
+        F.leaky_relu,
+    ),
     _Kernels(layers.elu, lambda g, c: aten.elu_backward(g, c.alpha, 1, 1, False, c.x), F.elu),
-    _Kernels(layers.selu, lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x),
-        torch.selu),
-    _Kernels(softplus, lambda g, c: aten.softplus_backward(g, c.x, c.beta, _exact(c.threshold)),
-        lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold))),
+    _Kernels(
+        layers.selu,
+        lambda g, x: aten.elu_backward(g, selu.ALPHA, selu.SCALE, 1, False, x),
+        torch.selu,
+    ),
+    _Kernels(
+        softplus,
+        lambda g, c: aten.softplus_backward(g, c.x, c.beta, _exact(c.threshold)),
+        lambda x, beta, threshold: F.softplus(x, beta, _exact(threshold)),
+    ),
     _Kernels(layers.hardswish, aten.hardswish_backward, F.hardswish),
     _Kernels(silu, _silu_dx, F.silu),
     _Kernels(layers.hardshrink, lambda g, y: aten.hardshrink_backward(g, y, 0), F.hardshrink, True),
     _Kernels(layers.softshrink, lambda g, y: aten.softshrink_backward(g, y, 0), F.softshrink, True),
     _Kernels(layers.threshold, lambda g, c: aten.threshold_backward(g, c.x, c.threshold)),
-)  # fmt: skip
+)
 # By the layer's name: a name can be pickled, and a kernel cannot.
 KERNELS: Final = {row.formula.__name__.rpartition(".")[2]: row for row in _ROWS}
 TWINS: Final = (

@@ -24,9 +24,17 @@ from lincoln_fn.fastpath.twin import Function, Twin
 from lincoln_fn.walk.paths import map_paths
 
 TWINS: Final[tuple[Twin, ...]] = (
-    *activations.TWINS, *attention.TWINS, *batch_norm.TWINS, *convolution.TWINS, *dense.TWINS,
-    *embedding.TWINS, *linear_scan.TWINS, *lstm.TWINS, *normalisation.TWINS, *pooling.TWINS,
-)  # fmt: skip
+    *activations.TWINS,
+    *attention.TWINS,
+    *batch_norm.TWINS,
+    *convolution.TWINS,
+    *dense.TWINS,
+    *embedding.TWINS,
+    *linear_scan.TWINS,
+    *lstm.TWINS,
+    *normalisation.TWINS,
+    *pooling.TWINS,
+)
 _BY_FORWARD: Final[dict[Function, Twin]] = {twin.formula.forward: twin for twin in TWINS}
 
 
