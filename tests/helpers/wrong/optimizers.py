@@ -6,7 +6,7 @@ import torch
 
 import lincoln_fn as lf
 from helpers.wrong.given import KEY, NET, PARAMS, SGD, STATE, X, fit, step
-from lincoln_fn import optim
+from lincoln_fn import LayerError, optim
 from lincoln_fn.layers.dense import Params
 
 GRADS = lf.tree.map(torch.ones_like, PARAMS)
@@ -101,48 +101,80 @@ ROWS = {
         "sgd", "state ()", "AdamState",
     ),
     "sgd: float64 gradients": (
-        lambda: SGD.update(PARAMS, lf.tree.map(torch.Tensor.double, GRADS), ()), "sgd",
-        "torch.float32", "torch.float64"),
+        lambda: SGD.update(PARAMS, lf.tree.map(torch.Tensor.double, GRADS), ()),
+        LayerError, "sgd", "torch.float32", "torch.float64",
+    ),
     "adam: float64 gradients": (
         lambda: mixed(optim.adam(), optim.adam(), grads=lf.tree.map(torch.Tensor.double, GRADS)),
-        "adam", "torch.float32", "torch.float64"),
-    "sgd with momentum: float64 gradients": (lambda: mixed(optim.sgd(0.1, 0.9), optim.sgd(0.1, 0.9),
-            grads=lf.tree.map(torch.Tensor.double, GRADS)), "sgd", "torch.float64"),
-    "sgd: bool gradients": (lambda: SGD.update((torch.ones(2),), (torch.ones(2).bool(),), ()),
-        "sgd", "torch.bool"),
-    "sgd: gradients of another net": (lambda: SGD.update(PARAMS, ((), ()), ()), "sgd", "structure"),
+        LayerError, "adam", "torch.float32", "torch.float64",
+    ),
+    "sgd with momentum: float64 gradients": (
+        lambda: mixed(
+            optim.sgd(0.1, 0.9),
+            optim.sgd(0.1, 0.9),
+            grads=lf.tree.map(torch.Tensor.double, GRADS),
+        ),
+        LayerError, "sgd", "torch.float64",
+    ),
+    "sgd: bool gradients": (
+        lambda: SGD.update((torch.ones(2),), (torch.ones(2).bool(),), ()),
+        LayerError, "sgd", "torch.bool",
+    ),
+    "sgd: gradients of another net": (
+        lambda: SGD.update(PARAMS, ((), ()), ()),
+        LayerError, "sgd", "structure",
+    ),
     "sgd: gradients of another shape": (
-        lambda: SGD.update(PARAMS, (Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()), "sgd",
-        "(3, 4)", "(4, 3)"),
-    "sgd: no gradients": (lambda: SGD.update(PARAMS, None, ()), "sgd", "gradients"),
-    "sgd: a number for a gradient": (lambda: SGD.update((torch.ones(2),), (1.0,), ()), "sgd",
-        "gradient", "float"),
-    "sgd: backward's pair for gradients": (lambda: SGD.update(PARAMS, (X, GRADS), ()), "sgd",
-        "gradients"),
+        lambda: SGD.update(PARAMS, (Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()),
+        LayerError, "sgd", "(3, 4)", "(4, 3)",
+    ),
+    "sgd: no gradients": (lambda: SGD.update(PARAMS, None, ()), LayerError, "sgd", "gradients"),
+    "sgd: a number for a gradient": (
+        lambda: SGD.update((torch.ones(2),), (1.0,), ()),
+        LayerError, "sgd", "gradient", "float",
+    ),
+    "sgd: backward's pair for gradients": (
+        lambda: SGD.update(PARAMS, (X, GRADS), ()),
+        LayerError, "sgd", "gradients",
+    ),
     "update: params and state swapped": (
-        lambda: optim.adam().update(optim.adam().init(PARAMS), GRADS, PARAMS), "adam", "AdamState"),
+        lambda: optim.adam().update(optim.adam().init(PARAMS), GRADS, PARAMS),
+        LayerError, "adam", "AdamState",
+    ),
     "adam: another net's state": (
-        lambda: optim.adam().update(PARAMS, GRADS, optim.adam().init((torch.ones(2),))), "adam",
-        "2 tensors"),
-    "adam: a state of other shapes": (lambda: optim.adam().update(PARAMS, GRADS,
-            optim.adam().init((Params(torch.ones(2, 4), torch.ones(4)), ()))), "adam", "(3, 4)",
-        "(2, 4)"),
+        lambda: optim.adam().update(PARAMS, GRADS, optim.adam().init((torch.ones(2),))),
+        LayerError, "adam", "2 tensors",
+    ),
+    "adam: a state of other shapes": (
+        lambda: optim.adam().update(
+            PARAMS, GRADS, optim.adam().init((Params(torch.ones(2, 4), torch.ones(4)), ()))
+        ),
+        LayerError, "adam", "(3, 4)", "(2, 4)",
+    ),
     "an optimizer with params and gradients swapped": (
         lambda: lf.Optimizer("mine()", SGD.init, lambda grads, params, state: (params, state)),
-        "mine(): expected update(params, grads, state)", "update(grads, params, state)"),
-    "an optimizer that returns the params alone": (lambda: step(optimizer=ALONE),
-        "mine(): expected update to return (params, state), got params Params("),
+        LayerError, "mine(): expected update(params, grads, state)", "update(grads, params, state)",
+    ),
+    "an optimizer that returns the params alone": (
+        lambda: step(optimizer=ALONE),
+        LayerError, "mine(): expected update to return (params, state), got params Params(",
+    ),
     "an optimizer that returns a single layer's params alone": (
         lambda: step(lf.dense(4), lf.losses.softmax_cross_entropy(), ALONE),
-        "expected update to return (params, state), got a Params"),
+        LayerError, "expected update to return (params, state), got a Params",
+    ),
     "an optimizer that returns state and params": (
         lambda: step(optimizer=lf.Optimizer("mine()", SGD.init, lambda p, dp, state: (state, p))),
-        "mine(): expected update to return (params, state), got params ()"),
-    "ema_params: no ema": (lambda: optim.ema_params(optim.adam().init(PARAMS), PARAMS),
-        "ema_params", "running mean"),
+        LayerError, "mine(): expected update to return (params, state), got params ()",
+    ),
+    "ema_params: no ema": (
+        lambda: optim.ema_params(optim.adam().init(PARAMS), PARAMS),
+        LayerError, "ema_params", "running mean",
+    ),
     "ema_params: swapped": (
         lambda: optim.ema_params(PARAMS, optim.chain(optim.ema(0.9), SGD).init(PARAMS)),
-        "ema_params"),
+        LayerError, "ema_params",
+    ),
 }  # fmt: skip
 
 ROWS |= {
