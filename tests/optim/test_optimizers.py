@@ -3,7 +3,6 @@
 import inspect
 import re
 from functools import partial
-from importlib import import_module
 from itertools import product
 
 import attrs
@@ -367,22 +366,6 @@ def test_a_users_optimizer_is_one_too():
     moved = (new.params[0].weight - state.params[0].weight).abs()
     assert same_number(moved, torch.ones(3, 4))
     assert new.opt_state == 1
-
-
-@pytest.mark.parametrize(
-    ("module", "optimizer", "of_init", "more"),
-    [
-        ("adam", adamw(0.1), {"amsgrad": False}, {"name": "adamw", "decoupled": True}),
-        ("sgd", sgd(0.1, 0.9, 0.5), {"counts": True, "momentum": 0.9}, {"counts": True}),
-        ("lion", lion(weight_decay=0.1), {"lr": 0.1}, {}),
-    ],
-)
-def test_functions_of_before_serve_what_was_pickled_with_them(module, optimizer, of_init, more):
-    then = import_module(f"lincoln_fn.optim.{module}")
-    update = partial(then.update, **{**optimizer.update.keywords, **more})
-    before = lf.Optimizer(optimizer.name, partial(then.init, **of_init), update)
-    params = parameters(torch.float32)
-    assert same_bits(steps_of(before, params, 3), steps_of(optimizer, params, 3))
 
 
 def test_by_path_gives_each_leaf_to_the_first_match():

@@ -213,7 +213,7 @@ def loops(
     """Make there, back, init and needs_dx of a wiring.
 
     `bare` is how many parts have no entry in a tuple of params, and `notes` how many entries more
-    the cache has. A module names the four, since pickles refer to them.
+    the cache has.
     """
     return (
         partial(there, wiring=wiring),

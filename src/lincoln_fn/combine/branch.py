@@ -31,7 +31,7 @@ def _wiring(count: int) -> Wiring:
     return Wiring((*[0] * n, tuple(range(1, count))), count, split, bare=(n,))
 
 
-_LOOPS = _there, _back, _init, _needs_dx = loops("branch", _wiring, ALL_BUT_LAST, bare=1)
+_LOOPS = loops("branch", _wiring, ALL_BUT_LAST, bare=1)
 
 
 @checked

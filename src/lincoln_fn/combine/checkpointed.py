@@ -26,9 +26,6 @@ def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arr
     return visit(0, params, visit.parts[0].forward(params, cache.arrays)[1], g)
 
 
-_advance = with_states  # by which pickles refer to it
-
-
 @checked
 def checkpointed(layer: Layer) -> Layer:
     """Trade time for memory: keep only x, and run forward again during backward.

@@ -35,9 +35,6 @@ def back(visit: VisitBack, params: FrozenParams, cache: Arrays, g: Arrays) -> tu
     return tree.map(zero, cache), None
 
 
-_gather, _init = gather, init  # by which pickles refer to them
-
-
 @checked
 def constant(layer: Layer) -> Layer:
     """Use a layer as after training, and pass no gradient through it: `torch.no_grad` as a layer.

@@ -62,7 +62,7 @@ def _wiring(n: int) -> Wiring:
     return _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
 
 
-_LOOPS = _there, _back, _init, _ = loops("with_context", _wiring, ENTRIES)
+_LOOPS = loops("with_context", _wiring, ENTRIES)
 
 
 @checked

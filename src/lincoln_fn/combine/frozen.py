@@ -16,7 +16,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.shapes import check_params
 from lincoln_fn.walk.arrangement import fields
 from lincoln_fn.walk.composition import VisitRecord
-from lincoln_fn.walk.one_part import around, needs_dx
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
 
 Statistics: TypeAlias = Literal["moving", "still"]
@@ -63,9 +63,6 @@ def init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
 def _advance(visit: VisitThere, params: FrozenParams, cache: Cache) -> FrozenParams:
     check_params("frozen", params, FrozenParams)
     return FrozenParams(visit.advance(0, params.params, cache))
-
-
-_gather, _init, _needs_dx = gather, init, needs_dx  # by which pickles refer to them
 
 
 @checked

@@ -24,7 +24,7 @@ from typing import Literal
 
 from lincoln_fn.combine._wiring import Wiring, loops, split_record, wired
 from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Cache, Layer
+from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.record import record
 from lincoln_fn.core.spec import Spec
 from lincoln_fn.errors.arguments import PositiveInt
@@ -34,8 +34,7 @@ from lincoln_fn.layers.common.open_dense import open_dense
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
-from lincoln_fn.walk.arrangement import fields, visit_parts
-from lincoln_fn.walk.visits import VisitThere
+from lincoln_fn.walk.arrangement import fields
 
 
 @record
@@ -57,16 +56,7 @@ _WIRING = Wiring(
 )  # fmt: skip
 
 
-# By these names, and `_gather` and `_advance`, pickles refer to them.
-_LOOPS = _there, _back, _init, _needs_dx = loops("swiglu", _WIRING, _ARRANGEMENT)
-
-
-_gather = partial(visit_parts, _ARRANGEMENT)
-
-
-def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, cache)
-    return advanced
+_LOOPS = loops("swiglu", _WIRING, _ARRANGEMENT)
 
 
 def _block(

@@ -64,12 +64,9 @@ def _takes(parts: tuple[Layer, ...]) -> tuple[Takes, ...]:
     return tuple(_FORMS[form] for form in forms)
 
 
-# `takes` is what a pickle holds that was made before layers said it of themselves.
-def _there(
-    visit: VisitThere, params: Params, x: Arrays, *, takes: tuple[Takes, ...] | None = None
-) -> tuple[Arrays, Record]:
+def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
     """Pass each layer's output to the next, with the mask if it takes one."""
-    takes = takes or _takes(visit.parts)
+    takes = _takes(visit.parts)
     h, mask = _with_its_mask(x)
     check_entries("masked", "params", params, len(takes))
     records = []
@@ -80,12 +77,9 @@ def _there(
     return (h, mask), tuple(records)
 
 
-def _back(
-    visit: VisitBack, params: Params, cache: Cache, g: Arrays,
-    *, takes: tuple[Takes, ...] | None = None,
-) -> tuple[Arrays, Record]:  # fmt: skip
+def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Pass each layer's dh to the one before it."""
-    takes = takes or _takes(visit.parts)
+    takes = _takes(visit.parts)
     count = len(takes)
     check_entries("masked", "params", params, count)
     check_entries("masked", "the cache", cache, count)
@@ -99,10 +93,8 @@ def _back(
     return (dh, None), tuple(records)
 
 
-def _init(
-    parts: tuple[Layer, ...], key: Key, x: Arrays, *, takes: tuple[Takes, ...] | None = None
-) -> Params:
-    takes = takes or _takes(parts)
+def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+    takes = _takes(parts)
     h, mask = _with_its_mask(x)
     made: list[Params] = []
     for i, (part, take) in enumerate(zip(parts, takes, strict=True)):

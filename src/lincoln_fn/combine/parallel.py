@@ -19,7 +19,7 @@ def _wiring(n: int) -> Wiring:
     return Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
 
 
-_LOOPS = _there, _back, _init, _needs_dx = loops("parallel", _wiring, ENTRIES)
+_LOOPS = loops("parallel", _wiring, ENTRIES)
 
 
 @checked

@@ -34,7 +34,7 @@ from lincoln_fn.errors.arguments import checked
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.init import Recalled
-from lincoln_fn.walk.one_part import advance, around
+from lincoln_fn.walk.one_part import around
 from lincoln_fn.walk.parts import Placed, check_entries, place_parts
 from lincoln_fn.walk.paths import is_target, unknown_path
 from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
@@ -105,9 +105,6 @@ def _named_paths(
         closed = closed or (layer if made_by(layer, *_REPEATING, tapped) else None)
         for i, part in enumerate(made.parts):
             yield from _named_paths(part, made.inside(path, i), closed)
-
-
-_advance = advance  # by which pickles refer to it
 
 
 @checked

@@ -45,7 +45,7 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
-    dim: int = 1,  # for a loss that was pickled before there was a dim
+    dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c log p_c."""
     labels = read_labels("cross_entropy", p, target, weight, ignore_index, dim)

@@ -44,7 +44,7 @@ def forward(
     *,
     weight: Weights | None,
     ignore_index: int,
-    dim: int = 1,  # for a loss that was pickled before there was a dim
+    dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:
     """Compute l = -w_c z_c."""
     labels = read_labels("nll", z, target, weight, ignore_index, dim)

@@ -77,7 +77,7 @@ def forward(
     weight: Weights | None,
     ignore_index: int,
     label_smoothing: float,
-    dim: int = 1,  # for a loss that was pickled before there was a dim
+    dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], LabelCache | MixtureCache]:
     """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
     if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:

@@ -25,7 +25,6 @@ from lincoln_fn.optim.by_path import by_path as by_path
 from lincoln_fn.optim.ema import EmaState as EmaState
 from lincoln_fn.optim.ema import ema as ema
 from lincoln_fn.optim.ema import ema_params as ema_params
-from lincoln_fn.optim.former import keep_functions as _keep_functions
 from lincoln_fn.optim.galore import GaloreState as GaloreState
 from lincoln_fn.optim.galore import galore as galore
 from lincoln_fn.optim.lamb import lamb as lamb
@@ -66,5 +65,4 @@ from lincoln_fn.optim.transforms import clip_by_global_norm as clip_by_global_no
 from lincoln_fn.optim.transforms import clip_by_value as clip_by_value
 from lincoln_fn.optim.transforms import weight_decay as weight_decay
 
-_keep_functions(globals())
 _export_all(globals())

@@ -219,14 +219,10 @@ class Composition:
         return {field.name: getattr(self, field.name) for field in attrs.fields(Composition)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before some of the fields were gets their defaults."""
-        later = {"arrange": ENTRIES, "names": (), "mask": None}
-        for name, value in (later | state).items():
-            if hasattr(Composition, name):  # a former one also has others
-                object.__setattr__(self, name, value)
+        """Load a pickle, if there is room for its depth."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
         make_room(self.label, self.depth)
-        if "takes_mask" not in state:
-            object.__setattr__(self, "takes_mask", self._find_mask())
 
     @depth.default
     def _measure(self) -> int:

@@ -256,6 +256,3 @@ def backward(
 FORWARD: Final = Walk(_forward, allows_loops=True)
 PREDICT: Final = Walk(_predict, "predict", unmoved, allows_loops=True)
 BACKWARD: Final = Walk(backward, skip=untrained, add=sum_uses, allows_loops=True)
-
-# Former pickles of networks name these classes, and nothing reads what they hold.
-ForwardVisit = PredictVisit = BackwardVisit = InputGradVisit = VisitThere
