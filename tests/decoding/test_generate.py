@@ -87,7 +87,7 @@ def test_a_token_of_a_network_with_many_layers_is_recorded():
 def test_the_next_text_is_written_by_the_program_of_the_first():
     decoder, greedy = lf.decode(NET), samplers.greedy()
     first = written(decoder, sampler=greedy)
-    program = decoder.wrapped(NextToken(decoder, samplers.greedy()))
+    program = decoder._wrapped(NextToken(decoder, samplers.greedy()))
     (memo,) = program.kinds.values()
     runs = list(memo._runs)
     assert runs

@@ -62,13 +62,13 @@ class Decoder:
     wrap: Callable[[Pure], Pure] = recorded
     opened: Layer = attrs.field(init=False)
     # `wrap` with a memo, on which no result depends: the next text is written by the same program.
-    wrapped: Callable[[Pure], Pure] = attrs.field(init=False)
+    _wrapped: Callable[[Pure], Pure] = attrs.field(init=False)
 
     @opened.default
     def _open(self) -> Layer:
         return without_walk(fast(self.net))
 
-    @wrapped.default
+    @_wrapped.default
     def _remember(self) -> Callable[[Pure], Pure]:
         return lru_cache(maxsize=4)(self.wrap)
 

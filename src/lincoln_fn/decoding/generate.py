@@ -117,7 +117,7 @@ def generate(
                 return
         tokens = token.unsqueeze(decoder.dim)
         if i == 0:
-            choose = (decoder.wrapped if isinstance(sampler, Hashable) else decoder.wrap)(choose)
+            choose = (decoder._wrapped if isinstance(sampler, Hashable) else decoder.wrap)(choose)
 
 
 def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
