@@ -12,13 +12,12 @@ for it.
 from __future__ import annotations
 
 from functools import reduce
-from typing import Annotated
 
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.spec import Spec, call_of, made_by
 from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.arguments import BY_POSITION, checked, require
+from lincoln_fn.errors.arguments import ByPosition, checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
@@ -93,7 +92,7 @@ def _branch_call(parts: tuple[Layer, ...]) -> Spec:
 
 
 @checked
-def residual(layer: Layer, shortcut: Annotated[Layer | None, BY_POSITION] = None) -> Layer:
+def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
     """Add a layer's output to its input: y = layer(x) + x, or + shortcut(x).
 
     Args:
