@@ -12,12 +12,11 @@ for it.
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import Annotated
 
 from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core.layer import Layer
 from lincoln_fn.core.spec import Spec, call_of, made_by
-from lincoln_fn.errors.arguments import BY_POSITION, checked, require
+from lincoln_fn.errors.arguments import ByPosition, checked, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST
@@ -67,7 +66,7 @@ def _branch_call(parts: tuple[Layer, ...]) -> Spec:
 
 
 @checked
-def residual(layer: Layer, shortcut: Annotated[Layer | None, BY_POSITION] = None) -> Layer:
+def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
     """Add a layer's output to its input: y = layer(x) + x, or + shortcut(x).
 
     Args:

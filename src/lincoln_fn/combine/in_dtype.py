@@ -9,7 +9,6 @@ statistics.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
 import torch
 
@@ -17,7 +16,7 @@ from lincoln_fn.core.dtypes import cast, cast_like, dtype_of
 from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
 from lincoln_fn.core.record import record, static
 from lincoln_fn.core.spec import call_of_parts
-from lincoln_fn.errors.arguments import BY_POSITION, FloatingDtype, checked
+from lincoln_fn.errors.arguments import ByPosition, FloatingDtype, checked
 from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.walk.composition import VisitRecord
 from lincoln_fn.walk.one_part import around
@@ -71,7 +70,7 @@ def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
 def in_dtype(
     layer: Layer,
     dtype: FloatingDtype,
-    out_dtype: Annotated[FloatingDtype | None, BY_POSITION] = None,
+    out_dtype: ByPosition[FloatingDtype | None] = None,
 ) -> Layer:
     """Compute a layer in another dtype, such as bfloat16, for which newer processors have units.
 

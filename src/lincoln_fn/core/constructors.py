@@ -74,8 +74,8 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         >>> def backward(params, factor, g):
         ...     return factor * g, ()
         >>> @constructor
-        ... def scaled(factor: float = 2.0) -> Layer:
-        ...     return bare(Layer, forward, backward)
+        ... def scaled(factor: float = 2.0) -> lf.Layer:
+        ...     return bare(lf.Layer, forward, backward)
         >>> scaled(), scaled(3.0), scaled(3.0).predict((), 5.0)
         (scaled(), scaled(factor=3.0), 15.0)
     """
@@ -192,8 +192,8 @@ def over_axes(
         Three constructors, such as `conv1d`, `conv2d` and `conv3d`.
 
     Example:
-        >>> def _sum_nd(n: int, *, keepdim: bool = False) -> Layer:
-        ...     return bare(Layer, lambda params, x: (x.flatten(-n).sum(-1), x.shape), print)
+        >>> def _sum_nd(n: int, *, keepdim: bool = False) -> lf.Layer:
+        ...     return bare(lf.Layer, lambda params, x: (x.flatten(-n).sum(-1), x.shape), print)
         >>> sum1d, sum2d, sum3d = over_axes(_sum_nd)
         >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
         (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))

@@ -43,6 +43,7 @@ def at_least(least: float) -> Range:
 
 # Behind a type in `Annotated`: the call that names what is made shows the argument by its position.
 BY_POSITION: Final = Range("", lambda value: True)
+ByPosition: TypeAlias = Annotated[T, BY_POSITION]
 # The same, and at its default, too.
 ALWAYS_SHOWN: Final = Range("", lambda value: True)
 Shown: TypeAlias = Annotated[T, ALWAYS_SHOWN]
