@@ -220,14 +220,18 @@ def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cac
         >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
         >>> forward_to_train(net, net.init(lf.Key(0), x), x)[1][0]
     """
-    return _to_train(net, "", params, x, DPARAMS)
+    if len(tree.leaves(params)) < len(tree.leaves(params, states=True)):  # some may be frozen
+        return _to_train(net, "", params, x, DPARAMS)
+    result = net.forward(params, x)
+    check_pair(net.name, "forward", result)
+    return result
 
 
 def _to_train(
     part: Layer, path: str, params: Params, x: Arrays, wants: Wants
 ) -> tuple[Arrays, Cache]:
     """Compute y, and what the walk back reads if it has to compute `wants`."""
-    if wants == ALL and not is_trained(params):
+    if wants.dx and wants.dparams and not is_trained(params):
         wants = DX
     made = composition_of(part)
     if made is None:
