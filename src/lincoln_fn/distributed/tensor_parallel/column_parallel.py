@@ -74,9 +74,9 @@ def back(
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
-    options = {"group": group, "gather_output": gather_output}
-    call = Spec(divide_columns, {"part": part, **options}, name)
-    loops = partial(there, **options), partial(back, **options)
+    loops = [partial(loop, group=group, gather_output=gather_output) for loop in (there, back)]
+    arguments = {"part": part, "group": group, "gather_output": gather_output}
+    call = Spec(divide_columns, arguments, name)
     return around("column_parallel", part, loops[0], loops[1], call)
 
 
