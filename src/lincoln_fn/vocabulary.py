@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 import torch
 
-from lincoln_fn.combine.graph import ALIASES
-from lincoln_fn.errors.habits import HABITS
+from lincoln_fn.combine import ALIASES
+from lincoln_fn.core import HABITS
 
 RENAMED: Final = {
     "BCELoss": "losses.log_loss",
@@ -130,7 +130,7 @@ def _counterpart(name: str) -> str:
     for path in (RENAMED.get(name, ""), *likely):
         owner, _, attribute = path.rpartition(".")
         home = getattr(_library(), owner) if owner else _library()
-        if callable(vars(home).get(attribute)):
+        if attribute in home.__all__ and callable(getattr(home, attribute)):
             return path
     return ""
 
@@ -178,10 +178,11 @@ lf.optim.adam here")
     if name in ("nn", "functional"):
         return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
     for room in _ROOMS:
-        home = vars(getattr(_library(), room) if room else _library())
-        close = {_squeezed(key): key for key in home if not key.startswith("_")}
+        home = getattr(_library(), room) if room else _library()
+        names = getattr(home, "__all__", vars(home))
+        close = {_squeezed(key): key for key in names if not key.startswith("_")}
         found = close.get(_squeezed(name))
-        value = home[found] if found else None
+        value = getattr(home, found) if found else None
         if callable(value) and str(value.__module__).startswith("lincoln_fn"):
             path = f"lf.{room}.{found}" if room else f"lf.{found}"
             told = f"{torchs}, and {path} something else" if torchs else f"write {path}"

@@ -175,7 +175,7 @@ def past_a_face(source, module):
         room = home.split(".")[1] if home.startswith("lincoln_fn.") else own
         faces = f"lincoln_fn.{room}", f"lincoln_fn.{room}.internal"
         shared = {own, room} == {"core", "errors"} or room in ("faces", "layers", own)
-        if not shared and home not in faces and name not in FORMULAS:
+        if not shared and module not in LATER and home not in faces and name not in FORMULAS:
             yield f"{module}: {home}.{name}"
 
 

@@ -7,11 +7,8 @@ from typing import TypeAlias
 
 from lincoln_fn.attribution.kinds import Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.rules.feedback import no_backward
+from lincoln_fn.core import Layer, LayerError, describe, wrong_kind
+from lincoln_fn.rules.internal import no_backward
 
 Choice: TypeAlias = tuple[Kind, Rule]
 

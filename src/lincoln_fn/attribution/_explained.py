@@ -18,13 +18,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.rules.backpropagation import with_true_gradient
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Layer, LayerError, check_argument, format_briefly, tree
+from lincoln_fn.rules.internal import with_true_gradient
 
 Target: TypeAlias = int | Tensor | None
 

@@ -21,22 +21,14 @@ from typing import Any, Final, TypeAlias
 import attrs
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine.coupling import coupling
-from lincoln_fn.combine.fixed_point import fixed_point
-from lincoln_fn.combine.ode import Times, ode
-from lincoln_fn.combine.outputs import own_loop, with_outputs
+from lincoln_fn.combine import Times, coupling, fixed_point, ode, own_loop, reversible, with_outputs
 from lincoln_fn.combine.reversible import back as reversible_back
-from lincoln_fn.combine.reversible import reversible
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import constructor_of
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees, bind_like, tree
 from lincoln_fn.layers.add import add
-from lincoln_fn.walk.composition import Back, Composition, There, composition_of
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import Composition, VisitBack, VisitThere
+from lincoln_fn.walk.internal import Back, Record, There, composition_of
 
 # Of a sum: its terms and the relevance of it, to the relevance of each term.
 Shares: TypeAlias = Callable[[tuple[Arrays, ...], Arrays], tuple[Arrays, ...]]
@@ -48,7 +40,7 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
     made = composition_of(layer)
     assert made is not None, "a single layer has no loops"
-    of, spec = constructor_of(layer), layer.spec
+    of, spec = core.constructor_of(layer), layer.spec
     refused = _REFUSED.get(of)
     if spec is not None and spec.of is ode and spec["adjoint"] == "continuous":
         refused = _CONTINUOUS

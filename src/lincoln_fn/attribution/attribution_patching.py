@@ -22,15 +22,12 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, explained_output, product
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.inspect.patching import labels_of, note, outputs
-from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.paths import map_paths
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.inspect import outputs
+from lincoln_fn.inspect.internal import labels_of, note
+from lincoln_fn.rules.internal import with_true_gradient
+from lincoln_fn.walk.internal import composition_of, map_paths
 
 # Which output counts, as `explained_output` takes it, or a function from y to dM/dy.
 Metric: TypeAlias = Target | Callable[[Arrays], Arrays]

@@ -15,11 +15,8 @@ from lincoln_fn.attribution import kinds, rules
 from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
 from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import NonNegative, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.paths import paths, unknown_path
+from lincoln_fn.core import Layer, LayerError, NonNegative, checked, kind_of
+from lincoln_fn.walk.internal import paths, unknown_path
 
 
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import attrs
 
 from lincoln_fn.attribution.lrp import Relevance
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.inspect.table import table
+from lincoln_fn.core import Arrays, called, checked, tree
+from lincoln_fn.inspect.internal import table
 
 
 @attrs.frozen

@@ -15,11 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.inspect.patching import patched
-from lincoln_fn.walk.paths import paths, unknown_path
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, format_briefly
+from lincoln_fn.inspect import patched
+from lincoln_fn.walk.internal import paths, unknown_path
 
 
 def grad_cam(

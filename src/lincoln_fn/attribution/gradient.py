@@ -10,7 +10,7 @@ and the part of F that x_i accounts for, were F linear, is x_i s_i.
 from __future__ import annotations
 
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Layer, Params
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:

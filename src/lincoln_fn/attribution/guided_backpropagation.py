@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.attribution.kinds import ACTIVATION, belongs
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.walks import back
 
 # (layer, params, cache, g) -> dx, for an activation.

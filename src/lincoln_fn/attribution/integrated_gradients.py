@@ -21,10 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, at_inference, by_example, explained_output
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, Params, PositiveInt, check_argument, format_briefly
 
 
 class IntegratedGradients(NamedTuple):

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.core import declaration
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import constructor_of
+from lincoln_fn.core import Layer, constructor_of, declaration
 
 # Any: the functions of every layer.
 Function: TypeAlias = Callable[..., Any]

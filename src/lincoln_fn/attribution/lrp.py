@@ -19,13 +19,10 @@ from lincoln_fn.attribution._explained import Target, explained_output
 from lincoln_fn.attribution._loops import loops_of
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.walk.paths import map_paths
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, checked, format_briefly
+from lincoln_fn.rules.internal import with_true_gradient
+from lincoln_fn.walk.internal import map_paths
 from lincoln_fn.walk.walks import back
 
 

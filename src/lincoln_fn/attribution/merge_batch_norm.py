@@ -17,16 +17,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
-from lincoln_fn.combine.checkpointed import checkpointed
-from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.combine.inference import inference
+from lincoln_fn.combine import FrozenParams, checkpointed, frozen, inference
 from lincoln_fn.combine.serial import there as serial_there
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.core.spec import Spec, made_by
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Layer, Params, Spec, checked, evolve, made_by
 from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
-from lincoln_fn.walk.composition import composition_of, gather_entries
+from lincoln_fn.walk.internal import composition_of, gather_entries
 
 
 @checked

@@ -11,13 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import PositiveInt, check_argument
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, check_argument, keys
 
 
 def smooth_grad(
@@ -61,7 +57,7 @@ def smooth_grad(
     check_argument(name, "key", Key, key)
     check_argument(name, "samples", PositiveInt, samples)
     if not isinstance(x, Tensor):
-        raise LayerError(name, f"expected x to be one tensor, got {format_briefly(x)}")
+        raise LayerError(name, f"expected x to be one tensor, got {core.format_briefly(x)}")
     if not isinstance(noise, int | float) or not noise >= 0:
         raise LayerError(name, f"expected noise of at least 0, got {noise!r}")
     y = net.predict(params, x)

@@ -8,9 +8,6 @@ format, the kinds of the records, the values that are not tensors, and a SHA-256
 Nothing is pickled, so loading never runs code from the file.
 """
 
-from __future__ import annotations
+from lincoln_fn.faces import face
 
-from lincoln_fn.checkpoint.directory import Directory, every
-from lincoln_fn.checkpoint.file import VERSION, CheckpointError, load, save
-
-__all__ = ["VERSION", "CheckpointError", "Directory", "every", "load", "save"]
+face(__name__)

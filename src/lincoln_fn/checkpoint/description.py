@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.checkpoint.places import Place
-from lincoln_fn.core.record import EVERYTHING, record
-from lincoln_fn.core.tree import Tree
+from lincoln_fn.core import EVERYTHING, Tree, record
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _WITHOUT_NUMBERS: Final = ("Layer", "Loss", "Optimizer", "Step")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import attrs
 
+from lincoln_fn import core
 from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
 from lincoln_fn.checkpoint.listing import (
     best_first,
@@ -22,16 +23,9 @@ from lincoln_fn.checkpoint.listing import (
 )
 from lincoln_fn.checkpoint.lock import writing
 from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.errors.arguments import (
-    OR_INFINITE,
-    NonNegativeInt,
-    Positive,
-    PositiveInt,
-    check_argument,
-    checked,
-)
-from lincoln_fn.streams.stream import closing
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.core import OR_INFINITE, NonNegativeInt, Positive, PositiveInt, check_argument
+from lincoln_fn.streams.internal import closing
+from lincoln_fn.training import TrainState
 
 R = TypeVar("R")
 
@@ -200,7 +194,7 @@ class Directory:
         return None
 
 
-@checked
+@core.checked
 def every(
     stream: Iterable[tuple[TrainState, R]],
     directory: Directory,

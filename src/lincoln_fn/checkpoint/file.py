@@ -33,9 +33,8 @@ from lincoln_fn.checkpoint.notes import (
     read_score,
 )
 from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
-from lincoln_fn.core.record import EVERYTHING
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.training.donation import is_spent
+from lincoln_fn.core import EVERYTHING, wrong_kind
+from lincoln_fn.training import is_spent
 
 VERSION: Final = 1
 

@@ -20,11 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Cache, Layer
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, declare, format_briefly, tree
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero

@@ -13,15 +13,11 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine import _torch_layers
 from lincoln_fn.combine._values import Value
 from lincoln_fn.combine._wiring import Wiring
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params, has_no_params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import called, file_of
-from lincoln_fn.errors.descriptions import describe, describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, called, declare, describe, record
 from lincoln_fn.layers import (
     add,
     concatenate,
@@ -60,7 +56,7 @@ class Node:
 class Before:
     """The form of each input of the nodes that repeat or convert them; () for the others."""
 
-    inputs: tuple[tuple[Form, ...], ...] = static()
+    inputs: tuple[tuple[Form, ...], ...] = core.static()
 
 
 @attrs.frozen(kw_only=True)
@@ -86,7 +82,7 @@ class Plan(Wiring):
         """Return an entry of x for each argument of the function."""
         if self.entries is not None and (type(x) is not tuple or len(x) != self.entries):
             problem = f"expected x to be ({', '.join(self.arguments)})"
-            raise LayerError(label, f"{problem}, got {describe_non_tuple(x)}")
+            raise LayerError(label, f"{problem}, got {core.describe_non_tuple(x)}")
         return (x,) if self.entries is None else x
 
     def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
@@ -251,9 +247,9 @@ def _connect(named: dict[Value, str], numbers: dict[Value, int]) -> tuple[Node, 
     for value, name in named.items():
         layer = value.layer
         assert layer is not None, "only an argument has no layer"
-        of = file_of(layer)
+        of = core.file_of(layer)
         broadcasts = of in _OF_ONE_SHAPE
         first = _OF_ONE_SHAPE.get(of, 0 if of in _OF_ONE_DTYPE else None)
         inputs = tuple(numbers[each] for each in value.inputs)
-        nodes.append(Node(name, inputs, broadcasts, first, not has_no_params(layer)))
+        nodes.append(Node(name, inputs, broadcasts, first, not core.has_no_params(layer)))
     return tuple(nodes)

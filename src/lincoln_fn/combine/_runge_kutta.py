@@ -21,8 +21,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, tree
 
 Method: TypeAlias = Literal["euler", "midpoint", "rk4"]
 R = TypeVar("R")

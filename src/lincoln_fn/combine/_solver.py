@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 
 Method: TypeAlias = Literal["anderson", "iteration"]
 Rows: TypeAlias = Float[Tensor, "batch features"]

@@ -15,13 +15,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Params
-from lincoln_fn.core.loops import Steps, loop, stacked_tree, tree_of_step, trees
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.visits import Record
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, LayerError, Params, loop, record, stacked_tree, tree
+from lincoln_fn.walk.internal import Record
 
 # The state's gradient, and the records so far.
 CarryBack: TypeAlias = tuple[Arrays, tuple[Record, ...]]
@@ -34,7 +30,7 @@ class Looped:
     """The caches of all steps, and the params with their states advanced."""
 
     first: Cache
-    rest: Steps  # of (y_t, params, cache)
+    rest: core.Steps  # of (y_t, params, cache)
     advanced: Params
 
 
@@ -93,7 +89,7 @@ def loop_back(
 
     def of_rest(carry: Any, of_step: Any) -> tuple[Any, Any]:
         (inner, shared), (g_t, mask_t, stacked) = carry, of_step
-        _, its_params, cache = tree_of_step(rest, stacked, shared)
+        _, its_params, cache = core.tree_of_step(rest, stacked, shared)
         inner, dx_t = step(inner, (g_t, mask_t, its_params, cache))
         return (inner, shared), dx_t
 
@@ -113,7 +109,7 @@ def loop_back(
 
 def caches_of(caches: Looped) -> tuple[Cache, ...]:
     """List the cache of each step."""
-    return caches.first, *(cache for _, _, cache in trees(caches.rest))
+    return caches.first, *(cache for _, _, cache in core.trees(caches.rest))
 
 
 def steps_in_order(sequences: Arrays, dim: int, reverse: bool) -> Arrays:
@@ -147,7 +143,9 @@ def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "lengt
     ):
         return mask.movedim(dim, 0)
     shape = tuple(sequence.shape[: max(dim + 1, 2)])
-    raise LayerError("scan", f"expected a bool mask of shape {shape}, got {format_briefly(mask)}")
+    raise LayerError(
+        "scan", f"expected a bool mask of shape {shape}, got {core.format_briefly(mask)}"
+    )
 
 
 def where(mask: Bool[Tensor, ...] | None, new: Arrays, old: Arrays) -> Arrays:

@@ -21,13 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._moved import run, written
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, tree
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
@@ -76,7 +72,7 @@ def _convert_back(params: tuple[()], x: Tensor, g: Tensor | None) -> tuple[Array
 def constant(tensor: Tensor) -> Layer:
     """Make a layer without inputs, of a tensor that is not trained."""
     return Layer(
-        f"constant({format_briefly(tensor)})", partial(_give, tensor=tensor.clone()), _take
+        f"constant({core.format_briefly(tensor)})", partial(_give, tensor=tensor.clone()), _take
     )
 
 
@@ -93,7 +89,7 @@ def _take(params: tuple[()], cache: tuple[()], g: Tensor) -> tuple[tuple[()], tu
     return (), ()
 
 
-@constructor
+@core.constructor
 def einsum(equation: str) -> Layer:
     """Make the layer of `torch.einsum`, whose equation has letters alone."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")

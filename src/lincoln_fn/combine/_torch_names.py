@@ -20,8 +20,7 @@ from lincoln_fn.combine import _torch_rows as rows
 from lincoln_fn.combine._moved import moved
 from lincoln_fn.combine._torch_layers import einsum, flat
 from lincoln_fn.combine._torch_rows import Row, refused, sizes_of
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
 
 # torch's short names, and ours.

@@ -16,8 +16,7 @@ import torch
 from lincoln_fn import layers
 from lincoln_fn.combine._moved import INPUT, item, moved
 from lincoln_fn.combine._torch_layers import converted, flat, without_params
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
 
 # Any: values of a graph, numbers, and arguments of torch's functions.

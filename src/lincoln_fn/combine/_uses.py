@@ -6,14 +6,10 @@ from functools import partial, reduce
 
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params, unchanged
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.walk.composition import VisitRecord
-from lincoln_fn.walk.visits import Record, VisitThere
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, LayerError, Params, check_cache, format_briefly, record, tree
+from lincoln_fn.walk import VisitThere
+from lincoln_fn.walk.internal import Record, VisitRecord
 
 
 @record
@@ -28,7 +24,7 @@ class Kept:
 
 def keep(visit: VisitThere, arrays: Arrays, params: Params, record: Record) -> Kept:
     """Keep tensors, and the params with the part's state advanced; None if it has no state."""
-    is_still = visit.parts[0].advance is unchanged
+    is_still = visit.parts[0].advance is core.unchanged
     return Kept(arrays, None if is_still else visit.advance(0, params, record))
 
 
@@ -57,4 +53,4 @@ def check_mirrors(label: str, g: Arrays, y: Arrays) -> None:
     if not tree.same_structure(g, y):
         raise LayerError(label, f"expected g like y, {format_briefly(y)}, got {format_briefly(g)}")
     for given, cached in zip(tree.leaves(g), tree.leaves(y), strict=True):
-        check_cotangent(label, given, cached)
+        core.check_cotangent(label, given, cached)

@@ -23,11 +23,7 @@ from torch import Tensor
 from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
 from lincoln_fn.combine._torch_rows import Row
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, called, check_argument, describe
 
 
 def _first(name: str) -> Callable[..., Any]:

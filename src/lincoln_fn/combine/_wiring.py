@@ -19,16 +19,11 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn import walk
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, add_trees, check_params
 from lincoln_fn.layers.common.open_dense import with_outputs
-from lincoln_fn.walk.arrangement import Arrangement
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import on_meta, output_of
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, on_meta, output_of
 
 # The number of a value, or those of a tuple of values.
 Read: TypeAlias = int | tuple[int, ...]
@@ -186,7 +181,7 @@ def needs_dx(i: int, params: Params, *, label: str, wiring: Wirings, bare: int =
     wiring = _of(wiring, len(params) + bare if type(params) is tuple else 0)
     behind = wiring.behind[i]
     split = wiring.split(label, params) if behind else ()
-    return any(is_trained(split[j]) for j in behind)
+    return any(walk.is_trained(split[j]) for j in behind)
 
 
 def split_entries(label: str, params: Params, *, count: int, bare: int = 0) -> tuple[Params, ...]:

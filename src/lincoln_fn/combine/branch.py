@@ -14,12 +14,10 @@ from __future__ import annotations
 from functools import cache, partial
 
 from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import Spec, call_of, made_by
-from lincoln_fn.errors.arguments import ByPosition, checked, require
+from lincoln_fn.core import ByPosition, Layer, Spec, call_of, checked, made_by, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.walk.arrangement import ALL_BUT_LAST
+from lincoln_fn.walk import ALL_BUT_LAST
 
 
 @cache

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from lincoln_fn.combine.serial import serial
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.core import Layer, PositiveInt, bare, constructor
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.conv import DEFAULT_INIT, conv1d
 from lincoln_fn.layers.pad import zero_pad1d

@@ -7,11 +7,9 @@ masks. (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.)
 from __future__ import annotations
 
 from lincoln_fn.combine._uses import Kept, keep, with_states
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Layer, Params, check_cache, checked
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Kept]:

@@ -12,14 +12,11 @@ from torch import Tensor
 
 from lincoln_fn.combine.frozen import ARRANGEMENT, FrozenParams, gather, init
 from lincoln_fn.combine.inference import inference
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.core import Arrays, Layer, check_params, checked, tree
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:

@@ -17,19 +17,11 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.arguments import NonNegativeInt, checked, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
-from lincoln_fn.walk.arrangement import ENTRIES
-from lincoln_fn.walk.visits import Record
+from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
+from lincoln_fn.walk import ENTRIES
+from lincoln_fn.walk.internal import Record
 
 
 @attrs.frozen
@@ -40,7 +32,7 @@ class _WithContext(Wiring):
         """Return h_0 and the context."""
         if type(x) is not tuple or len(x) < 2:
             expected = "expected x to be (input, *context)"
-            raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
+            raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
         return x[0], x[1:]
 
     def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
@@ -65,7 +57,7 @@ def _wiring(n: int) -> Wiring:
 _LOOPS = loops("with_context", _wiring, ENTRIES)
 
 
-@checked
+@core.checked
 def with_context(*layers: Layer) -> Layer:
     """Compose layers one after the other, each with the same context as a second input.
 
@@ -88,7 +80,7 @@ def with_context(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([2.0]), torch.tensor([3.0])))
         tensor([18.])
     """
-    require(len(layers) > 0, "with_context", "at least one of layers", layers)
+    core.require(len(layers) > 0, "with_context", "at least one of layers", layers)
     return wired(with_context, layers, _LOOPS)
 
 
@@ -103,10 +95,10 @@ def _forward(
     params: Params, x: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Selected]:
     """Select the entries of x."""
-    check_params(name, params, None)
+    core.check_params(name, params, None)
     if type(x) is not tuple or len(x) <= max(entries):
         wanted = f"a tuple of at least {max(entries) + 1}"
-        raise LayerError(name, f"expected x to be {wanted}, got {describe_non_tuple(x)}")
+        raise LayerError(name, f"expected x to be {wanted}, got {core.describe_non_tuple(x)}")
     y = tuple(x[i] for i in entries)
     return y if len(y) > 1 else y[0], Selected(x)
 
@@ -118,11 +110,11 @@ def _backward(
     params: Params, cache: Selected, g: Arrays, *, name: str, entries: tuple[int, ...]
 ) -> tuple[Arrays, Params]:
     """Compute dx_j as the sum of g over the entries of y that are x_j."""
-    check_cache(name, cache, Selected)
+    core.check_cache(name, cache, Selected)
     gs = g if len(entries) > 1 else (g,)
     dx: list[Arrays] = [None] * len(cache.x)
     for i, g_i in zip(entries, gs, strict=True):
-        dx[i] = g_i if dx[i] is None else add_trees(dx[i], g_i)
+        dx[i] = g_i if dx[i] is None else core.add_trees(dx[i], g_i)
     for i in set(range(len(dx))).difference(entries):
         dx[i] = None if cache.x[i] is None else tree.map(_zero, cache.x[i])
     return tuple(dx), ()
@@ -132,7 +124,7 @@ def _zero(x: Tensor) -> Tensor | None:
     return torch.zeros_like(x) if x.is_floating_point() else None
 
 
-@constructor
+@core.constructor
 def select(*entries: NonNegativeInt) -> Layer:
     """Make a layer that selects entries of a tuple: y = x_0 for select(0), (x_0, x_2) for (0, 2).
 
@@ -152,9 +144,9 @@ def select(*entries: NonNegativeInt) -> Layer:
         >>> select(1, 0, 1).predict((), ("a", "b"))
         ('b', 'a', 'b')
     """
-    require(len(entries) > 0, "select", "at least one of entries", entries)
+    core.require(len(entries) > 0, "select", "at least one of entries", entries)
     name = f"select({', '.join(map(str, entries))})"
-    return bare(Layer, partial(_forward, name=name), partial(_backward, name=name))
+    return core.bare(Layer, partial(_forward, name=name), partial(_backward, name=name))
 
 
 CONTEXT: Final = "context()"
@@ -169,15 +161,17 @@ FORMS: Final = {
 class Completed:
     """How many entries x had; 0 if it was not a tuple."""
 
-    entries: int = static()
+    entries: int = core.static()
 
 
 def _fill(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
     """Insert None for the masks that x lacks."""
-    check_params(CONTEXT, params, None)
+    core.check_params(CONTEXT, params, None)
     given = x if isinstance(x, tuple) else (x,)
     if len(given) not in (least, most):
-        raise LayerError(CONTEXT, f"expected x to be {FORMS[most]}, got {describe_non_tuple(x)}")
+        raise LayerError(
+            CONTEXT, f"expected x to be {FORMS[most]}, got {core.describe_non_tuple(x)}"
+        )
     missing = (None,) * (most - len(given))
     return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
 
@@ -187,7 +181,7 @@ declare(_fill, kind="moving")
 
 def _unfill(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
     """Remove the masks that x lacked."""
-    check_cache(CONTEXT, cache, Completed)
+    core.check_cache(CONTEXT, cache, Completed)
     return g[: cache.entries] if cache.entries else g[0], ()
 
 

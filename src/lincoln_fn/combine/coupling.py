@@ -34,21 +34,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._uses import check_mirrors, wrong_output
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import Spec, call_of
-from lincoln_fn.errors.arguments import Positive, checked, require
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache, check_input
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, check_cache, record, static
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, composition
+from lincoln_fn.walk.internal import Record
 
 LogDet: TypeAlias = Float[Tensor, " batch"]
 WithLogDet: TypeAlias = tuple[Tensor, LogDet]
@@ -124,18 +117,18 @@ def with_log_det(label: str, x: Arrays) -> tuple[Tensor, LogDet | None]:
         return x, None
     if type(x) is not tuple or len(x) != 2:
         expected = "expected x to be a tensor or a tuple (x, log_det)"
-        raise LayerError(label, f"{expected}, got {describe_non_tuple(x)}")
+        raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
     y, log_det = x
-    check_input(label, (), y)
+    core.check_input(label, (), y)
     if log_det is not None and getattr(log_det, "shape", None) != y.shape[:1]:
         problem = f"expected log_det of shape {tuple(y.shape[:1])}, one number for each example"
-        raise LayerError(label, f"{problem}, got {format_briefly(log_det)}")
+        raise LayerError(label, f"{problem}, got {core.format_briefly(log_det)}")
     return y, log_det
 
 
 def halves(label: str, x: Tensor, dim: int, swap: bool) -> tuple[Tensor, Tensor]:
     """Return the half that stays and the half that is changed."""
-    check_axis(label, x, dim)
+    core.check_axis(label, x, dim)
     if dim % x.ndim == 0 or x.shape[dim] < 2:
         problem = f"expected two features or more in axis {dim}, behind the examples"
         raise LayerError(label, f"{problem}, got shape {tuple(x.shape)}")
@@ -148,7 +141,7 @@ def join(kept: Tensor, changed: Tensor, dim: int, swap: bool) -> Tensor:
     return torch.cat((changed, kept) if swap else (kept, changed), dim)
 
 
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, swap: bool) -> Params:
+def _init(parts: tuple[Layer, ...], key: core.Key, x: Arrays, *, dim: int, swap: bool) -> Params:
     x, _ = with_log_det("coupling", x)
     return parts[0].init(key, halves("coupling", x, dim, swap)[0])
 
@@ -163,7 +156,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i == 1
 
 
-@checked
+@core.checked
 def coupling(
     net: Layer, *, swap: bool = False, max_log_scale: Positive | None = 2.0, dim: int = -1
 ) -> Layer:
@@ -201,7 +194,7 @@ def coupling(
         >>> lf.inverse(flow, params, flow.predict(params, x))
         (tensor([[1., 1.]]), tensor([0.]))
     """
-    require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
+    core.require(dim != 0, "coupling", "dim to be an axis behind the examples", dim)
     bound = identity() if max_log_scale is None else softcap(max_log_scale)
     call = partial(_call, swap=swap, max_log_scale=max_log_scale, dim=dim)
     return composition(
@@ -212,5 +205,5 @@ def coupling(
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...], **options: object) -> Spec:
-    return call_of(coupling, parts[0], **options)
+def _call(parts: tuple[Layer, ...], **options: object) -> core.Spec:
+    return core.call_of(coupling, parts[0], **options)

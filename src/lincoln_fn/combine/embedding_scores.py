@@ -17,15 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine.frozen import thaw
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.terms import Outer, check_batched
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cotangent
+from lincoln_fn.core import Layer, LayerError, Outer, Params, bare, check_cotangent, declare, tree
 
 Features: TypeAlias = Float[Tensor, "*batch n_features"]
 Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
@@ -66,7 +60,7 @@ def grads(params: Params, h: Features, g: Logits) -> Params:
 def terms(params: Any, h: Features, g: Logits) -> Any:
     """Return dE_n = sum_t g_nt^T h_nt, and zeros for whatever else the embedding has."""
     weight = matrix("scores", params)
-    check_batched("scores", g)
+    core.check_batched("scores", g)
     return tree.map(lambda p: Outer(g, h) if p is weight else torch.zeros_like(p), params)
 
 
@@ -79,11 +73,11 @@ def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features
     weight = getattr(thaw(params), "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         expected = "expected params with a weight of shape (n_embeddings, n_features)"
-        raise LayerError(label, f"{expected}, got {describe(params)}")
+        raise LayerError(label, f"{expected}, got {core.describe(params)}")
     return weight
 
 
-@constructor
+@core.constructor
 def scores() -> Layer:
     """Make the layer, whose params are the embedding's."""
     return bare(Layer, forward, backward, input_grad=input_grad, grads=grads)

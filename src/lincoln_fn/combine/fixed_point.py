@@ -27,22 +27,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._solver import Method, Solver
 from lincoln_fn.combine._uses import Kept, keep, with_states, wrong_output
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.spec import call_of_parts
-from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegative, PositiveInt, checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, NonNegative, Params, PositiveInt, tree
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, around
 
 # Of z without the batch axis; None for that of x.
-Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], NOT_EMPTY] | None
+Shape: TypeAlias = Annotated[tuple[PositiveInt, ...], core.NOT_EMPTY] | None
 
 
 def there(
@@ -55,7 +48,7 @@ def there(
     def f(z: Tensor) -> Tensor:
         y = cell.predict(params, (x, z)) if predicts else cell.forward(params, (x, z))[0]
         if not isinstance(y, Tensor) or y.shape != z.shape:
-            raise wrong_output(visit, 0, f"its output to be like z, {format_briefly(z)}", y)
+            raise wrong_output(visit, 0, f"its output to be like z, {core.format_briefly(z)}", y)
         return y
 
     z = solver.solve(f, _first(x, shape), visit.label)
@@ -68,9 +61,9 @@ def back(
     *, solver: Solver,
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Solve u = g + J^T u, and visit the cell with u in place of g."""
-    check_cache(visit.label, cache, Kept)
+    core.check_cache(visit.label, cache, Kept)
     cell, (_, z) = visit.parts[0], cache.arrays
-    check_cotangent(visit.label, g, z)
+    core.check_cotangent(visit.label, g, z)
     again = cell.forward(params, cache.arrays)[1]
 
     def f(u: Tensor) -> Tensor:
@@ -86,7 +79,7 @@ def _first(x: Arrays, shape: Shape) -> Tensor:
     """Return the z to begin with, zeros."""
     leaves = tree.leaves(x)
     if not leaves or not isinstance(leaves[0], Tensor):
-        raise wrong_kind("fixed_point", "x", x, "tensor")
+        raise core.wrong_kind("fixed_point", "x", x, "tensor")
     like = leaves[0]
     if like.ndim < 2 and shape is None:
         problem = f"expected x with a batch axis and more, got {tuple(like.shape)}"
@@ -99,7 +92,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, shape: Shape) -> Par
     return parts[0].init(key, (x, _first(x, shape)))
 
 
-@checked
+@core.checked
 def fixed_point(
     cell: Layer,
     *,
@@ -153,7 +146,7 @@ def fixed_point(
         fixed_point, cell, loop, partial(back, solver=chosen),
         predict=partial(loop, predicts=True), init=partial(_init, shape=shape), advance=with_states,
         call=partial(
-            call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps, tol=tol,
-            memory=memory,
+            core.call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps,
+            tol=tol, memory=memory,
         ),
     )  # fmt: skip

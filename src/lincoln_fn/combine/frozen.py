@@ -9,15 +9,9 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from lincoln_fn.combine.inference import with_statistics_still
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import State, record
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.shapes import check_params
-from lincoln_fn.walk.arrangement import fields
-from lincoln_fn.walk.composition import VisitRecord
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, State, check_params, checked, record
+from lincoln_fn.walk import VisitBack, VisitThere, fields
+from lincoln_fn.walk.internal import Record, VisitRecord, around
 
 Statistics: TypeAlias = Literal["moving", "still"]
 

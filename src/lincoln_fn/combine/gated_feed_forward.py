@@ -23,18 +23,14 @@ from functools import partial
 from typing import Literal
 
 from lincoln_fn.combine._wiring import Wiring, loops, split_record, wired
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.core import Layer, PositiveInt, Spec, bare, constructor, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.open_dense import open_dense
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.multiply import multiply
 from lincoln_fn.layers.silu import silu
-from lincoln_fn.walk.arrangement import fields
+from lincoln_fn.walk import fields
 
 
 @record

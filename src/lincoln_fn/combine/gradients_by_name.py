@@ -5,10 +5,9 @@ from __future__ import annotations
 import attrs
 
 from lincoln_fn.combine.graph import plan_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import BACKWARD, VisitBack, Wants
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked
+from lincoln_fn.walk import VisitBack
+from lincoln_fn.walk.internal import BACKWARD, Wants, composition_of
 
 
 @checked

@@ -15,13 +15,9 @@ from torch import Tensor
 from lincoln_fn.combine import _wiring
 from lincoln_fn.combine._plan import Plan, trace
 from lincoln_fn.combine._torch_names import ALIASES as ALIASES
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.arrangement import Arrangement
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, checked
+from lincoln_fn.walk import Arrangement
+from lincoln_fn.walk.internal import on_meta
 
 
 def _init(

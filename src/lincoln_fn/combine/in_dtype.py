@@ -12,15 +12,10 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.core.dtypes import cast, cast_like, dtype_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import call_of_parts
-from lincoln_fn.errors.arguments import ByPosition, FloatingDtype, checked
-from lincoln_fn.errors.shapes import check_cache
-from lincoln_fn.walk.composition import VisitRecord
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, ByPosition, Cache, FloatingDtype, Layer, Params, cast, record
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, VisitRecord, around
 
 
 @record
@@ -29,7 +24,7 @@ class InDtypeCache:
 
     params: Params
     cache: Cache
-    outside: torch.dtype = static()
+    outside: torch.dtype = core.static()
 
 
 def _there(
@@ -41,7 +36,7 @@ def _there(
     out_dtype: torch.dtype | None,
 ) -> tuple[Arrays, InDtypeCache]:
     """Cast x and the parameters, run the layer, and cast y back."""
-    outside = dtype_of(x, params)
+    outside = core.dtype_of(x, params)
     inside = cast(params, dtype)
     y, record = visit(0, inside, cast(x, dtype))
     return cast(y, out_dtype or outside), InDtypeCache(inside, record, outside)
@@ -51,22 +46,22 @@ def _back(
     visit: VisitBack, params: Params, cache: InDtypeCache, g: Arrays, *, dtype: torch.dtype
 ) -> tuple[Arrays, Record]:
     """Cast g, run the layer's backward, and cast dx back."""
-    check_cache("in_dtype", cache, InDtypeCache)
+    core.check_cache("in_dtype", cache, InDtypeCache)
     dx, record = visit(0, cache.params, cache.cache, cast(g, dtype))
     return cast(dx, cache.outside), record
 
 
 def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
     """Cast dparams to the dtypes of params."""
-    return cast_like(visit(0, params, records), params)
+    return core.cast_like(visit(0, params, records), params)
 
 
 def _advance(visit: VisitThere, params: Params, cache: InDtypeCache) -> Params:
-    check_cache("in_dtype", cache, InDtypeCache)
-    return cast_like(visit.advance(0, params, cache.cache), params, states=True)
+    core.check_cache("in_dtype", cache, InDtypeCache)
+    return core.cast_like(visit.advance(0, params, cache.cache), params, states=True)
 
 
-@checked
+@core.checked
 def in_dtype(
     layer: Layer,
     dtype: FloatingDtype,
@@ -99,5 +94,5 @@ def in_dtype(
         in_dtype, layer,
         partial(_there, dtype=dtype, out_dtype=out_dtype), partial(_back, dtype=dtype),
         gather=_gather, advance=_advance, mask="part",
-        call=partial(call_of_parts, in_dtype, dtype=dtype, out_dtype=out_dtype),
+        call=partial(core.call_of_parts, in_dtype, dtype=dtype, out_dtype=out_dtype),
     )  # fmt: skip

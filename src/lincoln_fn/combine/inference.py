@@ -14,15 +14,11 @@ Any other layer stays as it is; only its state does not advance.
 
 from __future__ import annotations
 
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.declaration import Function, declared_by
-from lincoln_fn.core.layer import Layer, is_derived, map_layers, unchanged
-from lincoln_fn.core.spec import call_of
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import Function, Layer, call_of, declared_by, is_derived, map_layers, unchanged
 
 
-@checked
+@core.checked
 def inference(layer: Layer) -> Layer:
     """Run a layer as after training, with a gradient.
 
@@ -80,7 +76,7 @@ def _at_inference(layer: Layer) -> Layer:
     changes = {}
     if not is_derived(layer, "predict"):
         forward, backward = _forms(layer)
-        changes = {"forward": bind_like(forward, layer.predict), "backward": backward}
+        changes = {"forward": core.bind_like(forward, layer.predict), "backward": backward}
     elif layer.advance is unchanged:
         return layer
     call = call_of(inference, layer)
@@ -95,5 +91,5 @@ def _forms(layer: Layer) -> tuple[Function, Function]:
             "declare one by lf.declare(predict, at_inference=(forward, backward)), or put a layer "
             "in its place by lf.map_layers"
         )
-        raise LayerError(f"inference: {layer.name}", f"{problem}; {mend}")
+        raise core.LayerError(f"inference: {layer.name}", f"{problem}; {mend}")
     return forms

@@ -21,13 +21,9 @@ from lincoln_fn.combine.coupling import (
     with_log_det,
 )
 from lincoln_fn.combine.serial import there as serial_there
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.composition import Composition, composition_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import PREDICT, VisitThere
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, made_by
+from lincoln_fn.walk import Composition, VisitThere, check_entries
+from lincoln_fn.walk.internal import PREDICT, composition_of
 
 
 @checked

@@ -23,11 +23,7 @@ from torch import Tensor
 from lincoln_fn.combine.branch import branch
 from lincoln_fn.combine.causal_conv1d import causal_conv1d
 from lincoln_fn.combine.serial import serial
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, Shape
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.core import Key, Layer, PositiveInt, Shape, bare, constructor, keys
 from lincoln_fn.initializers import Fans, Initializer, uniform
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.identity import identity

@@ -14,19 +14,13 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.errors.arguments import checked, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, made_by, require
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
-from lincoln_fn.walk.composition import composition, mask_form
-from lincoln_fn.walk.init import on_meta, output_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, mask_form, on_meta, output_of
 
 # How a layer takes h and the mask: (h, mask) -> x.
 Takes: TypeAlias = Callable[[Arrays, Tensor], Arrays]
@@ -108,7 +102,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def _with_its_mask(x: Arrays) -> tuple[Arrays, Tensor]:
     if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
         raise LayerError(
-            "masked", f"expected x to be (sequence, mask), got {describe_non_tuple(x)}"
+            "masked", f"expected x to be (sequence, mask), got {core.describe_non_tuple(x)}"
         )
     h, mask = x
     return h, mask

@@ -34,21 +34,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._uses import wrong_output
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec, call_of
-from lincoln_fn.errors.arguments import NOT_EMPTY, PositiveInt, checked, require
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import Arrangement
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import NOT_EMPTY, Arrays, Key, Layer, PositiveInt, record
+from lincoln_fn.core import Params as AnyParams
+from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, one_part
 
 Tokens: TypeAlias = Float[Tensor, "*batch features"]
 Scores: TypeAlias = Float[Tensor, "*batch experts"]
@@ -86,13 +77,13 @@ def route(
     visit: VisitThere, params: Params, x: Tokens, *, top_k: int, norm_topk_prob: bool
 ) -> tuple[Scores, Bool[Tensor, "*batch experts"], Record]:
     """Run the router, and compute p and S."""
-    check_params(visit.label, params, Params)
+    core.check_params(visit.label, params, Params)
     n_experts = len(visit.parts) - 1
     check_entries(visit.label, "params.experts", params.experts, n_experts)
     z, routed = visit(0, params.router, x)
     if not isinstance(z, Tensor) or z.shape[-1:] != (n_experts,):
         problem = f"expected the router to return (..., {n_experts}), a logit for each expert"
-        raise LayerError("mixture_of_experts[0]", f"{problem}, got {format_briefly(z)}")
+        raise core.LayerError("mixture_of_experts[0]", f"{problem}, got {core.format_briefly(z)}")
     chosen = torch.zeros_like(z, dtype=torch.bool).scatter(-1, z.topk(top_k, -1).indices, True)
     p = (z.masked_fill(~chosen, -torch.inf) if norm_topk_prob else z).softmax(-1)
     return p, chosen, routed
@@ -115,7 +106,7 @@ def check_outputs(visit: VisitThere, h: tuple[Tokens, ...]) -> None:
 def check_g(visit: VisitBack, routing: Routing, g: Tokens) -> None:
     """Check that g has y's shape."""
     shape = (*routing.p.shape[:-1], *routing.h[0].shape[-1:])
-    check_cotangent(visit.label, g, routing.h[0], shape)
+    core.check_cotangent(visit.label, g, routing.h[0], shape)
 
 
 def there(
@@ -135,10 +126,10 @@ def there(
 def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Arrays, Record]:
     """Compute dh_i = w_i g for the experts, and dz for the router; dx is the sum of theirs."""
     n = len(visit.parts) - 1
-    check_params(visit.label, params, Params)
+    core.check_params(visit.label, params, Params)
     check_entries(visit.label, "the cache", cache, n + 2)
     routing = cache[n + 1]
-    check_cache(visit.label, routing, Routing)
+    core.check_cache(visit.label, routing, Routing)
     check_g(visit, routing, g)
     w = (routing.p * routing.chosen).unbind(-1)
     pairs = [
@@ -156,7 +147,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
     return _join(made, None)
 
 
-@checked
+@core.checked
 def mixture_of_experts(
     router: Layer,
     experts: Annotated[tuple[Layer, ...], NOT_EMPTY],
@@ -207,7 +198,9 @@ def mixture_of_experts(
         torch.Size([2, 5, 3])
     """
     n = len(experts)
-    require(top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k)
+    core.require(
+        top_k <= n, "mixture_of_experts", f"top_k of at most {n}, one for each expert", top_k
+    )
     loop = partial(there, top_k=top_k, norm_topk_prob=norm_topk_prob)
     return composition(
         mixture_of_experts, (router, *experts), loop, back,
@@ -218,10 +211,13 @@ def mixture_of_experts(
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> Spec:
+def _call(parts: tuple[Layer, ...], *, top_k: int, norm_topk_prob: bool) -> core.Spec:
     options = {"top_k": top_k, "norm_topk_prob": norm_topk_prob}
-    call, names = call_of(mixture_of_experts, parts[0], parts[1:], **options), [*map(repr, parts)]
+    call, names = (
+        core.call_of(mixture_of_experts, parts[0], parts[1:], **options),
+        [*map(repr, parts)],
+    )
     if len(set(names[1:])) > 1:
         return call
     listed = f"({names[1]},) * {len(names) - 1}"
-    return Spec(call.of, call.arguments, call.replace(repr(parts[1:]), listed))
+    return core.Spec(call.of, call.arguments, call.replace(repr(parts[1:]), listed))

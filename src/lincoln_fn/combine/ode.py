@@ -34,20 +34,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine import _uses
 from lincoln_fn.combine._runge_kutta import TABLEAUS, Method, Tableau, step, step_backward
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import call_of_parts
-from lincoln_fn.errors.arguments import PositiveInt, checked, require
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.shapes import check_axis, check_cache
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, call_of_parts, tree
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record
 
 Adjoint: TypeAlias = Literal["discrete", "continuous"]
 
@@ -76,7 +68,7 @@ class Times:
         if self.time_dim is None:
             return z
         like: Tensor = tree.leaves(z)[0]
-        check_axis("ode", like, self.time_dim)
+        core.check_axis("ode", like, self.time_dim)
         return z, torch.full_like(like.narrow(self.time_dim, 0, 1), t)
 
     def through(self, dx: Arrays) -> Arrays:
@@ -129,7 +121,7 @@ def back_continuous(
     visit: VisitBack, params: Params, cache: _uses.Kept, g: Arrays, *, times: Times
 ) -> tuple[Arrays, Record]:
     """Follow z and a from t_1 back to t_0, and visit the field at each stage."""
-    check_cache(visit.label, cache, _uses.Kept)
+    core.check_cache(visit.label, cache, _uses.Kept)
     _uses.check_mirrors(visit.label, g, cache.arrays)
     field = visit.parts[0]
     records: tuple[Record, ...] = ()
@@ -160,12 +152,14 @@ def _steps(
     """Yield z after each step, with the records of the step's stages."""
     leaves = tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
-        raise wrong_kind(visit.label, "x", x, "tensor")
+        raise core.wrong_kind(visit.label, "x", x, "tensor")
 
     def field(i: int, t: float, z: Arrays) -> tuple[Arrays, Record]:
         k, record = visit(0, params, times.input(t, z))
         if _shapes(k) != _shapes(z):
-            raise _uses.wrong_output(visit, 0, f"its output to be like z, {format_briefly(z)}", k)
+            raise _uses.wrong_output(
+                visit, 0, f"its output to be like z, {core.format_briefly(z)}", k
+            )
         return k, record
 
     for n in range(times.steps):
@@ -182,7 +176,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, times: Times) -> Par
     return parts[0].init(key, times.input(times.t[0], x))
 
 
-@checked
+@core.checked
 def ode(
     field: Layer,
     t: tuple[float, float] = (0.0, 1.0),
@@ -225,7 +219,7 @@ def ode(
         >>> ode(growth, steps=4).predict((), torch.ones(2))
         tensor([2.7182, 2.7182])
     """
-    require(t[0] != t[1], "ode", "two different times t", t)
+    core.require(t[0] != t[1], "ode", "two different times t", t)
     times = Times(t, method, steps, time_dim)
     discrete = _there, back, _advance
     continuous = _there_continuous, back_continuous, _uses.with_states

@@ -12,11 +12,9 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.composition import Back, There, composition_of
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Back, Record, There, composition_of
 
 
 @attrs.frozen

@@ -8,9 +8,8 @@ from __future__ import annotations
 from functools import cache, partial
 
 from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.walk.arrangement import ENTRIES
+from lincoln_fn.core import Layer, checked
+from lincoln_fn.walk import ENTRIES
 
 
 @cache

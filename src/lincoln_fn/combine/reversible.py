@@ -33,18 +33,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine._uses import Kept, with_states, wrong_output
 from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params, unchanged
-from lincoln_fn.core.spec import Spec, call_of
-from lincoln_fn.errors.arguments import checked, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, call_of, check_axis
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[Arrays, Kept]:
@@ -57,7 +51,7 @@ def _there(visit: VisitThere, params: Params, x: Arrays, *, dim: int) -> tuple[A
         changed, other = other, _sum(visit, i, changed, moved)
         advanced.append(visit.advance(i, entry, record))
     y = _join((changed, other), x, dim)
-    is_still = all(part.advance is unchanged for part in visit.parts)
+    is_still = all(part.advance is core.unchanged for part in visit.parts)
     return y, Kept(y, None if is_still else tuple(advanced))
 
 
@@ -75,7 +69,7 @@ def back(
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Recompute x_2 = y_2 - h(y_1) and x_1 = y_1 - f(x_2), with dx_1 and dx_2 on the way."""
     count = len(visit.parts)
-    check_cache(visit.label, cache, Kept)
+    core.check_cache(visit.label, cache, Kept)
     check_entries(visit.label, "params", params, count)
     records = [None] * count
     other, changed = _halves(cache.arrays, dim)
@@ -103,7 +97,7 @@ def _halves(x: Arrays, dim: int) -> tuple[Tensor, Tensor]:
         return first, second
     if type(x) is not tuple or len(x) != 2:
         expected = "expected x to be a tensor or a tuple of two"
-        raise LayerError("reversible", f"{expected}, got {describe_non_tuple(x)}")
+        raise LayerError("reversible", f"{expected}, got {core.describe_non_tuple(x)}")
     return x
 
 
@@ -125,7 +119,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int) -> Params:
     )
 
 
-@checked
+@core.checked
 def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     """Make residual blocks that keep only the last output: y_1 = x_1 + f(x_2), y_2 = x_2 + h(y_1).
 
@@ -157,7 +151,7 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
         >>> cache.arrays is y
         True
     """
-    require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
+    core.require(len(blocks) > 0, "reversible", "at least one of blocks", blocks)
     parts = tuple(part for block in blocks for part in block)
     return composition(
         reversible, parts, partial(_there, dim=dim), partial(back, dim=dim),

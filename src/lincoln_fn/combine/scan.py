@@ -31,23 +31,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine import _steps, _uses
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.core.loops import is_traced_once
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import call_of_parts
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, PositiveInt, record, tree
 from lincoln_fn.layers.common.stand_in import stand_in
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere, allows_loops
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, allows_loops
 
 
 @record
@@ -57,8 +46,8 @@ class Ends:
     y: Arrays
     state: Arrays
     mask: Bool[Tensor, "length ..."] | None  # the axis of the steps first
-    entries: int = static()  # the number of entries of x, 0 for a tensor
-    has_state: bool = static()
+    entries: int = core.static()  # the number of entries of x, 0 for a tensor
+    has_state: bool = core.static()
 
 
 def there(
@@ -69,7 +58,7 @@ def there(
     given, state, mask = _unpack(x, dim, sequences)
     step = partial(_step_there, visit, has_output)
     walked = _steps.steps_in_order(given, dim, reverse), _steps.steps_in_order(mask, 0, reverse)
-    is_loop = allows_loops(visit) and is_traced_once(given[0], given[0].shape[dim])
+    is_loop = allows_loops(visit) and core.is_traced_once(given[0], given[0].shape[dim])
     looped = _steps.loop_there(step, (params, state), walked) if is_loop else None
     all_y, state, caches = looped or _steps.each_there(step, (params, state), walked)
     outputs = tree.map(lambda y: _steps.steps_placed(y, dim, reverse), all_y)
@@ -106,7 +95,7 @@ def _back(
     looped = None
     if isinstance(caches, _steps.Looped):
         first = tree.leaves(gs)[0]
-        if allows_loops(visit) and is_traced_once(first, first.shape[dim]):
+        if allows_loops(visit) and core.is_traced_once(first, first.shape[dim]):
             looped = _steps.loop_back(step, (ds, ()), walked, params, caches)
         caches = _steps.caches_of(caches)
     if looped is None:
@@ -127,7 +116,7 @@ def _step_back(
     made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
     (dx_t, before), record = visit(0, params, cache, made)
     if mask_t is not None and before is not None:
-        before = add_trees(before, _steps.where(~mask_t, ds, None))
+        before = core.add_trees(before, _steps.where(~mask_t, ds, None))
     dxs = (dx_t,) if sequences == 1 else dx_t or (None,) * sequences
     return (before, visit.add(record, records)), dxs
 
@@ -143,7 +132,7 @@ def _of_ends(visit: VisitBack, g: Arrays, ends: Ends) -> tuple[Arrays, Arrays]:
 
 def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Params]:
     """List the params that each step's forward had; their states differ."""
-    if visit.parts[0].advance is unchanged:
+    if visit.parts[0].advance is core.unchanged:
         return [params] * len(caches)
     uses = [params]
     for cache in caches[:-1]:
@@ -175,9 +164,9 @@ def _unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays
         form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
         first = "a sequence" if count == 1 else f"({form})"
         expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
-        raise LayerError("scan", f"{expected}, got {describe_non_tuple(x)}")
+        raise LayerError("scan", f"{expected}, got {core.describe_non_tuple(x)}")
     for sequence in given:
-        check_axis("scan", sequence, dim)
+        core.check_axis("scan", sequence, dim)
     lengths = {sequence.shape[dim] for sequence in given}
     if len(lengths) > 1 or 0 in lengths:
         problem = f"at least one step in axis {dim}"
@@ -213,7 +202,7 @@ def _add_to_first(state: Arrays, g: Tensor) -> Arrays:
     return tree.map(lambda leaf: leaf + g if leaf is first else leaf, state)
 
 
-@checked
+@core.checked
 def scan(
     cell: Layer,
     *,
@@ -273,6 +262,6 @@ def scan(
         partial(_back, has_output=has_output, **axes),
         gather=_uses.gather_uses, init=partial(_init, **axes), arrange=ITS_PART,
         advance=_advance,
-        call=partial(call_of_parts, scan, has_output=has_output, **axes),
+        call=partial(core.call_of_parts, scan, has_output=has_output, **axes),
         mask="state",
     )  # fmt: skip

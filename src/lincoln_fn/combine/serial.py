@@ -9,12 +9,9 @@ dx, from the last layer back to the first:
 
 from __future__ import annotations
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Spec, call_of
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, Spec, call_of, checked
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk.internal import Record
 
 
 def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:

@@ -13,16 +13,10 @@ from functools import partial, reduce
 
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, tree
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, VisitRecord
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -70,7 +64,7 @@ def _needs_dx(i: int, params: Params) -> bool:
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
         raise LayerError(
-            "shared", f"expected x to be a tuple of inputs, got {describe_non_tuple(x)}"
+            "shared", f"expected x to be a tuple of inputs, got {core.describe_non_tuple(x)}"
         )
 
 

@@ -21,23 +21,25 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from lincoln_fn import core
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.ode import ode
 from lincoln_fn.combine.outputs import Outputs, close, open_to
 from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.shared import shared
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Spec, call_of, made_by
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.init import Recalled
-from lincoln_fn.walk.one_part import around
-from lincoln_fn.walk.parts import Placed, check_entries, place_parts
-from lincoln_fn.walk.paths import is_target, unknown_path
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, call_of, made_by
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries
+from lincoln_fn.walk.internal import (
+    Placed,
+    Recalled,
+    Record,
+    around,
+    composition_of,
+    is_target,
+    place_parts,
+    unknown_path,
+)
 
 # Compositions that run a part several times, or at other points on the way back.
 _REPEATING: Final = (fixed_point, ode, reversible, scan, shared)
@@ -107,7 +109,7 @@ def _named_paths(
             yield from _named_paths(part, made.inside(path, i), closed)
 
 
-@checked
+@core.checked
 def tapped(net: Layer, *paths: str) -> Layer:
     """Return inner activations beside a network's output: y = (net(x), (output at path_1, ...)).
 

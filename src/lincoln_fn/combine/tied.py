@@ -13,19 +13,13 @@ from __future__ import annotations
 
 import torch
 
+from lincoln_fn import walk
 from lincoln_fn.combine._uses import wrong_output
 from lincoln_fn.combine.embedding_scores import Logits, matrix, scores
 from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Spec, call_of
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.walk.arrangement import ALL_BUT_LAST
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.init import init_in_turn, on_meta, output_of
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, call_of, checked, tree
+from lincoln_fn.walk import ALL_BUT_LAST, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, VisitRecord, init_in_turn, on_meta, output_of
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
@@ -77,7 +71,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 
 def _needs_dx(i: int, params: Params) -> bool:
     """Return whether a part before part i is trained: not so for the embedding, the first part."""
-    return i > 0 and is_trained(params[0] if i == 1 else params)
+    return i > 0 and walk.is_trained(params[0] if i == 1 else params)
 
 
 @checked

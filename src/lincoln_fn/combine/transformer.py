@@ -20,15 +20,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
+from lincoln_fn import core
 from lincoln_fn.combine.branch import residual
 from lincoln_fn.combine.context import complete, select, with_context
 from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
@@ -37,14 +34,14 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.layer_norm import layer_norm
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk.composition import Mask, composition
-from lincoln_fn.walk.init import init_in_turn
+from lincoln_fn.walk import composition
+from lincoln_fn.walk.internal import Mask, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
-@constructor
+@core.constructor
 def transformer_encoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -90,7 +87,7 @@ def transformer_encoder_block(
     return bare(_encoder, _attention, _feed_forward)
 
 
-@constructor
+@core.constructor
 def transformer_decoder_block(
     num_heads: PositiveInt,
     dim_feedforward: PositiveInt = 2048,
@@ -194,7 +191,7 @@ def _serial_with_output_size(*layers: Layer) -> Layer:
     )  # fmt: skip
 
 
-def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
+def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> core.Params:
     """Make the params in turn; a layer that replaces the fourth makes its own."""
     *first, fourth, last = parts
     return init_in_turn((*first, with_outputs(x.shape[-1], fourth), last), key, x)

@@ -11,12 +11,9 @@ import attrs
 from lincoln_fn.compiler.function import CompiledFunction, CompiledFunctions, is_pure, of_function
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.step import CompiledRun
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer, LayerError, describe, suggest
 from lincoln_fn.decoding import Decoder
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import suggest
-from lincoln_fn.training.step import Step
+from lincoln_fn.training import Step
 
 # Any: trees of tensors, of whatever kinds the function takes and returns.
 Function = TypeVar("Function", bound=Callable[..., Any])

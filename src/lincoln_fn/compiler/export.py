@@ -10,24 +10,16 @@ from typing import Final
 import attrs
 import torch
 
+from lincoln_fn import core
 from lincoln_fn.compiler.function import of_function
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
 from lincoln_fn.compiler.prediction import of_prediction
 from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, of_step, trace, write_down
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params, map_layers
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.fastpath.pooling import with_indices
-from lincoln_fn.fastpath.rearranged import rearrange
-from lincoln_fn.recording.structures import flatten
-from lincoln_fn.runtime.log import log_if_slow
-from lincoln_fn.training.batch_checks import check_batch
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.make_step import make_step
-from lincoln_fn.training.step import Step
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree, wrong_kind
+from lincoln_fn.fastpath import rearrange, with_indices
+from lincoln_fn.recording import flatten
+from lincoln_fn.runtime import log_if_slow
+from lincoln_fn.training import Batch, Step, TrainState, check_batch, make_step
 
 NAMES: Final = "names.json"
 
@@ -185,7 +177,7 @@ def _in_formulas(step: Step) -> Step:
 
 def _in_operations(net: Layer) -> Layer:
     """Let max-pooling be one operation, as ONNX has it, before the ReLU and not behind it."""
-    return map_layers(with_indices, rearrange(net))
+    return core.map_layers(with_indices, rearrange(net))
 
 
 def _is_onnx(

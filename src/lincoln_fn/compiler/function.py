@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.tracing import losses_of
-from lincoln_fn.errors.descriptions import is_constructor, is_function
-from lincoln_fn.fastpath.bfloat16 import precision
-from lincoln_fn.fastpath.plain import is_plain
-from lincoln_fn.recording.structures import Layouts, Structure, flatten, layouts, make_builder
-from lincoln_fn.runtime.threads import adapt_waiting
+from lincoln_fn.core import Arrays, is_constructor, is_function, losses_of
+from lincoln_fn.fastpath import is_plain, precision
+from lincoln_fn.recording import Layouts, Structure, flatten, layouts, make_builder
+from lincoln_fn.runtime import adapt_waiting
 
 Pure: TypeAlias = Callable[..., Any]  # Any: trees of tensors
 # The structure of all arguments, their tensors' layouts, the number of threads, and the precision

@@ -19,11 +19,9 @@ from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.products import is_small
 from lincoln_fn.compiler.pipeline import PASSES
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.recording.structures import Structure, flatten
-from lincoln_fn.runtime.cache_folder import make_cache_folder
-from lincoln_fn.runtime.log import log_if_slow
+from lincoln_fn.core import Arrays, LayerError
+from lincoln_fn.recording import Structure, flatten
+from lincoln_fn.runtime import log_if_slow, make_cache_folder
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()

@@ -6,7 +6,7 @@ import attrs
 
 from lincoln_fn.compiler.function import of_function
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.fastpath import fast
 
 

@@ -12,15 +12,9 @@ from torch import Tensor
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
 from lincoln_fn.compiler.trace.tracing import check_tensors, of_step
-from lincoln_fn.recording.kinds import address
-from lincoln_fn.recording.step import StepsByKind
-from lincoln_fn.recording.structures import flatten, make_builder
-from lincoln_fn.runtime.log import log_if_slow
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.donation import copy_shared
-from lincoln_fn.training.step import Step, total_of
-from lincoln_fn.training.step_value import count_examples
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.recording import StepsByKind, address, flatten, make_builder
+from lincoln_fn.runtime import log_if_slow
+from lincoln_fn.training import Batch, Step, TrainState, copy_shared, count_examples, total_of
 
 
 @attrs.frozen(eq=False)

@@ -39,7 +39,7 @@ import numpy as np
 from torch import Tensor
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.html import html
+from lincoln_fn.core.html import shown
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, with_spec
 from lincoln_fn.errors.arguments import check_argument
@@ -237,7 +237,7 @@ class Layer(Made):
             raise no_attribute("Layer", name)
 
     def _repr_html_(self) -> str:
-        return html(self)
+        return shown(self)
 
     def replace(self, **changes: Any) -> Layer:  # Any: any field's value
         """Make the same layer with other functions.

@@ -22,7 +22,7 @@ import optree
 import torch.utils._pytree as torch_pytree
 from typing_extensions import dataclass_transform
 
-from lincoln_fn.core.html import html
+from lincoln_fn.core.html import shown
 from lincoln_fn.errors.descriptions import format_briefly
 
 TRAINED: Final = "lincoln_fn.trained"
@@ -253,4 +253,4 @@ def _repr(self: attrs.AttrsInstance) -> str:
 
 
 def _repr_html_(self: attrs.AttrsInstance) -> str:
-    return html(self)
+    return shown(self)

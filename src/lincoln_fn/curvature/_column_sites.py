@@ -9,14 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.per_example.checks import check_axes
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.sites import Site
-from lincoln_fn.walk.visits import DPARAMS, Wants
-from lincoln_fn.walk.walks import walk_back
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, tree
+from lincoln_fn.per_example.internal import check_axes
+from lincoln_fn.walk import Site, is_trained
+from lincoln_fn.walk.internal import DPARAMS, Wants, walk_back
 
 
 def column_sites(

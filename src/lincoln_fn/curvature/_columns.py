@@ -24,9 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.addable import Addable
-from lincoln_fn.core.terms import Explicit, Outer, Term
-from lincoln_fn.per_example import forms
+from lincoln_fn.core import Addable, Explicit, Outer, Term
+from lincoln_fn.per_example.internal import forms
 
 # How many numbers of gradients are in memory at one time: 4 MiB of float32.
 _AT_ONCE = 2**20

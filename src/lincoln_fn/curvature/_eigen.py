@@ -13,10 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.decompositions import eigh
-from lincoln_fn.core.dtypes import cast_like
-from lincoln_fn.core.due import when_due
-from lincoln_fn.core.record import evolve, record
+from lincoln_fn.core import cast_like, eigh, evolve, record, when_due
 from lincoln_fn.curvature._rows import has_inputs_first
 from lincoln_fn.curvature.kfac_factors import Factors
 from lincoln_fn.layers.common.normalisation import widened

@@ -17,11 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import unfold
 
-from lincoln_fn.core.declaration import gradients_of
-from lincoln_fn.core.layer import Cache, Layer, Params
-from lincoln_fn.core.terms import Correlation, Outer
-from lincoln_fn.per_example import correlation
-from lincoln_fn.walk.paths import paths
+from lincoln_fn.core import Cache, Correlation, Layer, Outer, Params, gradients_of
+from lincoln_fn.per_example.internal import correlation
+from lincoln_fn.walk.internal import paths
 
 
 @attrs.frozen(eq=False)

@@ -17,19 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import evolve
+from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, checked, evolve, tree
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._columns import Columns, RowColumns, SumColumns
 from lincoln_fn.curvature._rows import has_inputs_first, rows_of
 from lincoln_fn.curvature.forward_mode import fast_for_columns
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.per_example.checks import check_independent, examples_in
-from lincoln_fn.per_example.network import dx_and_terms
-from lincoln_fn.walk.sites import Site, grads_at
+from lincoln_fn.losses import Loss
+from lincoln_fn.per_example.internal import check_independent, dx_and_terms, examples_in
+from lincoln_fn.walk import Site, grads_at
 
 
 @checked

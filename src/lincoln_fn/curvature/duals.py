@@ -26,18 +26,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.core.spec import file_of
-from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, tree
+from lincoln_fn.fastpath import fast_loss
 from lincoln_fn.layers import conv, conv_transpose, dense
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import DPARAMS, Wants, sum_uses, untrained
-from lincoln_fn.walk.walks import there, walk_back
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.walk import Composition
+from lincoln_fn.walk.internal import DPARAMS, Wants, sum_uses, untrained, walk_back
+from lincoln_fn.walk.walks import there
 
 T = TypeVar("T")
 
@@ -49,7 +46,7 @@ _LINEAR: Final = (
 def check_not_nested(name: str, *given: Arrays) -> None:
     """Refuse what autograd or torch.func sees: torch nests no forward mode in another one."""
     mend = "use torch.func.jvp through net.backward"
-    check_not_transformed(name, "it uses torch's forward mode itself", mend, given)
+    core.check_not_transformed(name, "it uses torch's forward mode itself", mend, given)
 
 
 @contextmanager

@@ -8,12 +8,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from lincoln_fn.core.layer import Layer, map_layers
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.fastpath import fast
-from lincoln_fn.fastpath.rearranged import rearrange
+from lincoln_fn.core import Layer, made_by, map_layers
+from lincoln_fn.fastpath import fast, rearrange
 from lincoln_fn.layers import dense, group_norm, lstm, silu
-from lincoln_fn.rules.backpropagation import with_true_gradient
+from lincoln_fn.rules.internal import with_true_gradient
 
 # Their fast functions are kernels that torch has no forward mode for.
 _FORMULAS: Final = (group_norm.group_norm, lstm.lstm, silu.silu)

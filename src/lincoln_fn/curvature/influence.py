@@ -31,8 +31,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, NonNegative, Params, Positive, PositiveInt, checked, tree
 from lincoln_fn.curvature.duals import (
     check_not_nested,
     dual_forward,
@@ -43,13 +43,11 @@ from lincoln_fn.curvature.duals import (
     with_tangents,
 )
 from lincoln_fn.curvature.products import gauss_newton_vector_product, hessian_vector_product
-from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.mixing import check_each_alone
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.per_example.checks import check_independent
-from lincoln_fn.rules.backpropagation import with_true_gradient
-from lincoln_fn.training.data import Batch
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_each_alone
+from lincoln_fn.per_example.internal import check_independent
+from lincoln_fn.rules.internal import with_true_gradient
+from lincoln_fn.training import Batch
 
 
 @checked
@@ -107,7 +105,7 @@ def influence(
     check_independent(net)
     net = with_true_gradient(net)
     if not tree.leaves(params):
-        raise LayerError("influence", f"expected a network with trained parameters, got {net}")
+        raise core.LayerError("influence", f"expected a network with trained parameters, got {net}")
     products = {
         "gauss_newton": gauss_newton_vector_product, "hessian": hessian_vector_product,
     }  # fmt: skip
@@ -143,7 +141,7 @@ def conjugate_gradients(
         curvature = _inner(p, a_p)
         if curvature <= 0:
             problem = "expected a positive definite matrix, got a direction of negative curvature"
-            raise LayerError("influence", f"{problem}; raise damping, or use gauss_newton")
+            raise core.LayerError("influence", f"{problem}; raise damping, or use gauss_newton")
         alpha = r_r / curvature
         s, r = _plus(s, alpha, p), _plus(r, -alpha, a_p)
         r_r, before = _inner(r, r), r_r
@@ -153,7 +151,7 @@ def conjugate_gradients(
     problem = f"expected conjugate gradients to converge in {max_iterations} iterations, got"
     reached = (r_r / first).sqrt().item()
     mend = "raise damping, tolerance or max_iterations"
-    raise LayerError("influence", f"{problem} a residual of {reached:.2g}; {mend}")
+    raise core.LayerError("influence", f"{problem} a residual of {reached:.2g}; {mend}")
 
 
 def _plus(a: Params, factor: Tensor | float, b: Params) -> Params:

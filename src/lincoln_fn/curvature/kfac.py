@@ -33,22 +33,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.addable import Addable
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import TRAINED, evolve, record
+from lincoln_fn import core
+from lincoln_fn.core import Decay, Layer, Params, Positive, PositiveInt, Shown, evolve, record, tree
 from lincoln_fn.curvature._eigen import Eigen, eigen_when_due, natural
 from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
-from lincoln_fn.errors.arguments import Decay, Positive, PositiveInt, Shown
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.per_example.checks import check_independent, examples_in
-from lincoln_fn.training.gradient import Gradient
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.sites import Site, cotangents, grads_at
+from lincoln_fn.per_example.internal import check_independent, examples_in
+from lincoln_fn.training import Gradient
+from lincoln_fn.walk import Site, cotangents, grads_at, is_trained
 
 
 @record
@@ -63,7 +55,7 @@ class KfacState:
     eigen: tuple[Eigen, ...]
 
 
-@constructor
+@core.constructor
 def kfac(
     damping: Shown[Positive] = 1e-3,
     *,
@@ -102,7 +94,7 @@ def kfac(
         kfac(0.01, every=10)
     """
     compute = partial(_compute, is_mean=reduction == "mean")
-    return bare(partial(Gradient, reduction=reduction), compute, _init)
+    return core.bare(partial(Gradient, reduction=reduction), compute, _init)
 
 
 def _init(net: Layer, params: Params) -> KfacState:
@@ -130,20 +122,20 @@ def _matrix_params(net: Layer, params: Params) -> list[Any]:
     """List the records of the layers that multiply rows by a matrix."""
     classes = matrix_classes(net)
     leaves = optree.tree_leaves(
-        params, is_leaf=lambda node: isinstance(node, classes), namespace=TRAINED
+        params, is_leaf=lambda node: isinstance(node, classes), namespace=core.TRAINED
     )
     return [leaf for leaf in leaves if isinstance(leaf, classes)]
 
 
 def _compute(
-    net: Layer, params: Params, cache: Cache, g: Arrays, state: KfacState, key: Key,
+    net: Layer, params: Params, cache: core.Cache, g: core.Arrays, state: KfacState, key: core.Key,
     *, damping: float, decay: float, every: int, sharing: Sharing, is_mean: bool,
 ) -> tuple[Params, KfacState]:  # fmt: skip
     """Update the factors, and precondition the gradient."""
     check_independent(net)
     if not isinstance(state, KfacState):
-        problem = f"expected the state of a gradient with factors, got {format_briefly(state)}"
-        raise LayerError("kfac", f"{problem}; write init_state(..., gradient=gradient)")
+        problem = f"expected the state of a gradient with factors, got {core.format_briefly(state)}"
+        raise core.LayerError("kfac", f"{problem}; write init_state(..., gradient=gradient)")
     _, sites = cotangents(net, params, cache, g, dx=False)
     dparams = grads_at(net, params, sites)
     now = _factors(net, params, sites, sharing, examples_in(g) if is_mean else 1)
@@ -155,7 +147,7 @@ def _compute(
 
 
 @attrs.frozen(eq=False)
-class Uses(Addable):
+class Uses(core.Addable):
     """The factors of each use of a layer; a use in a layer without rows has none."""
 
     factors: tuple[Factors, ...]
@@ -218,5 +210,5 @@ def _precondition(
         return layer if factors is None else natural(layer, basis, damping)
 
     return optree.tree_map(
-        multiply, dparams, is_leaf=lambda node: isinstance(node, classes), namespace=TRAINED
+        multiply, dparams, is_leaf=lambda node: isinstance(node, classes), namespace=core.TRAINED
     )

@@ -33,20 +33,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, record
 from lincoln_fn.curvature._column_sites import column_sites
 from lincoln_fn.curvature._rows import Rows, rows_of
 from lincoln_fn.curvature.duals import loss_gradient
 from lincoln_fn.curvature.forward_mode import fast_for_columns
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.reduction import formula_of
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.per_example.checks import check_independent
-from lincoln_fn.walk.sites import Site
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import formula_of
+from lincoln_fn.per_example.internal import check_independent
+from lincoln_fn.walk import Site
 
 Sharing: TypeAlias = Literal["expand", "reduce"]
 

@@ -34,23 +34,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.combine.serial import repeat, serial
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import made_by
+from lincoln_fn import core
+from lincoln_fn.combine import inference, repeat, serial
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, record, static, tree
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.errors.arguments import Positive, checked
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.mse import mse
-from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
-from lincoln_fn.training.batch_checks import check_batch, check_walkable
-from lincoln_fn.training.data import Batch
+from lincoln_fn.losses import Loss, mse, softmax_cross_entropy
+from lincoln_fn.training import Batch, check_batch, check_walkable
 
 Structure: TypeAlias = Literal["last_layer", "diagonal"]
 
@@ -72,7 +63,7 @@ class Posterior:
     noise_std: float | None = static()
 
 
-@checked
+@core.checked
 def laplace(
     net: Layer,
     params: Params,
@@ -147,7 +138,7 @@ def laplace(
     return Posterior(params, precision, log_likelihood, structure, prior_precision, noise)
 
 
-@checked
+@core.checked
 def log_marginal_likelihood(posterior: Posterior) -> Tensor:
     """Compute the Laplace approximation of the evidence, log p(D).
 
@@ -180,7 +171,9 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 
 def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
     """Return the layers before the last one with their params, and the last, a dense layer."""
-    if not (made_by(net, serial, repeat) and net.parts and kind_of(net.parts[-1]) == "dense"):
+    if not (
+        core.made_by(net, serial, repeat) and net.parts and core.kind_of(net.parts[-1]) == "dense"
+    ):
         problem = "expected a serial network whose last part is a dense layer"
         raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
     return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]

@@ -26,16 +26,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import per_example
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, PositiveInt, checked, keys, record, tree
 from lincoln_fn.curvature.laplace import Posterior, features
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.rules.backpropagation import with_true_gradient
+from lincoln_fn.rules.internal import with_true_gradient
 
 
 @record

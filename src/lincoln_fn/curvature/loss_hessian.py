@@ -40,15 +40,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core import Arrays, LayerError, made_by
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.mixing import check_each_alone
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.common.reduction import formula_of
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.softmax_cross_entropy import LabelCache, softmax_cross_entropy
+from lincoln_fn.losses import Loss, softmax_cross_entropy
+from lincoln_fn.losses.internal import LabelCache, check_each_alone, check_one_number, formula_of
 
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5

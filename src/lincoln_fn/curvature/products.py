@@ -25,8 +25,7 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 
 from __future__ import annotations
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
 from lincoln_fn.curvature.duals import (
     check_not_nested,
     dual_forward,
@@ -38,10 +37,7 @@ from lincoln_fn.curvature.duals import (
     with_tangents,
 )
 from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses import Loss
 
 
 @checked

@@ -10,14 +10,6 @@ A layer that mixes positions decodes by its row of a table (`rows.py`). Every ot
 position by position, which is tried before the first token (`trial.py`).
 """
 
-from lincoln_fn.core.names import export_all as _export_all
-from lincoln_fn.decoding.attention import KeyValue as KeyValue
-from lincoln_fn.decoding.convolution import Window as Window
-from lincoln_fn.decoding.decoder import Decoder as Decoder
-from lincoln_fn.decoding.decoder import DecodeState as DecodeState
-from lincoln_fn.decoding.decoder import decode as decode
-from lincoln_fn.decoding.generate import generate as generate
-from lincoln_fn.decoding.recurrent import Recurrent as Recurrent
-from lincoln_fn.decoding.row import Row as Row
+from lincoln_fn.faces import face
 
-_export_all(globals())
+face(__name__)

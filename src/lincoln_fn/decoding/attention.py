@@ -21,10 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record, static
+from lincoln_fn.core import LayerError, Params, record, static
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
 
 

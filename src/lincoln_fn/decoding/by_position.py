@@ -23,12 +23,8 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params, is_ours
-from lincoln_fn.core.record import EVERYTHING
-from lincoln_fn.walk.parts import ERRORS
+from lincoln_fn.core import EVERYTHING, Arrays, Key, Layer, Params, is_ours, keys, kind_of, tree
+from lincoln_fn.walk.internal import ERRORS
 
 # These act on the last axis alone. They are large, so they are not tried.
 _ON_LAST_AXIS: Final = ("dense", "scores")

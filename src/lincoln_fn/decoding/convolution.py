@@ -14,9 +14,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
+from lincoln_fn.core import LayerError, record, static
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import conv, pad
 from lincoln_fn.layers.common.conv_axes import conv_axes
 

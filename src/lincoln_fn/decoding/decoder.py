@@ -19,17 +19,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.reads import is_between
-from lincoln_fn.core.record import evolve, record, static
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, record, static, tree
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
-from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, check_argument, checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.fastpath.plain import is_plain
-from lincoln_fn.fastpath.table import fast
+from lincoln_fn.fastpath import fast, is_plain
 from lincoln_fn.recording import recorded
 
 # Any: pure functions of trees of tensors.
@@ -105,7 +99,7 @@ class Decoder:
             LayerError: if a layer cannot decode. The error names the path of each.
         """
         for name, given in (("batch_size", batch_size), ("max_length", max_length)):
-            check_argument("decode", name, PositiveInt, given)
+            core.check_argument("decode", name, core.PositiveInt, given)
         if x is None:
             devices = (leaf.device for leaf in tree.leaves(params, states=True))
             x = torch.zeros(batch_size, 1, dtype=torch.int64, device=next(devices, None))
@@ -135,7 +129,7 @@ class Decoder:
         length = length_of(x, self.dim)
         # A graph cannot raise it: there, the slot is out of range, and this is called again.
         room = state.max_length - length
-        if is_plain(state.position) and not is_between(0, state.position, room):
+        if is_plain(state.position) and not core.is_between(0, state.position, room):
             problem = f"expected at most {state.max_length} positions, the state's max_length"
             raise LayerError("decode", f"{problem}, got {state.position.item()} and {length} more")
         states = dict(state.layers)
@@ -149,7 +143,7 @@ class Decoder:
             return y
 
         y = run(self.opened, params, x, at)
-        return y, evolve(state, position=state.position + length, layers=states)
+        return y, core.evolve(state, position=state.position + length, layers=states)
 
     def _of_length(self, x: Arrays, length: int) -> Arrays:
         """Make an example input of another length."""
@@ -170,11 +164,11 @@ def length_of(x: Arrays, dim: int) -> int:
     text = _text(x)
     if not isinstance(text, Tensor) or text.ndim <= dim:
         wanted = f"expected x to be a tensor with positions in axis {dim}, or a tuple with it first"
-        raise LayerError("decode", f"{wanted}, got {format_briefly(x)}")
+        raise LayerError("decode", f"{wanted}, got {core.format_briefly(x)}")
     return text.shape[dim]
 
 
-@checked
+@core.checked
 def decode(net: Layer, *, dim: NonNegativeInt = 1) -> Decoder:
     """Make a network run position by position, for instance to write text.
 

@@ -10,13 +10,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.core import Arrays, Key, LayerError, Params, PositiveInt, checked, format_briefly
 from lincoln_fn.decoding.decoder import Decoder, DecodeState, Pure, length_of
 from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
 
 # A function (logits, key) -> token, such as `lf.samplers` has.
 ChooseToken: TypeAlias = Callable[[Logits, Key], Tokens]

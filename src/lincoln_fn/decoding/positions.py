@@ -7,10 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, LayerError, record
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import positional_embedding, rotary_embedding, sinusoidal_positions
 from lincoln_fn.layers.common.rope_scaling import RopeScaling
 

@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine.scan import there as scan_there
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, LayerError, Params, record, tree
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers import (
     gated_linear_recurrence,
     gru,
@@ -24,8 +21,8 @@ from lincoln_fn.layers import (
     rnn,
     selective_scan,
 )
-from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.visits import PREDICT, VisitThere
+from lincoln_fn.walk import Composition, VisitThere
+from lincoln_fn.walk.internal import PREDICT
 
 
 @record

@@ -13,18 +13,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.combine.fixed_point import fixed_point
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.combine.outputs import own_loop, taps_of
-from lincoln_fn.combine.scan import scan
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.declaration import declared_by
-from lincoln_fn.core.layer import Layer, is_derived
-from lincoln_fn.core.spec import file_of, made_by
+from lincoln_fn.combine import fixed_point, inference, own_loop, scan, taps_of
+from lincoln_fn.core import Layer, bind_like, declared_by, file_of, is_derived, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
-from lincoln_fn.walk.composition import Composition, composition_of
+from lincoln_fn.walk import Composition
+from lincoln_fn.walk.internal import composition_of
 
 ROWS: Final[Rows] = {
     **attention.ROWS,

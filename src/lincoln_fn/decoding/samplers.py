@@ -24,10 +24,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, checked, require
+from lincoln_fn import core
+from lincoln_fn.core import Key, Positive, PositiveInt, Probability, bare, constructor, keys
 from lincoln_fn.layers.common.normalisation import widened
 
 Logits: TypeAlias = Float[Tensor, "*batch vocabulary"]
@@ -171,7 +169,7 @@ def min_p(p: Probability) -> Sampler:
     return bare(Sampler, _keep_min_p)
 
 
-@checked
+@core.checked
 def chain(*samplers: Sampler) -> Sampler:
     """Apply the filters of several samplers, first to last, and then choose a token.
 
@@ -182,7 +180,7 @@ def chain(*samplers: Sampler) -> Sampler:
         >>> chain(temperature(0.7), top_k(50), top_p(0.9))
         chain(temperature(t=0.7), top_k(50), top_p(0.9))
     """
-    require(len(samplers) > 0, "chain", "at least one of samplers", samplers)
+    core.require(len(samplers) > 0, "chain", "at least one of samplers", samplers)
     name = f"chain({', '.join(sampler.name for sampler in samplers)})"
     filters = tuple(sampler.filter for sampler in samplers)
     return Sampler(name, partial(_filter_in_turn, filters), all(each.draws for each in samplers))

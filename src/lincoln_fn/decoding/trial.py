@@ -17,14 +17,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, format_briefly, keys, tree
 from lincoln_fn.decoding.by_position import Noise, is_by_position
 from lincoln_fn.decoding.rows import row_of
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.parts import ERRORS
+from lincoln_fn.walk.internal import ERRORS
 from lincoln_fn.walk.walks import there
 
 _MEND: Final = "; declare one by lf.declare(forward, decode=(init, step))"

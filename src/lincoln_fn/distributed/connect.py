@@ -11,11 +11,10 @@ import attrs
 import torch
 import torch.distributed as dist
 
+from lincoln_fn.core import LayerError, Positive, checked
 from lincoln_fn.distributed import heartbeat as heartbeats
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.arguments import Positive, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.runtime.threads import share_cores
+from lincoln_fn.runtime import share_cores
 
 
 def alone() -> Group:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from lincoln_fn.core import LayerError, PositiveInt, checked
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
 
 
 @checked

@@ -19,10 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import check_not_transformed
+from lincoln_fn.core import LayerError, check_not_transformed
 from lincoln_fn.distributed import heartbeat as heartbeats
 from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.errors.errors import LayerError
 
 # Stands for a group in the name of what takes one, which must not depend on its size.
 GROUP: Final = "group"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from lincoln_fn.core import LayerError, NonFiniteError
 from lincoln_fn.distributed.lost import LostProcessError
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
 
 _ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
 _LONGEST: Final = 409  # characters of a text, so that 2048 bytes have room for two and their quotes

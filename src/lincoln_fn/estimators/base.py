@@ -15,20 +15,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data  # type: ign
 from torch import Tensor, nn
 
 from lincoln_fn.combine import serial
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.core import Key, Layer, LayerError, check_argument, describe, tree, wrong_kind
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.relu import relu
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer, adam
-from lincoln_fn.training.fit import fit
-from lincoln_fn.training.history import FitRecord
-from lincoln_fn.training.train import TrainState, init_state
+from lincoln_fn.training import FitRecord, TrainState, fit, init_state
 
 # A network, or a function of the number of its outputs that makes one.
 Net: TypeAlias = Layer | Callable[[int], Layer]

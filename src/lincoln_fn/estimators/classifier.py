@@ -18,25 +18,26 @@ from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.spec import constructor_of
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import losses
+from lincoln_fn.core import LayerError, check_argument, constructor_of
 from lincoln_fn.estimators.base import Array, NetEstimator
-from lincoln_fn.losses import Loss, softmax_cross_entropy
-from lincoln_fn.losses.cross_entropy import cross_entropy
-from lincoln_fn.losses.log_loss import log_loss
-from lincoln_fn.losses.log_sigmoid_loss import log_sigmoid_loss
-from lincoln_fn.losses.nll import nll
-from lincoln_fn.losses.sigmoid_cross_entropy import sigmoid_cross_entropy
+from lincoln_fn.losses import (
+    cross_entropy,
+    log_loss,
+    log_sigmoid_loss,
+    nll,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+)
 
 # By the loss's name: how a net's outputs become log-probabilities of the classes.
-_OF_ALL_CLASSES: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+_OF_ALL_CLASSES: Final[dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]] = {
     softmax_cross_entropy: lambda logits: logits.log_softmax(1),
     nll: lambda log_p: log_p,
     cross_entropy: torch.log,
 }
 # Likewise for losses with one output per example, which belongs to the second of two classes.
-_OF_SECOND_CLASS: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tensor]]] = {
+_OF_SECOND_CLASS: Final[dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]] = {
     sigmoid_cross_entropy: lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
     log_sigmoid_loss: lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
     log_loss: lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
@@ -47,13 +48,13 @@ _OF_SECOND_CLASS: Final[dict[Callable[..., Loss] | None, Callable[[Tensor], Tens
 _SUM_TOLERANCE: Final = 0.1
 
 
-def _loss_of(estimator: NetClassifier) -> Loss:
+def _loss_of(estimator: NetClassifier) -> losses.Loss:
     loss = softmax_cross_entropy() if estimator.loss is None else estimator.loss
-    check_argument("NetClassifier", "loss", Loss, loss)
+    check_argument("NetClassifier", "loss", losses.Loss, loss)
     return loss
 
 
-def _has_one_output(loss: Loss) -> bool:
+def _has_one_output(loss: losses.Loss) -> bool:
     return constructor_of(loss) in _OF_SECOND_CLASS
 
 

@@ -7,6 +7,6 @@ time: ATen's fused kernels, oneDNN, memory layouts, products by the faster libra
     fast(net)    the same network, made of the faster functions
 """
 
-from lincoln_fn.fastpath.table import fast
+from lincoln_fn.faces import face
 
-__all__ = ["fast"]
+face(__name__)

@@ -36,11 +36,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import layers
-from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core, layers
+from lincoln_fn.core import check_cache, check_cotangent, check_input, declare, record
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import gelu, selu, silu, softplus
 
@@ -149,7 +146,7 @@ def _end(x: Tensor) -> _End:
 
 def _silu_dx(g: Tensor, x: Tensor) -> Tensor:
     """Compute dx; the kernel has no derivative in forward mode."""
-    return silu.backward((), x, g)[0] if is_transformed(g, x) else aten.silu_backward(g, x)
+    return silu.backward((), x, g)[0] if core.is_transformed(g, x) else aten.silu_backward(g, x)
 
 
 def _exact(bx: float) -> float:

@@ -19,8 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cotangent, check_params
+from lincoln_fn.core import check_cotangent, check_params, record, static
 from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_backward, supports
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import attention_heads

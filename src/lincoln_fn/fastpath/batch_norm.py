@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cotangent, check_input, check_params
+from lincoln_fn.core import check_cotangent, check_input, check_params, record, static
 from lincoln_fn.fastpath.normalisation import list_wanted, loses_digits, present
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import batch_norm

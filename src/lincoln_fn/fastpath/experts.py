@@ -21,32 +21,15 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lincoln_fn.combine.fixed_point import fixed_point
-from lincoln_fn.combine.graph import graph
-from lincoln_fn.combine.mixture_of_experts import (
-    Params,
-    Routing,
-    Tokens,
-    check_g,
-    check_outputs,
-    route,
-    scores_back,
-)
+from lincoln_fn import combine
+from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, ode, own_loop, scan
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
-from lincoln_fn.combine.ode import ode
-from lincoln_fn.combine.outputs import own_loop, taps_of, with_outputs
-from lincoln_fn.combine.scan import scan
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Arrays, Layer, is_ours, unchanged
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core import Arrays, Layer, bind_like, is_ours, kind_of, made_by, record, unchanged
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.layers import add, identity, multiply, scale
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries
+from lincoln_fn.walk.internal import Record, composition_of
 
 # Layers that compute each row alone. A dropout that has no state, as in `predict`, has no mask.
 _KINDS: Final = ("dense", "activation", "dropout")
@@ -68,12 +51,14 @@ def give_own_tokens(layer: Layer) -> Layer:
     made = composition_of(layer)
     if made is None or own_loop(made.back) is not formula_back:
         return layer
-    if any(i > 0 for i in taps_of(made.there)) or not all(map(_is_by_token, made.parts[1:])):
+    if any(i > 0 for i in combine.taps_of(made.there)) or not all(
+        map(_is_by_token, made.parts[1:])
+    ):
         return layer
     return layer.rebuild(
         made.parts,
-        there=with_outputs(bind_like(there, own_loop(made.there)), made.there),
-        back=with_outputs(back, made.back),
+        there=combine.with_outputs(bind_like(there, own_loop(made.there)), made.there),
+        back=combine.with_outputs(back, made.back),
     )
 
 
@@ -97,7 +82,7 @@ def there(
     """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
     if not isinstance(x, Tensor) or x.is_meta or not is_plain(x):
         return formula_there(visit, params, x, **options)
-    p, chosen, routed = route(visit, params, x, **options)
+    p, chosen, routed = combine.route(visit, params, x, **options)
     n = p.shape[-1]
     rows = [of_expert.nonzero().squeeze(-1) for of_expert in chosen.reshape(-1, n).unbind(-1)]
     tokens, w = x.reshape(-1, x.shape[-1]), p.reshape(-1, n)
@@ -106,7 +91,7 @@ def there(
         for i, (entry, own) in enumerate(zip(params.experts, rows, strict=True))
     )
     h, records = zip(*visits, strict=True)
-    check_outputs(visit, h)
+    combine.check_outputs(visit, h)
     y = h[0].new_zeros(len(tokens), h[0].shape[-1])
     for i, (own, h_i) in enumerate(zip(rows, h, strict=True)):
         y.index_add_(0, own, w[own, i].unsqueeze(-1) * h_i)
@@ -122,7 +107,7 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
     if not isinstance(dispatch, Dispatch):
         return formula_back(visit, params, (*(cache[i] for i in range(n + 1)), dispatch), g)
     routing = dispatch.routing
-    check_g(visit, routing, g)
+    combine.check_g(visit, routing, g)
     gs = g.reshape(-1, g.shape[-1])
     p = routing.p.reshape(-1, n)
     dw, dx, records = torch.zeros_like(p), None, []
@@ -134,7 +119,7 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
             dx = dx_i.new_zeros(len(gs), dx_i.shape[-1]) if dx is None else dx
             dx.index_add_(0, own, dx_i)
         records.append(record)
-    dz = scores_back(routing, dw.view(routing.p.shape))
+    dz = combine.scores_back(routing, dw.view(routing.p.shape))
     first, routed = visit(0, params.router, cache[0], dz)
     whole = None if first is None or dx is None else first + dx.view(first.shape)
     return whole, (routed, *records)

@@ -20,8 +20,7 @@ from torch import Tensor
 from torch.library import Library
 from torch.nn.functional import pad
 
-from lincoln_fn.core.reads import is_between
-from lincoln_fn.core.tracing import is_traced, runs_here
+from lincoln_fn.core import is_between, is_traced, runs_here
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten

@@ -21,22 +21,25 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.layer import Cache
-from lincoln_fn.core.record import record, static
+from lincoln_fn.core import Cache, bind_like, record, static
 from lincoln_fn.fastpath.twin import Function, unless_transformed
-from lincoln_fn.losses import Loss
-from lincoln_fn.losses.common.labels import label_column
-from lincoln_fn.losses.common.parts import parts_of, weighted_of
-from lincoln_fn.losses.common.reduction import Cotangent, formula_of, loss_of, per_example
-from lincoln_fn.losses.common.targets import all_within, any_true
-from lincoln_fn.losses.common.weights import Weights
+from lincoln_fn.losses import Loss, nll, softmax_cross_entropy
+from lincoln_fn.losses.internal import (
+    Cotangent,
+    Weights,
+    all_within,
+    any_true,
+    formula_of,
+    label_column,
+    loss_of,
+    parts_of,
+    per_example,
+    weighted_of,
+)
 from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
-from lincoln_fn.losses.nll import nll
 from lincoln_fn.losses.softmax_cross_entropy import backward as softmax_formula_backward
 from lincoln_fn.losses.softmax_cross_entropy import forward as softmax_formula
-from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
 
 
 @record

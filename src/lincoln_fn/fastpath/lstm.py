@@ -24,9 +24,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.library import Library
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import evolve, record, static
-from lincoln_fn.core.tracing import runs_here
+from lincoln_fn.core import Arrays, evolve, record, runs_here, static
 from lincoln_fn.fastpath import product
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm

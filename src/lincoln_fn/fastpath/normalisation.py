@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
 from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm

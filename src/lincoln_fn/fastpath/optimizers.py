@@ -18,13 +18,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.spec import with_spec
+from lincoln_fn.core import is_transformed, with_spec
 from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.optim import LearningRate, Optimizer
 from lincoln_fn.optim.adam import rules as adam_rules
-from lincoln_fn.optim.leafwise import At, Leafwise, update
-from lincoln_fn.optim.leaves import Lists
-from lincoln_fn.optim.optimizer import LearningRate, Optimizer
+from lincoln_fn.optim.internal import At, Leafwise, Lists
+from lincoln_fn.optim.leafwise import update
 from lincoln_fn.optim.sgd import rules as sgd_rules
 
 OfLists: TypeAlias = Callable[[Lists], Lists]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.tracing import is_traced
+from lincoln_fn.core import is_traced, is_transformed
 
 
 def is_plain(*tensors: Tensor | None) -> bool:

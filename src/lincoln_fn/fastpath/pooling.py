@@ -16,8 +16,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent
 from lincoln_fn.fastpath._layout import channels_last, empty_like
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import avg_pool, max_pool

@@ -14,11 +14,10 @@ the convolution, for `compiler/passes/pooled_convolution.py`, which says what th
 from __future__ import annotations
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import file_of, made_by
+from lincoln_fn.core import Layer, file_of, made_by
 from lincoln_fn.layers import max_pool
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.internal import composition_of
 
 
 def rearrange(net: Layer) -> Layer:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import file_of
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Layer, checked, file_of
 from lincoln_fn.fastpath import (
     activations,
     attention,
@@ -23,7 +21,7 @@ from lincoln_fn.fastpath import (
 from lincoln_fn.fastpath.experts import give_own_tokens
 from lincoln_fn.fastpath.rearranged import rearrange
 from lincoln_fn.fastpath.twin import Twin
-from lincoln_fn.walk.paths import map_paths
+from lincoln_fn.walk.internal import map_paths
 
 TWINS: Final[tuple[Twin, ...]] = (
     *activations.TWINS, *attention.TWINS, *batch_norm.TWINS, *convolution.TWINS, *dense.TWINS,

@@ -13,11 +13,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.autodiff import is_transformed, tensors_in
-from lincoln_fn.core.constructors import bind_like
-from lincoln_fn.core.declaration import declare_like
-from lincoln_fn.core.layer import Layer, is_derived, unchanged
-from lincoln_fn.core.spec import file_of
+from lincoln_fn import core
+from lincoln_fn.core import Layer, bind_like, declare_like, file_of, is_transformed, tensors_in
 
 # Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
 Function: TypeAlias = Callable[..., Any]
@@ -57,14 +54,14 @@ class Twin:
     def faster(self, layer: Layer) -> Layer:
         """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""
         bound = {name: getattr(layer, name) for name in NAMES}
-        if is_derived(layer, "predict"):
+        if core.is_derived(layer, "predict"):
             bound["predict"] = layer.forward
         changes = {
             name: bind_like(getattr(self, name), bound[name])
             for name in NAMES
             if getattr(self, name) is not None
             # Hyperparameters may leave a layer no state, such as batch norm without statistics.
-            and (name != "advance" or layer.advance is not unchanged)
+            and (name != "advance" or layer.advance is not core.unchanged)
         }
         if self.forward is not None and self.predict is None and hasattr(self.formula, "predict"):
             changes["predict"] = layer.predict

@@ -8,9 +8,6 @@
 Each takes a network and its params, and returns both.
 """
 
-from lincoln_fn.finetune.dora import dora
-from lincoln_fn.finetune.lora import lora
-from lincoln_fn.finetune.merge_lora import merge_lora
-from lincoln_fn.finetune.quantize import quantize
+from lincoln_fn.faces import face
 
-__all__ = ["dora", "lora", "merge_lora", "quantize"]
+face(__name__)

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from lincoln_fn.combine.constant import constant
-from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.combine import FrozenParams, constant, frozen
+from lincoln_fn.core import Key, Layer, Params, made_by
 from lincoln_fn.finetune.targets import Targets, check_targets, has_matrix, named_params
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.map_params import Pair, change_parts
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.paths import is_target
+from lincoln_fn.walk import is_trained
+from lincoln_fn.walk.internal import Pair, change_parts, composition_of, is_target
 
 # (layer, params, key) -> the adapted layer and its params
 Adapt: TypeAlias = Callable[[Layer, Params, Key], Pair]

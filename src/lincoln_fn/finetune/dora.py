@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import Positive, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, Layer, LayerError, Params, Positive, PositiveInt, checked
 from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.lora import ATTENTION
 from lincoln_fn.finetune.targets import Targets, dense_like
 from lincoln_fn.finetune.weight_decomposed import decompose, weight_decomposed
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.map_params import Pair
+from lincoln_fn.walk.internal import Pair
 
 
 @checked

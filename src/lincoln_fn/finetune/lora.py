@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, checked
+from lincoln_fn.combine import FrozenParams
+from lincoln_fn.core import Key, Layer, Params, Positive, PositiveInt, Probability, checked
 from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.low_rank import Params as LowRankParams
 from lincoln_fn.finetune.low_rank import low_rank
@@ -16,7 +14,7 @@ from lincoln_fn.initializers import zeros
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.walk.map_params import Pair
+from lincoln_fn.walk.internal import Pair
 
 ATTENTION: Targets = ("*.query", "*.value")
 

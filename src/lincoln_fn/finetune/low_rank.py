@@ -18,22 +18,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.core.sums import add_trees
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn import core
+from lincoln_fn.combine import FrozenParams, frozen
+from lincoln_fn.core import Arrays, Key, Layer, Spec, check_params, record
+from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.finetune.targets import dense_like, read_matrix
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.scale import scale
-from lincoln_fn.walk.arrangement import fields
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.map_params import Pair
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
+from lincoln_fn.walk.internal import Pair, Record, VisitRecord
 
 NAME = "lora"
 
@@ -77,7 +71,7 @@ def _back(
 ) -> tuple[Arrays, tuple[Record, ...]]:
     """Pass g to the base and to the update, and add up their dx."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, LowRankCache)
+    core.check_cache(NAME, cache, LowRankCache)
     (g, dupdate), added = visit(5, (), cache.add, g)
     dh, lora_b = visit(4, params.lora_b, cache.lora_b, dupdate)
     dh, scaled = visit(3, (), cache.scale, dh)
@@ -85,7 +79,7 @@ def _back(
     dx, dropout = visit(1, params.dropout, cache.dropout, dh)
     of_base, base = visit(0, params.base, cache.base, g)
     if of_base is not None:
-        dx = add_trees(of_base, dx)
+        dx = core.add_trees(of_base, dx)
     return dx, (base, dropout, lora_a, scaled, lora_b, added)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from lincoln_fn.combine.frozen import frozen
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.combine import frozen
+from lincoln_fn.core import Key, Layer, Params, checked, made_by
 from lincoln_fn.finetune import low_rank
 from lincoln_fn.finetune import weight_decomposed as dora
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.map_params import Pair, change_parts
+from lincoln_fn.walk.internal import Pair, change_parts, composition_of
 
 
 @checked

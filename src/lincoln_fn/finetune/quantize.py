@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import PositiveInt, checked, require
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked, require
 from lincoln_fn.finetune.quantized_dense import Bits, from_dense, quantized_dense
 from lincoln_fn.finetune.targets import Targets, check_targets, named_params
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.map_params import Pair, change_parts
-from lincoln_fn.walk.paths import is_target
+from lincoln_fn.walk.internal import Pair, change_parts, is_target
 
 
 @checked

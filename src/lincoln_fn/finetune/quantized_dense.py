@@ -28,12 +28,8 @@ import torch
 from jaxtyping import Float, Int8, UInt8
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import State, record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cotangent, check_input, check_like, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, State, check_cotangent, check_input, record
 from lincoln_fn.layers import dense
 
 Bits: TypeAlias = Literal[4, 8]
@@ -54,7 +50,7 @@ class Params(State):
     codes: Int8[Tensor, "blocks block_size"] | UInt8[Tensor, "blocks half_block_size"]
     scales: Float[Tensor, "blocks 1"]
     bias: Float[Tensor, " n_out"] | None
-    shape: tuple[int, int] = static()
+    shape: tuple[int, int] = core.static()
 
 
 def from_dense(params: dense.Params, *, bits: Bits, block_size: int) -> Params:
@@ -91,7 +87,7 @@ def forward(
 ) -> tuple[Float[Tensor, "*batch n_out"], Float[Tensor, "*batch n_in"]]:
     """Compute y = x W + b."""
     check_input("quantized_dense", params, x, Params)
-    check_like("quantized_dense", "x", x, params.scales)
+    core.check_like("quantized_dense", "x", x, params.scales)
     n_in, n_out = params.shape
     if x.shape[-1:] != (n_in,):
         problem = f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
@@ -104,12 +100,12 @@ def backward(
     params: Params, x: Float[Tensor, "*batch n_in"], g: Float[Tensor, "*batch n_out"]
 ) -> tuple[Float[Tensor, "*batch n_in"], Params]:
     """Compute dx = g W^T; the params have no gradient."""
-    check_params("quantized_dense", params, Params)
+    core.check_params("quantized_dense", params, Params)
     check_cotangent("quantized_dense", g, x, (*x.shape[:-1], params.shape[1]))
     return g @ dequantize(params).mT, params
 
 
-declare(forward, kind="dense")
+core.declare(forward, kind="dense")
 
 
 def _init(key: Key, x: Tensor, *, layer: Layer, bits: Bits, block_size: int) -> Params:

@@ -7,13 +7,10 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import NOT_EMPTY
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Params
 from lincoln_fn.finetune import quantized_dense
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.paths import is_target
+from lincoln_fn.walk.internal import composition_of, is_target
 
 # Such as "*.query": of paths with the names of parts where they have some.
 Targets: TypeAlias = Annotated[tuple[str, ...], NOT_EMPTY]

@@ -35,18 +35,14 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec, with_spec
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn import core
+from lincoln_fn.combine import FrozenParams
+from lincoln_fn.core import Key, Layer, check_cotangent, check_params, record
+from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.finetune.targets import dense_like, read_matrix, sizes_of
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.map_params import Pair
+from lincoln_fn.walk.internal import Pair
 
 Features: TypeAlias = Float[Tensor, "*batch n_in"]
 Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
@@ -72,10 +68,10 @@ class Cache:
 
 def forward(params: Params, x: Features, *, factor: float) -> tuple[Outputs, Cache]:
     """Compute y = c z + b with z = x V."""
-    check_input("dora", params, x, Params)
+    core.check_input("dora", params, x, Params)
     if x.shape[-1:] != params.lora_a.shape[:1]:
         expected = f"expected x of shape (..., {len(params.lora_a)})"
-        raise LayerError("dora", f"{expected}, got {tuple(x.shape)}")
+        raise core.LayerError("dora", f"{expected}, got {tuple(x.shape)}")
     v = _v(params, factor)
     z = x @ v
     y, bias = params.magnitude / v.norm(dim=0) * z, params.base.params.bias
@@ -85,7 +81,7 @@ def forward(params: Params, x: Features, *, factor: float) -> tuple[Outputs, Cac
 def backward(params: Params, cache: Cache, g: Outputs, *, factor: float) -> tuple[Features, Params]:
     """Compute dx = dz V^T, dm, dA and dB, with the matrix U of the lengths."""
     check_params("dora", params, Params)
-    check_cache("dora", cache, Cache)
+    core.check_cache("dora", cache, Cache)
     check_cotangent("dora", g, cache.z)
     v = _v(params, factor)
     n = v.norm(dim=0)
@@ -134,8 +130,8 @@ def weight_decomposed(name: str, layer: Layer, r: int, factor: float) -> Layer:
         partial(_init, layer=layer, r=r),
         input_grad=partial(input_grad, factor=factor),
     )
-    return with_spec(
-        made, Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call)
+    return core.with_spec(
+        made, core.Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call)
     )
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn import layers
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.grading.blanks import backward_pass, blanked, without_terms
 from lincoln_fn.grading.examples import UNSUITED, example
 from lincoln_fn.grading.forms import otter_test_file
 from lincoln_fn.grading.notebooks import nbgrader_notebook, otter_notebook
-from lincoln_fn.testing.sample import floating
+from lincoln_fn.testing.internal import floating
 
 _MODULE = '''"""The assignment {name}: the right layer, what is blanked, and the cases.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from typing import Final
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 
 # What a function that nobody has written yet does: nbgrader's own words.
 BLANK = "# YOUR CODE HERE\nraise NotImplementedError()"

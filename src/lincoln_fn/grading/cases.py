@@ -10,14 +10,9 @@ from itertools import count as count_from
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.testing.plain import is_plainly_right
-from lincoln_fn.testing.purity import not_finite
-from lincoln_fn.testing.sample import doubled, sample
-from lincoln_fn.training.batch_checks import check_example
+from lincoln_fn.core import Arrays, Key, Layer, Params, PositiveInt, checked, keys, tree
+from lincoln_fn.testing.internal import doubled, is_plainly_right, not_finite, sample
+from lincoln_fn.training import check_example
 
 
 @checked

@@ -10,16 +10,18 @@ from typing import Any
 import attrs
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree
 from lincoln_fn.grading.submission import Submission, adapted, layer_of, load
-from lincoln_fn.testing.check import check_layer
-from lincoln_fn.testing.functions import close_trees
-from lincoln_fn.testing.held import copies
-from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.report import Finding, Report
-from lincoln_fn.testing.sample import doubled, random_like, run_backward, run_forward
+from lincoln_fn.testing import Finding, Report, check_layer
+from lincoln_fn.testing.internal import (
+    Doubled,
+    close_trees,
+    copies,
+    doubled,
+    random_like,
+    run_backward,
+    run_forward,
+)
 
 
 def examined(

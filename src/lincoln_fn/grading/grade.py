@@ -8,20 +8,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Literal, TypeAlias, get_args
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, describe, tree
 from lincoln_fn.grading.answers import Ran
 from lincoln_fn.grading.examined import examined
 from lincoln_fn.grading.isolated import KEPT, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
 from lincoln_fn.grading.submission import Submission
-from lincoln_fn.testing.precision import FUNCTIONS
-from lincoln_fn.testing.report import Finding, Report
-from lincoln_fn.testing.run import IN_PLACE
-from lincoln_fn.testing.sample import doubled, floating
+from lincoln_fn.testing import Finding, Report
+from lincoln_fn.testing.internal import FUNCTIONS, IN_PLACE, doubled, floating
 
 Level: TypeAlias = Literal[0, 1, 2]
 

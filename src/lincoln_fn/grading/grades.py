@@ -10,7 +10,7 @@ import attrs
 
 from lincoln_fn.grading.printed import printable
 from lincoln_fn.grading.record import Grade
-from lincoln_fn.testing.report import html_table
+from lincoln_fn.testing.internal import html_table
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, read
 from lincoln_fn.grading.confined import TooMuchError, check_size
 from lincoln_fn.grading.printed import in_one_line
@@ -109,7 +109,7 @@ def _import_for_copies() -> None:
     from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
 
     from lincoln_fn.testing import blame, hypotheses
-    from lincoln_fn.testing.references import search
+    from lincoln_fn.testing.internal import search
 
     del symbolic_shapes, blame, hypotheses, search
 

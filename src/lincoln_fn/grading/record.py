@@ -6,7 +6,7 @@ import json
 
 import attrs
 
-from lincoln_fn.testing.report import html_table
+from lincoln_fn.testing.internal import html_table
 
 
 class GradeError(AssertionError):

@@ -15,10 +15,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from lincoln_fn import initializers
-from lincoln_fn.core.constructors import arguments_of
-from lincoln_fn.core.layer import Layer, Params, is_ours
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, Params, arguments_of, called, is_ours
 from lincoln_fn.grading.sources import SourceOnly
 
 # Any: the names of a module.

@@ -9,8 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key, Shape
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.core import Key, Shape, check_functions
 
 
 class Fans(NamedTuple):

@@ -7,10 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, Shape
-from lincoln_fn.errors.arguments import Bound, NonNegative, Positive, Shown, require
+from lincoln_fn import core
+from lincoln_fn.core import Bound, Key, NonNegative, Positive, Shape, Shown, bare, constructor, keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 
 
@@ -85,7 +83,7 @@ def uniform(low: Shown[float] = 0.0, high: Shown[float] = 1.0) -> Initializer:
         >>> uniform(-0.05, 0.05)
         uniform(-0.05, 0.05)
     """
-    require(low <= high, "uniform", "low of at most high", (low, high))
+    core.require(low <= high, "uniform", "low of at most high", (low, high))
     return bare(Initializer, _uniform)
 
 
@@ -159,5 +157,5 @@ def truncated_normal(
         >>> bool(values.abs().max() <= 2)
         True
     """
-    require(low < high, "truncated_normal", "low below high", (low, high))
+    core.require(low < high, "truncated_normal", "low below high", (low, high))
     return bare(Initializer, _truncated_normal)

@@ -10,10 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, Shape
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Key, Shape, bare, checked, constructor, keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]

@@ -7,10 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, Shape
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
+from lincoln_fn import core
+from lincoln_fn.core import Key, NonNegative, PositiveInt, Probability, Shape, bare, keys
 from lincoln_fn.initializers.initializer import Fans, Initializer
 
 
@@ -27,7 +25,7 @@ def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain:
     return (signed if rows >= columns else signed.mT).to(dtype).reshape(shape)
 
 
-@constructor
+@core.constructor
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
 
@@ -93,7 +91,7 @@ def _dirac(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, groups: in
     return weight
 
 
-@constructor
+@core.constructor
 def dirac(groups: PositiveInt = 1) -> Initializer:
     """Fill a convolution's weight so that each output channel is an input channel: y = x.
 
@@ -128,7 +126,7 @@ def _sparse(
     return keys.normal(of_values, shape, 0.0, std, dtype).masked_fill_(silent, 0)
 
 
-@constructor
+@core.constructor
 def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
     """Draw from the normal distribution, and set a share of each column to 0.
 

@@ -9,13 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import Record, VisitBack
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, format_briefly, tree
+from lincoln_fn.walk import VisitBack, is_trained
+from lincoln_fn.walk.internal import Record, composition_of
 
 # The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]

@@ -11,13 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import check_argument, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, checked, wrong_kind
 from lincoln_fn.inspect.patches import KEEP, Patch, Patches, patch_layer
-from lincoln_fn.walk.paths import map_paths, paths, unknown_path
-from lincoln_fn.walk.visits import inside
+from lincoln_fn.walk.internal import inside, map_paths, paths, unknown_path
 
 
 def patched(

@@ -6,9 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
-from lincoln_fn.core.html import html
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core import Arrays, format_briefly, html
 from lincoln_fn.inspect.table import table
 
 
@@ -85,13 +83,22 @@ class Trace(tuple[LayerTrace, ...]):
         return {label: norm for label, norm in pairs if norm is not None}
 
     def __str__(self) -> str:
-        return table(HEADINGS, [cells(layer) for layer in self], left=3)
+        return table(TRACE_HEADINGS, [cells(layer) for layer in self], left=3)
 
     def _repr_html_(self) -> str:
         return html(self)
 
 
-HEADINGS: Final = ("path", "layer", "output", "|output|", "|gradient|", "|dparams|", "dead", "")
+TRACE_HEADINGS: Final = (
+    "path",
+    "layer",
+    "output",
+    "|output|",
+    "|gradient|",
+    "|dparams|",
+    "dead",
+    "",
+)
 
 
 def cells(layer: LayerTrace) -> tuple[str, ...]:

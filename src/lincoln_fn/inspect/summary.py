@@ -12,14 +12,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.html import html
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, called, checked, html, tree
 from lincoln_fn.inspect.table import table
-from lincoln_fn.training.batch_checks import check_example
+from lincoln_fn.training import check_example
 from lincoln_fn.walk.walks import there
 
 # Any: a tuple of sizes, or a tuple of shapes for an output of several tensors.
@@ -64,13 +59,15 @@ class Summary:
     total: LayerSummary
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, (table(HEADINGS, rows_of(self), left=3), remark_on(self))))
+        return "\n".join(
+            filter(None, (table(SUMMARY_HEADINGS, rows_of(self), left=3), remark_on(self)))
+        )
 
     def _repr_html_(self) -> str:
         return html(self)
 
 
-HEADINGS: Final = (
+SUMMARY_HEADINGS: Final = (
     "path", "layer", "output shape", "parameters", "cache bytes", "multiply-adds"
 )  # fmt: skip
 

@@ -10,14 +10,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, map_layers
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, map_layers, tree
 from lincoln_fn.inspect.records import LayerTrace, NonFinite, Trace
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.walk.visits import ALL, Wants
-from lincoln_fn.walk.walks import there, walk_back
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.walk.internal import ALL, Wants, walk_back
+from lincoln_fn.walk.walks import there
 
 
 @checked

@@ -17,22 +17,6 @@ One table, in `names`, has torch's names and layouts for the parameters of each 
 conversions use it, so they cannot disagree.
 """
 
-from lincoln_fn.core.names import export_all as _export_all
-from lincoln_fn.interop.arrays import from_numpy as from_numpy
-from lincoln_fn.interop.arrays import to_numpy as to_numpy
-from lincoln_fn.interop.function import from_function as from_function
-from lincoln_fn.interop.function import from_module as from_module
-from lincoln_fn.interop.gguf_file import from_gguf as from_gguf
-from lincoln_fn.interop.module import LayerModule as LayerModule
-from lincoln_fn.interop.module import to_torch as to_torch
-from lincoln_fn.interop.pretrained import from_config as from_config
-from lincoln_fn.interop.pretrained import from_pretrained as from_pretrained
-from lincoln_fn.interop.pretrained import save_pretrained as save_pretrained
-from lincoln_fn.interop.state_dict import from_state_dict as from_state_dict
-from lincoln_fn.interop.to_state_dict import to_state_dict as to_state_dict
-from lincoln_fn.interop.torch_nn import from_torch as from_torch
-from lincoln_fn.interop.transformers import transformer as transformer
-from lincoln_fn.interop.transformers import transformer_decoder as transformer_decoder
-from lincoln_fn.interop.transformers import transformer_encoder as transformer_encoder
+from lincoln_fn.faces import face
 
-_export_all(globals())
+face(__name__)

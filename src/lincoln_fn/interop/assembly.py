@@ -10,10 +10,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.descriptions import first_of
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, Layer, LayerError, Params, first_of
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.architectures._names import find_slots
 from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from lincoln_fn.combine.transformer import transformer_decoder_block, transformer_encoder_block
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.combine import transformer_decoder_block, transformer_encoder_block
+from lincoln_fn.core import Arrays, Layer, Params
 from lincoln_fn.interop.names import KINDS, Names, Slot, like, size
 
 # A path into params, and torch's name for it.

@@ -7,9 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from torch import nn
 
-from lincoln_fn.combine.branch import residual
-from lincoln_fn.combine.serial import serial
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.combine import residual, serial
+from lincoln_fn.core import Layer, Params
 from lincoln_fn.interop.hyperparameters import Unsupported
 from lincoln_fn.interop.transformers import transformer, transformer_decoder, transformer_encoder
 

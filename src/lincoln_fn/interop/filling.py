@@ -8,10 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Params
-from lincoln_fn.errors.descriptions import first_of, format_briefly
+from lincoln_fn.core import Key, Params, first_of, format_briefly, tree
 from lincoln_fn.interop.names import Slot
 
 

@@ -17,15 +17,8 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.autodiff import is_transformed, tensors_in
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params, no_params
-from lincoln_fn.core.record import EVERYTHING, record
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, record, tensors_in, tree
 
 
 @record
@@ -43,7 +36,7 @@ def _apply(
     f: Callable[..., Arrays], has_params: bool, name: str, params: Params, x: Arrays
 ) -> Arrays:
     if not has_params:
-        check_params(name, params, None)
+        core.check_params(name, params, None)
     given = (params, x) if has_params else (x,)
     on_meta = any(t.is_meta for t in tensors_in(given))
     return _without_numbers(f, given) if on_meta else f(*given)
@@ -70,9 +63,9 @@ def _backward(
     run: Applied, name: str, params: Params, cache: Given, g: Arrays
 ) -> tuple[Arrays, Params]:
     """Compute g^T df/dx and g^T df/dparams, by running f again under autograd."""
-    check_cache(name, cache, Given)
+    core.check_cache(name, cache, Given)
     trained = tree.leaves(params)
-    entries, form = optree.tree_flatten(cache.x, namespace=EVERYTHING)
+    entries, form = optree.tree_flatten(cache.x, namespace=core.EVERYTHING)
     floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
 
     def of_leaves(*given: Tensor) -> list[Tensor]:
@@ -87,9 +80,9 @@ def _backward(
     ys, pull = _pull(of_leaves, [*trained, *(entries[i] for i in floating)], gs)
     if len(gs) != len(ys):
         expected = f"expected g with {len(ys)} floating tensors, one for each of y's"
-        raise LayerError(name, f"{expected}, got {format_briefly(g)}")
+        raise LayerError(name, f"{expected}, got {core.format_briefly(g)}")
     for g_i, y_i in zip(gs, ys, strict=True):
-        check_cotangent(name, g_i, y_i)
+        core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)
     dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
     for i, dentry in zip(floating, grads[len(trained) :], strict=True):
@@ -105,7 +98,7 @@ def _pull(
     if any(t.is_meta for t in inputs):
         return f(*inputs), lambda gs: [torch.empty_like(t) for t in inputs]
     with torch.no_grad():  # where a plain tensor that requires a gradient does not count
-        is_seen = is_transformed(*inputs, *gs)
+        is_seen = core.is_transformed(*inputs, *gs)
     if is_seen:
         ys, pull, *_ = torch.func.vjp(f, *inputs)
         return ys, pull
@@ -164,7 +157,7 @@ def from_function(
     name = f"from_function({getattr(f, '__name__', repr(f))})" if name is None else name
     run: Applied = partial(_apply, f, init is not None, name)
     forward, backward = partial(_forward, run), partial(_backward, run, name)
-    return Layer(name, forward, backward, no_params if init is None else init)
+    return Layer(name, forward, backward, core.no_params if init is None else init)
 
 
 def from_module(
@@ -198,7 +191,7 @@ def from_module(
         torch.Size([5, 2])
     """
     if not isinstance(module, nn.Module):
-        raise wrong_kind("from_module", "module", module, "torch.nn.Module")
+        raise core.wrong_kind("from_module", "module", module, "torch.nn.Module")
     name = f"from_module({type(module).__name__})"
     trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
     # The copy shares the trained parameters, whose numbers it never uses.

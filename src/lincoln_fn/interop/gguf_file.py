@@ -17,11 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.checkpoint.access import read_bytes, reading
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import FloatingDtype, checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.checkpoint.internal import read_bytes, reading
+from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, checked
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Part, Value, read_head

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lincoln_fn.combine import transformer_decoder_block, transformer_encoder_block
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 
 # Any: torch declares few of its modules' attributes.
 Module: TypeAlias = Any

@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import EVERYTHING
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import EVERYTHING, Arrays, Layer, Params, checked, tree
 
 
 @checked

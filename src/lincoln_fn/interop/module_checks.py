@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import nn
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 
 _PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn import layers
 from lincoln_fn.combine import gated_feed_forward
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays
 
 Names: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.

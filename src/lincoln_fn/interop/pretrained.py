@@ -12,10 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, PositiveInt, checked
 from lincoln_fn.interop.assembly import assemble, fitting, model_of, refuse
 from lincoln_fn.interop.filling import expected_tensor
 from lincoln_fn.interop.stored import CONFIG, opened, read_json, write

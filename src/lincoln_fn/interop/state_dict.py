@@ -12,21 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import arguments_of
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params, has_no_params
-from lincoln_fn.core.spec import file_of
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Key, Layer, LayerError, Params, arguments_of, check_argument, tree
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.filling import by_path, differences, fill, present
 from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
 from lincoln_fn.interop.transformers import part_name
-from lincoln_fn.walk.arrangement import ENTRIES
-from lincoln_fn.walk.composition import Composition, composition_of
+from lincoln_fn.walk import ENTRIES, Composition
+from lincoln_fn.walk.internal import composition_of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -73,7 +67,9 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
     check_argument("from_state_dict", "key", Key, key)
     if not isinstance(state_dict, Mapping):
         mend = "; give its state_dict()" if hasattr(state_dict, "state_dict") else ""
-        problem = f"expected state_dict to be tensors by name, got {describe(state_dict)}{mend}"
+        problem = (
+            f"expected state_dict to be tensors by name, got {core.describe(state_dict)}{mend}"
+        )
         raise LayerError("from_state_dict", problem)
     if like is None:
         like = _structure(layer, state_dict, layer)
@@ -132,7 +128,7 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
             below = [_select_below(part_name(layer, i), names) for i in range(len(layer.parts))]
         parts = zip(layer.parts, below, strict=True)
         return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
-    if has_no_params(layer):
+    if core.has_no_params(layer):
         return ()
     key = Key(torch.empty((), dtype=torch.int64, device="meta"))
     try:
@@ -151,7 +147,7 @@ def _row(layer: Layer) -> Kind | None:
     """Find the table's row: that of the class `Params` beside the layer's constructor."""
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
-    return KINDS.get(getattr(file_of(layer), "Params", type(None)))
+    return KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
 
 
 def _kind(layer: Layer, whole: Layer) -> Kind:

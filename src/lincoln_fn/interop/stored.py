@@ -15,9 +15,17 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.checkpoint.access import read_bytes, reading, replacing
-from lincoln_fn.checkpoint.blocks import blocks, bytes_of
-from lincoln_fn.checkpoint.places import LONG, head_bytes, place_tensors, read_head
+from lincoln_fn.checkpoint.internal import (
+    LONG,
+    blocks,
+    bytes_of,
+    head_bytes,
+    place_tensors,
+    read_bytes,
+    read_head,
+    reading,
+    replacing,
+)
 
 CONFIG: Final = "config.json"
 _SINGLE: Final = "model.safetensors"

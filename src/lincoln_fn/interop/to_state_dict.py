@@ -8,8 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, Params
 from lincoln_fn.interop.assembly import to_pretrained
 from lincoln_fn.interop.module_checks import is_pretrained
 from lincoln_fn.interop.state_dict import name_tensors

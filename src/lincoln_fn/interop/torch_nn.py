@@ -11,12 +11,8 @@ from typing import Final
 
 from torch import nn
 
-from lincoln_fn.combine.frozen import FrozenParams, frozen
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.combine import FrozenParams, frozen
+from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, wrong_kind
 from lincoln_fn.interop.assembly import of_pretrained
 from lincoln_fn.interop.composed import find_composed
 from lincoln_fn.interop.hyperparameters import Maker, Unsupported, decoder, encoder, same

@@ -28,17 +28,12 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Spec, call_of, made_by
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.combine import needs_dx
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, made_by, tree
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record
 
 ENCODER, DECODER, BOTH = "transformer_encoder", "transformer_decoder", "transformer"
 
@@ -96,7 +91,7 @@ def _stack(of: Callable[..., Layer], blocks: tuple[Layer, ...], norm: Layer | No
 
 def _call(of: Callable[..., Layer], parts: tuple[Layer, ...]) -> Spec:
     *blocks, norm = parts
-    return call_of(of, *blocks, norm=None if made_by(norm, identity) else norm)
+    return core.call_of(of, *blocks, norm=None if made_by(norm, identity) else norm)
 
 
 def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
@@ -183,7 +178,7 @@ def _both_init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
 def _divide(x: Arrays) -> tuple[Arrays, Arrays, tuple[Arrays, ...]]:
     if type(x) is not tuple or len(x) not in (2, 5):
         expected = "(source, target) or with masks of source, target and memory behind"
-        raise LayerError(BOTH, f"expected x to be {expected}, got {format_briefly(x)}")
+        raise LayerError(BOTH, f"expected x to be {expected}, got {core.format_briefly(x)}")
     return x[0], x[1], x[2:]
 
 

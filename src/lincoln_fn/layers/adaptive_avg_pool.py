@@ -14,10 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, over_axes, record, static
 from lincoln_fn.layers.common.pool_positions import (
     adaptive_positions,
     added_up,

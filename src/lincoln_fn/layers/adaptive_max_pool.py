@@ -19,10 +19,8 @@ from functools import partial
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common.pool_positions import adaptive_positions, added_up, flat_positions
 from lincoln_fn.layers.common.pooling import (
     OutputSize,
@@ -94,6 +92,6 @@ def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = over_axes(
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = core.over_axes(
     _adaptive_max_pool_nd, kind="max_pool"
 )

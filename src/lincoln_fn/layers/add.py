@@ -14,10 +14,7 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.core import Layer, bare, check_cache, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 

@@ -25,11 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, check_cotangent
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -38,7 +35,7 @@ Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 
 def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, StandIns]:
     """Compute y_hij = -m_h |i - j|."""
-    check_input("alibi", params, x)
+    core.check_input("alibi", params, x)
     if x.ndim < 2:
         problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
         raise LayerError("alibi", problem)
@@ -57,7 +54,7 @@ def backward(params: tuple[()], cache: StandIns, g: Bias) -> tuple[Sequence, tup
     return g.new_zeros(cache.x.shape), ()
 
 
-@constructor(kind="addition")
+@core.constructor(kind="addition")
 def alibi(num_heads: PositiveInt) -> Layer:
     """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
 

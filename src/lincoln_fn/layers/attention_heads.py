@@ -49,14 +49,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, no_params, unchanged
-from lincoln_fn.core.record import evolve, record, static
-from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.attention import (
     Mask,
@@ -148,7 +142,7 @@ def by_head(
 
 def scaled(cache: Cache) -> Cache:
     """Scale the q that `by_head` has computed."""
-    return evolve(cache, q=cache.q * cache.scale)
+    return core.evolve(cache, q=cache.q * cache.scale)
 
 
 def attend(
@@ -159,7 +153,7 @@ def attend(
     kept, _ = weights_and_slope(cache)
     if (drawn_by := key_of_dropout(params, p)) is not None:
         kept, dropped = drop(drawn_by, kept, p=p)
-        cache = evolve(cache, dropped=dropped)
+        cache = core.evolve(cache, dropped=dropped)
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
@@ -240,7 +234,7 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
     return masked_softmax(z, cache.mask, visible), slope
 
 
-@constructor(kind="attention")
+@core.constructor(kind="attention")
 def attention_heads(
     num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None, *, is_causal: bool = False,
     sliding_window: PositiveInt | None = None, softcap: Positive | None = None,
@@ -287,14 +281,14 @@ def attention_heads(
     """
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     divides = num_heads % kv_heads == 0
-    require(divides, NAME, f"num_kv_heads to divide num_heads = {num_heads}", num_kv_heads)
+    core.require(divides, NAME, f"num_kv_heads to divide num_heads = {num_heads}", num_kv_heads)
     options: dict[str, Any] = {  # Any: each is of its own type
         "num_heads": num_heads, "num_kv_heads": num_kv_heads, "is_causal": is_causal,
         "sliding_window": sliding_window, "softcap": softcap, "scale": scale, "p": dropout,
     }  # fmt: skip
-    return bare(
-        Layer, partial(forward, **options), backward, init if dropout else no_params,
-        predict=partial(predict, **options), advance=advance if dropout else unchanged,
+    return core.bare(
+        Layer, partial(forward, **options), backward, init if dropout else core.no_params,
+        predict=partial(predict, **options), advance=advance if dropout else core.unchanged,
     )  # fmt: skip
 
 
@@ -306,13 +300,13 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     features, per_head = query.shape[-1], query.shape[-1] // num_heads
     if features == 0 or features % num_heads:
         wanted = f"a query with features in {num_heads} heads"
-        raise LayerError(NAME, f"expected {wanted}, got {features}")
+        raise core.LayerError(NAME, f"expected {wanted}, got {features}")
     if key.shape[-1] != num_kv_heads * per_head:
         wanted = f"a key with {num_kv_heads} heads of {per_head} features"
-        raise LayerError(NAME, f"expected {wanted}, got {key.shape[-1]}")
+        raise core.LayerError(NAME, f"expected {wanted}, got {key.shape[-1]}")
     if value.shape[-1] % num_kv_heads:
         wanted = f"a value with features in {num_kv_heads} heads"
-        raise LayerError(NAME, f"expected {wanted}, got {value.shape[-1]}")
+        raise core.LayerError(NAME, f"expected {wanted}, got {value.shape[-1]}")
     if masks:
         scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
         check_mask(NAME, masks[0], query, scores)
@@ -320,16 +314,16 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
 
 def check_backward(cache: Cache, g: Sequence) -> None:
     """Check that the cache is of this layer, and g mirrors y."""
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     q = cache.q
     features = q.shape[-3] * cache.v.shape[-1]
-    check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))
+    core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))
 
 
 def key_of_dropout(params: Params, p: float) -> dropout.Params | None:
     """Find the key of the weights' dropout; None if no weight is dropped."""
     if params is None or (params == () and not p):
         return None
-    check_params(NAME, params, dropout.Params)
+    core.check_params(NAME, params, dropout.Params)
     assert isinstance(params, dropout.Params)
     return params

@@ -22,11 +22,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes, Range
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, NonNegativeSizes, PositiveSizes, Range, bare, record, static
 from lincoln_fn.layers.common.pool_positions import (
     added_up,
     axis_positions,
@@ -68,9 +65,9 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
-    check_cache("avg_pool", cache, Cache)
+    core.check_cache("avg_pool", cache, Cache)
     x, window = cache.x, cache.window
-    check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
+    core.check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
     positions = flat_positions(axis_positions(window, x), x)
     share = (g / _divisor(cache)).unsqueeze(-1).expand(*g.shape, positions.shape[-1])
     return added_up(share, positions, x, window.n), ()
@@ -129,4 +126,4 @@ def _avg_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, run, backward)
 
 
-avg_pool1d, avg_pool2d, avg_pool3d = over_axes(_avg_pool_nd, kind="average")
+avg_pool1d, avg_pool2d, avg_pool3d = core.over_axes(_avg_pool_nd, kind="average")

@@ -39,14 +39,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer, unchanged
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
-from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record, shape_checked
 from lincoln_fn.layers.common.normalisation import (
     Running,
     affine_grads,
@@ -80,7 +74,7 @@ class Cache:
     rstd: Float[Tensor, "1 channels *ones"]
     mean: Float[Tensor, " channels"]
     var: Float[Tensor, " channels"]
-    momentum: float | None = static()
+    momentum: float | None = core.static()
 
 
 def init(
@@ -88,8 +82,8 @@ def init(
     spatial_axes: int | None,
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
-    key = checked_key("batch_norm", key)
-    check_input("batch_norm", (), x)
+    key = core.checked_key("batch_norm", key)
+    core.check_input("batch_norm", (), x)
     channels = x.shape[check_batch(x, None, None, None, spatial_axes)]
     weight, shift = first_affine(key, x, (channels,), weight=affine, bias=affine and bias)
     return Params(weight, shift, first_running(key, x, channels) if track_running_stats else None)
@@ -136,7 +130,7 @@ def predict(
     return y
 
 
-declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
+core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 
 @shape_checked
@@ -151,10 +145,10 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, running)
 
 
-declare(advance, reads=("mean", "var"))
+core.declare(advance, reads=("mean", "var"))
 
 
-@constructor(kind="batch_norm")
+@core.constructor(kind="batch_norm")
 def batch_norm(
     eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = True,
     track_running_stats: bool = True, *, bias: bool = True, spatial_axes: PositiveInt | None = None,
@@ -192,5 +186,5 @@ def batch_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    next_params = advance if track_running_stats else unchanged
-    return bare(Layer, forward, backward, init, predict, advance=next_params)
+    next_params = advance if track_running_stats else core.unchanged
+    return core.bare(Layer, forward, backward, init, predict, advance=next_params)

@@ -19,14 +19,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_rows
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_bias, check_input, check_like
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, record, shape_checked
 from lincoln_fn.initializers import Fans, Initializer, zeros
 from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import rows
@@ -41,19 +35,19 @@ class Params:
 
 def init(key: Key, x: Features, *, bias_init: Initializer) -> Params:
     """Draw b, with as many numbers as x has features."""
-    check_input("bias", (), x)
+    core.check_input("bias", (), x)
     if x.ndim == 0:
         raise LayerError("bias", "expected x of shape (..., features), got ()")
     n = x.shape[-1]
-    key = checked_key("bias", key)
+    key = core.checked_key("bias", key)
     return Params(bias_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 
 @shape_checked
 def forward(params: Params, x: Features) -> tuple[Features, Features]:
     """Compute y = x + b."""
-    check_like("bias", "x", x, params.bias)
-    check_bias("bias", params.bias, x, x.shape[-1])
+    core.check_like("bias", "x", x, params.bias)
+    core.check_bias("bias", params.bias, x, x.shape[-1])
     return x + params.bias, x.new_zeros(()).expand(x.shape)
 
 
@@ -66,13 +60,13 @@ def backward(params: Params, cache: Features, g: Features) -> tuple[Features, Pa
 def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     """Return db_n = sum of g over the rows of example n."""
     check_batched("bias", g)
-    return mirror(params, bias=sum_rows(g))
+    return core.mirror(params, bias=core.sum_rows(g))
 
 
 _ZEROS = zeros()
 
 
-@constructor(kind="addition", terms=terms)
+@core.constructor(kind="addition", terms=terms)
 def bias(*, bias_init: Initializer = _ZEROS) -> Layer:
     """Add a trained number to each feature: y = x + b.
 

@@ -28,22 +28,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import Outer, check_batched, mirror, sum_rows
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import (
-    check_bias,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-    wrong_shape,
-)
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, check_like, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common.shapes import Outputs
 from lincoln_fn.layers.dense import rows
@@ -66,7 +52,7 @@ def init(
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
     u, v = _check_inputs((), x, None)
     fans = Fans(u.shape[-1], out_features)
-    weight_key, bias_key = map(checked_key("bilinear", key).fold_in, range(2))
+    weight_key, bias_key = map(core.checked_key("bilinear", key).fold_in, range(2))
     shape = (out_features, u.shape[-1], v.shape[-1])
     return Params(
         weight_init.draw(weight_key, shape, fans, u.dtype),
@@ -80,9 +66,9 @@ def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
     try:
         n_out, n_u, n_v = params.weight.shape
     except (AttributeError, ValueError) as error:
-        raise wrong_shape("bilinear", "weight", params.weight, "(n_out, n_u, n_v)") from error
+        raise core.wrong_shape("bilinear", "weight", params.weight, "(n_out, n_u, n_v)") from error
     check_like("bilinear", "u", u, params.weight)
-    check_bias("bilinear", params.bias, params.weight, n_out)
+    core.check_bias("bilinear", params.bias, params.weight, n_out)
     if u.shape[-1] != n_u or v.shape[-1] != n_v:
         wanted = f"expected x of shapes (..., {n_u}) and (..., {n_v})"
         raise LayerError(f"bilinear({n_out})", f"{wanted}, got {_shapes(x)}")
@@ -132,14 +118,14 @@ def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
 
 def terms(params: Params, x: Inputs, g: Tensor) -> Params:
     """Return dA_n = sum_t p_nt^T v_nt and db_n = sum_t g_nt, over the rows t of example n."""
-    check_batched("bilinear", g)
-    return mirror(params, weight=Outer(_p(params, x, g), x[1]), bias=sum_rows(g))
+    core.check_batched("bilinear", g)
+    return core.mirror(params, weight=Outer(_p(params, x, g), x[1]), bias=core.sum_rows(g))
 
 
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor(kind="bilinear", terms=terms)
+@core.constructor(kind="bilinear", terms=terms)
 def bilinear(
     out_features: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
@@ -176,10 +162,10 @@ def bilinear(
 def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
     if type(x) is not tuple or len(x) != 2:
         raise LayerError(
-            "bilinear", f"expected x to be a tuple of two tensors, got {describe_non_tuple(x)}"
+            "bilinear", f"expected x to be a tuple of two tensors, got {core.describe_non_tuple(x)}"
         )
     for part in x:
-        check_input("bilinear", params, part, expected)
+        core.check_input("bilinear", params, part, expected)
     u, v = x
     check_like("bilinear", "v", v, u)
     if 0 in (u.ndim, v.ndim) or u.shape[:-1] != v.shape[:-1]:
@@ -189,12 +175,12 @@ def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
 
 
 def _check_backward(params: Params, x: object, g: object) -> None:
-    check_params("bilinear", params, Params)
+    core.check_params("bilinear", params, Params)
     if type(x) is not tuple or len(x) != 2:
-        problem = f"expected the cache of its own forward, got {format_briefly(x)}"
+        problem = f"expected the cache of its own forward, got {core.format_briefly(x)}"
         raise LayerError("bilinear", problem)
     u, n_out = x[0], len(params.weight)
-    check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))
+    core.check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))
 
 
 def _shapes(x: tuple[Tensor, ...]) -> str:

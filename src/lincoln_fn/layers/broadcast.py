@@ -18,14 +18,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import OpenSize, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, OpenSize, bare, check_cache, constructor, record
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
 from lincoln_fn.layers.common.shapes import Elements, Moved, Several
 
@@ -36,8 +30,8 @@ Shape: TypeAlias = tuple[int, ...]
 class Cache:
     """The shapes of the inputs, and the one of y."""
 
-    shapes: tuple[Shape, ...] = static()
-    shape: Shape = static()
+    shapes: tuple[Shape, ...] = core.static()
+    shape: Shape = core.static()
 
 
 def summed_to(g: Moved, shape: Shape) -> Elements:
@@ -54,7 +48,7 @@ def forward(params: tuple[()], x: Several) -> tuple[tuple[Moved, ...], Cache]:
     return y, Cache(tuple(tuple(x_i.shape) for x_i in x), tuple(y[0].shape))
 
 
-declare(forward, kind="moving")
+core.declare(forward, kind="moving")
 
 
 def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Several, tuple[()]]:
@@ -62,7 +56,7 @@ def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Sev
     check_cache("broadcast_tensors", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):
         expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
-        raise LayerError("broadcast_tensors", f"{expected}, got {describe_non_tuple(g)}")
+        raise LayerError("broadcast_tensors", f"{expected}, got {core.describe_non_tuple(g)}")
     for g_i in g:
         check_shape("broadcast_tensors", g_i, cache.shape)
     return tuple(map(summed_to, g, cache.shapes)), ()
@@ -118,7 +112,7 @@ def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, 
     return y, Cache((tuple(x.shape),), tuple(y.shape))
 
 
-declare(forward_to, kind="moving")
+core.declare(forward_to, kind="moving")
 
 
 def backward_to(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
@@ -148,5 +142,5 @@ def broadcast_to(*sizes: OpenSize) -> Layer:
         tensor([[1., 1., 1.],
                 [2., 2., 2.]])
     """
-    require(len(sizes) > 0, "broadcast_to", "at least one of sizes", sizes)
+    core.require(len(sizes) > 0, "broadcast_to", "at least one of sizes", sizes)
     return bare(Layer, forward_to, backward_to)

@@ -21,14 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_rows
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_like
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, check_cache, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.shapes import Moved, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
@@ -44,17 +38,17 @@ class Params:
 
 def init(key: Key, x: Sequence, *, weight_init: Initializer) -> Params:
     """Draw w, with as many numbers as x has features."""
-    check_input("class_token", (), x)
+    core.check_input("class_token", (), x)
     _check_shape(x, None)
     n = x.shape[-1]
-    key = checked_key("class_token", key)
+    key = core.checked_key("class_token", key)
     return Params(weight_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
     """Put w in front of x."""
-    check_like("class_token", "x", x, params.weight)
+    core.check_like("class_token", "x", x, params.weight)
     _check_shape(x, tuple(params.weight.shape))
     first = params.weight.expand(*x.shape[:-2], 1, x.shape[-1])
     y = torch.cat((first, x), -2)
@@ -64,20 +58,20 @@ def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
 def backward(params: Params, cache: StandIns, g: Moved) -> tuple[Sequence, Params]:
     """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
     check_cache("class_token", cache, StandIns)
-    check_cotangent("class_token", g, cache.y)
+    core.check_cotangent("class_token", g, cache.y)
     return g[..., 1:, :], Params(rows(g[..., 0, :]).sum(0))
 
 
 def terms(params: Params, cache: StandIns, g: Tensor) -> Params:
     """Return dw_n = sum of g at position 0 over the sequences of example n."""
     check_batched("class_token", g, 3)
-    return mirror(params, weight=sum_rows(g[..., 0, :]))
+    return mirror(params, weight=core.sum_rows(g[..., 0, :]))
 
 
 _NORMAL = normal(0.02)
 
 
-@constructor(kind="moving", terms=terms)
+@core.constructor(kind="moving", terms=terms)
 def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
     """Put a trained vector in front of every sequence; its output stands for the whole sequence.
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_axis, check_cache, record, static
 from lincoln_fn.layers.common.merge import check_inputs, check_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 
@@ -50,7 +47,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

@@ -26,15 +26,8 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Correlation, check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import PositiveInt, PositiveSizes
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Correlation, Key, Layer, PositiveInt, PositiveSizes, record, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
@@ -77,7 +70,7 @@ def init(
     return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
-@shape_checked
+@core.shape_checked
 def forward(
     params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes | str,
     dilation: int | Sizes, groups: int, padding_mode: str,
@@ -125,21 +118,21 @@ def grads(params: Params, cache: Cache, g: Positions) -> Params:
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n[k] = sum_p g_n[p] x_n[s p + d k] and db_n = sum_p g_n[p], of each example n."""
-    check_batched(convolution.named("conv", params.weight), g, params.weight.ndim)
+    core.check_batched(convolution.named("conv", params.weight), g, params.weight.ndim)
     weight = Correlation(g, cache.x, *cache.geometry)
-    return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
+    return core.mirror(params, weight=weight, bias=core.sum_axes(g, tuple(range(2, g.ndim))))
 
 
-declare(input_grad, reads=())
+core.declare(input_grad, reads=())
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
-    check_params("conv", params, Params)
+    core.check_params("conv", params, Params)
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2
-    check_cache(layer, cache, Cache)
+    core.check_cache(layer, cache, Cache)
     sizes = convolution.fits(cache.x.shape[-n:], weight, cache.geometry)
-    check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
+    core.check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
 def _conv_nd(  # noqa: D417  # n is not the user's
@@ -187,7 +180,7 @@ def _conv_nd(  # noqa: D417  # n is not the user's
     kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
     conv_axes(layer, kernel, stride, padding, dilation, groups, padding_mode)
     draw = partial(init, kernel_size=kernel)
-    return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
+    return core.bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
 
 
-conv1d, conv2d, conv3d = over_axes(_conv_nd, kind="convolution", params=Params, terms=terms)
+conv1d, conv2d, conv3d = core.over_axes(_conv_nd, kind="convolution", params=Params, terms=terms)

@@ -26,15 +26,8 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Correlation, check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveInt, PositiveSizes
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegativeSizes, PositiveInt, PositiveSizes, record, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import conv_transpose_axes, kernel_axes
@@ -76,7 +69,7 @@ def init(
     return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
 
 
-@shape_checked
+@core.shape_checked
 def forward(
     params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes,
     output_padding: int | Sizes, groups: int, dilation: int | Sizes,
@@ -114,12 +107,12 @@ def grads(params: Params, cache: Cache, g: Positions) -> Params:
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n[k] = sum_p x_n[p] g_n[s p + d k - q] and db_n = sum_t g_n[t], of example n."""
-    check_batched(convolution.named("conv_transpose", params.weight), g, params.weight.ndim)
-    weight = Correlation(cache.x, _padded(cache, g), *cache.geometry)
-    return mirror(params, weight=weight, bias=sum_axes(g, tuple(range(2, g.ndim))))
+    core.check_batched(convolution.named("conv_transpose", params.weight), g, params.weight.ndim)
+    weight = core.Correlation(cache.x, _padded(cache, g), *cache.geometry)
+    return core.mirror(params, weight=weight, bias=core.sum_axes(g, tuple(range(2, g.ndim))))
 
 
-declare(input_grad, reads=())
+core.declare(input_grad, reads=())
 
 
 def _padded(cache: Cache, g: Tensor) -> Tensor:
@@ -135,13 +128,13 @@ def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
 
 
 def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
-    check_params("conv_transpose", params, Params)
+    core.check_params("conv_transpose", params, Params)
     weight = params.weight
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
-    check_cache(layer, cache, Cache)
+    core.check_cache(layer, cache, Cache)
     channels = weight.shape[1] * cache.geometry.groups
     shape = (*cache.x.shape[: -n - 1], channels, *_y_spatial(weight, cache))
-    check_cotangent(layer, g, cache.x, shape)
+    core.check_cotangent(layer, g, cache.x, shape)
 
 
 def _conv_transpose_nd(  # noqa: D417  # n is not the user's
@@ -190,9 +183,9 @@ def _conv_transpose_nd(  # noqa: D417  # n is not the user's
     kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
     conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
     draw = partial(init, kernel_size=kernel)
-    return bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
+    return core.bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)
 
 
-conv_transpose1d, conv_transpose2d, conv_transpose3d = over_axes(
+conv_transpose1d, conv_transpose2d, conv_transpose3d = core.over_axes(
     _conv_transpose_nd, kind="convolution", terms=terms
 )

@@ -35,21 +35,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import Positive
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import (
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-)
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, Positive, bare, check_like, check_params, record
 from lincoln_fn.layers.common.normalisation import widened
 
 NAME = "cosine_similarities"
@@ -78,7 +65,7 @@ class Cache:
 def init(key: Key, x: Pair, *, init_scale: float) -> Params:
     """Make s, the logarithm of the scale."""
     a, _ = _checked(x)
-    device = checked_key(NAME, key).bits.device
+    device = core.checked_key(NAME, key).bits.device
     return Params(torch.full((), math.log(init_scale), dtype=a.dtype, device=device))
 
 
@@ -96,8 +83,8 @@ def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache
 def backward(params: Params, cache: Cache, g: Float[Tensor, "*batch n m"]) -> tuple[Pair, Params]:
     """Compute da = (d_hat_a - hat a sum(d_hat_a hat a)) / |a|, db likewise, and ds = sum of g y."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.y)
+    core.check_cache(NAME, cache, Cache)
+    core.check_cotangent(NAME, g, cache.y)
     scaled = params.log_scale.exp() * g
     da = _across(widened(scaled @ cache.b), cache.a) / cache.length_a
     db = _across(widened(scaled.mT @ cache.a), cache.b) / cache.length_b
@@ -107,8 +94,8 @@ def backward(params: Params, cache: Cache, g: Float[Tensor, "*batch n m"]) -> tu
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return ds_n = sum of g y over the rows of example n."""
     # Of a pair without a batch, each row of a has a similarity with all rows of b.
-    check_batched(NAME, g, 3)
-    return mirror(params, log_scale=sum_axes(g * cache.y, tuple(range(1, g.ndim))))
+    core.check_batched(NAME, g, 3)
+    return core.mirror(params, log_scale=core.sum_axes(g * cache.y, tuple(range(1, g.ndim))))
 
 
 def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
@@ -124,7 +111,7 @@ def _across(drows: Rows, rows: Rows) -> Rows:
     return drows - rows * (drows * rows).sum(-1, keepdim=True)
 
 
-@constructor(kind="similarity", terms=terms)
+@core.constructor(kind="similarity", terms=terms)
 def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     """Compare each row of a with each row of b: y_ij = e^s cos(a_i, b_j), with a trained scale e^s.
 
@@ -157,9 +144,9 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
 def _checked(x: object) -> Pair:
     """Check that x is a pair of rows with as many features."""
     if type(x) is not tuple or len(x) != 2:
-        raise LayerError(NAME, f"expected x to be (a, b), got {describe_non_tuple(x)}")
+        raise LayerError(NAME, f"expected x to be (a, b), got {core.describe_non_tuple(x)}")
     for name, rows in zip("ab", x, strict=True):
-        check_input(NAME, (), rows)
+        core.check_input(NAME, (), rows)
         check_like(NAME, name, rows, x[0])
     a, b = x
     if min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:

@@ -24,23 +24,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import Outer, check_batched, mirror, sum_rows
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import (
-    check_bias,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-    wrong_shape,
-)
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, check_input, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common.shapes import Features, Outputs
 
@@ -63,7 +48,7 @@ def init(
     if x.ndim == 0:
         raise LayerError(name, "expected x of shape (..., n_in), got ()")
     fans = Fans(x.shape[-1], n_out)
-    weight_key, bias_key = map(checked_key(name, key).fold_in, range(2))
+    weight_key, bias_key = map(core.checked_key(name, key).fold_in, range(2))
     return Params(
         weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
         bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
@@ -98,16 +83,16 @@ def grads(params: Params, x: Features, g: Outputs) -> Params:
 
 def terms(params: Params, x: Tensor, g: Tensor) -> Params:
     """Return dW_n = sum_t x_nt^T g_nt and db_n = sum_t g_nt, over the rows t of example n."""
-    check_batched("dense", g)
-    return mirror(params, weight=Outer(x, g), bias=sum_rows(g))
+    core.check_batched("dense", g)
+    return core.mirror(params, weight=Outer(x, g), bias=core.sum_rows(g))
 
 
-declare(input_grad, reads=())
+core.declare(input_grad, reads=())
 
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor(kind="dense", params=Params, terms=terms)
+@core.constructor(kind="dense", params=Params, terms=terms)
 def dense(
     n_out: PositiveInt, *, bias: bool = True, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
@@ -153,10 +138,10 @@ def check_forward(params: Params, x: object) -> None:
     try:
         n_in, n_out = weight.shape
     except (AttributeError, ValueError) as error:
-        raise wrong_shape("dense", "weight", weight, "(n_in, n_out)") from error
-    check_like("dense", "x", x, weight)
+        raise core.wrong_shape("dense", "weight", weight, "(n_in, n_out)") from error
+    core.check_like("dense", "x", x, weight)
     if params.bias is not None:
-        check_bias("dense", params.bias, weight, n_out)
+        core.check_bias("dense", params.bias, weight, n_out)
     if x.shape[-1:] != (n_in,):
         raise LayerError(
             f"dense({n_out})", f"expected x of shape (..., {n_in}), got {tuple(x.shape)}"
@@ -165,9 +150,9 @@ def check_forward(params: Params, x: object) -> None:
 
 def check_backward(params: Params, x: object, g: object) -> None:
     """Check that params are of this layer, x is the cache of its forward, and g mirrors y."""
-    check_params("dense", params, Params)
+    core.check_params("dense", params, Params)
     n_in, n_out = params.weight.shape
     if not isinstance(x, Tensor) or x.shape[-1:] != (n_in,):
         expected = f"the cache of its own forward, x of shape (..., {n_in})"
-        raise LayerError(f"dense({n_out})", f"expected {expected}, got {format_briefly(x)}")
-    check_cotangent(f"dense({n_out})", g, x, (*x.shape[:-1], n_out))
+        raise LayerError(f"dense({n_out})", f"expected {expected}, got {core.format_briefly(x)}")
+    core.check_cotangent(f"dense({n_out})", g, x, (*x.shape[:-1], n_out))

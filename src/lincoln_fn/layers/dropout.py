@@ -24,15 +24,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor, over_axes
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Probability
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, Probability, bare, check_cotangent, declare, keys, record
 from lincoln_fn.layers.common.shapes import Elements
 
 P = TypeVar("P")
@@ -50,14 +43,14 @@ class Cache:
     """The mask, the scale, and y's dtype."""
 
     mask: Bool[Tensor, "*s"]
-    scale: float = static()
-    dtype: torch.dtype = static()
+    scale: float = core.static()
+    dtype: torch.dtype = core.static()
 
 
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first mask."""
-    check_input("dropout", (), x)
-    return Params(checked_key("dropout", key).fold_in(0))
+    core.check_input("dropout", (), x)
+    return Params(core.checked_key("dropout", key).fold_in(0))
 
 
 def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple[Elements, Cache]:
@@ -70,8 +63,8 @@ def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple
 
 def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
-    check_params("dropout", params, Params)
-    check_cache("dropout", cache, Cache)
+    core.check_params("dropout", params, Params)
+    core.check_cache("dropout", cache, Cache)
     like_y = cache.mask.new_empty((), dtype=cache.dtype)
     check_cotangent("dropout", g, like_y, cache.mask.shape)
     return g * cache.mask * cache.scale, params
@@ -102,7 +95,7 @@ declare(predict, kind="dropout", at_inference=(inference_forward, inference_back
 
 def advance(params: Params, cache: Cache) -> Params:
     """Return the next mask's key, key.fold_in(0)."""
-    check_params("dropout", params, Params)
+    core.check_params("dropout", params, Params)
     return Params(params.key.fold_in(0))
 
 
@@ -116,14 +109,14 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
 
 
 def _check(params: Params, x: Tensor, spatial: int) -> None:
-    check_input("dropout", params, x, Params)
+    core.check_input("dropout", params, x, Params)
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
         expected = f"(N, C{axes}) or (C{axes})"
-        raise LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
+        raise core.LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
 
 
-@constructor
+@core.constructor
 def dropout(p: Probability = 0.5) -> Layer:
     """Drop each element with probability p and scale up the rest: y = x mask / (1 - p).
 
@@ -176,4 +169,4 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:  # noqa: D417  # n is no
     return bare(Layer, run, backward, init, predict=as_is, advance=advance)
 
 
-dropout1d, dropout2d, dropout3d = over_axes(_dropout_nd)
+dropout1d, dropout2d, dropout3d = core.over_axes(_dropout_nd)

@@ -29,12 +29,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Bound, require
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Bound, Layer, bare, check_cache, constructor, declare, record, require
 from lincoln_fn.layers.common.shapes import Elements
 
 Numbers: TypeAlias = tuple[float | None, ...]
@@ -53,7 +49,7 @@ class Cache:
     """The input, the output, or a stand-in of their shape; and the numbers."""
 
     kept: Elements
-    numbers: Numbers = static()
+    numbers: Numbers = core.static()
 
 
 def _power_dx(g: Tensor, x: Tensor, p: float) -> Tensor:
@@ -82,7 +78,7 @@ def forward(
     params: tuple[()], x: Elements, *, function: str, numbers: Numbers = ()
 ) -> tuple[Elements, Cache]:
     """Compute y = f(x)."""
-    check_input(function, params, x)
+    core.check_input(function, params, x)
     formula = FORMULAS[function]
     y = formula.y(x, *numbers)
     kept = {"x": x, "y": y}.get(formula.keeps)
@@ -97,7 +93,7 @@ def backward(
 ) -> tuple[Elements, tuple[()]]:
     """Compute dx = g f'(x)."""
     check_cache(function, cache, Cache)
-    check_cotangent(function, g, cache.kept)
+    core.check_cotangent(function, g, cache.kept)
     return FORMULAS[function].dx(g, cache.kept, *cache.numbers), ()
 
 

@@ -26,15 +26,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Gather, check_batched, mirror
-from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params, wrong_shape
+from lincoln_fn import core
+from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 
 
@@ -50,7 +43,7 @@ class Cache:
     """The indices, and the index that has no gradient, or None."""
 
     x: Int[Tensor, "*batch"]
-    padding_idx: int | None = static()
+    padding_idx: int | None = core.static()
 
 
 def init(
@@ -60,7 +53,7 @@ def init(
     """Draw W, with zeros in row padding_idx."""
     _check_indices(x)
     fans = Fans(num_embeddings, embedding_dim)
-    key = checked_key("embedding", key)
+    key = core.checked_key("embedding", key)
     weight = weight_init.draw(key, (num_embeddings, embedding_dim), fans, dtype)
     if padding_idx is not None:
         is_padding = torch.arange(num_embeddings, device=weight.device) == padding_idx
@@ -82,7 +75,7 @@ def forward(
     except RuntimeError as error:
         if weight.ndim == 2:
             raise
-        raise wrong_shape("embedding", "weight", weight, "(num_embeddings, n)") from error
+        raise core.wrong_shape("embedding", "weight", weight, "(num_embeddings, n)") from error
     except IndexError as error:
         low, high = x.aminmax()
         wrong = low if low < 0 else high
@@ -111,19 +104,19 @@ def input_grad(params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n: g_nt in row x_nt, and zeros where x_nt = padding_idx."""
-    check_batched("embedding", g)
+    core.check_batched("embedding", g)
     index, rows = cache.x.long(), g
     if cache.padding_idx is not None:
         rows = g.masked_fill((index == cache.padding_idx).unsqueeze(-1), 0)
-    return mirror(params, weight=Gather(index, rows))
+    return core.mirror(params, weight=core.Gather(index, rows))
 
 
-declare(input_grad, reads=())
+core.declare(input_grad, reads=())
 
 _NORMAL = normal(1.0)
 
 
-@constructor(kind="embedding", terms=terms)
+@core.constructor(kind="embedding", terms=terms)
 def embedding(
     num_embeddings: PositiveInt, embedding_dim: PositiveInt, padding_idx: int | None = None,
     *, weight_init: Initializer = _NORMAL, dtype: FloatingDtype = torch.float32,
@@ -158,18 +151,18 @@ def embedding(
     """
     is_row = padding_idx is None or -num_embeddings <= padding_idx < num_embeddings
     wanted = f"padding_idx from {-num_embeddings} to {num_embeddings - 1}"
-    require(is_row, "embedding", wanted, padding_idx)
+    core.require(is_row, "embedding", wanted, padding_idx)
     row = None if padding_idx is None else padding_idx % num_embeddings
     bound = partial(forward, padding_idx=row), backward, partial(init, padding_idx=row)
-    return bare(Layer, *bound, input_grad=input_grad)
+    return core.bare(Layer, *bound, input_grad=input_grad)
 
 
 def check_backward(params: Params, cache: Cache, g: object) -> None:
     """Check that params and cache are of this layer, and g mirrors y."""
     check_params("embedding", params, Params)
-    check_cache("embedding", cache, Cache)
+    core.check_cache("embedding", cache, Cache)
     features = params.weight.shape[1]
-    check_cotangent("embedding", g, params.weight, (*cache.x.shape, features))
+    core.check_cotangent("embedding", g, params.weight, (*cache.x.shape, features))
 
 
 def _check_indices(x: object) -> None:

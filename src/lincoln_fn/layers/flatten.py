@@ -12,12 +12,7 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, LayerError, bare, check_axis, constructor, require, shape_checked
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, reshaped_back, stand_ins
 

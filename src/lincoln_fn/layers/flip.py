@@ -14,11 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, bare, constructor, record, require, shape_checked, static
 from lincoln_fn.layers.common.reduction import axes_of
 from lincoln_fn.layers.common.shapes import Elements
 

@@ -36,15 +36,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveSizes, Range, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, check_params, keys, record, require
 from lincoln_fn.layers.common.pool_positions import added_up, flat_positions, summed_in
 from lincoln_fn.layers.common.pooling import check_spatial, dy_of
 from lincoln_fn.layers.common.shapes import Image
@@ -52,7 +45,7 @@ from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.max_pool import largest
 
-Ratio: TypeAlias = Annotated[float, Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
+Ratio: TypeAlias = Annotated[float, core.Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
 
 Ratios = tuple[float, ...]
 
@@ -70,14 +63,14 @@ class Cache:
 
     x: Image
     indices: Int[Tensor, "*batch_and_pooled"]
-    n: int = static()
-    return_indices: bool = static(default=False)
+    n: int = core.static()
+    return_indices: bool = core.static(default=False)
 
 
 def init(key: Key, x: Image) -> Params:
     """Make the key of the first windows, on x's device."""
-    check_input("fractional_max_pool", (), x)
-    return Params(checked_key("fractional_max_pool", key).fold_in(0))
+    core.check_input("fractional_max_pool", (), x)
+    return Params(core.checked_key("fractional_max_pool", key).fold_in(0))
 
 
 def forward(
@@ -99,10 +92,10 @@ def forward(
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Image, Params]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
     check_params("fractional_max_pool", params, Params)
-    check_cache("fractional_max_pool", cache, Cache)
+    core.check_cache("fractional_max_pool", cache, Cache)
     x, m, n = cache.x, cache.indices, cache.n
     dy = dy_of(f"fractional_max_pool{n}d", g, cache.return_indices)
-    check_cotangent(f"fractional_max_pool{n}d", dy, x, tuple(m.shape))
+    core.check_cotangent(f"fractional_max_pool{n}d", dy, x, tuple(m.shape))
     return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), params
 
 
@@ -112,7 +105,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.key.fold_in(0))
 
 
-declare(advance, reads=())
+core.declare(advance, reads=())
 
 
 def draw_samples(
@@ -138,7 +131,7 @@ def checked_sizes(
     fits = zip(spatial, kernel_size, sizes, strict=True)
     if not all(1 <= size <= length - k + 1 for length, k, size in fits):
         problem = f"expected x with room for {sizes} windows of {kernel_size}"
-        raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
+        raise core.LayerError(layer, f"{problem}, got {tuple(x.shape)}")
     return sizes
 
 
@@ -198,9 +191,9 @@ def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
     fits = ratios is None or len(ratios) == n
     require(fits, layer, f"output_ratio as a number or a tuple of {n}", output_ratio)
     run = partial(forward, kernel_size=kernel, output_size=sizes, output_ratio=ratios)
-    return bare(Layer, run, backward, init, advance=advance)
+    return core.bare(Layer, run, backward, init, advance=advance)
 
 
-_, fractional_max_pool2d, fractional_max_pool3d = over_axes(
+_, fractional_max_pool2d, fractional_max_pool3d = core.over_axes(
     _fractional_max_pool_nd, kind="max_pool"
 )

@@ -44,14 +44,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Explicit, mirror
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
+from lincoln_fn import core
+from lincoln_fn.core import Explicit, Key, Layer, PositiveInt, check_params, keys, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -104,7 +98,7 @@ def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
     sequences.check_steps(NAME, "u", u)
-    key = checked_key(NAME, key)
+    key = core.checked_key(NAME, key)
     # In bfloat16, 0.999 is 1, whose lambda is infinite.
     wide = torch.promote_types(u.dtype, torch.float32)
     decay = keys.uniform(key, (u.shape[-1],), 0.9, 0.999, dtype=wide)
@@ -142,7 +136,7 @@ def dx_and_terms(
     """Compute dx, and return d lambda_n of each example n."""
     y = cache.form.y
     dx, ddecay = _backward(params, cache, g, scan)
-    return dx, mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
+    return dx, core.mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
 
 
 def _backward(
@@ -150,7 +144,7 @@ def _backward(
 ) -> tuple[Gradients, Float[Tensor, "batch features"]]:
     """Compute dx, and d lambda of each sequence."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     dy, dlast = cache.form.cotangents(NAME, g)
     gates, wide = _gates(params, cache.r, cache.i), widened(params.decay)
     size = cache.chunk_size
@@ -182,8 +176,8 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     u, r, i = x
     sequences.check_steps(NAME, "u", u)
     if params.decay.shape != u.shape[-1:]:
-        raise wrong_shape(NAME, "decay", params.decay, f"({u.shape[-1]},)")
-    check_like(NAME, "x", u, params.decay)
+        raise core.wrong_shape(NAME, "decay", params.decay, f"({u.shape[-1]},)")
+    core.check_like(NAME, "x", u, params.decay)
     given = {
         "the recurrence gate": (r, u.shape), "the input gate": (i, u.shape),
         "the state": (state, (*u.shape[:-2], u.shape[-1])),
@@ -191,7 +185,7 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     sequences.check_shapes(NAME, **given)
 
 
-@constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
+@core.constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
 def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
     """Keep a state for each feature, with a gate for what stays and another for what enters.
 
@@ -226,4 +220,4 @@ def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
                  [0.5302],
                  [0.5322]]])
     """
-    return bare(Layer, forward, backward, init)
+    return core.bare(Layer, forward, backward, init)

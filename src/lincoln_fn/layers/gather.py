@@ -24,12 +24,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
 from lincoln_fn.layers.common.indices import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
@@ -43,7 +39,7 @@ class Cache:
 
     index: Int[Tensor, "*positions"]
     shapes: StandIns
-    dim: int = static()
+    dim: int = core.static()
 
 
 def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
@@ -55,7 +51,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
         shapes = f"{tuple(x_0.shape)} and {tuple(index.shape)}"
         problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
-        raise LayerError("gather", problem)
+        raise core.LayerError("gather", problem)
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
     return y, Cache(index, stand_ins(x_0, y), dim)
 

@@ -15,16 +15,13 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, constructor
 from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
     if x.ndim < 3 or 0 in x.shape[2:]:

@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_axis, check_cache, check_input, record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
@@ -27,7 +24,7 @@ class Cache:
     """The input, and the axis along which it is halved."""
 
     x: Elements
-    dim: int = static()
+    dim: int = core.static()
 
 
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
@@ -58,10 +55,10 @@ def check_half(cache: Cache, g: Moved) -> None:
     check_cache("glu", cache, Cache)
     shape = list(cache.x.shape)
     shape[cache.dim] //= 2
-    check_cotangent("glu", g, cache.x, tuple(shape))
+    core.check_cotangent("glu", g, cache.x, tuple(shape))
 
 
-@constructor(kind="gated")
+@core.constructor(kind="gated")
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 

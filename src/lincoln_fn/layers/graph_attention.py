@@ -38,14 +38,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_params, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, glorot_uniform
 from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, add_at, graph_parts
 
@@ -76,7 +70,7 @@ class Cache:
 def init(key: Key, x: tuple[Nodes, Edges], *, num_heads: int, weight_init: Initializer) -> Params:
     """Draw a and b."""
     h = _by_head(graph_parts(NAME, x)[0], num_heads)
-    key, shape = checked_key(NAME, key), tuple(h.shape[-2:])
+    key, shape = core.checked_key(NAME, key), tuple(h.shape[-2:])
     fans = Fans(shape[1], 1)
     a, b = (weight_init.draw(key.fold_in(i), shape, fans, h.dtype) for i in (0, 1))
     return Params(a, b)
@@ -88,7 +82,7 @@ def forward(
     """Compute y_i = sum of w_e h_(s_e) over the edges into i, with w the softmax of u over them."""
     check_params(NAME, params, Params)
     nodes, source, target, _ = graph_parts(NAME, x)
-    check_like(NAME, "nodes", nodes, params.source)
+    core.check_like(NAME, "nodes", nodes, params.source)
     h = _by_head(nodes, *params.source.shape)
     count = nodes.shape[-2]
     if add_self_loops:
@@ -115,17 +109,17 @@ def backward(params: Params, cache: Cache, g: Nodes) -> tuple[tuple[Nodes, None]
 
 def terms(params: Params, cache: Cache, g: Nodes) -> Params:
     """Return da_n = sum of dp_j h_j over the nodes of example n, and db_n."""
-    check_batched(NAME, g, 3)
+    core.check_batched(NAME, g, 3)
     inner = tuple(range(1, g.ndim - 1))
-    da, db = (sum_axes(d.unsqueeze(-1) * cache.h, inner) for d in _of_scores(params, cache, g))
+    da, db = (core.sum_axes(d.unsqueeze(-1) * cache.h, inner) for d in _of_scores(params, cache, g))
     return mirror(params, source=da, target=db)
 
 
 def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
     """Compute dp and dq, one number for each node and head."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
+    core.check_cache(NAME, cache, Cache)
+    core.check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
     w, source, target, count = cache.weights, cache.source, cache.target, cache.h.shape[-3]
     by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
     dw = (by_head[..., target, :, :] * cache.h[..., source, :, :]).sum(-1)
@@ -157,7 +151,7 @@ def _by_head(h: Nodes, num_heads: int, features: int | None = None) -> Heads:
 _GLOROT = glorot_uniform()
 
 
-@constructor(kind="other", terms=terms, along="rows")
+@core.constructor(kind="other", terms=terms, along="rows")
 def graph_attention(
     num_heads: PositiveInt, *, negative_slope: float = 0.2, add_self_loops: bool = True,
     weight_init: Initializer = _GLOROT,

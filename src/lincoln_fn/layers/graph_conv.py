@@ -38,10 +38,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, check_params, record, static
 from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, add_at, graph_parts
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -113,7 +111,7 @@ def _sum_but(values: Float[Tensor, "*batch n features"]) -> Float[Tensor, " n"]:
     return values.sum(-1).flatten(0, -2).sum(0) if values.ndim > 2 else values.sum(-1)
 
 
-@constructor(kind="average", along="rows")
+@core.constructor(kind="average", along="rows")
 def graph_conv(*, add_self_loops: bool = True, normalize: bool = True) -> Layer:
     """Average each node of a graph with its neighbours, weighted by their numbers of edges.
 

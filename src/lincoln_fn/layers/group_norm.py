@@ -27,13 +27,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt
-from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, record, shape_checked
 from lincoln_fn.layers.common.normalisation import (
     affine_grads,
     affine_terms,
@@ -65,11 +60,15 @@ class Cache:
 
 def init(key: Key, x: Channels, *, num_groups: int, affine: bool, bias: bool) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
-    check_input("group_norm", (), x)
+    core.check_input("group_norm", (), x)
     check_grouped(x, None, None, num_groups)
     return Params(
         *first_affine(
-            checked_key("group_norm", key), x, (x.shape[1],), weight=affine, bias=affine and bias
+            core.checked_key("group_norm", key),
+            x,
+            (x.shape[1],),
+            weight=affine,
+            bias=affine and bias,
         )
     )
 
@@ -109,7 +108,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (1,))
 
 
-@constructor(kind="norm", terms=terms)
+@core.constructor(kind="norm", terms=terms)
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:

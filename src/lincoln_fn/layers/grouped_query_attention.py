@@ -31,14 +31,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Positive, PositiveInt, Probability, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, check_params, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
@@ -56,9 +50,8 @@ from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
-from lincoln_fn.walk.arrangement import fields, visit_parts
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
+from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
 
 
 @record
@@ -68,8 +61,8 @@ class Params:
     query: dense.Params
     key: dense.Params
     value: dense.Params
-    query_norm: AnyParams
-    key_norm: AnyParams
+    query_norm: core.Params
+    key_norm: core.Params
     output: dense.Params
     dropout: dropouts.Params | tuple[()] = ()
 
@@ -109,8 +102,8 @@ def init(
     n = features // num_heads if head_dim is None else head_dim
     if head_dim is None and (n == 0 or features % num_heads):
         wanted = f"a query with features in {num_heads} heads, or head_dim"
-        raise LayerError(NAME, f"expected {wanted}, got {features}")
-    drawn = [*map(checked_key(NAME, key).fold_in, range(7))]
+        raise core.LayerError(NAME, f"expected {wanted}, got {features}")
+    drawn = [*map(core.checked_key(NAME, key).fold_in, range(7))]
 
     def heads(sequence: Sequence, count: int) -> Tensor:
         zero = sequence.new_zeros(())
@@ -162,7 +155,7 @@ def back(
 ) -> tuple[Gradients | None, tuple[Record, ...]]:  # fmt: skip
     """Take g back to the heads, and their dx through positions and norms to the projections."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
 
     def of_heads(dx: Heads | tuple[Heads, None]) -> Heads:
         return dx[0] if isinstance(dx, tuple) else dx
@@ -198,7 +191,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return advanced
 
 
-def _needs_dx(i: int, params: AnyParams) -> bool:
+def _needs_dx(i: int, params: core.Params) -> bool:
     """Return whether a projection needs the dx of part i."""
     return i >= 3
 
@@ -224,7 +217,7 @@ _ROTARY = rotary_embedding()
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor
+@core.constructor
 def grouped_query_attention(
     num_heads: PositiveInt, num_kv_heads: PositiveInt | None = None,
     *, head_dim: PositiveInt | None = None, positions: Layer | None = _ROTARY,
@@ -285,7 +278,7 @@ def grouped_query_attention(
     """
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     divides = num_heads % kv_heads == 0
-    require(divides, NAME, f"num_kv_heads to divide num_heads = {num_heads}", num_kv_heads)
+    core.require(divides, NAME, f"num_kv_heads to divide num_heads = {num_heads}", num_kv_heads)
     dense_layer = partial(open_dense, weight_init=weight_init, bias_init=bias_init)
     projection = dense_layer("heads", bias=bias)
     output = dense_layer("features", bias=bias if output_bias is None else output_bias)
@@ -294,7 +287,7 @@ def grouped_query_attention(
         num_heads, kv_heads, is_causal=is_causal, sliding_window=sliding_window, softcap=softcap,
         scale=scale, dropout=dropout,
     )  # fmt: skip
-    return bare(
+    return core.bare(
         lambda call: composition(
             NAME,
             (*(projection,) * 3, norm, norm, place, place, heads, output),

@@ -49,11 +49,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common.recurrent import (
     DEFAULT_INIT,

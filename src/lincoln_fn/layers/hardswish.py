@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, bare, constructor, shape_checked
 from lincoln_fn.layers.common.shapes import Elements
 
 

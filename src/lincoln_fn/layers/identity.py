@@ -10,9 +10,7 @@ Cache: nothing.
 
 from __future__ import annotations
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.core import Arrays, Layer, bare, check_params, constructor
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, None]:

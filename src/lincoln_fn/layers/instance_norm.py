@@ -31,14 +31,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer, unchanged
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
-from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record, shape_checked
 from lincoln_fn.layers.common.normalisation import (
     Running,
     affine_grads,
@@ -73,7 +67,7 @@ class Cache:
     rstd: Float[Tensor, "*batch channels *ones"]
     mean: Float[Tensor, "*batch channels"]
     var: Float[Tensor, "*batch channels"]
-    momentum: float | None = static()
+    momentum: float | None = core.static()
 
 
 def init(
@@ -81,8 +75,8 @@ def init(
     spatial_axes: int | None,
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
-    key = checked_key("instance_norm", key)
-    check_input("instance_norm", (), x)
+    key = core.checked_key("instance_norm", key)
+    core.check_input("instance_norm", (), x)
     channels = x.shape[check_instances(x, None, None, None, spatial_axes)]
     weight, shift = first_affine(key, x, (channels,), weight=affine, bias=affine and bias)
     return Params(weight, shift, first_running(key, x, channels) if track_running_stats else None)
@@ -136,7 +130,7 @@ def predict(
     return y
 
 
-declare(predict, kind="norm", at_inference=_AT_INFERENCE)
+core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
 @shape_checked
@@ -154,10 +148,10 @@ def advance(params: Params, cache: Cache) -> Params:
     return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
 
 
-declare(advance, reads=("mean", "var"))
+core.declare(advance, reads=("mean", "var"))
 
 
-@constructor(kind="norm", terms=terms)
+@core.constructor(kind="norm", terms=terms)
 def instance_norm(
     eps: NonNegative = 1e-5, momentum: Probability | None = 0.1, affine: bool = False,
     track_running_stats: bool = False, *, bias: bool = True,
@@ -195,5 +189,5 @@ def instance_norm(
         tensor([[-1.0000,  1.0000],
                 [ 1.0000, -1.0000]])
     """
-    next_params = advance if track_running_stats else unchanged
-    return bare(Layer, forward, backward, init, predict, advance=next_params)
+    next_params = advance if track_running_stats else core.unchanged
+    return core.bare(Layer, forward, backward, init, predict, advance=next_params)

@@ -16,10 +16,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record, static
 from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins

@@ -41,14 +41,8 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import call_of
-from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegative, bare, call_of, record, shape_checked, static
 from lincoln_fn.layers.common.normalisation import (
     Sizes,
     affine_grads,
@@ -89,12 +83,12 @@ def init(
     key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, bias: bool
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
-    check_input("layer_norm", (), x)
+    core.check_input("layer_norm", (), x)
     sizes = trailing_sizes("layer_norm", x, normalized_shape, None, None)
     weighted = elementwise_affine
     return Params(
         *first_affine(
-            checked_key("layer_norm", key), x, sizes, weight=weighted, bias=weighted and bias
+            core.checked_key("layer_norm", key), x, sizes, weight=weighted, bias=weighted and bias
         )
     )
 
@@ -129,7 +123,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, rows)
 
 
-@constructor(kind="norm", terms=terms)
+@core.constructor(kind="norm", terms=terms)
 def layer_norm(
     normalized_shape: NormalizedShape = -1, eps: NonNegative = 1e-5,
     elementwise_affine: bool = True, bias: bool = True,

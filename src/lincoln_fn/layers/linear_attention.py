@@ -60,13 +60,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.merge import check_inputs
@@ -117,7 +112,7 @@ def forward(
     params: tuple[()], x: Inputs, *, num_heads: int, chunk_size: int, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute y = W v + hat q S_0 in each chunk."""
-    check_params(NAME, params, None)
+    core.check_params(NAME, params, None)
     (query, key, value), log_decay, state = _unpacked(x, num_heads)
     decay = torch.zeros_like(query[..., :num_heads]) if log_decay is None else log_decay
     length = query.shape[-2]
@@ -228,7 +223,7 @@ def _unpacked(
     """Split x into query, key and value, the decay and the state, and check that they fit."""
     if type(x) is not tuple or not 3 <= len(x) <= 5:
         problem = "expected x to be (query, key, value[, log_decay[, state]])"
-        raise LayerError(NAME, f"{problem}, got {describe_non_tuple(x)}")
+        raise LayerError(NAME, f"{problem}, got {core.describe_non_tuple(x)}")
     query, key, value, log_decay, state = (*x, None, None)[:5]
     check_inputs(NAME, (), (*x[:3], *(part for part in x[3:] if part is not None)))
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
@@ -247,7 +242,7 @@ def _unpacked(
     return (query, key, value), log_decay, state
 
 
-@constructor(kind="gated", along="rows")
+@core.constructor(kind="gated", along="rows")
 def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) -> Layer:
     """Compute causal attention without a softmax, in time that grows as the length does.
 

@@ -21,14 +21,8 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_cache, declare, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.shapes import Features
@@ -66,7 +60,7 @@ def backward(params: dense.Params, cache: Cache, g: Factors) -> tuple[Features, 
     if type(g) is not tuple or len(g) != 2:
         raise LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
     for of_factor, factor in zip(g, (cache.x, cache.weight), strict=True):
-        check_cotangent(NAME, of_factor, factor)
+        core.check_cotangent(NAME, of_factor, factor)
     return g[0], dense.Params(g[1].mT, None)
 
 
@@ -80,7 +74,7 @@ declare(predict, kind="dense", at_inference=(dense.forward, dense.backward))
 _FAN_IN_INIT = fan_in_uniform()
 
 
-@constructor(kind="other")
+@core.constructor(kind="other")
 def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_INIT) -> Layer:
     """End a network with a large number of classes: its loss computes the scores in chunks.
 

@@ -35,12 +35,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
@@ -104,7 +100,7 @@ def forward(
     params: tuple[()], x: Inputs, *, chunk_size: int, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute h_t = a_t h_(t-1) + b_t."""
-    check_params(NAME, params, None)
+    core.check_params(NAME, params, None)
     (a, b), state = sequences.unpacked(NAME, x, ("a", "b"))
     if b.ndim < 2 or b.shape[1] == 0:
         problem = "expected b of shape (batch, length, ...) with at least one step"
@@ -129,7 +125,7 @@ def backward(
     return cache.form.gradients(da, dh, state=dfirst), ()
 
 
-@constructor(kind="gated")
+@core.constructor(kind="gated")
 def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
     """Compute h_t = a_t h_(t-1) + b_t along a sequence, element by element.
 

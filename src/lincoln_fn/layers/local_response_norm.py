@@ -30,12 +30,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, PositiveInt, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
 from lincoln_fn.layers.common.shapes import Channels
@@ -53,7 +49,7 @@ class Cache:
     beta: float = static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(
     params: tuple[()], x: Channels, *, size: int, alpha: float, beta: float, k: float
 ) -> tuple[Channels, Cache]:
@@ -67,7 +63,7 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Channels) -> tuple[Channels, tuple[()]]:
     """Compute dx = g scale - 2 alpha / size beta x (windows' sums of g scale x / D)."""
-    check_params("local_response_norm", params, None)
+    core.check_params("local_response_norm", params, None)
     check_cache("local_response_norm", cache, Cache)
     check_cotangent("local_response_norm", g, cache.x)
     size, alpha, beta = cache.size, cache.alpha, cache.beta
@@ -83,7 +79,7 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
 
 
-@constructor(kind="norm")
+@core.constructor(kind="norm")
 def local_response_norm(
     size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:

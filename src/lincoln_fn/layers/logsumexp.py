@@ -16,11 +16,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record, shape_checked, static
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.shapes import Elements, Reduced
 

@@ -31,11 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveSizes, at_least
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, check_cache, record, static
 from lincoln_fn.layers.common.pool_positions import (
     added_up,
     axis_positions,
@@ -82,7 +79,7 @@ def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[(
     """Compute dx_i = sum of g_o c_o (x_i / y_o)^(p - 1) over all windows o that i is in."""
     check_cache("lp_pool", cache, Cache)
     x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
-    check_cotangent(f"lp_pool{window.n}d", g, y)
+    core.check_cotangent(f"lp_pool{window.n}d", g, y)
     positions = flat_positions(axis_positions(window, x), x)
     # 1 outside x, because a power of 0 would have no derivative.
     seen = picked(x, positions, window.n, 1.0).to(summed_in(x))
@@ -137,4 +134,4 @@ def _lp_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, kernel_size=kernel, stride=window.stride), backward)
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd, kind="average")
+lp_pool1d, lp_pool2d, lp_pool3d = core.over_axes(_lp_pool_nd, kind="average")

@@ -19,11 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
 from lincoln_fn.layers.broadcast import common_shape, summed_to
 from lincoln_fn.layers.common.merge import check_inputs
 
@@ -64,7 +61,7 @@ def backward(
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 
 
-@constructor(kind="product", along="rows")
+@core.constructor(kind="product", along="rows")
 def matmul() -> Layer:
     """Multiply two inputs as matrices: y = a b. `dense` multiplies by a matrix that is trained.
 

@@ -29,11 +29,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegativeSizes, PositiveSizes
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, NonNegativeSizes, PositiveSizes, bare, record, static
 from lincoln_fn.layers.common.pool_positions import added_up, axis_positions, flat_positions, picked
 from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, window_of
 from lincoln_fn.layers.common.shapes import Image
@@ -65,10 +62,10 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
-    check_cache("max_pool", cache, Cache)
+    core.check_cache("max_pool", cache, Cache)
     x, m, n = cache.x, cache.indices, cache.window.n
     dy = dy_of(f"max_pool{n}d", g, cache.return_indices)
-    check_cotangent(f"max_pool{n}d", dy, x, tuple(m.shape))
+    core.check_cotangent(f"max_pool{n}d", dy, x, tuple(m.shape))
     return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
 
@@ -127,4 +124,4 @@ def _max_pool_nd(  # noqa: D417  # n is not the user's
     return bare(Layer, partial(forward, **window._asdict()), backward)
 
 
-max_pool1d, max_pool2d, max_pool3d = over_axes(_max_pool_nd, kind="max_pool")
+max_pool1d, max_pool2d, max_pool3d = core.over_axes(_max_pool_nd, kind="max_pool")

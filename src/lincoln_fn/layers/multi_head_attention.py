@@ -24,16 +24,8 @@ from typing import Any
 import attrs
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.layer import Params as AnyParams
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec, made_by
-from lincoln_fn.errors.arguments import PositiveInt, Probability
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_like, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, check_params, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
 from lincoln_fn.layers.common.attention_forms import (
@@ -51,9 +43,8 @@ from lincoln_fn.layers.common.attention_forms import (
     to_batch_first,
 )
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.walk.arrangement import fields, visit_parts
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
+from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
 
 
 @record
@@ -89,7 +80,7 @@ def init(
     """Draw the params; three equal dense layers count as one with three outputs, as in torch."""
     given = parts_of((), x, None, num_heads, None, batch_first=batch_first)
     n = given.query.shape[-1]
-    drawn = [*map(checked_key(NAME, key).fold_in, range(5))]
+    drawn = [*map(core.checked_key(NAME, key).fold_in, range(5))]
 
     def projection(i: int, n_in: int, draw: Initializer, fan_out: int) -> dense.Params:
         weight_key, bias_key = map(drawn[i].fold_in, range(2))
@@ -120,7 +111,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Para
 
 
 def _is_projection(part: Layer) -> bool:
-    return made_by(part, dense.dense) and part.spec == _PROJECTION.spec
+    return core.made_by(part, dense.dense) and part.spec == _PROJECTION.spec
 
 
 def _init_projection(key: Key, x: Sequence) -> dense.Params:
@@ -132,7 +123,7 @@ def _init_projection(key: Key, x: Sequence) -> dense.Params:
 _PROJECTION = dense.dense(1).replace(
     name="projection()",
     init=_init_projection,
-    spec=Spec(dense.dense, {"n_out": None}, "projection()"),  # as many as the features
+    spec=core.Spec(dense.dense, {"n_out": None}, "projection()"),  # as many as the features
 )
 
 
@@ -154,11 +145,11 @@ def back(
 ) -> tuple[Gradients | None, tuple[Record, ...]]:
     """Pass g to the last dense layer, its dx to the heads, and theirs to the first three."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     form = cache.form
     if not isinstance(g, torch.Tensor):
         raise LayerError(NAME, f"expected g to be a tensor, got {type(g).__name__}")
-    check_cotangent(NAME, g, g, form.shape)  # the last dense layer checks the dtype
+    core.check_cotangent(NAME, g, g, form.shape)  # the last dense layer checks the dtype
     dheads, output = visit(4, params.output, cache.output, to_batch_first(form, g))
     (dq, dk, dv, dmask), heads = visit(3, params.dropout, cache.heads, dheads)
     dquery, query = visit(0, params.query, cache.query, dq)
@@ -194,7 +185,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return advanced
 
 
-def _needs_dx(i: int, params: AnyParams) -> bool:
+def _needs_dx(i: int, params: core.Params) -> bool:
     """Return whether part i is the heads or the last dense layer: the others need its dx."""
     return i >= 3
 
@@ -220,7 +211,7 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
-@constructor
+@core.constructor
 def multi_head_attention(
     num_heads: PositiveInt, *, dropout: Probability = 0.0, bias: bool = True,
     is_causal: bool = False, batch_first: bool = True, weight_init: Initializer = _GLOROT,
@@ -267,7 +258,7 @@ def multi_head_attention(
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
-    return bare(
+    return core.bare(
         lambda call: composition(
             NAME,
             (_PROJECTION, _PROJECTION, _PROJECTION, heads, _PROJECTION),
@@ -294,14 +285,14 @@ def check_forward(params: Params, x: object, num_heads: int, batch_first: bool) 
     try:
         features = [p.weight.shape[0] for p in projections]
     except (AttributeError, IndexError) as error:
-        problem = f"expected params of dense.Params, got {describe(projections)}"
+        problem = f"expected params of dense.Params, got {core.describe(projections)}"
         raise LayerError(NAME, problem) from error
     widths = [p.weight.shape[-1] for p in projections]
     if len(set(widths)) > 1:
         problem = f"expected query, key and value weights with as many outputs, got {widths}"
         raise LayerError(NAME, problem)
     given = parts_of(params, x, Params, num_heads, features, batch_first=batch_first)
-    check_like(NAME, "x", given.query, params.query.weight)
+    core.check_like(NAME, "x", given.query, params.query.weight)
     return given
 
 
@@ -310,6 +301,6 @@ def _check_others(
 ) -> Given:
     """Find the parts of x for projections that are other layers, which check them themselves."""
     if not all(isinstance(p, tuple) or attrs.has(type(p)) for p in projections):
-        problem = f"expected params of dense.Params, got {describe(projections)}"
+        problem = f"expected params of dense.Params, got {core.describe(projections)}"
         raise LayerError(NAME, problem)
     return parts_of(params, x, Params, num_heads, None, batch_first=batch_first)

@@ -15,10 +15,7 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 

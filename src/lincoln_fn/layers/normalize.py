@@ -21,12 +21,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive
-from lincoln_fn.errors.shapes import check_axis
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record, shape_checked
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.layers.common.shapes import Elements
@@ -39,7 +35,7 @@ class Cache:
     y: Elements
     length: Float[Tensor, ...]
     is_long: Bool[Tensor, ...]
-    dim: int = static()
+    dim: int = core.static()
 
 
 @shape_checked

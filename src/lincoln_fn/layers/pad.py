@@ -22,12 +22,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.constructors import bare, over_axes
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Bound, NonNegativeSizes, require
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Bound, Layer, NonNegativeSizes, bare, declare, over_axes, record, static
 from lincoln_fn.layers.common import pad_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import Image, Moved
@@ -51,7 +47,7 @@ def forward(
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]
-    check_input("pad", params, x)
+    core.check_input("pad", params, x)
     check_image("pad", x, len(amounts))
     pad_axes.check_amounts("pad", x, amounts, mode)
     y = pad_axes.pad(x, amounts, mode, value)
@@ -63,8 +59,8 @@ declare(forward, kind="moving")
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
-    check_cache("pad", cache, Cache)
-    check_cotangent("pad", g, cache.shapes.y)
+    core.check_cache("pad", cache, Cache)
+    core.check_cotangent("pad", g, cache.shapes.y)
     return pad_axes.fold(g, cache.amounts, cache.mode), ()
 
 
@@ -186,5 +182,5 @@ circular_pad1d, circular_pad2d, circular_pad3d = over_axes(_circular_pad_nd)
 def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0) -> Layer:
     sizes = (padding,) * (2 * n) if isinstance(padding, int) else padding
     fits = len(sizes) == 2 * n
-    require(fits, f"{kind}_pad{n}d", f"padding as an int or a tuple of {2 * n}", padding)
+    core.require(fits, f"{kind}_pad{n}d", f"padding as an int or a tuple of {2 * n}", padding)
     return bare(Layer, partial(forward, padding=sizes, mode=mode, value=value), backward)

@@ -22,12 +22,8 @@ from typing import Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, constructor, declare, record
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements
 
@@ -98,7 +94,7 @@ def backward(
 ) -> tuple[Pair, tuple[()]]:
     """Compute da and db."""
     check_cache(function, cache, Cache)
-    check_cotangent(function, g, cache.y)
+    core.check_cotangent(function, g, cache.y)
     return FORMULAS[function].dx(g, cache.a, cache.b, cache.y), ()
 
 

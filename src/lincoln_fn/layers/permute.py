@@ -14,13 +14,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, require
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -30,10 +25,10 @@ class Cache:
     """The shapes, and the axis of x for each axis of y."""
 
     shapes: StandIns
-    dims: tuple[int, ...] = static()
+    dims: tuple[int, ...] = core.static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Moved, Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
@@ -51,7 +46,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return g.permute(inverse), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def permute(*dims: int) -> Layer:
     """Put the axes, including the batch, in another order.
 

@@ -18,13 +18,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, constructor, record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -34,10 +29,10 @@ class Cache:
     """The shapes, and the factor r between y's height and x's."""
 
     shapes: StandIns
-    upscale_factor: int = static()
+    upscale_factor: int = core.static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
@@ -51,7 +46,7 @@ def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Mov
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
     check_cache("pixel_shuffle", cache, Cache)
-    check_cotangent("pixel_shuffle", g, cache.shapes.y)
+    core.check_cotangent("pixel_shuffle", g, cache.shapes.y)
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 

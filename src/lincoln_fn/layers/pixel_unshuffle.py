@@ -17,13 +17,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, constructor, record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -33,10 +28,10 @@ class Cache:
     """The shapes, and the factor r between x's height and y's."""
 
     shapes: StandIns
-    downscale_factor: int = static()
+    downscale_factor: int = core.static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elements, Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
@@ -50,7 +45,7 @@ def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elem
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Moved, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
     check_cache("pixel_unshuffle", cache, Cache)
-    check_cotangent("pixel_unshuffle", g, cache.shapes.y)
+    core.check_cotangent("pixel_unshuffle", g, cache.shapes.y)
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 

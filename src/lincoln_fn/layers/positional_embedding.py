@@ -20,15 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record, shape_checked
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.shapes import Sequence
 
@@ -42,10 +35,10 @@ class Params:
 
 def init(key: Key, x: Sequence, *, max_len: int, weight_init: Initializer) -> Params:
     """Draw W of shape (max_len, features)."""
-    check_input("positional_embedding", (), x)
+    core.check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
     shape = (max_len, x.shape[-1])
-    key = checked_key("positional_embedding", key)
+    key = core.checked_key("positional_embedding", key)
     return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 
@@ -56,8 +49,8 @@ def forward(params: Params, x: Sequence) -> tuple[Sequence, Sequence]:
         max_len, features = params.weight.shape
     except (AttributeError, ValueError) as error:
         shape = "(max_len, features)"
-        raise wrong_shape("positional_embedding", "weight", params.weight, shape) from error
-    check_like("positional_embedding", "x", x, params.weight)
+        raise core.wrong_shape("positional_embedding", "weight", params.weight, shape) from error
+    core.check_like("positional_embedding", "x", x, params.weight)
     _check_shape(max_len, features, x)
     return x + params.weight[: x.shape[-2]], x.new_zeros(()).expand(x.shape)
 
@@ -72,16 +65,16 @@ def backward(params: Params, cache: Sequence, g: Sequence) -> tuple[Sequence, Pa
 
 def terms(params: Params, cache: Tensor, g: Tensor) -> Params:
     """Return dW_n = sum of g over the sequences of example n, with zeros past their length."""
-    check_batched("positional_embedding", g, 3)
+    core.check_batched("positional_embedding", g, 3)
     missing = len(params.weight) - g.shape[-2]
     padded = torch.nn.functional.pad(g, (0, 0, 0, missing))
-    return mirror(params, weight=sum_axes(padded, tuple(range(1, g.ndim - 2))))
+    return mirror(params, weight=core.sum_axes(padded, tuple(range(1, g.ndim - 2))))
 
 
 _NORMAL = normal(0.02)
 
 
-@constructor(kind="addition", terms=terms)
+@core.constructor(kind="addition", terms=terms)
 def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NORMAL) -> Layer:
     """Add a trained vector for each position of a sequence: y = x + W.
 

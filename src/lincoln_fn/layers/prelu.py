@@ -16,15 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.core.terms import check_batched, mirror, sum_axes
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input, check_like, wrong_shape
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_input, mirror, record
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.shapes import Elements
 
@@ -39,7 +32,7 @@ class Params:
 def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
-    device = checked_key("prelu", key).bits.device
+    device = core.checked_key("prelu", key).bits.device
     params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=device))
     _check_channels(params, x)
     return params
@@ -51,7 +44,7 @@ def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
-@shape_checked
+@core.shape_checked
 def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
@@ -62,11 +55,11 @@ def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params
 
 def terms(params: Params, x: Tensor, g: Tensor) -> Params:
     """Return dw_n = sum of g min(x, 0) over the elements of example n that share w."""
-    check_batched("prelu", g, 1)
+    core.check_batched("prelu", g, 1)
     count = len(params.weight)
     size = x[0].numel() // count if len(x) else 0
     slopes = (widened(g) * x.clamp(max=0)).reshape(len(x), count, size)
-    return mirror(params, weight=sum_axes(slopes, (2,)))
+    return mirror(params, weight=core.sum_axes(slopes, (2,)))
 
 
 def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
@@ -77,9 +70,9 @@ def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
 def check_x(params: Params, x: Elements) -> None:
     """Check that x has the slopes' dtype, device and channels."""
     check_input("prelu", params, x, Params)
-    check_like("prelu", "x", x, params.weight)
+    core.check_like("prelu", "x", x, params.weight)
     if params.weight.ndim != 1:
-        raise wrong_shape("prelu", "weight", params.weight, "(num_parameters,)")
+        raise core.wrong_shape("prelu", "weight", params.weight, "(num_parameters,)")
     _check_channels(params, x)
 
 
@@ -94,7 +87,7 @@ def _check_channels(params: Params, x: Tensor) -> None:
 _init = init  # by another name, because the constructor has an argument `init`
 
 
-@constructor(kind="activation", terms=terms)
+@core.constructor(kind="activation", terms=terms)
 def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
     """Keep what is positive, and scale the rest by a trained slope: y = x for x > 0, else w x.
 

@@ -29,16 +29,8 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import check_batched
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_input, check_like
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, PositiveInt, constructor, record, static
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.layers.common.recurrent import DEFAULT_INIT, Form, drawn_cell
 from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
@@ -67,8 +59,8 @@ class Cache:
 def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
-    check_input(_name(family), (), given)
-    keys = map(checked_key(_name(family), key).fold_in, range(4))
+    core.check_input(_name(family), (), given)
+    keys = map(core.checked_key(_name(family), key).fold_in, range(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
@@ -83,7 +75,7 @@ def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
-    check_cache("recurrent_cell", cache, Cache)
+    core.check_cache("recurrent_cell", cache, Cache)
     family, x, h = cache.family, cache.x, cache.h
     _check_params(params, family)
     ds = _checked_state(family, "g", g, tuple(h.shape), h)
@@ -98,12 +90,12 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
 def terms(params: Params, cache: Cache, g: Arrays) -> Params:
     """Return dW_ih,n = x_n^T da_n, dW_hh,n = h_n^T db_n and the biases' da_n and db_n."""
     ds = g if isinstance(g, tuple) else (g,)
-    check_batched(_name(cache.family), ds[0])
+    core.check_batched(_name(cache.family), ds[0])
     da, db, _ = cache.family.rule.step_backward(cache.kept, ds)
     return cell_terms(params, cache.x, cache.h, da, db)
 
 
-declare(forward, backward, kind="recurrent", terms=terms)
+core.declare(forward, backward, kind="recurrent", terms=terms)
 
 
 def _packed(state: Tensors) -> Arrays:
@@ -115,10 +107,10 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
     name = _name(family)
     _check_params(params, family)
     if type(x) is tuple and len(x) != 2:
-        raise LayerError(name, f"expected x or (x, state), got {format_briefly(x)}")
+        raise LayerError(name, f"expected x or (x, state), got {core.format_briefly(x)}")
     given, state = x if type(x) is tuple else (x, None)
-    check_input(name, (), given)
-    check_like(name, "x", given, params.weight_ih)
+    core.check_input(name, (), given)
+    core.check_like(name, "x", given, params.weight_ih)
     n_in, hidden = len(params.weight_ih), len(params.weight_hh)
     if given.ndim == 0 or given.shape[-1] != n_in:
         raise LayerError(name, f"expected x of shape (..., {n_in}), got {tuple(given.shape)}")
@@ -133,7 +125,7 @@ def _checked_state(
 ) -> Tensors:
     states = checked_states(_name(family), family.rule, what, state, shape)
     for tensor in states:
-        check_like(_name(family), what, tensor, like)
+        core.check_like(_name(family), what, tensor, like)
     return states
 
 
@@ -142,7 +134,7 @@ def _check_params(params: object, family: Family) -> None:
     name, gates = _name(family), family.rule.gates
     if type(params) is not Cell:
         raise LayerError(
-            name, f"expected params recurrent_cell.Params, got {format_briefly(params)}"
+            name, f"expected params recurrent_cell.Params, got {core.format_briefly(params)}"
         )
     check_cell(name, params, gates)
 
@@ -234,4 +226,4 @@ def lstm_cell(
 
 def _layer(family: Family, form: Form) -> Layer:
     run, draw = partial(forward, family=family), partial(init, family=family, form=form)
-    return bare(Layer, run, backward, draw)
+    return core.bare(Layer, run, backward, draw)

@@ -26,13 +26,8 @@ from typing import Annotated, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import at_least
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, at_least, bare, constructor, declare, record, static
 from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.shapes import Elements, Reduced
@@ -86,7 +81,7 @@ def forward(
     numbers: tuple[float, ...] = (),
 ) -> tuple[Reduced, Cache]:  # fmt: skip
     """Compute y of all elements along the axes."""
-    check_input(function, params, x)
+    core.check_input(function, params, x)
     axes = axes_of(function, x, dim)
     if function == "amax" and x.numel() == 0:
         raise LayerError(function, f"expected at least one element, got shape {tuple(x.shape)}")
@@ -106,9 +101,9 @@ def backward(
     params: tuple[()], cache: Cache, g: Reduced, *, function: str
 ) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g dy/dx_i."""
-    check_cache(function, cache, Cache)
+    core.check_cache(function, cache, Cache)
     y, axes = cache.y, cache.axes
-    check_cotangent(function, g, y, tuple((y if cache.keepdim else y.squeeze(axes)).shape))
+    core.check_cotangent(function, g, y, tuple((y if cache.keepdim else y.squeeze(axes)).shape))
     g = g if cache.keepdim else with_axes(g, axes)
     return FORMULAS[function].dx(g, cache.x, y, axes, *cache.numbers), ()
 

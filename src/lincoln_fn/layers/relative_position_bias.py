@@ -38,19 +38,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Gather, check_batched, mirror
-from lincoln_fn.errors.arguments import PositiveInt, require
-from lincoln_fn.errors.shapes import (
-    check_cache,
-    check_cotangent,
-    check_like,
-    check_params,
-    wrong_shape,
-)
+from lincoln_fn import core
+from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, check_params, record, require
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.masks import Inputs, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Sequence
@@ -75,7 +64,7 @@ class Cache:
     shapes: StandIns
     buckets: Int[Tensor, "length length"]
     mask: Bool[Tensor, "*batch length"] | None
-    has_mask_entry: bool = static()
+    has_mask_entry: bool = core.static()
 
 
 def init(
@@ -83,7 +72,7 @@ def init(
 ) -> Params:
     """Draw W of shape (num_buckets, num_heads)."""
     sequence, _ = sequence_and_mask(NAME, (), x)
-    key, shape = checked_key(NAME, key), (num_buckets, num_heads)
+    key, shape = core.checked_key(NAME, key), (num_buckets, num_heads)
     return Params(weight_init.draw(key, shape, Fans(*shape), sequence.dtype))
 
 
@@ -94,8 +83,8 @@ def forward(
     check_params(NAME, params, Params)
     sequence, mask = sequence_and_mask(NAME, (), x)
     if getattr(params.weight, "ndim", 0) != 2:
-        raise wrong_shape(NAME, "weight", params.weight, "(num_buckets, num_heads)")
-    check_like(NAME, "x", sequence, params.weight)
+        raise core.wrong_shape(NAME, "weight", params.weight, "(num_buckets, num_heads)")
+    core.check_like(NAME, "x", sequence, params.weight)
     place = torch.arange(sequence.shape[-2], device=sequence.device)
     distance = place - place.unsqueeze(-1)
     buckets = buckets_of(distance, len(params.weight), max_distance, bidirectional=bidirectional)
@@ -111,8 +100,8 @@ def backward(
 ) -> tuple[Sequence | tuple[Sequence, None], Params]:
     """Compute dW_bh = sum of g_hij over all i and j with bucket b, and dx = 0."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.shapes.y)
+    core.check_cache(NAME, cache, Cache)
+    core.check_cotangent(NAME, g, cache.shapes.y)
     g = _of_visible_keys(cache, g)
     wide = g.to(torch.promote_types(g.dtype, torch.float32))
     rows = wide.reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
@@ -124,10 +113,10 @@ def backward(
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dW_n: g_nhij in row b(j - i)."""
-    check_batched(NAME, g, 4)
+    core.check_batched(NAME, g, 4)
     rows = _of_visible_keys(cache, g).movedim(-3, -1).flatten(-3, -2)
     index = cache.buckets.flatten().expand(*rows.shape[:-1])
-    return mirror(params, weight=Gather(index, rows))
+    return core.mirror(params, weight=Gather(index, rows))
 
 
 def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
@@ -138,7 +127,7 @@ def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
 _NORMAL = normal(0.02)
 
 
-@constructor(kind="addition", terms=terms)
+@core.constructor(kind="addition", terms=terms)
 def relative_position_bias(
     num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
     *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,

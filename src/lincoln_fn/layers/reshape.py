@@ -15,11 +15,7 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import OpenSize
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, LayerError, OpenSize, bare, constructor, shape_checked
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 

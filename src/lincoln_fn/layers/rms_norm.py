@@ -40,14 +40,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import call_of
-from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.errors.shapes import check_input
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, NonNegative, bare, call_of, record, shape_checked, static
 from lincoln_fn.layers.common.normalisation import (
     Sizes,
     affine_grads,
@@ -87,10 +81,10 @@ def init(
     key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, offset: float
 ) -> Params:
     """Make a weight for inputs like x, with which the scale is 1."""
-    check_input("rms_norm", (), x)
+    core.check_input("rms_norm", (), x)
     sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
     ones, _ = first_affine(
-        checked_key("rms_norm", key), x, sizes, weight=elementwise_affine, bias=False
+        core.checked_key("rms_norm", key), x, sizes, weight=elementwise_affine, bias=False
     )
     return Params(ones - offset if ones is not None and offset else ones)
 
@@ -128,7 +122,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, rows)
 
 
-@constructor(kind="norm", terms=terms)
+@core.constructor(kind="norm", terms=terms)
 def rms_norm(
     normalized_shape: NormalizedShape = -1, eps: NonNegative | None = None,
     elementwise_affine: bool = True, offset: float = 0.0,

@@ -32,13 +32,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive, PositiveInt, require
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
 
 NAME = "rotary_embedding"
@@ -80,8 +75,8 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Heads) -> tuple[Gradients, tuple[()]]:
     """Compute da = g_a c + g_b s and db = g_b c - g_a s."""
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.x)
+    core.check_cache(NAME, cache, Cache)
+    core.check_cotangent(NAME, g, cache.x)
     dx = turned(g, cache.cos, -cache.sin, interleaved=cache.interleaved)
     return (dx, None) if cache.is_tuple else dx, ()
 
@@ -89,7 +84,7 @@ def backward(params: tuple[()], cache: Cache, g: Heads) -> tuple[Gradients, tupl
 # A sum of elements of x, whose relevance is shared as that of a sum is.
 
 
-@constructor(kind="addition")
+@core.constructor(kind="addition")
 def rotary_embedding(
     theta: Positive = 10000.0, *, rotary_dim: PositiveInt | None = None, interleaved: bool = False,
     scaling: RopeScaling | None = None,
@@ -163,7 +158,7 @@ def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
     """Find the heads and the positions in x, and check that they fit together."""
     both: Any = x if isinstance(x, tuple) and len(x) == 2 else (x, None)  # Any: checked below
     heads, positions = both
-    check_input(NAME, params, heads)
+    core.check_input(NAME, params, heads)
     if heads.ndim < 2:
         wanted = "(..., length, features)"
         raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(heads.shape)}")
@@ -171,7 +166,7 @@ def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
         return heads, None
     if not isinstance(positions, Tensor) or not _are_integers(positions):
         raise LayerError(
-            NAME, f"expected positions to be integers, got {format_briefly(positions)}"
+            NAME, f"expected positions to be integers, got {core.format_briefly(positions)}"
         )
     if positions.device != heads.device:
         problem = f"expected the positions on {heads.device}, got {positions.device}"

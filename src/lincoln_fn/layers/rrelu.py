@@ -17,15 +17,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import leaky_relu
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.shapes import check_input, check_params
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, bare, check_input, declare, keys, record, shape_checked
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -39,7 +32,7 @@ class Params:
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first slopes."""
     check_input("rrelu", (), x)
-    return Params(checked_key("rrelu", key))
+    return Params(core.checked_key("rrelu", key))
 
 
 @shape_checked
@@ -78,14 +71,14 @@ declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 def advance(params: Params, cache: Elements) -> Params:
     """Return the next slopes' key, key.fold_in(0)."""
-    check_params("rrelu", params, Params)
+    core.check_params("rrelu", params, Params)
     return Params(params.key.fold_in(0))
 
 
 declare(advance, reads=())
 
 
-@constructor(kind="activation")
+@core.constructor(kind="activation")
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 
@@ -107,5 +100,5 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
         >>> layer.predict(layer.init(Key(0), torch.zeros(2)), torch.tensor([-1.0, 2.0]))
         tensor([-0.5000,  2.0000])
     """
-    require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
+    core.require(lower <= upper, "rrelu", "lower at most upper", (lower, upper))
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)

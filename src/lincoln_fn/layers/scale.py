@@ -9,10 +9,7 @@ Cache: the shape of x, and s.
 
 from __future__ import annotations
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, bare, constructor, record, shape_checked, static
 from lincoln_fn.layers.common.shapes import Elements
 
 

@@ -32,11 +32,8 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common.attention import (
     Mask,
     SoftmaxBackward,
@@ -97,7 +94,7 @@ def backward(
     return (dquery, dkey, dvalue, mask_grad(dscores, *rest)), ()
 
 
-@constructor(kind="attention")
+@core.constructor(kind="attention")
 def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = None) -> Layer:
     """Compute attention: y = softmax(query key^T scale + mask) value.
 
@@ -142,7 +139,7 @@ def check_forward(params: tuple[()], x: Inputs, scale: float | None) -> float:
 
 def check_backward(params: tuple[()], cache: Cache, g: Tensor) -> None:
     """Check that params and cache are of this layer, and g mirrors y."""
-    check_params(NAME, params, None)
+    core.check_params(NAME, params, None)
     check_cache(NAME, cache, Cache)
     query, _, value = cache.x[:3]
     check_cotangent(NAME, g, query, (*query.shape[:-1], value.shape[-1]))

@@ -25,11 +25,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common.indices import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
@@ -75,7 +72,7 @@ def backward(
     return (dx, None, torch.gather(g, dim, index)), ()
 
 
-@constructor(kind="addition", along="dim")
+@core.constructor(kind="addition", along="dim")
 def scatter(dim: int, *, reduce: Literal["add"] | None = None) -> Layer:
     """Write a source into x at one position for each of its elements, as `torch.scatter`.
 

@@ -43,13 +43,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Explicit, mirror
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.shapes import check_cache, check_like, check_params, wrong_shape
+from lincoln_fn import core
+from lincoln_fn.core import Explicit, Key, Layer, PositiveInt, bare, check_params, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -94,7 +89,7 @@ def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     sequences.check_steps(NAME, "u", u)
-    device = checked_key(NAME, key).bits.device
+    device = core.checked_key(NAME, key).bits.device
     rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
     features = u.shape[-1]
     return Params(
@@ -135,7 +130,7 @@ def dx_and_terms(
     y = cache.form.y
     dx, dlog_rate, dskip = _backward(params, cache, g, scan)
     dlog_rate, dskip = (sequences.by_example(d, y) for d in (dlog_rate, dskip))
-    return dx, mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
+    return dx, core.mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
 
 
 def _backward(
@@ -143,7 +138,7 @@ def _backward(
 ) -> tuple[Gradients, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
     """Compute dx, and ds and dD of each sequence."""
     check_params(NAME, params, Params)
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
     dy, dlast = form.cotangents(NAME, g)
     dy = one_batch(dy)
@@ -173,10 +168,10 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     sequences.check_steps(NAME, "u", u)
     features = u.shape[-1]
     if params.skip.shape != (features,):
-        raise wrong_shape(NAME, "skip", params.skip, f"({features},)")
+        raise core.wrong_shape(NAME, "skip", params.skip, f"({features},)")
     if params.log_rate.ndim != 2 or params.log_rate.shape[1] != features:
-        raise wrong_shape(NAME, "log_rate", params.log_rate, f"(state_size, {features})")
-    check_like(NAME, "x", u, params.skip)
+        raise core.wrong_shape(NAME, "log_rate", params.log_rate, f"(state_size, {features})")
+    core.check_like(NAME, "x", u, params.skip)
     of_state = (*u.shape[:-1], len(params.log_rate))
     sequences.check_shapes(
         NAME, delta=(delta, u.shape), B=(b, of_state), C=(c, of_state),
@@ -184,7 +179,7 @@ def _check_forward(params: Params, x: tuple[Tensor, ...], state: Tensor | None) 
     )  # fmt: skip
 
 
-@constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
+@core.constructor(kind="gated", dx_and_terms=dx_and_terms, along="rows")
 def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16) -> Layer:
     """Run the state space model of Mamba along a sequence.
 

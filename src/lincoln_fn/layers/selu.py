@@ -19,9 +19,7 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, bare, constructor, shape_checked
 from lincoln_fn.layers.common.shapes import Elements
 
 ALPHA: Final = 1.6732632423543772848170429916717

@@ -19,10 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Layer, LayerError, bare, constructor, shape_checked
 from lincoln_fn.layers.common.shapes import Sequence
 
 

@@ -20,11 +20,7 @@ from typing import Final
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Bound, Positive
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn.core import Bound, Layer, Positive, bare, constructor, record, shape_checked, static
 from lincoln_fn.layers.common.shapes import Elements
 
 EXACT_PAST: Final = 40.0

@@ -30,14 +30,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import State, evolve, record
-from lincoln_fn.errors.arguments import Positive, PositiveInt
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Positive, PositiveInt, keys, record
 from lincoln_fn.layers import conv_transpose, dense
 from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
@@ -47,7 +41,7 @@ FIRST_ITERATIONS = 15
 
 
 @record
-class Vectors(State):
+class Vectors(core.State):
     """The approximate singular vectors."""
 
     u: Float[Tensor, " rows"]
@@ -64,7 +58,7 @@ class SpectralNormParams:
 
 def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> SpectralNormParams:
     """Draw the layer's params and the vectors, and improve these by 15 iterations."""
-    key = checked_key(NAME, key)
+    key = core.checked_key(NAME, key)
     drawn = layer.init(key, x)
     matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
     u, v = (
@@ -91,7 +85,7 @@ def backward(
     u, v = params.vectors.u, params.vectors.v
     outer = _like_weight(u.unsqueeze(1) * v, made.weight, params.layer, dim)
     dw = (dmade.weight - outer * along) / sigma
-    return dx, SpectralNormParams(evolve(dmade, weight=dw), params.vectors)
+    return dx, SpectralNormParams(core.evolve(dmade, weight=dw), params.vectors)
 
 
 def input_grad(
@@ -106,14 +100,14 @@ def advance(
     dim: int | None,
 ) -> SpectralNormParams:  # fmt: skip
     """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
-    check_params(NAME, params, SpectralNormParams)
+    core.check_params(NAME, params, SpectralNormParams)
     matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
     return SpectralNormParams(
         params.layer, _iterated(matrix, params.vectors, n_power_iterations, eps)
     )
 
 
-declare(advance, reads=())
+core.declare(advance, reads=())
 
 
 def _iterated(
@@ -128,10 +122,10 @@ def _iterated(
 
 def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Tensor, ""]]:
     """Make the layer's params with hat W = W / sigma, and sigma."""
-    check_params(NAME, params, SpectralNormParams)
+    core.check_params(NAME, params, SpectralNormParams)
     weight = weight_of(NAME, params.layer)
     sigma = params.vectors.u @ (_matrix(weight, params.layer, dim) @ params.vectors.v)
-    return evolve(params.layer, weight=weight / sigma), sigma
+    return core.evolve(params.layer, weight=weight / sigma), sigma
 
 
 def _rows(weight: Tensor, of: Params, dim: int | None) -> int:
@@ -151,7 +145,7 @@ def _like_weight(
     return matrix.reshape(weight.movedim(axis, 0).shape).movedim(0, axis)
 
 
-@constructor(kind="other")
+@core.constructor(kind="other")
 def spectral_norm(
     layer: Layer, n_power_iterations: PositiveInt = 1, eps: Positive = 1e-12,
     dim: int | None = None,
@@ -190,4 +184,4 @@ def spectral_norm(
         tensor(1.0000)
     """
     check_layer(NAME, layer)
-    return bare(Layer, forward, backward, init, input_grad=input_grad, advance=advance)
+    return core.bare(Layer, forward, backward, init, input_grad=input_grad, advance=advance)

@@ -13,14 +13,8 @@ from typing import Annotated
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NOT_EMPTY, NonNegativeInt, PositiveInt
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis, check_cache
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, NonNegativeInt, PositiveInt, bare, record
 from lincoln_fn.layers.common.merge import check_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 
@@ -29,16 +23,16 @@ from lincoln_fn.layers.common.shapes import Elements, Several
 class Cache:
     """The outputs' shapes, and the axis."""
 
-    shapes: tuple[tuple[int, ...], ...] = static()
-    dim: int = static()
+    shapes: tuple[tuple[int, ...], ...] = core.static()
+    dim: int = core.static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(
     params: tuple[()], x: Elements, *, split_size: int | tuple[int, ...], dim: int
 ) -> tuple[Several, Cache]:
     """Compute y_1, ..., y_n, the parts of x along the axis."""
-    check_axis("split", x, dim)
+    core.check_axis("split", x, dim)
     if isinstance(split_size, tuple) and sum(split_size) != x.shape[dim]:
         problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
         raise LayerError("split", problem)
@@ -48,16 +42,16 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
-    check_cache("split", cache, Cache)
+    core.check_cache("split", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):
         expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
-        raise LayerError("split", f"{expected}, got {describe_non_tuple(g)}")
+        raise LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")
     for g_i, shape in zip(g, cache.shapes, strict=True):
         check_shape("split", g_i, shape)
     return torch.cat(g, cache.dim), ()
 
 
-@constructor(kind="moving", along="dim")
+@core.constructor(kind="moving", along="dim")
 def split(
     split_size: PositiveInt | Annotated[tuple[NonNegativeInt, ...], NOT_EMPTY], dim: int = 0
 ) -> Layer:

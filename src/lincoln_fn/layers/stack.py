@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_axis, check_cache
+from lincoln_fn.core import Layer, bare, check_axis, check_cache, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
 from lincoln_fn.layers.common.shapes import Elements, Moved
 

@@ -20,12 +20,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import Probability
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.core import Layer, LayerError, Probability, bare, check_input, constructor, declare
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import (
     Cache,

@@ -15,10 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.core import Arrays, Layer, bare, check_params, constructor, tree
 from lincoln_fn.layers.common.stand_in import stand_in
 
 

@@ -12,12 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
@@ -31,7 +27,7 @@ class Cache:
     dim: int = static()
 
 
-@shape_checked
+@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Moved, Cache]:
     """Take x at the index of axis dim."""
     size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
@@ -52,7 +48,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
     """Take one index of an axis: y has every axis of x but this one.
 

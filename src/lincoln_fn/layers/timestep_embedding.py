@@ -27,12 +27,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import FloatingDtype, Positive, PositiveInt, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_params
+from lincoln_fn import core
+from lincoln_fn.core import FloatingDtype, Layer, LayerError, Positive, PositiveInt, bare, record
 
 NAME = "timestep_embedding"
 Times: TypeAlias = Float[Tensor, "*batch"] | Int[Tensor, "*batch"]
@@ -44,14 +40,14 @@ class Cache:
 
     y: Float[Tensor, "*batch n"]
     f: Float[Tensor, " m"]
-    is_integer: bool = static()
+    is_integer: bool = core.static()
 
 
 def forward(
     params: tuple[()], t: Times, *, embedding_dim: int, max_period: float, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "*batch n"], Cache]:
     """Compute y_i = cos(t f_i) and y_(m + i) = sin(t f_i)."""
-    check_params(NAME, params, None)
+    core.check_params(NAME, params, None)
     if not isinstance(t, Tensor) or t.is_complex() or t.dtype is torch.bool:
         got = getattr(t, "dtype", type(t).__name__)
         raise LayerError(NAME, f"expected x to be a tensor of integers or floats, got {got}")
@@ -67,14 +63,14 @@ def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch n"]
 ) -> tuple[Float[Tensor, "*batch"] | None, tuple[()]]:
     """Compute dt = sum of f_i (g_(m + i) cos(t f_i) - g_i sin(t f_i)); None for integers."""
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.y)
+    core.check_cache(NAME, cache, Cache)
+    core.check_cotangent(NAME, g, cache.y)
     cos, sin = cache.y.chunk(2, -1)
     g_cos, g_sin = g.chunk(2, -1)
     return None if cache.is_integer else (cache.f * (g_sin * cos - g_cos * sin)).sum(-1), ()
 
 
-@constructor(kind="embedding")
+@core.constructor(kind="embedding")
 def timestep_embedding(
     embedding_dim: PositiveInt, max_period: Positive = 10000.0,
     *, dtype: FloatingDtype = torch.float32,
@@ -105,5 +101,5 @@ def timestep_embedding(
         tensor([[ 1.0000,  1.0000,  0.0000,  0.0000],
                 [ 0.8623,  0.5403, -0.5064,  0.8415]])
     """
-    require(embedding_dim % 2 == 0, NAME, "embedding_dim to be even", embedding_dim)
+    core.require(embedding_dim % 2 == 0, NAME, "embedding_dim to be even", embedding_dim)
     return bare(Layer, forward, backward)

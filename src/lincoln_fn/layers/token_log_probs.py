@@ -21,11 +21,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
 from lincoln_fn.layers.common.indices import check_indexed, in_range
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.log_softmax import minus_one_hot
@@ -71,7 +68,7 @@ def backward(
     return (dx, None) if mask is None else (dx, None, None), ()
 
 
-@constructor(kind="log_softmax")
+@core.constructor(kind="log_softmax")
 def token_log_probs() -> Layer:
     """Read the log-probability of each token of a sequence from a language model's logits.
 

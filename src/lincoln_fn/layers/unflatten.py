@@ -17,19 +17,15 @@ from typing import Annotated, TypeAlias
 
 import torch
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import NOT_EMPTY, OpenSize
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, OpenSize, bare, check_axis, constructor
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 
-@shape_checked
+@core.shape_checked
 def forward(
     params: tuple[()], x: Moved, *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Elements, StandIns]:

@@ -38,17 +38,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveSizes, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, Positive, PositiveSizes, record, require, static
 from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
-Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], NOT_EMPTY]
+Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], core.NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]
 
 # By mode, the numbers of spatial axes that it supports.
@@ -99,8 +95,8 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_i = sum_o A_(oi) g_o along each axis."""
-    check_cache("upsample", cache, Cache)
-    check_cotangent("upsample", g, cache.shapes.y)
+    core.check_cache("upsample", cache, Cache)
+    core.check_cotangent("upsample", g, cache.shapes.y)
     dx = g
     for dim, axis in enumerate(cache.axes, 2):
         terms = _terms(axis, cache.mode, cache.align_corners, g)
@@ -116,7 +112,7 @@ def check(
     scale_factor: float | tuple[float, ...] | None, mode: str,
 ) -> tuple[Sizes, tuple[float | None, ...]]:  # fmt: skip
     """Check the input, and find the sizes of y's axes, and the factors if they were given."""
-    check_input("upsample", params, x)
+    core.check_input("upsample", params, x)
     own = tuple(x.shape[2:])
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
         axes = " or ".join(map(str, _AXES[mode]))
@@ -183,7 +179,7 @@ def _along(dim: int, weight: Tensor, x: Tensor) -> Tensor:
     return weight.view(-1, *[1] * (x.ndim - dim - 1))
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def upsample(
     size: PositiveSizes | None = None, scale_factor: Factors | None = None, mode: Mode = "nearest",
     align_corners: bool = False,
@@ -214,4 +210,4 @@ def upsample(
     require(just_one, "upsample", "either size or scale_factor", (size, scale_factor))
     aligns = not align_corners or not mode.startswith("nearest")
     require(aligns, "upsample", f"no align_corners with mode={mode!r}", align_corners)
-    return bare(Layer, forward, backward)
+    return core.bare(Layer, forward, backward)

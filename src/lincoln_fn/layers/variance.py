@@ -19,12 +19,8 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegativeInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.signatures import shape_checked
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, record, shape_checked, static
 from lincoln_fn.layers.common.normalisation import statistics, widened
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.shapes import Elements, Reduced
@@ -63,7 +59,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
     return (g * cache.factor * cache.z).to(g.dtype), ()
 
 
-@constructor(kind="other", along="axes")
+@core.constructor(kind="other", along="axes")
 def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
     """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
 

@@ -49,29 +49,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Layer, unchanged
-from lincoln_fn.core.record import State, record
-from lincoln_fn.core.terms import Gather, check_batched, mirror
-from lincoln_fn.errors.arguments import Decay, PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import (
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_like,
-    check_params,
-)
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, check_cache, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import stop_gradient
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, one_part
 
 NAME = "vector_quantize"
 LEAST: Final = 1e-6
@@ -87,7 +72,7 @@ class Codebook:
 
 
 @record
-class RunningCodebook(State):
+class RunningCodebook(core.State):
     """The codes, and the running numbers and sums of the vectors that had each of them."""
 
     weight: Codes
@@ -123,8 +108,8 @@ def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
     """
     if not isinstance(params, Codebook | RunningCodebook):
         raise LayerError(NAME, f"expected params Codebook or RunningCodebook, got {params!r}")
-    check_input(NAME, (), x)
-    check_like(NAME, "x", x, params.weight)
+    core.check_input(NAME, (), x)
+    core.check_like(NAME, "x", x, params.weight)
     if x.shape[-1:] != params.weight.shape[1:]:
         wanted = f"(..., {params.weight.shape[1]})"
         raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(x.shape)}")
@@ -146,7 +131,7 @@ def forward(params: Table, x: Vectors) -> tuple[Vectors, Cache]:
 def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:
     """Compute dW_v = sum of g_t over all t with k_t = v, and dx = 0."""
     check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.x)
+    core.check_cotangent(NAME, g, cache.x)
     dx = torch.zeros_like(g)
     if isinstance(params, RunningCodebook):
         return dx, params
@@ -155,15 +140,15 @@ def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:
 
 def terms(params: Table, cache: Cache, g: Vectors) -> Table:
     """Return dW_n: g_nt in row k_nt."""
-    check_batched(NAME, g)
+    core.check_batched(NAME, g)
     if isinstance(params, RunningCodebook):
         return params
-    return mirror(params, weight=Gather(cache.index, g))
+    return core.mirror(params, weight=core.Gather(cache.index, g))
 
 
 def advance(params: RunningCodebook, cache: Cache, *, decay: float) -> RunningCodebook:
     """Compute N = gamma N + (1 - gamma) m, M = gamma M + (1 - gamma) s and W = M / N."""
-    check_params(NAME, params, RunningCodebook)
+    core.check_params(NAME, params, RunningCodebook)
     check_cache(NAME, cache, Cache)
     ones = cache.x.new_ones(*cache.x.shape[:-1], 1)
     m = _sums(cache.index, ones, params.count.unsqueeze(1)).squeeze(1)
@@ -183,9 +168,9 @@ def _init_table(
     key: Key, x: Vectors, *, n: int, decay: float | None, weight_init: Initializer
 ) -> Table:
     """Draw the codes."""
-    check_input(NAME, (), x)
+    core.check_input(NAME, (), x)
     features = x.shape[-1]
-    key = checked_key(NAME, key)
+    key = core.checked_key(NAME, key)
     weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)
     if decay is None:
         return Codebook(weight)
@@ -207,7 +192,7 @@ def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Ar
     dconstant, stopped = visit(1, (), cache[1], g_c)
     of_table, table = visit(0, params, cache[0], g_q)
     for g_of_x in (g_c, g_x):
-        check_cotangent(visit.label, g_of_x, g_q)
+        core.check_cotangent(visit.label, g_of_x, g_q)
     dx = None if of_table is None or dconstant is None else g_c + g_x
     return dx, (table, stopped)
 
@@ -223,7 +208,7 @@ def _whole(call: str, *, table: Layer) -> Layer:
 _NORMAL = normal(1.0)
 
 
-@constructor(kind="embedding", terms=terms)
+@core.constructor(kind="embedding", terms=terms)
 def vector_quantize(
     n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = _NORMAL
 ) -> Layer:
@@ -262,6 +247,6 @@ def vector_quantize(
                 [1., 1.]])
     """
     init = partial(_init_table, n=n, decay=decay, weight_init=weight_init)
-    moved = unchanged if decay is None else partial(advance, decay=decay)
+    moved = core.unchanged if decay is None else partial(advance, decay=decay)
     table = Layer(f"codebook({n})", forward, backward, init, advance=moved)
-    return bare(partial(_whole, table=table))
+    return core.bare(partial(_whole, table=table))

@@ -25,11 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import evolve, record
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, bare, check_params, evolve, record
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
@@ -97,7 +94,7 @@ def _others(v: Tensor, of: Params, dim: int | None) -> tuple[int, ...]:
     return tuple(axis for axis in range(v.ndim) if axis != kept)
 
 
-@constructor(kind="other")
+@core.constructor(kind="other")
 def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     """Train a layer's weight as lengths and directions: W = m v / |v|.
 

@@ -20,12 +20,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements
 
@@ -44,7 +40,9 @@ class Cache:
 def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     """Compute y_i = a_i where c_i, else b_i."""
     if type(x) is not tuple or len(x) != 3:
-        raise LayerError("where", f"expected x = (condition, a, b), got {describe_non_tuple(x)}")
+        raise LayerError(
+            "where", f"expected x = (condition, a, b), got {core.describe_non_tuple(x)}"
+        )
     condition, a, b = x
     check_inputs("where", params, (a, b))
     if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
@@ -61,7 +59,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, t
     return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def where() -> Layer:
     """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
 

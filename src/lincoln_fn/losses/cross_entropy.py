@@ -21,9 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, constructor, record
 from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
 from lincoln_fn.losses.common.predictions import check_probabilities, warn_unless_distribution
 from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, make_loss, per_example

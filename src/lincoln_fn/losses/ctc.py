@@ -48,9 +48,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegativeInt
+from lincoln_fn.core import NonNegativeInt, constructor, record, static
 from lincoln_fn.losses.common.ctc_target import read_target
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction

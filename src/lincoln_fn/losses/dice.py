@@ -23,10 +23,7 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import Positive
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, Positive, constructor
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.predictions import check_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss

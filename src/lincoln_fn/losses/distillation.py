@@ -26,9 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive
+from lincoln_fn.core import Positive, constructor, record, static
 from lincoln_fn.losses.common.labels import check_classes
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses.common.targets import same_shape

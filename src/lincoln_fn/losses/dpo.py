@@ -32,9 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive, Probability, require
+from lincoln_fn.core import Positive, Probability, constructor, record, require, static
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_same_shape
 from lincoln_fn.losses.loss import Loss, Reduction

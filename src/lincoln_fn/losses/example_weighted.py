@@ -17,14 +17,9 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.layer import Cache as AnyCache
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, LayerError, bare, format_briefly, record
+from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.common.reduction import Cotangent, Formula, formula_of, loss_of
 from lincoln_fn.losses.loss import Loss
 
@@ -73,12 +68,12 @@ def forward(
 
 def backward(cache: Cache, g: Cotangent = 1.0, *, loss: Loss, formula: Formula) -> Arrays:
     """Compute dl_i = w_i g / n, and from it dprediction."""
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     dl = cache.w * g
     return loss.backward(cache.of_loss, dl if cache.n is None else dl / cache.n)
 
 
-@constructor
+@core.constructor
 def example_weighted(loss: Loss) -> Loss:
     """Give each example of a loss a weight: L = sum_n w_n L_n.
 
@@ -113,4 +108,4 @@ def example_weighted(loss: Loss) -> Loss:
 
 def unweighted(loss: Loss) -> Loss | None:
     """Return the loss whose examples `example_weighted` has given weights; None for another."""
-    return loss.spec["loss"] if loss.spec and made_by(loss, example_weighted) else None
+    return loss.spec["loss"] if loss.spec and core.made_by(loss, example_weighted) else None

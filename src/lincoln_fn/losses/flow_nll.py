@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, constructor
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 

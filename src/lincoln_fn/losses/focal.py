@@ -22,9 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative, Probability
+from lincoln_fn.core import NonNegative, Probability, constructor, record, static
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import hard_labels
 from lincoln_fn.losses.loss import Loss, Reduction

@@ -23,10 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, Positive, constructor, record, static
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import all_within, nan_unless, outside, same_shape
 from lincoln_fn.losses.loss import Loss, Reduction

@@ -21,9 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, constructor
 from lincoln_fn.losses.common.predictions import check_log_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, number_of_values
 from lincoln_fn.losses.common.targets import outside, same_shape

@@ -27,9 +27,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative, Positive
+from lincoln_fn.core import NonNegative, Positive, constructor, record, static
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_same_shape
 from lincoln_fn.losses.common.tokens import check_mask

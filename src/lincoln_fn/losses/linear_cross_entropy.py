@@ -30,11 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, PositiveInt, constructor, is_transformed, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss

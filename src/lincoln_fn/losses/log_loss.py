@@ -18,10 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.core import Arrays, NonNegative, constructor, record, static
 from lincoln_fn.losses.common.predictions import check_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import probabilities

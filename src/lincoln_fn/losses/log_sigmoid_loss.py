@@ -23,8 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, constructor
 from lincoln_fn.losses.common.predictions import check_log_probabilities
 from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import probabilities

@@ -15,10 +15,7 @@ from typing import Literal, NoReturn, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Cache
-from lincoln_fn.core.spec import Made
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.core import Arrays, Cache, LayerError, Made, check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import check_same_shape, signs
 from lincoln_fn.losses.loss import Loss, Reduction

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
 from lincoln_fn.losses.loss import Loss, Reduction

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, probabilities
 from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
+from lincoln_fn.core import constructor, record, static
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
 from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of

@@ -20,9 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, constructor, record
 from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
 from lincoln_fn.losses.common.predictions import check_log_distribution, check_log_probabilities
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example

@@ -26,10 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Positive
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, Positive, constructor, record, static
 from lincoln_fn.layers import normalize
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss

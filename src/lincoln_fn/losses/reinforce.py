@@ -29,9 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, constructor, record
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import any_true

@@ -24,12 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.core import Arrays, LayerError, PositiveInt, bare, check_cache, constructor, record
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.common.router_logits import Logits, Tokens, read
 from lincoln_fn.losses.loss import Loss

@@ -17,9 +17,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.core import Arrays, check_cache, record
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.common.router_logits import Tokens, read
 from lincoln_fn.losses.loss import Loss

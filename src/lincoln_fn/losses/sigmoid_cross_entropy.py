@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core.constructors import constructor
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss
 from lincoln_fn.losses.common.targets import probabilities
 from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of

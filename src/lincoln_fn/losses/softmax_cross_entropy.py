@@ -33,10 +33,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import Probability
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, Probability, constructor, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import (
     Labels,

@@ -15,14 +15,12 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.layer import Cache as AnyCache
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, Params, bare, check_cache, record
+from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.common.reduction import Cotangent
 from lincoln_fn.losses.loss import Loss
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.internal import composition_of
 
 
 @record
@@ -54,7 +52,7 @@ def _params(layer: Layer) -> Params:
     return () if made is None else made.arrange.join(tuple(map(_params, made.parts)), None)
 
 
-@constructor
+@core.constructor
 def through(layer: Layer, loss: Loss) -> Loss:
     """Compute a loss of what a layer makes of the prediction: L = loss(layer(prediction), target).
 

@@ -35,9 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import OR_INFINITE, Positive
+from lincoln_fn.core import OR_INFINITE, Positive, constructor, record, static
 from lincoln_fn.layers.common.norms import norm_over
 from lincoln_fn.losses.common.reduction import Cotangent, make_loss
 from lincoln_fn.losses.common.targets import check_vectors

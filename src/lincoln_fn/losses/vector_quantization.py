@@ -31,17 +31,13 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, NonNegative, Params, bare, constructor, record, static
 from lincoln_fn.layers.stop_gradient import stop_gradient
 from lincoln_fn.losses.common.reduction import Cotangent, Formula, loss_of
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.through import through
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition
+from lincoln_fn.walk.internal import Record
 
 NAME: Final = "vector_quantization"
 Pair: TypeAlias = tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]

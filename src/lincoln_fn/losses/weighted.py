@@ -16,14 +16,9 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.layer import Cache as AnyCache
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NOT_EMPTY, require
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require
+from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.common.mixing import mix_of
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.reduction import Cotangent
@@ -47,7 +42,7 @@ def forward(
     for what, given in (("prediction", prediction), ("target", target)):
         if type(given) is not tuple or len(given) != len(parts):
             wanted = f"{what} to be a tuple ({', '.join(parts)})"
-            raise LayerError("weighted", f"expected {wanted}, got {describe_non_tuple(given)}")
+            raise LayerError("weighted", f"expected {wanted}, got {core.describe_non_tuple(given)}")
     values, caches = [], []
     total: Tensor | None = None
     for (name, (weight, loss)), of_prediction, of_target in zip(
@@ -63,7 +58,7 @@ def forward(
 
 def backward(cache: Cache, g: Cotangent = 1.0, *, parts: Parts) -> tuple[Arrays, ...]:
     """Compute dprediction_i = w_i g dL_i/dprediction_i."""
-    check_cache("weighted", cache, Cache)
+    core.check_cache("weighted", cache, Cache)
     pairs = zip(parts.values(), cache.caches, strict=True)
     return tuple(loss.backward(of_part, weight * g) for (weight, loss), of_part in pairs)
 
@@ -79,7 +74,7 @@ def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Te
     return value, cache
 
 
-@constructor
+@core.constructor
 def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
     """Add up losses with weights, one for each entry of the prediction: L = sum_i w_i L_i.
 

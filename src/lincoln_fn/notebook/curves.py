@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from lincoln_fn.core.html import html
+from lincoln_fn.core import html
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
-from lincoln_fn.training.history import FitRecord, History
-from lincoln_fn.training.train import StepRecord
+from lincoln_fn.training import FitRecord, History, StepRecord
 
 _WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64
 # Of a longer run, the smallest and the largest value of each of so many parts are drawn.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lincoln_fn.notebook.trees import is_record
 from lincoln_fn.notebook.views import html_of
-from lincoln_fn.runtime.ipython import current_shell
+from lincoln_fn.runtime import current_shell
 
 _KINDS: Final = (tuple, list)
 # Of a longer tuple or list, the first entries decide; a tuple within a tuple is looked into.

@@ -11,14 +11,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.html import html
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core import Arrays, Cache, Layer, Params, format_briefly, html, tree
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, wrap
 from lincoln_fn.notebook.trees import tensor_cells
-from lincoln_fn.walk.paths import paths
-from lincoln_fn.walk.visits import inside
+from lincoln_fn.walk.internal import inside, paths
 from lincoln_fn.walk.walks import there
 
 # A longer call is cut; a composition's parts follow below it, and its tooltip is the whole call.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.html import html
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.inspect.records import HEADINGS, Trace, cells
-from lincoln_fn.inspect.summary import HEADINGS as SUMMARY_HEADINGS
-from lincoln_fn.inspect.summary import Summary, remark_on, rows_of
+from lincoln_fn.core import Arrays, html
+from lincoln_fn.inspect import Trace
+from lincoln_fn.inspect.internal import (
+    SUMMARY_HEADINGS,
+    TRACE_HEADINGS,
+    Summary,
+    cells,
+    remark_on,
+    rows_of,
+)
 from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
 from lincoln_fn.notebook.trees import tensor_cells
 
@@ -26,7 +31,7 @@ def trace_html(trace: Trace) -> Markup:
         )
         for row, record in zip(map(cells, trace), trace, strict=True)
     ]
-    return wrap(table((*HEADINGS[:3], "y", "dL/dy", *HEADINGS[3:]), shown, left=5))
+    return wrap(table((*TRACE_HEADINGS[:3], "y", "dL/dy", *TRACE_HEADINGS[3:]), shown, left=5))
 
 
 def _histogram(arrays: Arrays) -> str:

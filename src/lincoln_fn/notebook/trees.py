@@ -10,9 +10,7 @@ import attrs
 from jaxtyping import Shaped
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.html import html
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core import format_briefly, html, tree
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn.core.html import html
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.tree import Tree
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import format_briefly
+from lincoln_fn.core import Arrays, Layer, Params, Tree, check_argument, format_briefly, html
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
 from lincoln_fn.notebook.markup import Markup, fade, wrap
 from lincoln_fn.notebook.trees import tree_html
-from lincoln_fn.training.history import FitRecord
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import FitRecord, StepRecord, TrainState
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -13,11 +13,7 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, record
-from lincoln_fn.errors.arguments import PositiveInt
+from lincoln_fn.core import TRAINED, Params, PositiveInt, bare, constructor, record, tree
 from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform

@@ -37,10 +37,7 @@ from typing import Annotated, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, Range, at_least
+from lincoln_fn.core import NonNegative, Params, Range, at_least, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Epsilon, NonNegative
+from lincoln_fn.core import Epsilon, NonNegative, Params, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import ratio_back, root, take_scaled_step

@@ -22,10 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
+from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import running_mean, take_scaled_step

@@ -25,10 +25,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative
+from lincoln_fn.core import OR_INFINITE, NonNegative, Params, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import take_step

@@ -13,12 +13,7 @@ from typing import Annotated, TypeAlias
 import optree
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED
-from lincoln_fn.errors.arguments import NOT_EMPTY, checked
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import NOT_EMPTY, TRAINED, LayerError, Params, checked, describe, tree
 from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 

@@ -11,11 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve, record
-from lincoln_fn.errors.arguments import Decay
+from lincoln_fn.core import Decay, Params, bare, constructor, evolve, record, tree
 from lincoln_fn.optim.leaves import check_state, find_state, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import running_mean

@@ -19,14 +19,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.decompositions import svd
-from lincoln_fn.core.due import when_due
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Positive, PositiveInt
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import LayerError, Params, Positive, PositiveInt, bare, record, svd, tree
 from lincoln_fn.optim.leaves import (
     LeafState,
     check_state,
@@ -106,7 +100,7 @@ def _is_projected(rank: int, p: Tensor) -> bool:
     return p.ndim == 2 and min(p.shape) > rank
 
 
-@when_due
+@core.when_due
 def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute the left singular vectors of the largest values of a matrix of few rows."""
     return (svd(dp)[0][:, : old.shape[1]],)
@@ -145,7 +139,7 @@ def _enter(p: Tensor, dp: Tensor, subspace: Subspace) -> tuple[Tensor, Subspace]
     return subspace.enter(p), subspace
 
 
-@constructor
+@core.constructor
 def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 0.25) -> Transform:
     """Take an optimizer's steps within the subspace in which a matrix's gradient is largest.
 

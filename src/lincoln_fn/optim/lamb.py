@@ -23,8 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative
+from lincoln_fn.core import Decay, Epsilon, NonNegative, constructor
 from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.leaves import check_whole

@@ -22,13 +22,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, checked
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import LayerError, NonNegative, Params, Positive, PositiveInt, record, tree
 from lincoln_fn.optim.leaves import check_whole, flatten_with_gradients
 from lincoln_fn.optim.strong_wolfe import Point, search
 
@@ -65,7 +60,7 @@ class Pair(NamedTuple):
     rho: Tensor
 
 
-@checked
+@core.checked
 def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # Any: a tree
     """Make the state of `lbfgs` before the first step.
 
@@ -94,7 +89,7 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
     return LbfgsState(params, count, count.clone(), rows, rows.clone())
 
 
-@constructor
+@core.constructor
 def lbfgs(
     value_and_gradient: Callable[..., Any],  # Any: as `ValueAndGradient` says
     lr: Positive = 1.0,
@@ -146,7 +141,7 @@ def lbfgs(
         (tensor(25.), tensor([3.0000, 4.0000]))
     """
     most = max_iter * 5 // 4 if max_eval is None else max_eval
-    return bare(_completed, partial(_step, value_and_gradient, max_eval=most))
+    return core.bare(_completed, partial(_step, value_and_gradient, max_eval=most))
 
 
 def _completed(name: str, step: Step) -> Step:
@@ -200,7 +195,7 @@ def _step(
 def _check_state(state: LbfgsState) -> None:
     """Check that a state is one, and that its pairs are of its parameters."""
     if not isinstance(state, LbfgsState):
-        problem = f"expected state LbfgsState, got {describe(state)}"
+        problem = f"expected state LbfgsState, got {core.describe(state)}"
         raise LayerError("lbfgs", f"{problem}; lbfgs_state(params) makes one")
     numbers = sum(leaf.numel() for leaf in tree.leaves(state.params))
     if state.moves.shape[1] != numbers:

@@ -33,9 +33,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import asked_of, bare, takes_all
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve
+from lincoln_fn.core import Params, asked_of, bare, evolve, takes_all
 from lincoln_fn.optim.leaves import (
     Lists,
     check_state,

@@ -14,11 +14,7 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import TRAINED, State
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import TRAINED, LayerError, Params, State, describe, tree
 from lincoln_fn.optim.optimizer import OptimizerState
 
 S = TypeVar("S")

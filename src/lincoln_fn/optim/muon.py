@@ -42,12 +42,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Epsilon, NonNegative, NonNegativeInt, Probability
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import Epsilon, NonNegative, NonNegativeInt, Params, Probability, record, tree
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import running_mean, take_step
@@ -72,7 +68,7 @@ def check_matrices(name: str, params: Params) -> None:
         if leaf.ndim != 2:
             mend = "give it to another optimizer by by_path"
             problem = f"expected matrices, got {path} of shape {tuple(leaf.shape)}; {mend}"
-            raise LayerError(name, problem)
+            raise core.LayerError(name, problem)
 
 
 def rules(
@@ -172,7 +168,7 @@ def orthogonalize_adjoint(
     return (y.mT, g.mT) if tall else (y, g)
 
 
-@constructor
+@core.constructor
 def muon(
     lr: LearningRate = 1e-3,
     weight_decay: NonNegative = 0.1,

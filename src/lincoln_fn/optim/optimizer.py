@@ -27,13 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Made
-from lincoln_fn.errors.arguments import NonNegative, Shown
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.habits import no_attribute
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn import core
+from lincoln_fn.core import LayerError, Made, NonNegative, Params, Shown, check_functions, record
 
 # Any: each optimizer keeps what it needs.
 OptimizerState: TypeAlias = Any
@@ -101,4 +96,4 @@ class Optimizer(Made):
     if not TYPE_CHECKING:  # as in `Layer`
 
         def __getattr__(self, name):
-            raise no_attribute("Optimizer", name)
+            raise core.no_attribute("Optimizer", name)

@@ -30,10 +30,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Epsilon, Momentum, NonNegative, Probability
+from lincoln_fn.core import Epsilon, Momentum, NonNegative, Params, Probability, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import ratio_back, root, running_mean, take_scaled_step, take_step

@@ -16,10 +16,8 @@ from typing import Annotated, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive, Shown, require
+from lincoln_fn import core
+from lincoln_fn.core import OR_INFINITE, NonNegative, Params, Positive, Shown, record, require
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import Optimizer
 
@@ -54,7 +52,7 @@ def rules(at: At, *, etas: tuple[float, float], step_sizes: tuple[float, float])
     return rule, None, {}
 
 
-@constructor
+@core.constructor
 def rprop(
     lr: Shown[NonNegative] = 1e-2,
     etas: tuple[float, float] = (0.5, 1.2),

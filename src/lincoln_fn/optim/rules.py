@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core import is_transformed
 from lincoln_fn.optim.optimizer import LearningRate
 
 

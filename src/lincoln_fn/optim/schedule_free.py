@@ -30,10 +30,7 @@ from typing import Annotated, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve, record, static
-from lincoln_fn.errors.arguments import NonNegative, Range
+from lincoln_fn.core import NonNegative, Params, Range, bare, constructor, evolve, record, static
 from lincoln_fn.optim.leaves import check_state, find_state, no_steps, state_tree, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, LearningRate, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import learning_rate

@@ -25,10 +25,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Momentum, NonNegative, require
+from lincoln_fn.core import Momentum, NonNegative, Params, constructor, record, require
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import add_scaled, take_step

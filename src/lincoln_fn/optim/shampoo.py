@@ -19,12 +19,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.decompositions import eigh
-from lincoln_fn.core.due import when_due
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Momentum, NonNegative, Positive, PositiveInt, Probability
+from lincoln_fn import core
+from lincoln_fn.core import Momentum, NonNegative, Positive, PositiveInt, Probability, eigh, record
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
@@ -56,7 +52,7 @@ class ShampooState:
     """How many steps were taken, and a `Preconditioner` for each parameter."""
 
     step: Tensor
-    kept: Params
+    kept: core.Params
 
 
 def start(*, momentum: float, max_size: int = 0) -> Start:
@@ -69,7 +65,7 @@ def start(*, momentum: float, max_size: int = 0) -> Start:
     return {"step": True, "kept": kept}
 
 
-@when_due
+@core.when_due
 def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute (A + eps I)^(-1/order)."""
     values, vectors = eigh(matrix)
@@ -101,7 +97,7 @@ def rules(at: At, *, momentum: float, decay: float, eps: float, every: int) -> R
     return rule, None, {}
 
 
-@constructor
+@core.constructor
 def shampoo(
     lr: LearningRate = 1e-1,
     momentum: Momentum = 0.9,

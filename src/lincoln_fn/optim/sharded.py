@@ -14,12 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, LayerError, Params, checked, keys, record, static, tree
 from lincoln_fn.optim.leaves import check_state
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.slices import Processes, cut, join

@@ -25,12 +25,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.decompositions import eigh
-from lincoln_fn.core.due import when_due
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Decay, Epsilon, NonNegative, PositiveInt
+from lincoln_fn import core
+from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, eigh, record, when_due
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
@@ -137,7 +133,7 @@ def _follow(
     return tuple(bases), v
 
 
-@constructor
+@core.constructor
 def soap(
     lr: LearningRate = 3e-3,
     betas: tuple[Decay, Decay] = (0.95, 0.95),

@@ -25,13 +25,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, Positive
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions, wrong_kind
+from lincoln_fn import core
+from lincoln_fn.core import OR_INFINITE, NonNegative, Params, Positive, bare, constructor, tree
 from lincoln_fn.optim.leaves import flatten_with_gradients
 from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import add_scaled
@@ -64,7 +59,7 @@ class Transform:
     around: Callable[[Optimizer], Optimizer]
 
     def __attrs_post_init__(self) -> None:
-        check_functions("Transform", self.name, around=self.around)
+        core.check_functions("Transform", self.name, around=self.around)
 
     def __repr__(self) -> str:
         return self.name
@@ -91,7 +86,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     """
     for i, part in enumerate(parts):
         if not isinstance(part, Transform | Optimizer):
-            raise wrong_kind("chain", f"parts[{i}]", part, "a Transform or an Optimizer")
+            raise core.wrong_kind("chain", f"parts[{i}]", part, "a Transform or an Optimizer")
     optimizer: Optimizer | None = None
     for part in reversed(parts):
         if isinstance(part, Transform) and optimizer is not None:
@@ -102,7 +97,7 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
             optimizer = None
             break
     if optimizer is None:
-        raise LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
+        raise core.LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
     return bare(partial(_named, optimizer))
 
 
@@ -130,7 +125,7 @@ def _around(init: Any, update: Any, adjoint: Any, inner: Optimizer) -> Optimizer
     return Optimizer(inner.name, partial(init, inner), partial(update, inner), back)
 
 
-def _on_gradients(name: Spec, change: Change) -> Transform:
+def _on_gradients(name: core.Spec, change: Change) -> Transform:
     """Make a transform without state of a change of the gradients."""
     update = partial(_update, name=name.of.__name__, change=change)
     return transform(name, _init, update, partial(_adjoint, change=change))

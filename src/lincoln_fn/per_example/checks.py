@@ -6,24 +6,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.graph import graph
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.combine.outputs import own_loop
-from lincoln_fn.combine.scan import scan
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import declared_by, kind_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import made_by
-from lincoln_fn.core.terms import length_first, no_batch
-from lincoln_fn.core.tracing import is_traced
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.combine import graph, inference, own_loop, scan
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, kind_of, length_first, tree
 from lincoln_fn.fastpath.experts import back as experts_back
 from lincoln_fn.layers.batch_norm import batch_norm
 from lincoln_fn.layers.linear_head import linear_head
 from lincoln_fn.layers.permute import permute
-from lincoln_fn.losses.common.targets import any_true
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.losses.internal import any_true
+from lincoln_fn.walk.internal import composition_of
 
 
 def check_independent(net: Layer, position: str = "") -> None:
@@ -33,9 +24,9 @@ def check_independent(net: Layer, position: str = "") -> None:
         arguments = net.spec.arguments if net.spec is not None else {}
         if arguments.get("batch_first") is False:
             raise length_first(f"{position}{net.name}", "batch_first=True")
-        if made_by(net, scan) and arguments["dim"] == 0:
+        if core.made_by(net, scan) and arguments["dim"] == 0:
             raise length_first(f"{position}{net.name}", "dim=1")
-        if made_by(net, graph):
+        if core.made_by(net, graph):
             problem = "expected layers that compute each example alone, got an expression, which"
             mend = "compose the layers by serial and branch"
             raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
@@ -49,7 +40,7 @@ def check_independent(net: Layer, position: str = "") -> None:
         problem = "expected a layer that computes each example alone, got one that normalises over"
         mend = "use group_norm, layer_norm or inference(batch_norm())"
         raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
-    if made_by(net, linear_head):
+    if core.made_by(net, linear_head):
         problem = "expected a layer that computes each example alone, got one whose loss has added"
         mend = "write dense and softmax_cross_entropy"
         raise LayerError(f"{position}{net.name}", f"{problem} up the examples; {mend}")
@@ -76,13 +67,13 @@ def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
     """Check that no layer works along axis 0, which is that of the examples."""
     for leaf in tree.leaves(g)[:1]:
         if leaf.ndim < _least_axes(layer, params, cache):
-            raise no_batch(layer.name, leaf)
+            raise core.no_batch(layer.name, leaf)
         if 0 in _axes_of(layer, cache, leaf):
             problem = "expected a layer that computes each example alone, got one along their axis"
             raise LayerError(layer.name, f"{problem}; use another dim")
     if getattr(cache, "batch_axis", 0) == 1:
         raise length_first(layer.name, "batch_first=True")
-    if kind_of(layer) is None and not is_traced(*tree.leaves(g)):
+    if kind_of(layer) is None and not core.is_traced(*tree.leaves(g)):
         _try_alone(layer, params, cache, g)
 
 
@@ -103,7 +94,7 @@ def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
 def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
     """Count the axes that y has at least, if axis 0 is that of the examples."""
     kind = kind_of(layer)
-    if kind == "attention" or declared_by(layer.forward).along == "rows":
+    if kind == "attention" or core.declared_by(layer.forward).along == "rows":
         return 3
     if kind == "convolution":
         return int(params.weight.ndim)
@@ -116,7 +107,7 @@ def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
 
 def _axes_of(layer: Layer, cache: Cache, g: Tensor) -> tuple[int, ...]:
     """List the axes of y that a layer adds up, mixes or moves elements along."""
-    along = declared_by(layer.forward).along
+    along = core.declared_by(layer.forward).along
     if along is None or along == "rows":
         return ()
     if attrs.has(type(cache)) and hasattr(cache, along):
@@ -136,7 +127,7 @@ def examples_in(g: Arrays) -> int:
         if isinstance(leaf, Tensor) and leaf.ndim:
             return len(leaf)
     raise LayerError(
-        "per_example", f"expected g with the examples on axis 0, got {format_briefly(g)}"
+        "per_example", f"expected g with the examples on axis 0, got {core.format_briefly(g)}"
     )
 
 

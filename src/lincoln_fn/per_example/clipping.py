@@ -17,19 +17,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.dtypes import cast_like
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt
-from lincoln_fn.errors.warn import warn
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, NonNegative, Params, Positive, PositiveInt, keys, tree
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
-from lincoln_fn.training.gradient import Gradient, GradientState
+from lincoln_fn.training import Gradient, GradientState
 
 
-@constructor
+@core.constructor
 def clipped(
     max_norm: Positive,
     *,
@@ -77,13 +72,13 @@ def clipped(
     if noise and batch_size is None and reduction == "mean":
         problem = "clipped: noise without batch_size is divided by the examples in each batch"
         mend = "write batch_size=, their expected number, which a privacy account asks for"
-        warn(f"{problem}; {mend}")
+        core.warn(f"{problem}; {mend}")
     compute = partial(_compute, is_mean=reduction == "mean", size=batch_size)
-    return bare(partial(Gradient, reduction=reduction, by_example=True), compute)
+    return core.bare(partial(Gradient, reduction=reduction, by_example=True), compute)
 
 
 def _compute(
-    net: Layer, params: Params, cache: Cache, g: Arrays, state: GradientState, key: Key,
+    net: core.Layer, params: Params, cache: core.Cache, g: Arrays, state: GradientState, key: Key,
     *, max_norm: float, noise: float, is_mean: bool, size: int | None,
 ) -> tuple[Params, GradientState]:  # fmt: skip
     """Compute (sum_n clip(h_n) + sigma C z) / B."""
@@ -97,7 +92,7 @@ def _compute(
     dparams = sum_weighted(params, terms, weights)
     if noise:
         dparams = _noisy(dparams, key, noise * max_norm / divisor)
-    return cast_like(dparams, params), state
+    return core.cast_like(dparams, params), state
 
 
 def _noisy(dparams: Params, key: Key, std: float) -> Params:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.terms import Correlation
+from lincoln_fn.core import Correlation
 from lincoln_fn.per_example.outer import costs_less
 
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.terms import Correlation, Explicit, Gather, Outer, Term
+from lincoln_fn.core import Correlation, Explicit, Gather, Outer, Term
 from lincoln_fn.per_example import correlation, outer
 
 # How many numbers of gradients a sum over examples has in memory at one time: 16 MiB of float32.

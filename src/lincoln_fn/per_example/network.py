@@ -8,23 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import gradients_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.terms import Explicit, Term, no_batch
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Explicit, Layer, LayerError, Params, Term, no_batch, tree
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
-from lincoln_fn.walk.composition import Composition
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import DPARAMS, Wants, untrained
-from lincoln_fn.walk.walks import walk_back
+from lincoln_fn.walk import Composition, is_trained
+from lincoln_fn.walk.internal import DPARAMS, Wants, untrained, walk_back
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Find the term of each parameter, in float32 at least; `name` asks, for errors."""
-    check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
+    core.check_argument(name, "net", Layer, net, ("net", "params", "cache", "g"))
     check_independent(net)
     leaf = partial(_leaf, count=examples_in(g))
     gather = Composition.gathered
@@ -45,7 +39,7 @@ def dx_and_terms(
     layer: Layer, params: Params, cache: Cache, g: Arrays, count: int, *, dx: bool
 ) -> tuple[Arrays, Params]:
     """Compute dx of a single layer if it is wanted, and the terms that it declares, or any."""
-    declared = gradients_of(layer)
+    declared = core.gradients_of(layer)
     if declared.dx_and_terms is not None:
         of_x, terms = declared.dx_and_terms(params, cache, g)
     else:

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.terms import Gather, Outer, Term
+from lincoln_fn.core import Gather, Outer, Term
 from lincoln_fn.fastpath import product
 
 

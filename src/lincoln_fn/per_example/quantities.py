@@ -20,11 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.dtypes import cast_like
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.terms import Term
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, Term, cast_like, tree
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_any, examples_in
 from lincoln_fn.per_example.network import measure, sum_weighted, terms_of

@@ -10,18 +10,6 @@ Pyplot's figures do not change. Matplotlib is imported by the first picture, so 
 imported without it.
 """
 
-from lincoln_fn.core.names import export_all as _export_all
-from lincoln_fn.plots.attribution import effects as effects
-from lincoln_fn.plots.attribution import relevance as relevance
-from lincoln_fn.plots.curves import learning_curve as learning_curve
-from lincoln_fn.plots.derivatives import jacobian as jacobian
-from lincoln_fn.plots.derivatives import layer as layer
-from lincoln_fn.plots.gradients import gradient_norms as gradient_norms
-from lincoln_fn.plots.graph import graph as graph
-from lincoln_fn.plots.histograms import activations as activations
-from lincoln_fn.plots.images import filters as filters
-from lincoln_fn.plots.matrix import confusion_matrix as confusion_matrix
-from lincoln_fn.plots.timeline import timeline as timeline
-from lincoln_fn.plots.walk import flow as flow
+from lincoln_fn.faces import face
 
-_export_all(globals())
+face(__name__)

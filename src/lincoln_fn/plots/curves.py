@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
-from lincoln_fn.training.history import FitRecord
-from lincoln_fn.training.train import StepRecord
+from lincoln_fn.training import FitRecord, StepRecord
 
 History: TypeAlias = Sequence[FitRecord] | Sequence[StepRecord]
 

@@ -10,10 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes, signed_image
 from lincoln_fn.plots.slopes import draw_params, is_random, jacobian_matrix, jumps, slopes
 

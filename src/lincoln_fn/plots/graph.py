@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lincoln_fn.combine.graph import plan_of
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.spec import called
+from lincoln_fn.combine import plan_of
+from lincoln_fn.core import Arrays, Layer, called
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 

@@ -8,8 +8,7 @@ from textwrap import fill
 
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, tree
 from lincoln_fn.plots._figure import COLOURS, Axes, axes_grid, new_figure
 
 

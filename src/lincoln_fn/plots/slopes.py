@@ -14,9 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Key, Layer, Params, tree
 
 # Each row takes a backward pass.
 _MOST_ROWS: Final = 2000

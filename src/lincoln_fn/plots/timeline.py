@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 if TYPE_CHECKING:
-    from lincoln_fn.distributed.pipeline_parallel.plan import Plan
+    from lincoln_fn.distributed import Plan
 
 _COLOUR_OF: Final = {"F": COLOURS[0], "B": COLOURS[4], "W": COLOURS[2], "sum": COLOURS[3]}
 _NAMES: Final = {"F": "F: forward", "B": "B: dx", "W": "W: dparams", "sum": "sum of gradients"}

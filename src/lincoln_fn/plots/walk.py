@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from textwrap import shorten
 
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.inspect.trace import trace
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn import inspect
+from lincoln_fn.core import Arrays, Layer, Params
+from lincoln_fn.losses import Loss
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
 
 
@@ -48,7 +48,7 @@ def flow(
         >>> [line.get_xdata().tolist() for line in axes.lines]
         [[5.0, 5.0], [10.0, 10.0]]
     """
-    records = trace(net, params, x, loss, target)
+    records = inspect.trace(net, params, x, loss, target)
     axes = new_axes(7.2, max(3.0, 1.4 + 0.26 * len(records))) if axes is None else axes
     axes.set_xscale("log")
     kinds = (

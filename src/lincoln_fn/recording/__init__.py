@@ -1,3 +1,5 @@
 """Recorded functions: Python runs them a few times, and from then on their operations alone run."""
 
-from lincoln_fn.recording.function import recorded as recorded
+from lincoln_fn.faces import face
+
+face(__name__)

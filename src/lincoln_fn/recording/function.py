@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import TypeVar, cast
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.core import Arrays, wrong_kind
 from lincoln_fn.recording.kinds import can_be_recorded, conditions
 from lincoln_fn.recording.one_kind import Pure, Recorded
 from lincoln_fn.recording.structures import flatten, layouts

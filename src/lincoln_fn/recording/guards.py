@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core import is_transformed
 from lincoln_fn.recording.structures import layouts
 
 # A function of as many tensors as it was made of.

@@ -8,8 +8,7 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.fastpath.bfloat16 import precision
-from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.fastpath import is_plain, precision
 from lincoln_fn.recording.guards import has_mode
 
 # Which arguments share a place, and the settings of the process.

@@ -12,7 +12,7 @@ from lincoln_fn.recording.program import Program, same_bits
 from lincoln_fn.recording.recorder import Recorder, Showing
 from lincoln_fn.recording.structures import Structure, flatten, make_builder
 from lincoln_fn.recording.surroundings import Fact, UnseenError, facts_of
-from lincoln_fn.runtime.log import LOG
+from lincoln_fn.runtime import LOG
 
 # So many calls are recorded at most.
 _TRIES: Final = 6

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lincoln_fn.core.reads import ASKED
+from lincoln_fn.core import ASKED
 from lincoln_fn.recording.program import At, Operation, Overload, Program, Read, traits_of
 
 # A longer program takes more time to make than it saves.

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import is_forward_mode
+from lincoln_fn.core import is_forward_mode
 from lincoln_fn.recording.guards import Fits, fits_like
 from lincoln_fn.recording.kinds import Conditions, address, can_be_recorded, conditions
 from lincoln_fn.recording.one_kind import Recorded

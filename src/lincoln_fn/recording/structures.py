@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import optree
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.core import EVERYTHING, Arrays
 
 # Any: optree's class, whose constructor no type checker knows.
 Structure: TypeAlias = Any

@@ -12,18 +12,6 @@ A step is a pure function of a state and a batch, and batch i is a function of i
 run can be repeated from a saved state, bit for bit.
 """
 
-from lincoln_fn.core.names import export_all as _export_all
-from lincoln_fn.replay.attribute import Attribution as Attribution
-from lincoln_fn.replay.attribute import attribute as attribute
-from lincoln_fn.replay.difference import Difference as Difference
-from lincoln_fn.replay.difference import first_difference as first_difference
-from lincoln_fn.replay.metagradient import Metagradient as Metagradient
-from lincoln_fn.replay.metagradient import metagradient as metagradient
-from lincoln_fn.replay.non_finite import Origin as Origin
-from lincoln_fn.replay.non_finite import first_non_finite as first_non_finite
-from lincoln_fn.replay.place import Place as Place
-from lincoln_fn.replay.reweighted import reweighted as reweighted
-from lincoln_fn.replay.reweighted import smoothness as smoothness
-from lincoln_fn.replay.run import Run as Run
+from lincoln_fn.faces import face
 
-_export_all(globals())
+face(__name__)

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import torch
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Layer, Params
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.walk.visits import ALL, Wants
-from lincoln_fn.walk.walks import there, walk_back
+from lincoln_fn.walk.internal import ALL, Wants, walk_back
+from lincoln_fn.walk.walks import there
 
 MadeBy: TypeAlias = Literal["start", "data", "forward", "loss", "backward", "update", "record"]
 

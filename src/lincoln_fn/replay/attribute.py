@@ -9,14 +9,12 @@ import attrs
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.inspect.table import table
-from lincoln_fn.losses.example_weighted import unweighted
+from lincoln_fn.core import LayerError, NonNegativeInt, PositiveInt, checked
+from lincoln_fn.inspect.internal import table
+from lincoln_fn.losses.internal import unweighted
 from lincoln_fn.replay.metagradient import metagradient
 from lincoln_fn.replay.run import Run
-from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.step import Step
+from lincoln_fn.training import Batch, Batches, Step
 
 _SHOWN = 5  # rows of each kind
 

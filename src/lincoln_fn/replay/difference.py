@@ -13,8 +13,7 @@ from typing import Final
 
 import attrs
 
-from lincoln_fn.errors.arguments import NonNegative, NonNegativeInt, checked
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.core import LayerError, NonFiniteError, NonNegative, NonNegativeInt, checked
 from lincoln_fn.replay.arrays import Array, MadeBy, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
 from lincoln_fn.replay.run import Run, State

@@ -6,14 +6,14 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.curvature.duals import loss_gradient, walk_of
-from lincoln_fn.losses.example_weighted import unweighted
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.combine import inference
+from lincoln_fn.core import Arrays, Cache, Layer, Params
+from lincoln_fn.curvature.internal import loss_gradient, walk_of
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import unweighted
 from lincoln_fn.replay.running_statistics import Statistics, is_running, of_inference
-from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.visits import ALL, Wants
+from lincoln_fn.training import Batch
+from lincoln_fn.walk.internal import ALL, Wants
 
 
 def loss_after(

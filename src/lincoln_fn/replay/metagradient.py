@@ -18,19 +18,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.checksum import checksum
-from lincoln_fn.core.layer import Arrays, Params
-from lincoln_fn.curvature.duals import check_not_nested
-from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, Params, PositiveInt, checksum, tree
+from lincoln_fn.curvature.internal import check_not_nested
 from lincoln_fn.replay.loss_after import loss_after
 from lincoln_fn.replay.partial_result import Saved
 from lincoln_fn.replay.run import Run
 from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, adjoint_of, of_start
-from lincoln_fn.rules.backpropagation import backpropagation
-from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.step import Step
+from lincoln_fn.rules import backpropagation
+from lincoln_fn.training import Batch, Batches, Step
 
 Name: TypeAlias = Literal["examples", "lr", "weight_decay", "momentum", "start", "x"]
 # (params) -> (value, dparams): a number after training, and its gradient.
@@ -70,7 +66,7 @@ class Metagradient:
     begun: int = 0
 
 
-@checked
+@core.checked
 def metagradient(
     run: Run,
     of: Batch | Measure,

@@ -12,10 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegativeInt, checked
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn.core import Arrays, LayerError, NonFiniteError, NonNegativeInt, checked, tree
 from lincoln_fn.replay.arrays import Array, Site, arrays_of_step
 from lincoln_fn.replay.place import Leaf, Place, first_non_finite_leaf, name_leaves, place
 from lincoln_fn.replay.run import Run, State

@@ -10,8 +10,7 @@ import attrs
 from torch import Tensor
 
 from lincoln_fn import checkpoint
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, record
 from lincoln_fn.replay.step_adjoint import Bars
 
 

@@ -7,17 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.compiler.compile import compile  # noqa: A004  # the public name
-from lincoln_fn.compiler.step import CompiledRun
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.errors.arguments import NonNegativeInt, Positive, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.example_weighted import example_weighted, unweighted
+from lincoln_fn import compiler
+from lincoln_fn.compiler.internal import CompiledRun
+from lincoln_fn.core import Key, LayerError, NonNegativeInt, Positive, checked, keys, tree
+from lincoln_fn.losses import example_weighted
+from lincoln_fn.losses.internal import unweighted
 from lincoln_fn.replay.run import Run, State
-from lincoln_fn.training.data import Batches
-from lincoln_fn.training.make_step import make_step
-from lincoln_fn.training.step import Step
+from lincoln_fn.training import Batches, Step, make_step
 
 
 @checked
@@ -71,7 +67,7 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
             gradient=was.gradient,
             reduce=was.reduce,
         )
-        step = compile(step) if isinstance(was.run, CompiledRun) else step
+        step = compiler.compile(step) if isinstance(was.run, CompiledRun) else step
     batches = attrs.evolve(batches, arrays=arrays)
     return attrs.evolve(run, step=step, batches=batches, saved=())
 

@@ -11,16 +11,10 @@ import attrs
 import torch
 
 from lincoln_fn.checkpoint import Directory, load
-from lincoln_fn.checkpoint.listing import newest_first
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import is_function
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.donation import check_unspent
-from lincoln_fn.training.step import Step
+from lincoln_fn.checkpoint.internal import newest_first
+from lincoln_fn.core import Layer, check_argument, is_function, tree, wrong_kind
+from lincoln_fn.losses import Loss
+from lincoln_fn.training import Batch, Batches, Step, check_unspent
 
 # Any: a `TrainState`, or a state of the user's own with the attribute `step`.
 State: TypeAlias = Any

@@ -26,9 +26,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.inference import inference
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.spec import made_by
+from lincoln_fn import combine
+from lincoln_fn.core import Layer, Params, made_by
 from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers.common.normalisation import Running, moved
 
@@ -44,7 +43,7 @@ def is_running(params: Params) -> bool:
 # Any: the cache of `running_statistics`, and dx as the walk has it.
 def of_inference(layer: Layer, params: Params, cache: Any, dx: Any) -> tuple[Tensor, Tensor] | None:
     """Compute the bars of the statistics that a layer has normalised by; None for another layer."""
-    if not (is_running(params) and made_by(layer, inference)):
+    if not (is_running(params) and made_by(layer, combine.inference)):
         return None
     shared = [axis for axis in range(dx.ndim) if axis != cache.axis]
     of_var = -0.5 * (dx * cache.x_hat).sum(shared) * cache.rstd

@@ -14,16 +14,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.sums import PartSum, sum_of
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import Arrays, LayerError, Params, tree
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import PartSum, sum_of
 from lincoln_fn.replay.running_statistics import Statistics
 from lincoln_fn.replay.step_adjoint import Along, StepAdjoint
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.reduce import Compute, ComputeShards, Reduce
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.training import Batch, Compute, ComputeShards, Reduce, TrainState
 
 
 @attrs.frozen(slots=False, eq=False)

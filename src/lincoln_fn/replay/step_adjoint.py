@@ -32,11 +32,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import record
-from lincoln_fn.curvature.duals import (
+from lincoln_fn.core import Arrays, Cache, Layer, Params, record, tree
+from lincoln_fn.curvature.internal import (
     dual_forward,
+    fast_for_forward_mode,
     forward_mode,
     loss_gradient,
     tangents_leaf,
@@ -45,16 +44,13 @@ from lincoln_fn.curvature.duals import (
     walk_of,
     with_tangents,
 )
-from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
-from lincoln_fn.fastpath import fast
-from lincoln_fn.fastpath.losses import fast_loss
-from lincoln_fn.losses.example_weighted import unweighted
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
+from lincoln_fn.fastpath import fast, fast_loss
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import unweighted
+from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.replay.running_statistics import Statistics, of_training
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.train import TrainState
-from lincoln_fn.walk.visits import Wants
+from lincoln_fn.training import Batch, TrainState
+from lincoln_fn.walk.internal import Wants
 
 # (loss, prediction, target) -> g
 LossGradient: TypeAlias = Callable[[Loss, Arrays, Arrays], Arrays]

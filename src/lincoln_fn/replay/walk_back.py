@@ -11,22 +11,16 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.compile import compile  # noqa: A004  # the public name
-from lincoln_fn.compiler.step import CompiledRun
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.ema import EmaState, ema_params
-from lincoln_fn.optim.optimizer import Optimizer
+from lincoln_fn import compiler
+from lincoln_fn.compiler.internal import CompiledRun
+from lincoln_fn.core import LayerError, Params, evolve, tree
+from lincoln_fn.optim import EmaState, Optimizer, ema_params
 from lincoln_fn.replay.held import states_back
 from lincoln_fn.replay.partial_result import Partial, Saved
 from lincoln_fn.replay.run import Run
 from lincoln_fn.replay.shared_adjoint import SharedAdjoint
 from lincoln_fn.replay.step_adjoint import Bars, Found, StepAdjoint
-from lincoln_fn.training.data import Batch, Batches
-from lincoln_fn.training.step import Step
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.training import Batch, Batches, Step, TrainState
 
 NAME: Final = "metagradient"
 HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
@@ -151,7 +145,7 @@ def adjoint_of(step: Step, wrt: Collection[str]) -> Callable[[Any, Any], Found]:
 # A compiled function is compiled again for another object.
 @lru_cache(maxsize=8)
 def _compiled(adjoint: StepAdjoint) -> Callable[[Any, Any], Found]:
-    compiled: Callable[[Any, Any], Found] = compile(adjoint)
+    compiled: Callable[[Any, Any], Found] = compiler.compile(adjoint)
     return compiled
 
 

@@ -12,20 +12,13 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from lincoln_fn.combine.serial import serial, there
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import State, record
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn import combine, core
+from lincoln_fn.combine.serial import there
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, State, record
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.rules.matrices import Selector
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import VisitThere
+from lincoln_fn.walk import VisitThere
+from lincoln_fn.walk.internal import composition_of
 
 
 @record
@@ -37,7 +30,7 @@ class Projections(State):
 
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
-    check_argument(rule, "net", Layer, net)
+    core.check_argument(rule, "net", Layer, net)
     made = composition_of(net)
     if made is None or made.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
@@ -62,9 +55,8 @@ def draw_projection(
     fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
     if not fits or not target.is_floating_point():
         wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
-        raise LayerError(
-            rule, f"{wanted}, got {format_briefly(error)} to be sent to {format_briefly(target)}"
-        )
+        given, sent_to = core.format_briefly(error), core.format_briefly(target)
+        raise LayerError(rule, f"{wanted}, got {given} to be sent to {sent_to}")
     shape = tuple(target.shape[k:])
     n_in, n_out = error.shape[-1], math.prod(shape)
     return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)
@@ -79,15 +71,15 @@ def projected(error: Tensor, matrix: Tensor) -> Tensor:
 def shown(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
     """Write the call of a rule for a network, whose last part the rule added."""
     names = ", ".join(part.name for part in parts[:-1])
-    return Spec(rule, {"net": serial(*parts[:-1]), **options}, f"{rule.__name__}({names})")
+    return Spec(rule, {"net": combine.serial(*parts[:-1]), **options}, f"{rule.__name__}({names})")
 
 
 def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:
-    check_params("projections", params, Projections)
+    core.check_params("projections", params, Projections)
     return x, None
 
 
-declare(_stays, kind="moving")
+core.declare(_stays, kind="moving")
 
 
 def _stays_backward(params: Projections, cache: None, g: Arrays) -> tuple[Arrays, Projections]:

@@ -15,15 +15,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, tree
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.rules.backpropagation import backpropagation
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import ALL, Wants
-from lincoln_fn.walk.walks import walk_back
+from lincoln_fn.walk import is_trained
+from lincoln_fn.walk.internal import ALL, Wants, walk_back
 
 
 @checked

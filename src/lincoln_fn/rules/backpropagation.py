@@ -10,12 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.combine.outputs import own_loop, with_outputs
+from lincoln_fn.combine import own_loop, with_outputs
 from lincoln_fn.combine.serial import back as serial_back
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import constructor_of, made_by
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, checked, constructor_of, made_by
 from lincoln_fn.rules import feedback
 from lincoln_fn.rules.direct_feedback_alignment import direct_feedback_alignment
 from lincoln_fn.rules.feedback_alignment import feedback_alignment
@@ -27,7 +24,7 @@ from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.sign_symmetric import sign_symmetric
 from lincoln_fn.rules.straight_through import straight_through
 from lincoln_fn.rules.straight_through import true_back as straight_true_back
-from lincoln_fn.walk.composition import Back, always, composition_of
+from lincoln_fn.walk.internal import Back, always, composition_of
 
 
 def _global(own: Back) -> Back:

@@ -19,9 +19,7 @@ from functools import partial
 from typing import Final
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked, checked_key
 from lincoln_fn.initializers import Initializer, glorot_uniform
 from lincoln_fn.rules._blocks import (
     PROJECTIONS,
@@ -32,10 +30,8 @@ from lincoln_fn.rules._blocks import (
     shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import init_with_outputs
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack
+from lincoln_fn.walk import VisitBack, check_entries, composition, is_trained
+from lincoln_fn.walk.internal import Record, init_with_outputs
 
 _RULE: Final = "direct_feedback_alignment"
 _INIT: Final = glorot_uniform()

@@ -24,14 +24,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, check_params, record, tree
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.rules.matrices import (
     Selector,
@@ -40,9 +34,8 @@ from lincoln_fn.rules.matrices import (
     matrices,
     with_matrices,
 )
-from lincoln_fn.walk.arrangement import fields
-from lincoln_fn.walk.composition import VisitRecord, composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
+from lincoln_fn.walk.internal import Record, VisitRecord
 
 Matrices: TypeAlias = tuple[Tensor, ...]
 
@@ -65,7 +58,7 @@ def with_feedback(
     **options: Any,  # Any: the rule's options
 ) -> Layer:
     """Give feedback to each layer that a selector takes, and gradients to it if it is trained."""
-    check_argument(rule.__name__, "net", Layer, net)
+    core.check_argument(rule.__name__, "net", Layer, net)
     found: list[Layer] = []
 
     def wrapped(layer: Layer) -> Layer:
@@ -78,7 +71,7 @@ def with_feedback(
     made = map_one_layers(wrapped, net)
     if not found:
         problem = f"expected a layer with matrices, got {net}"
-        raise LayerError(rule.__name__, f"{problem}; name your own layers by `layers=`")
+        raise core.LayerError(rule.__name__, f"{problem}; name your own layers by `layers=`")
     return made
 
 
@@ -166,4 +159,6 @@ def draw_matrices(
 
 def no_backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Refuse a gradient: feedback is computed on the way back, and is not differentiated."""
-    raise LayerError("feedback", "it has no backward; walk through the layer that it belongs to")
+    raise core.LayerError(
+        "feedback", "it has no backward; walk through the layer that it belongs to"
+    )

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import State, record
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Key, Layer, State, checked, record
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.rules.feedback import Matrices, draw_matrices, no_backward, with_feedback
 from lincoln_fn.rules.matrices import Selector, has_matrices

@@ -28,19 +28,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine.serial import serial
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.layer import Cache as AnyCache
-from lincoln_fn.core.record import record
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import Positive, checked
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn import combine, core
+from lincoln_fn.core import Arrays, Layer, Params, Positive, Spec, record
+from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.rules._blocks import advance_parts, blocks_of
 from lincoln_fn.rules.forward_forward_data import Classes, with_label
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk.internal import Record
 
 _RULE: Final = "forward_forward"
 _EPS: Final = 1e-8
@@ -84,7 +79,7 @@ def back(
     starts: tuple[int, ...],
 ) -> tuple[Arrays, Record]:
     """Begin at the end of each block with dh = 2 h dG."""
-    check_cache(visit.label, cache, Cache)
+    core.check_cache(visit.label, cache, Cache)
     count = len(visit.parts)
     blocks = {end - 1: j for j, end in enumerate((*starts[1:], count))}
     records = [None] * count
@@ -120,7 +115,7 @@ def _predict(
     return counted.sum(1).reshape(n_classes, len(x)).mT, None
 
 
-@checked
+@core.checked
 def forward_forward(
     net: Layer, n_classes: Classes, *, threshold: Positive = 1.0, layers: Selector = has_matrices
 ) -> Layer:
@@ -169,6 +164,6 @@ def forward_forward(
 
 
 def _call(parts: tuple[Layer, ...], *, n_classes: int, threshold: float) -> Spec:
-    net = serial(*parts)
+    net = combine.serial(*parts)
     arguments = {"net": net, "n_classes": n_classes, "threshold": threshold}
     return Spec(forward_forward, arguments, f"{_RULE}({net}, {n_classes})")

@@ -8,12 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.errors.arguments import at_least, check_argument
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.targets import check_between
+from lincoln_fn import core
+from lincoln_fn.core import Key, LayerError, at_least, check_argument, format_briefly, keys
+from lincoln_fn.losses.internal import check_between
 
 Classes: TypeAlias = Annotated[int, at_least(2)]
 
@@ -84,7 +81,9 @@ def true_and_false_labels(
     """
     check_argument("true_and_false_labels", "n_classes", Annotated[int, at_least(2)], n_classes)
     true = with_label(x, labels, n_classes)
-    drawn = keys.uniform(checked_key("true_and_false_labels", key).near(x), tuple(labels.shape))
+    drawn = keys.uniform(
+        core.checked_key("true_and_false_labels", key).near(x), tuple(labels.shape)
+    )
     others = (labels + 1 + (drawn * (n_classes - 1)).long()) % n_classes
     target = torch.cat((x.new_ones(len(x)), x.new_zeros(len(x))))
     return torch.cat((true, with_label(x, others, n_classes))), target

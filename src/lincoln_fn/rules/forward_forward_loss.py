@@ -17,11 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.targets import probabilities
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import constructor, record
+from lincoln_fn.losses import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, make_loss, per_example, probabilities
 
 
 @record

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Layer, checked
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.rules.feedback import Matrices, draw_matrices, no_backward, with_feedback
 from lincoln_fn.rules.matrices import Selector, has_matrices

@@ -21,14 +21,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays, Cache
-from lincoln_fn.errors.arguments import Probability, at_least
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.softmax_cross_entropy import softmax_cross_entropy
-from lincoln_fn.losses.weighted import weighted
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, LayerError, Probability, at_least, bare, constructor
+from lincoln_fn.losses import Loss, softmax_cross_entropy, weighted
 from lincoln_fn.rules.similarity_matching import similarity_matching
 
 Kind: TypeAlias = Literal["prediction", "similarity", "both"]
@@ -80,13 +75,17 @@ def _forward(
     """Compute the sum of the losses of all heads, and the network's."""
     if type(prediction) is not tuple:
         wanted = "prediction to be a tuple, as local_losses returns it"
-        raise LayerError("local_loss", f"expected {wanted}, got {describe_non_tuple(prediction)}")
+        raise LayerError(
+            "local_loss", f"expected {wanted}, got {core.describe_non_tuple(prediction)}"
+        )
     *outputs, y = prediction
     for i, out in enumerate(outputs):
         if isinstance(out, tuple) is not both:
             wanted = "a pair of logits and features" if both else "a tensor"
             mend = "give local_losses and local_loss the same kind"
-            problem = f"expected the output of head {i} to be {wanted}, got {format_briefly(out)}"
+            problem = (
+                f"expected the output of head {i} to be {wanted}, got {core.format_briefly(out)}"
+            )
             raise LayerError("local_loss", f"{problem}; {mend}")
     value, cache = of_net.forward((y,), (target,))
     caches = [cache]

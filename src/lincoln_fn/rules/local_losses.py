@@ -18,23 +18,16 @@ from typing import Final
 
 from torch import Tensor
 
-from lincoln_fn.combine.branch import branch
-from lincoln_fn.combine.serial import serial
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import core
+from lincoln_fn.combine import branch, serial
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, checked
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
 from lincoln_fn.rules._blocks import blocks_of
 from lincoln_fn.rules.local_loss import Classes, Kind
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import init_with_outputs
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk.internal import Record, init_with_outputs
 
 _RULE: Final = "local_losses"
 
@@ -118,7 +111,7 @@ def _init(
     made, outputs = init_with_outputs(parts[:count], key, x)
     if not isinstance(outputs[-1], Tensor) or outputs[-1].shape[1:2] != (n_classes,):
         problem = f"expected a network that ends with logits of {n_classes} classes"
-        raise LayerError(_RULE, f"{problem}, got {format_briefly(outputs[-1])}")
+        raise LayerError(_RULE, f"{problem}, got {core.format_briefly(outputs[-1])}")
     inputs = (outputs[start - 1] for start in starts[1:])
     pairs = enumerate(zip(parts[count:], inputs, strict=True))
     return (*made, *(head.init(key.fold_in(count + i), h) for i, (head, h) in pairs))

@@ -15,12 +15,10 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import kind_of
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core import Layer, Params, kind_of, tree
 from lincoln_fn.initializers import Fans
 from lincoln_fn.layers import multi_head_attention
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.internal import composition_of
 
 Selector: TypeAlias = Callable[[Layer], bool]
 

@@ -29,15 +29,10 @@ from typing import Final, Literal, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.layer import Cache as AnyCache
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import Positive, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, check_cache, record
 from lincoln_fn.initializers import Initializer, he_uniform
 from lincoln_fn.rules._blocks import (
     PROJECTIONS,
@@ -49,10 +44,8 @@ from lincoln_fn.rules._blocks import (
     shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import init_with_outputs
-from lincoln_fn.walk.parts import check_entries, is_trained
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk.internal import Record, init_with_outputs
 
 Reduction: TypeAlias = Literal["mean", "sum"]
 
@@ -65,7 +58,7 @@ class Cache:
     """The input, the caches of the parts, and the activity behind each hidden part."""
 
     x: Tensor
-    caches: tuple[AnyCache, ...]
+    caches: tuple[core.Cache, ...]
     activities: tuple[Tensor, ...]
 
 
@@ -144,13 +137,13 @@ def _init(
     scale: float,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = checked_key(_RULE, key).fold_in(len(made))
+    drawn = core.checked_key(_RULE, key).fold_in(len(made))
     error = outputs[starts[-1]]
     matrix = draw_projection(_RULE, drawn, error, x, feedback_init)
     return (*made, Projections((scale * matrix,)))
 
 
-@checked
+@core.checked
 def pepita(
     net: Layer,
     *,

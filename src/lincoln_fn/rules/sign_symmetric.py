@@ -25,11 +25,7 @@ from typing import Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Cache, Layer
-from lincoln_fn.core.record import State, record
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Cache, Key, Layer, State, checked, keys, record
 from lincoln_fn.rules.feedback import Matrices, no_backward, with_feedback
 from lincoln_fn.rules.feedback_alignment import Fixed
 from lincoln_fn.rules.matrices import Selector, has_matrices

@@ -37,14 +37,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import constructor
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import at_least
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.labels import label_column
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_between
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import LayerError, at_least, constructor, record
+from lincoln_fn.losses import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, check_between, label_column, make_loss
 
 EPS: Final = 1e-8
 

@@ -13,12 +13,9 @@ Neurons for Conditional Computation", 2013.
 
 from __future__ import annotations
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, composition
+from lincoln_fn.walk.internal import Record, one_part
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.errors.arguments import NonNegative, Positive, PositiveInt, Probability, require
+from lincoln_fn import core
+from lincoln_fn.core import NonNegative, Positive, PositiveInt, Probability, bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -86,7 +86,7 @@ def one_cycle(
     ends, rates = [*ends, total_steps - 1.0], [*rates, low / final_div_factor]
     rising = all(a < b for a, b in pairwise(ends))
     phases = "total_steps and pct_start that make phases of at least a step"
-    require(rising, "one_cycle", phases, (total_steps, pct_start))
+    core.require(rising, "one_cycle", phases, (total_steps, pct_start))
     along = _along_cosine if anneal_strategy == "cos" else _along_line
     at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
     return bare(Schedule, at)

@@ -9,15 +9,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.errors.arguments import (
-    NOT_EMPTY,
-    NonNegative,
-    NonNegativeInt,
-    PositiveInt,
-    Probability,
-    require,
-)
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, NonNegative, NonNegativeInt, PositiveInt, Probability, bare
 from lincoln_fn.schedules.schedule import Schedule
 
 
@@ -34,7 +27,7 @@ def _piecewise(step: Tensor, *, lrs: Sequence[float], boundaries: Sequence[int])
     return rate
 
 
-@constructor
+@core.constructor
 def piecewise(
     lrs: Annotated[Sequence[NonNegative], NOT_EMPTY], boundaries: Sequence[PositiveInt]
 ) -> Schedule:
@@ -66,7 +59,7 @@ def _linear_warmup(
     return rise * (_rate(then, (step - steps).clamp(min=0)) if callable(then) else then)
 
 
-@constructor
+@core.constructor
 def linear_warmup(
     then: NonNegative | Callable[[Tensor], Tensor],
     steps: PositiveInt,
@@ -109,7 +102,7 @@ def _follow(
     return rate
 
 
-@constructor
+@core.constructor
 def joined(
     schedules: Annotated[Sequence[Callable[[Tensor], Tensor]], NOT_EMPTY],
     boundaries: Sequence[PositiveInt],
@@ -142,7 +135,7 @@ def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_mi
     return torch.minimum(lr * rise.clamp(max=1), fall)
 
 
-@constructor
+@core.constructor
 def wsd(
     lr: NonNegative,
     warmup: NonNegativeInt,
@@ -175,7 +168,7 @@ def wsd(
         >>> wsd(1.0, 1, 2, 4)(torch.tensor([0, 1, 3, 5, 7, 8])).tolist()
         [0.5, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
-    require(lr_min <= lr, "wsd", "lr_min of at most lr", lr_min)
+    core.require(lr_min <= lr, "wsd", "lr_min of at most lr", lr_min)
     return bare(Schedule, _wsd)
 
 
@@ -183,4 +176,4 @@ def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:
     edges = (0, *boundaries)
     rising = all(a < b for a, b in pairwise(edges))
     what = f"{count - 1} boundaries that rise from above 0"
-    require(rising and len(edges) == count, name, what, boundaries)
+    core.require(rising and len(edges) == count, name, what, boundaries)

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.core import check_functions
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt
+from lincoln_fn.core import NonNegative, PositiveInt, bare, constructor
 from lincoln_fn.schedules.schedule import Schedule
 
 

@@ -14,14 +14,6 @@ reads, and `checkpoint.every` goes around `early_stopping`, to save the state at
 and around `logged`, whose row of a step is written before the state is saved.
 """
 
-from lincoln_fn.core.names import export_all as _export_all
-from lincoln_fn.streams.best import best as best
-from lincoln_fn.streams.early_stopping import early_stopping as early_stopping
-from lincoln_fn.streams.evaluated import evaluated as evaluated
-from lincoln_fn.streams.finite import finite as finite
-from lincoln_fn.streams.logged import logged as logged
-from lincoln_fn.streams.progress import progress as progress
-from lincoln_fn.streams.stream import Stream as Stream
-from lincoln_fn.streams.tensorboard import tensorboard as tensorboard
+from lincoln_fn.faces import face
 
-_export_all(globals())
+face(__name__)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, checked
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
-from lincoln_fn.training.donation import check_unspent
-from lincoln_fn.training.gain import Mode, is_gain
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import Mode, StepRecord, TrainState, check_unspent, is_gain
 
 _MEND: Final = "make the step with donate=False, or give copies of the states"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, checked
+from lincoln_fn.core import NonNegative, PositiveInt, checked
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
-from lincoln_fn.training.gain import Mode, is_gain
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import Mode, StepRecord, TrainState, is_gain
 
 
 @checked

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn import training
+from lincoln_fn.core import Layer, LayerError, PositiveInt, checked, describe, evolve
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.training.batch_checks import check_walkable
-from lincoln_fn.training.data import Batch, is_used_once
-from lincoln_fn.training.evaluate import check_metrics, evaluate
-from lincoln_fn.training.metrics import Metrics
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import Batch, Metrics, StepRecord, TrainState, check_metrics, evaluate
 
 
 @checked
@@ -56,11 +49,11 @@ def evaluated(
         names = f"at least one, and none named 'step' or 'loss', got {got}"
         raise LayerError("evaluated", f"expected metrics by name, {names}")
     check_metrics("evaluated", metrics)
-    if is_used_once(batches):
+    if training.is_used_once(batches):
         problem = "expected batches that can be iterated over each time, got an iterator"
         mend = "give a list, a DataLoader or data.batches"
         raise LayerError("evaluated", f"{problem}; {mend}")
-    check_walkable("evaluated", batches)
+    training.check_walkable("evaluated", batches)
     return _evaluating(stream, net, batches, metrics, every)
 
 

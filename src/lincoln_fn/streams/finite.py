@@ -8,17 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, NonFiniteError, Params, PositiveInt, called, tree
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.training.train import StepRecord, TrainState
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.training import StepRecord, TrainState
+from lincoln_fn.walk.internal import composition_of
 
 
-@checked
+@core.checked
 def finite(
     stream: Stream, net: Layer, *, every: PositiveInt = 1
 ) -> Iterator[tuple[TrainState, StepRecord]]:

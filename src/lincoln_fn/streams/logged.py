@@ -15,9 +15,9 @@ from typing import BinaryIO, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.core import PositiveInt, checked
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import StepRecord, TrainState
 
 # Numbers to write, or as they were read: CSV contains text.
 _Row: TypeAlias = Mapping[str, float | str]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, TextIO
 
-from lincoln_fn.errors.arguments import OR_INFINITE, NonNegative, NonNegativeInt, checked
+from lincoln_fn.core import OR_INFINITE, NonNegative, NonNegativeInt, checked
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.training.progress_display import LINE_SECONDS, display
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import LINE_SECONDS, StepRecord, TrainState, display
 
 
 @checked

@@ -8,11 +8,8 @@ from typing import Annotated, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import Range
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.core import LayerError, Range, describe, wrong_kind
+from lincoln_fn.training import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
 ScoreName: TypeAlias = Annotated[

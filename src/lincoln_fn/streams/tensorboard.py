@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.core import PositiveInt, checked
 from lincoln_fn.streams.stream import Stream, closing
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.training import StepRecord, TrainState
 
 
 @checked

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, LayerError
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.failure import Part, failure, parts_at
 from lincoln_fn.testing.held import is_followed

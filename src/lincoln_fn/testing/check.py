@@ -7,11 +7,8 @@ from typing import Literal, overload
 
 import torch
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument
+from lincoln_fn.losses import Loss
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.kinds import not_a_tensor
@@ -19,7 +16,7 @@ from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled
 from lincoln_fn.testing.stopped import hold_stopped, hold_stopped_of_loss
-from lincoln_fn.training.batch_checks import check_example
+from lincoln_fn.training import check_example
 
 
 @overload

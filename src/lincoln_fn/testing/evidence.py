@@ -10,9 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import arguments_of
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, arguments_of, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.expansions import EXPANSIONS
 from lincoln_fn.testing.oracles import by_autograd, full_gradient

@@ -6,12 +6,11 @@ import re
 from functools import partial
 from typing import NamedTuple
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Verdict
-from lincoln_fn.walk.paths import map_paths, paths
+from lincoln_fn.walk.internal import map_paths, paths
 
 
 class Part(NamedTuple):

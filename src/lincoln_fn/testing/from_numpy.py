@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params
 
 
 def from_numpy(

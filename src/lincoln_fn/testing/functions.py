@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged
 from lincoln_fn.testing.diagnosis import GradientError, close
 from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
 

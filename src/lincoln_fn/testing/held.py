@@ -10,9 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.references.known import Reference, agree
 from lincoln_fn.testing.sample import Sample, floating, floating_leaves

@@ -12,9 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import is_derived
+from lincoln_fn.core import Key, is_derived, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import Results, check_other_functions
 from lincoln_fn.testing.held import is_held

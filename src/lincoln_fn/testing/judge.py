@@ -15,9 +15,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, LayerError, keys
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
 from lincoln_fn.testing.entries import agree, floor, matches
 from lincoln_fn.testing.evidence import Evidence

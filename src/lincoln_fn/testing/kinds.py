@@ -7,8 +7,7 @@ from dataclasses import is_dataclass
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, tree
 
 
 def not_a_tensor(arrays: Arrays) -> str:

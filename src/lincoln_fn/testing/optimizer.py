@@ -15,12 +15,8 @@ from typing import Literal, overload
 import attrs
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.optimizer import Optimizer
+from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report

@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, tree
 
 # Small enough to neglect the third derivative, large enough to neglect float64's rounding.
 EPSILON = 1e-5

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, LayerError, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.purity import not_finite
 from lincoln_fn.testing.sample import Sample, sample

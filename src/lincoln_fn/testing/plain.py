@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, Key, keys, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.entries import agree_in_entries, largest
 from lincoln_fn.testing.oracles import by_autograd, inner, scales, slope_along

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, unchanged
+from lincoln_fn.core import Layer, tree, unchanged
 
 T = TypeVar("T")
 

@@ -7,13 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.versions import version_of
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree, version_of
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.sample import Sample, run_backward
-from lincoln_fn.walk.in_place import InPlaceError, backward_unchanged, check_held, forward_unchanged
+from lincoln_fn.walk.internal import InPlaceError, backward_unchanged, check_held, forward_unchanged
 from lincoln_fn.walk.walks import back
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import attrs
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, tree
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import Part, failure
 from lincoln_fn.testing.functions import Results, check_other_functions, close_trees

@@ -9,11 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import describe_non_pair
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.kinds import not_a_tensor, other_kind
 
@@ -98,7 +95,7 @@ def _pair(layer: Layer, function: str, *arguments: Arrays) -> tuple[Arrays, Arra
     except Exception as error:
         told = f"{function} raised {_told(error)}{_of_precision(layer, function, arguments)}"
         raise GradientError(f"{layer.name}: {told}") from error
-    if problem := describe_non_pair(function, result):
+    if problem := core.describe_non_pair(function, result):
         raise GradientError(f"{layer.name}: {problem}")
     pair: tuple[Arrays, Arrays] = result
     return pair

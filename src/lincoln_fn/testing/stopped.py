@@ -13,15 +13,11 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.combine.constant import back as constant_back
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree
 from lincoln_fn.layers import stop_gradient
-from lincoln_fn.losses.common.parts import parts_of, weighted_of
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.through import through, through_of
-from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.paths import map_paths, paths
+from lincoln_fn.losses import Loss, through
+from lincoln_fn.losses.internal import parts_of, through_of, weighted_of
+from lincoln_fn.walk.internal import composition_of, map_paths, paths
 
 
 def hold_stopped(layer: Layer) -> Layer:

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, tree
 from lincoln_fn.testing.call import Call, Function, Position, floats
 from lincoln_fn.testing.oracles import Forward
 

@@ -11,12 +11,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import arguments_of
-from lincoln_fn.core.layer import Arrays, Params
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_pair
-from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.core import Arrays, LayerError, Params, arguments_of, check_pair, tree
+from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import GradientError
 
 _HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")

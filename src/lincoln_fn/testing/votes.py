@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.entries import floor, matches
 from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
 from lincoln_fn.testing.sample import Sample, floating_leaves

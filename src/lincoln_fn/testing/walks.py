@@ -11,12 +11,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Final
 
-from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.core import Arrays, Params
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.functions import close_trees
 from lincoln_fn.testing.sample import Sample
-from lincoln_fn.walk.sites import cotangents, grads_at
-from lincoln_fn.walk.walks import forward_to_train, gradients
+from lincoln_fn.walk import cotangents, forward_to_train, gradients, grads_at
 
 _KEPT: Final = "the cache of a part from which nothing is needed is None in a step"
 _RECORDED: Final = (

@@ -9,18 +9,16 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.reads import is_between
-from lincoln_fn.errors.kinds import check_pair
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, Params, check_not_transformed, check_pair
+from lincoln_fn.losses import Loss
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Compute
 from lincoln_fn.training.train import StepFunction, TrainState
-from lincoln_fn.walk.walks import forward_to_train
+from lincoln_fn.walk import forward_to_train
 
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
@@ -61,7 +59,7 @@ def bare_step(
     if donate:
         check_donated(value)
         total = value[0] if value.ndim and (has_parts or reduced is not None) else value
-        if not (total.ndim == 0 and is_between(-_LARGEST, total, _LARGEST)):
+        if not (total.ndim == 0 and core.is_between(-_LARGEST, total, _LARGEST)):
             return state, value  # the step refuses this loss, so the state must not be updated
         # `update` may write into a tensor that another leaf holds, too
         advanced, opt_state, kept = unshare((advanced, opt_state, kept))

@@ -12,12 +12,7 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.record import TRAINED
-from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.warn import warn
+from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, warn, wrong_kind
 
 
 def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors

@@ -13,23 +13,12 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from lincoln_fn.core import keys, tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import (
-    BY_HAND,
-    NonNegativeInt,
-    PositiveInt,
-    check_argument,
-    checked,
-)
-from lincoln_fn.errors.descriptions import is_function
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn import core
+from lincoln_fn.core import BY_HAND, Key, Layer, NonNegativeInt, Params, PositiveInt, keys, tree
 from lincoln_fn.training.batch_checks import as_tensors, check_walkable
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]  # Any: arrays of every shape and dtype
-Batch: TypeAlias = tuple[Arrays, Arrays]
+Batch: TypeAlias = tuple[core.Arrays, core.Arrays]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -91,7 +80,7 @@ class Batches:
             (tensor([4]), tensor([4]))
         """
         if i < 0:
-            raise LayerError("batches", f"expected at(i) with i of at least 0, got {i}")
+            raise core.LayerError("batches", f"expected at(i) with i of at least 0, got {i}")
         epoch, i_in_epoch = divmod(i, self.per_epoch)
         return self._take(i_in_epoch, self._order(epoch))
 
@@ -111,7 +100,7 @@ class Batches:
         return tree.map(lambda array: array.index_select(0, chosen.to(array.device)), self.arrays)
 
 
-@checked
+@core.checked
 def batches(
     arrays: Annotated[tuple[Array, ...], BY_HAND],
     batch_size: PositiveInt,
@@ -157,12 +146,12 @@ def batches(
     lengths = [len(tensor) if tensor.ndim else 0 for tensor in tree.leaves(tensors)]
     if len(set(lengths)) != 1 or lengths[0] == 0:
         problem = f"expected arrays of one length, at least 1, got lengths {lengths}"
-        raise LayerError("batches", problem)
+        raise core.LayerError("batches", problem)
     near = None if key is None else key.near(tree.leaves(tensors)[0])
     result = Batches(tensors, batch_size, near, epochs, start, drop_last, shard)
     if result.per_epoch == 0:
         problem = f"drop_last leaves no batch of {batch_size} in {lengths[0]} examples"
-        raise LayerError("batches", problem)
+        raise core.LayerError("batches", problem)
     return result
 
 
@@ -172,7 +161,7 @@ def _check_shard(shard: object) -> None:
         if 0 <= rank < size:
             return
     problem = "expected shard to be (rank, size) with 0 <= rank < size"
-    raise LayerError("batches", f"{problem}, got {shard!r}; write (group.rank, group.size)")
+    raise core.LayerError("batches", f"{problem}, got {shard!r}; write (group.rank, group.size)")
 
 
 @attrs.frozen(eq=False)
@@ -210,8 +199,8 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
         >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
         [torch.Size([8, 784])]
     """
-    if not is_function(f):
-        raise wrong_kind("map", "f", f, "a function of a batch's entries")
+    if not core.is_function(f):
+        raise core.wrong_kind("map", "f", f, "a function of a batch's entries")
     check_walkable("map", source)
     return Mapped(f, source)
 
@@ -241,12 +230,14 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
         >>> list(with_outputs([(x,), (x, torch.tensor([0]))], teacher, ()))
         [(tensor([[1.]]), tensor([[10.]])), (tensor([[1.]]), (tensor([0]), tensor([[10.]])))]
     """
-    check_argument("with_outputs", "net", Layer, net)
+    core.check_argument("with_outputs", "net", Layer, net)
     check_walkable("with_outputs", source)
     return Mapped(partial(_with_output, net, params), source)
 
 
-def _with_output(net: Layer, params: Params, x: Arrays, target: Arrays | None = None) -> Batch:
+def _with_output(
+    net: Layer, params: Params, x: core.Arrays, target: core.Arrays | None = None
+) -> Batch:
     output = net.predict(params, x)
     entries = () if target is None else target if type(target) is tuple else (target,)
     entries += output if type(output) is tuple else (output,)

@@ -10,10 +10,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.autodiff import check_not_transformed
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, check_not_transformed, tree
 
 T = TypeVar("T")
 

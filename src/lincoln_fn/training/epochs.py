@@ -8,11 +8,8 @@ from typing import Annotated, Any, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import BY_HAND
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.warn import warn
-from lincoln_fn.optim.accumulate import is_waiting
+from lincoln_fn.core import BY_HAND, Arrays, LayerError, warn
+from lincoln_fn.optim.internal import is_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
 from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, is_used_once
 from lincoln_fn.training.train import TrainState

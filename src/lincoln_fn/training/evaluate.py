@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import describe, is_function
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function, tree
 from lincoln_fn.recording import recorded
-from lincoln_fn.runtime.threads import adapt_waiting
+from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.metrics import Metrics
@@ -99,7 +95,7 @@ def check_metric(where: str, name: str, metric: object) -> None:
     """Check that a metric is a function, and not a constructor."""
     is_constructor = getattr(metric, "__annotations__", {}).get("return") == "Metric"
     if not is_function(metric) or is_constructor:
-        raise wrong_kind(where, name, metric, "a function of a prediction and its target")
+        raise core.wrong_kind(where, name, metric, "a function of a prediction and its target")
 
 
 def _number(name: str, score: object) -> float:

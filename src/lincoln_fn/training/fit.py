@@ -9,14 +9,10 @@ from typing import Annotated, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import BY_HAND, Key, Layer, LayerError, PositiveInt, checked, require
+from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.runtime.log import watch_pace
-from lincoln_fn.runtime.threads import count_cores
+from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.data import Batch, Batches
 from lincoln_fn.training.epochs import (
     Data,

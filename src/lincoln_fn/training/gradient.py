@@ -21,10 +21,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import Made
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params, check_functions
 
 Reduction: TypeAlias = Literal["mean", "sum"]
 # Any: each gradient keeps what it needs.

@@ -7,9 +7,7 @@ from itertools import pairwise
 
 import attrs
 
-from lincoln_fn.core.html import html
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.warn import warn
+from lincoln_fn.core import html, record, warn
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 

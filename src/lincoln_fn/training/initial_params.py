@@ -8,14 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Params
-from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import wrong_shape
-from lincoln_fn.errors.suggestions import suggest
-from lincoln_fn.walk.init import on_meta
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, LayerError, Params, describe, format_briefly, suggest, tree
+from lincoln_fn.walk.internal import on_meta
 
 
 def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x: Arrays) -> Params:
@@ -34,7 +29,7 @@ def copy_like(params: Params, init: Callable[[Key, Arrays], Params], key: Key, x
     for path, leaf in own.items():
         found = given[path]
         if not isinstance(found, Tensor) or found.shape != leaf.shape:
-            raise wrong_shape("init_state", path, found, str(tuple(leaf.shape)))
+            raise core.wrong_shape("init_state", path, found, str(tuple(leaf.shape)))
 
     def copy(like: Tensor, leaf: Tensor) -> Tensor:
         memory = torch.empty_strided(

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.spec import called
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, called, checked
 from lincoln_fn.fastpath import fast as fast_layer
-from lincoln_fn.fastpath.losses import fast_loss
-from lincoln_fn.fastpath.optimizers import fast_optimizer
-from lincoln_fn.fastpath.table import fast_by_example
-from lincoln_fn.losses.common.mixing import check_each_alone, mixing
-from lincoln_fn.losses.common.parts import first_check, parts_of
-from lincoln_fn.losses.common.reduction import formula_of
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.fastpath import fast_by_example, fast_loss, fast_optimizer
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_each_alone, first_check, formula_of, mixing, parts_of
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.recording import recorded
-from lincoln_fn.recording.step import RecordedStep
+from lincoln_fn.recording import RecordedStep, recorded
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Reduce

@@ -12,9 +12,7 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import BY_HAND, PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, wrong_kind
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
 Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]

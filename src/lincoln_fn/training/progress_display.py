@@ -12,7 +12,7 @@ from typing import Final, NoReturn, TextIO
 import attrs
 from tqdm import TqdmWarning, tqdm
 
-from lincoln_fn.runtime.ipython import in_notebook
+from lincoln_fn.runtime import in_notebook
 from lincoln_fn.training.train import StepRecord
 
 # Seconds between two updates of the bar: as fast as an eye can follow.

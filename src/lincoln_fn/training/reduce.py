@@ -32,9 +32,8 @@ from typing import TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.kinds import check_functions
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import Layer, Params, check_functions
+from lincoln_fn.losses import Loss
 from lincoln_fn.training.data import Batch
 
 Compute: TypeAlias = Callable[[Params, Batch, Tensor], tuple[Tensor, Params, Params]]

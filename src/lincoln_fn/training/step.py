@@ -9,19 +9,12 @@ from typing import Final, final
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.reads import is_between
-from lincoln_fn.core.tracing import is_traced, losses_of
-from lincoln_fn.core.versions import Version, changed_since, versions
-from lincoln_fn.errors.arguments import check_argument
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, Params, Version, describe, is_between, tree, versions
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.runtime.threads import adapt_waiting
+from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
@@ -33,7 +26,7 @@ from lincoln_fn.training.step_errors import (
     warn_of_graph,
 )
 from lincoln_fn.training.train import StepFunction, TrainState
-from lincoln_fn.walk.in_place import check_unchanged
+from lincoln_fn.walk.internal import check_unchanged
 
 _LARGEST: Final = sys.float_info.max
 
@@ -97,19 +90,19 @@ class Step:
     def _taken(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step; for a weighted loss, the value is followed by those of its parts."""
         if isinstance(batch, TrainState):
-            raise wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
+            raise core.wrong_kind("step", "state", state, "TrainState", "(state, (x, target))")
         check_batch("step", batch)
         adapt_waiting()
         batch = batch[0], batch[1]
         try:
-            if is_traced(state.step):  # within a function that is compiled
+            if core.is_traced(state.step):  # within a function that is compiled
                 new_state, value = self.pure(state, batch)
-                losses_of(state.step).append(total_of(value))
+                core.losses_of(state.step).append(total_of(value))
                 return new_state, value
             noted = self._begun(state, batch)
             new_state, value = self.run(state, batch)
         except Exception as error:
-            check_argument("step", "state", TrainState, state)
+            core.check_argument("step", "state", TrainState, state)
             check_unspent(state)
             if isinstance(error, LayerError) and self.reduce is None:
                 check_layers(self.net, self.loss, state.params, batch)
@@ -161,7 +154,7 @@ class Step:
         self, state: TrainState, batch: Batch, new_state: TrainState, noted: list[Version]
     ) -> None:
         """Check that a step changed nothing in place, and that its params are such again."""
-        if changed_since(noted):
+        if core.changed_since(noted):
             check_layers(self.net, self.loss, state.params, batch)
             check_unchanged(self.optimizer.name, "update", noted)
         if not tree.same_structure(new_state.params, state.params, states=True):

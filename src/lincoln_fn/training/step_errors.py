@@ -7,21 +7,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.in_dtype import in_dtype
-from lincoln_fn.combine.serial import repeat, serial
-from lincoln_fn.core import tree
-from lincoln_fn.core.autodiff import is_wrapped, tensors_in
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import called, made_by
-from lincoln_fn.core.versions import versions
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
-from lincoln_fn.errors.kinds import check_pair
-from lincoln_fn.errors.warn import warn
-from lincoln_fn.losses.common.reduction import Check, formula_of
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn import core
+from lincoln_fn.combine import in_dtype, repeat, serial
+from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, describe, tree, versions
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import Check, formula_of
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.in_place import (
+from lincoln_fn.walk.internal import (
     backward_unchanged,
     check_held,
     check_unchanged,
@@ -46,23 +38,23 @@ def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
         return
     computed, other = _COMPUTES[formula.name]
     last = net
-    while made_by(last, serial, repeat, in_dtype):
+    while core.made_by(last, serial, repeat, in_dtype):
         last = last.parts[-1]
-    if called(last.name) == computed:  # also a layer of your own by that name
+    if core.called(last.name) == computed:  # also a layer of your own by that name
         problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
         mend = f"leave it out of the network, or take losses.{other}"
-        warn(f"make_step: {problem}; {mend}")
+        core.warn(f"make_step: {problem}; {mend}")
 
 
 def warn_of_graph(state: object, batch: Batch) -> None:
     """Warn if autograd, which x asks for, keeps the graph of the steps before, too."""
-    of_state, given = tensors_in((state,)), tensors_in(batch)
-    if any(map(is_wrapped, (*of_state, *given))):  # torch.func does not start by mistake
+    of_state, given = core.tensors_in((state,)), core.tensors_in(batch)
+    if any(map(core.is_wrapped, (*of_state, *given))):  # torch.func does not start by mistake
         return
     if any(t.grad_fn is not None for t in of_state) and any(t.requires_grad for t in given):
         problem = "step: x requires a gradient, so autograd keeps the graph of every step"
         mend = "detach x, unless you differentiate through the steps"
-        warn(f"{problem}; {mend}")
+        core.warn(f"{problem}; {mend}")
 
 
 def check_prediction(
@@ -101,7 +93,7 @@ def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
     prediction, cache, held = forward_unchanged(net, params, x)
     noted = versions(prediction=prediction, target=target)
     pair = loss.forward(prediction, target)
-    check_pair(loss.name, "loss.forward", pair)
+    core.check_pair(loss.name, "loss.forward", pair)
     check_unchanged(loss.name, "forward", noted)
     g = loss.backward(pair[1])
     check_held(held)
@@ -112,7 +104,9 @@ def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
         dx, dparams = backward_unchanged(layer, params, cache, g)
         if not _is_like(dparams, params):
             got = f"got {describe(dparams)}"
-            raise LayerError(layer.name, f"expected dparams like params, {describe(params)}, {got}")
+            raise core.LayerError(
+                layer.name, f"expected dparams like params, {describe(params)}, {got}"
+            )
         return dx, None
 
     back(visit, net, params, cache, g)

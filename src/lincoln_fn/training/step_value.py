@@ -7,9 +7,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn.core import LayerError, tree, wrong_kind
 
 # The loss, or numbers by name, "loss" among them.
 Value: TypeAlias = Tensor | Mapping[str, Tensor]

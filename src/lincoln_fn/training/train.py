@@ -17,19 +17,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.autodiff import check_not_transformed, recorded_in
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError, NonFiniteError
-from lincoln_fn.errors.kinds import check_not_missing, wrong_kind
-from lincoln_fn.errors.suggestions import STATE
+from lincoln_fn import core
+from lincoln_fn.core import STATE, Arrays, Key, Layer, LayerError, Params, record, tree, wrong_kind
 from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.optim import Optimizer, OptimizerState
-from lincoln_fn.runtime.log import watch_pace
-from lincoln_fn.runtime.threads import count_cores
+from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gradient import Gradient, GradientState
@@ -110,14 +102,14 @@ def _with_message(make: Callable[P, TrainState]) -> Callable[P, TrainState]:
     def call(*args: P.args, **kwargs: P.kwargs) -> TrainState:
         write = "lf.init_state(net, optimizer, lf.Key(0), x)"
         names = ("net", "optimizer", "key", "x")
-        check_not_missing("init_state", write, names, args, kwargs)
+        core.check_not_missing("init_state", write, names, args, kwargs)
         return make(*args, **kwargs)
 
     return call
 
 
 @_with_message
-@checked
+@core.checked
 def init_state(
     net: Layer,
     optimizer: Optimizer,
@@ -218,10 +210,10 @@ def take_steps(
         number += 1
         if number == begun + 1:
             mend = "detach data and state, or take steps by make_step"
-            check_not_transformed(name, KEEPS_EVERY_STEP, mend, recorded_in(state))
+            core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, core.recorded_in(state))
         loss, scores = read_numbers(value)
         if not math.isfinite(loss):
-            raise NonFiniteError(f"step {number}", f"the loss is {loss}")
+            raise core.NonFiniteError(f"step {number}", f"the loss is {loss}")
         examples = count_examples(batch)
         watch((examples, perf_counter() - began))
         yield state, StepRecord(number, loss, examples, scores)

@@ -7,16 +7,15 @@ from functools import partial
 
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Layer, Params, checked
 from lincoln_fn.fastpath import fast as fast_layer
-from lincoln_fn.fastpath.losses import fast_loss
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.fastpath import fast_loss
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.training.bare_step import forward_and_g
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.walks import forward_to_train
+from lincoln_fn.walk import forward_to_train
 
 
 @checked

@@ -8,8 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve
+from lincoln_fn.core import Params, evolve
 
 # Of each part; a composition's last parts may have none.
 PartsParams: TypeAlias = tuple[Params, ...]

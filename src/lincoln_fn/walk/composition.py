@@ -20,21 +20,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from lincoln_fn.core.declaration import declared_by
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import (
-    Arrays,
-    Cache,
-    Layer,
-    Params,
-    is_init_of,
-    is_ours,
-    unchanged,
-)
-from lincoln_fn.core.spec import Spec, call_of_parts, with_spec
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, unchanged, wrong_kind
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import Recalled, Start, init_in_turn, on_meta, params_on_meta
@@ -132,7 +119,7 @@ def composition(
         both(dense(4), tanh())
     """
     if not isinstance(label, str):
-        call, label = call or partial(call_of_parts, label), label.__name__
+        call, label = call or partial(core.call_of_parts, label), label.__name__
     for i, part in enumerate(parts):
         if not isinstance(part, Layer):
             raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
@@ -160,7 +147,7 @@ def composition(
         name, made.forward, made.backward, made.initialise, made.predict, made.input_grad,
         made.grads, unchanged if is_still else made.advanced, made,
     )  # fmt: skip
-    return with_spec(layer, name) if isinstance(name, Spec) else layer
+    return core.with_spec(layer, name) if isinstance(name, core.Spec) else layer
 
 
 def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
@@ -249,7 +236,7 @@ class Composition:
     def split_params(self, params: Params) -> tuple[Params, ...]:
         """Return the params of each part, () for one without any."""
         if self.arrange == ENTRIES and type(params) is not tuple:
-            problem = f"expected params with an entry for each part, got {describe(params)}"
+            problem = f"expected params with an entry for each part, got {core.describe(params)}"
             raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
         split = self.arrange.split(params)
         return (*split, *((),) * (len(self.parts) - len(split)))
@@ -286,7 +273,7 @@ class Composition:
         def move() -> Params:
             moved = params
             is_arranged = self.arrange != ENTRIES or type(params) is tuple
-            if is_arranged and is_ours(self.there):
+            if is_arranged and core.is_ours(self.there):
                 entries = map(params_on_meta, parts, self.split_params(params))
                 moved = self.arrange.join(tuple(entries), params)
             return on_meta(moved)
@@ -339,7 +326,7 @@ def mask_form(layer: Layer) -> str | None:
     "lost" is that a part would take one that the composition does not give it.
     """
     made = composition_of(layer)
-    return declared_by(layer.forward).mask if made is None else made.takes_mask
+    return core.declared_by(layer.forward).mask if made is None else made.takes_mask
 
 
 def composition_of(layer: Layer) -> Composition | None:
@@ -354,7 +341,7 @@ def _recalling(part: Layer) -> Layer:
     made, init, predict = composition_of(part), part.init, part.predict
     assert isinstance(init, Placed)
     assert isinstance(predict, Placed)
-    if made is None or not is_init_of(init.function, made):
+    if made is None or not core.is_init_of(init.function, made):
         return part
     recalled = Recalled(made._start, predict.function)
     return attrs.evolve(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 
 # The largest number of calls per level, which `summary` of a residual needs. And the calls that a
 # single layer, a test runner or a notebook needs.

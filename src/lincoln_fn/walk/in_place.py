@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.versions import Version, changed_since, versions
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_pair
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, Params, Version, changed_since, versions
 from lincoln_fn.walk.walks import there
 
 # By layer: where it stands, and the tensors that its backward will read.
 Held: TypeAlias = list[tuple[str, list[Version]]]
 
 
-class InPlaceError(LayerError):
+class InPlaceError(core.LayerError):
     """A tensor that a function changed in place, and that another one holds."""
 
 
@@ -37,7 +35,7 @@ def forward_unchanged(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Ca
     def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         noted = versions(params=params, x=x)
         pair = layer.forward(params, x)
-        check_pair(layer.name, "forward", pair)
+        core.check_pair(layer.name, "forward", pair)
         check_unchanged(layer.name, "forward", noted)
         held.append((f"{path} {layer.name}".lstrip(), [*noted, *versions(cache=pair[1])]))
         return pair
@@ -60,6 +58,6 @@ def backward_unchanged(
     """Run a layer's backward, and check its arguments."""
     noted = versions(params=params, cache=cache, g=g)
     pair = layer.backward(params, cache, g)
-    check_pair(layer.name, "backward", pair)
+    core.check_pair(layer.name, "backward", pair)
     check_unchanged(layer.name, "backward", noted)
     return pair

@@ -8,11 +8,8 @@ from typing import TypeAlias, TypeVar
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Init, Layer, Params
-from lincoln_fn.runtime.cache_folder import make_cache_folder
-from lincoln_fn.runtime.deferred import defer_compiler
+from lincoln_fn.core import Arrays, Init, Key, Layer, Params, tree
+from lincoln_fn.runtime import defer_compiler, make_cache_folder
 
 T = TypeVar("T")
 # Params, the same on `meta`, and the output on `meta`.

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Key, Layer, LayerError, Params, checked, format_briefly
 from lincoln_fn.walk.composition import composition_of
 
 Pair: TypeAlias = tuple[Layer, Params]

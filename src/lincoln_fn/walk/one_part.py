@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params
 from lincoln_fn.walk.arrangement import ITS_PART
 from lincoln_fn.walk.composition import Back, There, VisitRecord, composition
 from lincoln_fn.walk.visits import Record, VisitThere

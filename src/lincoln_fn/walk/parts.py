@@ -10,13 +10,8 @@ from typing import Any, Final
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import Declaration, declared_by
-from lincoln_fn.core.layer import Layer, Params, unchanged
-from lincoln_fn.core.record import State
-from lincoln_fn.errors.descriptions import A_TUPLE, describe, format_briefly
-from lincoln_fn.errors.errors import LayerError, place
-from lincoln_fn.errors.suggestions import suggest
+from lincoln_fn import core
+from lincoln_fn.core import A_TUPLE, Declaration, Layer, LayerError, Params, State, describe, tree
 
 _WALK: Final = Path(__file__).parent
 _LIBRARY: Final = _WALK.parent
@@ -30,7 +25,9 @@ def place_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
 def _place(position: str, layer: Layer) -> Layer:
     def place_function(name: str) -> Any:  # Any: a function of the protocol
         function = getattr(layer, name)
-        return function if function is unchanged else Placed(position, layer.name, name, function)
+        return (
+            function if function is core.unchanged else Placed(position, layer.name, name, function)
+        )
 
     functions = ("forward", "backward", "init", "predict", "input_grad", "grads", "advance")
     return layer.replace(
@@ -53,7 +50,7 @@ class Placed:
     @property
     def declaration(self) -> Declaration:
         """What is declared of the function."""
-        return declared_by(self.function)
+        return core.declared_by(self.function)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # Any: as the function has them
         """Call the function."""
@@ -77,10 +74,10 @@ def place_error(
     # It replaces a `LayerError`: it has its cause and its traceback, without the walk's own frames,
     # of which every level of a network adds some. Any other error becomes its cause.
     if isinstance(error, LayerError):
-        placed_error = place(error, position, layer)
+        placed_error = core.place(error, position, layer)
         placed_error.__cause__ = error.__cause__
         return placed_error.with_traceback(_without_walk(error.__traceback__))
-    problem = f"{doing} raised {type(error).__name__} on {format_briefly(given)}: {error}"
+    problem = f"{doing} raised {type(error).__name__} on {core.format_briefly(given)}: {error}"
     made = LayerError(f"{position} {layer}", problem)
     made.__cause__ = error
     return made
@@ -121,7 +118,7 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
     """
     if not (type(given) is tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
-        mend = suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
+        mend = core.suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
         problem = f"expected {what} with {entries}, got {describe(given)}"
         raise LayerError(label, f"{problem}; {mend}" if mend else problem)
 

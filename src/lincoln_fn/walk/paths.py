@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.walk.visits import inside
 
 

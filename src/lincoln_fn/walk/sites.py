@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.arguments import checked
+from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, is_derived, record, static
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import Record, Wants
 from lincoln_fn.walk.walks import walk_back

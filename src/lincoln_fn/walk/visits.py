@@ -17,10 +17,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Composed, Layer, Params, is_ours
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_pair
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_pair, is_ours, tree
 from lincoln_fn.walk.parts import ERRORS, is_trained, place_error
 
 # Any: a visitor's record of a part, or the records that a loop returns.
@@ -89,7 +87,7 @@ class Walk:
     allows_loops: bool = False
 
 
-class Connected(Composed, Protocol):
+class Connected(core.Composed, Protocol):
     """What a visitor reads of a composition."""
 
     @property

@@ -13,10 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.declaration import declared_by, input_grad_of
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
-from lincoln_fn.errors.kinds import check_pair
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, Params, check_pair, declared_by, tree, unchanged
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import is_trained
 from lincoln_fn.walk.visits import (
@@ -245,7 +243,7 @@ def _to_train(
         return y, None
     if wants.dparams or made is not None or (wants.dx and not is_still):
         return y, cache
-    reader = input_grad_of(part) if wants.dx else declared_by(part.advance)
+    reader = core.input_grad_of(part) if wants.dx else declared_by(part.advance)
     return y, cache if reader.reads is None else _keep_entries(cache, reader.reads)
 
 

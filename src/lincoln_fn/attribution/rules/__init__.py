@@ -21,6 +21,6 @@ from lincoln_fn.attribution.rules.normalisation import constant_std as constant_
 from lincoln_fn.attribution.rules.recurrent import recurrent as recurrent
 from lincoln_fn.attribution.rules.rule import Rule as Rule
 from lincoln_fn.attribution.rules.rule import Use as Use
-from lincoln_fn.core.names import export_all as _export_all
+from lincoln_fn.core import export_all as _export_all
 
 _export_all(globals())

@@ -21,10 +21,7 @@ import torch
 
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.core import Arrays, NonNegative, bare, constructor, tree
 
 
 def pass_() -> Rule:

@@ -38,10 +38,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor
 from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
 from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads, ungrouped
 

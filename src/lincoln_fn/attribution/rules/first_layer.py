@@ -16,15 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative, checked, require
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor, format_briefly
 
 
-@checked
+@core.checked
 def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1e-6) -> Rule:
     """Share in proportion to x_i W_ij, less the least that a bounded x_i can contribute.
 
@@ -44,7 +41,7 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
         z_box(0.0, 1.0)
     """
     if not isinstance(low, Tensor) and not isinstance(high, Tensor):
-        require(low <= high, "z_box", "low up to high", (low, high))
+        core.require(low <= high, "z_box", "low up to high", (low, high))
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         x = one_input("z_box", use)

@@ -28,9 +28,7 @@ from torch import Tensor
 
 from lincoln_fn.attribution._explained import product
 from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative, Shown, require
+from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, require
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 

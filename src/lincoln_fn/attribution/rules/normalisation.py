@@ -23,10 +23,7 @@ from functools import partial
 from torch import Tensor
 
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, NonNegative, bare, constructor
 from lincoln_fn.layers import layer_norm, rms_norm
 from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift
 

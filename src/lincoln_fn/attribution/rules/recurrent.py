@@ -28,9 +28,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import NonNegative
+from lincoln_fn.core import Arrays, NonNegative, bare, constructor
 from lincoln_fn.layers import recurrent_cell
 from lincoln_fn.layers.common.recurrent import run_backward
 from lincoln_fn.layers.common.scan import Cell, ScanCache, Tensors, affine

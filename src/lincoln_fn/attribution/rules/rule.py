@@ -23,11 +23,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, format_briefly, tree
 
 
 @attrs.frozen(eq=False)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from lincoln_fn.runtime.cache_folder import VARIABLE, temporary_folder
+from lincoln_fn.runtime import VARIABLE, temporary_folder
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _ROOT: Final = 0

@@ -18,9 +18,8 @@ from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.sizes import Affine, Size
 from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
 from lincoln_fn.compiler.trace.tracing import Program, write_down
-from lincoln_fn.core import tree
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.recording.structures import flatten
+from lincoln_fn.core import LayerError, tree
+from lincoln_fn.recording import flatten
 
 if TYPE_CHECKING:  # an extra
     from onnx import GraphProto, ModelProto, NodeProto

@@ -23,7 +23,7 @@ from lincoln_fn.compiler.passes import product_updates
 from lincoln_fn.compiler.passes.fx_match import base_of, kind_of
 from lincoln_fn.compiler.passes.materialize import materialize
 from lincoln_fn.compiler.trace.tracing import Traced
-from lincoln_fn.training.donation import nothing_like
+from lincoln_fn.training import nothing_like
 
 aten = torch.ops.aten
 

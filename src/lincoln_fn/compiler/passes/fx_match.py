@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from lincoln_fn.recording.structures import strides
+from lincoln_fn.recording import strides
 
 aten = torch.ops.aten
 

@@ -15,8 +15,7 @@ from torch.fx import GraphModule
 from lincoln_fn.compiler.kernels.small_product import op as small_product
 from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
 from lincoln_fn.compiler.passes.materialize import materialize
-from lincoln_fn.fastpath import bfloat16
-from lincoln_fn.fastpath.product import is_narrow, onednn_is_faster, sums_by_onednn
+from lincoln_fn.fastpath import bfloat16, is_narrow, onednn_is_faster, sums_by_onednn
 
 aten = torch.ops.aten
 

@@ -25,16 +25,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.trace.decompositions import ForInductor
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.tracing import RunsHere
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.recording.structures import Structure, flatten
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.step import Step
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.core import Arrays, LayerError, RunsHere, format_briefly, tree
+from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.recording import Structure, flatten
+from lincoln_fn.training import Batch, Step, TrainState
 
 
 @attrs.frozen(eq=False)

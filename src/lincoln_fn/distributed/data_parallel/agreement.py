@@ -19,14 +19,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.checksum import checksum
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core import LayerError, Params, checksum, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sent_errors import decode, encode
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.training.data import Batch
+from lincoln_fn.training import Batch
 
 _LONGEST: Final = 400  # characters of a description
 _ERROR: Final = 2048  # bytes of an error

@@ -19,11 +19,10 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core import Params, tree
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.optim.slices import slice_rows, split_row
+from lincoln_fn.optim.internal import slice_rows, split_row
 
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:

@@ -19,11 +19,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.compiler.compile import compile as compiled_function
-from lincoln_fn.compiler.inductor.disk_cache import digest
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn import compiler, core
+from lincoln_fn.compiler.internal import digest
+from lincoln_fn.core import Layer, LayerError, Params, Positive, PositiveInt, bare, tree
 from lincoln_fn.distributed.data_parallel.agreement import check_same, first_error, rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
@@ -35,15 +33,12 @@ from lincoln_fn.distributed.data_parallel.synchronised import (
 )
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
-from lincoln_fn.errors.arguments import Positive, PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses import Loss
 from lincoln_fn.recording import recorded
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.reduce import Compute, ComputeShards, OfShard, Reduce
+from lincoln_fn.training import Batch, Compute, ComputeShards, OfShard, Reduce
 
 
-@constructor
+@core.constructor
 def mean(
     group: Group,
     *,
@@ -125,7 +120,7 @@ def _bind(
     check_sharding(net)
     if compiled:
         compute = _bind_shards(group, shards, size, net, loss, name, "since compiled is True")
-        return partial(compute, compiled_function(partial(run_pass, net, loss)))
+        return partial(compute, compiler.compile(partial(run_pass, net, loss)))
     meeting = Meeting(group, shards) if is_synchronised(net) else None
     nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
     meets = communicates(net)

@@ -10,8 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, Params, unchanged
+from lincoln_fn.core import Layer, LayerError, Params, tree, unchanged
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
 from lincoln_fn.distributed.data_parallel.shards import (
@@ -26,12 +25,10 @@ from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.sums import sum_of
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.reduce import OfShard
-from lincoln_fn.walk.walks import forward_to_train
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import sum_of
+from lincoln_fn.training import Batch, OfShard
+from lincoln_fn.walk import forward_to_train
 
 
 @attrs.frozen(eq=False)

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
-from lincoln_fn.walk.composition import Composition, composition_of, gather_entries
-from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import DPARAMS, Wants, inside, sum_uses, untrained
-from lincoln_fn.walk.walks import walk_back
+from lincoln_fn.walk import Composition, is_trained
+from lincoln_fn.walk.internal import (
+    DPARAMS,
+    Wants,
+    composition_of,
+    gather_entries,
+    inside,
+    sum_uses,
+    untrained,
+    walk_back,
+)
 
 Put = Callable[[int, Tensor], None]
 

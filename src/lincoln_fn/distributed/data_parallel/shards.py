@@ -8,12 +8,9 @@ import attrs
 import optree
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.core import EVERYTHING, Key, LayerError, Params
 from lincoln_fn.distributed.data_parallel.fixed_tree import Node, find_nodes
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.errors import LayerError
 
 
 @attrs.frozen

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core import Params, tree
 from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.group import Group

@@ -14,11 +14,11 @@ from concurrent.futures import Executor, Future
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import LayerError
 from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.losses.common.parts import parts_of
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import parts_of
 
 
 class LossSums:

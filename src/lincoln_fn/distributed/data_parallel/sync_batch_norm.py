@@ -31,13 +31,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer, unchanged
-from lincoln_fn.core.record import record, static
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, NonNegative, Probability, bare, check_cache, record
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.arguments import NonNegative, Probability
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.layers.common.normalisation import (
@@ -58,7 +54,7 @@ class Cache:
     """Batch norm's cache, and the number of values for each channel in all shards."""
 
     batch: batch_norm.Cache
-    count: float = static()
+    count: float = core.static()
 
 
 def forward(
@@ -70,7 +66,7 @@ def forward(
     momentum: float | None = 0.1,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
-    check_input("sync_batch_norm", params, x, Params)
+    core.check_input("sync_batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, None)
     axes, wide = (0, *range(2, x.ndim)), widened(x)
     own = x.shape[0] * x.shape[2:].numel()
@@ -101,9 +97,9 @@ def backward(
     gather: Gather,
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Params]:
     """Compute dx = rstd (dx_hat - sum_s a_s / m - x_hat sum_s b_s / m), and the shard's dw, db."""
-    check_params("sync_batch_norm", params, Params)
+    core.check_params("sync_batch_norm", params, Params)
     check_cache("sync_batch_norm", cache, Cache)
-    check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
+    core.check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
     axes = (0, *range(2, g.ndim))
     x_hat, dy = widened(cache.batch.x_hat), widened(g)
     dx_hat = scale_and_shift(dy, params.weight, None, g.ndim - 2)
@@ -121,7 +117,7 @@ def advance(params: Params, cache: Cache) -> Params:
     return batch_norm.advance(params, cache.batch)
 
 
-@constructor
+@core.constructor
 def sync_batch_norm(
     group: Group,
     eps: NonNegative = 1e-5,
@@ -168,7 +164,7 @@ def sync_batch_norm(
         partial(backward, gather=group.gather),
         partial(batch_norm.init, bias=True, spatial_axes=None),
         partial(batch_norm.predict, spatial_axes=None),
-        advance=advance if track_running_stats else unchanged,
+        advance=advance if track_running_stats else core.unchanged,
     )
 
 

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.distributed.data_parallel.shards import Shards
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
-from lincoln_fn.walk.composition import composition_of
+from lincoln_fn.walk.internal import composition_of
 
 T = TypeVar("T")
 

@@ -9,16 +9,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key, normal
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, checked, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times
 from lincoln_fn.distributed.pipeline_parallel.stages import device_of, lay_out_as_sent
-from lincoln_fn.errors.arguments import PositiveInt, checked
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.fastpath import fast
-from lincoln_fn.walk.sites import cotangents, grads_at
+from lincoln_fn.walk import cotangents, grads_at
 
 
 @attrs.frozen
@@ -77,7 +74,7 @@ def measure(
         layer = fast(stage)
         params = layer.init(Key(i), x)
         y = lay_out_as_sent(layer.forward(params, x)[0])
-        g = tree.map(lambda leaf: normal(Key(0), tuple(leaf.shape), dtype=leaf.dtype), y)
+        g = tree.map(lambda leaf: core.normal(Key(0), tuple(leaf.shape), dtype=leaf.dtype), y)
         rounds = [_round(layer, params, x, g, i > 0) for _ in range(repeats)]
         forward, back, grads = (min(each[k] for each, _ in rounds) for k in range(3))
         send = link.seconds(_bytes(y)) if i < len(stages) - 1 else 0.0

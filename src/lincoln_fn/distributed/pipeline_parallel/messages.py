@@ -23,11 +23,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sent_errors import decode, encode
-from lincoln_fn.errors.errors import LayerError
 
 # Any: what JSON can express.
 Json: TypeAlias = Any

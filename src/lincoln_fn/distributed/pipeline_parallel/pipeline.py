@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Layer, Params
+from lincoln_fn.core import Layer, LayerError, Params, check_argument, require, tree, wrong_kind
 from lincoln_fn.distributed.connect import alone
 from lincoln_fn.distributed.data_parallel.agreement import first_error, rows_of_all
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
@@ -34,13 +33,8 @@ from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
     expect_gradients,
     sum_tied,
 )
-from lincoln_fn.errors.arguments import check_argument, require
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.training.data import Batch
-from lincoln_fn.training.reduce import Compute, Reduce
-from lincoln_fn.training.step_errors import LAST
+from lincoln_fn.losses import Loss
+from lincoln_fn.training import LAST, Batch, Compute, Reduce
 
 
 class Pipeline(NamedTuple):

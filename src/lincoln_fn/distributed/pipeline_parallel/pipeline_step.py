@@ -19,8 +19,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, unchanged
+from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged
 from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.shards import (
     Shards,
@@ -35,10 +34,10 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
 from lincoln_fn.distributed.pipeline_parallel.stage_functions import StageFunctions
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
-from lincoln_fn.losses.common.sums import sum_of
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.training.data import Batch
-from lincoln_fn.walk.visits import Record
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import sum_of
+from lincoln_fn.training import Batch
+from lincoln_fn.walk.internal import Record
 
 _BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
 

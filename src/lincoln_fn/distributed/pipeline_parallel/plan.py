@@ -17,13 +17,12 @@ from pathlib import Path
 
 import attrs
 
-from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core import Arrays, Layer, LayerError
 from lincoln_fn.distributed.pipeline_parallel.measurement import Link, Measured, measure
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times, simulate
 from lincoln_fn.distributed.pipeline_parallel.split_into_stages import split_into_stages
-from lincoln_fn.errors.errors import LayerError
 
 
 @attrs.frozen(repr=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from lincoln_fn.core import LayerError, describe
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
 
 # By the kind of an action: the kind of the one that comes before it.
 _BEFORE: Final = {"F": None, "B": "F", "W": "B"}

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.core import PositiveInt, checked
 
 Kind: TypeAlias = Literal["F", "B", "W"]
 

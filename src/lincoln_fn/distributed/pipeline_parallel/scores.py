@@ -15,9 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.combine import embedding_scores
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.errors.arguments import PositiveInt, checked
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, checked
 from lincoln_fn.layers.embedding import embedding
 
 

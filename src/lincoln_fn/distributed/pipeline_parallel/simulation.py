@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import attrs
 
+from lincoln_fn.core import LayerError
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Kind, Schedule
-from lincoln_fn.errors.errors import LayerError
 
 
 @attrs.frozen

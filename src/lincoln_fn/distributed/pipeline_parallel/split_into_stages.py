@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lincoln_fn.combine.serial import repeat, serial
-from lincoln_fn.core.layer import Arrays, Layer
-from lincoln_fn.core.spec import made_by
+from lincoln_fn.combine import repeat, serial
+from lincoln_fn.core import Arrays, Layer, LayerError, made_by, wrong_kind
 from lincoln_fn.distributed.pipeline_parallel.measurement import measure
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
 
 
 def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -> tuple[Layer, ...]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import attrs
 
-from lincoln_fn.compiler.compile import compile as compiled_function
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.walk.parts import Placed
-from lincoln_fn.walk.sites import cotangents, grads_at
-from lincoln_fn.walk.visits import Record
+from lincoln_fn import compiler
+from lincoln_fn.core import Arrays, Cache, Layer, Params
+from lincoln_fn.walk import cotangents, grads_at
+from lincoln_fn.walk.internal import Placed, Record
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +32,7 @@ def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
         return grads_at(layer, params, sites)
 
     place, made = f"pipeline[{i}]", (layer.forward, back, gradient)
-    forward, dx, grads = map(compiled_function, made) if compiled else made
+    forward, dx, grads = map(compiler.compile, made) if compiled else made
     return StageFunctions(
         Placed(place, layer.name, "forward", forward),
         Placed(place, layer.name, "backward", lambda params, cache, g: dx((params, cache), g)),

@@ -12,17 +12,13 @@ from collections.abc import Callable
 import attrs
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.init import output_of
-from lincoln_fn.walk.parts import check_entries
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, output_of
 
 
 @attrs.frozen(eq=False)

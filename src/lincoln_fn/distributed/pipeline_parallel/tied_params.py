@@ -14,10 +14,7 @@ from typing import TypeAlias
 
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import evolve
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, Params, evolve, tree
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
 Tied: TypeAlias = tuple[str, ...]

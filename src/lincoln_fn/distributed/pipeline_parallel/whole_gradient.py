@@ -14,12 +14,11 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core import Params, tree
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import get_at, set_at, stage_of
-from lincoln_fn.optim import transforms
+from lincoln_fn.optim.internal import transforms
 
 
 def expect_gradients(stages: Stages, messages: Connections, *, norms: bool) -> None:

@@ -19,14 +19,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
+from lincoln_fn.core import OR_INFINITE, LayerError, Params, Positive, checked, tree
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
-from lincoln_fn.errors.arguments import OR_INFINITE, Positive, checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
-from lincoln_fn.optim.transforms import Transform, clip
+from lincoln_fn.optim import Optimizer, OptimizerState, Transform
+from lincoln_fn.optim.internal import clip
 
 
 @checked

@@ -26,15 +26,18 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import checkpoint
-from lincoln_fn.checkpoint.access import replacing
-from lincoln_fn.checkpoint.file import CheckpointError, check_score
-from lincoln_fn.checkpoint.listing import file_of, rank_by_score
-from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.core.checksum import checksum
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.checkpoint import CheckpointError
+from lincoln_fn.checkpoint.internal import (
+    check_score,
+    file_of,
+    rank_by_score,
+    read_score,
+    replacing,
+)
+from lincoln_fn.core import EVERYTHING, checksum
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
-from lincoln_fn.training.train import TrainState
+from lincoln_fn.training import TrainState
 
 VERSION: Final = 1
 _STEP: Final = re.compile(r"step_([0-9]{9,})")

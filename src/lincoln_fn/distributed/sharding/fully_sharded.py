@@ -21,24 +21,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.core.spec import call_of_parts
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, check_params, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded, collect
-from lincoln_fn.errors.arguments import checked
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_params
-from lincoln_fn.optim.slices import cut, slice_rows, split_row
-from lincoln_fn.walk.composition import (
-    Composition,
-    VisitRecord,
-    composition,
-    composition_of,
-    gather_entries,
-)
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.optim.internal import cut, slice_rows, split_row
+from lincoln_fn.walk import Composition, VisitBack, VisitThere, composition
+from lincoln_fn.walk.internal import Record, VisitRecord, composition_of, gather_entries
 
 # Collects parameters for this call alone, or once for calls that are made at the same time.
 Once: TypeAlias = Callable[[Callable[[], Params]], Params]
@@ -99,7 +88,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return False
 
 
-@checked
+@core.checked
 def fully_sharded(layer: Layer, group: Group) -> Layer:
     """Divide a layer's parameters, gradients and optimizer state among processes: ZeRO-3.
 
@@ -129,7 +118,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
         fully_sharded, (layer,), partial(_there, group=group), partial(_back, group=group),
         gather=partial(_gather, group=group), init=partial(_init, group=group),
         advance=_advance, needs_dx=_needs_dx, mask="part",
-        call=partial(call_of_parts, fully_sharded, group=group),
+        call=partial(core.call_of_parts, fully_sharded, group=group),
     )  # fmt: skip
 
 

@@ -9,12 +9,9 @@ from typing import ClassVar, TypeAlias
 import optree
 import torch
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import EVERYTHING, TRAINED, record, static
+from lincoln_fn.core import EVERYTHING, TRAINED, Params, check_params, record, static, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.shapes import check_params
-from lincoln_fn.optim.slices import join
+from lincoln_fn.optim.internal import join
 
 # The shape and the strides of each whole parameter.
 Forms: TypeAlias = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]

@@ -9,11 +9,10 @@ from typing import Any, TypeAlias
 import optree
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.core import EVERYTHING, tree
 from lincoln_fn.distributed.sharding.sharded_params import Sharded
-from lincoln_fn.optim.sharded import ShardedState
-from lincoln_fn.optim.slices import spans
+from lincoln_fn.optim import ShardedState
+from lincoln_fn.optim.internal import spans
 
 # The sizes of the whole tensors that are divided together, and which of them a slice belongs to.
 Origin: TypeAlias = tuple[tuple[int, ...], int]

@@ -15,13 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.arrangement import ITS_PART
-from lincoln_fn.walk.composition import Back, There, composition
+from lincoln_fn.walk import ITS_PART, composition
+from lincoln_fn.walk.internal import Back, There, one_part
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:

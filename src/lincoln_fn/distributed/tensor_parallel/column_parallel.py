@@ -27,11 +27,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer, Params
-from lincoln_fn.core.spec import Spec
+from lincoln_fn.core import Key, Layer, Params, PositiveInt, Spec, bare, constructor, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     around,
@@ -40,10 +36,10 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     sum_over,
     take_own_part,
 )
-from lincoln_fn.errors.arguments import PositiveInt
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record
 
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
 # The part of a process, or with gather_output the whole.

@@ -10,12 +10,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.tree import T
+from lincoln_fn.core import LayerError, T, format_briefly, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, take_own_part
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
 
 
 def split(whole: T, like: T, group: Group) -> T:

@@ -29,10 +29,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, bind_like, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
+from lincoln_fn import core
+from lincoln_fn.core import Key, Layer, PositiveInt, Probability, bare, bind_like, record, static
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     check_divisible,
@@ -43,17 +41,14 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
-from lincoln_fn.errors.arguments import PositiveInt, Probability
-from lincoln_fn.errors.shapes import check_cache
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout, multi_head_attention
 from lincoln_fn.layers.common.attention import Mask
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.multi_head_attention import Params
-from lincoln_fn.walk import one_part
-from lincoln_fn.walk.composition import composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere, composition
+from lincoln_fn.walk.internal import Record, one_part
 
 NAME = "parallel_attention"
 
@@ -91,7 +86,7 @@ def heads_back(
     group: Group,
 ) -> tuple[tuple[Tensor | None, ...], Record]:
     """Compute the gradients of the own heads' inputs, and dmask of all heads."""
-    check_cache("parallel_heads", cache, HeadsCache)
+    core.check_cache("parallel_heads", cache, HeadsCache)
     (*dinputs, dmask), heads = visit(0, params, cache.heads, g)
     if dmask is not None:
         divides = cache.divides_mask
@@ -158,7 +153,7 @@ _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
 
 
-@constructor
+@core.constructor
 def parallel_attention(
     num_heads: PositiveInt,
     group: Group,

@@ -17,13 +17,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import keys
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer, Probability, bare, check_axis, check_input, constructor, keys
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import take_own_part
-from lincoln_fn.errors.arguments import Probability
-from lincoln_fn.errors.shapes import check_axis, check_input
 from lincoln_fn.layers import dropout
 
 

@@ -13,11 +13,10 @@ Cache: those of the embedding, the body and the scores.
 
 from __future__ import annotations
 
-from lincoln_fn.combine.tied import tied
-from lincoln_fn.core.layer import Layer
+from lincoln_fn import combine
+from lincoln_fn.core import Layer, checked
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import divide_columns
-from lincoln_fn.errors.arguments import checked
 
 
 @checked
@@ -46,7 +45,7 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         >>> parallel_tied(embedding, lf.dense(4), group)
         parallel_tied(vocab_parallel_embedding(10, 4, group), dense(4), group)
     """
-    whole = tied(embedding, body)
+    whole = combine.tied(embedding, body)
     scores = divide_columns(
         whole.parts[2], group, gather_output=True, name=f"parallel_scores({GROUP})"
     )

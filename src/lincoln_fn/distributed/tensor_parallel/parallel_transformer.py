@@ -19,24 +19,21 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.combine.transformer import Activation, transformer_encoder_block
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.spec import made_by
+from lincoln_fn import core
+from lincoln_fn.combine import Activation, transformer_encoder_block
+from lincoln_fn.core import Arrays, Key, Layer, NonNegative, Params, PositiveInt, Probability, bare
 from lincoln_fn.distributed.group import GROUP, Group
 from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel, copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
-from lincoln_fn.errors.arguments import NonNegative, PositiveInt, Probability
-from lincoln_fn.interop.blocks import PLACES
+from lincoln_fn.interop.internal import PLACES
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
-from lincoln_fn.walk.paths import map_paths
+from lincoln_fn.walk.internal import map_paths
 
 
-@constructor
+@core.constructor
 def parallel_encoder_block(
     num_heads: PositiveInt,
     group: Group,
@@ -97,7 +94,7 @@ def parallel_encoder_block(
     def divided(layer: Layer, path: str) -> Layer:
         if layer.composition is None:
             return layer
-        if made_by(layer, multi_head_attention):
+        if core.made_by(layer, multi_head_attention):
             return attention
         if layer.parts[0].forward is dense.forward:
             _, active, dropped, _, after = layer.parts

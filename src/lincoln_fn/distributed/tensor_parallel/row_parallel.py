@@ -29,9 +29,7 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_input, check_params, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     around,
@@ -40,11 +38,10 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     sum_over,
     take_own_part,
 )
-from lincoln_fn.errors.arguments import PositiveInt
-from lincoln_fn.errors.shapes import check_input, check_params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record
 
 # The part of a process, or without input_is_parallel the whole.
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]

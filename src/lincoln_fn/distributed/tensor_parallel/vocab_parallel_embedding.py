@@ -26,10 +26,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record
+from lincoln_fn import core
+from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
     around,
@@ -37,12 +35,10 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
     sum_over,
     take_own_part,
 )
-from lincoln_fn.errors.arguments import FloatingDtype, PositiveInt
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record
 
 NAME = "vocab_parallel_embedding"
 
@@ -78,7 +74,7 @@ def back(
 ) -> tuple[None, Record]:
     """Compute dW_v from those g_t whose index is in the own rows."""
     check_params(NAME, params, embedding.Params)
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     _, record = visit(0, params, cache.embedded, g.masked_fill(~cache.is_own.unsqueeze(-1), 0))
     return None, record
 
@@ -106,7 +102,7 @@ def _init_own(
 _NORMAL = normal(1.0)
 
 
-@constructor
+@core.constructor
 def vocab_parallel_embedding(
     num_embeddings: PositiveInt,
     embedding_dim: PositiveInt,
@@ -159,4 +155,4 @@ def vocab_parallel_embedding(
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
     look_up = partial(there, group=group, num_embeddings=num_embeddings)
-    return bare(lambda call: around(NAME, made, look_up, back, call))
+    return core.bare(lambda call: around(NAME, made, look_up, back, call))

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import attrs
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.grading.confined import confine
 from lincoln_fn.grading.courses.course import Course, names, read
 from lincoln_fn.grading.courses.graded import Row, grade_file

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.grading.courses.exercise import Exercise
 
 HERE = Path(__file__).parent

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params
-from lincoln_fn.testing.references import convolutions, dense, norms, recurrent
+from lincoln_fn.core import Arrays, Cache, Layer, Params
+from lincoln_fn.testing.internal import convolutions, dense, norms, recurrent
 
 # Any: what a course's functions take, make and return.
 Names: TypeAlias = Mapping[str, Any]

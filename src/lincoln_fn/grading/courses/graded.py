@@ -12,19 +12,15 @@ from typing import Any
 
 import attrs
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Key, Layer
 from lincoln_fn.grading.answers import NO_ANSWER, Ran
 from lincoln_fn.grading.confined import empty, in_confinement
 from lincoln_fn.grading.courses.course import Course
 from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
 from lincoln_fn.grading.courses.loading import load
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
-from lincoln_fn.testing.check import check_layer
-from lincoln_fn.testing.functions import close_trees
-from lincoln_fn.testing.held import on_copies
-from lincoln_fn.testing.report import Finding, Report
-from lincoln_fn.testing.sample import random_like
+from lincoln_fn.testing import Finding, Report, check_layer
+from lincoln_fn.testing.internal import close_trees, on_copies, random_like
 
 # Modules whose use is not told.
 _HARMLESS = ("numpy", "math", "random", "builtins", "past", "__future__", "time", "functools")

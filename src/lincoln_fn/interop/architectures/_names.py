@@ -22,9 +22,7 @@ from typing import NamedTuple
 
 import optree
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Params
-from lincoln_fn.core.record import EVERYTHING
+from lincoln_fn.core import EVERYTHING, Params, tree
 from lincoln_fn.interop.names import KINDS, Slot
 
 

@@ -9,13 +9,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from lincoln_fn import core
 from lincoln_fn.combine import parallel, residual, select, serial, tied
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cache, check_params
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_cache, check_params, record
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout
@@ -31,7 +27,7 @@ INPUTS: Final = ("input_ids", MASK)
 class Given:
     """How many entries x had; 0 if it was not a tuple."""
 
-    entries: int = static()
+    entries: int = core.static()
 
 
 def _forward(
@@ -46,13 +42,13 @@ def _forward(
         expected = " or ".join(
             f"({', '.join(form)})" if len(form) > 1 else form[0] for form in forms
         )
-        raise LayerError(where, f"expected x to be {expected}, got {describe_non_tuple(x)}")
+        raise LayerError(where, f"expected x to be {expected}, got {core.describe_non_tuple(x)}")
     padded = (*given, *(None,) * (len(names) - len(given)))
     y = tuple(_as_bools(e) if MASK in name else e for name, e in zip(names, padded, strict=True))
     return y, Given(len(x) if type(x) is tuple else 0)
 
 
-declare(_forward, kind="moving")
+core.declare(_forward, kind="moving")
 
 
 def _as_bools(mask: Tensor | None) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures.family import Config, Options
 from lincoln_fn.layers.common import rope_scaling
 from lincoln_fn.layers.common.rope_scaling import RopeScaling

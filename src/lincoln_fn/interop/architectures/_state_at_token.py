@@ -6,9 +6,7 @@ from functools import partial
 
 import torch
 
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params
-from lincoln_fn.core.record import record
+from lincoln_fn.core import Arrays, Layer, Params, declare, record
 
 
 @record

@@ -11,8 +11,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.combine import branch, parallel, select, serial, with_context
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Layer, Params, declare
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
 from lincoln_fn.layers.add import add

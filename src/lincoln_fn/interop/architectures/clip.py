@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from lincoln_fn.combine import branch, parallel, select, serial, with_context
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures._state_at_token import state_at_token
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from lincoln_fn.core.layer import Arrays, Layer
+from lincoln_fn.core import Arrays, Layer
 from lincoln_fn.layers.gelu import gelu
 from lincoln_fn.layers.quick_gelu import quick_gelu
 from lincoln_fn.layers.relu import relu

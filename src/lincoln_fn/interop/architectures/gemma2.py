@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from lincoln_fn.combine import geglu, parallel, residual, select, serial, with_context
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures._rope import ROPE_TYPES, rotary, with_rope
 from lincoln_fn.interop.architectures.family import Family, Network, Options
 from lincoln_fn.interop.architectures.llama import DEFAULTS, FREQUENCIES, llama_model, windows_of

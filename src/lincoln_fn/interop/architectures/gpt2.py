@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from lincoln_fn.combine import select, serial, with_context
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
 from lincoln_fn.layers.layer_norm import layer_norm

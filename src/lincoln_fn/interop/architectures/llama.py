@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from lincoln_fn.combine import geglu, select, serial, swiglu, with_context
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures._rope import ROPE_TYPES, rotary, with_rope
 from lincoln_fn.interop.architectures.family import Config, Family, Network, Options

@@ -8,9 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from lincoln_fn.combine import mamba, residual, serial, tied
-from lincoln_fn.combine.mamba import PATHS
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.combine import PATHS, mamba, residual, serial, tied
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import Family, Network, Options
 from lincoln_fn.layers.dense import dense

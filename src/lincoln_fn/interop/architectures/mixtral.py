@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.combine.mixture_of_experts import mixture_of_experts
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.combine import mixture_of_experts
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures.family import Family, Options
 from lincoln_fn.interop.architectures.llama import Style, gated_feed_forward, llama_like
 from lincoln_fn.layers.dense import dense

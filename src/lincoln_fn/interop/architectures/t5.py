@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lincoln_fn.combine import (
-    branch,
-    parallel,
-    residual,
-    select,
-    serial,
-    shared,
-    tied,
-    with_context,
-)
-from lincoln_fn.core.layer import Layer
+from lincoln_fn import combine
+from lincoln_fn.combine import branch, parallel, select, serial, shared, tied, with_context
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
 from lincoln_fn.layers.dense import dense
@@ -86,7 +78,7 @@ def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
     others = (identity(),) * (len(entries) - 1)
     first = parallel(_norm(options), *others)
     way = serial(select(*entries), first, attention, _dropout(options))
-    return residual(way, select(0))
+    return combine.residual(way, select(0))
 
 
 def _feed_forward(options: Options) -> Layer:
@@ -95,7 +87,7 @@ def _feed_forward(options: Options) -> Layer:
     if options.is_gated:
         wide = branch(wide, dense(options.d_ff, bias=False), merge=multiply())
     last = (_dropout(options), dense(options.d_model, bias=False), _dropout(options))
-    return residual(serial(_norm(options), wide, *last))
+    return combine.residual(serial(_norm(options), wide, *last))
 
 
 def _encoder(options: Options) -> Layer:

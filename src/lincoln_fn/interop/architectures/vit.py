@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.combine import branch, serial
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
 from lincoln_fn.layers.class_token import class_token

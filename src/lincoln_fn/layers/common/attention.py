@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input, check_like
+from lincoln_fn.core import LayerError, check_input, check_like, format_briefly
 
 Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.

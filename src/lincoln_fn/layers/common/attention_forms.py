@@ -7,9 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, record, static
 from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.layers.common.shapes import Sequence

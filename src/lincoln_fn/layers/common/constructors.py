@@ -13,7 +13,7 @@ from inspect import isfunction
 from typing import Final
 
 from lincoln_fn import layers
-from lincoln_fn.core.layer import Layer
+from lincoln_fn.core import Layer
 
 
 def _find() -> Iterator[Callable[..., Layer]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from lincoln_fn.errors.arguments import NonNegativeSizes, require
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, NonNegativeSizes, require
 from lincoln_fn.layers.common.convolution import Geometry
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.spatial import Sizes, per_axis

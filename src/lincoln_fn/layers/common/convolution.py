@@ -21,10 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_bias, check_input, check_like
-from lincoln_fn.errors.warn import warn
+from lincoln_fn.core import Key, LayerError, check_bias, check_input, check_like, checked_key, warn
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers.common.shapes import Inputs, Positions
 from lincoln_fn.layers.common.spatial import Sizes, check_image

@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input, check_like
+from lincoln_fn.core import LayerError, check_input, check_like, describe_non_tuple
 from lincoln_fn.layers.common.indices import in_range
 
 Nodes: TypeAlias = Float[Tensor, "*batch nodes features"]

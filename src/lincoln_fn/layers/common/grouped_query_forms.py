@@ -7,9 +7,7 @@ from typing import Any, TypeAlias
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, format_briefly, record, static
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.layers.common.shapes import Sequence
 

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.core import LayerError, check_axis, describe_non_tuple
 from lincoln_fn.layers.common.merge import check_inputs
 
 

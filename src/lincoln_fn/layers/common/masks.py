@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.core import LayerError, check_input, describe_non_tuple, format_briefly
 from lincoln_fn.layers.common.shapes import Sequence
 
 Mask: TypeAlias = Bool[Tensor, "*batch length"]

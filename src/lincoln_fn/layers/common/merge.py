@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.errors.descriptions import describe_non_tuple
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input, check_like
+from lincoln_fn.core import LayerError, check_input, check_like, describe_non_tuple
 
 
 def check_inputs(layer: str, params: object, x: object) -> None:

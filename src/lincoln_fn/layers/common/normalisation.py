@@ -18,9 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.record import State, record
-from lincoln_fn.core.terms import mirror, no_batch, sum_axes
+from lincoln_fn.core import Key, State, mirror, no_batch, record, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]

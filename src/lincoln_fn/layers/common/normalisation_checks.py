@@ -7,9 +7,7 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import BY_POSITION, NOT_EMPTY, OpenSize
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_like, wrong_shape
+from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, check_like, wrong_shape
 from lincoln_fn.layers.common.normalisation import Running, Sizes
 
 NormalizedShape: TypeAlias = Annotated[

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Key, Layer, Params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.dense import dense
 

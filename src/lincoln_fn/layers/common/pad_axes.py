@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.layers.common.shapes import Image, Moved
 
 # For each of the last axes, in their order, how many elements come before and how many after.

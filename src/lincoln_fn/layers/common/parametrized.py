@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.layer import Layer, Params, unchanged
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.descriptions import describe
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Layer, LayerError, Params, describe, require, unchanged
 
 
 def check_layer(name: str, layer: Layer) -> None:

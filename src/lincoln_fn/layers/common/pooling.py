@@ -15,11 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.arguments import PositiveInt, require
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_input
+from lincoln_fn.core import Arrays, LayerError, PositiveInt, check_input, format_briefly, require
 from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None

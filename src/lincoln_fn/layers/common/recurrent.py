@@ -15,11 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key, checked_key
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_params
+from lincoln_fn.core import Arrays, Key, LayerError, check_params, checked_key, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common.recurrent_forms import (
     Cache,

@@ -14,11 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cotangent, check_input, check_like, wrong_shape
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, LayerError, format_briefly, record, static, wrong_shape
 from lincoln_fn.layers.common.scan import Cell, Rule, Tensors
 
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
@@ -81,7 +78,7 @@ def check_sequence(name: str, sequence: object, batch_first: bool) -> None:
     if isinstance(sequence, PackedSequence):
         mend = "use torch.nn.utils.rnn.pad_packed_sequence"
         raise LayerError(name, f"expected a padded sequence and a mask, got PackedSequence; {mend}")
-    check_input(name, (), sequence)
+    core.check_input(name, (), sequence)
     if isinstance(sequence, Tensor) and sequence.ndim not in (2, 3):
         axes = "(batch, length, n_in)" if batch_first else "(length, batch, n_in)"
         problem = f"expected a sequence of shape {axes} or (length, n_in)"
@@ -110,7 +107,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     sequence, state, mask = (*x, None)[:3] if entries else (x, None, None)
     check_sequence(name, sequence, batch_first)
     weight = cells[0][0].weight_ih
-    check_like(name, "x", sequence, weight)
+    core.check_like(name, "x", sequence, weight)
     for pair in cells:
         for cell in pair:
             check_cell(name, cell, family.rule.gates)
@@ -139,7 +136,7 @@ def unpacked_cotangent(
         form = "(g of the outputs, g of the last state)" if cache.entries else "one tensor"
         raise LayerError(family.name, f"expected g to be {form}, got {format_briefly(g)}")
     dy, dlast = g if cache.entries else (g, None)
-    check_cotangent(family.name, dy, cache.y)
+    core.check_cotangent(family.name, dy, cache.y)
     axis = cache.batch_axis
     if dlast is None:
         zeros = dy.new_zeros(_state_shape(cells, dy, axis))

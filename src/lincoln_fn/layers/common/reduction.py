@@ -6,9 +6,7 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import NOT_EMPTY
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_axis
+from lincoln_fn.core import NOT_EMPTY, LayerError, check_axis
 
 # One axis, several, or None for all.
 Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None

@@ -20,9 +20,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare, constructor
-from lincoln_fn.errors.arguments import NOT_EMPTY, Positive, PositiveInt, require
-from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn import core
+from lincoln_fn.core import NOT_EMPTY, Positive, PositiveInt, bare, constructor, require
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -48,7 +47,7 @@ class RopeScaling:
     attention_factor: float = 1.0
 
     def __attrs_post_init__(self) -> None:
-        check_functions("RopeScaling", self.name, frequencies=self.frequencies)
+        core.check_functions("RopeScaling", self.name, frequencies=self.frequencies)
 
     def __repr__(self) -> str:
         return self.name

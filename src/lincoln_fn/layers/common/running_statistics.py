@@ -25,9 +25,8 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core.declaration import declare
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.shapes import check_cache, check_cotangent, check_input, check_params
+from lincoln_fn import core
+from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
 from lincoln_fn.layers.common.normalisation import (
     Running,
     affine_grads,
@@ -45,7 +44,7 @@ class Cache:
 
     x_hat: Instances
     rstd: Float[Tensor, " channels"]
-    axis: int = static()
+    axis: int = core.static()
 
 
 @attrs.frozen(eq=False)

@@ -38,8 +38,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.terms import Outer, mirror, sum_rows
+from lincoln_fn.core import Outer, mirror, record, static, sum_rows
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 

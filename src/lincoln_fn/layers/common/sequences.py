@@ -11,11 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.record import record, static
-from lincoln_fn.errors.descriptions import describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.shapes import check_cotangent
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, LayerError, check_cotangent, describe_non_tuple, record, static
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 
@@ -44,7 +41,7 @@ class Form:
             return widened(g), None
         if type(g) is not tuple or len(g) != 2:
             form = "(g of the outputs, g of the last state)"
-            raise LayerError(layer, f"expected g to be {form}, got {format_briefly(g)}")
+            raise LayerError(layer, f"expected g to be {form}, got {core.format_briefly(g)}")
         check_cotangent(layer, g[0], self.y)
         if g[1] is not None:
             check_cotangent(layer, g[1], self.last)

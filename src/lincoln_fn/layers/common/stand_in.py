@@ -10,9 +10,7 @@ from math import prod
 
 from torch import Tensor
 
-from lincoln_fn.core.record import record
-from lincoln_fn.errors.arguments import require
-from lincoln_fn.errors.shapes import check_cache, check_cotangent
+from lincoln_fn.core import check_cache, check_cotangent, record, require
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.losses.common.targets import all_within, check_between
 
 

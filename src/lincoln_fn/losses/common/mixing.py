@@ -13,9 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.losses.loss import Loss
 
 

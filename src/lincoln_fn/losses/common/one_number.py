@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 
 
 def check_one_number(loss: str, value: Tensor) -> None:

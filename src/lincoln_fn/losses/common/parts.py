@@ -6,9 +6,7 @@ from functools import partial
 
 import attrs
 
-from lincoln_fn.core.layer import Arrays
-from lincoln_fn.core.spec import with_spec
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, LayerError, with_spec
 from lincoln_fn.losses.common.reduction import Check, formula_of
 from lincoln_fn.losses.loss import Loss
 from lincoln_fn.losses.weighted import Parts, weighted

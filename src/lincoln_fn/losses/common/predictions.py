@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.losses.common.targets import outside
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a

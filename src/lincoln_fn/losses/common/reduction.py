@@ -19,14 +19,8 @@ from typing import Any, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core.constructors import bare
-from lincoln_fn.core.layer import Arrays, Cache
-from lincoln_fn.core.record import record, static
-from lincoln_fn.core.spec import Spec
-from lincoln_fn.errors.descriptions import describe, describe_non_tuple, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
-from lincoln_fn.errors.shapes import check_cache, check_like
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
 from lincoln_fn.losses.loss import Loss
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
@@ -167,7 +161,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
     labels = _listed(name, "target", targets, target, formula.optional)
     for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
-            raise wrong_kind(name, what, given, "tensor")
+            raise core.wrong_kind(name, what, given, "tensor")
         # One of several target tensors may be empty: sequences without a label, to ctc.
         if given.numel() == 0 and (what in inputs or len(targets) == 1):
             shape = tuple(given.shape)
@@ -176,7 +170,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
     if not first.is_floating_point():
         raise LayerError(name, f"expected {what} of a floating dtype, got {first.dtype}")
     for what, given in predicted[1:]:
-        check_like(name, what, given, first)
+        core.check_like(name, what, given, first)
     for what, given in labels:
         if given.device != first.device:
             raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
@@ -190,11 +184,11 @@ def _listed(
         return [(names[0], given)]
     if not names:
         if given is not None:
-            raise LayerError(name, f"expected {what} None, got {format_briefly(given)}")
+            raise LayerError(name, f"expected {what} None, got {core.format_briefly(given)}")
         return []
     is_fitting = isinstance(given, tuple) and 0 <= len(given) - len(names) <= len(optional)
     if not is_fitting:
-        got = describe_non_tuple(given) if isinstance(given, list) else describe(given)
+        got = core.describe_non_tuple(given) if isinstance(given, list) else core.describe(given)
         wanted = ", ".join(names) + "".join(f"[, {other}]" for other in optional)
         raise LayerError(name, f"expected {what} ({wanted}), got {got}")
     return list(zip((*names, *optional), given, strict=False))

@@ -17,8 +17,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.layer import Arrays, Cache
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import Arrays, Cache, LayerError
 from lincoln_fn.losses.common.one_number import check_one_number
 from lincoln_fn.losses.common.parts import parts_of
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of

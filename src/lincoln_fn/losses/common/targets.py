@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.reads import is_between
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, is_between
 
 
 def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:

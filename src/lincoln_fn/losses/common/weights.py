@@ -8,9 +8,7 @@ from typing import Annotated, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.errors.arguments import Range
-from lincoln_fn.errors.descriptions import format_briefly
-from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.core import LayerError, Range, format_briefly
 
 
 def _is_finite(weight: Tensor) -> bool:

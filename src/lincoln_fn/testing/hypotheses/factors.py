@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core import Key
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.hypotheses.hypothesis import (

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn import layers
-from lincoln_fn.core import keys
-from lincoln_fn.core.keys import Key
+from lincoln_fn.core import Key, keys
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.held import is_held
 from lincoln_fn.testing.hypotheses.hypothesis import Cost, Guess, Hypothesis, guess_alone

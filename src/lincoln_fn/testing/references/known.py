@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, tree
 from lincoln_fn.testing.sample import Sample
 
 # From the arrays, in their order, one output or several.

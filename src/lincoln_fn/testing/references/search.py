@@ -9,9 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.keys import Key
-from lincoln_fn.core.layer import Arrays
+from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.oracles import full_gradient
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.references import convolutions, dense, norms, recurrent

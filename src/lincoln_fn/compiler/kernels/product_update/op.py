@@ -24,7 +24,7 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
     are_called_for,
     cpp_kernel,
 )
-from lincoln_fn.fastpath.product import goes_to_mkl
+from lincoln_fn.fastpath import goes_to_mkl
 
 # With fewer multiply-adds, or fewer rows or columns, a product and a loop take less time.
 _LEAST: Final = 2**20

@@ -1,0 +1,89 @@
+from lincoln_fn.core import declaration as declaration, keys as keys, tree as tree
+from lincoln_fn.core.addable import Addable as Addable
+from lincoln_fn.core.autodiff import (
+    check_not_transformed as check_not_transformed, is_forward_mode as is_forward_mode,
+    is_transformed as is_transformed, is_wrapped as is_wrapped, recorded_in as recorded_in,
+    tensors_in as tensors_in,
+)
+from lincoln_fn.core.checksum import checksum as checksum
+from lincoln_fn.core.constructors import (
+    arguments_of as arguments_of, asked_of as asked_of, bare as bare, bind_like as bind_like,
+    constructor as constructor, over_axes as over_axes, takes_all as takes_all,
+)
+from lincoln_fn.core.declaration import (
+    Declaration as Declaration, Function as Function, declare as declare,
+    declare_like as declare_like, declared_by as declared_by, gradients_of as gradients_of,
+    input_grad_of as input_grad_of, kind_of as kind_of,
+)
+from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
+from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
+from lincoln_fn.core.due import when_due as when_due
+from lincoln_fn.core.html import html as html
+from lincoln_fn.core.keys import (
+    Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
+)
+from lincoln_fn.core.layer import (
+    Arrays as Arrays, Cache as Cache, Composed as Composed, Init as Init, Layer as Layer,
+    Params as Params, has_no_params as has_no_params, is_derived as is_derived,
+    is_init_of as is_init_of, is_ours as is_ours, map_layers as map_layers, no_params as no_params,
+    unchanged as unchanged,
+)
+from lincoln_fn.core.loops import (
+    Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
+    tree_of_step as tree_of_step, trees as trees,
+)
+from lincoln_fn.core.names import export_all as export_all
+from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between
+from lincoln_fn.core.record import (
+    EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
+    record as record, static as static,
+)
+from lincoln_fn.core.spec import (
+    Made as Made, Spec as Spec, call_of as call_of, call_of_parts as call_of_parts,
+    called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,
+    with_spec as with_spec,
+)
+from lincoln_fn.core.sums import add_trees as add_trees
+from lincoln_fn.core.terms import (
+    Correlation as Correlation, Explicit as Explicit, Gather as Gather, Outer as Outer,
+    Term as Term, check_batched as check_batched, length_first as length_first, mirror as mirror,
+    no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
+)
+from lincoln_fn.core.tracing import (
+    RunsHere as RunsHere, is_traced as is_traced, losses_of as losses_of, runs_here as runs_here,
+)
+from lincoln_fn.core.tree import T as T, Tree as Tree
+from lincoln_fn.core.versions import (
+    Version as Version, changed_since as changed_since, version_of as version_of,
+    versions as versions,
+)
+from lincoln_fn.errors.arguments import (
+    BY_HAND as BY_HAND, BY_POSITION as BY_POSITION, Bound as Bound, ByPosition as ByPosition,
+    Decay as Decay, Epsilon as Epsilon, FloatingDtype as FloatingDtype, Momentum as Momentum,
+    NOT_EMPTY as NOT_EMPTY, NonNegative as NonNegative, NonNegativeInt as NonNegativeInt,
+    NonNegativeSizes as NonNegativeSizes, OR_INFINITE as OR_INFINITE, OpenSize as OpenSize,
+    Positive as Positive, PositiveInt as PositiveInt, PositiveSizes as PositiveSizes,
+    Probability as Probability, Range as Range, Shown as Shown, at_least as at_least,
+    check_argument as check_argument, checked as checked, require as require,
+)
+from lincoln_fn.errors.descriptions import (
+    A_TUPLE as A_TUPLE, describe as describe, describe_non_tuple as describe_non_tuple,
+    first_of as first_of, format_briefly as format_briefly, is_constructor as is_constructor,
+    is_function as is_function,
+)
+from lincoln_fn.errors.errors import (
+    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place,
+)
+from lincoln_fn.errors.habits import HABITS as HABITS, no_attribute as no_attribute
+from lincoln_fn.errors.kinds import (
+    check_functions as check_functions, check_not_missing as check_not_missing,
+    check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
+)
+from lincoln_fn.errors.shapes import (
+    check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
+    check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
+    check_params as check_params, wrong_shape as wrong_shape,
+)
+from lincoln_fn.errors.signatures import shape_checked as shape_checked
+from lincoln_fn.errors.suggestions import STATE as STATE, suggest as suggest
+from lincoln_fn.errors.warn import warn as warn

@@ -1,0 +1,92 @@
+"""The face of a room: the names that others use, each loaded when it is first asked for (PEP 562).
+
+A room's `__init__.pyi` lists these names as imports. Type checkers and editors read it, and so does
+this file. So `import lincoln_fn` loads no room, and a room that nobody names costs nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+
+class Face(ModuleType):
+    """A package that finds its names in its files."""
+
+    __all__: list[str]
+    _homes: dict[str, tuple[str, str]]  # a name's file, and what it is called there
+    _explains: bool  # whether an error says where else a name that is missing may be
+
+    def __getattr__(self, name: str) -> object:
+        """Load a name from its file, or a file of the room."""
+        if name in self._homes:
+            home, its_name = self._homes[name]
+            if home == self.__name__:
+                return import_module(f"{home}.{its_name}")
+            value: object = getattr(__import__(home, fromlist=[its_name]), its_name)
+            super().__setattr__(name, value)
+            return value
+        if not name.startswith("_") and find_spec(f"{self.__name__}.{name}"):
+            return import_module(f"{self.__name__}.{name}")
+        if self._explains and not name.startswith("_"):
+            raise import_module("lincoln_fn.vocabulary").missing_name(self.__name__, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute. Python sets each file that it loads: `serial` stays the function."""
+        is_file = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
+        if not is_file or self._homes.get(name, (self.__name__,))[0] == self.__name__:
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        """List the names, loaded or not."""
+        return sorted({*vars(self), *self.__all__})
+
+
+class _InItsRoom(Loader):
+    """Finds `lincoln_fn.data`, a module that stands in a room and is public in the root."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return how to load the module, if the face of its package has it from elsewhere."""
+        package, _, last = name.rpartition(".")
+        face = sys.modules.get(package)
+        is_public = isinstance(face, Face) and last in face._homes
+        return (
+            ModuleSpec(name, self) if is_public and inspect.ismodule(getattr(face, last)) else None
+        )
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module as it is."""
+        package, _, last = spec.name.rpartition(".")
+        module: ModuleType = getattr(sys.modules[package], last)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it was."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+def face(package: str, *, explains: bool = False) -> None:
+    """Give a package the names of its `__init__.pyi`."""
+    module = sys.modules[package]
+    tree = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text("utf-8"))
+    homes = {
+        name.asname or name.name: (str(line.module), name.name)
+        for line in tree.body
+        if isinstance(line, ast.ImportFrom)
+        for name in line.names
+    }
+    vars(module).update(_homes=homes, _explains=explains, __all__=sorted(homes))
+    module.__class__ = Face
+
+
+sys.meta_path.append(_InItsRoom())

@@ -1,0 +1,1 @@
+from lincoln_fn.interop.blocks import PLACES as PLACES

@@ -1,0 +1,19 @@
+from lincoln_fn.losses.common.labels import label_column as label_column
+from lincoln_fn.losses.common.mixing import check_each_alone as check_each_alone, mixing as mixing
+from lincoln_fn.losses.common.one_number import check_one_number as check_one_number
+from lincoln_fn.losses.common.parts import (
+    first_check as first_check, parts_of as parts_of, weighted_of as weighted_of,
+)
+from lincoln_fn.losses.common.reduction import (
+    Check as Check, Cotangent as Cotangent, formula_of as formula_of, loss_of as loss_of,
+    make_loss as make_loss, per_example as per_example,
+)
+from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of
+from lincoln_fn.losses.common.targets import (
+    all_within as all_within, any_true as any_true, check_between as check_between,
+    probabilities as probabilities,
+)
+from lincoln_fn.losses.common.weights import Weights as Weights
+from lincoln_fn.losses.example_weighted import unweighted as unweighted
+from lincoln_fn.losses.softmax_cross_entropy import LabelCache as LabelCache
+from lincoln_fn.losses.through import through_of as through_of

@@ -1,0 +1,5 @@
+from lincoln_fn.per_example.clipping import clipped as clipped
+from lincoln_fn.per_example.quantities import (
+    gradients as gradients, gram as gram, second_moment as second_moment,
+    squared_norms as squared_norms, variance as variance, weighted_sum as weighted_sum,
+)

@@ -1,0 +1,1 @@
+from lincoln_fn.streams.stream import closing as closing
