@@ -173,8 +173,10 @@ TESTS = {
         "test_the_tensors_of_a_batch_are_named": (),
     },
     "combine/test_fixed_point.py": {
-        "test_a_compiled_step_gives_the_same": (),
         "test_a_compiled_step_raises_the_error_of_the_step_itself": (),
+    },
+    "combine/test_combinator_loops.py": {
+        "test_a_compiled_step_gives_the_same": (),
         "test_walks_have_the_bits_of_backward": ("own cell",),
     },
     "grading/test_grade.py": {"test_where_a_process_cannot_be_copied_a_new_one_is_started": ()},
@@ -214,12 +216,6 @@ TESTS = {
         "test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_same": (),
     },
     "layers/test_normalisation.py": {"test_batch_norm_is_right_over_millions_of_rows": ()},
-    "combine/test_ode.py": {"test_a_compiled_step_gives_the_same": ()},
-    "combine/test_reversible.py": {"test_a_compiled_step_gives_the_same": ()},
-    "combine/test_scan_masks.py": {
-        "test_a_compiled_step_gives_the_same": (),
-        "test_walks_have_the_bits_of_backward": ("own cell",),
-    },
     "layers/test_attention_heads.py": {
         "test_slopes_and_buckets_are_those_of_transformers": (),
     },
@@ -269,9 +265,7 @@ TESTS = {
         "test_the_graph_of_a_compiled_step_computes_the_step": (),
     },
     "combine/test_scan.py": {
-        "test_a_compiled_step_gives_the_same": ("own cell",),
         "test_each_further_step_costs_as_much_as_the_one_before": ("lstm-masked",),
-        "test_walks_have_the_bits_of_backward": ("own cell", "with a tuple and a mask", "reversed"),
     },
     "streams/test_logged.py": {
         "test_a_killed_run_leaves_whole_lines": (),

@@ -45,6 +45,10 @@ class Face(ModuleType):
         if not is_file or self._homes.get(name, (self.__name__,))[0] == self.__name__:
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Pickle the name, as of every module."""
+        return import_module, (self.__name__,)
+
     def __dir__(self) -> list[str]:
         """List the names, loaded or not."""
         return sorted({*vars(self), *self.__all__})
@@ -57,7 +61,7 @@ class _InItsRoom(Loader):
         """Return how to load the module, if the face of its package has it from elsewhere."""
         package, _, last = name.rpartition(".")
         face = sys.modules.get(package)
-        is_public = isinstance(face, Face) and last in face._homes
+        is_public = isinstance(face, Face) and face._homes.get(last, (package,))[0] != package
         return (
             ModuleSpec(name, self) if is_public and inspect.ismodule(getattr(face, last)) else None
         )

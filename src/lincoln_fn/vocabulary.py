@@ -178,6 +178,8 @@ lf.optim.adam here")
     if name in ("nn", "functional"):
         return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
     for room in _ROOMS:
+        if room and room not in _library().__all__:
+            continue
         home = getattr(_library(), room) if room else _library()
         names = getattr(home, "__all__", vars(home))
         close = {_squeezed(key): key for key in names if not key.startswith("_")}

@@ -147,7 +147,7 @@ def test_relevance_is_found_at_every_path_in_order():
     )
     params = cast(net.init(lf.Key(1), x))
     found = attribution.lrp(net, params, x, 1)
-    assert [layer.path for layer in found.layers] == ["2", "1.2", "1.0", "1.1", "1", "0", ""]
+    assert [layer.path for layer in found.layers] == ["2", "1.2", "1.1", "1.0", "1", "0", ""]
     assert found.x is None
     assert found["0"].y.shape == (1, 3, 4)
     assert found["0"].x is None

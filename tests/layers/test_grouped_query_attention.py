@@ -213,13 +213,15 @@ def test_attention_is_that_of_transformers(family, kv_heads):
     (dx, _, _), dparams = layer.backward(params, cache, g)
     named = {name: p.grad for name, p in module.named_parameters()}
     real = padding[..., None]
-    assert near(our_y * real, y * real, 1e-6)
-    assert near(dx, x.grad, 2e-6)
+    # A soft cap c gives a score s the slope 1 - tanh(s / c)^2, in which s's rounding counts 2 / c.
+    error = 2e-6 * (1 + 2 / ours["softcap"] if "softcap" in ours else 1)
+    assert near(our_y * real, y * real, error / 2)
+    assert near(dx, x.grad, error)
     ours_named = to_state_dict(layer, dparams)
     assert set(ours_named) == set(named)
     largest = max(each.abs().max() for each in named.values())
     for key, expected in named.items():
-        assert near(ours_named[key], expected, 2e-6, largest if key == "k_proj.bias" else None)
+        assert near(ours_named[key], expected, error, largest if key == "k_proj.bias" else None)
 
 
 def near(given, expected, error, size=None):

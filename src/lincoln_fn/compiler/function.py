@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.core import Arrays, is_constructor, is_function, losses_of
-from lincoln_fn.fastpath import is_plain, precision
+from lincoln_fn.core import Arrays, is_constructor, is_function, is_plain, losses_of
 from lincoln_fn.recording import Layouts, Structure, flatten, layouts, make_builder
-from lincoln_fn.runtime import adapt_waiting
+from lincoln_fn.runtime import adapt_waiting, precision
 
 Pure: TypeAlias = Callable[..., Any]  # Any: trees of tensors
 # The structure of all arguments, their tensors' layouts, the number of threads, and the precision

@@ -34,6 +34,7 @@ from lincoln_fn.core.loops import (
 )
 from lincoln_fn.core.names import export_all as export_all
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between
+from lincoln_fn.core.plain import is_plain as is_plain
 from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
     record as record, static as static,

@@ -20,10 +20,20 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, record, static, tree
+from lincoln_fn.core import (
+    Arrays,
+    Layer,
+    LayerError,
+    NonNegativeInt,
+    Params,
+    is_plain,
+    record,
+    static,
+    tree,
+)
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
-from lincoln_fn.fastpath import fast, is_plain
+from lincoln_fn.fastpath import fast
 from lincoln_fn.recording import recorded
 
 # Any: pure functions of trees of tensors.

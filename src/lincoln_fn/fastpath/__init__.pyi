@@ -1,8 +1,6 @@
 from lincoln_fn.fastpath import bfloat16 as bfloat16, product as product
-from lincoln_fn.fastpath.bfloat16 import precision as precision
 from lincoln_fn.fastpath.losses import fast_loss as fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
-from lincoln_fn.fastpath.plain import is_plain as is_plain
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
     goes_to_mkl as goes_to_mkl, is_narrow as is_narrow, onednn_is_faster as onednn_is_faster,

@@ -9,12 +9,13 @@ Zen 4.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.fastpath.processor import is_amd_with
+from lincoln_fn.runtime import precision
 
 # With at least so many multiply-adds, and rows and columns, the casts take less time than they
 # save.
@@ -23,15 +24,6 @@ _SIDE: Final = 64
 
 # A memo: the machine does not change while the process runs.
 HERE: Final = is_amd_with("avx512_bf16")
-
-
-# Any: torch writes no types for it.
-_MKLDNN: Final[Any] = torch.backends.mkldnn
-
-
-def precision() -> str:
-    """Return how exact oneDNN's products have to be: "bf16" or "tf32" if it may round factors."""
-    return str(_MKLDNN.matmul.fp32_precision)
 
 
 def may_round() -> bool:

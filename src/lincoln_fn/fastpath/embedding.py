@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import embedding
 from lincoln_fn.layers.embedding import Cache, Params

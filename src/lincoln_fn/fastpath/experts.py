@@ -25,8 +25,17 @@ from lincoln_fn import combine
 from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, ode, own_loop, scan
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
-from lincoln_fn.core import Arrays, Layer, bind_like, is_ours, kind_of, made_by, record, unchanged
-from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.core import (
+    Arrays,
+    Layer,
+    bind_like,
+    is_ours,
+    is_plain,
+    kind_of,
+    made_by,
+    record,
+    unchanged,
+)
 from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record, composition_of

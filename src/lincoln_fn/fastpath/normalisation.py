@@ -17,8 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
-from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.core import (
+    check_cache,
+    check_cotangent,
+    check_input,
+    check_params,
+    is_plain,
+    record,
+    static,
+)
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
 from lincoln_fn.layers.common.normalisation import Sizes, widened

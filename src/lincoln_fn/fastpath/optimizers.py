@@ -18,8 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import is_transformed, with_spec
-from lincoln_fn.fastpath.plain import is_plain
+from lincoln_fn.core import bind_like, is_plain, is_transformed, with_spec
 from lincoln_fn.optim import LearningRate, Optimizer
 from lincoln_fn.optim.adam import rules as adam_rules
 from lincoln_fn.optim.internal import At, Leafwise, Lists
@@ -133,7 +132,7 @@ def fast_optimizer(optimizer: Optimizer, *, donate: bool = False, exact: bool = 
         arguments = [attrs.evolve(kind, faster=faster, donate=donate)]
     else:
         arguments = [*(own.args if exact else map(_faster, own.args))]
-    function = partial(own.func, *arguments, **own.keywords)
+    function = bind_like(own.func, own, *arguments)
     return with_spec(Optimizer(optimizer.name, optimizer.init, function), optimizer.spec)
 
 

@@ -23,8 +23,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath import bfloat16
-from lincoln_fn.fastpath.plain import is_plain
 from lincoln_fn.fastpath.processor import is_amd_with
 
 # With fewer multiply-adds a product is left to torch: one of few columns, and one of many.

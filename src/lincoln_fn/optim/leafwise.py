@@ -33,7 +33,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Params, asked_of, bare, evolve, takes_all
+from lincoln_fn.core import Params, Spec, asked_of, bare, evolve, takes_all, tree
 from lincoln_fn.optim.leaves import (
     Lists,
     check_state,
@@ -128,8 +128,8 @@ def leafwise(
     return bare(partial(_make, kind, no_adjoint), init, update, adjoint)
 
 
-def _make(kind: Leafwise, no_adjoint: str, call: str, *functions: Callable[..., Any]) -> Optimizer:
-    kind = attrs.evolve(kind, name=call.partition("(")[0])
+def _make(kind: Leafwise, no_adjoint: str, call: Spec, *functions: Callable[..., Any]) -> Optimizer:
+    kind = attrs.evolve(kind, name=call.of.__name__)
     start, step, back = (partial(function, kind) for function in functions)
     return Optimizer(call, start, step, no_adjoint or back)
 
@@ -160,8 +160,11 @@ def update(
 ) -> tuple[Params, OptimizerState]:
     """Apply the rule to every leaf."""
     start = kind.kept(options)
+    names = _trees(start)
     is_kept = {name: of is not None for name, of in start.items()}
-    check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
+    # Where nothing is trained, there is nothing to keep.
+    if tree.leaves(params) or type(state) not in (kind.state, tuple):
+        check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
     at, maximize = _at(state, options), options.get("maximize", False)
 
     @cache  # once a step, and not at all where a faster function serves every leaf
@@ -179,10 +182,9 @@ def update(
         apply = kind.faster(kind, at, apply, **asked_of(kind.faster, options))
     else:
         once.update(made()[0][2])
-    names = _trees(start)
     kept = (getattr(state, name, None) for name in names)
     params, *new = update_lists(kind.name, apply, params, grads, *kept)
-    if not any(is_kept.values()):
+    if type(state) is tuple:
         return params, state
     counts = {"step": at.next_step} if is_kept.get("step") else {}
     return params, evolve(state, **counts, **once, **dict(zip(names, new, strict=True)))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Momentum, NonNegative, Positive, PositiveInt, Probability, eigh, record
+from lincoln_fn.core import Momentum, NonNegative, Params, Positive, PositiveInt, Probability, record
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
@@ -52,7 +52,7 @@ class ShampooState:
     """How many steps were taken, and a `Preconditioner` for each parameter."""
 
     step: Tensor
-    kept: core.Params
+    kept: Params
 
 
 def start(*, momentum: float, max_size: int = 0) -> Start:
@@ -68,7 +68,7 @@ def start(*, momentum: float, max_size: int = 0) -> Start:
 @core.when_due
 def _inverse_root(matrix: Tensor, order: Tensor, eps: Tensor, *, old: Tensor) -> tuple[Tensor]:
     """Compute (A + eps I)^(-1/order)."""
-    values, vectors = eigh(matrix)
+    values, vectors = core.eigh(matrix)
     scaled = vectors * ((values.clamp(min=0) + eps) ** (-1 / order)).to(values.dtype)
     return (scaled @ vectors.mT,)
 

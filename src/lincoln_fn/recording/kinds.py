@@ -8,8 +8,9 @@ from typing import Final, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.fastpath import is_plain, precision
+from lincoln_fn.core import is_plain
 from lincoln_fn.recording.guards import has_mode
+from lincoln_fn.runtime import precision
 
 # Which arguments share a place, and the settings of the process.
 Conditions: TypeAlias = tuple[object, ...]

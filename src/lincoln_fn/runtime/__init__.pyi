@@ -5,6 +5,7 @@ from lincoln_fn.runtime.cache_folder import (
 from lincoln_fn.runtime.deferred import defer_compiler as defer_compiler
 from lincoln_fn.runtime.ipython import current_shell as current_shell, in_notebook as in_notebook
 from lincoln_fn.runtime.log import LOG as LOG, log_if_slow as log_if_slow, watch_pace as watch_pace
+from lincoln_fn.runtime.precision import precision as precision
 from lincoln_fn.runtime.threads import (
     adapt_waiting as adapt_waiting, count_cores as count_cores, share_cores as share_cores,
 )

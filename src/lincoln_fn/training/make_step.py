@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Layer, LayerError, called, checked
-from lincoln_fn.fastpath import fast as fast_layer
-from lincoln_fn.fastpath import fast_by_example, fast_loss, fast_optimizer
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_each_alone, first_check, formula_of, mixing, parts_of
 from lincoln_fn.optim import Optimizer
-from lincoln_fn.recording import RecordedStep, recorded
+from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Reduce
@@ -87,22 +85,24 @@ def make_step(
         _check_gradient(gradient, reduce, loss)
     warn_of_second_softmax(net, loss)
     # A gradient of another kind may read what each example is to each part.
-    faster = fast_layer if gradient is None else fast_by_example
-    layer, its_loss = (faster(net), fast_loss(loss)) if fast else (net, loss)
+    layer, its_loss = net, loss
+    if fast:
+        layer = gears.faster(net, by_example=gradient is not None)
+        its_loss = gears.faster_loss(loss)
     reduced, exact = None, False
     if reduce is not None:
         bind = (reduce.bind_recorded if record else None) or reduce.bind
         reduced, exact = bind(layer, its_loss, name), reduce.exact
 
     def bare(*, donate: bool) -> StepFunction:
-        its = fast_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
+        its = gears.faster_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
         # With other processes, the update alone is recorded, and `reduce` records what it can.
         is_recorded = record and reduce is not None and not donate
         return partial(
             bare_step,
             layer,
             its_loss,
-            recorded(its.update) if is_recorded else its.update,
+            gears.recorded(its.update) if is_recorded else its.update,
             gradient=gradient,
             reduced=reduced,
             has_parts=bool(parts_of(loss)),
@@ -112,7 +112,7 @@ def make_step(
     pure = bare(donate=False)
     run = bare(donate=True) if donate else pure
     if record and reduce is None:
-        run = RecordedStep(run, name, donate)
+        run = gears.recorded_step(run, name, donate)
     is_tried = gradient is not None and gradient.by_example and loss.mixes_examples is None
     tried = partial(check_each_alone, f"make_step: {gradient}", loss) if is_tried else None
     check = first_check(loss)

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import STATE, Arrays, Key, Layer, LayerError, Params, record, tree, wrong_kind
-from lincoln_fn.fastpath import fast as fast_layer
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable
 from lincoln_fn.training.data import Batch, is_used_once
+from lincoln_fn.training.gears import faster
 from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.initial_params import copy_like
 from lincoln_fn.training.step_value import Value, count_examples, read_numbers
@@ -150,7 +150,7 @@ def init_state(
     """
     check_example("init_state", x)
     init_key, run_key = map(key.near(tree.leaves(x)[0]).fold_in, range(2))
-    init = fast_layer(net).init  # the same numbers, in a faster memory layout
+    init = faster(net).init  # the same numbers, in a faster memory layout
     params = init(init_key, x) if params is None else copy_like(params, init, init_key, x)
     step = torch.zeros((), dtype=torch.int64, device=run_key.bits.device)
     kept = () if gradient is None else gradient.init(net, params)

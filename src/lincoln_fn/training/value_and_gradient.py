@@ -8,13 +8,12 @@ from functools import partial
 from torch import Tensor
 
 from lincoln_fn.core import Layer, Params, checked
-from lincoln_fn.fastpath import fast as fast_layer
-from lincoln_fn.fastpath import fast_loss
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.training.bare_step import forward_and_g
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
+from lincoln_fn.training.gears import faster, faster_loss
 from lincoln_fn.walk import forward_to_train
 
 
@@ -46,7 +45,7 @@ def value_and_gradient(
         >>> value, dparams.weight
         (tensor(4.), tensor([[12.]]))
     """
-    pair = (fast_layer(net), fast_loss(loss)) if fast else (net, loss)
+    pair = (faster(net), faster_loss(loss)) if fast else (net, loss)
     return partial(_compute, *pair)
 
 

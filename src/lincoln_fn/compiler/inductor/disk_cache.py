@@ -36,7 +36,7 @@ from lincoln_fn.compiler.inductor.vectors import processor
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import Fate, Flat
 from lincoln_fn.compiler.trace.tracing import Traced, graphs_in
-from lincoln_fn.fastpath import precision
+from lincoln_fn.runtime import precision
 
 _ENTRY: Final = "inductor_entry_cpp"
 # Their operations change only with torch's version, or with this library's files.

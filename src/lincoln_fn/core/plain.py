@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core import is_traced, is_transformed
+from lincoln_fn.core.autodiff import is_transformed
+from lincoln_fn.core.tracing import is_traced
 
 
 def is_plain(*tensors: Tensor | None) -> bool:

@@ -1,0 +1,66 @@
+"""A room below the line can be deleted, with its lines in the root's face: the rest still works."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lincoln_fn
+
+LIBRARY = Path(lincoln_fn.__file__).parent
+BELOW = (
+    *("fastpath", "recording", "compiler", "checkpoint", "rules", "per_example", "curvature"),
+    *("attribution", "replay", "decoding", "distributed", "interop", "finetune", "inspect"),
+    *("streams", "grading", "estimators", "plots", "notebook"),
+)
+# Training and a check. Not by name are the rooms that one of them is not made without.
+USE = """
+import warnings
+import torch
+import lincoln_fn as lf
+
+x, target = lf.keys.normal(lf.Key(0), (8, 3)), torch.arange(8) % 2
+net = lf.serial(lf.dense(5), lf.batch_norm(), lf.relu(), lf.residual(lf.dense(5)), lf.dense(2))
+optimizer, loss = lf.optim.adamw(0.01), lf.losses.softmax_cross_entropy()
+step = lf.make_step(net, loss, optimizer)
+state = lf.init_state(net, optimizer, lf.Key(1), x)
+first = None
+for _ in range(5):
+    state, value = step(state, (x, target))
+    first = value if first is None else first
+assert value < first, (first, value)
+lf.testing.check_layer(lf.gru(4), lf.gru(4).init(lf.Key(2), x[None]), x[None])
+gone = "ROOM"
+assert not hasattr(lf, gone), gone
+"""
+
+
+def without(room, folder):
+    """Copy the library without a room and its names in the root's face."""
+    copy = folder / "lincoln_fn"
+    shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(copy / room)
+    for face in copy.rglob("*.pyi"):
+        tree = ast.parse(face.read_text())
+        tree.body = [line for line in tree.body if not is_of(line, room)]
+        for line in tree.body:
+            if getattr(line, "module", None) == "lincoln_fn":
+                line.names = [name for name in line.names if name.name != room]
+        face.write_text(ast.unparse(tree))
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def is_of(line, room):
+    return f"{getattr(line, 'module', None)}.".startswith(f"lincoln_fn.{room}.")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("room", BELOW)
+def test_a_network_learns_and_is_checked_without_the_room(room, tmp_path):
+    code = [sys.executable, "-W", "error", "-c", USE.replace("ROOM", room)]
+    ran = subprocess.run(code, env=without(room, tmp_path), capture_output=True, text=True)
+    assert not ran.returncode, ran.stderr
