@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).parent))
 from prose import with_formulas
 from source_files import MADE, defined, made_of, read
 
-RECORDS = {"attrs.frozen", "attrs.define", "lincoln_fn.core.record.record", "NamedTuple"}
+RECORDS = {"attrs.frozen", "attrs.define", "NamedTuple"}
+RECORDS |= {"lincoln_fn.core.record", "lincoln_fn.core.record.record"}  # of the face, and its file
 NOT_A_DEFAULT = ("static(", "attrs.field(")
 CODE = re.compile(r"^((?: {4}.*\n)+)", flags=re.MULTILINE)
 SECTION = re.compile(r"^(?=[A-Z]\w+:$)", flags=re.MULTILINE)

@@ -14,6 +14,7 @@ from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import get_data
 from types import ModuleType
 
 
@@ -33,9 +34,10 @@ class Face(ModuleType):
             value: object = getattr(__import__(home, fromlist=[its_name]), its_name)
             super().__setattr__(name, value)
             return value
-        if not name.startswith("_") and find_spec(f"{self.__name__}.{name}"):
+        is_public = name.isidentifier() and not name.startswith("_")
+        if is_public and find_spec(f"{self.__name__}.{name}"):
             return import_module(f"{self.__name__}.{name}")
-        if self._explains and not name.startswith("_"):
+        if self._explains and is_public:
             raise import_module("lincoln_fn.vocabulary").missing_name(self.__name__, name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
@@ -82,7 +84,8 @@ class _InItsRoom(Loader):
 def face(package: str, *, explains: bool = False) -> None:
     """Give a package the names of its `__init__.pyi`."""
     module = sys.modules[package]
-    tree = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text("utf-8"))
+    stub = Path(str(module.__file__)).with_suffix(".pyi").name
+    tree = ast.parse(get_data(package, stub) or b"")
     homes = {
         name.asname or name.name: (str(line.module), name.name)
         for line in tree.body

@@ -32,7 +32,6 @@ from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
 )
-from lincoln_fn.core.names import export_all as export_all
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between
 from lincoln_fn.core.plain import is_plain as is_plain
 from lincoln_fn.core.record import (

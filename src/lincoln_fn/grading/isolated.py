@@ -108,8 +108,7 @@ def _import_for_copies() -> None:
     """Import what a check of wrong code uses, once, and not in each copy of this process."""
     from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
 
-    from lincoln_fn.testing import blame, hypotheses
-    from lincoln_fn.testing.internal import search
+    from lincoln_fn.testing.internal import blame, hypotheses, search
 
     del symbolic_shapes, blame, hypotheses, search
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Momentum, NonNegative, Params, Positive, PositiveInt, Probability, record
+from lincoln_fn.core import Momentum, NonNegative, Params, Positive, PositiveInt, Probability
 from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
@@ -32,7 +32,7 @@ NO_ADJOINT: Final = (
 )
 
 
-@record
+@core.record
 class Preconditioner(LeafState):
     """For each axis L_i and its root, None for an axis without them; and the momentum or None."""
 
@@ -47,7 +47,7 @@ class Preconditioner(LeafState):
         return fits and (b is None or b.shape == p.shape)
 
 
-@record
+@core.record
 class ShampooState:
     """How many steps were taken, and a `Preconditioner` for each parameter."""
 

@@ -30,7 +30,7 @@ OPTIONS = (
     *("-x", "-q", "--tb=no", "--assert=plain", "-o", "addopts="),
     *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"),
 )
-GENERAL = ("layers/test_formulas.py", "library/test_laws.py", "layers/test_numerics.py")
+GENERAL = ("library/test_laws.py", "layers/test_numerics.py")
 
 
 def in_fork(trial: Callable[[], int], timeout: int) -> int:

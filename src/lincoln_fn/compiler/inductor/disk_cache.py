@@ -44,7 +44,7 @@ _KNOWN: Final = (
     "aten", "prims", "prim", "mkldnn", "lincoln_fn", "higher_order", "_operator",
 )  # fmt: skip
 _SUFFIX: Final = ".so"
-_FILES: Final = (".py", ".cpp", ".h")
+_FILES: Final = (".py", ".pyi", ".cpp", ".h")
 _HERE: Final = Path(__file__).parents[2]
 
 
