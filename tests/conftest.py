@@ -23,7 +23,7 @@ with warnings.catch_warnings():  # torch 2.9 warns once that another setting wil
 pytest.register_assert_rewrite(
     *("helpers.attention", "helpers.compiling", "helpers.compositions", "helpers.copies"),
     *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
-    *("helpers.parity", "helpers.replays"),
+    *("helpers.parity", "helpers.refusals", "helpers.replays"),
 )
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.

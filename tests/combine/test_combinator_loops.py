@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compositions import CONTEXTS, check_compiled, check_trace, check_walks
-from helpers.stateful import STATEFUL
+from helpers.stateful import BLOCK, STATEFUL
 
 import lincoln_fn as lf
 
@@ -115,7 +115,7 @@ MASKED = {
     "no mask": (lf.scan(OWN), (S, STATE, None)),
 }
 WITH_CONTEXT = (
-    lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), lf.dense(4), lf.dropout(), lf.dense(3))),
+    lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), BLOCK)),
     (torch.tensor([1, 6, 0, 1]), normal(4, 3)),
 )
 GROUPS = {

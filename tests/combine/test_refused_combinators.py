@@ -211,7 +211,8 @@ run(graph(lambda a, m: a[m]), (S, MASK)) -> expected index to be a tensor of int
 run(graph(lambda a, m: a * (m & a.argmax(1))), (S, MASK)) -> = bitwise_and(): torch refuses
 run(graph(lambda a, b: torch.cat([a, b])), (S, X)) -> concatenate
 """
-ROWS = [row for row in re.sub(r"\n {4}", " ", REFUSED).splitlines() if " -> " in row]
+ROWS = [row for row in re.sub(r"\n {4}", " ", REFUSED).splitlines() if row and row[0] != "#"]
+assert all(" -> " in row for row in ROWS)
 NAMES = {name: getattr(lf, name) for name in lf.__all__} | globals()
 
 

@@ -20,6 +20,7 @@ def assert_says(part, call, *arguments, **options):
 
 def refused(rows):
     """Make a test of rows of (call, message)."""
+    assert rows
 
     @pytest.mark.parametrize(("call", "message"), rows)
     def test(call, message):

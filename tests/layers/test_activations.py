@@ -86,6 +86,11 @@ def test_one_row_and_none(layer, version):
     y, dx = both(layer, x, g)
     for part in (slice(0, 1), slice(0, 0)):
         assert same_number(both(layer, x[part], g[part]), (y[part], dx[part]))
+    for order in (
+        lambda leaf: leaf.contiguous(memory_format=torch.channels_last),
+        lambda leaf: leaf.mT.contiguous().mT,
+    ):
+        assert same_number(both(layer, order(x), order(g)), (y, dx))
 
 
 def test_selu_keeps_mean_0_and_variance_1():

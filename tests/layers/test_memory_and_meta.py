@@ -48,7 +48,10 @@ def test_memory_order_does_not_matter(case, layer):
     g = lf.tree.map(like, layer.forward(params, x)[0])
     expected = run(layer, params, x, g)
     size = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
-    for of_x, of_g in ((strided, turned), (turned, channels_last), (channels_last, strided)):
+    for of_x, of_g in (
+        (strided, turned), (turned, channels_last), (channels_last, strided),
+        (channels_last, channels_last),
+    ):  # fmt: skip
         given = run(layer, params, lf.tree.map(of_x, x), lf.tree.map(of_g, g))
         assert same_number(given, expected, terms=size)
     g = lf.tree.map(repeated, g)
@@ -59,8 +62,13 @@ def test_memory_order_does_not_matter(case, layer):
 @VERSIONS
 def test_shapes_are_found_on_meta(case, layer):
     on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (case.params(), case.x), states=True)
-    y, expected = layer.predict(*on_meta), layer.predict(case.params(), case.x)
-    assert lf.tree.same_structure(y, expected)
-    for given, of in zip(lf.tree.leaves(y), lf.tree.leaves(expected), strict=True):
-        assert given.is_meta
-        assert given.shape == of.shape
+    y, cache = layer.forward(*on_meta)
+    trained = layer.forward(case.params(), case.x)[0]
+    pairs = (layer.predict(*on_meta), layer.predict(case.params(), case.x)), (y, trained)
+    for on_meta_y, expected in pairs:
+        assert lf.tree.same_structure(on_meta_y, expected)
+        for given, of in zip(lf.tree.leaves(on_meta_y), lf.tree.leaves(expected), strict=True):
+            assert given.is_meta
+            assert given.shape == of.shape
+    g = lf.tree.map(lambda leaf: like(leaf).to("meta"), trained)
+    assert all(leaf.is_meta for leaf in lf.tree.leaves(layer.backward(on_meta[0], cache, g)))

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from helpers.compare import largest, same_number
+from helpers.names import names_of
 from torch import nn
 
 import lincoln_fn as lf
@@ -255,7 +256,7 @@ class Ones:
     ],
 )  # fmt: skip
 def test_repr_is_the_code(text):
-    assert repr(eval(text, {**vars(losses), "float32": Ones()})) == text
+    assert repr(eval(text, {**names_of(losses), "float32": Ones()})) == text
 
 
 def test_repr_leaves_defaults_out():

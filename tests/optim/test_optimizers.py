@@ -9,6 +9,7 @@ import attrs
 import pytest
 import torch
 from helpers.compare import largest, same_bits, same_number
+from helpers.names import names_of
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -340,7 +341,7 @@ def test_a_gradient_that_is_no_tensor_is_named():
 )  # fmt: skip
 def test_hyperparameters_out_of_range_are_named(call, said):
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
-        eval(call, vars(optim).copy())
+        eval(call, names_of(optim))
     assert str(error.value) == f"{call.partition('(')[0]}: expected {said}"
 
 
@@ -348,7 +349,7 @@ def test_names_are_code():
     assert repr(sgd(0.003)) == "sgd(0.003)"
     assert repr(sgd(schedules.cosine(0.1, 10), 0.9)) == "sgd(cosine(0.1, 10), momentum=0.9)"
     for optimizer in [*RICH, muon(0.02, nesterov=False), adamw(weight_decay=0.0)]:
-        assert repr(eval(repr(optimizer), vars(optim).copy())) == repr(optimizer)
+        assert repr(eval(repr(optimizer), names_of(optim))) == repr(optimizer)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         sgd().name = "adam"
 

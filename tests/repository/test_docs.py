@@ -51,9 +51,12 @@ def referenced():
     return re.findall(r"^::: ([\w.]+)$", "\n".join(pages), re.MULTILINE)
 
 
+# Rooms that users import, and the root does not name.
+ROOMS = ("estimators", "finetune", "decoding", "compiler", "errors", "grading")
+FOLDERS = {m.name for m in pkgutil.iter_modules(lf.__path__)}
 PACKAGES = [
     "lincoln_fn",
-    *(f"lincoln_fn.{m.name}" for m in pkgutil.iter_modules(lf.__path__) if m.name in lf.__all__),
+    *(f"lincoln_fn.{name}" for name in sorted(FOLDERS & {*lf.__all__, *ROOMS})),
 ]
 
 

@@ -36,6 +36,12 @@ ROOMS = (
     *("finetune", "distributed", "estimators", "plots", "notebook"),
 )
 TOP = len(ROOMS)
+# Rooms that can be deleted (test_rooms_deleted.py).
+BELOW = (
+    *("fastpath", "recording", "compiler", "checkpoint", "rules", "per_example", "curvature"),
+    *("attribution", "replay", "decoding", "distributed", "interop", "finetune", "inspect"),
+    *("streams", "grading", "estimators", "plots", "notebook"),
+)
 # Modules that are found by a name made at run time; no import names them. faces.py finds those of
 # the room that asks, html.py the views of a notebook, gears.py what makes a step faster, and the
 # others those of their own room or of one before it; loading.py imports a student's file, which is
@@ -149,6 +155,11 @@ def test_every_folder_is_a_room():
     assert {file.parent.name for file in LIBRARY.glob("*/__init__.py")} == set(ROOMS)
     files = {"__init__.py", "faces.py", "vocabulary.py"}
     assert {file.name for file in LIBRARY.glob("*.py")} == files
+
+
+def test_a_room_below_the_line_is_deleted_by_a_test():
+    above = {"errors", "core", "runtime", "walk", "initializers", "layers", "losses", "schedules"}
+    assert {*ROOMS} - {*BELOW} == above | {"optim", "combine", "training", "testing"}
 
 
 def test_no_import_runs_upwards():

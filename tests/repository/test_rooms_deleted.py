@@ -8,15 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_rooms import BELOW
 
 import lincoln_fn
 
 LIBRARY = Path(lincoln_fn.__file__).parent
-BELOW = (
-    *("fastpath", "recording", "compiler", "checkpoint", "rules", "per_example", "curvature"),
-    *("attribution", "replay", "decoding", "distributed", "interop", "finetune", "inspect"),
-    *("streams", "grading", "estimators", "plots", "notebook"),
-)
 # Training and a check. Not by name are the rooms that one of them is not made without.
 USE = """
 import warnings
