@@ -210,7 +210,7 @@ def test_a_compiled_step_gives_the_same(name):
     "spelling",
     [
         "serial(dense(4), residual(tanh()))",
-        "residual(dense(4), identity())",
+        "residual(dense(4), tanh())",
         "parallel(dense(4), tanh())",
         "branch(dense(4), tanh(), merge=concatenate(dim=1))",
         "branch(dense(4), tanh())",

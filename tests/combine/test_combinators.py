@@ -1,5 +1,7 @@
 """Combinators hand on all functions, proven over dropout and batch norm."""
 
+import pickle
+
 import pytest
 import torch
 from helpers.cases.case import normal
@@ -127,3 +129,13 @@ def test_map_layers_reaches_every_layer_and_rebuilds_the_composition(name):
     assert "dropout(0.4)" in seen or "dropout(p=0.4)" in seen
     params = layer.init(lf.Key(1), x)
     assert same_bits(again.forward(params, x)[0], layer.forward(params, x)[0])
+
+
+def test_a_composition_of_other_parts_says_so():
+    layer = pickle.loads(pickle.dumps(lf.residual(lf.dense(4))))
+    other = lf.map_layers(lambda part: lf.dense(7) if part.name == "dense(4)" else part, layer)
+    assert str(other) == "residual(dense(7))"
+    named = lf.serial(lf.dense(3), lf.relu()).replace(name="encoder")
+    other = lf.map_layers(lambda part: lf.tanh() if part.name == "relu()" else part, named)
+    assert str(other) == "encoder"
+    assert other.spec["layers"] == other.parts

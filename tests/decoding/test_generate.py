@@ -324,3 +324,25 @@ def test_compiled_texts_are_the_eager_ones(name):
         written(lf.compile(decoder), params, sampler=sampler),
         written(decoder, params, sampler=sampler),
     )
+
+
+def test_a_layer_with_a_backward_of_ones_own_and_a_sampler_without_a_hash():
+    net = lf.serial(lf.embedding(10, 8), lf.lstm(8), lf.dense(10))
+    own = lf.map_layers(lambda layer: layer.replace(backward=layer.backward), net)
+    prompt = torch.tensor([[1, 2, 3]])
+    params = net.init(lf.Key(0), prompt)
+
+    class Largest:
+        __hash__ = None
+
+        def __call__(self, logits, key):
+            return logits.argmax(-1)
+
+    tokens = [
+        [token.item() for _, token in lf.generate(
+            lf.decode(each), params, prompt, key=lf.Key(1), max_new_tokens=4, sampler=Largest()
+        )]
+        for each in (net, own)
+    ]  # fmt: skip
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) == 4

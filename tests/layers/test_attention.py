@@ -551,3 +551,13 @@ def test_the_fast_twin_runs_the_flash_kernel_where_it_can(is_causal):
     dropping = MHA(2, dropout=0.3, is_causal=is_causal)
     with_key = dropping.init(lf.Key(0), x)
     assert kernels_of(lf.fast(dropping), with_key, x) == set()
+
+
+def test_a_projection_may_have_an_init_of_its_own():
+    def zeros(layer):
+        init = layer.init
+        return layer.replace(init=lambda key, x: lf.tree.map(torch.zeros_like, init(key, x)))
+
+    net, x = lf.multi_head_attention(2), torch.ones(2, 3, 4)
+    own = lf.map_layers(lambda part: zeros(part) if part.name == "projection()" else part, net)
+    assert all(not leaf.any() for leaf in lf.tree.leaves(own.init(lf.Key(0), x)))

@@ -124,3 +124,22 @@ def test_a_layer_of_ones_own_that_mixes_the_examples_is_refused_by_name():
             continue
         with pytest.raises(lf.LayerError, match=r"centred\(\).*each example alone"):
             lf.per_example.gradients(net, params, cache, normal(4, 3, seed=1))
+
+
+@pytest.mark.parametrize("back", [lambda g: g.flip(0).cumsum(0).flip(0), lambda g: g.cumsum(0)])
+def test_a_layer_that_carries_g_in_one_direction_is_refused(back):
+    own = lf.Layer("own()", lambda p, x: (x * 2, None), lambda p, c, g: (back(g), ()))
+    net, x = lf.serial(lf.dense(3), own, lf.dense(2)), torch.ones(5, 4)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    with pytest.raises(lf.LayerError, match="the g of one reaches the dx of others"):
+        lf.per_example.squared_norms(net, params, cache, y)
+
+
+def test_a_layer_that_moves_examples_is_refused_with_a_backward_of_ones_own():
+    moving = lf.permute(1, 0)
+    net, x = lf.serial(lf.dense(4), moving.replace(backward=moving.backward)), torch.ones(4, 3)
+    params = net.init(lf.Key(0), x)
+    y, cache = net.forward(params, x)
+    with pytest.raises(lf.LayerError, match="make it by its constructor"):
+        lf.per_example.squared_norms(net, params, cache, y)

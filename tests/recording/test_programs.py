@@ -161,3 +161,19 @@ def test_no_tensor_lives_longer_than_in_pythons_run():
 
 def _tensors():
     return [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor) and thing.ndim]
+
+
+def test_what_is_computed_again_to_save_memory_is_computed_again():
+    block = lf.serial(lf.dense(64), lf.tanh(), lf.dense(64))
+    net, x = lf.serial(*[lf.checkpointed(block)] * 3), torch.ones(40, 64)
+    params = net.init(lf.Key(0), x)
+
+    def function(x):
+        y, cache = net.forward(params, x)
+        return net.backward(params, cache, y)[0], y
+
+    program = program_of(function, x)
+    tanhs = [
+        operations.count("tanh") for operations in (names(program), names(simplify(program)[0]))
+    ]
+    assert tanhs == [6, 6]

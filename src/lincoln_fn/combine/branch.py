@@ -82,13 +82,10 @@ def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
         >>> residual(lf.relu()).predict(((), ()), torch.tensor([-2.0, 3.0]))
         tensor([-2.,  6.])
     """
-    parts = (layer, _STRAIGHT if shortcut is None else shortcut, add())
+    parts = (layer, identity() if shortcut is None else shortcut, add())
     return wired(residual, parts, _LOOPS, arrange=ALL_BUT_LAST, call=_residual_call)
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> Spec:
     layer, shortcut, _ = parts
-    return call_of(residual, layer, None if shortcut is _STRAIGHT else shortcut)
-
-
-_STRAIGHT = identity()
+    return call_of(residual, layer, None if made_by(shortcut, identity) else shortcut)

@@ -24,7 +24,8 @@ from lincoln_fn.core.keys import (
 )
 from lincoln_fn.core.layer import (
     Arrays as Arrays, Cache as Cache, Composed as Composed, Init as Init, Layer as Layer,
-    Params as Params, has_no_params as has_no_params, is_derived as is_derived,
+    Params as Params, file_of_forward as file_of_forward, has_init as has_init,
+    has_no_params as has_no_params, is_derived as is_derived,
     is_init_of as is_init_of, is_ours as is_ours, map_layers as map_layers, no_params as no_params,
     unchanged as unchanged,
 )

@@ -28,10 +28,11 @@ the caller owns the cache that `forward` returns, and gives it to `backward`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -41,7 +42,7 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.html import shown
 from lincoln_fn.core.keys import Key
-from lincoln_fn.core.spec import Made, with_spec
+from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.habits import no_attribute
@@ -216,7 +217,9 @@ class Layer(Made):
         assert self.composition is not None, "a single layer has no parts"
         made = self.composition.rebuild(parts, **changes)
         is_named = self.name != self.composition.call(self.parts)
-        own_name = {"name": self.name, "spec": self.spec} if is_named else {}
+        # A name of one's own says nothing of the parts, and another constructor's spec does.
+        spec = self.spec if constructor_of(self) is not constructor_of(made) else made.spec
+        own_name = {"name": self.name, "spec": spec} if is_named else {}
         is_own = not is_init_of(self.init, self.composition)
         own_init = {"init": self.init} if is_own else {}
         return made.replace(**own_name, **own_init) if own_name or own_init else made
@@ -356,6 +359,16 @@ def unbound(function: Callable[..., T]) -> Callable[..., T]:
 def has_no_params(layer: Layer) -> bool:
     """Return whether a layer's `init` is the default, which makes no params."""
     return unbound(layer.init) is no_params
+
+
+def file_of_forward(layer: Layer) -> ModuleType | None:
+    """Return the module of a layer's `forward`, also where its backward is another."""
+    return sys.modules.get(getattr(unbound(layer.forward), "__module__", ""))
+
+
+def has_init(layer: Layer, init: Callable[..., Params]) -> bool:
+    """Return whether a layer's `init` is a function, as it is or at a place in a composition."""
+    return unbound(getattr(layer.init, "function", layer.init)) is init
 
 
 def is_init_of(init: Callable[..., Params], made: Composed) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from operator import index
 from typing import Any, TypeAlias
 
@@ -113,7 +113,16 @@ def generate(
                 return
         tokens = token.unsqueeze(decoder.dim)
         if i == 0:
-            choose = (decoder._wrapped if isinstance(sampler, Hashable) else decoder.wrap)(choose)
+            choose = _wrap(decoder, sampler)(choose)
+
+
+def _wrap(decoder: Decoder, sampler: object) -> Callable[[Pure], Pure]:
+    """Return what records a token's function, and remembers it if the sampler can be a key."""
+    try:
+        hash(sampler)
+    except TypeError:
+        return decoder.wrap
+    return decoder._wrapped
 
 
 def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked

@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any, Final
 
 from lincoln_fn.combine import fixed_point, inference, own_loop, scan, taps_of
-from lincoln_fn.core import Layer, bind_like, declared_by, file_of, is_derived, made_by
+from lincoln_fn.core import (
+    Layer,
+    bind_like,
+    declared_by,
+    file_of,
+    file_of_forward,
+    is_derived,
+    made_by,
+)
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
 from lincoln_fn.fastpath.experts import back as experts_back
@@ -45,7 +53,11 @@ def row_of(layer: Layer) -> Row | None:
     if isinstance(made, Composition):
         function, options = made.predict_there, {"made": made}
     declared = declared_by(function).decode
-    row = recurrent.SCAN if made_by(layer, scan) else ROWS.get(file_of(layer))
+    row = (
+        recurrent.SCAN
+        if made_by(layer, scan)
+        else ROWS.get(file_of(layer) or file_of_forward(layer))
+    )
     row = Row(*declared) if declared else row
     if not row or taps_of(function):
         return None

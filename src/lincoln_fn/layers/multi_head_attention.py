@@ -111,7 +111,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Inputs, **options: Any) -> Para
 
 
 def _is_projection(part: Layer) -> bool:
-    return core.made_by(part, dense.dense) and part.spec == _PROJECTION.spec
+    return core.has_init(part, _init_projection)
 
 
 def _init_projection(key: Key, x: Sequence) -> dense.Params:

@@ -10,9 +10,9 @@ from lincoln_fn import core
 from lincoln_fn.combine import graph, inference, own_loop, scan
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, kind_of, length_first, tree
 from lincoln_fn.fastpath.experts import back as experts_back
+from lincoln_fn.layers import permute
 from lincoln_fn.layers.batch_norm import batch_norm
 from lincoln_fn.layers.linear_head import linear_head
-from lincoln_fn.layers.permute import permute
 from lincoln_fn.losses.internal import any_true
 from lincoln_fn.walk.internal import composition_of
 
@@ -50,8 +50,11 @@ def check_independent(net: Layer, position: str = "") -> None:
 
 
 def _moves(layer: Layer) -> bool:
-    if layer.spec is None or layer.spec.of is not permute:
+    if core.file_of_forward(layer) is not permute:
         return False
+    if layer.spec is None:
+        problem = "expected a layer whose axes are known, got one that moves what it is given"
+        raise LayerError(layer.name, f"{problem}; make it by its constructor")
     dims = layer.spec["dims"]
     return bool(dims[0] % len(dims))
 
@@ -78,17 +81,22 @@ def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
 
 
 def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
-    """Try whether the g of the first example reaches the dx of others: the layer does not say."""
+    """Try whether the g of one example reaches the dx of others: the layer does not say.
+
+    Tried are the first, one in the middle and the last: a layer may carry g in one direction.
+    """
     count = examples_in(g)
+    for i in sorted({0, count // 2, count - 1}):
+        is_other = torch.arange(count) != i
 
-    def first(leaf: Tensor) -> Tensor:
-        return torch.cat([leaf[:1], torch.zeros_like(leaf[1:])])
+        def alone(leaf: Tensor, is_other: Tensor = is_other) -> Tensor:
+            return leaf.masked_fill(is_other.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1)), 0)
 
-    dx = layer.input_grad(params, cache, tree.map(first, g))
-    for leaf in tree.leaves(dx):
-        if leaf.ndim and len(leaf) == count and any_true(leaf[1:] != 0):
-            problem = "expected a layer that computes each example alone, got one in which the g of"
-            raise LayerError(layer.name, f"{problem} one reaches the dx of others")
+        for leaf in tree.leaves(layer.input_grad(params, cache, tree.map(alone, g))):
+            is_by_example = leaf.ndim and len(leaf) == count
+            if is_by_example and any_true(leaf[is_other.to(leaf.device)] != 0):
+                problem = "expected a layer that computes each example alone, got one in which"
+                raise LayerError(layer.name, f"{problem} the g of one reaches the dx of others")
 
 
 def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:

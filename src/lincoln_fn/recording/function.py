@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from lincoln_fn.core import Arrays, wrong_kind
 from lincoln_fn.recording.kinds import can_be_recorded, conditions
@@ -11,6 +11,8 @@ from lincoln_fn.recording.one_kind import Pure, Recorded
 from lincoln_fn.recording.structures import flatten, layouts
 
 Function = TypeVar("Function", bound=Pure)
+# So many kinds of arguments are remembered, such as prompts of so many lengths.
+_MOST_KINDS: Final = 16
 
 
 def recorded(function: Function) -> Function:
@@ -72,6 +74,8 @@ class RecordedFunction:
             return self.function(*arguments)
         kind = structure, layouts(leaves), conditions(leaves, id)
         if kind not in self.kinds:
+            if len(self.kinds) == _MOST_KINDS:  # the oldest one goes
+                del self.kinds[next(iter(self.kinds))]
             self.kinds[kind] = Recorded(self.function, repr(self))
         memo = self.kinds[kind]
         outputs = memo.run(leaves)

@@ -21,6 +21,8 @@ Argument: TypeAlias = Any
 
 # What depends on no input is computed once, if it has at most so many bytes.
 _ONCE: Final = 2**22
+# A result of at most so many bytes may stay in memory from one use to a later one.
+_SMALL: Final = 2**12
 
 
 class At(int):
@@ -213,23 +215,35 @@ def _renamed(program: Program, names: Mapping[int, int]) -> Program:
 def _without_repetitions(program: Program) -> Program:
     """Compute once what several operations compute of the same tensors.
 
-    It holds for tensors whose memory nobody writes into, and for results that are not returned.
+    It holds for tensors whose memory nobody writes into, and for results that are not returned, as
+    long as the first result is still in use: what is computed again to save memory stays so.
     """
     memory = program.memory
     apart = {memory[number] for op in program.operations for number in op.written()}
     returned = {memory[number] for number in program.outputs}
+    # By the number of a memory, the place of the last operation that uses it.
+    last = {memory[n]: i for i, op in enumerate(program.operations) for n in op.used()}
+    lasting = (*program.outputs, *program.constants, *range(program.inputs))
+    last |= dict.fromkeys((memory[n] for n in lasting), len(program.operations))
     names: dict[int, int] = {}
     first: dict[tuple[object, ...], tuple[int | None, ...]] = {}
-    for op in program.operations:
+    for i, op in enumerate(program.operations):
         results = [number for number in op.results if number is not None]
         lie = {memory[number] for number in (*results, *op.used())}
         if op.acts or traits_of(op.overload).may_draw or lie & apart:
             continue
-        given = _put(op.arguments, names), _put(op.keywords, names)
-        same = first.setdefault((op.overload, repr(given)), op.results)
-        if same is not op.results and not returned & {memory[number] for number in results}:
-            pairs = zip(op.results, same, strict=True)
-            names |= {n: m for n, m in pairs if n is not None and m is not None}
+        key = op.overload, repr((_put(op.arguments, names), _put(op.keywords, names)))
+        same = first.setdefault(key, op.results)
+        if same is op.results or returned & {memory[number] for number in results}:
+            continue
+        both = zip(op.results, same, strict=True)
+        pairs = [(n, m) for n, m in both if n is not None and m is not None]
+        if op.nbytes > _SMALL and any(last.get(memory[m], -1) < i for _, m in pairs):
+            first[key] = op.results
+            continue
+        names |= dict(pairs)
+        for n, m in pairs:
+            last[memory[m]] = max(last.get(memory[m], i), last.get(memory[n], i))
     return _renamed(program, names)
 
 

@@ -38,7 +38,7 @@ def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
         return
     computed, other = _COMPUTES[formula.name]
     last = net
-    while core.made_by(last, serial, repeat, in_dtype):
+    while last.parts and core.made_by(last, serial, repeat, in_dtype):
         last = last.parts[-1]
     if core.called(last.name) == computed:  # also a layer of your own by that name
         problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
