@@ -157,7 +157,8 @@ class Layer(Made):
         advance: (params, cache) -> params with the next running statistics or key.
         composition: how a layer made of layers connects its parts; None for a single layer.
             `lincoln_fn.walk.composition` makes it.
-        spec: the constructor that was called, and its arguments; None for a layer made by hand.
+
+    `spec` is the constructor that was called, and its arguments; None for a layer made by hand.
 
     Raises:
         LayerError: if name is not a string, or a function is not callable.
