@@ -31,7 +31,9 @@ class Face(ModuleType):
             home, its_name = self._homes[name]
             if home == self.__name__:
                 return import_module(f"{home}.{its_name}")
-            value: object = getattr(__import__(home, fromlist=[its_name]), its_name)
+            module = import_module(home)
+            is_file = not hasattr(module, its_name)
+            value = import_module(f"{home}.{its_name}") if is_file else getattr(module, its_name)
             super().__setattr__(name, value)
             return value
         is_public = name.isidentifier() and not name.startswith("_")

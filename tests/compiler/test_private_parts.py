@@ -38,11 +38,11 @@ def holder_of(owner):
 holders = {owner: holder_of(owner) for owner in {name.rpartition(":")[0] for name in sys.argv[1:]}}
 
 def hide(owner, name, given=builtins.__import__):
-    def without(module, importer=None, locals=None, names=(), level=0):
-        ours = str((importer or {}).get("__package__")).startswith("lincoln_fn")
-        if ours and module == owner and name in names:
+    def without(module, globals=None, locals=None, fromlist=(), level=0):
+        ours = str((globals or {}).get("__package__")).startswith("lincoln_fn")
+        if ours and module == owner and name in (fromlist or ()):
             raise ImportError(f"no {name}")
-        return given(module, importer, locals, names, level)
+        return given(module, globals, locals, fromlist, level)
 
     if f"{owner}.{name}" in sys.modules:  # a module, which torch itself imports at every step
         builtins.__import__ = without

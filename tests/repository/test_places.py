@@ -21,35 +21,34 @@ SOURCE = "src/lincoln_fn"
 class Addition:
     """What is added: the name of its model, its own, and the places, each a file and the row.
 
-    The row of the model is copied behind itself, with the new name. In the files of `instead` it is
-    replaced.
+    The row of the model is copied behind itself, with the new name, unless the new row is given.
     """
 
     model: str
     name: str
     home: str
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
     most_places: int
     most_lines: int
-    instead: tuple[str, ...] = ()
 
     def write(self, root):
         """Write it into a copy of the library; return the lines that this takes."""
         home = root / SOURCE / self.home
         source = self.renamed((home / f"{self.model}.py").read_text())
         (home / f"{self.name}.py").write_text(source)
-        for file, row in self.rows:
+        for file, row, *new in self.rows:
             path = root / file
-            text, new = path.read_text(), self.renamed(row)
+            text = path.read_text()
             assert row in text, (file, row)
-            path.write_text(text.replace(row, new if file in self.instead else row + new, 1))
-        return source.count("\n") + sum(row.count("\n") for _, row in self.rows)
+            path.write_text(text.replace(row, row + (new[0] if new else self.renamed(row)), 1))
+        return source.count("\n") + sum(row[-1].count("\n") for row in self.rows)
 
     def renamed(self, text):
         return re.sub(rf"(?<!\w){self.model}(?!\w)", self.name, text)
 
 
 TORCH_NN = f"{SOURCE}/interop/torch_nn.py"
+LINEAR = "    nn.Linear: same(ours.dense),\n"
 ADDITIONS = (
     Addition(
         "softsign", "gentle_sign", "layers",
@@ -62,9 +61,9 @@ ADDITIONS = (
                 "tests/helpers/cases/activations.py",
                 "    Case(lf.softsign(), WIDE, by_module(nn.Softsign())),\n",
             ),
-            (TORCH_NN, "    nn.Softsign: _by(ours.softsign),\n"),
+            (TORCH_NN, LINEAR, "    nn.Softsign: same(ours.gentle_sign),\n"),
         ),
-        most_places=4, most_lines=60, instead=(TORCH_NN,),
+        most_places=4, most_lines=60,
     ),
     Addition(
         "prelu", "gentle_slope", "layers",
@@ -74,14 +73,14 @@ ADDITIONS = (
                 "tests/helpers/cases/activations.py",
                 "    Case(lf.prelu(3), normal(5, 3), by_module(nn.PReLU(3), SLOPES)),\n",
             ),
-            (TORCH_NN, '    nn.PReLU: _by(ours.prelu, "num_parameters"),\n'),
+            (TORCH_NN, LINEAR, "    nn.PReLU: same(ours.gentle_slope),\n"),
             (
                 f"{SOURCE}/interop/names.py",
                 "    layers.prelu.Params: Kind(_WEIGHT, "
                 'lambda names, options: like(1, options["num_parameters"])),\n',
             ),
         ),
-        most_places=5, most_lines=150, instead=(TORCH_NN,),
+        most_places=5, most_lines=150,
     ),
     Addition(
         "rms_norm", "gentle_norm", "layers",
@@ -94,17 +93,13 @@ ADDITIONS = (
                 "tests/helpers/cases/normalisation.py",
                 "    case(lf.rms_norm(), spread(5, 3), nn.RMSNorm(3)),\n",
             ),
-            (
-                TORCH_NN,
-                '    nn.RMSNorm: _by(ours.rms_norm, "normalized_shape", "eps", '
-                '"elementwise_affine"),\n',
-            ),
+            (TORCH_NN, LINEAR, "    nn.RMSNorm: same(ours.gentle_norm),\n"),
             (
                 f"{SOURCE}/interop/names.py",
                 "    layers.rms_norm.Params: Kind(_WEIGHT, _row),\n",
             ),
         ),
-        most_places=5, most_lines=195, instead=(TORCH_NN,),
+        most_places=5, most_lines=195,
     ),
     Addition(
         "mse", "gentle_square", "losses",
