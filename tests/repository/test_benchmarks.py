@@ -19,6 +19,13 @@ from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS
 
 
+@pytest.fixture(autouse=True)
+def denormals():
+    """A worker flushes denormals, as processes that train do; the tests that follow need them."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 def losses(peer, workload, optimizer, steps=12, ways=None):
     """Give the losses of each of a peer's ways, or of the first; skip where it cannot take part."""
     try:

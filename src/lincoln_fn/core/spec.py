@@ -27,9 +27,7 @@ from lincoln_fn.errors.descriptions import format_briefly
 class Spec(str):
     """A call of a constructor: its text, the constructor, and the arguments by name.
 
-    Args:
-        of: the constructor.
-        arguments: those of the call; the defaults are added.
+    `of` is the constructor, and `arguments` are those of the call, with the defaults.
 
     Example:
         >>> spec = lf.elu(0.5).spec
