@@ -60,7 +60,7 @@ class Once(NamedTuple):
     value: float
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)  # with slots, attrs of 2023 keeps no cached property
 class At:
     """The state before a step, and the step's learning rate."""
 
