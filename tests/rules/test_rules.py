@@ -175,7 +175,9 @@ def test_feedback_has_an_initializer_of_its_own():
     zero = lf.dense(4, weight_init=lf.initializers.zeros())
     drawn = lf.initializers.he_uniform()
     for rule in (rules.feedback_alignment, rules.kolen_pollack):
-        params = rule(zero, feedback_init=drawn).init(lf.Key(1), normal(3, 600))
+        net = rule(zero, feedback_init=drawn)
+        assert net.spec["feedback_init"] is drawn
+        params = net.init(lf.Key(1), normal(3, 600))
         (b,) = lf.tree.leaves(params.feedback, states=True)
         assert not params.params.weight.any()
         assert same_statistics(b.flatten(), mean=0, std=math.sqrt(2 / 600))

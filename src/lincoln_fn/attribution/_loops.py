@@ -40,10 +40,9 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
     made = composition_of(layer)
     assert made is not None, "a single layer has no loops"
-    of, spec = core.constructor_of(layer), layer.spec
-    refused = _REFUSED.get(of)
-    if spec is not None and spec.of is ode and spec["adjoint"] == "continuous":
-        refused = _CONTINUOUS
+    of = core.constructor_of(layer)
+    is_continuous = of is ode and layer.spec is not None and layer.spec["adjoint"] == "continuous"
+    refused = _CONTINUOUS if is_continuous else _REFUSED.get(of)
     if refused:
         where = " ".join(filter(None, ("lrp:", path, layer.name)))
         raise LayerError(where, refused)

@@ -38,9 +38,7 @@ from lincoln_fn.walk.walks import there
 
 T = TypeVar("T")
 
-_LINEAR: Final = (
-    conv, conv_transpose, dense,
-)  # fmt: skip
+_LINEAR: Final = (conv, conv_transpose, dense)
 
 
 def check_not_nested(name: str, *given: Arrays) -> None:

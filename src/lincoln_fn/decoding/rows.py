@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.combine import fixed_point, inference, own_loop, scan, taps_of
+from lincoln_fn.combine import fixed_point, inference, scan, taps_of
 from lincoln_fn.core import (
     Layer,
     bind_like,
@@ -25,7 +25,7 @@ from lincoln_fn.core import (
 )
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Function, Row, Rows
-from lincoln_fn.fastpath.experts import back as experts_back
+from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import composition_of
 
@@ -74,7 +74,7 @@ def without_walk(net: Layer) -> Layer:
     if made is None:
         return net
     # These run their parts as often, or on as many tokens, as their numbers say.
-    has_no_walk = made_by(net, fixed_point) or own_loop(made.back) is experts_back
+    has_no_walk = made_by(net, fixed_point) or gives_own_tokens(net)
     if has_no_walk or row_of(net) is not None:
         return net.replace(predict=net.predict, spec=net.spec)  # so no walk reaches its parts
     changes = {} if made.predict_there is made.there else {"there": made.predict_there}

@@ -1,4 +1,5 @@
 from lincoln_fn.fastpath import bfloat16 as bfloat16, product as product
+from lincoln_fn.fastpath.experts import gives_own_tokens as gives_own_tokens
 from lincoln_fn.fastpath.losses import fast_loss as fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices

@@ -60,15 +60,20 @@ def give_own_tokens(layer: Layer) -> Layer:
     made = composition_of(layer)
     if made is None or own_loop(made.back) is not formula_back:
         return layer
-    if any(i > 0 for i in combine.taps_of(made.there)) or not all(
-        map(_is_by_token, made.parts[1:])
-    ):
+    is_tapped = any(i > 0 for i in combine.taps_of(made.there))
+    if is_tapped or not all(map(_is_by_token, made.parts[1:])):
         return layer
     return layer.rebuild(
         made.parts,
         there=combine.with_outputs(bind_like(there, own_loop(made.there)), made.there),
         back=combine.with_outputs(back, made.back),
     )
+
+
+def gives_own_tokens(layer: Layer) -> bool:
+    """Return whether `give_own_tokens` has made a layer."""
+    made = composition_of(layer)
+    return made is not None and own_loop(made.back) is back
 
 
 def _is_by_token(expert: Layer) -> bool:

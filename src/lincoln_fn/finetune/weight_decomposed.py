@@ -30,7 +30,6 @@ Source: Liu and others, "DoRA: Weight-Decomposed Low-Rank Adaptation", 2024.
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -42,10 +41,8 @@ from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.finetune.targets import dense_like, read_matrix, sizes_of
 from lincoln_fn.initializers import Fans, fan_in_uniform
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.shapes import Features, Outputs
 from lincoln_fn.walk.internal import Pair
-
-Features: TypeAlias = Float[Tensor, "*batch n_in"]
-Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
 
 
 @record
@@ -130,9 +127,8 @@ def weight_decomposed(name: str, layer: Layer, r: int, factor: float) -> Layer:
         partial(_init, layer=layer, r=r),
         input_grad=partial(input_grad, factor=factor),
     )
-    return core.with_spec(
-        made, core.Spec(weight_decomposed, {"layer": layer, "r": r, "factor": factor}, call)
-    )
+    arguments = {"name": name, "layer": layer, "r": r, "factor": factor}
+    return core.with_spec(made, core.Spec(weight_decomposed, arguments, call))
 
 
 def merge(layer: Layer, params: Params) -> Pair:

@@ -35,7 +35,7 @@ from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record
 
-ENCODER, DECODER, BOTH = "transformer_encoder", "transformer_decoder", "transformer"
+BOTH = "transformer"
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:

@@ -33,7 +33,7 @@ from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
 from lincoln_fn.layers.common.convolution import Geometry
 from lincoln_fn.layers.common.pad_axes import Amounts
-from lincoln_fn.layers.common.shapes import Inputs, Positions
+from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -58,7 +58,7 @@ class Cache:
 
 
 def init(
-    key: Key, x: Inputs, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
+    key: Key, x: ConvInput, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
@@ -72,9 +72,9 @@ def init(
 
 @core.shape_checked
 def forward(
-    params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes | str,
+    params: Params, x: ConvInput, *, stride: int | Sizes, padding: int | Sizes | str,
     dilation: int | Sizes, groups: int, padding_mode: str,
-) -> tuple[Positions, Cache]:  # fmt: skip
+) -> tuple[ConvOutput, Cache]:  # fmt: skip
     """Compute y_o[p] = b_o + sum_(c,k) W_(o,c)[k] x_c[s p + d k]."""
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2
@@ -90,12 +90,12 @@ def forward(
     return y, Cache(padded, geometry, amounts, mode)
 
 
-def backward(params: Params, cache: Cache, g: Positions) -> tuple[Inputs, Params]:
+def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     return input_grad(params, cache, g), grads(params, cache, g)
 
 
-def input_grad(params: Params, cache: Cache, g: Positions) -> Inputs:
+def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
     _check_backward(params, cache, g)
     weight, geometry = params.weight, cache.geometry
@@ -107,7 +107,7 @@ def input_grad(params: Params, cache: Cache, g: Positions) -> Inputs:
     return pad_axes.fold(dx, cache.amounts, cache.mode)
 
 
-def grads(params: Params, cache: Cache, g: Positions) -> Params:
+def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
     _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)

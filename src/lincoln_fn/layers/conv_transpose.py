@@ -32,7 +32,7 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.conv_axes import conv_transpose_axes, kernel_axes
 from lincoln_fn.layers.common.convolution import Geometry
-from lincoln_fn.layers.common.shapes import Inputs, Positions
+from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 DEFAULT_INIT: Final = fan_in_uniform()
@@ -50,14 +50,14 @@ class Params:
 class Cache:
     """The input, how the kernel moves over y, and both paddings."""
 
-    x: Inputs
+    x: ConvInput
     geometry: Geometry = static()
     padding: Sizes = static()
     output_padding: Sizes = static()
 
 
 def init(
-    key: Key, x: Inputs, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
+    key: Key, x: ConvInput, *, out_channels: int, kernel_size: Sizes, groups: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
@@ -71,9 +71,9 @@ def init(
 
 @core.shape_checked
 def forward(
-    params: Params, x: Inputs, *, stride: int | Sizes, padding: int | Sizes,
+    params: Params, x: ConvInput, *, stride: int | Sizes, padding: int | Sizes,
     output_padding: int | Sizes, groups: int, dilation: int | Sizes,
-) -> tuple[Positions, Cache]:  # fmt: skip
+) -> tuple[ConvOutput, Cache]:  # fmt: skip
     """Compute y_o[t] = b_o + sum_c sum_(p,k: s p + d k - q = t) W_(c,o)[k] x_c[p]."""
     weight = params.weight
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
@@ -85,18 +85,18 @@ def forward(
     return convolution.convolve_transposed(x, weight, params.bias, *axes), cache
 
 
-def backward(params: Params, cache: Cache, g: Positions) -> tuple[Inputs, Params]:
+def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
     return input_grad(params, cache, g), grads(params, cache, g)
 
 
-def input_grad(params: Params, cache: Cache, g: Positions) -> Inputs:
+def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
     _check_backward(params, cache, g)
     return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
-def grads(params: Params, cache: Cache, g: Positions) -> Params:
+def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
     _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)

@@ -17,12 +17,12 @@ from math import prod
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, constructor
-from lincoln_fn.layers.common.shapes import Channels, Moved
+from lincoln_fn.layers.common.shapes import Channels, Reduced
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
 @core.shape_checked
-def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:
+def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Reduced, StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
     if x.ndim < 3 or 0 in x.shape[2:]:
         problem = f"expected x of shape (batch, channels, *spatial), got {tuple(x.shape)}"
@@ -31,7 +31,7 @@ def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, St
     return y, stand_ins(x, y)
 
 
-def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Channels, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Reduced) -> tuple[Channels, tuple[()]]:
     """Compute dx_bci = g_bc / N, whose positions share their memory."""
     check_cache("global_avg_pool", cache, StandIns)
     check_cotangent("global_avg_pool", g, cache.y)

@@ -32,7 +32,7 @@ class Cache:
 
 
 @core.shape_checked
-def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elements, Cache]:
+def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
         problem = "expected x of shape (..., channels, height, width), both sizes multiples"
@@ -42,7 +42,7 @@ def forward(params: tuple[()], x: Moved, *, downscale_factor: int) -> tuple[Elem
     return y, Cache(stand_ins(x, y), downscale_factor)
 
 
-def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Moved, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
     check_cache("pixel_unshuffle", cache, Cache)
     core.check_cotangent("pixel_unshuffle", g, cache.shapes.y)

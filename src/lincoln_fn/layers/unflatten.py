@@ -27,8 +27,8 @@ OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 @core.shape_checked
 def forward(
-    params: tuple[()], x: Moved, *, dim: int, unflattened_size: tuple[int, ...]
-) -> tuple[Elements, StandIns]:
+    params: tuple[()], x: Elements, *, dim: int, unflattened_size: tuple[int, ...]
+) -> tuple[Moved, StandIns]:
     """Split axis dim into several."""
     check_axis("unflatten", x, dim)
     sizes = filled(unflattened_size, x.shape[dim])
@@ -39,7 +39,7 @@ def forward(
     return y, stand_ins(x, y)
 
 
-def backward(params: tuple[()], cache: StandIns, g: Elements) -> tuple[Moved, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
     return reshaped_back("unflatten", cache, g), ()
 

@@ -108,4 +108,5 @@ def example_weighted(loss: Loss) -> Loss:
 
 def unweighted(loss: Loss) -> Loss | None:
     """Return the loss whose examples `example_weighted` has given weights; None for another."""
-    return loss.spec["loss"] if loss.spec and core.made_by(loss, example_weighted) else None
+    spec = loss.spec
+    return spec["loss"] if spec is not None and spec.of is example_weighted else None

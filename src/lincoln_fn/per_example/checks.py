@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import graph, inference, own_loop, scan
+from lincoln_fn.combine import graph, inference, scan
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, kind_of, length_first, tree
-from lincoln_fn.fastpath.experts import back as experts_back
+from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.layers import permute
 from lincoln_fn.layers.batch_norm import batch_norm
 from lincoln_fn.layers.linear_head import linear_head
@@ -30,7 +30,7 @@ def check_independent(net: Layer, position: str = "") -> None:
             problem = "expected layers that compute each example alone, got an expression, which"
             mend = "compose the layers by serial and branch"
             raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
-        if own_loop(made.back) is experts_back:
+        if gives_own_tokens(net):
             problem = "expected parts that get all examples, got experts that get their own tokens"
             raise LayerError(f"{position}{net.name}", f"{problem}; leave out lf.fast")
         for i, part in enumerate(made.parts):

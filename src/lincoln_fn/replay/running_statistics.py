@@ -42,7 +42,7 @@ def is_running(params: Params) -> bool:
 
 # Any: the cache of `running_statistics`, and dx as the walk has it.
 def of_inference(layer: Layer, params: Params, cache: Any, dx: Any) -> tuple[Tensor, Tensor] | None:
-    """Compute the bars of the statistics that a layer has normalised by; None for another layer."""
+    """Compute the adjoints of the statistics a layer has normalised by; None for another layer."""
     if not (is_running(params) and made_by(layer, combine.inference)):
         return None
     shared = [axis for axis in range(dx.ndim) if axis != cache.axis]

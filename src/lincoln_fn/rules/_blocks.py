@@ -68,7 +68,7 @@ def projected(error: Tensor, matrix: Tensor) -> Tensor:
 
 
 # Any: the rule's options.
-def shown(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
+def call_of_rule(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
     """Write the call of a rule for a network, whose last part the rule added."""
     names = ", ".join(part.name for part in parts[:-1])
     return Spec(rule, {"net": combine.serial(*parts[:-1]), **options}, f"{rule.__name__}({names})")

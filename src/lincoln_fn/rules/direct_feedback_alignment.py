@@ -25,9 +25,9 @@ from lincoln_fn.rules._blocks import (
     PROJECTIONS,
     Projections,
     blocks_of,
+    call_of_rule,
     draw_projection,
     projected,
-    shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
 from lincoln_fn.walk import VisitBack, check_entries, composition, is_trained
@@ -122,5 +122,5 @@ def direct_feedback_alignment(
         partial(back, starts=starts),
         init=partial(_init, starts=starts, feedback_init=feedback_init),
         needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(shown, rule=direct_feedback_alignment, feedback_init=feedback_init),
+        call=partial(call_of_rule, rule=direct_feedback_alignment, feedback_init=feedback_init),
     )

@@ -66,7 +66,7 @@ def with_feedback(
             return layer
         found.append(layer)
         call = partial(_call, rule=rule, **options)
-        return _with_feedback(call, layer, feedback, is_trained)
+        return _with_feedback(rule.__name__, call, layer, feedback, is_trained)
 
     made = map_one_layers(wrapped, net)
     if not found:
@@ -75,9 +75,11 @@ def with_feedback(
     return made
 
 
-def _with_feedback(call: partial[Spec], layer: Layer, feedback: Layer, is_trained: bool) -> Layer:
+def _with_feedback(
+    label: str, call: partial[Spec], layer: Layer, feedback: Layer, is_trained: bool
+) -> Layer:
     return composition(
-        call((layer, feedback)).of.__name__, (layer, feedback), _there, back,
+        label, (layer, feedback), _there, back,
         gather=partial(_gather, is_trained=is_trained),
         arrange=fields(FeedbackParams, "params", "feedback"),
         init=_init, advance=_advance, needs_dx=_needs_dx, call=call, mask="part",

@@ -65,4 +65,6 @@ def kolen_pollack(
     """
     init = partial(draw_matrices, initializer=feedback_init)
     feedback = Layer("trained()", _forward, no_backward, init)
-    return with_feedback(kolen_pollack, net, feedback, layers, is_trained=True)
+    return with_feedback(
+        kolen_pollack, net, feedback, layers, is_trained=True, feedback_init=feedback_init
+    )

@@ -39,9 +39,9 @@ from lincoln_fn.rules._blocks import (
     Projections,
     advance_parts,
     blocks_of,
+    call_of_rule,
     draw_projection,
     projected,
-    shown,
 )
 from lincoln_fn.rules.matrices import Selector, has_matrices
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
@@ -193,6 +193,6 @@ def pepita(
         predict=there,
         needs_dx=partial(_needs_dx, starts=starts),
         call=partial(
-            shown, rule=pepita, reduction=reduction, scale=scale, feedback_init=feedback_init
+            call_of_rule, rule=pepita, reduction=reduction, scale=scale, feedback_init=feedback_init
         ),
     )

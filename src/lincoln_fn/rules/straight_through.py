@@ -14,8 +14,8 @@ Neurons for Conditional Computation", 2013.
 from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked
-from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Record, one_part
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -32,10 +32,6 @@ def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arr
 def true_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute the layer's own dx and dparams."""
     return visit(0, params, cache, g)
-
-
-def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    return visit.advance(0, params, cache)
 
 
 @checked
@@ -61,9 +57,4 @@ def straight_through(layer: Layer) -> Layer:
         >>> net.input_grad((), cache, torch.tensor([5.0, 7.0]))
         tensor([5., 7.])
     """
-    return composition(
-        straight_through, (layer,), _there, back,
-        gather=one_part.gather, init=one_part.init, arrange=ITS_PART,
-        advance=_advance, needs_dx=one_part.needs_dx,
-        mask="part",
-    )  # fmt: skip
+    return around(straight_through, layer, _there, back, mask="part")

@@ -12,6 +12,7 @@ from lincoln_fn.core import LayerError, Range, describe, wrong_kind
 from lincoln_fn.training import StepRecord, TrainState
 
 Stream: TypeAlias = Iterable[tuple[TrainState, StepRecord]]
+# Any text: the range is there for the words of the error.
 ScoreName: TypeAlias = Annotated[
     str, Range("that names a score, as evaluated adds it", lambda name: True)
 ]

@@ -126,8 +126,7 @@ def collect_once(net: Layer, part: Layer, once: Once) -> Layer:
     """Make a `fully_sharded` of another part, which collects its parameters by `once`."""
     assert net.spec is not None, "`fully_sharded` made it"
     there, back = (partial(f, once=once, group=net.spec["group"]) for f in (_there, _back))
-    loops = {"there": there, "back": back}
-    return net.rebuild((part,), **loops)
+    return net.rebuild((part,), there=there, back=back)
 
 
 def is_fully_sharded(made: Composition) -> bool:

@@ -15,11 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError
+from lincoln_fn.core import LayerError
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.walk import ITS_PART, composition
-from lincoln_fn.walk.internal import Back, There, one_part
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:
@@ -46,14 +44,6 @@ def take_own_part(x: Tensor, axis: int, group: Group) -> Tensor:
     """Return a view of this process's part of a tensor that `join_parts` would make."""
     size = x.shape[axis] // group.size
     return x.narrow(axis, group.rank * size, size)
-
-
-def around(label: str, part: Layer, there: There, back: Back, call: str) -> Layer:
-    """Make a layer whose one part computes this process's share."""
-    return composition(
-        label, (part,), there, back, gather=one_part.gather, init=one_part.init,
-        arrange=ITS_PART, needs_dx=one_part.needs_dx, call=call,
-    )  # fmt: skip
 
 
 def check_divisible(layer: str, what: str, number: int, group: Group) -> None:

@@ -30,7 +30,6 @@ from torch import Tensor
 from lincoln_fn.core import Key, Layer, Params, PositiveInt, Spec, bare, constructor, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
-    around,
     check_divisible,
     join_parts,
     sum_over,
@@ -39,7 +38,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, around
 
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
 # The part of a process, or with gather_output the whole.
@@ -71,9 +70,9 @@ def back(
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
     loops = [partial(loop, group=group, gather_output=gather_output) for loop in (there, back)]
-    arguments = {"part": part, "group": group, "gather_output": gather_output}
+    arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
     call = Spec(divide_columns, arguments, name)
-    return around("column_parallel", part, loops[0], loops[1], call)
+    return around("column_parallel", part, loops[0], loops[1], call=call)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:

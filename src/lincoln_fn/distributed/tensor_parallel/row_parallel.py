@@ -32,7 +32,6 @@ from torch import Tensor
 from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_input, check_params, constructor
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
-    around,
     check_divisible,
     join_parts,
     sum_over,
@@ -41,7 +40,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, around
 
 # The part of a process, or without input_is_parallel the whole.
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
@@ -146,4 +145,4 @@ def row_parallel(
     part = whole.replace(init=made)
     add_up = partial(there, group=group, input_is_parallel=input_is_parallel)
     go_back = partial(back, group=group, input_is_parallel=input_is_parallel)
-    return bare(lambda call: around(NAME, part, add_up, go_back, call))
+    return bare(lambda call: around(NAME, part, add_up, go_back, call=call))

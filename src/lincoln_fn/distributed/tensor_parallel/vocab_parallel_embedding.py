@@ -30,7 +30,6 @@ from lincoln_fn import core
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import (
-    around,
     check_divisible,
     sum_over,
     take_own_part,
@@ -38,7 +37,7 @@ from lincoln_fn.distributed.tensor_parallel.collectives import (
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, around
 
 NAME = "vocab_parallel_embedding"
 
@@ -155,4 +154,5 @@ def vocab_parallel_embedding(
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
     made = part.replace(init=partial(_init_own, whole=whole, group=group))
     look_up = partial(there, group=group, num_embeddings=num_embeddings)
-    return core.bare(lambda call: around(NAME, made, look_up, back, call))
+    # Its cache is its own, and not the part's.
+    return core.bare(lambda call: around(NAME, made, look_up, back, call=call, advance=None))

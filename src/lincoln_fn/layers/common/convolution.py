@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from lincoln_fn.core import Key, LayerError, check_bias, check_input, check_like, checked_key, warn
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.layers.common.shapes import Inputs, Positions
+from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
 
 
@@ -36,9 +36,9 @@ class Geometry(NamedTuple):
 
 
 def convolve(
-    x: Inputs, weight: Float[Tensor, "out_channels group_channels *kernel"],
+    x: ConvInput, weight: Float[Tensor, "out_channels group_channels *kernel"],
     bias: Float[Tensor, " out_channels"] | None, geometry: Geometry,
-) -> Positions:  # fmt: skip
+) -> ConvOutput:  # fmt: skip
     """Compute (A x)_o[p] + b_o = sum_(c,k) W_(o,c)[k] x_c[s p + d k] + b_o."""
     stride, dilation, groups = geometry
     convolution = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
@@ -46,10 +46,10 @@ def convolve(
 
 
 def convolve_transposed(
-    g: Positions, weight: Float[Tensor, "out_channels group_channels *kernel"],
+    g: ConvOutput, weight: Float[Tensor, "out_channels group_channels *kernel"],
     bias: Float[Tensor, " in_channels"] | None, geometry: Geometry, padding: Sizes,
     output_padding: Sizes,
-) -> Inputs:  # fmt: skip
+) -> ConvInput:  # fmt: skip
     """Compute (A^T g)_c[t] + b_c, cut by `padding` at both ends, longer by `output_padding`."""
     stride, dilation, groups = geometry
     convolution = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(stride) - 1]
@@ -57,7 +57,7 @@ def convolve_transposed(
 
 
 def weight_gradient(
-    g: Positions, x: Inputs, weight: Float[Tensor, "out_channels group_channels *kernel"],
+    g: ConvOutput, x: ConvInput, weight: Float[Tensor, "out_channels group_channels *kernel"],
     geometry: Geometry,
 ) -> Float[Tensor, "out_channels group_channels *kernel"]:  # fmt: skip
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k], summed over the batch."""

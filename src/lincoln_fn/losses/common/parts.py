@@ -81,5 +81,5 @@ def weighted_of(name: str, parts: Parts) -> Loss:
         >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
         mine()
     """
-    made = weighted(parts)
-    return with_spec(attrs.evolve(made, name=name), made.spec)
+    loss = weighted(parts)
+    return with_spec(attrs.evolve(loss, name=name), loss.spec)
