@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import attrs
+
 import lincoln_fn as lf
 
 FILE = Path(__file__).with_name("public_api.txt")
@@ -67,8 +69,9 @@ def of_value(path: str, value: object) -> Iterator[str]:
     is_shown = inspect.isclass(value) and value.__module__.startswith("lincoln_fn")
     if not is_shown or (path.count(".") > 1 and getattr(lf, value.__name__, None) is value):
         return  # members of `lf.keys.Key` are those of `lf.Key`
-    for name in sorted(vars(value)):
-        member = inspect.getattr_static(value, name)
+    fields = [field.name for field in attrs.fields(value)] if attrs.has(value) else []
+    for name in sorted({*vars(value), *fields}):
+        member = inspect.getattr_static(value, name, None)  # a field without a slot: None
         if name.startswith("_"):
             continue
         if isinstance(member, staticmethod | classmethod):

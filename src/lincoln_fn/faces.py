@@ -46,8 +46,12 @@ class Face(ModuleType):
     def __setattr__(self, name: str, value: object) -> None:
         """Set an attribute. Python sets each file that it loads: `serial` stays the function."""
         is_file = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
-        if not is_file or self._homes.get(name, (self.__name__,))[0] == self.__name__:
+        if not (is_file and self.is_from_elsewhere(name)):
             super().__setattr__(name, value)
+
+    def is_from_elsewhere(self, name: str) -> bool:
+        """Return whether a name is not simply a file of this package."""
+        return self._homes.get(name, (self.__name__,))[0] != self.__name__
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         """Pickle the name, as of every module."""
@@ -64,11 +68,10 @@ class _InItsRoom(Loader):
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return how to load the module, if the face of its package has it from elsewhere."""
         package, _, last = name.rpartition(".")
-        face = sys.modules.get(package)
-        is_public = isinstance(face, Face) and face._homes.get(last, (package,))[0] != package
-        return (
-            ModuleSpec(name, self) if is_public and inspect.ismodule(getattr(face, last)) else None
-        )
+        owner = sys.modules.get(package)
+        if not (isinstance(owner, Face) and owner.is_from_elsewhere(last)):
+            return None
+        return ModuleSpec(name, self) if inspect.ismodule(getattr(owner, last)) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module as it is."""

@@ -369,6 +369,12 @@ def test_a_users_optimizer_is_one_too():
     assert new.opt_state == 1
 
 
+@pytest.mark.parametrize("optimizer", [lf.optim.adam(), lf.optim.nadam(), lf.optim.adagrad()])
+def test_a_state_of_another_optimizer_is_refused_where_nothing_is_trained(optimizer):
+    with pytest.raises(lf.LayerError, match=r"expected state \w+State, got \(\)"):
+        optimizer.update((), (), ())
+
+
 def test_by_path_gives_each_leaf_to_the_first_match():
     params = parameters(torch.float64)
     first, second, third = sgd(0.1, momentum=0.9), adamw(0.02), rmsprop(0.03)

@@ -252,6 +252,8 @@ assert "lincoln_fn.training" not in sys.modules
 assert lf.serial is lf.serial and callable(lf.combine.serial)
 import lincoln_fn.combine.serial
 assert callable(lf.combine.serial), "a file that has been imported hides its function"
+summary = lf.summary(lf.dense(3), sys.modules["torch"].ones(1, 2))
+assert "<table" in summary._repr_html_(), "the views of a notebook load when one is asked for"
 assert {"serial", "optim", "__version__"} <= set(dir(lf)) and {"sgd"} <= set(dir(lf.optim))
 """
     subprocess.run([sys.executable, "-c", code], check=True)

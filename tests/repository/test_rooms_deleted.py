@@ -30,6 +30,7 @@ for _ in range(5):
     first = value if first is None else first
 assert value < first, (first, value)
 lf.testing.check_layer(lf.gru(4), lf.gru(4).init(lf.Key(2), x[None]), x[None])
+assert "dense" in net._repr_html_()
 assert not hasattr(lf, "ROOM")
 for name in lf.__all__:
     try:

@@ -121,11 +121,10 @@ def there(
     visit: VisitThere, params: Params, x: Arrays, *, wiring: Wirings
 ) -> tuple[Arrays, Record]:
     """Compute the output of each part from the values before it."""
-    wiring = _of(wiring, len(visit.parts))
-    split = wiring.split(visit.label, params)
-    values = [*wiring.values_of(visit.label, x)]
-    records = []
     parts = visit.parts
+    wiring = _of(wiring, len(parts))
+    split = wiring.split(visit.label, params)
+    values, records = [*wiring.values_of(visit.label, x)], []
     for i, entry in enumerate(split):
         y, record = visit(i, entry, wiring.inputs_of(i, parts, values))
         values.append(y)

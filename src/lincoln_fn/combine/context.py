@@ -14,12 +14,11 @@ from functools import cache, partial
 from typing import Final
 
 import attrs
-import torch
-from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
+from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk import ENTRIES
 from lincoln_fn.walk.internal import Record
 
@@ -116,12 +115,8 @@ def _backward(
     for i, g_i in zip(entries, gs, strict=True):
         dx[i] = g_i if dx[i] is None else core.add_trees(dx[i], g_i)
     for i in set(range(len(dx))).difference(entries):
-        dx[i] = None if cache.x[i] is None else tree.map(_zero, cache.x[i])
+        dx[i] = None if cache.x[i] is None else tree.map(zero, cache.x[i])
     return tuple(dx), ()
-
-
-def _zero(x: Tensor) -> Tensor | None:
-    return torch.zeros_like(x) if x.is_floating_point() else None
 
 
 @core.constructor

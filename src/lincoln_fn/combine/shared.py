@@ -15,8 +15,8 @@ import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, tree
-from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
-from lincoln_fn.walk.internal import Record, VisitRecord
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries
+from lincoln_fn.walk.internal import Record, VisitRecord, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -57,10 +57,6 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     return reduce(partial(visit.advance, 0), cache, params)
 
 
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
-
-
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
         raise LayerError(
@@ -86,7 +82,4 @@ def shared(layer: Layer) -> Layer:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))
         (tensor([0.]), tensor([2.]))
     """
-    return composition(
-        shared, (layer,), _there, _back,
-        gather=_gather, init=_init, arrange=ITS_PART, advance=_advance, needs_dx=_needs_dx,
-    )  # fmt: skip
+    return around(shared, layer, _there, _back, gather=_gather, init=_init, advance=_advance)

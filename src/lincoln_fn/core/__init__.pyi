@@ -18,7 +18,7 @@ from lincoln_fn.core.declaration import (
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
 from lincoln_fn.core.due import when_due as when_due
-from lincoln_fn.core.html import html as html
+from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
@@ -33,7 +33,7 @@ from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
 )
-from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between
+from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.plain import is_plain as is_plain
 from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,

@@ -88,12 +88,12 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:  # Any: of any kind, until they are checked
         arguments = read_arguments(function, args, kwargs)
-        made: Any = call_with(function, arguments)  # Any: as `bare` has returned it
-        assert isinstance(made, _Bare), "a constructor returns bare(...)"
-        spec = made.call or Spec(call, arguments)
-        bound = [_with_arguments(each, spec.arguments) for each in made.functions]
-        others = {key: _with_arguments(each, spec.arguments) for key, each in made.others.items()}
-        result = made.make(spec, *bound, **others)
+        lacking: Any = call_with(function, arguments)  # Any: as `bare` has returned it
+        assert isinstance(lacking, _Bare), "a constructor returns bare(...)"
+        spec, own = lacking.call or Spec(call, arguments), lacking.others.items()
+        bound = [_with_arguments(each, spec.arguments) for each in lacking.functions]
+        others = {key: _with_arguments(each, spec.arguments) for key, each in own}
+        result = lacking.make(spec, *bound, **others)
         return with_spec(result, spec) if isinstance(result, Made) else result
 
     made: Any = call  # Any: a function with an attribute of its own

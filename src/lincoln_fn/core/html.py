@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from html import escape
 from importlib import import_module
+from importlib.util import find_spec
 
 
 @singledispatch
@@ -14,6 +15,7 @@ def html(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return the HTML of a value. The views are loaded when the first is asked for."""
-    import_module("lincoln_fn.notebook.tables")
+    """Return the HTML of a value, by the views of `notebook` where that room is there."""
+    if find_spec("lincoln_fn.notebook") is not None:
+        import_module("lincoln_fn.notebook.tables")
     return html(value)

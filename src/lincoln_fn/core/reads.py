@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from typing import Final
 
@@ -30,3 +31,8 @@ def is_between(lowest: float, x: Tensor, highest: float) -> bool:
         return lowest <= x.item() <= highest
     finally:
         ASKED.reset(before)
+
+
+def is_finite(x: Tensor) -> bool:
+    """Return whether the number of a tensor is finite."""
+    return is_between(-sys.float_info.max, x, sys.float_info.max)

@@ -55,8 +55,8 @@ def _always(given: object) -> bool:
     return True
 
 
-# What is expected, in the error's words; whether this object has a mend; and what to write: {} is
-# replaced by the object.
+# What is expected, in the error's words; whether the suggestion is for this object; and what to
+# write, where {} is replaced by the object.
 SUGGESTIONS: Final[Sequence[tuple[str, Callable[[object], bool], str]]] = (
     ("Layer", _of_torch(nn.Module), "make a layer of the module by lf.interop.from_torch"),
     ("Layer", _has_layers, "write lf.serial(*layers)"),

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
-from lincoln_fn.core import Arrays, format_briefly, html
+from lincoln_fn.core import Arrays, format_briefly, shown
 from lincoln_fn.inspect.table import table
 
 
@@ -86,7 +86,7 @@ class Trace(tuple[LayerTrace, ...]):
         return table(TRACE_HEADINGS, [cells(layer) for layer in self], left=3)
 
     def _repr_html_(self) -> str:
-        return html(self)
+        return shown(self)
 
 
 TRACE_HEADINGS: Final = (

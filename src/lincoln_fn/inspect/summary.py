@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, called, checked, html, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, called, checked, shown, tree
 from lincoln_fn.inspect.table import table
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.walks import there
@@ -64,7 +64,7 @@ class Summary:
         )
 
     def _repr_html_(self) -> str:
-        return html(self)
+        return shown(self)
 
 
 SUMMARY_HEADINGS: Final = (

@@ -59,7 +59,7 @@ def rules(at: At, *, rho: float, eps: float) -> Rules:
         dp_bar = q * d_bar + 2 * (1 - rho) * dp * s_bar
         return p_bar, dp_bar, rho * s_bar, u_bar, {"lr": -d * p_bar}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

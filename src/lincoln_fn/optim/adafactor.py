@@ -121,7 +121,7 @@ def rules(
         p_bar = shrink * p_bar + of_size * p
         return p_bar, w * u_bar + 2 * dp * square_bar, moment_bar, products
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 def _size(x: Tensor) -> Tensor:

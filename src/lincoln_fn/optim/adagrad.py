@@ -49,7 +49,7 @@ def rules(at: At, *, lr_decay: float, eps: float) -> Rules:
         s_bar = s_bar + of_s
         return p_bar, dp_bar + 2 * dp * s_bar, s_bar, {"lr": -u * p_bar / slowdown}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 def start(*, initial_accumulator_value: float = 0.0) -> Start:

@@ -81,7 +81,7 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
         bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v, betas)
         return p_bar, *bars, v_max_bar, {"lr": -u * p_bar}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

@@ -60,7 +60,7 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
         u_bar = torch.where(is_new, 0, b2 * u_bar)
         return p_bar, dp_bar, b1 * m_bar, u_bar, {"lr": -direction * p_bar}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

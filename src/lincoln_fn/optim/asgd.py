@@ -56,7 +56,7 @@ def rules(at: At, *, lambd: float, alpha: float, t0: float) -> Rules:
         products = {"lr": -of_lr * (dp + lambd * p) * p_bar}
         return shrink * p_bar, -eta * p_bar, (1 - mu) * average_bar, products
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

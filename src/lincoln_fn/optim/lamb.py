@@ -64,7 +64,7 @@ def rules(at: At, *, betas: tuple[float, float], eps: float, weight_decay: float
         bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v / c2, betas)
         return p_bar, *bars, None, products
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 def trust_ratio(p: Tensor, u: Tensor) -> Tensor:

@@ -48,16 +48,17 @@ from lincoln_fn.optim.rules import add_scaled, learning_rate
 
 # Any: leaves, None in place of one that is not kept, `LeafState`s, and products by name.
 Row: TypeAlias = tuple[Any, ...]
-# The rule, its adjoint, and what the state keeps once, by its name.
-Rules: TypeAlias = tuple[Callable[..., Row], Callable[..., Row] | None, Mapping[str, Tensor]]
+# The rule and its adjoint.
+Rules: TypeAlias = tuple[Callable[..., Row], Callable[..., Row] | None]
 # (kind, at, formula, *, hyperparameters) -> a function of lists, the formula or a faster one.
 Faster: TypeAlias = Callable[..., Callable[[Lists], Lists]]
 
 
 class Once(NamedTuple):
-    """A number that a state keeps once, in float64."""
+    """A number that a state keeps once, in float64; next(at, *, hyperparameters) is its next."""
 
     value: float
+    next: Callable[..., Tensor]
 
 
 @attrs.frozen(eq=False, slots=False)  # with slots, attrs of 2023 keeps no cached property
@@ -162,32 +163,36 @@ def update(
     start = kind.kept(options)
     names = _trees(start)
     is_kept = {name: of is not None for name, of in start.items()}
-    # Where nothing is trained, there is nothing to keep.
-    if tree.leaves(params) or type(state) not in (kind.state, tuple):
+    # Where nothing is trained, a state has no trees; and it is () if it counts nothing.
+    counts = any(is_kept[name] for name in is_kept.keys() - {*names})
+    is_empty = type(state) is kind.state if counts else type(state) in (kind.state, tuple)
+    if tree.leaves(params) or not is_empty:
         check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
     at, maximize = _at(state, options), options.get("maximize", False)
 
     @cache  # once a step, and not at all where a faster function serves every leaf
-    def made() -> tuple[Rules, tuple[Any, Any]]:
+    def rules_and_decays() -> tuple[Rules, tuple[Any, Any]]:
         return kind.rules(at, **asked_of(kind.rules, options)), _decays(kind, at, options)
 
     def of_leaf(p: Tensor, dp: Tensor, *kept: Any) -> Row:  # Any: as in `Row`
-        (rule, _, _), (penalty, factor) = made()
+        (rule, _), (penalty, factor) = rules_and_decays()
         dp = _regularized(p, dp, penalty, maximize)
         return rule(p if factor is None else p * factor, dp, *kept)
 
     apply: Callable[[Lists], Lists] = partial(each_leaf, of_leaf)
-    once = dict[str, Tensor]()
     if kind.faster is not None:
         apply = kind.faster(kind, at, apply, **asked_of(kind.faster, options))
-    else:
-        once.update(made()[0][2])
     kept = (getattr(state, name, None) for name in names)
     params, *new = update_lists(kind.name, apply, params, grads, *kept)
     if type(state) is tuple:
         return params, state
-    counts = {"step": at.next_step} if is_kept.get("step") else {}
-    return params, evolve(state, **counts, **once, **dict(zip(names, new, strict=True)))
+    once = {
+        name: of.next(at, **asked_of(of.next, options))
+        for name, of in start.items()
+        if isinstance(of, Once)
+    }
+    counted = {"step": at.next_step} if is_kept.get("step") else {}
+    return params, evolve(state, **counted, **once, **dict(zip(names, new, strict=True)))
 
 
 def _at(state: OptimizerState, options: Mapping[str, Any]) -> At:
@@ -220,7 +225,7 @@ def adjoint(
 ) -> Adjoints:  # fmt: skip
     """Apply the adjoint of the rule to every leaf, undo weight decay, and sum the products."""
     at, sums = _at(state, options), list[dict[str, Tensor]]()
-    _, rule, _ = kind.rules(at, **asked_of(kind.rules, options))
+    _, rule = kind.rules(at, **asked_of(kind.rules, options))
     assert rule is not None  # else the optimizer has no adjoint
     (penalty, factor), maximize = _decays(kind, at, options), options.get("maximize", False)
 

@@ -36,7 +36,7 @@ def rules(at: At, *, betas: tuple[float, float]) -> Rules:
     def rule(p: Tensor, dp: Tensor, m: Tensor) -> Row:
         return take_step(p, torch.sign(running_mean(m, dp, b1)), at.lr), running_mean(m, dp, b2)
 
-    return rule, None, {}
+    return rule, None
 
 
 @constructor

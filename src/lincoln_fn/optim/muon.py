@@ -106,7 +106,7 @@ def rules(
         products = {"lr": -f * direction * p_bar, "momentum": of_momentum}
         return p_bar, dp_bar, momentum * b_bar, products
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 def _factor(p: Tensor, adjust_lr_fn: Adjustment | None) -> float:

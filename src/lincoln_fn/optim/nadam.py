@@ -41,8 +41,8 @@ class NadamState:
 def rules(at: At, *, betas: tuple[float, float], eps: float, momentum_decay: float) -> Rules:
     """Compute p <- p - lr (a dp + b m) / (sqrt(v') + eps), with a and b as the module says."""
     t, (b1, b2) = at.t, betas
-    mu, mu_next = (b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
-    product = at.state.mu_product * mu
+    mu, mu_next = (_mu(s, b1, momentum_decay) for s in (t, t + 1))
+    product = next_product(at, betas=betas, momentum_decay=momentum_decay)
     a, b, c2 = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next), 1 - b2**t
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> Row:
@@ -59,7 +59,17 @@ def rules(at: At, *, betas: tuple[float, float], eps: float, momentum_decay: flo
         dp_bar, *bars = moments_back(dp, m_bar + b * n_bar, v_bar + of_v / c2, betas)
         return p_bar, a * n_bar + dp_bar, *bars, {"lr": -u * p_bar}
 
-    return rule, adjoint, {"mu_product": product}
+    return rule, adjoint
+
+
+def _mu(s: Tensor, b1: float, momentum_decay: float) -> Tensor:
+    return b1 * (1 - 0.5 * 0.96 ** (s * momentum_decay))
+
+
+def next_product(at: At, *, betas: tuple[float, float], momentum_decay: float) -> Tensor:
+    """Compute M_t = mu_t M_(t-1)."""
+    product: Tensor = at.state.mu_product * _mu(at.t, betas[0], momentum_decay)
+    return product
 
 
 @constructor
@@ -103,5 +113,5 @@ def nadam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.4718]),)
     """
-    start: Start = {"step": True, "mu_product": Once(1.0), "m": 0.0, "v": 0.0}
+    start: Start = {"step": True, "mu_product": Once(1.0, next_product), "m": 0.0, "v": 0.0}
     return leafwise(NadamState, rules, start)

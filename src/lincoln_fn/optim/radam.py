@@ -64,7 +64,7 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
         v_bar = v_bar + torch.where(is_scaled, of_v, 0)
         return p_bar, *moments_back(dp, m_bar + k * n_bar, v_bar, betas), {"lr": -u * p_bar}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

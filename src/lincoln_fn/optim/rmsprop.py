@@ -94,7 +94,7 @@ def rules(at: At, *, alpha: float, eps: float, momentum: float) -> Rules:
             dp_bar, m_bar = dp_bar + (1 - alpha) * m_bar, alpha * m_bar
         return p_bar, dp_bar, alpha * s_bar, m_bar, b_bar, products
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

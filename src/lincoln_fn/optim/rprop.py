@@ -49,7 +49,7 @@ def rules(at: At, *, etas: tuple[float, float], step_sizes: tuple[float, float])
         dp = torch.where(turn < 0, 0.0, dp)
         return p - size * dp.sign(), dp, size
 
-    return rule, None, {}
+    return rule, None
 
 
 @core.constructor

@@ -74,7 +74,7 @@ def rules(at: At, *, momentum: float, dampening: float, nesterov: bool) -> Rules
         dp_bar = d_bar + of_b if nesterov else of_b
         return p_bar, dp_bar, momentum * b_bar, {"momentum": of_momentum, "lr": -d * p_bar}
 
-    return rule, adjoint, {}
+    return rule, adjoint
 
 
 @constructor

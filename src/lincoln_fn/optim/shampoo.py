@@ -94,7 +94,7 @@ def rules(at: At, *, momentum: float, decay: float, eps: float, every: int) -> R
         new = Preconditioner(products, roots, None if kept.momentum is None else b)
         return take_step(p, b, at.lr), new
 
-    return rule, None, {}
+    return rule, None
 
 
 @core.constructor

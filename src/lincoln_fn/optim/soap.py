@@ -115,7 +115,7 @@ def rules(
         p, m, v = (torch.where(is_first, old, new.to(old.dtype)) for old, new in pairs)
         return p, Rotated(products, bases, m, v)
 
-    return rule, None, {}
+    return rule, None
 
 
 def _follow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -23,7 +22,6 @@ from lincoln_fn.walk import forward_to_train
 # An optimizer's: (params, grads, state) -> (params, state).
 Update: TypeAlias = Callable[[Params, Params, OptimizerState], tuple[Params, OptimizerState]]
 
-_LARGEST: Final = sys.float_info.max
 # The order of epoch i is drawn from the run's key and i, from 0 on. -1 is a different stream.
 _GRADIENT: Final = -1
 
@@ -59,7 +57,7 @@ def bare_step(
     if donate:
         check_donated(value)
         total = value[0] if value.ndim and (has_parts or reduced is not None) else value
-        if not (total.ndim == 0 and core.is_between(-_LARGEST, total, _LARGEST)):
+        if not (total.ndim == 0 and core.is_finite(total)):
             return state, value  # the step refuses this loss, so the state must not be updated
         # `update` may write into a tensor that another leaf holds, too
         advanced, opt_state, kept = unshare((advanced, opt_state, kept))

@@ -139,14 +139,14 @@ def fit(
         source = attrs.evolve(source, key=state.key)
     step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
     history: list[FitRecord] = []
-    best, began, begun = None, time.perf_counter(), int(state.step)
-    total = count_steps(source, epochs, begun)
+    best, started, first_step = None, time.perf_counter(), int(state.step)
+    total = count_steps(source, epochs, first_step)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
             scores = {}
             if held_out is not None and metrics is not None:
                 scores = evaluate(net, state.params, held_out, metrics, reduce=reduce)
-            record = summarise(epoch, state, records, scores, time.perf_counter() - began)
+            record = summarise(epoch, state, records, scores, time.perf_counter() - started)
             show.line(str(record), scores)
             history.append(record)
             if patience is None:
@@ -156,7 +156,7 @@ def fit(
             if waited >= patience:
                 warn_of_falling(history, mode)
                 break
-    warn_of_no_update(source, epochs, begun, state)
+    warn_of_no_update(source, epochs, first_step, state)
     return (state if best is None else best), History(history)
 
 
@@ -184,11 +184,11 @@ def _lines(
     show: Display,
 ) -> Iterator[tuple[int, TrainState, list[StepRecord]]]:
     """Take the steps, and yield at each line of the history the records since the one before."""
-    watch, begun = watch_pace(count_cores()), int(state.step)
+    watch, first_step = watch_pace(count_cores()), int(state.step)
     records: list[StepRecord] = []
     for epoch in range(1, epochs + 1):
         before = int(state.step)
-        coming = batches_of_epoch(source, epoch, begun=begun, step=before)
+        coming = batches_of_epoch(source, epoch, begun=first_step, step=before)
         for state, taken in take_steps("fit", step, state, coming, watch):
             records.append(taken)
             show.step(taken)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import attrs
 
-from lincoln_fn.core import html, record, warn
+from lincoln_fn.core import record, shown, warn
 from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
 
@@ -44,7 +44,7 @@ class History(tuple[FitRecord, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        return html(self)
+        return shown(self)
 
 
 def best_line(history: list[FitRecord], mode: Mode) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from lincoln_fn.core import Layer, LayerError, called, checked
+from lincoln_fn.core import Layer, LayerError, Params, called, checked
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_each_alone, first_check, formula_of, mixing, parts_of
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
+from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.reduce import Reduce
 from lincoln_fn.training.step import Step
@@ -93,6 +95,7 @@ def make_step(
     if reduce is not None:
         bind = (reduce.bind_recorded if record else None) or reduce.bind
         reduced, exact = bind(layer, its_loss, name), reduce.exact
+    parts = tuple(parts_of(loss))
 
     def bare(*, donate: bool) -> StepFunction:
         its = gears.faster_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
@@ -105,7 +108,7 @@ def make_step(
             gears.recorded(its.update) if is_recorded else its.update,
             gradient=gradient,
             reduced=reduced,
-            has_parts=bool(parts_of(loss)),
+            has_parts=bool(parts),
             donate=donate,
         )
 
@@ -113,9 +116,6 @@ def make_step(
     run = bare(donate=True) if donate else pure
     if record and reduce is None:
         run = gears.recorded_step(run, name, donate)
-    is_tried = gradient is not None and gradient.by_example and loss.mixes_examples is None
-    tried = partial(check_each_alone, f"make_step: {gradient}", loss) if is_tried else None
-    check = first_check(loss)
     return Step(
         net,
         loss,
@@ -123,8 +123,8 @@ def make_step(
         donate,
         pure,
         partial(donating_step, run) if donate else run,
-        partial(check_prediction, layer, check, tried) if check or tried else None,
-        tuple(parts_of(loss)),
+        _check_of_first(layer, loss, gradient),
+        parts,
         gradient,
         reduce,
         fast,
@@ -132,8 +132,18 @@ def make_step(
     )
 
 
+def _check_of_first(
+    layer: Layer, loss: Loss, gradient: Gradient | None
+) -> Callable[[Params, Batch], None] | None:
+    """Return what checks, at step 0, that the loss accepts a prediction; None for most losses."""
+    check, tried = first_check(loss), None
+    if gradient is not None and gradient.by_example and loss.mixes_examples is None:
+        tried = partial(check_each_alone, f"make_step: {gradient}", loss)
+    return partial(check_prediction, layer, check, tried) if check or tried else None
+
+
 def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> None:
-    """Refuse a gradient for another kind of loss: one that mixes examples, or another reduction."""
+    """Refuse a gradient beside reduce, and one for another reduction or another kind of loss."""
     where = f"make_step: {gradient}"
     if reduce is not None:
         problem = "expected gradient or reduce, got both"

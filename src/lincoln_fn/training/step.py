@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import Final, final
+from typing import final
 
 import attrs
 from torch import Tensor
@@ -27,8 +26,6 @@ from lincoln_fn.training.step_errors import (
 )
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.internal import check_unchanged
-
-_LARGEST: Final = sys.float_info.max
 
 
 @final
@@ -113,7 +110,7 @@ class Step:
             check_one_number(self.loss.name, value)
         if value.requires_grad:
             warn_of_graph(state, batch)
-        if not is_between(-_LARGEST, total_of(value), _LARGEST):
+        if not core.is_finite(total_of(value)):
             number = int(state.step) + 1
             found = non_finite(self.net, self.loss, state.params, number, batch)
             first, _ = found if self.reduce is None else self.reduce.first_error(*found)

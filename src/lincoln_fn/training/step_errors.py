@@ -13,13 +13,13 @@ from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, descri
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import Check, formula_of
 from lincoln_fn.training.data import Batch
+from lincoln_fn.walk import back, there
 from lincoln_fn.walk.internal import (
     backward_unchanged,
     check_held,
     check_unchanged,
     forward_unchanged,
 )
-from lincoln_fn.walk.walks import back, there
 
 # The place of an error in the loss's value, behind those of all layers.
 LAST: Final = 2**31

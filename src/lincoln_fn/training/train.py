@@ -2,7 +2,7 @@
 
     state, value = step(state, (x, target))
 
-`make_step`, in step.py, makes the step of a network.
+`make_step`, in make_step.py, makes the step of a network.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def take_steps(
     take: Any = getattr(step, "with_parts", step)
     number = begun = int(state.step)
     for batch in batches:
-        began = perf_counter()
+        started = perf_counter()
         state, value = take(state, batch)
         number += 1
         if number == begun + 1:
@@ -215,7 +215,7 @@ def take_steps(
         if not math.isfinite(loss):
             raise core.NonFiniteError(f"step {number}", f"the loss is {loss}")
         examples = count_examples(batch)
-        watch((examples, perf_counter() - began))
+        watch((examples, perf_counter() - started))
         yield state, StepRecord(number, loss, examples, scores)
     # Batches that can be iterated over again may be empty: a run that is resumed at its end has no
     # step left.

@@ -10,8 +10,8 @@ A combinator is two loops, there and back. What is done at a part is an argument
     cotangents(net, params, cache, g)               dx now, and every part's g
     grads_at(net, params, sites)                    dparams later
 
-`forward`, `predict` and `init` of a composition are `there` with three visitors; `backward`,
-`input_grad` and `grads` are `back` with three others.
+`forward` and `predict` of a composition are `there` with two visitors. `backward`, `input_grad` and
+`grads` are `back` with one, which is told what is wanted.
 """
 
 from lincoln_fn.faces import face

@@ -15,7 +15,7 @@ that is not trained is visited with `train=False`. If a part's dx is not needed,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -178,7 +178,7 @@ def _call(label: str, parts: tuple[Layer, ...]) -> str:
     return f"{label}({', '.join(part.name for part in parts)})"
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)  # with slots, attrs of 2023 keeps no cached property
 class Composition:
     """How a layer is made of its parts; `composition` explains the fields."""
 
@@ -199,7 +199,6 @@ class Composition:
     depth: int = attrs.field(init=False)
     # How it takes a mask: that of the first part in place of "part"; "lost" if only a part does.
     takes_mask: str | None = attrs.field(init=False)
-    placed: tuple[Layer, ...] = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Give the fields by name."""
@@ -224,8 +223,9 @@ class Composition:
             return mask_form(self.parts[0])
         return self.mask or ("lost" if any(map(mask_form, self.parts)) else None)
 
-    @placed.default
-    def _place(self) -> tuple[Layer, ...]:
+    @cached_property
+    def placed(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
         return place_parts(self.label, self.parts)
 
     def inside(self, path: str, i: int) -> str:

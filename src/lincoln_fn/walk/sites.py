@@ -11,7 +11,7 @@ from typing import Any
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, is_derived, record, static
 from lincoln_fn.walk.composition import composition_of
-from lincoln_fn.walk.visits import Record, Wants
+from lincoln_fn.walk.visits import Wants
 from lincoln_fn.walk.walks import walk_back
 
 
@@ -105,14 +105,10 @@ def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree o
         >>> grads_at(net, params, sites).bias
         tensor([1., 1.])
     """
-    return _grads(net, params, sites)
-
-
-def _grads(layer: Layer, params: Params, sites: Record) -> Params:
-    if isinstance(sites, Site) and sites.layer is layer:
+    if isinstance(sites, Site) and sites.layer is net:
         if sites.dparams is not None:
             return sites.dparams
-        return layer.grads(sites.params, sites.cache, sites.g)
-    made = composition_of(layer)
+        return net.grads(sites.params, sites.cache, sites.g)
+    made = composition_of(net)
     assert made is not None, "a single layer has one site"
-    return made.gather(lambda i, entry, site: _grads(made.parts[i], entry, site), params, sites)
+    return made.gather(lambda i, entry, site: grads_at(made.parts[i], entry, site), params, sites)

@@ -5,7 +5,7 @@ A walk is what is done at a part, a function:
     there   visit(part, path, params, x, wants) -> (y, record)
     back    visit(part, path, params, cache, g, wants) -> (dx, record)
 
-The protocol's walks call the part's own function there. Those of `lincoln_fn.walk.walks` go into
+The protocol's walks call the part's own function. Those of `lincoln_fn.walk.walks` go into
 each part that is a composition.
 """
 
