@@ -336,23 +336,6 @@ def test_each_precision_of_products_has_a_graph_of_its_own():
     assert len(compiled.run.graphs.kinds) == 3
 
 
-def test_erfc_is_traced_as_erf_in_single_precision_alone():
-    net, optimizer = lf.serial(lf.dense(3), lf.gelu()), optim.sgd(0.1)
-    step = lf.make_step(net, lf.losses.mse(), optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    for dtype, expected in (
-        (torch.float32, "aten.erf.default"),
-        (torch.float64, "aten.erfc.default"),
-    ):
-
-        def moved(leaf, dtype=dtype):
-            return leaf.to(dtype) if leaf.is_floating_point() else leaf
-
-        given = lf.tree.map(moved, (state, (X, X[:, :3])), states=True)
-        nodes = trace(step, *given).graph.graph.nodes
-        assert {str(n.target) for n in nodes if "erf" in str(n.target)} == {expected}
-
-
 @record
 class Pair:
     first: object

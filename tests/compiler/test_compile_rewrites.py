@@ -96,6 +96,7 @@ def test_each_product_is_made_in_its_way(monkeypatch, name, by_columns):
 def test_large_products_are_made_by_onednn(monkeypatch):
     monkeypatch.setattr(product, "HERE", True)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 600)
+    monkeypatch.setattr(product, "_LEAST_SUM_OF_ONEDNN", 600)
     monkeypatch.setattr(small_product, "_MOST", 0)
     a, b = drawn(0, 6, 5), drawn(1, 5, 20)
     assert made_by(a, b) is mm_by_onednn
@@ -113,6 +114,7 @@ def test_large_products_are_made_by_onednn(monkeypatch):
 def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
     monkeypatch.setattr(product, "HERE", True)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 180_000)
+    monkeypatch.setattr(product, "_LEAST_SUM_OF_ONEDNN", 180_000)
     monkeypatch.setattr(small_product, "_MOST", 0)
     x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)

