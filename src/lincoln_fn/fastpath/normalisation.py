@@ -22,6 +22,7 @@ from lincoln_fn.core import (
     check_cotangent,
     check_input,
     check_params,
+    is_between,
     is_plain,
     record,
     static,
@@ -37,8 +38,8 @@ _MOST: Final = 30.0
 
 def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
     """Return whether a kernel has lost digits to a large mean; only where that can be read."""
-    is_read = mean.device.type == "cpu" and is_plain(mean)
-    return is_read and not bool(((mean * rstd).abs() <= _MOST).all())
+    is_read = mean.device.type == "cpu" and is_plain(mean) and mean.numel() > 0
+    return is_read and not is_between(0, torch.linalg.vector_norm(mean * rstd, torch.inf), _MOST)
 
 
 @record
