@@ -2,7 +2,7 @@
 
 Linux itself enforces it: by limits on resources, no capabilities, Landlock (`man 7 landlock`) and a
 filter of system calls, which libseccomp makes. Where one of these is missing, an audit hook of
-Python refuses the same; that stops mistakes, but not malice.
+Python still refuses the usual calls; that stops mistakes, but not malice.
 """
 
 from __future__ import annotations
