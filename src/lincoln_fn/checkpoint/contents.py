@@ -26,6 +26,7 @@ _MOVED: Final = {
     "lincoln_fn.train": "lincoln_fn.training.train",
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
+    "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
 }
 
 
