@@ -7,9 +7,8 @@ import torch
 from helpers.compare import same_bits
 
 import lincoln_fn as lf
-from lincoln_fn.checkpoint.blocks import record_strides
-from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.checkpoint.places import is_count
+from lincoln_fn.checkpoint.contents import read_score
+from lincoln_fn.checkpoint.places import is_count, record_strides
 from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
 from lincoln_fn.core.checksum import checksum
