@@ -100,6 +100,6 @@ def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
         before.append(i)
     for microbatch, before in enumerate(places):
         if len(before) < len(_KINDS):
-            kind, place = _KINDS[len(before)], f" after position {before[-1]}" if before else ""
-            problem = f"expected {kind}{microbatch} in stage {stage}, got none"
-            raise LayerError("schedule", f'{problem}; add ("{kind}", {microbatch}){place}')
+            needed, place = _KINDS[len(before)], f" after position {before[-1]}" if before else ""
+            problem = f"expected {needed}{microbatch} in stage {stage}, got none"
+            raise LayerError("schedule", f'{problem}; add ("{needed}", {microbatch}){place}')

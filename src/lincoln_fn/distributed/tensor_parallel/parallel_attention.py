@@ -108,8 +108,8 @@ def _init_own(
 ) -> Params:
     """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
     params = whole.init(key, x)
-    columns = (copy_own_columns(part, group) for part in (params.query, params.key, params.value))
-    return Params(*columns, copy_own_rows(params.output, group), params.dropout)
+    q, k, v = (copy_own_columns(part, group) for part in (params.query, params.key, params.value))
+    return Params(q, k, v, copy_own_rows(params.output, group), params.dropout)
 
 
 def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:
