@@ -138,7 +138,6 @@ TESTS = {
         "test_a_compiled_pass_computes_the_same_with_any_number_of_processes": (),
         "test_what_cannot_be_compiled_is_refused": (),
         "test_a_loss_counts_as_in_the_whole_batch": (),
-        "test_a_loss_with_divisors_of_its_own_is_added_up_by_examples": (),
         "test_a_weighted_loss_reports_its_parts_over_the_whole_batch": (),
         "test_wrong_use_is_refused_by_the_same_error_in_all_processes": (),
         "test_a_group_that_is_gone_is_refused": (),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.checkpoints import name, refused, state_at
 from helpers.compare import same_bits
 
 import lincoln_fn as lf
@@ -20,9 +21,7 @@ from lincoln_fn.checkpoint import CheckpointError, Directory, access
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kinds of files are those of POSIX")
 
-LIKE = lf.TrainState((torch.zeros(2),), (), lf.Key(0), torch.tensor(0))
-STATE = lf.TrainState((torch.ones(2),), (), lf.Key(0), torch.tensor(7))
-NAME = "step_000000007.safetensors"
+LIKE, STATE, NAME = state_at(0), state_at(7), name(7)
 
 
 @pytest.fixture(autouse=True)
@@ -97,17 +96,15 @@ def test_what_is_no_file_is_named_and_stays(kind, tmp_path):
         lambda: checkpoint.load(path, LIKE),
         lambda: checkpoint.file.score_of(path),
     ):
-        with pytest.raises(CheckpointError) as caught:
-            read()
-        assert (caught.value.path, caught.value.problem) == (path, problem)
+        refusal = refused(read)
+        assert (refusal.path, refusal.problem) == (path, problem)
     for save in (
         lambda: checkpoint.save(path, STATE),
         lambda: directory.save(STATE, score=1.0),
     ):
-        with pytest.raises(CheckpointError) as caught:
-            save()
-        assert caught.value.path == path
-        assert caught.value.problem == problem.replace("read", "written")
+        refusal = refused(save)
+        assert refusal.path == path
+        assert refusal.problem == problem.replace("read", "written")
     with pytest.raises(CheckpointError, match="no checkpoint can be loaded\n.*" + words):
         directory.latest(LIKE)
     assert directory.best(LIKE) is None
@@ -118,12 +115,12 @@ def test_what_is_no_file_is_named_and_stays(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_is_passed_over_and_not_removed(kind, tmp_path):
     directory = Directory(tmp_path, keep_last=1, keep_best=0)
-    KINDS[kind][0](tmp_path / "step_000000009.safetensors")
+    KINDS[kind][0](tmp_path / name(9))
     (tmp_path / ".step_000000009.safetensors.0123abcd.tmp").mkdir()
     there = set(os.listdir(tmp_path))
     directory.save(STATE)
-    directory.save(lf.TrainState(STATE.params, (), STATE.key, torch.tensor(8)))
-    assert set(os.listdir(tmp_path)) == {"step_000000008.safetensors", *there}
+    directory.save(state_at(8))
+    assert set(os.listdir(tmp_path)) == {name(8), *there}
     with pytest.warns(UserWarning, match="passed over a checkpoint"):
         assert int(directory.latest(LIKE).step) == 8
 
@@ -147,26 +144,19 @@ def test_a_fifo_that_comes_between_two_looks_is_not_waited_for(tmp_path, monkeyp
         return None if len(looks) == 1 else check(status, done)
 
     monkeypatch.setattr(access, "_check_kind", second_look)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path, LIKE)
-    assert caught.value.problem == "cannot be read: it is a FIFO"
+    assert refused(checkpoint.load, path, LIKE).problem == "cannot be read: it is a FIFO"
     assert len(looks) == 2
 
 
 def test_no_file_is_told_from_a_link_to_none(tmp_path):
     path = tmp_path / NAME
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path / "below", LIKE)
-    assert caught.value.problem == "no such file"
+    assert refused(checkpoint.load, path / "below", LIKE).problem == "no such file"
     path.symlink_to("nowhere")
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path, LIKE)
-    assert caught.value.problem == "no such file: the symbolic link leads to nowhere"
+    refusal = refused(checkpoint.load, path, LIKE)
+    assert refusal.problem == "no such file: the symbolic link leads to nowhere"
     path.unlink()
     path.touch()
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path / "below", LIKE)
-    assert caught.value.problem == "no such file"
+    assert refused(checkpoint.load, path / "below", LIKE).problem == "no such file"
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
@@ -175,16 +165,12 @@ def test_a_name_that_no_file_can_have(name, tmp_path):
         lambda: checkpoint.load(tmp_path / name, LIKE),
         lambda: checkpoint.save(tmp_path / name, STATE),
     ):
-        with pytest.raises(CheckpointError) as caught:
-            call()
-        assert caught.value.problem == f"expected a name that a file can have, got {name!r}"
+        assert refused(call).problem == f"expected a name that a file can have, got {name!r}"
 
 
 def test_a_name_that_is_too_long(tmp_path):
     path, words = tmp_path / ("a" * 300), os.strerror(errno.ENAMETOOLONG)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path, LIKE)
-    assert caught.value.problem == f"cannot be read: {words}"
+    assert refused(checkpoint.load, path, LIKE).problem == f"cannot be read: {words}"
     with pytest.raises(OSError, match=words):
         checkpoint.save(path, STATE)
 
@@ -201,13 +187,11 @@ def test_an_unreadable_file_is_named(open_folder):
     with as_nobody():
         directory.save(STATE)
         path.chmod(0)
-        with pytest.raises(CheckpointError) as caught:
-            checkpoint.load(path, LIKE)
-        assert caught.value.problem == "cannot be opened: permission denied"
+        assert refused(checkpoint.load, path, LIKE).problem == "cannot be opened: permission denied"
         with pytest.raises(CheckpointError, match="permission denied"):
             directory.latest(LIKE)
         assert directory.best(LIKE) is None
-        directory.save(lf.TrainState(STATE.params, (), STATE.key, torch.tensor(8)))
+        directory.save(state_at(8))
         with pytest.warns(UserWarning, match=r"renamed to .+\.aside, .+ permission denied"):
             directory.save(STATE)
     assert len(list(open_folder.glob(f"{NAME}.*.aside"))) == 1
@@ -217,13 +201,11 @@ def test_a_folder_that_cannot_be_listed_is_no_new_run(open_folder):
     folder = open_folder / "run"
     with as_nobody():
         folder.mkdir(mode=0)
-        with pytest.raises(CheckpointError) as caught:
-            Directory(folder).latest(LIKE)
-        assert str(caught.value) == f"{folder}: cannot be listed: Permission denied"
+        refusal = refused(lambda: Directory(folder).latest(LIKE))
+        assert str(refusal) == f"{folder}: cannot be listed: Permission denied"
     (open_folder / "file").touch()
-    with pytest.raises(CheckpointError) as caught:
-        Directory(open_folder / "file").best(LIKE)
-    assert caught.value.problem == "cannot be listed: Not a directory"
+    refusal = refused(lambda: Directory(open_folder / "file").best(LIKE))
+    assert refusal.problem == "cannot be listed: Not a directory"
 
 
 def test_a_read_only_folder_stays_as_it_is(open_folder):
@@ -248,9 +230,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(open_fold
     with as_nobody():
         open_folder.chmod(0o555)
         for folder in (open_folder, open_folder / "runs" / "first"):
-            with pytest.raises(CheckpointError) as caught:
-                next(checkpoint.every(steps, Directory(folder), steps=100))
-            assert str(caught.value) == f"{folder}: cannot be written: Permission denied"
+            refusal = refused(next, checkpoint.every(steps, Directory(folder), steps=100))
+            assert str(refusal) == f"{folder}: cannot be written: Permission denied"
     assert len(list(steps)) == 1
 
 
@@ -325,8 +306,8 @@ def test_a_link_in_a_directory_is_written_through_and_not_removed(tmp_path):
     folder.mkdir()
     (folder / NAME).symlink_to(target)
     directory.save(STATE)
-    directory.save(lf.TrainState(STATE.params, (), STATE.key, torch.tensor(8)))
-    assert sorted(os.listdir(folder)) == [NAME, "step_000000008.safetensors"]
+    directory.save(state_at(8))
+    assert sorted(os.listdir(folder)) == [NAME, name(8)]
     assert int(checkpoint.load(target, LIKE).step) == 7
 
 
@@ -357,6 +338,5 @@ def test_an_error_of_the_disk_is_named(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("lincoln_fn.checkpoint.contents.read_bytes", broken)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path, LIKE)
-    assert caught.value.problem == f"cannot be read: {os.strerror(errno.EIO)}"
+    refusal = refused(checkpoint.load, path, LIKE)
+    assert refusal.problem == f"cannot be read: {os.strerror(errno.EIO)}"

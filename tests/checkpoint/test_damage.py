@@ -9,14 +9,13 @@ from functools import partial
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.checkpoints import PROBLEM
+from helpers.checkpoints import PROBLEM, refused
 from helpers.compare import same_bits
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
 import lincoln_fn as lf
 from lincoln_fn import checkpoint
-from lincoln_fn.checkpoint import CheckpointError
 
 X = normal(6, 5)
 ADAM = lf.optim.adam(0.01)
@@ -129,10 +128,6 @@ CHANGES = {
     "in float64": lambda t, n: t.update({BIAS: t[BIAS].double()}),
     "with -0.0 for 0.0": lambda t, n: t.update({BIAS: -t[BIAS]}),
     "with a later step": lambda t, n: t.update(step=t["step"] + 1),
-    "version 2": lambda t, n: n.update(version=2),
-    "version 0": lambda t, n: n.update(version=0),
-    "version '1'": lambda t, n: n.update(version="1"),
-    "version None": lambda t, n: n.update(version=None),
     "without version": lambda t, n: n.pop("version"),
     "without a checksum": lambda t, n: n.pop("sha256"),
     "without the rest": lambda t, n: n.pop("rest"),
@@ -179,7 +174,7 @@ def no_sync(monkeypatch):
 
 
 def test_there_are_three_hundred():
-    assert len(DAMAGES) == 312
+    assert len(DAMAGES) == 308
     assert sum(name.startswith("bit ") for name in DAMAGES) == 200
     assert sum(name.startswith("the first ") for name in DAMAGES) == 50
 
@@ -190,13 +185,12 @@ def test_a_damaged_file_gives_one_clear_error_and_is_passed_over(name, tmp_path)
     directory.save(STATE)
     damaged = tmp_path / "run" / "step_000000007.safetensors"
     damaged.write_bytes(DAMAGES[name](good_bytes(tmp_path), tmp_path))
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(damaged, STATE)
-    assert caught.value.path == damaged
-    assert PROBLEM.fullmatch(caught.value.problem)
+    refusal = refused(checkpoint.load, damaged, STATE)
+    assert refusal.path == damaged
+    assert PROBLEM.fullmatch(refusal.problem)
     with pytest.warns(UserWarning, match="passed over a checkpoint") as warned:
         state = directory.latest(STATE)
-    assert [str(w.message) for w in warned] == [f"passed over a checkpoint: {caught.value}"]
+    assert [str(w.message) for w in warned] == [f"passed over a checkpoint: {refusal}"]
     assert same_bits(state, STATE)
     assert not (tmp_path / "harmed").exists()
 
@@ -217,10 +211,9 @@ def test_a_damaged_file_gives_one_clear_error_and_is_passed_over(name, tmp_path)
 def test_a_file_with_other_tensors_than_its_own_names_them(change, line, tmp_path):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(rewritten(CHANGES[change], good_bytes(tmp_path), tmp_path))
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(damaged, STATE)
+    refusal = refused(checkpoint.load, damaged, STATE)
     problem = "is damaged: what it holds does not agree with its checksum"
-    assert str(caught.value) == f"{damaged}: {problem}\n  {line}"
+    assert str(refusal) == f"{damaged}: {problem}\n  {line}"
 
 
 def test_a_whole_file_of_another_version_is_told_by_its_version(tmp_path, monkeypatch):
@@ -229,18 +222,8 @@ def test_a_whole_file_of_another_version_is_told_by_its_version(tmp_path, monkey
         patch.setattr("lincoln_fn.checkpoint.file.VERSION", 2)
         checkpoint.save(file, STATE)
         checkpoint.load(file, STATE)
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(file, STATE)
-    assert str(caught.value) == f"{file}: expected version 1 of the format, got 2"
-
-
-def test_a_file_of_another_library_is_told_from_a_damaged_one(tmp_path):
-    file = tmp_path / "foreign.safetensors"
-    file.write_bytes(to_bytes({"weight": torch.ones(2)}))
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(file, STATE)
-    problem = "is no checkpoint: it has no lincoln_fn in its metadata"
-    assert str(caught.value) == f"{file}: {problem}"
+    refusal = refused(checkpoint.load, file, STATE)
+    assert str(refusal) == f"{file}: expected version 1 of the format, got 2"
 
 
 def test_unpickling_would_harm(tmp_path):

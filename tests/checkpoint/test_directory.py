@@ -7,22 +7,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.checkpoints import name, refused, state_at
 from safetensors.torch import save_file
 
 import lincoln_fn as lf
 from lincoln_fn.checkpoint import CheckpointError, Directory, every
 
-
-def state_at(step):
-    return lf.TrainState((torch.full((2,), float(step)),), (), lf.Key(0), torch.tensor(step))
-
-
 LIKE = state_at(0)
 D = Directory("x")
-
-
-def name(step):
-    return f"step_{step:09}.safetensors"
 
 
 def steps_in(directory):
@@ -100,9 +92,7 @@ def test_a_run_does_not_begin_anew_over_files_that_do_not_load(tmp_path):
     for step in (1, 2):
         directory.save(state_at(step))
     other = lf.TrainState((), (), lf.Key(0), torch.tensor(0))
-    with pytest.raises(CheckpointError) as caught:
-        directory.latest(other)
-    lines = str(caught.value).splitlines()
+    lines = str(refused(directory.latest, other)).splitlines()
     problem = "does not fit what it is to be loaded as"
     assert lines[0] == f"{tmp_path}: no checkpoint can be loaded"
     assert lines[1::2] == [f"{tmp_path / name(step)}: {problem}" for step in (2, 1)]
@@ -136,31 +126,22 @@ def test_a_leftover_is_what_a_killed_save_leaves(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [name(1)]
 
 
-def test_every_saves_each_k_steps_and_the_last(tmp_path):
-    directory = Directory(tmp_path, keep_last=9)
-    seen = []
-    for state, record in every(stream(10), directory, steps=4):
+@pytest.mark.parametrize(
+    ("last", "stop", "expected"), [(10, None, [4, 8, 10]), (8, None, [4, 8]), (10, 6, [4])]
+)
+def test_every_saves_each_k_steps_and_the_last(last, stop, expected, tmp_path, monkeypatch):
+    saved, seen = [], []
+    monkeypatch.setattr(Directory, "save", lambda self, state, score: saved.append(int(state.step)))
+    for state, record in every(stream(last), Directory(tmp_path), steps=4):
         seen.append(record.step)
         assert int(state.step) == record.step
-        assert steps_in(directory) == [s for s in (4, 8) if s <= record.step]
-    assert seen == list(range(1, 11))
-    assert steps_in(directory) == [4, 8, 10]
-
-
-def test_every_does_not_save_the_last_twice(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(Directory, "save", lambda self, state, score: saved.append(int(state.step)))
-    assert len(list(every(stream(8), Directory(tmp_path), steps=4))) == 8
-    assert list(every([], Directory(tmp_path), steps=4)) == []
-    assert saved == [4, 8]
-
-
-def test_every_saves_nothing_more_when_the_caller_stops(tmp_path):
-    directory = Directory(tmp_path)
-    for _, record in every(stream(10), directory, steps=4):
-        if record.step == 6:
+        assert saved == [s for s in (4, 8) if s <= record.step]
+        if record.step == stop:
             break
-    assert steps_in(directory) == [4]
+    assert seen == list(range(1, (stop or last) + 1))
+    assert saved == expected
+    assert list(every([], Directory(tmp_path), steps=4)) == []
+    assert saved == expected
 
 
 def test_every_closes_its_stream(tmp_path):
@@ -295,9 +276,7 @@ def test_a_score_that_is_no_finite_number_is_refused(score, tmp_path):
     directory, file = Directory(tmp_path), tmp_path / name(1)
     problem = f"{file}: expected a score that is a finite number, got {score!r}"
     for save in (directory.save, lambda state, score: lf.checkpoint.save(file, state, score=score)):
-        with pytest.raises(CheckpointError) as caught:
-            save(state_at(1), score=score)
-        assert str(caught.value) == problem
+        assert str(refused(save, state_at(1), score=score)) == problem
     assert os.listdir(tmp_path) == []
 
 
@@ -342,9 +321,8 @@ def test_a_step_that_is_none_is_refused(kind, tmp_path):
 
 
 def test_parameters_are_no_state(tmp_path):
-    with pytest.raises(CheckpointError) as caught:
-        Directory(tmp_path).save({"weight": torch.ones(1)})
-    assert caught.value.problem == "expected a state with a step of at least 0, got dict"
+    refusal = refused(lambda: Directory(tmp_path).save({"weight": torch.ones(1)}))
+    assert refusal.problem == "expected a state with a step of at least 0, got dict"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import os
 
 import pytest
 import torch
-from helpers.checkpoints import PROBLEM
+from helpers.checkpoints import PROBLEM, blank
 from helpers.compare import same_bits
 from safetensors import safe_open
 
@@ -31,7 +31,7 @@ TREE = {
     "rate": 0.5,
     "pair": (torch.ones(1), ["text"]),
 }
-LIKE = lf.tree.map(lambda t: torch.zeros_like(t) if isinstance(t, torch.Tensor) else t, TREE)
+LIKE = blank(TREE)
 TEXTS = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "BF16": "bfloat16",
     "F16": "float16", "I32": "int32", "F32": "float32", "I64": "int64", "F64": "float64",

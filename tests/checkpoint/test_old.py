@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 import torch
+from helpers.checkpoints import blank, name, state_at
 from helpers.compare import same_bits
 
-import lincoln_fn as lf
 from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import CheckpointError, Directory, contents
 from lincoln_fn.checkpoint.file import score_of
@@ -71,15 +71,7 @@ def tree():
     }
 
 
-def state_at(step):
-    return lf.TrainState((torch.full((2,), float(step)),), (), lf.Key(0), torch.tensor(step))
-
-
 LIKE = state_at(0)
-
-
-def name(step):
-    return f"step_{step:09}.safetensors"
 
 
 @pytest.fixture
@@ -94,8 +86,7 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
     file.write_bytes(TREE_FILE)
     assert b"head_sha256" not in TREE_FILE
     like = tree()
-    blank = lf.tree.map(lambda x: torch.zeros_like(x) if isinstance(x, torch.Tensor) else x, like)
-    loaded = checkpoint.load(file, blank)
+    loaded = checkpoint.load(file, blank(like))
     assert loaded["weight"].stride() == like["weight"].stride() == (24, 1, 6, 3)
     assert same_bits(loaded, like)
     assert score_of(file) == 0.75

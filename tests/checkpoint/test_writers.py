@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import torch
+from helpers.checkpoints import name, refused, state_at
 from helpers.children import context, run_child
 
 import lincoln_fn as lf
@@ -18,10 +19,6 @@ from lincoln_fn.checkpoint import CheckpointError, Directory, every, lock
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
 
 REFUSED = "another process saves checkpoints here; end it, or take another folder"
-
-
-def state_at(step):
-    return lf.TrainState((torch.full((2,), float(step)),), (), lf.Key(0), torch.tensor(step))
 
 
 LIKE = state_at(0)
@@ -60,10 +57,9 @@ def writer(folder, *until):
 
 
 def assert_refused(folder):
-    with pytest.raises(CheckpointError) as caught:
-        Directory(folder).save(state_at(2))
-    assert (caught.value.path, caught.value.problem) == (folder, REFUSED)
-    assert sorted(os.listdir(folder)) == ["step_000000001.safetensors"]
+    refusal = refused(lambda: Directory(folder).save(state_at(2)))
+    assert (refusal.path, refusal.problem) == (folder, REFUSED)
+    assert sorted(os.listdir(folder)) == [name(1)]
 
 
 def test_the_second_is_refused_until_the_first_is_killed(tmp_path):
@@ -130,7 +126,7 @@ def test_a_lock_leaves_no_file_and_no_open_file(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     for i in range(5):
         Directory(tmp_path / str(i)).save(state_at(1))
-        assert os.listdir(tmp_path / str(i)) == ["step_000000001.safetensors"]
+        assert os.listdir(tmp_path / str(i)) == [name(1)]
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -138,7 +134,7 @@ def test_a_folder_that_is_made_anew_is_locked_anew(tmp_path):
     folder = tmp_path / "run"
     directory = Directory(folder)
     directory.save(state_at(1))
-    (folder / "step_000000001.safetensors").unlink()
+    (folder / name(1)).unlink()
     folder.rmdir()
     with writer(folder), pytest.raises(CheckpointError, match=REFUSED):
         directory.save(state_at(2))
@@ -247,4 +243,4 @@ def test_a_run_that_removes_what_was_listed_does_not_mislead_a_reader(tmp_path, 
 
     monkeypatch.setattr("lincoln_fn.checkpoint.directory.load", load)
     assert int(Directory(tmp_path).latest(LIKE).step) == 2
-    assert loads == ["step_000000001.safetensors", "step_000000002.safetensors"]
+    assert loads == [name(1), name(2)]

@@ -309,34 +309,29 @@ def test_a_loss_counts_as_in_the_whole_batch(loss):
     assert same_number(sharded.params.weight, whole.params.weight)
 
 
-def test_a_loss_with_divisors_of_its_own_is_added_up_by_examples():
-    loss, log_p = lf.losses.ctc(), data(7, 5, 4)[0].log_softmax(-1).movedim(0, 1).double()
+def added_losses():
+    """Give losses that count in their own way: each with a prediction, its batch axis, a target."""
+    log_p = data(7, 5, 4)[0].log_softmax(-1).movedim(0, 1).double()
     labels = lf.keys.bits(lf.Key(2), (7, 2)).remainder(3) + 1
     steps, lengths = torch.full((7,), 5), torch.tensor([1, 2, 2, 1, 1, 2, 1])
-    value, cache = loss.forward(log_p, (labels, steps, lengths))
-    parts = [
-        sum_of(loss, log_p[:, rows], (labels[rows], steps[rows], lengths[rows]), 0)
-        for rows in (slice(0, 3), slice(3, 7))
-    ]
-    total = sum(part.count for part in parts)
-    assert same_number(sum(part.values for part in parts)[0] / total, value)
-    gradient = torch.cat([part.g for part in parts], 1) / total
-    assert same_number(gradient, loss.backward(cache))
+    yield lf.losses.ctc(), log_p, 1, (labels, steps, lengths)  # with divisors of its own
+    target = torch.tensor([0, 1, 1, 2, 0, 2, 1]), torch.arange(7).double()
+    for options in ({}, {"ignore_index": 1}, {"reduction": "sum"}):
+        loss = lf.losses.example_weighted(lf.losses.softmax_cross_entropy(**options))
+        yield loss, data(7, 3)[0].double(), 0, target
 
 
-@pytest.mark.parametrize("options", [{}, {"ignore_index": 1}, {"reduction": "sum"}], ids=str)
-def test_a_loss_with_weights_of_examples_counts_as_in_the_whole_batch(options):
-    loss = lf.losses.example_weighted(lf.losses.softmax_cross_entropy(**options))
-    prediction, target = data(7, 3)[0].double(), torch.tensor([0, 1, 1, 2, 0, 2, 1])
-    weights = torch.arange(7).double()
-    value, cache = loss.forward(prediction, (target, weights))
+@pytest.mark.parametrize(("loss", "prediction", "axis", "target"), [*added_losses()])
+def test_the_parts_of_a_batch_add_up_to_its_loss(loss, prediction, axis, target):
+    value, cache = loss.forward(prediction, target)
     parts = [
-        sum_of(loss, prediction[rows], (target[rows], weights[rows]), rows.stop - rows.start)
-        for rows in (slice(0, 3), slice(3, 7))
+        sum_of(loss, prediction.narrow(axis, a, n), tuple(t[a : a + n] for t in target), n)
+        for a, n in ((0, 3), (3, 4))
     ]
-    total = 1 if "reduction" in options else sum(part.count for part in parts)
+    total = 1 if parts[0].count is None else sum(part.count for part in parts)
+    assert (parts[0].count is None) == ("sum" in loss.name)
     assert same_number(sum(part.values for part in parts)[0] / total, value)
-    assert same_number(torch.cat([part.g for part in parts]) / total, loss.backward(cache))
+    assert same_number(torch.cat([part.g for part in parts], axis) / total, loss.backward(cache))
 
 
 def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():

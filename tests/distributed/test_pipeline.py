@@ -21,12 +21,9 @@ from helpers.pipelines import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
-from lincoln_fn.distributed import alone, mean
+from lincoln_fn.distributed import alone, check_schedule, mean, one_f_one_b, pipeline
 from lincoln_fn.distributed.data_parallel.shards import drawing_for
-from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
-from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
-from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
+from lincoln_fn.distributed.pipeline_parallel.pipeline_step import stage_functions
 
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.distributed import alone
-from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
-from lincoln_fn.distributed.pipeline_parallel.schedules import one_f_one_b
+from lincoln_fn.distributed import alone, one_f_one_b, pipeline
 
 TIED = 'expected tied paths such as ("0.0", "1.2"), got'
 WRONG = {

@@ -21,13 +21,9 @@ from helpers.processes import run_in_processes
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.kernels.small_product import op as small_product
-from lincoln_fn.distributed import alone, grid, measure_link
-from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
-from lincoln_fn.distributed.pipeline_parallel.schedules import (
-    one_f_one_b,
-    zero_bubble_h1,
-    zero_bubble_h2,
-)
+from lincoln_fn.distributed import alone, grid, measure_link, one_f_one_b, pipeline
+from lincoln_fn.distributed import zero_bubble_h1 as h1
+from lincoln_fn.distributed import zero_bubble_h2 as h2
 
 MIXED = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]
 WRITER = [writer_batch(7), writer_batch(3)]  # fewer examples than microbatches
@@ -61,7 +57,7 @@ def uncompiled(group):
     """Train compiled stages, each graph run as it is, without Inductor."""
     small_product._MOST = 0
     graphs.by_inductor = lambda graph, inputs: lambda leaves: graph(*leaves)
-    return run_of(COMPILED, MIXED[:1], zero_bubble_h2(2, 3), group, compiled=True)
+    return run_of(COMPILED, MIXED[:1], h2(2, 3), group, compiled=True)
 
 
 def failing():
@@ -91,7 +87,7 @@ def errors_in(group):
     negative = lf.evolve(state, params=lf.tree.map(lambda p: -p.abs() - 1, state.params))
     later = lf.evolve(state, step=state.step + (group.rank == 3))
     rows = 5 if group.rank == 2 else 6
-    own = (zero_bubble_h1 if group.rank == 1 else one_f_one_b)(4, 3)
+    own = (h1 if group.rank == 1 else one_f_one_b)(4, 3)
     attempts = {
         "in a stage": lambda: good(negative, (x, target)),
         "batch": lambda: good(state, (x[:rows], target[:rows])),
@@ -119,7 +115,7 @@ def in_two_stages(name, microbatches, row, column):
 
 
 def of_two_losses(group):
-    batches, schedule = [two_targets(7), two_targets(6)], zero_bubble_h1(2, 3)
+    batches, schedule = [two_targets(7), two_targets(6)], h1(2, 3)
     return run_of(layers()[:2], batches, schedule, group, two_losses())
 
 
@@ -129,13 +125,13 @@ def in_four(group):
     found = {name: run_of(layers(), MIXED, SCHEDULES[name](4, 4), group) for name in SCHEDULES}
     return {
         **found,
-        "two of two": run_of(layers(), MIXED, zero_bubble_h2(4, 4), row),
+        "two of two": run_of(layers(), MIXED, h2(4, 4), row),
         "grid": run_of(layers(), part, one_f_one_b(4, 2), row, data=column),
         "sharded": run_of(
             layers(), part, one_f_one_b(4, 2), row, data=column,
             optimizer=lf.optim.sharded(lf.optim.adamw(0.01), column),
         ),
-        "tied": run_of(writer(), WRITER, zero_bubble_h2(4, 4), group, tied=TIED, max_norm=0.1),
+        "tied": run_of(writer(), WRITER, h2(4, 4), group, tied=TIED, max_norm=0.1),
         **{f"two stages {name}": in_two_stages(name, 3, row, column) for name in SCHEDULES},
         "two losses": of_two_losses(row),
         "functions": functions_of(group),
@@ -163,40 +159,42 @@ def check(found, expected, stages=4):
     assert seen == set(range(stages))
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_four_processes_give_the_bits_of_one(four, name):
-    expected = run_of(layers(), MIXED, one_f_one_b(4, 4), alone())
-    check([each[name] for each in four], expected)
-    assert [[bool(params) for params in each[name][1]] for each in four] == np.eye(4).tolist()
+def mixed_alone():
+    return run_of(layers(), MIXED, one_f_one_b(4, 4), alone())
 
 
-def test_a_process_may_have_several_stages(four):
-    check(
-        [each["two of two"] for each in four], run_of(layers(), MIXED, one_f_one_b(4, 4), alone())
-    )
+def batch_alone():
+    return run_of(layers(), [mixed_batch(12)], one_f_one_b(4, 4), alone())
 
 
-@pytest.mark.parametrize("name", ["grid", "sharded"])
-def test_pipelines_beside_each_other_give_the_bits_of_one_with_all_microbatches(four, name):
-    expected = run_of(layers(), [mixed_batch(12)], one_f_one_b(4, 4), alone())
-    check([each[name] for each in four], expected)
+# By what several processes compute: what one process computes, and of how many stages.
+IN_ONE = {
+    **dict.fromkeys([*SCHEDULES, "two of two"], (mixed_alone, 4)),
+    "grid": (batch_alone, 4),  # pipelines beside each other, with all microbatches in one
+    "sharded": (batch_alone, 4),
+    "tied": (
+        lambda: run_of(writer(), WRITER, one_f_one_b(4, 4), alone(), tied=TIED, max_norm=0.1),
+        4,
+    ),
+    **dict.fromkeys(
+        [f"two stages {name}" for name in SCHEDULES],
+        (lambda: in_two_stages("1f1b", 6, alone(), alone()), 2),
+    ),
+    "two losses": (lambda: of_two_losses(alone()), 2),
+}
 
 
-def test_tied_scores_and_the_norm_are_those_of_all_stages(four):
-    expected = run_of(writer(), WRITER, one_f_one_b(4, 4), alone(), tied=TIED, max_norm=0.1)
-    check([each["tied"] for each in four], expected)
+@pytest.mark.parametrize("name", IN_ONE)
+def test_several_processes_give_the_bits_of_one(four, name):
+    in_one, stages = IN_ONE[name]
+    check([each[name] for each in four], in_one(), stages)
+
+
+def test_a_process_has_the_params_of_its_stages_and_copies_of_tied_ones(four):
+    for name in SCHEDULES:
+        assert [[bool(params) for params in each[name][1]] for each in four] == np.eye(4).tolist()
     first, last = four[0]["tied"][1][0], four[3]["tied"][1][3]
     assert same_bits(first[0], last[2])
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_pipelines_of_two_stages_beside_each_other(four, name):
-    expected = in_two_stages("1f1b", 6, alone(), alone())
-    check([each[f"two stages {name}"] for each in four], expected, 2)
-
-
-def test_a_loss_of_several_parts_is_known_to_all(four):
-    check([each["two losses"] for each in four], of_two_losses(alone()), 2)
 
 
 def test_the_functions_of_the_layer_give_the_same_to_all(four):

@@ -9,28 +9,20 @@ from helpers.compare import same_number
 from helpers.pipelines import mixed, mixed_batch
 
 import lincoln_fn as lf
-from lincoln_fn.distributed.pipeline_parallel.measurement import Link, measure
-from lincoln_fn.distributed.pipeline_parallel.plan import plan
-from lincoln_fn.distributed.pipeline_parallel.schedules import (
-    gpipe,
-    one_f_one_b,
-    zero_bubble_h1,
-    zero_bubble_h2,
-)
-from lincoln_fn.distributed.pipeline_parallel.simulation import Times
-from lincoln_fn.distributed.pipeline_parallel.split_into_stages import _cuts, split_into_stages
+from lincoln_fn.distributed import Link, Times, gpipe, measure, one_f_one_b, plan, split_into_stages
+from lincoln_fn.distributed.pipeline_parallel.measurement import _cuts
 from lincoln_fn.plots.timeline import timeline
 
 ONES = [Times()] * 4
 
 
 def test_bubbles_are_those_of_qi_et_al():
-    p, m = 4, 12
+    p, m, h1 = 4, 12, lf.distributed.zero_bubble_h1
     joint = plan((), None, one_f_one_b(p, m), times=ONES, joint_backward=True)
     assert same_number(joint.bubble, (p - 1) / m)
     assert same_number(plan((), None, gpipe(p, m), times=ONES).bubble, 2 / 3 * (p - 1) / m)
-    assert same_number(plan((), None, zero_bubble_h1(p, m), times=ONES).bubble, (p - 1) / 3 / m)
-    h2 = plan((), None, zero_bubble_h2(p, m), times=ONES)
+    assert same_number(plan((), None, h1(p, m), times=ONES).bubble, (p - 1) / 3 / m)
+    h2 = plan((), None, lf.distributed.zero_bubble_h2(p, m), times=ONES)
     assert (h2.bubble, h2.period, h2.makespan) == (0, 3 * m, 3 * m + p - 1)
     assert h2.peak_caches == (7, 7, 7, 7)
     assert "bubble=0.0%" in repr(h2)
@@ -72,7 +64,7 @@ def test_layers_of_all_kinds_can_be_measured():
 
 
 def test_the_trace_has_an_event_for_each_action(tmp_path):
-    made = plan((), None, zero_bubble_h1(4, 5), times=ONES)
+    made = plan((), None, lf.distributed.zero_bubble_h1(4, 5), times=ONES)
     made.save_trace(tmp_path / "plan.json")
     events = json.loads((tmp_path / "plan.json").read_text())["traceEvents"]
     named = [each["args"]["name"] for each in events if each["ph"] == "M"]

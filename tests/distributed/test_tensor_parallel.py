@@ -10,17 +10,7 @@ from helpers.processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.clip_by_global_norm import clip_by_global_norm
 from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
-from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parallel
-from lincoln_fn.distributed.tensor_parallel.divided import join, split
-from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
-from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
-from lincoln_fn.distributed.tensor_parallel.parallel_tied import parallel_tied
-from lincoln_fn.distributed.tensor_parallel.parallel_transformer import parallel_encoder_block
-from lincoln_fn.distributed.tensor_parallel.row_parallel import row_parallel
-from lincoln_fn.distributed.tensor_parallel.vocab_parallel_embedding import vocab_parallel_embedding
 
 DOUBLE = torch.float64
 
@@ -51,7 +41,7 @@ def padding(*lengths):
 def attention(x, num_heads=4, **options):
     return Case(
         lf.multi_head_attention(num_heads, **options),
-        lambda group: parallel_attention(num_heads, group, **options),
+        lambda group: distributed.parallel_attention(num_heads, group, **options),
         x,
     )
 
@@ -59,7 +49,7 @@ def attention(x, num_heads=4, **options):
 def block(x, **options):
     return Case(
         lf.transformer_encoder_block(4, dim_feedforward=20, **options),
-        lambda group: parallel_encoder_block(4, group, dim_feedforward=20, **options),
+        lambda group: distributed.parallel_encoder_block(4, group, dim_feedforward=20, **options),
         x,
     )
 
@@ -75,7 +65,7 @@ def embedding(**options):
     options["dtype"] = DOUBLE
     return Case(
         lf.embedding(24, 7, **options),
-        lambda group: vocab_parallel_embedding(24, 7, group, **options),
+        lambda group: distributed.vocab_parallel_embedding(24, 7, group, **options),
         indices(),
     )
 
@@ -83,18 +73,19 @@ def embedding(**options):
 SEQUENCE, SQUARE = normal(1, 3, 5, 8), normal(2, 3, 5, 5)
 QUERY, KEY, VALUE = normal(3, 3, 5, 16), normal(4, 3, 7, 6), normal(5, 3, 7, 9)
 CASES = {
-    "column": dense(column_parallel, y_axis=-1),
-    "column without bias": dense(column_parallel, bias=False, y_axis=-1),
-    "column gathered": dense(partial(column_parallel, gather_output=True)),
-    "row": dense(row_parallel, x_axis=-1),
-    "row without bias": dense(row_parallel, bias=False, x_axis=-1),
-    "row of whole x": dense(partial(row_parallel, input_is_parallel=False)),
+    "column": dense(distributed.column_parallel, y_axis=-1),
+    "column without bias": dense(distributed.column_parallel, bias=False, y_axis=-1),
+    "column gathered": dense(partial(distributed.column_parallel, gather_output=True)),
+    "row": dense(distributed.row_parallel, x_axis=-1),
+    "row without bias": dense(distributed.row_parallel, bias=False, x_axis=-1),
+    "row of whole x": dense(partial(distributed.row_parallel, input_is_parallel=False)),
     "dropout": Case(
-        lf.dropout(0.3), lambda group: parallel_dropout(0.3, group), normal(1, 3, 12), -1, -1
+        lf.dropout(0.3), lambda group: distributed.parallel_dropout(0.3, group), normal(1, 3, 12),
+        -1, -1,
     ),
     "dropout of another axis": Case(
-        lf.dropout(0.3), lambda group: parallel_dropout(0.3, group, axis=1), normal(1, 3, 4, 7),
-        1, 1,
+        lf.dropout(0.3), lambda group: distributed.parallel_dropout(0.3, group, axis=1),
+        normal(1, 3, 4, 7), 1, 1,
     ),
     "embedding": embedding(),
     "embedding with padding": embedding(padding_idx=-7),
@@ -115,8 +106,8 @@ CASES = {
     "block without dropout": block(SEQUENCE, dropout=0.0, bias=False, is_causal=True),
     "tied": Case(
         lf.tied(lf.embedding(24, 7, dtype=DOUBLE), lf.dense(7)),
-        lambda group: parallel_tied(
-            vocab_parallel_embedding(24, 7, group, dtype=DOUBLE), lf.dense(7), group
+        lambda group: distributed.parallel_tied(
+            distributed.vocab_parallel_embedding(24, 7, group, dtype=DOUBLE), lf.dense(7), group
         ),
         indices(),
     ),
@@ -159,12 +150,12 @@ def parts(case, group):
     plain, g = begin(case)
     x = case.x
     if case.x_axis is not None:
-        x = take_own_part(x, case.x_axis, group)
+        x = take_own_part(x, group, case.x_axis)
     if case.y_axis is not None:
-        g = take_own_part(g, case.y_axis, group)
+        g = take_own_part(g, group, case.y_axis)
     layer = case.parallel(group)
     params = layer.init(lf.Key(0), x)
-    taken = split(plain, params, group)
+    taken = distributed.split(plain, params, group)
     results = {"params": params, "taken": taken, **passes(layer, taken, x, g)}
     axes = {
         "y": case.y_axis, "predicted": case.y_axis, "dx": case.x_axis, "half dx": case.x_axis
@@ -176,8 +167,8 @@ def parts(case, group):
             return joined("y", y), joined("dx", dx), joined("params", dparams)
         if name in axes:
             axis = axes[name]
-            return result if axis is None else join_parts(result, axis, group)
-        return join(result, plain, group)
+            return result if axis is None else join_parts(result, group, axis)
+        return distributed.join(result, plain, group)
 
     return {name: leaves(joined(name, result)) for name, result in results.items()}
 
@@ -227,20 +218,20 @@ def test_what_all_processes_have_is_the_same_in_all_bit_for_bit(of_ranks):
 
 def refused(group):
     """Make the layers that these processes cannot divide, and return the errors."""
-    table = vocab_parallel_embedding(24, 7, group)
+    table = distributed.vocab_parallel_embedding(24, 7, group)
     params = table.init(lf.Key(0), indices())
     tries = {
-        "columns": lambda: column_parallel(9, group),
-        "rows": lambda: row_parallel(16, group, input_is_parallel=False).init(
+        "columns": lambda: distributed.column_parallel(9, group),
+        "rows": lambda: distributed.row_parallel(16, group, input_is_parallel=False).init(
             lf.Key(0), torch.ones(3, 9)
         ),
-        "heads": lambda: parallel_attention(3, group),
-        "block": lambda: parallel_encoder_block(4, group, dim_feedforward=9),
-        "vocabulary": lambda: vocab_parallel_embedding(9, 7, group),
+        "heads": lambda: distributed.parallel_attention(3, group),
+        "block": lambda: distributed.parallel_encoder_block(4, group, dim_feedforward=9),
+        "vocabulary": lambda: distributed.vocab_parallel_embedding(9, 7, group),
         "index": lambda: table.predict(params, torch.tensor([24])),
         "negative": lambda: table.predict(params, torch.tensor([-1, 2])),
-        "shapes": lambda: split(torch.ones(4, 3), torch.ones(3, 3), group),
-        "structure": lambda: join((torch.ones(4),), torch.ones(4), group),
+        "shapes": lambda: distributed.split(torch.ones(4, 3), torch.ones(3, 3), group),
+        "structure": lambda: distributed.join((torch.ones(4),), torch.ones(4), group),
     }
     errors = {}
     for name, attempt in tries.items():
@@ -306,17 +297,19 @@ def one_process():
 def trained(tensor, data):
     """Train on a grid: the examples are divided along one axis, the layers along the other."""
     net = language_model(
-        lambda embed, body: parallel_tied(embed, body, tensor),
-        lambda *sizes, **options: vocab_parallel_embedding(*sizes, tensor, **options),
-        lambda heads, *sizes, **options: parallel_encoder_block(heads, tensor, *sizes, **options),
+        lambda embed, body: distributed.parallel_tied(embed, body, tensor),
+        lambda *sizes, **options: distributed.vocab_parallel_embedding(*sizes, tensor, **options),
+        lambda heads, *rest, **options: distributed.parallel_encoder_block(
+            heads, tensor, *rest, **options
+        ),
     )
     *_, like = one_process()
-    clip = clip_by_global_norm(0.1, tensor, like=like.params)
+    clip = distributed.clip_by_global_norm(0.1, tensor, like=like.params)
     optimizer = clipped(clip)
     state = lf.init_state(net, optimizer, lf.Key(0), batches()[0])
     step = lf.make_step(net, LOSS, optimizer, reduce=distributed.mean(data))
     values, state = taught(state, step, (data.rank, data.size))
-    return values, leaves(join(state, like, tensor))
+    return values, leaves(distributed.join(state, like, tensor))
 
 
 def test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process(of_processes):
@@ -347,7 +340,7 @@ def test_half_precision_is_added_up_in_float32():
     x = torch.tensor([[256.0], [1.0], [1.0]], dtype=torch.bfloat16)
 
     @attrs.frozen
-    class Three(Group):
+    class Three(distributed.Group):
         def gather(self, given):
             return given
 
@@ -357,8 +350,9 @@ def test_half_precision_is_added_up_in_float32():
 
 def test_names_are_the_same_in_all_processes():
     for rank in (0, 1):
-        group = Group(rank, (0, 1))
-        assert str(column_parallel(4, group, bias=False)) == "column_parallel(4, group, bias=False)"
+        group = distributed.Group(rank, (0, 1))
+        columns = distributed.column_parallel(4, group, bias=False)
+        assert str(columns) == "column_parallel(4, group, bias=False)"
         assert str(CASES["tied"].parallel(group)) == (
             "parallel_tied(vocab_parallel_embedding(24, 7, group, dtype=torch.float64), "
             "dense(7), group)"

@@ -1,6 +1,12 @@
-"""Checkpoints that cannot be loaded."""
+"""Small states in checkpoints, and the errors by which files are refused."""
 
 import re
+
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn.checkpoint import CheckpointError
 
 PROBLEM = re.compile(
     r"(cannot be read as safetensors: .+"
@@ -13,3 +19,29 @@ PROBLEM = re.compile(
     r"|holds a TrainState, and is to be loaded as its params; .+"
     r"|does not fit what it is to be loaded as(\n  (.|\n)+)+)"
 )
+
+
+def refused(call, *arguments, **options):
+    """Return the error by which a call refuses a file, or what is to be saved in one."""
+    with pytest.raises(CheckpointError) as caught:
+        call(*arguments, **options)
+    return caught.value
+
+
+def state_at(step):
+    """Make a small state that is like no other step's."""
+    return lf.TrainState((torch.full((2,), float(step)),), (), lf.Key(0), torch.tensor(step))
+
+
+def name(step):
+    """Name the file of a step."""
+    return f"step_{step:09}.safetensors"
+
+
+def blank(tree):
+    """Make a tree of the same kind with other numbers."""
+    return lf.tree.map(
+        lambda leaf: torch.zeros_like(leaf) if isinstance(leaf, torch.Tensor) else leaf,
+        tree,
+        states=True,
+    )

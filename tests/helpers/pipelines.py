@@ -3,16 +3,12 @@
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
-from lincoln_fn.distributed.pipeline_parallel.schedules import (
-    gpipe,
-    one_f_one_b,
-    zero_bubble_h1,
-    zero_bubble_h2,
-)
-from lincoln_fn.distributed.pipeline_parallel.scores import scores
+from lincoln_fn.distributed import pipeline, scores
 
-SCHEDULES = {"gpipe": gpipe, "1f1b": one_f_one_b, "h1": zero_bubble_h1, "h2": zero_bubble_h2}
+SCHEDULES = {
+    "gpipe": lf.distributed.gpipe, "1f1b": lf.distributed.one_f_one_b,
+    "h1": lf.distributed.zero_bubble_h1, "h2": lf.distributed.zero_bubble_h2,
+}  # fmt: skip
 
 
 def double():

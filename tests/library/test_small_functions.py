@@ -7,15 +7,19 @@ import torch
 from helpers.compare import same_bits
 
 import lincoln_fn as lf
-from lincoln_fn.checkpoint.blocks import record_strides
-from lincoln_fn.checkpoint.notes import read_score
-from lincoln_fn.checkpoint.places import is_count
+from lincoln_fn.checkpoint.contents import read_score
+from lincoln_fn.checkpoint.places import is_count, record_strides
 from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
 from lincoln_fn.core.checksum import checksum
 from lincoln_fn.distributed.data_parallel.buckets import layout
-from lincoln_fn.distributed.data_parallel.fixed_tree import add_node, find_nodes, root_of
-from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
+from lincoln_fn.distributed.data_parallel.shards import (
+    Shards,
+    add_node,
+    bounds_of,
+    find_nodes,
+    root_of,
+)
 from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
 from lincoln_fn.optim.slices import slice_rows, spans
 from lincoln_fn.training.gain import is_gain

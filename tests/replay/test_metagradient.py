@@ -11,7 +11,7 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import keys, optim
 from lincoln_fn.replay import Run, metagradient
-from lincoln_fn.replay.held import next_held, states_back
+from lincoln_fn.replay.run import next_held, states_back
 
 STEPS = 6
 LOSS = lf.losses.softmax_cross_entropy()

@@ -74,17 +74,11 @@ def test_a_jsonl_file_has_an_object_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_numbers_are_read_back_bit_for_bit(suffix, tmp_path):
+@pytest.mark.parametrize(("every", "steps"), [(1, range(1, 13)), (4, [3, 4, 6, 8, 9, 12])])
+def test_multiples_and_scores_are_read_back_bit_for_bit(suffix, every, steps, tmp_path):
     path = tmp_path / f"log{suffix}"
-    run(path, 20)
-    assert read(path) == expected(range(1, 21))
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_multiples_and_scores_are_written(suffix, tmp_path):
-    path = tmp_path / f"log{suffix}"
-    run(path, 12, every=4)
-    assert read(path) == expected([3, 4, 6, 8, 9, 12])
+    run(path, 12, every=every)
+    assert read(path) == expected(steps)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -26,20 +26,12 @@ def read(folder):
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
-def test_losses_and_scores_are_read_back(tmp_path):
-    run(tmp_path, 1, 7)
+@pytest.mark.parametrize(("every", "steps"), [(1, range(1, 9)), (4, (3, 4, 6, 8))])
+def test_multiples_and_scores_are_read_back(every, steps, tmp_path):
+    run(tmp_path, 1, 8, every=every)
     assert read(tmp_path) == {
-        "loss": [(step, step / 8) for step in range(1, 8)],
-        "f1": [(3, 3 / 16), (6, 6 / 16)],
-    }
-
-
-def test_multiples_and_scores_are_written(tmp_path):
-    run(tmp_path, 1, 8, every=4)
-    assert read(tmp_path) == {
-        "loss": [(step, step / 8) for step in (3, 4, 6, 8)],
-        "f1": [(3, 3 / 16), (6, 6 / 16)],
-    }
+        "loss": [(step, step / 8) for step in steps], "f1": [(3, 3 / 16), (6, 6 / 16)]
+    }  # fmt: skip
 
 
 def test_a_run_that_was_resumed_reads_as_one(tmp_path):

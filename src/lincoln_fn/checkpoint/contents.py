@@ -1,22 +1,28 @@
 """The contents of an open checkpoint file: checked against the checksums and `like`, then read.
 
+The notes of a file are JSON in its metadata. `sha256` covers the notes and the tensors.
+`head_sha256` covers the notes and the header's description of the tensors. So a score or a mismatch
+can be trusted without reading the tensors. Files of version 0.1 or older lack it and are read
+completely.
+
 Each function raises a `ValueError` with the problem; `file` adds the file's name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import BinaryIO, Final
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.checkpoint import places
 from lincoln_fn.checkpoint.access import read_bytes
-from lincoln_fn.checkpoint.blocks import BLOCK, blocks, check_strides
 from lincoln_fn.checkpoint.description import shape_text
-from lincoln_fn.checkpoint.notes import Notes, begin_digest, encode_name, head_digest, read_notes
-from lincoln_fn.checkpoint.places import Head, read_head
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 _STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root
@@ -26,6 +32,25 @@ _MOVED: Final = {
     "lincoln_fn.train": "lincoln_fn.training.train",
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
+    "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
+}
+# The only key in safetensors' metadata: several keys would be written in varying order.
+KEY: Final = "lincoln_fn"
+# A placeholder of a checksum's length, until the tensors are written.
+NO_DIGEST: Final = "0" * 64
+# Any: the metadata, as JSON gives it.
+Notes: TypeAlias = dict[str, Any]
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+_FIELDS: Final[dict[str, Callable[[object], bool]]] = {
+    "rest": _is_texts,
+    "strides": lambda value: isinstance(value, dict),
+    "score": lambda value: True,  # anything that is not a score counts as none
+    "sha256": lambda value: isinstance(value, str),
 }
 
 
@@ -34,7 +59,7 @@ class Contents:
     """An open file whose head has been read; `shapes` has each tensor's dtype and shape as text."""
 
     file: BinaryIO
-    head: Head
+    head: places.Head
     notes: Notes
     shapes: dict[str, str]
 
@@ -42,7 +67,7 @@ class Contents:
 def read_contents(file: BinaryIO, size: int, version: int) -> Contents:
     """Read everything in a file except its tensors; no checksum is checked yet."""
     try:
-        head = read_head(file, size)
+        head = places.read_head(file, size)
     except ValueError as error:
         raise ValueError(f"cannot be read as safetensors: {error}") from error
     shapes = {name: shape_text(place) for name, place in head.places.items()}
@@ -62,18 +87,18 @@ def check_head(contents: Contents, differences: str = "") -> None:
 
 def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, str]) -> None:
     """Check a file against what is expected, before any of its tensors is read."""
-    found = {path: _current_kind(text) for path, text in contents.notes["rest"].items()}
-    differences = _differences({**rest, **shapes}, {**found, **contents.shapes})
+    saved = {path: _current_kind(text) for path, text in contents.notes["rest"].items()}
+    differences = _differences({**rest, **shapes}, {**saved, **contents.shapes})
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))
-    is_state = found.get("") == _STATE and set(contents.shapes) >= {*map(_in_state, shapes)}
+    is_state = saved.get("") == _STATE and set(contents.shapes) >= {*map(_in_state, shapes)}
     if differences and shapes and is_state:
         mend = "load it as a state, such as lf.init_state makes, and use its params"
         raise ValueError(f"holds a TrainState, and is to be loaded as its params; {mend}")
     if differences:
         raise ValueError(f"does not fit what it is to be loaded as{differences}")
-    check_strides(contents.notes["strides"], contents.head.places)
+    places.check_strides(contents.notes["strides"], contents.head.places)
 
 
 def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
@@ -90,7 +115,7 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
         )
         sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
-        for block in blocks(tensors[name]):
+        for block in places.blocks(tensors[name]):
             raw = read_bytes(contents.file, block.nbytes)
             sha.update(raw.numpy().data)
             if place.dtype is torch.bool and bool((raw > 1).any()):
@@ -107,8 +132,8 @@ def _digest(contents: Contents) -> str:
     for name, place in sorted(contents.head.places.items()):
         sha.update(encode_name(name, contents.shapes[name]))
         contents.file.seek(contents.head.start + place.begin)
-        for begin in range(place.begin, place.end, BLOCK):
-            sha.update(read_bytes(contents.file, min(BLOCK, place.end - begin)).numpy().data)
+        for begin in range(place.begin, place.end, places.BLOCK):
+            sha.update(read_bytes(contents.file, min(places.BLOCK, place.end - begin)).numpy().data)
     return sha.hexdigest()
 
 
@@ -133,3 +158,53 @@ def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
         if found.get(path, text) != text
     ]
     return "".join(f"\n  {line}" for line in lines)
+
+
+def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
+    """Read the notes out of a file's metadata; their checksum is not checked yet."""
+    if KEY not in metadata:
+        raise ValueError(f"is no checkpoint: it has no {KEY} in its metadata")
+    try:
+        notes = json.loads(metadata[KEY], object_pairs_hook=places.refuse_duplicates)
+        given = notes["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError("is damaged: its metadata cannot be read") from error
+    if type(given) is not int or given != version:
+        raise ValueError(f"expected version {version} of the format, got {given!r}")
+    if not all(name in notes and fits(notes[name]) for name, fits in _FIELDS.items()):
+        raise ValueError("is damaged: its metadata is not complete")
+    checked: Notes = notes
+    return checked
+
+
+def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
+    """Hash the notes, and the dtype and shape of each tensor."""
+    sha = _hash(notes, "sha256", "head_sha256")
+    for name in sorted(shapes):
+        sha.update(encode_name(name, shapes[name]))
+    return sha.hexdigest()
+
+
+def begin_digest(notes: Notes) -> hashlib._Hash:
+    """Start a file's checksum with its notes; the tensors follow, in the order of their names."""
+    return _hash(notes, "sha256")
+
+
+def encode_name(name: str, shape: str) -> bytes:
+    """Write what a checksum covers of a tensor besides its bytes."""
+    return f"{name!r} {shape}".encode()
+
+
+# Any: what a caller gave as a score, or a file contains.
+def read_score(score: Any) -> float | None:
+    """Read a score, or None if it is not a finite number."""
+    try:
+        number = math.nan if isinstance(score, str | bytes | bytearray) else float(score)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _hash(notes: Notes, *without: str) -> hashlib._Hash:
+    covered = {name: value for name, value in notes.items() if name not in without}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import numpy as np
@@ -26,7 +26,7 @@ class Description:
     """A tree taken apart, by path."""
 
     # in the order of the tree
-    leaves: dict[str, Any]  # Any: tensors, numbers, text
+    leaves: dict[str, Tree]  # tensors, numbers, text
     # the leaves that are tensors
     tensors: dict[str, Tensor]
     # kinds of records and containers, leaves that are no tensors, static fields
@@ -35,7 +35,7 @@ class Description:
 
 def describe(tree: Tree) -> Description:
     """Take a tree apart."""
-    leaves: dict[str, Any] = {}
+    leaves: dict[str, Tree] = {}
     rest: dict[str, str] = {}
 
     def visit(node: Tree, path: str) -> None:

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import attrs
 
 from lincoln_fn import core
+from lincoln_fn.checkpoint.contents import read_score
 from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
 from lincoln_fn.checkpoint.listing import (
     best_first,
@@ -22,7 +23,6 @@ from lincoln_fn.checkpoint.listing import (
     set_aside,
 )
 from lincoln_fn.checkpoint.lock import writing
-from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.core import OR_INFINITE, NonNegativeInt, Positive, PositiveInt, check_argument
 from lincoln_fn.streams.internal import closing
 from lincoln_fn.training import TrainState
@@ -31,13 +31,10 @@ R = TypeVar("R")
 
 
 def _folder(path: object) -> Path:
-    try:
-        made = Path(path)  # type: ignore[arg-type]  # whatever the caller gave
-    except TypeError:
-        made = None
-    if made is None or "\0" in str(made):
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or "\0" in text:
         raise ValueError(f"Directory: expected the path of a folder, got {path!r}")
-    return made
+    return Path(text)
 
 
 def _check_writable(path: Path) -> None:
@@ -48,14 +45,6 @@ def _check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise CheckpointError(path, f"cannot be written: {error.strerror}") from error
-
-
-# Any: what a caller gave.
-def _validator(hint: Any) -> Callable[[object, attrs.Attribute[int], int], None]:
-    def check(_: object, attribute: attrs.Attribute[int], number: int) -> None:
-        check_argument("Directory", attribute.name, hint, number)
-
-    return check
 
 
 @attrs.frozen
@@ -81,8 +70,12 @@ class Directory:
     """
 
     path: Path = attrs.field(converter=_folder)
-    keep_last: int = attrs.field(default=3, validator=_validator(PositiveInt))
-    keep_best: int = attrs.field(default=1, validator=_validator(NonNegativeInt))
+    keep_last: int = 3
+    keep_best: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        check_argument("Directory", "keep_last", PositiveInt, self.keep_last)
+        check_argument("Directory", "keep_best", NonNegativeInt, self.keep_best)
 
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
         """Save a state, then remove the checkpoints that are not to be kept.
@@ -229,16 +222,7 @@ def every(
     """
     if steps is None and seconds is None:
         raise ValueError("every: expected steps or seconds, got neither")
-    return _saving(stream, directory, steps, seconds, score)
 
-
-def _saving(
-    stream: Iterable[tuple[TrainState, R]],
-    directory: Directory,
-    steps: int | None,
-    seconds: float | None,
-    score: Callable[[TrainState], float] | None,
-) -> Iterator[tuple[TrainState, R]]:
     def save_scored(state: TrainState) -> None:
         value = None if score is None else score(state)
         number = read_score(value)
@@ -247,19 +231,18 @@ def _saving(
             warnings.warn(f"every: {problem}", stacklevel=3)
         directory.save(state, score=number)
 
-    with closing("every", stream, needs=_has_step) as pairs:
-        directory.check_free()  # a second run is refused before its first step
-        unsaved, saved_at = None, time.monotonic()
-        for state, record in pairs:
-            unsaved = state
-            due = steps is not None and int(state.step) % steps == 0
-            if due or (seconds is not None and time.monotonic() - saved_at >= seconds):
-                save_scored(state)
-                unsaved, saved_at = None, time.monotonic()
-            yield state, record
-        if unsaved is not None:
-            save_scored(unsaved)
+    def saving() -> Iterator[tuple[TrainState, R]]:
+        with closing("every", stream, needs=(0, "step")) as pairs:
+            directory.check_free()  # a second run is refused before its first step
+            unsaved, saved_at = None, time.monotonic()
+            for state, record in pairs:
+                unsaved = state
+                due = steps is not None and int(state.step) % steps == 0
+                if due or (seconds is not None and time.monotonic() - saved_at >= seconds):
+                    save_scored(state)
+                    unsaved, saved_at = None, time.monotonic()
+                yield state, record
+            if unsaved is not None:
+                save_scored(unsaved)
 
-
-def _has_step(state: object, _: object) -> bool:
-    return hasattr(state, "step")
+    return saving()

@@ -7,33 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import optree
 import torch
 from torch import Tensor
 
+from lincoln_fn.checkpoint import contents, places
 from lincoln_fn.checkpoint.access import reading, replacing
-from lincoln_fn.checkpoint.blocks import blocks, bytes_of, record_strides
-from lincoln_fn.checkpoint.contents import (
-    Contents,
-    check_fit,
-    check_head,
-    read_contents,
-    read_tensors,
-)
 from lincoln_fn.checkpoint.description import Description, describe, shape_text
-from lincoln_fn.checkpoint.notes import (
-    KEY,
-    NO_DIGEST,
-    Notes,
-    begin_digest,
-    encode_name,
-    head_digest,
-    read_score,
-)
-from lincoln_fn.checkpoint.places import DTYPES, head_bytes, place_tensors
-from lincoln_fn.core import EVERYTHING, wrong_kind
+from lincoln_fn.core import EVERYTHING, Tree, wrong_kind
 from lincoln_fn.training import is_spent
 
 VERSION: Final = 1
@@ -63,8 +46,7 @@ class CheckpointError(ValueError):
         return f"{self.path}: {self.problem}"
 
 
-# Any: Python's types cannot describe a tree's nesting.
-def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None) -> None:
+def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = None) -> None:
     """Save a tree to a file. A crash leaves either the old file or the new one.
 
     The file is written under a hidden name in the same folder, synced and renamed; then the folder
@@ -96,28 +78,33 @@ def save(path: str | os.PathLike[str], state: Any, *, score: float | None = None
         described = describe(state)
         for name, leaf in described.tensors.items():
             _check_numbers(name, leaf)
-        places = place_tensors(described.tensors)
-        shapes = {name: shape_text(place) for name, place in places.items()}
-        notes: Notes = {
+        order = places.place_tensors(described.tensors)
+        shapes = {name: shape_text(place) for name, place in order.items()}
+        notes: contents.Notes = {
             "version": VERSION,
             "rest": described.rest,
-            "strides": record_strides(described.tensors),
+            "strides": places.record_strides(described.tensors),
             "score": None if score is None else check_score(score),
         }
-        notes["head_sha256"] = head_digest(notes, shapes)
-        head = head_bytes(places, {KEY: json.dumps({**notes, "sha256": NO_DIGEST})})
+        notes["head_sha256"] = contents.head_digest(notes, shapes)
+
+        def head(sha256: str) -> bytes:
+            text = json.dumps({**notes, "sha256": sha256})
+            return places.head_bytes(order, {contents.KEY: text})
+
+        start = len(head(contents.NO_DIGEST))
         with replacing(path) as file:
-            sha = begin_digest(notes)
-            for name in sorted(places):
-                sha.update(encode_name(name, shapes[name]))
-                file.seek(len(head) + places[name].begin)
-                for block in blocks(described.tensors[name]):
-                    data = bytes_of(block).numpy().data
+            sha = contents.begin_digest(notes)
+            for name in sorted(order):
+                sha.update(contents.encode_name(name, shapes[name]))
+                file.seek(start + order[name].begin)
+                for block in places.blocks(described.tensors[name]):
+                    data = places.bytes_of(block).numpy().data
                     sha.update(data)
                     file.write(data)
             # The head comes last, because it has the checksum of everything written before.
             file.seek(0)
-            file.write(head_bytes(places, {KEY: json.dumps({**notes, "sha256": sha.hexdigest()})}))
+            file.write(head(sha.hexdigest()))
 
 
 def load(path: str | os.PathLike[str], like: T) -> T:
@@ -148,8 +135,8 @@ def load(path: str | os.PathLike[str], like: T) -> T:
             raise ValueError(f"like: {error}") from error
         count = _read_count(opened, expected) if hasattr(like, "step") else {}
         rest = expected.rest | {name: repr(step) for name, step in count.items()}
-        check_fit(opened, rest, {n: shape_text(t) for n, t in expected.tensors.items()})
-        tensors = read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
+        contents.check_fit(opened, rest, {n: shape_text(t) for n, t in expected.tensors.items()})
+        tensors = contents.read_tensors(opened, {n: t.device for n, t in expected.tensors.items()})
     read = {**expected.leaves, **count, **tensors}
     leaves = [read[name] for name in expected.leaves]
     structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # any T
@@ -163,25 +150,24 @@ def _as_path(where: str, path: object, order: str) -> Path:
     return Path(path)
 
 
-def _read_count(contents: Contents, expected: Description) -> dict[str, int]:
+def _read_count(opened: contents.Contents, expected: Description) -> dict[str, int]:
     """Read the step of a state of one's own that counts by an int: it differs from `like`'s."""
-    found = contents.notes["rest"].get("step", "")
-    counts = type(expected.leaves.get("step")) is int and found.isdecimal()
-    return {"step": int(found)} if counts else {}
+    step = opened.notes["rest"].get("step", "")
+    counts = type(expected.leaves.get("step")) is int and step.isdecimal()
+    return {"step": int(step)} if counts else {}
 
 
 def score_of(path: Path) -> float | None:
     """Read the score that a file was saved with, or None if it has no finite one."""
     with _open(path) as opened:
-        check_head(opened)
+        contents.check_head(opened)
         score = opened.notes["score"]
-    return None if isinstance(score, bool) else read_score(score)
+    return None if isinstance(score, bool) else contents.read_score(score)
 
 
-# Any: what a caller gave as a score.
-def check_score(score: Any) -> float:
+def check_score(score: object) -> float:
     """Check a score that is to be saved."""
-    number = read_score(score)
+    number = contents.read_score(score)
     if number is None:
         raise ValueError(f"expected a score that is a finite number, got {score!r}")
     return number
@@ -197,13 +183,13 @@ def _add_path_to_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Contents]:
+def _open(path: Path) -> Iterator[contents.Contents]:
     with _add_path_to_errors(path), reading(path) as (file, size):
-        yield read_contents(file, size, VERSION)
+        yield contents.read_contents(file, size, VERSION)
 
 
 def _check_numbers(name: str, leaf: Tensor) -> None:
-    if leaf.is_meta or leaf.layout is not torch.strided or leaf.dtype not in DTYPES:
+    if leaf.is_meta or leaf.layout is not torch.strided or leaf.dtype not in places.DTYPES:
         kind = "meta" if leaf.is_meta else str(leaf.layout).removeprefix("torch.")
         problem = f"expected a tensor with numbers that safetensors holds at {name}"
         raise ValueError(f"{problem}, got {kind} {shape_text(leaf)}")

@@ -1,12 +1,12 @@
 from lincoln_fn.checkpoint.access import (
     read_bytes as read_bytes, reading as reading, replacing as replacing,
 )
-from lincoln_fn.checkpoint.blocks import blocks as blocks, bytes_of as bytes_of
+from lincoln_fn.checkpoint.contents import read_score as read_score
 from lincoln_fn.checkpoint.file import check_score as check_score
 from lincoln_fn.checkpoint.listing import (
     file_of as file_of, newest_first as newest_first, rank_by_score as rank_by_score,
 )
-from lincoln_fn.checkpoint.notes import read_score as read_score
 from lincoln_fn.checkpoint.places import (
-    LONG as LONG, head_bytes as head_bytes, place_tensors as place_tensors, read_head as read_head,
+    LONG as LONG, blocks as blocks, bytes_of as bytes_of, head_bytes as head_bytes,
+    place_tensors as place_tensors, read_head as read_head,
 )

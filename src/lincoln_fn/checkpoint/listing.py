@@ -49,8 +49,8 @@ def best_first(files: Iterable[Path]) -> list[Path]:
 
 def rank_by_score(scores: dict[Path, float | None]) -> list[Path]:
     """Rank files, given the latest first, by their scores: those without one are left out."""
-    found = {file: score for file, score in reversed(scores.items()) if score is not None}
-    return sorted(found, key=lambda file: found[file], reverse=True)
+    finite = {file: score for file, score in reversed(scores.items()) if score is not None}
+    return sorted(finite, key=lambda file: finite[file], reverse=True)
 
 
 def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
@@ -60,9 +60,9 @@ def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
     # removed nor counted. Temporary files of a killed save are its own, too.
     named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
     scores = _scores(named)
-    kept = {*list(scores)[:last], *rank_by_score(scores)[:best]}
+    needed = {*list(scores)[:last], *rank_by_score(scores)[:best]}
     leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
-    return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in kept]
+    return [file for file in [*scores, *filter(_is_file, leftovers)] if file not in needed]
 
 
 def set_aside(file: Path) -> None:

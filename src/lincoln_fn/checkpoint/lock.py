@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from lincoln_fn.checkpoint.file import CheckpointError
 
@@ -26,33 +27,19 @@ if sys.platform != "win32":
     import fcntl
 
 
-class _Held:
-    """An open folder, locked as long as this object exists."""
-
-    def __init__(self, number: int) -> None:
-        self.saving = threading.RLock()
-        weakref.finalize(self, os.close, number)
-
-
-class _Table:
-    """Which folders this process has locked, by device and inode, and for which owners, by id."""
-
-    def __init__(self) -> None:
-        self.guard = threading.RLock()
-        self.by_folder: weakref.WeakValueDictionary[tuple[int, int], _Held] = (
-            weakref.WeakValueDictionary()
-        )
-        self.by_owner: dict[int, _Held] = {}
-
-
-_table = _Table()
+# Which folders this process has locked, by device and inode. A folder is open, and so locked, as
+# long as its lock between threads exists. Its owners keep that, by id.
+_BY_FOLDER: Final = weakref.WeakValueDictionary[tuple[int, int], threading.RLock]()
+_BY_OWNER: Final = dict[int, threading.RLock]()
+_guard = threading.RLock()
 
 
 def _forget() -> None:
     """Close the parent's locks in a forked child, so that they end with the parent."""
-    global _table
-    _table.by_owner.clear()  # the owners keep references, too
-    _table = _Table()
+    global _guard
+    _guard = threading.RLock()
+    _BY_OWNER.clear()
+    _BY_FOLDER.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -65,26 +52,26 @@ def writing(owner: object, folder: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    with _table.guard:
-        held = _hold(folder)
-        if id(owner) not in _table.by_owner:
-            weakref.finalize(owner, _table.by_owner.pop, id(owner), None).atexit = False
-        _table.by_owner[id(owner)] = held
-    with held.saving:
+    with _guard:
+        lock = _lock(folder)
+        if id(owner) not in _BY_OWNER:
+            weakref.finalize(owner, _BY_OWNER.pop, id(owner), None).atexit = False
+        _BY_OWNER[id(owner)] = lock
+    with lock:
         yield
 
 
-def _hold(folder: Path) -> _Held:
+def _lock(folder: Path) -> threading.RLock:
     """Lock a folder, or return this process's existing lock."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status = os.fstat(number)
         # A folder that was removed and created again is a new one, with its own lock.
         key = (status.st_dev, status.st_ino)
-        held = _table.by_folder.get(key)
-        if held is not None:
+        lock = _BY_FOLDER.get(key)
+        if lock is not None:
             os.close(number)
-            return held
+            return lock
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(number)
@@ -94,5 +81,6 @@ def _hold(folder: Path) -> _Held:
         # Some network file systems have no locks. That should not end a run.
         problem = f"the folder cannot be locked against a second writer: {error.strerror}"
         warnings.warn(f"{folder}: {problem}", stacklevel=5)
-    held = _table.by_folder[key] = _Held(number)
-    return held
+    lock = _BY_FOLDER[key] = threading.RLock()
+    weakref.finalize(lock, os.close, number)
+    return lock

@@ -1,4 +1,4 @@
-"""The head of a safetensors file: which tensor is where, written and read without its numbers.
+"""The head of a safetensors file: which tensor is where; tensors in blocks, and their strides.
 
     length of the header (8 bytes, little-endian) | header (JSON) | the tensors' bytes
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, Final
 
 import attrs
 import torch
@@ -39,6 +39,8 @@ _METADATA: Final = "__metadata__"
 _LONGEST: Final = 100_000_000
 LONG: Final = 2**24
 _AXES: Final = 64
+# The extra memory that a save or a load takes: large enough for a disk, small enough for a cache.
+BLOCK: Final = 2**20
 
 
 @attrs.frozen
@@ -121,13 +123,12 @@ def read_head(file: BinaryIO, size: int) -> Head:
     return Head(places, metadata, 8 + length)
 
 
-# Any: JSON of any kind.
-def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Make a dict for JSON, or raise a ValueError if a name occurs twice."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("two entries of one name")
-    return made
+    return entries
 
 
 def is_count(value: object) -> bool:
@@ -149,9 +150,9 @@ def _place(name: str, fields: object) -> Place:
         raise ValueError(f"expected a shape of {name!r}, got {shape!r:.60}")
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(map(is_count, offsets))):
         raise ValueError(f"expected two offsets of {name!r}, got {offsets!r:.60}")
-    size, given = math.prod(shape) * dtype.itemsize, offsets[1] - offsets[0]
-    if size != given:
-        raise ValueError(f"expected {size} bytes of {name!r} by its shape, got {given} by offsets")
+    size, length = math.prod(shape) * dtype.itemsize, offsets[1] - offsets[0]
+    if size != length:
+        raise ValueError(f"expected {size} bytes of {name!r} by its shape, got {length} by offsets")
     return Place(dtype, tuple(shape), *offsets)
 
 
@@ -161,4 +162,58 @@ def _is_text(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def blocks(tensor: Tensor) -> Iterator[Tensor]:
+    """Split a tensor into views of at most one MiB, in the order of its elements."""
+    if tensor.nbytes <= BLOCK:
+        yield tensor
+        return
+    row = tensor.nbytes // len(tensor)
+    if row <= BLOCK:
+        yield from torch.split(tensor, BLOCK // row)
+    else:
+        for part in tensor:
+            yield from blocks(part)
+
+
+def bytes_of(block: Tensor) -> Tensor:
+    """Copy a block to the CPU, and read it as bytes."""
+    raw = torch.empty(block.nbytes, dtype=torch.uint8, device="cpu")
+    raw.view(block.dtype).view(block.shape).copy_(block.detach())
+    return raw
+
+
+def record_strides(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Record the strides of dense tensors with permuted axes, such as channels-last weights."""
+    # Kernels choose their order of summation by the strides, so a run resumed without them would
+    # differ.
+    own = {name: torch.empty_like(t, device="meta").stride() for name, t in tensors.items()}
+    plain = {name: torch.empty(t.shape, device="meta").stride() for name, t in tensors.items()}
+    return {name: list(own[name]) for name in own if own[name] != plain[name]}
+
+
+def check_strides(strides: Mapping[str, object], places: Mapping[str, Place]) -> None:
+    """Check the strides in a file before they are used to allocate memory: they may be forged."""
+    for name, stride in strides.items():
+        shape = list(places[name].shape) if name in places else None
+        if shape is None or not (isinstance(stride, list) and _is_dense(shape, stride)):
+            raise ValueError(
+                f"is damaged: no tensor {name} of shape {shape} has the strides {stride}"
+            )
+
+
+def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Return whether each element has its own position in memory, without gaps."""
+    # From the axis with the smallest stride on, each stride is the size of all axes before it. An
+    # axis of length 1, or an empty tensor, may have any stride.
+    if len(shape) != len(stride) or not all(map(is_count, stride)):
+        return False
+    size = 1
+    for step, length in sorted(zip(stride, shape, strict=True)):
+        if length != 1 and 0 not in shape:
+            if step != size:
+                return False
+            size *= length
     return True

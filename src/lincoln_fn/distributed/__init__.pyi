@@ -1,11 +1,13 @@
-from lincoln_fn.distributed.connect import alone as alone, connect as connect, world as world
+from lincoln_fn.distributed.connect import (
+    alone as alone, connect as connect, grid as grid, world as world,
+)
 from lincoln_fn.distributed.data_parallel.mean import mean as mean
 from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm as sync_batch_norm
-from lincoln_fn.distributed.grid import grid as grid
 from lincoln_fn.distributed.group import Group as Group
 from lincoln_fn.distributed.lost import LostProcessError as LostProcessError
 from lincoln_fn.distributed.pipeline_parallel.measurement import (
     Link as Link, measure as measure, measure_link as measure_link,
+    split_into_stages as split_into_stages,
 )
 from lincoln_fn.distributed.pipeline_parallel.pipeline import (
     Pipeline as Pipeline, pipeline as pipeline,
@@ -16,19 +18,15 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import (
     Action as Action, Schedule as Schedule, gpipe as gpipe, one_f_one_b as one_f_one_b,
     zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
 )
-from lincoln_fn.distributed.pipeline_parallel.scores import scores as scores
 from lincoln_fn.distributed.pipeline_parallel.simulation import (
     Interval as Interval, Times as Times, simulate as simulate,
 )
-from lincoln_fn.distributed.pipeline_parallel.split_into_stages import (
-    split_into_stages as split_into_stages,
-)
-from lincoln_fn.distributed.sharding.clip_by_global_norm import (
-    clip_by_global_norm as clip_by_global_norm,
-)
+from lincoln_fn.distributed.pipeline_parallel.tied_params import scores as scores
 from lincoln_fn.distributed.sharding.directory import Directory as Directory
 from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded as fully_sharded
-from lincoln_fn.distributed.sharding.sharded_params import Sharded as Sharded, whole as whole
+from lincoln_fn.distributed.sharding.sharded_params import (
+    Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, whole as whole,
+)
 from lincoln_fn.distributed.tensor_parallel.column_parallel import (
     column_parallel as column_parallel,
 )

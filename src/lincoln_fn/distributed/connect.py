@@ -1,4 +1,4 @@
-"""The processes of a run: those that torchrun has started, or this one alone."""
+"""The processes of a run: those that torchrun has started, or this one alone; and their grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 import torch
 import torch.distributed as dist
 
-from lincoln_fn.core import LayerError, Positive, checked
+from lincoln_fn.core import LayerError, Positive, PositiveInt, checked
 from lincoln_fn.distributed import heartbeat as heartbeats
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.runtime import share_cores
@@ -96,3 +96,34 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
         heartbeat.stop()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@checked
+def grid(group: Group, columns: PositiveInt) -> tuple[Group, Group]:
+    """Arrange processes in rows: rank r is in row r // columns and in column r % columns.
+
+    The processes of a row divide a network, by layers or within them. Those of a column divide the
+    examples.
+
+    Args:
+        group: all processes, which all call it.
+        columns: how many processes are in a row.
+
+    Returns:
+        The processes of this one's row, and those of its column.
+
+    Raises:
+        LayerError: if the number of processes is not a multiple of columns.
+
+    Example:
+        >>> grid(lf.distributed.alone(), 1)
+        (Group(0 of 1), Group(0 of 1))
+    """
+    if group.size % columns:
+        problem = f"expected a number of processes that is a multiple of {columns} columns"
+        raise LayerError("grid", f"{problem}, got {group.size}")
+    begins = range(0, group.size, columns)
+    rows = [group.subgroup(range(begin, begin + columns)) for begin in begins]
+    lines = [group.subgroup(range(each, group.size, columns)) for each in range(columns)]
+    row, column = (each for each in (*rows, *lines) if each is not None)  # this process's own
+    return row, column

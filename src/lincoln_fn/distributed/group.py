@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import attrs
 import torch
@@ -69,10 +69,10 @@ class Group:
         positions = sorted(positions)
         ranks = tuple(self.ranks[i] for i in positions)
         is_alone = self.handle is None or len(ranks) == 1
-        made = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
+        group = None if is_alone else dist.new_group(list(ranks), timeout=self._timeout())
         if self.rank not in positions:
             return None
-        handle = made if isinstance(made, dist.ProcessGroup) else None
+        handle = group if isinstance(group, dist.ProcessGroup) else None
         return attrs.evolve(self, rank=positions.index(self.rank), ranks=ranks, handle=handle)
 
     def duplicate(self) -> Group:
@@ -109,18 +109,16 @@ class Group:
         if x.is_meta:  # there are only shapes
             return result
         result[self.rank] = own
-        others = [i for i in range(self.size) if i != self.rank]
+        others, handle = [i for i in range(self.size) if i != self.rank], self.handle
         with self.waiting():
             # Faster than gloo's all_gather, which passes each tensor from process to process.
-            sends = [self._operation(dist.isend, own, i) for i in others]
-            receives = [self._operation(dist.irecv, result[i], i) for i in others]
+            sends = [dist.P2POp(dist.isend, own, self.ranks[i], handle, _GATHER) for i in others]
+            receives = [
+                dist.P2POp(dist.irecv, result[i], self.ranks[i], handle, _GATHER) for i in others
+            ]
             for work in dist.batch_isend_irecv(sends + receives):
                 work.wait()
         return result
-
-    # Any: torch's isend or irecv, which differ in type.
-    def _operation(self, kind: Any, x: Tensor, other: int) -> dist.P2POp:
-        return dist.P2POp(kind, x, self.ranks[other], group=self.handle, tag=_GATHER)
 
     def wait(self) -> None:
         """Wait until all processes have come here."""
@@ -146,8 +144,8 @@ class Group:
         Returns:
             The sums.
         """
-        given = torch.tensor(numbers, dtype=torch.float64)
-        sums: list[float] = self.gather(given).sum(0).tolist()
+        own = torch.tensor(numbers, dtype=torch.float64)
+        sums: list[float] = self.gather(own).sum(0).tolist()
         return sums
 
     def exchange(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -235,3 +233,11 @@ class Group:
 def _check_not_transformed(x: Tensor) -> None:
     mend = "compute the derivative in one process, or by backward"
     check_not_transformed("Group", "it is sent to another process", mend, (x,))
+
+
+def check_divisible(layer: str, what: str, number: int, group: Group) -> None:
+    """Check that the processes can have equal parts of something."""
+    if number % group.size:
+        mend = f"take a multiple, such as {(number // group.size + 1) * group.size}"
+        problem = f"expected {what} to be a multiple of the {group.size} processes, got {number}"
+        raise LayerError(layer, f"{problem}; {mend}")

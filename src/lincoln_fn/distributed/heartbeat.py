@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final
 
@@ -57,11 +57,11 @@ class Heartbeat:
     def find_lost(self, ranks: Collection[int]) -> tuple[int, ...]:
         """Return those of some ranks that no longer beat; it takes some seconds."""
         # The store does not answer, and its client waits for ever, if its process was stopped.
-        found: list[tuple[int, ...]] = []
-        asking = threading.Thread(target=lambda: found.append(self._ask(ranks)), daemon=True)
+        answers: list[tuple[int, ...]] = []
+        asking = threading.Thread(target=lambda: answers.append(self._ask(ranks)), daemon=True)
         asking.start()
         asking.join(ANSWERED)
-        return found[0] if found else self._without_store()
+        return answers[0] if answers else self._without_store()
 
     def _without_store(self) -> tuple[int, ...]:
         """Return who is lost if the store is: rank 0 keeps it, unless torchrun does."""
@@ -78,8 +78,9 @@ class Heartbeat:
             )
         except RuntimeError:
             return self._without_store()
-        if self.keeps_store:
-            self._wait_until_confirmed(set(ranks) - {*self.answer[0]})
+        if self.keeps_store:  # until the others have confirmed that they know who is lost
+            others = [f"confirmed/{rank}" for rank in set(ranks) - {*self.answer[0]}]
+            self._wait_until(lambda: self.store.check(others))
         return self.answer[0]
 
     def _record_answer(self, lost: bytes) -> None:
@@ -88,22 +89,20 @@ class Heartbeat:
             self.answer.append(tuple(map(int, lost.split())))
             self.store.set(f"confirmed/{self.rank}", "")
 
-    def _wait_until_confirmed(self, ranks: set[int]) -> None:
-        """Keep the store until the others have confirmed that they know who is lost."""
+    def _wait_until(self, is_known: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            if self.store.check([f"confirmed/{rank}" for rank in ranks]):
-                return
+        while time.monotonic() < end and not is_known():
             self.ends.wait(INTERVAL / 5)
 
     def _silent(self, ranks: Collection[int]) -> set[int]:
         first = {rank: self._count(rank) for rank in ranks}
-        silent, end = set(ranks) - {self.rank}, time.monotonic() + PATIENCE
-        while silent and time.monotonic() < end:
-            if self.store.check(["lost"]):
-                return silent  # another process has found it
-            self.ends.wait(INTERVAL / 5)
-            silent = {rank for rank in silent if self._count(rank) == first[rank]}
+        silent = set(ranks) - {self.rank}
+
+        def is_known() -> bool:
+            silent.difference_update([r for r in silent if self._count(r) != first[r]])
+            return not silent or self.store.check(["lost"])  # another process may have found it
+
+        self._wait_until(is_known)
         return silent
 
     def _count(self, rank: int) -> bytes:

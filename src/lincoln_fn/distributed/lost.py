@@ -1,6 +1,13 @@
-"""The error of a process that is gone."""
+"""The error of a process that is gone, and errors that a process sends to others, as JSON."""
 
 from __future__ import annotations
+
+from typing import Final
+
+from lincoln_fn.core import LayerError, NonFiniteError
+
+_ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
+_LONGEST: Final = 409  # characters of a text, so that 2048 bytes have room for two and their quotes
 
 
 class LostProcessError(ConnectionError):
@@ -22,3 +29,23 @@ class LostProcessError(ConnectionError):
         names = ", ".join(map(str, self.ranks))
         gone = f"rank {names} is gone" if len(self.ranks) == 1 else f"ranks {names} are gone"
         return f"{gone}; start the run again from its last checkpoint"
+
+
+def encode(error: BaseException, rank: int) -> list[object]:
+    """Describe an error of a process."""
+    if isinstance(error, LostProcessError):
+        return ["LostProcessError", error.ranks, _short(error.cause)]
+    if isinstance(error, LayerError):
+        return [type(error).__name__, _short(error.where), _short(error.problem)]
+    return ["LayerError", f"rank {rank}", _short(f"{type(error).__name__}: {error}")]
+
+
+def _short(text: str) -> str:
+    return text.encode("ascii", "replace").decode()[:_LONGEST]
+
+
+def decode(kind: str, where: str | list[int], problem: str) -> Exception:
+    """Make the error that was described."""
+    if isinstance(where, list):
+        return LostProcessError(tuple(where), problem)
+    return _ERRORS.get(kind, LayerError)(where, problem)

@@ -1,4 +1,7 @@
-from lincoln_fn.replay.attribute import Attribution as Attribution, attribute as attribute
+from lincoln_fn.replay.attribute import (
+    Attribution as Attribution, attribute as attribute, reweighted as reweighted,
+    smoothness as smoothness,
+)
 from lincoln_fn.replay.difference import (
     Difference as Difference, first_difference as first_difference,
 )
@@ -7,5 +10,4 @@ from lincoln_fn.replay.metagradient import (
 )
 from lincoln_fn.replay.non_finite import Origin as Origin, first_non_finite as first_non_finite
 from lincoln_fn.replay.place import Place as Place
-from lincoln_fn.replay.reweighted import reweighted as reweighted, smoothness as smoothness
 from lincoln_fn.replay.run import Run as Run

@@ -14,8 +14,16 @@ from typing import Final
 import attrs
 
 from lincoln_fn.core import LayerError, NonFiniteError, NonNegative, NonNegativeInt, checked
-from lincoln_fn.replay.arrays import Array, MadeBy, arrays_of_step
-from lincoln_fn.replay.place import Leaf, Place, first_unequal, place
+from lincoln_fn.replay.place import (
+    Array,
+    Leaf,
+    MadeBy,
+    Place,
+    arrays_of_step,
+    first_unequal,
+    first_within,
+    take_finite,
+)
 from lincoln_fn.replay.run import Run, State
 
 
@@ -148,7 +156,7 @@ class _Pair:
         """Repeat the steps of both runs, to the first after which their states differ."""
         old = self.states(before)
         while int(old[0].step) < last:
-            a, b = _take(self.a, old[0]), _take(self.b, old[1])
+            a, b = take_finite(self.a, old[0]), take_finite(self.b, old[1])
             if a is None or b is None:  # a loss that is not finite ends a run
                 return self._find_within(old, None if a is b else _ENDED)
             leaf = first_unequal("", a, b, self.tol)
@@ -162,23 +170,19 @@ class _Pair:
         """Find the first array that differs in the step after two states."""
         number = int(old[0].step) + 1
         others = {array.key: array.values for array in arrays_of_step(self.b, old[1])}
-        for array in arrays_of_step(self.a, old[0]):
-            if array.key in others:
-                found = first_unequal(array.name, array.values, others[array.key], self.tol)
-                if found is not None:
-                    return _difference(array, found, number, number - 1)
+
+        def compare(array: Array) -> Leaf | None:
+            if array.key not in others:
+                return None
+            return first_unequal(array.name, array.values, others[array.key], self.tol)
+
+        within = first_within(self.a, old[0], compare)
+        if within is not None:
+            return _difference(*within, number, number - 1)
         if leaf is None:
             return None
         made_by: MadeBy = "loss" if leaf is _ENDED else "update"
         return _difference(Array(made_by, "", ()), leaf, number, number - 1)
-
-
-def _take(run: Run, state: State) -> State | None:
-    """Take one step; None if its loss is not finite."""
-    try:
-        return run.take(state)
-    except NonFiniteError:
-        return None
 
 
 # In place of a leaf: the loss of one run is not finite, and so it has no new state.
@@ -187,5 +191,5 @@ _ENDED: Final = Leaf("value", (), (), math.inf)
 
 def _difference(array: Array, leaf: Leaf, step: int, after: int) -> Difference:
     return Difference(
-        place=place(step, array, leaf), values=leaf.values, largest=leaf.largest, after=after
+        place=array.place(step, leaf), values=leaf.values, largest=leaf.largest, after=after
     )

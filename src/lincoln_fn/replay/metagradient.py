@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 import torch
@@ -21,10 +21,9 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, Params, PositiveInt, checksum, tree
 from lincoln_fn.curvature.internal import check_not_nested
-from lincoln_fn.replay.loss_after import loss_after
-from lincoln_fn.replay.partial_result import Saved
 from lincoln_fn.replay.run import Run
-from lincoln_fn.replay.walk_back import HYPERPARAMETERS, NAME, WalkBack, adjoint_of, of_start
+from lincoln_fn.replay.running_statistics import loss_after
+from lincoln_fn.replay.walk_back import NAME, Saved, WalkBack, adjoint_of, of_start
 from lincoln_fn.rules import backpropagation
 from lincoln_fn.training import Batch, Batches, Step
 
@@ -133,24 +132,25 @@ def metagradient(
     if last is None or last < run.begun:
         raise LayerError(NAME, f"expected steps, the number of the last step, got {steps}")
     measure = of if callable(of) else partial(loss_after, step.net, step.loss, of)
-    saved = None
-    whole, seconds = run, save_seconds
+    saved, whole, seconds = None, run, save_seconds
     if step.reduce is not None and isinstance(run.batches, Batches):
         whole = attrs.evolve(run, batches=attrs.evolve(run.batches, shard=(0, 1)))
         seconds = math.inf if step.reduce.shard[0] else save_seconds  # the first process saves
     if folder is not None:
-        given = [str((step, last, sorted(wrt), ema)), *([] if callable(of) else tree.leaves(of))]
-        saved = Saved(Path(folder), seconds, _identity(whole, given))
+        asked = torch.tensor(list(str((step, last, sorted(wrt), ema)).encode()))
+        arrays = whole.batch(run.begun), asked, () if callable(of) else of
+        identity = checksum([*tree.leaves(run.start, states=True), *tree.leaves(arrays)])
+        file = Path(folder) / "metagradient.safetensors"
+        saved = Saved(file, seconds, torch.tensor(identity))
     walk = WalkBack(whole, step.optimizer, adjoint_of(step, wrt), measure, wrt, last, ema)
-    found = walk.walked(run, _states(run, memory), saved, progress)
-    names = [name for name in HYPERPARAMETERS if name in wrt]
+    result = walk.walked(run, _states(run, memory), saved, progress)
     return Metagradient(
-        value=found.value.item(),
-        examples=found.examples,
-        start=of_start(found.bars, run.begun) if "start" in wrt else None,
-        x=found.x,
+        value=result.value.item(),
+        examples=result.examples,
+        start=of_start(result.bars, run.begun) if "start" in wrt else None,
+        x=result.x,
         begun=run.begun,
-        **{name: found.hyperparameters[name] for name in names},
+        **result.hyperparameters,
     )
 
 
@@ -185,14 +185,3 @@ def _states(run: Run, memory: str | int) -> int:
         memory = int(float(match[1]) * unit)
     of_state = sum(leaf.nbytes for leaf in tree.leaves(run.start, states=True))
     return max(1, memory // max(1, of_state))
-
-
-def _identity(run: Run, given: list[Any]) -> Tensor:  # Any: tensors and text
-    """Compute a number that another run, or other derivatives of it, would not have."""
-    of_run = [*tree.leaves(run.start, states=True), *tree.leaves(run.batch(run.begun))]
-    return torch.tensor(
-        checksum(
-            each if isinstance(each, Tensor) else torch.tensor(list(each.encode()))
-            for each in [*of_run, *given]
-        )
-    )

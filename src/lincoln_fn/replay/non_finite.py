@@ -12,10 +12,18 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, NonFiniteError, NonNegativeInt, checked, tree
-from lincoln_fn.replay.arrays import Array, Site, arrays_of_step
-from lincoln_fn.replay.place import Leaf, Place, first_non_finite_leaf, name_leaves, place
+from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, checked, tree
+from lincoln_fn.replay.place import (
+    Array,
+    Leaf,
+    Place,
+    first_non_finite_leaf,
+    first_within,
+    name_leaves,
+    take_finite,
+)
 from lincoln_fn.replay.run import Run, State
+from lincoln_fn.walk import Site
 
 
 @attrs.frozen(kw_only=True)
@@ -79,16 +87,18 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
     leaf = first_non_finite_leaf("", run.start)
     if leaf is not None:
         return _origin(run, Array("start", "", ()), leaf, run.begun)
-    state, bad = _last_finite(run)
-    last = next((step for step in (steps, bad, run.end) if step is not None), None)
+    marks = [*run.marks]
+    bad = bisect_left(
+        marks, True, key=lambda step: first_non_finite_leaf("", run.at(step)) is not None
+    )
+    state = run.at(marks[bad - 1]) if bad else run.start
+    ends = steps, *marks[bad : bad + 1], run.end
+    last = next((step for step in ends if step is not None), None)
     if last is None:
         problem = "expected steps, the number of the last step, as the batches do not say it"
         raise LayerError("first_non_finite", problem)
     while int(state.step) < last:
-        try:
-            new = run.take(state)
-        except NonFiniteError:  # the loss was not finite
-            new = None
+        new = take_finite(run, state)
         leaf = None if new is None else first_non_finite_leaf("", new)
         if new is None or leaf is not None:
             return _find_within(run, state, leaf)
@@ -96,28 +106,14 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
     return None
 
 
-def _last_finite(run: Run) -> tuple[State, int | None]:
-    """Find the last saved state before the first that is not finite, and the step of that one."""
-    marks = [*run.marks]
-    bad = bisect_left(
-        marks, True, key=lambda step: first_non_finite_leaf("", run.at(step)) is not None
-    )
-    finite = run.at(marks[bad - 1]) if bad else run.start
-    return finite, marks[bad] if bad < len(marks) else None
-
-
 def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:
     """Find the first array that is not finite in the step after a state."""
-    step = int(state.step) + 1
-    for array in arrays_of_step(run, state):
-        leaf = first_non_finite_leaf(array.name, array.values)
-        if leaf is not None:
-            return _origin(run, array, leaf, step)
-    if of_new is not None:
-        return _origin(run, Array("update", "", ()), of_new, step)
-    return _origin(
-        run, Array("loss", "value", ()), Leaf("value", (), (torch.nan,), torch.inf), step
-    )
+    within = first_within(run, state, lambda a: first_non_finite_leaf(a.name, a.values))
+    if of_new is None:
+        after = Array("loss", "value", ()), Leaf("value", (), (torch.nan,), torch.inf)
+    else:
+        after = Array("update", "", ()), of_new
+    return _origin(run, *(within or after), int(state.step) + 1)
 
 
 def _origin(run: Run, array: Array, leaf: Leaf, step: int) -> Origin:
@@ -125,7 +121,7 @@ def _origin(run: Run, array: Array, leaf: Leaf, step: int) -> Origin:
     example = None if array.made_by in ("start", "update") else _example(run, array, leaf, batch)
     row = None if example is None else run.row(batch, example)
     return Origin(
-        place=place(step, array, leaf), value=leaf.values[0], batch=batch, example=example, row=row
+        place=array.place(step, leaf), value=leaf.values[0], batch=batch, example=example, row=row
     )
 
 

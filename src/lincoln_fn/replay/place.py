@@ -1,13 +1,21 @@
-"""Where in a run an array was made, and comparisons of arrays."""
+"""Where in a run an array was made: all arrays of a step in their order, and comparisons."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.replay.arrays import Array, MadeBy
+from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, Tree, tree
+from lincoln_fn.replay.run import Run, State
+from lincoln_fn.walk import Site, there
+from lincoln_fn.walk.internal import ALL, Wants, walk_back
+
+MadeBy: TypeAlias = Literal["start", "data", "forward", "loss", "backward", "update", "record"]
 
 
 @attrs.frozen
@@ -50,9 +58,97 @@ class Leaf:
     largest: float
 
 
-def place(step: int, made: Array, leaf: Leaf) -> Place:
-    """Name the place of an array's leaf."""
-    return Place(step, made.made_by, leaf.array, leaf.index, made.path, made.layer)
+@attrs.frozen(eq=False)
+class Array:
+    """An array, or a tree of arrays, of a step: what it is, and what made it."""
+
+    made_by: MadeBy  # which part of the step
+    name: str  # "x", "y", "dparams", and so on
+    values: Arrays
+    path: str = ""  # the layer's position in the network
+    layer: str = ""
+    use: int = 1  # the number of the use of that layer, from 1
+    site: Site | None = None  # where the array comes from the backward pass of a layer
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What two runs have in common."""
+        return self.made_by, self.path, self.name, self.use
+
+    def place(self, step: int, leaf: Leaf) -> Place:
+        """Name the place of one of its leaves."""
+        return Place(step, self.made_by, leaf.array, leaf.index, self.path, self.layer)
+
+
+def take_finite(run: Run, state: State) -> State | None:
+    """Take one step; None if its loss is not finite."""
+    try:
+        return run.take(state)
+    except NonFiniteError:
+        return None
+
+
+def first_within(
+    run: Run, state: State, search: Callable[[Array], Leaf | None]
+) -> tuple[Array, Leaf] | None:
+    """Repeat the step after a state, to the first array that a search finds something in."""
+    for array in arrays_of_step(run, state):
+        leaf = search(array)
+        if leaf is not None:
+            return array, leaf
+    return None
+
+
+def arrays_of_step(run: Run, state: State) -> Iterator[Array]:
+    """Repeat the step after a state, and yield what it computes before its update."""
+    batch: Tree = run.batch(int(state.step))  # of a step of the user's own
+    if run.parts is None:
+        yield Array("data", "batch", batch)
+        return
+    x, target = batch
+    yield Array("data", "x", x)
+    yield Array("data", "target", target)
+    net, loss = run.parts
+    with torch.no_grad():
+        y, cache, outputs = _forward(net, state.params, x)
+        yield from outputs
+        value, loss_cache = loss.forward(y, target)
+        yield Array("loss", "value", value)
+        g = loss.backward(loss_cache)
+        yield Array("loss", "g", g)
+        yield from _backward(net, state.params, cache, g)
+
+
+def _forward(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache, list[Array]]:
+    uses: Counter[str] = Counter()
+    outputs: list[Array] = []
+
+    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        uses[path] += 1
+        outputs.append(Array("forward", "y", y, path, layer.name, uses[path]))
+        return y, cache
+
+    return *there(visit, net, params, x), outputs
+
+
+def _backward(net: Layer, params: Params, cache: Cache, g: Arrays) -> list[Array]:
+    uses: Counter[str] = Counter()
+    gradients: list[Array] = []
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        dx, dparams = layer.backward(params, cache, g)
+        site = Site(layer, path, params, cache, g, dparams)
+        uses[path] += 1
+        arrays = {"g": g, "dx": dx, "dparams": dparams} if wants.dparams else {"g": g, "dx": dx}
+        for name, values in arrays.items():
+            gradients.append(Array("backward", name, values, path, layer.name, uses[path], site))
+        return dx, None
+
+    walk_back(leaf, net, params, cache, g, ALL)
+    return gradients
 
 
 def first_unequal(name: str, first: object, second: object, tol: float) -> Leaf | None:

@@ -1,25 +1,40 @@
-"""A training run that can be repeated from its saved states."""
+"""A training run that can be repeated from its saved states, also backwards.
+
+To go back over a step, the state before it is needed. With s states in memory, and each step
+repeated at most r times, at most
+
+    b(s, r) = (s + r)! / (s! r!)
+
+steps can be walked back. So the r that is needed is found, and the next state to be held is such
+that neither part needs more: r repetitions of what lies behind it, with one state less, and r - 1
+of what lies before it.
+
+Source: Griewank and Walther, "Algorithm 799: Revolve", ACM Transactions on Mathematical Software,
+2000.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import torch
+from torch import Tensor
 
 from lincoln_fn.checkpoint import Directory, load
 from lincoln_fn.checkpoint.internal import newest_first
-from lincoln_fn.core import Layer, check_argument, is_function, tree, wrong_kind
+from lincoln_fn.core import Layer, Tree, check_argument, is_function, tree, wrong_kind
 from lincoln_fn.losses import Loss
 from lincoln_fn.training import Batch, Batches, Step, check_unspent
 
-# Any: a `TrainState`, or a state of the user's own with the attribute `step`.
-State: TypeAlias = Any
-# Any: a `Step`, or a function (state, batch) -> (state, value).
-TakesStep: TypeAlias = Callable[[State, Any], tuple[State, Any]]
+# A `TrainState`, or a state of the user's own with the attribute `step`.
+State: TypeAlias = Tree
+# A `Step`, or a function (state, batch) -> (state, value).
+TakesStep: TypeAlias = Callable[[State, Tree], tuple[State, Tree]]
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -82,10 +97,10 @@ class Run:
         """The saved states, or their files, by step, after the start."""
         if isinstance(self.saved, Directory):
             files = newest_first(self.saved.path)[::-1]
-            found: dict[int, State | Path] = {int(file.stem.split("_")[1]): file for file in files}
+            marks: dict[int, State | Path] = {int(file.stem.split("_")[1]): file for file in files}
         else:
-            found = {int(state.step): state for state in self.saved}
-        return {step: found[step] for step in sorted(found) if step > self.begun}
+            marks = {int(state.step): state for state in self.saved}
+        return {step: marks[step] for step in sorted(marks) if step > self.begun}
 
     def has(self, step: int) -> bool:
         """Return whether the state after a step is the start, or saved."""
@@ -106,10 +121,8 @@ class Run:
 
     def row(self, i: int, example: int) -> int | None:
         """Return which row of the data an example of batch i is; None if that is not known."""
-        if not isinstance(self.batches, Batches):
-            return None
-        numbers = torch.arange(self.batches.examples)
-        return int(attrs.evolve(self.batches, arrays=(numbers,)).at(i)[0][example])
+        rows = rows_of(self, i)
+        return None if rows is None else int(rows[example])
 
     def take(self, state: State) -> State:
         """Take one step from a state, which stays as it is."""
@@ -143,3 +156,65 @@ class Run:
             layer, loss = self.step.pure.args[:2]  # of `bare_step`: the faster twins
             return self.net or layer, self.loss or loss
         return None if self.net is None or self.loss is None else (self.net, self.loss)
+
+
+def rows_of(run: Run, i: int) -> Tensor | None:
+    """Return which rows of the data batch i of a run has; None if that is not known."""
+    if not isinstance(run.batches, Batches):
+        return None
+    numbers = torch.arange(run.batches.examples)
+    rows: Tensor = attrs.evolve(run.batches, arrays=(numbers,)).at(i)[0]
+    return rows
+
+
+def states_back(run: Run, last: int, states: int) -> Iterator[State]:
+    """Give the states before the steps of a run, from the last step to the first.
+
+    Args:
+        run: the run. Its saved states are used where it has any.
+        last: the number of the last step.
+        states: how many states may be held in memory, at least 1.
+
+    Yields:
+        The state before each step.
+    """
+    marks = [run.begun, *(step for step in run.marks if step < last)]
+    for mark in reversed(marks):
+        held = [run.at(mark)]
+        while held and last > mark:
+            state, begun = held[-1], int(held[-1].step)
+            if begun == last - 1:
+                yield state
+                held.pop()
+                last -= 1
+                continue
+            free = states - len(held) + 1
+            state = run.reached(state, begun + next_held(last - begun, free))
+            if free > 1:
+                held.append(state)
+            else:
+                yield state
+                last -= 1
+
+
+def next_held(steps: int, states: int) -> int:
+    """Return after how many steps the next state is held, of `steps` to be walked back.
+
+    Args:
+        steps: at least 2.
+        states: how many can be held, with that before the first step.
+
+    Returns:
+        The number, from 1 to steps - 1.
+    """
+    if states == 1:
+        return steps - 1
+    repeats = 1
+    while _most(states, repeats) < steps:
+        repeats += 1
+    least = max(_most(states, repeats - 2), steps - _most(states - 1, repeats), 1)
+    return min(least, steps - 1)
+
+
+def _most(states: int, repeats: int) -> int:
+    return math.comb(states + repeats, states) if repeats >= 0 else 0

@@ -1,4 +1,4 @@
-"""How a number after training depends on running statistics, and these on the batches.
+"""The loss of test examples after training, and how running statistics are part of it.
 
 Derivation. In training, batch norm moves its running statistics s by those of the batch, with the
 momentum w; M is the number of values in a channel:
@@ -21,38 +21,56 @@ divided by N. After training, y = (x - mean) rstd w + b with rstd = 1 / sqrt(var
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.core import Layer, Params, made_by
+from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by
+from lincoln_fn.curvature.internal import loss_gradient, walk_of
 from lincoln_fn.layers import batch_norm, instance_norm
 from lincoln_fn.layers.common.normalisation import Running, moved
+from lincoln_fn.losses import Loss
+from lincoln_fn.losses.internal import unweighted
+from lincoln_fn.training import Batch
+from lincoln_fn.walk.internal import ALL, Wants
 
 # By the path of the layer: the bars of its mean and of its variance.
 Statistics: TypeAlias = dict[str, tuple[Tensor, Tensor]]
 
 
-def is_running(params: Params) -> bool:
-    """Return whether a single layer's params have running statistics."""
-    return isinstance(getattr(params, "running", None), Running)
+def loss_after(
+    net: Layer, loss: Loss, test: Batch, params: Params
+) -> tuple[Tensor, Params, Statistics]:
+    """Compute the loss of test examples, its gradient, and the bars of running statistics."""
+    x, target = test
+    after, loss = combine.inference(net), unweighted(loss) or loss
+    prediction, cache = after.forward(params, x)
+    value = loss.forward(prediction, target)[0]
+    statistics: Statistics = {}
+    walk, g = walk_of(partial(_leaf, statistics)), loss_gradient(loss, prediction, target)
+    return value, walk(after, params, cache, g, ALL)[1], statistics
 
 
-# Any: the cache of `running_statistics`, and dx as the walk has it.
-def of_inference(layer: Layer, params: Params, cache: Any, dx: Any) -> tuple[Tensor, Tensor] | None:
-    """Compute the adjoints of the statistics a layer has normalised by; None for another layer."""
-    if not (is_running(params) and made_by(layer, combine.inference)):
-        return None
-    shared = [axis for axis in range(dx.ndim) if axis != cache.axis]
-    of_var = -0.5 * (dx * cache.x_hat).sum(shared) * cache.rstd
-    return -dx.sum(shared), of_var
+def _leaf(
+    statistics: Statistics, layer: Layer, path: str, params: Params, cache: Cache, g: Arrays,
+    wants: Wants,
+) -> tuple[Arrays, Params]:  # fmt: skip
+    """Visit a layer, and add the bars of the statistics that it has normalised by."""
+    dx, dparams = layer.backward(params, cache, g)
+    running = getattr(params, "running", None)
+    if isinstance(running, Running) and made_by(layer, combine.inference):
+        shared = [axis for axis in range(dx.ndim) if axis != cache.axis]
+        of_var = -0.5 * (dx * cache.x_hat).sum(shared) * cache.rstd
+        before = statistics.get(path, (0, 0))
+        statistics[path] = (-dx.sum(shared) + before[0], of_var + before[1])
+    return dx, dparams
 
 
-# Any: the values of a cache.
 def of_training(
-    layer: Layer, params: Params, cache: Any, bars: tuple[Tensor, Tensor]
+    params: Params, cache: Cache, bars: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
     """Compute what is added to bar x, and the bars of the old statistics; None if there is none."""
     if not isinstance(cache, batch_norm.Cache | instance_norm.Cache) or not cache.x_hat.numel():

@@ -18,7 +18,7 @@ from lincoln_fn.core import Arrays, LayerError, Params, tree
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import PartSum, sum_of
 from lincoln_fn.replay.running_statistics import Statistics
-from lincoln_fn.replay.step_adjoint import Along, StepAdjoint
+from lincoln_fn.replay.step_adjoint import Bars, Found, StepAdjoint
 from lincoln_fn.training import Batch, Compute, ComputeShards, Reduce, TrainState
 
 
@@ -36,11 +36,10 @@ class SharedAdjoint(StepAdjoint):
         if reduce.bind_shards is None:
             problem = f"expected a step of one process or of distributed.mean, got {name}"
             raise LayerError("metagradient", problem)
-        bound = (
-            reduce.bind(*adjoint.fast, name),
-            reduce.bind_shards(adjoint.net, adjoint.loss, name),
-        )
-        return cls(adjoint.net, adjoint.loss, adjoint.optimizer, adjoint.wants, reduce, *bound)
+        of_gradient = reduce.bind(*adjoint.fast, name)
+        of_shards = reduce.bind_shards(adjoint.net, adjoint.loss, name)
+        fields = adjoint.net, adjoint.loss, adjoint.optimizer, adjoint.wants
+        return cls(*fields, reduce, of_gradient, of_shards)
 
     def gradient(self, state: TrainState, batch: Batch) -> Params:
         """Compute d of the whole batch."""
@@ -48,7 +47,7 @@ class SharedAdjoint(StepAdjoint):
 
     def along(
         self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics
-    ) -> Along:
+    ) -> Found:
         """Add up what the shards compute."""
         x, target = batch
         rows = torch.arange(len(tree.leaves(x)[0]))
@@ -60,7 +59,7 @@ class SharedAdjoint(StepAdjoint):
         own = self._own((x, (target, rows)))
         of_shard = partial(self._shard, tree.leaves(direction))
         product, examples, of_x = self.of_shards(of_shard, like, own, state.step)[2]
-        return Along(product, examples, of_x, statistics)
+        return Found(Bars(product, (), statistics), {}, examples, of_x)
 
     def _own(self, batch: Batch) -> Batch:
         """Take this process's part, as `data.batches` divides a batch."""
@@ -80,10 +79,10 @@ class SharedAdjoint(StepAdjoint):
             sums.append(sum_of(loss, prediction, target, len(rows)))
             return sums[-1].g
 
-        found = self.dual_pass(
+        own = self.dual_pass(
             gradient_of, params, tree.map(lambda _: next(each), params), (x, target), {}
         )
         of_rows = tree.map(
-            lambda zero, value: zero.index_copy(0, rows, value), zeros, [found.examples, found.x]
+            lambda zero, value: zero.index_copy(0, rows, value), zeros, [own.examples, own.x]
         )
-        return sums[0].numbers, like, (found.product, *of_rows)
+        return sums[0].numbers, like, (own.bars.params, *of_rows)

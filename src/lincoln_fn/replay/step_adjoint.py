@@ -78,14 +78,8 @@ class Found:
     x: Arrays | None
 
 
-@attrs.frozen
-class Along:
-    """What the derivative along bar d, a direction in the params, gives."""
-
-    product: Params  # with the Hessian
-    examples: Float[Tensor, " N"] | None
-    x: Arrays | None
-    statistics: Statistics
+# ((state, bars of the next one), batch) -> what the step's adjoint finds
+Adjoint: TypeAlias = Callable[[tuple[TrainState, Bars], Batch], Found]
 
 
 # Equal ones are compiled once.
@@ -109,12 +103,12 @@ class StepAdjoint:
         adjoint = self.optimizer.adjoint
         assert not isinstance(adjoint, str)  # as `metagradient` has checked
         dparams = self.gradient(state, batch)
-        found = adjoint(state.params, dparams, state.opt_state, bars.params, bars.opt_state)
-        along = self.along(state, found.grads, batch, bars.statistics)
-        new = tree.map(torch.add, found.params, along.product)
+        update = adjoint(state.params, dparams, state.opt_state, bars.params, bars.opt_state)
+        along = self.along(state, update.grads, batch, bars.statistics)
+        params = tree.map(torch.add, update.params, along.bars.params)
         return Found(
-            Bars(new, found.state, along.statistics),
-            {name: of for name, of in found.hyperparameters.items() if name in self.wants},
+            Bars(params, update.state, along.bars.statistics),
+            {name: of for name, of in update.hyperparameters.items() if name in self.wants},
             along.examples,
             along.x,
         )
@@ -128,14 +122,14 @@ class StepAdjoint:
 
     def along(
         self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics
-    ) -> Along:
-        """Compute what depends on d, along a direction in the params."""
+    ) -> Found:
+        """Compute what depends on d, along a direction in the params: its part of the bars."""
         return self.dual_pass(loss_gradient, state.params, direction, batch, statistics)
 
     def dual_pass(
         self, gradient_of: LossGradient, params: Params, direction: Params, batch: Batch,
         statistics: Statistics,
-    ) -> Along:  # fmt: skip
+    ) -> Found:  # fmt: skip
         """Compute it by one pass, forward and backward, with dual tensors."""
         (x, target), statistics = batch, dict(statistics)
         with forward_mode():
@@ -154,7 +148,7 @@ class StepAdjoint:
             g = g if loss is None else gradient_of(loss, y, target[0])
             each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, tangents)
             examples = torch.stack(tree.leaves(each)).sum(0)
-        return Along(product, examples, of_x, statistics)
+        return Found(Bars(product, (), statistics), {}, examples, of_x)
 
 
 def _leaf(
@@ -165,12 +159,10 @@ def _leaf(
     # The bars of the statistics are to the tangents what bar d's own part is: both are derivatives
     # of the same number, and the walk is linear in them.
     dx, dparams = tangents_leaf(layer, path, params, cache, g, wants)
-    found = None
-    if path in statistics:
-        found = of_training(layer, params, values_of(cache), statistics[path])
-    if found is None:
-        return dx, dparams
-    more, statistics[path] = found
-    if wants.dx:
-        dx = with_tangents(values_of(dx), tangents_of(dx) + more)
+    bars = statistics.get(path)
+    adjoints = None if bars is None else of_training(params, values_of(cache), bars)
+    if adjoints is not None:
+        more, statistics[path] = adjoints
+        if wants.dx:
+            dx = with_tangents(values_of(dx), tangents_of(dx) + more)
     return dx, dparams

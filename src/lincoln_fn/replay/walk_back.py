@@ -1,29 +1,71 @@
-"""The walk back over a run, from its last step to its first."""
+"""The walk back over a run, from its last step to its first, and what it has computed so far."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import compiler
+from lincoln_fn import checkpoint, compiler
 from lincoln_fn.compiler.internal import CompiledRun
-from lincoln_fn.core import LayerError, Params, evolve, tree
-from lincoln_fn.optim import EmaState, Optimizer, ema_params
-from lincoln_fn.replay.held import states_back
-from lincoln_fn.replay.partial_result import Partial, Saved
-from lincoln_fn.replay.run import Run
+from lincoln_fn.core import LayerError, Params, Tree, evolve, record, tree
+from lincoln_fn.optim import EmaState, Optimizer, OptimizerState, ema_params
+from lincoln_fn.replay.run import Run, rows_of, states_back
 from lincoln_fn.replay.shared_adjoint import SharedAdjoint
-from lincoln_fn.replay.step_adjoint import Bars, Found, StepAdjoint
-from lincoln_fn.training import Batch, Batches, Step, TrainState
+from lincoln_fn.replay.step_adjoint import Adjoint, Bars, StepAdjoint
+from lincoln_fn.training import Batches, Step, TrainState
 
 NAME: Final = "metagradient"
 HYPERPARAMETERS: Final = ("lr", "weight_decay", "momentum")
+
+
+@record
+class Partial:
+    """What is known after the steps from the last one to that after `step`.
+
+    Its tensors of derivatives, which are summed up, are changed in place.
+    """
+
+    step: Tensor
+    value: Tensor
+    bars: Bars
+    hyperparameters: Mapping[str, Tensor]
+    examples: Tree  # a tensor, or one for each step, or None
+    x: Tree  # likewise, of trees
+
+
+@attrs.frozen(eq=False)
+class Saved:
+    """The file in which the derivatives known so far are saved."""
+
+    file: Path
+    seconds: float
+    identity: Tensor
+
+    def load(self, like: Partial) -> Partial | None:
+        """Load what was saved; None if there is nothing."""
+        if not self.file.exists():
+            return None
+        problem = f"expected {self.file} of the same run; delete it, or give another folder"
+        error = LayerError(NAME, problem)
+        try:
+            identity, saved = checkpoint.load(self.file, (self.identity, like))
+        except checkpoint.CheckpointError as cause:
+            raise error from cause
+        if int(identity) != int(self.identity):
+            raise error
+        return saved
+
+    def save(self, partial: Partial) -> None:
+        """Replace the file."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(self.file, (self.identity, partial))
 
 
 @attrs.frozen(eq=False)
@@ -32,35 +74,32 @@ class WalkBack:
 
     run: Run  # with whole batches, where several processes take a step together
     optimizer: Optimizer
-    adjoint: Callable[[Any, Any], Found]  # Any: as `StepAdjoint` takes them
-    measure: Callable[[Params], Any]
+    adjoint: Adjoint
+    measure: Callable[[Params], tuple[Tree, ...]]  # the value, dparams, and perhaps statistics
     wrt: Collection[str]
     last: int
     ema: bool
 
     def walked(
-        self,
-        run: Run,
-        states: int,
-        saved: Saved | None,
+        self, run: Run, states: int, saved: Saved | None,
         progress: Callable[[int, int], object] | None,
-    ) -> Partial:
+    ) -> Partial:  # fmt: skip
         """Go back over the run, and repeat it as this process has it."""
         total, at = self.last - run.begun, time.monotonic()
-        like = self.first(self.run.start)  # which refuses what cannot be found, before the run
-        found = None if saved is None else saved.load(like)
-        if found is None:
-            found = self.first(run.reached(run.start, self.last))
-        for state in states_back(run, int(found.step), states):
-            found = self.taken(found, state)
+        like = self.first(self.run.start)  # which refuses what cannot be computed, before the run
+        partial = None if saved is None else saved.load(like)
+        if partial is None:
+            partial = self.first(run.reached(run.start, self.last))
+        for state in states_back(run, int(partial.step), states):
+            partial = self.taken(partial, state)
             if progress is not None:
-                progress(self.last - int(found.step), total)
+                progress(self.last - int(partial.step), total)
             if saved is not None and time.monotonic() - at > saved.seconds:
-                saved.save(found)
+                saved.save(partial)
                 at = time.monotonic()
         if saved is not None:
-            saved.delete()
-        return found
+            saved.file.unlink(missing_ok=True)
+        return partial
 
     def first(self, state: TrainState) -> Partial:
         """Begin with the number's own gradient in the state after the last step."""
@@ -100,7 +139,7 @@ class WalkBack:
             for name in asked
         }
 
-    def _zeros(self, name: str, make: Callable[[Any], Any]) -> Any:
+    def _zeros(self, name: str, make: Callable[[Tree], Tree]) -> Tree:
         """Make zeros for the examples of the data or, of other batches, of each step."""
         if name not in self.wrt:
             return None
@@ -109,32 +148,20 @@ class WalkBack:
             return make(batches.arrays[0])
         return [make(self.run.batch(i)[0]) for i in range(self.run.begun, self.last)]
 
-    def taken(self, found: Partial, state: TrainState) -> Partial:
+    def taken(self, partial: Partial, state: TrainState) -> Partial:
         """Go back over the step after a state."""
         number = int(state.step)
-        batch, rows = self._batch(number)
-        of_step = self.adjoint((state, found.bars), batch)
-        for name, values in found.hyperparameters.items():
-            values[number - self.run.begun] = of_step.hyperparameters[name]
-        if found.examples is not None:
-            _add(found.examples, rows, of_step.examples)
-        if found.x is not None:
-            _add(found.x, rows, of_step.x)
-        return Partial(
-            state.step, found.value, of_step.bars, found.hyperparameters, found.examples, found.x
-        )
-
-    def _batch(self, number: int) -> tuple[Batch, Tensor | int]:
-        """Return a batch, and its rows in the data or, of other batches, the number of the step."""
-        batches = self.run.batches
-        if not isinstance(batches, Batches):
-            return self.run.batch(number), number - self.run.begun
-        numbered = (batches.arrays, torch.arange(batches.examples))
-        batch, rows = attrs.evolve(batches, arrays=numbered).at(number)
-        return batch, rows
+        place, rows = number - self.run.begun, rows_of(self.run, number)
+        of_step = self.adjoint((state, partial.bars), self.run.batch(number))
+        for name, values in partial.hyperparameters.items():
+            values[place] = of_step.hyperparameters[name]
+        for total, new in ((partial.examples, of_step.examples), (partial.x, of_step.x)):
+            if total is not None:
+                _add(total if rows is not None else total[place], rows, new)
+        return evolve(partial, step=state.step, bars=of_step.bars)
 
 
-def adjoint_of(step: Step, wrt: Collection[str]) -> Callable[[Any, Any], Found]:
+def adjoint_of(step: Step, wrt: Collection[str]) -> Adjoint:
     """Make a step's adjoint: compiled if the step is, and shared if several processes take it."""
     adjoint = StepAdjoint(step.net, step.loss, step.optimizer, frozenset(wrt))
     if step.reduce is not None:
@@ -144,9 +171,8 @@ def adjoint_of(step: Step, wrt: Collection[str]) -> Callable[[Any, Any], Found]:
 
 # A compiled function is compiled again for another object.
 @lru_cache(maxsize=8)
-def _compiled(adjoint: StepAdjoint) -> Callable[[Any, Any], Found]:
-    compiled: Callable[[Any, Any], Found] = compiler.compile(adjoint)
-    return compiled
+def _compiled(adjoint: StepAdjoint) -> Adjoint:
+    return compiler.compile(adjoint)
 
 
 def _zeros(leaf: Tensor) -> Tensor:
@@ -165,7 +191,7 @@ def of_start(bars: Bars, step: int) -> Params:
     return tree.map(lambda bar: bar + next(means), bars.params)
 
 
-def _with_mean(opt_bar: Any, dparams: Params) -> Any:  # Any: states of transforms and optimizers
+def _with_mean(opt_bar: OptimizerState, dparams: Params) -> OptimizerState:
     """Put a gradient in the place of the running mean's bar."""
     if isinstance(opt_bar, EmaState):
         leaves = iter(tree.leaves(dparams))
@@ -175,9 +201,8 @@ def _with_mean(opt_bar: Any, dparams: Params) -> Any:  # Any: states of transfor
     raise LayerError(NAME, "expected ema in a chain around one optimizer")
 
 
-def _add(total: Any, rows: Tensor | int, of_step: Any) -> None:  # Any: trees, or lists of them
-    """Add what one step found, in place."""
-    if isinstance(rows, int):
-        total, rows = total[rows], torch.arange(len(tree.leaves(of_step)[0]))
+def _add(total: Tree, rows: Tensor | None, of_step: Tree) -> None:
+    """Add the derivatives of one step, in place, to all rows or to some."""
     for leaf, new in zip(tree.leaves(total), tree.leaves(of_step), strict=True):
-        leaf.index_add_(0, rows, new.to(leaf.dtype))
+        places = torch.arange(len(leaf)) if rows is None else rows
+        leaf.index_add_(0, places, new.to(leaf.dtype))

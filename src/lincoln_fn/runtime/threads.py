@@ -37,16 +37,16 @@ def count_cores() -> int:
 
 def _quotas(root: Path) -> list[float]:
     """Read the quotas in cores of a control group, of version 2 or 1."""
-    found = []
+    quotas = []
     for file in (root / "cpu.max", root / "cpu" / "cpu.cfs_quota_us"):
         try:
             words = file.read_text().split()
             if len(words) == 1:
                 words.append(file.with_name("cpu.cfs_period_us").read_text())
-            found.append(float(words[0]) / float(words[1]))
+            quotas.append(float(words[0]) / float(words[1]))
         except (OSError, ValueError):  # there is none, or it is "max"
             continue
-    return [quota for quota in found if quota > 0]
+    return [quota for quota in quotas if quota > 0]
 
 
 def share_cores(processes: int) -> None:

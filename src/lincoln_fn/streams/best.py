@@ -33,19 +33,19 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
         >>> best(steps, "f1")[1].step
         1
     """
-    found: tuple[TrainState, StepRecord] | None = None
+    best_pair: tuple[TrainState, StepRecord] | None = None
     best_score, seen, is_new = None, set[str](), False
     with closing("best", stream) as steps:
         for state, record in steps:
-            if found is not None and is_new:
-                check_unspent(found[0], "best", _MEND)
+            if best_pair is not None and is_new:
+                check_unspent(best_pair[0], "best", _MEND)
             seen.update(record.scores)
             score = record.scores.get(metric)
             is_new = score is not None and is_gain(score, best_score, mode)
             if is_new:
-                found, best_score = (state, record), score
-    if found is None:
+                best_pair, best_score = (state, record), score
+    if best_pair is None:
         if metric not in seen:
             raise no_score("best", metric, seen)
         raise LayerError("best", f"expected a record with a score {metric!r}, got only nan")
-    return found
+    return best_pair

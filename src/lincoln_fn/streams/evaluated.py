@@ -54,19 +54,13 @@ def evaluated(
         mend = "give a list, a DataLoader or data.batches"
         raise LayerError("evaluated", f"{problem}; {mend}")
     training.check_walkable("evaluated", batches)
-    return _evaluating(stream, net, batches, metrics, every)
 
+    def evaluating() -> Iterator[tuple[TrainState, StepRecord]]:
+        with closing("evaluated", stream) as steps:
+            for state, record in steps:
+                if record.step % every == 0:
+                    scores = evaluate(net, state.params, batches, metrics)
+                    record = evolve(record, scores={**record.scores, **scores})
+                yield state, record
 
-def _evaluating(
-    stream: Stream,
-    net: Layer,
-    batches: Iterable[Batch],
-    metrics: Metrics,
-    every: int,
-) -> Iterator[tuple[TrainState, StepRecord]]:
-    with closing("evaluated", stream) as steps:
-        for state, record in steps:
-            if record.step % every == 0:
-                scores = evaluate(net, state.params, batches, metrics)
-                record = evolve(record, scores={**record.scores, **scores})
-            yield state, record
+    return evaluating()

@@ -62,28 +62,28 @@ def logged(
         {"step": 1, "loss": 0.5}
         {"step": 2, "loss": 0.25, "f1": 0.9}
     """
-    path = Path(path)
-    if path.suffix not in _FORMATS:
+    log = Path(path)
+    if log.suffix not in _FORMATS:
         raise ValueError(f"logged: expected a path that ends in .csv or .jsonl, got {path}")
-    return _logging(stream, path, every)
 
+    def logging() -> Iterator[tuple[TrainState, StepRecord]]:
+        line = _FORMATS[log.suffix].line
+        columns: _Columns = {}
+        file: BinaryIO | None = None
+        with closing("logged", stream) as steps, ExitStack() as files:
+            for state, record in steps:
+                scores = record.scores
+                if file is None or (scores and not scores.keys() <= columns.keys()):
+                    files.close()
+                    columns = _begin(log, record)
+                    file = files.enter_context(log.open("ab"))
+                if scores or record.step % every == 0:
+                    row = {"step": record.step, "loss": record.loss, **scores}
+                    file.write(line(row, columns).encode())
+                    file.flush()
+                yield state, record
 
-def _logging(stream: Stream, path: Path, every: int) -> Iterator[tuple[TrainState, StepRecord]]:
-    line = _FORMATS[path.suffix].line
-    columns: _Columns = {}
-    file: BinaryIO | None = None
-    with closing("logged", stream) as steps, ExitStack() as files:
-        for state, record in steps:
-            scores = record.scores
-            if file is None or (scores and not scores.keys() <= columns.keys()):
-                files.close()
-                columns = _begin(path, record)
-                file = files.enter_context(path.open("ab"))
-            if scores or record.step % every == 0:
-                row = {"step": record.step, "loss": record.loss, **scores}
-                file.write(line(row, columns).encode())
-                file.flush()
-            yield state, record
+    return logging()
 
 
 def _begin(path: Path, record: StepRecord) -> _Columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -19,17 +19,13 @@ ScoreName: TypeAlias = Annotated[
 T = TypeVar("T", bound=tuple[object, object])
 
 
-def _has_scores(_: object, record: object) -> bool:
-    return hasattr(record, "scores")
-
-
 @contextmanager
 def closing(
-    where: str, stream: Iterable[T], needs: Callable[[object, object], bool] = _has_scores
+    where: str, stream: Iterable[T], needs: tuple[int, str] = (1, "scores")
 ) -> Iterator[Iterable[T]]:
     """Close a stream at the end, if it can be closed: a generator can, a list cannot.
 
-    `needs` is whether a pair has what the reader needs of it.
+    `needs` is which of a pair's values the reader reads, and an attribute of it.
     """
     if not isinstance(stream, Iterable) or isinstance(stream, Tensor | Mapping | str):
         raise wrong_kind(where, "stream", stream, "what train gives")
@@ -41,11 +37,11 @@ def closing(
             close()
 
 
-def _steps(where: str, stream: Iterable[T], needs: Callable[[object, object], bool]) -> Iterator[T]:
+def _steps(where: str, stream: Iterable[T], needs: tuple[int, str]) -> Iterator[T]:
     """Yield a stream's steps, and check the first."""
     steps = iter(stream)
     for step in steps:
-        if not isinstance(step, tuple) or len(step) != 2 or not needs(*step):
+        if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[needs[0]], needs[1]):
             problem = (
                 f"expected stream to give (state, record), as train does, got {describe(step)}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from lincoln_fn.core import PositiveInt, checked
@@ -41,24 +41,19 @@ def tensorboard(
         mend = "pip install 'lincoln_fn[tensorboard]'"
         raise ImportError(f"tensorboard: expected the package tensorboard; {mend}") from error
 
-    def open_writer(first: int) -> Any:  # Any: torch gives the writer no types
-        return SummaryWriter(str(folder), purge_step=first, flush_secs=10)
+    def writing() -> Iterator[tuple[TrainState, StepRecord]]:
+        writer: Any = None  # Any: torch gives it no types
+        with closing("tensorboard", stream) as steps:
+            try:
+                for state, record in steps:
+                    if writer is None:
+                        writer = SummaryWriter(str(folder), purge_step=record.step, flush_secs=10)
+                    if record.scores or record.step % every == 0:
+                        for name, value in {"loss": record.loss, **record.scores}.items():
+                            writer.add_scalar(name, value, record.step)
+                    yield state, record
+            finally:
+                if writer is not None:
+                    writer.close()
 
-    return _writing(stream, open_writer, every)
-
-
-def _writing(
-    stream: Stream, open_writer: Callable[[int], Any], every: int
-) -> Iterator[tuple[TrainState, StepRecord]]:
-    writer = None
-    with closing("tensorboard", stream) as steps:
-        try:
-            for state, record in steps:
-                writer = writer or open_writer(record.step)
-                if record.scores or record.step % every == 0:
-                    for name, value in {"loss": record.loss, **record.scores}.items():
-                        writer.add_scalar(name, value, record.step)
-                yield state, record
-        finally:
-            if writer is not None:
-                writer.close()
+    return writing()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, Params, checksum, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sent_errors import decode, encode
+from lincoln_fn.distributed.lost import decode, encode
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.training import Batch
 
@@ -40,31 +40,28 @@ def rows_of_all(
     if group.size == 1:
         return [rows]
     number = int(step)
-    first = _list_whole_leaves(params) if number == 0 else []
+    sliced = {i for positions, _ in find_sharded_leaves(params) for i in positions}
+    first = [leaf for i, leaf in enumerate(tree.leaves(params)) if number == 0 and i not in sliced]
     described = {
         "batches with examples": ", ".join(_kind(leaf) for leaf in leaves),
         "steps": f"step {number} of {name}",
         "parameters": "; ".join(_kind(leaf, 0) for leaf in first),
         "parameters with numbers": f"those of checksum {checksum(first)}",
     }
-    return check_same(where, group, described, rows, leaves[0].device)
+    return check_same(where, group, described, rows)
 
 
 def check_same(
-    where: str,
-    group: Group,
-    described: Mapping[str, str],
-    number: int = 0,
-    device: torch.device | None = None,
+    where: str, group: Group, described: Mapping[str, str], number: int = 0
 ) -> list[int]:
     """Check that descriptions are the same in all processes, and collect a number of each."""
     described = {"calls": f"{where}: {', '.join(described)}", **described}
     own = [number, *map(_digest, described.values())]
     own += [0] * (_NUMBERS - len(own))
-    everyone = group.gather(torch.tensor(own, device=device or _device(group))).cpu()
+    everyone = group.gather(torch.tensor(own, device=_device(group))).cpu()
     for column, (what, text) in enumerate(described.items(), 1):
         if (everyone[:, column] != everyone[0, column]).any():
-            texts = _texts(group, text, _LONGEST, device)
+            texts = _texts(group, text, _LONGEST)
             given = "; ".join(f"rank {rank}: {each}" for rank, each in enumerate(texts))
             raise LayerError(where, f"expected the same {what} in all processes, got {given}")
     numbers: list[int] = everyone[:, 0].tolist()
@@ -84,23 +81,21 @@ def first_error(
         return None, first
     rank = places.index(first)
     text = "" if error is None else json.dumps(encode(error, group.rank))
-    found = decode(*json.loads(_texts(group, text, _ERROR)[rank]))
+    sent = decode(*json.loads(_texts(group, text, _ERROR)[rank]))
     if rank == group.rank and error is not None and not isinstance(error, LayerError):
         return error, first
-    if isinstance(found, LayerError) and max(places) > first:
-        found = type(found)(found.where, f"{found.problem}, in rank {group.ranks[rank]}")
-    return found, first
+    if isinstance(sent, LayerError) and max(places) > first:
+        sent = type(sent)(sent.where, f"{sent.problem}, in rank {group.ranks[rank]}")
+    return sent, first
 
 
 def _device(group: Group) -> torch.device:
     """Return a device whose tensors can be sent: nccl alone sends none of the CPU."""
-    of_backend = str(dist.get_backend_config(group.handle))
+    try:
+        of_backend = str(dist.get_backend_config(group.handle))
+    except TypeError:  # the group is closed, which `gather` says
+        of_backend = "cpu"
     return torch.device("cpu" if "cpu" in of_backend else "cuda")
-
-
-def _list_whole_leaves(params: Params) -> list[Tensor]:
-    sliced = {i for positions, _ in find_sharded_leaves(params) for i in positions}
-    return [leaf for i, leaf in enumerate(tree.leaves(params)) if i not in sliced]
 
 
 def _kind(leaf: Tensor, first: int = 1) -> str:
@@ -112,9 +107,8 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _texts(group: Group, text: str, size: int, device: torch.device | None = None) -> list[str]:
+def _texts(group: Group, text: str, size: int) -> list[str]:
     """Collect a description of each process."""
     padded = text.encode()[:size].ljust(size)
-    sent = torch.tensor(list(padded), dtype=torch.uint8, device=device or _device(group))
-    rows = group.gather(sent)
+    rows = group.gather(torch.tensor(list(padded), dtype=torch.uint8, device=_device(group)))
     return [bytes(row.tolist()).decode(errors="replace").strip() for row in rows.cpu()]

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from itertools import groupby
 from threading import Lock
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Params, tree
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, add_node, root_of
-from lincoln_fn.distributed.data_parallel.shards import Shards
+from lincoln_fn.distributed.data_parallel.shards import Node, Shards, add_node, root_of
 from lincoln_fn.optim.internal import slice_rows, split_row
+
+# The positions of leaves of which each process has slices, taken together, and their whole shapes.
+Slices: TypeAlias = Sequence[tuple[list[int], list[tuple[int, ...]]]]
 
 
 def layout(params: Params, size: int, apart: Sequence[Sequence[int]] = ()) -> list[list[int]]:
@@ -57,23 +60,17 @@ class Buckets:
     """The gradients of one step. It is filled by one call, and read once."""
 
     def __init__(
-        self,
-        shards: Shards,
-        params: Params,
-        size: int,
-        executor: Executor,
-        count: Callable[[], float],
-        sliced: Sequence[tuple[list[int], list[tuple[int, ...]]]] = (),
-    ) -> None:
+        self, shards: Shards, params: Params, size: int, executor: Executor,
+        count: Callable[[], float], sliced: Slices,
+    ) -> None:  # fmt: skip
         self._shards, self._params, self._leaves = shards, params, tree.leaves(params)
         self._executor, self._count = executor, count
-        # The whole shapes of the parameters of which this process has slices.
         self._shapes = {positions[0]: shapes for positions, shapes in sliced}
         self._layout = layout(params, size, [positions for positions, _ in sliced])
         self._bucket_of = {i: b for b, bucket in enumerate(self._layout) for i in bucket}
         self._known: list[dict[Node, Tensor]] = [{} for _ in self._leaves]
         self._put: set[tuple[int, int]] = set()  # the shards and parameters that were put
-        self._own_failed = False
+        self.own_failed = False  # of the passes of this process
         self._failed: list[Tensor] = []  # by bucket: not 0 if the passes of a process have
         self._missing = [len(bucket) * len(shards.own) for bucket in self._layout]
         self._futures: list[Future[list[Tensor]]] = []
@@ -88,12 +85,6 @@ class Buckets:
             while len(self._futures) < len(self._layout) and not self._missing[len(self._futures)]:
                 bucket = self._layout[len(self._futures)]
                 self._futures.append(self._executor.submit(self._sum, bucket))
-
-    def fail(self) -> None:
-        """Tell the other processes that this one has an error, and let them go on to its end."""
-        self._own_failed = True
-        for shard in self._shards.own:
-            self.put_zeros(shard)
 
     def put_zeros(self, shard: int) -> None:
         """Add zeros for what is missing of a shard: one without examples, or with an error."""
@@ -138,7 +129,7 @@ class Buckets:
             for start, leaf, of_leaf, i in zip(starts, leaves, known, bucket, strict=False):
                 whole = row[start : start + leaf.numel()].view(leaf.shape)
                 whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
-        flat[:, -1] = torch.inf if self._own_failed else 0
+        flat[:, -1] = torch.inf if self.own_failed else 0
         if shards.deterministic:
             total = _sum_in_tree(shards, flat, count)
         else:
@@ -204,5 +195,4 @@ def _sum_own_slice(shards: Shards, rows: Tensor) -> Tensor:
     sent = rows.reshape(size, -1)
     received = shards.group.exchange(sent, [len(each) * width for each in nodes])
     labels = [node for each in nodes for node in each]
-    found = dict(zip(labels, received.view(-1, width), strict=True))
-    return root_of(found, shards.total)
+    return root_of(dict(zip(labels, received.view(-1, width), strict=True)), shards.total)

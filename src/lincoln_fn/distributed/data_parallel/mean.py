@@ -22,16 +22,11 @@ from torch import Tensor
 from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
 from lincoln_fn.core import Layer, LayerError, Params, Positive, PositiveInt, bare, tree
+from lincoln_fn.distributed.data_parallel import synchronised
 from lincoln_fn.distributed.data_parallel.agreement import check_same, first_error, rows_of_all
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
-from lincoln_fn.distributed.data_parallel.synchronised import (
-    Meeting,
-    communicates,
-    is_synchronised,
-    synchronise,
-)
-from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.sharding.fully_sharded import check_sharding
 from lincoln_fn.losses import Loss
 from lincoln_fn.recording import recorded
@@ -92,10 +87,7 @@ def mean(
             "versions": f"torch {torch.__version__}, files of lincoln_fn with hash {digest()[:8]}",
         }
         check_same("mean", group, described)
-    if total % group.size:
-        mend = f"take a multiple, such as {(total // group.size + 1) * group.size}"
-        problem = f"expected shards to be a multiple of the {group.size} processes, got {total}"
-        raise LayerError("mean", f"{problem}; {mend}")
+    check_divisible("mean", "shards", total, group)
     if not deterministic and total != group.size:
         problem = f"expected shards=None, since deterministic is False, got {total}"
         raise LayerError("mean", problem)
@@ -121,11 +113,13 @@ def _bind(
     if compiled:
         compute = _bind_shards(group, shards, size, net, loss, name, "since compiled is True")
         return partial(compute, compiler.compile(partial(run_pass, net, loss)))
-    meeting = Meeting(group, shards) if is_synchronised(net) else None
-    nets = {s: net if meeting is None else synchronise(net, meeting, s) for s in shards.own}
-    meets = communicates(net)
+    nets, meeting = dict.fromkeys(shards.own, net), None
+    if synchronised.is_synchronised(net):
+        meeting = synchronised.Meeting(group, shards)
+        nets = {shard: synchronised.synchronise(net, meeting, shard) for shard in shards.own}
+    meets = synchronised.communicates(net)
     small = None if meets or not records else recorded(partial(run_pass, net, loss))
-    setup = DataParallelSetup(group, shards, size, nets, loss, meeting, meets, of_small=small)
+    setup = DataParallelSetup(shards, loss, size, group, nets, meeting, meets, of_small=small)
     return partial(_compute, setup, name)
 
 
@@ -133,23 +127,18 @@ def _bind_shards(
     group: Group, shards: Shards, size: int, net: Layer, loss: Loss, name: str,
     why: str = "in metagradient",
 ) -> ComputeShards:  # fmt: skip
-    if communicates(net):
+    if synchronised.communicates(net):
         problem = f"expected layers that do not communicate, {why}, got {net}"
         raise LayerError("mean", problem)
-    setup = DataParallelSetup(
-        group, shards, size, dict.fromkeys(shards.own, net), loss, None, False
-    )
+    nets = dict.fromkeys(shards.own, net)
+    setup = DataParallelSetup(shards, loss, size, group, nets, None, communicates=False)
     return partial(_compute_shards, setup, name)
 
 
 def _compute_shards(
-    setup: DataParallelSetup,
-    name: str,
-    of_shard: OfShard,
-    params: Params,
-    batch: Batch,
+    setup: DataParallelSetup, name: str, of_shard: OfShard, params: Params, batch: Batch,
     step: Tensor,
-) -> tuple[Tensor, Params, Params]:
+) -> tuple[Tensor, Params, Params]:  # fmt: skip
     return _compute(attrs.evolve(setup, of_shard=of_shard), name, params, batch, step)
 
 
@@ -164,8 +153,8 @@ def _compute(
     with ThreadPoolExecutor(1) as beside:
         passes = Passes(setup, params, batch, bounds, beside)
         error = passes.run()
-        dparams = passes.dparams()
-        if passes.has_failed():
+        dparams = passes.buckets.results()
+        if passes.buckets.has_failed():
             error, _ = first_error(setup.group, error)
             if error is not None:
                 raise error

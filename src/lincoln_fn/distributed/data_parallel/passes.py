@@ -11,16 +11,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Layer, LayerError, Params, tree, unchanged
-from lincoln_fn.distributed.data_parallel.buckets import Buckets
 from lincoln_fn.distributed.data_parallel.posting import post_gradients
-from lincoln_fn.distributed.data_parallel.shards import (
-    Shards,
-    drawing_for,
-    drawing_for_all,
-    rows_within,
-)
-from lincoln_fn.distributed.data_parallel.states import average_states
-from lincoln_fn.distributed.data_parallel.sums import LossSums
+from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
+from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
 from lincoln_fn.distributed.data_parallel.synchronised import Meeting
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.lost import LostProcessError
@@ -32,14 +25,11 @@ from lincoln_fn.walk import forward_to_train
 
 
 @attrs.frozen(eq=False)
-class DataParallelSetup:
+class DataParallelSetup(StepSetup):
     """What stays the same in all steps."""
 
     group: Group  # for what is sent before and after the passes; shards.group is for gradients
-    shards: Shards
-    bucket_size: int
     nets: Mapping[int, Layer]  # by shard of this process; they differ if layers of theirs meet
-    loss: Loss
     meeting: Meeting | None
     communicates: bool  # whether a layer does
     # what a shard computes at once, such as `run_pass`; None sends gradients as the walk goes
@@ -56,25 +46,18 @@ def run_pass(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tens
     return part.numbers, net.advance(params, cache), net.grads(params, cache, part.g)
 
 
-class Passes:
+class Passes(ShardedStep):
     """The passes of one step: `run` it once, then read the results."""
 
     def __init__(
-        self,
-        setup: DataParallelSetup,
-        params: Params,
-        batch: Batch,
-        bounds: list[int],
+        self, setup: DataParallelSetup, params: Params, batch: Batch, bounds: list[int],
         beside: Executor,
-    ) -> None:
-        self._setup, self._params, self._bounds = setup, params, bounds
-        self._batch = batch
-        self._advanced: dict[int, Params] = {}
-        self._losses = LossSums(setup.shards, setup.loss, beside)
-        self._buckets = Buckets(
-            setup.shards, params, setup.bucket_size, beside, self._losses.count,
-            [*find_sharded_leaves(params)],
-        )  # fmt: skip
+    ) -> None:  # fmt: skip
+        super().__init__(setup, params, batch, bounds, beside, [*find_sharded_leaves(params)])
+        self._setup = setup
+        dtypes = (leaf.dtype for leaf in tree.leaves((params, batch[0])))
+        self.dtype = next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+        self.is_still = next(iter(setup.nets.values())).advance is unchanged
 
     def run(self) -> Exception | None:
         """Compute the shards of this process, and return the error in them, if there is one."""
@@ -87,77 +70,53 @@ class Passes:
             # Within a pass that communicates, the others wait for what does not come.
             if setup.group.size == 1 or setup.communicates:
                 raise
-            self._losses.fail()  # the others go on, and learn of the error at the end of the step
-            self._buckets.fail()
+            self.fail()  # the others go on, and learn of the error at the end of the step
             return error
         return None
 
     def _run(self) -> None:
         """Compute the shards, one after the other, or together if they meet."""
-        own, meeting = self._setup.shards.own, self._setup.meeting
+        own, meeting = self.shards.own, self._setup.meeting
         if meeting is None:
             for shard in own:
                 self._pass(shard)
             return
-        if min(b - a for a, b in zip(self._bounds, self._bounds[1:], strict=False)) == 0:
-            problem = f"expected an example in each of {self._setup.shards.total} shards"
-            raise LayerError("sync_batch_norm", f"{problem}, got {self._bounds[-1]} in all")
+        if not all(map(self.size, range(self.shards.total))):
+            problem = f"expected an example in each of {self.shards.total} shards"
+            raise LayerError("sync_batch_norm", f"{problem}, got {self.bounds[-1]} in all")
         with ThreadPoolExecutor(len(own)) as threads:
             meeting.run(threads, self._pass, own)
 
-    def value(self) -> Tensor:
-        """Return the loss, followed by the values of a weighted loss's parts."""
-        dtypes = (leaf.dtype for leaf in tree.leaves((self._params, self._batch[0])))
-        dtype = next((dtype for dtype in dtypes if dtype.is_floating_point), None)
-        return self._losses.value(dtype)
-
-    def has_failed(self) -> bool:
-        """Return, after `dparams`, whether the passes of a process have."""
-        return self._buckets.has_failed()
-
-    def dparams(self) -> Params:
-        """Wait for the gradient."""
-        return self._buckets.results()
-
-    def advance(self) -> Params:
-        """Return the params with the next states."""
-        if next(iter(self._setup.nets.values())).advance is unchanged:
-            return self._params
-        return average_states(self._setup.shards, self._params, self._advanced, self._bounds)
-
     def _pass(self, shard: int) -> None:
         """Compute forward and backward of a shard."""
-        net, params, put = self._setup.nets[shard], self._params, partial(self._buckets.put, shard)
-        first, end = self._bounds[shard], self._bounds[shard + 1]
-        if first == end:
-            self._losses.put_zeros(shard)
-            if any(find_sharded_leaves(params)):
+        setup, net, put = self._setup, self._setup.nets[shard], partial(self.buckets.put, shard)
+        if not self.size(shard):
+            if any(find_sharded_leaves(self.params)):
                 self._walk_without_examples(net)  # with the processes that need its slices
-            self._buckets.put_zeros(shard)
+            self.put_zeros(shard)
             return
-        begin = self._bounds[self._setup.shards.own.start]
-        x, target = tree.map(partial(rows_within, first - begin, end - begin), self._batch)
-        drawing = drawing_for(params, first, end - first, self._bounds[-1])
-        if self._setup.of_shard is not None:
-            numbers, advanced, dparams = self._setup.of_shard(drawing, (x, target))
-            self._advanced[shard] = drawing_for_all(advanced)
-            self._losses.put(shard, numbers)
+        x, target = self.rows(shard, self.batch)
+        drawing = self.drawing(shard, self.params)
+        if setup.of_shard is not None:
+            numbers, advanced, dparams = setup.of_shard(drawing, (x, target))
+            self.advanced[shard] = drawing_for_all(advanced)
+            self.put_loss(shard, numbers)
             for i, gradient in enumerate(tree.leaves(dparams)):
                 put(i, gradient)
             return
         with torch.no_grad():  # a setting of each thread
             prediction, cache = forward_to_train(net, drawing, x)
-            part = sum_of(self._setup.loss, prediction, target, end - first)
+            part = sum_of(setup.loss, prediction, target, self.size(shard))
             del prediction
-            if net.advance is not unchanged:
-                self._advanced[shard] = drawing_for_all(net.advance(drawing, cache))
-            self._losses.put(shard, part.numbers)
+            if not self.is_still:
+                self.advanced[shard] = drawing_for_all(net.advance(drawing, cache))
+            self.put_loss(shard, part.numbers)
             post_gradients(net, drawing, cache, part.g, put)
 
     def _walk_without_examples(self, net: Layer) -> None:
         """Walk there and back with zeros for an example, whose gradients are not used."""
-        x, target = tree.map(lambda array: array.new_zeros((1, *array.shape[1:])), self._batch)
+        x, target = tree.map(lambda array: array.new_zeros((1, *array.shape[1:])), self.batch)
         with torch.no_grad():
-            prediction, cache = net.forward(self._params, x)
+            prediction, cache = net.forward(self.params, x)
             g = tree.map(torch.zeros_like, sum_of(self._setup.loss, prediction, target, 1).g)
-            post_gradients(net, self._params, cache, g, lambda i, gradient: None)
+            post_gradients(net, self.params, cache, g, lambda i, gradient: None)

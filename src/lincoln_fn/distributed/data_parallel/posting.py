@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
 from lincoln_fn.distributed.sharding.fully_sharded import is_fully_sharded
-from lincoln_fn.walk import Composition, is_trained
+from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import (
+    BACKWARD,
     DPARAMS,
     Wants,
     composition_of,
@@ -43,40 +44,26 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
     ) -> tuple[Arrays, Params]:
-        dx, dparams = _visit(layer, params, cache, g, wants)
+        dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
         if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
             post(params, dparams)
         return dx, dparams
 
-    def gather(made: Composition, params: Params, found: Params) -> Params:
+    def gather(made: Composition, params: Params, records: Params) -> Params:
         if is_fully_sharded(made):
-            post(params, found)  # the gradients of the whole parameters, of which slices are added
+            post(params, records)  # the gradients of the whole parameters; slices are added up
             return params
-        dparams = made.gathered(params, found)
+        dparams = made.gathered(params, records)
         if any(made is group for group in groups.values()):
             post(params, dparams)
         return dparams
 
-    if net.composition is None:
-        dparams = net.grads(params, cache, g)
-    else:
-        _, dparams = walk_back(
-            visit, net, params, cache, g, DPARAMS, skip=untrained, gather=gather, add=sum_uses
-        )
+    _, dparams = walk_back(
+        visit, net, params, cache, g, DPARAMS, skip=untrained, gather=gather, add=sum_uses
+    )
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
-
-
-def _visit(
-    layer: Layer, params: Params, cache: Cache, g: Arrays, wants: Wants
-) -> tuple[Arrays, Params]:
-    if not wants.dparams or not is_trained(params):
-        return (layer.input_grad(params, cache, g) if wants.dx else None), params
-    if wants.dx:
-        dx, dparams = layer.backward(params, cache, g)
-        return dx, dparams
-    return None, layer.grads(params, cache, g)
 
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:

@@ -1,16 +1,31 @@
-"""The logical shards of a batch: which examples each has, and which process computes it."""
+"""The logical shards of a batch, which process computes each, and sums over them in a fixed tree.
+
+n numbers are added in pairs, then the pairs in pairs, and so on:
+
+    level 0    0   1   2   3   4
+    level 1     0 1     2 3    4
+    level 2        0 1 2 3     4
+    level 3          0 1 2 3 4
+
+Node i of level l is the sum of the numbers from i 2^l up to (i + 1) 2^l. A process that has the
+numbers of a node computes it, and sends that one number in their place. The additions are the same
+ones, so the bits do not depend on how the numbers are divided among processes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 import optree
 from torch import Tensor
 
 from lincoln_fn.core import EVERYTHING, Key, LayerError, Params
-from lincoln_fn.distributed.data_parallel.fixed_tree import Node, find_nodes
 from lincoln_fn.distributed.group import Group
+
+# (level, i)
+Node: TypeAlias = tuple[int, int]
 
 
 @attrs.frozen
@@ -54,11 +69,6 @@ def bounds_of(where: str, shards: Shards, rows: Sequence[int]) -> list[int]:
     return bounds
 
 
-def rows_within(first: int, end: int, array: Tensor) -> Tensor:
-    """Take some rows, aligned in memory."""
-    return align(array[first:end])
-
-
 def align(x: Tensor) -> Tensor:
     """Copy a tensor that is not aligned as a new one is: the bits of products depend on that."""
     return x.clone() if x.data_ptr() % 64 else x
@@ -81,3 +91,55 @@ def _with_keys(params: Params, change: Callable[[Key], Key]) -> Params:
     return optree.tree_map(
         change_key, params, is_leaf=lambda node: isinstance(node, Key), namespace=EVERYTHING
     )
+
+
+def find_nodes(start: int, stop: int, total: int) -> list[Node]:
+    """List the highest nodes of the tree that the numbers from start to before stop make up."""
+
+    def descend(level: int, i: int) -> list[Node]:
+        first, last = i << level, min((i + 1) << level, total)
+        if last <= start or first >= stop:
+            return []
+        if start <= first and last <= stop:
+            return [(level, i)]
+        return descend(level - 1, 2 * i) + descend(level - 1, 2 * i + 1)
+
+    return descend(_height(total), 0)
+
+
+def add_node(known: dict[Node, Tensor], node: Node, value: Tensor, total: int) -> None:
+    """Add a node to `known`, in place, and each sum that becomes known by it."""
+    level, i = node
+    while level < _height(total):
+        if (i ^ 1) << level < total:
+            sibling = known.pop((level, i ^ 1), None)
+            if sibling is None:
+                break
+            value = value + sibling if i % 2 == 0 else sibling + value
+        level, i = level + 1, i >> 1
+    known[level, i] = value
+
+
+def sum_rows(rows: Tensor) -> Tensor:
+    """Add up the rows of a matrix."""
+    return root_of({(0, i): row for i, row in enumerate(rows)}, len(rows))
+
+
+def root_of(known: Mapping[Node, Tensor], total: int) -> Tensor:
+    """Add up the nodes that make up the whole tree."""
+    return _value(known, (_height(total), 0), total)
+
+
+def _height(total: int) -> int:
+    """Return the root's level."""
+    return (total - 1).bit_length()
+
+
+def _value(known: Mapping[Node, Tensor], node: Node, total: int) -> Tensor:
+    if node in known:
+        return known[node]
+    level, i = node
+    left = _value(known, (level - 1, 2 * i), total)
+    if (2 * i + 1) << (level - 1) >= total:
+        return left
+    return left + _value(known, (level - 1, 2 * i + 1), total)

@@ -13,73 +13,50 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Params, tree
-from lincoln_fn.distributed.data_parallel.fixed_tree import sum_rows
-from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.data_parallel.shards import Shards, sum_rows
 
 
 def average_states(
     shards: Shards, params: Params, advanced: Mapping[int, Params], bounds: Sequence[int]
 ) -> Params:
     """Average the states that the shards have advanced; those that none has changed stay."""
-    group = shards.group
-    old = tree.leaves(params, states=True)
+    group, old = shards.group, tree.leaves(params, states=True)
     trained = {id(leaf) for leaf in tree.leaves(params)}
     new = {shard: tree.leaves(of_shard, states=True) for shard, of_shard in advanced.items()}
-    changed = _find_changed(
-        group, old, [i for i, leaf in enumerate(old) if id(leaf) not in trained], new
-    )
+    # The parameters of a frozen layer are states, too. They need not be sent.
+    states = [i for i, leaf in enumerate(old) if id(leaf) not in trained]
+    flags = [any(leaves[i] is not old[i] for leaves in new.values()) for i in states]
+    of_any = group.gather(torch.tensor(flags)).any(0).tolist()
+    changed = [i for i, is_changed in zip(states, of_any, strict=True) if is_changed]
     floating = [i for i in changed if old[i].is_floating_point()]
-    result = list(old)
-    averages = _averages(shards, old, new, floating, bounds)
-    for i, state in zip(floating, averages, strict=True):
-        result[i] = state
-    owner = next(rank for rank in range(group.size) if _has_examples(shards, rank, bounds))
+    result = dict(enumerate(old))
+    if floating:
+        averages = _averages(shards, [old[i] for i in floating], {
+            shard: [leaves[i] for i in floating] for shard, leaves in new.items()
+        }, bounds)  # fmt: skip
+        result |= zip(floating, averages, strict=True)
+    owned = [shards.of(rank) for rank in range(group.size)]
+    has_examples = [bounds[own.start] < bounds[own.stop] for own in owned]
     own = next(iter(new.values()), old)
-    is_known = all(_has_examples(shards, rank, bounds) for rank in range(group.size))
     for i in changed:
-        if not old[i].is_floating_point():
+        if i not in floating:
             # A process without examples has not advanced anything.
-            result[i] = own[i] if is_known else group.gather(own[i])[owner]
-    each = iter(result)
+            known = all(has_examples)
+            result[i] = own[i] if known else group.gather(own[i])[has_examples.index(True)]
+    each = iter(result.values())
     return tree.map(lambda _: next(each), params, states=True)
 
 
-def _find_changed(
-    group: Group,
-    old: Sequence[Tensor],
-    places: Sequence[int],
-    new: Mapping[int, Sequence[Tensor]],
-) -> list[int]:
-    """Return the places of the states that a shard of any process has changed."""
-    # The parameters of a frozen layer are states, too. They need not be sent.
-    flags = [any(leaves[i] is not old[i] for leaves in new.values()) for i in places]
-    of_any = group.gather(torch.tensor(flags)).any(0).tolist()
-    return [i for i, is_changed in zip(places, of_any, strict=True) if is_changed]
-
-
-def _has_examples(shards: Shards, rank: int, bounds: Sequence[int]) -> bool:
-    own = shards.of(rank)
-    return bounds[own.start] < bounds[own.stop]
-
-
 def _averages(
-    shards: Shards,
-    old: Sequence[Tensor],
-    new: Mapping[int, Sequence[Tensor]],
-    places: Sequence[int],
+    shards: Shards, old: Sequence[Tensor], new: Mapping[int, Sequence[Tensor]],
     bounds: Sequence[int],
-) -> list[Tensor]:
+) -> list[Tensor]:  # fmt: skip
     """Average the floating states over the shards, in float64."""
-    if not places:
-        return []
-    sizes = [old[i].numel() for i in places]
+    sizes = [leaf.numel() for leaf in old]
     rows = torch.zeros((len(shards.own), sum(sizes)), dtype=torch.float64)
     for row, shard in zip(rows, shards.own, strict=True):
         if shard in new:
-            values = torch.cat([new[shard][i].flatten().double().cpu() for i in places])
+            values = torch.cat([leaf.flatten().double().cpu() for leaf in new[shard]])
             row.copy_(values * (bounds[shard + 1] - bounds[shard]))
     averages = torch.split(sum_rows(shards.group.gather(rows).flatten(0, 1)) / bounds[-1], sizes)
-    return [
-        average.view(old[i].shape).to(old[i]) for i, average in zip(places, averages, strict=True)
-    ]
+    return [average.view(leaf.shape).to(leaf) for average, leaf in zip(averages, old, strict=True)]

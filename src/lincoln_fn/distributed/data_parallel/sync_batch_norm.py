@@ -168,11 +168,6 @@ def sync_batch_norm(
     )
 
 
-def is_sync_batch_norm(layer: Layer) -> bool:
-    """Return whether a layer is a `sync_batch_norm`."""
-    return isinstance(layer.forward, partial) and layer.forward.func is forward
-
-
 def with_gather(layer: Layer, gather: Gather) -> Layer:
     """Make the same layer with another way to collect what the shards send."""
     assert isinstance(layer.forward, partial)

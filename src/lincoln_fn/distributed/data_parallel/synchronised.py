@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer
+from lincoln_fn.core import Layer, made_by
 from lincoln_fn.distributed.data_parallel.shards import Shards
-from lincoln_fn.distributed.data_parallel.sync_batch_norm import is_sync_batch_norm, with_gather
+from lincoln_fn.distributed.data_parallel.sync_batch_norm import sync_batch_norm, with_gather
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.fully_sharded import collect_once, is_fully_sharded
 from lincoln_fn.walk.internal import composition_of
@@ -78,7 +78,7 @@ class Meeting:
 
 def is_synchronised(net: Layer) -> bool:
     """Return whether a layer of a network needs the other shards in the middle of a pass."""
-    return is_sync_batch_norm(net) or any(is_synchronised(part) for part in net.parts)
+    return made_by(net, sync_batch_norm) or any(is_synchronised(part) for part in net.parts)
 
 
 def communicates(net: Layer) -> bool:
@@ -86,7 +86,7 @@ def communicates(net: Layer) -> bool:
     made = composition_of(net)
     if made is not None and (is_fully_sharded(made) or _is_divided(net)):
         return True
-    return is_sync_batch_norm(net) or any(map(communicates, net.parts))
+    return made_by(net, sync_batch_norm) or any(map(communicates, net.parts))
 
 
 def _is_divided(net: Layer) -> bool:
@@ -98,7 +98,7 @@ def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:
     """Make the network of one shard, whose layers meet those of the other shards."""
     made = composition_of(net)
     if made is None:
-        is_sync = is_sync_batch_norm(net)
+        is_sync = made_by(net, sync_batch_norm)
         return with_gather(net, partial(meeting.gather, shard)) if is_sync else net
     parts = tuple(synchronise(part, meeting, shard) for part in made.parts)
     if is_fully_sharded(made):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sent_errors import decode, encode
+from lincoln_fn.distributed.lost import decode, encode
 
 # Any: what JSON can express.
 Json: TypeAlias = Any
@@ -72,6 +72,16 @@ class Connections:
     def receive(self, key: Hashable) -> Message:
         """Wait for an expected message."""
         return self._expected.pop(key).result()
+
+    def exchange(
+        self, others: Collection[int], what: Hashable, arrays: Arrays
+    ) -> dict[int, Arrays]:
+        """Send arrays to other processes, and receive theirs, which do the same; own included."""
+        for other in others:
+            self.send(other, Message(arrays))
+            self.expect(other, [(what, other)])
+        theirs = {other: self.receive((what, other)).arrays for other in others}
+        return {self._group.rank: arrays, **theirs}
 
     def __enter__(self) -> Connections:
         return self
@@ -147,8 +157,8 @@ class Connections:
             future.exception()
         for sending in self._sent:
             sending.exception()
-        found: list[tuple[int, BaseException]] = [(origin, error), *self._remote_errors.values()]
-        return min(found, key=lambda each: each[0])[1]
+        errors: list[tuple[int, BaseException]] = [(origin, error), *self._remote_errors.values()]
+        return min(errors, key=lambda each: each[0])[1]
 
     def _drain(self, source: int) -> None:
         """Read what a process sends until its error comes."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
@@ -20,21 +20,17 @@ from lincoln_fn.distributed.data_parallel.agreement import first_error, rows_of_
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.pipeline_parallel import pipeline_step
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.pipeline_step import PipelineSetup, PipelineStep
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
-from lincoln_fn.distributed.pipeline_parallel.stage_functions import stage_functions
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
-from lincoln_fn.distributed.pipeline_parallel.whole_gradient import (
-    clip,
-    expect_gradients,
-    sum_tied,
-)
 from lincoln_fn.losses import Loss
 from lincoln_fn.training import LAST, Batch, Compute, Reduce
+
+_BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
 
 
 class Pipeline(NamedTuple):
@@ -142,15 +138,9 @@ def _first_error(
 
 
 def _bind(
-    stages: Stages,
-    shards: Shards,
-    schedule: Schedule,
-    max_norm: float | None,
-    compiled: bool,
-    net: Layer,
-    loss: Loss,
-    name: str,
-) -> Compute:
+    stages: Stages, shards: Shards, schedule: Schedule, max_norm: float | None, compiled: bool,
+    net: Layer, loss: Loss, name: str,
+) -> Compute:  # fmt: skip
     """Prepare the step of a network, which may be the fast one."""
     if "clip_by_global_norm" in name:
         problem = "expected an optimizer that does not need the whole network's gradient"
@@ -158,17 +148,19 @@ def _bind(
         raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
     in_order = simulate(schedule, [Times()] * stages.count)
     order = tuple(each for each in in_order if each.stage in stages.own)
-    functions = tuple(
-        stage_functions(i, part, compiled=compiled) for i, part in enumerate(net.parts)
+    make = partial(pipeline_step.stage_functions, compiled=compiled)
+    functions = tuple(make(i, part) for i, part in enumerate(net.parts))
+    setup = pipeline_step.PipelineSetup(
+        shards, loss, _BUCKET, stages, schedule, order, net.parts, functions, max_norm
     )
-    setup = PipelineSetup(stages, shards, schedule, order, net.parts, functions, loss, max_norm)
     digest = blake2b(f"{name} {schedule} {stages.tied} {max_norm}".encode(), digest_size=8)
     return partial(_compute, setup, name, f"{name[:200]} ({digest.hexdigest()})")
 
 
 def _compute(
-    setup: PipelineSetup, name: str, code: str, params: Params, batch: Batch, step: Tensor
-) -> tuple[Tensor, Params, Params]:
+    setup: pipeline_step.PipelineSetup, name: str, code: str, params: Params, batch: Batch,
+    step: Tensor,
+) -> tuple[Tensor, Params, Params]:  # fmt: skip
     """Compute the value, the advanced params and the gradient of the whole batch."""
     stages, max_norm = setup.stages, setup.max_norm
     rows = rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
@@ -181,11 +173,9 @@ def _compute(
         ThreadPoolExecutor(1) as beside,
         Connections(stages.group, device_of(batch), common) as messages,
     ):
-        run = PipelineStep(setup, params, batch, bounds, beside, messages)
-        run.expect()
-        expect_gradients(stages, messages, norms=max_norm is not None)
+        run = pipeline_step.PipelineStep(setup, params, batch, bounds, beside, messages)
         run.run()
-        dparams = sum_tied(run.dparams(), stages, messages)
+        dparams = stages.sum_tied(run.buckets.results(), messages)
         if max_norm is not None:
-            dparams = clip(dparams, max_norm, stages, messages)
+            dparams = stages.clip(dparams, max_norm, messages)
         return run.value(), run.advance(), dparams

@@ -11,67 +11,77 @@ sums over microbatches are taken in a fixed tree, so they do not depend on the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from itertools import accumulate
-from typing import Final
 
 import attrs
 import torch
-from torch import Tensor
 
+from lincoln_fn import compiler
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree, unchanged
-from lincoln_fn.distributed.data_parallel.buckets import Buckets
-from lincoln_fn.distributed.data_parallel.shards import (
-    Shards,
-    drawing_for,
-    drawing_for_all,
-    rows_within,
-)
-from lincoln_fn.distributed.data_parallel.states import average_states
-from lincoln_fn.distributed.data_parallel.sums import LossSums
-from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Json, Message
+from lincoln_fn.distributed.data_parallel.sharded_step import ShardedStep, StepSetup
+from lincoln_fn.distributed.data_parallel.shards import drawing_for_all
+from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval
-from lincoln_fn.distributed.pipeline_parallel.stage_functions import StageFunctions
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, lay_out_as_sent
-from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import sum_of
 from lincoln_fn.training import Batch
-from lincoln_fn.walk.internal import Record
-
-_BUCKET: Final = 25 * 2**20  # bytes of gradients that are sent at once
+from lincoln_fn.walk import cotangents, grads_at
+from lincoln_fn.walk.internal import Placed, Record
 
 
 @attrs.frozen(eq=False)
-class PipelineSetup:
-    """What stays the same in all steps."""
+class StageFunctions:
+    """What a stage computes in F, in B and in W."""
+
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
+    cotangents: Callable[[Params, Cache, Arrays], tuple[Arrays, Record]]
+    grads_at: Callable[[Params, Record], Params]
+
+
+def stage_functions(i: int, layer: Layer, *, compiled: bool) -> StageFunctions:
+    """Make what stage i computes, with errors that name the stage."""
+
+    # `compile` takes functions of two trees.
+    def back(before: tuple[Params, Cache], g: Arrays) -> tuple[Arrays, Record]:
+        return cotangents(layer, *before, g, dx=i > 0)
+
+    def gradient(params: Params, sites: Record) -> Params:
+        return grads_at(layer, params, sites)
+
+    place, eager = f"pipeline[{i}]", (layer.forward, back, gradient)
+    forward, dx, grads = map(compiler.compile, eager) if compiled else eager
+    return StageFunctions(
+        Placed(place, layer.name, "forward", forward),
+        Placed(place, layer.name, "backward", lambda params, cache, g: dx((params, cache), g)),
+        Placed(place, layer.name, "grads", grads),
+    )
+
+
+@attrs.frozen(eq=False)
+class PipelineSetup(StepSetup):
+    """What stays the same in all steps; `shards` are those of the data-parallel processes."""
 
     stages: Stages
-    shards: Shards  # of the data-parallel processes
     schedule: Schedule
     order: tuple[Interval, ...]  # the actions of this process; none waits for a later one
     parts: tuple[Layer, ...]
     functions: tuple[StageFunctions, ...]
-    loss: Loss
     max_norm: float | None
 
 
-class PipelineStep:
+class PipelineStep(ShardedStep):
     """The actions of one step: `run` it once, then read the results."""
 
     def __init__(
-        self,
-        setup: PipelineSetup,
-        params: Params,
-        batch: Batch,
-        bounds: list[int],
-        beside: Executor,
-        messages: Connections,
-    ) -> None:
-        self._setup, self._params, self._batch, self._bounds = setup, params, batch, bounds
-        self._messages = messages
-        self._losses = LossSums(setup.shards, setup.loss, beside)
-        self._buckets = Buckets(setup.shards, params, _BUCKET, beside, self._losses.count)
+        self, setup: PipelineSetup, params: Params, batch: Batch, bounds: list[int],
+        beside: Executor, messages: Connections,
+    ) -> None:  # fmt: skip
+        super().__init__(setup, params, batch, bounds, beside)
+        self._setup, self._stages, self._messages = setup, setup.stages, messages
+        self.is_still = all(setup.parts[s].advance is unchanged for s in setup.stages.own)
         # The position of each stage's first leaf.
         self._starts = [*accumulate((len(tree.leaves(entry)) for entry in params), initial=0)]
         # By stage and microbatch.
@@ -79,118 +89,79 @@ class PipelineStep:
         self._gs: dict[tuple[int, int], Arrays] = {}
         self._caches: dict[tuple[int, int], tuple[Params, Cache]] = {}
         self._sites: dict[tuple[int, int], tuple[Params, Record]] = {}
-        self._advanced: dict[tuple[int, int], Params] = {}
-        self._dtype: torch.dtype | None = None  # of the loss
+        self._expect()
 
-    def expect(self) -> None:
+    def _expect(self) -> None:
         """Begin to receive what the neighbours send, in the order in which they compute it."""
-        own, stages = self._setup.stages.own, self._setup.stages
+        own, stages = self._stages.own, self._stages
         for kind, stage in (("F", own.start - 1), ("B", own.stop)):
             if 0 <= stage < stages.count:
                 actions = [each for each in self._setup.schedule[stage] if each.kind == kind]
-                keys = [each for each in actions if not self._is_empty(each.microbatch)]
+                keys = [each for each in actions if self.size(self._shard(each.microbatch))]
                 self._messages.expect(stages.process_of(stage), keys)
 
     def run(self) -> None:
         """Take all actions of this process."""
         compute = {"F": self._forward, "B": self._backward, "W": self._gradient}
-        for microbatch in range(len(self._setup.shards.own)):
-            if self._is_empty(microbatch):
-                self._losses.put_zeros(self._shard(microbatch))
-                self._buckets.put_zeros(self._shard(microbatch))
+        for shard in self.shards.own:
+            if self.size(shard):
+                self.advanced[shard] = self.params
+            else:
+                self.put_zeros(shard)
         for each in self._setup.order:
-            if not self._is_empty(each.microbatch):
+            if self.size(self._shard(each.microbatch)):
                 compute[each.kind](each.stage, each.microbatch)
 
-    def value(self) -> Tensor:
-        """Return the loss, followed by the values of a weighted loss's parts."""
-        return self._losses.value(self._dtype)
-
-    def dparams(self) -> Params:
-        """Wait for the gradient of the stages of this process."""
-        return self._buckets.results()
-
-    def advance(self) -> Params:
-        """Return the params with the next states."""
-        setup, params = self._setup, self._params
-        if all(setup.parts[stage].advance is unchanged for stage in setup.stages.own):
-            return params
-        advanced = {
-            self._shard(microbatch): tuple(
-                self._advanced.get((stage, microbatch), entry) for stage, entry in enumerate(params)
-            )
-            for microbatch in range(len(setup.shards.own))
-            if not self._is_empty(microbatch)
-        }
-        return average_states(setup.shards, params, advanced, self._bounds)
-
     def _forward(self, stage: int, microbatch: int) -> None:
-        setup, params = self._setup, self._params[stage]
-        first, end = self._range(microbatch)
+        setup, shard = self._setup, self._shard(microbatch)
         if stage == 0:
-            x = self._rows(microbatch, self._batch[0])
-        elif stage == setup.stages.own.start:
+            x = self.rows(shard, self.batch[0])
+        elif stage == self._stages.own.start:
             x = self._messages.receive(("F", microbatch)).arrays
         else:
             x = self._xs.pop((stage, microbatch))
-        drawing = drawing_for(params, first, end - first, self._bounds[-1])
+        drawing = self.drawing(shard, self.params[stage])
         y, cache = setup.functions[stage].forward(drawing, x)
         if setup.parts[stage].advance is not unchanged:
-            advanced = setup.parts[stage].advance(drawing, cache)
-            self._advanced[stage, microbatch] = drawing_for_all(advanced)
+            entry = drawing_for_all(setup.parts[stage].advance(drawing, cache))
+            before = self.advanced[shard]
+            self.advanced[shard] = (*before[:stage], entry, *before[stage + 1 :])
         self._caches[stage, microbatch] = drawing, cache
-        if stage == setup.stages.count - 1:
-            target = self._rows(microbatch, self._batch[1])
-            part = sum_of(setup.loss, y, target, end - first)
+        if stage == self._stages.count - 1:
+            part = sum_of(setup.loss, y, self.rows(shard, self.batch[1]), self.size(shard))
             self._gs[stage, microbatch] = part.g
-            self._dtype = part.values.dtype
-            self._losses.put(self._shard(microbatch), part.numbers.cpu())
-        elif stage + 1 in setup.stages.own:
+            self.dtype = part.values.dtype
+            self.put_loss(shard, part.numbers.cpu())
+        elif stage + 1 in self._stages.own:
             self._xs[stage + 1, microbatch] = lay_out_as_sent(y)
         else:
-            self._messages.send(setup.stages.process_of(stage + 1), Message(lay_out_as_sent(y)))
+            self._messages.send(self._stages.process_of(stage + 1), Message(lay_out_as_sent(y)))
 
     def _backward(self, stage: int, microbatch: int) -> None:
-        setup = self._setup
+        shard = self._shard(microbatch)
         drawing, cache = self._caches.pop((stage, microbatch))
-        if stage == setup.stages.count - 1 or stage + 1 in setup.stages.own:
+        if stage == self._stages.count - 1 or stage + 1 in self._stages.own:
             g = self._gs.pop((stage, microbatch))
         else:
             message = self._messages.receive(("B", microbatch))
             g, (dtype, sums) = message.arrays, message.numbers
-            self._dtype = getattr(torch, dtype)
-            numbers = torch.tensor(sums, dtype=torch.float64)
-            self._losses.put(self._shard(microbatch), numbers)
-        dx, sites = setup.functions[stage].cotangents(drawing, cache, g)
+            self.dtype = getattr(torch, dtype)
+            self.put_loss(shard, torch.tensor(sums, dtype=torch.float64))
+        dx, sites = self._setup.functions[stage].cotangents(drawing, cache, g)
         self._sites[stage, microbatch] = drawing, sites
-        if stage - 1 in setup.stages.own:
+        if stage - 1 in self._stages.own:
             self._gs[stage - 1, microbatch] = lay_out_as_sent(dx)
         elif stage > 0:
-            sums = self._losses.of(self._shard(microbatch)).tolist()
-            value: Json = [str(self._dtype).removeprefix("torch."), sums]
-            to = setup.stages.process_of(stage - 1)
-            self._messages.send(to, Message(lay_out_as_sent(dx), value))
+            numbers = [str(self.dtype).removeprefix("torch."), self.numbers[shard].tolist()]
+            to = self._stages.process_of(stage - 1)
+            self._messages.send(to, Message(lay_out_as_sent(dx), numbers))
 
     def _gradient(self, stage: int, microbatch: int) -> None:
         drawing, sites = self._sites.pop((stage, microbatch))
         dparams = self._setup.functions[stage].grads_at(drawing, sites)
         for i, gradient in enumerate(tree.leaves(dparams), self._starts[stage]):
-            self._buckets.put(self._shard(microbatch), i, gradient)
+            self.buckets.put(self._shard(microbatch), i, gradient)
 
     def _shard(self, microbatch: int) -> int:
         """Return the number of a microbatch among those of all pipelines."""
-        return self._setup.shards.own.start + microbatch
-
-    def _range(self, microbatch: int) -> tuple[int, int]:
-        """Return where a microbatch begins in the batch of all processes, and where it ends."""
-        shard = self._shard(microbatch)
-        return self._bounds[shard], self._bounds[shard + 1]
-
-    def _is_empty(self, microbatch: int) -> bool:
-        first, end = self._range(microbatch)
-        return first == end
-
-    def _rows(self, microbatch: int, arrays: Arrays) -> Arrays:
-        begin = self._bounds[self._setup.shards.own.start]
-        first, end = self._range(microbatch)
-        return tree.map(lambda array: rows_within(first - begin, end - begin, array), arrays)
+        return self.shards.own.start + microbatch

@@ -18,11 +18,15 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn.core import Arrays, Layer, LayerError
-from lincoln_fn.distributed.pipeline_parallel.measurement import Link, Measured, measure
+from lincoln_fn.distributed.pipeline_parallel.measurement import (
+    Link,
+    Measured,
+    measure,
+    split_into_stages,
+)
 from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times, simulate
-from lincoln_fn.distributed.pipeline_parallel.split_into_stages import split_into_stages
 
 
 @attrs.frozen(repr=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from lincoln_fn.core import LayerError, describe
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
 
-# By the kind of an action: the kind of the one that comes before it.
-_BEFORE: Final = {"F": None, "B": "F", "W": "B"}
+_KINDS: Final = "FBW"  # in the order in which a microbatch needs them
 
 
 def check_schedule(
@@ -52,12 +52,14 @@ after position 1
         raise LayerError("schedule", f"expected {stages} stages, got {len(schedule)}; {mend}")
     for stage, actions in enumerate(schedule):
         _check_kinds(stage, actions)
-    given = {action[1] for actions in schedule for action in actions}
-    count = max(given, default=-1) + 1 if microbatches is None else microbatches
+    numbers = {action[1] for actions in schedule for action in actions}
+    count = max(numbers, default=-1) + 1 if microbatches is None else microbatches
     for stage, actions in enumerate(schedule):
         _check_order(stage, actions, count)
     simulate(schedule, [Times()] * len(schedule))
-    peaks = tuple(_peak(actions) for actions in schedule)
+    change = {"F": 1, "B": 0, "W": -1}  # of the number of caches
+    counts = (accumulate(change[kind] for kind, _ in actions) for actions in schedule)
+    peaks = tuple(max(each, default=0) for each in counts)
     for stage, peak in enumerate(peaks):
         if limit is not None and peak > limit:
             mend = "put W earlier, or fewer F before the first B"
@@ -72,47 +74,32 @@ def _check_kinds(stage: int, actions: object) -> None:
     if not isinstance(actions, tuple):
         raise LayerError("schedule", f"expected a tuple for stage {stage}, got {describe(actions)}")
     for i, action in enumerate(actions):
-        is_pair = isinstance(action, tuple) and len(action) == 2
-        if not is_pair or action[0] not in ("F", "B", "W") or not _is_number(action[1]):
+        is_pair = isinstance(action, tuple) and len(action) == 2 and action[0] in (*_KINDS,)
+        if not is_pair or type(action[1]) is not int or action[1] < 0:
             problem = f'expected an action such as ("F", 0) at position {i} of stage {stage}'
             raise LayerError("schedule", f"{problem}, got {describe(action)}")
 
 
-def _is_number(microbatch: object) -> bool:
-    return type(microbatch) is int and microbatch >= 0
-
-
 def _check_order(stage: int, actions: Sequence[Action], count: int) -> None:
     """Check that a stage has F, B and W of each microbatch once, in this order."""
-    places: dict[tuple[str, int], int] = {}
+    places: list[list[int]] = [[] for _ in range(count)]  # of F, B and W, by microbatch
     for i, (kind, microbatch) in enumerate(actions):
-        where = f"at position {i} of stage {stage}"
-        name = f"{kind}{microbatch}"
+        where, name = f"at position {i} of stage {stage}", f"{kind}{microbatch}"
+        turn = _KINDS.index(kind)
         if microbatch >= count:
             problem = f"expected microbatches from 0 to {count - 1}, got {name} {where}"
             raise LayerError("schedule", f"{problem}; remove it")
-        if (kind, microbatch) in places:
-            first = places[kind, microbatch]
-            problem = f"expected {name} once, got it {where}, too, after position {first}"
+        before = places[microbatch]
+        if turn < len(before):
+            problem = f"expected {name} once, got it {where}, too, after position {before[turn]}"
             raise LayerError("schedule", f"{problem}; remove one of them")
-        needed = _BEFORE[kind]
-        if needed is not None and (needed, microbatch) not in places:
-            problem = f"expected {needed}{microbatch} before {name}, got {name} {where}"
-            raise LayerError("schedule", f"{problem}; put {needed}{microbatch} before it")
-        places[kind, microbatch] = i
-    for microbatch in range(count):
-        for kind in ("F", "B", "W"):
-            if (kind, microbatch) not in places:
-                needed = _BEFORE[kind]
-                place = "" if needed is None else f" after position {places[needed, microbatch]}"
-                problem = f"expected {kind}{microbatch} in stage {stage}, got none"
-                raise LayerError("schedule", f'{problem}; add ("{kind}", {microbatch}){place}')
-
-
-def _peak(actions: Sequence[Action]) -> int:
-    """Count the caches kept at once."""
-    kept = peak = 0
-    for kind, _ in actions:
-        kept += {"F": 1, "B": 0, "W": -1}[kind]
-        peak = max(peak, kept)
-    return peak
+        if turn > len(before):
+            needed = f"{_KINDS[turn - 1]}{microbatch}"
+            problem = f"expected {needed} before {name}, got {name} {where}"
+            raise LayerError("schedule", f"{problem}; put {needed} before it")
+        before.append(i)
+    for microbatch, before in enumerate(places):
+        if len(before) < len(_KINDS):
+            needed, place = _KINDS[len(before)], f" after position {before[-1]}" if before else ""
+            problem = f"expected {needed}{microbatch} in stage {stage}, got none"
+            raise LayerError("schedule", f'{problem}; add ("{needed}", {microbatch}){place}')

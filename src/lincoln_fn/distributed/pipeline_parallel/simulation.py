@@ -9,6 +9,8 @@ A stage takes its actions in order. It also waits for what comes from a neighbou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import TypeAlias
 
 import attrs
@@ -80,67 +82,45 @@ def simulate(
         >>> [(each.kind, each.begin, each.end) for each in run]
         [('F', 0.0, 1.0), ('B', 1.0, 3.0), ('W', 3.0, 6.0)]
     """
+    before: dict[Source, list[Source]] = {}  # what each action waits for
+    for stage, actions in enumerate(schedule):
+        for i, action in enumerate(actions):
+            neighbour = stage + {"F": -1, "B": 1, "W": len(schedule)}[action[0]]
+            before[stage, action] = [(stage, each) for each in actions[max(i - 1, 0) : i]]
+            if 0 <= neighbour < len(schedule):
+                before[stage, action].append((neighbour, action))
     done: dict[Source, Interval] = {}
-    stages, free, position = len(schedule), [0.0] * len(schedule), [0] * len(schedule)
-
-    def begin_of(stage: int) -> float | None:
-        """Return when a stage can begin its next action; None if it has none that can begin."""
-        if position[stage] == len(schedule[stage]):
-            return None
-        source = _source_of(stage, schedule[stage][position[stage]], stages)
-        if source is None:
-            return free[stage]
-        if source not in done:
-            return None
-        return max(free[stage], done[source].end + times[min(stage, source[0])].send)
-
-    while begins := [(s, begin) for s in range(stages) if (begin := begin_of(s)) is not None]:
-        for stage, begin in begins:
-            actions, i = schedule[stage], position[stage]
-            free[stage] = begin + _time(actions, i, times[stage], joint_backward)
-            done[stage, actions[i]] = Interval(stage, *actions[i], begin, free[stage])
-            position[stage] += 1
-    if any(position[stage] < len(actions) for stage, actions in enumerate(schedule)):
-        raise _cycle(schedule, position)
+    try:
+        for stage, action in TopologicalSorter(before).static_order():
+            begin = 0.0
+            for source in before[stage, action]:
+                transfer = times[min(stage, source[0])].send if source[0] != stage else 0.0
+                begin = max(begin, done[source].end + transfer)
+            end = begin + _time(schedule[stage], action, times[stage], joint_backward)
+            done[stage, action] = Interval(stage, *action, begin, end)
+    except CycleError as error:
+        raise _cycle(schedule, error.args[1]) from None
     return tuple(sorted(done.values(), key=lambda each: (each.begin, each.stage, each.end)))
 
 
-def _source_of(stage: int, action: Action, stages: int) -> Source | None:
-    """Return the neighbour's action that an action waits for; None if there is none."""
-    kind, _ = action
-    if kind == "F" and stage > 0:
-        return stage - 1, action
-    if kind == "B" and stage < stages - 1:
-        return stage + 1, action
-    return None
-
-
-def _time(actions: Sequence[Action], i: int, times: Times, joint_backward: bool) -> float:
+def _time(actions: Sequence[Action], action: Action, times: Times, joint_backward: bool) -> float:
     """Return the time of an action; a joint backward is the B, and its W takes no time."""
-    kind, microbatch = actions[i]
-    if joint_backward and kind == "B" and actions[i + 1 : i + 2] == (("W", microbatch),):
-        return times.B + times.W
-    if joint_backward and kind == "W" and actions[i - 1] == ("B", microbatch):
-        return 0.0
+    kind, microbatch = action
+    pair = Action("B", microbatch), Action("W", microbatch)
+    if joint_backward and kind != "F" and pair in pairwise(actions):
+        return times.B + times.W if kind == "B" else 0.0
     return times.of(kind)
 
 
-def _cycle(schedule: Schedule, position: Sequence[int]) -> LayerError:
-    """Describe the first cycle of actions that wait for each other."""
-    stage = next(s for s, actions in enumerate(schedule) if position[s] < len(actions))
-    waits: dict[int, str] = {}
-    while stage not in waits:
-        i = position[stage]
-        action = Action(*schedule[stage][i])
-        source = _source_of(stage, action, len(schedule))
-        assert source is not None, "an action can wait only for a neighbour"
-        there = schedule[source[0]].index(action)
-        waits[stage] = (
-            f"{action} of stage {stage} (position {i}) waits for {action} of stage {source[0]} "
-            f"(position {there})"
-        )
-        stage = source[0]
-    first = list(waits).index(stage)
-    cycle = "; ".join(list(waits.values())[first:])
-    mend = "move one of them to an earlier position"
-    return LayerError("schedule", f"expected actions without a cycle, got {cycle}; {mend}")
+def _cycle(schedule: Schedule, cycle: Sequence[Source]) -> LayerError:
+    """Describe actions of which each is waited for by the next one, and the last is the first."""
+
+    def name(stage: int, action: Action) -> str:
+        position = schedule[stage].index(action)
+        return f"{Action(*action)} of stage {stage} (position {position})"
+
+    waits = [(b, a) for a, b in pairwise(cycle) if a[0] != b[0]][::-1]
+    first = waits.index(min(waits))
+    texts = [f"{name(*b)} waits for {name(*a)}" for b, a in (*waits[first:], *waits[:first])]
+    problem = f"expected actions without a cycle, got {'; '.join(texts)}"
+    return LayerError("schedule", f"{problem}; move one of them to an earlier position")

@@ -3,20 +3,30 @@
 Each process has the params of its own stages, and () for the others. A function of the layer is
 called in all processes, with the same x. Each process computes its stages, and sends the output to
 the next one; the last output goes to all. So all have the same y, and in backward the same dx.
+
+The gradient needs from all stages the sums of ties, and the norm:
+
+    dp = dp_1 + dp_2 + ...                       for the copies of a tied parameter
+    dp min(1, max_norm / (|dp| + 1e-6))          |dp| is the norm of the whole gradient
+
+A copy of a tied parameter counts once in the norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import reduce
 
 import attrs
 import torch
+from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, tree
 from lincoln_fn.distributed.data_parallel.shards import align
 from lincoln_fn.distributed.group import Group
+from lincoln_fn.distributed.pipeline_parallel import tied_params
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections, Message
-from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, get_at, stage_of, with_copy
+from lincoln_fn.optim.internal import transforms
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, output_of
 
@@ -27,7 +37,7 @@ class Stages:
 
     group: Group
     count: int  # a multiple of the number of processes
-    tied: tuple[Tied, ...] = ()  # the paths of parameters that are one
+    tied: tuple[tied_params.Tied, ...] = ()  # the paths of parameters that are one
 
     @property
     def own(self) -> range:
@@ -42,13 +52,7 @@ class Stages:
     def there(self, visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Pass each stage's output to the next, and the last one's to all."""
         check_entries(visit.label, "params", params, self.count)
-        records: list[Record] = [()] * self.count
-
-        def compute(stage: int, x: Arrays) -> Arrays:
-            y, records[stage] = visit(stage, params[stage], x)
-            return y
-
-        return self._pass_on(compute, x, range(self.count), "forward"), tuple(records)
+        return self._pass_on(lambda s, x: visit(s, params[s], x), x, range(self.count), "forward")
 
     def back(
         self, visit: VisitBack, params: Params, cache: Cache, g: Arrays
@@ -56,31 +60,25 @@ class Stages:
         """Pass each stage's dx to the one before it, and the first one's to all."""
         check_entries(visit.label, "params", params, self.count)
         check_entries(visit.label, "the cache", cache, self.count)
-        records: list[Record] = [()] * self.count
-
-        def compute(stage: int, g: Arrays) -> Arrays:
-            dx, records[stage] = visit(stage, params[stage], cache[stage], g)
-            return dx
-
         order = range(self.count - 1, -1, -1)
-        return self._pass_on(compute, g, order, "backward"), tuple(records)
+        return self._pass_on(lambda s, g: visit(s, params[s], cache[s], g), g, order, "backward")
 
     def init(self, parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
         """Draw the params of this process's stages, and those of earlier stages for a moment."""
-        kept: list[Params] = [()] * self.count
+        own: list[Params] = [()] * self.count
         firsts: dict[str, Params] = {}
         for stage in range(self.own.stop):
-            made = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
+            params = (*[()] * stage, parts[stage].init(key.fold_in(stage), x))
             for first, *others in self.tied:
-                if stage_of(first) == stage:
-                    firsts[first] = get_at(made, first)
+                if tied_params.stage_of(first) == stage:
+                    firsts[first] = tied_params.get_at(params, first)
                 for path in others:
-                    if stage_of(path) == stage:
-                        made = with_copy(made, path, first, firsts[first])
-            x = output_of(parts[stage], made[stage], x)
+                    if tied_params.stage_of(path) == stage:
+                        params = tied_params.with_copy(params, path, first, firsts[first])
+            x = output_of(parts[stage], params[stage], x)
             if stage in self.own:
-                kept[stage] = made[stage]
-        return tuple(kept)
+                own[stage] = params[stage]
+        return tuple(own)
 
     def advance(self, visit: VisitThere, params: Params, cache: Cache) -> Params:
         """Advance the stages of this process."""
@@ -89,33 +87,68 @@ class Stages:
             for stage, entry in enumerate(params)
         )
 
+    def sum_tied(self, dparams: Params, messages: Connections) -> Params:
+        """Give each copy of a tied parameter the sum of the gradients of all copies."""
+        rank = self.group.rank
+        for tied in self.tied:
+            homes = [self.process_of(tied_params.stage_of(path)) for path in tied]
+            paths = [path for path, home in zip(tied, homes, strict=True) if home == rank]
+            if not paths:
+                continue
+            own = tuple(tuple(tree.leaves(tied_params.get_at(dparams, path))) for path in paths)
+            copies = messages.exchange({*homes} - {rank}, ("dp", tied), own)
+            each = {home: iter(of_home) for home, of_home in copies.items()}
+            terms = [next(each[home]) for home in homes]  # in the order of the paths
+            sums = [reduce(torch.add, leaves) for leaves in zip(*terms, strict=True)]
+            for path in paths:
+                leaves, old = iter(sums), tied_params.get_at(dparams, path)
+                dp = tree.map(lambda _, leaves=leaves: next(leaves), old)
+                dparams = tied_params.set_at(dparams, path, dp)
+        return dparams
+
+    def clip(self, dparams: Params, max_norm: float, messages: Connections) -> Params:
+        """Clip the whole network's gradient by its norm, as `optim.clip_by_global_norm` does."""
+        counted = self._list_counted(dparams)
+        own = [torch.linalg.vector_norm(transforms.widened(leaf)) for leaf in counted]
+        others = {*range(self.group.size)} - {self.group.rank}
+        norms = messages.exchange(others, "norms", torch.stack(own) if own else None)
+        known = [each for _, each in sorted(norms.items()) if each is not None]
+        if not known:
+            return dparams
+        norm = torch.linalg.vector_norm(torch.cat(known))
+        return transforms.clip(dparams, norm, max_norm)
+
+    def _list_counted(self, dparams: Params) -> Iterator[Tensor]:
+        """Give the leaves without further copies of a tied parameter."""
+        copies = [path for _, *others in self.tied for path in others]
+        for path, leaf in zip(tree.paths(dparams), tree.leaves(dparams), strict=True):
+            if not any(f"{path}.".startswith(f"{copy}.") for copy in copies):
+                yield leaf
+
     def _pass_on(
-        self, compute: Callable[[int, Arrays], Arrays], x: Arrays, order: range, call: str
-    ) -> Arrays:
+        self, compute: Callable[[int, Arrays], tuple[Arrays, Record]], x: Arrays, order: range,
+        call: str,
+    ) -> tuple[Arrays, Record]:  # fmt: skip
         """Compute the stages in an order, and return the last one's result in all processes."""
-        if self.group.size == 1:
-            for stage in order:
-                x = lay_out_as_sent(compute(stage, x))
-            return x
+        records: list[Record] = [()] * self.count
         rank, last = self.group.rank, self.process_of(order[-1])
-        is_first = order[0] in self.own
         with Connections(self.group, device_of(x), {"call": f"{call} of a pipeline"}) as messages:
-            if not is_first:
+            if order[0] not in self.own:
                 messages.expect(rank - order.step, ["x"])
             if rank != last:
                 messages.expect(last, ["y"])
-            if not is_first:
+            if order[0] not in self.own:
                 x = messages.receive("x").arrays
             for stage in order:
                 if stage in self.own:
-                    x = lay_out_as_sent(compute(stage, x))
+                    y, records[stage] = compute(stage, x)
+                    x = lay_out_as_sent(y)
+            others = {*range(self.group.size)} - {rank}
+            for other in others if rank == last else [rank + order.step]:
+                messages.send(other, Message(x))
             if rank != last:
-                messages.send(rank + order.step, Message(x))
-                return messages.receive("y").arrays
-            for other in range(self.group.size):
-                if other != rank:
-                    messages.send(other, Message(x))
-            return x
+                x = messages.receive("y").arrays
+        return x, tuple(records)
 
 
 def join_stages(parts: tuple[Layer, ...], stages: Stages) -> Layer:

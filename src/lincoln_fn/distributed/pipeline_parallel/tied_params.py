@@ -5,16 +5,24 @@ Each stage holds a copy. The copies begin equal. With dp_i the gradient of copy 
     dp = dp_1 + dp_2 + ...    in the order of the paths
 
 is the gradient of each of them. So the same update keeps them equal, bit for bit.
+
+`scores` is the layer of a tied embedding's scores. Derivation: that of
+`combine/embedding_scores.py`. Cache: h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from lincoln_fn.core import LayerError, Params, evolve, tree
+from lincoln_fn.combine import embedding_scores
+from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, evolve, tree
+from lincoln_fn.layers.embedding import embedding
 
 # Paths in the params of a pipeline, one for each copy. The first entry is the stage.
 Tied: TypeAlias = tuple[str, ...]
@@ -71,3 +79,33 @@ def with_copy(params: Params, path: str, first: str, value: Params) -> Params:
         problem = f"expected tied parameters of the same shapes, got {value} at {first!r}"
         raise LayerError("pipeline", f"{problem} and {old} at {path!r}")
     return set_at(params, path, tree.map(torch.clone, value))
+
+
+@checked
+def scores(num_embeddings: PositiveInt) -> Layer:
+    """Score each row of a table of embeddings: y = h E^T.
+
+    As the last layer of a pipeline, with the params of the first stage's embedding, it does what
+    `lf.tied` does in one process.
+
+    Args:
+        num_embeddings: the number of rows of E.
+
+    Returns:
+        The layer, from (..., n_features) to (..., num_embeddings). Its params are those of
+        `lf.embedding`.
+
+    Example:
+        >>> net = scores(10)
+        >>> net.init(lf.Key(0), torch.zeros(2, 3))
+        Params(weight=float32[10, 3])
+    """
+    return embedding_scores.scores().replace(
+        name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
+    )
+
+
+def _init(key: Key, h: Float[Tensor, "*batch n_features"], *, num_embeddings: int) -> Params:
+    """Make the params of an embedding, from an index in place of its example input."""
+    table = embedding(num_embeddings, h.shape[-1], dtype=h.dtype)
+    return table.init(key, h.new_zeros((), dtype=torch.long))

@@ -14,11 +14,13 @@ own, and as many processes have to read them.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import optree
@@ -34,13 +36,17 @@ from lincoln_fn.checkpoint.internal import (
     read_score,
     replacing,
 )
-from lincoln_fn.core import EVERYTHING, checksum
+from lincoln_fn.core import EVERYTHING, Tree, checksum, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.sharding.sliced_leaves import leaves_by_path, origins, span_of
+from lincoln_fn.distributed.sharding.sharded_params import Sharded
+from lincoln_fn.optim import ShardedState
+from lincoln_fn.optim.internal import spans
 from lincoln_fn.training import TrainState
 
 VERSION: Final = 1
 _STEP: Final = re.compile(r"step_([0-9]{9,})")
+# The sizes of the whole tensors that are divided together, and which of them a slice belongs to.
+Origin: TypeAlias = tuple[tuple[int, ...], int]
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +95,7 @@ class Directory(checkpoint.Directory):
             folder.mkdir(parents=True, exist_ok=True)
             _manifest(folder).unlink(missing_ok=True)
         self.group.wait()
-        sliced, leaves = origins(state), leaves_by_path(state)
+        sliced, leaves = _origins(state), _leaves_by_path(state)
         whole = [leaf for path, leaf in leaves.items() if path not in sliced]
         is_common = len(set(self.group.gather(torch.tensor(checksum(whole))).tolist())) == 1
         is_saved = {path: path in sliced or rank == 0 or not is_common for path in leaves}
@@ -121,12 +127,11 @@ class Directory(checkpoint.Directory):
         return [self.path / steps[step] for step in sorted(steps, reverse=True)]
 
     def _newest_first(self) -> list[Path]:
-        return [folder for folder in self._folders() if _notes(folder) is not None]
+        return [folder for folder in self._folders() if _notes(folder)]
 
     def _best_first(self) -> list[Path]:
-        notes = {folder: _notes(folder) or {} for folder in self._folders()}
         return rank_by_score(
-            {folder: read_score(each.get("score")) for folder, each in notes.items()}
+            {folder: read_score(_notes(folder).get("score")) for folder in self._folders()}
         )
 
     def _load(self, folder: Path, like: TrainState) -> TrainState:
@@ -144,40 +149,38 @@ class Directory(checkpoint.Directory):
 def load_parts(folder: Path, like: TrainState, group: Group) -> TrainState:
     """Load a process's state from the parts that any number of processes have saved."""
     notes = _notes(folder)
-    if notes is None or notes.get("version") != VERSION:
+    if notes.get("version") != VERSION:
         raise CheckpointError(folder, f"expected a whole checkpoint of version {VERSION}")
     size, is_common = notes["processes"], notes.get("common", True)
     if not is_common and size != group.size:
         problem = f"expected {size} processes, which had different states, got {group.size}"
         raise CheckpointError(folder, problem)
-    leaves, sliced = leaves_by_path(like), origins(like)
+    leaves, sliced = _leaves_by_path(like), _origins(like)
     loaded = {path: torch.empty_like(leaves[path], device="cpu") for path in sliced}
     for rank in range(size) if is_common else [group.rank]:
         expected: dict[str, Tensor] = {}
         for path, leaf in leaves.items():
             if path in sliced:
-                begin, end = span_of(sliced[path], rank, size)
+                begin, end = _span(sliced[path], rank, size)
                 expected[path] = torch.empty(end - begin, dtype=leaf.dtype, device="meta")
             elif rank == 0 or not is_common:
                 expected[path] = leaf
         part = checkpoint.load(_part(folder, rank, size), expected)
         loaded |= {path: part[path] for path in part if path not in sliced}
         for path, origin in sliced.items():
-            its, own = (span_of(origin, *of) for of in ((rank, size), (group.rank, group.size)))
-            _copy_overlap(part[path], its, loaded[path], own)
-    structure = optree.tree_structure(like, namespace=EVERYTHING)  # type: ignore[arg-type]  # a tree
-    placed = [loaded[path].to(leaf.device) for path, leaf in leaves.items()]
-    state: TrainState = structure.unflatten(placed)  # type: ignore[assignment]  # one like `like`
-    return state
+            its, own = (_span(origin, *of) for of in ((rank, size), (group.rank, group.size)))
+            begin, end = max(its[0], own[0]), min(its[1], own[1])  # what both slices have
+            if begin < end:
+                source = part[path][begin - its[0] : end - its[0]]
+                loaded[path][begin - own[0] : end - own[0]] = source
+    paths = iter(leaves)
+    return tree.map(lambda leaf: loaded[next(paths)].to(leaf.device), like, states=True)
 
 
-def _copy_overlap(
-    source: Tensor, its: tuple[int, int], target: Tensor, own: tuple[int, int]
-) -> None:
-    """Copy the numbers that two slices of one tensor have in common."""
-    begin, end = max(its[0], own[0]), min(its[1], own[1])
-    if begin < end:
-        target[begin - own[0] : end - own[0]] = source[begin - its[0] : end - its[0]]
+def _span(origin: Origin, rank: int, size: int) -> tuple[int, int]:
+    """Return which numbers of its whole tensor a process's slice has."""
+    sizes, i = origin
+    return spans(sizes, rank, size)[i]
 
 
 def _part(folder: Path, rank: int, size: int) -> Path:
@@ -188,10 +191,42 @@ def _manifest(folder: Path) -> Path:
     return folder / "whole.json"
 
 
-def _notes(folder: Path) -> dict[str, Any] | None:  # Any: JSON
-    """Read the manifest; None if there is none, and so no whole checkpoint."""
+def _notes(folder: Path) -> dict[str, Any]:  # Any: JSON
+    """Read the manifest; {} if there is none, and so no whole checkpoint."""
     with suppress(OSError, ValueError):
         notes = json.loads(_manifest(folder).read_text())
         if isinstance(notes, dict) and isinstance(notes.get("processes"), int):
             return notes
-    return None
+    return {}
+
+
+def _origins(state: Tree) -> dict[str, Origin]:
+    """Find where each slice in a state comes from, by its path: of `fully_sharded` or ZeRO-1."""
+    paths, nodes, _ = optree.tree_flatten_with_path(
+        state, is_leaf=lambda node: isinstance(node, Sharded | ShardedState), namespace=EVERYTHING
+    )
+    return {
+        ".".join([*map(str, entries), inner]): origin
+        for entries, node in zip(paths, nodes, strict=True)
+        for inner, origin in _list_within(node)
+    }
+
+
+def _list_within(node: object) -> Iterator[tuple[str, Origin]]:
+    if isinstance(node, Sharded):
+        sizes = tuple(math.prod(shape) for shape, _ in node.forms)
+        for i, path in enumerate(tree.paths(node.slices)):
+            yield f"slices.{path}" if path else "slices", (sizes, i)
+    if isinstance(node, ShardedState):
+        leaves = tree.leaves(node.inner, states=True)
+        for path, leaf in zip(tree.paths(node.inner, states=True), leaves, strict=True):
+            if leaf.ndim == 1:  # the others are counts
+                fitting = (
+                    name for name in node.names if f".{path}".endswith(f".{name}" if name else "")
+                )
+                yield f"inner.{path}", (node.sizes, node.names.index(max(fitting, key=len)))
+
+
+def _leaves_by_path(state: Tree) -> dict[str, Tensor]:
+    """List all leaves of a tree by path, those of states too."""
+    return dict(zip(tree.paths(state, states=True), tree.leaves(state, states=True), strict=True))

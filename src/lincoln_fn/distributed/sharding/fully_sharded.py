@@ -18,8 +18,10 @@ Models", SC 2020.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Final, TypeAlias
+
+import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, check_params, tree
@@ -58,10 +60,7 @@ def _gather(visit: VisitRecord, params: Sharded, records: Record, *, group: Grou
     leaves = tree.leaves(visit(0, params.slices, records))
     sent = slice_rows(leaves, group.size)
     received = group.exchange(sent, [sent.shape[1]] * group.size).view(group.size, -1)
-    total = received[0]
-    for row in received[1:]:
-        total = total + row
-    slices = iter(split_row(total, leaves, group))
+    slices = iter(split_row(reduce(torch.add, received.unbind()), leaves, group))
     return Sharded(tree.map(lambda _: next(slices), params.slices), params.forms)
 
 

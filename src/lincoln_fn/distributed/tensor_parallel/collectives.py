@@ -8,16 +8,34 @@ With x_r for the tensor of process r,
 
 All processes get the same result, bit for bit. Tensors on `meta` have only shapes, so nothing is
 sent for them.
+
+A divided layer is a plain one, between two of these. What is done to a tensor on the way there
+decides what is done to its gradient on the way back:
+
+                there            back
+    COPIED      nothing          sum_over         all processes have the same x
+    ADDED       sum_over         nothing          x is the sum of all processes' x_r
+    JOINED      join_parts       take_own_part    the last axis of x is divided
+    DIVIDED     take_own_part    join_parts       process r takes x_r of the last axis
+
+Derivation. In COPIED, each process uses x, so dx = sum_r dx_r. In ADDED, y = sum_r x_r, so
+dx_r = g. In the other two, each element of x has one place in y.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Final, NamedTuple
+
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import Layer, Params, Spec
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk.internal import Record, around
 
 
 def sum_over(x: Tensor, group: Group) -> Tensor:
@@ -25,14 +43,10 @@ def sum_over(x: Tensor, group: Group) -> Tensor:
     # The order makes the bits equal in all processes. Half precision is added up in float32.
     if group.size == 1 or x.is_meta:
         return x
-    parts = widened(group.gather(x)).unbind()
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total.to(x.dtype)
+    return reduce(torch.add, widened(group.gather(x)).unbind()).to(x.dtype)
 
 
-def join_parts(x: Tensor, axis: int, group: Group) -> Tensor:
+def join_parts(x: Tensor, group: Group, axis: int = -1) -> Tensor:
     """Put one tensor of each process side by side."""
     if group.size == 1:
         return x
@@ -40,15 +54,49 @@ def join_parts(x: Tensor, axis: int, group: Group) -> Tensor:
     return torch.cat(tuple(parts), axis)
 
 
-def take_own_part(x: Tensor, axis: int, group: Group) -> Tensor:
+def take_own_part(x: Tensor, group: Group, axis: int = -1) -> Tensor:
     """Return a view of this process's part of a tensor that `join_parts` would make."""
     size = x.shape[axis] // group.size
     return x.narrow(axis, group.rank * size, size)
 
 
-def check_divisible(layer: str, what: str, number: int, group: Group) -> None:
-    """Check that the processes can have equal parts of something."""
-    if number % group.size:
-        mend = f"take a multiple, such as {(number // group.size + 1) * group.size}"
-        problem = f"expected {what} to be a multiple of the {group.size} processes, got {number}"
-        raise LayerError(layer, f"{problem}; {mend}")
+class Between(NamedTuple):
+    """What is done to a tensor between the processes, and to its gradient."""
+
+    there: Callable[[Tensor, Group], Tensor]
+    back: Callable[[Tensor, Group], Tensor]
+
+
+def _same(x: Tensor, group: Group) -> Tensor:
+    return x
+
+
+SAME: Final = Between(_same, _same)
+COPIED: Final = Between(_same, sum_over)
+ADDED: Final = Between(sum_over, _same)
+JOINED: Final = Between(join_parts, take_own_part)
+DIVIDED: Final = Between(take_own_part, join_parts)
+
+
+def _there(
+    visit: VisitThere, params: Params, x: Tensor, *, group: Group, before: Between, after: Between
+) -> tuple[Tensor, Record]:
+    y, record = visit(0, params, before.there(x, group))
+    return after.there(y, group), record
+
+
+def back(
+    visit: VisitBack, params: Params, cache: Record, g: Tensor, *, group: Group, before: Between,
+    after: Between,
+) -> tuple[Tensor | None, Record]:  # fmt: skip
+    """Go back through a part between the processes."""
+    dx, record = visit(0, params, cache, after.back(g, group))
+    return None if dx is None else before.back(dx, group), record
+
+
+def between(
+    label: str, before: Between, part: Layer, after: Between, group: Group, call: Spec | str
+) -> Layer:
+    """Make a layer of a part: `before` is done to its x, and `after` to its y."""
+    loops = (partial(loop, group=group, before=before, after=after) for loop in (_there, back))
+    return around(label, part, *loops, call=call)

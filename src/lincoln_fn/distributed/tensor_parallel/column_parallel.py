@@ -22,65 +22,33 @@ Cache: x.
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Key, Layer, Params, PositiveInt, Spec, bare, constructor, tree
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.tensor_parallel.collectives import (
-    check_divisible,
-    join_parts,
-    sum_over,
-    take_own_part,
-)
+from lincoln_fn.core import Key, Layer, PositiveInt, Spec, bare, constructor, tree
+from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Record, around
-
-Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
-# The part of a process, or with gather_output the whole.
-Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
-
-
-def there(
-    visit: VisitThere, params: Params, x: Inputs, *, group: Group, gather_output: bool
-) -> tuple[Outputs, Record]:
-    """Compute y_r = x W_r + b_r."""
-    y, record = visit(0, params, x)
-    return join_parts(y, -1, group) if gather_output else y, record
-
-
-def back(
-    visit: VisitBack,
-    params: Params,
-    cache: Record,
-    g: Outputs,
-    *,
-    group: Group,
-    gather_output: bool,
-) -> tuple[Inputs | None, Record]:
-    """Compute dx = sum_r g_r W_r^T."""
-    dx, record = visit(0, params, cache, take_own_part(g, -1, group) if gather_output else g)
-    return None if dx is None else sum_over(dx, group), record
 
 
 def divide_columns(part: Layer, group: Group, *, gather_output: bool, name: str) -> Layer:
     """Make the layer whose y is divided among the processes, each with one such part."""
-    loops = [partial(loop, group=group, gather_output=gather_output) for loop in (there, back)]
     arguments = {"part": part, "group": group, "gather_output": gather_output, "name": name}
+    after = collectives.JOINED if gather_output else collectives.SAME
     call = Spec(divide_columns, arguments, name)
-    return around("column_parallel", part, loops[0], loops[1], call=call)
+    return collectives.between("column_parallel", collectives.COPIED, part, after, group, call)
 
 
 def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
     """Copy the own columns of W and the own part of b, so that the whole can be freed."""
-    return tree.map(lambda leaf: take_own_part(leaf, -1, group).clone(), whole)
+    return tree.map(lambda leaf: collectives.take_own_part(leaf, group).clone(), whole)
 
 
-def _init_own(key: Key, x: Inputs, *, whole: Layer, group: Group) -> dense.Params:
+def _init_own(
+    key: Key, x: Float[Tensor, "*batch n_in"], *, whole: Layer, group: Group
+) -> dense.Params:
     return copy_own_columns(whole.init(key, x), group)
 
 
@@ -134,5 +102,5 @@ def column_parallel(
     check_divisible("column_parallel", "n_out", n_out, group)
     plain = partial(dense.dense, bias=bias, weight_init=weight_init, bias_init=bias_init)
     whole, part = plain(n_out), plain(n_out // group.size)
-    made = part.replace(init=partial(_init_own, whole=whole, group=group))
-    return bare(lambda call: divide_columns(made, group, gather_output=gather_output, name=call))
+    part = part.replace(init=partial(_init_own, whole=whole, group=group))
+    return bare(lambda call: divide_columns(part, group, gather_output=gather_output, name=call))

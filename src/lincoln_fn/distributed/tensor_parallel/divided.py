@@ -40,7 +40,7 @@ def split(whole: T, like: T, group: Group) -> T:
 
     def part(leaf: Tensor, own: Tensor) -> Tensor:
         axis = _axis("split", leaf, own, group)
-        return leaf if axis is None else take_own_part(leaf, axis, group).clone()
+        return leaf if axis is None else take_own_part(leaf, group, axis).clone()
 
     return _map("split", part, whole, like)
 
@@ -71,7 +71,7 @@ def join(parts: T, like: T, group: Group) -> T:
 
     def whole(leaf: Tensor, full: Tensor) -> Tensor:
         axis = _axis("join", full, leaf, group)
-        return leaf if axis is None else join_parts(leaf, axis, group)
+        return leaf if axis is None else join_parts(leaf, group, axis)
 
     return _map("join", whole, parts, like)
 

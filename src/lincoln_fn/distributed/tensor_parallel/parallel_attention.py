@@ -31,13 +31,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, PositiveInt, Probability, bare, bind_like, record, static
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.tensor_parallel.collectives import (
-    check_divisible,
-    join_parts,
-    sum_over,
-    take_own_part,
-)
+from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.tensor_parallel.collectives import join_parts, sum_over, take_own_part
 from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_columns
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
@@ -72,7 +67,7 @@ def heads_there(
     query, key, value, mask = x
     divides_mask = mask is not None and mask.shape[-3] > 1
     if mask is not None and divides_mask:
-        mask = take_own_part(mask, -3, group)
+        mask = take_own_part(mask, group, -3)
     y, heads = visit(0, params, (query, key, value, mask))
     return y, HeadsCache(heads, divides_mask)
 
@@ -90,7 +85,7 @@ def heads_back(
     (*dinputs, dmask), heads = visit(0, params, cache.heads, g)
     if dmask is not None:
         divides = cache.divides_mask
-        dmask = join_parts(dmask, -3, group) if divides else sum_over(dmask, group)
+        dmask = join_parts(dmask, group, -3) if divides else sum_over(dmask, group)
     return (*dinputs, dmask), heads
 
 
@@ -108,18 +103,13 @@ def back(
     return (*dinputs, *dx[count:]), records
 
 
-def copy_own_heads(whole: Params, group: Group) -> Params:
-    """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
-    query, key, value = (
-        copy_own_columns(part, group) for part in (whole.query, whole.key, whole.value)
-    )
-    return Params(query, key, value, copy_own_rows(whole.output, group), whole.dropout)
-
-
 def _init_own(
     parts: tuple[Layer, ...], key: Key, x: Inputs, *, whole: Layer, group: Group
 ) -> Params:
-    return copy_own_heads(whole.init(key, x), group)
+    """Copy the own heads' columns and rows of all weights, so that the whole can be freed."""
+    params = whole.init(key, x)
+    q, k, v = (copy_own_columns(part, group) for part in (params.query, params.key, params.value))
+    return Params(q, k, v, copy_own_rows(params.output, group), params.dropout)
 
 
 def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: HeadsCache) -> Record:

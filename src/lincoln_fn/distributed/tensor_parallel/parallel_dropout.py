@@ -31,7 +31,7 @@ def forward(
     check_axis("parallel_dropout", x, axis)
     sizes = list(x.shape)
     sizes[axis] *= group.size
-    mask = take_own_part(keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), axis, group)
+    mask = take_own_part(keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), group, axis)
     scale = 1 / (1 - p) if p < 1 else 0.0
     return x * mask * scale, dropout.Cache(mask.clone(), scale, x.dtype)
 

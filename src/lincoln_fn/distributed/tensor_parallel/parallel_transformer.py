@@ -99,8 +99,8 @@ def parallel_encoder_block(
         if layer.parts[0].forward is dense.forward:
             _, active, dropped, _, after = layer.parts
             inner = parallel_dropout(dropout, group) if dropout else dropped
-            made = partial(_init_feed_forward, whole=layer, group=group)
-            return layer.rebuild((first, active, inner, last, after), init=made)
+            init = partial(_init_feed_forward, whole=layer, group=group)
+            return layer.rebuild((first, active, inner, last, after), init=init)
         return layer
 
     parts = map_paths(divided, whole).parts

@@ -29,57 +29,36 @@ from typing import TypeAlias
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_input, check_params, constructor
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.tensor_parallel.collectives import (
-    check_divisible,
-    join_parts,
-    sum_over,
-    take_own_part,
-)
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_input, constructor
+from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
-from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk import VisitThere
 from lincoln_fn.walk.internal import Record, around
 
 # The part of a process, or without input_is_parallel the whole.
 Inputs: TypeAlias = Float[Tensor, "*batch n_in"]
-Outputs: TypeAlias = Float[Tensor, "*batch n_out"]
 
 NAME = "row_parallel"
 
 
 def there(
-    visit: VisitThere, params: dense.Params, x: Inputs, *, group: Group, input_is_parallel: bool
-) -> tuple[Outputs, Record]:
+    visit: VisitThere, params: dense.Params, x: Inputs, *, group: Group,
+    before: collectives.Between,
+) -> tuple[Float[Tensor, "*batch n_out"], Record]:  # fmt: skip
     """Compute y = sum_r x_r W_r + b."""
     check_input(NAME, params, x, dense.Params)
-    if not input_is_parallel:
+    if before is collectives.DIVIDED:
         check_divisible(NAME, "x's features", x.shape[-1], group)
-        x = take_own_part(x, -1, group)
     bias = params.bias if group.rank == 0 else None
-    y, record = visit(0, dense.Params(params.weight, bias), x)
-    return sum_over(y, group), record
-
-
-def back(
-    visit: VisitBack,
-    params: dense.Params,
-    cache: Record,
-    g: Outputs,
-    *,
-    group: Group,
-    input_is_parallel: bool,
-) -> tuple[Inputs | None, Record]:
-    """Compute dx_r = g W_r^T."""
-    check_params(NAME, params, dense.Params)
-    dx, record = visit(0, params, cache, g)
-    return dx if dx is None or input_is_parallel else join_parts(dx, -1, group), record
+    y, record = visit(0, dense.Params(params.weight, bias), before.there(x, group))
+    return collectives.sum_over(y, group), record
 
 
 def copy_own_rows(whole: dense.Params, group: Group) -> dense.Params:
     """Copy the own rows of W, so that the whole can be freed, and keep all of b."""
-    return dense.Params(take_own_part(whole.weight, 0, group).clone(), whole.bias)
+    return dense.Params(collectives.take_own_part(whole.weight, group, 0).clone(), whole.bias)
 
 
 def _init_own(
@@ -141,8 +120,9 @@ def row_parallel(
         (row_parallel(4, group), torch.Size([5, 4]))
     """
     whole = dense.dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    made = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
-    part = whole.replace(init=made)
-    add_up = partial(there, group=group, input_is_parallel=input_is_parallel)
-    go_back = partial(back, group=group, input_is_parallel=input_is_parallel)
+    init = partial(_init_own, whole=whole, group=group, input_is_parallel=input_is_parallel)
+    part = whole.replace(init=init)
+    before = collectives.SAME if input_is_parallel else collectives.DIVIDED
+    add_up = partial(there, group=group, before=before)
+    go_back = partial(collectives.back, group=group, before=before, after=collectives.ADDED)
     return bare(lambda call: around(NAME, part, add_up, go_back, call=call))

@@ -28,12 +28,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
-from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.tensor_parallel.collectives import (
-    check_divisible,
-    sum_over,
-    take_own_part,
-)
+from lincoln_fn.distributed.group import Group, check_divisible
+from lincoln_fn.distributed.tensor_parallel.collectives import sum_over, take_own_part
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
 from lincoln_fn.walk import VisitBack, VisitThere
@@ -95,7 +91,7 @@ def _init_own(
     key: Key, x: Int[Tensor, "*batch"], *, whole: Layer, group: Group
 ) -> embedding.Params:
     """Keep the own rows; a copy, without which the whole table would stay in memory."""
-    return embedding.Params(take_own_part(whole.init(key, x).weight, 0, group).clone())
+    return embedding.Params(take_own_part(whole.init(key, x).weight, group, 0).clone())
 
 
 _NORMAL = normal(1.0)
@@ -152,7 +148,7 @@ def vocab_parallel_embedding(
     rows = num_embeddings // group.size
     own = None if padding_idx is None else padding_idx % num_embeddings - group.rank * rows
     part = plain(rows, embedding_dim, own if own is not None and 0 <= own < rows else None)
-    made = part.replace(init=partial(_init_own, whole=whole, group=group))
+    part = part.replace(init=partial(_init_own, whole=whole, group=group))
     look_up = partial(there, group=group, num_embeddings=num_embeddings)
     # Its cache is its own, and not the part's.
-    return core.bare(lambda call: around(NAME, made, look_up, back, call=call, advance=None))
+    return core.bare(lambda call: around(NAME, part, look_up, back, call=call, advance=None))
