@@ -20,7 +20,7 @@ from helpers.processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.passes import small_product
 from lincoln_fn.distributed import alone, grid, measure_link, one_f_one_b, pipeline
 from lincoln_fn.distributed import zero_bubble_h1 as h1
 from lincoln_fn.distributed import zero_bubble_h2 as h2

@@ -21,10 +21,9 @@ numbers, for MKL is slow there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import attrs
 import torch
@@ -33,11 +32,9 @@ from torch import Tensor
 
 from lincoln_fn import core, layers
 from lincoln_fn.core import check_cache, check_cotangent, check_input, declare
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Argument, Function, Twin
 from lincoln_fn.layers import selu, silu, softplus
 
-# Any: each kernel has a cache and hyperparameters of its own.
-Kernel: TypeAlias = Callable[..., Any]
 aten: Final = torch.ops.aten
 
 
@@ -47,12 +44,14 @@ class _Kernels(NamedTuple):
     # The cache is the formula's record, or else x, or y if `keeps_y`.
 
     formula: ModuleType
-    dx: Kernel
-    y: Kernel | None = None
+    dx: Function
+    y: Function | None = None
     keeps_y: bool = False
 
 
-def _forward(name: str, params: tuple[()], x: Tensor, **options: Any) -> tuple[Tensor, Any]:
+def _forward(
+    name: str, params: tuple[()], x: Tensor, **options: Argument
+) -> tuple[Tensor, Argument]:
     check_input(name, params, x)
     formula, _, kernel, keeps_y = KERNELS[name]
     assert kernel is not None  # otherwise the layer keeps the formula's forward
@@ -66,7 +65,7 @@ def _forward(name: str, params: tuple[()], x: Tensor, **options: Any) -> tuple[T
 declare(_forward, kind="activation")
 
 
-def _backward(name: str, params: tuple[()], cache: Any, g: Tensor) -> tuple[Tensor, tuple[()]]:
+def _backward(name: str, params: tuple[()], cache: Argument, g: Tensor) -> tuple[Tensor, tuple[()]]:
     formula, dx, _, _ = KERNELS[name]
     record = getattr(formula, "Cache", None)
     if record:

@@ -14,14 +14,14 @@ these two, a step of gpt-pico takes 1.4 of the time.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import check_cotangent, check_params, record, static
 from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_backward, supports
-from lincoln_fn.fastpath.twin import Twin, unless_transformed
+from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import attention_heads
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 from lincoln_fn.layers.attention_heads import (
@@ -73,10 +73,9 @@ _heads_by_formula: Final = partial(
 _by_formula: Final = partial(sdpa.backward, softmax_backward=_softmax_backward)
 
 
-# Any: the keywords of the formula.
 @unless_transformed(attention_heads.forward)
 def heads_forward(
-    params: Params, x: Inputs, *, softcap: float | None, p: float = 0.0, **options: Any
+    params: Params, x: Inputs, *, softcap: float | None, p: float = 0.0, **options: Argument
 ) -> tuple[Sequence, HeadsCache | attention_heads.Cache]:
     """Compute y = merge(kept v)."""
     is_plain = softcap is None and attention_heads.key_of_dropout(params, p) is None

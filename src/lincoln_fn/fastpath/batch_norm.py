@@ -12,15 +12,15 @@ with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import check_cotangent, check_input, check_params, record, static
-from lincoln_fn.fastpath.normalisation import list_wanted, loses_digits, present
-from lincoln_fn.fastpath.twin import Twin, unless_transformed
+from lincoln_fn.fastpath.normalisation import gradients, loses_digits
+from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.layers.common.normalisation import moved
@@ -82,12 +82,10 @@ def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
     check_cotangent("batch_norm", g, cache.x, cache.shape)
     weight, bias = params.weight, params.bias
     # The two None stand for running statistics, unused in training.
-    dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-        _in_order(g), cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps,
-        list_wanted(weight, bias),
-    )  # fmt: skip
-    dparams = Params(*present(weight, bias, dweight, dbias), params.running)
-    return _in_shape(dx, cache.shape), dparams
+    kernel = torch.ops.aten.native_batch_norm_backward
+    own = cache.x, weight, None, None, cache.mean, cache.rstd, True, cache.eps
+    dx, dweight, dbias = gradients(kernel, weight, bias, _in_order(g), *own)
+    return _in_shape(dx, cache.shape), Params(dweight, dbias, params.running)
 
 
 @unless_transformed(batch_norm.advance, Cache)
@@ -101,7 +99,7 @@ def advance(params: Params, cache: Cache) -> Params:
 
 
 @unless_transformed(batch_norm.predict)
-def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Any) -> Tensor:
+def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Argument) -> Tensor:
     """Compute batch norm by the running statistics, if there are any."""
     running = params.running if isinstance(params, Params) else None
     if running is None:

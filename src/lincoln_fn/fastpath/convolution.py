@@ -11,7 +11,7 @@ convolution, which is rarer, took 0.6 to 0.7 of its time, and has no row.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
 from lincoln_fn.fastpath._layout import channels_last
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.conv_axes import conv_axes
@@ -94,7 +94,7 @@ def grads(params: Params, cache: Cache, g: Tensor) -> Params:
 
 def _gradients(
     params: Params, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
-) -> tuple[Any, Any, Any]:  # Any: the caller knows which are tensors
+) -> tuple[Argument, Argument, Argument]:  # the caller knows which are tensors
     """Run the backward kernel for the wanted gradients; the others are None."""
     check_params("conv", params, Params)
     weight = params.weight

@@ -15,7 +15,7 @@ an output of, which has a row for each token.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from jaxtyping import Int64
@@ -36,6 +36,7 @@ from lincoln_fn.core import (
     record,
     unchanged,
 )
+from lincoln_fn.fastpath.twin import Argument
 from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record, composition_of
@@ -91,7 +92,7 @@ def there(
     visit: VisitThere,
     params: Params,
     x: Tokens,
-    **options: Any,  # Any: as the formula has them
+    **options: Argument,
 ) -> tuple[Tokens, Record]:
     """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
     if not isinstance(x, Tensor) or x.is_meta or not is_plain(x):

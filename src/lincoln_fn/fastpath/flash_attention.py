@@ -13,14 +13,15 @@ Inductor's code for the formula is faster.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.library import Library
 from torch.nn.functional import pad
 
 from lincoln_fn.core import is_between, is_traced, runs_here
+from lincoln_fn.fastpath.operations import operation
+from lincoln_fn.fastpath.twin import Argument
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten
@@ -45,8 +46,7 @@ class Form(NamedTuple):
     scale: float
 
 
-# Any: what a layer was given, which is not checked yet.
-def supports(x: Any) -> bool:
+def supports(x: Argument) -> bool:
     """Return whether the kernel computes the attention of x, and its gradient."""
     if type(x) is not tuple or len(x) not in (3, 4):
         return False
@@ -151,33 +151,20 @@ def _checked_backward(
     if _are_too_large(logsumexp):
         x = q, _repeated(k, q), _repeated(v, q), mask
         _, cache = sdpa.forward((), x, is_causal=is_causal, scale=scale)
-        dx: Any = sdpa.backward((), cache, g)[0]  # Any: dmask, which may be None, is not read
+        dx: Argument = sdpa.backward((), cache, g)[0]  # dmask, which may be None, is not read
         for own, exact, like in zip(made, dx, (q, k, v), strict=False):
             own.copy_(_summed(exact, like))
     return made
 
 
-# Registered once, when this module is imported; the names live as long as the library object.
-_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
-
-
-def _register(name: str, schema: str, checked: Any, kernel: Any) -> Any:  # Any: an operation
-    _LIBRARY.define(name + schema)
-    _LIBRARY.impl(name, checked, "CPU")
-    _LIBRARY.impl(name, kernel, "Meta")
-    return getattr(torch.ops.lincoln_fn, name).default
-
-
 _OPTIONS: Final = "Tensor? mask, bool is_causal, float scale"
-_in_graph: Final[Callable[..., tuple[Tensor, Tensor]]] = _register(
-    "flash_attention",
-    f"(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
+_in_graph: Final[Callable[..., tuple[Tensor, Tensor]]] = operation(
+    f"flash_attention(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)",
     _checked,
     _forward,
 )
-_in_graph_backward: Final[Callable[..., Gradients]] = _register(
-    "flash_attention_backward",
-    "(Tensor g, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
+_in_graph_backward: Final[Callable[..., Gradients]] = operation(
+    "flash_attention_backward(Tensor g, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
     f"{_OPTIONS}) -> (Tensor, Tensor, Tensor)",
     _checked_backward,
     _backward,

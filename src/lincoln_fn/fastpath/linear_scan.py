@@ -9,15 +9,15 @@ The operation exists only in this process. A compiled step may have a C++ kernel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.library import Library
 
 from lincoln_fn.core import runs_here
+from lincoln_fn.fastpath.operations import operation
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import gated_linear_recurrence, linear_attention, linear_scan, selective_scan
 from lincoln_fn.layers.linear_scan import scan
@@ -27,8 +27,7 @@ from lincoln_fn.layers.linear_scan import scan
 def _scan(a: Tensor, b: Tensor, first: Tensor, *, chunk_size: int, reverse: bool = False) -> Tensor:
     """Compute what `scan` does, in a traced step by one operation."""
     if isinstance(b, FakeTensor) and runs_here(b):
-        made: Tensor = torch.ops.lincoln_fn.linear_scan(a, b, first, chunk_size, reverse)
-        return made
+        return in_graph(a, b, first, chunk_size, reverse)
     return scan(a, b, first, chunk_size=chunk_size, reverse=reverse)
 
 
@@ -36,15 +35,11 @@ def _run(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: bool) ->
     return scan(a, b, first, chunk_size=chunk_size, reverse=reverse).contiguous()
 
 
-# Registered once, when this module is imported; the name lives as long as the library object.
-# Arguments may have any strides, so Inductor need not copy them.
-_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
-_LIBRARY.define(
+in_graph: Final[Callable[..., Tensor]] = operation(
     "linear_scan(Tensor a, Tensor b, Tensor first, int chunk_size, bool reverse) -> Tensor",
-    tags=(torch.Tag.flexible_layout,),
+    _run,
+    any_strides=True,
 )
-_LIBRARY.impl("linear_scan", _run, "CompositeExplicitAutograd")
-
 
 TWINS: Final = tuple(
     Twin(layer, partial(layer.forward, scan=_scan), partial(layer.backward, scan=_scan))

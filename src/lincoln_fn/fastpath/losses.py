@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Cache, bind_like, record, static
-from lincoln_fn.fastpath.twin import Function, unless_transformed
+from lincoln_fn.fastpath.twin import Argument, Function, unless_transformed
 from lincoln_fn.losses import Loss, nll, softmax_cross_entropy
 from lincoln_fn.losses.internal import (
     Cotangent,
@@ -62,7 +62,9 @@ class Rows:
 
 # Here, too, a loss that was pickled before there was a dim has none.
 @unless_transformed(nll_formula)
-def nll_forward(z: Tensor, target: Tensor, *, dim: int = 1, **options: Any) -> tuple[Tensor, Cache]:
+def nll_forward(
+    z: Tensor, target: Tensor, *, dim: int = 1, **options: Argument
+) -> tuple[Tensor, Cache]:
     """Compute l = -z_c."""
     index = _read_plain_labels("nll", z, target, dim, **options)
     if index is None:
@@ -81,7 +83,7 @@ def nll_backward(cache: Picked, dl: Cotangent) -> Tensor:
 
 @unless_transformed(softmax_formula)
 def softmax_forward(
-    x: Tensor, target: Tensor, *, dim: int = 1, **options: Any
+    x: Tensor, target: Tensor, *, dim: int = 1, **options: Argument
 ) -> tuple[Tensor, Cache]:
     """Compute l = -log p_c, by rows if the classes are contiguous in memory."""
     if x.ndim < 3 or not -x.ndim <= dim < x.ndim or x.stride(dim) != 1:
@@ -98,7 +100,7 @@ def softmax_forward(
 
 
 def _of_examples(
-    x: Tensor, target: Tensor, dim: int, *, label_smoothing: float, **options: Any
+    x: Tensor, target: Tensor, dim: int, *, label_smoothing: float, **options: Argument
 ) -> tuple[Tensor, Cache]:
     index = None
     if not label_smoothing and (target.shape != x.shape or not target.is_floating_point()):

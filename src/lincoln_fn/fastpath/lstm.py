@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.library import Library
 
 from lincoln_fn.core import Arrays, evolve, record, runs_here, static
 from lincoln_fn.fastpath import product
+from lincoln_fn.fastpath.operations import operation
 from lincoln_fn.fastpath.twin import Twin, unless_transformed
 from lincoln_fn.layers import lstm
 from lincoln_fn.layers.common.recurrent import run, run_backward
@@ -80,7 +80,7 @@ def _scan(
         return scan(rule, cell, x, state, mask, reverse)
     h, c = state
     steps = x.transpose(0, 1).contiguous()
-    run: Run = torch.ops.lincoln_fn.lstm if isinstance(x, FakeTensor) else _run
+    run = in_graph if isinstance(x, FakeTensor) else _run
     y, last_h, last_c, workspace = run(steps, *_with_biases(cell), h, c, reverse)
     last = (last_h.view_as(h), last_c.view_as(c))
     return y.transpose(0, 1), last, KernelCache(steps, (h, c), y, last, workspace, reverse)
@@ -95,8 +95,7 @@ def _scan_backward(
     rule: Rule, cell: Cell, cache: KernelCache, g: Tensor, ds: Tensors
 ) -> tuple[Tensor, Cell, Tensors]:
     """Compute what `scan_backward` does, for the kernel's cache."""
-    traced = isinstance(g, FakeTensor)
-    run: Run = torch.ops.lincoln_fn.lstm_backward if traced else _run_backward
+    run: Run = in_graph_backward if isinstance(g, FakeTensor) else _run_backward
     dx, dw_ih, dw_hh, db, dh, dc = run(
         cache.x, *_with_biases(cell), *cache.first, cache.y, *cache.last, g, *ds,
         cache.reverse, cache.workspace,
@@ -174,18 +173,16 @@ def _with_biases(cell: Cell) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return cell.weight_ih, cell.weight_hh, b_ih, b_hh
 
 
-# Registered once, when this module is imported; the names live as long as the library object.
-# Arguments may have any strides, so Inductor need not copy them.
-_LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own
 _CELL: Final = "Tensor x, Tensor w_ih, Tensor w_hh, Tensor b_ih, Tensor b_hh, Tensor h, Tensor c"
-_DEFINED: Final = {
-    f"lstm({_CELL}, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)": _run,
+in_graph: Final[Run] = operation(
+    f"lstm({_CELL}, bool reverse) -> (Tensor, Tensor, Tensor, Tensor)", _run, any_strides=True
+)
+in_graph_backward: Final[Run] = operation(
     f"lstm_backward({_CELL}, Tensor y, Tensor last_h, Tensor last_c, Tensor g, Tensor dh, "
     "Tensor dc, bool reverse, Tensor workspace) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)": _run_backward,
-}
-for _schema, _function in _DEFINED.items():
-    _LIBRARY.define(_schema, tags=(torch.Tag.flexible_layout,))
-    _LIBRARY.impl(_schema.partition("(")[0], _function, "CompositeExplicitAutograd")
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _run_backward,
+    any_strides=True,
+)
 
 TWINS: Final = (Twin(lstm, forward, backward, to_formula_cache=to_formula_cache),)

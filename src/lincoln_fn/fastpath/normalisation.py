@@ -27,9 +27,9 @@ from lincoln_fn.core import (
     record,
     static,
 )
-from lincoln_fn.fastpath.twin import Twin, unless_transformed
+from lincoln_fn.fastpath.twin import Argument, Operation, Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
-from lincoln_fn.layers.common.normalisation import Sizes, widened
+from lincoln_fn.layers.common.normalisation import Sizes
 from lincoln_fn.layers.common.normalisation_checks import check_grouped, trailing_sizes
 
 # A mean of this many standard deviations costs a kernel a digit or two.
@@ -42,6 +42,14 @@ def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
     return is_read and not is_between(0, torch.linalg.vector_norm(mean * rstd, torch.inf), _MOST)
 
 
+def gradients(
+    kernel: Operation, weight: Tensor | None, bias: Tensor | None, *arguments: Argument
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Compute dx, and dw and db of what there is: under jvp a kernel returns all of them."""
+    dx, dweight, dbias = kernel(*arguments, [True, weight is not None, bias is not None])
+    return dx, None if weight is None else dweight, None if bias is None else dbias
+
+
 @record
 class LayerCache:
     """The input of layer norm, its rows' mean and rstd, and how many axes make a row."""
@@ -50,6 +58,17 @@ class LayerCache:
     mean: Float[Tensor, "*batch *ones"]
     rstd: Float[Tensor, "*batch *ones"]
     axes: int = static()
+    eps: float = static()
+
+
+def to_layer_norm_cache(
+    params: layer_norm.Params, cache: LayerCache | layer_norm.Cache
+) -> layer_norm.Cache:
+    """Normalise the input by the formula, unless it has done so."""
+    if isinstance(cache, layer_norm.Cache):
+        return cache
+    sizes = cache.x.shape[cache.x.ndim - cache.axes :]
+    return layer_norm.forward(params, cache.x, normalized_shape=sizes, eps=cache.eps)[1]
 
 
 def layer_forward(
@@ -61,7 +80,7 @@ def layer_forward(
     y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
     if loses_digits(mean, rstd):
         return layer_norm.forward(params, x, normalized_shape=normalized_shape, eps=eps)
-    return y, LayerCache(x, mean, rstd, len(sizes))
+    return y, LayerCache(x, mean, rstd, len(sizes), eps)
 
 
 @unless_transformed(layer_norm.backward, LayerCache)
@@ -74,10 +93,10 @@ def layer_backward(
     check_cotangent("layer_norm", g, cache.x)
     x, weight, bias = cache.x, params.weight, params.bias
     sizes = x.shape[x.ndim - cache.axes :]
-    dx, dweight, dbias = torch.ops.aten.native_layer_norm_backward(
-        g, x, sizes, cache.mean, cache.rstd, weight, bias, list_wanted(weight, bias)
-    )
-    return dx, layer_norm.Params(*present(weight, bias, dweight, dbias))
+    kernel = torch.ops.aten.native_layer_norm_backward
+    own = g, x, sizes, cache.mean, cache.rstd, weight, bias
+    dx, *dparams = gradients(kernel, weight, bias, *own)
+    return dx, layer_norm.Params(*dparams)
 
 
 @record
@@ -90,7 +109,12 @@ class GroupCache:
     eps: float = static()
 
 
-def _remade(params: group_norm.Params, cache: GroupCache, g: Tensor) -> group_norm.Cache:
+def to_group_norm_cache(
+    params: group_norm.Params, cache: GroupCache | group_norm.Cache, *_: Tensor
+) -> group_norm.Cache:
+    """Normalise the input by the formula, unless it has done so."""
+    if isinstance(cache, group_norm.Cache):
+        return cache
     return group_norm.forward(params, cache.x, num_groups=cache.mean.shape[1], eps=cache.eps)[1]
 
 
@@ -117,7 +141,7 @@ def group_forward(
     return y, GroupCache(x, mean, rstd, eps)
 
 
-@unless_transformed(group_norm.backward, GroupCache, _remade)
+@unless_transformed(group_norm.backward, GroupCache, to_group_norm_cache)
 def group_backward(
     params: group_norm.Params, cache: GroupCache, g: Tensor
 ) -> tuple[Tensor, group_norm.Params]:
@@ -130,45 +154,10 @@ def group_backward(
     if area == 0:  # the kernel's dw is nan
         zeros = (None if p is None else torch.zeros_like(p) for p in (weight, bias))
         return x, group_norm.Params(*zeros)
-    dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
-        g.contiguous(), x, mean, rstd, weight, batch, channels, area, mean.shape[1],
-        list_wanted(weight, bias),
-    )  # fmt: skip
-    return dx, group_norm.Params(*present(weight, bias, dweight, dbias))
-
-
-def to_layer_norm_cache(
-    params: layer_norm.Params, cache: LayerCache | layer_norm.Cache
-) -> layer_norm.Cache:
-    """Normalise the input again, unless the formula ran."""
-    if isinstance(cache, layer_norm.Cache):
-        return cache
-    x_hat = (widened(cache.x) - cache.mean) * cache.rstd
-    return layer_norm.Cache(x_hat, cache.rstd, cache.axes)
-
-
-def to_group_norm_cache(
-    params: group_norm.Params, cache: GroupCache | group_norm.Cache
-) -> group_norm.Cache:
-    """Normalise the input again, unless the formula ran."""
-    if isinstance(cache, group_norm.Cache):
-        return cache
-    mean, rstd = cache.mean.unsqueeze(-1), cache.rstd.unsqueeze(-1)
-    groups = cache.mean.shape[1]
-    grouped = widened(cache.x).reshape(*cache.mean.shape, cache.x.shape[1:].numel() // groups)
-    return group_norm.Cache(((grouped - mean) * rstd).reshape(cache.x.shape), rstd)
-
-
-def list_wanted(weight: Tensor | None, bias: Tensor | None) -> list[bool]:
-    """List which of dx, dw and db a kernel has to compute."""
-    return [True, weight is not None, bias is not None]
-
-
-def present(
-    weight: Tensor | None, bias: Tensor | None, dweight: Tensor, dbias: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Drop the gradients of parameters that are None: under jvp a kernel returns them, too."""
-    return None if weight is None else dweight, None if bias is None else dbias
+    kernel, sizes = torch.ops.aten.native_group_norm_backward, (batch, channels, area)
+    own = g.contiguous(), x, mean, rstd, weight, *sizes, mean.shape[1]
+    dx, *dparams = gradients(kernel, weight, bias, *own)
+    return dx, group_norm.Params(*dparams)
 
 
 TWINS: Final = (

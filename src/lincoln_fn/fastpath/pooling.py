@@ -11,26 +11,24 @@ The formula divides by each window's largest element first.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent
 from lincoln_fn.fastpath._layout import channels_last, empty_like
-from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
 from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, pooled_shape, window_of
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
 aten = torch.ops.aten
-# Any: hyperparameters of any kind.
-Options: TypeAlias = Any
 
 
 def max_pool_forward(
-    params: tuple[()], x: Tensor, *, return_indices: bool = False, **options: Options
+    params: tuple[()], x: Tensor, *, return_indices: bool = False, **options: Argument
 ) -> tuple[Arrays, max_pool.Cache]:
     """Compute the largest x_i of each window."""
     layer = f"max_pool{len(options['kernel_size'])}d"
@@ -61,7 +59,7 @@ def max_pool_backward(
 
 def avg_pool_forward(
     params: tuple[()], x: Tensor, *, count_include_pad: bool = True,
-    divisor_override: int | None = None, **options: Options,
+    divisor_override: int | None = None, **options: Argument,
 ) -> tuple[Tensor, avg_pool.Cache]:  # fmt: skip
     """Compute the mean of each window."""
     layer = f"avg_pool{len(options['kernel_size'])}d"

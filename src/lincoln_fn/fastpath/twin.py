@@ -16,8 +16,11 @@ import attrs
 from lincoln_fn import core
 from lincoln_fn.core import Layer, bind_like, declare_like, file_of, is_transformed, tensors_in
 
-# Any: the functions of every layer; each has params, a cache and hyperparameters of its own.
-Function: TypeAlias = Callable[..., Any]
+# Any: torch has no public type for an operation. Each function of a layer has params, a cache and
+# hyperparameters of its own.
+Operation: TypeAlias = Any
+Argument: TypeAlias = Any
+Function: TypeAlias = Callable[..., Argument]
 NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advance")
 
 
@@ -75,7 +78,7 @@ def unless_transformed(
 
     def decorate(kernel: Function) -> Function:
         @wraps(kernel)
-        def choose(*arguments: Any, **options: Any) -> Any:  # Any: as in Function
+        def choose(*arguments: Argument, **options: Argument) -> Argument:
             if cache is None:
                 function = formula if is_transformed(*tensors_in(arguments)) else kernel
                 return function(*arguments, **options)
