@@ -4,20 +4,8 @@ import gc
 import os
 import warnings
 
-import hypothesis
-import perturbed  # noqa: F401  # before anything is computed, if it is asked for
 import pytest
 import short_suite
-import torch
-
-from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.inductor import compile_graph, disk_cache
-from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.passes import small_product
-
-with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
-    warnings.simplefilter("ignore")
-    torch.get_float32_matmul_precision()
 
 # Their assertions tell what they compared, as those of the tests do.
 pytest.register_assert_rewrite(
@@ -25,15 +13,6 @@ pytest.register_assert_rewrite(
     *("helpers.graphs", "helpers.kernels_together", "helpers.one_by_one", "helpers.pipelines"),
     *("helpers.parity", "helpers.refusals", "helpers.replays"),
 )
-
-# The same examples on every run, and no verdict that depends on how busy the machine is.
-hypothesis.settings.register_profile(
-    "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
-)
-hypothesis.settings.load_profile("lincoln")
-
-# Many graphs are compiled here, for which the headers are compiled once.
-compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
 
 
 def pytest_addoption(parser):
@@ -68,37 +47,67 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line("This was the short suite; `pytest --full` runs every test.")
 
 
+def prepare():
+    """Import what many tests use, and set it for all."""
+    import perturbed  # noqa: F401  # before anything is computed, if it is asked for
+
+    # isort: split
+    import hypothesis
+    import torch
+
+    from lincoln_fn.compiler.inductor import compile_graph
+
+    with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
+        warnings.simplefilter("ignore")
+        torch.get_float32_matmul_precision()
+    # The same examples on every run, and no verdict that depends on how busy the machine is.
+    hypothesis.settings.register_profile(
+        "lincoln", derandomize=True, deadline=None, max_examples=20, print_blob=False
+    )
+    hypothesis.settings.load_profile("lincoln")
+    # Many graphs are compiled here, for which the headers are compiled once.
+    compile_graph._OPTIONS["cpp_cache_precompile_headers"] = True
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection():
+def pytest_collection(session):
     """Keep what is collected out of every garbage collection."""
+    if session.config.getoption("dist", "no") != "no":
+        return (yield)  # the process that hands the tests out uses nothing of the library
+    prepare()
     gc.disable()
-    yield
+    result = yield
     gc.freeze()
     gc.enable()
     gc.set_threshold(20_000, 20, 20)  # graphs are large, and few are part of a cycle
+    from lincoln_fn.compiler.inductor import disk_cache
+
+    # No compiled step is found by a note on disk, which does not tell what a test patches.
+    disk_cache.note_on = lambda traced, donate: None
+    return result
 
 
-@pytest.fixture(autouse=True)
-def threads():
+def pytest_runtest_setup():
     """Keep torch to one thread, since the tests run in parallel; `.ci/processors` asks for two."""
+    import torch
+
     torch.set_num_threads(int(os.environ.get("LINCOLN_FN_TEST_THREADS", "1")))
 
 
 @pytest.fixture
 def needs_vectors():
     """Skip where a compiled step has no loops in C++, for want of vectors."""
+    from lincoln_fn.compiler.inductor.vectors import lanes
+
     if not lanes():
         pytest.skip("Inductor knows no vectors of this processor")
-
-
-@pytest.fixture(autouse=True)
-def no_notes(monkeypatch):
-    """Have no compiled step found by a note on disk, which does not tell what a test patches."""
-    monkeypatch.setattr(disk_cache, "note_on", lambda traced, donate: None)
 
 
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Run each rewritten graph as it is, without Inductor, to test what surrounds it."""
+    from lincoln_fn.compiler import graphs
+    from lincoln_fn.compiler.passes import small_product
+
     monkeypatch.setattr(small_product, "_MOST", 0)  # whose kernels would be built one by one
     monkeypatch.setattr(graphs, "by_inductor", lambda graph, inputs: lambda leaves: graph(*leaves))

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from helpers.cases import CASES
+from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.writers import CAUSAL, LENGTH, TOKENS, WIDTH, gpt, llama, on_tokens
 
@@ -130,7 +131,7 @@ def test_a_step_is_pure_and_goes_on_from_any_state():
 def test_a_text_of_vectors_and_context_beside_it():
     block = lf.transformer_decoder_block(4, 32)
     net = lf.serial(lf.with_context(block, block), lf.dense(5))
-    target, memory = torch.randn(2, LENGTH, 8), torch.randn(2, 7, 6)
+    target, memory = normal(2, LENGTH, 8), normal(2, 7, 6, seed=1)
     params = net.init(lf.Key(0), (target, memory))
     decoder = lf.decode(net)
     state = decoder.init(params, 2, LENGTH, (target, memory))
@@ -146,7 +147,7 @@ def test_an_encoder_of_the_context_may_look_at_all_of_it():
     encoder = lf.transformer_encoder_block(4, 32)
     decoder_block = lf.transformer_decoder_block(4, 32)
     net = lf.serial(lf.parallel(lf.identity(), encoder), lf.with_context(decoder_block))
-    x = torch.randn(2, LENGTH, 8), torch.randn(2, 7, 8)
+    x = normal(2, LENGTH, 8), normal(2, 7, 8, seed=1)
     params = net.init(lf.Key(0), x)
     decoder = lf.decode(net)
     state = decoder.init(params, 2, LENGTH, x)

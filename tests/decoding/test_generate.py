@@ -241,23 +241,6 @@ def test_draws_have_the_softmax_s_probabilities():
     assert ((shares - p).abs() < 5 * (p * (1 - p) / n).sqrt()).all()
 
 
-@pytest.mark.parametrize("name", ["top_k", "top_p", "min_p", "temperature"])
-@pytest.mark.parametrize("strength", [1, 0.05, 0.3, 0.95])
-def test_filters_are_those_of_transformers(name, strength):
-    transformers = pytest.importorskip("transformers")
-    logits = torch.randn(7, 40, generator=torch.Generator().manual_seed(1)) * 3
-    ours, theirs = {
-        "top_k": (lambda: samplers.top_k(int(9 * strength) + 1), transformers.TopKLogitsWarper),
-        "top_p": (lambda: samplers.top_p(strength), transformers.TopPLogitsWarper),
-        "min_p": (lambda: samplers.min_p(strength), transformers.MinPLogitsWarper),
-        "temperature": (
-            lambda: samplers.temperature(strength), transformers.TemperatureLogitsWarper,
-        ),
-    }[name]  # fmt: skip
-    given = int(9 * strength) + 1 if name == "top_k" else float(strength)
-    assert same_bits(ours().filter(logits), theirs(given)(None, logits.clone()))
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -1,5 +1,6 @@
 """The cases that lf.fast changes."""
 
+import pytest
 import torch
 
 import lincoln_fn as lf
@@ -29,3 +30,9 @@ def changed(layer):
 
 
 ROWS = [case for case in [*CASES, *LARGE] if changed(case.layer)]
+# Each case with its layer, and with the faster one if it has one.
+VERSIONS = [
+    pytest.param(case, layer, id=f"{case}{'-fast' * (layer is not case.layer)}")
+    for case in CASES
+    for layer in (case.layer, *([lf.fast(case.layer)] if case in ROWS else []))
+]

@@ -373,7 +373,10 @@ def test_norms_refuse_the_ranks_that_torchs_refuse(module, x, shapes):
         (without_bias(nn.GroupNorm(3, 6)), "group_norm(3, bias=False)"),
         (nn.GroupNorm(3, 6, affine=False), "group_norm(3, affine=False)"),
         (without_bias(nn.LayerNorm(6)), "layer_norm(6, bias=False)"),
+        (nn.LSTM(3, 6, 2), "lstm(6, num_layers=2, batch_first=False)"),
+        (nn.GRU(3, 6, batch_first=True), "gru(6)"),
+        (nn.LSTMCell(3, 6, bias=False), "lstm_cell(6, bias=False)"),
     ],
 )
-def test_norms_show_what_they_take_and_lack(module, shown):
+def test_layers_show_what_they_take_and_lack(module, shown):
     assert repr(from_torch(module)[0]) == shown

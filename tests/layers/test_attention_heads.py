@@ -4,10 +4,10 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.refusals import assert_says
+from helpers.refusals import assert_says, refused
 
 import lincoln_fn as lf
-from lincoln_fn.layers import attention_heads, dropout, relative_position_bias
+from lincoln_fn.layers import dropout
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 
 HEADS = lf.attention_heads
@@ -21,18 +21,6 @@ def qkv(length=5, key_length=6, dtype=torch.float64):
 def run(layer, x, params=()):
     y, cache = layer.forward(params, x)
     return y, layer.backward(params, cache, normal(*y.shape, seed=9).to(y))[0]
-
-
-def test_heads_that_share_keys_are_heads_with_copies_of_them():
-    query, key, value = qkv()
-    copies = [
-        merge_heads(split_heads(part, 2).repeat_interleave(2, -3)) for part in (key, value)
-    ]  # fmt: skip
-    y, (dquery, dkey, dvalue) = run(HEADS(4, 2), (query, key, value))
-    of_y, (of_query, *of_copies) = run(HEADS(4), (query, *copies))
-    assert same_number((y, dquery), (of_y, of_query))
-    for ours, each in zip((dkey, dvalue), of_copies, strict=True):
-        assert same_number(ours, merge_heads(split_heads(each, 4).unflatten(-3, (2, 2)).sum(-3)))
 
 
 @pytest.mark.parametrize("options", [{}, {"sliding_window": 3}, {"softcap": 0.5}], ids=str)
@@ -61,24 +49,6 @@ def test_a_window_of_one_sees_its_own_place_and_a_wide_one_sees_all():
         assert same_bits(run(wide, qkv(6, 6)), run(all_of_them, qkv(6, 6)))
 
 
-def test_queries_before_the_first_key_give_zeros():
-    layer, x = HEADS(4, 2, is_causal=True), qkv(5, 3)
-    y, (dquery, *_) = run(layer, x)
-    assert not y[:, :2].any()
-    assert not dquery[:, :2].any()
-    assert y[:, 2:].all()
-    lf.testing.check_layer(layer, (), x)
-
-
-def test_a_soft_cap_bounds_scores_before_the_mask():
-    query, key, value = qkv(1, 3)
-    mask = torch.tensor([0.0, 0.0, -1e3], dtype=torch.float64)
-    layer = HEADS(4, 2, softcap=1e-9)  # so that all scores are 0
-    y = layer.predict((), (query, key, value, mask))
-    heads = split_heads(value, 2)[..., :2, :].mean(-2, keepdim=True).repeat_interleave(2, -3)
-    assert same_number(y, merge_heads(heads), error=1e-8)
-
-
 def test_numbers_up_to_1e4_are_as_good_as_float32_allows():
     x = tuple(1e2 * part for part in qkv(dtype=torch.float32))
     wide = tuple(part.double() for part in x)
@@ -91,14 +61,6 @@ def test_numbers_up_to_1e4_are_as_good_as_float32_allows():
     for layer in (HEADS(4, 2), HEADS(4, 2, softcap=30.0)):
         for of in (layer, lf.fast(layer)):
             assert all(part.isfinite().all() for part in lf.tree.leaves(run(of, far)))
-
-
-def test_the_cache_grows_with_the_length_and_not_with_its_square():
-    def held(length):
-        _, cache = HEADS(4, 2, is_causal=True).forward((), qkv(length, length))
-        return sum(leaf.untyped_storage().nbytes() for leaf in lf.tree.leaves(cache))
-
-    assert held(40) <= 4 * held(10) + 8
 
 
 def test_dropout_is_drawn_by_the_key_and_predict_keeps_all():
@@ -146,21 +108,6 @@ def test_masks_of_distances_are_used_by_attention(bias):
 
 
 TUPLE = lf.Layer("together()", lambda params, x: (x, None), lambda params, cache, g: (g, ()))
-
-
-def test_slopes_and_buckets_are_those_of_transformers():
-    bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
-    t5 = pytest.importorskip("transformers.models.t5.modeling_t5")
-    for heads in (1, 2, 3, 8, 12):
-        theirs = bloom.build_alibi_tensor(torch.ones(1, 9), heads, torch.float32)
-        ours = lf.alibi(heads).predict((), torch.zeros(9, 1))
-        # The last query's; softmax does not see that they begin at the first key.
-        assert same_number(ours[:, -1] - ours[:, -1, :1], theirs[:, 0])
-    distance = torch.arange(-300, 301)
-    for bidirectional in (False, True):
-        theirs = t5.T5Attention._relative_position_bucket(distance, bidirectional, 32, 128)
-        ours = relative_position_bias.buckets_of(distance, 32, 128, bidirectional=bidirectional)
-        assert same_bits(ours, theirs)
 
 
 def test_a_bias_of_positions_in_any_dtype_and_device():
@@ -237,9 +184,6 @@ ERRORS = [
     (lambda: HEADS(4, 2).predict((), (QUERY, KEY, VALUE, torch.ones(2, 6))),
         "a mask that broadcasts to (2, 4, 5, 6), got (2, 6)"),
     (lambda: HEADS(4, 2, dropout=0.2).forward((), (QUERY, KEY, VALUE)), "dropout.Params"),
-    (lambda: attention_heads.backward((), None, QUERY), "the cache of its own forward"),
-    (lambda: attention_heads.backward((), HEADS(4, 2).forward((), (QUERY, KEY, VALUE))[1], KEY),
-        "g of shape (2, 5, 12), got (2, 6, 6)"),
 ]  # fmt: skip
 
 
@@ -258,6 +202,4 @@ def test_the_fast_path_has_the_errors_of_the_formula(of, params, x, message):
     assert_says(message, of(HEADS(4, 2)).forward, params, x)
 
 
-@pytest.mark.parametrize(("make", "message"), ERRORS, ids=[message for _, message in ERRORS])
-def test_errors(make, message):
-    assert_says(message, make)
+test_errors = refused(ERRORS, whole=False)

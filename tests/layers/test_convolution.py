@@ -1,16 +1,19 @@
-"""Convolutions: the kernels against the formulas written out, edge cases, errors."""
+"""Convolutions: padding, edge cases, how parameters begin, errors."""
 
 import pytest
 import torch
+from helpers.cases import convolution
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
+from helpers.convolutions import MAKERS, axes_of, input_for, run
+from helpers.refusals import refused
+from torch import nn
 from torch.nn import functional as F
 
 import lincoln_fn as lf
+from lincoln_fn.initializers import Initializer
+from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import pad_axes
-
-# The formulas written out
-
 
 # Padding
 
@@ -26,7 +29,8 @@ def test_padding_can_take_away():
     ((3, 0), "reflect", "expected padding from 0 to 2 for reflect on an axis of 3, got"),
     ((0, 4), "circular", "expected padding from 0 to 3 for circular on an axis of 3, got"),
     ((-1, 0), "replicate", "expected padding from 0 to inf for replicate on an axis of 3, got"),
-    ((-2, -2), "constant", "expected padding of at least -3 in all, got (-2, -2)"),
+    ((-2, -2), "constant", "expected at most 3 elements to remove, got (-2, -2)"),
+    ((4, -4), "constant", "expected at most 3 elements to remove, got (4, -4)"),
 ])  # fmt: skip
 def test_padding_that_does_not_fit(pair, mode, problem):
     with pytest.raises(lf.LayerError) as error:
@@ -46,3 +50,121 @@ def test_padding_that_just_fits(pair, mode):
 def test_padding_an_empty_axis():
     with pytest.raises(lf.LayerError, match="from 0 to 0 for replicate on an axis of 0"):
         pad_axes.check_amounts("layer", torch.zeros(2, 0), ((1, 0),), "replicate")
+
+
+# Edge cases
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_empty_batch(maker, mode):
+    options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
+    layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
+    params = layer.init(lf.Key(0), x)
+    y, dx, dweight, dbias, _ = run(layer, params, x)
+    assert y.shape == (0, 6, *(x.shape[2:] if maker in MAKERS[:3] else y.shape[2:]))
+    assert dx.shape == x.shape
+    assert same_number((dweight, dbias), (torch.zeros_like(params.weight), torch.zeros(6)))
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_dtypes(maker, dtype):
+    layer, x = maker(6, 3, 2, 1, dilation=2), input_for(maker, dtype=dtype)
+    params = layer.init(lf.Key(0), x)
+    given = run(layer, params, x)
+    expected = run(layer, lf.tree.map(torch.Tensor.float, params), x.float())
+    assert {leaf.dtype for leaf in given} == {dtype}
+    assert same_number(
+        given, expected, dtype=torch.bfloat16 if dtype is torch.bfloat16 else torch.float32
+    )
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_initial_values_are_torch_s(maker):
+    n, seen = axes_of(maker), []
+
+    def draw(key, shape, fans, dtype):
+        seen.append((fans, key))
+        return torch.zeros(shape, dtype=dtype)
+
+    spy = Initializer("spy", draw)
+    maker(6, 3, groups=2, weight_init=spy, bias_init=spy).init(lf.Key(0), input_for(maker))
+    transposed = maker in MAKERS[3:]
+    shape = (4, 3, *[3] * n) if transposed else (6, 2, *[3] * n)
+    fans = nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
+    assert [tuple(one) for one, _ in seen] == [fans, fans]
+    assert seen[0][1].bits != seen[1][1].bits
+
+    params = maker(6, 3, groups=2).init(lf.Key(0), input_for(maker, dtype=torch.float64))
+    assert params.weight.shape == shape
+    assert params.bias.shape == (6,)
+    assert params.weight.dtype is params.bias.dtype is torch.float64
+    bound = fans[0] ** -0.5
+    assert 0.8 * bound < params.weight.abs().max() <= bound
+    assert 0.4 * bound < params.bias.abs().max() <= bound
+    assert maker(6, 3, bias=False).init(lf.Key(0), input_for(maker)).bias is None
+
+
+@pytest.mark.parametrize("case", convolution.CASES, ids=str)
+def test_the_shape_of_y_is_known_beforehand(case):
+    params = case.params()
+    y, cache = case.layer.forward(params, case.x)
+    case.layer.backward(params, cache, torch.zeros_like(y))
+    for axis in range(y.ndim):
+        with pytest.raises(lf.LayerError, match="expected g of shape"):
+            case.layer.backward(params, cache, torch.cat([y, y.narrow(axis, 0, 1)], axis))
+
+
+# Errors
+
+
+test_hyperparameters_that_cannot_be = refused([
+    (lambda: lf.conv1d(4, 3, groups=3),
+        "conv1d: expected out_channels that groups=3 divides, got 4"),
+    (lambda: lf.conv2d(4, 3, (1, 2), "same"),
+        "conv2d: expected stride 1 for padding='same', got (1, 2)"),
+    (lambda: lf.conv_transpose2d(4, 3, 2, 0, (1, 2)),
+        "conv_transpose2d: expected output_padding below stride or dilation, got (1, 2)"),
+])  # fmt: skip
+
+
+def wrong_input(layer, shape, *, like=(2, 4, 5, 7)):
+    params = layer.init(lf.Key(0), torch.zeros(like))
+    return lambda: layer.forward(params, torch.zeros(shape))
+
+
+test_inputs_that_do_not_fit = refused([
+    (wrong_input(lf.conv2d(6, 3), (2, 3, 5, 7)),
+        "conv2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 3, 5, 7)"),
+    (wrong_input(lf.conv2d(6, 3, groups=2), (2, 2, 5, 7)),
+        "conv2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 2, 5, 7)"),
+    (wrong_input(lf.conv1d(6, 3), (1, 1, 4, 5), like=(2, 4, 5)),
+        "conv1d: expected x of shape (4, l) or (batch, 4, l), got (1, 1, 4, 5)"),
+    (wrong_input(lf.conv_transpose2d(6, 3, groups=2), (2, 8, 5, 7)),
+        "conv_transpose2d: expected x of shape (4, h, w) or (batch, 4, h, w), got (2, 8, 5, 7)"),
+    (wrong_input(lf.conv2d(6, (3, 8)), (2, 4, 5, 7)),
+        "conv2d: expected at least one position for the kernel, got x of shape "
+        "(2, 4, 5, 7) for a kernel of (3, 8)"),
+    (wrong_input(lf.conv_transpose2d(6, 1, padding=3), (2, 4, 6, 7)),
+        "conv_transpose2d: expected at least one position for the kernel, got x of shape "
+        "(2, 4, 6, 7) for a kernel of (1, 1)"),
+    (wrong_input(lf.conv2d(6, 3, padding=(5, 0), padding_mode="reflect"), (2, 4, 5, 7)),
+        "conv2d: expected padding from 0 to 4 for reflect on an axis of 5, got (5, 5)"),
+    (lambda: lf.conv3d(6, 3).init(lf.Key(0), torch.zeros(5, 7)),
+        "conv3d: expected x of shape (channels, d, h, w) or (batch, channels, d, h, w), "
+        "got (5, 7)"),
+    (lambda: lf.conv2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
+        "conv2d: expected channels that groups=3 divides, got 4"),
+    (lambda: lf.conv_transpose2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
+        "conv_transpose2d: expected channels that groups=3 divides, got 4"),
+    (lambda: lf.conv_transpose2d(6, 3).init(0, torch.zeros(2, 4, 5, 7)),
+        "conv_transpose2d: expected key to be a Key, got 0; write lf.Key(0)"),
+    (lambda: conv.forward(conv.Params(torch.zeros(6, 4), None), torch.zeros(2, 4)),
+        "conv: expected a weight with one to three spatial axes, got (6, 4)"),
+    (lambda: conv.forward(conv.Params(None, None), torch.zeros(2, 4)),
+        "conv: expected a weight with one to three spatial axes, got NoneType"),
+])  # fmt: skip

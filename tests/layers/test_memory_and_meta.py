@@ -2,18 +2,12 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
 from helpers.cases.case import normal
 from helpers.compare import largest, same_number
-from helpers.fast_layers import changed
+from helpers.fast_layers import VERSIONS
 
 import lincoln_fn as lf
 
-VERSIONS = pytest.mark.parametrize(("case", "layer"), [
-    pytest.param(case, layer, id=f"{case}{'-fast' * (layer is not case.layer)}")
-    for case in CASES
-    for layer in (case.layer, *([lf.fast(case.layer)] if changed(case.layer) else []))
-])  # fmt: skip
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -42,10 +36,25 @@ def like(leaf):
     return normal(*leaf.shape, seed=3) if leaf.is_floating_point() else leaf
 
 
-@VERSIONS
-def test_memory_order_does_not_matter(case, layer):
+def check_on_meta(case, layer, trained):
+    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (case.params(), case.x), states=True)
+    y, cache = layer.forward(*on_meta)
+    pairs = (layer.predict(*on_meta), layer.predict(case.params(), case.x)), (y, trained)
+    for on_meta_y, expected in pairs:
+        assert lf.tree.same_structure(on_meta_y, expected)
+        for given, of in zip(lf.tree.leaves(on_meta_y), lf.tree.leaves(expected), strict=True):
+            assert given.is_meta
+            assert given.shape == of.shape
+    g = lf.tree.map(lambda leaf: like(leaf).to("meta"), trained)
+    assert all(leaf.is_meta for leaf in lf.tree.leaves(layer.backward(on_meta[0], cache, g)))
+
+
+@pytest.mark.parametrize(("case", "layer"), VERSIONS)
+def test_memory_order_does_not_matter_and_shapes_are_found_on_meta(case, layer):
     params, x = case.params(), case.x
-    g = lf.tree.map(like, layer.forward(params, x)[0])
+    trained = layer.forward(params, x)[0]
+    check_on_meta(case, layer, trained)
+    g = lf.tree.map(like, trained)
     expected = run(layer, params, x, g)
     size = lf.tree.map(lambda leaf: max(1.0, largest(leaf)), expected, states=True)
     for of_x, of_g in (
@@ -57,18 +66,3 @@ def test_memory_order_does_not_matter(case, layer):
     g = lf.tree.map(repeated, g)
     given, expected = (run(layer, params, x, each) for each in (g, lf.tree.map(torch.clone, g)))
     assert same_number(given, expected, terms=size)
-
-
-@VERSIONS
-def test_shapes_are_found_on_meta(case, layer):
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), (case.params(), case.x), states=True)
-    y, cache = layer.forward(*on_meta)
-    trained = layer.forward(case.params(), case.x)[0]
-    pairs = (layer.predict(*on_meta), layer.predict(case.params(), case.x)), (y, trained)
-    for on_meta_y, expected in pairs:
-        assert lf.tree.same_structure(on_meta_y, expected)
-        for given, of in zip(lf.tree.leaves(on_meta_y), lf.tree.leaves(expected), strict=True):
-            assert given.is_meta
-            assert given.shape == of.shape
-    g = lf.tree.map(lambda leaf: like(leaf).to("meta"), trained)
-    assert all(leaf.is_meta for leaf in lf.tree.leaves(layer.backward(on_meta[0], cache, g)))

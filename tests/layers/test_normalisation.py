@@ -13,14 +13,11 @@ from lincoln_fn import keys
 from lincoln_fn.core.layer import unchanged
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.fastpath import fast
-from lincoln_fn.layers import batch_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from lincoln_fn.layers import batch_norm, instance_norm, rms_norm
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
     return keys.normal(lf.Key(seed), shape, dtype=dtype)
-
-
-# The formulas written out: the axes of a group, and the axes that the parameters are shared over.
 
 
 def is_fast(layer):
@@ -57,25 +54,6 @@ def test_batch_norm_keeps_the_statistics_that_its_docstring_names():
     assert same_number(cache.mean, x.mean((0, 2, 3)))
     assert same_number(cache.rstd.flatten(), (x.var((0, 2, 3), correction=0) + 0.5) ** -0.5)
     assert same_number(cache.var, x.var((0, 2, 3), correction=1))
-
-
-def test_gradient_has_no_part_along_a_constant_nor_along_x_hat():
-    x, g = normal(6, 7), normal(6, 7, seed=1)
-    params = layer_norm.Params(None, None)
-    x_hat, cache = layer_norm.forward(params, x, eps=0.0)
-    dx, _ = layer_norm.backward(params, cache, g)
-    assert dx.sum(-1).abs().max() < 1e-12
-    assert (dx * x_hat).sum(-1).abs().max() < 1e-12
-
-
-@pytest.mark.parametrize(("size", "window"), [(2, (-1, 0)), (3, (-1, 0, 1)), (4, (-2, -1, 0, 1))])
-def test_local_response_norm_sums_over_the_window_that_its_docstring_names(size, window):
-    x = normal(2, 6, 3)
-    y, _ = local_response_norm.forward((), x, size=size, alpha=0.3, beta=0.5, k=2.0)
-    for c in range(6):
-        near = [c + i for i in window if 0 <= c + i < 6]
-        denominator = 2.0 + 0.3 / size * sum(x[:, j] ** 2 for j in near)
-        assert same_number(y[:, c], x[:, c] / denominator**0.5)
 
 
 # Running statistics.
@@ -270,9 +248,9 @@ def test_predict_subtracts_a_large_mean_first(norm):
     assert same_number(norm.predict(params, x), exact, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("scale", [30.0, 1e4])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
 @pytest.mark.parametrize("layer", with_fast(LAYERS))
-def test_float32_is_close_to_float64_for_large_numbers(layer, scale):
+def test_float32_is_close_to_float64(layer, scale):
     x = scale * normal(8, 4, 9, 7, dtype=torch.float32)
     g = normal(8, 4, 9, 7, seed=1, dtype=torch.float32)
     assert max(errors(layer, started(layer, x), x, g)) < 1e-5
@@ -314,12 +292,6 @@ def test_fast_batch_norm_brings_many_numbers_together(shape, most, monkeypatch):
         run(fast(layer), params, x, g), run(layer, params, x, g), strict=True
     ):
         assert same_number(given, expected)
-
-
-@pytest.mark.parametrize("layer", with_fast(LAYERS))
-def test_float32_is_close_to_float64(layer):
-    x, g = normal(8, 4, 3, 7, dtype=torch.float32), normal(8, 4, 3, 7, seed=1, dtype=torch.float32)
-    assert max(errors(layer, started(layer, x), x, g)) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -428,27 +400,6 @@ def test_an_empty_batch_leaves_the_statistics_of_instance_norm(shape, change):
 
 
 # Spatial axes.
-
-
-@either
-def test_an_example_alone_is_a_batch_of_one(change):
-    layer = change(lf.instance_norm(affine=True, track_running_stats=True, spatial_axes=2))
-    x, g = normal(3, 5, 4), normal(3, 5, 4, seed=1)
-    params = started(layer, x)
-    assert params.weight.shape == (3,)
-    y, cache = layer.forward(params, x)
-    batch_y, batch_cache = layer.forward(params, x[None])
-    assert same_number(y, batch_y[0])
-    (dx, dparams), (batch_dx, batch_dparams) = (
-        layer.backward(params, cache, g),
-        layer.backward(params, batch_cache, g[None]),
-    )
-    assert same_number((dx, dparams.weight), (batch_dx[0], batch_dparams.weight))
-    assert same_number(dparams.bias, batch_dparams.bias)
-    advanced, batch_advanced = layer.advance(params, cache), layer.advance(params, batch_cache)
-    assert same_number(advanced.running.mean, batch_advanced.running.mean)
-    assert same_number(advanced.running.var, batch_advanced.running.var)
-    assert same_number(layer.predict(params, x), layer.predict(params, x[None])[0])
 
 
 def test_one_spatial_axis_of_batch_norm_may_be_left_out():
@@ -563,9 +514,6 @@ def test_a_bias_that_does_not_fit_is_named(layer, bias, message):
 ], ids=str)  # fmt: skip
 def test_init_refuses_an_example_of_the_wrong_shape(layer, wrong, message):
     assert_refused(message, layer.init, lf.Key(0), torch.empty(wrong))
-    name = layer.name.partition("(")[0]
-    with pytest.raises(lf.LayerError, match=rf"^{name}: expected x of a floating dtype"):
-        layer.init(lf.Key(0), torch.zeros(wrong, dtype=torch.int64))
 
 
 @either
@@ -579,23 +527,9 @@ def test_advance_refuses_what_belongs_to_another_layer(norm, change):
 
 
 test_constructors_refuse_numbers_without_meaning = refused([
-    (lambda: lf.batch_norm(eps=-1.0), "batch_norm: expected eps of at least 0, got -1.0"),
-    (lambda: lf.batch_norm(momentum=1.5),
-        "batch_norm: expected momentum from 0 to 1 or None, got 1.5"),
-    (lambda: lf.instance_norm(momentum=-0.1),
-        "instance_norm: expected momentum from 0 to 1 or None, got -0.1"),
-    (lambda: lf.batch_norm(spatial_axes=0),
-        "batch_norm: expected spatial_axes of at least 1 or None, got 0"),
-    (lambda: lf.instance_norm(spatial_axes=-1),
-        "instance_norm: expected spatial_axes of at least 1 or None, got -1"),
-    (lambda: lf.layer_norm(eps=-1), "layer_norm: expected eps of at least 0, got -1"),
     (lambda: lf.layer_norm(()),
         "layer_norm: expected normalized_shape with at least one entry, got ()"),
     (lambda: lf.rms_norm((3, 0)), "rms_norm: expected normalized_shape[1] positive or -1, got 0"),
-    (lambda: lf.rms_norm(eps=-1), "rms_norm: expected eps of at least 0 or None, got -1"),
-    (lambda: lf.group_norm(0), "group_norm: expected num_groups of at least 1, got 0"),
-    (lambda: lf.group_norm(2, eps=-1), "group_norm: expected eps of at least 0, got -1"),
-    (lambda: lf.local_response_norm(0), "local_response_norm: expected size of at least 1, got 0"),
 ])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Pooling beyond the table: the formulas written out, ties, layouts, dtypes and error messages."""
+"""Pooling beyond the table: ties, layouts, dtypes, where torch's kernels go wrong, errors."""
 
 import math
 
@@ -7,11 +7,13 @@ import torch
 from helpers.cases import pooling
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.refusals import refused
+from helpers.refusals import assert_says, refused
+from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import fast
 from lincoln_fn.layers import adaptive_max_pool, avg_pool, fractional_max_pool, lp_pool, max_pool
+from lincoln_fn.layers.fractional_max_pool import draw_samples
 
 FORMS = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
 
@@ -141,46 +143,22 @@ ERRORS = {
         lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3)),
     "global_avg_pool: expected x of shape (batch, channels, *spatial), got (2, 3, 0)":
         lambda: lf.global_avg_pool().forward((), torch.zeros(2, 3, 0)),
-    "max_pool2d: expected params (), got (1,)": lambda: lf.max_pool2d(2).forward((1,), PLANE),
     "max_pool1d: expected padding of at most 1 for kernel_size=3 and dilation=1, got 2":
         lambda: lf.max_pool1d(3, padding=2),
     "avg_pool2d: expected padding of at most 1 for kernel_size=2 and dilation=1, got 2":
         lambda: lf.avg_pool2d((4, 2), padding=2),
-    "max_pool2d: expected stride of at least 1 or None, got 0": lambda: lf.max_pool2d(2, 0),
-    "max_pool2d: expected dilation of at least 1, got 0": lambda: lf.max_pool2d(2, dilation=0),
-    "max_pool2d: expected padding of at least 0, got -1": lambda: lf.max_pool2d(2, padding=-1),
-    "avg_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)": lambda: lf.avg_pool3d(
-        (2, 2)),
-    "avg_pool2d: expected kernel_size of at least 1, got 0": lambda: lf.avg_pool2d(0),
-    "avg_pool2d: expected divisor_override other than 0 or None, got 0": lambda: lf.avg_pool2d(2,
-        divisor_override=0),
     "fractional_max_pool2d: expected one of output_size and output_ratio, got " "(None, None)":
         lambda: lf.fractional_max_pool2d(2),
     "fractional_max_pool3d: expected one of output_size and output_ratio, got (3, 0.5)":
         lambda: (lf.fractional_max_pool3d(2, 3, 0.5)),
-    "fractional_max_pool2d: expected output_ratio between 0 and 1 or None, got 1.0":
-        lambda: lf.fractional_max_pool2d(2, output_ratio=1.0),
     "fractional_max_pool2d: expected output_ratio as a number or a tuple of 2, got (0.5,)":
         lambda: lf.fractional_max_pool2d(2, output_ratio=(0.5,)),
-    "fractional_max_pool2d: expected output_size[0] of at least 1, got 0":
-        lambda: lf.fractional_max_pool2d(2, (0, 2)),
-    "fractional_max_pool3d: expected kernel_size as an int or a tuple of 3, got (2, 2)":
-        lambda: lf.fractional_max_pool3d((2, 2), 3),
     "fractional_max_pool2d: expected x with room for (4, 2) windows of (2, 2), got (2, 3, 4, 5)":
         lambda: lf.fractional_max_pool2d(2, (4, 2)).forward(KEY, PLANE),
     "fractional_max_pool2d: expected x with room for (0, 4) windows of (1, 1), got (2, 3, 4, 5)":
         lambda: lf.fractional_max_pool2d(1, output_ratio=(0.2, 0.9)).forward(KEY, PLANE),
-    "fractional_max_pool2d: expected params fractional_max_pool.Params, got ()":
-        lambda: lf.fractional_max_pool2d(2, 2).forward((), PLANE),
     "max_pool2d: expected g as (dy, None), got float32[2, 3, 2, 2]": lambda: max_pool.backward((),
         WITH_INDICES, PLANE[..., :2, :2]),
-    "lp_pool1d: expected norm_type of at least 1, got 0.5": lambda: lf.lp_pool1d(0.5, 2),
-    "lp_pool1d: expected norm_type to be a finite number of at least 1, got inf":
-        lambda: lf.lp_pool1d(math.inf, 2),
-    "adaptive_avg_pool2d: expected output_size of at least 1 or None, got 0":
-        lambda: lf.adaptive_avg_pool2d(0),
-    "adaptive_max_pool2d: expected output_size as an int or a tuple of 2, got (1, 2, 3)":
-        lambda: lf.adaptive_max_pool2d((1, 2, 3)),
 }  # fmt: skip
 
 
@@ -197,3 +175,229 @@ def test_module_functions_take_numbers_for_all_axes_or_one_for_each():
         assert same_bits(y, call_repr)
     assert lp_pool.forward((), x, norm_type=2, kernel_size=(2, 2))[0].shape == (2, 3, 3, 4)
     assert adaptive_max_pool.forward((), x, output_size=(None, 2))[0].shape == (2, 3, 7, 2)
+
+
+# Windows
+
+
+@FORMS
+def test_a_window_that_sees_only_padding_is_minus_infinity_and_gives_its_gradient_to_nobody(of):
+    layer = of(lf.max_pool2d(2, padding=1, dilation=3, return_indices=True))
+    x = normal(5, 4, 2, 2)
+    (y, indices), cache = layer.forward((), x)
+    assert same_number(y, torch.full((5, 4, 1, 1), -math.inf))
+    assert same_number(indices, torch.full((5, 4, 1, 1), 4))
+    assert same_number(
+        layer.backward((), cache, (torch.ones_like(y), None))[0], torch.zeros_like(x)
+    )
+
+
+def test_no_relu_moves_behind_a_window_that_sees_only_padding():
+    net = lf.serial(lf.relu(), lf.max_pool2d(2, padding=1, dilation=3))
+    assert repr(fast(net)) == repr(net)
+    y = fast(net).predict(((), ()), normal(5, 4, 2, 2))
+    assert same_number(y, torch.full_like(y, -math.inf))
+    moved = lf.serial(lf.max_pool2d(2, padding=1), lf.relu())
+    assert repr(fast(lf.serial(*reversed(moved.parts)))) == repr(moved)
+
+
+@FORMS
+def test_windows_beside_one_that_sees_only_padding_are_as_ever(of):
+    # At -2 and 1, at -1 and 2, at 0 and 3.
+    layer = of(lf.max_pool1d(2, 1, 2, 3))
+    y, cache = layer.forward((), torch.tensor([[5.0, 7.0]]))
+    assert same_number(y, torch.tensor([[7.0, -math.inf, 5.0]]))
+    dx, _ = layer.backward((), cache, torch.tensor([[1.0, 10.0, 100.0]]))
+    assert same_number(dx, torch.tensor([[100.0, 1.0]]))
+
+
+@FORMS
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_padding_may_be_half_of_what_a_window_covers(n, of):
+    # torch allows half of kernel_size, which is 1 here.
+    layer = of(getattr(lf, f"max_pool{n}d")(3, 2, 2, 2))
+    x = normal(2, 5, *(6,) * n)
+    y, cache = layer.forward((), x)
+    g = normal(*y.shape, seed=1)
+    padded = F.pad(x, (2, 2) * n, value=-math.inf).requires_grad_()
+    expected = getattr(F, f"max_pool{n}d")(padded, 3, 2, 0, 2)
+    (dx,) = torch.autograd.grad(expected, padded, g)
+    assert same_number(y, expected.detach())
+    inside = (..., *(slice(2, -2) for _ in range(n)))
+    assert same_number(layer.backward((), cache, g)[0], dx[inside])
+
+
+@FORMS
+def test_a_window_may_be_larger_than_a_volume_before_it_is_padded(of):
+    layer = of(lf.avg_pool3d(3, 1, 1, count_include_pad=False))
+    x = normal(2, 3, 1, 2, 4)
+    y, cache = layer.forward((), x)
+    assert same_number(y[:, :, 0, 0, 0], x[..., :2].mean((2, 3, 4)))
+    dx, _ = layer.backward((), cache, torch.ones_like(y))
+    assert same_number(dx.sum(), torch.tensor(float(y.numel())))
+
+
+# Numbers
+
+
+@FORMS
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("name", ["max_pool", "adaptive_max_pool"])
+def test_a_nan_is_larger_than_every_number(name, n, of):
+    layer = of(getattr(lf, f"{name}{n}d")(2))
+    x = torch.full((1, 5, *(4,) * n), math.inf)
+    x[(0, slice(None), *(1,) * n)] = math.nan
+    y, cache = layer.forward((), x)
+    where = torch.zeros_like(y, dtype=torch.bool)
+    where[(0, slice(None), *(0,) * n)] = True
+    assert same_bits(y.isnan(), where)
+    dx, _ = layer.backward((), cache, torch.where(where, 7.0, 0.0))
+    assert same_bits(dx != 0, x.isnan())
+
+
+@FORMS
+def test_means_of_float16_do_not_overflow(of):
+    x = torch.full((1, 5, 4, 4), 6e4, dtype=torch.float16)
+    for layer in (lf.avg_pool2d(2), lf.adaptive_avg_pool2d(1), lf.global_avg_pool()):
+        assert same_bits(of(layer).predict((), x).unique(), x.unique())
+
+
+def test_powers_of_float16_do_not_overflow():
+    layer = lf.lp_pool1d(3, 2)
+    x = torch.tensor([[3e3, 4e3, 1e-3, 0.0]], dtype=torch.float16)
+    y, cache = layer.forward((), x)
+    expected = torch.tensor([[91e9 ** (1 / 3), 1e-3]], dtype=torch.float16)
+    assert same_number(y, expected, terms=expected)
+    dx, _ = layer.backward((), cache, torch.ones_like(y))
+    slope = torch.tensor([[9e6, 16e6]], dtype=torch.float64) / 91e9 ** (2 / 3)
+    assert same_number(dx[:, :2], slope, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("p", [9, 20, 100])
+def test_large_powers_stay_within_the_range_of_float32(p):
+    layer = lf.lp_pool2d(p, 2)
+    x = torch.tensor([[[1e4, 3e3], [2e3, 9.9e3]], [[1e-9, 2e-9], [0.0, 1e-9]]])
+    y, cache = layer.forward((), x)
+    dx, _ = layer.backward((), cache, torch.ones_like(y))
+    expected, wide = lf.lp_pool2d(p, 2).forward((), x.double())
+    assert same_number(y, expected, terms=expected, length=4 * p, dtype=torch.float32)
+    expected, _ = lf.lp_pool2d(p, 2).backward((), wide, torch.ones_like(expected))
+    assert same_number(dx, expected, dtype=torch.float32)
+
+
+def test_where_powers_cancel_lp_pool_gives_zero():
+    layer = lf.lp_pool1d(3, 2)
+    y, cache = layer.forward((), torch.tensor([[2.0, -2.0]]))
+    assert same_number(y, torch.zeros(1, 1))
+    assert same_number(layer.backward((), cache, torch.ones(1, 1))[0], torch.zeros(1, 2))
+
+
+def test_elements_outside_of_x_leave_the_second_derivative_of_lp_pool_finite():
+    layer = lf.lp_pool1d(1.5, 3, 2, ceil_mode=True)
+
+    def energy(x):
+        y, cache = layer.forward((), x)
+        return layer.backward((), cache, y)[0].square().sum()
+
+    assert torch.func.grad(energy)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).isfinite().all()
+
+
+def test_many_small_gradients_add_up_in_bfloat16():
+    x = torch.zeros(1, 601, dtype=torch.bfloat16)
+    x[0, 300] = 1
+    for layer, expected in ((lf.max_pool1d(301, 1), 301), (lf.avg_pool1d(301, 1), 1)):
+        y, cache = layer.forward((), x)
+        dx, _ = layer.backward((), cache, torch.ones_like(y))
+        assert same_number(dx[0, 300], expected)
+
+
+# Indices
+
+
+@FORMS
+@pytest.mark.parametrize("layer", [
+    lf.max_pool2d(2, return_indices=True),
+    lf.adaptive_max_pool2d(3, return_indices=True),
+], ids=str)  # fmt: skip
+def test_indices_say_where_the_largest_elements_are(layer, of):
+    x = normal(2, 3, 6, 7)
+    y, indices = of(layer).predict((), x)
+    assert indices.dtype is torch.int64
+    assert same_bits(x.flatten(2).gather(2, indices.flatten(2)).view(y.shape), y)
+
+
+@FORMS
+@pytest.mark.parametrize("layer", [
+    lf.max_pool1d(2, return_indices=True),
+    lf.max_pool2d(2, return_indices=True),
+    lf.adaptive_max_pool3d(2, return_indices=True),
+    lf.fractional_max_pool2d(2, 3, return_indices=True),
+], ids=str)  # fmt: skip
+def test_indices_have_no_gradient_and_what_is_given_for_them_is_not_used(layer, of):
+    x = normal(2, 3, *(4, 5, 6)[: int(layer.name.partition("d(")[0][-1])])
+    layer, params = of(layer), layer.init(lf.Key(0), x)
+    (y, indices), cache = layer.forward(params, x)
+    dy = normal(*y.shape, seed=1)
+    dx, _ = layer.backward(params, cache, (dy, None))
+    assert same_bits(layer.backward(params, cache, (dy, torch.ones_like(indices)))[0], dx)
+    for g in (dy, (dy,), None, [dy, None]):
+        assert_says("expected g as (dy, None), got", layer.backward, params, cache, g)
+
+
+# Fractional pooling
+
+
+@FORMS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_fractional_pooling_of_given_samples_is_torchs(seed, dtype, of):
+    for n, shape, kernel, output in (
+        (2, (2, 5, 13, 8), (3, 2), (4, 7)),
+        (2, (3, 9, 9), (1, 9), (9, 1)),
+        (3, (2, 3, 7, 6, 9), (2, 1, 3), (5, 3, 6)),
+    ):
+        x = normal(*shape, seed=seed).to(dtype)
+        layer = of(getattr(lf, f"fractional_max_pool{n}d")(kernel, output, return_indices=True))
+        params = layer.init(lf.Key(seed), x)
+        samples = draw_samples(params.key, x, n)
+        (y, indices), cache = layer.forward(params, x)
+        watched = x.clone().requires_grad_()
+        expected = getattr(F, f"fractional_max_pool{n}d")(
+            watched, kernel, output, return_indices=True,
+            _random_samples=samples.reshape(-1, x.shape[-n - 1], n),
+        )  # fmt: skip
+        assert same_number((y, indices), (expected[0].detach(), expected[1]))
+        g = normal(*y.shape, seed=1).to(dtype)
+        (dx,) = torch.autograd.grad(expected[0], watched, g)
+        assert same_number(layer.backward(params, cache, (g, None))[0], dx)
+
+
+@FORMS
+def test_fractional_pooling_draws_anew_only_by_advance(of):
+    layer, x = of(lf.fractional_max_pool2d(2, output_ratio=0.7)), normal(2, 3, 20, 20)
+    params = layer.init(lf.Key(0), x)
+    y, cache = layer.forward(params, x)
+    assert same_bits(layer.predict(params, x), y)
+    assert layer.backward(params, cache, y)[1] is params
+    following = layer.advance(params, cache)
+    assert following.key.bits != params.key.bits
+    assert not same_bits(layer.predict(following, x), y)
+    assert not same_bits(y[0], layer.predict(params, x[:1].expand_as(x))[1])
+
+
+def test_starts_of_fractional_windows_rise_by_floor_or_ceil_of_alpha():
+    x = torch.arange(25.0).expand(50, 25, 25)  # each element is its column
+    layer = lf.fractional_max_pool2d(1, (25, 10))
+    starts = layer.predict(layer.init(lf.Key(0), x), x)[:, 0]
+    assert same_bits(starts[:, [0, -1]], torch.tensor([0.0, 24.0]).expand(50, 2))
+    assert set(starts.diff()[:, :-1].unique().tolist()) == {2.0, 3.0}
+    assert len(starts.unique(dim=0)) > 1
+
+
+def test_fractional_pooling_fills_a_volume_that_torch_refuses():
+    layer = lf.fractional_max_pool3d(2, (4, 2, 3))
+    x = normal(2, 3, 5, 6, 7)
+    params = layer.init(lf.Key(0), x)
+    y = layer.predict(params, x)
+    assert same_number(fast(layer).predict(params, x), y)
+    assert y.shape == (2, 3, 4, 2, 3)

@@ -83,34 +83,32 @@ def there_and_back(layer, params, x, g):
 
 
 def turned(t):
-    return None if t is None else t.transpose(0, 1)
+    return t.transpose(0, 1)
 
 
 @each
-@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
-def test_length_first_is_the_same_turned(layer, count, mask):
+def test_length_first_is_the_same_turned(layer, count):
     other = layer.replace(forward=partial(layer.forward, batch_first=False))
     params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
     g, g_state = normal(2, 5, 4, seed=2), states(count, seed=9)
-    y, dx, dparams = there_and_back(layer, params, (SEQUENCE, state, mask), (g, g_state))
-    given = (turned(SEQUENCE), state, turned(mask))
+    y, dx, dparams = there_and_back(layer, params, (SEQUENCE, state, MASK), (g, g_state))
+    given = (turned(SEQUENCE), state, MASK.mT)
     ours = there_and_back(other, params, given, (turned(g), g_state))
     expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
     assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
 
 
 @each
-@pytest.mark.parametrize("mask", [None, MASK[0]], ids=["no mask", "mask"])
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, mask, batch_first):
+def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, batch_first):
     one = layer.replace(forward=partial(layer.forward, batch_first=batch_first))
     params, x = layer.init(lf.Key(1), SEQUENCE), SEQUENCE[0]
     state, g_state = (lf.tree.map(lambda s: s[:, :1], states(count, seed=seed)) for seed in (7, 9))
     g = normal(1, 5, 4, seed=2)
-    given = (x[None], state, None if mask is None else mask[None])
+    given = (x[None], state, MASK[:1])
     y, dx, dparams = there_and_back(layer, params, given, (g, g_state))
     without = lf.tree.map(lambda s: s[:, 0], (state, g_state))
-    ours = there_and_back(one, params, (x, without[0], mask), (g[0], without[1]))
+    ours = there_and_back(one, params, (x, without[0], MASK[0]), (g[0], without[1]))
     of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
     expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
     assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
@@ -138,11 +136,8 @@ def test_errors_of_a_cell():
     gru_params = CELLS["gru"].init(lf.Key(0), x)
     both = step_state(2, 5)
     for params_given, given, message in (
-        ((), x, r"lstm_cell: expected params recurrent_cell.Params, got \(\)"),
         (gru_params, x, r"lstm_cell: expected weight_hh of shape \(4, 16\), got \(4, 12\)"),
         (params, (x,), r"lstm_cell: expected x or \(x, state\), got \(float32\[5, 3\],\)"),
-        (params, x.long(), "lstm_cell: expected x of a floating dtype, got torch.int64"),
-        (params, x.double(), "lstm_cell: expected x of dtype torch.float32, got torch.float64"),
         (params, x[:, :2], r"lstm_cell: expected x of shape \(..., 3\), got \(5, 2\)"),
         (params, x.sum(), r"lstm_cell: expected x of shape \(..., 3\), got \(\)"),
         (params, (x, both[0]), r"the state to have 2 of shape \(5, 4\), got \[\(5, 4\)\]"),
@@ -158,12 +153,6 @@ def test_errors_of_a_cell():
     with pytest.raises(lf.LayerError, match=r"lstm_cell: expected g of dtype torch.float32"):
         cell.backward(params, cache, (both[0].double(), both[1]))
     assert_says("lstm_cell: expected weight_hh", cell.backward, gru_params, cache, both)
-    assert_says("recurrent_cell: expected the cache of its own", cell.backward, params, x, both)
-    assert_says("gru_cell: expected hidden_size of at least 1, got 0", lf.gru_cell, 0)
-    with pytest.raises(
-        ValueError, match="rnn_cell: expected nonlinearity to be 'tanh' or 'relu', got 'elu'"
-    ):
-        lf.rnn_cell(3, nonlinearity="elu")
 
 
 def test_initial_values_are_uniform_within_the_inverse_root_of_the_hidden_size():
@@ -207,10 +196,6 @@ ERRORS = [
     (LSTM, nn.utils.rnn.pack_padded_sequence(SEQUENCE, MASK.sum(1), True, enforce_sorted=False),
         "lstm: expected a padded sequence and a mask, got PackedSequence; use "
         "torch.nn.utils.rnn.pad_packed_sequence"),
-    (RNN, SEQUENCE.long(),
-        "rnn: expected x of a floating dtype, got torch.int64; convert it first"),
-    (RNN, SEQUENCE.double(), "rnn: expected x of dtype torch.float32, got torch.float64; "
-        "convert it by x.to(torch.float32)"),
     (RNN, SEQUENCE[..., :2], "rnn: expected a sequence of shape (batch, length, 3), got (2, 5, 2)"),
     (RNN, (SEQUENCE,),
         "rnn: expected x or (x, state) or (x, state, mask), got (float32[2, 5, 3],)"),
@@ -251,15 +236,6 @@ def test_caches_params_and_cotangents_of_others_are_refused():
         lf.LayerError, match="lstm: expected g of the last state to have 2 of shape"
     ):
         LSTM.backward(params, cache, (y, last[0]))
-
-
-def test_hyperparameters_are_checked():
-    assert_says("lstm: expected hidden_size of at least 1, got 0", lf.lstm, 0)
-    assert_says("gru: expected num_layers of at least 1, got 0", lf.gru, 3, num_layers=0)
-    with pytest.raises(
-        ValueError, match="rnn: expected nonlinearity to be 'tanh' or 'relu', got 'gelu'"
-    ):
-        lf.rnn(3, nonlinearity="gelu")
 
 
 @pytest.mark.parametrize("make", [lambda layer: layer, lf.fast], ids=["formula", "fast"])

@@ -4,8 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers.cases import CASES
-from helpers.fast_layers import changed
+from helpers.fast_layers import VERSIONS
 
 import lincoln_fn as lf
 from lincoln_fn.core.layer import unchanged
@@ -25,11 +24,10 @@ FILES = {
     **dict.fromkeys(("zero_pad", "constant_pad", "reflection_pad", "replication_pad",
         "circular_pad"), "pad"),
 }  # fmt: skip
-SINGLE = [case for case in CASES if not case.layer.parts and not case.layer.name.startswith(OPEN)]
-VERSIONS = [
-    pytest.param(case, layer, id=f"{case}{'-fast' * (layer is not case.layer)}")
-    for case in SINGLE
-    for layer in (case.layer, *([lf.fast(case.layer)] if changed(case.layer) else []))
+SINGLE = [
+    row
+    for row in VERSIONS
+    if not ((single := row.values[0].layer).parts or single.name.startswith(OPEN))
 ]
 
 
@@ -43,7 +41,7 @@ def refuses(layer, problem, function, *arguments):
     assert word == own or word in FILES.get(own, "").split()
 
 
-@pytest.mark.parametrize(("case", "layer"), VERSIONS)
+@pytest.mark.parametrize(("case", "layer"), SINGLE)
 def test_what_is_of_another_layer_is_refused(case, layer):
     params, x = case.params(), case.x
     y, cache = layer.forward(params, x)
@@ -58,6 +56,8 @@ def test_what_is_of_another_layer_is_refused(case, layer):
                 refuses(layer, "expected x of dtype torch.float32", function, params, x.double())
     for function in backwards:
         refuses(layer, "expected the cache of its own forward", function, params, None, y)
+    if params and isinstance(x, torch.Tensor) and x.is_floating_point():
+        refuses(layer, "expected x of a floating dtype", layer.init, lf.Key(0), x.long())
     if lf.tree.leaves(params, states=True) and not layer.name.startswith(UNREAD):
         for function in backwards:
             refuses(layer, "expected params ", function, (1, 2), cache, y)
@@ -72,9 +72,3 @@ def test_what_is_of_another_layer_is_refused(case, layer):
             refuses(layer, shapes, function, params, cache, torch.cat([y, y]))
         if not layer.name.startswith(SHAPE_ALONE):
             refuses(layer, "expected g of dtype", function, params, cache, y.double())
-
-
-@pytest.mark.parametrize("case", SINGLE, ids=str)
-def test_init_refuses_an_example_of_integers(case):
-    if case.params() and isinstance(case.x, torch.Tensor) and case.x.is_floating_point():
-        refuses(case.layer, "expected x of a floating", case.layer.init, lf.Key(0), case.x.long())

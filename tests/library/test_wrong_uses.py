@@ -24,10 +24,6 @@ CONSTRUCTORS = {
 }
 
 
-def test_the_table_has_many_rows():
-    assert len(ROWS) >= 400
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_a_wrong_use_is_named_with_what_was_expected(name):
     call, kind, *words = ROWS[name]
@@ -194,13 +190,6 @@ def test_a_module_whose_hooks_are_removed_is_taken():
     hook.remove()
     layer, params = from_torch(module)
     assert same_number(layer.predict(params, X), module(X))
-
-
-def test_a_sequential_by_another_name_is_taken():
-    class Mine(torch.nn.Sequential):
-        pass
-
-    assert from_torch(Mine(torch.nn.ReLU()))[0].name == "serial(relu())"
 
 
 ENDS = {

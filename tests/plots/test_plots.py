@@ -255,12 +255,12 @@ def test_many_classes_have_no_numbers(tmp_path):
     ("prediction", "target", "labels", "message"),
     [
         (PREDICTED / 2, TARGET, None, "expected prediction of shape .* got torch.float32"),
-        (torch.rand(6, 1), TARGET, None, r"expected prediction of shape .*\(6, 1\)"),
+        (torch.zeros(6, 1), TARGET, None, r"expected prediction of shape .*\(6, 1\)"),
         (PREDICTED, TARGET[:5], None, r"expected target of shape \(6,\), got \(5,\)"),
         (PREDICTED[:0], TARGET[:0], None, "expected target of shape"),
         (PREDICTED, TARGET, ["a", "b"], "expected classes from 0 to 1, got 0 to 2"),
-        (torch.rand(6, 3), TARGET, ["a"], "expected 3 labels, got 1"),
-        (torch.rand(6, 2), TARGET, None, "expected classes from 0 to 1, got 0 to 2"),
+        (torch.zeros(6, 3), TARGET, ["a"], "expected 3 labels, got 1"),
+        (torch.zeros(6, 2), TARGET, None, "expected classes from 0 to 1, got 0 to 2"),
         (PREDICTED - 1, TARGET, None, "expected classes from 0 to 2, got -1 to 2"),
     ],
 )
@@ -385,7 +385,7 @@ def test_all_outputs_of_a_layer_count_and_masks_do_not(given):
 
 def test_every_layer_of_a_deep_network_has_axes(tmp_path):
     outputs = {
-        f"{i} a_layer_of_a_rather_long_name(and=arguments)": torch.rand(9) for i in range(20)
+        f"{i} a_layer_of_a_rather_long_name(and=arguments)": torch.arange(9.0) for i in range(20)
     }
     axes = plots.activations(outputs)
     assert len(axes) == 20

@@ -9,12 +9,18 @@ from helpers.examples import EXAMPLES
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run an example's main, and give the lines that it prints."""
+def example(monkeypatch):
+    """Import an example's module, as its neighbours find it."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    return import_module
+
+
+@pytest.fixture
+def run(example, capsys):
+    """Run an example's main, and give the lines that it prints."""
 
     def run_example(name, *arguments):
-        import_module(name).main([str(argument) for argument in arguments])
+        example(name).main([str(argument) for argument in arguments])
         return capsys.readouterr().out.splitlines()
 
     return run_example

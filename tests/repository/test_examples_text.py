@@ -2,8 +2,6 @@
 
 import math
 import re
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +13,7 @@ from torch.func import functional_call
 
 import lincoln_fn as lf
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS, BATCH_SIZE, LENGTH = 100, 4, 24
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """Give an example's module."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return import_module
 
 
 def dense(params, x):

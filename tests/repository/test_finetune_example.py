@@ -1,9 +1,7 @@
 """The example that fine-tunes a language model, with a small one of random weights."""
 
 import re
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ from helpers.compare import same_bits
 
 import lincoln_fn as lf
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIG = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 16,
     "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -21,10 +18,9 @@ SMALL = ["--length", "12", "--batch", "2", "--windows", "3", "--sample", "5", "-
 
 
 @pytest.fixture
-def example(monkeypatch):
+def example(example, monkeypatch):
     """Give the example's module, which reads a short text."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    made = import_module("finetune_llm")
+    made = example("finetune_llm")
     monkeypatch.setattr(made, "read_help", lambda: "The with statement wraps a block. " * 20)
     return made
 

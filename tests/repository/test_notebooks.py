@@ -5,7 +5,6 @@ import re
 import sys
 from functools import cache
 from html import unescape
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,6 @@ def checks(name):
             mistakes = filter(None, cells[column :: len(heads)])
             found.append((check[1], check[2], *mistakes, *remarks))
     return found
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """Import an example, as its neighbours find it."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    return import_module
 
 
 def test_every_notebook_has_its_place():

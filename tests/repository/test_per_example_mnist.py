@@ -1,8 +1,6 @@
 """examples/mnist_private.py: its batches, its account, and a short run."""
 
 import sys
-from importlib import import_module
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +8,11 @@ from helpers.compare import same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
 
 @pytest.fixture
-def example(monkeypatch):
+def example(example):
     pytest.importorskip("torchvision")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return import_module("mnist_private")
+    return example("mnist_private")
 
 
 @pytest.fixture
@@ -75,11 +70,3 @@ def test_a_run_without_the_account_says_so(small, monkeypatch, capsys):
     assert "pip install dp-accounting" in said
     assert "test accuracy" in said
     assert "epsilon 0" not in said
-
-
-def test_help_says_what_it_does(example, capsys):
-    with pytest.raises(SystemExit):
-        example.main(["--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "A default run takes about 2 minutes on two cores" in said
-    assert all(option in said for option in ("--key", "--noise", "--max-norm", "--plot FILE.png"))

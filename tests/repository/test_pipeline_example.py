@@ -4,24 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
-from pathlib import Path
 
-import pytest
 from helpers.compare import same_number
+from helpers.examples import EXAMPLES
 from helpers.processes import free_port
 
 import lincoln_fn as lf
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 OPTIONS = ["--steps", "2", "--sample", "7"]
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """Give an example's module."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return import_module
 
 
 def test_it_learns_what_the_tied_network_learns_in_one_piece(example):

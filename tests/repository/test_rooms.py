@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -64,18 +65,24 @@ def module_of(file, root=LIBRARY):
     )
 
 
-def imports_of(source):
-    """Give the (module, name) that some code imports, wherever: in functions and for types, too.
+@cache
+def seen_in(source):
+    """Give the (module, name) that some code imports, and the (name, attribute) that it reads.
 
-    An import within a function only comes later, and one for a type checker only names a type. Both
-    still say that this file cannot be understood without the other.
+    It imports wherever: in functions and for types, too. An import within a function only comes
+    later, and one for a type checker only names a type. Both still say that this file cannot be
+    understood without the other.
     """
+    imports, attributes = [], []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
+            imports += ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "the library imports by full names"
-            yield from ((node.module, alias.name) for alias in node.names)
+            imports += ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.append((node.value.id, node.attr))
+    return imports, attributes
 
 
 def is_below(name, rooms):
@@ -84,10 +91,9 @@ def is_below(name, rooms):
 
 def taken_from_faces(source):
     """Give the (face, name) that some code takes as `core.Layer`, after `import core`."""
-    faces = {name: home for home, name in imports_of(source) if home == "lincoln_fn"}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in faces:
-            yield f"lincoln_fn.{node.value.id}", node.attr
+    imports, attributes = seen_in(source)
+    faces = {name for home, name in imports if home == "lincoln_fn"}
+    return [(f"lincoln_fn.{name}", attribute) for name, attribute in attributes if name in faces]
 
 
 def homes_of(face):
@@ -112,7 +118,7 @@ def graph_of(files):
     graph = {}
     for module, source in sources.items():
         graph[module] = set()
-        for home, name in [*imports_of(source), *taken_from_faces(source)]:
+        for home, name in [*seen_in(source)[0], *taken_from_faces(source)]:
             home, name = FACES.get(home, {}).get(name, (home, name))
             inner = f"{home}.{name}"
             graph[module] |= {inner if inner in sources else home} & sources.keys() - {module}
@@ -148,7 +154,10 @@ def circle(graph):
     return []
 
 
-GRAPH = graph_of(LIBRARY.rglob("*.py"))
+@cache
+def graph():
+    """Give the graph of the library."""
+    return graph_of(LIBRARY.rglob("*.py"))
 
 
 def test_every_folder_is_a_room():
@@ -163,13 +172,13 @@ def test_a_room_below_the_line_is_deleted_by_a_test():
 
 
 def test_no_import_runs_upwards():
-    assert len(GRAPH) > 500
-    assert sum(map(len, GRAPH.values())) > 3000
-    assert upward(GRAPH) == set()
+    assert len(graph()) > 500
+    assert sum(map(len, graph().values())) > 3000
+    assert upward(graph()) == set()
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert circle(GRAPH) == []
+    assert circle(graph()) == []
 
 
 # A file of `layers/` is a face of its own. So are the functions of a formula, in any file.
@@ -182,7 +191,7 @@ FORMULAS = {
 def past_a_face(source, module):
     """List what some code of a module imports from another room, and not from its face."""
     own = module.split(".")[1]
-    for home, name in [*imports_of(source), *taken_from_faces(source)]:
+    for home, name in [*seen_in(source)[0], *taken_from_faces(source)]:
         room = home.split(".")[1] if home.startswith("lincoln_fn.") else own
         is_listed = name in FACES.get(home, ())
         shared = {own, room} == {"core", "errors"} or room in ("faces", "layers", own)
@@ -262,7 +271,8 @@ assert {"serial", "optim", "__version__"} <= set(dir(lf)) and {"sgd"} <= set(dir
 def private_of(source, module):
     """Give the private names and modules of other rooms that some code of a module names."""
     own, aliases = room_of(module), {}
-    for home, name in imports_of(source):
+    imports, attributes = seen_in(source)
+    for home, name in imports:
         if home != "lincoln_fn" and not home.startswith("lincoln_fn."):
             continue
         whole = f"{home}.{name}"
@@ -270,12 +280,11 @@ def private_of(source, module):
         parts = [part for part in whole.split(".") if part.startswith("_")]
         if parts and room_of(whole) != own:
             yield whole
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            whole = aliases.get(node.value.id, "")
-            is_private = node.attr.startswith("_") and not node.attr.startswith("__")
-            if is_private and whole in GRAPH and room_of(whole) != own:
-                yield f"{whole}.{node.attr}"
+    for name, attribute in attributes:
+        whole = aliases.get(name, "")
+        is_private = attribute.startswith("_") and not attribute.startswith("__")
+        if is_private and whole in graph() and room_of(whole) != own:
+            yield f"{whole}.{attribute}"
 
 
 def test_what_another_room_names_is_public():
@@ -321,13 +330,13 @@ def test_modules_found_by_name_are_those_of_these_files():
     ],
 )
 def test_an_import_is_seen_wherever_it_stands(code):
-    (home, name), *_ = imports_of(code)
+    (home, name), *_ = seen_in(code)[0]
     assert "lincoln_fn.notebook.views" in (home, f"{home}.{name}")
 
 
 def test_an_import_upwards_and_a_circle_are_found():
     views, tree = "lincoln_fn.notebook.views", "lincoln_fn.core.tree"
-    planted = {**GRAPH, tree: GRAPH[tree] | {views}}
+    planted = {**graph(), tree: graph()[tree] | {views}}
     assert upward(planted) == {f"{tree} imports {views}"}
     assert {views, tree} <= set(circle(planted))
 

@@ -99,17 +99,6 @@ def test_a_seed_decides_everything(run):
     assert without_times(*options) != without_times(*options, "--seed", 1)
 
 
-def test_help_says_what_it_does(capsys):
-    with pytest.raises(SystemExit) as stop:
-        feedback_alignment.main(["--help"])
-    said = capsys.readouterr().out
-    assert stop.value.code == 0
-    assert feedback_alignment.__doc__.strip() in said
-    assert re.search(
-        r"A default run takes about [\w ]+ minutes? on two cores", " ".join(said.split())
-    )
-
-
 def test_images_are_shifted_by_up_to_two_pixels():
     images = uniform(200, 28, 28, low=0.5)
     moved = rule_settings.shifted(lf.Key(0), images.flatten(1), 2).view(-1, 28, 28)

@@ -1,5 +1,7 @@
 """Objects of the wrong kind: swapped, without brackets, or of another library."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,7 +13,21 @@ from lincoln_fn.testing import check_layer, check_loss
 RELU = lf.relu()
 INIT = "net.init(lf.Key(0), x)"
 
+# Combinators and their kin, given a constructor in place of what it makes.
+AROUND = (
+    lf.residual, lf.shared, lf.frozen, lf.checkpointed, lf.with_context, lf.fast, lf.compile
+)  # fmt: skip
+BEGUN = (
+    (lf.dense(4), X), (lf.dropout(0.5), X), (lf.conv2d(2, 3), torch.ones(1, 2, 5, 5)),
+    (lf.lstm(2), torch.ones(1, 2, 5)), (lf.embedding(5, 2), T),
+)  # fmt: skip
+
 ROWS = {
+    **{f"{make.__name__}: no brackets": (partial(make, lf.relu), make.__name__, "relu()")
+        for make in AROUND},
+    **{f"init: an int for a key, {layer}": (partial(layer.init, 1, x),
+            str(layer).partition("(")[0], "key", "lf.Key(1)")
+        for layer, x in BEGUN},
     "a call of a network": (lambda: NET(X), "serial: expected no call", "net.predict(params, x)",
         "net.forward(params, x)"),
     "a call of a layer": (lambda: RELU(X), "relu()", "net.predict(params, x)"),
@@ -28,12 +44,8 @@ ROWS = {
         "lf.init_state(net, optimizer, lf.Key(0), x)"),
     "init_state: one argument too few": (lambda: lf.init_state(NET, SGD, KEY), "init_state",
         "got no x", "lf.init_state(net, optimizer, lf.Key(0), x)"),
-    "serial: a list": (lambda: lf.serial([lf.dense(2), RELU]), "serial", "layers[0] to be a Layer",
-        "[dense(2), relu()]", "serial(*layers)"),
     "serial: a tuple": (lambda: lf.serial((lf.dense(2), RELU)), "serial", "(dense(2), relu())",
         "serial(*layers)"),
-    "serial: no brackets": (lambda: lf.serial(lf.dense(2), lf.relu), "serial",
-        "the constructor relu; write relu()"),
     "serial: a torch module": (lambda: lf.serial(nn.Linear(3, 2)), "serial", "a Linear of torch",
         "from_torch"),
     "serial: a torch module's class": (lambda: lf.serial(nn.ReLU), "serial", "the class ReLU",
@@ -49,7 +61,6 @@ ROWS = {
     "serial: None": (lambda: lf.serial(lf.dense(2), None), "serial", "None"),
     "serial: a module of layers": (lambda: lf.serial(lf.layers.dense), "serial", "module", "dense"),
     "serial: params": (lambda: lf.serial(PARAMS[0]), "serial", "Params"),
-    "residual: no brackets": (lambda: lf.residual(lf.relu), "residual", "relu()"),
     "residual: a shortcut without brackets": (lambda: lf.residual(RELU, lf.identity), "residual",
         "identity()"),
     "branch: no brackets": (lambda: lf.branch(RELU, lf.tanh), "branch", "tanh()"),
@@ -61,10 +72,7 @@ ROWS = {
     "parallel: no brackets": (lambda: lf.parallel(lf.relu, RELU), "parallel", "relu()"),
     "parallel: a list": (lambda: lf.parallel([RELU, RELU]), "parallel", "[relu(), relu()]",
         "layers[0]"),
-    "shared: no brackets": (lambda: lf.shared(lf.tanh), "shared", "tanh()"),
-    "frozen: no brackets": (lambda: lf.frozen(lf.dense), "frozen", "dense(...)"),
     "frozen: params": (lambda: lf.frozen(PARAMS), "frozen", "Params("),
-    "checkpointed: no brackets": (lambda: lf.checkpointed(lf.relu), "checkpointed", "relu()"),
     "in_dtype: no brackets": (lambda: lf.in_dtype(lf.relu, torch.float64), "in_dtype", "relu()"),
     "in_dtype: swapped": (lambda: lf.in_dtype(torch.float64, RELU), "in_dtype", "torch.float64"),
     "in_dtype: a numpy dtype": (lambda: lf.in_dtype(RELU, np.float64), "in_dtype", "dtype",
@@ -72,15 +80,12 @@ ROWS = {
     "tied: no brackets": (lambda: lf.tied(lf.embedding, lf.dense(4)), "tied", "embedding(...)"),
     "tied: a body that is no layer": (lambda: lf.tied(lf.embedding(5, 4), torch.tanh), "tied",
         "function tanh"),
-    "with_context: no brackets": (lambda: lf.with_context(lf.relu), "with_context", "relu()"),
     "repeat: swapped": (lambda: lf.repeat(RELU, 3), "repeat", "n", "relu()"),
     "repeat: no brackets": (lambda: lf.repeat(3, lf.relu), "relu()"),
     "map_layers: swapped": (lambda: lf.map_layers(NET, lambda layer: layer), "map_layers", "net",
         "function"),
-    "fast: no brackets": (lambda: lf.fast(lf.relu), "fast", "net", "relu()"),
     "fast: a torch module": (lambda: lf.fast(nn.Linear(3, 2)), "fast", "Linear", "from_torch"),
     "compile: a function": (lambda: lf.compile(torch.relu), "compile", "function relu"),
-    "compile: no brackets": (lambda: lf.compile(lf.relu), "compile", "relu()"),
     "compile: a torch module": (lambda: lf.compile(nn.Linear(3, 2)), "compile", "Linear",
         "from_torch"),
     "compile: a loss": (lambda: lf.compile(NLL), "compile", "nll()"),
@@ -98,12 +103,6 @@ ROWS = {
         "loss", "sgd(0.1)", "(net, loss, optimizer)"),
     "make_step: net and loss swapped": (lambda: lf.make_step(NLL, NET, SGD), "make_step", "net",
         "the Loss nll()"),
-    "make_step: net without brackets": (lambda: lf.make_step(lf.relu, NLL, SGD), "make_step", "net",
-        "the constructor relu; write relu()"),
-    "make_step: loss without brackets": (lambda: lf.make_step(NET, lf.losses.nll, SGD), "make_step",
-        "loss", "the constructor nll; write nll()"),
-    "make_step: optimizer without brackets": (lambda: lf.make_step(NET, NLL, lf.optim.adam),
-        "make_step", "optimizer", "the constructor adam; write adam()"),
     "make_step: a transform": (lambda: lf.make_step(NET, NLL, lf.optim.clip_by_value(1.0)),
         "make_step", "optimizer", "clip_by_value(1.0)", "chain"),
     "make_step: a torch module": (lambda: lf.make_step(nn.Linear(3, 4), NLL, SGD), "make_step",
@@ -146,18 +145,9 @@ ROWS = {
         "x", "ndarray", "torch.as_tensor"),
     "init_state: a number": (lambda: lf.init_state(NET, SGD, KEY, 3), "init_state", "x", "int"),
     "init_state: no x": (lambda: lf.init_state(NET, SGD, KEY, None), "init_state", "x", "None"),
-    "init: an int for a key": (lambda: lf.dense(4).init(0, X), "dense(4)", "key", "lf.Key(0)"),
     "init: an int for a key, in serial": (lambda: NET.init(0, X), "serial", "key", "lf.Key(0)"),
     "init: key and x swapped": (lambda: lf.dense(4).init(X, KEY), "dense(4)", "x to be a tensor",
         "Key"),
-    "init: an int for a key, dropout": (lambda: lf.dropout(0.5).init(0, X), "dropout", "key",
-        "lf.Key(0)"),
-    "init: an int for a key, conv2d": (lambda: lf.conv2d(2, 3).init(1, torch.ones(1, 2, 5, 5)),
-        "conv2d", "key", "lf.Key(1)"),
-    "init: an int for a key, lstm": (lambda: lf.lstm(2).init(1, torch.ones(1, 2, 5)), "lstm", "key",
-        "lf.Key(1)"),
-    "init: an int for a key, embedding": (lambda: lf.embedding(5, 2).init(1, T), "embedding", "key",
-        "lf.Key(1)"),
     "fit: loss and optimizer swapped": (lambda: fit(loss=SGD, optimizer=NLL), "fit", "loss",
         "sgd(0.1)", "(net, loss, optimizer, data)"),
     "fit: net without brackets": (lambda: fit(net=lf.relu), "fit", "net", "relu()"),
@@ -220,8 +210,6 @@ ROWS = {
     "by_path: an optimizer": (lambda: lf.optim.by_path(SGD), "by_path", "the Optimizer sgd(0.1)",
         "mapping"),
     "by_path: no brackets": (lambda: lf.optim.by_path({"*": lf.optim.sgd}), "by_path", "sgd()"),
-    "dense: an initializer without brackets": (
-        lambda: lf.dense(4, weight_init=lf.initializers.zeros), "dense", "weight_init", "zeros()"),
     "dense: torch's initializer": (lambda: lf.dense(4, weight_init=nn.init.zeros_), "dense",
         "weight_init", "zeros_", "lf.initializers"),
     "dense: a number as initializer": (lambda: lf.dense(4, bias_init=0.0), "dense", "bias_init",
@@ -229,11 +217,6 @@ ROWS = {
     "conv2d: an initializer without brackets": (
         lambda: lf.conv2d(2, 3, weight_init=lf.initializers.normal), "conv2d", "weight_init",
         "normal(...)"),
-    "lstm: an initializer without brackets": (
-        lambda: lf.lstm(3, weight_init=lf.initializers.orthogonal), "lstm", "weight_init",
-        "orthogonal()"),
-    "sgd: a schedule without brackets": (lambda: lf.optim.sgd(lf.schedules.cosine), "sgd", "lr",
-        "cosine(...)"),
     "adam: a torch scheduler's class": (lambda: lf.optim.adam(torch.optim.lr_scheduler.StepLR),
         "adam", "lr", "the class StepLR"),
     "adam: parameters first, as torch has them": (lambda: lf.optim.adam(PARAMS, 0.1), "adam", "lr"),

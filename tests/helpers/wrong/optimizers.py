@@ -120,14 +120,6 @@ ROWS = {
         lambda: SGD.update((torch.ones(2),), (torch.ones(2).bool(),), ()),
         LayerError, "sgd", "torch.bool",
     ),
-    "sgd: gradients of another net": (
-        lambda: SGD.update(PARAMS, ((), ()), ()),
-        LayerError, "sgd", "structure",
-    ),
-    "sgd: gradients of another shape": (
-        lambda: SGD.update(PARAMS, (Params(torch.zeros(4, 3), torch.zeros(4)), ()), ()),
-        LayerError, "sgd", "(3, 4)", "(4, 3)",
-    ),
     "sgd: no gradients": (lambda: SGD.update(PARAMS, None, ()), LayerError, "sgd", "gradients"),
     "sgd: a number for a gradient": (
         lambda: SGD.update((torch.ones(2),), (1.0,), ()),

@@ -33,16 +33,6 @@ def patched(of="child"):
     return from_torch(module)
 
 
-class Doubled(nn.Linear):
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-class Skipping(nn.Sequential):
-    def forward(self, x):
-        return super().forward(x) + x
-
-
 class Called(nn.Sequential):
     def __call__(self, x):
         return 2 * super().__call__(x)
@@ -64,7 +54,6 @@ ROWS = {
     "Key: a bool": (lambda: lf.Key(True), TypeError, "Key", "int", "True"),
     "Key: a word": (lambda: lf.Key("seed"), TypeError, "Key", "int", "'seed'"),
     "Key: a key": (lambda: lf.Key(KEY), TypeError, "Key", "int"),
-    "Key: too large": (lambda: lf.Key(2**70), ValueError, "Key", "64 bits"),
     "Key: several seeds": (lambda: lf.Key(torch.tensor([1, 2])), "Key", "shape ()", "[2]"),
     "Key.fold_in: too large": (lambda: KEY.fold_in(2**70), "Key.fold_in", "64 bits", str(2**70)),
     "Key.fold_in: a float": (lambda: KEY.fold_in(1.5), "Key.fold_in", "int", "1.5"),
@@ -74,7 +63,6 @@ ROWS = {
     "Key.fold_in: a bool": (lambda: KEY.fold_in(True), "Key.fold_in", "True"),
     "Key.fold_in: several": (lambda: KEY.fold_in(torch.tensor([1, 2])), "Key.fold_in", "shape ()"),
     "Key.split: a float": (lambda: KEY.split(2.5), "Key.split", "2.5"),
-    "Key.split: none": (lambda: KEY.split(0), "Key.split", "0"),
     "Key.near: a device": (lambda: KEY.near("cpu"), "Key.near", "x to be a tensor", "str"),
     "keys.normal: an int for a key": (lambda: lf.keys.normal(0, (2,)), "keys", "key", "lf.Key(0)"),
     "keys.uniform: an int for a shape": (lambda: lf.keys.uniform(KEY, 2), "shape", "(2,)"),
@@ -96,10 +84,6 @@ ROWS = {
         "hook"),
     "from_torch: a patched forward": (lambda: patched("whole"), "from_torch", "forward"),
     "from_torch: a child's patched forward": (patched, "from_torch", "0 Linear", "forward"),
-    "from_torch: a subclass with its own forward": (lambda: from_torch(Doubled(3, 4)), "from_torch",
-        "Doubled"),
-    "from_torch: a Sequential with its own forward": (lambda: from_torch(Skipping(nn.Linear(3, 3))),
-        "from_torch", "Skipping"),
     "from_torch: a Sequential with its own call": (lambda: from_torch(Called(nn.Linear(3, 3))),
         "from_torch", "Called"),
     "from_torch: spectral norm": (
