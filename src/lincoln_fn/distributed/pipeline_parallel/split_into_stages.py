@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lincoln_fn.combine import repeat, serial
-from lincoln_fn.core import Arrays, Layer, LayerError, made_by, wrong_kind
+from lincoln_fn.combine import is_serial, serial
+from lincoln_fn.core import Arrays, Layer, LayerError, wrong_kind
 from lincoln_fn.distributed.pipeline_parallel.measurement import measure
 
 
@@ -29,7 +29,7 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
         >>> split_into_stages(lf.serial(lf.dense(3), lf.relu()), torch.ones(1, 2), 2)
         (serial(dense(3)), serial(relu()))
     """
-    if not made_by(net, serial, repeat):
+    if not (isinstance(net, Layer) and is_serial(net)):
         raise wrong_kind("split_into_stages", "net", net, "lf.serial of layers")
     count = len(net.parts)
     if not 1 <= stages <= count:
