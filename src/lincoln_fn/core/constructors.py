@@ -135,10 +135,8 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 def _with_arguments(function: Function, arguments: ByName) -> Function:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
-    is_partial = isinstance(function, partial)
-    inner, args, given = (
-        (function.func, function.args, function.keywords) if is_partial else (function, (), {})
-    )
+    bound = function if isinstance(function, partial) else partial(function)
+    inner, args, given = bound.func, bound.args, bound.keywords
     new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
     return partial(inner, *args, **new, **given) if new else function
 

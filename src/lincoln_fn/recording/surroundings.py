@@ -143,7 +143,7 @@ def _inside(value: Any) -> tuple[object, ...]:  # Any: likewise
     if isinstance(value, type):
         of_user = {} if _package(value) in _PURE else vars(value)
         return tuple(each for name, each in of_user.items() if not name.startswith("__"))
-    if isinstance(value, _HOLDS):
+    if isinstance(value, tuple | frozenset | list | set | deque):
         return tuple(value)
     if getattr(type(value), "is_memo", False):
         return ()

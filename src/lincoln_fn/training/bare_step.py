@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -94,5 +93,5 @@ def donating_step(run: StepFunction, state: TrainState, batch: Batch) -> tuple[T
     new_state, value = run(state, batch)
     if new_state is not state:
         # Its own key and number stay as they are.
-        spend_replaced(state, attrs.evolve(new_state, key=state.key, step=state.step))
+        spend_replaced(state, core.evolve(new_state, key=state.key, step=state.step))
     return new_state, value
