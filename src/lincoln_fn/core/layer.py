@@ -46,7 +46,7 @@ from lincoln_fn.core.html import shown
 from lincoln_fn.core.init import with_message
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
-from lincoln_fn.core.values import Arrays, Backward, Cache, Forward, Grads, InputGrad, Params
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
@@ -118,16 +118,16 @@ class Layer(Made):
     """
 
     name: str
-    forward: Forward
-    backward: Backward
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
+    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
     init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=with_message)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(forward_output, layer.forward), takes_self=True
     )
-    input_grad: InputGrad = attrs.Factory(
+    input_grad: Callable[[Params, Cache, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(backward_dx, layer.backward), takes_self=True
     )
-    grads: Grads = attrs.Factory(
+    grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
         lambda layer: partial(backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
