@@ -25,7 +25,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.spec import Made, Spec, with_spec
-from lincoln_fn.errors.annotations import ByName, Function
+from lincoln_fn.errors.annotations import ByName, Function, Given
 from lincoln_fn.errors.arguments import call_with, read_arguments
 
 P = ParamSpec("P")
@@ -135,8 +135,11 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 def _with_arguments(function: Function, arguments: ByName) -> Function:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
-    bound = function if isinstance(function, partial) else partial(function)
-    inner, args, given = bound.func, bound.args, bound.keywords
+    args: Given = ()
+    given: ByName = {}
+    inner = function
+    if isinstance(function, partial):
+        inner, args, given = function.func, function.args, function.keywords
     new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
     return partial(inner, *args, **new, **given) if new else function
 
