@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 import lincoln_fn as lf
-from lincoln_fn.core.layer import Arrays, Cache, Params
+from lincoln_fn.core import Arrays, Cache, Params
 
 # A layer of one's own: a pair of functions, with a parameter, a hyperparameter and a state.
 

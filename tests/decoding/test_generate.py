@@ -88,12 +88,12 @@ def test_the_next_text_is_written_by_the_program_of_the_first():
     decoder, greedy = lf.decode(NET), samplers.greedy()
     first = written(decoder, sampler=greedy)
     program = decoder._wrapped(NextToken(decoder, samplers.greedy()))
-    (memo,) = program.kinds.values()
+    (memo,) = program.memos.kinds.values()
     runs = list(memo._runs)
     assert runs
     assert same_bits(written(decoder, sampler=greedy), first)
     assert memo._runs == runs
-    assert [*program.kinds.values()] == [memo]
+    assert [*program.memos.kinds.values()] == [memo]
     other = pickle.loads(pickle.dumps(decoder))
     assert same_bits(written(other, sampler=greedy), first)
 

@@ -22,7 +22,7 @@ from lincoln_fn.distributed.data_parallel.shards import (
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
 from lincoln_fn.optim.slices import slice_rows, spans
-from lincoln_fn.training.gain import is_gain
+from lincoln_fn.training.history import is_gain
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, [(0, 4), (0, 0)]), (1, [(4, 5), (0, 3)])])

@@ -3,6 +3,7 @@
 import logging
 import random
 import types
+from collections import deque
 from itertools import count
 
 import numpy as np
@@ -64,8 +65,8 @@ def counter_in_a_closure():
     return function
 
 
-def counter_in_a_list():
-    steps = [0]
+def counter_in_a_list(make=list):
+    steps = make([0])
 
     def function(x):
         steps[0] += 1
@@ -169,6 +170,7 @@ FUNCTIONS = {
     )
 } | {
     "counter_in_a_closure": counter_in_a_closure, "counter_in_a_list": counter_in_a_list,
+    "counter_in_a_deque": lambda: counter_in_a_list(deque),
     "a_large_counter_in_a_list": a_large_counter_in_a_list, "of_its_class": OfItsClass,
     "an_iterator": an_iterator, "an_object": Counter, "a_method": lambda: Counter().__call__,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from helpers.sweep import SWEEPS
 
 import lincoln_fn as lf
 from lincoln_fn import optim
-from lincoln_fn.recording.step import RecordedStep
+from lincoln_fn.recording.function import RecordedFunction
 
 ROWS = [row for rows in SWEEPS.values() for row in rows()]
 X, LABELS = lf.keys.normal(lf.Key(0), (6, 5)), torch.tensor([0, 2, 1, 1, 2, 0])
@@ -202,7 +202,7 @@ def test_a_donated_step_that_fails_has_written_nothing():
 
 
 def test_record_false_leaves_the_step_with_python():
-    assert isinstance(lf.make_step(SMALL, LOSS, optim.sgd(0.1)).run, RecordedStep)
+    assert isinstance(lf.make_step(SMALL, LOSS, optim.sgd(0.1)).run, RecordedFunction)
     step = lf.make_step(SMALL, LOSS, optim.sgd(0.1), record=False)
     assert step.run is step.pure
 

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import lincoln_fn as lf
 
 COMBINED = {
-    "alone": lambda layer: layer,
     "in a serial": lambda layer: lf.serial(layer),
     "residual": lambda layer: lf.residual(layer),
     "checkpointed in a branch": lambda layer: lf.branch(lf.checkpointed(layer), layer),
@@ -39,17 +38,27 @@ def fits(name, case):
 
 def combinator_of(case):
     """Name a combinator that a case fits: every case has its turn with another one."""
-    others = [name for name in COMBINED if name != "alone"]
-    first = CASES.index(case) % len(others)
-    return next(name for name in others[first:] + others if fits(name, case))
+    names = [*COMBINED] * 2
+    first = CASES.index(case) % len(COMBINED)
+    return next(name for name in names[first:] if fits(name, case))
 
 
-@pytest.mark.parametrize("is_alone", [True, False], ids=["alone", "combined"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_split_has_the_bits_of_backward(case, is_alone):
-    name = "alone" if is_alone else combinator_of(case)
-    layer = COMBINED[name](case.layer)
-    x = (case.x, case.x) if name == "shared" else case.x
+def combined(case):
+    name = combinator_of(case)
+    return COMBINED[name](case.layer), (case.x, case.x) if name == "shared" else case.x
+
+
+# By name, how to make a layer, and its x.
+SPLIT = (
+    {f"{case}": lambda case=case: (case.layer, case.x) for case in CASES}
+    | {f"{case}, combined": lambda case=case: combined(case) for case in CASES}
+    | {f"{name}, with states": lambda name=name: STATEFUL[name] for name in STATEFUL}
+)
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_the_split_has_the_bits_of_backward(name):
+    layer, x = SPLIT[name]()
     params, _, cache, g = run(layer, x)
     dx, dparams = layer.backward(params, cache, g)
     given_dx, sites = lf.cotangents(layer, params, cache, g)
@@ -60,16 +69,6 @@ def test_the_split_has_the_bits_of_backward(case, is_alone):
     _, sites = lf.cotangents(layer, params, cache, g, dx=False)
     assert same_bits(lf.grads_at(layer, params, sites), dparams)
     assert same_bits(lf.walk.gradients(layer, params, cache, g), dparams)
-
-
-@pytest.mark.parametrize("name", STATEFUL)
-def test_the_split_has_the_bits_of_backward_over_states(name):
-    layer, x = STATEFUL[name]
-    params, _, cache, g = run(layer, x)
-    dx, dparams = layer.backward(params, cache, g)
-    given_dx, sites = lf.cotangents(layer, params, cache, g)
-    assert same_bits(given_dx, dx)
-    assert same_bits(lf.grads_at(layer, params, sites), dparams)
 
 
 def flops(function):

@@ -28,7 +28,7 @@ from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees, bind_like, tree
 from lincoln_fn.layers.add import add
 from lincoln_fn.walk import Composition, VisitBack, VisitThere
-from lincoln_fn.walk.internal import Back, Record, There, composition_of
+from lincoln_fn.walk.internal import Around, Back, Record, There, composition_of
 
 # Of a sum: its terms and the relevance of it, to the relevance of each term.
 Shares: TypeAlias = Callable[[tuple[Arrays, ...], Arrays], tuple[Arrays, ...]]
@@ -82,25 +82,16 @@ class _Stage:
 
 
 @attrs.frozen(eq=False)
-class _Staged:
+class _Staged(Around):
     """A visitor whose records are stages."""
-
-    visit: VisitThere
-
-    @property
-    def label(self) -> str:
-        return self.visit.label
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        return self.visit.parts
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, _Stage]:
         k, record = self.visit(i, params, x)
         return k, _Stage(x, k, record)
 
     def advance(self, i: int, params: Params, record: _Stage) -> Params:
-        return self.visit.advance(i, params, record.record)
+        moved: Params = self.visit.advance(i, params, record.record)
+        return moved
 
 
 def _ode_there(

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.attribution.kinds import LINEAR, NORM, kind_of
-from lincoln_fn.combine import FrozenParams, checkpointed, frozen, inference
-from lincoln_fn.combine.serial import there as serial_there
+from lincoln_fn.combine import FrozenParams, checkpointed, frozen, inference, is_serial
 from lincoln_fn.core import Layer, Params, Spec, checked, evolve, made_by
 from lincoln_fn.layers import batch_norm, conv, conv_transpose, dense
 from lincoln_fn.walk.internal import composition_of, gather_entries
@@ -63,7 +62,7 @@ def _merged(layer: Layer, params: Params) -> Params:
     if made.gather is not gather_entries:  # params are not a tuple with an entry for each part
         return params
     entries = [_merged(part, entry) for part, entry in zip(made.parts, params, strict=False)]
-    if made.there is serial_there:
+    if is_serial(layer):
         for i in range(1, len(entries)):
             linear, norm = made.parts[i - 1], made.parts[i]
             if _is_mergeable(linear, entries[i - 1], norm, entries[i]):

@@ -29,7 +29,9 @@ from lincoln_fn.combine.outputs import (
 from lincoln_fn.combine.parallel import parallel as parallel
 from lincoln_fn.combine.reversible import reversible as reversible
 from lincoln_fn.combine.scan import scan as scan
-from lincoln_fn.combine.serial import needs_dx as needs_dx, repeat as repeat, serial as serial
+from lincoln_fn.combine.serial import (
+    is_serial as is_serial, needs_dx as needs_dx, repeat as repeat, serial as serial,
+)
 from lincoln_fn.combine.shared import shared as shared
 from lincoln_fn.combine.tapped import tapped as tapped
 from lincoln_fn.combine.tied import tied as tied

@@ -20,7 +20,7 @@ from lincoln_fn.combine.coupling import (
     scale_and_shift,
     with_log_det,
 )
-from lincoln_fn.combine.serial import there as serial_there
+from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, made_by
 from lincoln_fn.walk import Composition, VisitThere, check_entries
 from lincoln_fn.walk.internal import PREDICT, composition_of
@@ -49,7 +49,7 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
         (torch.Size([3, 2]), torch.Size([3]))
     """
     made = composition_of(flow)
-    if made is not None and made.there is serial_there:
+    if made is not None and is_serial(flow):
         check_entries(made.label, "params", params, len(made.parts))
         for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
             y = inverse(part, entry, y)

@@ -14,7 +14,7 @@ import attrs
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees
 from lincoln_fn.walk import VisitBack, VisitThere
-from lincoln_fn.walk.internal import Back, Record, There, composition_of
+from lincoln_fn.walk.internal import Around, Back, Record, There, composition_of
 
 
 @attrs.frozen
@@ -36,15 +36,11 @@ Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
 
 
 @attrs.frozen(eq=False)
-class _Tapping:
-    """What the visitors of both loops share with the walk's own."""
+class _Tapping(Around):
+    """What the visitors of both loops have beside the walk's own."""
 
-    visit: Any  # Any: VisitThere or VisitBack
     taps: Taps
     outputs: list[Arrays]  # of the parts there, their gradients on the way back
-
-    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
-        return getattr(self.visit, name)
 
 
 @attrs.frozen(eq=False)

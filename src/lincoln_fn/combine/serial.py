@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, Spec, call_of, checked
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk.internal import Record, composition_of
 
 
 def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -61,6 +61,12 @@ def serial(*layers: Layer) -> Layer:
         serial(dense(500), sigmoid(), dense(10), log_softmax())
     """
     return composition(serial, layers, there, back, needs_dx=needs_dx)
+
+
+def is_serial(layer: Layer) -> bool:
+    """Return whether a layer runs its parts one after the other, each with an entry of params."""
+    made = composition_of(layer)
+    return made is not None and made.there is there
 
 
 @checked

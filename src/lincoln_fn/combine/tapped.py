@@ -32,7 +32,6 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec,
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import (
     Placed,
-    Recalled,
     Record,
     around,
     composition_of,
@@ -67,11 +66,9 @@ def _back(
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     """Initialise the network as it is without outputs: parts get each other's plain outputs."""
-    made, init = composition_of(parts[0]), parts[0].init
+    init = parts[0].init
     if isinstance(init, Placed):
-        init = init.function
-    if made is not None and isinstance(getattr(init, "__self__", None), Recalled):
-        init = made.initialise  # which closing replaces
+        init = init.function  # which closing replaces, if it is the composition's own
     (placed,) = place_parts("tapped", [close(parts[0].replace(init=init))])
     return placed.init(key, x)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat, Handover, make_handover
 from lincoln_fn.compiler.trace.tracing import check_tensors, of_step
-from lincoln_fn.recording import StepsByKind, address, flatten, make_builder
+from lincoln_fn.recording import ByKind, address, flatten, make_builder
 from lincoln_fn.runtime import log_if_slow
 from lincoln_fn.training import Batch, Step, TrainState, copy_shared, count_examples, total_of
 
@@ -33,9 +33,7 @@ class CompiledRun:
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self.graphs: StepsByKind[TrainState, Batch, Compiled] = StepsByKind(
-            self._compile, address if step.donate else None
-        )
+        self.graphs: ByKind[Compiled] = ByKind(self._compile, address if step.donate else None)
 
     def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:
         return CompiledRun, (self.step,)
@@ -60,7 +58,7 @@ class CompiledRun:
         self.graphs.keep(new_state, outputs, graph)
         return new_state, value
 
-    def _compile(self, state: TrainState, batch: Batch, count: int, shares: bool) -> Compiled:
+    def _compile(self, count: int, shares: bool, state: TrainState, batch: Batch) -> Compiled:
         mend = "drop_last=True of data.batches leaves a smaller last batch out"
         again = f"compiling again, for a batch of {count_examples(batch)} examples; {mend}"
         with log_if_slow(again) if self.graphs.kinds else nullcontext():

@@ -1,5 +1,5 @@
 from lincoln_fn.core import declaration as declaration, keys as keys, tree as tree
-from lincoln_fn.core.addable import Addable as Addable
+from lincoln_fn.core.addable import Addable as Addable, add_trees as add_trees
 from lincoln_fn.core.autodiff import (
     check_not_transformed as check_not_transformed, is_forward_mode as is_forward_mode,
     is_transformed as is_transformed, is_wrapped as is_wrapped, recorded_in as recorded_in,
@@ -17,24 +17,24 @@ from lincoln_fn.core.declaration import (
 )
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
+from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.due import when_due as when_due
 from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
 from lincoln_fn.core.layer import (
-    Arrays as Arrays, Cache as Cache, Composed as Composed, Init as Init, Layer as Layer,
-    Params as Params, file_of_forward as file_of_forward, has_init as has_init,
-    has_no_params as has_no_params, is_derived as is_derived,
-    is_init_of as is_init_of, is_ours as is_ours, map_layers as map_layers, no_params as no_params,
-    unchanged as unchanged,
+    Composed as Composed, Layer as Layer, map_layers as map_layers,
 )
 from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
 )
+from lincoln_fn.core.questions import (
+    file_of_forward as file_of_forward, has_init as has_init, has_no_params as has_no_params,
+    is_derived as is_derived, is_ours as is_ours,
+)
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
-from lincoln_fn.core.plain import is_plain as is_plain
 from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
     record as record, static as static,
@@ -44,16 +44,16 @@ from lincoln_fn.core.spec import (
     called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,
     with_spec as with_spec,
 )
-from lincoln_fn.core.sums import add_trees as add_trees
 from lincoln_fn.core.terms import (
     Correlation as Correlation, Explicit as Explicit, Gather as Gather, Outer as Outer,
     Term as Term, check_batched as check_batched, length_first as length_first, mirror as mirror,
     no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
 )
 from lincoln_fn.core.tracing import (
-    RunsHere as RunsHere, is_traced as is_traced, losses_of as losses_of, runs_here as runs_here,
+    RunsHere as RunsHere, is_plain as is_plain, is_traced as is_traced, losses_of as losses_of, runs_here as runs_here,
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
+from lincoln_fn.core.values import Arrays as Arrays, Cache as Cache, Params as Params
 from lincoln_fn.core.versions import (
     Version as Version, changed_since as changed_since, version_of as version_of,
     versions as versions,

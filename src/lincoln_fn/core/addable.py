@@ -1,4 +1,4 @@
-"""Records in the place of gradients, which are added up as gradients are.
+"""Sums of gradients of one x or parameter, and records in their place, which are added up, too.
 
 A composition's `gather` adds up the gradients of a parameter that is used several times. If a
 visitor's records are `Addable`, `gather` joins those of all uses instead.
@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from typing_extensions import Self
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.values import Arrays
 
 
 class Addable:
@@ -45,3 +48,8 @@ class Addable:
             return NotImplemented
         records = [record for record in args if isinstance(record, Addable)]
         return reduce(lambda first, second: first.joined(second), records)
+
+
+def add_trees(first: Arrays, second: Arrays) -> Arrays:
+    """Add two trees of one structure, leaf by leaf."""
+    return tree.map(torch.add, first, second)

@@ -17,7 +17,7 @@ that it takes by keyword; what the constructor has bound itself stays. And the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial, wraps
 from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
@@ -25,6 +25,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.spec import Made, Spec, with_spec
+from lincoln_fn.errors.annotations import ByName, Function, Given
 from lincoln_fn.errors.arguments import call_with, read_arguments
 
 P = ParamSpec("P")
@@ -34,15 +35,15 @@ R = TypeVar("R")
 class _Bare(NamedTuple):
     """What `constructor` completes: a maker (call, *functions) -> object, and functions for it."""
 
-    make: Callable[..., Any]  # Any: of every kind of object
-    functions: tuple[Callable[..., Any], ...]
-    others: dict[str, Callable[..., Any]]
+    make: Function
+    functions: tuple[Function, ...]
+    others: dict[str, Function]
     call: Spec | None
 
 
 # Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
 def bare(
-    make: Callable[..., R], *functions: Callable[..., Any], call: Spec | None = None, **others: Any
+    make: Callable[..., R], *functions: Function, call: Spec | None = None, **others: Any
 ) -> R:
     """Return make(call, *functions, **others) from a constructor, which completes the functions.
 
@@ -96,13 +97,11 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         result = lacking.make(spec, *bound, **others)
         return with_spec(result, spec) if isinstance(result, Made) else result
 
-    made: Any = call  # Any: a function with an attribute of its own
-    made.is_checked = True
-    return made
+    call.__dict__["is_checked"] = True
+    return call
 
 
-# Any: functions, and traits, of any kind.
-def _declaring(function: Callable[..., Any], traits: dict[str, Any]) -> list[Any]:
+def _declaring(function: Function, traits: ByName) -> list[Function]:
     """List the functions of a constructor's file that declare its traits."""
     own = getattr(unwrap(function), "__globals__", {})
     names = ["forward", "inference_forward"]
@@ -111,7 +110,7 @@ def _declaring(function: Callable[..., Any], traits: dict[str, Any]) -> list[Any
     return [own[name] for name in names if name in own]
 
 
-def _give_defaults(function: Callable[..., Any]) -> None:
+def _give_defaults(function: Function) -> None:
     """Give the functions in a constructor's file its defaults, for those who call them directly."""
     defaults = {
         name: parameter.default
@@ -134,19 +133,18 @@ def _keywords(function: object) -> tuple[str, ...]:
     return names[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
 
 
-# Any: the arguments and the functions are of any kind.
-def _with_arguments(function: Any, arguments: Mapping[str, Any]) -> Any:
+def _with_arguments(function: Function, arguments: ByName) -> Function:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
-    is_partial = isinstance(function, partial)
-    inner, args, given = (
-        (function.func, function.args, function.keywords) if is_partial else (function, (), {})
-    )
+    args: Given = ()
+    given: ByName = {}
+    inner = function
+    if isinstance(function, partial):
+        inner, args, given = function.func, function.args, function.keywords
     new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
     return partial(inner, *args, **new, **given) if new else function
 
 
-# Any: arguments of any kind.
-def asked_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def asked_of(function: Function, arguments: ByName) -> dict[str, Any]:  # Any: as there
     """Return the arguments that a function takes by keyword; all, if it is one that `takes_all`."""
     if getattr(function, "takes_all", False):
         return dict(arguments)
@@ -155,8 +153,7 @@ def asked_of(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict
 
 def takes_all(function: Callable[P, R]) -> Callable[P, R]:
     """Mark a function of **options that shall get every argument of a constructor."""
-    made: Any = function  # Any: a function with an attribute of its own
-    made.takes_all = True
+    function.__dict__["takes_all"] = True
     return function
 
 
@@ -202,10 +199,7 @@ def over_axes(
     return first, second, third
 
 
-# Any: traits.
-def _with_axes(
-    family: Callable[Concatenate[int, P], R], n: int, traits: dict[str, Any]
-) -> Callable[P, R]:
+def _with_axes(family: Callable[Concatenate[int, P], R], n: int, traits: ByName) -> Callable[P, R]:
     @wraps(family)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return family(n, *args, **kwargs)

@@ -20,12 +20,13 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
-from lincoln_fn.core.layer import Arrays, Cache, Layer, Params, is_derived, unbound
+from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.questions import is_derived
 from lincoln_fn.core.spec import constructor_of
+from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.errors.annotations import Function as Function
 from lincoln_fn.errors.errors import LayerError
 
-# Any: the functions of every layer, with params, caches and hyperparameters of their own.
-Function: TypeAlias = Callable[..., Any]
 # (params, cache, g) -> terms, in the structure of params.
 Terms: TypeAlias = Callable[[Any, Any, Any], Any]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
-from lincoln_fn.core.layer import Arrays, Params
+from lincoln_fn.core.values import Arrays, Params
 
 T = TypeVar("T")
 

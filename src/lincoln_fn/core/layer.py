@@ -28,95 +28,31 @@ the caller owns the cache that `forward` returns, and gives it to `backward`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
-from types import FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import attrs
-import numpy as np
-from torch import Tensor
 
-from lincoln_fn.core import tree
+from lincoln_fn.core.defaults import (
+    backward_dparams,
+    backward_dx,
+    both,
+    forward_output,
+    no_params,
+    unchanged,
+)
 from lincoln_fn.core.html import shown
+from lincoln_fn.core.init import with_message
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.habits import no_attribute
-from lincoln_fn.errors.kinds import check_functions, check_not_missing, check_pair
+from lincoln_fn.errors.kinds import check_functions
+from lincoln_fn.errors.later import no_attribute
 
-# Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
-# express "what this layer's forward returned".
-Params: TypeAlias = Any
-Cache: TypeAlias = Any
-# Any: one tensor, or a tuple of them where a layer takes several inputs.
-Arrays: TypeAlias = Any
 T = TypeVar("T")
-
-
-def no_params(key: Key, x: Arrays) -> Params:
-    """Initialise a layer that has no parameters."""
-    return ()
-
-
-def unchanged(params: Params, cache: Cache) -> Params:
-    """Advance a layer that carries no state."""
-    return params
-
-
-class Init(partial[Params]):
-    """A layer's `init`, which moves the key to x's device, and says what is missing in a call.
-
-    Params are made on the key's device, and this is the one place where a key is moved: the `init`
-    of a network moves it to x. The parts get it as it then is, and most get an x on `meta`.
-    """
-
-    def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
-        """Call the function."""
-        if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
-            check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
-        given = dict(zip(("key", "x"), arguments, strict=False)) | options
-        if isinstance(given.get("key"), Key):
-            key = _beside(given["key"], given.get("x"))
-            if arguments:
-                arguments = (key, *arguments[1:])
-            else:
-                options["key"] = key
-        params = super().__call__(*arguments, **options)
-        _check_no_arrays(params)
-        return params
-
-    def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
-        """Return whether the function takes a call, as one of your own may without an x."""
-        try:
-            signature(self).bind(*arguments, **options)
-        except (TypeError, ValueError):
-            return False
-        return True
-
-
-def _beside(key: Key, x: Arrays) -> Key:
-    """Move a key to the device of x's tensors that have values."""
-    for leaf in tree.leaves(x):
-        if isinstance(leaf, Tensor) and not leaf.is_meta:
-            return key.near(leaf)
-    return key
-
-
-def _check_no_arrays(params: Params) -> None:
-    """Refuse arrays of numpy, which no other function of the protocol takes."""
-    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
-        if isinstance(leaf, np.ndarray):
-            problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
-            raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
-
-
-def _with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
-    is_plain = isinstance(init, FunctionType | MethodType | partial)
-    return Init(init) if is_plain and not isinstance(init, Init) else init
 
 
 class Composed(Protocol):
@@ -131,8 +67,16 @@ class Composed(Protocol):
         """The layers that it is made of."""
 
     @property
+    def placed(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
+
+    @property
     def call(self) -> Callable[[tuple[Layer, ...]], str]:
         """Write the code that makes the composition of some parts."""
+
+    @property
+    def needs_dx(self) -> Callable[[int, Params], bool]:
+        """Return whether a trained part needs the dx of part i."""
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -176,15 +120,15 @@ class Layer(Made):
     name: str
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
     backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
-    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=_with_message)
+    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=with_message)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
-        lambda layer: partial(_forward_output, layer.forward), takes_self=True
+        lambda layer: partial(forward_output, layer.forward), takes_self=True
     )
     input_grad: Callable[[Params, Cache, Arrays], Arrays] = attrs.Factory(
-        lambda layer: partial(_backward_dx, layer.backward), takes_self=True
+        lambda layer: partial(backward_dx, layer.backward), takes_self=True
     )
     grads: Callable[[Params, Cache, Arrays], Params] = attrs.Factory(
-        lambda layer: partial(_backward_dparams, layer.backward), takes_self=True
+        lambda layer: partial(backward_dparams, layer.backward), takes_self=True
     )
     advance: Callable[[Params, Cache], Params] = unchanged
     composition: Composed | None = None
@@ -221,7 +165,7 @@ class Layer(Made):
         # A name of one's own says nothing of the parts, and another constructor's spec does.
         spec = self.spec if constructor_of(self) is not constructor_of(made) else made.spec
         own_name = {"name": self.name, "spec": spec} if is_named else {}
-        is_own = not is_init_of(self.init, self.composition)
+        is_own = unbound(self.init) != self.composition.initialise
         own_init = {"init": self.init} if is_own else {}
         return made.replace(**own_name, **own_init) if own_name or own_init else made
 
@@ -274,59 +218,8 @@ class Layer(Made):
             del kept["grads"], kept["input_grad"]
         elif "grads" in changes or "input_grad" in changes:
             halves = {**kept, **changes}
-            kept["backward"] = partial(_both, halves["input_grad"], halves["grads"])
+            kept["backward"] = partial(both, halves["input_grad"], halves["grads"])
         return with_spec(Layer(**{**kept, **changes}), spec or own)
-
-
-def _both(
-    input_grad: Callable[[Params, Cache, Arrays], Arrays],
-    grads: Callable[[Params, Cache, Arrays], Params],
-    params: Params,
-    cache: Cache,
-    g: Arrays,
-) -> tuple[Arrays, Params]:
-    return input_grad(params, cache, g), grads(params, cache, g)
-
-
-def _forward_output(
-    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]], params: Params, x: Arrays
-) -> Arrays:
-    made = forward(params, x)
-    check_pair("predict", "forward", made)
-    return made[0]
-
-
-def _backward_dx(
-    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]],
-    params: Params,
-    cache: Cache,
-    g: Arrays,
-) -> Arrays:
-    made = backward(params, cache, g)
-    check_pair("input_grad", "backward", made)
-    return made[0]
-
-
-def _backward_dparams(
-    backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]],
-    params: Params,
-    cache: Cache,
-    g: Arrays,
-) -> Params:
-    made = backward(params, cache, g)
-    check_pair("grads", "backward", made)
-    return made[1]
-
-
-def is_derived(layer: Layer, name: str) -> bool:
-    """Return whether a layer's function is the default, which calls another of its functions."""
-    function = getattr(layer, name)
-    source, derived = {
-        "predict": (layer.forward, _forward_output),
-        "input_grad": (layer.backward, _backward_dx),
-        "grads": (layer.backward, _backward_dparams),
-    }[name]
-    return isinstance(function, partial) and (function.func, *function.args) == (derived, source)
 
 
 def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
@@ -355,28 +248,3 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 def unbound(function: Callable[..., T]) -> Callable[..., T]:
     """Return a function without the hyperparameters that `functools.partial` binds to it."""
     return function.func if isinstance(function, partial) else function
-
-
-def has_no_params(layer: Layer) -> bool:
-    """Return whether a layer's `init` is the default, which makes no params."""
-    return unbound(layer.init) is no_params
-
-
-def file_of_forward(layer: Layer) -> ModuleType | None:
-    """Return the module of a layer's `forward`, also where its backward is another."""
-    return sys.modules.get(getattr(unbound(layer.forward), "__module__", ""))
-
-
-def has_init(layer: Layer, init: Callable[..., Params]) -> bool:
-    """Return whether a layer's `init` is a function, as it is or at a place in a composition."""
-    return unbound(getattr(layer.init, "function", layer.init)) is init
-
-
-def is_init_of(init: Callable[..., Params], made: Composed) -> bool:
-    """Return whether a composition's `init` is its own, and not one that was given to `replace`."""
-    return unbound(init) == made.initialise
-
-
-def is_ours(function: Callable[..., T]) -> bool:
-    """Return whether a function is the library's, and not a user's own."""
-    return str(getattr(unbound(function), "__module__", "")).startswith("lincoln_fn.")

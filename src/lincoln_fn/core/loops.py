@@ -19,9 +19,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.core.layer import Arrays
 from lincoln_fn.core.record import EVERYTHING, record, static
 from lincoln_fn.core.tracing import RunsHere
+from lincoln_fn.core.values import Arrays
 
 # Any: trees of tensors of any kind, and a step's results.
 Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]

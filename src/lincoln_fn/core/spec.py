@@ -13,13 +13,13 @@ works by its functions alone. One with another function is no longer what its co
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar, get_args
 
 import attrs
 from torch import Tensor
 
+from lincoln_fn.errors.annotations import ByName, Function, Given
 from lincoln_fn.errors.arguments import ALWAYS_SHOWN, BY_POSITION, form_of
 from lincoln_fn.errors.descriptions import format_briefly
 
@@ -35,10 +35,10 @@ class Spec(str):
         ('elu(alpha=0.5)', True, 0.5)
     """
 
-    of: Callable[..., Any]
-    arguments: Mapping[str, Any]  # Any: of any kind, as below
+    of: Function
+    arguments: ByName
 
-    def __new__(cls, of: Callable[..., Any], arguments: Mapping[str, Any], text: str = "") -> Spec:
+    def __new__(cls, of: Function, arguments: ByName, text: str = "") -> Spec:
         """Write the call, without the arguments at their defaults, unless its text is given."""
         form = form_of(of)
         arguments = {**form.defaults, **({form.rest: ()} if form.rest else {}), **arguments}
@@ -84,7 +84,7 @@ def with_spec(made: M, spec: Spec | None) -> M:
     return made
 
 
-def constructor_of(made: Made) -> Callable[..., Any] | None:
+def constructor_of(made: Made) -> Function | None:
     """Return the constructor that made a layer, a loss or an optimizer; None if it has no spec."""
     return None if made.spec is None else made.spec.of
 
@@ -99,7 +99,7 @@ def file_of(made: Made) -> ModuleType | None:
     return None if made.spec is None else sys.modules.get(made.spec.of.__module__)
 
 
-def made_by(made: Made, *constructors: Callable[..., Any]) -> bool:
+def made_by(made: Made, *constructors: Function) -> bool:
     """Return whether one of some constructors made a layer, a loss or an optimizer.
 
     Example:
@@ -119,17 +119,17 @@ def called(name: str) -> str:
     return name.partition("(")[0]
 
 
-def call_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Spec:
+def call_of(function: Function, *args: Any, **kwargs: Any) -> Spec:
     """Write the call of a constructor, without the arguments at their defaults."""
     return Spec(function, form_of(function).signature.bind(*args, **kwargs).arguments)
 
 
-def call_of_parts(function: Callable[..., Any], parts: tuple[Any, ...], **options: Any) -> Spec:
+def call_of_parts(function: Function, parts: Given, **options: Any) -> Spec:
     """Write the call of a combinator whose arguments are its parts and some options."""
     return call_of(function, *parts, **options)
 
 
-def _written(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+def _written(function: Function, arguments: ByName) -> str:
     """Write a call with these arguments; the defaults are among them."""
     form = form_of(function)
     shown: list[str] = []

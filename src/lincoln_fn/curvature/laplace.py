@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import inference, repeat, serial
+from lincoln_fn.combine import inference, is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, record, static, tree
 from lincoln_fn.curvature.diagonal import ggn_diagonal
 from lincoln_fn.curvature.loss_hessian import columns
@@ -171,9 +171,7 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 
 def split(net: Layer, params: Params) -> tuple[Layer, Params, Layer, Params]:
     """Return the layers before the last one with their params, and the last, a dense layer."""
-    if not (
-        core.made_by(net, serial, repeat) and net.parts and core.kind_of(net.parts[-1]) == "dense"
-    ):
+    if not (is_serial(net) and net.parts and core.kind_of(net.parts[-1]) == "dense"):
         problem = "expected a serial network whose last part is a dense layer"
         raise LayerError("laplace", f"{problem}, got {net}; or use structure='diagonal'")
     return net.rebuild(net.parts[:-1]), params[:-1], net.parts[-1], params[-1]

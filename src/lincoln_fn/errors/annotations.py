@@ -26,6 +26,10 @@ from lincoln_fn.errors.descriptions import is_constructor, is_function
 # Any: a type as a signature writes it. Python has no name for what `int`, `int | None` and
 # `tuple[int, ...]` have in common.
 Hint: TypeAlias = Any
+# Any: a function of any kind, and the arguments of a call by position and by name.
+Function: TypeAlias = Callable[..., Any]
+Given: TypeAlias = tuple[Any, ...]
+ByName: TypeAlias = Mapping[str, Any]
 
 
 class Range(NamedTuple):

@@ -22,14 +22,12 @@ import torch
 
 from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
-from lincoln_fn.errors.annotations import Doubt, Hint, RefusedError, read
+from lincoln_fn.errors.annotations import ByName, Doubt, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import suggest
-from lincoln_fn.errors.suggestions_of_calls import suggest_call
+from lincoln_fn.errors.later import suggest, suggest_call, warn
 from lincoln_fn.errors.torch_order import check_order, in_our_order
-from lincoln_fn.errors.warn import warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,10 +105,8 @@ def checked(constructor: Callable[P, R]) -> Callable[P, R]:
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked
         return call_with(constructor, read_arguments(constructor, args, kwargs))
 
-    made: Any = call  # Any: a function with an attribute of its own
-    made.is_checked = True
-    result: Callable[P, R] = made
-    return result
+    call.__dict__["is_checked"] = True
+    return call
 
 
 class Form(NamedTuple):
@@ -118,14 +114,14 @@ class Form(NamedTuple):
 
     signature: inspect.Signature
     hints: dict[str, Hint]
-    defaults: dict[str, Any]  # Any: of any kind
+    defaults: ByName
     order: tuple[str, ...]  # () for one alone
     rest: str  # the parameter of all further arguments, such as "dims" for *dims; "" for none
 
 
 # At the first call, when all names in the types are defined.
 @cache
-def form_of(function: Callable[..., Any]) -> Form:
+def form_of(function: Function) -> Form:
     """Read a function's parameters."""
     signature = inspect.signature(function)
     hints = get_type_hints(function, include_extras=True)
@@ -141,10 +137,7 @@ def form_of(function: Callable[..., Any]) -> Form:
     return Form(signature, hints, defaults, tuple(order) if len(order) > 1 else (), rest)
 
 
-# Any: of any kind, until they are checked.
-def read_arguments(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
+def read_arguments(function: Function, args: Given, kwargs: ByName) -> ByName:
     """Read the arguments that a call gives as the types in the function's signature, by name."""
     form, name = form_of(function), function.__name__
     try:
@@ -158,17 +151,15 @@ def read_arguments(
     }
 
 
-def call_with(function: Callable[..., R], arguments: dict[str, Any]) -> R:
+def call_with(function: Callable[..., R], arguments: ByName) -> R:
     """Call a function with arguments by name."""
     if not form_of(function).rest:
         return function(**arguments)
-    bound = inspect.BoundArguments(form_of(function).signature, arguments)
+    bound = inspect.BoundArguments(form_of(function).signature, dict(arguments))
     return function(*bound.args, **bound.kwargs)
 
 
-def _wrong_call(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
-) -> TypeError:
+def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeError) -> TypeError:
     """Let Python report which argument is missing or unknown, and add what to write."""
     said = f"{function.__name__}() {error}"
     try:

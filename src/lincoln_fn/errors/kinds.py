@@ -7,7 +7,7 @@ from typing import Final
 
 from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.suggestions import suggest
+from lincoln_fn.errors.later import suggest
 
 _PAIRS: Final = {
     "forward": "(y, cache)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 from inspect import Parameter, Signature
-from typing import Any, Final
+from typing import Final
+
+from lincoln_fn.errors.annotations import ByName, Given
 
 _NO_MASK: Final = "prompts of one length in each call, since generate has no mask of padding"
 
@@ -24,10 +25,7 @@ _OURS: Final = {
 }
 
 
-# Any: of any kind, until they are checked.
-def suggest_call(
-    function: str, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> str:
+def suggest_call(function: str, signature: Signature, args: Given, kwargs: ByName) -> str:
     """Find what to write in place of a call that does not fit, or "" if nothing is known."""
     known = signature.parameters
     for keyword in kwargs:

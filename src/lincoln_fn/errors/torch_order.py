@@ -10,11 +10,10 @@ likely to be in torch's order. Pass them by name to use them as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
+from lincoln_fn.errors.annotations import Given
 from lincoln_fn.errors.errors import LayerError
-
-Given: TypeAlias = tuple[Any, ...]  # Any: not yet checked
 
 
 class Order(NamedTuple):

@@ -13,20 +13,16 @@ the convolution, for `compiler/passes/pooled_convolution.py`, which says what th
 
 from __future__ import annotations
 
-from lincoln_fn.combine.serial import there
+from lincoln_fn.combine import is_serial
 from lincoln_fn.core import Layer, file_of, made_by
 from lincoln_fn.layers import max_pool
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.walk.internal import composition_of
 
 
 def rearrange(net: Layer) -> Layer:
     """Exchange every ReLU of this library and the max-pooling that follows it."""
-    made = composition_of(net)
-    if made is None:
-        return net
     parts = [rearrange(part) for part in net.parts]
-    if made.there is there:
+    if is_serial(net):
         for i in range(len(parts) - 1):
             if made_by(parts[i], relu) and _is_max_pool(parts[i + 1]):
                 parts[i], parts[i + 1] = parts[i + 1], parts[i]

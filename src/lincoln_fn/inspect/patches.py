@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, format_briefly, tree
-from lincoln_fn.walk import VisitBack, is_trained
-from lincoln_fn.walk.internal import Record, composition_of
+from lincoln_fn.walk import is_trained
+from lincoln_fn.walk.internal import Around, Record, composition_of
 
 # The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
@@ -49,19 +49,10 @@ class Patches:
 
 
 @attrs.frozen(eq=False)
-class _Refusing:
+class _Refusing(Around):
     """A visitor of a loop back that refuses a patch of g on which no gradient depends."""
 
-    visit: VisitBack
     within: Mapping[int, str]
-
-    @property
-    def label(self) -> str:
-        return self.visit.label
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        return self.visit.parts
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
@@ -72,12 +63,6 @@ class _Refusing:
             mend = "trained, and dx is not computed; call backward or input_grad"
             raise LayerError("patched", f"{problem} {mend}")
         return dx, record
-
-    def advance(self, i: int, params: Params, cache: Cache) -> Params:
-        return self.visit.advance(i, params, cache)
-
-    def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-        return self.visit.add(record, later)
 
 
 def patch_layer(layer: Layer, patches: Patches) -> Layer:

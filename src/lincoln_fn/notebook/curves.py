@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lincoln_fn.core import html
-from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
+from lincoln_fn.notebook.markup import Markup, element, fade, fold, picture, table, wrap
 from lincoln_fn.training import FitRecord, History, StepRecord
 
 _WIDTH, _HEIGHT, _MARGIN, _LEFT = 420, 150, 18, 64
@@ -72,9 +72,10 @@ def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup
     def text(content: str, x: float, y: float, anchor: str) -> Markup:
         return element("text", content, x=x, y=y, text_anchor=anchor, fill="currentColor")
 
-    return element(
-        "svg",
-        element("title", label),
+    return picture(
+        label,
+        _WIDTH,
+        _HEIGHT,
         element(
             "path", d=f"M{_LEFT} {_MARGIN}V{ground}H{right}", fill="none", stroke="currentColor",
             opacity=0.4,
@@ -86,10 +87,6 @@ def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup
         text(f"{low:.4g}", _LEFT - 5, ground + 4, "end"),
         text(f"{first:,}", _LEFT, _HEIGHT - 4, "start"),
         text(f"step {last:,}", right, _HEIGHT - 4, "end"),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        width=_WIDTH,
-        height=_HEIGHT,
-        role="img",
         style="font-size:11px;max-width:100%;background:transparent",
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from lincoln_fn.notebook.markup import Markup, element
+from lincoln_fn.notebook.markup import Markup, element, picture
 
 _SAMPLE: Final = 10_000
 _GOLDEN_RATIO: Final = (1 + math.sqrt(5)) / 2
@@ -90,14 +90,11 @@ def histogram(measured: Distribution) -> Markup:
         if share
     )
     label = f"from {measured.low:.4g} to {measured.high:.4g}, mean {measured.mean:.4g}"
-    return element(
-        "svg",
-        element("title", label),
+    return picture(
+        label,
+        _WIDTH,
+        _HEIGHT,
         element("path", d=bars, fill="currentColor", opacity=0.7),
         element("path", d=f"M0 {_HEIGHT}h{_WIDTH}", stroke="currentColor", opacity=0.4),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        width=_WIDTH,
-        height=_HEIGHT,
-        role="img",
         style="vertical-align:middle",
     )

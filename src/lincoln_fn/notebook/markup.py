@@ -37,6 +37,14 @@ def element(tag: str, *content: str, **attributes: str | float) -> Markup:
     return Markup(f"<{tag}{named}>{inside}</{tag}>")
 
 
+def picture(label: str, width: float, height: float, *content: str, style: str) -> Markup:
+    """Make a drawing, which a label describes."""
+    return element(
+        "svg", element("title", label), *content, viewBox=f"0 0 {width} {height}", width=width,
+        height=height, role="img", style=style,
+    )  # fmt: skip
+
+
 def wrap(*content: str) -> Markup:
     """Make the outermost element of a view."""
     return element("div", *content, style=_WHOLE)

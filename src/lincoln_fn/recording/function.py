@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from lincoln_fn.core import Arrays, wrong_kind
-from lincoln_fn.recording.kinds import can_be_recorded, conditions
+from lincoln_fn.recording.by_kind import ByKind
+from lincoln_fn.recording.guards import address
 from lincoln_fn.recording.one_kind import Pure, Recorded
-from lincoln_fn.recording.structures import flatten, layouts
 
 Function = TypeVar("Function", bound=Pure)
 # So many kinds of arguments are remembered, such as prompts of so many lengths.
@@ -51,36 +51,41 @@ def recorded(function: Function) -> Function:
 
 
 class RecordedFunction:
-    """A function, and its programs by the kind of their arguments, which a pickle leaves out."""
+    """A function, and its programs by the kind of their arguments, which a pickle leaves out.
 
-    def __init__(self, function: Pure) -> None:
-        self.function, self.stays = function, False
-        # A memo: no result depends on it.
-        self.kinds: dict[object, Recorded] = {}
+    A step has a name, and programs for as many kinds as there are. With `donate`, it may write into
+    the tensors of its first argument.
+    """
+
+    def __init__(self, function: Pure, name: str = "", donate: bool = False) -> None:
+        self.function, self.name, self.donate, self.stays = function, name, donate, False
+        self.memos: ByKind[Recorded] = ByKind(
+            self._make, address if donate else id, None if name else _MOST_KINDS
+        )
         update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
-        return f"recorded({getattr(self.function, '__qualname__', self.function)})"
+        return self.name or f"recorded({getattr(self.function, '__qualname__', self.function)})"
 
-    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[Pure]]:
-        return RecordedFunction, (self.function,)
+    # Any: its own arguments.
+    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[Any, ...]]:
+        return RecordedFunction, (self.function, self.name, self.donate)
 
     def __call__(self, *arguments: Arrays) -> Arrays:
         """Run the operations for such arguments, or the function."""
-        if self.stays:
+        found = None if self.stays else self.memos.find(*arguments)
+        if found is None:
             return self.function(*arguments)
-        leaves, structure = flatten(arguments)
-        if not can_be_recorded(leaves):
-            return self.function(*arguments)
-        kind = structure, layouts(leaves), conditions(leaves, id)
-        if kind not in self.kinds:
-            if len(self.kinds) == _MOST_KINDS:  # the oldest one goes
-                del self.kinds[next(iter(self.kinds))]
-            self.kinds[kind] = Recorded(self.function, repr(self))
-        memo = self.kinds[kind]
-        outputs = memo.run(leaves)
-        if outputs is not None:
-            return memo.build(outputs)
-        result = memo.call(arguments, leaves)
-        self.stays = memo.stays
+        tensors, memo = found
+        outputs = memo.run(tensors)
+        if outputs is None:
+            result = memo.call(arguments, tensors)
+            self.stays = memo.stays
+            return result
+        result = memo.build(outputs)
+        if memo.carried:
+            self.memos.keep(result[0], outputs[: memo.carried], memo)
         return result
+
+    def _make(self, count: int, shares: bool, *arguments: Arrays) -> Recorded:
+        return Recorded(self.function, repr(self), count if self.donate else 0)

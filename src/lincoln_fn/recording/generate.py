@@ -48,7 +48,7 @@ def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
     Returns:
         The function. It frees each tensor after its last use.
     """
-    code = _Code(*simplify(program), function_of)
+    code = _Code(simplify(program), function_of)
     text = code.text()
     exec(text, code.known)
     run: Run = code.known["make"]()
@@ -58,14 +58,14 @@ def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
 class _Code:
     """The text of a program's function, while it is written."""
 
-    def __init__(self, program: Program, once: frozenset[int], function_of: FunctionOf) -> None:
-        self.program, self.once, self.function_of = program, once, function_of
+    def __init__(self, program: Program, function_of: FunctionOf) -> None:
+        self.program, self.function_of = program, function_of
         self.known: dict[str, Any] = {}  # Any: whatever the function calls
         self._names: dict[int, str] = {}
 
     def text(self) -> str:
         """Write a function that makes the program's: what runs once stands in the outer one."""
-        program, last = self.program, self._last_uses()
+        program = self.program
         written = {program.memory[n] for op in program.operations for n in op.written()}
         first, each = [], [f"({''.join(f't{i}, ' for i in range(program.inputs))}) = inputs"]
         for number, constant in program.constants.items():
@@ -74,33 +74,22 @@ class _Code:
                 each.append(f"t{number} = {name}.clone()")
             else:
                 first.append(f"t{number} = {name}")
-        for i, op in enumerate(program.operations):
-            (first if i in self.once else each).extend(self._call(op))
-            if i in last:
-                each.append(f"del {', '.join(f't{number}' for number in last[i])}")
+        first += [line for op in program.once for line in self._call(op)]
+        lines: list[str] = []  # from the last to the first
+        stays = {*program.outputs, *program.constants}.union(*(op.results for op in program.once))
+        for op in reversed(program.operations):
+            # What no later operation uses, this one is the last to use.
+            unused = [n for n in {*op.results, *op.used()} - stays if n is not None]
+            stays.update(unused)
+            lines += [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
+            lines += reversed(self._call(op))
+        each += reversed(lines)
         each.append(f"return ({''.join(f't{number}, ' for number in program.outputs)})")
         outer, inner = (
             "".join(f"{indent}{line}\n" for line in lines)
             for indent, lines in (("    ", first), ("        ", each))
         )
         return f"def make():\n{outer}    def run(inputs):\n{inner}    return run\n"
-
-    def _last_uses(self) -> dict[int, list[int]]:
-        """Find which tensors each operation is the last to use."""
-        program = self.program
-        stays = {*program.outputs, *program.constants}
-        last: dict[int, int] = {}
-        for i, op in enumerate(program.operations):
-            results = {number for number in op.results if number is not None}
-            if i in self.once:
-                stays |= results
-            else:
-                last.update(dict.fromkeys(results | op.used(), i))
-        found: dict[int, list[int]] = {}
-        for number, i in last.items():
-            if number not in stays:
-                found.setdefault(i, []).append(number)
-        return found
 
     def _call(self, op: Operation) -> list[str]:
         """Write the lines of one operation."""

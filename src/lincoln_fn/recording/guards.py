@@ -1,16 +1,23 @@
-"""What torch tells only by its private parts: layouts compared in one call, and modes."""
+"""What a program depends on beside the numbers of its arguments: data to compare at each call.
+
+torch tells some of it by its private parts alone: layouts compared in one call, and modes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import is_transformed
+from lincoln_fn.core import is_plain, is_transformed
 from lincoln_fn.recording.structures import layouts
+from lincoln_fn.runtime import precision
 
+# Which arguments share a place, and the settings of the process.
+Conditions: TypeAlias = tuple[object, ...]
+_TYPES: Final = (Tensor, torch.nn.Parameter)
 # A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
 
@@ -28,6 +35,45 @@ def fits_like(tensors: Sequence[Tensor]) -> Fits:
         return lambda *others: layouts(others) == kind and not is_transformed(*others)
 
 
-def has_mode() -> bool:
-    """Return whether a mode sees each operation, or each function, that is called."""
-    return bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())
+def address(tensor: Tensor) -> int:
+    """Return where a tensor's memory lies."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def conditions(tensors: Sequence[Tensor], place: Callable[[Tensor], int] | None) -> Conditions:
+    """Return what a program depends on beside the structure and the layouts of its arguments.
+
+    Args:
+        tensors: the arguments'.
+        place: of a tensor, what it shares with another that the program cannot tell from it: `id`,
+            or the `address` of its memory. None if it tells all from each other.
+    """
+    places = [] if place is None else [*map(place, tensors)]
+    return (
+        None if len({*places}) == len(places) else tuple(map(places.index, places)),
+        torch.get_num_threads(),
+        precision(),
+        torch.get_default_dtype(),
+        torch.is_inference_mode_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        _is_watched(),
+    )
+
+
+def can_be_recorded(tensors: Sequence[Tensor]) -> bool:
+    """Return whether these are tensors with numbers, and neither torch nor a user looks on.
+
+    Autograd, torch.func, tracers and modes see what Python calls, and not what was recorded.
+    """
+    return (
+        not _is_watched()
+        and all(type(t) in _TYPES and t.layout is torch.strided and not t.is_meta for t in tensors)
+        and is_plain(*tensors)
+    )
+
+
+def _is_watched() -> bool:
+    """Return whether a mode sees, or autocast changes, what is computed."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return True
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")

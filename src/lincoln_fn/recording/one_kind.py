@@ -10,7 +10,7 @@ from torch import Tensor
 from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
 from lincoln_fn.recording.recorder import Recorder, Showing
-from lincoln_fn.recording.structures import Structure, flatten, make_builder
+from lincoln_fn.recording.structures import Structure, flatten, is_record, make_builder
 from lincoln_fn.recording.surroundings import Fact, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
 
@@ -37,6 +37,7 @@ class Recorded:
         self.function, self.name, self.donated = function, name, donated
         # The structure of the result, and the function that makes one of its leaves.
         self._structure: Structure = None
+        self.carried = 0  # how many leaves a record has that the result begins with
         self.build: Callable[[Sequence[Tensor]], Any] = tuple
         self._runs: list[Run] = []
         self._candidates: list[Program] = []
@@ -102,6 +103,8 @@ class Recorded:
         if structure != self._structure:
             self._runs, self._candidates = [], [program]
             self._structure, self.build = structure, make_builder(structure)
+            first = [*structure.children()[:1]] if structure.type is tuple else []
+            self.carried = sum(part.num_leaves for part in first if is_record(part.type))
         elif None in differences:
             self._candidates.clear()
             self._trust(program, leaves, outputs)

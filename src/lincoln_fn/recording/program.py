@@ -137,8 +137,8 @@ class Program:
     """Operations in order, from some inputs to some outputs.
 
     `fresh` are the constants that each run makes anew from the same numbers, as torch.tensor(2.0)
-    does. `memory` gives for each tensor the number of the first tensor in its memory, and
-    `first_view` that of the first with its shape and strides there, too.
+    does. `memory` gives for each tensor the number of the first tensor in its memory. `once` are
+    operations that run before all others, in the first run alone.
     """
 
     inputs: int
@@ -146,8 +146,8 @@ class Program:
     constants: dict[int, Tensor]
     fresh: frozenset[int]
     memory: tuple[int, ...]
-    first_view: tuple[int, ...]
     outputs: tuple[int, ...]
+    once: tuple[Operation, ...] = ()
 
     def first_difference(self, other: Program) -> int | None:
         """Return the place of the first operation that differs; None if all is the same."""
@@ -176,18 +176,28 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(*in_bytes)
 
 
-def simplify(program: Program) -> tuple[Program, frozenset[int]]:
-    """Leave out what leads nowhere, and find what depends on no input.
-
-    Args:
-        program: as it was recorded.
-
-    Returns:
-        The program, and the places of the operations that need to run only once.
-    """
-    first_views = _renamed(program, dict(enumerate(program.first_view)))
-    simple = _without_dead_ends(_without_repetitions(first_views))
-    return simple, _once(simple)
+def simplify(program: Program) -> Program:
+    """Leave out what is computed again or leads nowhere, and set apart what depends on no input."""
+    lasting = _without_repetitions(program)
+    used, needed = {*program.outputs}, []
+    for op in reversed(lasting):
+        if op.acts or used.intersection(op.results):
+            needed.append(op)
+            used |= op.used()
+    # What runs once may have no result that is changed, or returned.
+    memory, written = program.memory, [op.written() for op in needed]
+    apart = {memory[number] for number in (*program.outputs, *set().union(*written))}
+    still = {number for number in program.fresh if memory[number] not in apart}
+    once, each = [], []
+    for op in reversed(needed):
+        results = {number for number in op.results if number is not None}
+        is_apart = any(memory[number] in apart for number in results)
+        if op.acts or is_apart or op.nbytes > _ONCE or not op.used() <= still:
+            each.append(op)
+        else:
+            still |= results
+            once.append(op)
+    return attrs.evolve(program, operations=tuple(each), once=tuple(once))
 
 
 def _put(value: Argument, names: Mapping[int, int]) -> Argument:
@@ -199,26 +209,13 @@ def _put(value: Argument, names: Mapping[int, int]) -> Argument:
     return value
 
 
-def _renamed(program: Program, names: Mapping[int, int]) -> Program:
-    """Use other tensors in the place of some: the first of those that are the same view."""
-    later = {number for number, first in names.items() if first != number}
-    moved = (
-        op if later.isdisjoint(op.used())
-        else attrs.evolve(
-            op, arguments=_put(op.arguments, names), keywords=_put(op.keywords, names)
-        )
-        for op in program.operations
-    )  # fmt: skip
-    return attrs.evolve(program, operations=tuple(moved))
-
-
-def _without_repetitions(program: Program) -> Program:
+def _without_repetitions(program: Program) -> list[Operation]:
     """Compute once what several operations compute of the same tensors.
 
     It holds for tensors whose memory nobody writes into, and for results that are not returned, as
     long as the first result is still in use: what is computed again to save memory stays so.
     """
-    memory = program.memory
+    memory, operations = program.memory, []
     apart = {memory[number] for op in program.operations for number in op.written()}
     returned = {memory[number] for number in program.outputs}
     # By the number of a memory, the place of the last operation that uses it.
@@ -228,11 +225,15 @@ def _without_repetitions(program: Program) -> Program:
     names: dict[int, int] = {}
     first: dict[tuple[object, ...], tuple[int | None, ...]] = {}
     for i, op in enumerate(program.operations):
+        op = op if names.keys().isdisjoint(op.used()) else attrs.evolve(
+            op, arguments=_put(op.arguments, names), keywords=_put(op.keywords, names)
+        )  # fmt: skip
+        operations.append(op)
         results = [number for number in op.results if number is not None]
         lie = {memory[number] for number in (*results, *op.used())}
         if op.acts or traits_of(op.overload).may_draw or lie & apart:
             continue
-        key = op.overload, repr((_put(op.arguments, names), _put(op.keywords, names)))
+        key = op.overload, repr((op.arguments, op.keywords))
         same = first.setdefault(key, op.results)
         if same is op.results or returned & {memory[number] for number in results}:
             continue
@@ -241,33 +242,8 @@ def _without_repetitions(program: Program) -> Program:
         if op.nbytes > _SMALL and any(last.get(memory[m], -1) < i for _, m in pairs):
             first[key] = op.results
             continue
+        operations.pop()
         names |= dict(pairs)
         for n, m in pairs:
             last[memory[m]] = max(last.get(memory[m], i), last.get(memory[n], i))
-    return _renamed(program, names)
-
-
-def _without_dead_ends(program: Program) -> Program:
-    """Leave out operations whose results nobody uses."""
-    used, kept = {*program.outputs}, []
-    for op in reversed(program.operations):
-        if op.acts or used.intersection(op.results):
-            kept.append(op)
-            used |= op.used()
-    return attrs.evolve(program, operations=tuple(kept[::-1]))
-
-
-def _once(program: Program) -> frozenset[int]:
-    """Find the operations that depend on no input, and whose results nobody changes or returns."""
-    memory, operations = program.memory, program.operations
-    changed = {number for op in operations for number in op.written()}
-    apart = {memory[number] for number in (*changed, *program.outputs)}
-    still = {number for number in program.fresh if memory[number] not in apart}
-    places = set()
-    for i, op in enumerate(operations):
-        results = {number for number in op.results if number is not None}
-        is_apart = any(memory[number] in apart for number in results)
-        if not (op.acts or is_apart or op.nbytes > _ONCE) and op.used() <= still:
-            still |= results
-            places.add(i)
-    return frozenset(places)
+    return operations

@@ -6,7 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from weakref import ref
 
 import numpy as np
@@ -16,8 +16,19 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lincoln_fn.core import ASKED
-from lincoln_fn.recording.program import At, Operation, Overload, Program, Read, traits_of
+from lincoln_fn.recording.program import (
+    Argument,
+    At,
+    Operation,
+    Overload,
+    Program,
+    Read,
+    traits_of,
+)
 
+# What torch gives a mode.
+Arguments: TypeAlias = tuple[Argument, ...]
+Options: TypeAlias = dict[str, Argument]
 # A longer program takes more time to make than it saves.
 _MOST: Final = 50_000
 # Functions that show a tensor's numbers, or its memory, to other code than torch's.
@@ -83,10 +94,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def __torch_dispatch__(
         self,
         func: Overload,
-        types: Any,  # Any: torch's own protocol
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        types: object,
+        args: Arguments = (),
+        kwargs: Options | None = None,
+    ) -> Argument:
         """Run an operation, and note it."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -108,12 +119,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             frozenset(self._fresh),
             outputs=tuple(map(self._number, tensors)),
             memory=tuple(self._memory),
-            first_view=tuple(self._first_view),
         )
 
-    def _note(
-        self, func: Overload, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> None:
+    def _note(self, func: Overload, args: Arguments, kwargs: Options, result: Argument) -> None:
         traits = traits_of(func)
         name = traits.name
         if name == "aten::lift_fresh":
@@ -186,7 +194,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # The function may write into its own.
         self._constants[number] = tensor.clone()
 
-    def _read(self, number: Any) -> Read:
+    def _read(self, number: Argument) -> Read:
         """Note a number that Python reads."""
         bounds = ASKED.get()
         if bounds is not None:
@@ -195,10 +203,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self.refuse(f"reads {number}")
         return Read(number)
 
-    def _named(self, value: Any) -> Any:
-        """Put numbers in the place of tensors."""
+    def _named(self, value: Argument) -> Argument:
+        """Put numbers in the place of tensors: of several that are the same view, the first."""
         if isinstance(value, Tensor):
-            return At(self._number(value))
+            return At(self._first_view[self._number(value)])
         if isinstance(value, tuple | list):
             return type(value)([self._named(entry) for entry in value])
         if isinstance(value, torch.Generator):
@@ -224,11 +232,11 @@ class Showing(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
-        types: Any,  # Any: torch's own protocol
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Callable[..., Argument],
+        types: object,
+        args: Arguments = (),
+        kwargs: Options | None = None,
+    ) -> Argument:
         """Call a function."""
         if func in _SHOW:
             name = getattr(func, "__name__", str(func))
@@ -250,11 +258,11 @@ def place_here() -> str:
     return ours
 
 
-def _entries(result: Any) -> Sequence[Any]:
+def _entries(result: Argument) -> Sequence[Argument]:
     return result if isinstance(result, tuple | list) else [result]
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(value: Argument) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple | list):

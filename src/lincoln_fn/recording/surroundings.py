@@ -2,12 +2,14 @@
 
 The library's functions read their arguments alone. A user's may also read a global name, a variable
 of the function around them, a default, or an attribute of an object. These are found by following a
-function to all that it can reach. A recorded program holds as long as they stay what they are.
+function to all that it can reach. Where something may change on the way, what a name stands for or
+what a list or an object holds, that is a fact. A recorded program holds as long as its facts do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import (
     BuiltinFunctionType,
@@ -15,20 +17,27 @@ from types import (
     CellType,
     CodeType,
     FunctionType,
+    MappingProxyType,
     MethodType,
     ModuleType,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-# Values that cannot change.
+# Values that cannot change. A program reads the numbers of a tensor anew.
 _CONSTANT: Final = (
     bool, int, float, complex, str, bytes, type(None), type(...), BuiltinFunctionType,
     BuiltinMethodType, torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format,
+    Tensor, ModuleType,
+)  # fmt: skip
+_BY_NAME: Final = (dict, MappingProxyType)
+# Values that hold what others have put there, whoever's their class is.
+_HOLDS: Final = (
+    tuple, frozenset, list, set, deque, *_BY_NAME, np.ndarray, partial, MethodType, type,
 )  # fmt: skip
 # Packages whose functions are pure, apart from their generators.
 _PURE: Final = frozenset(
@@ -58,16 +67,12 @@ class Fact:
     name: str
     read: Callable[[], object]
     found: object
-    value: object
 
     def holds(self) -> bool:
-        """Return whether the value is what it was."""
+        """Return whether the place has what it had."""
         try:
-            now = self.read()
-            if now is self.found and self.value is None:
-                return True
-            return now is self.found and snapshot(now) == self.value
-        except (KeyError, AttributeError, ValueError, UnseenError):
+            return _is_same(self.read(), self.found)
+        except (KeyError, AttributeError):
             return False
 
 
@@ -85,157 +90,117 @@ def facts_of(function: object) -> list[Fact]:
     """
     facts: list[Fact] = []
     seen: dict[int, object] = {}
-    rest = [function]
+    rest: list[tuple[str, object]] = [("", function)]
     while rest:
-        value = rest.pop()
-        if id(value) in seen or isinstance(value, (*_CONSTANT, Tensor)):
+        name, value = rest.pop()
+        if id(value) in seen or isinstance(value, _CONSTANT):
             continue
         seen[id(value)] = value  # kept, so that its id stays its own
         if len(seen) > _MOST:
             raise UnseenError("reaches too much to look through")
-        if isinstance(value, FunctionType) and not _is_pure(value.__module__):
-            for fact in _facts_of_function(value):
-                facts.append(fact)
-                rest.append(fact.found)
-        elif _is_own(value):
-            facts.append(_fact(f"a {type(value).__qualname__}", partial(_itself, value)))
-        rest += _within(value)
+        for of_place, read in _reads(value, name):
+            found = read()
+            if of_place:
+                facts.append(Fact(of_place, read, found))
+            rest += [(of_place, each) for each in (found if type(found) is tuple else (found,))]
     return facts
 
 
-def _is_own(value: object) -> bool:
-    """Return whether a value is of a user's own class."""
-    is_of_python = isinstance(value, FunctionType | MethodType | partial | type | ModuleType)
-    return not is_of_python and not _is_pure(type(value).__module__)
+# Functions that read what a value holds, by the name of the place; "" if it is the library's.
+Reads: TypeAlias = Iterable[tuple[str, Callable[[], object]]]
 
 
-def _within(value: object) -> Iterator[object]:
-    """List what a value holds."""
+def _reads(value: Any, name: str) -> Reads:  # Any: whatever a function reaches
+    """List how to read a value that a user's function reaches by a name, "" for none."""
+    is_ours, kind = _package(value) in _PURE, type(value)
+    if isinstance(value, FunctionType) and not is_ours:
+        return _reads_of_function(value)
+    if is_ours:
+        is_stateful = kind.__module__.startswith(("numpy.random", "itertools"))
+        is_seen = not (is_stateful or isinstance(value, torch.Generator))
+    else:
+        name = name or f"a {getattr(value, '__qualname__', kind.__qualname__)}"
+        is_seen = attrs.has(kind) or (hasattr(value, "__dict__") and not hasattr(value, "__next__"))
+    holds = isinstance(value, _HOLDS)
+    if name and not (is_seen or holds):
+        raise UnseenError(f"reads {name}, whose changes cannot be seen")
+    # What only the library's objects hold is theirs.
+    return [(name if holds or not is_ours else "", partial(_inside, value))]
+
+
+def _inside(value: Any) -> tuple[object, ...]:  # Any: likewise
+    """List what a value consists of; of a memo, on which no result depends, nothing."""
     if isinstance(value, FunctionType):
-        yield from (cell.cell_contents for cell in value.__closure__ or () if not _is_empty(cell))
-        yield from value.__defaults__ or ()
-        yield from (value.__kwdefaults__ or {}).values()
-    elif isinstance(value, partial):
-        yield from (value.func, *value.args, *value.keywords.values())
-    elif isinstance(value, MethodType):
-        yield from (value.__func__, value.__self__)
-    elif isinstance(value, tuple | list | set | frozenset):
-        yield from value
-    elif isinstance(value, dict):
-        yield from value.values()
-    elif isinstance(value, type):
-        if not _is_pure(value.__module__):
-            yield from vars(value).values()
-    elif not isinstance(value, ModuleType):
-        yield type(value)
-        yield from _held(value).values()
-        yield from (getattr(value, "__wrapped__", None), getattr(value, "fget", None))
-
-
-def _facts_of_function(function: FunctionType) -> Iterator[Fact]:
-    """Find what a user's function reads."""
-    where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
-    of = f"of {function.__qualname__} ({where})"
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        if not _is_empty(cell):
-            yield _fact(f"{name} {of}", partial(getattr, cell, "cell_contents"))
-    names, held = set(_names(function.__code__)), function.__globals__
-    acts = {name for name in names if _is_of_world(held.get(name))} | (names & _ACTS) - held.keys()
-    if acts or ("random" in names and {"np", "numpy"} & names):
-        raise UnseenError(f"uses {min(acts, default='numpy.random')}, in {of[3:]}")
-    for name in sorted(names & held.keys()):
-        yield _fact(f"{name} {of}", partial(held.__getitem__, name))
-        yield from _attributes(held[name], name, names, of)
-    for values in (function.__defaults__, (function.__kwdefaults__ or {}).values()):
-        for value in values or ():
-            yield _fact(f"a default {of}", partial(_itself, value))
-
-
-def _attributes(owner: object, path: str, names: set[str], of: str) -> Iterator[Fact]:
-    """List what a function may read of a user's module or class."""
-    if isinstance(owner, ModuleType | type):
-        is_pure = _is_pure(owner.__name__ if isinstance(owner, ModuleType) else owner.__module__)
-        for name in () if is_pure else sorted(names & vars(owner).keys()):
-            yield _fact(f"{path}.{name} {of}", partial(getattr, owner, name))
-            if path.count(".") < _DEEPEST:
-                yield from _attributes(getattr(owner, name), f"{path}.{name}", names, of)
-
-
-def _fact(name: str, read: Callable[[], object]) -> Fact:
-    found = read()
-    try:
-        return Fact(name, read, found, snapshot(found))
-    except UnseenError:
-        raise UnseenError(f"reads {name}, whose changes cannot be seen") from None
-
-
-def snapshot(value: object, depth: int = 0) -> object:
-    """Make what a value is comparable.
-
-    Args:
-        value: the value.
-        depth: in how many others it lies.
-
-    Returns:
-        None for a value that cannot change, or whose functions are looked at on their own; else
-        what it consists of.
-
-    Raises:
-        UnseenError: for a value whose changes cannot be seen, such as an iterator.
-    """
-    if isinstance(value, FunctionType) and value.__dict__:
-        return snapshot(value.__dict__, depth + 1)
-    if isinstance(value, (*_CONSTANT, type, ModuleType, FunctionType, partial)):
-        return None
-    if isinstance(value, Tensor):
-        return value._version
-    if isinstance(value, np.ndarray):
-        return value.dtype, value.shape, value.tobytes()
-    if _is_pure(type(value).__module__) and not isinstance(value, torch.Generator):
-        is_stateful = type(value).__module__.startswith(("numpy.random", "itertools"))
-        if not is_stateful and not isinstance(value, Mapping | list | tuple | set):
-            return None
-    if depth > _DEEPEST:
-        raise UnseenError
+        return (*map(_content, value.__closure__ or ()), *_defaults(value))
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
     if isinstance(value, MethodType):
-        return snapshot(value.__self__, depth + 1)
-    if isinstance(value, tuple | list | set | frozenset):
-        return [_entry(entry, depth) for entry in value]
-    if isinstance(value, dict):
-        return [(key, _entry(entry, depth)) for key, entry in value.items()]
-    kind = type(value)
-    if not attrs.has(kind) and (not hasattr(value, "__dict__") or hasattr(value, "__next__")):
-        raise UnseenError
-    shared = {name: each for name, each in vars(kind).items() if not name.startswith("__")}
-    return snapshot(shared | _held(value), depth + 1)
-
-
-def _held(value: object) -> dict[str, object]:
-    """Give the attributes of an object by name."""
+        return value.__func__, value.__self__
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, _BY_NAME):
+        return *value.keys(), *value.values()
+    if isinstance(value, type):
+        of_user = {} if _package(value) in _PURE else vars(value)
+        return tuple(each for name, each in of_user.items() if not name.startswith("__"))
+    if isinstance(value, tuple | frozenset | list | set | deque):
+        return tuple(value)
+    if getattr(type(value), "is_memo", False):
+        return ()
     kind: Any = type(value)  # Any: maybe a class that attrs has made
     names = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else []
-    own: dict[str, object] = getattr(value, "__dict__", None) or {}
-    return {**own, **{name: getattr(value, name, None) for name in names}}
+    own = getattr(value, "__dict__", None) or {}
+    fields = (getattr(value, name, None) for name in (*names, "__wrapped__", "fget"))
+    return kind, *own.values(), *fields
 
 
-def _entry(value: object, depth: int) -> tuple[object, object]:
-    """Make an entry comparable: a constant by its value, anything else by what it is and holds."""
-    if type(value) in (bool, int, float, complex, str, bytes):
-        return type(value), repr(value)
-    return _Same(value), snapshot(value, depth + 1)
+def _reads_of_function(function: FunctionType) -> Reads:
+    """List how to read what a user's function reads."""
+    code, known = function.__code__, function.__globals__
+    where = f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+    names = {*_names(code)}
+    acts = {name for name in names if _package(known.get(name)) in _WORLD}
+    acts |= (names & _ACTS) - {*known}
+    if acts or ("random" in names and {"np", "numpy"} & names):
+        raise UnseenError(f"uses {min(acts, default='numpy.random')}, in {where}")
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        yield f"{name} of {where}", partial(_content, cell)
+    for name, read in _reads_by_name(known, names):
+        yield f"{name} of {where}", read
+    yield f"a default or an attribute of {where}", partial(_defaults, function)
 
 
-@attrs.frozen(eq=False)
-class _Same:
-    """An object, which is equal to itself alone."""
+def _reads_by_name(known: Mapping[str, object], names: set[str], path: str = "") -> Reads:
+    """List how to read globals of some names, and what of these a user's modules have."""
+    for name in sorted(names & known.keys()):
+        yield f"{path}{name}", partial(known.__getitem__, name)
+        owner = known[name]
+        is_own = isinstance(owner, ModuleType) and _package(owner) not in _PURE
+        if is_own and path.count(".") < _DEEPEST:
+            yield from _reads_by_name(vars(owner), names, f"{path}{name}.")
 
-    value: object
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.value is self.value
+def _defaults(function: FunctionType) -> tuple[object, ...]:
+    by_name = {**(function.__kwdefaults__ or {}), **function.__dict__}
+    return *(function.__defaults__ or ()), *by_name.values()
 
-    def __hash__(self) -> int:
-        return id(self.value)
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
+def _is_same(now: object, before: object) -> bool:
+    """Return whether two things are one, equal constants, or tuples of such."""
+    if type(now) is tuple and type(before) is tuple:
+        return len(now) == len(before) and all(map(_is_same, now, before))
+    if now is before or type(now) is not type(before):
+        return now is before
+    if isinstance(now, bytes):
+        return now == before
+    return isinstance(now, bool | int | float | complex | str) and repr(now) == repr(before)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -246,22 +211,9 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _is_of_world(value: object) -> bool:
-    """Return whether a value is a module, or a function of one, that acts on the world."""
-    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    return str(module).partition(".")[0] in _WORLD
-
-
-def _is_pure(module: str | None) -> bool:
-    return str(module).partition(".")[0] in _PURE
-
-
-def _is_empty(cell: CellType) -> bool:
-    try:
-        return cell.cell_contents is cell
-    except ValueError:
-        return True
-
-
-def _itself(value: Any) -> Any:  # Any: a default of any kind
-    return value
+def _package(value: Any) -> str:  # Any: likewise
+    """Name the package of a module, of a function, of a class, or of an object's class."""
+    of_itself = isinstance(value, FunctionType | BuiltinFunctionType | type)
+    owner = value if of_itself else type(value)
+    module = value.__name__ if isinstance(value, ModuleType) else owner.__module__
+    return str(module).partition(".")[0]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree, version_of
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, tree, version_of
 from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.sample import Sample, run_backward
-from lincoln_fn.walk.internal import InPlaceError, backward_unchanged, check_held, forward_unchanged
-from lincoln_fn.walk.walks import back
+from lincoln_fn.walk.internal import InPlaceError, check_in_place
 
 
 class Seen(NamedTuple):
@@ -69,16 +68,8 @@ def check_parts(layer: Layer, params: Params, x: Arrays, g: Arrays) -> None:
     """Check that no part of a composition changes in place what another part holds."""
     if layer.composition is None:
         return
-
-    # Any: dx, and a record
-    def visit(part: Layer, path: str, params: Params, cache: Cache, g: Arrays) -> Any:
-        return backward_unchanged(part, params, cache, g)
-
     try:
-        _, cache, held = forward_unchanged(layer, params, x)
-        check_held(held)
-        back(visit, layer, params, cache, g)
-        check_held(held)
+        check_in_place(layer, params, x, lambda y: g)
     except InPlaceError as error:
         raise ImpureError(f"{layer.name}: {error}", "forward") from None
     except LayerError:  # of a loop that these walks cannot run: `check_walks` says so

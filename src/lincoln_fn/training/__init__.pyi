@@ -10,9 +10,10 @@ from lincoln_fn.training.donation import (
 )
 from lincoln_fn.training.evaluate import check_metrics as check_metrics, evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.gain import Mode as Mode, is_gain as is_gain
 from lincoln_fn.training.gradient import Gradient as Gradient, GradientState as GradientState
-from lincoln_fn.training.history import FitRecord as FitRecord, History as History
+from lincoln_fn.training.history import (
+    FitRecord as FitRecord, History as History, Mode as Mode, is_gain as is_gain,
+)
 from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.metrics import Metrics as Metrics
 from lincoln_fn.training.progress_display import LINE_SECONDS as LINE_SECONDS, display as display

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import torch
@@ -45,8 +46,8 @@ def bare_step(
         value, advanced, dparams = reduced(params, batch, state.step)
     else:
         # A gradient of another kind may read any part of the cache.
-        forward = forward_to_train if gradient is None else _forward
-        value, g, cache = forward_and_g(forward, layer, loss, params, batch, has_parts)
+        forward = partial(forward_to_train, layer) if gradient is None else layer.forward
+        value, g, cache = forward_and_g(forward, layer.name, loss, params, batch, has_parts)
         advanced = layer.advance(params, cache)
         if gradient is None:
             dparams = layer.grads(params, cache, g)
@@ -55,7 +56,7 @@ def bare_step(
             dparams, kept = gradient.compute(layer, params, cache, g, kept, key)
     opt_state = state.opt_state
     if donate:
-        check_donated(value)
+        check_donated(value, advanced, opt_state, kept)
         total = value[0] if value.ndim and (has_parts or reduced is not None) else value
         if not (total.ndim == 0 and core.is_finite(total)):
             return state, value  # the step refuses this loss, so the state must not be updated
@@ -67,15 +68,9 @@ def bare_step(
     return TrainState(new_params, opt_state, state.key, state.step + 1, kept), value
 
 
-def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    made = layer.forward(params, x)
-    check_pair(layer.name, "forward", made)
-    return made
-
-
 def forward_and_g(
-    forward: Callable[[Layer, Params, Arrays], tuple[Arrays, Cache]],
-    layer: Layer,
+    forward: Callable[[Params, Arrays], tuple[Arrays, Cache]],
+    name: str,
     loss: Loss,
     params: Params,
     batch: Batch,
@@ -83,7 +78,9 @@ def forward_and_g(
 ) -> tuple[Tensor, Arrays, Cache]:
     """Compute the loss, with the values of its parts, its gradient g, and the network's cache."""
     x, target = batch
-    prediction, cache = forward(layer, params, x)
+    made = forward(params, x)
+    check_pair(name, "forward", made)
+    prediction, cache = made
     pair = loss.forward(prediction, target)
     check_pair(loss.name, "loss.forward", pair)
     value, loss_cache = pair
@@ -95,8 +92,6 @@ def donating_step(run: StepFunction, state: TrainState, batch: Batch) -> tuple[T
     """Take a bare step that may update the state in place, and empty what it has updated."""
     new_state, value = run(state, batch)
     if new_state is not state:
-        old, new = (
-            (each.params, each.opt_state, each.gradient_state) for each in (state, new_state)
-        )
-        spend_replaced(old, new)
+        # Its own key and number stay as they are.
+        spend_replaced(state, core.evolve(new_state, key=state.key, step=state.step))
     return new_state, value

@@ -6,7 +6,7 @@ Any iterable of (x, target) can be the data. This module is for tensors and arra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import attrs
@@ -57,11 +57,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Give the batches from `start` to the end of the last epoch."""
-        per_epoch = self.per_epoch
-        for epoch in range(self.start // per_epoch, self.epochs):
-            order = self._order(epoch)
-            for i in range(max(self.start - epoch * per_epoch, 0), per_epoch):
-                yield self._take(i, order)
+        order_of = lru_cache(maxsize=1)(self._order)
+        for i in range(self.start, self.epochs * self.per_epoch):
+            yield self._take(i, order_of)
 
     def at(self, i: int) -> Batch:
         """Give batch i, counted from the first batch of the first epoch.
@@ -81,22 +79,21 @@ class Batches:
         """
         if i < 0:
             raise core.LayerError("batches", f"expected at(i) with i of at least 0, got {i}")
+        return self._take(i, self._order)
+
+    def _order(self, epoch: int) -> Tensor:
+        assert self.key is not None, "which shuffles"
+        return keys.permutation(self.key.fold_in(epoch), self.examples)
+
+    def _take(self, i: int, order_of: Callable[[int], Tensor]) -> Batch:
         epoch, i_in_epoch = divmod(i, self.per_epoch)
-        return self._take(i_in_epoch, self._order(epoch))
-
-    def _order(self, epoch: int) -> Tensor | None:
-        return (
-            None if self.key is None else keys.permutation(self.key.fold_in(epoch), self.examples)
-        )
-
-    def _take(self, i: int, order: Tensor | None) -> Batch:
-        first = i * self.batch_size
+        first = i_in_epoch * self.batch_size
         count = min(self.batch_size, self.examples - first)
         rank, size = self.shard
         rows = slice(first + count * rank // size, first + count * (rank + 1) // size)
-        if order is None:
+        if self.key is None:
             return tree.map(lambda array: array[rows], self.arrays)
-        chosen = order[rows]
+        chosen = order_of(epoch)[rows]
         return tree.map(lambda array: array.index_select(0, chosen.to(array.device)), self.arrays)
 
 

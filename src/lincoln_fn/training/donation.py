@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from operator import is_
 from typing import Final, TypeVar
 
 import torch
@@ -55,10 +54,10 @@ def check_unspent(
             raise LayerError(where, f"{problem}; {mend}")
 
 
-def check_donated(*tensors: Tensor) -> None:
+def check_donated(*given: Arrays) -> None:
     """Check that autograd and torch.func do not see a step that updates its state in place."""
     reason = "donate=True updates the state in place"
-    check_not_transformed("step", reason, "use a step without donate", tensors)
+    check_not_transformed("step", reason, "use a step without donate", given)
 
 
 def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -73,12 +72,7 @@ def copy_shared(leaves: Sequence[Tensor]) -> list[Tensor]:
 
 def unshare(given: T) -> T:
     """Copy each tensor of a tree that shares memory with one before it."""
-    leaves = tree.leaves(given, states=True)
-    check_donated(*leaves)
-    new = copy_shared(leaves)
-    if all(map(is_, new, leaves)):
-        return given
-    each = iter(new)
+    each = iter(copy_shared(tree.leaves(given, states=True)))
     return tree.map(lambda _: next(each), given, states=True)
 
 

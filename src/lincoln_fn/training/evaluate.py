@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function, tree
+from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function
 from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gears import recorded
 from lincoln_fn.training.metrics import Metrics
 from lincoln_fn.training.reduce import Reduce
+from lincoln_fn.training.step_value import count_examples
 
 
 @checked
@@ -72,11 +73,11 @@ def evaluate(
 
 def _count(x: Arrays) -> int:
     """Count the examples of x."""
-    shape = getattr(next(iter(tree.leaves(x)), None), "shape", ())
-    if not shape:
+    count = count_examples((x,))
+    if count is None:
         problem = f"expected x with an axis of examples, got {describe(x)}"
         raise LayerError("evaluate", f"{problem}; one example is x[None]")
-    return int(shape[0])
+    return count
 
 
 def check_metrics(where: str, metrics: object) -> None:

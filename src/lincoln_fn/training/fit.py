@@ -25,12 +25,12 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.gain import Mode
 from lincoln_fn.training.gradient import Gradient
 from lincoln_fn.training.history import (
     FitRecord,
     History,
-    best_line,
+    Mode,
+    is_gain,
     summarise,
     warn_of_falling,
 )
@@ -139,7 +139,8 @@ def fit(
         source = attrs.evolve(source, key=state.key)
     step = make_step(net, loss, optimizer, fast=fast, gradient=gradient, reduce=reduce)
     history: list[FitRecord] = []
-    best, started, first_step = None, time.perf_counter(), int(state.step)
+    best: tuple[TrainState, float] | None = None
+    waited, started, first_step = 0, time.perf_counter(), int(state.step)
     total = count_steps(source, epochs, first_step)
     with display(total, shown=progress and shard[0] == 0) as show:
         for epoch, state, records in _lines(step, state, source, epochs, every, show):
@@ -149,15 +150,15 @@ def fit(
             record = summarise(epoch, state, records, scores, time.perf_counter() - started)
             show.line(str(record), scores)
             history.append(record)
-            if patience is None:
+            if patience is None or record.metric is None:
                 continue
-            waited = len(history) - 1 - best_line(history, mode)
-            best = state if waited == 0 else best
-            if waited >= patience:
+            is_best = is_gain(record.metric, best and best[1], mode)
+            best, waited = ((state, record.metric), 0) if is_best else (best, waited + 1)
+            if waited == patience:
                 warn_of_falling(history, mode)
                 break
     warn_of_no_update(source, epochs, first_step, state)
-    return (state if best is None else best), History(history)
+    return (state if best is None else best[0]), History(history)
 
 
 def _check_metrics(metric: object, valid: object, patience: int | None) -> None:

@@ -50,4 +50,4 @@ def recorded(function: Callable[P, R]) -> Callable[P, R]:
 
 def recorded_step(run: Callable[P, R], name: str, donate: bool) -> Callable[P, R]:
     """Return the function that a step runs, recorded."""
-    return _from_room("recording", "RecordedStep", run, name, donate)
+    return _from_room("recording", "RecordedFunction", run, name, donate)

@@ -1,15 +1,27 @@
-"""The history of a run of `fit`."""
+"""The history of a run of `fit`, and whether a score in it is better than the best so far."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Literal, TypeAlias
 
 import attrs
 
 from lincoln_fn.core import record, shown, warn
-from lincoln_fn.training.gain import Mode, is_gain
 from lincoln_fn.training.train import StepRecord, TrainState
+
+Mode: TypeAlias = Literal["max", "min"]
+
+
+def is_gain(score: float, best: float | None, mode: Mode, min_delta: float = 0.0) -> bool:
+    """Return whether a score is better than the best so far. `nan` never is."""
+    if math.isnan(score):
+        return False
+    if best is None:
+        return True
+    return score > best + min_delta if mode == "max" else score < best - min_delta
 
 
 @record
@@ -45,16 +57,6 @@ class History(tuple[FitRecord, ...]):
 
     def _repr_html_(self) -> str:
         return shown(self)
-
-
-def best_line(history: list[FitRecord], mode: Mode) -> int:
-    """Return the line of the best metric, -1 before there is one."""
-    best = -1
-    for i, line in enumerate(history):
-        so_far = None if best < 0 else history[best].metric
-        if line.metric is not None and is_gain(line.metric, so_far, mode):
-            best = i
-    return best
 
 
 def warn_of_falling(history: list[FitRecord], mode: Mode) -> None:

@@ -100,8 +100,11 @@ class _Meter:
         rate, examples = self.steps / (now - self.shown_at), self.examples / self.steps
         numbers = {"loss": self.losses / self.steps, **self.scores}
         if self.bar is None:
-            text = _text(numbers, rate, examples)
-            line = _line(self.taken, self.total, now - self.began, rate, text)
+            layout, text = _LINE if self.total else _NO_TOTAL, _text(numbers, rate, examples)
+            line = tqdm.format_meter(
+                self.taken, self.total or 0, now - self.began, rate=rate, postfix=text,
+                bar_format=layout,
+            )  # fmt: skip
             print(line, file=self.file, flush=True)
         else:
             smooth = self.bar.format_dict["rate"] or rate
@@ -131,11 +134,6 @@ def _notebook_bar() -> Callable[..., tqdm[NoReturn]]:
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm as bar
     return bar
-
-
-def _line(taken: int, total: int | None, elapsed: float, rate: float, text: str) -> str:
-    layout = _LINE if total else _NO_TOTAL
-    return tqdm.format_meter(taken, total or 0, elapsed, rate=rate, postfix=text, bar_format=layout)
 
 
 def _text(numbers: Mapping[str, float], rate: float, examples: float) -> str:

@@ -8,18 +8,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import in_dtype, repeat, serial
+from lincoln_fn.combine import in_dtype, is_serial
 from lincoln_fn.core import Arrays, Cache, Layer, NonFiniteError, Params, describe, tree, versions
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import Check, formula_of
 from lincoln_fn.training.data import Batch
-from lincoln_fn.walk import back, there
-from lincoln_fn.walk.internal import (
-    backward_unchanged,
-    check_held,
-    check_unchanged,
-    forward_unchanged,
-)
+from lincoln_fn.walk import there
+from lincoln_fn.walk.internal import check_in_place, check_unchanged
 
 # The place of an error in the loss's value, behind those of all layers.
 LAST: Final = 2**31
@@ -38,7 +33,7 @@ def warn_of_second_softmax(net: Layer, loss: Loss) -> None:
         return
     computed, other = _COMPUTES[formula.name]
     last = net
-    while last.parts and core.made_by(last, serial, repeat, in_dtype):
+    while last.parts and (is_serial(last) or core.made_by(last, in_dtype)):
         last = last.parts[-1]
     if core.called(last.name) == computed:  # also a layer of your own by that name
         problem = f"{loss} computes the {computed} itself, and the network ends in {last}"
@@ -90,34 +85,24 @@ def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
     Each layer's dparams are checked, and that no function changes in place what others hold.
     """
     x, target = batch
-    prediction, cache, held = forward_unchanged(net, params, x)
-    noted = versions(prediction=prediction, target=target)
-    pair = loss.forward(prediction, target)
-    core.check_pair(loss.name, "loss.forward", pair)
-    check_unchanged(loss.name, "forward", noted)
-    g = loss.backward(pair[1])
-    check_held(held)
 
-    def visit(
-        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
-    ) -> tuple[Arrays, None]:
-        dx, dparams = backward_unchanged(layer, params, cache, g)
-        if not _is_like(dparams, params):
-            got = f"got {describe(dparams)}"
-            raise core.LayerError(
-                layer.name, f"expected dparams like params, {describe(params)}, {got}"
-            )
-        return dx, None
+    def g_of(prediction: Arrays) -> Arrays:
+        noted = versions(prediction=prediction, target=target)
+        pair = loss.forward(prediction, target)
+        core.check_pair(loss.name, "loss.forward", pair)
+        check_unchanged(loss.name, "forward", noted)
+        return loss.backward(pair[1])
 
-    back(visit, net, params, cache, g)
+    check_in_place(net, params, x, g_of, _check_mirrors)
 
 
-def _is_like(dparams: Params, params: Params) -> bool:
-    """Return whether gradients have the structure and the shapes of params."""
-    if not tree.same_structure(dparams, params):
-        return False
-    pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=True)
-    return all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
+def _check_mirrors(layer: Layer, params: Params, dparams: Params) -> None:
+    """Check that gradients have the structure and the shapes of params."""
+    pairs = zip(tree.leaves(dparams), tree.leaves(params), strict=False)
+    is_like = all(isinstance(d, Tensor) and d.shape == p.shape for d, p in pairs)
+    if not tree.same_structure(dparams, params) or not is_like:
+        got = f"{describe(params)}, got {describe(dparams)}"
+        raise core.LayerError(layer.name, f"expected dparams like params, {got}")
 
 
 def non_finite(
@@ -130,22 +115,19 @@ def non_finite(
     examples.
     """
     x, target = batch
-    where = f"step {number}"
-    found: list[tuple[NonFiniteError, int]] = []
+    where, count = f"step {number}", 0
     if not _all_finite(x):
-        found.append((NonFiniteError(where, "x holds values that are not finite"), 0))
-    count = 0
+        return NonFiniteError(where, "x holds values that are not finite"), 0
 
     def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         nonlocal count
         count += 1
         y, cache = layer.forward(params, x)
-        if not found and not _all_finite(y):
+        if not _all_finite(y):
             paths = zip(tree.paths(params), tree.leaves(params), strict=True)
             bad = [path for path, leaf in paths if not _all_finite(leaf)]
             of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
-            at = f"{where}: {_position(net, path)}"
-            found.append((NonFiniteError(at, f"the output is not finite{of}"), count))
+            raise NonFiniteError(layer.name, f"the output is not finite{of}")
         return y, cache
 
     problem, place = "the value is not finite, though the prediction is", LAST + 1
@@ -154,18 +136,11 @@ def non_finite(
         problem += _describe_size(prediction)
         if not _all_finite(loss.forward(prediction, target)[0]):
             place = LAST
-    except Exception:  # of a layer after the one that is found, or without examples
+    except NonFiniteError as error:
+        return NonFiniteError(f"{where}: {error.where}", error.problem), count
+    except Exception:  # of a layer, or without examples
         problem = "the value is not finite"
-    return found[0] if found else (NonFiniteError(f"{where}: {loss}", problem), place)
-
-
-def _position(net: Layer, path: str) -> str:
-    """Name a layer by its positions in the network, as errors do."""
-    words = []
-    for i in path.split(".") if path else ():
-        words.append(f"{net.composition.label}[{i}]" if net.composition else i)
-        net = net.parts[int(i)]
-    return " ".join([*words, net.name])
+    return NonFiniteError(f"{where}: {loss}", problem), place
 
 
 def _describe_size(prediction: Arrays) -> str:

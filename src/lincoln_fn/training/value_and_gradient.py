@@ -52,6 +52,7 @@ def value_and_gradient(
 def _compute(net: Layer, loss: Loss, params: Params, batch: Batch) -> tuple[Tensor, Params]:
     """Compute the loss, and go back."""
     check_batch("value_and_gradient", batch)
-    value, g, cache = forward_and_g(forward_to_train, net, loss, params, batch)
+    forward = partial(forward_to_train, net)
+    value, g, cache = forward_and_g(forward, net.name, loss, params, batch)
     check_one_number(loss.name, value)
     return value, net.grads(params, cache, g)

@@ -45,7 +45,7 @@ def _all(parts: PartsParams, params: Params) -> Params:
 
 
 def _all_but_last(parts: PartsParams, params: Params) -> Params:
-    return parts[:-1]
+    return parts[:-1] if params is None else parts[: len(params)]
 
 
 def _of_one(params: Params) -> PartsParams:

@@ -15,7 +15,7 @@ that is not trained is visited with `train=False`. If a part's dx is not needed,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -24,8 +24,8 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, unchanged, wrong_kind
 from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
 from lincoln_fn.walk.depth import make_room
-from lincoln_fn.walk.init import Recalled, Start, init_in_turn, on_meta, params_on_meta
-from lincoln_fn.walk.parts import Placed, place_parts
+from lincoln_fn.walk.init import init_in_turn, remembering
+from lincoln_fn.walk.parts import place_parts
 from lincoln_fn.walk.visits import (
     BACKWARD,
     DPARAMS,
@@ -35,7 +35,6 @@ from lincoln_fn.walk.visits import (
     Record,
     VisitBack,
     VisitThere,
-    Wants,
 )
 
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
@@ -96,9 +95,8 @@ def composition(
         mask: whether it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to
             the first part, which may take one; "sequence" or "state" as `lf.declare` has it.
             Default: it takes none, and a part that does is refused there.
-        reads_once: former, and without effect: a recorded step frees each tensor after its last
-            use.
-        freezes: former, and without effect: each step looks at the params.
+        reads_once: former, and without effect.
+        freezes: likewise.
 
     Returns:
         The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
@@ -133,7 +131,7 @@ def composition(
         back,
         gather or (gather_entries if is_of_entries else partial(visit_parts, arrange)),
         init or init_in_turn,
-        advance or (_advance_entries if is_of_entries else partial(_advance_parts, arrange)),
+        advance or partial(_advance_parts, arrange),
         predict or there,
         needs_dx or always,
         partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
@@ -154,11 +152,6 @@ def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Param
     """Return entry i of a tuple of params, for part i."""
     pairs = enumerate(zip(params, records, strict=False))
     return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
-
-
-def _advance_entries(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    pairs = enumerate(zip(params, cache, strict=False))
-    return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
 
 
 def _advance_parts(arrange: Arrangement, visit: VisitThere, params: Params, cache: Cache) -> Params:
@@ -251,39 +244,10 @@ class Composition:
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
-        return self._start(key, x)[0]
-
-    def _start(self, key: Key, x: Arrays) -> Start:
-        """Make the parts' params, and say how to find these and the output on `meta`."""
         if not isinstance(key, Key):
             raise wrong_kind(self.label, "key", key, "Key", ".init(key, x)")
-        parts = tuple(map(_recalling, self.placed))
-        params = self.init(parts, key, x)
-
-        def recall(
-            part: Layer, path: str, params: Params, x: Arrays, wants: Wants
-        ) -> tuple[Arrays, None]:
-            predict = parts[int(path)].predict
-            assert isinstance(predict, Placed), "whose errors have a place already"
-            if not isinstance(predict.function, Recalled):
-                params, x = on_meta(params), on_meta(x)
-            return predict.function(params, x), None
-
-        @cache
-        def move() -> Params:
-            moved = params
-            is_arranged = self.arrange != ENTRIES or type(params) is tuple
-            if is_arranged and core.is_ours(self.there):
-                entries = map(params_on_meta, parts, self.split_params(params))
-                moved = self.arrange.join(tuple(entries), params)
-            return on_meta(moved)
-
-        @cache
-        def find() -> Arrays:
-            visit = VisitThere(self, attrs.evolve(PREDICT, visit=recall))
-            return self.predict_there(visit, move(), on_meta(x))[0]
-
-        return params, move, find
+        with remembering():
+            return self.init(self.placed, key, x)
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
@@ -301,8 +265,6 @@ class Composition:
 
     def gathered(self, params: Params, records: Record) -> Params:
         """Put records that mirror the parts' params into the structure of the composition's."""
-        if self.gather is gather_entries:
-            return tuple(records[: len(params)])
         return self.gather(_itself, params, records)
 
     def advanced(self, params: Params, cache: Cache) -> Params:
@@ -334,21 +296,6 @@ def composition_of(layer: Layer) -> Composition | None:
     made = layer.composition
     assert made is None or isinstance(made, Composition), "`composition` makes it"
     return made
-
-
-def _recalling(part: Layer) -> Layer:
-    """Let a part recall its output on `meta`, if it is a composition with the `init` of one."""
-    made, init, predict = composition_of(part), part.init, part.predict
-    assert isinstance(init, Placed)
-    assert isinstance(predict, Placed)
-    if made is None or not core.is_init_of(init.function, made):
-        return part
-    recalled = Recalled(made._start, predict.function)
-    return attrs.evolve(
-        part,
-        init=attrs.evolve(init, function=recalled.init),
-        predict=attrs.evolve(predict, function=recalled),
-    )
 
 
 def _itself(i: int, params: Params, record: Record) -> Params:

@@ -7,11 +7,12 @@ layer's. torch counts the changes of each tensor, so the walks need no copies.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, Version, changed_since, versions
-from lincoln_fn.walk.walks import there
+from lincoln_fn.walk.walks import back, there
 
 # By layer: where it stands, and the tensors that its backward will read.
 Held: TypeAlias = list[tuple[str, list[Version]]]
@@ -28,22 +29,6 @@ def check_unchanged(where: str, function: str, noted: list[Version]) -> None:
         raise InPlaceError(where, f"{problem}; make a new tensor, such as x * 2 for x.mul_(2)")
 
 
-def forward_unchanged(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache, Held]:
-    """Run forward, check each layer's arguments, and note what its backward will read."""
-    held: Held = []
-
-    def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        noted = versions(params=params, x=x)
-        pair = layer.forward(params, x)
-        core.check_pair(layer.name, "forward", pair)
-        check_unchanged(layer.name, "forward", noted)
-        held.append((f"{path} {layer.name}".lstrip(), [*noted, *versions(cache=pair[1])]))
-        return pair
-
-    y, cache = there(visit, net, params, x)
-    return y, cache, held
-
-
 def check_held(held: Held) -> None:
     """Check that nothing that a backward will read was changed in place since its forward."""
     for where, noted in held:
@@ -52,12 +37,41 @@ def check_held(held: Held) -> None:
             raise InPlaceError(where, f"{problem}; make a new tensor, such as y * 2 for y.mul_(2)")
 
 
-def backward_unchanged(
-    layer: Layer, params: Params, cache: Cache, g: Arrays
-) -> tuple[Arrays, Params]:
-    """Run a layer's backward, and check its arguments."""
-    noted = versions(params=params, cache=cache, g=g)
-    pair = layer.backward(params, cache, g)
-    core.check_pair(layer.name, "backward", pair)
-    check_unchanged(layer.name, "backward", noted)
-    return pair
+def check_in_place(
+    net: Layer,
+    params: Params,
+    x: Arrays,
+    g_of: Callable[[Arrays], Arrays],
+    check: Callable[[Layer, Params, Params], None] = lambda layer, params, dparams: None,
+) -> None:
+    """Run forward and backward, and check that no function changes in place what others hold.
+
+    `g_of` makes g of y, and `check` is given each single layer, its params and their gradient.
+    """
+    held: Held = []
+
+    def call(layer: Layer, function: str, **given: Arrays) -> tuple[Arrays, Arrays]:
+        noted = versions(**given)
+        pair: tuple[Arrays, Arrays] = getattr(layer, function)(*given.values())
+        core.check_pair(layer.name, function, pair)
+        check_unchanged(layer.name, function, noted)
+        return pair
+
+    def going(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = call(layer, "forward", params=params, x=x)
+        noted = versions(params=params, x=x, cache=cache)
+        held.append((f"{path} {layer.name}".lstrip(), noted))
+        return y, cache
+
+    def coming(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, None]:
+        dx, dparams = call(layer, "backward", params=params, cache=cache, g=g)
+        check(layer, params, dparams)
+        return dx, None
+
+    y, cache = there(going, net, params, x)
+    g = g_of(y)
+    check_held(held)
+    back(coming, net, params, cache, g)
+    check_held(held)

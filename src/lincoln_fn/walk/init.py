@@ -1,19 +1,44 @@
-"""Params of parts that run one after the other, each made from the output of the part before it."""
+"""Params of parts that run one after the other, each made from the output of the part before it.
+
+Outputs are found on `meta`, where tensors have shapes and no values. The `init` of a composition
+runs its parts there, and that of the composition around it runs them all again. So what is found is
+kept until the outermost one ends: without this, the work is quadratic in the depth.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
+import optree
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Init, Key, Layer, Params, tree
+from lincoln_fn.core import EVERYTHING, Arrays, Key, Layer, Params, tree
 from lincoln_fn.runtime import defer_compiler, make_cache_folder
+from lincoln_fn.walk.parts import Placed
 
 T = TypeVar("T")
-# Params, the same on `meta`, and the output on `meta`.
-Start: TypeAlias = tuple[Params, Callable[[], Params], Callable[[], Arrays]]
+# By what a thing was found of: what has to live as long, so that its id stays its own, and the
+# thing. Any: a tensor on `meta`, or an output.
+Found: TypeAlias = dict[object, tuple[object, Any]]
+_FOUND: Final[ContextVar[Found | None]] = ContextVar("_FOUND", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Keep what is found on `meta`, if nobody further out does."""
+    if _FOUND.get() is not None:
+        yield
+        return
+    token = _FOUND.set({})
+    try:
+        yield
+    finally:
+        _FOUND.reset(token)
 
 
 def init_in_turn(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
@@ -25,7 +50,7 @@ def init_with_outputs(
     parts: tuple[Layer, ...], key: Key, x: Arrays
 ) -> tuple[Params, tuple[Arrays, ...]]:
     """Make the params of parts that run one after the other, and return their outputs, too."""
-    # Each part has a key of its own. The outputs are on `meta`, where nothing is computed.
+    # Each part has a key of its own.
     made: list[Params] = []
     outputs: list[Arrays] = []
     for i, part in enumerate(parts):
@@ -37,64 +62,39 @@ def init_with_outputs(
 
 def output_of(part: Layer, params: Params, x: Arrays) -> Arrays:
     """Find the output of a part on `meta`."""
-    return part.predict(params_on_meta(part, params), on_meta(x))
+    predict, given = part.predict, (on_meta(params), on_meta(x))
+    if not isinstance(predict, Placed):
+        return recall(predict, *given)
+    return attrs.evolve(predict, function=partial(recall, predict.function))(*given)
 
 
-def params_on_meta(part: Layer, params: Params) -> Params:
-    """Move the params of a part to `meta`; if it recalls its output, only once."""
-    recalled = getattr(part.predict, "function", None)
-    if isinstance(recalled, Recalled) and recalled.move is not None and recalled.params is params:
-        return recalled.move()
-    return on_meta(params)
-
-
-@attrs.define(eq=False)
-class Recalled:
-    """The `predict` of a part that recalls the output which the part's own `init` can find.
-
-    The `init` of a composition runs its parts on `meta`, and that of the composition around it runs
-    them all again: without this, the work is quadratic in the depth.
-    """
-
-    start: Callable[[Key, Arrays], Start]
-    predict: Callable[[Params, Arrays], Arrays]
-    x: Arrays = None
-    params: Params = None
-    move: Callable[[], Params] | None = None
-    find: Callable[[], Arrays] | None = None
-
-    def init(self, key: Key, x: Arrays) -> Params:
-        """Make the part's params."""
-        self.params, self.move, self.find = Init(self.start)(key, x)
-        self.x = on_meta(x)
-        return self.params
-
-    def __call__(self, params: Params, x: Arrays) -> Arrays:
-        """Give the output for the x of `init`, or compute that for another."""
-        if self.find is not None and _are_alike(x, self.x):
-            return self.find()
-        return self.predict(on_meta(params), x)
-
-
-def _are_alike(x: Arrays, other: Arrays) -> bool:
-    """Return whether two trees of tensors on `meta` are the same."""
-
-    def form(leaf: object) -> object:
-        if isinstance(leaf, Tensor) and leaf.is_meta:
-            return leaf.shape, leaf.stride(), leaf.dtype
-        return object()  # like nothing else
-
-    leaves = [list(map(form, tree.leaves(each))) for each in (x, other)]
-    return leaves[0] == leaves[1] and tree.same_structure(x, other)
+def recall(predict: Callable[[Params, Arrays], Arrays], params: Params, x: Arrays) -> Arrays:
+    """Compute an output; on `meta`, within an `init`, only once for the same params and shapes."""
+    found = _FOUND.get()
+    if found is None:
+        return predict(params, x)
+    leaves, form = tree.leaves(params, states=True), optree.tree_flatten(x, namespace=EVERYTHING)
+    if not all(isinstance(leaf, Tensor) and leaf.is_meta for leaf in (*leaves, *form[0])):
+        return predict(params, x)
+    shapes = ((leaf.shape, leaf.stride(), leaf.dtype) for leaf in form[0])
+    key = (id(predict), *map(id, leaves), *shapes, form[1])
+    if key not in found:
+        found[key] = (predict, params), predict(params, x)
+    return found[key][1]
 
 
 def on_meta(arrays: T) -> T:
     """Move a tree of tensors to the device `meta`, where they have shapes and no values."""
     defer_compiler()
     make_cache_folder()
+    return tree.map(_move, arrays, states=True)
 
-    # Other values are left unchanged, and the layer refuses them.
-    def move(leaf: object) -> object:
+
+# Any: other values than tensors are left unchanged, and the layer refuses them.
+def _move(leaf: Any) -> Any:
+    found = _FOUND.get()
+    if not isinstance(leaf, Tensor) or leaf.is_meta or found is None:
         return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
-
-    return tree.map(move, arrays, states=True)
+    if id(leaf) not in found:
+        found[id(leaf)] = leaf, leaf.to("meta")
+    return found[id(leaf)][1]

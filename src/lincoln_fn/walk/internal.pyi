@@ -5,13 +5,12 @@ from lincoln_fn.walk.composition import (
     composition_of as composition_of, gather_entries as gather_entries, mask_form as mask_form,
 )
 from lincoln_fn.walk.in_place import (
-    InPlaceError as InPlaceError, backward_unchanged as backward_unchanged,
-    check_held as check_held, check_unchanged as check_unchanged,
-    forward_unchanged as forward_unchanged,
+    InPlaceError as InPlaceError, check_in_place as check_in_place,
+    check_unchanged as check_unchanged,
 )
 from lincoln_fn.walk.init import (
-    Recalled as Recalled, init_in_turn as init_in_turn, init_with_outputs as init_with_outputs,
-    on_meta as on_meta, output_of as output_of,
+    init_in_turn as init_in_turn, init_with_outputs as init_with_outputs, on_meta as on_meta,
+    output_of as output_of,
 )
 from lincoln_fn.walk.map_params import Pair as Pair, change_parts as change_parts
 from lincoln_fn.walk.one_part import around as around
@@ -20,7 +19,7 @@ from lincoln_fn.walk.paths import (
     is_target as is_target, map_paths as map_paths, paths as paths, unknown_path as unknown_path,
 )
 from lincoln_fn.walk.visits import (
-    ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT, Record as Record,
+    ALL as ALL, Around as Around, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT, Record as Record,
     Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
     untrained as untrained,
 )

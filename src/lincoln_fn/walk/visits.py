@@ -12,13 +12,14 @@ each part that is a composition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import torch
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_pair, is_ours, tree
+from lincoln_fn.walk.init import recall
 from lincoln_fn.walk.parts import ERRORS, is_trained, place_error
 
 # Any: a visitor's record of a part, or the records that a loop returns.
@@ -87,22 +88,11 @@ class Walk:
     allows_loops: bool = False
 
 
-class Connected(core.Composed, Protocol):
-    """What a visitor reads of a composition."""
-
-    @property
-    def placed(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-
-    def needs_dx(self, i: int, params: Params, /) -> bool:
-        """Return whether a trained part needs the dx of part i."""
-
-
 @attrs.define(eq=False)
 class Visitor:
     """What the visitors of both loops have. One belongs to one composition in one walk."""
 
-    made: Connected
+    made: core.Composed
     walk: Walk
     path: str = ""
     params: Params = None  # of the composition, where less than `ALL` is wanted
@@ -204,6 +194,16 @@ class VisitBack(Visitor):
         return self.walk.add(record, later)
 
 
+@attrs.frozen(eq=False)
+class Around:
+    """What is called in the place of a walk's visitor, and has all else of it."""
+
+    visit: Any  # Any: VisitThere or VisitBack
+
+    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
+        return getattr(self.visit, name)
+
+
 def allows_loops(visit: Visitor) -> bool:
     """Return whether a loop over the uses of a part may be traced once, as one operation.
 
@@ -234,7 +234,7 @@ def _forward(
 def _predict(
     part: Layer, path: str, params: Params, x: Arrays, wants: Wants
 ) -> tuple[Arrays, None]:
-    return part.predict(params, x), None
+    return recall(part.predict, params, x), None
 
 
 def unmoved(part: Layer, params: Params, record: Record) -> Params:

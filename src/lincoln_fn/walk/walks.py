@@ -35,10 +35,10 @@ BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arr
 # How a state advances between two uses of one layer, from the visitor's record of the first.
 Advance: TypeAlias = Callable[[Layer, Params, Record], Params]
 # Any: (y, record), as the walk through the composition returns them.
-Around: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
+Wrap: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
 
 
-# Any: as `Around` says.
+# Any: as `Wrap` says.
 def _straight(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
     return walk()
 
@@ -65,7 +65,7 @@ def there(
     x: Arrays,
     *,
     advance: Advance = FORWARD.advance,
-    around: Around = _straight,
+    around: Wrap = _straight,
 ) -> tuple[Arrays, Record]:
     """Walk through a network from input to output, and visit every single layer.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import repeat, serial
+from lincoln_fn.combine import is_serial, serial
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, checked, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel.simulation import Times
@@ -181,7 +181,7 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
         >>> split_into_stages(lf.serial(lf.dense(3), lf.relu()), torch.ones(1, 2), 2)
         (serial(dense(3)), serial(relu()))
     """
-    if not core.made_by(net, serial, repeat):
+    if not (isinstance(net, core.Layer) and is_serial(net)):
         raise core.wrong_kind("split_into_stages", "net", net, "lf.serial of layers")
     count = len(net.parts)
     if not 1 <= stages <= count:

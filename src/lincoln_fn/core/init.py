@@ -1,0 +1,71 @@
+"""A layer's `init`: the key goes where x is, and what is missing in a call is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lincoln_fn.core import tree
+from lincoln_fn.core.keys import Key
+from lincoln_fn.core.values import Arrays, Params
+from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import check_not_missing
+
+
+class Init(partial[Params]):
+    """A layer's `init`, which moves the key to x's device, and says what is missing in a call.
+
+    Params are made on the key's device, and this is the one place where a key is moved: the `init`
+    of a network moves it to x. The parts get it as it then is, and most get an x on `meta`.
+    """
+
+    def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
+        """Call the function."""
+        if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
+            check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
+        given = dict(zip(("key", "x"), arguments, strict=False)) | options
+        if isinstance(given.get("key"), Key):
+            key = _beside(given["key"], given.get("x"))
+            if arguments:
+                arguments = (key, *arguments[1:])
+            else:
+                options["key"] = key
+        params = super().__call__(*arguments, **options)
+        _check_no_arrays(params)
+        return params
+
+    def _binds(self, *arguments: Any, **options: Any) -> bool:  # Any: as above
+        """Return whether the function takes a call, as one of your own may without an x."""
+        try:
+            signature(self).bind(*arguments, **options)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+
+def _beside(key: Key, x: Arrays) -> Key:
+    """Move a key to the device of x's tensors that have values."""
+    for leaf in tree.leaves(x):
+        if isinstance(leaf, Tensor) and not leaf.is_meta:
+            return key.near(leaf)
+    return key
+
+
+def _check_no_arrays(params: Params) -> None:
+    """Refuse arrays of numpy, which no other function of the protocol takes."""
+    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+        if isinstance(leaf, np.ndarray):
+            problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
+            raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
+
+
+def with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
+    """Let a function say what is missing in a call, unless it is an object of another kind."""
+    is_plain = isinstance(init, FunctionType | MethodType | partial)
+    return Init(init) if is_plain and not isinstance(init, Init) else init

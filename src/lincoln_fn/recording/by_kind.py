@@ -1,0 +1,77 @@
+"""What runs a function on flat lists of tensors, by the kind of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from lincoln_fn.core import Arrays, is_forward_mode
+from lincoln_fn.recording.guards import (
+    Conditions,
+    Fits,
+    can_be_recorded,
+    conditions,
+    fits_like,
+)
+from lincoln_fn.recording.structures import Structure, flatten, is_record, layouts
+
+M = TypeVar("M", bound=Hashable)
+# Makes what runs for one kind: of the number of the first argument's tensors, whether some tensors
+# share a place, and the arguments.
+Make: TypeAlias = Callable[..., M]
+
+
+class ByKind(Generic[M]):
+    """What runs a function, found by the kind of the arguments; the first may be a state.
+
+    It remembers the flat tensors of each state that was made, until the state is used or freed, and
+    what followed what. These are memos: no result depends on them.
+    """
+
+    is_memo = True
+
+    def __init__(
+        self, make: Make[M], place: Callable[[Tensor], int] | None, most: int | None = None
+    ) -> None:
+        self.make, self.place, self.most = make, place, most  # `place` as `conditions` says
+        self.kinds: dict[Hashable, M] = {}
+        self.made: WeakKeyDictionary[Arrays, tuple[list[Tensor], M]] = WeakKeyDictionary()
+        self.after: dict[M, list[tuple[Fits, Structure, Conditions, M]]] = {}
+
+    def find(self, *arguments: Arrays) -> tuple[list[Tensor], M] | None:
+        """List the tensors of the arguments, and find what runs the function on them.
+
+        None if autograd, torch.func, a tracer or a mode has to see the function.
+        """
+        state = arguments[0] if arguments else ()
+        of_rest, structure = flatten(arguments[1:])
+        nothing: tuple[list[Tensor], M | None] = [], None
+        leaves, before = self.made.pop(state, nothing) if is_record(type(state)) else nothing
+        if before is not None and not is_forward_mode():
+            tensors = [*leaves, *of_rest]
+            now = conditions(tensors, self.place)
+            for fits, *of, memo in self.after[before]:
+                if of == [structure, now] and fits(*tensors):
+                    return tensors, memo
+        leaves, of_state = flatten(state)
+        tensors = [*leaves, *of_rest]
+        if not can_be_recorded(tensors):
+            return None
+        now = conditions(tensors, self.place)
+        kind = of_state, structure, layouts(tensors), now
+        if kind not in self.kinds:
+            if len(self.kinds) == self.most:  # the oldest one goes
+                del self.kinds[next(iter(self.kinds))]
+            self.kinds[kind] = self.make(len(leaves), now[0] is not None, *arguments)
+        memo = self.kinds[kind]
+        if before is not None:
+            self.after[before].append((fits_like(tensors), structure, now, memo))
+        return tensors, memo
+
+    def keep(self, state: Arrays, leaves: Sequence[Tensor], memo: M) -> None:
+        """Remember the tensors of a new state, and what has made it."""
+        self.made[state] = [*leaves], memo
+        self.after.setdefault(memo, [])
