@@ -49,7 +49,8 @@ made_page = cache(source_pages.page)
 @cache
 def referenced():
     """List what the pages show by its docstring."""
-    pages = [*(page.read_text() for page in PAGES), *map(made_page, PATHS)]
+    written = (source_pages.references(page.read_text()) for page in PAGES)
+    pages = [*written, *map(made_page, PATHS)]
     return re.findall(r"^::: ([\w.]+)$", "\n".join(pages), re.MULTILINE)
 
 
