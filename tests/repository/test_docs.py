@@ -287,3 +287,13 @@ def test_a_page_says_what_a_function_takes_what_it_returns_and_what_it_raises():
         if "." not in name and "Its arguments" not in text:
             assert not [key for key in facts.parameters if not re.search(rf"\b{key}\b", text)], name
     assert count > 500
+
+
+PLACES = re.findall(r"`([a-z_]+/[\w/]+\.py)`((?:,? `\w+`)*)", (DOCS / "core.md").read_text())
+
+
+@pytest.mark.parametrize(("file", "names"), PLACES)
+def test_a_place_that_the_page_on_the_core_names_is_there(file, names):
+    source = (SOURCE / file).read_text()
+    for name in re.findall(r"\w+", names):
+        assert re.search(rf"^ *(def|class) {name}\b", source, re.M), name
