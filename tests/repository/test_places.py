@@ -76,7 +76,7 @@ ADDITIONS = (
             (TORCH_NN, LINEAR, "    nn.PReLU: same(ours.gentle_slope),\n"),
             (
                 f"{SOURCE}/interop/names.py",
-                "    layers.prelu.Params: Kind(_WEIGHT, "
+                "    layers.prelu.Params: Naming(_WEIGHT, "
                 'lambda names, options: like(1, options["num_parameters"])),\n',
             ),
         ),
@@ -96,7 +96,7 @@ ADDITIONS = (
             (TORCH_NN, LINEAR, "    nn.RMSNorm: same(ours.gentle_norm),\n"),
             (
                 f"{SOURCE}/interop/names.py",
-                "    layers.rms_norm.Params: Kind(_WEIGHT, _row),\n",
+                "    layers.rms_norm.Params: Naming(_WEIGHT, _row),\n",
             ),
         ),
         most_places=5, most_lines=140,
