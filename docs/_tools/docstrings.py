@@ -12,6 +12,7 @@ import griffe
 sys.path.append(str(Path(__file__).parent))
 
 from prose import with_formulas
+from sections import completed, facts_of, functions
 from source_files import MADE, defined, made_of, read
 
 RECORDS = {"attrs.frozen", "attrs.define", "NamedTuple"}
@@ -70,12 +71,16 @@ class Docstrings(griffe.Extension):
                 mod.set_member(name, function)
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Show a default of a private name by its value, and typeset a constructor's formulas.
+        """Add what the signature says, show private defaults by their values, typeset formulas.
 
         Args:
             func: any function.
         """
         _, *path = func.module.path.split(".")
+        file = Path(str(func.filepath))
+        node = functions(file).get(func.path.removeprefix(f"{func.module.path}."))
+        if func.docstring is not None and node is not None:
+            func.docstring.value = completed(func.docstring.value, facts_of(node, file))
         if len(path) == 2 and path[0] in MADE and func.docstring is not None:
             says, *sections = SECTION.split(func.docstring.value)
             words = read("/".join(path)).names | {parameter.name for parameter in func.parameters}

@@ -17,6 +17,7 @@ from source_files import MADE, paths, read
 
 import lincoln_fn as lf
 from lincoln_fn import vocabulary
+from lincoln_fn.interop import architectures
 
 CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
 TABLE: Final = re.compile(r"^<!-- table: (\w+) -->$", flags=re.MULTILINE)
@@ -79,6 +80,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         The page, with tables and pictures in the place of the comments that name them.
     """
     markdown = markdown.replace("<!-- version -->", lf.__version__)
+    markdown = source_pages.references(markdown)
     markdown = PICTURE.sub(lambda found: gallery.picture(found[1]), markdown)
     drawn = {"curve": curves.picture, "jacobian": jacobians.picture}
     markdown = OF_LAYER.sub(lambda found: drawn[found[1]](found[2]), markdown)
@@ -86,6 +88,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         "layers": source_pages.layers_table,
         "losses": source_pages.losses_table,
         "vocabulary": _vocabulary,
+        "pretrained": _pretrained,
     }
     return TABLE.sub(lambda found: tables[found[1]](), markdown)
 
@@ -113,3 +116,11 @@ def _vocabulary() -> str:
         for row in vocabulary.table()
     )
     return "\n".join(["| torch | here, or why not |", "| --- | --- |", *rows])
+
+
+def _pretrained() -> str:
+    rows = (
+        f"| `{kind}` | {', '.join(f'`{name}`' for name in family.architectures)} |"
+        for kind, family in architectures.FAMILIES.items()
+    )
+    return "\n".join(["| `model_type` | architectures |", "| --- | --- |", *rows])

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 
 import lincoln_fn as lf
+from lincoln_fn.grading import examples
 from lincoln_fn.plots.slopes import jacobian_matrix
 
 
@@ -110,15 +111,30 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "weight_norm": (lf.weight_norm(lf.dense(4)), _x(3, 6)),
     "where": (lf.where(), (_PAIR[0] > 0, *_PAIR)),
 }
+# Of a layer without a row here: those of its assignment. Integers have no gradient.
+ASSIGNED: Final = {name: row for name, row in examples.EXAMPLES.items() if name != "embedding"}
 MARGIN, CELL = 20, 10
 LEVELS: Final = 12  # of opacity
 
 
 def has_picture(name: str) -> bool:
-    """Return whether a layer has a row, or is made without arguments, for x of shape (4, 5)."""
-    if name in EXAMPLES or not hasattr(lf, name):
-        return name in EXAMPLES
-    return all(p.default is not p.empty for p in signature(getattr(lf, name)).parameters.values())
+    """Return whether a layer has a row, here or in its assignment, or is made without arguments."""
+    if name in EXAMPLES or name in ASSIGNED:
+        return True
+    made = getattr(lf, name, None)
+    return made is not None and all(
+        p.default is not p.empty for p in signature(made).parameters.values()
+    )
+
+
+def example_of(name: str) -> tuple[lf.Layer, Any]:  # Any: as in `EXAMPLES`
+    """Return a layer and its input: of its row, of its assignment, or as for any layer."""
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    if name not in ASSIGNED:
+        return getattr(lf, name)(), _x(4, 5)
+    layer, zeros = (eval(code, {"torch": torch, **vars(lf)}) for code in ASSIGNED[name])
+    return layer, lf.tree.map(lambda t: _x(*t.shape) if t.is_floating_point() else t, zeros)
 
 
 def picture(name: str) -> str:
@@ -130,7 +146,7 @@ def picture(name: str) -> str:
     Returns:
         HTML, with colours from the style sheet.
     """
-    layer, x = EXAMPLES[name] if name in EXAMPLES else (getattr(lf, name)(), _x(4, 5))
+    layer, x = example_of(name)
     y, matrix = jacobian_matrix(layer, layer.init(lf.Key(0), x), x)
     shapes = [" and ".join(str(tuple(leaf.shape)) for leaf in _floating(each)) for each in (x, y)]
     caption = (

@@ -11,11 +11,13 @@ from typing import Final
 import curves
 import jacobians
 from prose import with_formulas
-from source_files import BOTH_WAYS, File, Paragraph, paths, reachable, read
+from source_files import BOTH_WAYS, SOURCE, File, Paragraph, paths, reachable, read
 
+import lincoln_fn as lf
 from lincoln_fn import vocabulary
 
-# The pattern that fits first gives the family; what fits none is an activation.
+# The pattern that fits a layer's name or its kind first gives the family; what fits none is an
+# activation.
 FAMILIES: Final = {
     "Products and convolutions": (
         *("dense", "linear_head", "bias", "bilinear", "conv*", "cosine_similarities"),
@@ -35,18 +37,20 @@ FAMILIES: Final = {
     "Pooling": ("*_pool",),
     "Graphs": ("graph_*",),
     "Sequences": (
-        *("*embedding*", "*_positions", "recurrent*", "rnn", "gru", "lstm", "*attention*"),
+        *("*embedding*", "*_positions", "recurrent*", "*attention*"),
         *("*_recurrence", "*_scan"),
         *("alibi", "relative_position_bias"),
         *("class_token", "last_state", "masked_mean", "token_log_probs", "vector_quantize"),
     ),
-    "Randomness": ("*dropout", "stochastic_depth"),
+    "Randomness": ("*dropout",),
     "Shapes and merging": (
         *("identity", "flatten", "unflatten", "reshape", "permute", "*shuffle", "pad", "upsample"),
         *("take", "concatenate", "stack", "split", "broadcast", "stop_gradient"),
         *("flip", "dilate", "gather", "scatter"),
     ),
 }
+REFERENCE: Final = re.compile(r"^<!-- reference: (\w+) -->$", re.MULTILINE)
+KIND: Final = re.compile(r'kind="(\w+)"')
 PROTOCOL: Final = ("init", "forward", "backward", "predict", "input_grad", "grads", "advance")
 
 
@@ -59,8 +63,11 @@ def family(name: str) -> str:
     Returns:
         A key of `FAMILIES`.
     """
-    fitting = (key for key, patterns in FAMILIES.items() if any(fnmatch(name, p) for p in patterns))
-    return next(fitting, "Activations")
+    words = [name, *KIND.findall((SOURCE / f"layers/{name}.py").read_text(encoding="utf-8"))]
+    for key, patterns in FAMILIES.items():
+        if any(fnmatch(word, pattern) for word in words for pattern in patterns):
+            return key
+    return "Activations"
 
 
 def by_family() -> dict[str, list[str]]:
@@ -80,6 +87,24 @@ def losses_table() -> str:
     """Write the table of all losses, in alphabetical order."""
     rows = [f"| {_link(file)} | {summary(file)} |" for file in map(read, paths("losses"))]
     return "\n".join(["| loss | what it is |", "| --- | --- |", *rows])
+
+
+def references(markdown: str) -> str:
+    """Put the docstrings of a room's public functions in the place of `<!-- reference: room -->`.
+
+    Args:
+        markdown: a page.
+
+    Returns:
+        The page, with a line for each function that the library's face has of the room.
+    """
+    return REFERENCE.sub(lambda found: "\n\n".join(_of_room(found[1])), markdown)
+
+
+def _of_room(room: str) -> list[str]:
+    homes = {name: getattr(getattr(lf, name), "__module__", "") for name in lf.__all__}
+    own = [name for name, home in homes.items() if home.startswith(f"lincoln_fn.{room}.")]
+    return [f"::: {homes[name]}.{name}" for name in sorted(own)]
 
 
 def _link(file: File) -> str:

@@ -268,3 +268,24 @@ def test_half_precision_has_its_factors_in_float32():
     assert half.params.weight.dtype is torch.bfloat16
     assert half.gradient_state.factors[0].a.dtype is torch.float32
     assert same_number(half.params.weight, single.params.weight, dtype=torch.bfloat16)
+
+
+UNKNOWN = {
+    "alone": lf.tanh().replace(forward=lambda params, x: lf.tanh().forward(params, x)),
+    "mixed": lf.Layer(
+        "centred()", lambda params, x: (x - x.mean(0), None), lambda p, c, g: (g - g.mean(0), ())
+    ),
+}
+
+
+def test_a_layer_that_declares_no_kind_is_tried():
+    x, target = keys.normal(lf.Key(7), (5, 3)), keys.normal(lf.Key(8), (5, 2))
+    loss = lf.losses.mse()
+    nets = [lf.serial(lf.dense(4), own, lf.dense(2)) for own in (lf.tanh(), *UNKNOWN.values())]
+    params = nets[0].init(lf.Key(0), x)
+    known, alone = (lf.curvature.kfac_factors(net, params, x, loss, target) for net in nets[:2])
+    assert same_bits([known[key].b for key in known], [alone[key].b for key in known])
+    with pytest.raises(
+        lf.LayerError, match=r"serial\[1\] centred\(\): .* reaches the dx of others"
+    ):
+        lf.curvature.kfac_factors(nets[2], params, x, loss, target)

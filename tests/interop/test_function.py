@@ -215,7 +215,7 @@ def test_it_goes_back_to_torch():
 
 def test_its_cache_is_x():
     _, cache = from_function(torch.erf).forward((), torch.zeros(2))
-    assert repr(cache) == "Given(x=float32[2])"
+    assert repr(cache) == "Cache(x=float32[2])"
 
 
 def test_errors_name_it():

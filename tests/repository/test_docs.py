@@ -7,6 +7,7 @@ block of `text` right behind it is what it prints. A block of `pycon` is a sessi
 begins with `>>>` is followed by what it says.
 """
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 import gallery
 import jacobians
 import source_pages
+from sections import completed, facts_of, functions
 from source_files import MADE, SOURCE, paths
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -47,7 +49,8 @@ made_page = cache(source_pages.page)
 @cache
 def referenced():
     """List what the pages show by its docstring."""
-    pages = [*(page.read_text() for page in PAGES), *map(made_page, PATHS)]
+    written = (source_pages.references(page.read_text()) for page in PAGES)
+    pages = [*written, *map(made_page, PATHS)]
     return re.findall(r"^::: ([\w.]+)$", "\n".join(pages), re.MULTILINE)
 
 
@@ -256,3 +259,41 @@ def test_every_public_name_has_its_place_in_the_reference(package):
         and not any(path.endswith(f".{name}") for path in referenced())
     ]
     assert not missing
+
+
+def functions_on_pages():
+    """Yield the public functions and methods whose docstrings a page shows: file, name, code."""
+    for path in sorted(set(referenced())):
+        parts = path.split(".")[1:]
+        is_file = SOURCE.joinpath(*parts).with_suffix(".py").is_file()
+        file = SOURCE.joinpath(*parts if is_file else parts[:-1]).with_suffix(".py")
+        for name, node in functions(file).items() if file.is_file() else ():
+            is_shown = is_file or name.partition(".")[0] == parts[-1]
+            if is_shown and not re.search(r"(^|\.)_", name) and ast.get_docstring(node):
+                yield file, name, node
+
+
+def test_a_page_says_what_a_function_takes_what_it_returns_and_what_it_raises():
+    count = 0
+    for file, name, node in functions_on_pages():
+        facts = facts_of(node, file)
+        text = completed(ast.get_docstring(node), facts)
+        sections = re.findall(r"^(\w+):$", text, re.M)
+        count += 1
+        if text.startswith("As `"):  # a sibling's
+            continue
+        assert not facts.returns or {"Returns", "Yields"} & {*sections}, (file, name)
+        assert not (facts.is_checked and facts.parameters) or "Raises" in sections, (file, name)
+        if "." not in name and "Its arguments" not in text:
+            assert not [key for key in facts.parameters if not re.search(rf"\b{key}\b", text)], name
+    assert count > 500
+
+
+PLACES = re.findall(r"`([a-z_]+/[\w/]+\.py)`((?:,? `\w+`)*)", (DOCS / "core.md").read_text())
+
+
+@pytest.mark.parametrize(("file", "names"), PLACES)
+def test_a_place_that_the_page_on_the_core_names_is_there(file, names):
+    source = (SOURCE / file).read_text()
+    for name in re.findall(r"\w+", names):
+        assert re.search(rf"^ *(def|class) {name}\b", source, re.M), name

@@ -1,4 +1,4 @@
-"""The places in which something new is added: an activation, a layer, a loss, an optimizer.
+"""The places in which something new is added: a layer, a combinator, a loss, an optimizer.
 
 Each is a copy of one that is there, under another name. It is written into a copy of the library in
 the places listed here and in no other. Then the tests that demand a row of everything must pass.
@@ -32,7 +32,7 @@ class Addition:
     most_lines: int
 
     def write(self, root):
-        """Write it into a copy of the library; return the lines that this takes."""
+        """Write it into a copy of the library; count the lines that are not blank."""
         home = root / SOURCE / self.home
         source = self.renamed((home / f"{self.model}.py").read_text())
         (home / f"{self.name}.py").write_text(source)
@@ -41,7 +41,7 @@ class Addition:
             text = path.read_text()
             assert row in text, (file, row)
             path.write_text(text.replace(row, row + (new[0] if new else self.renamed(row)), 1))
-        return source.count("\n") + sum(row[-1].count("\n") for row in self.rows)
+        return sum(map(bool, source.split("\n"))) + len(self.rows)
 
     def renamed(self, text):
         return re.sub(rf"(?<!\w){self.model}(?!\w)", self.name, text)
@@ -63,7 +63,7 @@ ADDITIONS = (
             ),
             (TORCH_NN, LINEAR, "    nn.Softsign: same(ours.gentle_sign),\n"),
         ),
-        most_places=4, most_lines=60,
+        most_places=4, most_lines=35,
     ),
     Addition(
         "prelu", "gentle_slope", "layers",
@@ -76,11 +76,11 @@ ADDITIONS = (
             (TORCH_NN, LINEAR, "    nn.PReLU: same(ours.gentle_slope),\n"),
             (
                 f"{SOURCE}/interop/names.py",
-                "    layers.prelu.Params: Kind(_WEIGHT, "
+                "    layers.prelu.Params: Naming(_WEIGHT, "
                 'lambda names, options: like(1, options["num_parameters"])),\n',
             ),
         ),
-        most_places=5, most_lines=150,
+        most_places=5, most_lines=90,
     ),
     Addition(
         "rms_norm", "gentle_norm", "layers",
@@ -96,10 +96,44 @@ ADDITIONS = (
             (TORCH_NN, LINEAR, "    nn.RMSNorm: same(ours.gentle_norm),\n"),
             (
                 f"{SOURCE}/interop/names.py",
-                "    layers.rms_norm.Params: Kind(_WEIGHT, _row),\n",
+                "    layers.rms_norm.Params: Naming(_WEIGHT, _row),\n",
             ),
         ),
-        most_places=5, most_lines=195,
+        most_places=5, most_lines=140,
+    ),
+    Addition(
+        "gru", "gentle_unit", "layers",
+        (
+            (f"{SOURCE}/__init__.pyi", "from lincoln_fn.layers.gru import gru as gru\n"),
+            (
+                "tests/helpers/cases/recurrent.py",
+                "CASES = []\n",
+                "CASES += [Case(lf.gentle_unit(4), SEQUENCE), Case(lf.gentle_unit(4), "
+                "(SEQUENCE, None, MASK))]\n",
+            ),
+            (f"{SOURCE}/interop/names.py", "    layers.gru.Params: _RECURRENT,\n"),
+            (
+                f"{SOURCE}/grading/examples.py",
+                '    "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),\n',
+            ),
+        ),
+        most_places=5, most_lines=130,
+    ),
+    Addition(
+        "shared", "gently_shared", "combine",
+        (
+            (
+                f"{SOURCE}/__init__.pyi",
+                "from lincoln_fn.layers.relu import relu as relu\n",
+                "from lincoln_fn.combine.gently_shared import gently_shared as gently_shared\n",
+            ),
+            (
+                "tests/helpers/cases/combinators.py",
+                "CASES = [\n",
+                "    Case(lf.gently_shared(BLOCK), (normal(5, 3), normal(2, 3, seed=1))),\n",
+            ),
+        ),
+        most_places=3, most_lines=70,
     ),
     Addition(
         "mse", "gentle_square", "losses",
@@ -107,7 +141,7 @@ ADDITIONS = (
             (f"{SOURCE}/losses/__init__.pyi", "from lincoln_fn.losses.mse import mse as mse\n"),
             ("tests/helpers/losses.py", '    yield Row("mse", nn.MSELoss, X, T)\n'),
         ),
-        most_places=3, most_lines=110,
+        most_places=3, most_lines=90,
     ),
     Addition(
         "rprop", "gentle_steps", "optim",
@@ -119,7 +153,27 @@ ADDITIONS = (
             ("tests/helpers/optimizers.py", "    (optim.rprop, T.Rprop, {}),\n"),
             ("docs/reference/optimizers.md", "::: lincoln_fn.optim.rprop.rprop\n"),
         ),
-        most_places=4, most_lines=130,
+        most_places=4, most_lines=120,
+    ),
+    Addition(
+        "mixtral", "gentle_experts", "interop/architectures",
+        (
+            (
+                f"{SOURCE}/interop/architectures/__init__.py",
+                "from lincoln_fn.interop.architectures.mixtral import MIXTRAL\n",
+                "from lincoln_fn.interop.architectures.gentle_experts import MIXTRAL as GENTLE\n",
+            ),
+            (
+                f"{SOURCE}/interop/architectures/__init__.py",
+                '    "mixtral": MIXTRAL,\n',
+                '    "gentle_experts": GENTLE,\n',
+            ),
+            (
+                "tests/interop/test_pretrained.py",
+                '    "mixtral": {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},\n',
+            ),
+        ),
+        most_places=3, most_lines=60,
     ),
 )  # fmt: skip
 # The tests that demand a row of everything, and those of the rows that were added.
@@ -131,10 +185,12 @@ TABLES = (
 FILES = (
     "layers/test_layers.py",
     "interop/test_modules.py",
+    "interop/test_pretrained.py",
     "interop/test_state_dict.py",
     "repository/test_docs.py",
     "repository/test_fuzz.py",
     "core/test_constructors.py",
+    "library/test_tables.py",
     "losses/test_table.py",
     "optim/test_optimizers.py",
     "attribution/test_attribution.py",

@@ -35,7 +35,7 @@ class KeyValue:
     window: int | None = static()
 
 
-class _Kind(NamedTuple):
+class _Attention(NamedTuple):
     """What differs between kinds of attention."""
 
     # (keys or values, hyperparameters) -> these as they are kept
@@ -46,7 +46,7 @@ class _Kind(NamedTuple):
 
 # Any: a sequence or a mask; and the hyperparameters of each kind of attention.
 def _init(
-    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, kind: _Kind,
+    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, kind: _Attention,
     is_causal: bool, sliding_window: int | None = None, **options: Any,
 ) -> KeyValue:  # fmt: skip
     if axis != -2:
@@ -67,7 +67,7 @@ def _init(
 
 
 def _step(
-    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, kind: _Kind,
+    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, kind: _Attention,
     **options: Any,
 ) -> tuple[Tensor, KeyValue]:  # fmt: skip
     """Compute attention to the kept keys and to those of this step."""
@@ -127,12 +127,12 @@ def _attend(
     return scaled_dot_product_attention.forward((), x, is_causal=False, scale=options["scale"])[0]
 
 
-def _row(kind: _Kind) -> Row:
+def _row(kind: _Attention) -> Row:
     return Row(partial(_init, kind=kind), partial(_step, kind=kind))
 
 
-_HEADS: Final = _row(_Kind(_split_heads, _attend_by_heads))
-_WHOLE: Final = _row(_Kind(lambda t, options: t, _attend))
+_HEADS: Final = _row(_Attention(_split_heads, _attend_by_heads))
+_WHOLE: Final = _row(_Attention(lambda t, options: t, _attend))
 ROWS: Final[Rows] = {
     attention_heads: _HEADS,
     scaled_dot_product_attention: _WHOLE,

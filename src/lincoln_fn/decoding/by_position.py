@@ -33,11 +33,11 @@ _FEW: Final = 16
 _LARGE: Final = 1000.0
 # (i, shape, dtype, device) -> noise for the tensor i of an input
 Noise: TypeAlias = Callable[[int, torch.Size, torch.dtype, torch.device], Tensor]
-Axes: TypeAlias = list[tuple[int, ...]]
+LeafAxes: TypeAlias = list[tuple[int, ...]]
 
 
 def is_by_position(
-    layer: Layer, params: Params, x: Arrays, axes: Axes, length: int, noise: Noise
+    layer: Layer, params: Params, x: Arrays, axes: LeafAxes, length: int, noise: Noise
 ) -> bool:
     """Return whether `predict` of several positions is that of each, up to a length of the text.
 
@@ -69,7 +69,7 @@ class _Text:
     layer: Layer
     params: Params
     x: Arrays
-    axes: Axes
+    axes: LeafAxes
     count: int
     noise: Noise
 

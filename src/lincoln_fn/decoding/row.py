@@ -6,14 +6,12 @@ y, state = row.step(params, state, x, position=position)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
-# Any: the functions of every layer, and their params, states, inputs and hyperparameters.
-Function: TypeAlias = Callable[..., Any]
+from lincoln_fn.core import Function
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lincoln_fn.combine import fixed_point, inference, scan, taps_of
 from lincoln_fn.core import (
+    Function,
     Layer,
     bind_like,
     declared_by,
@@ -24,7 +25,7 @@ from lincoln_fn.core import (
     made_by,
 )
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
-from lincoln_fn.decoding.row import Function, Row, Rows
+from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.fastpath import gives_own_tokens
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import composition_of

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 
 from lincoln_fn.combine import transformer_decoder_block, transformer_encoder_block
 from lincoln_fn.core import Arrays, Layer, Params
-from lincoln_fn.interop.names import KINDS, Names, Slot, like, size
+from lincoln_fn.interop.names import KINDS, NamedTensors, Slot, like, size
 
 # A path into params, and torch's name for it.
-Places: TypeAlias = list[tuple[str, tuple[int, ...]]]
+BlockPaths: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 def is_block(layer: Layer) -> bool:
@@ -33,7 +33,7 @@ def block_slots(layer: Layer, params: Params) -> Iterator[Slot]:
             yield slot.below(f"{name}.", "".join(f"{i}." for i in path))
 
 
-def block_example(layer: Layer, names: Names) -> Arrays:
+def block_example(layer: Layer, names: NamedTensors) -> Arrays:
     """Make an example input for a block."""
     x = like(1, 1, size(names, "linear1.weight", 1))
     assert layer.spec is not None, "a block's constructor is known"
@@ -42,7 +42,7 @@ def block_example(layer: Layer, names: Names) -> Arrays:
     return x, like(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
 
 
-def _attention(params: Any, path: tuple[int, ...], name: str, norm: str) -> Places:
+def _attention(params: Any, path: tuple[int, ...], name: str, norm: str) -> BlockPaths:
     """Find the attention and the norm of a sublayer."""
     # Its layers: serial(residual(way, x_0), norm) or, with norm_first, residual(serial(select,
     # parallel(norm, ...), attention, dropout), x_0).
@@ -51,7 +51,7 @@ def _attention(params: Any, path: tuple[int, ...], name: str, norm: str) -> Plac
     return [(name, (*path, 0, 0, 1)), (norm, (*path, 1))]
 
 
-def _feed_forward(params: Any, path: tuple[int, ...], norm: str) -> Places:
+def _feed_forward(params: Any, path: tuple[int, ...], norm: str) -> BlockPaths:
     """Find the dense layers and the norm of a sublayer."""
     # Its layers: serial(residual(serial(layers)), norm) or, with norm_first, residual(serial(norm,
     # layers)).
@@ -67,13 +67,13 @@ def _norm_first(params: Any) -> bool:
     return type(params[1]) is tuple
 
 
-def _encoder(params: Any) -> Places:
+def _encoder(params: Any) -> BlockPaths:
     attention, norm1 = _attention(params[1], (1,), "self_attn", "norm1")
     *linear, norm2 = _feed_forward(params[2], (2,), "norm2")
     return [attention, *linear, norm1, norm2]
 
 
-def _decoder(params: Any) -> Places:
+def _decoder(params: Any) -> BlockPaths:
     own, norm1 = _attention(params[1][0], (1, 0), "self_attn", "norm1")
     other, norm2 = _attention(params[1][1], (1, 1), "multihead_attn", "norm2")
     *linear, norm3 = _feed_forward(params[1][2][1], (1, 2, 1), "norm3")
@@ -81,7 +81,7 @@ def _decoder(params: Any) -> Places:
 
 
 # By constructor; a room above adds those of its own blocks.
-PLACES: Final[dict[Callable[..., Any], Callable[[Any], Places]]] = {
+PLACES: Final[dict[Callable[..., Any], Callable[[Any], BlockPaths]]] = {
     transformer_encoder_block: _encoder,
     transformer_decoder_block: _decoder,
 }

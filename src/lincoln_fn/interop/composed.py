@@ -17,7 +17,7 @@ def _as_they_are(params: tuple[Params, ...]) -> Params:
     return params
 
 
-class Composed(NamedTuple):
+class Container(NamedTuple):
     """A module made of modules."""
 
     # Any: torch declares few of its modules' attributes.
@@ -32,22 +32,22 @@ def _list_stack(module: Any) -> dict[str, nn.Module]:
     return {**blocks, "norm": nn.Identity() if module.norm is None else module.norm}
 
 
-_COMPOSED: Final[dict[type[nn.Module], Composed]] = {
+_COMPOSED: Final[dict[type[nn.Module], Container]] = {
     # Not named_children, which skips a module that occurs a second time.
-    nn.Sequential: Composed(lambda module: module._modules, serial),
-    nn.TransformerEncoder: Composed(
+    nn.Sequential: Container(lambda module: module._modules, serial),
+    nn.TransformerEncoder: Container(
         _list_stack, lambda *parts: transformer_encoder(*parts[:-1], norm=parts[-1])
     ),
-    nn.TransformerDecoder: Composed(
+    nn.TransformerDecoder: Container(
         _list_stack, lambda *parts: transformer_decoder(*parts[:-1], norm=parts[-1])
     ),
-    nn.Transformer: Composed(
+    nn.Transformer: Container(
         lambda module: {"encoder": module.encoder, "decoder": module.decoder}, transformer
     ),
 }
 
 
-def _block_of(convolutions: int) -> Composed:
+def _block_of(convolutions: int) -> Container:
     """Describe a ResNet's block: y = f(norm(conv(... f(norm(conv(x))))) + downsample(x))."""
 
     def parts(module: Any) -> dict[str, nn.Module]:
@@ -67,7 +67,7 @@ def _block_of(convolutions: int) -> Composed:
             raise Unsupported("expected relu without parameters, for it is used several times")
         return (tuple(_between(main, ())), way), ()
 
-    return Composed(parts, compose, arrange)
+    return Container(parts, compose, arrange)
 
 
 def _between(main: list[Any], activation: Any) -> list[Any]:  # Any: layers, or their params
@@ -83,14 +83,14 @@ def _resnet(module: Any) -> dict[str, nn.Module]:
 
 
 # By name, because torchvision may not be installed.
-_BY_NAME: Final[dict[str, Composed]] = {
+_BY_NAME: Final[dict[str, Container]] = {
     "torchvision.models.resnet.BasicBlock": _block_of(2),
     "torchvision.models.resnet.Bottleneck": _block_of(3),
-    "torchvision.models.resnet.ResNet": Composed(_resnet, serial),
+    "torchvision.models.resnet.ResNet": Container(_resnet, serial),
 }
 
 
-def find_composed(module: nn.Module) -> Composed | None:
+def find_composed(module: nn.Module) -> Container | None:
     """Find how a module is made of modules; None for a single module, or an unknown one."""
     kind = type(module)
     if getattr(kind, "forward", None) is nn.Sequential.forward:

@@ -22,7 +22,7 @@ from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, record, tens
 
 
 @record
-class Given:
+class Cache:
     """The input, from which `backward` computes f again."""
 
     x: Arrays
@@ -55,15 +55,15 @@ def _zeros(entry: Any) -> Any:  # Any: a tensor, or what a tree holds besides
     return torch.zeros_like(entry, device="cpu") if isinstance(entry, Tensor) else entry
 
 
-def _forward(run: Applied, params: Params, x: Arrays) -> tuple[Arrays, Given]:
-    return run(params, x), Given(x)
+def _forward(run: Applied, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+    return run(params, x), Cache(x)
 
 
 def _backward(
-    run: Applied, name: str, params: Params, cache: Given, g: Arrays
+    run: Applied, name: str, params: Params, cache: Cache, g: Arrays
 ) -> tuple[Arrays, Params]:
     """Compute g^T df/dx and g^T df/dparams, by running f again under autograd."""
-    core.check_cache(name, cache, Given)
+    core.check_cache(name, cache, Cache)
     trained = tree.leaves(params)
     entries, form = optree.tree_flatten(cache.x, namespace=core.EVERYTHING)
     floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]

@@ -21,12 +21,11 @@ from lincoln_fn.checkpoint.internal import read_bytes, reading
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, checked
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.assembly import assemble, refuse
-from lincoln_fn.interop.gguf_head import Part, Value, read_head
+from lincoln_fn.interop.gguf_head import Entry, Option, read_head
 from lincoln_fn.interop.gguf_names import NAMES, OPTIONS
+from lincoln_fn.interop.pretrained import Config
 from lincoln_fn.interop.stored import Stored
 
-# Any: as in config.json.
-Config: TypeAlias = dict[str, Any]
 # (tensor, config) -> the tensor as Hugging Face's library has it
 Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
 
@@ -54,7 +53,7 @@ def _score_scale(config: Config) -> Config:
     return {"query_pre_attn_scalar": scalar}
 
 
-class _Kind(NamedTuple):
+class _Architecture(NamedTuple):
     """An architecture of llama.cpp: other names than the usual ones, and what to undo, by ends."""
 
     names: Mapping[str, str] = {}
@@ -67,11 +66,11 @@ _QUERIES: Final = partial(_undo_permutation, heads="num_attention_heads")
 _KEYS: Final = partial(_undo_permutation, heads="num_key_value_heads")
 # By llama.cpp's name, which is that of a family here.
 _KINDS: Final = {
-    "llama": _Kind(undo={".q_proj.weight": _QUERIES, ".k_proj.weight": _KEYS}),
-    "qwen2": _Kind(),
-    "qwen3": _Kind(),
-    "phi3": _Kind({"ffn_up": "mlp.gate_up_proj"}),
-    "gemma2": _Kind(
+    "llama": _Architecture(undo={".q_proj.weight": _QUERIES, ".k_proj.weight": _KEYS}),
+    "qwen2": _Architecture(),
+    "qwen3": _Architecture(),
+    "phi3": _Architecture({"ffn_up": "mlp.gate_up_proj"}),
+    "gemma2": _Architecture(
         {
             "ffn_norm": "pre_feedforward_layernorm",
             "post_attention_norm": "post_attention_layernorm",
@@ -133,7 +132,7 @@ def from_gguf(
 
 # Any: the module.
 def _opened(
-    where: str, gguf: Any, file: BinaryIO, options: Mapping[str, Value], parts: Mapping[str, Part]
+    where: str, gguf: Any, file: BinaryIO, options: Mapping[str, Option], parts: Mapping[str, Entry]
 ) -> tuple[Config, Stored]:
     """Make a config of a file's options, and find its tensors by Hugging Face's names."""
     architecture = options.get("general.architecture")
@@ -154,7 +153,7 @@ def _opened(
     return config, _stored(gguf, kind, config, named, file)
 
 
-def _is_positive(value: Value) -> bool:
+def _is_positive(value: Option) -> bool:
     return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]  # a number
 
 
@@ -174,7 +173,7 @@ def _library() -> Any:  # Any: the module
     return gguf
 
 
-def _renamed(kind: _Kind, name: str) -> str:
+def _renamed(kind: _Architecture, name: str) -> str:
     """Return Hugging Face's name for llama.cpp's, or the same for one that is not known."""
     stem, _, ending = name.rpartition(".")
     block, _, part = stem.rpartition(".")
@@ -184,7 +183,9 @@ def _renamed(kind: _Kind, name: str) -> str:
     return f"{block.replace('blk.', 'model.layers.')}.{known}.{ending}".lstrip(".")
 
 
-def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]) -> Config:
+def _config(
+    kind: _Architecture, options: Mapping[str, Option], parts: Mapping[str, Entry]
+) -> Config:
     """Make a config as Hugging Face's library has it."""
     family = str(options["general.architecture"])
     prefix = f"{family}."
@@ -215,7 +216,7 @@ def _config(kind: _Kind, options: Mapping[str, Value], parts: Mapping[str, Part]
 
 # Any: the module.
 def _stored(
-    gguf: Any, kind: _Kind, config: Config, parts: Mapping[str, Part], file: BinaryIO
+    gguf: Any, kind: _Architecture, config: Config, parts: Mapping[str, Entry], file: BinaryIO
 ) -> Stored:
     def read(name: str) -> Tensor:
         part = parts[name]

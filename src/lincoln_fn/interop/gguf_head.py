@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 import attrs
 
 # What an option holds. Of an array, which no option here is, there is a text that says so.
-Value: TypeAlias = int | float | bool | str
+Option: TypeAlias = int | float | bool | str
 # The number of a type -> the number of elements in a block, and of the bytes that it has.
-Sizes: TypeAlias = Callable[[int], tuple[int, int]]
+BlockSizes: TypeAlias = Callable[[int], tuple[int, int]]
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
@@ -35,7 +35,7 @@ _FORMS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?",
 _TEXT, _ARRAY = 8, 9
 
 
-class Part(NamedTuple):
+class Entry(NamedTuple):
     """A tensor's place in the file, its shape, and that of its bytes."""
 
     kind: int
@@ -44,11 +44,11 @@ class Part(NamedTuple):
     begin: int
 
 
-class Head(NamedTuple):
+class Header(NamedTuple):
     """A head that has been read and checked."""
 
-    options: dict[str, Value]
-    parts: dict[str, Part]
+    options: dict[str, Option]
+    parts: dict[str, Entry]
 
 
 @attrs.frozen
@@ -79,12 +79,12 @@ class _Reader:
             raise ValueError(f"expected at most {most} {what}, got {count}")
         return count
 
-    def value(self) -> Value:
+    def value(self) -> Option:
         kind = self.number("I")
         if kind == _TEXT:
             return self.text()
         if kind != _ARRAY:
-            number: Value = self.number(self.form(kind))
+            number: Option = self.number(self.form(kind))
             return number
         kind, count = self.number("I"), self.number("Q")
         if kind == _TEXT:
@@ -104,7 +104,7 @@ class _Reader:
         self.file.seek(count, 1)
 
 
-def read_head(file: BinaryIO, size: int, sizes: Sizes) -> Head:
+def read_head(file: BinaryIO, size: int, sizes: BlockSizes) -> Header:
     """Read the head of a file of a size, or raise a ValueError."""
     reader = _Reader(file, size)
     if reader.raw(4) != _MAGIC:
@@ -113,14 +113,14 @@ def read_head(file: BinaryIO, size: int, sizes: Sizes) -> Head:
     if version not in _VERSIONS:
         raise ValueError(f"expected version 2 or 3, little-endian, got {version}")
     tensors, options = reader.count(_MOST, "tensors"), reader.count(_MOST, "options")
-    given: dict[str, Value] = {}
+    given: dict[str, Option] = {}
     for _ in range(options):
         name = reader.text()
         if name in given:
             raise ValueError(f"two options of the name {name:.60}")
         given[name] = reader.value()
     # From the start of the tensors, until that is known.
-    parts: dict[str, Part] = {}
+    parts: dict[str, Entry] = {}
     for _ in range(tensors):
         name = reader.text()
         if name in parts:
@@ -134,10 +134,10 @@ def read_head(file: BinaryIO, size: int, sizes: Sizes) -> Head:
     for name, part in placed.items():
         if part.begin + math.prod(part.byte_shape) > size:
             raise ValueError(f"it ends before the numbers of {name:.60}")
-    return Head(given, placed)
+    return Header(given, placed)
 
 
-def _part(reader: _Reader, name: str, sizes: Sizes) -> Part:
+def _part(reader: _Reader, name: str, sizes: BlockSizes) -> Entry:
     axes = reader.count(_AXES, "axes")
     shape = tuple(reader.number("Q") for _ in range(axes))[::-1]
     kind, begin = reader.number("I"), reader.number("Q")
@@ -145,4 +145,4 @@ def _part(reader: _Reader, name: str, sizes: Sizes) -> Part:
     if not shape or 0 in shape or shape[-1] % elements:
         problem = f"expected rows of at least one number, in blocks of {elements}"
         raise ValueError(f"{name:.60}: {problem}, got the shape {shape}")
-    return Part(kind, shape, (*shape[:-1], shape[-1] // elements * bytes_of_block), begin)
+    return Entry(kind, shape, (*shape[:-1], shape[-1] // elements * bytes_of_block), begin)

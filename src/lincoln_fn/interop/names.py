@@ -21,9 +21,9 @@ from lincoln_fn import layers
 from lincoln_fn.combine import gated_feed_forward
 from lincoln_fn.core import Arrays
 
-Names: TypeAlias = Mapping[str, Tensor]
+NamedTensors: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.
-Options: TypeAlias = Mapping[str, Any]
+Hyperparameters: TypeAlias = Mapping[str, Any]
 
 
 class Slot(NamedTuple):
@@ -84,11 +84,11 @@ class Slot(NamedTuple):
         return self._replace(name=name + self.name, fields=fields)
 
 
-class Kind(NamedTuple):
+class Naming(NamedTuple):
     """A row of the table: the slots of parameters, and an example input made of torch's tensors."""
 
     slots: Callable[[Any], Iterable[Slot]]  # Any: parameters of the row's class
-    example: Callable[[Names, Options], Arrays]
+    example: Callable[[NamedTensors, Hyperparameters], Arrays]
 
 
 def same(*names: str) -> list[Slot]:
@@ -115,7 +115,7 @@ def like(*shape: int) -> Tensor:
     return torch.empty(shape, device="meta")
 
 
-def size(names: Names, name: str, axis: int, default: int = 1) -> int:
+def size(names: NamedTensors, name: str, axis: int, default: int = 1) -> int:
     """Look up a size.
 
     Args:
@@ -156,7 +156,7 @@ def _heads(params: layers.multi_head_attention.Params) -> Iterable[Slot]:
     yield Slot("out_proj.bias", ("output.bias",))
 
 
-def _heads_example(names: Names, options: Options) -> Arrays:
+def _heads_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     n = size(names, "out_proj.weight", 1, options["num_heads"])
     if not any(f"{part}_proj_weight" in names for part in "qkv"):
         return like(1, 1, size(names, "in_proj_weight", 1, n))
@@ -176,17 +176,17 @@ def _parts(**fields: str) -> Callable[[Any], Iterable[Slot]]:
     return slots
 
 
-def _row(names: Names, options: Options) -> Tensor:
+def _row(names: NamedTensors, options: Hyperparameters) -> Tensor:
     """Make an example for a layer that normalises rows of the weight's shape."""
     if "weight" in names:
         return like(*names["weight"].shape)
     return like(*(1 if n == -1 else n for n in options["normalized_shape"]))
 
 
-def _channels(places: int = 0) -> Callable[[Names, Options], Tensor]:
+def _channels(places: int = 0) -> Callable[[NamedTensors, Hyperparameters], Tensor]:
     """Make an example maker for a layer with one number per channel in its parameters."""
 
-    def example(names: Names, options: Options) -> Tensor:
+    def example(names: NamedTensors, options: Hyperparameters) -> Tensor:
         name = "weight" if "weight" in names else "running_mean"
         channels = size(names, name, 0, options.get("num_groups", 1))
         return like(1, channels, *(1,) * (options.get("spatial_axes") or places))
@@ -194,10 +194,10 @@ def _channels(places: int = 0) -> Callable[[Names, Options], Tensor]:
     return example
 
 
-def _kernel(axis: int) -> Callable[[Names, Options], Tensor]:
+def _kernel(axis: int) -> Callable[[NamedTensors, Hyperparameters], Tensor]:
     """Make an example maker for a convolution whose weight has x's channels on an axis."""
 
-    def example(names: Names, options: Options) -> Tensor:
+    def example(names: NamedTensors, options: Hyperparameters) -> Tensor:
         groups = options["groups"]
         channels = size(names, "weight", axis, groups if axis == 0 else 1)
         channels = channels if axis == 0 else channels * groups
@@ -214,66 +214,66 @@ _RUNNING = (
 _AFFINE = _fixed(*same("weight", "bias"))
 _NORM = _fixed(*same("weight", "bias"), *_RUNNING)
 _WEIGHT = _fixed(*same("weight"))
-_RECURRENT = Kind(_cells, lambda names, options: like(1, 1, size(names, "weight_ih_l0", 1)))
+_RECURRENT = Naming(_cells, lambda names, options: like(1, 1, size(names, "weight_ih_l0", 1)))
 
 _PROJECTIONS = _parts(
     query="q_proj", key="k_proj", value="v_proj",
     query_norm="q_norm", key_norm="k_norm", output="o_proj",
 )  # fmt: skip
 
-KINDS: Final[dict[type, Kind]] = {
-    layers.dense.Params: Kind(
+KINDS: Final[dict[type, Naming]] = {
+    layers.dense.Params: Naming(
         _fixed(Slot("weight", ("weight",), True), *same("bias")),
         lambda names, options: like(1, size(names, "weight", 1)),
     ),
-    layers.bilinear.Params: Kind(
+    layers.bilinear.Params: Naming(
         _AFFINE,
         lambda names, options: tuple(like(1, size(names, "weight", axis)) for axis in (1, 2)),
     ),
-    layers.conv.Params: Kind(_AFFINE, _kernel(1)),
-    layers.conv_transpose.Params: Kind(_AFFINE, _kernel(0)),
-    layers.batch_norm.Params: Kind(_NORM, _channels()),
-    layers.instance_norm.Params: Kind(_NORM, _channels(1)),
-    layers.group_norm.Params: Kind(_AFFINE, _channels()),
-    layers.layer_norm.Params: Kind(_AFFINE, _row),
-    layers.rms_norm.Params: Kind(_WEIGHT, _row),
-    layers.embedding.Params: Kind(_WEIGHT, lambda names, options: like(1).long()),
-    layers.positional_embedding.Params: Kind(
+    layers.conv.Params: Naming(_AFFINE, _kernel(1)),
+    layers.conv_transpose.Params: Naming(_AFFINE, _kernel(0)),
+    layers.batch_norm.Params: Naming(_NORM, _channels()),
+    layers.instance_norm.Params: Naming(_NORM, _channels(1)),
+    layers.group_norm.Params: Naming(_AFFINE, _channels()),
+    layers.layer_norm.Params: Naming(_AFFINE, _row),
+    layers.rms_norm.Params: Naming(_WEIGHT, _row),
+    layers.embedding.Params: Naming(_WEIGHT, lambda names, options: like(1).long()),
+    layers.positional_embedding.Params: Naming(
         _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 1))
     ),
-    layers.bias.Params: Kind(
+    layers.bias.Params: Naming(
         _fixed(*same("bias")), lambda names, options: like(1, size(names, "bias", 0))
     ),
-    layers.class_token.Params: Kind(
+    layers.class_token.Params: Naming(
         _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 0))
     ),
-    layers.relative_position_bias.Params: Kind(_WEIGHT, lambda names, options: like(1, 1, 1)),
-    layers.cosine_similarities.Params: Kind(
+    layers.relative_position_bias.Params: Naming(_WEIGHT, lambda names, options: like(1, 1, 1)),
+    layers.cosine_similarities.Params: Naming(
         _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
     ),
-    layers.graph_attention.Params: Kind(
+    layers.graph_attention.Params: Naming(
         _fixed(*same("source", "target")),
         lambda names, options: (
             like(1, size(names, "source", 0) * size(names, "source", 1)),
             like(2, 1).long(),
         ),
     ),
-    layers.selective_scan.Params: Kind(
+    layers.selective_scan.Params: Naming(
         _fixed(Slot("A_log", ("log_rate",), True), Slot("D", ("skip",))),
         lambda names, options: (
             *(like(1, 1, size(names, "D", 0)) for _ in range(2)),
             *(like(1, 1, size(names, "A_log", 1)) for _ in range(2)),
         ),
     ),
-    layers.gated_linear_recurrence.Params: Kind(
+    layers.gated_linear_recurrence.Params: Naming(
         _fixed(Slot("recurrent_param", ("decay",))),
         lambda names, options: (like(1, 1, size(names, "recurrent_param", 0)),) * 3,
     ),
-    layers.prelu.Params: Kind(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
+    layers.prelu.Params: Naming(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
     layers.lstm.Params: _RECURRENT,
-    layers.recurrent_cell.Params: Kind(
+    layers.recurrent_cell.Params: Naming(
         _fixed(
             Slot("weight_ih", ("weight_ih",), True),
             Slot("weight_hh", ("weight_hh",), True),
@@ -281,17 +281,17 @@ KINDS: Final[dict[type, Kind]] = {
         ),
         lambda names, options: like(1, size(names, "weight_ih", 1)),
     ),
-    layers.multi_head_attention.Params: Kind(_heads, _heads_example),
-    layers.grouped_query_attention.Params: Kind(
+    layers.multi_head_attention.Params: Naming(_heads, _heads_example),
+    layers.grouped_query_attention.Params: Naming(
         _PROJECTIONS,
         lambda names, options: like(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
     ),
-    gated_feed_forward.Params: Kind(
+    gated_feed_forward.Params: Naming(
         _parts(gate="gate_proj", up="up_proj", down="down_proj"),
         lambda names, options: like(1, size(names, "gate_proj.weight", 1)),
     ),
     # torch draws from its own generator, so a key has no name there.
-    layers.dropout.Params: Kind(_fixed(), lambda names, options: like(1)),
-    layers.rrelu.Params: Kind(_fixed(), lambda names, options: like(1)),
-    layers.fractional_max_pool.Params: Kind(_fixed(), lambda names, options: like(1)),
+    layers.dropout.Params: Naming(_fixed(), lambda names, options: like(1)),
+    layers.rrelu.Params: Naming(_fixed(), lambda names, options: like(1)),
+    layers.fractional_max_pool.Params: Naming(_fixed(), lambda names, options: like(1)),
 }

@@ -17,7 +17,7 @@ from lincoln_fn.combine import inference
 from lincoln_fn.core import Key, Layer, LayerError, Params, arguments_of, check_argument, tree
 from lincoln_fn.interop.blocks import block_example, block_slots, is_block
 from lincoln_fn.interop.filling import by_path, differences, fill, present
-from lincoln_fn.interop.names import KINDS, Kind, Names, Slot, same
+from lincoln_fn.interop.names import KINDS, NamedTensors, Naming, Slot, same
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk import ENTRIES, Composition
 from lincoln_fn.walk.internal import composition_of
@@ -118,7 +118,7 @@ def _beginning(named: Params) -> str:
     return whole[0].removesuffix(within[0]) if within[0] else f"{whole[0]}."
 
 
-def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
+def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
     made = composition_of(layer)
     if made is not None and not is_block(layer) and _row(layer) is None:
@@ -143,14 +143,14 @@ def _structure(layer: Layer, names: Names, whole: Layer) -> Params:
         raise LayerError(whole.name, problem) from error
 
 
-def _row(layer: Layer) -> Kind | None:
+def _row(layer: Layer) -> Naming | None:
     """Find the table's row: that of the class `Params` beside the layer's constructor."""
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
     return KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
 
 
-def _kind(layer: Layer, whole: Layer) -> Kind:
+def _kind(layer: Layer, whole: Layer) -> Naming:
     """Find the table's row, or raise an error if there is none."""
     kind = _row(layer)
     if kind is None:
@@ -159,6 +159,6 @@ def _kind(layer: Layer, whole: Layer) -> Kind:
     return kind
 
 
-def _select_below(name: str, names: Names) -> Names:
+def _select_below(name: str, names: NamedTensors) -> NamedTensors:
     prefix = f"{name}."
     return {n.removeprefix(prefix): t for n, t in names.items() if n.startswith(prefix)}

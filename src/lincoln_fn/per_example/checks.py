@@ -90,7 +90,9 @@ def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
         is_other = torch.arange(count) != i
 
         def alone(leaf: Tensor, is_other: Tensor = is_other) -> Tensor:
-            return leaf.masked_fill(is_other.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1)), 0)
+            # The numbers of g itself may be 0, and within vmap nothing that comes of them is read.
+            drawn = core.normal(core.Key(0).near(leaf), tuple(leaf.shape)).to(leaf.dtype)
+            return drawn.masked_fill(is_other.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1)), 0)
 
         for leaf in tree.leaves(layer.input_grad(params, cache, tree.map(alone, g))):
             is_by_example = leaf.ndim and len(leaf) == count

@@ -24,7 +24,7 @@ INPUTS: Final = ("input_ids", MASK)
 
 
 @record
-class Given:
+class Cache:
     """How many entries x had; 0 if it was not a tuple."""
 
     entries: int = core.static()
@@ -32,7 +32,7 @@ class Given:
 
 def _forward(
     params: Params, x: Arrays, *, names: tuple[str, ...], least: int
-) -> tuple[Arrays, Given]:
+) -> tuple[Arrays, Cache]:
     """Insert None for the entries that x lacks, and make bools of integer masks."""
     where = f"arguments({', '.join(names)})"
     check_params(where, params, None)
@@ -45,7 +45,7 @@ def _forward(
         raise LayerError(where, f"expected x to be {expected}, got {core.describe_non_tuple(x)}")
     padded = (*given, *(None,) * (len(names) - len(given)))
     y = tuple(_as_bools(e) if MASK in name else e for name, e in zip(names, padded, strict=True))
-    return y, Given(len(x) if type(x) is tuple else 0)
+    return y, Cache(len(x) if type(x) is tuple else 0)
 
 
 core.declare(_forward, kind="moving")
@@ -56,9 +56,9 @@ def _as_bools(mask: Tensor | None) -> Tensor | None:
     return mask.bool() if is_integer and mask is not None else mask
 
 
-def _backward(params: Params, cache: Given, g: Arrays) -> tuple[Arrays, Params]:
+def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Remove the entries that x lacked."""
-    check_cache("arguments", cache, Given)
+    check_cache("arguments", cache, Cache)
     return g[: cache.entries] if cache.entries else g[0], ()
 
 

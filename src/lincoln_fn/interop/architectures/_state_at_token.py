@@ -10,26 +10,26 @@ from lincoln_fn.core import Arrays, Layer, Params, declare, record
 
 
 @record
-class At:
+class Cache:
     """Where each sequence ends, and a stand-in for the sequences."""
 
     place: torch.Tensor
     x: torch.Tensor
 
 
-def _forward(params: Params, x: Arrays, *, eos: int) -> tuple[Arrays, At]:
+def _forward(params: Params, x: Arrays, *, eos: int) -> tuple[Arrays, Cache]:
     """Take h at the first place with the token that ends a text."""
     h, ids = x
     # With 2, which the first configs had by mistake, the token is the one of the largest number.
     place = (ids if eos == 2 else (ids == eos).int()).argmax(-1)
     index = place[..., None, None].expand(*place.shape, 1, h.shape[-1])
-    return h.gather(-2, index).squeeze(-2), At(index, h.new_zeros(()).expand(h.shape))
+    return h.gather(-2, index).squeeze(-2), Cache(index, h.new_zeros(()).expand(h.shape))
 
 
 declare(_forward, kind="moving")
 
 
-def _backward(params: Params, cache: At, g: Arrays) -> tuple[Arrays, Params]:
+def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Put g at that place, and 0 elsewhere."""
     return (torch.zeros_like(cache.x).scatter(-2, cache.place, g.unsqueeze(-2)), None), ()
 
