@@ -79,7 +79,8 @@ def _backward(name: str, params: tuple[()], cache: Argument, g: Tensor) -> tuple
 def _gelu_dx(g: Tensor, cache: layers.gelu.Cache) -> Tensor:
     """Compute dx. Past 50 the slope is 0 or 1; the kernel by tanh gives nan where x^2 overflows."""
     x = cache.x.clamp(-50, 50) if cache.approximate == "tanh" else cache.x
-    return aten.gelu_backward(g, x, approximate=cache.approximate)
+    dx: Tensor = aten.gelu_backward(g, x, approximate=cache.approximate)
+    return dx
 
 
 def _silu_dx(g: Tensor, x: Tensor) -> Tensor:
