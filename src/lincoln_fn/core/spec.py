@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, SupportsIndex, TypeVar, get_args
 
 import attrs
@@ -145,6 +145,8 @@ def _written(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Write an argument; a class may say how, where its repr differs from process to process."""
+    """Write an argument: a function by its name, and what else has an address as its class says."""
+    if isinstance(value, FunctionType):
+        return value.__name__
     text: str = getattr(type(value), "in_calls", "")
     return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))

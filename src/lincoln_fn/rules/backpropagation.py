@@ -39,7 +39,7 @@ def _no_gradient(own: Back) -> Back:
 
 _OF_MATRICES: Final = (feedback_alignment, kolen_pollack, sign_symmetric)
 # By rule, how to make the loop back of backpropagation from its own. Any: the rule's options.
-_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Back], Back]]] = {
+_LOOPS: Final[dict[Callable[..., object] | None, Callable[[Back], Back]]] = {
     **dict.fromkeys(_OF_MATRICES, lambda own: feedback.true_back),
     direct_feedback_alignment: lambda own: serial_back,
     forward_forward: _no_gradient,
@@ -82,7 +82,7 @@ def with_true_gradient(net: Layer) -> Layer:
 
 
 def _without(
-    net: Layer, loops: Mapping[Callable[..., Any] | None, Callable[[Back], Back]]
+    net: Layer, loops: Mapping[Callable[..., object] | None, Callable[[Back], Back]]
 ) -> Layer:
     made = composition_of(net)
     if made is None:
