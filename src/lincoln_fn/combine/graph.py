@@ -95,10 +95,9 @@ def graph(
     # A function that is not in a module cannot be pickled; its plan can.
     call = Spec(graph, {"function": plan, "init": init}, name)
     arrange = Arrangement(partial(plan.split, "graph"), partial(_join, plan=plan))
-    made = _wiring.loops("graph", plan, arrange, notes=1)
     return _wiring.wired(
-        graph, parts, made, init=partial(_init, plan=plan, arrange=arrange, given=init),
-        call=call, arrange=arrange, names=tuple(node.name for node in plan.nodes),
+        graph, parts, plan, arrange, init=partial(_init, plan=plan, arrange=arrange, given=init),
+        call=call, names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
 
 

@@ -33,13 +33,15 @@ class Tap:
 
 Taps: TypeAlias = Mapping[int, Tap]
 Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
+# Any: a loop there or back, and what they return.
+Loop: TypeAlias = Callable[..., Any]
 
 
 @attrs.frozen(eq=False)
 class _Tapping:
     """What the visitors of both loops share with the walk's own."""
 
-    visit: Any  # Any: VisitThere or VisitBack
+    visit: Loop
     taps: Taps
     outputs: list[Arrays]  # of the parts there, their gradients on the way back
 
@@ -86,16 +88,15 @@ def _sum(g: Arrays, more: Arrays) -> Arrays:
     return more if g is None else g if more is None else add_trees(g, more)
 
 
-# Any: the loops there and back, and what they take and return.
 @attrs.frozen(eq=False)
 class _Loop:
     """A composition's own loop, with outputs: `run` is one of the two functions below."""
 
-    run: Callable[..., Any]
-    own: Callable[..., Any]
+    run: Loop
+    own: Loop
     taps: Taps
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Arrays) -> Arrays:
         return self.run(self.own, self.taps, *arguments)
 
 
@@ -117,17 +118,17 @@ def _outputs_back(
     return own(adding_g, params, cache, g[0])
 
 
-def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
+def own_loop(loop: Loop) -> Loop:
     """Return a composition's loop as it is without outputs."""
     return loop.own if isinstance(loop, _Loop) else loop
 
 
-def taps_of(loop: Callable[..., Any]) -> Taps:
+def taps_of(loop: Loop) -> Taps:
     """Return the outputs that a loop takes out, by the part; none if it takes none."""
     return loop.taps if isinstance(loop, _Loop) else {}
 
 
-def with_outputs(loop: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
+def with_outputs(loop: Loop, like: Loop) -> Loop:
     """Make a loop that takes out the outputs that another one takes out, if it does."""
     return attrs.evolve(like, own=loop) if isinstance(like, _Loop) else loop
 
