@@ -13,7 +13,7 @@ are after training, `inference(net)`, and by their true gradient, without rules.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -72,8 +72,7 @@ def by_example(y: Tensor, batched: bool) -> Tensor:
     return y.flatten(1).sum(1) if batched else y.sum()
 
 
-# Any: two trees of tensors, in which None stands for what has no gradient.
-def product(first: Any, second: Any) -> Any:
+def product(first: Arrays, second: Arrays) -> Arrays:
     """Multiply two trees of tensors, leaf by leaf; None where one of them has None."""
     if isinstance(first, tuple) and isinstance(second, tuple):
         return tuple(product(a, b) for a, b in zip(first, second, strict=True))

@@ -87,13 +87,8 @@ class _Staged:
 
     visit: VisitThere
 
-    @property
-    def label(self) -> str:
-        return self.visit.label
-
-    @property
-    def parts(self) -> tuple[Layer, ...]:
-        return self.visit.parts
+    def __getattr__(self, name: str) -> Any:  # Any: its label and its parts
+        return getattr(self.visit, name)
 
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, _Stage]:
         k, record = self.visit(i, params, x)
@@ -152,11 +147,11 @@ def _through_step(
 
 
 # By constructor. Any: its arguments.
-_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Composition, Shares], Loops]]] = {
+_LOOPS: Final[dict[Callable[..., object] | None, Callable[[Composition, Shares], Loops]]] = {
     reversible: _of_reversible,
     ode: _of_ode,
 }
-_REFUSED: Final[dict[Callable[..., Any] | None, str]] = {
+_REFUSED: Final[dict[Callable[..., object] | None, str]] = {
     coupling: "one half of x scales the other, and a density has no relevance; use"
     " lf.attribution.integrated_gradients, which needs only its gradient",
     fixed_point: "z is a function of itself, so its relevance would go round without end; use"

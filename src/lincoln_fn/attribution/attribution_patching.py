@@ -17,13 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.inspect import outputs
 from lincoln_fn.inspect.internal import labels_of, note
 from lincoln_fn.rules.internal import with_true_gradient
@@ -97,13 +97,12 @@ def _watched(
     """Let a layer's forward note y, and its backward y and g, by the label of the use."""
     made = composition_of(layer)
 
-    # Any: the arguments of a layer's functions, and of a composition's loops.
-    def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:
+    def forward(run: Callable[..., Arrays], *arguments: Arrays) -> tuple[Arrays, Cache]:
         y, cache = run(*arguments)
         label = _use_of(path, y, run_again) if run_again else note(seen, path, y)
         return y, (cache, [label, y])
 
-    def backward(run: Callable[..., Any], *arguments: Any) -> Any:
+    def backward(run: Callable[..., Arrays], *arguments: Arrays) -> Arrays:
         *first, (cache, (label, y)), g = arguments
         found.append((label, y, g))
         return run(*first, cache, g)
