@@ -201,7 +201,10 @@ def wired(
     arrange: Arrangement = ENTRIES, **options: Any,
 ) -> Layer:  # fmt: skip
     """Make a composition of a wiring."""
-    of = {"label": label if isinstance(label, str) else label.__name__, "wiring": wiring}
+    name = label if isinstance(label, str) else label.__name__
+    own = {
+        "init": partial(init, label=name, wiring=wiring, arrange=arrange),
+        "needs_dx": partial(needs_dx, label=name, wiring=wiring),
+    }
     loops = partial(there, wiring=wiring), partial(back, wiring=wiring)
-    own = {"init": partial(init, arrange=arrange, **of), "needs_dx": partial(needs_dx, **of)}
     return composition(label, parts, *loops, arrange=arrange, **{**own, **options})

@@ -40,7 +40,7 @@ class _Masked(Wiring):
 
     def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
         """Return h, (h, mask) or (h, state, mask); refuse a part in which the mask is lost."""
-        (h, mask), form = (values[j] for j in self.reads[i]), _form(parts[i])
+        (h, mask), form = super().inputs_of(i, parts, values), _form(parts[i])
         return h if form is None else (h, mask) if form == "sequence" else (h, None, mask)
 
     def value_of(self, part: Layer, y: Arrays) -> Arrays:

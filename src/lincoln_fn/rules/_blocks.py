@@ -7,8 +7,9 @@ ends before the next one begins, so activations, norms and pooling belong to the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
@@ -65,15 +66,18 @@ def projected(error: Tensor, matrix: Tensor) -> Tensor:
     return (error @ matrix.flatten(1)).reshape(*error.shape[:-1], *matrix.shape[1:])
 
 
-# Any: arguments of `composition`, by name.
+# A function of a composition, which may take `starts`. Any: what it returns.
+Loop: TypeAlias = Callable[..., Any]
+
+
 def of_blocks(
-    net: Layer, starts: tuple[int, ...], added: tuple[Layer, ...], there: There, back: Back,
-    **loops: Any,
+    net: Layer, starts: tuple[int, ...], added: tuple[Layer, ...], there: Loop, back: Loop,
+    **loops: Loop,
 ) -> Layer:  # fmt: skip
     """Make the network of a rule, from within its constructor, and give `starts` to its loops."""
     parts, count = (*net.parts, *added), len(net.parts)
 
-    def begun(loop: Any) -> Any:  # Any: a loop, or another argument of `composition`
+    def begun(loop: Loop) -> Loop:
         asked = core.asked_of(loop, {"starts": starts})
         return partial(loop, **asked) if asked else loop
 
@@ -81,7 +85,7 @@ def of_blocks(
         loops["call"] = partial(_call, call=call, count=count)
         return composition(call.of.__name__, parts, there, back, **loops)
 
-    own = {name: begun(loop) for name, loop in loops.items()}
+    own: dict[str, Any] = {name: begun(loop) for name, loop in loops.items()}
     return core.bare(make, begun(there), begun(back), **own)
 
 
