@@ -40,8 +40,8 @@ def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
         raise LayerError(function, f"expected a network with one output, got {format_briefly(y)}")
     if isinstance(target, Tensor) and target.is_floating_point():
         if target.shape != y.shape:
-            given = f"{tuple(target.shape)}"
-            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {given}")
+            got = f"{tuple(target.shape)}"
+            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {got}")
         return target.to(y)
     axis = min(1, y.ndim - 1)
     index = _index(function, y, target, axis)
@@ -62,8 +62,8 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
         raise LayerError(function, f"expected target to be {wanted}, got {format_briefly(target)}")
     classes = y.shape[axis]
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
-        given = f"{int(index.min())} to {int(index.max())}"
-        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {given}")
+        got = f"{int(index.min())} to {int(index.max())}"
+        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {got}")
     return index
 
 

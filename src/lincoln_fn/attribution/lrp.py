@@ -118,12 +118,12 @@ def lrp(
         raise LayerError("lrp", f"expected rules to be a Composite, got {format_briefly(rules)}")
     net = with_true_gradient(inference(net))
     chosen = composite.rules_of(net)
-    found: list[LayerRelevance] = []
-    recorded = map_paths(partial(_recorded, found, composite.rule_of), net)
+    relevances: list[LayerRelevance] = []
+    recorded = map_paths(partial(_recorded, relevances, composite.rule_of), net)
     y, cache = recorded.forward(params, x)
     relevance = y * explained_output("lrp", y, target)
-    of_x, _ = back(partial(_visit, chosen, found), recorded, params, cache, relevance)
-    return Relevance(of_x, tuple(found))
+    of_x, _ = back(partial(_visit, chosen, relevances), recorded, params, cache, relevance)
+    return Relevance(of_x, tuple(relevances))
 
 
 def _recorded(

@@ -151,20 +151,20 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     """Call a function with values, and read the plan and the layers from what it returns."""
     arguments, parameters = _arguments_of(function)
     parameter = Layer("parameter()", _give, _take_back, _draw)
-    given = {name: Value(None, name=name) for name in arguments}
+    inputs = {name: Value(None, name=name) for name in arguments}
     trained = {name: Value(parameter, name=name) for name in parameters}
-    y, found = function(*given.values(), **trained), dict[object, object]()
+    y, found = function(*inputs.values(), **trained), dict[object, object]()
     if isinstance(y, tuple) and len(y) == 2 and isinstance(y[1], dict):
         y, found = y
     names = {v: str(key) for key, v in reversed(found.items()) if isinstance(v, Value)}
     outputs = tuple(map(_checked, y if isinstance(y, tuple) else (y,)))
     nodes = [value for value in _in_order(outputs) if value.layer is not None]
     used = {each for value in nodes for each in value.inputs}.union(outputs)
-    unused = [name for name, value in {**given, **trained}.items() if value not in used]
+    unused = [name for name, value in {**inputs, **trained}.items() if value not in used]
     if unused:
         raise LayerError("graph", f"expected every argument to be used, got {', '.join(unused)}")
     named = _named(nodes, names, arguments)
-    numbers = {value: i for i, value in enumerate((*given.values(), *named))}
+    numbers = {value: i for i, value in enumerate((*inputs.values(), *named))}
     planned = _connect(named, numbers)
     returns = tuple(numbers[each] for each in outputs)
     plan = Plan(
@@ -172,8 +172,8 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
         y=returns if isinstance(y, tuple) else returns[0],
         split=partial(split_named, nodes=planned),
         bare=tuple(i for i, node in enumerate(planned) if not node.has_params),
-        entries=len(given) if len(given) != 1 else None,
-        notes=1, arguments=tuple(given), parameters=tuple(trained), nodes=planned,
+        entries=len(inputs) if len(inputs) != 1 else None,
+        notes=1, arguments=tuple(inputs), parameters=tuple(trained), nodes=planned,
     )  # fmt: skip
     return plan, tuple(
         value.layer.replace(name=f"{name} = {value.layer.name}")

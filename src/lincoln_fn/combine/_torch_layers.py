@@ -118,11 +118,11 @@ def _contract_back(
     dxs = []
     for i, (term, x_i) in enumerate(zip(terms, x, strict=True)):
         behind = (output, *terms[:i], *terms[i + 1 :])
-        found = "".join(each for each in term if any(each in other for other in behind))
-        dx = torch.einsum(f"{','.join(behind)}->{found}", g, *x[:i], *x[i + 1 :])
-        kept = [(each in found, n) for each, n in zip(term, x_i.shape, strict=True)]
-        dx = summed_to(dx, tuple(n for is_found, n in kept if is_found))
-        dx = dx.reshape([n if is_found else 1 for is_found, n in kept])
+        letters = "".join(each for each in term if any(each in other for other in behind))
+        dx = torch.einsum(f"{','.join(behind)}->{letters}", g, *x[:i], *x[i + 1 :])
+        axes = [(each in letters, n) for each, n in zip(term, x_i.shape, strict=True)]
+        dx = summed_to(dx, tuple(n for is_found, n in axes if is_found))
+        dx = dx.reshape([n if is_found else 1 for is_found, n in axes])
         dxs.append(dx.expand(x_i.shape))
     return tuple(dxs) if len(dxs) != 1 else dxs[0], ()
 

@@ -175,8 +175,8 @@ def constructor(name: str) -> Callable[..., Layer]:
     own = ALIASES.get(name, name)
     if own not in dir(ours):
         raise _missing(name)
-    made: Callable[..., Layer] = getattr(ours, own)
-    return made
+    make: Callable[..., Layer] = getattr(ours, own)
+    return make
 
 
 def bound(name: str, row: Row, args: Sequence[Arg], options: dict[str, Arg]) -> partial[Arg]:

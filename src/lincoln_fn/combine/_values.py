@@ -114,8 +114,8 @@ def _call(name: str, row: Row, *args: object, **options: object) -> Value:
         problem = f"expected values of the graph and numbers, got {describe(args[0])}"
         raise LayerError(f"graph: {name}", problem)
     named = {key: _as_value(given) for key, given in options.items()}
-    made: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
-    return made
+    value: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
+    return value
 
 
 def _of_library(make: Callable[..., Layer], *args: Arg, **options: Arg) -> Value:

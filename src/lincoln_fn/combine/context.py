@@ -158,13 +158,13 @@ class Completed:
 def _fill(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
     """Insert None for the masks that x lacks."""
     core.check_params(CONTEXT, params, None)
-    given = x if isinstance(x, tuple) else (x,)
-    if len(given) not in (least, most):
+    entries = x if isinstance(x, tuple) else (x,)
+    if len(entries) not in (least, most):
         raise LayerError(
             CONTEXT, f"expected x to be {FORMS[most]}, got {core.describe_non_tuple(x)}"
         )
-    missing = (None,) * (most - len(given))
-    return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+    missing = (None,) * (most - len(entries))
+    return (*entries, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
 
 
 declare(_fill, kind="moving")

@@ -135,12 +135,12 @@ def with_outputs(loop: Loop, like: Loop) -> Loop:
 
 def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, list[str]]:
     """Make a layer that returns the outputs at some paths within it, and list them in order."""
-    made = composition_of(layer)
-    if made is None:
+    composed = composition_of(layer)
+    if composed is None:
         return layer, []
-    parts, found, taps = list(made.parts), list[str](), dict[int, Tap]()
-    for i, part in enumerate(made.parts):
-        own_path = made.inside(path, i)
+    parts, found, taps = list(composed.parts), list[str](), dict[int, Tap]()
+    for i, part in enumerate(composed.parts):
+        own_path = composed.inside(path, i)
         parts[i], within = open_to(part, own_path, chosen)
         here = [own_path] if own_path in chosen else []
         if here or within:
@@ -148,23 +148,23 @@ def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, li
             found += here + within
     if not taps:
         return layer, []
-    of_predict = made.predict_there
+    of_predict = composed.predict_there
     changes = {
-        "there": _Loop(_outputs_there, made.there, taps),
-        "back": _Loop(_outputs_back, made.back, taps),
+        "there": _Loop(_outputs_there, composed.there, taps),
+        "back": _Loop(_outputs_back, composed.back, taps),
     }
-    if of_predict is not made.there:
+    if of_predict is not composed.there:
         changes["predict"] = _Loop(_outputs_there, of_predict, taps)
     return layer.rebuild(tuple(parts), **changes), found
 
 
 def close(layer: Layer) -> Layer:
     """Make the layer that `open_to` was given, of the parts that the opened one has now."""
-    made = composition_of(layer)
-    if made is None or own_loop(made.there) is made.there:
+    composed = composition_of(layer)
+    if composed is None or own_loop(composed.there) is composed.there:
         return layer
-    own = {"there": own_loop(made.there), "back": own_loop(made.back)}
-    if made.predict_there is not made.there:
-        own["predict"] = own_loop(made.predict_there)
-    parts = tuple(map(close, made.parts))
+    own = {"there": own_loop(composed.there), "back": own_loop(composed.back)}
+    if composed.predict_there is not composed.there:
+        own["predict"] = own_loop(composed.predict_there)
+    parts = tuple(map(close, composed.parts))
     return layer.rebuild(parts, **own)

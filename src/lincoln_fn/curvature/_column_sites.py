@@ -55,5 +55,5 @@ def column_sites(
         whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
         return evolve(whole, dparams=use(whole))
 
-    made = list(map(used, sites))
-    return tree.map(lambda at: made[at], structure)
+    sites_used = list(map(used, sites))
+    return tree.map(lambda at: sites_used[at], structure)

@@ -65,8 +65,8 @@ def _load_forward_mode() -> None:
 
 def with_tangents(values: T, tangents: T) -> T:
     """Make dual tensors of the leaves of two trees."""
-    made: T = _mapped(_dual, values, tangents)
-    return made
+    duals: T = _mapped(_dual, values, tangents)
+    return duals
 
 
 def _mapped(f: Callable[..., Arrays], *trees: Arrays) -> Arrays:

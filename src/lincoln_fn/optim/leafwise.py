@@ -133,8 +133,8 @@ def init(kind: Leafwise, params: Params, **options: Option) -> OptimizerState:
     """Make what the state keeps; () for nothing."""
     if kind.check is not None:
         kind.check(kind.name, params)
-    made = {name: _begin(of, params) for name, of in kind.kept(options).items()}
-    return kind.state(**made) if any(each is not None for each in made.values()) else ()
+    trees = {name: _begin(of, params) for name, of in kind.kept(options).items()}
+    return kind.state(**trees) if any(each is not None for each in trees.values()) else ()
 
 
 def _begin(start: Option, params: Params) -> Params:
@@ -227,16 +227,16 @@ def adjoint(
         dp = _regularized(p, dp, penalty, maximize)
         old, bars = kept[: len(names)], kept[len(names) :]
         new_bar, dp_bar, *kept_bar, products = rule(p, dp, *old, p_bar, *bars)
-        found = {name: product.sum().double() for name, product in products.items()}
+        slopes = {name: product.sum().double() for name, product in products.items()}
         if kind.is_decoupled(options):
             of_decay = (p * new_bar).sum().double()
-            found["lr"] = found["lr"] - options["weight_decay"] * of_decay
-            found["weight_decay"] = -at.lr * of_decay
+            slopes["lr"] = slopes["lr"] - options["weight_decay"] * of_decay
+            slopes["weight_decay"] = -at.lr * of_decay
             new_bar = new_bar if factor is None else new_bar * factor
-        elif "weight_decay" not in found:
-            found["weight_decay"] = (p * dp_bar).sum().double()
+        elif "weight_decay" not in slopes:
+            slopes["weight_decay"] = (p * dp_bar).sum().double()
             new_bar = new_bar + penalty * dp_bar if penalty else new_bar
-        sums.append(found)
+        sums.append(slopes)
         return new_bar, dp_bar.neg() if maximize else dp_bar, p_bar, *kept_bar, *bars
 
     names = _trees(kind.kept(options))

@@ -128,17 +128,17 @@ def check_state(
 
 def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
     """Find the one record of a kind in an optimizer's state, at any depth."""
-    found = list[S]()
+    states = list[S]()
 
     def visit(node: object) -> bool:
         if isinstance(node, kind):
-            found.append(node)
+            states.append(node)
         return False  # another one may be inside
 
     optree.tree_leaves(state, is_leaf=visit, namespace=TRAINED)
-    if len(found) != 1:
-        raise LayerError(name, f"expected a state with one {what}, got {len(found)}")
-    return found[0]
+    if len(states) != 1:
+        raise LayerError(name, f"expected a state with one {what}, got {len(states)}")
+    return states[0]
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:

@@ -31,8 +31,8 @@ class Projections(State):
 
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
-    made = composition_of(net)
-    if made is None or made.there is not there:
+    composed = composition_of(net)
+    if composed is None or composed.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:

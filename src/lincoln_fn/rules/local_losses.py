@@ -122,8 +122,8 @@ def _similarity_init(key: Key, x: Tensor) -> dense.Params | conv.Params:
     layer = (
         dense.dense(x.shape[-1], bias=False) if square else conv.conv2d(x.shape[1], 3, bias=False)
     )
-    made: dense.Params | conv.Params = layer.init(key, x)
-    return made
+    params: dense.Params | conv.Params = layer.init(key, x)
+    return params
 
 
 # How it moves is all that its forward reads of it: the kernels are the params'.

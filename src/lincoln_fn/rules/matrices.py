@@ -48,8 +48,8 @@ def has_matrices(layer: Layer) -> bool:
 
 def is_one_layer(layer: Layer) -> bool:
     """Return whether rules treat a layer as one: a single layer, or attention."""
-    made = composition_of(layer)
-    return made is None or made.gather is multi_head_attention.gather
+    composed = composition_of(layer)
+    return composed is None or composed.gather is multi_head_attention.gather
 
 
 def map_chosen(rule: str, f: Callable[[Layer], Layer], net: Layer, layers: Selector) -> Layer:
