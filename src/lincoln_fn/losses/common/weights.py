@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, Range, format_briefly
+from lincoln_fn.core import Arrays, LayerError, Range, arguments_of, format_briefly
 
 
 def _is_finite(weight: Tensor) -> bool:
@@ -62,10 +62,9 @@ class Weights:
 
 def with_copies(loss: str, function: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """Bind copies of the weights among a function's options in place of them."""
-    options = getattr(function, "keywords", {})
     weights = {
-        key: Weights(loss, key, given.clone())
-        for key, given in options.items()
-        if isinstance(given, Tensor)
+        key: Weights(loss, key, option.clone())
+        for key, option in arguments_of(function).items()
+        if isinstance(option, Tensor)
     }
     return partial(function, **weights) if weights else function
