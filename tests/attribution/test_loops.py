@@ -3,24 +3,11 @@
 import pytest
 import torch
 from helpers.compare import same_number
+from helpers.relevance import EXACT, normal
 
 import lincoln_fn as lf
-from lincoln_fn import attribution, keys, tree
+from lincoln_fn import attribution, tree
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution.composites import base
-
-# Conserves everywhere that a rule can.
-EXACT = attribution.Composite(
-    (
-        (kinds.RECURRENT, rules.recurrent(0.0, zero_bias=True)),
-        *base(0.0),
-        (kinds.LINEAR, rules.epsilon(0.0, zero_bias=True)),
-    )
-)
-
-
-def normal(*shape, seed=0):
-    return keys.normal(lf.Key(100 + seed), shape, dtype=torch.float64)
 
 
 def explained(net, x, target, rules=EXACT):

@@ -5,25 +5,11 @@ import torch
 from helpers.cases import CASES
 from helpers.cases.case import cast
 from helpers.compare import same_bits, same_number
+from helpers.relevance import EXACT, normal
 
 import lincoln_fn as lf
 from lincoln_fn import attribution, keys, tree
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution.composites import base
-
-# Conserves everywhere that a rule can.
-EXACT = attribution.Composite(
-    (
-        (kinds.ATTENTION, rules.attention(0.0, constant_weights=True)),
-        (kinds.RECURRENT, rules.recurrent(0.0, zero_bias=True)),
-        *base(0.0),
-        (kinds.LINEAR, rules.epsilon(0.0, zero_bias=True)),
-    )
-)
-
-
-def normal(*shape, seed=0):
-    return keys.normal(lf.Key(100 + seed), shape, dtype=torch.float64)
 
 
 def relevance_of(layer, params, x, y_relevance, rule):
@@ -67,8 +53,7 @@ def test_a_residual_connection_shares_in_proportion():
 
 def test_a_transformer_block_conserves_relevance_with_constant_weights():
     block = lf.transformer_encoder_block(2, 7, 0.0, norm_first=True, bias=False)
-    net, x = lf.serial(block, lf.global_avg_pool(), lf.dense(4, bias=False)), normal(3, 5, 6)
-    net = lf.serial(block, lf.masked_mean(), lf.dense(4, bias=False))
+    net, x = lf.serial(block, lf.masked_mean(), lf.dense(4, bias=False)), normal(3, 5, 6)
     params = net.init(lf.Key(1), x)
     found = attribution.lrp(net, params, x, 2, rules=EXACT)
     total = net.predict(params, x)[:, 2]

@@ -112,11 +112,8 @@ def test_each_rule_for_all_linear_layers_equals_zennits(pair, name):
     composite = attribution.composite((kinds.LINEAR, ours))
     base = zennit.composites.layer_map_base()
     composite_there = zennit.composites.LayerMapComposite([*base, (zennit.types.Linear, other)])
-    assert same_number(
-        attribution.lrp(net, params, X, TARGET, rules=composite).x,
-        theirs(module, composite_there),
-        error=STABILIZER,
-    )
+    found = attribution.lrp(net, params, X, TARGET, rules=composite).x
+    assert same_number(found, theirs(module, composite_there), error=STABILIZER)
 
 
 @pytest.mark.parametrize("pair", [LENET, VGG], ids=["lenet", "vgg"])
@@ -127,11 +124,8 @@ def test_z_box_equals_zennits(pair):
     box = zennit.rules.ZBox(LOW[None], HIGH[None])
     first = [(zennit.types.Convolution, box)]
     composite_there = zennit.composites.SpecialFirstLayerMapComposite(layer_map, first)
-    assert same_number(
-        attribution.lrp(net, params, X, TARGET, rules=composite).x,
-        theirs(module, composite_there),
-        error=STABILIZER,
-    )
+    found = attribution.lrp(net, params, X, TARGET, rules=composite).x
+    assert same_number(found, theirs(module, composite_there), error=STABILIZER)
 
 
 COMPOSITES = {

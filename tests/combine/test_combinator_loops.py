@@ -5,19 +5,31 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compositions import CONTEXTS, check_compiled, check_trace, check_walks
+from helpers.loops import (
+    FIELD,
+    HALVES,
+    IN_TIME,
+    MASK,
+    MIXED,
+    OUTPUT,
+    OWN,
+    OWN_OUTPUT,
+    PAIR,
+    SMALL,
+    STATE,
+    STEP,
+    THREE_BLOCKS,
+    F,
+    H,
+    pair,
+)  # fmt: skip
+from helpers.loops import ROWS as X
+from helpers.loops import SEQUENCE as S
 from helpers.stateful import BLOCK, STATEFUL
 
 import lincoln_fn as lf
 
-X = normal(5, 3)
-SMALL = lf.initializers.normal(0.15)
 PAIRED = lf.serial(lf.parallel(lf.add(), lf.identity()), lf.gru_cell(5))
-# z' = tanh(x W + b + dropout(z) U), whose state is a key.
-STEP = lf.serial(
-    lf.parallel(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4, weight_init=SMALL))),
-    lf.add(),
-    lf.tanh(),
-)
 NORMED = lf.serial(
     lf.parallel(lf.identity(), lf.serial(lf.conv2d(2, 3, padding=1, weight_init=SMALL), lf.tanh())),
     lf.add(),
@@ -33,8 +45,6 @@ FIXED_POINTS = {
     "images": (lf.fixed_point(NORMED, max_steps=80), normal(2, 2, 4, 3)),
     "two inputs": (lf.fixed_point(ADDED), (X, normal(5, 3, seed=1))),
 }  # fmt: skip
-FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dropout(0.3), lf.dense(3))
-IN_TIME = lf.serial(lf.concatenate(), lf.dense(4), lf.tanh(), lf.dense(3))
 OF_IMAGES = lf.serial(lf.concatenate(1), lf.conv2d(2, 3, padding=1))
 OF_PAIRS = lf.serial(lf.select(1, 0), lf.parallel(lf.dense(3), lf.tanh()))
 ODES = {
@@ -45,21 +55,15 @@ ODES = {
     "images": (lf.ode(OF_IMAGES, steps=2, time_dim=1), normal(3, 2, 4, 5)),
     "a pair": (lf.ode(OF_PAIRS, steps=2), (X, normal(5, 3, seed=1))),
 }
-F = lf.serial(lf.dense(3), lf.tanh(), lf.dropout(0.4))
-H = lf.serial(lf.dense(5), lf.batch_norm(), lf.tanh(), lf.dense(3))
-ROWS = normal(7, 6)
 OF_CHANNELS = (lf.conv2d(2, 3, padding=1), lf.group_norm(2)), (lf.relu(), F)
 REVERSIBLES = {
-    "one block": (lf.reversible((F, H)), ROWS),
-    "three blocks": (lf.reversible((F, H), (H, lf.tanh()), (lf.dense(3), F)), ROWS),
+    "one block": (lf.reversible((F, H)), HALVES),
+    "three blocks": (THREE_BLOCKS, HALVES),
     "channels": (lf.reversible(*OF_CHANNELS, dim=1), normal(3, 4, 5, 3)),
     "a pair of other sizes": (
-        lf.reversible((lf.dense(2), lf.dense(3))), (ROWS[:, :2], ROWS[:, 2:5])
+        lf.reversible((lf.dense(2), lf.dense(3))), (HALVES[:, :2], HALVES[:, 2:5])
     ),
 }  # fmt: skip
-S, STATE = normal(4, 6, 3), normal(4, 5, seed=1)  # a sequence
-PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
-MASK = torch.arange(6) < torch.tensor([3, 1, 6, 4])[:, None]
 GAPS = torch.tensor(
     [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], [1, 0, 1, 0, 1, 0]]
 )
@@ -67,21 +71,7 @@ TOKENS = torch.tensor(
     [[4, 2, 0, 1, 0, 2], [3, 1, 5, 2, 1, 1], [1, 1, 0, 0, 3, 4], [2, 3, 1, 0, 5, 1]]
 )
 READER = lf.serial(lf.parallel(lf.embedding(6, 4), lf.identity()), lf.gru_cell(4))
-OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
-# A cell of one's own, with dropout and batch norm: s' = tanh(bn(x) W + dropout(s) U).
-MIXED = lf.serial(
-    lf.parallel(lf.serial(lf.batch_norm(), lf.dense(5)), lf.serial(lf.dropout(0.4), lf.dense(5))),
-    lf.add(),
-    lf.tanh(),
-)
-
-
-def pair(*layers):
-    return lf.branch(*layers, merge=lf.identity())
-
-
-# Cells that return an output beside the state; and a pair, of which one is a pair.
-OWN_OUTPUT, OUTPUT = (lf.serial(cell, pair(lf.dense(2), lf.identity())) for cell in (OWN, MIXED))
+# A cell that returns a pair beside the state, of which one is a pair.
 OUTPUTS = lf.serial(MIXED, pair(pair(lf.dense(2), pair(lf.tanh(), lf.dense(3))), lf.identity()))
 SCANS = {
     "lstm": (lf.scan(lf.lstm_cell(5)), S),
@@ -148,7 +138,7 @@ def test_gradients_are_proven(name):
     [
         (lf.fixed_point(lf.rnn_cell(3)), X, None),
         (lf.ode(FIELD, steps=2), X, False),
-        (REVERSIBLES["three blocks"][0], ROWS, False),
+        (THREE_BLOCKS, HALVES, False),
         (lf.scan(lf.lstm_cell(3)), S, None),
     ],
     ids=["fixed_point", "ode", "reversible", "scan"],
@@ -172,7 +162,7 @@ TRACED = lf.serial(lf.dense(3), lf.tanh())
         (lf.fixed_point(STEP, shape=(4,)), X, 1),
         (lf.ode(TRACED, steps=2), X, 8),
         (lf.ode(TRACED, steps=2, adjoint="continuous"), X, 8),
-        (REVERSIBLES["three blocks"][0], ROWS, 1),
+        (THREE_BLOCKS, HALVES, 1),
         (lf.scan(lf.serial(lf.gru_cell(5), lf.tanh())), S, 6),
     ],
     ids=["fixed_point", "ode", "ode, continuous", "reversible", "scan"],
@@ -193,7 +183,7 @@ COMPILED = {
     "iteration": (lf.fixed_point(STEP, solver="iteration", **SOLVED), X),
     "discrete": (lf.ode(FIELD, method="midpoint", steps=2), X),
     "continuous": (lf.ode(FIELD, method="midpoint", steps=2, adjoint="continuous"), X),
-    "reversible": (lf.reversible((F, H), (lf.dense(3), F)), ROWS),
+    "reversible": (lf.reversible((F, H), (lf.dense(3), F)), HALVES),
     "own cell": (lf.serial(lf.scan(MIXED), lf.select(0)), (S, STATE)),
     "lstm": SCANS["lstm"],
     "masked": (lf.serial(lf.scan(lf.gru_cell(5)), lf.select(0)), (S, STATE, MASK)),

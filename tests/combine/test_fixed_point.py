@@ -4,23 +4,12 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.compositions import (
-    forward_and_backward,
-    peak_bytes,
-    run,
-)
+from helpers.compositions import forward_and_backward, peak_bytes, run
+from helpers.loops import ROWS as X
+from helpers.loops import STEP
 
 import lincoln_fn as lf
 from lincoln_fn.combine._solver import Solver
-
-X = normal(5, 3)
-SMALL = lf.initializers.normal(0.15)
-# z' = tanh(x W + b + dropout(z) U), whose state is a key.
-MIXED = lf.serial(
-    lf.parallel(lf.dense(4), lf.serial(lf.dropout(0.3), lf.dense(4, weight_init=SMALL))),
-    lf.add(),
-    lf.tanh(),
-)
 
 
 def expanding(norm):
@@ -83,7 +72,7 @@ def test_a_backward_pass_that_does_not_converge_says_so():
 
 
 def test_the_cache_is_x_and_z():
-    x, net = X, lf.fixed_point(MIXED, shape=(4,))
+    x, net = X, lf.fixed_point(STEP, shape=(4,))
     _, z, cache, _ = run(net, x)
     given, kept = cache.arrays
     assert given is x
@@ -104,17 +93,14 @@ def test_memory_does_not_grow_with_the_steps_of_the_solver(solver):
 
 
 def test_one_mask_is_drawn_for_all_steps_and_predict_draws_none():
-    net = lf.fixed_point(MIXED, shape=(4,))
+    net = lf.fixed_point(STEP, shape=(4,))
     params, z, cache, _ = run(net, X)
-    again, of_cell = MIXED.forward(params, (X, z))
+    again, of_cell = STEP.forward(params, (X, z))
     assert same_number(again, z)
-    assert same_bits(net.advance(params, cache), MIXED.advance(params, of_cell))
+    assert same_bits(net.advance(params, cache), STEP.advance(params, of_cell))
     predicted = net.predict(params, X)
-    assert same_number(MIXED.predict(params, (X, predicted)), predicted)
+    assert same_number(STEP.predict(params, (X, predicted)), predicted)
     assert not same_number(predicted, z)
-
-
-# torch's own, at the first jvp of a process.
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -7,18 +7,11 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.compositions import (
-    cast,
-    forward_and_backward,
-    peak_bytes,
-    run,
-)
+from helpers.compositions import cast, forward_and_backward, peak_bytes, run
+from helpers.loops import FIELD, IN_TIME
+from helpers.loops import ROWS as X
 
 import lincoln_fn as lf
-
-X = normal(5, 3)
-FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dropout(0.3), lf.dense(3))
-IN_TIME = lf.serial(lf.concatenate(), lf.dense(4), lf.tanh(), lf.dense(3))
 
 
 def orders(errors):

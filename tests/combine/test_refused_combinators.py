@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from helpers import loops
 from helpers.cases.case import normal
 from helpers.compositions import run
 
@@ -11,13 +12,11 @@ import lincoln_fn as lf
 
 KEY = lf.Key(0)
 X, PARAMS = normal(6, 3), lf.dense(4).init(KEY, normal(6, 3))
-S, H = normal(4, 6, 3), normal(4, 5, seed=1)  # a sequence
-MASK = torch.arange(6) < torch.tensor([3, 1, 6, 4])[:, None]
+S, H, MASK, OWN = loops.SEQUENCE, loops.STATE, loops.MASK, loops.OWN
 Q, M, N = normal(2, 5, 6), normal(2, 4, 6, seed=1), normal(2, 4, 3, seed=2)
 T = normal(3, 7, 5)  # tokens of experts
 FIELD = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
 IN_TIME = lf.serial(lf.concatenate(), lf.dense(3))
-OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
 D, CELL, RNN = lf.dense(4), lf.rnn_cell(4), lf.rnn_cell(5)
 ENCODER, DECODER = lf.transformer_encoder_block(2, 7, 0.0), lf.transformer_decoder_block(2, 7, 0.0)
 REV, LINEAR = lf.reversible((lf.dense(3), lf.tanh())), lf.graph(lambda x, *, w: x @ w)

@@ -3,18 +3,12 @@
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits
-from helpers.compositions import (
-    forward_and_backward,
-    peak_bytes,
-    run,
-)
+from helpers.compositions import forward_and_backward, peak_bytes, run
+from helpers.loops import HALVES as X
+from helpers.loops import THREE_BLOCKS as BLOCKS
+from helpers.loops import F, H
 
 import lincoln_fn as lf
-
-F = lf.serial(lf.dense(3), lf.tanh(), lf.dropout(0.4))
-H = lf.serial(lf.dense(5), lf.batch_norm(), lf.tanh(), lf.dense(3))
-X = normal(7, 6)
-BLOCKS = lf.reversible((F, H), (H, lf.tanh()), (lf.dense(3), F))
 
 
 def test_a_tuple_and_a_tensor_give_the_same():

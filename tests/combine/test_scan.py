@@ -6,28 +6,13 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.compositions import (
-    cast,
-    peak_bytes,
-    run,
-)
+from helpers.compositions import cast, peak_bytes, run
+from helpers.loops import LENGTHS, MASK, MIXED, OWN, OWN_OUTPUT, PAIR, STATE
+from helpers.loops import SEQUENCE as X
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn import per_example
-
-X = normal(4, 6, 3)
-STATE = normal(4, 5, seed=1)
-# A cell of one's own, with dropout and batch norm: s' = tanh(bn(x) W + dropout(s) U).
-MIXED = lf.serial(
-    lf.parallel(lf.serial(lf.batch_norm(), lf.dense(5)), lf.serial(lf.dropout(0.4), lf.dense(5))),
-    lf.add(),
-    lf.tanh(),
-)
-PAIR = (normal(4, 5, seed=2), normal(4, 5, seed=3))
-OWN = lf.serial(lf.parallel(lf.dense(5), lf.dense(5)), lf.add(), lf.tanh())
-LENGTHS = torch.tensor([3, 1, 6, 4])
-MASK = torch.arange(6) < LENGTHS[:, None]
 
 
 @pytest.mark.parametrize(
@@ -64,13 +49,7 @@ TRUNCATED = {
     "lstm": (lf.scan(lf.lstm_cell(5)), PAIR),
     "reversed": (lf.scan(lf.gru_cell(5), reverse=True), None),
     "own cell": (lf.scan(OWN), STATE),
-    "with an output": (
-        lf.scan(
-            lf.serial(OWN, lf.branch(lf.dense(2), lf.identity(), merge=lf.identity())),
-            has_output=True,
-        ),
-        STATE,
-    ),
+    "with an output": (lf.scan(OWN_OUTPUT, has_output=True), STATE),
 }
 
 

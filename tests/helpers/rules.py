@@ -19,12 +19,16 @@ HIDDEN = lf.serial(*NET.parts[:-2])
 X, LABELS = normal(8, 1, 8, 6), torch.arange(8) % 4
 TRUE_OR_FALSE = (torch.arange(8) % 2).float()
 SOFTMAX = lf.losses.softmax_cross_entropy()
+# The rules that change layers by themselves.
+WRAPPERS = {
+    "feedback_alignment": rules.feedback_alignment,
+    "uniform": rules.sign_symmetric,
+    "batchwise": lambda net: rules.sign_symmetric(net, variant="batchwise"),
+    "fixed": lambda net: rules.sign_symmetric(net, variant="fixed"),
+    "kolen_pollack": rules.kolen_pollack,
+}
 RULES = {
-    "feedback_alignment": (rules.feedback_alignment(NET), SOFTMAX, LABELS),
-    "uniform": (rules.sign_symmetric(NET), SOFTMAX, LABELS),
-    "batchwise": (rules.sign_symmetric(NET, variant="batchwise"), SOFTMAX, LABELS),
-    "fixed": (rules.sign_symmetric(NET, variant="fixed"), SOFTMAX, LABELS),
-    "kolen_pollack": (rules.kolen_pollack(NET), SOFTMAX, LABELS),
+    **{name: (wrap(NET), SOFTMAX, LABELS) for name, wrap in WRAPPERS.items()},
     "direct_feedback_alignment": (rules.direct_feedback_alignment(NET), SOFTMAX, LABELS),
     "prediction": (rules.local_losses(NET, 4, kind="prediction"),
         rules.local_loss(4, kind="prediction"), LABELS),

@@ -309,12 +309,6 @@ SHAPE = "for prediction (2, 3), got"
     ("loss", "prediction", "target", "message"),
     [
         (losses.mse(), X, torch.zeros(2), f"expected target of shape (2, 3) {SHAPE} (2,)"),
-        (losses.mse(), 3.0, X,
-         "expected prediction to be a tensor, got float; convert it by torch.tensor"),
-        (losses.mse(), X.long(), X, "expected prediction of a floating dtype, got torch.int64"),
-        (losses.mse(), X[:0], X[:0],
-         "expected at least one example, got prediction of shape (0, 3)"),
-        (losses.mse(), X, X.to("meta"), "expected target on cpu, got meta"),
         (losses.kl_div(), X, X[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
         (losses.poisson_nll(), X, X[:1], f"expected target of shape (2, 3) {SHAPE} (1, 3)"),
         (losses.gaussian_nll(), X, X, "expected prediction (mean, var), got float32[2, 3]"),
@@ -366,7 +360,6 @@ SHAPE = "for prediction (2, 3), got"
         (losses.multi_label_soft_margin(), X, 2 * Y,
          "expected labels 0 or 1, or between them, got 2"),
         (losses.nll(weight=torch.ones(2)), X, TWO, "expected weight of shape (3,), got (2,)"),
-        (losses.nll(), X, t([-1, 0]), "expected labels from 0 to 2, got -1"),
         (losses.nll(), X, t([-100, 3]), "expected labels from 0 to 2, got 3"),
         (losses.softmax_cross_entropy(ignore_index=1), X, Y,
          "expected class indices with ignore_index=1, got probabilities"),
@@ -421,15 +414,6 @@ def test_errors(loss, prediction, target, message):
     name = loss.name.partition("(")[0]
     with pytest.raises(lf.LayerError, match=f"^{re.escape(f'{name}: {message}')}$"):
         loss.forward(prediction, target)
-
-
-def test_cotangent_and_cache_are_checked():
-    loss = losses.kl_div(reduction="batchmean")
-    _, cache = loss.forward(X, Y)
-    with pytest.raises(lf.LayerError, match=re.escape("kl_div: expected g of shape (), got (2,)")):
-        loss.backward(cache, torch.ones(2))
-    with pytest.raises(lf.LayerError, match="kl_div: expected the cache of its own forward"):
-        loss.backward(())
 
 
 def test_nan_is_in_no_range():

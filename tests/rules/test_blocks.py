@@ -145,6 +145,10 @@ def test_pepita_drops_the_same_units_in_both_passes():
     assert not same_bits(moved[1].key.bits, params[1].key.bits)
 
 
+def is_relu(layer):
+    return "relu" in layer.name
+
+
 def test_a_block_begins_with_each_layer_that_has_matrices():
     nested = lf.serial(lf.serial(lf.dense(4), lf.relu()), lf.serial(lf.dropout(), lf.dense(2)))
     assert _blocks.blocks_of("rule", CONV, rules.has_matrices) == (0, 5, 7)
@@ -154,8 +158,9 @@ def test_a_block_begins_with_each_layer_that_has_matrices():
             rule(lf.dense(2))
         with pytest.raises(lf.LayerError, match="expected a layer with matrices"):
             rule(lf.serial(lf.relu()))
-        named = rule(lf.serial(lf.relu(), lf.dense(2)), layers=lambda layer: "relu" in layer.name)
+        named = rule(lf.serial(lf.relu(), lf.dense(2)), layers=is_relu)
         assert len(named.parts) == 3
+        assert named.spec["layers"] is is_relu
     with pytest.raises(lf.LayerError, match="expected reduction"):
         rules.pepita(MLP, reduction="none")
 

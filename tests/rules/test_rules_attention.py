@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import largest, same_bits, same_number
+from helpers.rules import WRAPPERS
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -11,13 +12,6 @@ from lincoln_fn.walk.paths import paths
 
 HEADS = 2
 X = normal(3, 5, 6).double()
-RULES = {
-    "feedback_alignment": rules.feedback_alignment,
-    "uniform": rules.sign_symmetric,
-    "batchwise": lambda net: rules.sign_symmetric(net, variant="batchwise"),
-    "fixed": lambda net: rules.sign_symmetric(net, variant="fixed"),
-    "kolen_pollack": rules.kolen_pollack,
-}
 
 
 def projected(x, params, b):
@@ -36,10 +30,10 @@ def attention(x, params, bs):
     return projected(y.transpose(1, 2).flatten(2), params.output, bs[3])
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", WRAPPERS)
 @pytest.mark.parametrize("fast", [False, True])
 def test_each_projection_has_a_matrix_of_its_own(name, fast):
-    net = RULES[name](lf.multi_head_attention(HEADS))
+    net = WRAPPERS[name](lf.multi_head_attention(HEADS))
     net = lf.fast(net) if fast else net
     params = net.init(lf.Key(3), X)
     weights = rules.matrices.matrices(params.params)
@@ -68,10 +62,10 @@ def block_and_its_batch():
     return net, torch.arange(20).reshape(4, 5) % 9, torch.tensor([0, 2, 1, 1])
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", WRAPPERS)
 def test_a_transformer_trains_and_every_projection_has_an_angle(name):
     net, x, target = block_and_its_batch()
-    net = RULES[name](net)
+    net = WRAPPERS[name](net)
     loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
     step = lf.make_step(net, loss, optimizer)
     state = lf.init_state(net, optimizer, lf.Key(0), x)

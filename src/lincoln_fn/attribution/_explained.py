@@ -13,7 +13,7 @@ are after training, `inference(net)`, and by their true gradient, without rules.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,8 +40,8 @@ def explained_output(function: str, y: Arrays, target: Target) -> Tensor:
         raise LayerError(function, f"expected a network with one output, got {format_briefly(y)}")
     if isinstance(target, Tensor) and target.is_floating_point():
         if target.shape != y.shape:
-            given = f"{tuple(target.shape)}"
-            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {given}")
+            got = f"{tuple(target.shape)}"
+            raise LayerError(function, f"expected weights of shape {tuple(y.shape)}, got {got}")
         return target.to(y)
     axis = min(1, y.ndim - 1)
     index = _index(function, y, target, axis)
@@ -62,8 +62,8 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
         raise LayerError(function, f"expected target to be {wanted}, got {format_briefly(target)}")
     classes = y.shape[axis]
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < classes:
-        given = f"{int(index.min())} to {int(index.max())}"
-        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {given}")
+        got = f"{int(index.min())} to {int(index.max())}"
+        raise LayerError(function, f"expected classes from 0 to {classes - 1}, got {got}")
     return index
 
 
@@ -72,8 +72,7 @@ def by_example(y: Tensor, batched: bool) -> Tensor:
     return y.flatten(1).sum(1) if batched else y.sum()
 
 
-# Any: two trees of tensors, in which None stands for what has no gradient.
-def product(first: Any, second: Any) -> Any:
+def product(first: Arrays, second: Arrays) -> Arrays:
     """Multiply two trees of tensors, leaf by leaf; None where one of them has None."""
     if isinstance(first, tuple) and isinstance(second, tuple):
         return tuple(product(a, b) for a, b in zip(first, second, strict=True))

@@ -38,8 +38,8 @@ _ADD: Final = add()
 
 def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops:
     """Return a composition's loops, there and back, for relevance; refuse one that has none."""
-    made = composition_of(layer)
-    assert made is not None, "a single layer has no loops"
+    composed = composition_of(layer)
+    assert composed is not None, "a single layer has no loops"
     of = core.constructor_of(layer)
     is_continuous = of is ode and layer.spec is not None and layer.spec["adjoint"] == "continuous"
     refused = _CONTINUOUS if is_continuous else _REFUSED.get(of)
@@ -47,9 +47,9 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
         where = " ".join(filter(None, ("lrp:", path, layer.name)))
         raise LayerError(where, refused)
     if of not in _LOOPS:
-        return made.there, made.back
-    there, back = _LOOPS[of](made, partial(_shares, rule_of(_ADD)))
-    return with_outputs(there, made.there), with_outputs(back, made.back)
+        return composed.there, composed.back
+    there, back = _LOOPS[of](composed, partial(_shares, rule_of(_ADD)))
+    return with_outputs(there, composed.there), with_outputs(back, composed.back)
 
 
 def _shares(rule: Rule, terms: tuple[Arrays, ...], relevance: Arrays) -> tuple[Arrays, ...]:
@@ -143,11 +143,11 @@ def _through_step(
 
 
 # By constructor. Any: its arguments.
-_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Composition, Shares], Loops]]] = {
+_LOOPS: Final[dict[Callable[..., object] | None, Callable[[Composition, Shares], Loops]]] = {
     reversible: _of_reversible,
     ode: _of_ode,
 }
-_REFUSED: Final[dict[Callable[..., Any] | None, str]] = {
+_REFUSED: Final[dict[Callable[..., object] | None, str]] = {
     coupling: "one half of x scales the other, and a density has no relevance; use"
     " lf.attribution.integrated_gradients, which needs only its gradient",
     fixed_point: "z is a function of itself, so its relevance would go round without end; use"

@@ -17,13 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
 from lincoln_fn.attribution._explained import Target, explained_output, product
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.inspect import outputs
 from lincoln_fn.inspect.internal import labels_of, note
 from lincoln_fn.rules.internal import with_true_gradient
@@ -72,8 +72,8 @@ def attribution_patching(
     net = with_true_gradient(inference(net))
     corrupted: dict[str, Arrays] = {}
     run_again: dict[str, Arrays] = {}
-    found: list[tuple[str, Arrays, Arrays]] = []
-    watched = map_paths(partial(_watched, corrupted, run_again, found), net)
+    uses: list[tuple[str, Arrays, Arrays]] = []
+    watched = map_paths(partial(_watched, corrupted, run_again, uses), net)
     clean = outputs(net, params, clean_x)
     y, cache = watched.forward(params, corrupted_x)
     name = "attribution_patching"
@@ -81,7 +81,7 @@ def attribution_patching(
     run_again.update(corrupted)
     watched.input_grad(params, cache, g)
     effects: dict[str, Arrays] = {}
-    for label, y, g in found:
+    for label, y, g in uses:
         _check_alike(label, clean[label], y)
         effects[label] = product(_difference(clean[label], y), g)
     return {label: effects[label] for label in corrupted if label in effects}
@@ -95,21 +95,20 @@ def _watched(
     path: str,
 ) -> Layer:
     """Let a layer's forward note y, and its backward y and g, by the label of the use."""
-    made = composition_of(layer)
+    whole = composition_of(layer)
 
-    # Any: the arguments of a layer's functions, and of a composition's loops.
-    def forward(run: Callable[..., Any], *arguments: Any) -> tuple[Arrays, Any]:
+    def forward(run: Callable[..., Arrays], *arguments: Arrays) -> tuple[Arrays, Cache]:
         y, cache = run(*arguments)
         label = _use_of(path, y, run_again) if run_again else note(seen, path, y)
         return y, (cache, [label, y])
 
-    def backward(run: Callable[..., Any], *arguments: Any) -> Any:
+    def backward(run: Callable[..., Arrays], *arguments: Arrays) -> Arrays:
         *first, (cache, (label, y)), g = arguments
         found.append((label, y, g))
         return run(*first, cache, g)
 
-    if made is not None:
-        loops = {"there": partial(forward, made.there), "back": partial(backward, made.back)}
+    if whole is not None:
+        loops = {"there": partial(forward, whole.there), "back": partial(backward, whole.back)}
         return layer.rebuild(layer.parts, **loops)
     return layer.replace(
         forward=partial(forward, layer.forward),

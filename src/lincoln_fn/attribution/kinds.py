@@ -7,12 +7,11 @@ declares a kind; or write a set with its constructor or its `forward` in the pla
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from lincoln_fn.core import Layer, constructor_of, declaration
 
-# Any: the functions of every layer.
-Function: TypeAlias = Callable[..., Any]
+Function: TypeAlias = Callable[..., object]  # a function of some layer
 Kind: TypeAlias = frozenset[declaration.Kind | Function]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import attrs
 
@@ -22,7 +21,8 @@ from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, checked, format_briefly
 from lincoln_fn.rules.internal import with_true_gradient
-from lincoln_fn.walk.internal import map_paths
+from lincoln_fn.walk import VisitBack
+from lincoln_fn.walk.internal import Record, map_paths
 from lincoln_fn.walk.walks import back
 
 
@@ -118,12 +118,12 @@ def lrp(
         raise LayerError("lrp", f"expected rules to be a Composite, got {format_briefly(rules)}")
     net = with_true_gradient(inference(net))
     chosen = composite.rules_of(net)
-    found: list[LayerRelevance] = []
-    recorded = map_paths(partial(_recorded, found, composite.rule_of), net)
+    relevances: list[LayerRelevance] = []
+    recorded = map_paths(partial(_recorded, relevances, composite.rule_of), net)
     y, cache = recorded.forward(params, x)
     relevance = y * explained_output("lrp", y, target)
-    of_x, _ = back(partial(_visit, chosen, found), recorded, params, cache, relevance)
-    return Relevance(of_x, tuple(found))
+    of_x, _ = back(partial(_visit, chosen, relevances), recorded, params, cache, relevance)
+    return Relevance(of_x, tuple(relevances))
 
 
 def _recorded(
@@ -134,8 +134,7 @@ def _recorded(
         return layer.replace(forward=partial(_forward, layer))
     there, loop_back = loops_of(layer, path, rule_of)
 
-    # Any: the visitor and the records of any walk.
-    def noted(visit: Any, params: Params, cache: Cache, y: Arrays) -> tuple[Arrays, Any]:
+    def noted(visit: VisitBack, params: Params, cache: Cache, y: Arrays) -> tuple[Arrays, Record]:
         x, records = loop_back(visit, params, cache, y)
         found.append(LayerRelevance(path, layer.name, y, x))
         return x, records

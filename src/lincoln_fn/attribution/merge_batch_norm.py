@@ -52,19 +52,19 @@ def merge_batch_norm(net: Layer, params: Params) -> Params:
 
 
 def _merged(layer: Layer, params: Params) -> Params:
-    made = composition_of(layer)
-    if made is None:
+    composed = composition_of(layer)
+    if composed is None:
         return params
     if made_by(layer, frozen):
-        return FrozenParams(_merged(made.parts[0], params.params))
+        return FrozenParams(_merged(composed.parts[0], params.params))
     if made_by(layer, checkpointed):
-        return _merged(made.parts[0], params)
-    if made.gather is not gather_entries:  # params are not a tuple with an entry for each part
+        return _merged(composed.parts[0], params)
+    if composed.gather is not gather_entries:  # params are not a tuple with an entry for each part
         return params
-    entries = [_merged(part, entry) for part, entry in zip(made.parts, params, strict=False)]
+    entries = [_merged(part, entry) for part, entry in zip(composed.parts, params, strict=False)]
     if is_serial(layer):
         for i in range(1, len(entries)):
-            linear, norm = made.parts[i - 1], made.parts[i]
+            linear, norm = composed.parts[i - 1], composed.parts[i]
             if _is_mergeable(linear, entries[i - 1], norm, entries[i]):
                 entries[i - 1 : i + 1] = _pair(linear, entries[i - 1], norm, entries[i])
     return tuple(entries)

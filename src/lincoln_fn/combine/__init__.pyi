@@ -1,3 +1,6 @@
+from lincoln_fn.combine._wiring import (
+    Wiring as Wiring, split_record as split_record, wired as wired,
+)
 from lincoln_fn.combine import (
     embedding_scores as embedding_scores, gated_feed_forward as gated_feed_forward,
 )

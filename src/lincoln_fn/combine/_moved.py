@@ -11,7 +11,7 @@ Cache: stand-ins for the inputs, and the indices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import EllipsisType
 from typing import Any, Final, TypeAlias
@@ -25,12 +25,14 @@ from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
-# Any: arguments of torch's functions, here and below. dx of g, x, which has a shape alone, and the
-# arguments.
+# Any: arguments of torch's functions.
+Args: TypeAlias = tuple[Any, ...]
+Index: TypeAlias = Any  # a number, a slice, None, ..., a name of an input, or a tuple of them
+# dx of g, x, which has a shape alone, and the arguments.
 Back: TypeAlias = Callable[..., Tensor]
 
 
-def _reshaped(g: Tensor, x: Tensor, *args: Any) -> Tensor:
+def _reshaped(g: Tensor, x: Tensor, *args: object) -> Tensor:
     return g.reshape(x.shape)
 
 
@@ -58,15 +60,13 @@ BACK: Final[dict[str, Back | None]] = {
 }
 
 
-def moved(name: str, *args: Any) -> Layer:
+def moved(name: str, *args: object) -> Layer:
     """Make the layer of a function of torch that moves elements, such as "transpose"."""
-    bound: dict[str, Any] = {"name": name, "args": args}
-    return Layer(written(name, args), partial(_move, **bound), partial(_move_back, **bound))
+    move, back = (partial(each, name=name, args=args) for each in (_move, _move_back))
+    return Layer(written(name, args), move, back)
 
 
-def _move(
-    params: tuple[()], x: Tensor, *, name: str, args: tuple[Any, ...]
-) -> tuple[Arrays, Cache]:
+def _move(params: tuple[()], x: Tensor, *, name: str, args: Args) -> tuple[Arrays, Cache]:
     """Compute y_j = x_i(j)."""
     return run(name, args, x), stand_in(x)
 
@@ -75,7 +75,7 @@ declare(_move, kind="moving")
 
 
 def _move_back(
-    params: tuple[()], x: Tensor, g: Arrays, *, name: str, args: tuple[Any, ...]
+    params: tuple[()], x: Tensor, g: Arrays, *, name: str, args: Args
 ) -> tuple[Tensor | None, tuple[()]]:
     """Compute dx_k = sum of g_j over all j with i(j) = k."""
     back = BACK[name]
@@ -89,7 +89,7 @@ def _by_positions(g: Tensor, x: Tensor, move: Callable[[Tensor], Tensor]) -> Ten
     return g.new_zeros(x.numel()).index_add(0, at, g.reshape(-1)).reshape(x.shape)
 
 
-def run(name: str, args: tuple[Any, ...], *x: Any) -> Any:
+def run(name: str, args: Args, *x: Arrays) -> Arrays:
     """Call a function of torch by its name; its error names the shapes."""
     homes = (torch, functional, Tensor)
     function = next(getattr(home, name) for home in homes if hasattr(home, name))
@@ -105,14 +105,13 @@ def run(name: str, args: tuple[Any, ...], *x: Any) -> Any:
 INPUT: Final = "input"
 
 
-def item(index: Any) -> Layer:
+def item(index: Index) -> Layer:
     """Make the layer of x[index], whose entries may be inputs after x; of a tuple, of its entry."""
-    bound: dict[str, Any] = {"index": index}
-    name = f"item({_sliced(index)})"
-    return Layer(name, partial(_read, **bound), partial(_read_back, **bound))
+    read, back = partial(_read, index=index), partial(_read_back, index=index)
+    return Layer(f"item({_sliced(index)})", read, back)
 
 
-def _read(params: tuple[()], x: Arrays, *, index: Any) -> tuple[Arrays, Cache]:
+def _read(params: tuple[()], x: Arrays, *, index: Index) -> tuple[Arrays, Cache]:
     """Read x at the index."""
     if type(x) is tuple and type(index) is int:
         if not -len(x) <= index < len(x):
@@ -132,7 +131,7 @@ declare(_read, kind="moving")
 
 
 def _read_back(
-    params: tuple[()], cache: Cache, g: Arrays, *, index: Any
+    params: tuple[()], cache: Cache, g: Arrays, *, index: Index
 ) -> tuple[Arrays, tuple[()]]:
     """Put g where x was read, and 0 elsewhere."""
     x, inputs = cache
@@ -150,17 +149,17 @@ def _read_back(
     return (dx, *(None for _ in inputs)) if inputs else dx, ()
 
 
-def _entries(index: Any) -> tuple[Any, ...]:
+def _entries(index: Index) -> tuple[Index, ...]:
     return index if type(index) is tuple else (index,)
 
 
-def _filled(index: Any, inputs: Any) -> Any:
+def _filled(index: Index, inputs: Iterable[Tensor]) -> Index:
     rest = iter(inputs)
     entries = tuple(next(rest) if type(each) is str else each for each in _entries(index))
     return entries if type(index) is tuple else entries[0]
 
 
-def _sliced(index: Any) -> str:
+def _sliced(index: Index) -> str:
     """Write an index as between brackets."""
     if type(index) is tuple:
         return ", ".join(map(_sliced, index))
@@ -170,7 +169,7 @@ def _sliced(index: Any) -> str:
     return ":".join("" if end is None else str(end) for end in ends)
 
 
-def written(name: str, args: tuple[Any, ...]) -> str:
+def written(name: str, args: Args) -> str:
     """Write a call."""
     shown = args[0] if len(args) == 1 and type(args[0]) is tuple else args
     return f"{name}({', '.join(map(repr, shown))})"

@@ -13,28 +13,21 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn import core, layers
 from lincoln_fn.combine import _torch_layers
 from lincoln_fn.combine._values import Value
 from lincoln_fn.combine._wiring import Wiring
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, called, declare, describe, record
-from lincoln_fn.layers import (
-    add,
-    concatenate,
-    matmul,
-    multiply,
-    pairwise,
-    scaled_dot_product_attention,
-    stack,
-    where,
-)
 from lincoln_fn.layers.broadcast import repeated, summed_to
 
 # Layers whose inputs are repeated to one shape and converted to one dtype, and the first input of
 # those that are; and layers whose floating inputs are converted.
-_OF_ONE_SHAPE: Final[dict[ModuleType | None, int]] = {add: 0, multiply: 0, pairwise: 0, where: 1}
+_OF_ONE_SHAPE: Final[dict[ModuleType | None, int]] = {
+    layers.add: 0, layers.multiply: 0, layers.pairwise: 0, layers.where: 1,
+}  # fmt: skip
 _OF_ONE_DTYPE: Final = (
-    concatenate, _torch_layers, matmul, scaled_dot_product_attention, stack,
+    layers.concatenate, _torch_layers, layers.matmul, layers.scaled_dot_product_attention,
+    layers.stack,
 )  # fmt: skip
 
 # A shape and a dtype.
@@ -103,7 +96,7 @@ class Plan(Wiring):
             forms.append(tuple((tuple(x.shape), x.dtype) for x in inputs if is_changed))
         return (Before(tuple(forms)),)
 
-    def dx_of(self, i: int, dx: Arrays, notes: tuple[Before, ...]) -> Arrays:
+    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Before, ...]) -> Arrays:
         """Give the gradient of each input that was repeated or converted its shape and dtype."""
         forms = notes[0].inputs[i]
         if len(forms) < 2:
@@ -158,20 +151,20 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     """Call a function with values, and read the plan and the layers from what it returns."""
     arguments, parameters = _arguments_of(function)
     parameter = Layer("parameter()", _give, _take_back, _draw)
-    given = {name: Value(None, name=name) for name in arguments}
+    inputs = {name: Value(None, name=name) for name in arguments}
     trained = {name: Value(parameter, name=name) for name in parameters}
-    y, found = function(*given.values(), **trained), dict[object, object]()
+    y, found = function(*inputs.values(), **trained), dict[object, object]()
     if isinstance(y, tuple) and len(y) == 2 and isinstance(y[1], dict):
         y, found = y
     names = {v: str(key) for key, v in reversed(found.items()) if isinstance(v, Value)}
     outputs = tuple(map(_checked, y if isinstance(y, tuple) else (y,)))
     nodes = [value for value in _in_order(outputs) if value.layer is not None]
     used = {each for value in nodes for each in value.inputs}.union(outputs)
-    unused = [name for name, value in {**given, **trained}.items() if value not in used]
+    unused = [name for name, value in {**inputs, **trained}.items() if value not in used]
     if unused:
         raise LayerError("graph", f"expected every argument to be used, got {', '.join(unused)}")
     named = _named(nodes, names, arguments)
-    numbers = {value: i for i, value in enumerate((*given.values(), *named))}
+    numbers = {value: i for i, value in enumerate((*inputs.values(), *named))}
     planned = _connect(named, numbers)
     returns = tuple(numbers[each] for each in outputs)
     plan = Plan(
@@ -179,8 +172,8 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
         y=returns if isinstance(y, tuple) else returns[0],
         split=partial(split_named, nodes=planned),
         bare=tuple(i for i, node in enumerate(planned) if not node.has_params),
-        entries=len(given) if len(given) != 1 else None,
-        arguments=tuple(given), parameters=tuple(trained), nodes=planned,
+        entries=len(inputs) if len(inputs) != 1 else None,
+        notes=1, arguments=tuple(inputs), parameters=tuple(trained), nodes=planned,
     )  # fmt: skip
     return plan, tuple(
         value.layer.replace(name=f"{name} = {value.layer.name}")

@@ -21,8 +21,9 @@ from lincoln_fn.walk.internal import Record
 
 # The state's gradient, and the records so far.
 CarryBack: TypeAlias = tuple[Arrays, tuple[Record, ...]]
-# (carry, of a step) -> (carry, out). Any: as scan.py's two functions have them.
-Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+# Any: what goes from step to step, and what belongs to one, as scan.py's two functions have them.
+Carry: TypeAlias = Any
+Step: TypeAlias = Callable[[Carry, Arrays], tuple[Carry, Arrays]]
 
 
 @record
@@ -34,7 +35,9 @@ class Looped:
     advanced: Params
 
 
-def each_there(step: Step, carry: Any, walked: Arrays) -> tuple[Arrays, Arrays, tuple[Cache, ...]]:
+def each_there(
+    step: Step, carry: Carry, walked: Arrays
+) -> tuple[Arrays, Arrays, tuple[Cache, ...]]:
     """Compute all y_t, the last state and the caches, step by step."""
     ys, caches = [], []
     for of_step in _each(walked):
@@ -58,7 +61,7 @@ def each_back(
     return carry, [torch.stack(entry) if entry else None for entry in entries]
 
 
-def _each(steps: Arrays) -> Iterable[Any]:
+def _each(steps: Arrays) -> Iterable[Arrays]:
     """Give what each step gets of a tree of steps."""
     if isinstance(steps, Tensor):
         return steps.unbind(0)
@@ -69,7 +72,7 @@ def _each(steps: Arrays) -> Iterable[Any]:
     return (tree.map(_entry(t), steps) for t in range(len(tree.leaves(steps)[0])))
 
 
-def loop_there(step: Step, carry: Any, walked: Arrays) -> tuple[Arrays, Arrays, Looped] | None:
+def loop_there(step: Step, carry: Carry, walked: Arrays) -> tuple[Arrays, Arrays, Looped] | None:
     """Compute all y_t, the last state and the caches; None if it cannot be done by a loop."""
     carry, (y_1, _, first) = step(carry, tree.map(_entry(0), walked))
     looped = loop(step, carry, tree.map(_entry(slice(1, None)), walked))
@@ -87,7 +90,7 @@ def loop_back(
     """Compute the gradients; `walked` are g and the mask of each step."""
     rest = caches.rest
 
-    def of_rest(carry: Any, of_step: Any) -> tuple[Any, Any]:
+    def of_rest(carry: Carry, of_step: Arrays) -> tuple[Carry, Arrays]:
         (inner, shared), (g_t, mask_t, stacked) = carry, of_step
         _, its_params, cache = core.tree_of_step(rest, stacked, shared)
         inner, dx_t = step(inner, (g_t, mask_t, its_params, cache))

@@ -16,27 +16,24 @@ Cache: stand-ins for the inputs; the inputs of `einsum`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._moved import run, written
+from lincoln_fn.combine._moved import Args, run, written
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, tree
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 
-def flat(name: str, *args: Any) -> Layer:
+def flat(name: str, *args: object) -> Layer:
     """Make the layer of a function of torch whose derivative is 0, such as "gt"."""
     return Layer(written(name, args), partial(_jump, name=name, args=args), _stay)
 
 
-def _jump(
-    params: tuple[()], x: Arrays, *, name: str, args: tuple[Any, ...]
-) -> tuple[Tensor, Cache]:
+def _jump(params: tuple[()], x: Arrays, *, name: str, args: Args) -> tuple[Tensor, Cache]:
     """Compute the function."""
     y = run(name, args, *(x if type(x) is tuple else (x,)))
     return y.detach(), tree.map(stand_in, x)
@@ -99,8 +96,8 @@ def einsum(equation: str) -> Layer:
     if "." in equation or any(len({*term}) < len(term) for term in (*terms, output)):
         problem = "expected an equation with a letter for each axis, each once in an input"
         raise LayerError("graph: einsum", f"{problem}, got {equation!r}")
-    bound: dict[str, Any] = {"terms": terms, "output": output}
-    return bare(Layer, partial(contract, **bound), partial(_contract_back, **bound))
+    there, back = (partial(f, terms=terms, output=output) for f in (contract, _contract_back))
+    return bare(Layer, there, back)
 
 
 def contract(
@@ -121,19 +118,19 @@ def _contract_back(
     dxs = []
     for i, (term, x_i) in enumerate(zip(terms, x, strict=True)):
         behind = (output, *terms[:i], *terms[i + 1 :])
-        found = "".join(each for each in term if any(each in other for other in behind))
-        dx = torch.einsum(f"{','.join(behind)}->{found}", g, *x[:i], *x[i + 1 :])
-        kept = [(each in found, n) for each, n in zip(term, x_i.shape, strict=True)]
-        dx = summed_to(dx, tuple(n for is_found, n in kept if is_found))
-        dx = dx.reshape([n if is_found else 1 for is_found, n in kept])
+        letters = "".join(each for each in term if any(each in other for other in behind))
+        dx = torch.einsum(f"{','.join(behind)}->{letters}", g, *x[:i], *x[i + 1 :])
+        axes = [(each in letters, n) for each, n in zip(term, x_i.shape, strict=True)]
+        dx = summed_to(dx, tuple(n for is_found, n in axes if is_found))
+        dx = dx.reshape([n if is_found else 1 for is_found, n in axes])
         dxs.append(dx.expand(x_i.shape))
     return tuple(dxs) if len(dxs) != 1 else dxs[0], ()
 
 
 def without_params(layer: Layer, params: Params) -> Layer:
     """Make a layer that has its params in itself, for a norm without weights."""
-    bound: dict[str, Any] = {"layer": layer, "own": params}
-    return Layer(layer.name, partial(_run_own, **bound), partial(_run_back, **bound))
+    there, back = (partial(f, layer=layer, own=params) for f in (_run_own, _run_back))
+    return Layer(layer.name, there, back)
 
 
 def _run_own(params: tuple[()], x: Tensor, *, layer: Layer, own: Params) -> tuple[Tensor, Cache]:

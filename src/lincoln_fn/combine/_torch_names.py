@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from inspect import signature
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.nn import functional
 from lincoln_fn.combine import _torch_rows as rows
 from lincoln_fn.combine._moved import moved
 from lincoln_fn.combine._torch_layers import einsum, flat
-from lincoln_fn.combine._torch_rows import Row, refused, sizes_of
+from lincoln_fn.combine._torch_rows import Arg, Row, refused, sizes_of
 from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
 
@@ -75,8 +75,7 @@ TABLE: Final[dict[str, Row]] = {
     **{name: partial(rows.to, dtype=getattr(torch, name)) for name in (
         "bfloat16", "bool", "double", "float", "half", "int", "long",
     )},
-    "add": rows.add,
-    "amin": rows.amin,
+    **{row.__name__: row for row in rows.ROWS},
     "argmax": lambda x, dim=None, keepdim=False: x.apply(flat("argmax", dim, keepdim)),
     "argmin": lambda x, dim=None, keepdim=False: x.apply(flat("argmin", dim, keepdim)),
     "bmm": rows.matmul,
@@ -86,9 +85,7 @@ TABLE: Final[dict[str, Row]] = {
     "contiguous": lambda x: x,
     "detach": lambda x: x.apply(ours.stop_gradient()),
     "diagonal": lambda x, offset=0, dim1=0, dim2=1: x.apply(moved("diagonal", offset, dim1, dim2)),
-    "divide": rows.divide,
     "einsum": lambda equation, *inputs: rows.joined(einsum(equation), inputs),
-    "embedding": rows.embedding,
     "flatten": lambda x, start_dim=0, end_dim=-1: x.apply(moved("flatten", start_dim, end_dim)),
     "flip": _sized("flip"),
     "full_like": lambda x, fill_value: x.apply(flat("full_like", fill_value)),
@@ -96,31 +93,20 @@ TABLE: Final[dict[str, Row]] = {
     "getitem": rows.item_of,
     "index_select": lambda x, dim, index: x.apply(ours.index_select(dim), index),
     "invert": _flat("bitwise_not"),
-    "layer_norm": rows.layer_norm,
     "linear": lambda x, weight, bias=None: rows.affine(x @ weight.t(), None, bias),
     "masked_fill": lambda x, mask, value: rows.where(mask, value, x),
-    "matmul": rows.matmul,
     "max": partial(rows.extreme, "max"),
-    "maximum": rows.maximum,
     "min": partial(rows.extreme, "min"),
     "minimum": lambda a, b: -rows.maximum(-a, -b),
     "mm": rows.matmul,
     "movedim": lambda x, source, destination: x.apply(moved("movedim", source, destination)),
-    "multiply": rows.multiply,
     "narrow": lambda x, dim, start, length: x.apply(moved("narrow", dim, start, length)),
     "neg": lambda x: rows.multiply(x, -1.0),
-    "norm": rows.norm,
-    "normalize": rows.normalize,
     "one_hot": lambda x, num_classes: x.apply(flat("one_hot", num_classes)),
-    "pad": rows.pad,
     "permute": _sized("permute"),
-    "power": rows.power,
-    "prelu": rows.prelu,
     "repeat": _spread("repeat"),
     "repeat_interleave": lambda x, repeats, dim: x.apply(moved("repeat_interleave", repeats, dim)),
     "reshape": _sized("reshape"),
-    "rms_norm": rows.rms_norm,
-    "roll": rows.roll,
     "rsqrt": lambda x: x.apply(ours.sqrt()).apply(ours.reciprocal()),
     "scaled_dot_product_attention": rows.attention,
     "scatter": lambda x, dim, index, src: x.apply(ours.scatter(dim), index, src),
@@ -131,21 +117,17 @@ TABLE: Final[dict[str, Row]] = {
     "squeeze": lambda x, *dim: x.apply(moved("squeeze", *dim)),
     "stack": lambda tensors, dim=0: rows.joined(ours.stack(dim), tensors),
     "std": lambda *args, **options: rows.variance(*args, **options).apply(ours.sqrt()),
-    "subtract": rows.subtract,
     "swapaxes": lambda x, axis0, axis1: x.apply(moved("transpose", axis0, axis1)),
     "t": lambda x: x.apply(moved("t")),
     "take": lambda x, index, dim: x.apply(ours.take(index, dim)),
     "tile": _sized("tile"),
-    "to": rows.to,
     "transpose": lambda x, dim0, dim1: x.apply(moved("transpose", dim0, dim1)),
     "tril": lambda x, diagonal=0: x.apply(moved("tril", diagonal)),
     "triu": lambda x, diagonal=0: x.apply(moved("triu", diagonal)),
     "unbind": lambda x, dim=0: x.apply(moved("unbind", dim)),
     "unflatten": lambda x, dim, sizes: x.apply(moved("unflatten", dim, tuple(sizes))),
     "unsqueeze": lambda x, dim: x.apply(moved("unsqueeze", dim)),
-    "variance": rows.variance,
     "view": _spread("view"),
-    "where": rows.where,
 }  # fmt: skip
 
 # Methods that take their arguments in another order than the function.
@@ -193,11 +175,11 @@ def constructor(name: str) -> Callable[..., Layer]:
     own = ALIASES.get(name, name)
     if own not in dir(ours):
         raise _missing(name)
-    made: Callable[..., Layer] = getattr(ours, own)
-    return made
+    make: Callable[..., Layer] = getattr(ours, own)
+    return make
 
 
-def bound(name: str, row: Row, args: Sequence[Any], options: dict[str, Any]) -> partial[Any]:
+def bound(name: str, row: Row, args: Sequence[Arg], options: dict[str, Arg]) -> partial[Arg]:
     """Bind arguments to a row; the error says which it takes."""
     if options.get("inplace"):
         raise refused(f"{name} with inplace=True", f"{name} without it")

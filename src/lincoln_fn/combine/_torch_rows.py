@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 
@@ -19,8 +19,9 @@ from lincoln_fn.combine._torch_layers import converted, flat, without_params
 from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
 
-# Any: values of a graph, numbers, and arguments of torch's functions.
-Row: TypeAlias = Callable[..., Any]
+# Any: a value of a graph, a number, or another argument of torch's functions.
+Arg: TypeAlias = Any
+Row: TypeAlias = Callable[..., Arg]
 
 
 def refused(name: str, write: str) -> LayerError:
@@ -28,31 +29,31 @@ def refused(name: str, write: str) -> LayerError:
     return LayerError("graph", f"{name} is not an operation of a graph; write {write}")
 
 
-def _is_number(given: Any) -> bool:
+def _is_number(given: Arg) -> bool:
     return isinstance(given, Real)
 
 
-def add(a: Any, b: Any, alpha: float = 1) -> Any:
+def add(a: Arg, b: Arg, alpha: float = 1) -> Arg:
     b = b if alpha == 1 else multiply(b, alpha)
     if _is_number(a):
         a, b = b, a
     return a.apply(ours.shift(float(b))) if _is_number(b) else a.apply(ours.add(), b)
 
 
-def subtract(a: Any, b: Any, alpha: float = 1) -> Any:
+def subtract(a: Arg, b: Arg, alpha: float = 1) -> Arg:
     b = b if alpha == 1 else multiply(b, alpha)
     if _is_number(a) or _is_number(b):
         return add(a, -b)
     return a.apply(ours.subtract(), b)
 
 
-def multiply(a: Any, b: Any) -> Any:
+def multiply(a: Arg, b: Arg) -> Arg:
     if _is_number(a):
         a, b = b, a
     return a.apply(ours.scale(float(b))) if _is_number(b) else a.apply(ours.multiply(), b)
 
 
-def divide(a: Any, b: Any) -> Any:
+def divide(a: Arg, b: Arg) -> Arg:
     if _is_number(b):
         return a.apply(ours.scale(1 / b))
     if _is_number(a):
@@ -60,7 +61,7 @@ def divide(a: Any, b: Any) -> Any:
     return a.apply(ours.divide(), b)
 
 
-def power(a: Any, exponent: Any) -> Any:
+def power(a: Arg, exponent: Arg) -> Arg:
     if _is_number(exponent):
         return a.apply(ours.power(float(exponent)))
     if _is_number(a) and a > 0:  # a^b = e^(b ln a)
@@ -68,29 +69,29 @@ def power(a: Any, exponent: Any) -> Any:
     raise refused("a power of two values", "(b * a.log()).exp() where a is above 0")
 
 
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: Arg, b: Arg) -> Arg:
     a, b = _of_values(a, b)
     return a.apply(ours.maximum(), b)
 
 
-def compare(name: str, a: Any, b: Any) -> Any:
+def compare(name: str, a: Arg, b: Arg) -> Arg:
     """Compare a value with another, or with a number."""
     return a.apply(flat(name, b)) if _is_number(b) else a.apply(flat(name), b)
 
 
-def where(condition: Any, a: Any, b: Any) -> Any:
+def where(condition: Arg, a: Arg, b: Arg) -> Arg:
     if _is_number(a) and _is_number(b):
         return condition.apply(flat("where", a, b))
     return condition.apply(ours.where(), *_of_values(a, b))
 
 
-def _of_values(a: Any, b: Any) -> tuple[Any, Any]:
+def _of_values(a: Arg, b: Arg) -> tuple[Arg, Arg]:
     """Make a value of one that is a number."""
     a = b.apply(flat("full_like", a)) if _is_number(a) else a
     return a, a.apply(flat("full_like", b)) if _is_number(b) else b
 
 
-def extreme(name: str, x: Any, *args: Any, **options: Any) -> Any:
+def extreme(name: str, x: Arg, *args: Arg, **options: Arg) -> Arg:
     """Take the largest or smallest of all; torch has other forms of it, with indices."""
     if args or options:
         raise refused(
@@ -99,23 +100,23 @@ def extreme(name: str, x: Any, *args: Any, **options: Any) -> Any:
     return x.amax() if name == "max" else amin(x)
 
 
-def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def amin(x: Arg, dim: Arg = None, keepdim: bool = False) -> Arg:
     """Compute min x = -max(-x)."""
     return -(-x).amax(dim, keepdim)
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Arg, b: Arg) -> Arg:
     """Multiply matrices."""
     return a.apply(ours.matmul(), b)
 
 
-def joined(layer: Layer, values: Any) -> Any:
+def joined(layer: Layer, values: Arg) -> Arg:
     """Apply a layer to several values, or to one that is a tuple."""
     first, *others = values if isinstance(values, list | tuple) else (values,)
     return first.apply(layer, *others)
 
 
-def prelu(x: Any, *args: Any, **options: Any) -> Any:
+def prelu(x: Arg, *args: Arg, **options: Arg) -> Arg:
     """Apply the layer with its own weight."""
     if any(not _is_number(each) for each in args):
         raise refused("prelu with a weight", "v.prelu(), which has a weight of its own")
@@ -123,26 +124,26 @@ def prelu(x: Any, *args: Any, **options: Any) -> Any:
 
 
 def variance(
-    x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
+    x: Arg, dim: Arg = None, unbiased: bool = True, keepdim: bool = False, *,
     correction: int | None = None,
-) -> Any:  # fmt: skip
+) -> Arg:  # fmt: skip
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     c = int(unbiased) if correction is None else correction
     return x.apply(ours.variance(dims_of(dim), correction=c, keepdim=keepdim))
 
 
-def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False) -> Any:
+def norm(x: Arg, p: Arg = "fro", dim: Arg = None, keepdim: bool = False) -> Arg:
     return x.apply(
         ours.norm(2.0 if p in ("fro", None) else float(p), dims_of(dim), keepdim=keepdim)
     )
 
 
-def dims_of(dim: Any) -> Any:
+def dims_of(dim: Arg) -> Arg:
     return tuple(dim) if isinstance(dim, list) else dim
 
 
-def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def sizes_of(sizes: tuple[Arg, ...]) -> tuple[int, ...]:
     """Return sizes that were given one by one, or as one tuple."""
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
     if not all(isinstance(size, int) for size in sizes):
@@ -150,18 +151,18 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     return sizes
 
 
-def reduction(name: str, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+def reduction(name: str, x: Arg, dim: Arg = None, keepdim: bool = False, dtype: Arg = None) -> Arg:
     return to(x, dtype).apply(getattr(ours, name)(dims_of(dim), keepdim=keepdim))
 
 
-def along(name: str, x: Any, dim: Any = None, dtype: Any = None) -> Any:
+def along(name: str, x: Arg, dim: Arg = None, dtype: Arg = None) -> Arg:
     """Apply a softmax; torch asks for its axis."""
     if dim is None:
         raise refused(f"{name} without dim", f"{name}(v, dim=-1)")
     return to(x, dtype).apply(getattr(ours, name)(dim))
 
 
-def to(x: Any, dtype: Any) -> Any:
+def to(x: Arg, dtype: Arg) -> Arg:
     if dtype is None:
         return x
     if not isinstance(dtype, torch.dtype):
@@ -169,20 +170,20 @@ def to(x: Any, dtype: Any) -> Any:
     return x.apply(converted(dtype))
 
 
-def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
+def roll(x: Arg, shifts: Arg, dims: Arg = None) -> Arg:
     if dims is None:
         raise refused("roll without dims", "v.roll(shifts, dims)")
     by, over = ((each,) if isinstance(each, int) else tuple(each) for each in (shifts, dims))
     return x.apply(moved("roll", by, over))
 
 
-def parts(name: str, x: Any, size: Any, dim: int = 0) -> Any:
+def parts(name: str, x: Arg, size: Arg, dim: int = 0) -> Arg:
     """Cut x; how long the tuple is, is known of `chunk`, and where each size is given."""
     n = size if name == "chunk" else len(size) if isinstance(size, list | tuple) else 0
     return x.apply(moved(name, dims_of(size), dim)).of_entries(n)
 
 
-def pad(x: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
+def pad(x: Arg, pad: Arg, mode: str = "constant", value: float | None = None) -> Arg:
     if mode != "constant":
         raise refused(
             f"pad with mode={mode!r}", "v.reflection_pad2d(padding), or another of lf.*_pad*"
@@ -190,35 +191,35 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: float | None = None) ->
     return x.apply(moved("pad", tuple(pad), mode, value))
 
 
-def affine(y: Any, weight: Any, bias: Any) -> Any:
+def affine(y: Arg, weight: Arg, bias: Arg) -> Arg:
     y = y if weight is None else multiply(y, weight)
     return y if bias is None else add(y, bias)
 
 
 def layer_norm(
-    x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Any:
+    x: Arg, normalized_shape: Arg, weight: Arg = None, bias: Arg = None, eps: float = 1e-5
+) -> Arg:
     """Normalise the trailing axes, and scale and shift by values of the graph."""
     made = ours.layer_norm(tuple(normalized_shape), eps, elementwise_affine=False)
     return affine(x.apply(without_params(made, layers.layer_norm.Params(None, None))), weight, bias)
 
 
-def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+def rms_norm(x: Arg, normalized_shape: Arg, weight: Arg = None, eps: float | None = None) -> Arg:
     """Divide by the root mean square of the trailing axes, and scale by a value of the graph."""
     made = ours.rms_norm(tuple(normalized_shape), eps, elementwise_affine=False)
     return affine(x.apply(without_params(made, layers.rms_norm.Params(None))), weight, None)
 
 
-def normalize(x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+def normalize(x: Arg, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Arg:
     if p != 2:
         raise refused(f"normalize with p={p}", "v / v.norm(p, dim, keepdim=True)")
     return x.apply(ours.normalize(dim, eps))
 
 
 def attention(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    query: Arg, key: Arg, value: Arg, attn_mask: Arg = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-) -> Any:  # fmt: skip
+) -> Arg:  # fmt: skip
     if dropout_p or enable_gqa:
         raise refused(
             "attention with dropout or groups", "v.apply(layer) of a layer of the library"
@@ -228,16 +229,16 @@ def attention(
 
 
 def embedding(
-    input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None,  # noqa: A002  # torch's
+    input: Arg, weight: Arg, padding_idx: int | None = None, max_norm: float | None = None,  # noqa: A002  # torch's
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
-) -> Any:  # fmt: skip
+) -> Arg:  # fmt: skip
     """Look rows up in a table that is a value of the graph."""
     if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
         raise refused("embedding with options", "v.embedding(n, width, padding_idx)")
     return weight.apply(ours.index_select(0), input)
 
 
-def item_of(x: Any, index: Any) -> Any:
+def item_of(x: Arg, index: Arg) -> Arg:
     """Read x[index]; a slice, a number, None, ..., and values with integers may be mixed."""
     entries = index if type(index) is tuple else (index,)
     inputs = [each for each in entries if hasattr(each, "apply")]
@@ -245,3 +246,10 @@ def item_of(x: Any, index: Any) -> Any:
     if inputs and len(entries) == 1:
         return x.apply(ours.index_select(), inputs[0])
     return x.apply(item(at if type(index) is tuple else at[0]), *inputs)
+
+
+# Those with the names of torch's functions.
+ROWS: Final[tuple[Row, ...]] = (
+    add, amin, divide, embedding, layer_norm, matmul, maximum, multiply, norm, normalize, pad,
+    power, prelu, rms_norm, roll, subtract, to, variance, where,
+)  # fmt: skip

@@ -15,23 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Real
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.combine import _torch_names
 from lincoln_fn.combine._torch_layers import constant
-from lincoln_fn.combine._torch_rows import Row
+from lincoln_fn.combine._torch_rows import Arg, Row
 from lincoln_fn.core import Layer, LayerError, called, check_argument, describe
 
 
-def _first(name: str) -> Callable[..., Any]:
+def _first(name: str) -> Callable[..., Arg]:
     """Make the method of an operator whose first operand is the value."""
     return lambda self, *others: call(name, self, *others)
 
 
-def _second(name: str) -> Callable[..., Any]:
+def _second(name: str) -> Callable[..., Arg]:
     return lambda self, other: call(name, other, self)
 
 
@@ -66,7 +66,7 @@ class Value:
         """Return a value that is a tuple of n."""
         return attrs.evolve(self, entries=n)
 
-    def __getattr__(self, name: str) -> Any:  # Any: a method, or a value for `h.T`
+    def __getattr__(self, name: str) -> Arg:  # a method, or a value for `h.T`
         if name.startswith("_"):
             raise AttributeError(name)
         if name in _torch_names.ATTRIBUTES:
@@ -114,11 +114,11 @@ def _call(name: str, row: Row, *args: object, **options: object) -> Value:
         problem = f"expected values of the graph and numbers, got {describe(args[0])}"
         raise LayerError(f"graph: {name}", problem)
     named = {key: _as_value(given) for key, given in options.items()}
-    made: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
-    return made
+    value: Value = _torch_names.bound(name, row, [*map(_as_value, args)], named)()
+    return value
 
 
-def _of_library(make: Callable[..., Layer], *args: Any, **options: Any) -> Value:
+def _of_library(make: Callable[..., Layer], *args: Arg, **options: Arg) -> Value:
     """Apply the layer that a constructor makes of all other arguments to the values among them."""
     every = [each for arg in args for each in (arg if _holds_values(arg) else (arg,))]
     values = [each for each in (*every, *options.values()) if isinstance(each, Value)]
@@ -127,11 +127,11 @@ def _of_library(make: Callable[..., Layer], *args: Any, **options: Any) -> Value
     return Value(make(*rest, **named), tuple(values))
 
 
-def _holds_values(arg: Any) -> bool:
+def _holds_values(arg: Arg) -> bool:
     return isinstance(arg, list | tuple) and any(isinstance(each, Value | Tensor) for each in arg)
 
 
-def _as_value(arg: Any) -> Any:
+def _as_value(arg: Arg) -> Arg:
     """Make a value of a tensor, and of each in a list; a tensor without axes is a number."""
     if isinstance(arg, Tensor):
         return arg.item() if arg.ndim == 0 and not arg.requires_grad else _constant(arg)

@@ -22,7 +22,7 @@ import attrs
 from lincoln_fn import walk
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, add_trees, check_params
 from lincoln_fn.layers.common.open_dense import with_outputs
-from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk import ENTRIES, Arrangement, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, on_meta, output_of
 
 # The number of a value, or those of a tuple of values.
@@ -42,6 +42,7 @@ class Wiring:
         bare: the parts without params, which have no key.
         entries: how many entries x has, each a value; None if x is a value itself.
         open_part: the part, made by `open_dense`, that has as many outputs as x has features.
+        notes: how many entries the cache has beside the parts' records.
     """
 
     reads: tuple[Read, ...]
@@ -50,6 +51,7 @@ class Wiring:
     bare: tuple[int, ...] = ()
     entries: int | None = None
     open_part: int | None = None
+    notes: int = 0
     # For each part, the parts with params that it depends on.
     behind: tuple[tuple[int, ...], ...] = attrs.field(init=False, repr=False)
 
@@ -79,11 +81,19 @@ class Wiring:
         """Return the x of part i."""
         return _read(self.reads[i], values)
 
+    def value_of(self, part: Layer, y: Arrays) -> Arrays:
+        """Return the value that others read of a part's output."""
+        return y
+
+    def g_of(self, part: Layer, g: Arrays) -> Arrays:
+        """Return the gradient of a part's output, from that of its value."""
+        return g
+
     def notes_of(self, values: Sequence[Arrays]) -> tuple[Record, ...]:
         """Return what the cache has beside the parts' records."""
         return ()
 
-    def dx_of(self, i: int, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
         """Return the gradient of the values that part i reads, from the part's dx."""
         return dx
 
@@ -109,75 +119,63 @@ def _add(gs: list[Arrays], read: Read, d: Arrays) -> None:
         gs[read] = d if gs[read] is None else add_trees(gs[read], d)
 
 
-# A wiring, or that of as many parts.
-Wirings: TypeAlias = Wiring | Callable[[int], Wiring]
-
-
-def _of(wiring: Wirings, count: int) -> Wiring:
-    return wiring if isinstance(wiring, Wiring) else wiring(count)
-
-
-def there(
-    visit: VisitThere, params: Params, x: Arrays, *, wiring: Wirings
-) -> tuple[Arrays, Record]:
+def there(visit: VisitThere, params: Params, x: Arrays, *, wiring: Wiring) -> tuple[Arrays, Record]:
     """Compute the output of each part from the values before it."""
-    parts = visit.parts
-    wiring = _of(wiring, len(parts))
     split = wiring.split(visit.label, params)
     values, records = [*wiring.values_of(visit.label, x)], []
     for i, entry in enumerate(split):
-        y, record = visit(i, entry, wiring.inputs_of(i, parts, values))
-        values.append(y)
+        y, record = visit(i, entry, wiring.inputs_of(i, visit.parts, values))
+        values.append(wiring.value_of(visit.parts[i], y))
         records.append(record)
     return _read(wiring.y, values), (*records, *wiring.notes_of(values))
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wirings, notes: int = 0
+    visit: VisitBack, params: Params, cache: Cache, g: Arrays, *, wiring: Wiring
 ) -> tuple[Arrays, Record]:
     """Give each part its g, from the last to the first, and add up the dx of each value."""
-    wiring = _of(wiring, len(visit.parts))
     n, split = len(wiring.reads), wiring.split(visit.label, params)
-    check_entries(visit.label, "the cache", cache, n + notes)
+    check_entries(visit.label, "the cache", cache, n + wiring.notes)
     if not isinstance(wiring.y, int):
         check_entries(visit.label, "g", g, len(wiring.y))
-    noted = cache[n:]
     gs: list[Arrays] = [None] * (wiring.first + n)
     _add(gs, wiring.y, g)
     records: list[Record] = [None] * n
     for i in reversed(range(n)):
-        dx, records[i] = visit(i, split[i], cache[i], gs.pop())
+        part = visit.parts[i]
+        dx, records[i] = visit(i, split[i], cache[i], wiring.g_of(part, gs.pop()))
         if dx is not None:
-            _add(gs, wiring.reads[i], wiring.dx_of(i, dx, noted))
+            _add(gs, wiring.reads[i], wiring.dx_of(i, part, dx, cache[n:]))
     return wiring.dx_of_x(gs), tuple(records)
 
 
 def init(
-    parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wirings,
+    parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wiring,
     arrange: Arrangement, given: Mapping[int, Params] | None = None,
 ) -> Params:  # fmt: skip
     """Make the params of each part, from a key of its own; some may be given."""
-    wiring = _of(wiring, len(parts))
     values = [*wiring.values_of(label, x)]
-    made: list[Params] = [()] * len(parts)
+    params: list[Params] = [()] * len(parts)
     needed = max((j for read in wiring.reads for j in _numbers(read)), default=0)
     keys = iter(range(len(parts)))
     for i, part in enumerate(parts):
         inputs = wiring.inputs_of(i, parts, values)
+        if any(j >= wiring.first for j in _numbers(wiring.reads[i])):
+            inputs = on_meta(inputs)  # as the outputs among them are
         if i == wiring.open_part:
             part = with_outputs(x.shape[-1], part)
         if given is not None and i in given:
-            made[i] = given[i]
+            params[i] = given[i]
         elif i not in wiring.bare:
-            made[i] = part.init(key.fold_in(i if given is not None else next(keys)), inputs)
+            params[i] = part.init(key.fold_in(i if given is not None else next(keys)), inputs)
         if len(values) <= needed:
-            values.append(on_meta(output_of(part, made[i], inputs)))
-    return arrange.join(tuple(made), None)
+            y = output_of(part, params[i], inputs)
+            values.append(on_meta(wiring.value_of(part, y)))
+    return arrange.join(tuple(params), None)
 
 
-def needs_dx(i: int, params: Params, *, label: str, wiring: Wirings, bare: int = 0) -> bool:
+def needs_dx(i: int, params: Params, *, label: str, wiring: Wiring) -> bool:
     """Return whether a part that part i depends on is trained."""
-    wiring = _of(wiring, len(params) + bare if type(params) is tuple else 0)
     behind = wiring.behind[i]
     split = wiring.split(label, params) if behind else ()
     return any(walk.is_trained(split[j]) for j in behind)
@@ -197,31 +195,16 @@ def split_record(
     return arrange.split(params)
 
 
-# Any: the loops' own arguments.
-Loops: TypeAlias = tuple[Callable[..., Any], ...]
-
-
-def loops(
-    label: str, wiring: Wirings, arrange: Arrangement, *, bare: int = 0, notes: int = 0
-) -> Loops:
-    """Make there, back, init and needs_dx of a wiring.
-
-    `bare` is how many parts have no entry in a tuple of params, and `notes` how many entries more
-    the cache has.
-    """
-    return (
-        partial(there, wiring=wiring),
-        partial(back, wiring=wiring, notes=notes),
-        partial(init, label=label, wiring=wiring, arrange=arrange),
-        partial(needs_dx, label=label, wiring=wiring, bare=bare),
-    )
-
-
 # Any: arguments of `composition`, by name.
 def wired(
-    label: str | Callable[..., Layer], parts: tuple[Layer, ...], made: Loops, **options: Any
-) -> Layer:
-    """Make a composition of the loops of its wiring."""
-    there, back, init, needs_dx = made
-    own = {"init": init, "needs_dx": needs_dx}
-    return composition(label, parts, there, back, **{**own, **options})
+    label: str | Callable[..., Layer], parts: tuple[Layer, ...], wiring: Wiring,
+    arrange: Arrangement = ENTRIES, **options: Any,
+) -> Layer:  # fmt: skip
+    """Make a composition of a wiring."""
+    name = label if isinstance(label, str) else label.__name__
+    own = {
+        "init": partial(init, label=name, wiring=wiring, arrange=arrange),
+        "needs_dx": partial(needs_dx, label=name, wiring=wiring),
+    }
+    loops = partial(there, wiring=wiring), partial(back, wiring=wiring)
+    return composition(label, parts, *loops, arrange=arrange, **{**own, **options})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, split_entries, wired
 from lincoln_fn.core import ByPosition, Layer, Spec, call_of, checked, made_by, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
@@ -26,9 +26,6 @@ def _wiring(count: int) -> Wiring:
     n = count - 1
     split = partial(split_entries, count=n, bare=1)
     return Wiring((*[0] * n, tuple(range(1, count))), count, split, bare=(n,))
-
-
-_LOOPS = loops("branch", _wiring, ALL_BUT_LAST, bare=1)
 
 
 @checked
@@ -55,7 +52,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
-    return wired(branch, parts, _LOOPS, arrange=ALL_BUT_LAST, call=_branch_call)
+    return wired(branch, parts, _wiring(len(parts)), ALL_BUT_LAST, call=_branch_call)
 
 
 def _branch_call(parts: tuple[Layer, ...]) -> Spec:
@@ -83,7 +80,7 @@ def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
         tensor([-2.,  6.])
     """
     parts = (layer, identity() if shortcut is None else shortcut, add())
-    return wired(residual, parts, _LOOPS, arrange=ALL_BUT_LAST, call=_residual_call)
+    return wired(residual, parts, _wiring(3), ALL_BUT_LAST, call=_residual_call)
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> Spec:

@@ -52,5 +52,5 @@ def causal_conv1d(
         weight_init=weight_init, bias_init=bias_init,
     )  # fmt: skip
     padding = zero_pad1d(((kernel_size - 1) * dilation, 0))
-    made = serial(permute(0, 2, 1), padding, convolve, permute(0, 2, 1))
-    return bare(lambda call: made.replace(name=call))
+    network = serial(permute(0, 2, 1), padding, convolve, permute(0, 2, 1))
+    return bare(lambda call: network.replace(name=call))

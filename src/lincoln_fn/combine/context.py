@@ -16,10 +16,9 @@ from typing import Final
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, split_entries, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
 from lincoln_fn.layers.stop_gradient import zero
-from lincoln_fn.walk import ENTRIES
 from lincoln_fn.walk.internal import Record
 
 
@@ -38,7 +37,7 @@ class _WithContext(Wiring):
         """Return (h, *context)."""
         return values[i + 1 if i else 0], *values[1]
 
-    def dx_of(self, i: int, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
         """Return dh, and the gradient of the context."""
         return dx[0], dx[1:]
 
@@ -51,9 +50,6 @@ class _WithContext(Wiring):
 def _wiring(n: int) -> Wiring:
     reads = tuple((i + 1 if i else 0, 1) for i in range(n))
     return _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
-
-
-_LOOPS = loops("with_context", _wiring, ENTRIES)
 
 
 @core.checked
@@ -80,7 +76,7 @@ def with_context(*layers: Layer) -> Layer:
         tensor([18.])
     """
     core.require(len(layers) > 0, "with_context", "at least one of layers", layers)
-    return wired(with_context, layers, _LOOPS)
+    return wired(with_context, layers, _wiring(len(layers)))
 
 
 @record
@@ -162,13 +158,13 @@ class Completed:
 def _fill(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
     """Insert None for the masks that x lacks."""
     core.check_params(CONTEXT, params, None)
-    given = x if isinstance(x, tuple) else (x,)
-    if len(given) not in (least, most):
+    entries = x if isinstance(x, tuple) else (x,)
+    if len(entries) not in (least, most):
         raise LayerError(
             CONTEXT, f"expected x to be {FORMS[most]}, got {core.describe_non_tuple(x)}"
         )
-    missing = (None,) * (most - len(given))
-    return (*given, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+    missing = (None,) * (most - len(entries))
+    return (*entries, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
 
 
 declare(_fill, kind="moving")

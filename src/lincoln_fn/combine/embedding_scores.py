@@ -11,7 +11,7 @@ Cache: h.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -56,8 +56,7 @@ def grads(params: Params, h: Features, g: Logits) -> Params:
     return tree.map(gradient, params)
 
 
-# Any: params of any structure.
-def terms(params: Any, h: Features, g: Logits) -> Any:
+def terms(params: Params, h: Features, g: Logits) -> Params:
     """Return dE_n = sum_t g_nt^T h_nt, and zeros for whatever else the embedding has."""
     weight = matrix("scores", params)
     core.check_batched("scores", g)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from lincoln_fn.combine._wiring import Wiring, loops, split_record, wired
+from lincoln_fn.combine._wiring import Wiring, split_record, wired
 from lincoln_fn.core import Layer, PositiveInt, Spec, bare, constructor, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
@@ -52,9 +52,6 @@ _WIRING = Wiring(
 )  # fmt: skip
 
 
-_LOOPS = loops("swiglu", _WIRING, _ARRANGEMENT)
-
-
 def _block(
     call: Spec, *, activation: Layer, intermediate_size: int, bias: bool,
     weight_init: Initializer, bias_init: Initializer,
@@ -62,8 +59,8 @@ def _block(
     wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
     last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
     return wired(
-        call.of.__name__, (wide, wide, activation, multiply(), last), _LOOPS, call=call,
-        arrange=_ARRANGEMENT, names=("gate", "up", "activation", "product", "down"),
+        call.of.__name__, (wide, wide, activation, multiply(), last), _WIRING, _ARRANGEMENT,
+        call=call, names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 
 

@@ -30,14 +30,14 @@ def _init(
     given: Callable[..., Mapping[str, Tensor]] | None,
 ) -> Params:
     """Make the trained arguments by the user's function, and the params of layers by their own."""
-    made: dict[str, Params] = dict(given(key, x)) if given is not None else {}
+    tensors: dict[str, Params] = dict(given(key, x)) if given is not None else {}
     own = plan.parameters
-    if made.keys() != {*own}:
+    if tensors.keys() != {*own}:
         expected = f"expected init to return a dict of {', '.join(own) or 'nothing'}"
-        raise LayerError("graph", f"{expected}, got one of {', '.join(made) or 'nothing'}")
+        raise LayerError("graph", f"{expected}, got one of {', '.join(tensors) or 'nothing'}")
     if len(own) == len(plan.with_params):
-        return made or ()
-    drawn = {i: made[node.name] for i, node in enumerate(plan.nodes) if node.name in made}
+        return tensors or ()
+    drawn = {i: tensors[node.name] for i, node in enumerate(plan.nodes) if node.name in tensors}
     return _wiring.init(
         parts, key, on_meta(x), label="graph", wiring=plan, arrange=arrange, given=drawn
     )
@@ -95,10 +95,9 @@ def graph(
     # A function that is not in a module cannot be pickled; its plan can.
     call = Spec(graph, {"function": plan, "init": init}, name)
     arrange = Arrangement(partial(plan.split, "graph"), partial(_join, plan=plan))
-    made = _wiring.loops("graph", plan, arrange, notes=1)
     return _wiring.wired(
-        graph, parts, made, init=partial(_init, plan=plan, arrange=arrange, given=init),
-        call=call, arrange=arrange, names=tuple(node.name for node in plan.nodes),
+        graph, parts, plan, arrange, init=partial(_init, plan=plan, arrange=arrange, given=init),
+        call=call, names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
 
 

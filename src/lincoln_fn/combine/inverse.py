@@ -48,18 +48,18 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
         >>> x.shape, log_det.shape
         (torch.Size([3, 2]), torch.Size([3]))
     """
-    made = composition_of(flow)
-    if made is not None and is_serial(flow):
-        check_entries(made.label, "params", params, len(made.parts))
-        for part, entry in zip(reversed(made.placed), reversed(params), strict=True):
+    composed = composition_of(flow)
+    if composed is not None and is_serial(flow):
+        check_entries(composed.label, "params", params, len(composed.parts))
+        for part, entry in zip(reversed(composed.placed), reversed(params), strict=True):
             y = inverse(part, entry, y)
         x: WithLogDet = y
         return x
-    if made is None or not made_by(flow, coupling):
+    if composed is None or not made_by(flow, coupling):
         problem = f"expected a coupling, or a serial of them, got {flow.name}"
         raise LayerError("inverse", f"{problem}, whose inverse is not known")
     assert flow.spec is not None, "`coupling` made it"
-    return _solve(made, params, y, dim=flow.spec["dim"], swap=flow.spec["swap"])
+    return _solve(composed, params, y, dim=flow.spec["dim"], swap=flow.spec["swap"])
 
 
 def _solve(made: Composition, params: Params, y: Arrays, *, dim: int, swap: bool) -> WithLogDet:

@@ -110,5 +110,5 @@ def mamba(
         selective_scan(state_size, chunk_size=chunk_size),
     )
     gate = serial(dense(width, bias=bias), silu())
-    made = serial(branch(signal, gate, merge=multiply()), dense(hidden_size, bias=bias))
-    return bare(lambda call: made.replace(name=call))
+    network = serial(branch(signal, gate, merge=multiply()), dense(hidden_size, bias=bias))
+    return bare(lambda call: network.replace(name=call))

@@ -9,103 +9,71 @@ rule is that of `serial`:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Final
 
+import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine.serial import needs_dx
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, made_by, require
+from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.core import Arrays, Layer, LayerError, checked, made_by, require
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition
-from lincoln_fn.walk.internal import Record, mask_form, on_meta, output_of
+from lincoln_fn.walk.internal import Record, mask_form
 
-# How a layer takes h and the mask: (h, mask) -> x.
-Takes: TypeAlias = Callable[[Arrays, Tensor], Arrays]
-
-
-def _alone(h: Arrays, mask: Tensor) -> Arrays:
-    return h
-
-
-def _with_mask(h: Arrays, mask: Tensor) -> Arrays:
-    return h, mask
-
-
-def _with_state(h: Arrays, mask: Tensor) -> Arrays:
-    return h, None, mask
-
-
-_FORMS: Final[dict[str | None, Takes]] = {
-    None: _alone,
-    "sequence": _with_mask,
-    "state": _with_state,
-}
 # Layers whose output has no mask, so they come after `masked`.
 _LAST: Final = (masked_mean, last_state)
 
 
-def _takes(parts: tuple[Layer, ...]) -> tuple[Takes, ...]:
-    """Return how each part takes the mask; refuse one in which it is lost."""
-    forms = [mask_form(part) for part in parts]
-    if "lost" in forms:
-        i = forms.index("lost")
+@attrs.frozen
+class _Masked(Wiring):
+    """Each part reads the output of the part before it, and the mask if it takes one."""
+
+    def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
+        """Return h_0 and the mask."""
+        if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
+            problem = f"expected x to be (sequence, mask), got {core.describe_non_tuple(x)}"
+            raise LayerError("masked", problem)
+        return x
+
+    def inputs_of(self, i: int, parts: tuple[Layer, ...], values: Sequence[Arrays]) -> Arrays:
+        """Return h, (h, mask) or (h, state, mask); refuse a part in which the mask is lost."""
+        (h, mask), form = super().inputs_of(i, parts, values), _form(parts[i])
+        return h if form is None else (h, mask) if form == "sequence" else (h, None, mask)
+
+    def value_of(self, part: Layer, y: Arrays) -> Arrays:
+        """Return h, without the last state."""
+        return y[0] if _form(part) == "state" else y
+
+    def g_of(self, part: Layer, g: Arrays) -> Arrays:
+        """Return the gradient of h, and none for the last state."""
+        return (g, None) if _form(part) == "state" else g
+
+    def dx_of(self, i: int, part: Layer, dx: Arrays, notes: tuple[Record, ...]) -> Arrays:
+        """Return dh, and no gradient of the mask."""
+        return dx if _form(part) is None else dx[0], None
+
+    def dx_of_x(self, gs: Sequence[Arrays]) -> Arrays:
+        """Return dh_0, and no gradient of the mask."""
+        return gs[0], None
+
+
+@cache
+def _wiring(n: int) -> Wiring:
+    reads = tuple((i + 1 if i else 0, 1) for i in range(n))
+    return _Masked(reads, (n + 1 if n else 0, 1), partial(split_entries, count=n), entries=2)
+
+
+def _form(part: Layer) -> str | None:
+    """Return how a part takes the mask; refuse one in which it is lost."""
+    form = mask_form(part)
+    if form == "lost":
         problem = "expected a layer that takes the mask, or has no part that does, got"
         mend = 'give masked the parts themselves, or make it by composition(..., mask="part")'
-        raise LayerError("masked", f"{problem} {parts[i].name}; {mend}")
-    return tuple(_FORMS[form] for form in forms)
-
-
-def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Pass each layer's output to the next, with the mask if it takes one."""
-    takes = _takes(visit.parts)
-    h, mask = _with_its_mask(x)
-    check_entries("masked", "params", params, len(takes))
-    records = []
-    for i, take in enumerate(takes):
-        y, record = visit(i, params[i], take(h, mask))
-        h = y[0] if take is _with_state else y
-        records.append(record)
-    return (h, mask), tuple(records)
-
-
-def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Pass each layer's dh to the one before it."""
-    takes = _takes(visit.parts)
-    count = len(takes)
-    check_entries("masked", "params", params, count)
-    check_entries("masked", "the cache", cache, count)
-    check_entries("masked", "g", g, 2)
-    records = [None] * count
-    dh = g[0]
-    for i in reversed(range(count)):
-        of_y = (dh, None) if takes[i] is _with_state else dh
-        dx, records[i] = visit(i, params[i], cache[i], of_y)
-        dh = dx if takes[i] is _alone or dx is None else dx[0]
-    return (dh, None), tuple(records)
-
-
-def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
-    takes = _takes(parts)
-    h, mask = _with_its_mask(x)
-    made: list[Params] = []
-    for i, (part, take) in enumerate(zip(parts, takes, strict=True)):
-        made.append(part.init(key.fold_in(i), take(h, mask)))
-        h, mask = on_meta((h, mask))
-        y = output_of(part, made[i], take(h, mask))
-        h = y[0] if take is _with_state else y
-    return tuple(made)
-
-
-def _with_its_mask(x: Arrays) -> tuple[Arrays, Tensor]:
-    if type(x) is not tuple or len(x) != 2 or not isinstance(x[1], Tensor):
-        raise LayerError(
-            "masked", f"expected x to be (sequence, mask), got {core.describe_non_tuple(x)}"
-        )
-    h, mask = x
-    return h, mask
+        raise LayerError("masked", f"{problem} {part.name}; {mend}")
+    return form
 
 
 @checked
@@ -140,5 +108,5 @@ def masked(*layers: Layer) -> Layer:
     for layer in layers:
         behind = f"{layer.name} behind masked(...), in serial"
         require(not made_by(layer, *_LAST), "masked", behind, layer)
-    _takes(layers)
-    return composition(masked, layers, _there, _back, init=_init, needs_dx=needs_dx)
+        _form(layer)
+    return wired(masked, layers, _wiring(len(layers)))

@@ -143,8 +143,8 @@ def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Ar
 
 
 def _init(parts: tuple[Layer, ...], key: Key, x: Tokens) -> Params:
-    made = tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts))
-    return _join(made, None)
+    params = tuple(part.init(key.fold_in(i), x) for i, part in enumerate(parts))
+    return _join(params, None)
 
 
 @core.checked

@@ -33,6 +33,8 @@ class Tap:
 
 Taps: TypeAlias = Mapping[int, Tap]
 Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
+# Any: a loop there or back, and what they return.
+Loop: TypeAlias = Callable[..., Any]
 
 
 @attrs.frozen(eq=False)
@@ -82,16 +84,15 @@ def _sum(g: Arrays, more: Arrays) -> Arrays:
     return more if g is None else g if more is None else add_trees(g, more)
 
 
-# Any: the loops there and back, and what they take and return.
 @attrs.frozen(eq=False)
 class _Loop:
     """A composition's own loop, with outputs: `run` is one of the two functions below."""
 
-    run: Callable[..., Any]
-    own: Callable[..., Any]
+    run: Loop
+    own: Loop
     taps: Taps
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Arrays) -> Arrays:
         return self.run(self.own, self.taps, *arguments)
 
 
@@ -113,29 +114,29 @@ def _outputs_back(
     return own(adding_g, params, cache, g[0])
 
 
-def own_loop(loop: Callable[..., Any]) -> Callable[..., Any]:
+def own_loop(loop: Loop) -> Loop:
     """Return a composition's loop as it is without outputs."""
     return loop.own if isinstance(loop, _Loop) else loop
 
 
-def taps_of(loop: Callable[..., Any]) -> Taps:
+def taps_of(loop: Loop) -> Taps:
     """Return the outputs that a loop takes out, by the part; none if it takes none."""
     return loop.taps if isinstance(loop, _Loop) else {}
 
 
-def with_outputs(loop: Callable[..., Any], like: Callable[..., Any]) -> Callable[..., Any]:
+def with_outputs(loop: Loop, like: Loop) -> Loop:
     """Make a loop that takes out the outputs that another one takes out, if it does."""
     return attrs.evolve(like, own=loop) if isinstance(like, _Loop) else loop
 
 
 def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, list[str]]:
     """Make a layer that returns the outputs at some paths within it, and list them in order."""
-    made = composition_of(layer)
-    if made is None:
+    composed = composition_of(layer)
+    if composed is None:
         return layer, []
-    parts, found, taps = list(made.parts), list[str](), dict[int, Tap]()
-    for i, part in enumerate(made.parts):
-        own_path = made.inside(path, i)
+    parts, found, taps = list(composed.parts), list[str](), dict[int, Tap]()
+    for i, part in enumerate(composed.parts):
+        own_path = composed.inside(path, i)
         parts[i], within = open_to(part, own_path, chosen)
         here = [own_path] if own_path in chosen else []
         if here or within:
@@ -143,23 +144,23 @@ def open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, li
             found += here + within
     if not taps:
         return layer, []
-    of_predict = made.predict_there
+    of_predict = composed.predict_there
     changes = {
-        "there": _Loop(_outputs_there, made.there, taps),
-        "back": _Loop(_outputs_back, made.back, taps),
+        "there": _Loop(_outputs_there, composed.there, taps),
+        "back": _Loop(_outputs_back, composed.back, taps),
     }
-    if of_predict is not made.there:
+    if of_predict is not composed.there:
         changes["predict"] = _Loop(_outputs_there, of_predict, taps)
     return layer.rebuild(tuple(parts), **changes), found
 
 
 def close(layer: Layer) -> Layer:
     """Make the layer that `open_to` was given, of the parts that the opened one has now."""
-    made = composition_of(layer)
-    if made is None or own_loop(made.there) is made.there:
+    composed = composition_of(layer)
+    if composed is None or own_loop(composed.there) is composed.there:
         return layer
-    own = {"there": own_loop(made.there), "back": own_loop(made.back)}
-    if made.predict_there is not made.there:
-        own["predict"] = own_loop(made.predict_there)
-    parts = tuple(map(close, made.parts))
+    own = {"there": own_loop(composed.there), "back": own_loop(composed.back)}
+    if composed.predict_there is not composed.there:
+        own["predict"] = own_loop(composed.predict_there)
+    parts = tuple(map(close, composed.parts))
     return layer.rebuild(parts, **own)

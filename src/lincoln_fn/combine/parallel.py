@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-from lincoln_fn.combine._wiring import Wiring, loops, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, split_entries, wired
 from lincoln_fn.core import Layer, checked
-from lincoln_fn.walk import ENTRIES
 
 
 @cache
 def _wiring(n: int) -> Wiring:
     y = tuple(range(n, 2 * n))
     return Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
-
-
-_LOOPS = loops("parallel", _wiring, ENTRIES)
 
 
 @checked
@@ -40,4 +36,4 @@ def parallel(*layers: Layer) -> Layer:
         >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
         (tensor([0.]), tensor([0.]))
     """
-    return wired(parallel, layers, _LOOPS)
+    return wired(parallel, layers, _wiring(len(layers)))

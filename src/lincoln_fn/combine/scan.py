@@ -113,8 +113,8 @@ def _step_back(
     """Compute ds_(t-1) and the records so far, and dx_t."""
     (ds, records), (g_t, mask_t, params, cache) = carry, of_step
     g_t, ds_t = _steps.where(mask_t, g_t, None), _steps.where(mask_t, ds, None)
-    made = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
-    (dx_t, before), record = visit(0, params, cache, made)
+    of_cell = (g_t, ds_t) if has_output else _add_to_first(ds_t, g_t)
+    (dx_t, before), record = visit(0, params, cache, of_cell)
     if mask_t is not None and before is not None:
         before = core.add_trees(before, _steps.where(~mask_t, ds, None))
     dxs = (dx_t,) if sequences == 1 else dx_t or (None,) * sequences
@@ -157,24 +157,24 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
 def _unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays, Tensor | None]:
     """Return the sequences, the first state and the mask, with the axis of the steps first."""
     entries = x if type(x) is tuple else (x,)
-    given = entries[:count]
+    sequences = entries[:count]
     is_one = count == 1 and type(x) is tuple and len(x) == 1
     fits = count <= len(entries) <= count + 2 and not is_one
-    if not fits or not all(isinstance(sequence, Tensor) for sequence in given):
+    if not fits or not all(isinstance(sequence, Tensor) for sequence in sequences):
         form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
         first = "a sequence" if count == 1 else f"({form})"
         expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
         raise LayerError("scan", f"{expected}, got {core.describe_non_tuple(x)}")
-    for sequence in given:
+    for sequence in sequences:
         core.check_axis("scan", sequence, dim)
-    lengths = {sequence.shape[dim] for sequence in given}
+    lengths = {sequence.shape[dim] for sequence in sequences}
     if len(lengths) > 1 or 0 in lengths:
         problem = f"at least one step in axis {dim}"
         problem += "" if count == 1 else ", and as many in each sequence"
-        shapes = ", ".join(str(tuple(sequence.shape)) for sequence in given)
+        shapes = ", ".join(str(tuple(sequence.shape)) for sequence in sequences)
         raise LayerError("scan", f"expected {problem}, got {shapes}")
     state, mask = (*entries[count:], None, None)[:2]
-    return given, state, _steps.steps_first(mask, given[0], dim)
+    return sequences, state, _steps.steps_first(mask, sequences[0], dim)
 
 
 def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
@@ -191,8 +191,8 @@ def _output_and_state(visit: VisitThere, made: Arrays) -> tuple[Arrays, Arrays]:
 def _first(state: Arrays) -> Tensor:
     # A state is most often a tensor, or a tuple that begins with one: no tree is walked for that.
     first = state[0] if type(state) is tuple and state else state
-    found: Tensor = first if isinstance(first, Tensor) else tree.leaves(state)[0]
-    return found
+    leaf: Tensor = first if isinstance(first, Tensor) else tree.leaves(state)[0]
+    return leaf
 
 
 def _add_to_first(state: Arrays, g: Tensor) -> Arrays:

@@ -99,11 +99,11 @@ def _named_paths(
 ) -> Iterator[tuple[str, Layer | None]]:
     """List the paths of a network, each with the first composition around it that is refused."""
     yield path, closed
-    made = composition_of(layer)
-    if made is not None:
+    composed = composition_of(layer)
+    if composed is not None:
         closed = closed or (layer if made_by(layer, *_REPEATING, tapped) else None)
-        for i, part in enumerate(made.parts):
-            yield from _named_paths(part, made.inside(path, i), closed)
+        for i, part in enumerate(composed.parts):
+            yield from _named_paths(part, composed.inside(path, i), closed)
 
 
 @core.checked

@@ -18,7 +18,8 @@ decoder together, from x = (target, source), are
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from lincoln_fn import core
 from lincoln_fn.combine.branch import residual
@@ -38,6 +39,7 @@ from lincoln_fn.walk import composition
 from lincoln_fn.walk.internal import Mask, init_in_turn
 
 Activation: TypeAlias = Literal["relu", "gelu"]
+Sublayer: TypeAlias = Callable[..., Layer]  # to which the constructor gives its hyperparameters
 _ACTIVATIONS = {"relu": relu, "gelu": gelu}
 
 
@@ -134,12 +136,11 @@ def transformer_decoder_block(
     return bare(_decoder, _attention, _feed_forward)
 
 
-# Any: sublayers, which the constructor gives their hyperparameters.
-def _encoder(call: Spec, attention: Any, feed_forward: Any) -> Layer:
+def _encoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
     return _block(call, complete(1, 2), attention((0, 1)), feed_forward(), mask="sequence")
 
 
-def _decoder(call: Spec, attention: Any, feed_forward: Any) -> Layer:
+def _decoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
     to_memory = attention((0, 1, 1, 3), is_causal=False)
     last = serial(select(0), feed_forward())
     return _block(call, complete(2, 4), with_context(attention((0, 2)), to_memory, last))

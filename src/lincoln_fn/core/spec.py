@@ -13,7 +13,7 @@ works by its functions alone. One with another function is no longer what its co
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, SupportsIndex, TypeVar, get_args
 
 import attrs
@@ -145,6 +145,8 @@ def _written(function: Function, arguments: ByName) -> str:
 
 
 def _shown(value: object) -> str:
-    """Write an argument; a class may say how, where its repr differs from process to process."""
+    """Write an argument: a function by its name, and what else has an address as its class says."""
+    if isinstance(value, FunctionType):
+        return value.__name__
     text: str = getattr(type(value), "in_calls", "")
     return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))

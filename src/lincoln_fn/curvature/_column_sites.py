@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, tree
 from lincoln_fn.per_example.internal import check_axes
 from lincoln_fn.walk import Site, is_trained
-from lincoln_fn.walk.internal import DPARAMS, Wants, walk_back
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, walk_back
 
 
 def column_sites(
@@ -21,10 +20,10 @@ def column_sites(
     cache: Cache,
     g: Float[Tensor, "K N *s"],
     use: Callable[[Site], Params],
-) -> Any:  # Any: a tree of sites
+) -> Record:
     """Send K cotangents back together, and record the sites of the trained layers."""
     sites: list[Site] = []
-    structure: Any = None  # Any: a tree of positions in the list
+    structure: Record = None  # of positions in the list
 
     def add(site: Site) -> int:
         sites.append(site)
@@ -56,5 +55,5 @@ def column_sites(
         whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
         return evolve(whole, dparams=use(whole))
 
-    made = list(map(used, sites))
-    return tree.map(lambda at: made[at], structure)
+    sites_used = list(map(used, sites))
+    return tree.map(lambda at: sites_used[at], structure)

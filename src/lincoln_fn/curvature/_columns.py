@@ -87,21 +87,6 @@ def _squares(x: Float[Tensor, "N T I"], g: Float[Tensor, "N K O T"]) -> Float[Te
     return total.reshape(*g.shape[1:3], -1).sum(0)
 
 
-@attrs.frozen(eq=False)
-class SumColumns(Columns):
-    """The gradients themselves."""
-
-    values: Float[Tensor, "K N *shape"]
-    terms: tuple[Term, ...] = attrs.field(init=False)
-
-    @terms.default
-    def _explicit(self) -> tuple[Term, ...]:
-        return tuple(map(Explicit, self.values))
-
-    def to(self, dtype: torch.dtype) -> SumColumns:
-        """Return the columns in another dtype."""
-        return SumColumns(self.values.to(dtype))
-
-    def square_sum(self, p: Tensor) -> Tensor:
-        """Compute sum_(k,n) d_(kn)^2."""
-        return self.values.square().sum((0, 1))
+def explicit(values: Float[Tensor, "K N *shape"]) -> Columns:
+    """Make the columns of the gradients themselves."""
+    return Columns(tuple(map(Explicit, values)))

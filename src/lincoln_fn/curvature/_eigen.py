@@ -7,13 +7,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import cast_like, eigh, evolve, record, when_due
+from lincoln_fn.core import Params, cast_like, eigh, evolve, record, when_due
 from lincoln_fn.curvature._rows import has_inputs_first
 from lincoln_fn.curvature.kfac_factors import Factors
 from lincoln_fn.layers.common.normalisation import widened
@@ -44,8 +42,8 @@ def _eigen(
     return a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors
 
 
-def natural(d: Any, basis: Eigen, damping: float) -> Any:  # Any: a record with a weight and a bias
-    """Compute U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T."""
+def natural(d: Params, basis: Eigen, damping: float) -> Params:
+    """Compute U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T, for a weight and a bias."""
     inputs_first = has_inputs_first(d.weight)
     rows = d.weight if inputs_first else d.weight.flatten(1).mT
     if d.bias is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, checked, evolve, tree
 from lincoln_fn.curvature._column_sites import column_sites
-from lincoln_fn.curvature._columns import Columns, RowColumns, SumColumns
+from lincoln_fn.curvature._columns import Columns, RowColumns, explicit
 from lincoln_fn.curvature._rows import has_inputs_first, rows_of
 from lincoln_fn.curvature.forward_mode import fast_for_columns
 from lincoln_fn.curvature.loss_hessian import columns
@@ -95,7 +95,7 @@ def _columns_of(site: Site) -> Params:
     rows = rows_of(layer, params, cache, g)
     if rows is not None:
         weight = RowColumns(rows.x, rows.g, has_inputs_first(params.weight))
-        bias = None if params.bias is None else SumColumns(rows.g.sum(2))
+        bias = None if params.bias is None else explicit(rows.g.sum(2))
         return evolve(params, weight=weight, bias=bias)
     each = [_terms(layer, params, cache, g_k) for g_k in _each_column(g)]
     return tree.map(lambda _, *terms: Columns(terms), params, *each)

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, reduce
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from lincoln_fn.layers import conv, conv_transpose, dense
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.walk import Composition
-from lincoln_fn.walk.internal import DPARAMS, Wants, sum_uses, untrained, walk_back
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, sum_uses, untrained, walk_back
 from lincoln_fn.walk.walks import there
 
 T = TypeVar("T")
@@ -65,12 +65,11 @@ def _load_forward_mode() -> None:
 
 def with_tangents(values: T, tangents: T) -> T:
     """Make dual tensors of the leaves of two trees."""
-    made: T = _mapped(_dual, values, tangents)
-    return made
+    duals: T = _mapped(_dual, values, tangents)
+    return duals
 
 
-# Any: trees, or single tensors.
-def _mapped(f: Callable[..., Any], *trees: Any) -> Any:
+def _mapped(f: Callable[..., Arrays], *trees: Arrays) -> Arrays:
     """Map leaf by leaf; a single tensor without the tree, which takes a fraction of the time."""
     return f(*trees) if isinstance(trees[0], Tensor) else tree.map(f, *trees)
 
@@ -90,12 +89,11 @@ def tangents_of(duals: T) -> T:
     return tree.map(tangent, duals)
 
 
-def _value(leaf: Any) -> Any:  # Any: a cache may have leaves that are not tensors
+def _value(leaf: object) -> object:  # a cache may have leaves that are not tensors
     return _unpacked(leaf)[0] if isinstance(leaf, Tensor) else leaf
 
 
-# Any: likewise; the tangents may be None.
-def _split(duals: Any) -> tuple[Any, Any]:
+def _split(duals: Arrays) -> tuple[Arrays, Arrays]:
     """Return the values of a tree's leaves, and their tangents; None if no leaf has one."""
     if isinstance(duals, Tensor):
         return _unpacked(duals)
@@ -193,7 +191,6 @@ def _backward(
     return dx, layer.grads(params, cache, g) if wants.dparams else None
 
 
-# Any: a visitor of single layers, and dx and the records, as `walk_back` has them.
-def walk_of(leaf: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+def walk_of(leaf: Callable[..., Arrays]) -> Callable[..., tuple[Arrays, Record]]:
     """Make a walk back that adds up what mirrors params."""
     return partial(walk_back, leaf, skip=untrained, gather=Composition.gathered, add=sum_uses)

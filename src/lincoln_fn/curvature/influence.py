@@ -33,15 +33,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegative, Params, Positive, PositiveInt, checked, tree
-from lincoln_fn.curvature.duals import (
-    check_not_nested,
-    dual_forward,
-    forward_mode,
-    loss_gradient,
-    tangents_of,
-    values_of,
-    with_tangents,
-)
+from lincoln_fn.curvature import duals
 from lincoln_fn.curvature.products import gauss_newton_vector_product, hessian_vector_product
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_each_alone
@@ -101,7 +93,7 @@ def influence(
         >>> influence(net, params, x, loss, t, (x[:1], t[:1]), damping=0.0)
         tensor([-1.,  1.])
     """
-    check_not_nested("influence", params, x, target, test)
+    duals.check_not_nested("influence", params, x, target, test)
     check_independent(net)
     net = with_true_gradient(net)
     if not tree.leaves(params):
@@ -113,13 +105,13 @@ def influence(
         predicted, _ = net.forward(params, x)
         check_each_alone("influence", loss, predicted, target, by_target=False)
     prediction, cache = net.forward(params, test[0])
-    of_test = net.grads(params, cache, loss_gradient(loss, prediction, test[1]))
+    of_test = net.grads(params, cache, duals.loss_gradient(loss, prediction, test[1]))
     product = partial(products[curvature], net, params, x, loss, target)
     s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
-    with forward_mode():
-        dual, _ = dual_forward(net, with_tangents(params, s), x)
-        along, prediction = tangents_of(dual), values_of(dual)
-    g = loss_gradient(loss, prediction, target)
+    with duals.forward_mode():
+        dual, _ = duals.dual_forward(net, duals.with_tangents(params, s), x)
+        along, prediction = duals.tangents_of(dual), duals.values_of(dual)
+    g = duals.loss_gradient(loss, prediction, target)
     each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
     return -torch.stack(tree.leaves(each)).sum(0)
 

@@ -25,7 +25,7 @@ Gradient Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import optree
@@ -41,6 +41,7 @@ from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merg
 from lincoln_fn.per_example.internal import check_independent, examples_in
 from lincoln_fn.training import Gradient
 from lincoln_fn.walk import Site, cotangents, grads_at, is_trained
+from lincoln_fn.walk.internal import Record
 
 
 @record
@@ -117,8 +118,7 @@ def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
     )
 
 
-# Any: records of params, in a tree of any kind.
-def _matrix_params(net: Layer, params: Params) -> list[Any]:
+def _matrix_params(net: Layer, params: Params) -> list[Params]:
     """List the records of the layers that multiply rows by a matrix."""
     classes = matrix_classes(net)
     leaves = optree.tree_leaves(
@@ -161,9 +161,8 @@ class Uses(core.Addable):
         return Uses((*self.factors, *other.factors))
 
 
-# Any: a tree of sites.
 def _factors(
-    net: Layer, params: Params, sites: Any, sharing: Sharing, count: int
+    net: Layer, params: Params, sites: Record, sharing: Sharing, count: int
 ) -> list[Factors | None]:
     """Compute the factors of each dense or convolutional layer; None for one that has no rows."""
 
@@ -203,7 +202,7 @@ def _precondition(
     """Multiply the gradient of each layer that has factors."""
     each, classes = iter(zip(now, eigen, strict=True)), matrix_classes(net)
 
-    def multiply(layer: Any) -> Any:  # Any: a record of params, or a tensor
+    def multiply(layer: Params) -> Params:
         if not isinstance(layer, classes):
             return layer
         factors, basis = next(each)

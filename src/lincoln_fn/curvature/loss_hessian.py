@@ -43,7 +43,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, LayerError, made_by
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.losses import Loss, softmax_cross_entropy
-from lincoln_fn.losses.internal import LabelCache, check_each_alone, check_one_number, formula_of
+from lincoln_fn.losses.internal import check_each_alone, check_one_number, formula_of
 
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5
@@ -93,9 +93,7 @@ def _of_softmax(
     assert formula is not None
     value, cache = loss.forward(x, target)
     check_one_number(loss.name, value)
-    is_labels = isinstance(cache.formula, LabelCache)
-    dim = cache.formula.labels.dim if is_labels else cache.formula.dim
-    w = cache.formula.labels.w if is_labels else cache.formula.a.sum(dim, keepdim=True)
+    dim, w = cache.formula.dim, cache.formula.w
     if formula.is_mean:
         w = w / (math.prod(cache.shape) if cache.n is None else cache.n)
     p, w = (t.movedim(dim, 1) for t in (torch.exp(cache.formula.z), w))

@@ -26,16 +26,7 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
-from lincoln_fn.curvature.duals import (
-    check_not_nested,
-    dual_forward,
-    forward_mode,
-    loss_gradient,
-    tangents_of,
-    tangents_of_grads,
-    values_of,
-    with_tangents,
-)
+from lincoln_fn.curvature import duals
 from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
 from lincoln_fn.losses import Loss
 
@@ -75,14 +66,14 @@ def hessian_vector_product(
         tensor([[2.]])
     """
     _check("hessian_vector_product", params, v)
-    check_not_nested("hessian_vector_product", params, x, target, v)
+    duals.check_not_nested("hessian_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
-    with forward_mode():
-        at = with_tangents(params, v)
-        prediction, cache = dual_forward(net, at, x)
-        g = loss_gradient(loss, prediction, target)
+    with duals.forward_mode():
+        at = duals.with_tangents(params, v)
+        prediction, cache = duals.dual_forward(net, at, x)
+        g = duals.loss_gradient(loss, prediction, target)
         del prediction
-        return tangents_of_grads(net, at, cache, g)
+        return duals.tangents_of_grads(net, at, cache, g)
 
 
 @checked
@@ -120,12 +111,12 @@ def gauss_newton_vector_product(
         tensor([[2.]])
     """
     _check("gauss_newton_vector_product", params, v)
-    check_not_nested("gauss_newton_vector_product", params, x, target, v)
+    duals.check_not_nested("gauss_newton_vector_product", params, x, target, v)
     net = fast_for_forward_mode(net)
-    with forward_mode():
-        prediction, cache = dual_forward(net, with_tangents(params, v), x)
-        g = tangents_of(loss_gradient(loss, prediction, target))
-        cache = values_of(cache)
+    with duals.forward_mode():
+        prediction, cache = duals.dual_forward(net, duals.with_tangents(params, v), x)
+        g = duals.tangents_of(duals.loss_gradient(loss, prediction, target))
+        cache = duals.values_of(cache)
     return net.grads(params, cache, g)
 
 

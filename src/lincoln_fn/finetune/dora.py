@@ -57,9 +57,9 @@ def dora(
 
 
 def _adapted(layer: Layer, params: Params, key: Key, *, r: int, factor: float) -> Pair:
-    made = decompose(params, key, r=r)
-    if zero := int((made.magnitude == 0).sum()):
+    decomposed = decompose(params, key, r=r)
+    if zero := int((decomposed.magnitude == 0).sum()):
         problem = f"expected columns of W with a direction, got {zero} of zeros"
         raise LayerError(f"dora: {layer.name}", f"{problem}; use lora, or other targets")
     sized = dense_like(params) if isinstance(params, dense.Params) else layer
-    return weight_decomposed(layer.name, sized, r, factor), made
+    return weight_decomposed(layer.name, sized, r, factor), decomposed

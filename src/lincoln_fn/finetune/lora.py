@@ -75,10 +75,10 @@ def _adapted(
     lora_a, lora_b = dense(r, bias=False), dense(n_out, bias=False, weight_init=zeros())
     drop = dropout_layer(dropout) if dropout else identity()
     x, h = like.new_empty((1, n_in)), like.new_empty((1, r))
-    made = LowRankParams(
+    adapter = LowRankParams(
         lora_a.init(key.fold_in(0), x),
         lora_b.init(key.fold_in(1), h),
         FrozenParams(params),
         drop.init(key.fold_in(2), x),
     )
-    return low_rank(layer, lora_a, lora_b, drop, factor), made
+    return low_rank(layer, lora_a, lora_b, drop, factor), adapter

@@ -33,12 +33,12 @@ def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
 
 
 def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
-    made = composition_of(layer)
+    composed = composition_of(layer)
     # By the layer, for a combinator's params may be those of its part.
-    if made is None:
+    if composed is None:
         return dora.merge(layer, params) if isinstance(params, dora.Params) else None
     if made_by(layer, low_rank.low_rank):
         return low_rank.merge(layer, params)
     if made_by(layer, frozen):
-        return change_parts(_merged, made.parts[0], path, params.params, key)
+        return change_parts(_merged, composed.parts[0], path, params.params, key)
     return None

@@ -49,8 +49,8 @@ def quantize(
         (serial(quantized(dense(64), bits=4), tanh()), torch.Size([64, 32]))
     """
     require(bits == 8 or block_size % 2 == 0, "quantize", "an even block_size", block_size)
-    found = named_params(net, params)
-    suitable = [path for path, own in found if isinstance(own, dense.Params)]
+    named = named_params(net, params)
+    suitable = [path for path, own in named if isinstance(own, dense.Params)]
     check_targets("quantize", targets, suitable)
 
     def change(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:

@@ -18,12 +18,12 @@ Targets: TypeAlias = Annotated[tuple[str, ...], NOT_EMPTY]
 
 def named_params(layer: Layer, params: Params, path: str = "") -> Iterator[tuple[str, Params]]:
     """List the params of the single layers with their paths."""
-    made = composition_of(layer)
-    if made is None:
+    whole = composition_of(layer)
+    if whole is None:
         yield path, params
         return
-    for i, (part, entry) in enumerate(zip(made.parts, made.split_params(params), strict=True)):
-        yield from named_params(part, entry, made.inside(path, i))
+    for i, (part, entry) in enumerate(zip(whole.parts, whole.split_params(params), strict=True)):
+        yield from named_params(part, entry, whole.inside(path, i))
 
 
 def check_targets(where: str, targets: Targets, suitable: list[str]) -> None:

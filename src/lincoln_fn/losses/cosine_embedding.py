@@ -16,7 +16,7 @@ The gradient of q_1 is 2 x_1, so the gradient of the factor q_1^(-1/2) of c is -
 At c = margin, max(0, c - margin) has slope 1. Half precision is converted to float32: float16 would
 round 10^(-12) to 0, and the square of a length above 256 to infinity.
 
-Cache: x_1, x_2, y, q_1, q_2, c and the margin.
+Cache: x_1, x_2, y, q_1, q_2 and c.
 """
 
 from __future__ import annotations
@@ -27,46 +27,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import constructor, record, static
+from lincoln_fn.core import constructor
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_vectors, signs
+from lincoln_fn.losses.internal import Cotangent, Tensors, check_vector, make_loss, signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 TINY: Final = 1e-12
+Pair = tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]]
 
 
-@record
-class Cache:
-    """Both vectors and their squared lengths, the labels, the cosine and the margin."""
-
-    x1: Float[Tensor, "*n D"]
-    x2: Float[Tensor, "*n D"]
-    y: Float[Tensor, "*n"]
-    q1: Float[Tensor, "*n"]
-    q2: Float[Tensor, "*n"]
-    c: Float[Tensor, "*n"]
-    margin: float = static()
-
-
-def forward(
-    x: tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]], target: Tensor, *, margin: float
-) -> tuple[Float[Tensor, "*n"], Cache]:
+def forward(x: Pair, target: Tensor, *, margin: float) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = 1 - c where y = 1, and max(0, c - margin) where y = -1."""
     x1, x2 = x
-    check_vectors("cosine_embedding", x2=x2, x1=x1)
-    y = signs("cosine_embedding", target, tuple(x1.shape[:-1]), x1)
+    check_vector("cosine_embedding", "x1", x1)
+    y = signs("cosine_embedding", target, x1, tuple(x1.shape[:-1]))
     dtype, x1, x2 = x1.dtype, widened(x1), widened(x2)
     q1, q2 = (x1 * x1).sum(-1) + TINY, (x2 * x2).sum(-1) + TINY
     c = (x1 * x2).sum(-1) / torch.sqrt(q1 * q2)
     value = torch.where(y > 0, 1 - c, (c - margin).clamp(min=0))
-    return value.to(dtype), Cache(x1, x2, y, q1, q2, c, margin)
+    return value.to(dtype), (x1, x2, y, q1, q2, c)
 
 
-def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
+def backward(cache: Tensors, dl: Cotangent, *, margin: float) -> Pair:
     """Compute dx1 = dc (x2 / sqrt(q1 q2) - c / q1 x1), and dx2 likewise."""
-    x1, x2, y, q1, q2, c = cache.x1, cache.x2, cache.y, cache.q1, cache.q2, cache.c
-    dc = -y * ((y > 0) | (c >= cache.margin)) * dl
+    x1, x2, y, q1, q2, c = cache
+    dc = -y * ((y > 0) | (c >= margin)) * dl
     across = (dc / torch.sqrt(q1 * q2)).unsqueeze(-1)
     dx1 = across * x2 - (dc * c / q1).unsqueeze(-1) * x1
     dx2 = across * x1 - (dc * c / q2).unsqueeze(-1) * x2
@@ -96,4 +81,4 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         >>> value, loss.backward(cache)[0]
         (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
     """
-    return make_loss(reduction, forward, backward, inputs=("x1", "x2"))
+    return make_loss(reduction, forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})

@@ -14,45 +14,37 @@ Cache: p, c and w_c.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, constructor, record
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
-from lincoln_fn.losses.common.predictions import check_probabilities, warn_unless_distribution
-from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.core import constructor
+from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted_values
+from lincoln_fn.losses.common.predictions import check_distribution, check_probabilities
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import SMALLEST, Cotangent, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The probabilities and the labels."""
-
-    p: Float[Tensor, "N C *s"]
-    labels: Labels
+_MEND: Final = (
+    "end the net with softmax(), or take softmax_cross_entropy() on logits, nll() on logs"
+)
+Cache = tuple[Labels, Float[Tensor, "N C *s"]]
 
 
 def forward(
-    p: Float[Tensor, "N C *s"],
-    target: Int[Tensor, " N *s"],
-    *,
-    weight: Weights | None,
-    ignore_index: int,
-    dim: int = 1,
-) -> tuple[Float[Tensor, " N *s"], Cache]:
+    p: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"],
+    *, weight: Weights | None, ignore_index: int, dim: int = 1,
+) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c log p_c."""
     labels = read_labels("cross_entropy", p, target, weight, ignore_index, dim)
-    return weighted(-torch.log(_of_label(p, labels)), labels), Cache(p, labels)
+    return weighted_values(-torch.log(_of_label(p, labels)), labels), (labels, p)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp_j = -w_c / p_c dl for j = c, else 0."""
-    p, labels = cache.p, cache.labels
+    labels, p = cache
     dp_c = -labels.w / _of_label(p, labels) * per_example(dl, labels.dim)
     return torch.zeros_like(p).scatter(labels.dim, labels.index, dp_c)
 
@@ -60,25 +52,6 @@ def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
 def _of_label(p: Float[Tensor, "N C *s"], labels: Labels) -> Float[Tensor, "N 1 *s"]:
     """Take p_c, clamped to be above 0."""
     return p.gather(labels.dim, labels.index).clamp(min=max(SMALLEST, torch.finfo(p.dtype).tiny))
-
-
-def count(ignore_index: int, cache: Cache) -> Tensor:
-    """Compute sum w_c, which a mean divides by."""
-    return total_weight("cross_entropy", ignore_index, cache.labels.w)
-
-
-_MEND: Final = (
-    "end the net with softmax(), or take softmax_cross_entropy() on logits, nll() on logs"
-)
-
-
-def _check(p: Arrays, target: Arrays) -> None:
-    check_probabilities("cross_entropy", _MEND, p)
-
-
-def _check_first(p: Arrays, target: Arrays, *, dim: int = 1) -> None:
-    _check(p, target)
-    warn_unless_distribution("cross_entropy", _MEND, p, dim)
 
 
 @constructor
@@ -114,12 +87,7 @@ def cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([[-4.,  0.]]))
     """
-    weights = weights_of("cross_entropy", "weight", weight)
     return make_loss(
-        reduction,
-        partial(forward, weight=weights),
-        backward,
-        count=partial(count, ignore_index),
-        check=_check,
-        check_first=_check_first,
-    )
+        reduction, forward, backward, count=total_weight,
+        check=check_probabilities, check_first=check_distribution, mend=_MEND,
+    )  # fmt: skip

@@ -48,29 +48,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn.core import NonNegativeInt, constructor, record, static
+from lincoln_fn.core import NonNegativeInt, constructor
 from lincoln_fn.losses.common.ctc_target import read_target
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
 
 # log 0, finite so that a difference of infinities does not give nan. Only sums with it are below
 # IMPOSSIBLE.
 LOG_ZERO: Final = -1e200
 IMPOSSIBLE: Final = LOG_ZERO / 2
-
-
-@record
-class Cache:
-    """The prediction, the positions and their steps, log alpha and log P, and the lengths."""
-
-    z: Float[Tensor, "T *N C"]
-    place: Int[Tensor, "N s"]
-    may_skip: Bool[Tensor, "N s"]
-    log_alpha: Float[Tensor, "T N s"]
-    log_p: Float[Tensor, " N"]
-    steps: Int[Tensor, " N"]
-    lengths: Int[Tensor, " N"]
-    zero_infinity: bool = static()
 
 
 def forward(
@@ -79,7 +64,7 @@ def forward(
     *,
     blank: int,
     zero_infinity: bool,
-) -> tuple[Float[Tensor, "*N"], Cache]:
+) -> tuple[Float[Tensor, "*N"], Tensors]:
     """Compute l = -log P, by the recursion of alpha."""
     labels, steps, lengths = read_target(z, target, blank)
     place = _places(labels, lengths, blank)
@@ -88,23 +73,22 @@ def forward(
     at_end = log_alpha.gather(0, steps.unsqueeze(1).expand(1, *place.shape)).squeeze(0)
     log_p = torch.logsumexp(at_end + _log_end(place, lengths), 1)
     value = torch.where(log_p > IMPOSSIBLE, -log_p, 0.0 if zero_infinity else torch.inf)
-    cache = Cache(z, place, may_skip, log_alpha[1:], log_p, steps, lengths, zero_infinity)
+    cache = z, place, may_skip, log_alpha[1:], log_p, steps, lengths
     return value.to(z.dtype).reshape(z.shape[1:-1]), cache
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "T *N C"]:
+def backward(cache: Tensors, dl: Cotangent, *, zero_infinity: bool) -> Float[Tensor, "T *N C"]:
     """Compute dz_tk = -sum over s with y'_s = k of alpha_t(s) beta_t(s) / P dl."""
-    z, place = cache.z, cache.place
-    log_end = _log_end(place, cache.lengths)
-    log_beta = _log_beta(_log_factors(z, place), cache.may_skip, log_end, cache.steps)
-    is_possible = cache.log_p.unsqueeze(1) > IMPOSSIBLE
-    log_p = torch.where(is_possible, cache.log_p.unsqueeze(1), 0.0)
-    of_place = torch.exp(cache.log_alpha + log_beta - log_p)
+    z, place, may_skip, log_alpha, log_p, steps, lengths = cache
+    log_beta = _log_beta(_log_factors(z, place), may_skip, _log_end(place, lengths), steps)
+    is_possible = log_p.unsqueeze(1) > IMPOSSIBLE
+    log_p = torch.where(is_possible, log_p.unsqueeze(1), 0.0)
+    of_place = torch.exp(log_alpha + log_beta - log_p)
     of_class = torch.zeros_like(z).double().view(len(z), len(place), -1)
     of_class = of_class.scatter_add(2, place.expand(of_place.shape), of_place)
     dl = dl.reshape(-1, 1) if isinstance(dl, Tensor) else dl
-    dz = torch.where(is_possible, -of_class * dl, 0.0 if cache.zero_infinity else torch.nan)
-    is_step = torch.arange(len(z), device=z.device).unsqueeze(1) < cache.steps
+    dz = torch.where(is_possible, -of_class * dl, 0.0 if zero_infinity else torch.nan)
+    is_step = torch.arange(len(z), device=z.device).unsqueeze(1) < steps
     return torch.where(is_step.unsqueeze(2), dz, 0.0).to(z.dtype).reshape(z.shape)
 
 
@@ -171,12 +155,12 @@ def _shift(x: Tensor, by: int, fill: float = LOG_ZERO) -> Tensor:
     return pad(x, (0, -by), value=fill)[..., -by:]
 
 
-def count(cache: Cache) -> Float[Tensor, "*N"]:
+def count(cache: Tensors) -> Float[Tensor, "*N"]:
     """Compute what a mean divides each l by: N times its number of labels, if there are any."""
-    n = len(cache.lengths) * cache.lengths.clamp(min=1)
+    z, *_, lengths = cache
+    n = len(lengths) * lengths.clamp(min=1)
     # float16 ends at 65504.
-    wide = torch.promote_types(cache.z.dtype, torch.float32)
-    return n.to(cache.z.device, wide).reshape(cache.z.shape[1:-1])
+    return n.to(z.device, torch.promote_types(z.dtype, torch.float32)).reshape(z.shape[1:-1])
 
 
 @constructor

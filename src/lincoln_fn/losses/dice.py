@@ -23,22 +23,22 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, Positive, constructor
+from lincoln_fn.core import LayerError, Positive, constructor
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses.common.predictions import check_probabilities
-from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss
-from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
+
+_MEND: Final = "end the net with sigmoid() or softmax(1)"
 
 
 def forward(
-    p: Float[Tensor, "N C *s"], target: Tensor, *, eps: float
-) -> tuple[Float[Tensor, "N C"], Three]:
+    p: Float[Tensor, "N C *s"], y: Float[Tensor, "N C *s"], *, eps: float
+) -> tuple[Float[Tensor, "N C"], Tensors]:
     """Compute l = 1 - (2 i + eps) / (u + eps)."""
     if p.ndim < 3:
         problem = f"expected prediction of shape (N, C, ...), got {tuple(p.shape)}"
         raise LayerError("dice", f"{problem}; give the places axes of their own")
-    y = probabilities("dice", target, p)
     places = tuple(range(2, p.ndim))
     wide = widened(p)  # a sum over an image may be beyond float16
     u = (wide + y).sum(places, keepdim=True) + eps
@@ -46,18 +46,11 @@ def forward(
     return (1 - overlap.flatten(1)).to(p.dtype), (y, overlap, u)
 
 
-def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dp = -(2 y - D) / (u + eps) dl."""
     y, overlap, u = cache
     dl = dl.view_as(u) if isinstance(dl, Tensor) and dl.ndim else dl
     return (-(2 * y - overlap) / u * dl).to(y.dtype)
-
-
-_MEND: Final = "end the net with sigmoid() or softmax(1)"
-
-
-def _check(p: Arrays, target: Arrays) -> None:
-    check_probabilities("dice", _MEND, p)
 
 
 @constructor
@@ -88,4 +81,6 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
     """
-    return make_loss(reduction, forward, backward, check=_check)
+    return make_loss(
+        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
+    )

@@ -14,8 +14,7 @@ Derivation. Only -T^2 sum_j q_j log p_j depends on x, a cross-entropy on x / T:
 With d_k = log p_k - log q_k, p_k - q_k is computed as q_k expm1(d_k), or -p_k expm1(-d_k) where
 d_k > 0, which loses no digits where the two are near each other.
 
-Cache: log p, log q, T and the axis of the classes. Source: Hinton et al., "Distilling the knowledge
-in a neural network", 2015.
+Cache: log p and log q. Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
 """
 
 from __future__ import annotations
@@ -23,49 +22,34 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import Positive, constructor, record, static
+from lincoln_fn.core import Positive, constructor
 from lincoln_fn.losses.common.labels import check_classes
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
 from lincoln_fn.losses.common.targets import same_shape
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The log-probabilities of student and teacher, the temperature, and the axis."""
-
-    log_p: Float[Tensor, "N C *s"]
-    log_q: Float[Tensor, "N C *s"]
-    t: float = static()
-    dim: int = static()
-
-
-def forward(
-    x: Float[Tensor, "N C *s"], target: Float[Tensor, "N C *s"], *, temperature: float, dim: int
-) -> tuple[Float[Tensor, " N *s"], Cache]:
+def forward(x: Elements, v: Elements, *, temperature: float, dim: int) -> tuple[Elements, Tensors]:
     """Compute l = T^2 sum_j q_j (log q_j - log p_j)."""
     check_classes("distillation", x, dim)
-    v = same_shape("distillation", target, x)
     log_p, log_q = (torch.log_softmax(logits / temperature, dim) for logits in (x, v))
-    cache = Cache(log_p, log_q, temperature, dim)
-    q, d = torch.exp(log_q), _difference(cache)
-    return temperature**2 * torch.where(q > 0, -q * d, 0).sum(dim), cache
+    q, d = torch.exp(log_q), _difference(log_p, log_q)
+    return temperature**2 * torch.where(q > 0, -q * d, 0).sum(dim), (log_p, log_q)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+def backward(cache: Tensors, dl: Cotangent, *, temperature: float, dim: int) -> Elements:
     """Compute dx_k = T (p_k - q_k) dl."""
-    d = _difference(cache)
-    of_q = torch.exp(cache.log_q) * torch.expm1(d.clamp(max=0))
-    of_p = torch.exp(cache.log_p) * torch.expm1((-d).clamp(max=0))
-    return torch.where(d <= 0, of_q, -of_p) * (cache.t * per_example(dl, cache.dim))
+    log_p, log_q = cache
+    d = _difference(log_p, log_q)
+    of_q = torch.exp(log_q) * torch.expm1(d.clamp(max=0))
+    of_p = torch.exp(log_p) * torch.expm1((-d).clamp(max=0))
+    return torch.where(d <= 0, of_q, -of_p) * (temperature * per_example(dl, dim))
 
 
-def _difference(cache: Cache) -> Float[Tensor, "N C *s"]:
+def _difference(log_p: Elements, log_q: Elements) -> Elements:
     """Compute d = log p - log q; 0 for a class that is impossible by both."""
-    return (cache.log_p - cache.log_q).nan_to_num(0, math.inf, -math.inf)
+    return (log_p - log_q).nan_to_num(0, math.inf, -math.inf)
 
 
 @constructor
@@ -97,4 +81,4 @@ def distillation(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

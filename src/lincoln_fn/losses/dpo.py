@@ -18,7 +18,7 @@ The type "ipo" is a squared error:
 
 In both, dpi_c = dh and dpi_r = -dh.
 
-Cache: h, beta, e and the type. Sources: Rafailov et al., "Direct preference optimization: your
+Cache: h. Sources: Rafailov et al., "Direct preference optimization: your
 language model is secretly a reward model", 2023; Azar et al., "A general theoretical paradigm to
 understand learning from human preferences", 2023.
 """
@@ -28,48 +28,31 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import Positive, Probability, constructor, record, require, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import Positive, Probability, constructor, require
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss
 
-Pair = tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]
-
-
-@record
-class Cache:
-    """The margin, beta, the label smoothing, and whether the loss is IPO's."""
-
-    h: Float[Tensor, "*n"]
-    beta: float = static()
-    e: float = static()
-    is_ipo: bool = static()
+Pair = tuple[Elements, Elements]
 
 
 def forward(
     x: Pair, target: Pair, *, beta: float, label_smoothing: float, loss_type: str
-) -> tuple[Float[Tensor, "*n"], Cache]:
+) -> tuple[Elements, Elements]:
     """Compute l = -(1 - e) log s(beta h) - e log s(-beta h), or (h - 1 / (2 beta))^2."""
     chosen, rejected = x
-    names = ("rejected", "reference_chosen", "reference_rejected")
-    for name, given in zip(names, (rejected, *target), strict=True):
-        check_same_shape("dpo", name, given, "chosen", chosen)
-    h = (chosen - rejected) - (target[0] - target[1]).to(chosen.dtype)
-    cache = Cache(h, beta, label_smoothing, loss_type == "ipo")
-    if cache.is_ipo:
-        return (h - 1 / (2 * beta)) ** 2, cache
-    e = label_smoothing
-    return -(1 - e) * logsigmoid(beta * h) - e * logsigmoid(-beta * h), cache
+    h, e = (chosen - rejected) - (target[0] - target[1]).to(chosen.dtype), label_smoothing
+    if loss_type == "ipo":
+        return (h - 1 / (2 * beta)) ** 2, h
+    return -(1 - e) * logsigmoid(beta * h) - e * logsigmoid(-beta * h), h
 
 
-def backward(cache: Cache, dl: Cotangent) -> Pair:
+def backward(
+    h: Elements, dl: Cotangent, *, beta: float, label_smoothing: float, loss_type: str
+) -> Pair:
     """Compute dh = beta (e s(beta h) - (1 - e) s(-beta h)) dl, or 2 (h - 1 / (2 beta)) dl."""
-    h, beta, e = cache.h, cache.beta, cache.e
-    if cache.is_ipo:
+    e = label_smoothing
+    if loss_type == "ipo":
         dh = 2 * (h - 1 / (2 * beta)) * dl
     else:
         dh = beta * (e * torch.sigmoid(beta * h) - (1 - e) * torch.sigmoid(-beta * h)) * dl
@@ -118,10 +101,8 @@ def dpo(
     """
     if loss_type == "ipo":
         require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)
+    names = ("rejected", "reference_chosen", "reference_rejected")
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        inputs=("chosen", "rejected"),
-        targets=("reference_chosen", "reference_rejected"),
-    )
+        reduction, forward, backward, inputs=("chosen", "rejected"),
+        targets=("reference_chosen", "reference_rejected"), like=dict.fromkeys(names, "chosen"),
+    )  # fmt: skip

@@ -23,8 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, constructor
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 
 ZAndLogDet = tuple[Float[Tensor, " N *s"], Float[Tensor, " N"]]
 

@@ -12,51 +12,37 @@ Derivation. 1 - p = sigma(-s), and (d sigma(-s))/(ds) = -p (1 - p), (d log p)/(d
 
 (1 - p)^gamma is computed as e^(gamma log sigma(-s)), which is accurate where p is near 1.
 
-Cache: s, 2 y - 1, w and gamma. Source: Lin et al., "Focal loss for dense object detection", 2017.
+Cache: s, 2 y - 1 and w. Source: Lin et al., "Focal loss for dense object detection", 2017.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import NonNegative, Probability, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import hard_labels
+from lincoln_fn.core import NonNegative, Probability, constructor
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, hard_labels, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The logits of the labels, the labels as signs, the weights and gamma."""
-
-    s: Float[Tensor, "*s"]
-    sign: Float[Tensor, "*s"]
-    w: Float[Tensor, "*s"]
-    gamma: float = static()
-
-
 def forward(
-    x: Float[Tensor, "*s"], target: Tensor, *, alpha: float | None, gamma: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    x: Elements, y: Elements, *, alpha: float | None, gamma: float
+) -> tuple[Elements, Tensors]:
     """Compute l = -w (1 - p)^gamma log p."""
-    y = hard_labels("focal", target, x)
     sign = 2 * y - 1
     w = torch.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
     s = sign * x
-    return -w * _power(s, gamma) * logsigmoid(s), Cache(s, sign, w, gamma)
+    return -w * _power(s, gamma) * logsigmoid(s), (s, sign, w)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent, *, gamma: float) -> Elements:
     """Compute dx = (2 y - 1) w (1 - p)^gamma (gamma p log p - (1 - p)) dl."""
-    s, gamma = cache.s, cache.gamma
+    s, sign, w = cache
     inner = gamma * torch.sigmoid(s) * logsigmoid(s) - torch.sigmoid(-s)
-    return cache.sign * cache.w * _power(s, gamma) * inner * dl
+    return sign * w * _power(s, gamma) * inner * dl
 
 
-def _power(s: Float[Tensor, "*s"], gamma: float) -> Float[Tensor, "*s"]:
+def _power(s: Elements, gamma: float) -> Elements:
     """Compute (1 - p)^gamma."""
     return torch.exp(gamma * logsigmoid(-s))
 
@@ -94,4 +80,4 @@ def focal(
         >>> value, loss.backward(cache)
         (tensor(0.0866), tensor([-0.1491,  0.0000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=hard_labels)

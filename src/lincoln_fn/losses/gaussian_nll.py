@@ -11,7 +11,7 @@ Derivation. With d = m - t and v clamped to at least epsilon,
 Where v is below epsilon, dv is computed at epsilon and is not 0, as in torch. So a variance that is
 too small can grow again.
 
-Cache: d, the clamped v, and the variance's own shape. Source: Nix and Weigend, "Estimating the mean
+Cache: d, the clamped v, and the variance. Source: Nix and Weigend, "Estimating the mean
 and variance of the target probability distribution", 1994.
 """
 
@@ -20,48 +20,33 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
+from lincoln_fn.core import LayerError, Positive, constructor
 from lincoln_fn.losses.common.targets import all_within, nan_unless, outside, same_shape
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The difference, the clamped variance, and the variance's own shape."""
-
-    d: Float[Tensor, "*s"]
-    v: Float[Tensor, " ..."]
-    shape: tuple[int, ...] = static()
+Pair = tuple[Elements, Tensor]
 
 
 def forward(
-    prediction: tuple[Float[Tensor, "*s"], Float[Tensor, " ..."]],
-    target: Tensor,
-    *,
-    full: bool,
-    eps: float,
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    prediction: Pair, target: Elements, *, full: bool, eps: float
+) -> tuple[Elements, Tensors]:
     """Compute l = (log v + d^2 / v) / 2, with log(2 pi) / 2 if `full`."""
     mean, var = prediction
-    d = mean - same_shape("gaussian_nll", target, mean)
-    wide = _variance(mean, var)
+    d, wide = mean - target, _variance(mean, var)
     # Detached, the clamp has the gradient of the identity for autograd, too.
     v = torch.where(wide < eps, wide + (eps - wide).detach(), wide)
     loss = 0.5 * (torch.log(v) + d * d / v)
-    cache = Cache(d, v, tuple(var.shape))
-    return loss + 0.5 * math.log(2 * math.pi) if full else loss, cache
+    return loss + 0.5 * math.log(2 * math.pi) if full else loss, (d, v, var)
 
 
-def backward(cache: Cache, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, " ..."]]:
+def backward(cache: Tensors, dl: Cotangent) -> Pair:
     """Compute dm = d / v dl and dv = (1 - d^2 / v) / (2 v) dl."""
-    d, v = cache.d, cache.v
-    dm = d / v * dl
+    d, v, var = cache
     dv = (1 - d * d / v) / (2 * v) * dl
-    return dm, dv.sum_to_size(v.shape).reshape(cache.shape)
+    return d / v * dl, dv.sum_to_size(v.shape).reshape(var.shape)
 
 
 def _variance(mean: Tensor, var: Tensor) -> Tensor:
@@ -110,4 +95,4 @@ def gaussian_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
-    return make_loss(reduction, forward, backward, inputs=("mean", "var"))
+    return make_loss(reduction, forward, backward, inputs=("mean", "var"), reads=same_shape)

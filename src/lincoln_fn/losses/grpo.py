@@ -17,7 +17,7 @@ Derivation. As in `ppo_clip`, (dc)/(dz) = -A r, and 0 where r is clipped. (dk)/(
 
     dz_(it) = (1 / T_i) ((dc)/(dz) + beta (1 - e^(d_(it)))) dl_i    0 for a masked token
 
-Cache: r, A, d, the mask, T, e and beta. Source: Shao et al., "DeepSeekMath: pushing the limits of
+Cache: r, A, d, the mask and T. Source: Shao et al., "DeepSeekMath: pushing the limits of
 mathematical reasoning in open language models", 2024.
 """
 
@@ -26,81 +26,50 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, NonNegative, Probability, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.common.tokens import check_mask
+from lincoln_fn.core import LayerError, NonNegative, Probability, constructor
+from lincoln_fn.losses.internal import Cotangent, check_same_shape, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 from lincoln_fn.losses.ppo_clip import slope, surrogate
 
 TINY: Final = 1e-4
-
-
-@record
-class Cache:
-    """The ratio, the advantages, d if beta is not 0, the mask, T, the clip range and beta."""
-
-    r: Float[Tensor, "P G T"]
-    a: Float[Tensor, "P G 1"]
-    d: Float[Tensor, "P G T"] | None
-    mask: Bool[Tensor, "P G T"]
-    n: Float[Tensor, "P G 1"]
-    e: float = static()
-    beta: float = static()
+Answers = Float[Tensor, "P G T"]
+Cache = tuple[Answers, Tensor, Answers | None, Tensor, Tensor]
 
 
 def forward(
-    z: Float[Tensor, "P G T"],
-    target: tuple[Tensor, ...],
-    *,
-    beta: float,
-    clip_range: float,
-    scale_rewards: bool,
+    z: Answers, target: tuple[Tensor, ...], *, beta: float, clip_range: float, scale_rewards: bool
 ) -> tuple[Float[Tensor, "P G"], Cache]:
     """Compute l_i = (1 / T_i) sum_t (c(r, A_i) + beta k)."""
-    rewards, old, reference, mask = _read(z, target, beta)
-    a = rewards - rewards.mean(1, keepdim=True)
-    if scale_rewards:
-        a = a / (rewards.std(1, keepdim=True) + TINY)
-    r, a = torch.exp(z - old), a.unsqueeze(-1)
-    value = surrogate(r, a, clip_range)
-    d = None if reference is None else reference - z
-    if d is not None:
-        value = value + beta * (torch.expm1(d) - d)
-    # float16 ends at 65504 tokens.
-    n = mask.sum(-1, keepdim=True).clamp(min=1).to(torch.promote_types(z.dtype, torch.float32))
-    cache = Cache(r, a, d, mask, n, clip_range, beta)
-    return torch.where(mask, value / n, 0).sum(-1).to(z.dtype), cache
-
-
-def _read(
-    z: Tensor, target: tuple[Tensor, ...], beta: float
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Check the target, and complete it by a mask; without beta there is no reference."""
     if z.ndim != 3 or z.shape[1] < 2:
         wanted = "log_probs of shape (prompts, answers, tokens) with at least 2 answers"
         raise LayerError("grpo", f"expected {wanted}, got {tuple(z.shape)}")
     rewards, old, *others = target
-    reference = others.pop(0) if beta else None
-    mask = others[0] if others else torch.ones_like(z, dtype=torch.bool)
     check_same_shape("grpo", "rewards", rewards, "log_probs[..., 0]", z[..., 0])
-    check_same_shape("grpo", "old_log_probs", old, "log_probs", z)
-    if reference is not None:
-        check_same_shape("grpo", "reference", reference, "log_probs", z)
-        reference = reference.to(z.dtype)
-    check_mask("grpo", "mask", mask, "log_probs", z)
-    return rewards.to(z.dtype), old.to(z.dtype), reference, mask
+    d = others.pop(0).to(z.dtype) - z if beta else None  # without beta there is no reference
+    mask = others[0] if others else torch.ones_like(z, dtype=torch.bool)
+    rewards = rewards.to(z.dtype)
+    a = rewards - rewards.mean(1, keepdim=True)
+    if scale_rewards:
+        a = a / (rewards.std(1, keepdim=True) + TINY)
+    r, a = torch.exp(z - old.to(z.dtype)), a.unsqueeze(-1)
+    value = surrogate(r, a, clip_range)
+    if d is not None:
+        value = value + beta * (torch.expm1(d) - d)
+    # float16 ends at 65504 tokens.
+    n = mask.sum(-1, keepdim=True).clamp(min=1).to(torch.promote_types(z.dtype, torch.float32))
+    return torch.where(mask, value / n, 0).sum(-1).to(z.dtype), (r, a, d, mask, n)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "P G T"]:
+def backward(cache: Cache, dl: Cotangent, *, beta: float, clip_range: float) -> Answers:
     """Compute dz_it = (1 / T_i) (dc/dz + beta (1 - e^d)) dl_i, and 0 for a masked token."""
-    dz = slope(cache.r, cache.a, cache.e)
-    if cache.d is not None:
-        dz = dz - cache.beta * torch.expm1(cache.d)
-    return torch.where(cache.mask, (dz / cache.n).to(dz.dtype), 0) * per_example(dl, -1)
+    r, a, d, mask, n = cache
+    dz = slope(r, a, clip_range)
+    if d is not None:
+        dz = dz - beta * torch.expm1(d)
+    return torch.where(mask, (dz / n).to(dz.dtype), 0) * per_example(dl, -1)
 
 
 @constructor
@@ -143,11 +112,8 @@ def grpo(
         >>> loss.backward(cache).flatten()
         tensor([-0.2500,  0.2500])
     """
+    names = ("old_log_probs", *(("reference",) if beta else ()))
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        inputs=("log_probs",),
-        targets=("rewards", "old_log_probs", *(("reference",) if beta else ())),
-        optional=("mask",),
-    )
+        reduction, forward, backward, inputs=("log_probs",), targets=("rewards", *names),
+        optional=("mask",), like=dict.fromkeys((*names, "mask"), "log_probs"), masks=("mask",),
+    )  # fmt: skip

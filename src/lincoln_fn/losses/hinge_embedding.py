@@ -12,25 +12,19 @@ Cache: y and z.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
-from lincoln_fn.losses.common.targets import signs
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-def forward(
-    x: Float[Tensor, "*s"], target: Tensor, *, margin: float
-) -> tuple[Float[Tensor, "*s"], Two]:
+def forward(x: Elements, y: Elements, *, margin: float) -> tuple[Elements, Tensors]:
     """Compute l = x where y = 1, and max(0, margin - x) where y = -1."""
-    y = signs("hinge_embedding", target, tuple(x.shape), x)
     z = margin - x
     return torch.where(y > 0, x, z.clamp(min=0)), (y, z)
 
 
-def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent) -> Elements:
     """Compute dx = y dl where y = 1 or z >= 0, else 0."""
     y, z = cache
     return y * ((y > 0) | (z >= 0)) * dl
@@ -58,4 +52,4 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
         >>> value, loss.backward(cache)
         (tensor(1.), tensor([ 1., -1.]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=signs)

@@ -6,7 +6,7 @@ Derivation. The line continues the parabola with its slope at |d| = delta:
     (dl)/(dd) = {(d, if |d| < delta), (delta sign(d), otherwise):} = clamp(d, -delta, delta)
     dprediction = clamp(d, -delta, delta) dl
 
-Cache: d and delta. Source: Huber, "Robust Estimation of a Location Parameter", 1964.
+Cache: d. Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 """
 
 from __future__ import annotations
@@ -14,35 +14,21 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import OR_INFINITE, Positive, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import OR_INFINITE, Positive, constructor
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss, same_shape
 
 
-@record
-class Cache:
-    """The difference and delta."""
-
-    d: Float[Tensor, "*s"]
-    delta: float = static()
-
-
-def forward(
-    prediction: Float[Tensor, "*s"], target: Tensor, *, delta: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(prediction: Elements, target: Elements, *, delta: float) -> tuple[Elements, Elements]:
     """Compute l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2)."""
-    d = prediction - same_shape("huber", target, prediction)
+    d = prediction - target
     size = d.abs()
-    return torch.where(size < delta, d * d / 2, delta * (size - delta / 2)), Cache(d, delta)
+    return torch.where(size < delta, d * d / 2, delta * (size - delta / 2)), d
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(d: Elements, dl: Cotangent, *, delta: float) -> Elements:
     """Compute dprediction = clamp(d, -delta, delta) dl."""
-    return cache.d.clamp(-cache.delta, cache.delta) * dl
+    return d.clamp(-delta, delta) * dl
 
 
 @constructor
@@ -69,4 +55,4 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
         >>> value, loss.backward(cache)
         (tensor(4.5000), tensor([1., 2.]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

@@ -16,7 +16,7 @@ the columns, with y' and p' the log-softmax and softmax of each column:
     l_i = -(y_(ii) + y'_(ii)) / 2
     dx_(ij) = ((p_(ij) - delta_(ij)) dl_i + (p'_(ij) - delta_(ij)) dl_j) / (2 t)
 
-Cache: y, y' if it is symmetric, and t. Sources: van den Oord et al., "Representation learning with
+Cache: y, and y' if it is symmetric. Sources: van den Oord et al., "Representation learning with
 contrastive predictive coding", 2018; Radford et al., "Learning transferable visual models from
 natural language supervision", 2021.
 """
@@ -27,19 +27,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor, record, static
+from lincoln_fn.core import LayerError, Positive, constructor
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss, per_example
 
-
-@record
-class Cache:
-    """The log-softmax of the rows, that of the columns or None, and the temperature."""
-
-    of_rows: Float[Tensor, "N M"]
-    of_columns: Float[Tensor, "N N"] | None
-    t: float = static()
+Cache = tuple[Float[Tensor, "N M"], Float[Tensor, "N N"] | None]
 
 
 def forward(
@@ -53,19 +45,20 @@ def forward(
     of_rows = torch.log_softmax(x / temperature, 1)
     value = -of_rows.gather(1, _partners(x)).squeeze(1)
     if not symmetric:
-        return value, Cache(of_rows, None, temperature)
+        return value, (of_rows, None)
     of_columns = torch.log_softmax(x / temperature, 0)
     value = (value - of_columns.gather(1, _partners(x)).squeeze(1)) / 2
-    return value, Cache(of_rows, of_columns, temperature)
+    return value, (of_rows, of_columns)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N M"]:
+def backward(cache: Cache, dl: Cotangent, *, temperature: float) -> Float[Tensor, "N M"]:
     """Compute dx_ij = (p_ij - delta_ij) / t dl_i, or the mean of that along rows and columns."""
-    partners = _partners(cache.of_rows)
-    dx = minus_one_hot(cache.of_rows, partners, 1) * per_example(dl, 1) / cache.t
-    if cache.of_columns is None:
+    of_rows, of_columns = cache
+    partners = _partners(of_rows)
+    dx = minus_one_hot(of_rows, partners, 1) * per_example(dl, 1) / temperature
+    if of_columns is None:
         return dx
-    return (dx + minus_one_hot(cache.of_columns, partners, 1) * dl / cache.t) / 2
+    return (dx + minus_one_hot(of_columns, partners, 1) * dl / temperature) / 2
 
 
 def _partners(x: Float[Tensor, "N M"]) -> Int[Tensor, "N 1"]:

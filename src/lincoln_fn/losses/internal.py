@@ -1,4 +1,4 @@
-"""What other rooms use of this one, and users do not."""
+"""What the files of this room and other rooms use of it, and users do not."""
 
 from lincoln_fn.faces import face
 

@@ -14,51 +14,46 @@ Cache: t.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, constructor
+from lincoln_fn.core import LayerError, constructor
 from lincoln_fn.losses.common.predictions import check_log_probabilities
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, number_of_values
 from lincoln_fn.losses.common.targets import outside, same_shape
+from lincoln_fn.losses.internal import Cotangent, Elements, make_loss, number_of_values
 from lincoln_fn.losses.loss import Loss
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 
 
-def forward(
-    z: Float[Tensor, "*s"], target: Tensor, *, log_target: bool
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(z: Elements, target: Elements, *, log_target: bool) -> tuple[Elements, Elements]:
     """Compute l = t log t - t z, from t or from log t."""
-    given = same_shape("kl_div", target, z)
     if log_target:
-        t = given.exp()
-        return t * (given - z), t
-    return torch.xlogy(given, given) - given * z, given
+        t = target.exp()
+        return t * (target - z), t
+    return torch.xlogy(target, target) - target * z, target
 
 
-def backward(t: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(t: Elements, dl: Cotangent) -> Elements:
     """Compute dz = -t dl."""
     return -t * dl
 
 
-def number_of_rows(t: Float[Tensor, "*s"]) -> Tensor:
+def number_of_rows(t: Elements) -> Tensor:
     """Count the examples, on the first axis."""
     # float16 ends at 65504 examples.
     wide = torch.promote_types(t.dtype, torch.float32)
     return t.new_tensor(t.shape[:1].numel(), dtype=wide)
 
 
-def _check(log_target: bool, z: Arrays, target: Arrays) -> None:
-    check_log_probabilities("kl_div", "end the net with log_softmax()", z)
+def _check(name: str, mend: str, z: Tensor, target: Tensor, *, log_target: bool) -> None:
+    check_log_probabilities(name, mend, z, target)
     wrong = None if log_target else outside(target, 0, math.inf)
     if wrong is not None and wrong < 0:  # and not nan
         mend = "with log_target=True it is of their logarithms"
-        raise LayerError("kl_div", f"expected target of probabilities, got {wrong:g}; {mend}")
+        raise LayerError(name, f"expected target of probabilities, got {wrong:g}; {mend}")
 
 
 @constructor
@@ -84,10 +79,8 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-1., -0.]]))
     """
+    count = number_of_rows if reduction == "batchmean" else number_of_values
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        count=number_of_rows if reduction == "batchmean" else number_of_values,
-        check=partial(_check, log_target),
-    )
+        reduction, forward, backward, count=count, reads=same_shape,
+        check=_check, mend="end the net with log_softmax()",
+    )  # fmt: skip

@@ -17,7 +17,7 @@ computed from the trained model. So
     dpi = -w beta y s(u) s(-u) dl
     dpi' = 0
 
-Cache: w, u, y and beta. Source: Ethayarajh et al., "KTO: model alignment as prospect theoretic
+Cache: w, u, y, and dpi'. Source: Ethayarajh et al., "KTO: model alignment as prospect theoretic
 optimization", 2024.
 """
 
@@ -27,24 +27,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core import NonNegative, Positive, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.common.tokens import check_mask
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import NonNegative, Positive, constructor
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
 
 Pair = tuple[Float[Tensor, "*n"], Float[Tensor, "*m"]]
-
-
-@record
-class Cache:
-    """The weights, u, the signs, a tensor like the mismatched log-probabilities, and beta."""
-
-    w: Float[Tensor, "*n"]
-    u: Float[Tensor, "*n"]
-    y: Float[Tensor, "*n"]
-    mismatched: Float[Tensor, "*m"]
-    beta: float = static()
 
 
 def forward(
@@ -54,25 +40,21 @@ def forward(
     beta: float,
     desirable_weight: float,
     undesirable_weight: float,
-) -> tuple[Float[Tensor, "*n"], Cache]:
+) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = w s(-u) with u = beta y (h - z_0)."""
     (pi, mismatched), (desirable, rho, reference_mismatched) = x, target
-    check_same_shape("kto", "reference", rho, "log_probs", pi)
-    check_same_shape("kto", "reference_mismatched", reference_mismatched, "mismatched", mismatched)
-    check_mask("kto", "desirable", desirable, "log_probs", pi)
     z_0 = (mismatched.detach() - reference_mismatched.to(pi.dtype)).mean().clamp(min=0)
     is_desirable = desirable.to(pi.dtype)
     y = 2 * is_desirable - 1
     w = desirable_weight * is_desirable + undesirable_weight * (1 - is_desirable)
     u = beta * y * (pi - rho.to(pi.dtype) - z_0)
-    return w * torch.sigmoid(-u), Cache(w, u, y, torch.zeros_like(mismatched), beta)
+    return w * torch.sigmoid(-u), (w, u, y, torch.zeros_like(mismatched))
 
 
-def backward(cache: Cache, dl: Cotangent) -> Pair:
+def backward(cache: Tensors, dl: Cotangent, *, beta: float) -> Pair:
     """Compute dpi = -w beta y s(u) s(-u) dl; z_0 has no gradient."""
-    w, u, y = cache.w, cache.u, cache.y
-    dpi = -w * cache.beta * y * torch.sigmoid(u) * torch.sigmoid(-u) * dl
-    return dpi, cache.mismatched
+    w, u, y, dmismatched = cache
+    return -w * beta * y * torch.sigmoid(u) * torch.sigmoid(-u) * dl, dmismatched
 
 
 @constructor
@@ -114,9 +96,8 @@ def kto(
         (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        inputs=("log_probs", "mismatched"),
-        targets=("desirable", "reference", "reference_mismatched"),
-    )
+        reduction, forward, backward, inputs=("log_probs", "mismatched"),
+        targets=("desirable", "reference", "reference_mismatched"), masks=("desirable",),
+        like={"reference": "log_probs", "reference_mismatched": "mismatched",
+              "desirable": "log_probs"},
+    )  # fmt: skip

@@ -10,24 +10,17 @@ Cache: d.
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss, same_shape
 
 
-def forward(
-    prediction: Float[Tensor, "*s"], target: Tensor
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(prediction: Elements, target: Elements) -> tuple[Elements, Elements]:
     """Compute l = |d|."""
-    d = prediction - same_shape("l1", target, prediction)
+    d = prediction - target
     return d.abs(), d
 
 
-def backward(d: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(d: Elements, dl: Cotangent) -> Elements:
     """Compute dprediction = sign(d) dl."""
     return d.sign() * dl
 
@@ -51,4 +44,4 @@ def l1(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([0.5000, 0.5000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

@@ -23,46 +23,30 @@ Cache: h, W, the labels, and dh and dW for dl = 1, unless the reduction is "none
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, PositiveInt, constructor, is_transformed, record, static
+from lincoln_fn.core import LayerError, PositiveInt, constructor, is_transformed
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, Labels, make_loss, read_labels, total_weight
 from lincoln_fn.losses.loss import Loss, Reduction
 
 NAME = "linear_cross_entropy"
 Features: TypeAlias = Float[Tensor, "N *s D"]
 Matrix: TypeAlias = Float[Tensor, "C D"]
-
-
-@record
-class Cache:
-    """The features, the matrix, the labels, their gradients for dl = 1, and the size of a chunk."""
-
-    h: Features
-    weight: Matrix
-    labels: Labels
-    gradients: tuple[Features, Matrix] | None
-    chunk_size: int = static()
+# The labels, the features, the matrix, and their gradients for dl = 1.
+Cache: TypeAlias = tuple[Labels, Features, Matrix, tuple[Features, Matrix] | None]
 
 
 def forward(
-    x: tuple[Features, Matrix],
-    target: Int[Tensor, " N *s"],
-    *,
-    weight: Weights | None,
-    ignore_index: int,
-    chunk_size: int,
-    keep: bool,
-) -> tuple[Float[Tensor, " N *s"], Cache]:
-    """Compute l = -w_c log p_c, and for `keep` the gradients for dl = 1."""
+    x: tuple[Features, Matrix], target: Int[Tensor, " N *s"],
+    *, weight: Weights | None, ignore_index: int, chunk_size: int, reduction: Reduction,
+) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
+    """Compute l = -w_c log p_c, and the gradients for dl = 1 if the values are reduced."""
     h, matrix = x
     if h.ndim < 2 or matrix.ndim != 2 or h.shape[-1] != matrix.shape[1]:
         shapes = f"{tuple(h.shape)} and {tuple(matrix.shape)}"
@@ -70,13 +54,12 @@ def forward(
         raise LayerError(NAME, f"{problem}, got {shapes}")
     scores = h.new_zeros(()).expand(*h.shape[:-1], len(matrix))  # their shape alone
     labels = read_labels(NAME, scores, target, weight, ignore_index, -1)
-    cache = Cache(h, matrix, labels, None, chunk_size)
     values, slopes = [], []
     dmatrix = None
-    for rows, index, w in _chunks(cache):
+    for rows, index, w in _chunks(labels, h, chunk_size):
         z = torch.log_softmax(rows @ matrix.mT, 1)
         values.append(torch.where(w != 0, -w * z.gather(1, index), 0))
-        slope = minus_one_hot(z, index, 1) if keep else None
+        slope = minus_one_hot(z, index, 1) if reduction != "none" else None
         del z  # each tensor of the size of the scores is freed as soon as it has been read
         if slope is not None:
             dh, dmatrix = _gradients(slope, w, rows, matrix, dmatrix)
@@ -84,22 +67,20 @@ def forward(
             del slope
     value = torch.cat(values).view(h.shape[:-1])
     if dmatrix is None:
-        return value, cache
-    gradients = torch.cat(slopes).view(h.shape), dmatrix.to(matrix.dtype)
-    return value, Cache(h, matrix, labels, gradients, chunk_size)
+        return value, (labels, h, matrix, None)
+    return value, (labels, h, matrix, (torch.cat(slopes).view(h.shape), dmatrix.to(matrix.dtype)))
 
 
-def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
+def backward(cache: Cache, dl: Cotangent, *, chunk_size: int) -> tuple[Features, Matrix]:
     """Compute dh = dx W and dW = dx^T h."""
-    is_one = not (isinstance(dl, Tensor) and dl.ndim)
-    if cache.gradients is not None and is_one:
-        dh, dmatrix = cache.gradients
+    labels, h, matrix, gradients = cache
+    if gradients is not None and not (isinstance(dl, Tensor) and dl.ndim):
+        dh, dmatrix = gradients
         return dh * dl, dmatrix * dl
-    h, matrix = cache.h, cache.weight
     each = torch.as_tensor(dl, dtype=h.dtype, device=h.device).expand(h.shape[:-1])
-    of_chunks = torch.split(each.reshape(-1, 1), cache.chunk_size)
+    of_chunks = torch.split(each.reshape(-1, 1), chunk_size)
     slopes, total = [], None
-    for (rows, index, w), of_chunk in zip(_chunks(cache), of_chunks, strict=True):
+    for (rows, index, w), of_chunk in zip(_chunks(labels, h, chunk_size), of_chunks, strict=True):
         slope = minus_one_hot(torch.log_softmax(rows @ matrix.mT, 1), index, 1)
         dh, total = _gradients(slope, w * of_chunk, rows, matrix, total)
         slopes.append(dh)
@@ -108,11 +89,12 @@ def backward(cache: Cache, dl: Cotangent) -> tuple[Features, Matrix]:
     return torch.cat(slopes).view(h.shape), total.to(matrix.dtype)
 
 
-def _chunks(cache: Cache) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor]]:
+def _chunks(
+    labels: Labels, h: Features, size: int
+) -> Iterator[tuple[Float[Tensor, "n D"], Tensor, Tensor]]:
     """Give the rows of each chunk, their labels and their weights."""
-    rows = cache.h.reshape(-1, cache.h.shape[-1])
-    parts = (part.reshape(-1, 1) for part in (cache.labels.index, cache.labels.w))
-    return zip(*(torch.split(part, cache.chunk_size) for part in (rows, *parts)), strict=True)
+    parts = (h.reshape(-1, h.shape[-1]), labels.index.reshape(-1, 1), labels.w.reshape(-1, 1))
+    return zip(*(torch.split(part, size) for part in parts), strict=True)
 
 
 def _gradients(
@@ -131,11 +113,6 @@ def _gradients(
     # In place, where no derivative is asked for: a new total would be one more large tensor.
     add = torch.addmm if is_transformed(total, slope, rows) else Tensor.addmm_
     return dh, add(total, slope.mT, rows)
-
-
-def count(ignore_index: int, cache: Cache) -> Tensor:
-    """Compute sum w_c, which a mean divides by."""
-    return total_weight(NAME, ignore_index, cache.labels.w)
 
 
 @constructor
@@ -176,11 +153,6 @@ def linear_cross_entropy(
         (tensor(0.6931), tensor([[-0.2500,  0.2500],
                 [ 0.2500, -0.2500]]))
     """
-    weights, keep = weights_of(NAME, "weight", weight), reduction != "none"
     return make_loss(
-        reduction,
-        partial(forward, weight=weights, keep=keep),
-        backward,
-        count=partial(count, ignore_index),
-        inputs=("features", "linear_weight"),
+        reduction, forward, backward, count=total_weight, inputs=("features", "linear_weight")
     )

@@ -6,58 +6,42 @@ Derivation. eta keeps the logarithms finite, and w is a weight, 1 unless given:
     (dl)/(dp) = w ((1 - y) / (1 - p + eta) - y / (p + eta))    since (d log u)/(du) = 1 / u
     dp = ((1 - y) / (1 - p + eta) - y / (p + eta)) w dl
 
-Cache: p, y, w and eta.
+Cache: p, y and w.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import Arrays, NonNegative, constructor, record, static
+from lincoln_fn.core import NonNegative, constructor
 from lincoln_fn.losses.common.predictions import check_probabilities
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import probabilities
-from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ElementWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, Elements, make_loss, probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The probabilities, the labels, the weight and eta."""
-
-    p: Float[Tensor, "*s"]
-    y: Float[Tensor, "*s"]
-    w: Float[Tensor, " ..."] | None
-    eta: float = static()
+_MEND: Final = "end the net with sigmoid(), or take sigmoid_cross_entropy() on logits"
+Cache = tuple[Elements, Elements, Elements | None]
 
 
 def forward(
-    p: Float[Tensor, "*s"], target: Tensor, *, weight: Weights | None, eta: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    p: Elements, y: Elements, *, weight: Weights | None, eta: float
+) -> tuple[Elements, Cache]:
     """Compute l = w (-y log(p + eta) - (1 - y) log(1 - p + eta))."""
-    y = probabilities("log_loss", target, p)
-    w = None if weight is None else weight.of_elements(p)
-    eta = max(eta, torch.finfo(p.dtype).tiny)  # a short dtype would round eta to 0
+    w, eta = None if weight is None else weight.of_elements(p), _least(p, eta)
     loss = -torch.log(p + eta) * y - torch.log(1 - p + eta) * (1 - y)
-    return loss if w is None else w * loss, Cache(p, y, w, eta)
+    return loss if w is None else w * loss, (p, y, w)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Cache, dl: Cotangent, *, eta: float) -> Elements:
     """Compute dp = ((1 - y) / (1 - p + eta) - y / (p + eta)) w dl."""
-    p, y, w, eta = cache.p, cache.y, cache.w, cache.eta
+    (p, y, w), eta = cache, _least(cache[0], eta)
     return ((1 - y) / (1 - p + eta) - y / (p + eta)) * (dl if w is None else w * dl)
 
 
-_MEND: Final = "end the net with sigmoid(), or take sigmoid_cross_entropy() on logits"
-
-
-def _check(p: Arrays, target: Arrays) -> None:
-    check_probabilities("log_loss", _MEND, p)
+def _least(p: Elements, eta: float) -> float:
+    return max(eta, torch.finfo(p.dtype).tiny)  # a short dtype would round eta to 0
 
 
 @constructor
@@ -89,5 +73,6 @@ def log_loss(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-2.,  2.]))
     """
-    weights = weights_of("log_loss", "weight", weight)
-    return make_loss(reduction, partial(forward, weight=weights), backward, check=_check)
+    return make_loss(
+        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
+    )

@@ -20,42 +20,34 @@ import math
 from typing import Final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import Arrays, constructor
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.predictions import check_log_probabilities
-from lincoln_fn.losses.common.reduction import SMALLEST, Cotangent, Two, make_loss
 from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.internal import SMALLEST, Cotangent, Elements, Tensors, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
+_MEND: Final = "end the net with log_sigmoid(), or take sigmoid_cross_entropy() on logits"
 
-def forward(z: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Two]:
+
+def forward(z: Elements, y: Elements) -> tuple[Elements, Tensors]:
     """Compute l = -y z - (1 - y) log(1 - e^z)."""
-    y = probabilities("log_sigmoid_loss", target, z)
     z = z.clamp(max=-max(SMALLEST, torch.finfo(z.dtype).tiny))
     return -y * z - (1 - y) * _log1mexp(z), (z, y)
 
 
-def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent) -> Elements:
     """Compute dz = ((1 - y) / (e^(-z) - 1) - y) dl."""
     z, y = cache
     return ((1 - y) / torch.expm1(-z) - y) * dl
 
 
-def _log1mexp(z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+def _log1mexp(z: Elements) -> Elements:
     """Compute log(1 - e^z) for z < 0."""
     near = z > -math.log(2)
     # Each branch gets only numbers of its own range: the other's slope is infinite near z = 0.
     far = torch.log1p(-torch.exp(torch.where(near, -1.0, z)))
     return torch.where(near, torch.log(-torch.expm1(z)), far)
-
-
-_MEND: Final = "end the net with log_sigmoid(), or take sigmoid_cross_entropy() on logits"
-
-
-def _check(z: Arrays, target: Arrays) -> None:
-    check_log_probabilities("log_sigmoid_loss", _MEND, z)
 
 
 @constructor
@@ -80,4 +72,7 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-1.,  1.]))
     """
-    return make_loss(reduction, forward, backward, check=_check)
+    return make_loss(
+        reduction, forward, backward, reads=probabilities, check=check_log_probabilities,
+        mend=_MEND,
+    )  # fmt: skip

@@ -12,27 +12,21 @@ Cache: y and z.
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
-from lincoln_fn.losses.common.targets import check_same_shape, signs
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
+Pair = tuple[Elements, Elements]
 
-def forward(
-    x: tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]], target: Tensor, *, margin: float
-) -> tuple[Float[Tensor, "*s"], Two]:
+
+def forward(x: Pair, y: Elements, *, margin: float) -> tuple[Elements, Tensors]:
     """Compute l = max(0, margin - y (x1 - x2))."""
     x1, x2 = x
-    check_same_shape("margin_ranking", "x2", x2, "x1", x1)
-    y = signs("margin_ranking", target, tuple(x1.shape), x1)
     z = margin - y * (x1 - x2)
     return z.clamp(min=0), (y, z)
 
 
-def backward(cache: Two, dl: Cotangent) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def backward(cache: Tensors, dl: Cotangent) -> Pair:
     """Compute dx2 = y dl where z >= 0, else 0, and dx1 = -dx2."""
     y, z = cache
     dx2 = y * (z >= 0) * dl
@@ -62,4 +56,5 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
         >>> value, loss.backward(cache)
         (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
-    return make_loss(reduction, forward, backward, inputs=("x1", "x2"))
+    names = {"inputs": ("x1", "x2"), "like": {"x2": "x1"}}
+    return make_loss(reduction, forward, backward, reads=signs, **names)

@@ -10,24 +10,17 @@ Cache: d.
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss, same_shape
 
 
-def forward(
-    prediction: Float[Tensor, "*s"], target: Tensor
-) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+def forward(prediction: Elements, target: Elements) -> tuple[Elements, Elements]:
     """Compute l = d^2."""
-    d = prediction - same_shape("mse", target, prediction)
+    d = prediction - target
     return d * d, d
 
 
-def backward(d: Float[Tensor, "*s"], dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(d: Elements, dl: Cotangent) -> Elements:
     """Compute dprediction = 2 d dl."""
     return 2 * d * dl
 
@@ -51,4 +44,4 @@ def mse(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(5.), tensor([1., 3.]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

@@ -18,14 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
 def forward(
     x: Float[Tensor, "*n C"], target: Int[Tensor, "*n C"]
-) -> tuple[Float[Tensor, "*n"], Two]:
+) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = 1 / C sum_c sum_j max(0, 1 - x_c + x_j), over labels c and other classes j."""
     n = check_classes_last("multi_label_margin", x)
     check_shape("multi_label_margin", target, tuple(x.shape), x)
@@ -40,7 +40,7 @@ def forward(
     return hinge.sum((-2, -1)) / n, (hinge, index)
 
 
-def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*n C"]:
+def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "*n C"]:
     """Compute dx_j = (sum_c s_cj - sum_i s_ji) / C dl."""
     hinge, index = cache
     s = (hinge > 0).to(hinge.dtype)

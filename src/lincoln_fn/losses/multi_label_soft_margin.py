@@ -13,23 +13,23 @@ Cache: x, y and w_j / C.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss, per_example
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, probabilities
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
+
+Scores = Float[Tensor, "*n C"]
 
 
 def forward(
-    x: Float[Tensor, "*n C"], target: Tensor, *, weight: Weights | None
-) -> tuple[Float[Tensor, "*n"], Three]:
+    x: Scores, target: Tensor, *, weight: Weights | None
+) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))."""
     n = check_classes_last("multi_label_soft_margin", x)
     check_shape("multi_label_soft_margin", target, tuple(x.shape), x)
@@ -39,7 +39,7 @@ def forward(
     return loss.sum(-1), (x, y, scale)
 
 
-def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "*n C"]:
+def backward(cache: Tensors, dl: Cotangent) -> Scores:
     """Compute dx_j = ((1 - y_j) s(x_j) - y_j s(-x_j)) w_j / C dl."""
     x, y, scale = cache
     slope = (1 - y) * torch.sigmoid(x) - y * torch.sigmoid(-x)
@@ -70,5 +70,4 @@ def multi_label_soft_margin(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
-    weights = weights_of("multi_label_soft_margin", "weight", weight)
-    return make_loss(reduction, partial(forward, weight=weights), backward)
+    return make_loss(reduction, forward, backward)

@@ -7,43 +7,29 @@ Derivation. With C classes, w the classes' weights, 1 unless given, and z_j = ma
     dx_j = w_c / C s_j dl    for j != c
     dx_c = -w_c / C sum_j s_j dl
 
-Cache: h_j = max(0, z_j), 0 at j = c; c; w_c / C; p.
+Cache: h_j = max(0, z_j), 0 at j = c; c; w_c / C.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """max(0, z_j), 0 at the label, the label, w_c / C and the power."""
-
-    hinge: Float[Tensor, "*n C"]
-    index: Int[Tensor, "*n 1"]
-    scale: Float[Tensor, "*n 1"]
-    p: int = static()
+Scores = Float[Tensor, "*n C"]
 
 
 def forward(
-    x: Float[Tensor, "*n C"],
-    target: Int[Tensor, "*n"],
-    *,
-    p: int,
-    margin: float,
-    weight: Weights | None,
-) -> tuple[Float[Tensor, "*n"], Cache]:
+    x: Scores, target: Int[Tensor, "*n"], *, p: int, margin: float, weight: Weights | None
+) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p."""
     n = check_classes_last("multi_margin", x)
     check_shape("multi_margin", target, tuple(x.shape[:-1]), x)
@@ -53,15 +39,15 @@ def forward(
     if weight is not None:
         scale = scale * weight.of_classes(n, x)[index]
     value = ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1)
-    return value, Cache(hinge, index, scale, p)
+    return value, (hinge, index, scale)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*n C"]:
+def backward(cache: Tensors, dl: Cotangent, *, p: int) -> Scores:
     """Compute dx_j = w_c / C s_j dl for j != c, and dx_c = -w_c / C sum_j s_j dl."""
-    hinge, index = cache.hinge, cache.index
-    s = 2 * hinge if cache.p == 2 else (hinge > 0).to(hinge.dtype)
+    hinge, index, scale = cache
+    s = 2 * hinge if p == 2 else (hinge > 0).to(hinge.dtype)
     s = s.scatter(-1, index, -s.sum(-1, keepdim=True))
-    return s * (cache.scale * per_example(dl, -1))
+    return s * (scale * per_example(dl, -1))
 
 
 @constructor
@@ -94,5 +80,4 @@ def multi_margin(
         >>> value, loss.backward(cache)
         (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
-    weights = weights_of("multi_margin", "weight", weight)
-    return make_loss(reduction, partial(forward, weight=weights), backward)
+    return make_loss(reduction, forward, backward)

@@ -13,62 +13,37 @@ Cache: z, c and w_c.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, constructor, record
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted
+from lincoln_fn.core import constructor
+from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted_values
 from lincoln_fn.losses.common.predictions import check_log_distribution, check_log_probabilities
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The log-probabilities and the labels."""
-
-    z: Float[Tensor, "N C *s"]
-    labels: Labels
+_MEND: Final = "end the net with log_softmax(), or take softmax_cross_entropy() on logits"
+Cache = tuple[Labels, Float[Tensor, "N C *s"]]
 
 
 def forward(
-    z: Float[Tensor, "N C *s"],
-    target: Int[Tensor, " N *s"],
-    *,
-    weight: Weights | None,
-    ignore_index: int,
-    dim: int = 1,
-) -> tuple[Float[Tensor, " N *s"], Cache]:
+    z: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"],
+    *, weight: Weights | None, ignore_index: int, dim: int = 1,
+) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c z_c."""
     labels = read_labels("nll", z, target, weight, ignore_index, dim)
-    return weighted(-z.gather(dim, labels.index), labels), Cache(z, labels)
+    return weighted_values(-z.gather(dim, labels.index), labels), (labels, z)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute dz_j = -w_c dl for j = c, else 0."""
-    index, w, dim = cache.labels.index, cache.labels.w, cache.labels.dim
-    return torch.zeros_like(cache.z).scatter(dim, index, -w * per_example(dl, dim))
-
-
-def count(ignore_index: int, cache: Cache) -> Tensor:
-    """Compute sum w_c, which a mean divides by."""
-    return total_weight("nll", ignore_index, cache.labels.w)
-
-
-_MEND: Final = "end the net with log_softmax(), or take softmax_cross_entropy() on logits"
-
-
-def _check(z: Arrays, target: Arrays) -> None:
-    check_log_probabilities("nll", _MEND, z)
-
-
-def _check_first(z: Arrays, target: Arrays, *, dim: int = 1) -> None:
-    check_log_distribution("nll", _MEND, z, dim)
+    labels, z = cache
+    dz_c = -labels.w * per_example(dl, labels.dim)
+    return torch.zeros_like(z).scatter(labels.dim, labels.index, dz_c)
 
 
 @constructor
@@ -103,12 +78,7 @@ def nll(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([[-1.,  0.]]))
     """
-    weights = weights_of("nll", "weight", weight)
     return make_loss(
-        reduction,
-        partial(forward, weight=weights),
-        backward,
-        count=partial(count, ignore_index),
-        check=_check,
-        check_first=_check_first,
-    )
+        reduction, forward, backward, count=total_weight,
+        check=check_log_probabilities, check_first=check_log_distribution, mend=_MEND,
+    )  # fmt: skip

@@ -14,7 +14,7 @@ Derivation. Each row is a cross-entropy with the label k', so with p = e^y, 0 fo
 
 From du to da and db, `normalize` computes the gradient.
 
-Cache: y, u with normalize's own, and t. Source: Chen et al., "A simple framework for contrastive
+Cache: y, and u with normalize's own. Source: Chen et al., "A simple framework for contrastive
 learning of visual representations", 2020.
 """
 
@@ -26,23 +26,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Positive, constructor, record, static
+from lincoln_fn.core import LayerError, Positive, constructor
 from lincoln_fn.layers import normalize
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss
 
 Views = tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]
-
-
-@record
-class Cache:
-    """The log-softmax of the similarities, the rows of length 1, and the temperature."""
-
-    y: Float[Tensor, "2N 2N"]
-    unit: normalize.Cache
-    t: float = static()
+Cache = tuple[Float[Tensor, "2N 2N"], normalize.Cache]
 
 
 def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor, " N"], Cache]:
@@ -50,20 +40,19 @@ def forward(x: Views, target: None, *, temperature: float) -> tuple[Float[Tensor
     a, b = x
     if a.ndim != 2:
         raise LayerError("nt_xent", f"expected a of shape (N, D), got {tuple(a.shape)}")
-    check_same_shape("nt_xent", "b", b, "a", a)
     u, unit = normalize.forward((), torch.cat((a, b)), dim=-1, eps=1e-12)
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     y = torch.log_softmax((u @ u.mT / temperature).masked_fill(own, -math.inf), 1)
     of_partners = y.gather(1, _partners(y))
-    return -of_partners.view(2, -1).mean(0), Cache(y, unit, temperature)
+    return -of_partners.view(2, -1).mean(0), (y, unit)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Views:
+def backward(cache: Cache, dl: Cotangent, *, temperature: float) -> Views:
     """Compute dx_km = (p_km - delta_k'm) dl_i / 2, du = (dx + dx^T) u / t, and da and db."""
-    y, u = cache.y, cache.unit.y
+    y, unit = cache
     dl = dl.repeat(2).unsqueeze(1) if isinstance(dl, Tensor) and dl.ndim else dl
     dx = minus_one_hot(y, _partners(y), 1) * dl / 2
-    dz, _ = normalize.backward((), cache.unit, (dx + dx.mT) @ u / cache.t)
+    dz, _ = normalize.backward((), unit, (dx + dx.mT) @ unit.y / temperature)
     da, db = dz.chunk(2)
     return da, db
 
@@ -102,5 +91,6 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         (tensor(0.5514), tensor(0.2119))
     """
     return make_loss(
-        reduction, forward, backward, inputs=("a", "b"), targets=(), mixes_examples=True
-    )
+        reduction, forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"},
+        mixes_examples=True,
+    )  # fmt: skip

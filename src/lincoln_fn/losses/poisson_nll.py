@@ -18,7 +18,7 @@ With x = r, log r is computed as log(x + epsilon), so that it stays finite:
     (dl)/(dx) = 1 - t / (x + epsilon)
     dx = (1 - t / (x + epsilon)) dl
 
-Cache: x, t, log_input and eps.
+Cache: x, or x + epsilon where x is the rate, and t.
 """
 
 from __future__ import annotations
@@ -26,42 +26,29 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import Positive, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import same_shape
+from lincoln_fn.core import Positive, constructor
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, same_shape
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-@record
-class Cache:
-    """The prediction, the counts and the hyperparameters."""
-
-    x: Float[Tensor, "*s"]
-    t: Float[Tensor, "*s"]
-    log_input: bool = static()
-    eps: float = static()
-
-
 def forward(
-    x: Float[Tensor, "*s"], target: Tensor, *, log_input: bool, full: bool, eps: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    x: Elements, t: Elements, *, log_input: bool, full: bool, eps: float
+) -> tuple[Elements, Tensors]:
     """Compute l = r - t log r, with log t! if `full`."""
-    t = same_shape("poisson_nll", target, x)
     eps = max(eps, torch.finfo(x.dtype).tiny)  # a short dtype would round eps to 0
-    loss = torch.exp(x) - t * x if log_input else x - t * torch.log(x + eps)
+    above = x if log_input else x + eps
+    loss = torch.exp(x) - t * x if log_input else x - t * torch.log(above)
     if full:
         log_factorial = t * torch.log(t) - t + 0.5 * torch.log(2 * math.pi * t)
         loss = loss + torch.where(t > 1, log_factorial, 0)
-    return loss, Cache(x, t, log_input, eps)
+    return loss, (above, t)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent, *, log_input: bool) -> Elements:
     """Compute dx = (e^x - t) dl, or (1 - t / (x + eps)) dl where the rate is predicted."""
-    x, t = cache.x, cache.t
-    return (torch.exp(x) - t if cache.log_input else 1 - t / (x + cache.eps)) * dl
+    x, t = cache
+    return (torch.exp(x) - t if log_input else 1 - t / x) * dl
 
 
 @constructor
@@ -94,4 +81,4 @@ def poisson_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([-2.,  1.]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

@@ -14,65 +14,49 @@ Derivation. dr / dz = r, so
 At the bound, r = 1 + e or r = 1 - e, the slope is that of the side which is not clipped. A masked
 action has l = 0 and dz = 0, and a mean leaves it out.
 
-Cache: r, A, the mask and e. Source: Schulman et al., "Proximal policy optimization algorithms",
+Cache: r, A and the mask. Source: Schulman et al., "Proximal policy optimization algorithms",
 2017.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lincoln_fn.core import Probability, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_same_shape
-from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens, where_counted
+from lincoln_fn.core import Probability, constructor
+from lincoln_fn.losses.common.tokens import count_masked, of_tokens, where_counted
+from lincoln_fn.losses.internal import Cotangent, Elements, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The ratio, the advantages, the mask, if there is one, and the clip range."""
-
-    r: Float[Tensor, "*s"]
-    a: Float[Tensor, "*s"]
-    mask: Bool[Tensor, "*s"] | None
-    e: float = static()
+Cache = tuple[Elements, Elements, Tensor | None]
 
 
 def forward(
-    z: Float[Tensor, "*s"], target: tuple[Tensor, ...], *, clip_range: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    z: Elements, target: tuple[Tensor, ...], *, clip_range: float
+) -> tuple[Elements, Cache]:
     """Compute l = -min(r A, clip(r, 1 - e, 1 + e) A)."""
     advantages, old = target[:2]
     mask = target[2] if len(target) > 2 else None
-    check_same_shape("ppo_clip", "old_log_probs", old, "log_probs", z)
-    check_mask("ppo_clip", "mask", mask, "log_probs", z)
     a = of_tokens("ppo_clip", "advantages", advantages, z)
     r = torch.exp(z - old.to(z.dtype))
-    return where_counted(mask, surrogate(r, a, clip_range)), Cache(r, a, mask, clip_range)
+    return where_counted(mask, surrogate(r, a, clip_range)), (r, a, mask)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Cache, dl: Cotangent, *, clip_range: float) -> Elements:
     """Compute dz = -A r dl, and 0 where r is clipped."""
-    return where_counted(cache.mask, slope(cache.r, cache.a, cache.e) * dl)
+    r, a, mask = cache
+    return where_counted(mask, slope(r, a, clip_range) * dl)
 
 
-def surrogate(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Tensor, "*s"]:
+def surrogate(r: Elements, a: Elements, e: float) -> Elements:
     """Compute -A min(r, 1 + e) where A >= 0, else -A max(r, 1 - e)."""
     return -a * torch.where(a >= 0, r.clamp(max=1 + e), r.clamp(min=1 - e))
 
 
-def slope(r: Float[Tensor, "*s"], a: Float[Tensor, "*s"], e: float) -> Float[Tensor, "*s"]:
+def slope(r: Elements, a: Elements, e: float) -> Elements:
     """Compute -A r, and 0 where r is clipped."""
     is_kept = torch.where(a >= 0, r <= 1 + e, r >= 1 - e)
     return torch.where(is_kept, -a * r, 0)
-
-
-def count(cache: Cache) -> Tensor | None:
-    """Count the actions that are not masked; None for all of them."""
-    return count_masked("ppo_clip", cache.mask)
 
 
 @constructor
@@ -105,11 +89,7 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         (tensor(-0.1000), tensor([0.0000, 0.5000]))
     """
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        count=count,
-        inputs=("log_probs",),
-        targets=("advantages", "old_log_probs"),
-        optional=("mask",),
-    )
+        reduction, forward, backward, count=count_masked, inputs=("log_probs",),
+        targets=("advantages", "old_log_probs"), optional=("mask",), masks=("mask",),
+        like={"old_log_probs": "log_probs", "mask": "log_probs"},
+    )  # fmt: skip

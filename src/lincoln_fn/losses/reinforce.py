@@ -26,33 +26,25 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, constructor, record
+from lincoln_fn.core import LayerError, constructor
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import any_true
-from lincoln_fn.losses.common.tokens import check_mask, count_masked, of_tokens, where_counted
+from lincoln_fn.losses.common.tokens import count_masked, of_tokens, where_counted
+from lincoln_fn.losses.internal import Cotangent, Elements, any_true, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 
-
-@record
-class Cache:
-    """The advantages, and the mask, if there is one."""
-
-    a: Float[Tensor, "*s"]
-    mask: Bool[Tensor, "*s"] | None
+Cache = tuple[Elements, Tensor | None]
 
 
 def forward(
-    z: Float[Tensor, "*s"], target: Tensor | tuple[Tensor, ...], *, baseline: str
-) -> tuple[Float[Tensor, "*s"], Cache]:
+    z: Elements, target: Tensor | tuple[Tensor, ...], *, baseline: str
+) -> tuple[Elements, Cache]:
     """Compute l = -(R - b) z."""
     returns, mask = (*target, None)[:2] if isinstance(target, tuple) else (target, None)
     assert returns is not None  # the formula's check of the target
     r = of_tokens("reinforce", "returns", returns, z)
-    check_mask("reinforce", "mask", mask, "log_probs", z)
     if baseline == "none":
         a = r
     else:
@@ -60,7 +52,7 @@ def forward(
         # The return of a sequence counts if one of its tokens does.
         counts = counts.reshape(*returns.shape, -1).any(-1).reshape(r.shape)
         a = _beside_others(r, counts, leaves_one_out=baseline == "leave_one_out")
-    return where_counted(mask, -a * z), Cache(a.expand_as(z), mask)
+    return where_counted(mask, -a * z), (a.expand_as(z), mask)
 
 
 def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: bool) -> Tensor:
@@ -76,14 +68,10 @@ def _beside_others(r: Tensor, counts: Bool[Tensor, "*s"], *, leaves_one_out: boo
     return a.to(r.dtype)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Cache, dl: Cotangent) -> Elements:
     """Compute dz = -(R - b) dl."""
-    return where_counted(cache.mask, -cache.a * dl)
-
-
-def count(cache: Cache) -> Tensor | None:
-    """Count the actions that are not masked; None for all of them."""
-    return count_masked("reinforce", cache.mask)
+    a, mask = cache
+    return where_counted(mask, -a * dl)
 
 
 @constructor
@@ -120,12 +108,7 @@ def reinforce(
         (tensor(-0.2500), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
-        reduction,
-        forward,
-        backward,
-        count=count,
-        mixes_examples=baseline != "none",
-        inputs=("log_probs",),
-        targets=("returns",),
-        optional=("mask",),
-    )
+        reduction, forward, backward, count=count_masked, mixes_examples=baseline != "none",
+        inputs=("log_probs",), targets=("returns",), optional=("mask",), masks=("mask",),
+        like={"mask": "log_probs"},
+    )  # fmt: skip

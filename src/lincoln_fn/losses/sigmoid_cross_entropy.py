@@ -15,25 +15,19 @@ Cache: x, y_0 = w (1 - y) and y_1 = w r y.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Three, make_loss
-from lincoln_fn.losses.common.targets import probabilities
-from lincoln_fn.losses.common.weights import ElementWeights, Weights, weights_of
+from lincoln_fn.losses.common.weights import ElementWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
 def forward(
-    x: Float[Tensor, "*s"], target: Tensor, *, weight: Weights | None, pos_weight: Weights | None
-) -> tuple[Float[Tensor, "*s"], Three]:
+    x: Elements, y: Elements, *, weight: Weights | None, pos_weight: Weights | None
+) -> tuple[Elements, Tensors]:
     """Compute l = -y1 log s(x) - y0 log s(-x), with y1 = w r y and y0 = w (1 - y)."""
-    y = probabilities("sigmoid_cross_entropy", target, x)
     y0, y1 = 1 - y, y
     if pos_weight is not None:
         y1 = y1 * pos_weight.of_elements(x)
@@ -43,7 +37,7 @@ def forward(
     return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), (x, y0, y1)
 
 
-def backward(cache: Three, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent) -> Elements:
     """Compute dx = (y0 s(x) - y1 s(-x)) dl."""
     x, y0, y1 = cache
     return (y0 * torch.sigmoid(x) - y1 * torch.sigmoid(-x)) * dl
@@ -79,7 +73,4 @@ def sigmoid_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    name = "sigmoid_cross_entropy"
-    weights = weights_of(name, "weight", weight)
-    pos_weights = weights_of(name, "pos_weight", pos_weight)
-    return make_loss(reduction, partial(forward, weight=weights, pos_weight=pos_weights), backward)
+    return make_loss(reduction, forward, backward, reads=probabilities)

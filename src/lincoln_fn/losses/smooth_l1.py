@@ -8,45 +8,27 @@ Derivation. At |d| = beta the parabola's slope d / beta has the size 1, and the 
 
 At beta = 0 it is the absolute error: l = |d| and dprediction = sign(d) dl.
 
-Cache: d and beta. Source: Girshick, "Fast R-CNN", 2015, equation 3 (with beta = 1).
+Cache: d. Source: Girshick, "Fast R-CNN", 2015, equation 3 (with beta = 1).
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import NonNegative, constructor, record, static
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import same_shape
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.core import NonNegative, constructor
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss, same_shape
 
 
-@record
-class Cache:
-    """The difference and beta."""
-
-    d: Float[Tensor, "*s"]
-    beta: float = static()
-
-
-def forward(
-    prediction: Float[Tensor, "*s"], target: Tensor, *, beta: float
-) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(prediction: Elements, target: Elements, *, beta: float) -> tuple[Elements, Elements]:
     """Compute l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
-    d = prediction - same_shape("smooth_l1", target, prediction)
+    d = prediction - target
     size = d.abs()
-    if not beta:
-        return size, Cache(d, beta)
-    return torch.where(size < beta, d * d / (2 * beta), size - beta / 2), Cache(d, beta)
+    return torch.where(size < beta, d * d / (2 * beta), size - beta / 2) if beta else size, d
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(d: Elements, dl: Cotangent, *, beta: float) -> Elements:
     """Compute dprediction = clamp(d / beta, -1, 1) dl."""
-    if not cache.beta:
-        return cache.d.sign() * dl
-    return (cache.d / cache.beta).clamp(-1, 1) * dl
+    return ((d / beta).clamp(-1, 1) if beta else d.sign()) * dl
 
 
 @constructor
@@ -74,4 +56,4 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
         >>> value, loss.backward(cache)
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=same_shape)

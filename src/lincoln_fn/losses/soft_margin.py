@@ -14,23 +14,19 @@ Cache: x and y.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.reduction import Cotangent, Two, make_loss
-from lincoln_fn.losses.common.targets import signs
+from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, signs
 from lincoln_fn.losses.loss import Loss, Reduction
 
 
-def forward(x: Float[Tensor, "*s"], target: Tensor) -> tuple[Float[Tensor, "*s"], Two]:
+def forward(x: Elements, y: Elements) -> tuple[Elements, Tensors]:
     """Compute l = -log s(y x)."""
-    y = signs("soft_margin", target, tuple(x.shape), x)
     return -logsigmoid(y * x), (x, y)
 
 
-def backward(cache: Two, dl: Cotangent) -> Float[Tensor, "*s"]:
+def backward(cache: Tensors, dl: Cotangent) -> Elements:
     """Compute dx = -y s(-y x) dl."""
     x, y = cache
     return -y * torch.sigmoid(-y * x) * dl
@@ -55,4 +51,4 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(reduction, forward, backward, reads=signs)

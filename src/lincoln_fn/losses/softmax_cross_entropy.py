@@ -27,55 +27,43 @@ Cache: z with c and w_c, or z with a.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, Probability, constructor, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.labels import (
-    Labels,
-    check_classes,
-    read_labels,
-    total_weight,
-    weighted,
-)
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
-from lincoln_fn.losses.common.weights import ClassWeights, Weights, weights_of
+from lincoln_fn.losses.common.labels import Labels, check_classes, read_labels, weighted_values
+from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.internal import Cotangent, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 
 NAME = "softmax_cross_entropy"
+Scores = Float[Tensor, "N C *s"]
 
 
 @record
-class LabelCache:
-    """The log-probabilities and the labels."""
+class Cache:
+    """The log-probabilities, the labels if there are any, and the weights a, unless of labels."""
 
-    z: Float[Tensor, "N C *s"]
-    labels: Labels
-
-
-@record
-class MixtureCache:
-    """The log-probabilities, their weights a, and the labels if there are any."""
-
-    z: Float[Tensor, "N C *s"]
-    a: Float[Tensor, "N C *s"]
+    z: Scores
     labels: Labels | None
+    a: Scores | None
     dim: int = static()
+
+    @property
+    def w(self) -> Tensor:
+        """The weight of each example: w_c, or the sum of its a_j."""
+        if self.a is not None:
+            return self.a.sum(self.dim, keepdim=True)
+        assert self.labels is not None, "there are labels or a"
+        return self.labels.w
 
 
 def forward(
-    x: Float[Tensor, "N C *s"],
-    target: Int[Tensor, " N *s"] | Float[Tensor, "N C *s"],
-    *,
-    weight: Weights | None,
-    ignore_index: int,
-    label_smoothing: float,
-    dim: int = 1,
-) -> tuple[Float[Tensor, " N *s"], LabelCache | MixtureCache]:
+    x: Scores, target: Int[Tensor, " N *s"] | Scores,
+    *, weight: Weights | None, ignore_index: int, label_smoothing: float, dim: int = 1,
+) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
     if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:
         if ignore_index >= 0:
@@ -87,17 +75,16 @@ def forward(
         labels = read_labels(NAME, x, target, weight, ignore_index, dim)
         if not label_smoothing:
             z = torch.log_softmax(x, dim)
-            return weighted(-z.gather(dim, labels.index), labels), LabelCache(z, labels)
+            values = weighted_values(-z.gather(dim, labels.index), labels)
+            return values, Cache(z, labels, None, dim)
         q = torch.zeros_like(x).scatter(dim, labels.index, 1)
     z, a = torch.log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
     if labels is not None:
         a = torch.where(labels.ignored, 0, a)
-    return -torch.where(a != 0, a * z, 0).sum(dim), MixtureCache(z, a, labels, dim)
+    return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, labels, a, dim)
 
 
-def _mixture(
-    q: Float[Tensor, "N C *s"], e: float, weight: Weights | None, dim: int
-) -> Float[Tensor, "N C *s"]:
+def _mixture(q: Scores, e: float, weight: Weights | None, dim: int) -> Scores:
     """Compute a_j = w_j ((1 - e) q_j + e / C)."""
     classes = q.shape[dim]
     if e:
@@ -107,19 +94,18 @@ def _mixture(
     return q * weight.of_classes(classes, q).view(-1, *(1,) * (q.ndim - 1 - dim % q.ndim))
 
 
-def backward(cache: LabelCache | MixtureCache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
+def backward(cache: Cache, dl: Cotangent) -> Scores:
     """Compute dx_k = (p_k sum_j a_j - a_k) dl, which for a label c is (p_k - q_k) w_c dl."""
-    z = cache.z
-    if isinstance(cache, MixtureCache):
-        a, dim = cache.a, cache.dim
-        return (torch.exp(z) * a.sum(dim, keepdim=True) - a) * per_example(dl, dim)
-    index, dim = cache.labels.index, cache.labels.dim
-    return minus_one_hot(z, index, dim) * (cache.labels.w * per_example(dl, dim))
+    z, labels, a, dim = cache.z, cache.labels, cache.a, cache.dim
+    if a is not None:
+        return (torch.exp(z) * cache.w - a) * per_example(dl, dim)
+    assert labels is not None, "there are labels or a"
+    return minus_one_hot(z, labels.index, dim) * (cache.w * per_example(dl, dim))
 
 
-def count(ignore_index: int, cache: LabelCache | MixtureCache) -> Tensor | None:
+def count(cache: Cache, *, name: str) -> Tensor | None:
     """Compute sum w_c of labels; None, for the number of examples, of probabilities."""
-    return None if cache.labels is None else total_weight(NAME, ignore_index, cache.labels.w)
+    return None if cache.labels is None else cache.labels.total_weight(name)
 
 
 @constructor
@@ -161,7 +147,4 @@ def softmax_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    weights = weights_of(NAME, "weight", weight)
-    return make_loss(
-        reduction, partial(forward, weight=weights), backward, count=partial(count, ignore_index)
-    )
+    return make_loss(reduction, forward, backward, count=count)

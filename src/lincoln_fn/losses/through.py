@@ -48,8 +48,8 @@ def backward(cache: Cache, g: Cotangent = 1.0, *, layer: Layer, loss: Loss) -> A
 
 def _params(layer: Layer) -> Params:
     """Make the params of a layer that has none: () of a single layer."""
-    made = composition_of(layer)
-    return () if made is None else made.arrange.join(tuple(map(_params, made.parts)), None)
+    whole = composition_of(layer)
+    return () if whole is None else whole.arrange.join(tuple(map(_params, whole.parts)), None)
 
 
 @core.constructor

@@ -21,85 +21,61 @@ Without swap, m is 1. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has
     dp = (-e(u) - (1 - m) e(w)) dz
     dn = (m e(v) + (1 - m) e(w)) dz
 
-Cache: u, v, w, their norms, z and q. Source: Balntas et al., "Learning local feature descriptors
+Cache: u, v, w, their norms and z. Source: Balntas et al., "Learning local feature descriptors
 with triplets and shallow convolutional neural networks", 2016.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import OR_INFINITE, Positive, constructor, record, static
+from lincoln_fn.core import OR_INFINITE, Positive, constructor
 from lincoln_fn.layers.common.norms import norm_over
-from lincoln_fn.losses.common.reduction import Cotangent, make_loss
-from lincoln_fn.losses.common.targets import check_vectors
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, check_vector, make_loss
 
-
-@record
-class Cache:
-    """The differences u, v and, with swap, w; their norms; z; and the power."""
-
-    differences: tuple[Float[Tensor, "*n D"], ...]
-    norms: tuple[Float[Tensor, "*n"], ...]
-    z: Float[Tensor, "*n"]
-    q: float = static()
+Vector: TypeAlias = Float[Tensor, "*n D"]
+Number: TypeAlias = Float[Tensor, "*n"]
+Cache: TypeAlias = tuple[Tensors, Tensors, Number]
 
 
 def forward(
-    x: tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"], Float[Tensor, "*n D"]],
-    target: None,
-    *,
-    margin: float,
-    q: float,
-    eps: float,
+    x: tuple[Vector, Vector, Vector], target: None, *, margin: float, p: float, eps: float,
     swap: bool,
-) -> tuple[Float[Tensor, "*n"], Cache]:
+) -> tuple[Number, Cache]:  # fmt: skip
     """Compute l = max(0, margin + |u| - min(|v|, |w|))."""
     anchor, positive, negative = x
-    check_vectors("triplet_margin", positive=positive, anchor=anchor)
-    check_vectors("triplet_margin", negative=negative, anchor=anchor)
-    differences: tuple[Tensor, ...] = (anchor - positive + eps, anchor - negative + eps)
+    check_vector("triplet_margin", "anchor", anchor)
+    differences: Tensors = (anchor - positive + eps, anchor - negative + eps)
     if swap:
         differences = (*differences, positive - negative + eps)
-    norms = tuple(norm_over(each, q, (-1,)).squeeze(-1).to(each.dtype) for each in differences)
+    norms = tuple(norm_over(each, p, (-1,)).squeeze(-1).to(each.dtype) for each in differences)
     z = margin + norms[0] - (torch.minimum(*norms[1:]) if swap else norms[1])
-    return z.clamp(min=0), Cache(differences, norms, z, q)
+    return z.clamp(min=0), (differences, norms, z)
 
 
-def backward(
-    cache: Cache, dl: Cotangent
-) -> tuple[Float[Tensor, "*n D"], Float[Tensor, "*n D"], Float[Tensor, "*n D"]]:
+def backward(cache: Cache, dl: Cotangent, *, p: float) -> tuple[Vector, Vector, Vector]:
     """Compute da, dp and dn from e(u) dz, m e(v) dz and (1 - m) e(w) dz."""
-    dz, (_, *far) = (cache.z >= 0) * dl, cache.norms
-    slopes: tuple[Tensor, ...] = (dz, dz)
-    if len(far) > 1:
-        m = (torch.sign(far[1] - far[0]) + 1) / 2
-        slopes = (dz, dz * m, dz * (1 - m))
-    parts = zip(cache.differences, cache.norms, slopes, strict=True)
-    du, dv, *dw = (_norm_gradient(each, norm, cache.q, dnorm) for each, norm, dnorm in parts)
-    if dw:
-        return du - dv, -du - dw[0], dv + dw[0]
-    return du - dv, -du, dv
+    (u, v, *w), (of_u, of_v, *of_w), z = cache
+    dz, m = (z >= 0) * dl, (torch.sign(of_w[0] - of_v) + 1) / 2 if w else 1
+    du, dv = _norm_gradient(u, of_u, p, dz), _norm_gradient(v, of_v, p, m * dz)
+    dw = _norm_gradient(w[0], of_w[0], p, (1 - m) * dz) if w else 0
+    return du - dv, -du - dw, dv + dw
 
 
-def _norm_gradient(
-    u: Float[Tensor, "*n D"], norm: Float[Tensor, "*n"], q: float, dnorm: Float[Tensor, "*n"]
-) -> Float[Tensor, "*n D"]:
+def _norm_gradient(u: Vector, norm: Number, p: float, dnorm: Number) -> Vector:
     """Compute e(u) dnorm; 0 where dnorm is 0, even if u is infinite."""
     norm, dnorm = norm.unsqueeze(-1), dnorm.unsqueeze(-1)
-    if q == math.inf:
+    if p == math.inf:
         largest = u.abs() == norm
         slope = u.sign() * largest / largest.sum(-1, keepdim=True)
     else:
         ratio = u.abs() / torch.where(norm == 0, 1, norm)
-        slope = u.sign() * torch.where(u == 0, 1, ratio) ** (q - 1)
+        slope = u.sign() * torch.where(u == 0, 1, ratio) ** (p - 1)
     return torch.where(dnorm == 0, 0, slope * dnorm)
 
 
@@ -140,10 +116,6 @@ def triplet_margin(
         >>> value, loss.backward(cache)[0]
         (tensor(5.), tensor([[-0.6000,  0.2000]]))
     """
-    return make_loss(
-        reduction,
-        partial(forward, q=p),
-        backward,
-        inputs=("anchor", "positive", "negative"),
-        targets=(),
-    )
+    names = ("anchor", "positive", "negative")
+    like = dict.fromkeys(names[1:], "anchor")
+    return make_loss(reduction, forward, backward, inputs=names, targets=(), like=like)

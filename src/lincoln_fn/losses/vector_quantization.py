@@ -28,39 +28,28 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 import attrs
-from jaxtyping import Float
-from torch import Tensor
 
-from lincoln_fn.core import LayerError, NonNegative, Params, bare, constructor, record, static
+from lincoln_fn.core import LayerError, NonNegative, Params, bare, constructor
 from lincoln_fn.layers.stop_gradient import stop_gradient
-from lincoln_fn.losses.common.reduction import Cotangent, Formula, loss_of
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Elements, Formula, Loss, Reduction, loss_of
 from lincoln_fn.losses.through import through
 from lincoln_fn.walk import VisitBack, VisitThere, composition
 from lincoln_fn.walk.internal import Record
 
 NAME: Final = "vector_quantization"
-Pair: TypeAlias = tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]
+Pair: TypeAlias = tuple[Elements, Elements]
 
 
-@record
-class Cache:
-    """The differences, and beta."""
-
-    a: Float[Tensor, "*s"]
-    b: Float[Tensor, "*s"]
-    beta: float = static()
-
-
-def forward(differences: Pair, target: None, *, beta: float) -> tuple[Float[Tensor, "*s"], Cache]:
+def forward(differences: Pair, target: None, *, beta: float) -> tuple[Elements, Pair]:
     """Compute l = a^2 + beta b^2."""
     a, b = differences
-    return a.square() + beta * b.square(), Cache(a, b, beta)
+    return a.square() + beta * b.square(), differences
 
 
-def backward(cache: Cache, dl: Cotangent) -> Pair:
+def backward(cache: Pair, dl: Cotangent, *, beta: float) -> Pair:
     """Compute da = 2 a dl and db = 2 beta b dl."""
-    return 2 * cache.a * dl, 2 * cache.beta * cache.b * dl
+    a, b = cache
+    return 2 * a * dl, 2 * beta * b * dl
 
 
 def _there(visit: VisitThere, params: Params, pair: Pair) -> tuple[Pair, Record]:

@@ -30,8 +30,8 @@ class AccumulateState:
 
 def is_waiting(state: OptimizerState, steps: int) -> bool:
     """Return whether an optimizer's state still adds up what it was given in the last steps."""
-    found = optree.tree_leaves(state, is_leaf=_is_accumulated, namespace=TRAINED)
-    return any(_is_accumulated(node) and int(node.count) >= steps for node in found)
+    nodes = optree.tree_leaves(state, is_leaf=_is_accumulated, namespace=TRAINED)
+    return any(_is_accumulated(node) and int(node.count) >= steps for node in nodes)
 
 
 def _is_accumulated(node: object) -> bool:
@@ -71,7 +71,7 @@ def _adjoint(
     """Undo the step if it was due, else nothing but the sum."""
     is_due = state.count == k - 1
     mean, _ = update_leaves("accumulate", partial(_add, k), params, grads, state.total)
-    found = adjoint_of(inner)(params, mean, state.inner, params_bar, state_bar.inner)
+    adjoints = adjoint_of(inner)(params, mean, state.inner, params_bar, state_bar.inner)
 
     # As in the update, a branch on a tensor's value could not be traced.
     def chosen(due: Tensor, otherwise: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ def _adjoint(
         return bar, bar
 
     grads_bar, total_bar = update_leaves(
-        "accumulate", of_total, params, found.grads, state_bar.total
+        "accumulate", of_total, params, adjoints.grads, state_bar.total
     )
-    params_bar = tree.map(chosen, found.params, params_bar)
-    inner_bar = tree.map(chosen, found.state, state_bar.inner)
-    derivatives = {name: chosen(of, of * 0) for name, of in found.hyperparameters.items()}
+    params_bar = tree.map(chosen, adjoints.params, params_bar)
+    inner_bar = tree.map(chosen, adjoints.state, state_bar.inner)
+    derivatives = {name: chosen(of, of * 0) for name, of in adjoints.hyperparameters.items()}
     new = AccumulateState(state.count, total_bar, inner_bar)
     return Adjoints(params_bar, grads_bar, new, derivatives)
 

@@ -52,11 +52,6 @@ def rules(at: At, *, lr_decay: float, eps: float) -> Rules:
     return rule, adjoint
 
 
-def start(*, initial_accumulator_value: float = 0.0) -> Start:
-    """Set the sums to the initial s."""
-    return {"step": True, "total": initial_accumulator_value}
-
-
 @constructor
 def adagrad(
     lr: LearningRate = 1e-2,
@@ -94,4 +89,5 @@ def adagrad(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
+    start: Start = {"step": True, "total": initial_accumulator_value}
     return leafwise(AdagradState, rules, start)

@@ -49,11 +49,6 @@ class AdamState:
     v_max: Params | None
 
 
-def start(*, amsgrad: bool = False) -> Start:
-    """Make both means 0, and the largest v for AMSGrad."""
-    return {"step": True, "m": 0.0, "v": 0.0, "v_max": 0.0 if amsgrad else None}
-
-
 def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     """Compute p <- p - lr m' / (sqrt(v') + eps), and the new means."""
     c1, c2 = (1 - beta**at.t for beta in betas)
@@ -82,6 +77,10 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
         return p_bar, *bars, v_max_bar, {"lr": -u * p_bar}
 
     return rule, adjoint
+
+
+def _start(amsgrad: bool) -> Start:
+    return {"step": True, "m": 0.0, "v": 0.0, "v_max": 0.0 if amsgrad else None}
 
 
 @constructor
@@ -120,7 +119,7 @@ def adam(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.5000]),)
     """
-    return leafwise(AdamState, rules, start)
+    return leafwise(AdamState, rules, _start(amsgrad))
 
 
 @constructor
@@ -158,4 +157,4 @@ def adamw(
         >>> optimizer.update(params, (torch.tensor([0.0]),), optimizer.init(params))[0]
         (tensor([0.9950]),)
     """
-    return leafwise(AdamState, rules, start, decoupled=True)
+    return leafwise(AdamState, rules, _start(amsgrad), decoupled=True)

@@ -58,19 +58,19 @@ def _adjoint(
 ) -> Adjoints:  # fmt: skip
     """Undo each optimizer's update, and merge the results."""
     shares = (_shares(patterns, params, each) for each in (params, grads, params_bar))
-    found = [
+    parts = [
         adjoint(p, dp, kept, p_bar, kept_bar)
         for adjoint, kept, kept_bar, p, dp, p_bar in zip(
             adjoints, state, state_bar, *shares, strict=True
         )
     ]
-    names = sorted({name for each in found for name in each.hyperparameters})
+    names = sorted({name for each in parts for name in each.hyperparameters})
     none = torch.zeros((), dtype=torch.float64)
     return Adjoints(
-        _merged(patterns, params, [each.params for each in found]),
-        _merged(patterns, params, [each.grads for each in found]),
-        tuple(each.state for each in found),
-        {n: torch.stack([each.hyperparameters.get(n, none) for each in found]) for n in names},
+        _merged(patterns, params, [each.params for each in parts]),
+        _merged(patterns, params, [each.grads for each in parts]),
+        tuple(each.state for each in parts),
+        {n: torch.stack([each.hyperparameters.get(n, none) for each in parts]) for n in names},
     )
 
 

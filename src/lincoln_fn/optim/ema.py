@@ -51,9 +51,9 @@ def _adjoint(
     """Compute bar p += (1 - decay) bar a, bar a <- decay bar a, then undo the inner step."""
     means = iter(tree.leaves(state_bar.mean))
     params_bar = tree.map(lambda bar: bar + (1 - decay) * next(means), params_bar)
-    found = adjoint_of(inner)(params, grads, state.inner, params_bar, state_bar.inner)
+    adjoints = adjoint_of(inner)(params, grads, state.inner, params_bar, state_bar.inner)
     mean_bar = tree.map(lambda bar: decay * bar, state_bar.mean)
-    return evolve(found, state=EmaState(mean_bar, found.state))
+    return evolve(adjoints, state=EmaState(mean_bar, adjoints.state))
 
 
 @constructor

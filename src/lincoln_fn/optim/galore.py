@@ -21,14 +21,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import LayerError, Params, Positive, PositiveInt, bare, record, svd, tree
-from lincoln_fn.optim.leaves import (
-    LeafState,
-    check_state,
-    check_whole,
-    no_steps,
-    state_tree,
-    update_leaves,
-)
+from lincoln_fn.optim import leaves
 from lincoln_fn.optim.optimizer import Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, transform
 
@@ -38,7 +31,7 @@ NO_ADJOINT: Final = (
 
 
 @record
-class Subspace(LeafState):
+class Subspace(leaves.LeafState):
     """P, the basis of the subspace of one parameter; None for one that is left as it is."""
 
     basis: Tensor | None
@@ -79,10 +72,9 @@ class GaloreState:
 
 def _init(inner: Optimizer, params: Params, *, rank: int) -> GaloreState:
     """Make the bases 0: the first step computes them."""
-    check_whole("galore", params)
-    leaves = tree.leaves(params)
-    if leaves and all(leaf.ndim < 2 for leaf in leaves):
-        shapes = [tuple(leaf.shape) for leaf in leaves]
+    leaves.check_whole("galore", params)
+    shapes = [tuple(leaf.shape) for leaf in tree.leaves(params)]
+    if shapes and all(len(shape) < 2 for shape in shapes):
         problem = f"expected at least one matrix, got shapes {shapes}"
         raise LayerError("galore", f"{problem}; give them to another optimizer by by_path")
 
@@ -91,9 +83,9 @@ def _init(inner: Optimizer, params: Params, *, rank: int) -> GaloreState:
         is_projected = _is_projected(rank, p)
         return Subspace(p.new_zeros(min(p.shape), rank, dtype=dtype) if is_projected else None)
 
-    subspaces = state_tree(start, params)
-    (low,) = update_leaves("galore", _enter, params, params, subspaces)[:1]
-    return GaloreState(no_steps(params), subspaces, inner.init(low))
+    subspaces = leaves.state_tree(start, params)
+    (low,) = leaves.update_leaves("galore", _enter, params, params, subspaces)[:1]
+    return GaloreState(leaves.no_steps(params), subspaces, inner.init(low))
 
 
 def _is_projected(rank: int, p: Tensor) -> bool:
@@ -110,7 +102,7 @@ def _update(
     inner: Optimizer, params: Params, grads: Params, state: GaloreState, *, every: int, scale: float
 ) -> tuple[Params, GaloreState]:
     """Take the inner optimizer's step in the subspaces."""
-    check_state("galore", state, GaloreState)
+    leaves.check_state("galore", state, GaloreState)
     is_due = state.step % every == 0
 
     def follow(p: Tensor, dp: Tensor, old: Subspace) -> tuple[Tensor, Subspace]:
@@ -119,9 +111,9 @@ def _update(
         matrix = (dp.mT if _is_tall(dp) else dp).to(old.basis.dtype)
         return p, Subspace(_subspace(is_due, matrix, old=old.basis)[0])
 
-    _, subspaces = update_leaves("galore", follow, params, grads, state.subspaces)
-    low, _ = update_leaves("galore", _enter, params, grads, subspaces)
-    low_grads, _ = update_leaves("galore", _enter, grads, grads, subspaces)
+    _, subspaces = leaves.update_leaves("galore", follow, params, grads, state.subspaces)
+    low, _ = leaves.update_leaves("galore", _enter, params, grads, subspaces)
+    low_grads, _ = leaves.update_leaves("galore", _enter, grads, grads, subspaces)
     moved, kept = inner.update(low, low_grads, state.inner)
     steps = iter(zip(tree.leaves(low), tree.leaves(moved), strict=True))
 
@@ -131,7 +123,7 @@ def _update(
             return after, subspace
         return p + scale * subspace.leave(after - before, p), subspace
 
-    params, _ = update_leaves("galore", step, params, grads, subspaces)
+    params, _ = leaves.update_leaves("galore", step, params, grads, subspaces)
     return params, GaloreState(state.step + 1, subspaces, kept)
 
 

@@ -28,14 +28,7 @@ from lincoln_fn.optim.adam import AdamState
 from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.leaves import check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import (
-    add_scaled,
-    moments,
-    moments_back,
-    ratio_back,
-    root,
-    take_step,
-)
+from lincoln_fn.optim.rules import add_scaled, moments, moments_back, ratio_back, root, take_step
 
 
 def rules(at: At, *, betas: tuple[float, float], eps: float, weight_decay: float | Tensor) -> Rules:

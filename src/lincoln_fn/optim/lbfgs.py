@@ -27,8 +27,9 @@ from lincoln_fn.core import LayerError, NonNegative, Params, Positive, PositiveI
 from lincoln_fn.optim.leaves import check_whole, flatten_with_gradients
 from lincoln_fn.optim.strong_wolfe import Point, search
 
-# (params, batch) -> (loss, gradient). Any: a batch is whatever the function takes.
-ValueAndGradient: TypeAlias = Callable[[Params, Any], tuple[Tensor, Params]]
+Batch: TypeAlias = Any  # whatever the function takes
+# (params, batch) -> (loss, gradient)
+ValueAndGradient: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params]]
 # y s below this is rounding, and would make H infinite.
 _LEAST_CURVATURE: Final = 1e-10
 
@@ -48,8 +49,7 @@ class LbfgsState:
     changes: Tensor
 
 
-# Any: a batch.
-Step: TypeAlias = Callable[[LbfgsState, Any], tuple[LbfgsState, Tensor]]
+Step: TypeAlias = Callable[[LbfgsState, Batch], tuple[LbfgsState, Tensor]]
 
 
 class Pair(NamedTuple):
@@ -152,7 +152,7 @@ def _completed(name: str, step: Step) -> Step:
 def _step(
     value_and_gradient: ValueAndGradient,
     state: LbfgsState,
-    batch: Any,  # Any: as `ValueAndGradient` says
+    batch: Batch,
     *,
     lr: float,
     max_iter: int,
@@ -163,7 +163,7 @@ def _step(
     """Make up to max_iter moves, each along a direction of its own."""
     _check_state(state)
     compute = partial(_compute, value_and_gradient, state.params, batch)
-    flat, pairs, new = _join(tree.leaves(state.params)), _pairs(state), list[Pair]()
+    flat, pairs = _join(tree.leaves(state.params)), _pairs(state)
     value, gradient = compute(flat)
     now, evaluations = Point(0.0, value.item(), gradient, 0.0), 1
     for _ in range(max_iter):
@@ -182,14 +182,16 @@ def _step(
         move, change = now.t * direction, now.gradient - start.gradient
         flat = flat + move
         if (curvature := move.dot(change)) > _LEAST_CURVATURE:
-            new.append(Pair(move, change, 1 / curvature))
-            pairs = [*pairs, new[-1]][-len(state.moves) :]
+            pairs = [*pairs, Pair(move, change, 1 / curvature)][-len(state.moves) :]
         is_still = move.abs().max() <= tolerance_change
         is_flat = abs(now.value - start.value) < tolerance_change
         # After a move, for the evaluation before it may be all that max_eval allows.
         if is_still or is_flat or evaluations >= max_eval:
             break
-    return _remember(state, new, params=_unflatten(flat, state.params)), value
+    moves = _rows([pair.move for pair in pairs], state.moves)
+    changes = _rows([pair.change for pair in pairs], state.changes)
+    count, params = torch.full_like(state.pairs, len(pairs)), _unflatten(flat, state.params)
+    return LbfgsState(params, state.step + 1, count, moves, changes), value
 
 
 def _check_state(state: LbfgsState) -> None:
@@ -204,7 +206,7 @@ def _check_state(state: LbfgsState) -> None:
 
 
 def _compute(
-    value_and_gradient: ValueAndGradient, like: Params, batch: Any, flat: Tensor
+    value_and_gradient: ValueAndGradient, like: Params, batch: Batch, flat: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss and the gradient of parameters in a row."""
     params = _unflatten(flat, like)
@@ -240,16 +242,9 @@ def _pairs(state: LbfgsState) -> list[Pair]:
     return [Pair(move, change, 1 / move.dot(change)) for move, change in rows]
 
 
-def _remember(state: LbfgsState, new: Sequence[Pair], *, params: Params) -> LbfgsState:
-    """Make the next state: the new pairs replace the oldest."""
-    size = len(state.moves)
-    moves, changes = state.moves, state.changes
-    if new:
-        last = new[-size:]
-        moves = torch.cat((moves[len(last) :], torch.stack([pair.move for pair in last])))
-        changes = torch.cat((changes[len(last) :], torch.stack([pair.change for pair in last])))
-    pairs = (state.pairs + len(new)).clamp(max=size)
-    return LbfgsState(params, state.step + 1, pairs, moves, changes)
+def _rows(vectors: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Stack vectors below rows of zeros; `_pairs` reads them."""
+    return torch.cat((torch.zeros_like(like[len(vectors) :]), *(v[None] for v in vectors)))
 
 
 def _join(leaves: Sequence[Tensor]) -> Tensor:

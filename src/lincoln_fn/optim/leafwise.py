@@ -34,20 +34,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Params, Spec, asked_of, bare, evolve, takes_all, tree
-from lincoln_fn.optim.leaves import (
-    Lists,
-    check_state,
-    each_leaf,
-    fill_like,
-    no_steps,
-    state_tree,
-    update_lists,
-)
+from lincoln_fn.optim import leaves
+from lincoln_fn.optim.leaves import Entry, Lists, each_leaf, update_lists
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.rules import add_scaled, learning_rate
 
-# Any: leaves, None in place of one that is not kept, `LeafState`s, and products by name.
-Row: TypeAlias = tuple[Any, ...]
+Row: TypeAlias = tuple[Entry, ...]  # of an adjoint, its last is products by name
+Option: TypeAlias = Any  # a hyperparameter, or a number made of some
 # The rule and its adjoint.
 Rules: TypeAlias = tuple[Callable[..., Row], Callable[..., Row] | None]
 # (kind, at, formula, *, hyperparameters) -> a function of lists, the formula or a faster one.
@@ -66,7 +59,7 @@ class At:
     """The state before a step, and the step's learning rate."""
 
     state: OptimizerState
-    lr: Any  # Any: a float, or a schedule's tensor
+    lr: Option  # a float, or a schedule's tensor
 
     @cached_property
     def next_step(self) -> Tensor:
@@ -93,32 +86,30 @@ class Leafwise:
     leaves at once.
     """
 
-    state: type[Any]
+    state: type[OptimizerState]
     rules: Callable[..., Rules]
-    start: Start | Callable[..., Start]
+    start: Start
     check: Callable[[str, Params], None] | None
     decoupled: bool
     name: str = ""
     faster: Faster | None = None
     donate: bool = False
 
-    # Any: the optimizer's hyperparameters, here and below.
-    def is_decoupled(self, options: Mapping[str, Any]) -> bool:
+    def is_decoupled(self, options: Mapping[str, Option]) -> bool:
         """Return whether weight decay multiplies p."""
         return self.decoupled or bool(options.get("decoupled_weight_decay"))
 
-    def kept(self, options: Mapping[str, Any]) -> Start:
+    def kept(self, options: Mapping[str, Option]) -> Start:
         """Say what each field of the state starts with."""
-        start = self.start
-        start = start(**asked_of(start, options)) if callable(start) else start
         counts = callable(options.get("lr")) or None
-        return {field.name: start.get(field.name, counts) for field in attrs.fields(self.state)}
+        names = (field.name for field in attrs.fields(self.state))
+        return {name: self.start.get(name, counts) for name in names}
 
 
 def leafwise(
-    state: type[Any],
+    state: type[OptimizerState],
     rules: Callable[..., Rules],
-    start: Start | Callable[..., Start],
+    start: Start,
     *,
     check: Callable[[str, Params], None] | None = None,
     no_adjoint: str = "",
@@ -129,35 +120,37 @@ def leafwise(
     return bare(partial(_make, kind, no_adjoint), init, update, adjoint)
 
 
-def _make(kind: Leafwise, no_adjoint: str, call: Spec, *functions: Callable[..., Any]) -> Optimizer:
+def _make(
+    kind: Leafwise, no_adjoint: str, call: Spec, *functions: Callable[..., Entry]
+) -> Optimizer:
     kind = attrs.evolve(kind, name=call.of.__name__)
     start, step, back = (partial(function, kind) for function in functions)
     return Optimizer(call, start, step, no_adjoint or back)
 
 
 @takes_all
-def init(kind: Leafwise, params: Params, **options: Any) -> OptimizerState:
+def init(kind: Leafwise, params: Params, **options: Option) -> OptimizerState:
     """Make what the state keeps; () for nothing."""
     if kind.check is not None:
         kind.check(kind.name, params)
-    made = {name: _begin(of, params) for name, of in kind.kept(options).items()}
-    return kind.state(**made) if any(each is not None for each in made.values()) else ()
+    trees = {name: _begin(of, params) for name, of in kind.kept(options).items()}
+    return kind.state(**trees) if any(each is not None for each in trees.values()) else ()
 
 
-def _begin(start: Any, params: Params) -> Params:  # Any: an entry of `Start`
+def _begin(start: Option, params: Params) -> Params:
     if start is None:
         return None
     if start is True:
-        return no_steps(params)
+        return leaves.no_steps(params)
     if isinstance(start, Once):
-        device = no_steps(params).device
+        device = leaves.no_steps(params).device
         return torch.full((), start.value, dtype=torch.float64, device=device)
-    return state_tree(start, params) if callable(start) else fill_like(params, start)
+    return leaves.state_tree(start, params) if callable(start) else leaves.fill_like(params, start)
 
 
 @takes_all
 def update(
-    kind: Leafwise, params: Params, grads: Params, state: OptimizerState, **options: Any
+    kind: Leafwise, params: Params, grads: Params, state: OptimizerState, **options: Option
 ) -> tuple[Params, OptimizerState]:
     """Apply the rule to every leaf."""
     start = kind.kept(options)
@@ -167,14 +160,15 @@ def update(
     counts = any(is_kept[name] for name in is_kept.keys() - {*names})
     is_empty = type(state) is kind.state if counts else type(state) in (kind.state, tuple)
     if tree.leaves(params) or not is_empty:
-        check_state(kind.name, state, kind.state if any(is_kept.values()) else None, **is_kept)
+        expected = kind.state if any(is_kept.values()) else None
+        leaves.check_state(kind.name, state, expected, **is_kept)
     at, maximize = _at(state, options), options.get("maximize", False)
 
     @cache  # once a step, and not at all where a faster function serves every leaf
-    def rules_and_decays() -> tuple[Rules, tuple[Any, Any]]:
+    def rules_and_decays() -> tuple[Rules, tuple[Option, Option]]:
         return kind.rules(at, **asked_of(kind.rules, options)), _decays(kind, at, options)
 
-    def of_leaf(p: Tensor, dp: Tensor, *kept: Any) -> Row:  # Any: as in `Row`
+    def of_leaf(p: Tensor, dp: Tensor, *kept: Entry) -> Row:
         (rule, _), (penalty, factor) = rules_and_decays()
         dp = _regularized(p, dp, penalty, maximize)
         return rule(p if factor is None else p * factor, dp, *kept)
@@ -195,7 +189,7 @@ def update(
     return params, evolve(state, **counted, **once, **dict(zip(names, new, strict=True)))
 
 
-def _at(state: OptimizerState, options: Mapping[str, Any]) -> At:
+def _at(state: OptimizerState, options: Mapping[str, Option]) -> At:
     return At(state, learning_rate(options.get("lr", 0.0), getattr(state, "step", None)))
 
 
@@ -204,8 +198,8 @@ def _trees(start: Start) -> list[str]:
     return [name for name, of in start.items() if name != "step" and not isinstance(of, Once)]
 
 
-def _decays(kind: Leafwise, at: At, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the factor of the penalty, and 1 - lr weight_decay, or None."""  # Any: tensors too
+def _decays(kind: Leafwise, at: At, options: Mapping[str, Option]) -> tuple[Option, Option]:
+    """Return the factor of the penalty, and 1 - lr weight_decay, or None."""
     decay = 0.0 if "weight_decay" in asked_of(kind.rules, options) else options.get("weight_decay")
     if not kind.is_decoupled(options):
         return decay or 0.0, None
@@ -221,7 +215,7 @@ def _regularized(p: Tensor, dp: Tensor, penalty: float | Tensor, maximize: bool)
 @takes_all
 def adjoint(
     kind: Leafwise, params: Params, grads: Params, state: OptimizerState, params_bar: Params,
-    state_bar: OptimizerState, **options: Any,
+    state_bar: OptimizerState, **options: Option,
 ) -> Adjoints:  # fmt: skip
     """Apply the adjoint of the rule to every leaf, undo weight decay, and sum the products."""
     at, sums = _at(state, options), list[dict[str, Tensor]]()
@@ -229,20 +223,20 @@ def adjoint(
     assert rule is not None  # else the optimizer has no adjoint
     (penalty, factor), maximize = _decays(kind, at, options), options.get("maximize", False)
 
-    def of_leaf(p: Tensor, dp: Tensor, _: Tensor, p_bar: Tensor, *kept: Any) -> Row:
+    def of_leaf(p: Tensor, dp: Tensor, _: Tensor, p_bar: Tensor, *kept: Entry) -> Row:
         dp = _regularized(p, dp, penalty, maximize)
         old, bars = kept[: len(names)], kept[len(names) :]
         new_bar, dp_bar, *kept_bar, products = rule(p, dp, *old, p_bar, *bars)
-        found = {name: product.sum().double() for name, product in products.items()}
+        slopes = {name: product.sum().double() for name, product in products.items()}
         if kind.is_decoupled(options):
             of_decay = (p * new_bar).sum().double()
-            found["lr"] = found["lr"] - options["weight_decay"] * of_decay
-            found["weight_decay"] = -at.lr * of_decay
+            slopes["lr"] = slopes["lr"] - options["weight_decay"] * of_decay
+            slopes["weight_decay"] = -at.lr * of_decay
             new_bar = new_bar if factor is None else new_bar * factor
-        elif "weight_decay" not in found:
-            found["weight_decay"] = (p * dp_bar).sum().double()
+        elif "weight_decay" not in slopes:
+            slopes["weight_decay"] = (p * dp_bar).sum().double()
             new_bar = new_bar + penalty * dp_bar if penalty else new_bar
-        sums.append(found)
+        sums.append(slopes)
         return new_bar, dp_bar.neg() if maximize else dp_bar, p_bar, *kept_bar, *bars
 
     names = _trees(kind.kept(options))

@@ -28,10 +28,10 @@ class LeafState:
         raise NotImplementedError
 
 
-# Any: a leaf of each tree, or None for a tree that is not used, and as many new leaves.
-Rule: TypeAlias = Callable[..., tuple[Any, ...]]
-# Any: leaves, or None; one list for each tree.
-Lists: TypeAlias = list[list[Any]]
+Entry: TypeAlias = Any  # a leaf, None for one of a tree that is not used, or a `LeafState`
+# From a leaf of each tree to as many new leaves.
+Rule: TypeAlias = Callable[..., tuple[Entry, ...]]
+Lists: TypeAlias = list[list[Entry]]  # one list for each tree
 
 
 def update_leaves(
@@ -79,10 +79,9 @@ def _is_like(given: object, p: Tensor) -> bool:
     return isinstance(given, Tensor) and p.shape == given.shape
 
 
-# Any: tensors; a gradient is not until it is checked.
 def flatten_with_gradients(
     name: str, params: Params, grads: Params
-) -> tuple[list[Any], list[Any], optree.PyTreeSpec]:
+) -> tuple[list[Entry], list[Entry], optree.PyTreeSpec]:
     """List parameters and gradients; each gradient has to have its parameter's shape and dtype."""
     leaves, structure = optree.tree_flatten(params, namespace=TRAINED)
     try:
@@ -113,7 +112,9 @@ def _place(params: Params, i: int) -> str:
     return f" at {path}" if path else ""
 
 
-def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **kept: bool) -> None:
+def check_state(
+    name: str, state: OptimizerState, expected: type[OptimizerState] | None, **kept: bool
+) -> None:
     """Check that a state belongs to the optimizer, and has the fields that its update needs."""
     is_right = type(state) is expected if expected else type(state) is tuple and not state
     wanted = expected.__name__ if expected else "()"
@@ -127,17 +128,17 @@ def check_state(name: str, state: OptimizerState, expected: type[Any] | None, **
 
 def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
     """Find the one record of a kind in an optimizer's state, at any depth."""
-    found = list[S]()
+    states = list[S]()
 
     def visit(node: object) -> bool:
         if isinstance(node, kind):
-            found.append(node)
+            states.append(node)
         return False  # another one may be inside
 
     optree.tree_leaves(state, is_leaf=visit, namespace=TRAINED)
-    if len(found) != 1:
-        raise LayerError(name, f"expected a state with one {what}, got {len(found)}")
-    return found[0]
+    if len(states) != 1:
+        raise LayerError(name, f"expected a state with one {what}, got {len(states)}")
+    return states[0]
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:
@@ -149,8 +150,7 @@ def each_leaf(rule: Rule, lists: Lists) -> Lists:
     ]
 
 
-# Any: a tensor, None or a `LeafState`.
-def _as(new: Any, old: Any) -> Any:
+def _as(new: Entry, old: Entry) -> Entry:
     """Keep a leaf's dtype: one without axes would take that of a float64 learning rate."""
     if isinstance(new, LeafState):
         return tree.map(_as, new, old)
@@ -163,7 +163,7 @@ def state_tree(f: Callable[[Tensor], Tensor | LeafState], params: Params) -> Par
     def is_state(node: object) -> bool:
         return isinstance(node, State)
 
-    def make(leaf: Any) -> Tensor | LeafState | None:  # Any: a tensor or a State
+    def make(leaf: Entry) -> Tensor | LeafState | None:
         return None if is_state(leaf) else f(leaf)
 
     return optree.tree_map(make, params, is_leaf=is_state, namespace=TRAINED)

@@ -49,12 +49,6 @@ class RmspropState:
     momentum: Params | None
 
 
-def start(*, momentum: float, centered: bool) -> Start:
-    """Make the means and the momentum 0."""
-    mean, b = 0.0 if centered else None, 0.0 if momentum else None
-    return {"square": 0.0, "mean": mean, "momentum": b}
-
-
 def rules(at: At, *, alpha: float, eps: float, momentum: float) -> Rules:
     """Compute s <- alpha s + (1 - alpha) dp^2, p <- p - lr dp / (sqrt(s) + eps)."""
 
@@ -137,4 +131,6 @@ def rmsprop(
         >>> optimizer.update(params, (torch.tensor([4.0]),), optimizer.init(params))[0]
         (tensor([0.]),)
     """
+    mean, b = 0.0 if centered else None, 0.0 if momentum else None
+    start: Start = {"square": 0.0, "mean": mean, "momentum": b}
     return leafwise(RmspropState, rules, start)

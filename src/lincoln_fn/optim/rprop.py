@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import OR_INFINITE, NonNegative, Params, Positive, Shown, record, require
-from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
 from lincoln_fn.optim.optimizer import Optimizer
 
 NO_ADJOINT: Final = "it takes only the sign of the gradient, whose derivative is 0 or none"
@@ -30,11 +30,6 @@ class RpropState:
 
     last: Params
     size: Params
-
-
-def start(*, lr: float = 0.0) -> Start:
-    """Make the last gradient 0, and each size lr."""
-    return {"last": 0.0, "size": lr}
 
 
 def rules(at: At, *, etas: tuple[float, float], step_sizes: tuple[float, float]) -> Rules:
@@ -89,4 +84,4 @@ def rprop(
     shrinking, growing = etas
     require(0 < shrinking < 1 < growing, "rprop", "etas below and above 1", etas)
     require(step_sizes[0] <= step_sizes[1], "rprop", "step_sizes that rise", step_sizes)
-    return leafwise(RpropState, rules, start, no_adjoint=NO_ADJOINT)
+    return leafwise(RpropState, rules, {"last": 0.0, "size": lr}, no_adjoint=NO_ADJOINT)

@@ -109,9 +109,9 @@ def _adjoint(
         return y + x / momentum - z, z - (1 - momentum) / momentum * x
 
     moved_bar, x_bar = update_leaves("schedule_free", rule, params_bar, params_bar, state_bar.z)
-    found = adjoint_of(inner)(params, grads, state.inner, moved_bar, state_bar.inner)
-    params_bar, z_bar = update_leaves("schedule_free", old, found.params, moved_bar, x_bar)
-    return evolve(found, params=params_bar, state=evolve(state, z=z_bar, inner=found.state))
+    adjoints = adjoint_of(inner)(params, grads, state.inner, moved_bar, state_bar.inner)
+    params_bar, z_bar = update_leaves("schedule_free", old, adjoints.params, moved_bar, x_bar)
+    return evolve(adjoints, params=params_bar, state=evolve(state, z=z_bar, inner=adjoints.state))
 
 
 @constructor
@@ -171,10 +171,10 @@ def schedule_free_params(state: OptimizerState, params: Params) -> Params:
         >>> schedule_free_params(optimizer.init(p), p)
         tensor(1.)
     """
-    found = find_state("schedule_free_params", state, ScheduleFreeState, "schedule_free")
-    momentum = found.momentum
+    own = find_state("schedule_free_params", state, ScheduleFreeState, "schedule_free")
+    momentum = own.momentum
 
     def rule(y: Tensor, _: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         return (y - (1 - momentum) * z) / momentum, z
 
-    return update_leaves("schedule_free_params", rule, params, params, found.z)[0]
+    return update_leaves("schedule_free_params", rule, params, params, own.z)[0]

@@ -39,14 +39,6 @@ class SgdState:
     momentum: Params | None
 
 
-def start(
-    *, momentum: float, lr: LearningRate = 0.0, dampening: float = 0.0, counts: bool = False
-) -> Start:
-    """Make the momentum 0, and the count of steps if the update counts them."""
-    counts = counts or callable(lr) or bool(momentum > 0 and dampening != 0)
-    return {"step": counts or None, "momentum": 0.0 if momentum > 0 else None}
-
-
 def rules(at: At, *, momentum: float, dampening: float, nesterov: bool) -> Rules:
     """Compute b <- momentum b + (1 - dampening) dp, p <- p - lr b."""
     # The factor of dp in b: all of dp at the first step; None for 1.
@@ -113,4 +105,5 @@ def sgd(
     """
     ready = not nesterov or (momentum > 0 and dampening == 0)
     require(ready, "sgd", "momentum and no dampening for nesterov", (momentum, dampening))
-    return leafwise(SgdState, rules, start)
+    counts: Start = {"step": True} if momentum > 0 and dampening != 0 else {}
+    return leafwise(SgdState, rules, {**counts, "momentum": 0.0 if momentum > 0 else None})

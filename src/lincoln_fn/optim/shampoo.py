@@ -14,6 +14,7 @@ For a matrix, u = L^(-1/4) dp R^(-1/4). A root is computed from the eigenvalues 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import torch
@@ -55,14 +56,10 @@ class ShampooState:
     kept: Params
 
 
-def start(*, momentum: float, max_size: int = 0) -> Start:
+def _begin(p: Tensor, *, momentum: float, max_size: int) -> Preconditioner:
     """Make all matrices 0, and the momentum."""
-
-    def kept(p: Tensor) -> Preconditioner:
-        products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)
-        return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
-
-    return {"step": True, "kept": kept}
+    products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)
+    return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
 
 
 @core.when_due
@@ -141,4 +138,6 @@ def shampoo(
         >>> optimizer.update(params, grads, optimizer.init(params))[0].diagonal()
         tensor([-0.5000, -0.5000])
     """
+    begin = partial(_begin, momentum=momentum, max_size=max_size)
+    start: Start = {"step": True, "kept": begin}
     return leafwise(ShampooState, rules, start, check=check_whole, no_adjoint=NO_ADJOINT)

@@ -22,6 +22,8 @@ positions.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -61,18 +63,14 @@ class SoapState:
     kept: Params
 
 
-def start(*, max_size: int = 0) -> Start:
+def _begin(p: Tensor, *, max_size: int) -> Rotated:
     """Make everything 0."""
-
-    def kept(p: Tensor) -> Rotated:
-        products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
-        bases = tuple(each if each is None else each.clone() for each in products)
-        # Rounded as bfloat16 rounds, Q^T m would be noise where the root of v is small.
-        dtype = torch.promote_types(p.dtype, torch.float32)
-        m, v = (torch.zeros_like(p, dtype=dtype) for _ in range(2))
-        return Rotated(products, bases, m, v)
-
-    return {"step": True, "kept": kept}
+    products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
+    bases = tuple(each if each is None else each.clone() for each in products)
+    # Rounded as bfloat16 rounds, Q^T m would be noise where the root of v is small.
+    dtype = torch.promote_types(p.dtype, torch.float32)
+    m, v = (torch.zeros_like(p, dtype=dtype) for _ in range(2))
+    return Rotated(products, bases, m, v)
 
 
 @when_due
@@ -178,4 +176,5 @@ def soap(
         >>> params.diagonal()
         tensor([-0.5000, -0.5000])
     """
+    start: Start = {"step": True, "kept": partial(_begin, max_size=max_size)}
     return leafwise(SoapState, rules, start, check=check_whole, no_adjoint=NO_ADJOINT)

@@ -154,13 +154,13 @@ def _adjoint(
 ) -> Adjoints:  # fmt: skip
     """Undo the inner optimizer's step, then the change."""
     changed, pull = change(params, grads)
-    found = adjoint_of(inner)(params, changed, state, params_bar, state_bar)
-    more, grads_bar, derivatives = pull(found.grads)
-    params_bar = found.params if more is None else tree.map(torch.add, found.params, more)
+    adjoints = adjoint_of(inner)(params, changed, state, params_bar, state_bar)
+    more, grads_bar, derivatives = pull(adjoints.grads)
+    params_bar = adjoints.params if more is None else tree.map(torch.add, adjoints.params, more)
     # A hyperparameter may have the name of one of the inner optimizer's.
-    before = found.hyperparameters
+    before = adjoints.hyperparameters
     added = {name: before.get(name, 0) + derivatives[name] for name in derivatives}
-    return Adjoints(params_bar, grads_bar, found.state, {**before, **added})
+    return Adjoints(params_bar, grads_bar, adjoints.state, {**before, **added})
 
 
 def adjoint_of(inner: Optimizer) -> Adjoint:

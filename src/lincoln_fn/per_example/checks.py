@@ -19,8 +19,8 @@ from lincoln_fn.walk.internal import composition_of
 
 def check_independent(net: Layer, position: str = "") -> None:
     """Check that no layer of a network, at a position in one around it, mixes the examples."""
-    made = composition_of(net)
-    if made is not None:
+    composed = composition_of(net)
+    if composed is not None:
         arguments = net.spec.arguments if net.spec is not None else {}
         if arguments.get("batch_first") is False:
             raise length_first(f"{position}{net.name}", "batch_first=True")
@@ -33,8 +33,8 @@ def check_independent(net: Layer, position: str = "") -> None:
         if gives_own_tokens(net):
             problem = "expected parts that get all examples, got experts that get their own tokens"
             raise LayerError(f"{position}{net.name}", f"{problem}; leave out lf.fast")
-        for i, part in enumerate(made.parts):
-            check_independent(part, f"{position}{made.label}[{i}] ")
+        for i, part in enumerate(composed.parts):
+            check_independent(part, f"{position}{composed.label}[{i}] ")
         return
     if _mixes(net):
         problem = "expected a layer that computes each example alone, got one that normalises over"

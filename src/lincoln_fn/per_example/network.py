@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial, reduce
 
 import torch
@@ -80,28 +81,28 @@ def _widened(p: Tensor, term: Term | Tensor) -> Term | Tensor:
     return term if p.dtype.itemsize > 2 else term.to(torch.float32)
 
 
+def map_terms(f: Callable[[Term, Tensor], Term | Tensor], params: Params, terms: Params) -> Params:
+    """Map the terms of the parameters; what no example enters stays, and has the gradient 0."""
+    return tree.map(lambda p, term: f(term, p) if isinstance(term, Term) else term, params, terms)
+
+
 def measure(params: Params, terms: Params, g: Arrays) -> tuple[Float[Tensor, " N"], Params]:
     """Compute the squared norms, and return the terms with the gradients that this needed."""
     norms: list[Tensor] = []
 
-    def of_one(p: Tensor, term: Term | Tensor) -> Term | Tensor:
-        if isinstance(term, Tensor):
-            return term
+    def of_one(term: Term, p: Tensor) -> Term:
         of_term, term = forms.measure(term, p)
         norms.append(of_term)
         return term
 
-    terms = tree.map(of_one, params, terms)
+    terms = map_terms(of_one, params, terms)
     return reduce(torch.add, norms) if norms else tree.leaves(g)[0].new_zeros(examples_in(g)), terms
 
 
 def sum_weighted(params: Params, terms: Params, weights: Float[Tensor, " N"]) -> Params:
     """Compute the weighted sum of each parameter's gradients, of half precision in float32."""
 
-    def total(p: Tensor, term: Term | Tensor) -> Tensor:
-        if isinstance(term, Tensor):
-            return term
-        dtype = torch.promote_types(p.dtype, torch.float32)
-        return forms.weighted_sum(term, p, weights.to(dtype))
+    def total(term: Term, p: Tensor) -> Tensor:
+        return forms.weighted_sum(term, p, weights.to(torch.promote_types(p.dtype, torch.float32)))
 
-    return tree.map(total, params, terms)
+    return map_terms(total, params, terms)

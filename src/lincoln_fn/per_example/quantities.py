@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, Term, cast_like, tree
 from lincoln_fn.per_example import forms
 from lincoln_fn.per_example.checks import check_any, examples_in
-from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
+from lincoln_fn.per_example.network import map_terms, measure, sum_weighted, terms_of
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -50,8 +50,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(5, 2))
         Params(weight=float32[5, 3, 2], bias=float32[5, 2])
     """
-    terms = terms_of("gradients", net, params, cache, g)
-    count = examples_in(g)
+    terms, count = terms_of("gradients", net, params, cache, g), examples_in(g)
 
     def each(p: Tensor, term: Term | Tensor) -> Tensor:
         if isinstance(term, Tensor):
@@ -219,7 +218,4 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
 
 
 def _second_moment(params: Params, terms: Params) -> Params:
-    def of_term(p: Tensor, term: Term | Tensor) -> Tensor:
-        return term if isinstance(term, Tensor) else forms.square_sum(term, p) / term.count
-
-    return tree.map(of_term, params, terms)
+    return map_terms(lambda term, p: forms.square_sum(term, p) / term.count, params, terms)

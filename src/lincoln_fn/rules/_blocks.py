@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
@@ -16,9 +17,9 @@ from lincoln_fn import combine, core
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, State, record
 from lincoln_fn.initializers import Fans, Initializer
-from lincoln_fn.rules.matrices import Selector
-from lincoln_fn.walk import VisitThere
-from lincoln_fn.walk.internal import composition_of
+from lincoln_fn.rules.matrices import Selector, no_matrices
+from lincoln_fn.walk import VisitThere, composition
+from lincoln_fn.walk.internal import Back, There, composition_of
 
 
 @record
@@ -30,14 +31,12 @@ class Projections(State):
 
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
-    core.check_argument(rule, "net", Layer, net)
-    made = composition_of(net)
-    if made is None or made.there is not there:
+    composed = composition_of(net)
+    if composed is None or composed.there is not there:
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:
-        problem = f"expected a layer with matrices, got {net}"
-        raise LayerError(rule, f"{problem}; name your own layers by `layers=`")
+        raise no_matrices(rule, net)
     return starts
 
 
@@ -67,11 +66,32 @@ def projected(error: Tensor, matrix: Tensor) -> Tensor:
     return (error @ matrix.flatten(1)).reshape(*error.shape[:-1], *matrix.shape[1:])
 
 
-# Any: the rule's options.
-def call_of_rule(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
-    """Write the call of a rule for a network, whose last part the rule added."""
-    names = ", ".join(part.name for part in parts[:-1])
-    return Spec(rule, {"net": combine.serial(*parts[:-1]), **options}, f"{rule.__name__}({names})")
+# A function of a composition, which may take `starts`. Any: what it returns.
+Loop: TypeAlias = Callable[..., Any]
+
+
+def of_blocks(
+    net: Layer, starts: tuple[int, ...], added: tuple[Layer, ...], there: Loop, back: Loop,
+    **loops: Loop,
+) -> Layer:  # fmt: skip
+    """Make the network of a rule, from within its constructor, and give `starts` to its loops."""
+    parts, count = (*net.parts, *added), len(net.parts)
+
+    def begun(loop: Loop) -> Loop:
+        asked = core.asked_of(loop, {"starts": starts})
+        return partial(loop, **asked) if asked else loop
+
+    def make(call: Spec, there: There, back: Back, **loops: Any) -> Layer:
+        loops["call"] = partial(_call, call=call, count=count)
+        return composition(call.of.__name__, parts, there, back, **loops)
+
+    own: dict[str, Any] = {name: begun(loop) for name, loop in loops.items()}
+    return core.bare(make, begun(there), begun(back), **own)
+
+
+def _call(parts: tuple[Layer, ...], *, call: Spec, count: int) -> Spec:
+    """Write the call of a rule for the parts of its network, behind which are those it added."""
+    return Spec(call.of, {**call.arguments, "net": combine.serial(*parts[:count])})
 
 
 def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:

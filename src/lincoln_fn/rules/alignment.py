@@ -67,9 +67,9 @@ def alignment(
 
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
     """Compute dparams of each single layer, as one vector."""
-    found: dict[str, Tensor] = {}
-    walk_back(partial(_visit, found), net, params, cache, g, ALL)
-    return found
+    vectors: dict[str, Tensor] = {}
+    walk_back(partial(_visit, vectors), net, params, cache, g, ALL)
+    return vectors
 
 
 def _visit(

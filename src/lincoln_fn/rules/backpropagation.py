@@ -39,7 +39,7 @@ def _no_gradient(own: Back) -> Back:
 
 _OF_MATRICES: Final = (feedback_alignment, kolen_pollack, sign_symmetric)
 # By rule, how to make the loop back of backpropagation from its own. Any: the rule's options.
-_LOOPS: Final[dict[Callable[..., Any] | None, Callable[[Back], Back]]] = {
+_LOOPS: Final[dict[Callable[..., object] | None, Callable[[Back], Back]]] = {
     **dict.fromkeys(_OF_MATRICES, lambda own: feedback.true_back),
     direct_feedback_alignment: lambda own: serial_back,
     forward_forward: _no_gradient,
@@ -82,20 +82,20 @@ def with_true_gradient(net: Layer) -> Layer:
 
 
 def _without(
-    net: Layer, loops: Mapping[Callable[..., Any] | None, Callable[[Back], Back]]
+    net: Layer, loops: Mapping[Callable[..., object] | None, Callable[[Back], Back]]
 ) -> Layer:
-    made = composition_of(net)
-    if made is None:
+    composed = composition_of(net)
+    if composed is None:
         return net
-    parts = tuple(_without(part, loops) for part in made.parts)
-    own = own_loop(made.back)
+    parts = tuple(_without(part, loops) for part in composed.parts)
+    own = own_loop(composed.back)
     loop = loops.get(constructor_of(net))
-    if loop is None and all(new is old for new, old in zip(parts, made.parts, strict=True)):
+    if loop is None and all(new is old for new, old in zip(parts, composed.parts, strict=True)):
         return net
     # The true loop back may need the dx of every part.
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
-        back = with_outputs(loop(own), made.back)
+        back = with_outputs(loop(own), composed.back)
         changes = {"back": back, "needs_dx": always}
     if loop is not None and made_by(net, *_OF_MATRICES):
         changes["gather"] = feedback.true_gather

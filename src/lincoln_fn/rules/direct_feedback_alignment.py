@@ -15,22 +15,15 @@ Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Ne
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked, checked_key
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked_key, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
-from lincoln_fn.rules._blocks import (
-    PROJECTIONS,
-    Projections,
-    blocks_of,
-    call_of_rule,
-    draw_projection,
-    projected,
-)
+from lincoln_fn.rules import _blocks
+from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk import VisitBack, check_entries, composition, is_trained
+from lincoln_fn.walk import VisitBack, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
 _RULE: Final = "direct_feedback_alignment"
@@ -51,7 +44,7 @@ def back(
         if i == starts[-1]:
             error = g
         if i in ends and error is not None:
-            g = projected(error, params[-1].matrices[ends[i]])
+            g = _blocks.projected(error, params[-1].matrices[ends[i]])
         g, records[i] = visit(i, params[i], cache[i], g)
     return g, tuple(records)
 
@@ -76,13 +69,13 @@ def _init(
     drawn = checked_key(_RULE, key).fold_in(len(made))
     error = outputs[starts[-1]]
     matrices = tuple(
-        draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
+        _blocks.draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
         for i, start in enumerate(starts[1:])
     )
-    return (*made, Projections(matrices))
+    return (*made, _blocks.Projections(matrices))
 
 
-@checked
+@constructor
 def direct_feedback_alignment(
     net: Layer, *, feedback_init: Initializer = _INIT, layers: Selector = has_matrices
 ) -> Layer:
@@ -115,12 +108,4 @@ def direct_feedback_alignment(
         Projections(matrices=(float32[2, 5],))
     """
     starts = blocks_of(_RULE, net, layers)
-    return composition(
-        _RULE,
-        (*net.parts, PROJECTIONS),
-        there,
-        partial(back, starts=starts),
-        init=partial(_init, starts=starts, feedback_init=feedback_init),
-        needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(call_of_rule, rule=direct_feedback_alignment, feedback_init=feedback_init),
-    )
+    return of_blocks(net, starts, (PROJECTIONS,), there, back, init=_init, needs_dx=_needs_dx)

@@ -27,13 +27,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, check_params, record, tree
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.rules.matrices import (
-    Selector,
-    fans_of,
-    map_one_layers,
-    matrices,
-    with_matrices,
-)
+from lincoln_fn.rules.matrices import Selector, fans_of, map_chosen, matrices, with_matrices
 from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
 from lincoln_fn.walk.internal import Record, VisitRecord
 
@@ -58,21 +52,13 @@ def with_feedback(
     **options: Any,  # Any: the rule's options
 ) -> Layer:
     """Give feedback to each layer that a selector takes, and gradients to it if it is trained."""
-    core.check_argument(rule.__name__, "net", Layer, net)
-    found: list[Layer] = []
+    call = partial(_call, rule=rule, layers=layers, **options)
+    name = rule.__name__
 
     def wrapped(layer: Layer) -> Layer:
-        if not layers(layer):
-            return layer
-        found.append(layer)
-        call = partial(_call, rule=rule, **options)
-        return _with_feedback(rule.__name__, call, layer, feedback, is_trained)
+        return _with_feedback(name, call, layer, feedback, is_trained)
 
-    made = map_one_layers(wrapped, net)
-    if not found:
-        problem = f"expected a layer with matrices, got {net}"
-        raise core.LayerError(rule.__name__, f"{problem}; name your own layers by `layers=`")
-    return made
+    return map_chosen(name, wrapped, net, layers)
 
 
 def _with_feedback(

@@ -21,23 +21,21 @@ Source: Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations"
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import combine, core
-from lincoln_fn.core import Arrays, Layer, Params, Positive, Spec, record
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, Params, Positive, record
 from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.rules._blocks import advance_parts, blocks_of
+from lincoln_fn.rules._blocks import advance_parts, blocks_of, of_blocks
 from lincoln_fn.rules.forward_forward_data import Classes, with_label
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record
 
-_RULE: Final = "forward_forward"
 _EPS: Final = 1e-8
 
 
@@ -115,7 +113,7 @@ def _predict(
     return counted.sum(1).reshape(n_classes, len(x)).mT, None
 
 
-@core.checked
+@core.constructor
 def forward_forward(
     net: Layer, n_classes: Classes, *, threshold: Positive = 1.0, layers: Selector = has_matrices
 ) -> Layer:
@@ -149,21 +147,7 @@ def forward_forward(
         >>> net.forward(params, x)[0].shape, net.predict(params, x).shape
         (torch.Size([2, 2]), torch.Size([2, 3]))
     """
-    starts = blocks_of(_RULE, net, layers)
-    there = partial(_there, starts=starts, threshold=threshold)
-    return composition(
-        _RULE,
-        net.parts,
-        there,
-        partial(back, starts=starts),
-        advance=advance_parts,
-        predict=partial(_predict, starts=starts, threshold=threshold, n_classes=n_classes),
-        needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(_call, n_classes=n_classes, threshold=threshold),
-    )
-
-
-def _call(parts: tuple[Layer, ...], *, n_classes: int, threshold: float) -> Spec:
-    net = combine.serial(*parts)
-    arguments = {"net": net, "n_classes": n_classes, "threshold": threshold}
-    return Spec(forward_forward, arguments, f"{_RULE}({net}, {n_classes})")
+    return of_blocks(
+        net, blocks_of("forward_forward", net, layers), (), _there, back,
+        advance=advance_parts, predict=_predict, needs_dx=_needs_dx,
+    )  # fmt: skip

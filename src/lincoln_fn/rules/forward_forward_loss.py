@@ -17,29 +17,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import constructor, record
+from lincoln_fn.core import constructor
 from lincoln_fn.losses import Loss, Reduction
-from lincoln_fn.losses.internal import Cotangent, make_loss, per_example, probabilities
+from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example, probabilities
 
 
-@record
-class Cache:
-    """The goodness, and the sign of each example."""
-
-    goodness: Float[Tensor, "N blocks"]
-    s: Float[Tensor, "N 1"]
-
-
-def forward(goodness: Float[Tensor, "N blocks"], target: Tensor) -> tuple[Tensor, Cache]:
+def forward(goodness: Float[Tensor, "N blocks"], target: Tensor) -> tuple[Tensor, Tensors]:
     """Compute l = sum_j log(1 + e^(-s G_j))."""
     s = 2 * probabilities("forward_forward_loss", target, goodness[:, :1]) - 1
-    return torch.nn.functional.softplus(-s * goodness).sum(1), Cache(goodness, s)
+    return torch.nn.functional.softplus(-s * goodness).sum(1), (goodness, s)
 
 
-def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N blocks"]:
+def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "N blocks"]:
     """Compute dG_j = -s sigma(-s G_j) dl."""
-    s = cache.s
-    return -s * torch.sigmoid(-s * cache.goodness) * per_example(dl, 1)
+    goodness, s = cache
+    return -s * torch.sigmoid(-s * goodness) * per_example(dl, 1)
 
 
 @constructor

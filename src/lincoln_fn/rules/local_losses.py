@@ -13,20 +13,19 @@ Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals"
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import branch, serial
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, checked
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, constructor
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
-from lincoln_fn.rules._blocks import blocks_of
+from lincoln_fn.rules._blocks import blocks_of, of_blocks
 from lincoln_fn.rules.local_loss import Classes, Kind
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
 _RULE: Final = "local_losses"
@@ -123,8 +122,8 @@ def _similarity_init(key: Key, x: Tensor) -> dense.Params | conv.Params:
     layer = (
         dense.dense(x.shape[-1], bias=False) if square else conv.conv2d(x.shape[1], 3, bias=False)
     )
-    made: dense.Params | conv.Params = layer.init(key, x)
-    return made
+    params: dense.Params | conv.Params = layer.init(key, x)
+    return params
 
 
 # How it moves is all that its forward reads of it: the kernels are the params'.
@@ -153,7 +152,7 @@ _SIMILARITY: Final = Layer(
 )
 
 
-@checked
+@constructor
 def local_losses(
     net: Layer, n_classes: Classes, *, kind: Kind = "both", layers: Selector = has_matrices
 ) -> Layer:
@@ -195,19 +194,7 @@ def local_losses(
         "similarity": _SIMILARITY,
         "both": branch(prediction, _SIMILARITY, merge=identity.identity()),
     }
-    return composition(
-        _RULE,
-        (*net.parts, *(heads[kind],) * (len(starts) - 1)),
-        partial(_there, starts=starts),
-        partial(back, starts=starts),
-        init=partial(_init, starts=starts, n_classes=n_classes),
-        predict=partial(_predict, starts=starts),
-        needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(_call, n_classes=n_classes, kind=kind, heads=len(starts) - 1),
-    )
-
-
-def _call(parts: tuple[Layer, ...], *, n_classes: int, kind: Kind, heads: int) -> Spec:
-    net = serial(*parts[: len(parts) - heads])
-    text = f"{_RULE}({net}, {n_classes}, kind={kind!r})"
-    return Spec(local_losses, {"net": net, "n_classes": n_classes, "kind": kind}, text)
+    return of_blocks(
+        net, starts, (heads[kind],) * (len(starts) - 1), _there, back,
+        init=_init, predict=_predict, needs_dx=_needs_dx,
+    )  # fmt: skip

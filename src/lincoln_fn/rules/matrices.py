@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Params, kind_of, tree
+from lincoln_fn.core import Layer, LayerError, Params, kind_of, tree
 from lincoln_fn.initializers import Fans
 from lincoln_fn.layers import multi_head_attention
 from lincoln_fn.walk.internal import composition_of
@@ -48,15 +48,32 @@ def has_matrices(layer: Layer) -> bool:
 
 def is_one_layer(layer: Layer) -> bool:
     """Return whether rules treat a layer as one: a single layer, or attention."""
-    made = composition_of(layer)
-    return made is None or made.gather is multi_head_attention.gather
+    composed = composition_of(layer)
+    return composed is None or composed.gather is multi_head_attention.gather
 
 
-def map_one_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
-    """Replace every layer that rules treat as one."""
-    if is_one_layer(net):
-        return f(net)
-    return net.rebuild(tuple(map_one_layers(f, part) for part in net.parts))
+def map_chosen(rule: str, f: Callable[[Layer], Layer], net: Layer, layers: Selector) -> Layer:
+    """Replace every layer that a selector takes, of those that rules treat as one."""
+    chosen: list[Layer] = []
+
+    def visit(layer: Layer) -> Layer:
+        if not is_one_layer(layer):
+            return layer.rebuild(tuple(map(visit, layer.parts)))
+        if not layers(layer):
+            return layer
+        chosen.append(layer)
+        return f(layer)
+
+    network = visit(net)
+    if not chosen:
+        raise no_matrices(rule, net)
+    return network
+
+
+def no_matrices(rule: str, net: Layer) -> LayerError:
+    """Make the error about a network in which a rule has nothing to replace."""
+    problem = f"expected a layer with matrices, got {net}"
+    return LayerError(rule, f"{problem}; name your own layers by `layers=`")
 
 
 def matrices(params: Params) -> tuple[Tensor, ...]:

@@ -24,7 +24,6 @@ Problem without a Backward Pass", ICML 2022. Norms between are trained in the sa
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from torch import Tensor
@@ -34,17 +33,10 @@ from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, check_cache, record
 from lincoln_fn.initializers import Initializer, he_uniform
-from lincoln_fn.rules._blocks import (
-    PROJECTIONS,
-    Projections,
-    advance_parts,
-    blocks_of,
-    call_of_rule,
-    draw_projection,
-    projected,
-)
+from lincoln_fn.rules import _blocks
+from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
 from lincoln_fn.rules.matrices import Selector, has_matrices
-from lincoln_fn.walk import VisitBack, VisitThere, check_entries, composition, is_trained
+from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
 Reduction: TypeAlias = Literal["mean", "sum"]
@@ -103,7 +95,7 @@ def back(
     if g is None:
         raise LayerError(visit.label, "expected the visitor to return dx behind the last layer")
     n = len(g) if reduction == "mean" else 1
-    changed = cache.x + n * projected(g, params[-1].matrices[0])
+    changed = cache.x + n * _blocks.projected(g, params[-1].matrices[0])
     again, outputs, h = [], [], changed
     for i in range(last + 1):
         h, part_cache = visit.parts[i].forward(params[i], h)
@@ -139,11 +131,11 @@ def _init(
     made, outputs = init_with_outputs(parts[:-1], key, x)
     drawn = core.checked_key(_RULE, key).fold_in(len(made))
     error = outputs[starts[-1]]
-    matrix = draw_projection(_RULE, drawn, error, x, feedback_init)
-    return (*made, Projections((scale * matrix,)))
+    matrix = _blocks.draw_projection(_RULE, drawn, error, x, feedback_init)
+    return (*made, _blocks.Projections((scale * matrix,)))
 
 
-@core.checked
+@core.constructor
 def pepita(
     net: Layer,
     *,
@@ -183,16 +175,7 @@ def pepita(
         Projections(matrices=(float32[2, 3],))
     """
     starts = blocks_of(_RULE, net, layers)
-    return composition(
-        _RULE,
-        (*net.parts, PROJECTIONS),
-        partial(_there, starts=starts),
-        partial(back, starts=starts, reduction=reduction),
-        init=partial(_init, starts=starts, feedback_init=feedback_init, scale=scale),
-        advance=advance_parts,
-        predict=there,
-        needs_dx=partial(_needs_dx, starts=starts),
-        call=partial(
-            call_of_rule, rule=pepita, reduction=reduction, scale=scale, feedback_init=feedback_init
-        ),
-    )
+    return of_blocks(
+        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=_blocks.advance_parts,
+        predict=there, needs_dx=_needs_dx,
+    )  # fmt: skip

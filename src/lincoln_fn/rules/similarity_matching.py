@@ -37,21 +37,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, at_least, constructor, record
+from lincoln_fn.core import LayerError, at_least, constructor
 from lincoln_fn.losses import Loss, Reduction
 from lincoln_fn.losses.internal import Cotangent, check_between, label_column, make_loss
 
 EPS: Final = 1e-8
 
 
-@record
-class Cache:
-    """The centred and the normalised features, S - T, and an image's centred positions."""
-
-    c: Float[Tensor, "N C"]
-    z: Float[Tensor, "N C"]
-    difference: Float[Tensor, "N N"]
-    positions: Float[Tensor, "N C *s"] | None
+Cache = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 def forward(
@@ -71,24 +64,24 @@ def forward(
     check_between("similarity_matching", "labels", labels, 0, n_classes - 1)
     wanted = torch.where(labels == labels.mT, 1.0, c.new_full((), -1 / (n_classes - 1)))
     difference = z @ z.mT - wanted
-    return difference.square(), Cache(c, z, difference, positions)
+    return difference.square(), (c, z, difference, positions)
 
 
 def backward(cache: Cache, dl: Cotangent) -> Float[Tensor, "N C *s"]:
     """Compute D = 2 (S - T) dl, dz = (D + D^T) z, and from them dc and dh."""
-    c, z = cache.c, cache.z
-    d = 2 * cache.difference * dl
+    c, z, difference, positions = cache
+    d = 2 * difference * dl
     dz = (d + d.mT) @ z
     norm = _norm(c)
     unit = c / norm.clamp(min=torch.finfo(c.dtype).tiny)
     dc = (dz - (z * dz).sum(1, keepdim=True) * unit) / (norm + EPS)
-    if cache.positions is None:
+    if positions is None:
         return dc
-    std = _std(cache.positions)
-    m = cache.positions[0, 0].numel()
+    std = _std(positions)
+    m = positions[0, 0].numel()
     # A channel whose positions are all equal has no slope, as a ReLU has none at 0.
     slope = torch.where(std > 0, dc / ((m - 1) * std), 0)
-    return cache.positions * slope.reshape(*slope.shape, *(1,) * (cache.positions.ndim - 2))
+    return positions * slope.reshape(*slope.shape, *(1,) * (positions.ndim - 2))
 
 
 def _norm(c: Float[Tensor, "N C"]) -> Float[Tensor, "N 1"]:

@@ -31,8 +31,8 @@ Explanations through Conservative Propagation", ICML 2022 (constant weights).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
         >>> attention(constant_weights=True)
         attention(constant_weights=True)
     """
-    shares = partial(_constant if constant_weights else _shares, stabilizer=stabilizer)
+    shares = partial(_shares, stabilizer=stabilizer, constant_weights=constant_weights)
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         cache = use.cache
@@ -73,9 +73,11 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
     return bare(Rule, propagate)
 
 
-# Any: `_shares` or `_constant`.
 def _of_heads(
-    shares: Any, cache: attention_heads.Cache, y: Tensor, relevance: Tensor
+    shares: Callable[..., tuple[Tensor, ...]],
+    cache: attention_heads.Cache,
+    y: Tensor,
+    relevance: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """Share the relevance of each head, as `attention_heads` groups them."""
     q, k, v = cache.q, cache.k, cache.v
@@ -87,17 +89,13 @@ def _of_heads(
 
 
 def _shares(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    y: Tensor,
-    relevance: Tensor,
-    *,
-    stabilizer: float,
-    cap: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute R_q, R_k and R_v."""
+    q: Tensor, k: Tensor, v: Tensor, weights: Tensor, y: Tensor, relevance: Tensor,
+    *, stabilizer: float, constant_weights: bool, cap: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Compute R_q, R_k and R_v; constant weights give everything to the values."""
+    if constant_weights:
+        of_v = v * (weights.mT @ share(relevance, y, stabilizer))
+        return torch.zeros_like(q), torch.zeros_like(k), of_v
     s = share(relevance, 2 * y, stabilizer)
     of_weights = weights * (s @ v.mT)
     t = (of_weights - weights * of_weights.sum(-1, keepdim=True)) / 2
@@ -105,22 +103,6 @@ def _shares(
         scores = q @ k.mT
         t = t * torch.where(scores == 0, 1.0, cap * torch.tanh(scores / cap) / scores)
     return q * (t @ k), k * (t.mT @ q), v * (weights.mT @ s)
-
-
-def _constant(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Tensor,
-    y: Tensor,
-    relevance: Tensor,
-    *,
-    stabilizer: float,
-    cap: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Give everything to the values."""
-    of_v = v * (weights.mT @ share(relevance, y, stabilizer))
-    return torch.zeros_like(q), torch.zeros_like(k), of_v
 
 
 def _no_mask(mask: Tensor | None) -> Tensor | None:

@@ -8,6 +8,8 @@ over only such examples is an error.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,6 +30,16 @@ class Labels:
     w: Float[Tensor, "N 1 *s"]
     ignored: Bool[Tensor, "N 1 *s"]
     dim: int = static()
+    ignore_index: int = static()
+
+    def total_weight(self, name: str) -> Tensor:
+        """Compute sum w_c, which a mean divides by."""
+        # A sum in float16 overflows at 65504 examples.
+        n = self.w.sum(dtype=torch.promote_types(self.w.dtype, torch.float32))
+        if not any_true(n):
+            got = f"ignore_index={self.ignore_index} or labels of weight 0"
+            raise LayerError(name, f"expected labels to average over, got only {got}")
+        return n
 
 
 def read_labels(
@@ -48,7 +60,7 @@ def read_labels(
         w = ignored.logical_not().to(prediction.dtype)
     else:
         w = torch.where(ignored, 0, weight.of_classes(classes, prediction)[index])
-    return Labels(index, w, ignored, dim)
+    return Labels(index, w, ignored, dim, ignore_index)
 
 
 def label_column(
@@ -79,16 +91,12 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
         raise LayerError(name, f"expected prediction of shape {wanted}, got {shape}")
 
 
-def weighted(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
+def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
     """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
     return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
 
-def total_weight(name: str, ignore_index: int, w: Tensor) -> Tensor:
-    """Compute sum w_c, which a mean divides by."""
-    # A sum in float16 overflows at 65504 examples.
-    n = w.sum(dtype=torch.promote_types(w.dtype, torch.float32))
-    if not any_true(n):
-        got = f"ignore_index={ignore_index} or labels of weight 0"
-        raise LayerError(name, f"expected labels to average over, got only {got}")
-    return n
+def total_weight(cache: tuple[Any, ...], *, name: str) -> Tensor:
+    """Compute the sum of the weights of the labels, which come first in a cache."""
+    labels: Labels = cache[0]
+    return labels.total_weight(name)

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import LayerError
+from lincoln_fn.core import Arrays, LayerError
 from lincoln_fn.losses.common.targets import outside
 
 # A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
@@ -23,34 +23,35 @@ TOLERANCE: Final = 1e-3
 SUM_TOLERANCE: Final = 0.1
 
 
-def check_probabilities(name: str, mend: str, p: Tensor) -> None:
+def check_probabilities(name: str, mend: str, p: Tensor, target: Arrays) -> None:
     """Check that values are in [0, 1]."""
     wrong = _beyond(p, -TOLERANCE, 1 + TOLERANCE)
     if wrong is not None:
         raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
 
 
-def warn_unless_distribution(name: str, mend: str, p: Tensor, dim: int) -> None:
+def check_distribution(name: str, mend: str, p: Tensor, target: Arrays, *, dim: int = 1) -> None:
     """Warn, once per process, if probabilities do not sum to 1 over axis dim."""
+    check_probabilities(name, mend, p, target)
     if p.ndim > 1 and _wrong_sum(p.detach().float().sum(dim)) is not None:
         # Without the number, because Python shows each text only once.
         problem = "expected the classes' probabilities of each example to sum to 1, and some do not"
         warnings.warn(f"{name}: {problem}; {mend}", UserWarning, stacklevel=2)
 
 
-def check_log_probabilities(name: str, mend: str, z: Tensor) -> None:
+def check_log_probabilities(name: str, mend: str, z: Tensor, target: Arrays) -> None:
     """Check that values are at most 0."""
     wrong = _beyond(z, -math.inf, TOLERANCE)
     if wrong is not None:
         raise LayerError(name, f"expected log-probabilities, at most 0, got {wrong:g}; {mend}")
 
 
-def check_log_distribution(name: str, mend: str, z: Tensor, dim: int) -> None:
+def check_log_distribution(
+    name: str, mend: str, z: Tensor, target: Arrays, *, dim: int = 1
+) -> None:
     """Check that values are logarithms of probabilities that sum to 1 over axis dim."""
-    check_log_probabilities(name, mend, z)
-    if z.ndim < 2:
-        return
-    wrong = _wrong_sum(torch.logsumexp(z.detach().float(), dim).exp())
+    check_log_probabilities(name, mend, z, target)
+    wrong = _wrong_sum(torch.logsumexp(z.detach().float(), dim).exp()) if z.ndim > 1 else None
     if wrong is not None:
         problem = f"expected log-probabilities of classes that sum to 1, got a sum of {wrong:g}"
         raise LayerError(name, f"{problem}; {mend}")

@@ -12,15 +12,18 @@ class weights):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
+from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.weights import with_copies
 from lincoln_fn.losses.loss import Loss
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
@@ -29,9 +32,8 @@ SMALLEST: Final = 2.0**-126
 
 # dL/dl: a number, or a tensor of shape () or of l's shape.
 Cotangent: TypeAlias = Tensor | float
-# Caches of a few tensors, in the order that the loss's page says.
-Two: TypeAlias = tuple[Tensor, Tensor]
-Three: TypeAlias = tuple[Tensor, Tensor, Tensor]
+# A cache of tensors, in the order that the loss's page says.
+Tensors: TypeAlias = tuple[Tensor, ...]
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
 
 
@@ -53,6 +55,10 @@ class Formula:
         inputs: the names of the prediction's tensors; several are a tuple.
         targets: the names of the target's tensors, likewise; without any, the target is None.
         optional: the names of further tensors of the target, which may be left out.
+        masks: the names of those that are masks, of booleans.
+        like: by the name of a tensor, the name of that whose shape it has.
+        reads: (name of the loss, target, first input) -> what `forward` gets as the target, which
+            is checked and converted; None for the target itself.
         check: (prediction, target) -> None, which refuses values that the loss does not accept;
             None if it accepts all values. `forward` calls it last.
         check_first: likewise, for the first batch of a step.
@@ -68,6 +74,9 @@ class Formula:
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
     optional: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    like: Mapping[str, str] = attrs.field(factory=dict)
+    reads: Callable[[str, Tensor, Tensor], Tensor] | None = None
     check: Check | None = None
     check_first: Check | None = attrs.field(
         default=attrs.Factory(lambda formula: formula.check, takes_self=True)
@@ -95,13 +104,22 @@ class ReducedCache:
 def make_loss(
     reduction: str,
     forward: Callable[..., tuple[Tensor, Cache]],
-    backward: Callable[[Cache, Cotangent], Arrays],
+    backward: Callable[..., Arrays],
     **form: Any,
 ) -> Loss:
-    """Make a loss from the fields of its formula; `constructor` adds its name and its options."""
+    """Make a loss from the fields of its formula; `constructor` adds its name and its options.
 
-    def make(call: Spec, forward: Any, backward: Any, **form: Any) -> Loss:
+    Checks get the loss's name and `mend`, what to write, before what `Formula` says. A count may
+    take the `name` by keyword. Weights among the options are copied.
+    """
+
+    def make(call: Spec, forward: Any, backward: Any, *, mend: str = "", **form: Any) -> Loss:
         name = call.of.__name__
+        for key in form.keys() & {"check", "check_first"}:
+            form[key] = partial(form[key], name, mend)
+        if own := core.asked_of(form.get("count", number_of_values), {"name": name}):
+            form["count"] = partial(form["count"], **own)
+        forward = with_copies(name, forward)
         return loss_of(call, Formula(name, reduction, forward, backward, spec=call, **form))
 
     return bare(make, forward, backward, **form)
@@ -128,8 +146,9 @@ def formula_of(loss: Loss) -> Formula | None:
 
 def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
     """Compute l, sum l or sum l / n."""
-    _check_given(formula, prediction, target)
-    values, of_formula = formula.forward(prediction, target)
+    first = _check_given(formula, prediction, target)
+    read = target if formula.reads is None else formula.reads(formula.name, target, first)
+    values, of_formula = formula.forward(prediction, read)
     n = formula.count(of_formula) if formula.is_mean else None
     cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
     if formula.check is not None:
@@ -155,7 +174,8 @@ def _backward(formula: Formula, cache: ReducedCache, g: Cotangent = 1.0) -> Arra
     return formula.backward(cache.formula, g / n)
 
 
-def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
+def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor:
+    """Check the tensors that were given, and return the first input."""
     name, inputs, targets = formula.name, formula.inputs, formula.targets
     predicted = _listed(name, "prediction", inputs, prediction)
     labels = _listed(name, "target", targets, target, formula.optional)
@@ -174,6 +194,20 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> None:
     for what, given in labels:
         if given.device != first.device:
             raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
+    if formula.like:
+        _check_alike(formula, dict((*predicted, *labels)))
+    return first
+
+
+def _check_alike(formula: Formula, of_names: Mapping[str, Tensor]) -> None:
+    """Check that masks are of booleans, and each tensor like another has its shape."""
+    for what, other in formula.like.items():
+        if (given := of_names.get(what)) is None:
+            continue
+        if what in formula.masks and given.dtype is not torch.bool:
+            problem = f"expected {what} of booleans, got {given.dtype}"
+            raise LayerError(formula.name, f"{problem}; write {what} > 0")
+        check_same_shape(formula.name, what, given, other, of_names[other])
 
 
 def _listed(

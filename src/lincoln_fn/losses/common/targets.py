@@ -23,9 +23,11 @@ def check_shape(name: str, target: Tensor, shape: tuple[int, ...], prediction: T
         raise LayerError(name, f"expected target of shape {wanted}, got {tuple(target.shape)}")
 
 
-def signs(name: str, target: Tensor, shape: tuple[int, ...], prediction: Tensor) -> Tensor:
-    """Read labels that are -1 or 1, in the prediction's dtype."""
-    check_shape(name, target, shape, prediction)
+def signs(
+    name: str, target: Tensor, prediction: Tensor, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """Read labels that are -1 or 1, of a shape or the prediction's, in its dtype."""
+    check_shape(name, target, tuple(prediction.shape) if shape is None else shape, prediction)
     y = target.to(prediction.dtype)
     are_signs = all_within(y.abs(), 1, 1)
     if are_signs is None:
@@ -82,12 +84,10 @@ def check_classes_last(name: str, x: Tensor) -> int:
     return x.shape[-1]
 
 
-def check_vectors(name: str, **pair: Tensor) -> None:
-    """Check that the first of two has the second's shape, with at least one axis."""
-    (what, given), (other, like) = pair.items()
-    if like.ndim == 0:
-        raise LayerError(name, f"expected {other} of shape (..., D), got ()")
-    check_same_shape(name, what, given, other, like)
+def check_vector(name: str, what: str, given: Tensor) -> None:
+    """Check that a tensor has at least one axis."""
+    if given.ndim == 0:
+        raise LayerError(name, f"expected {what} of shape (..., D), got ()")
 
 
 def check_same_shape(name: str, what: str, given: Tensor, other: str, like: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Reading what policy and preference losses are given: masks, and numbers of sequences."""
+"""Reading what policy losses are given: numbers of sequences, and masks of tokens."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.core import LayerError
-from lincoln_fn.losses.common.targets import any_true, check_same_shape
-
-
-def check_mask(name: str, what: str, mask: Tensor | None, other: str, like: Tensor) -> None:
-    """Check that a mask, if there is one, is of booleans, and has another tensor's shape."""
-    if mask is None:
-        return
-    if mask.dtype is not torch.bool:
-        raise LayerError(name, f"expected {what} of booleans, got {mask.dtype}; write {what} > 0")
-    check_same_shape(name, what, mask, other, like)
+from lincoln_fn.losses.common.targets import any_true
 
 
 def of_tokens(name: str, what: str, given: Tensor, log_probs: Float[Tensor, "*s"]) -> Tensor:
@@ -33,9 +24,9 @@ def where_counted(mask: Bool[Tensor, "*s"] | None, values: Float[Tensor, "*s"]) 
     return values if mask is None else torch.where(mask, values, 0)
 
 
-def count_masked(name: str, mask: Bool[Tensor, "*s"] | None) -> Tensor | None:
-    """Count the tokens of a mask, which a mean divides by; None for all of them."""
-    if mask is None:
+def count_masked(cache: tuple[Tensor | None, ...], *, name: str) -> Tensor | None:
+    """Count the tokens of the mask, which comes last in a cache; None for all of them."""
+    if (mask := cache[-1]) is None:
         return None
     n = mask.sum(dtype=torch.float32)
     if not any_true(n):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final, TypeAlias
 
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Range, format_briefly
+from lincoln_fn.core import Arrays, LayerError, Range, arguments_of, format_briefly
 
 
 def _is_finite(weight: Tensor) -> bool:
@@ -58,6 +60,11 @@ class Weights:
         return self.value.to(like)
 
 
-def weights_of(loss: str, name: str, value: Tensor | None) -> Weights | None:
-    """Copy a weight, if there is one."""
-    return None if value is None else Weights(loss, name, value.clone())
+def with_copies(loss: str, function: Callable[..., Arrays]) -> Callable[..., Arrays]:
+    """Bind copies of the weights among a function's options in place of them."""
+    weights = {
+        key: Weights(loss, key, option.clone())
+        for key, option in arguments_of(function).items()
+        if isinstance(option, Tensor)
+    }
+    return partial(function, **weights) if weights else function
