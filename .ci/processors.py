@@ -31,8 +31,7 @@ TWINS = {
     "fastpath": "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged bfloat16"
 }
 KERNELS = {
-    "compiler": "small_products product_updates pooled_convolution sparse_convolution"
-    " lstm_loops lowering"
+    "compiler": "small_products product_updates pooled_convolution lstm_loops lowering"
 }
 COMPILED = {"compiler": "compile_rewrites", "repository": "fuzz"}
 BITS = {

@@ -13,7 +13,7 @@ import torch
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.passes import small_product
 
 with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
     warnings.simplefilter("ignore")

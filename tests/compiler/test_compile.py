@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
-from helpers.compiling import CASES, LETTERS, TOKENS, T, X, compiles, optim
+from helpers.compiling import CASES, LETTERS, TOKENS, T, X, assert_compiles, compiles, optim
+from helpers.graphs import drawn, trace
 from torch._dynamo.utils import counters
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.core.record import record, static
 from lincoln_fn.recording.structures import flatten, make_builder
 
@@ -58,24 +58,74 @@ def spread():
     )
 
 
-VARIANCES = {
-    "of many": (
-        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), spread()),
-        (2, 3, 24, 24),
+def squares():
+    """Give the sum of all numbers' squares, as a loss."""
+    return lf.Loss(
+        "squares()",
+        lambda z, target: (sum(y.pow(2).sum() for y in z), z),
+        lambda z, g=1.0: tuple(2 * g * y for y in z),
+    )
+
+
+def averaging():
+    """Windows that the edge cuts off, and fractional ones of a volume: Inductor has both wrong."""
+    form = {"stride": 2, "ceil_mode": True}
+    return lf.parallel(
+        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(3, **form)),
+        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(3, **form)),
+        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(3, **form)),
+        lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2))),
+    )
+
+
+CE, SGD, SIX = lf.losses.softmax_cross_entropy(), optim.sgd(0.1), drawn(3, 2, 5, 6)
+WINDOWS = *(drawn(0, 3, 1, *(6,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
+WORDS = torch.tensor([[1, 2], [3, 0]]), torch.tensor([3, 2]), torch.tensor([2, 1])
+# A network, its loss and optimizer, and a batch.
+MORE = {
+    "variances of many": (
+        lf.serial(lf.batch_norm(), lf.flatten(), lf.layer_norm(), spread()), lf.losses.mse(), SGD,
+        (drawn(0, 2, 3, 24, 24), drawn(2, 2, 1728)),
     ),
-    "of a single row": (lf.serial(lf.layer_norm(), spread()), (1, 7)),
-}
+    "variances of a single row": (
+        lf.serial(lf.layer_norm(), spread()), lf.losses.mse(), SGD, (drawn(0, 1, 7), drawn(2, 1, 7))
+    ),
+    "a mask that a small product draws": (
+        lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1)), lf.losses.mse(), SGD, (SIX, SIX)
+    ),
+    "a product that is flattened": (
+        lf.serial(lf.dense(10), lf.flatten(), lf.dense(3)), CE, SGD,
+        (drawn(5, 16, 2, 8), torch.arange(16) % 3),
+    ),
+    "narrow products": (
+        lf.serial(lf.dense(40), lf.sigmoid(), lf.dense(10)), CE, SGD,
+        (drawn(0, 300, 30), torch.arange(300) % 3),
+    ),
+    "many small products": (
+        lf.serial(
+            lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)
+        ), CE, optim.sgd(0.1, 0.9), (drawn(0, 8, 5, 6), torch.arange(8) % 3),
+    ),
+    "a sequence there and back": (
+        lf.serial(lf.lstm(16, bidirectional=True), lf.flatten(), lf.dense(10)), CE, SGD,
+        (drawn(2, 6, 3, 4), T),
+    ),
+    "a linear scan": (
+        lf.serial(lf.mamba(4, 3), lf.flatten(), lf.dense(3)), CE, SGD, (drawn(1, 6, 40, 4), T)
+    ),
+    "ctc": (
+        lf.serial(lf.dense(4), lf.log_softmax()), lf.losses.ctc(), SGD, (drawn(5, 3, 2, 3), WORDS)
+    ),
+    "windows that Inductor has wrong": (averaging(), squares(), SGD, (WINDOWS, torch.zeros(1))),
+}  # fmt: skip
 
 
 @compiles
-@pytest.mark.parametrize("name", VARIANCES)
-def test_variances_are_compiled(name):
-    net, shape = VARIANCES[name]
-    x = keys.normal(lf.Key(0), shape)
-    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
-    state = lf.init_state(net, step.optimizer, lf.Key(1), x)
-    batch = x, keys.normal(lf.Key(2), (len(x), x[0].numel()))
-    assert same_number(lf.compile(step)(state, batch), step(state, batch))
+@pytest.mark.parametrize("name", MORE)
+def test_compiled_steps_are_eager_steps(name):
+    net, loss, optimizer, (x, target) = MORE[name]
+    donate = name == "a sequence there and back"
+    assert_compiles(net, optimizer, x, target, donate=donate, loss=loss)
 
 
 @compiles
@@ -109,15 +159,6 @@ def test_a_layer_that_draws_from_torchs_generator_draws_the_same():
         values.append([run(state, (X, T))[1] for _ in range(2)])
     assert same_number(values[1], values[0])
     assert values[0][0] != values[0][1]
-
-
-@compiles
-def test_a_mask_that_a_small_product_draws_is_the_eager_one():
-    net = lf.serial(lf.dropout(0.1), lf.dense(6), lf.dropout(0.1))
-    x = keys.normal(lf.Key(3), (2, 5, 6))
-    step = lf.make_step(net, lf.losses.mse(), optim.sgd(0.1))
-    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
-    assert same_number(lf.compile(step)(state, (x, x)), step(state, (x, x)))
 
 
 BAD = {

@@ -163,32 +163,6 @@ def test_first_calls_of_two_threads_at_once():
     assert found[1] is not None
 
 
-def test_a_product_may_be_flattened():
-    net = lf.serial(lf.dense(10), lf.flatten(), lf.dense(3))
-    x, target = lf.keys.normal(lf.Key(5), (16, 2, 8)), torch.arange(16) % 3
-    step, state = lf.make_step(net, LOSS, lf.optim.sgd(0.1)), None
-    state = lf.init_state(net, lf.optim.sgd(0.1), lf.Key(2), x)
-    ours, theirs = (s(state, (x, target)) for s in (lf.compile(step), step))
-    assert same_number(ours[1], theirs[1])
-    assert same_number(ours[0].params, theirs[0].params)
-
-
-def test_ctc_is_compiled():
-    net, loss = lf.serial(lf.dense(4), lf.log_softmax()), lf.losses.ctc()
-    x = lf.keys.normal(lf.Key(5), (3, 2, 3))
-    labels, steps, lengths = (
-        torch.tensor([[1, 2], [3, 0]]),
-        torch.tensor([3, 2]),
-        torch.tensor([2, 1]),
-    )
-    step = lf.make_step(net, loss, lf.optim.sgd(0.1))
-    state = lf.init_state(net, lf.optim.sgd(0.1), lf.Key(2), x)
-    batch = x, (labels, steps, lengths)
-    ours, theirs = (s(state, batch) for s in (lf.compile(step), step))
-    assert same_number(ours[1], theirs[1])
-    assert same_number(ours[0].params, theirs[0].params)
-
-
 NARROW = {
     "1 by 1": (lf.serial(lf.conv2d(4, 1), lf.relu(), lf.flatten(), lf.dense(3)), (6, 2, 5, 4)),
     "one channel": (

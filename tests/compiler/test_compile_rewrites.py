@@ -4,18 +4,16 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.compiling import T, compiles
-from helpers.graphs import assert_same_after, column_major, drawn, run, targets, traced
+from helpers.graphs import assert_same_after, column_major, drawn, run, targets, trace, traced
 from torch._inductor.utils import fresh_cache
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.kernels.small_product import op as small_product
-from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
-from lincoln_fn.compiler.passes import pooling, products, scalars, torch_kernels
-from lincoln_fn.compiler.passes.materialize import materialize
-from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.compiler.passes import pooling, products, scalars, small_product, torch_kernels
+from lincoln_fn.compiler.passes.rewriting import materialize
+from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
 from lincoln_fn.fastpath import product
 
 aten = torch.ops.aten
@@ -234,33 +232,6 @@ def test_pooling_whose_indices_are_used_otherwise_is_left_to_aten():
     assert pooling.pool not in targets(graph)
 
 
-def squares():
-    """Give the sum of all numbers' squares, as a loss."""
-    return lf.Loss(
-        "squares()",
-        lambda z, target: (sum(y.pow(2).sum() for y in z), z),
-        lambda z, g=1.0: tuple(2 * g * y for y in z),
-    )
-
-
-@compiles
-def test_windows_that_inductor_has_wrong_are_torchs():
-    # Averages over what is there, of windows that the edge cuts off; and fractional windows of a
-    # volume, each of its axis.
-    form = {"stride": 2, "ceil_mode": True}
-    net = lf.parallel(
-        lf.serial(lf.conv1d(2, 1), lf.avg_pool1d(3, **form)),
-        lf.serial(lf.conv2d(2, 1), lf.avg_pool2d(3, **form)),
-        lf.serial(lf.conv3d(2, 1), lf.avg_pool3d(3, **form)),
-        lf.serial(lf.conv3d(2, 1), lf.fractional_max_pool3d(2, (3, 4, 2))),
-    )
-    x = *(drawn(0, 3, 1, *(6,) * n) for n in (1, 2, 3)), drawn(0, 2, 3, 5, 6, 7)
-    step = lf.make_step(net, squares(), lf.optim.sgd(0.1))
-    state = lf.init_state(net, step.optimizer, lf.Key(0), x)
-    batch = x, torch.zeros(1)
-    assert same_number(lf.compile(step)(state, batch), step(state, batch))
-
-
 def test_numbers_that_tensors_are_made_with_are_written_before():
     graph, arguments = traced(NET, drawn(0, 6, 5), optimizer=lf.optim.adamw(0.1))
     assert len(graph.graph.find_nodes(op="call_function", target=aten.pow.Scalar)) == 2
@@ -315,33 +286,6 @@ def test_what_was_changed_in_place_may_come_to_lie_otherwise_in_memory():
     weight, bias, *_ = run(graph, (state, batch))
     assert same_number(weight, expected.params[0].weight)
     assert same_number(bias, expected.params[0].bias)
-
-
-# Of narrow products and a sequence, compiled to the end; whether the state is donated.
-NETS = {
-    "dense": (lf.serial(lf.dense(40), lf.sigmoid(), lf.dense(10)), drawn(0, 300, 30), False),
-    "lstm": (
-        lf.serial(lf.lstm(16, bidirectional=True), lf.flatten(), lf.dense(10)),
-        drawn(2, 6, 3, 4),
-        True,
-    ),
-}
-
-
-@compiles
-@pytest.mark.parametrize("name", NETS)
-def test_compiled_steps_are_eager_ones(name):
-    net, x, donate = NETS[name]
-    target = torch.arange(len(x)) % 3
-    loss, optimizer = lf.losses.softmax_cross_entropy(), lf.optim.sgd(0.1)
-    compiled = lf.compile(lf.make_step(net, loss, optimizer, donate=donate))
-    step = lf.make_step(net, loss, optimizer)
-    state = lf.init_state(net, optimizer, lf.Key(0), x)
-    ours = lf.tree.map(torch.clone, state, states=True)
-    for _ in range(3):
-        ours, value = compiled(ours, (x, target))
-        state, expected = step(state, (x, target))
-        assert same_number((ours, value), (state, expected))
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -7,12 +7,12 @@ from helpers.compiling import compiles
 from helpers.graphs import run, targets, traced
 
 import lincoln_fn as lf
+from lincoln_fn.fastpath import flash_attention
 
 LENGTH, N = 256, 7
 IDS = torch.randint(N, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
 X, TARGET = IDS[:, :-1].clone(), IDS[:, 1:].clone()
-FLASH = [torch.ops.lincoln_fn.flash_attention.default]
-FLASH_BACKWARD = [torch.ops.lincoln_fn.flash_attention_backward.default]
+FLASH, FLASH_BACKWARD = [flash_attention._in_graph], [flash_attention._in_graph_backward]
 
 
 def writer(attention, factor=1.0):

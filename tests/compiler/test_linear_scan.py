@@ -61,17 +61,3 @@ def test_the_kernel_computes_the_scan():
         exact = (part.double() for part in given(*shape))
         expected = scan(*exact, chunk_size=16, reverse=reverse)
         assert same_number(made, expected, dtype=torch.float32)
-
-
-@compiles
-@pytest.mark.full
-def test_a_compiled_step_gives_the_same():
-    x = drawn(1, 6, 40, 4)
-    optimizer = lf.optim.sgd(0.1)
-    step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
-    state = lf.init_state(NET, optimizer, lf.Key(0), x)
-    batch = x, torch.tensor([0, 2, 1, 1, 2, 0])
-    expected, value = step(state, batch)
-    given, same = lf.compile(step)(state, batch)
-    assert same_number(same, value)
-    assert same_number(given.params, expected.params)

@@ -19,8 +19,8 @@ from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.kernels.cpp_kernel import CppKernel
-from lincoln_fn.compiler.kernels.product_update import op as product_update
-from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.passes import product_updates as product_update
+from lincoln_fn.compiler.passes import small_product
 
 pytestmark = [
     compiles,

@@ -12,7 +12,8 @@ from helpers.kernels_together import together
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.passes import lstm, views
+from lincoln_fn.compiler.passes import lstm
+from lincoln_fn.compiler.passes.rewriting import copy_views
 from lincoln_fn.layers.common import scan
 from lincoln_fn.layers.lstm import FAMILY
 
@@ -155,7 +156,7 @@ def test_views_of_sequences_that_are_length_first_become_copies_where_needed():
 
     def rewrite(graph):
         lstm.rewrite(graph)
-        views.rewrite(graph)
+        copy_views(graph)
 
     assert_same_after(rewrite, graph, arguments)
     assert targets(graph).count(lstm.forward) == 3

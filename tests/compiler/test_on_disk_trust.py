@@ -296,7 +296,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
-    made = disk_cache.Made(disk_cache.Library(kept.with_suffix(".so"), None), None)
+    made = disk_cache.Graph(disk_cache.Library(kept.with_suffix(".so"), None), None)
     with pytest.warns(
         UserWarning, match="not stored, because .* cannot be written: .*No space left"
     ):

@@ -250,6 +250,15 @@ def test_defaults_may_have_a_file_of_their_own(tmp_path):
         lf.export(lf.relu(), (), x, path, defaults=defaults)
 
 
+def test_a_step_with_donate_leaves_the_state_as_it_was(tmp_path):
+    net, loss, optimizer, x, target = STEPS["regression"]
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    before = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
+    step = lf.make_step(net, loss, optimizer, donate=True)
+    lf.export_step(step, state, (x, target), tmp_path / "step.onnx")
+    assert same_bits(lf.tree.leaves(state, states=True), before)
+
+
 def test_a_prediction_is_saved_for_torch_too(tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh()), normal(6, 5)
     params, path = net.init(lf.Key(0), x), tmp_path / "predict.pt2"
@@ -370,6 +379,11 @@ def test_tensors_without_axes_or_numbers():
     def reduced(x):
         return x.any(), x.all(0), x.sum(), x.prod(1), x.any(1, keepdim=True)
 
+    def norms(x):
+        orders = 0, 1, 2, 2.5, -1, torch.inf, -torch.inf
+        return [torch.linalg.vector_norm(x, order, 1) for order in orders]
+
+    check_both_ways(operations(norms), [], [normal(2, 3)])
     check_both_ways(operations(along), [], [torch.tensor(2.5)])
     check_both_ways(operations(reduced), [], [torch.zeros(0, 3)])
     check_both_ways(operations(lambda x: [x.argmax(keepdim=True)]), [], [normal(2, 3)])

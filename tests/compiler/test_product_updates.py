@@ -7,17 +7,15 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.compiling import compiles
-from helpers.graphs import column_major, drawn
+from helpers.graphs import column_major, drawn, trace
 from helpers.kernels_together import together
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.kernels import cpp_kernel
-from lincoln_fn.compiler.kernels.product_update import op
-from lincoln_fn.compiler.kernels.product_update.op import supports
+from lincoln_fn.compiler.passes import product_updates as op
 from lincoln_fn.compiler.passes.donation import donate
-from lincoln_fn.compiler.passes.product_updates import updates, write
-from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.compiler.passes.product_updates import supports, updates, write
 from lincoln_fn.fastpath import bfloat16, product
 from lincoln_fn.recording.structures import flatten
 
@@ -121,35 +119,37 @@ def test_the_kernel_makes_what_the_operations_make(update):
         assert same_bits(changed[count:], list(given[count:]))
 
 
-@pytest.mark.usefixtures("_of_any_size")
-def test_leaves_by_columns_stay_so():
-    leaves = [drawn(i, 33, 20).mT for i in range(2)]
-    given = (*leaves, drawn(5, 20, 9), drawn(6, 9, 33), torch.tensor(0.3))
-    expected = momentum(*(x.double() for x in given))
-    graph = graph_of(by_columns, given)
-    (found,) = found_in(graph, 2)
-    assert found.are_turned
-    carried_out(by_columns, given, 2)
-    for leaf, wanted in zip(leaves, expected, strict=True):
-        assert leaf.stride() == (1, 20)
-        assert same_number(leaf, wanted, dtype=torch.float32)
+def forgetting(mean, a, c):
+    return (torch.lerp(mean, a @ c, 1.0),)
+
+
+# An update, its leaves, the factors and a number: leaves by columns, which stay so, every known
+# operation, and a mean that forgets all and keeps no rounding.
+UPDATES = {
+    "by columns": (
+        by_columns, [drawn(i, 33, 20).mT for i in range(2)],
+        (drawn(5, 20, 9), drawn(6, 9, 33), torch.tensor(0.3)),
+    ),
+    "known operations": (
+        all_known, [drawn(i, 10, 40) for i in range(2)],
+        (drawn(5, 10, 9), drawn(6, 9, 40), torch.tensor(3)),
+    ),
+    "a mean": (forgetting, [torch.full((2, 3), 1e9)], (drawn(5, 2, 1), drawn(6, 1, 3))),
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("_of_any_size")
-def test_each_known_operation():
-    leaves = [drawn(i, 10, 40) for i in range(2)]
-    given = (*leaves, drawn(5, 10, 9), drawn(6, 9, 40), torch.tensor(3))
-    expected = all_known(*(x.double() for x in given))
-    carried_out(all_known, given, 2)
-    for leaf, wanted in zip(leaves, expected, strict=True):
-        assert same_number(leaf, wanted, dtype=torch.float32)
-
-
-@pytest.mark.usefixtures("_of_any_size")
-def test_a_mean_that_forgets_all_keeps_no_rounding():
-    mean, a, c = torch.full((2, 3), 1e9), drawn(5, 2, 1), drawn(6, 1, 3)
-    carried_out(lambda mean, a, c: (torch.lerp(mean, a @ c, 1.0),), (mean, a, c), 1)
-    assert same_number(mean, a @ c)
+@pytest.mark.parametrize("name", UPDATES)
+def test_leaves_change_in_place_as_the_operations_say(name):
+    update, leaves, factors = UPDATES[name]
+    leaves = [leaf.mT.clone().mT if name == "by columns" else leaf.clone() for leaf in leaves]
+    strides, given = [leaf.stride() for leaf in leaves], (*leaves, *factors)
+    expected = update(*(x.double() for x in given))
+    (found,) = found_in(graph_of(update, given), len(leaves))
+    assert found.are_turned is (name == "by columns")
+    carried_out(update, given, len(leaves))
+    assert [leaf.stride() for leaf in leaves] == strides
+    assert same_number(leaves, list(expected), dtype=torch.float32)
 
 
 @pytest.mark.usefixtures("_of_any_size")

@@ -56,9 +56,6 @@ LOOPS = {
         lf.serial(lf.scan(TWO, sequences=2, has_output=True), lf.select(0)),
         (TOKENS, X, STATE, MASK),
     ),
-}
-
-MORE = {
     "a tuple": (lf.serial(lf.scan(PAIRED, has_output=True), lf.concatenate()), X),
     "within another": (lf.scan(WITHIN), drawn(4, 2, STEPS, 5, 2)),
 }
@@ -103,13 +100,6 @@ def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_gives_the_same(name):
     assert same_state(*trained(*LOOPS[name]))
-
-
-@pytest.mark.usefixtures("uncompiled")
-@pytest.mark.full
-@pytest.mark.parametrize("name", MORE)
-def test_another_loop_gives_the_same(name):
-    assert same_state(*trained(*MORE[name]))
 
 
 @compiles

@@ -14,9 +14,9 @@ import lincoln_fn as lf
 from benchmarks import memory
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
-from lincoln_fn.compiler.kernels.small_product import op
-from lincoln_fn.compiler.kernels.small_product.op import product, supports
 from lincoln_fn.compiler.passes import products
+from lincoln_fn.compiler.passes import small_product as op
+from lincoln_fn.compiler.passes.small_product import product, supports
 
 pytestmark = [
     compiles,
@@ -99,25 +99,6 @@ def test_which_products_are_small(monkeypatch):
     assert not supports(a.to("meta"), b.to("meta"))
     monkeypatch.setattr(cpp_kernel, "lanes", lambda: 0)
     assert not supports(a, b)
-
-
-def test_compiled_steps_are_eager_ones():
-    optimizer = lf.optim.sgd(0.1, 0.9)
-    # Attention's products are of many small matrices.
-    net = lf.serial(
-        lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)
-    )
-    x, target = drawn(0, 8, 5, 6), torch.arange(8) % 3
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer)
-    expected = state = lf.init_state(net, optimizer, lf.Key(0), x)
-    compiled = lf.compile(step)
-    for _ in range(2):
-        (expected, wanted), (state, value) = (
-            step(expected, (x, target)),
-            compiled(state, (x, target)),
-        )
-        assert same_number(value, wanted)
-    assert same_number(state.params, expected.params)
 
 
 def test_an_activation_writes_over_what_it_is_made_of():

@@ -20,7 +20,7 @@ from helpers.processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.kernels.small_product import op as small_product
+from lincoln_fn.compiler.passes import small_product
 from lincoln_fn.distributed import alone, grid, measure_link
 from lincoln_fn.distributed.pipeline_parallel.pipeline import pipeline
 from lincoln_fn.distributed.pipeline_parallel.schedules import (

@@ -75,9 +75,10 @@ CASES = {
 }  # fmt: skip
 
 
-def assert_compiles(net, optimizer, x, target, *, donate, layout=lambda state: state):
+def assert_compiles(net, optimizer, x, target, *, donate, layout=lambda state: state, loss=None):
     """Compare three compiled steps with three eager ones."""
-    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, donate=donate)
+    loss = loss or lf.losses.softmax_cross_entropy()
+    step = lf.make_step(net, loss, optimizer, donate=donate)
     theirs = layout(lf.init_state(net, optimizer, lf.Key(0), x))
     ours = lf.tree.map(torch.clone, theirs, states=True)
     fast = lf.compile(step)

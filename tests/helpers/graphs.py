@@ -5,7 +5,7 @@ import torch
 import lincoln_fn as lf
 from helpers.compare import same_number
 from helpers.compiling import T
-from lincoln_fn.compiler.trace.tracing import trace
+from lincoln_fn.compiler.trace.tracing import guard, of_step, write_down
 
 
 def drawn(i, *shape):
@@ -19,6 +19,12 @@ def column_major(state, least=1):
         return leaf.mT.contiguous().mT if leaf.ndim == 2 and leaf.numel() >= least else leaf
 
     return lf.tree.map(turned, state, states=True)
+
+
+def trace(step, state, batch, *, here=True):
+    """Trace a step for arguments like those given."""
+    program = of_step(step)
+    return guard(program, write_down(program, state, batch, here=here))
 
 
 def traced(net, x, target=T, loss=None, optimizer=None, layout=lambda state: state):

@@ -10,8 +10,8 @@ import lincoln_fn as lf
 from lincoln_fn.checkpoint.blocks import record_strides
 from lincoln_fn.checkpoint.notes import read_score
 from lincoln_fn.checkpoint.places import is_count
-from lincoln_fn.compiler.kernels.common.factors import is_turned, without_gaps
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
+from lincoln_fn.compiler.passes.small_product import is_turned, without_gaps
 from lincoln_fn.core.checksum import checksum
 from lincoln_fn.distributed.data_parallel.buckets import layout
 from lincoln_fn.distributed.data_parallel.fixed_tree import add_node, find_nodes, root_of

@@ -6,12 +6,11 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.compiling import compiles
-from helpers.graphs import column_major
+from helpers.graphs import column_major, trace
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import donate, make_handover
-from lincoln_fn.compiler.trace.tracing import trace
 from lincoln_fn.recording.structures import flatten
 
 X = lf.keys.normal(lf.Key(0), (6, 5))

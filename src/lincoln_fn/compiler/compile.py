@@ -8,8 +8,12 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from lincoln_fn.compiler.function import CompiledFunction, CompiledFunctions, is_pure, of_function
-from lincoln_fn.compiler.prediction import of_prediction
+from lincoln_fn.compiler.function import (
+    CompiledFunction,
+    compile_function,
+    is_pure,
+    of_prediction,
+)  # fmt: skip
 from lincoln_fn.compiler.step import CompiledRun
 from lincoln_fn.core import Layer, LayerError, describe, suggest
 from lincoln_fn.decoding import Decoder
@@ -76,16 +80,15 @@ def compile(whole: Any) -> Any:  # Any: as the overloads say
         is_made = isinstance(whole.run, CompiledRun)
         return whole if is_made else attrs.evolve(whole, run=CompiledRun(whole))
     if isinstance(whole, Decoder):
-        is_made = isinstance(whole.wrap, CompiledFunctions)
-        return whole if is_made else attrs.evolve(whole, wrap=CompiledFunctions())
+        is_made = whole.wrap is compile_function
+        return whole if is_made else attrs.evolve(whole, wrap=compile_function)
     if not isinstance(whole, Layer):
         if not is_pure(whole):
             kinds = "a step, a layer, a decoder or a function of (state, batch)"
             mend = suggest(whole, "Layer")
             problem = f"expected whole to be {kinds}, got {describe(whole)}"
             raise LayerError("compile", f"{problem}; {mend}" if mend else problem)
-        is_made = isinstance(whole, CompiledFunction)
-        return whole if is_made else CompiledFunction(partial(of_function, whole))
+        return whole if isinstance(whole, CompiledFunction) else compile_function(whole)
     if isinstance(whole.predict, CompiledFunction):
         return whole
     predict = CompiledFunction(partial(of_prediction, whole))

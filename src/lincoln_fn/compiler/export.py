@@ -11,10 +11,9 @@ import attrs
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.compiler.function import of_function
+from lincoln_fn.compiler.function import of_function, of_prediction
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
-from lincoln_fn.compiler.prediction import of_prediction
-from lincoln_fn.compiler.trace.tracing import Program, Traced, guard, of_step, trace, write_down
+from lincoln_fn.compiler.trace.tracing import Program, guard, of_step, write_down
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree, wrong_kind
 from lincoln_fn.fastpath import rearrange, with_indices
 from lincoln_fn.recording import flatten
@@ -101,21 +100,20 @@ def export_step(
     check_batch("export_step", batch)
     is_onnx = _is_onnx("export_step", path, dynamic_batch, defaults)
     with log_if_slow("exporting the step"):
+        program, (x, target) = of_step(step), batch
         before = tree.paths(state, states=True)
-        inputs = _name_inputs(batch)
+        new, _ = program.plain(state, batch)
+        if tree.paths(new, states=True) != before:
+            changed = sorted(set(before) ^ set(tree.paths(new, states=True)))
+            problem = f"expected a new state with the old one's tensors, got {changed}"
+            raise LayerError("step", problem)
+        outputs = [*(f"next.{name}" for name in before), "loss"]
+        names = Names(before, [*_name("x", x), *_name("target", target)], outputs)
         if is_onnx:
-            _check_state(before, tree.paths(step(state, batch)[0], states=True))
-            outputs = [*(f"next.{name}" for name in before), "loss"]
-            _save_onnx(
-                of_step(_in_formulas(step)), (state, batch), Names(before, inputs, outputs), path,
-                dynamic_batch, defaults,
-            )  # fmt: skip
-            return
-        traced = trace(step, state, batch, here=False)
-        # The new state's structure, filled with anything at all.
-        filled = traced.structure.unflatten(range(traced.structure.num_leaves))
-        _check_state(before, tree.paths(filled, states=True))
-        _save_torch(traced, (state, batch), {"state": before, "batch": inputs}, path)
+            program = of_step(_in_formulas(step))
+            _save_onnx(program, (state, batch), names, path, dynamic_batch, defaults)
+        else:
+            _save_torch(program, (state, batch), {"state": before, "batch": names.batch}, path)
 
 
 def export(
@@ -155,16 +153,14 @@ def export(
     """
     check_argument("export", "net", Layer, net, ("net", "params", "x", "path"))
     is_onnx = _is_onnx("export", path, dynamic_batch, defaults)
-    names = _name("params", params), _name("x", x)
     with log_if_slow("exporting the prediction"):
-        program = of_prediction(net)
+        program, outputs = of_prediction(net), _name("y", net.predict(params, x))
+        names = Names(_name("params", params), _name("x", x), outputs)
         if is_onnx:
             program = attrs.evolve(program, pure=of_function(_in_operations(net).predict).pure)
-            outputs = _name("y", net.predict(params, x))
-            _save_onnx(program, (params, x), Names(*names, outputs), path, dynamic_batch, defaults)
-            return
-        traced = guard(program, write_down(program, params, x, here=False))
-        _save_torch(traced, (params, x), {"params": names[0], "x": names[1]}, path)
+            _save_onnx(program, (params, x), names, path, dynamic_batch, defaults)
+        else:
+            _save_torch(program, (params, x), {"params": names.first, "x": names.batch}, path)
 
 
 def _in_formulas(step: Step) -> Step:
@@ -232,25 +228,14 @@ def _save_onnx(
 
 
 def _save_torch(
-    traced: Traced,
+    program: Program,
     trees: tuple[Arrays, Arrays],
     names: dict[str, list[str]],
     path: str | PathLike[str],
 ) -> None:
-    leaves, _ = flatten(trees)
-    program = torch.export.export(traced.graph, tuple(leaves))
-    torch.export.save(program, fspath(path), extra_files={NAMES: json.dumps(names)})
-
-
-def _check_state(before: list[str], after: list[str]) -> None:
-    if before != after:
-        changed = sorted(set(before) ^ set(after))
-        raise LayerError("step", f"expected a new state with the old one's tensors, got {changed}")
-
-
-def _name_inputs(batch: Batch) -> list[str]:
-    x, target = batch
-    return [*_name("x", x), *_name("target", target)]
+    traced = guard(program, write_down(program, *trees, here=False))
+    exported = torch.export.export(traced.graph, tuple(flatten(trees)[0]))
+    torch.export.save(exported, fspath(path), extra_files={NAMES: json.dumps(names)})
 
 
 def _name(prefix: str, arrays: Arrays) -> list[str]:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
 from typing import Any, TypeAlias
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from lincoln_fn.compiler.graphs import graph_of
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.core import Arrays, is_constructor, is_function, is_plain, losses_of
+from lincoln_fn.core import Arrays, Layer, is_constructor, is_function, is_plain, losses_of
+from lincoln_fn.fastpath import fast
 from lincoln_fn.recording import Layouts, Structure, flatten, layouts, make_builder
 from lincoln_fn.runtime import adapt_waiting, precision
 
@@ -51,8 +53,8 @@ class CompiledFunction:
             return self.program.plain(*arguments)
         kind = structure, layouts(leaves), torch.get_num_threads(), precision()
         if kind not in self.graphs:
-            made, of_result = graph_of(self.program, *arguments)
-            self.graphs[kind] = made.run, make_builder(of_result)
+            graph, of_result = graph_of(self.program, *arguments)
+            self.graphs[kind] = graph.run, make_builder(of_result)
         adapt_waiting()
         run, build = self.graphs[kind]
         with torch.no_grad():
@@ -60,21 +62,9 @@ class CompiledFunction:
         return build(outputs) if math.isfinite(flag.item()) else self.program.plain(*arguments)
 
 
-class CompiledFunctions:
-    """Compiled functions by the functions that they are of, which a pickle leaves out."""
-
-    def __init__(self) -> None:
-        # A memo: no result depends on it.
-        self.made: dict[Pure, CompiledFunction] = {}
-
-    def __reduce__(self) -> tuple[type[CompiledFunctions], tuple[()]]:
-        return CompiledFunctions, ()
-
-    def __call__(self, function: Pure) -> CompiledFunction:
-        """Return the compiled function, the same for equal functions."""
-        if function not in self.made:
-            self.made[function] = CompiledFunction(partial(of_function, function))
-        return self.made[function]
+def compile_function(function: Pure) -> CompiledFunction:
+    """Compile a pure function."""
+    return CompiledFunction(partial(of_function, function))
 
 
 def is_pure(whole: object) -> bool:
@@ -105,3 +95,14 @@ def of_function(function: Pure) -> Program:
 
     name: str = getattr(function, "__qualname__", repr(function))
     return Program(name.rpartition("<locals>.")[2], "function", "its result", pure, function)
+
+
+def of_prediction(layer: Layer) -> Program:
+    """Describe a prediction: the faster layer is traced, and errors are those of the layer."""
+    return attrs.evolve(
+        of_function(fast(layer).predict),
+        name=str(layer),
+        where="layer",
+        result="the prediction",
+        plain=layer.predict,
+    )

@@ -13,11 +13,19 @@ from torch import Tensor
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
-from lincoln_fn.compiler.inductor.disk_cache import Made
+from lincoln_fn.compiler.inductor.disk_cache import Graph
 from lincoln_fn.compiler.inductor.threads import with_threads
+from lincoln_fn.compiler.passes import (
+    linear_scan,
+    lstm,
+    pooled_convolution,
+    pooling,
+    products,
+    scalars,
+    torch_kernels,
+)
 from lincoln_fn.compiler.passes.donation import Flat, donate
-from lincoln_fn.compiler.passes.products import is_small
-from lincoln_fn.compiler.pipeline import PASSES
+from lincoln_fn.compiler.passes.rewriting import copy_views
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core import Arrays, LayerError
 from lincoln_fn.recording import Structure, flatten
@@ -25,43 +33,44 @@ from lincoln_fn.runtime import log_if_slow, make_cache_folder
 
 # A lock: Inductor's settings, and the mode in which a program is traced, belong to the process.
 _ONE_AT_A_TIME: Final = RLock()
+# Each replaces what those before it have left. Products are also in what replaces an LSTM. The last
+# one sees the strides that the others have changed. Before them, donation puts a donated state into
+# the graph: it looks for products.
+PASSES: Final = (
+    pooling.rewrite, pooled_convolution.rewrite, lstm.rewrite, linear_scan.rewrite,
+    products.rewrite, scalars.rewrite, torch_kernels.rewrite, copy_views,
+)  # fmt: skip
 
 
-def graph_of(program: Program, *arguments: Arrays, donated: int = 0) -> tuple[Made, Structure]:
+def graph_of(program: Program, *arguments: Arrays, donated: int = 0) -> tuple[Graph, Structure]:
     """Compile a program for arguments like those given, or load its graph from disk."""
     with _ONE_AT_A_TIME:
-        return _graph_of(program, arguments, donated)
+        make_cache_folder()
+        with log_if_slow(f"tracing the {program.where}, once a process"):
+            traced = write_down(program, *arguments)
+        # The loops of a small graph have one thread.
+        is_small = all(map(products.is_small, graphs_in(traced.graph)))
+        try:
+            with with_threads(1 if is_small else torch.get_num_threads()):
+                graph = _find_or_compile(program, traced, donated)
+        except LayerError:
+            raise
+        except Exception as error:
+            graph = _as_it_is(program, arguments, error)
+        return Graph(_restride(graph.run, traced.inputs), graph.fates), traced.structure
 
 
-def _graph_of(
-    program: Program, arguments: tuple[Arrays, ...], donated: int
-) -> tuple[Made, Structure]:
-    make_cache_folder()
-    with log_if_slow(f"tracing the {program.where}, once a process"):
-        traced = write_down(program, *arguments)
-    # The loops of a small graph have one thread.
-    threads = 1 if all(map(is_small, graphs_in(traced.graph))) else torch.get_num_threads()
-    try:
-        with with_threads(threads):
-            made = _find_or_compile(program, traced, donated)
-    except LayerError:
-        raise
-    except Exception as error:
-        made = _as_it_is(program, arguments, error)
-    return Made(_restride(made.run, traced.inputs), made.fates), traced.structure
-
-
-def _find_or_compile(program: Program, traced: Traced, donated: int) -> Made:
+def _find_or_compile(program: Program, traced: Traced, donated: int) -> Graph:
     with use_trusted_cache():
         with log_if_slow(f"looking for the compiled {program.where} on disk"):
             note = disk_cache.note_on(traced, donate=donated > 0)
-            made = disk_cache.find(note)
-        if made is None:
+            graph = disk_cache.find(note)
+        if graph is None:
             later = "once; later runs find it on disk" if note else "once a process"
             with log_if_slow(f"compiling the {program.where}, {later}"):
-                made = _compile(guard(program, traced), donated)
-            disk_cache.keep(note, made)
-    return made
+                graph = _compile(guard(program, traced), donated)
+            disk_cache.keep(note, graph)
+    return graph
 
 
 def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
@@ -77,7 +86,7 @@ def _restride(run: Flat, inputs: Sequence[Tensor]) -> Flat:
     return run_restrided if narrow else run
 
 
-def _as_it_is(program: Program, arguments: tuple[Arrays, ...], error: Exception) -> Made:
+def _as_it_is(program: Program, arguments: tuple[Arrays, ...], error: Exception) -> Graph:
     """Run a program uncompiled, and warn: compiling failed, for example without a C++ compiler."""
     reason, *output = f"{type(error).__name__}: {error}".strip().splitlines()
     refused = next((line.strip() for line in output if "error: " in line), None)
@@ -95,15 +104,15 @@ def _as_it_is(program: Program, arguments: tuple[Arrays, ...], error: Exception)
     _, structure = flatten(arguments)
 
     def run(leaves: list[Tensor]) -> list[Tensor]:
-        made, value = program.pure(*structure.unflatten(leaves))
-        return [*flatten(made)[0], value]
+        result, value = program.pure(*structure.unflatten(leaves))
+        return [*flatten(result)[0], value]
 
-    return Made(run, None)
+    return Graph(run, None)
 
 
-def _compile(traced: Traced, donated: int) -> Made:
+def _compile(traced: Traced, donated: int) -> Graph:
     fates = donate(traced, donated) if donated else None
     for graph in graphs_in(traced.graph):
         for rewrite in PASSES:
             rewrite(graph)
-    return Made(by_inductor(traced.graph, traced.inputs), fates)
+    return Graph(by_inductor(traced.graph, traced.inputs), fates)

@@ -42,11 +42,11 @@ class CompiledRun:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, which is compiled if there is none."""
-        found = self.graphs.find(state, batch)
-        if found is None:
+        match = self.graphs.find(state, batch)
+        if match is None:
             check_tensors("step", "expected", flatten((state, batch))[0], (state, batch))
             return self.step.run(state, batch)
-        tensors, graph = found
+        tensors, graph = match
         leaves = tensors[: graph.count]
         if graph.shares:
             leaves = copy_shared(leaves)
@@ -61,14 +61,11 @@ class CompiledRun:
         return new_state, value
 
     def _compile(self, state: TrainState, batch: Batch, count: int, shares: bool) -> Compiled:
-        with log_if_slow(_again(batch)) if self.graphs.kinds else nullcontext():
+        mend = "drop_last=True of data.batches leaves a smaller last batch out"
+        again = f"compiling again, for a batch of {count_examples(batch)} examples; {mend}"
+        with log_if_slow(again) if self.graphs.kinds else nullcontext():
             donated = count if self.step.donate else 0
-            made, structure = graph_of(of_step(self.step), state, batch, donated=donated)
+            graph, structure = graph_of(of_step(self.step), state, batch, donated=donated)
         leaves, _ = flatten(state)
-        hand_over = None if made.fates is None else make_handover(made.fates, leaves)
-        return Compiled(made.run, make_builder(structure), hand_over, count, shares)
-
-
-def _again(batch: Batch) -> str:
-    mend = "drop_last=True of data.batches leaves a smaller last batch out"
-    return f"compiling again, for a batch of {count_examples(batch)} examples; {mend}"
+        hand_over = None if graph.fates is None else make_handover(graph.fates, leaves)
+        return Compiled(graph.run, make_builder(structure), hand_over, count, shares)

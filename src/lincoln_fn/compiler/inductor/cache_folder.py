@@ -30,28 +30,20 @@ def problem_of(path: Path) -> str | None:
         return None
     me, real = os.geteuid(), path.resolve()
     for place in dict.fromkeys((path, *path.parents, real, *real.parents)):
-        found, is_last = place.lstat(), place in (path, real)
-        if found.st_uid not in ((me,) if is_last else (me, _ROOT)):
-            return f"{place} belongs to another user, of id {found.st_uid}"
-        is_sticky = not is_last and found.st_mode & stat.S_ISVTX
-        if found.st_mode & _OTHERS and not is_sticky and not stat.S_ISLNK(found.st_mode):
-            mode = stat.S_IMODE(found.st_mode)
+        facts, is_last = place.lstat(), place in (path, real)
+        if facts.st_uid not in ((me,) if is_last else (me, _ROOT)):
+            return f"{place} belongs to another user, of id {facts.st_uid}"
+        is_sticky = not is_last and facts.st_mode & stat.S_ISVTX
+        if facts.st_mode & _OTHERS and not is_sticky and not stat.S_ISLNK(facts.st_mode):
+            mode = stat.S_IMODE(facts.st_mode)
             return f"others can write {place}, of mode {mode:o}; `chmod go-w {place}` mends that"
     return None
 
 
 def is_own_file(path: Path) -> bool:
     """Return whether a file is in its folder, and nobody else can have made or changed it."""
-    if not stat.S_ISREG(_mode(path)) or not stat.S_ISDIR(_mode(path.parent)):
-        return False
-    return problem_of(path) is None
-
-
-def _mode(path: Path) -> int:
-    try:
-        return path.lstat().st_mode
-    except FileNotFoundError:
-        return 0
+    is_linked = path.is_symlink() or path.parent.is_symlink()
+    return not is_linked and path.is_file() and problem_of(path) is None
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
 from lincoln_fn.compiler.inductor.vectors import VECTORS, compiler_flags
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import Flat
-
-aten = torch.ops.aten
+from lincoln_fn.compiler.passes.rewriting import outputs_of
+from lincoln_fn.compiler.trace.decompositions import VARIANCES
 
 _OPTIONS: Final = {
     # The caller has compared sizes and strides.
@@ -118,14 +117,11 @@ def _simpler(graph: GraphModule, inputs: tuple[Tensor, ...]) -> GraphModule:
     from torch._inductor.decomposition import select_decomp_table
 
     # Without propagation of indices, Inductor's own single pass over the numbers fails.
-    # Any: operations, which torch has no public type for.
-    own: dict[Any, Any] = {aten.var_mean.correction: _var_mean, aten.var.correction: _var}
     # Without Inductor's passes over joint graphs: they find nothing in a step, and search for other
     # forms of attention and the like, which takes a third of a second.
-    simpler = make_fx(graph, {**select_decomp_table(), **own})(*inputs)
+    simpler = make_fx(graph, {**select_decomp_table(), **VARIANCES})(*inputs)
     end = simpler.graph.output_node()
-    outputs: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
-    traced: Any = graph.graph.output_node().args[0]  # Any: as above
+    outputs, traced = outputs_of(simpler.graph), outputs_of(graph.graph)
     end.args = (tuple(outputs),)
     # Outputs whose strides have to be those that were traced, even if a pass has changed them, so
     # that the next step finds this graph again.
@@ -152,17 +148,3 @@ def _silent_on_proxies() -> Iterator[None]:
         yield
     finally:
         log.removeFilter(is_other)
-
-
-def _var_mean(
-    x: Tensor, dim: list[int] | None = None, correction: float | None = None, keepdim: bool = False
-) -> tuple[Tensor, Tensor]:
-    dims = dim or list(range(x.ndim))
-    mean = x.mean(dims, keepdim=True)
-    count = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
-    var = (x - mean).square().sum(dims, keepdim=keepdim) / max(count, 0)
-    return var, mean if keepdim else mean.squeeze(tuple(dims))
-
-
-def _var(*args: Any, **kwargs: Any) -> Tensor:  # Any: those of _var_mean
-    return _var_mean(*args, **kwargs)[0]

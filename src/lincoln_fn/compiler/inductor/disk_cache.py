@@ -24,7 +24,7 @@ from functools import cache
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import attrs
 import torch
@@ -48,7 +48,13 @@ _FILES: Final = (".py", ".pyi", ".cpp", ".h")
 _HERE: Final = Path(__file__).parents[2]
 
 
-class Made(NamedTuple):
+# Any: parts of torch whose types are not public.
+Private: TypeAlias = Any
+Handle: TypeAlias = Private  # of a tensor, which Python cannot read
+Entry: TypeAlias = Callable[[list[Handle]], list[Handle]]
+
+
+class Graph(NamedTuple):
     """A compiled graph, and what it does to each leaf of a donated state."""
 
     run: Flat
@@ -60,13 +66,13 @@ class Library:
     """A graph in a library that Inductor has built, as a function of the graph's inputs."""
 
     file: Path
-    entry: Callable[[list[Any]], list[Any]]  # Any: handles of tensors, which Python cannot read
+    entry: Entry
     # From tensors to handles, and back. Imported here, so that a torch without them raises an
     # error.
-    handles_of: Callable[[list[Tensor]], list[Any]] = attrs.field(
+    handles_of: Callable[[list[Tensor]], list[Handle]] = attrs.field(
         factory=lambda: torch._C._aoti.unsafe_alloc_void_ptrs_from_tensors, init=False
     )
-    tensors_of: Callable[[list[Any]], list[Tensor]] = attrs.field(
+    tensors_of: Callable[[list[Handle]], list[Tensor]] = attrs.field(
         factory=lambda: torch._C._aoti.alloc_tensors_by_stealing_from_void_ptrs, init=False
     )
 
@@ -77,12 +83,11 @@ class Library:
         return self.tensors_of(self.entry(handles))
 
 
-def library_of(compiled: Any) -> Library | None:  # Any: Inductor's, of no public type
+def library_of(compiled: Private) -> Library | None:
     """Find the library that a graph's function calls; None if it needs anything else."""
     if not IS_KNOWN or compiled.constants:
         return None
-    # Any: of a library that no type checker has read.
-    entry: Any = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
+    entry: Private = inspect.getclosurevars(compiled.current_callable).nonlocals.get("f")
     if getattr(entry, "__name__", None) != _ENTRY:
         return None
     return Library(Path(entry.__self__.__file__), entry)
@@ -93,7 +98,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     # Imported here, because it takes as long as the rest of the library.
     from torch._inductor import config
 
-    settings: Any = config  # Any: its functions are set when it is imported
+    settings: Private = config  # its functions are set when it is imported
     graphs = graphs_in(traced.graph)
     nodes = [node for graph in graphs for node in graph.graph.nodes]
     if (
@@ -124,7 +129,7 @@ def note_on(traced: Traced, *, donate: bool) -> Path | None:
     return Path(cache_folder(), "lincoln_fn", f"{name}.json")
 
 
-def find(note: Path | None) -> Made | None:
+def find(note: Path | None) -> Graph | None:
     """Load the graph of a note; None if there is none, or it is damaged or somebody else's."""
     if note is None:
         return None
@@ -137,34 +142,34 @@ def find(note: Path | None) -> Made | None:
         # Loading a library that is incomplete would end the process.
         if facts["sha256"] != _sha256(file.read_bytes(), fates):
             return None
-        return Made(Library(file, _entry_of(file)), fates)
+        return Graph(Library(file, _entry_of(file)), fates)
     except (OSError, ValueError, TypeError, KeyError, ImportError, RecursionError):
         return None
 
 
-def _entry_of(file: Path) -> Callable[[list[Any]], list[Any]]:  # Any: handles of tensors
+def _entry_of(file: Path) -> Entry:
     """Load a library that Inductor has built, and return its only function."""
     # The library needs this address when it is loaded.
-    address: Any = torch._C._dynamo.guards  # Any: torch does not say what is in there
+    address: Private = torch._C._dynamo.guards  # torch does not say what is in there
     os.environ["_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"] = str(
         address._torchinductor_pyobject_tensor_data_ptr
     )
     loader = ExtensionFileLoader(f"{file.stem}.{_ENTRY}", str(file))
     module = module_from_spec(ModuleSpec(loader.name, loader, origin=loader.path))
     loader.exec_module(module)
-    entry: Callable[[list[Any]], list[Any]] = getattr(module, _ENTRY)
+    entry: Entry = getattr(module, _ENTRY)
     return entry
 
 
-def keep(note: Path | None, made: Made) -> None:
+def keep(note: Path | None, graph: Graph) -> None:
     """Store a graph's library, if it is a single one, and its note."""
-    if note is None or not isinstance(made.run, Library):
+    if note is None or not isinstance(graph.run, Library):
         return
     try:
         note.parent.mkdir(mode=0o700, exist_ok=True)
         problem = problem_of(note.parent)
         if problem is None:
-            _write(note, made.run.file.read_bytes(), made.fates)
+            _write(note, graph.run.file.read_bytes(), graph.fates)
     except OSError as error:
         problem = f"{note.parent} cannot be written: {error}"
     if problem is not None:
@@ -205,5 +210,5 @@ def _is_constant(node: Node) -> bool:
     return node.op == "get_attr" and not isinstance(getattr(module, str(node.target)), GraphModule)
 
 
-def _is_known(target: Any) -> bool:  # Any: what a graph may call
+def _is_known(target: Private) -> bool:
     return getattr(target, "namespace", target.__module__) in _KNOWN

@@ -19,9 +19,9 @@ class WithoutOrderings(CustomSchedulerPass):
     def __call__(self, nodes: list[Any]) -> list[Any]:  # Any: of no public type
         """Forget them, except for views: a view of an updated tensor needs its order."""
         for node in nodes:
-            for made in node.get_outputs():
-                if not made.get_aliases():
-                    made.users = [user for user in made.users if not user.is_weak]
+            for output in node.get_outputs():
+                if not output.get_aliases():
+                    output.users = [user for user in output.users if not user.is_weak]
         return nodes
 
     def uuid(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch._inductor import ir, mkldnn_ir
@@ -24,7 +24,10 @@ from lincoln_fn.compiler.kernels.cpp_kernel import (
     flatten_arguments,
     result_of,
 )
-from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
+from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
+from lincoln_fn.fastpath import Operation
+
+Box: TypeAlias = Any  # Any: Inductor's own tensors, layouts and writer, of no public type
 
 
 @cache
@@ -46,22 +49,22 @@ class Call(ir.ExternKernel):
         self,
         name: str,
         code: Callable[[str], str],
-        tensors: list[Any],  # Any: Inductor's own tensors
-        written: list[Any],  # Any: as above
-        made: torch.Tensor | None,
+        tensors: list[Box],
+        written: list[Box],
+        like: torch.Tensor | None,
     ) -> None:
         cpu = torch.device("cpu")
         nowhere = ir.NoneLayout(device=cpu)
-        layout: Any = nowhere  # Any: of no public type
-        if made is not None:
-            layout = ir.FixedLayout(cpu, made.dtype, [*made.shape], [*made.stride()])
+        layout: Box = nowhere
+        if like is not None:
+            layout = ir.FixedLayout(cpu, like.dtype, [*like.shape], [*like.stride()])
         super().__init__(None, layout, self.unwrap_storage(tensors), ())
         self.loop, self.code = name, code
         self.name = V.graph.register_buffer(self)
         V.graph.register_operation(self)
         self.mutation_outputs = [ir.MutationOutput(nowhere, x, self) for x in written]
 
-    def codegen(self, wrapper: Any) -> None:  # Any: of no public type
+    def codegen(self, wrapper: Box) -> None:
         """Write the call, and before the first call the code of the kernel."""
         names, key = wrapper.src_to_kernel, self.code(self.loop)
         if key not in names:
@@ -70,7 +73,7 @@ class Call(ir.ExternKernel):
             head = code[code.rindex('extern "C"') :].partition("{")[0]
             wrapper.define_kernel(names[key], code, gpu=False, cpp_definition=f"{head};")
         own = [self] if self.should_allocate() else []
-        tensors: Any = [*self.inputs, *own]  # Any: Inductor's type for an input is a union
+        tensors: list[Box] = [*self.inputs, *own]
         pointers = [
             f"({POINTERS[x.get_dtype()]})({x.get_name()}.data_ptr()) + {x.get_layout().offset}"
             for x in tensors
@@ -82,11 +85,13 @@ class Call(ir.ExternKernel):
         return not isinstance(self.layout, ir.NoneLayout)
 
 
-def _lower_call(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: as above
+def _lower_call(operation: Operation, kernel: CppKernel, *arguments: Box) -> Box:
     like = map_arg(V.graph.current_node.args, lambda node: node.meta["val"])
-    made, _ = kernel.plan(*like)
+    outputs, _ = kernel.plan(*like)
     tensors, written = [], []
-    for one_or_more, its, argument in zip(given, like, operation._schema.arguments, strict=True):
+    for one_or_more, its, argument in zip(
+        arguments, like, operation._schema.arguments, strict=True
+    ):
         for x, traced in zip(
             flatten_arguments((one_or_more,)), flatten_arguments((its,)), strict=True
         ):
@@ -95,28 +100,28 @@ def _lower_call(operation: Any, kernel: CppKernel, *given: Any) -> Any:  # Any: 
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written.append(tensors[-1])
     code = partial(kernel.code, like)
-    if len(made) == 1 and not written:
-        return ir.TensorBox.create(Call(kernel.name, code, tensors, [], made[0]))
-    empty = tuple([_empty(x) for x in made])
+    if len(outputs) == 1 and not written:
+        return ir.TensorBox.create(Call(kernel.name, code, tensors, [], outputs[0]))
+    empty = tuple([_empty(x) for x in outputs])
     Call(kernel.name, code, [*tensors, *empty], [*empty, *written], None)
     return result_of(empty)
 
 
-def _require_strides(x: Any, traced: torch.Tensor) -> Any:  # Any: as above
+def _require_strides(x: Box, traced: torch.Tensor) -> Box:
     """Require that a tensor is in memory, with the strides that it was traced with."""
     if traced.is_contiguous():
         return ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(x))
     return ir.ExternKernel.require_exact_strides(x, traced.stride())
 
 
-def _empty(like: torch.Tensor) -> Any:  # Any: as above
+def _empty(like: torch.Tensor) -> Box:
     return empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
 
 
-def _product(a: Any, b: Any) -> Any:  # Any: as above
+def _product(a: Box, b: Box) -> Box:
     x = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(a))
     weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
     size = [x.get_size()[0], weight.get_size()[0]]
     layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
-    made = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
-    return ir.TensorBox.create(made)
+    product = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
+    return ir.TensorBox.create(product)

@@ -1,1 +1,1 @@
-"""C++ kernels of a compiled step, one folder a kernel: the operation in op.py, and its code."""
+"""C++ kernels of a compiled step; the pass that calls one has its operation."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from lincoln_fn.compiler.inductor.build import build
 from lincoln_fn.compiler.inductor.vectors import lanes
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.kernels.torch_ops import register
+from lincoln_fn.fastpath import Argument, Operation, operation
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ _INCLUDED: Final = (
     "type_traits",
     "vector",
 )
-_VECTORS: Final = Path(__file__).parent / "common" / "vectors.h"
+_HERE: Final = Path(__file__).parent
 
 
 @attrs.frozen
@@ -56,53 +56,49 @@ class CppKernel:
     # Its function takes the operation's tensors, each without gaps, and then its outputs.
 
     name: str
-    file: Path
     # Both are called with the operation's arguments.
     plan: Callable[..., Plan]
     function: Callable[..., str]
 
-    def __call__(self, *given: Any) -> Any:  # Any: tensors and numbers; a tensor, or several
+    def __call__(self, *arguments: Argument) -> Tensor | tuple[Tensor, ...] | None:
         """Compute the outputs."""
-        made, _ = self.plan(*given)
-        tensors = [*(x for x in flatten_arguments(given) if isinstance(x, Tensor)), *made]
+        outputs, _ = self.plan(*arguments)
+        tensors = [*(x for x in flatten_arguments(arguments) if isinstance(x, Tensor)), *outputs]
         pointers = tuple([POINTERS[x.dtype] for x in tensors])
-        build(self.code(given, "kernel"), pointers)(*tensors)
-        return result_of(made)
+        build(self.code(arguments, "kernel"), pointers)(*tensors)
+        return result_of(outputs)
 
-    def code(self, given: tuple[Any, ...], name: str) -> str:  # Any: as above
+    def code(self, arguments: tuple[Argument, ...], name: str) -> str:
         """Write the code for such arguments, in a function of this name."""
-        _, sizes = self.plan(*given)
-        return _code(self.file, self.function(*given), name, **sizes)
+        _, sizes = self.plan(*arguments)
+        return _code(self.name, self.function(*arguments), name, **sizes)
 
 
-# Each kernel's module adds its own when it is imported. Any: operations, of no public type.
-CPP_KERNELS: Final[dict[Any, CppKernel]] = {}
+# Each kernel's module adds its own when it is imported.
+CPP_KERNELS: Final[dict[Operation, CppKernel]] = {}
 
 
 def cpp_kernel(
-    schema: str,
-    folder: str,
-    plan: Callable[..., Plan],
-    function: Callable[..., str] = lambda *given: "",
-) -> Any:  # Any: as above
+    schema: str, plan: Callable[..., Plan], function: Callable[..., str] = lambda *arguments: ""
+) -> Operation:
     """Register an operation that a C++ kernel computes, and return it."""
     # `plan` makes, of the arguments, tensors like the outputs, and the constants of the C++ code,
     # in capitals there. `function` writes the C++ function, if it is not in the file.
     name = schema.partition("(")[0]
-    made = CppKernel(name, Path(folder).with_name(f"{name}.cpp"), plan, function)
-    operation = register(schema, made, lambda *given: result_of(plan(*given)[0]))
-    CPP_KERNELS[operation] = made
-    return operation
+    kernel = CppKernel(name, plan, function)
+    registered = operation(schema, kernel, lambda *arguments: result_of(plan(*arguments)[0]))
+    CPP_KERNELS[registered] = kernel
+    return registered
 
 
-def result_of(made: tuple[T, ...]) -> T | tuple[T, ...] | None:
+def result_of(outputs: tuple[T, ...]) -> T | tuple[T, ...] | None:
     """Return a single output as it is, several as a tuple, and None for none."""
-    return made[0] if len(made) == 1 else made or None
+    return outputs[0] if len(outputs) == 1 else outputs or None
 
 
-def flatten_arguments(given: Iterable[Any]) -> Iterator[Any]:  # Any: tensors and others
+def flatten_arguments(arguments: Iterable[Argument]) -> Iterator[Argument]:
     """List an operation's arguments one by one, also those within lists."""
-    for one in given:
+    for one in arguments:
         yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
@@ -115,15 +111,15 @@ def are_called_for(x: Tensor) -> bool:
 
 # A memo of the code that has been written.
 @cache
-def _code(file: Path, function: str, name: str, **sizes: int) -> str:
+def _code(file: str, function: str, name: str, **sizes: int) -> str:
     """Write a kernel's file in a namespace, after its constants, and export the function."""
     sizes = {"lanes": lanes(), **sizes}
     lines = [
         *(f"#include <{file}>" for file in _INCLUDED),
         f"namespace in_{name} {{",
         *(f"constexpr int64_t {size.upper()} = {int(n)};" for size, n in sizes.items()),
-        _VECTORS.read_text(),
-        (file.read_text() + function).replace(" kernel(", f" {name}("),
+        (_HERE / "vectors.h").read_text(),
+        ((_HERE / f"{file}.cpp").read_text() + function).replace(" kernel(", f" {name}("),
         f"}}\nusing in_{name}::{name};",
     ]
     return "\n".join(lines)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
-from typing import Any, Final
+from operator import getitem
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from lincoln_fn.compiler.onnx import arrays, division, elementwise, indices, sums, windows
+from lincoln_fn.compiler.onnx import arrays, elementwise, indices, windows
 from lincoln_fn.compiler.onnx.sizes import fit
 from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
+from lincoln_fn.fastpath import Argument
 
-ROWS: Final[Rows] = {
-    **elementwise.ROWS,
-    **division.ROWS,
-    **arrays.ROWS,
-    **sums.ROWS,
-    **windows.ROWS,
-    **indices.ROWS,
-}
+ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **windows.ROWS, **indices.ROWS}
 
 
 def convert(
@@ -42,23 +37,23 @@ def convert(
     Raises:
         UnknownOperationError: if an operation has no counterpart, or the graphs differ in more.
     """
-    values: dict[Node, Any] = {}  # Any: a value, or a list of values
+    values: dict[Node, Argument] = {}  # a value, or a list of values
     known: dict[Node, Tensor] = {}  # what depends on no input
-    given = iter(inputs)
+    names = iter(inputs)
     outputs: list[Value] = []
     for nodes in zip(*(graph.graph.nodes for graph in graphs), strict=True):
         node = nodes[0]
         if any(other.op != node.op or str(other.target) != str(node.target) for other in nodes):
             raise UnknownOperationError("its operations depend on the number of examples")
         if node.op == "placeholder":
-            values[node] = _value(next(given), [n.meta["val"] for n in nodes], batches)
+            values[node] = _value(next(names), [n.meta["val"] for n in nodes], batches)
         elif node.op == "output":
             outputs = [values[part] for part in node.args[0]]
         elif node.op == "get_attr":
             tensors = [getattr(graph, str(node.target)) for graph in graphs]
             known.update(zip(nodes, tensors, strict=True))
             values[node] = _constant(write, tensors, batches)
-        elif str(node.target) == "<built-in function getitem>":
+        elif node.target is getitem:
             whole, index = node.args
             values[node] = values[whole][index]
         elif _are_known(nodes, known) and _are_one_in_float64(nodes, known):
@@ -74,10 +69,10 @@ def _are_known(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
         return False
     for node in nodes:
         assert callable(node.target)
-        made = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))
-        if not isinstance(made, Tensor) or "empty" in str(node.target):
+        tensor = node.target(*map_arg(node.args, known.get), **map_arg(node.kwargs, known.get))
+        if not isinstance(tensor, Tensor) or "empty" in str(node.target):
             return False
-        known[node] = made
+        known[node] = tensor
     return True
 
 
@@ -92,10 +87,10 @@ def _are_one_in_float64(nodes: Sequence[Node], known: dict[Node, Tensor]) -> boo
 
 
 def _converted(
-    write: Writer, nodes: Sequence[Node], batches: Sequence[int], values: dict[Node, Any]
+    write: Writer, nodes: Sequence[Node], batches: Sequence[int], values: dict[Node, Argument]
 ) -> Value | list[Value]:
     """Write one operation, by its row."""
-    node, made = nodes[0], [n.meta["val"] for n in nodes]
+    node, fakes = nodes[0], [n.meta["val"] for n in nodes]
     kind = getattr(node.target, "overloadpacket", None)
     row = ROWS.get(kind)
     if row is None:
@@ -107,16 +102,16 @@ def _converted(
         if name not in ("dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking")
     }
     try:
-        signature(row).bind(write, made, *merged, **named)
+        signature(row).bind(write, fakes, *merged, **named)
     except TypeError:
         options = ", ".join(f"{name}={value}" for name, value in named.items())
         problem = f"{node.target} has no counterpart with {options or 'these arguments'}"
         raise UnknownOperationError(problem) from None
-    if isinstance(made[0], list | tuple):
-        out = [_value("", parts, batches) for parts in zip(*made, strict=True)]
+    if isinstance(fakes[0], list | tuple):
+        out = [_value("", parts, batches) for parts in zip(*fakes, strict=True)]
         names = row(write, out, *merged, **named)
         return [Value(name, part.shape, part.dtype) for name, part in zip(names, out, strict=True)]
-    one = _value("", made, batches)
+    one = _value("", fakes, batches)
     return Value(row(write, one, *merged, **named), one.shape, one.dtype)
 
 
@@ -134,14 +129,16 @@ def _constant(write: Writer, tensors: Sequence[Tensor], batches: Sequence[int]) 
     return Value(name, tuple(first.shape), first.dtype)
 
 
-def _merged(given: Sequence[Any], batches: Sequence[int], values: dict[Node, Any]) -> Any:
+def _merged(
+    arguments: Sequence[Argument], batches: Sequence[int], values: dict[Node, Argument]
+) -> Argument:
     """Turn what an operation was given for each batch size into one argument."""
-    first = given[0]
+    first = arguments[0]
     if isinstance(first, Node):
         return values[first]
     if isinstance(first, list | tuple):
-        return [_merged(parts, batches, values) for parts in zip(*given, strict=True)]
-    return _fitted(given, batches)
+        return [_merged(parts, batches, values) for parts in zip(*arguments, strict=True)]
+    return _fitted(arguments, batches)
 
 
 def _value(name: str, fakes: Sequence[torch.Tensor], batches: Sequence[int]) -> Value:
@@ -150,7 +147,7 @@ def _value(name: str, fakes: Sequence[torch.Tensor], batches: Sequence[int]) -> 
     return Value(name, shape, fakes[0].dtype)
 
 
-def _fitted(values: Sequence[Any], batches: Sequence[int], error: float = 1e-12) -> Any:
+def _fitted(values: Sequence[Argument], batches: Sequence[int], error: float = 1e-12) -> Argument:
     try:
         return fit(values, batches, error)
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.compiler.onnx.arrays import axis_of
-from lincoln_fn.compiler.onnx.elementwise import Operand, operand, where
+from lincoln_fn.compiler.onnx.elementwise import Operand, operand
 from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
 
 aten = torch.ops.aten
@@ -40,17 +40,13 @@ def _scatter(
     )
 
 
-def _scatter_add(write: Writer, out: Value, x: Value, dim: int, index: Value, source: Value) -> str:
-    return _scatter(write, out, x, dim, index, source, "sum")
-
-
-def _embedding(write: Writer, out: Value, weight: Value, index: Value, *_: object) -> str:
-    return write.add("Gather", weight.name, write.cast(index, torch.int64), axis=0)
-
-
 def _index_select(write: Writer, out: Value, x: Value, dim: int, index: Value) -> str:
     axis = axis_of(dim, len(x.shape))
     return write.add("Gather", x.name, write.cast(index, torch.int64), axis=axis)
+
+
+def _embedding(write: Writer, out: Value, weight: Value, index: Value, *_: object) -> str:
+    return _index_select(write, out, weight, 0, index)
 
 
 def _coordinates(write: Writer, indices: Sequence[Value]) -> str:
@@ -84,30 +80,28 @@ def _masks(indices: Sequence[Value | None]) -> None:
 def _index(write: Writer, out: Value, x: Value, indices: Sequence[Value | None]) -> str:
     _masks(indices)
     with_index, others, place = _order(x, indices)
-    given = [index for index in indices if index is not None]
-    if len(given) == 1:
-        return write.add("Gather", x.name, write.cast(given[0], torch.int64), axis=with_index[0])
+    present = [index for index in indices if index is not None]
+    if len(present) == 1:
+        return _index_select(write, out, x, with_index[0], present[0])
     moved = write.add("Transpose", x.name, perm=with_index + others)
-    found = write.add("GatherND", moved, _coordinates(write, given))
-    n = max(len(index.shape) for index in given)
+    gathered = write.add("GatherND", moved, _coordinates(write, present))
+    n = max(len(index.shape) for index in present)
     # The indices' axes stand where the first of them stood, if they stood side by side.
     perm = [*range(n, n + place), *range(n), *range(n + place, n + len(others))]
-    return write.add("Transpose", found, perm=perm)
+    return write.add("Transpose", gathered, perm=perm)
 
 
 def _index_put(
     write: Writer, out: Value, x: Value, indices: Sequence[Value | None], source: Value,
     accumulate: bool = False,
 ) -> str:  # fmt: skip
-    if len(indices) == 1 and indices[0] is not None and indices[0].dtype is torch.bool:
-        return _put_where(write, out, x, indices[0], source)
     _masks(indices)
     with_index, others, place = _order(x, indices)
-    given = [index for index in indices if index is not None]
-    n = max(len(index.shape) for index in given)
+    present = [index for index in indices if index is not None]
+    n = max(len(index.shape) for index in present)
     order = with_index + others
     moved = write.add("Transpose", x.name, perm=order)
-    at = _coordinates(write, given)
+    at = _coordinates(write, present)
     # What is put has, as what is read, the indices' axes where the first of them stood.
     front = [*range(place, place + n), *range(place), *range(place + n, n + len(others))]
     where = write.add("Shape", write.add("GatherND", moved, at))
@@ -121,22 +115,8 @@ def _index_put(
     return write.add("Transpose", put, perm=[order.index(i) for i in range(len(order))])
 
 
-def _put_where(write: Writer, out: Value, x: Value, mask: Value, source: Value) -> str:
-    """Put one number wherever the mask is true."""
-    if source.shape:
-        raise UnknownOperationError("several numbers put by a mask; use torch.where")
-    name = mask.name
-    missing = len(x.shape) - len(mask.shape)
-    if missing:
-        name = write.add(
-            "Unsqueeze", name, write.ints([len(mask.shape) + i for i in range(missing)])
-        )
-    return where(write, out, Value(name, x.shape, torch.bool), source, x)
-
-
 ROWS: Final[Rows] = {
-    aten.gather: _gather, aten.scatter: _scatter, aten.scatter_add: _scatter_add,
-    aten.scatter_reduce: _scatter, aten.embedding: _embedding, aten.index_select: _index_select,
-    aten.index: _index, aten._unsafe_index: _index, aten.index_put: _index_put,
-    aten._unsafe_index_put: _index_put,
+    aten.gather: _gather, aten.scatter: _scatter, aten.scatter_reduce: _scatter,
+    aten.embedding: _embedding, aten.index_select: _index_select, aten.index: _index,
+    aten.index_put: _index_put,
 }  # fmt: skip

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import optree
@@ -15,10 +14,11 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.onnx.convert import convert
+from lincoln_fn.compiler.onnx.decompositions import decompositions
 from lincoln_fn.compiler.onnx.sizes import Affine, Size
 from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
 from lincoln_fn.compiler.trace.tracing import Program, write_down
-from lincoln_fn.core import LayerError, tree
+from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.recording import flatten
 
 if TYPE_CHECKING:  # an extra
@@ -40,8 +40,8 @@ class Names:
 
 def model_of(
     program: Program,
-    first: Any,  # Any: a tree of tensors
-    batch: Any,  # Any: likewise
+    first: Arrays,
+    batch: Arrays,
     names: Names,
     *,
     dynamic_batch: bool,
@@ -138,12 +138,12 @@ def _ends(write: Writer, named: Sequence[tuple[str, Value]]) -> list[NodeProto]:
 
 def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> list[NodeProto]:
     """Leave out nodes whose results nothing reads."""
-    read, kept = set(outputs), []
+    read, needed = set(outputs), []
     for node in reversed(nodes):
         if not read.isdisjoint(node.output):
             read.update(node.input)
-            kept.append(node)
-    return kept[::-1]
+            needed.append(node)
+    return needed[::-1]
 
 
 def split(model: ModelProto, names: Sequence[str]) -> tuple[ModelProto, ModelProto]:
@@ -171,25 +171,19 @@ def _checked(graph: GraphProto) -> ModelProto:
     return model
 
 
-def _graph(program: Program, first: Any, batch: Any) -> GraphModule:  # Any: trees of tensors
+def _graph(program: Program, first: Arrays, batch: Arrays) -> GraphModule:
     """Trace a program, without in-place operations, in torch's core operations."""
     traced = write_down(program, first, batch, here=False)
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # the inputs are fake
     with fakes, torch.no_grad():
         whole = torch.func.functionalize(traced.graph)
-        graph = make_fx(whole, decomposition_table=_decompositions())(*traced.inputs)
+        graph = make_fx(whole, decomposition_table=decompositions())(*traced.inputs)
     graph.graph.eliminate_dead_code()
     return graph
 
 
-@functools.cache  # torch looks at all of its operations to make it
-def _decompositions() -> dict[Any, Callable[..., Any]]:  # Any: operations, and arguments
-    """Return torch's table from operations to core operations."""
-    return dict(torch.export.default_decompositions())
-
-
-def _batch_sizes(program: Program, batch: Any) -> tuple[int, int, int]:  # Any: a tree of tensors
+def _batch_sizes(program: Program, batch: Arrays) -> tuple[int, int, int]:
     """Choose numbers of examples that differ from each other and from 1."""
     leaves, _ = flatten(batch)
     sizes = {len(leaf) if leaf.ndim else 0 for leaf in leaves}
@@ -201,7 +195,7 @@ def _batch_sizes(program: Program, batch: Any) -> tuple[int, int, int]:  # Any: 
     return n, n + 2, 2 * n + 3
 
 
-def _resized(batch: Any, n: int) -> Any:  # Any: trees of tensors
+def _resized(batch: Arrays, n: int) -> Arrays:
     """Make a batch of n examples: those given, again and again."""
 
     def resized(leaf: Tensor) -> Tensor:

@@ -77,10 +77,12 @@ def fit(values: Sequence[object], batches: Sequence[int], error: float = 1e-12) 
         below = [1 / (number - constant) for number in numbers]
         slope = (below[1] - below[0]) / (batches[1] - batches[0])
         offset = below[0] - slope * batches[0]
-        made = Reciprocal(constant, _round(slope, 1e3 * error), _round(offset, 1e3 * error))
-        found = [made.at(n) for n in batches]
-        if all(math.isclose(a, b, rel_tol=error) for a, b in zip(found, numbers, strict=True)):
-            return made
+        fitted = Reciprocal(constant, _round(slope, 1e3 * error), _round(offset, 1e3 * error))
+        values_of_fit = [fitted.at(n) for n in batches]
+        if all(
+            math.isclose(a, b, rel_tol=error) for a, b in zip(values_of_fit, numbers, strict=True)
+        ):
+            return fitted
     raise ValueError(f"{values} for batches of {tuple(batches)}")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import torch
 
 from lincoln_fn.compiler.onnx.sizes import Affine, Number, Reciprocal, Size
+from lincoln_fn.fastpath import Argument, Operation
 
 if TYPE_CHECKING:  # an extra, which is imported where it is used
     from onnx import NodeProto, TensorProto
@@ -21,14 +22,13 @@ DTYPES: Final = {
     torch.float32: 1, torch.uint8: 2, torch.int8: 3, torch.int16: 5, torch.int32: 6, torch.int64: 7,
     torch.bool: 9, torch.float16: 10, torch.float64: 11,
 }  # fmt: skip
-UINT64: Final = 13
 
 
 # (writer, what is made, the operation's arguments as torch has them) -> the name of what was made,
-# or the names. Any: each operation has arguments of its own.
-Row: TypeAlias = Callable[..., Any]
-# By torch's operation. Any: an operation has no public type.
-Rows: TypeAlias = dict[Any, Row]
+# or the names.
+Row: TypeAlias = Callable[..., Argument]
+# By torch's operation.
+Rows: TypeAlias = dict[Operation, Row]
 
 
 class UnknownOperationError(Exception):
@@ -55,7 +55,7 @@ class Writer:
     makers: dict[str, NodeProto] = attrs.field(factory=dict)  # by the name of what a node makes
     constants: dict[object, TensorProto] = attrs.field(factory=dict)
 
-    def add(self, operation: str, *inputs: str, **attributes: Any) -> str:  # Any: as ONNX has them
+    def add(self, operation: str, *inputs: str, **attributes: Argument) -> str:
         """Add a node of one output, and return the output's name."""
         return self.add_many(operation, inputs, 1, **attributes)[0]
 
@@ -64,30 +64,30 @@ class Writer:
         operation: str,
         inputs: Sequence[str],
         outputs: int,
-        **attributes: Any,  # Any: as above
+        **attributes: Argument,
     ) -> list[str]:
         """Add a node, or find an equal one, and return its outputs' names."""
         from onnx import helper
 
-        given = operation, tuple(inputs), outputs, repr(sorted(attributes.items()))
-        if given not in self.nodes:
+        key = operation, tuple(inputs), outputs, repr(sorted(attributes.items()))
+        if key not in self.nodes:
             n = len(self.nodes)
             names = [f"{operation}_{n}_{i}" if i else f"{operation}_{n}" for i in range(outputs)]
             node = helper.make_node(operation, list(inputs), names, **attributes)
-            self.nodes[given] = node
+            self.nodes[key] = node
             self.makers |= dict.fromkeys(names, node)
-        return list(self.nodes[given].output)
+        return list(self.nodes[key].output)
 
     def constant(self, value: object, dtype: torch.dtype) -> str:
         """Add a constant, or return the name of an equal one."""
         from onnx import numpy_helper
 
         array = torch.as_tensor(value, dtype=dtype).contiguous().numpy()
-        given = (dtype, array.shape, array.tobytes())
-        if given not in self.constants:
+        key = (dtype, array.shape, array.tobytes())
+        if key not in self.constants:
             name = f"constant_{len(self.constants)}"
-            self.constants[given] = numpy_helper.from_array(array, name)
-        return self.constants[given].name
+            self.constants[key] = numpy_helper.from_array(array, name)
+        return self.constants[key].name
 
     def ints(self, values: Sequence[int]) -> str:
         """Add a vector of integers, such as axes."""
@@ -123,16 +123,16 @@ class Writer:
     def _of_batch(self, value: Affine | Reciprocal, dtype: torch.dtype) -> str:
         """Compute a number from the number of examples."""
         kind = torch.int64 if isinstance(value, Affine) else torch.float64
-        made = self.cast(Value(BATCH, (), torch.int64), kind)
+        number = self.cast(Value(BATCH, (), torch.int64), kind)
         if value.scale != 1:
-            made = self.add("Mul", made, self.constant(value.scale, kind))
+            number = self.add("Mul", number, self.constant(value.scale, kind))
         if value.offset != 0:
-            made = self.add("Add", made, self.constant(value.offset, kind))
+            number = self.add("Add", number, self.constant(value.offset, kind))
         if isinstance(value, Reciprocal):
-            made = self.add("Reciprocal", made)
+            number = self.add("Reciprocal", number)
             if value.constant != 0:
-                made = self.add("Add", made, self.constant(value.constant, kind))
-        return self.cast(Value(made, (), kind), dtype)
+                number = self.add("Add", number, self.constant(value.constant, kind))
+        return self.cast(Value(number, (), kind), dtype)
 
 
 def code(dtype: torch.dtype) -> int:

@@ -1,1 +1,1 @@
-"""Rewrites of a traced graph, one file a rewrite; pipeline.py lists them in order."""
+"""Rewrites of a traced graph, one file a rewrite; graphs.py lists them in order."""

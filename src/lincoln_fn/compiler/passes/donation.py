@@ -20,9 +20,9 @@ from torch.fx import Graph, Node
 
 from lincoln_fn.compiler.inductor.versions import IS_KNOWN
 from lincoln_fn.compiler.passes import product_updates
-from lincoln_fn.compiler.passes.fx_match import base_of, kind_of
-from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, materialize, outputs_of
 from lincoln_fn.compiler.trace.tracing import Traced
+from lincoln_fn.fastpath import Argument
 from lincoln_fn.training import nothing_like
 
 aten = torch.ops.aten
@@ -44,8 +44,7 @@ def donate(traced: Traced, count: int) -> list[Fate]:
     """Change a traced step so that it updates the first `count` leaves in place."""
     graph = traced.graph.graph
     holders, end = graph.find_nodes(op="placeholder")[:count], graph.output_node()
-    leaves: Any = end.args[0]  # Any: torch's type for a node's arguments names no list
-    *successors, value = leaves
+    *successors, value = outputs_of(graph)
     fates: list[Fate] = []
     outputs: list[Node] = []
     with graph.inserting_before(end):
@@ -76,10 +75,9 @@ def donate(traced: Traced, count: int) -> list[Fate]:
     return fates
 
 
-# Any: what a graph may hold.
 def _without_aliases(
-    graph: Graph, leaves: Sequence[Node], outputs: Sequence[Any], is_finite: Node
-) -> list[Any]:
+    graph: Graph, leaves: Sequence[Node], outputs: Sequence[Argument], is_finite: Node
+) -> list[Argument]:
     """Copy each output that is a view of another output, or of a leaf that is updated later."""
     taken = {*leaves}
     apart = []
@@ -105,17 +103,17 @@ def make_handover(fates: Sequence[Fate], leaves: Sequence[Tensor]) -> Handover:
     """Make the function that gives each new state the memory that the graph has updated."""
     # The old leaves that the graph has updated are empty afterwards.
     is_updated = [fate == "updated" for fate in fates]
-    kept = [i for i, fate in enumerate(fates) if fate == "kept"]
-    given = [i for i, fate in enumerate(fates) if fate == "output"]
+    unchanged = [i for i, fate in enumerate(fates) if fate == "kept"]
+    replaced = [i for i, fate in enumerate(fates) if fate == "output"]
     nothing = [nothing_like(leaf) for leaf in compress(leaves, is_updated)]
 
     def hand_over(old: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
         # By maps: a loop over the leaves is measurable in small steps.
         new = list(map(_get_data, old))
         deque(map(_set_data, compress(old, is_updated), nothing), maxlen=0)
-        for i in kept:
+        for i in unchanged:
             new[i] = old[i]
-        for i, output in zip(given, outputs, strict=True):
+        for i, output in zip(replaced, outputs, strict=True):
             new[i] = output
         return new
 

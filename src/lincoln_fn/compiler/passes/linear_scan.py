@@ -1,27 +1,35 @@
-"""Linear scans in a compiled step, by a C++ kernel (kernels/linear_scan/op.py)."""
+"""Linear scans in a compiled step, h_t = a_t h_(t-1) + b_t, by a C++ kernel.
+
+It computes one step after the other, and reads and writes each number once. Each thread computes
+its own examples.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import Node
 
-from lincoln_fn.compiler.kernels.cpp_kernel import are_called_for
-from lincoln_fn.compiler.kernels.linear_scan import op
+from lincoln_fn.compiler.inductor.threads import threads_for
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
+from lincoln_fn.compiler.passes.rewriting import by_rules, tensors_of
+from lincoln_fn.fastpath import linear_scan
 
-lincoln = torch.ops.lincoln_fn
+
+def _plan(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Plan:
+    batch, length, features = b.shape
+    sizes = {"batch": batch, "length": length, "features": features, "reverse": reverse}
+    return (torch.empty_like(b),), {**sizes, "threads": threads_for(batch)}
 
 
-def rewrite(graph: GraphModule) -> None:
-    """Replace the operation by the kernel, for tensors that it supports."""
-    for node in graph.graph.find_nodes(op="call_function", target=lincoln.linear_scan.default):
-        b: Any = node.args[1]  # Any: torch's type for an argument is a union
-        if are_called_for(b.meta["val"]):
-            node.target = by_kernel
-    graph.recompile()
+# a and b are (batch, length, features), and first (batch, features).
+_steps: Final[Callable[[Tensor, Tensor, Tensor, bool], Tensor]] = cpp_kernel(
+    "linear_scan_steps(Tensor a, Tensor b, Tensor first, bool reverse) -> Tensor", _plan
+)
 
 
 def by_kernel(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: bool) -> Tensor:
@@ -29,4 +37,12 @@ def by_kernel(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: boo
     batch, length, features = *b.shape[:2], math.prod(b.shape[2:])
     factors, added = (x.reshape(batch, length, features).contiguous() for x in (a, b))
     start = first.reshape(batch, features).contiguous()
-    return op.linear_scan(factors, added, start, reverse).view(b.shape)
+    return _steps(factors, added, start, reverse).view(b.shape)
+
+
+def _replace(node: Node) -> None:
+    if are_called_for(tensors_of(node)[1]):
+        node.target = by_kernel
+
+
+rewrite: Final = by_rules({linear_scan.in_graph: _replace})

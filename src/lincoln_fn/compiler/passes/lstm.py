@@ -1,6 +1,14 @@
 """A sequence of long short-term memory in a compiled step, by C++ kernels.
 
-The kernels compute the steps one by one (kernels/lstm/op.py). The rest takes one matrix product
+With i, f, g, o the gates of step t, of which layers/lstm.py derives the gradients da_t from dh_t,
+the kernels compute the steps one by one:
+
+    [i f g o]_t = gates of (x_t W_ih + h_{t-1} W_hh + b),
+    dh_{t-1}    = g_{t-1} + da_t W_hh^T.
+
+A tile of sums over W stays in registers until the gates' functions have been applied. W is divided
+into tiles once for all steps. Each thread computes its own examples, and waits for no other thread.
+The backward pass replaces the gates by their gradients, in place. The rest takes one matrix product
 each, of all da_t:
 
     dx = da W_ih^T    dW = sum over t of [x_t h_{t-1}]^T da_t    db = sum of da,
@@ -11,19 +19,20 @@ of char-lstm took 1.38 of the time, on a Zen 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import getitem
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
+from lincoln_fn.compiler.inductor.threads import threads_for
 from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.kernels.cpp_kernel import are_called_for
-from lincoln_fn.compiler.kernels.lstm.op import steps, steps_backward
+from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes.products import product
-
-lincoln = torch.ops.lincoln_fn
+from lincoln_fn.compiler.passes.rewriting import by_rules, tensors_of
+from lincoln_fn.fastpath import lstm
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -35,18 +44,35 @@ _TILE: Final = 4
 _SAVED: Final = 3
 
 
-def rewrite(graph: GraphModule) -> None:
-    """Replace oneDNN's kernel where ours support the layer."""
-    forwards, backwards = lincoln.lstm.default, lincoln.lstm_backward.default
-    for node in graph.graph.find_nodes(op="call_function", target=forwards):
-        saved = [user for user in node.users if user.target is getitem and user.args[1] == _SAVED]
-        readers = [user for one in saved for user in one.users]
-        # Only one backward pass: it replaces the gates by their gradients.
-        if _supports(node) and [user.target for user in readers] in ([], [backwards]):
-            node.target = forward
-            for user in readers:
-                user.target = backward
-    graph.recompile()
+def _plan(x: Tensor, tiles: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool) -> Plan:
+    (batch, length, n_in), hidden = x.shape, h.shape[1]
+    gates, cs = x.new_empty(batch, length, 4 * hidden), x.new_empty(batch, length, hidden)
+    sizes = {"batch": batch, "length": length, "n_in": n_in, "hidden": hidden, "reverse": reverse}
+    return (gates, cs, torch.empty_like(cs)), {**sizes, "threads": threads_for(batch)}
+
+
+def _plan_backward(
+    g: Tensor, tiles: Tensor, cs: Tensor, c: Tensor, dh: Tensor, dc: Tensor, gates: Tensor,
+    reverse: bool,
+) -> Plan:  # fmt: skip
+    (batch, length, hidden), threads = g.shape, threads_for(len(g))
+    sizes = {"batch": batch, "length": length, "hidden": hidden, "reverse": reverse}
+    sums = g.new_empty(threads, 4 * hidden)
+    return (torch.empty_like(dc), sums), {**sizes, "threads": threads}
+
+
+# Gates, every c, and y; the shapes are those of lstm_steps.cpp.
+_steps: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = cpp_kernel(
+    "lstm_steps(Tensor x, Tensor tiles, Tensor bias, Tensor h, Tensor c, bool reverse)"
+    " -> (Tensor, Tensor, Tensor)",
+    _plan,
+)
+# dL/dc of the first state, and each thread's sums of the gates' gradients.
+_steps_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
+    "lstm_steps_backward(Tensor g, Tensor tiles, Tensor cs, Tensor c, Tensor dh, Tensor dc,"
+    " Tensor(a!) gates, bool reverse) -> (Tensor, Tensor)",
+    _plan_backward,
+)
 
 
 def forward(
@@ -57,8 +83,8 @@ def forward(
     # The gates and every c, for `backward`, take the place of oneDNN's workspace.
     last = 0 if reverse else -1
     tiles = torch.cat([w_ih, w_hh]).view(-1, 4, len(w_hh) // lanes(), lanes()).permute(2, 0, 1, 3)
-    given = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
-    gates, cs, y = steps(*given, reverse)
+    arguments = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
+    gates, cs, y = _steps(*arguments, reverse)
     return y.transpose(0, 1), y[:, last], cs[:, last], (gates, cs)
 
 
@@ -70,14 +96,14 @@ def backward(
     """Compute what oneDNN's backward kernel does; the saved gates are updated in place."""
     # Returns dx (length, batch, n_in), dW_ih and dW_hh transposed, db, and dL/dh and dL/dc for the
     # first state.
-    first, (gates, cs), made = -1 if reverse else 0, saved, y.transpose(0, 1)
+    first, (gates, cs), outputs = -1 if reverse else 0, saved, y.transpose(0, 1)
     tile = max(n for n in range(1, _TILE + 1) if len(w_hh) % (n * lanes()) == 0) * lanes()
     tiles = w_hh.reshape(-1, tile, gates.shape[2]).mT
-    given = (t.contiguous() for t in (g, tiles, cs, c, dh, dc))
-    first_dc, sums = steps_backward(*given, gates, reverse)
+    arguments = (t.contiguous() for t in (g, tiles, cs, c, dh, dc))
+    first_dc, sums = _steps_backward(*arguments, gates, reverse)
     da = gates.flatten(0, 1)
     # The h that each step began with.
-    hs = torch.cat((made[:, 1:], h[:, None]) if reverse else (h[:, None], made[:, :-1]), 1)
+    hs = torch.cat((outputs[:, 1:], h[:, None]) if reverse else (h[:, None], outputs[:, :-1]), 1)
     before = torch.cat([x.transpose(0, 1), hs], 2).flatten(0, 1)
     dx = product(da, w_ih.contiguous().mT).view(*gates.shape[:2], -1).transpose(0, 1)
     dw = product(before.mT.contiguous(), da)
@@ -87,7 +113,20 @@ def backward(
 
 def _supports(node: Node) -> bool:
     """Return whether a hidden state fills its vectors, W is small, and there are several rows."""
-    given: Any = node.args[:3]  # Any: torch's type for an argument is a union
-    x, w_ih, w_hh = (arg.meta["val"] for arg in given)
+    x, w_ih, w_hh, *_ = tensors_of(node)
     is_whole = are_called_for(x) and len(w_hh) % lanes() == 0
     return is_whole and w_ih.numel() + w_hh.numel() <= _MOST and x.shape[1] > 1
+
+
+def _replace(node: Node) -> None:
+    """Replace oneDNN's kernel where ours support the layer."""
+    saved = [user for user in node.users if user.target is getitem and user.args[1] == _SAVED]
+    readers = [user for one in saved for user in one.users]
+    # Only one backward pass: it replaces the gates by their gradients.
+    if _supports(node) and [user.target for user in readers] in ([], [lstm.in_graph_backward]):
+        node.target = forward
+        for user in readers:
+            user.target = backward
+
+
+rewrite: Final = by_rules({lstm.in_graph: _replace})

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import getitem
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
-from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.passes.rewriting import by_rules, materialize
+from lincoln_fn.fastpath import Argument
 
 aten = torch.ops.aten
 
@@ -29,23 +30,7 @@ _CHANNELS: Final = 8
 # With larger windows, the loop's code would be too long.
 _WINDOW: Final = 16
 # A window's kernel size, stride, padding and dilation, and ceil_mode.
-_DEFAULTS: Final[tuple[Any, ...]] = ([], [], [0, 0], [1, 1], False)  # Any: lists and a flag
-
-
-def rewrite(graph: GraphModule) -> None:
-    """Replace pooling by functions that Inductor compiles to loops, where they support it."""
-    pools = aten.max_pool2d_with_indices.default
-    for node in graph.graph.find_nodes(op="call_function", target=pools):
-        x, *window = node.args
-        window += _DEFAULTS[len(window) :]
-        places = [user for user in node.users if user.target is getitem and user.args[1] == 1]
-        backward = [user for node in places for user in node.users]
-        if _supports(x, window) and all(_is_backward(user, window) for user in backward):
-            kernel = tuple(window[0])
-            node.target, node.args = pool, (x, kernel)
-            for user in backward:
-                user.target, user.args = pool_backward, (user.args[0], user.args[-1], kernel)
-    graph.recompile()
+_DEFAULTS: Final[tuple[Argument, ...]] = ([], [], [0, 0], [1, 1], False)
 
 
 def pool(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -73,19 +58,36 @@ def pool_backward(g: Tensor, places: Tensor, kernel: tuple[int, int]) -> Tensor:
     return dx.reshape(n, height * kh, width * kw, channels).permute(0, 3, 1, 2)
 
 
-def _supports(x: Node, window: Sequence[Any]) -> bool:  # Any: what a graph's argument may be
+def _supports(x: Argument, window: Sequence[Argument]) -> bool:
     """Return whether windows are adjacent, fill the plane, and have channels to loop over."""
-    given = x.meta["val"]
-    if given.ndim != 4 or given.shape[1] < _CHANNELS or given.dtype is not torch.float32:
+    image = x.meta["val"]
+    if image.ndim != 4 or image.shape[1] < _CHANNELS or image.dtype is not torch.float32:
         return False
     kernel, stride, *others = window
     side_by_side = (stride or kernel) == kernel and tuple(others) == _DEFAULTS[2:]
     is_short = math.prod(kernel) <= _WINDOW
-    is_filled = all(size % k == 0 for size, k in zip(given.shape[2:], kernel, strict=True))
-    is_last = given.is_contiguous(memory_format=torch.channels_last)
+    is_filled = all(size % k == 0 for size, k in zip(image.shape[2:], kernel, strict=True))
+    is_last = image.is_contiguous(memory_format=torch.channels_last)
     return side_by_side and is_short and is_filled and is_last
 
 
-def _is_backward(node: Node, window: Sequence[Any]) -> bool:  # Any: as above
+def _is_backward(node: Node, window: Sequence[Argument]) -> bool:
     target = aten.max_pool2d_with_indices_backward.default
     return node.target is target and [*node.args[2:-1]] == window
+
+
+def _replace(node: Node) -> None:
+    """Replace pooling by functions that Inductor compiles to loops, where they support it."""
+    arguments: tuple[Argument, ...] = node.args
+    x, *window = arguments
+    window += _DEFAULTS[len(window) :]
+    places = [user for user in node.users if user.target is getitem and user.args[1] == 1]
+    backward = [user for node in places for user in node.users]
+    if _supports(x, window) and all(_is_backward(user, window) for user in backward):
+        kernel = tuple(window[0])
+        node.target, node.args = pool, (x, kernel)
+        for user in backward:
+            user.target, user.args = pool_backward, (user.args[0], user.args[-1], kernel)
+
+
+rewrite: Final = by_rules({aten.max_pool2d_with_indices.default: _replace})

@@ -1,20 +1,20 @@
 """Matrix products in a compiled step, each computed in the way that takes the least time.
 
-Small ones in float32 have a C++ kernel (kernels/small_product). For others fastpath/product.py
+Small ones in float32 have a C++ kernel (small_product.py). For others fastpath/product.py
 chooses, as for eager steps: oneDNN, or (b^T a^T)^T if b has few columns. ATen computes the rest.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiler.kernels.small_product import op as small_product
-from lincoln_fn.compiler.kernels.torch_ops import mm_by_onednn
-from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.passes import small_product
+from lincoln_fn.compiler.passes.rewriting import by_rules, materialize, tensors_of
+from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
 from lincoln_fn.fastpath import bfloat16, is_narrow, onednn_is_faster, sums_by_onednn
 
 aten = torch.ops.aten
@@ -27,30 +27,14 @@ _SMALL_TENSOR = 2**16
 
 def is_small(graph: GraphModule) -> bool:
     """Return whether a step's tensors and products are so small that one thread computes them."""
-    made = (node.meta.get("val") for node in graph.graph.nodes)
+    values = (node.meta.get("val") for node in graph.graph.nodes)
     return all(
-        value.numel() <= _SMALL_TENSOR for value in made if isinstance(value, Tensor)
+        value.numel() <= _SMALL_TENSOR for value in values if isinstance(value, Tensor)
     ) and all(
         node.meta["val"].numel() * node.args[0].meta["val"].shape[-1] <= _SMALL_PRODUCT
         for target in (aten.mm.default, aten.bmm.default)
         for node in graph.graph.find_nodes(op="call_function", target=target)
     )
-
-
-def rewrite(graph: GraphModule) -> None:
-    """Replace every product that has a faster way."""
-    for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
-        node.target = product
-    for node in graph.graph.find_nodes(op="call_function", target=aten.bmm.default):
-        factors: Any = node.args  # Any: torch's type for an argument is a union
-        a, b = (factor.meta["val"] for factor in factors)
-        if a.shape[:2] == (1, 1):
-            node.target = _one_with_one
-        elif small_product.supports(a, b):
-            node.target = small_product.product
-        elif b.stride(0) == 0 < len(a) and a.is_contiguous():
-            node.target = _many_with_one
-    graph.recompile()
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -78,3 +62,20 @@ def _one_with_one(a: Tensor, b: Tensor) -> Tensor:
 def _many_with_one(a: Tensor, b: Tensor) -> Tensor:
     """Compute the products of many a (batch, n, k) with one b, as one product of all their rows."""
     return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
+
+
+def _replace(node: Node) -> None:
+    node.target = product
+
+
+def _replace_many(node: Node) -> None:
+    a, b = tensors_of(node)
+    if a.shape[:2] == (1, 1):
+        node.target = _one_with_one
+    elif small_product.supports(a, b):
+        node.target = small_product.product
+    elif b.stride(0) == 0 < len(a) and a.is_contiguous():
+        node.target = _many_with_one
+
+
+rewrite: Final = by_rules({aten.mm.default: _replace, aten.bmm.default: _replace_many})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from lincoln_fn.compiler.passes.materialize import materialize
+from lincoln_fn.compiler.passes.rewriting import materialize
 
 
 def rewrite(graph: GraphModule) -> None:

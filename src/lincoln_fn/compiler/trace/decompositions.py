@@ -12,9 +12,10 @@ only for erf: this takes a tenth of the time, with an absolute error below 1e-7.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from torch._decomp import get_decompositions
 from torch._ops import HigherOrderOperator
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from lincoln_fn.fastpath import Argument, Operation
 
 aten = torch.ops.aten
 
@@ -55,25 +58,25 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
 
     def __torch_dispatch__(
         self,
-        func: Any,  # Any: an operation, which torch has no public type for
+        func: Operation,
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        args: tuple[Argument, ...] = (),
+        kwargs: dict[str, Argument] | None = None,
+    ) -> Argument:
         if isinstance(func, HigherOrderOperator) and func.__name__ == "scan":
             return self._loop(func, *args)
         if torch.Tag.view_copy in func.tags and func not in _NO_VIEWS:
             # `functionalize` makes copies of the views in the body of a loop.
             view = getattr(aten, func.overloadpacket.__name__.removesuffix("_copy"))
             func = getattr(view, func._overloadname)
-        kind, given = func.overloadpacket, list(args)
+        kind, arguments = func.overloadpacket, list(args)
         if func is aten.view.default:
             # Without in-place operations, the viewed tensor may have another memory layout.
             return args[0].reshape(args[1])
         if func in _SCALED and kwargs and kwargs.get("alpha", 1) != 1:
             return func(args[0], args[1] * kwargs["alpha"])
         if func is aten.addmm.default:
-            return _product_and_sum(*args, **(kwargs or {}))
+            return product_and_sum(*args, **(kwargs or {}))
         if func is aten._efficientzerotensor.default:  # a tangent of 0: it has no memory to read
             return aten.zeros.default(*args, **(kwargs or {}))
         if func is aten.erfc.default and args[0].dtype is torch.float32:
@@ -83,19 +86,21 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
                 return _SPELLED_OUT[func](*args, **(kwargs or {}))
         if kind in _ALONG_AXIS:
             x, dim, index = args[:3]
-            given[2] = self._clamp(index, 0, x.shape[dim] if x.ndim else 1)
+            arguments[2] = self._clamp(index, 0, x.shape[dim] if x.ndim else 1)
         elif kind in _BY_AXIS:
             sizes = zip(args[1], args[0].shape, strict=False)
-            given[1] = [index if index is None else self._clamp(index, -n, n) for index, n in sizes]
+            arguments[1] = [
+                index if index is None else self._clamp(index, -n, n) for index, n in sizes
+            ]
         elif kind is aten.embedding:
-            given[1] = self._clamp(args[1], 0, len(args[0]))
+            arguments[1] = self._clamp(args[1], 0, len(args[0]))
         elif kind is aten.embedding_dense_backward:
-            given[1] = self._clamp(args[1], 0, args[2])
-        return func(*given, **(kwargs or {}))
+            arguments[1] = self._clamp(args[1], 0, args[2])
+        return func(*arguments, **(kwargs or {}))
 
     def _loop(
-        self, loop: Any, body: Callable[..., Sequence[Tensor]], *arguments: Sequence[Tensor]
-    ) -> list[Tensor]:  # Any: an operation
+        self, loop: Operation, body: Callable[..., Sequence[Tensor]], *arguments: Sequence[Tensor]
+    ) -> list[Tensor]:
         """Rewrite the body of a loop, which then also returns whether an index is out of range."""
 
         def rewritten(*leaves: Tensor) -> list[Tensor]:
@@ -104,16 +109,16 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             wrong = torch.zeros((), dtype=torch.bool, device=leaves[0].device)
             return [*results, reduce(torch.logical_or, indices.wrong, wrong)]
 
-        made: list[Tensor] = [*loop(rewritten, *arguments)]
-        self._add(made[-1].any())
-        return made[:-1]
+        results: list[Tensor] = [*loop(rewritten, *arguments)]
+        self._add(results[-1].any())
+        return results[:-1]
 
     def _clamp(self, index: Tensor, low: int, n: int) -> Tensor:
         if index.dtype not in (torch.int64, torch.int32):
             return index  # a mask
-        kept = index.clamp(low, max(n - 1, low))
-        self._add((kept != index).any())
-        return kept
+        clamped = index.clamp(low, max(n - 1, low))
+        self._add((clamped != index).any())
+        return clamped
 
     def _add(self, wrong: Tensor) -> None:
         # torch also traces the body of a loop by itself, only to look for aliases.
@@ -121,11 +126,30 @@ class ForInductor(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of tor
             self.wrong.append(wrong)
 
 
-def _product_and_sum(
+def product_and_sum(
     c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    made: Tensor = aten.mm(a, b)
-    made = made if alpha == 1 else made * alpha
+    """Compute beta c + alpha a b: a product, and a sum that is fused with what follows."""
+    product = a @ b if alpha == 1 else (a @ b) * alpha
     if beta == 0:  # even if c is nan
-        return made
-    return (c if beta == 1 else c * beta) + made
+        return product
+    return (c if beta == 1 else c * beta) + product
+
+
+def _var_mean(
+    x: Tensor, dim: list[int] | None = None, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    dims = dim or list(range(x.ndim))
+    mean = x.mean(dims, keepdim=True)
+    count = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
+    var = (x - mean).square().sum(dims, keepdim=keepdim) / max(count, 0)
+    return var, mean if keepdim else mean.squeeze(tuple(dims))
+
+
+def _var(*args: Argument, **kwargs: Argument) -> Tensor:
+    return _var_mean(*args, **kwargs)[0]
+
+
+VARIANCES: Final[dict[Operation, Callable[..., Argument]]] = {
+    aten.var_mean.correction: _var_mean, aten.var.correction: _var,
+}  # fmt: skip

@@ -40,7 +40,7 @@ class Program:
     result: str  # the tree, for errors
     pure: Callable[..., tuple[Any, Tensor]]  # Any: of a step, a layer or a function
     # the function that users call: it says what is wrong with its arguments
-    plain: Callable[..., object]
+    plain: Callable[..., Any]
 
 
 def of_step(step: Step) -> Program:
@@ -65,24 +65,16 @@ class Traced:
     structure: Structure
 
 
-def trace(step: Step, state: TrainState, batch: Batch, *, here: bool = True) -> Traced:
-    """Trace a step for arguments like those given."""
-    # In the graph, an index out of range is moved to the nearest in range, and makes the value nan:
-    # compiled code would read beyond the tensor, or end the process.
-    program = of_step(step)
-    return guard(program, write_down(program, state, batch, here=here))
-
-
 def write_down(program: Program, *arguments: Arrays, here: bool = True) -> Traced:
     """Trace a program as it is: in-place operations stay, and no index is checked."""
     leaves, structure = flatten(arguments)
     returned: list[Structure] = []
 
     def run_flat(*inputs: Tensor) -> list[Tensor]:
-        made, value = program.pure(*optree.tree_unflatten(structure, inputs))
-        outputs, of_made = flatten(made)
-        returned.append(of_made)
-        check_tensors(program.where, f"expected {program.result} to be", outputs, made)
+        result, value = program.pure(*optree.tree_unflatten(structure, inputs))
+        outputs, of_result = flatten(result)
+        returned.append(of_result)
+        check_tensors(program.where, f"expected {program.result} to be", outputs, result)
         return [*outputs, value]
 
     try:
@@ -107,13 +99,23 @@ def graphs_in(graph: GraphModule) -> list[GraphModule]:
 
 def guard(program: Program, traced: Traced) -> Traced:
     """Keep every index in range, and trace again without in-place operations."""
+    # In the graph, an index out of range is moved to the nearest in range, and makes the value nan:
+    # compiled code would read beyond the tensor, or end the process.
     fakes = detect_fake_mode(traced.inputs)
     assert fakes is not None  # the inputs are fake
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        with ForInductor() as indices:
+            # Without in-place operations, so that an index is kept in range where it is used. The
+            # graph is run, and not the step: under `functionalize` numpy would read unset memory.
+            *outputs, value = torch.func.functionalize(traced.graph)(*inputs)
+        for wrong in indices.wrong:
+            value = torch.where(wrong, torch.nan, value)
+        return [*outputs, value]
+
     try:
         with fakes, torch.no_grad():
-            return attrs.evolve(
-                traced, graph=make_fx(_guard_function(traced.graph))(*traced.inputs)
-            )
+            return attrs.evolve(traced, graph=make_fx(run)(*traced.inputs))
     except Exception as error:
         raise _untraceable(program, error) from error
 
@@ -159,21 +161,6 @@ def _untraceable(program: Program, error: Exception) -> LayerError:
         f"tolist(); or use the {program.where} as it is"
     )
     return LayerError(where, f"cannot be traced ({problem.splitlines()[0]}); {mend}")
-
-
-def _guard_function(graph: GraphModule) -> Callable[..., list[Tensor]]:
-    """Make a function of the graph whose value is nan if an index is out of range."""
-
-    def run(*inputs: Tensor) -> list[Tensor]:
-        with ForInductor() as indices:
-            # Without in-place operations, so that an index is kept in range where it is used. The
-            # graph is run, and not the step: under `functionalize` numpy would read unset memory.
-            *outputs, value = torch.func.functionalize(graph)(*inputs)
-        for wrong in indices.wrong:
-            value = torch.where(wrong, torch.nan, value)
-        return [*outputs, value]
-
-    return run
 
 
 def _drop_unused_reads(graph: GraphModule) -> None:

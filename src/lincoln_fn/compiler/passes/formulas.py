@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch.fx import Node
 
+from lincoln_fn.fastpath import Argument, Operation
+
 aten = torch.ops.aten
 
-# Formulas of the operands and of named arguments. Any: operations, of no public type.
-_FORMULAS: Final[dict[Any, str]] = {
+# Formulas of the operands and of named arguments.
+_FORMULAS: Final[dict[Operation, str]] = {
     aten.add.Tensor: "{0} + {1}",
     aten.sub.Tensor: "{0} - {1}",
     aten.mul.Tensor: "{0} * {1}",
@@ -34,8 +36,8 @@ _LERP: Final = (
 
 def is_known(node: Node) -> bool:
     """Return whether a node's operation can be written in C++."""
-    given = [*node.args, *node.kwargs.values()]
-    numbers = [x for x in given if not isinstance(x, Node)]
+    arguments = [*node.args, *node.kwargs.values()]
+    numbers = [x for x in arguments if not isinstance(x, Node)]
     is_finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
     return is_finite and set(node.kwargs) <= {"value"} and _formula(node) is not None
 
@@ -58,9 +60,9 @@ def _write(node: Node, names: Mapping[Node, str]) -> str:
 def _formula(node: Node) -> str | None:
     if node.target is not aten.lerp.Scalar:
         return _FORMULAS.get(node.target)
-    weight: Any = node.args[2]  # Any: torch's type for an argument is a union
+    weight: Argument = node.args[2]
     return _LERP[abs(weight) >= 0.5]
 
 
-def _operand(given: Any, names: Mapping[Node, str]) -> str:  # Any: as above
-    return names[given] if isinstance(given, Node) else f"Vec({float(given)!r}f)"
+def _operand(x: Argument, names: Mapping[Node, str]) -> str:
+    return names[x] if isinstance(x, Node) else f"Vec({float(x)!r}f)"

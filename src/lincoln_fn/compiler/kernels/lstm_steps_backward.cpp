@@ -1,5 +1,5 @@
-// A sequence of long short-term memory, backward. op.py writes the constants of
-// one shape before this file: LENGTH, HIDDEN, and whether time was REVERSEd.
+// A sequence of long short-term memory, backward. Before this file stand the constants of one
+// shape: LENGTH, HIDDEN, and whether time was REVERSEd.
 //
 // g and c are (batch, LENGTH, HIDDEN), first_c, dh, last_dc and dc (batch, HIDDEN), gates (batch,
 // LENGTH, 4, HIDDEN); sums are (threads, 4, HIDDEN), of each thread's examples. weight is

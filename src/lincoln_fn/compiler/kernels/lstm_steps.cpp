@@ -1,5 +1,5 @@
-// A sequence of long short-term memory, forward. op.py writes the constants of one
-// shape before this file: LENGTH, N_IN, HIDDEN, and whether time is REVERSEd.
+// A sequence of long short-term memory, forward. Before this file stand the constants of one shape:
+// LENGTH, N_IN, HIDDEN, and whether time is REVERSEd.
 //
 // x is (batch, LENGTH, N_IN), gates (batch, LENGTH, 4, HIDDEN), y and c (batch, LENGTH, HIDDEN), the
 // first h and c (batch, HIDDEN). weight is W_ih on top of W_hh, by tiles of LANES units: (HIDDEN /

@@ -1,5 +1,5 @@
-// Updates leaves of shape (ROWS, COLUMNS) by a product a b in float32, element by element. op.py writes
-// the constants of one shape before this file, and the update after it. a is (ROWS, TERMS) and b
+// Updates leaves of shape (ROWS, COLUMNS) by a product a b in float32, element by element. Before
+// this file stand the constants of one shape, and after it the update. a is (ROWS, TERMS) and b
 // (TERMS, COLUMNS); they are passed as their transposes if A_IS_TURNED and if B_IS_TURNED.
 //
 // A tile of the product is some rows by two vectors. Its sums stay in registers until they are

@@ -1,6 +1,7 @@
-// The backward pass of a convolution before a max-pooling. op.py derives it, and writes the constants
-// of one shape before this file: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's size, the
-// number of FILTERS, the WINDOW of the pooling, and whether dx and dW are NEEDED.
+// The backward pass of a convolution before a max-pooling. passes/pooled_convolution.py derives it.
+// Before this file stand the constants of one shape: CHANNELS, HEIGHT, WIDTH and PADDING of x, the
+// KERNEL's size, the number of FILTERS, the WINDOW of the pooling, and whether dx and dW are
+// NEEDED.
 //
 // Channels are last: g and places are (batch, WINDOWS, FILTERS), x and dx (batch, HEIGHT, WIDTH,
 // CHANNELS), weight and dw (FILTERS, KERNEL_H, KERNEL_W, CHANNELS). So a row of a filter is multiplied

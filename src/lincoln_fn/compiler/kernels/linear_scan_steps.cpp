@@ -1,4 +1,4 @@
-// A linear scan. op.py writes the constants of one shape before this file: BATCH, LENGTH, FEATURES, and
+// A linear scan. Before this file stand the constants of one shape: BATCH, LENGTH, FEATURES, and
 // whether time is REVERSEd.
 //
 // a, b and h are (BATCH, LENGTH, FEATURES), and first is (BATCH, FEATURES).

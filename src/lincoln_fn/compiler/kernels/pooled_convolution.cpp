@@ -1,6 +1,6 @@
-// A convolution and the max-pooling of its output. op.py derives it, and writes the constants of one
-// shape before this file: CHANNELS, HEIGHT, WIDTH and PADDING of x, the KERNEL's size, the number of
-// FILTERS, and the WINDOW of the pooling.
+// A convolution and the max-pooling of its output. passes/pooled_convolution.py derives it. Before
+// this file stand the constants of one shape: CHANNELS, HEIGHT, WIDTH and PADDING of x, the
+// KERNEL's size, the number of FILTERS, and the WINDOW of the pooling.
 //
 // Channels are last: x is (batch, HEIGHT, WIDTH, CHANNELS), y and places (batch, ROWS_OUT,
 // COLUMNS_OUT, FILTERS), weight by tiles of filters (FILTERS / TILE, KERNEL_H, LENGTH, TILE). So a row

@@ -1,7 +1,7 @@
-// y = a b in float32, BATCH small products. op.py writes the constants of one shape before this file.
-// a is (BATCH, ROWS, TERMS), b (BATCH, TERMS, COLUMNS) and y (BATCH, ROWS, COLUMNS); a is passed as
-// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED; b is the first
-// argument if SWAPPED.
+// y = a b in float32, BATCH small products. Before this file stand the constants of one shape. a is
+// (BATCH, ROWS, TERMS), b (BATCH, TERMS, COLUMNS) and y (BATCH, ROWS, COLUMNS); a is passed as
+// (BATCH, TERMS, ROWS) if A_IS_TURNED, and b as (BATCH, COLUMNS, TERMS) if B_IS_TURNED; b is the
+// first argument if SWAPPED.
 //
 // A tile of y is some rows by one vector. Its sums stay in registers until they are complete. Usually
 // the tiles of the same columns are computed one after the other. For them b is copied if it is turned,

@@ -1,1 +1,0 @@
-"""A convolution and the max-pooling after it, forward and backward."""

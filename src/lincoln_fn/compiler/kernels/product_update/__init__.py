@@ -1,1 +1,0 @@
-"""Updates of the state by a matrix product."""

@@ -1,0 +1,223 @@
+"""Operations that ONNX lacks, in torch's own operations that it has.
+
+A function gets what torch's operation gets. Where it returns NotImplemented, the operation stays:
+ONNX has it for those arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lincoln_fn.compiler.trace.decompositions import VARIANCES, product_and_sum
+from lincoln_fn.fastpath import Argument, Operation
+
+aten = torch.ops.aten
+
+Scalar: TypeAlias = bool | int | float
+Decomposition: TypeAlias = Callable[..., Argument]
+Result: TypeAlias = Argument  # what an operation returns, or NotImplemented
+Table: TypeAlias = dict[Operation, Decomposition]
+
+
+def _expm1(x: Tensor) -> Tensor:
+    """e^x - 1 = 2 sinh(x / 2) e^(x / 2), which keeps its digits where x is small."""
+    half = x.clamp(min=-100.0) * 0.5  # below, the result is -1 in every dtype, and not -inf times 0
+    return half.sinh() * 2 * half.exp()
+
+
+def _log1p(x: Tensor) -> Tensor:
+    """log(1 + x) = 2 atanh(x / (2 + x)), which keeps its digits where x is small."""
+    return torch.where(x < 1, (x / (x + 2)).atanh() * 2, (x + 1).log())
+
+
+def _cos(x: Tensor) -> Result:
+    """cos(x) = sin(x + pi / 2): not every runtime has a cosine in float64."""
+    return (x + math.pi / 2).sin() if x.dtype is torch.float64 else NotImplemented
+
+
+def _of_floats(x: Tensor) -> Result:
+    return NotImplemented if x.is_floating_point() else x
+
+
+def _trunc(x: Tensor) -> Tensor:
+    return x.sign() * x.abs().floor() if x.is_floating_point() else x
+
+
+def _isinf(x: Tensor) -> Tensor:
+    return x.abs() == math.inf if x.is_floating_point() else torch.zeros_like(x, dtype=torch.bool)
+
+
+def _div(a: Tensor, b: Tensor | Scalar, *, rounding_mode: str | None = None) -> Result:
+    """Round a quotient: of floats from the remainder, for 1 / 0.1 rounds to 10, and 9 fit."""
+    dtype = torch.result_type(a, b)
+    # ONNX divides integers as "trunc" does.
+    if rounding_mode is None or (rounding_mode == "trunc" and not dtype.is_floating_point):
+        return NotImplemented
+    if rounding_mode == "trunc":
+        return (a / b).trunc()
+    if not dtype.is_floating_point:
+        return torch.div(a - torch.remainder(a, b), b, rounding_mode="trunc")
+    b = _tensor(b, dtype)
+    rest = torch.fmod(a, b)
+    whole = ((a - rest) / b).round()
+    floor = torch.where(_has_other_sign(rest, b), whole - 1, whole)
+    return torch.where(b == 0, a / b, floor)
+
+
+def _remainder(a: Tensor | Scalar, b: Tensor | Scalar) -> Result:
+    dtype = torch.result_type(a, b)
+    if not dtype.is_floating_point:
+        return NotImplemented
+    a, b = _tensor(a, dtype), _tensor(b, dtype)
+    rest = torch.fmod(a, b)
+    return torch.where(_has_other_sign(rest, b), rest + b, rest)
+
+
+def _tensor(x: Tensor | Scalar, dtype: torch.dtype) -> Tensor:
+    return x if isinstance(x, Tensor) else torch.scalar_tensor(x, dtype=dtype)
+
+
+def _has_other_sign(rest: Tensor, b: Tensor) -> Tensor:
+    """Say where a remainder with the sign of the dividend has not that of the divisor."""
+    return ((rest < 0) ^ (b < 0)) & (rest != 0)
+
+
+def _any(x: Tensor, dim: int | list[int] | None = None, keepdim: bool = False) -> Tensor:
+    is_any = x.bool().sum(dim, keepdim) != 0
+    return is_any.to(torch.uint8) if x.dtype is torch.uint8 else is_any
+
+
+def _argument(operation: Callable[[Tensor, int], Tensor]) -> Decomposition:
+    """Make argmax or argmin of all numbers from that along an axis."""
+
+    def of_all(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Result:
+        if x.ndim and dim is not None:
+            return NotImplemented
+        return operation(x.flatten(), 0).reshape([1] * x.ndim if keepdim else [])
+
+    return of_all
+
+
+def _numbers(x: Tensor) -> Tensor:
+    return x.byte() if x.dtype is torch.bool else x
+
+
+def _sort(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
+    return tuple(x.topk(x.shape[dim] if x.ndim else 1, dim, descending))
+
+
+def _vector_norm(
+    x: Tensor, order: Scalar = 2, dim: list[int] | None = None, keepdim: bool = False, *,
+    dtype: torch.dtype | None = None,
+) -> Result:  # fmt: skip
+    if order in (1, 2):
+        return NotImplemented
+    size = x.to(dtype or x.dtype).abs()
+    if math.isinf(order):
+        return (torch.amax if order > 0 else torch.amin)(size, dim or (), keepdim)
+    powers = (size != 0).to(size.dtype) if order == 0 else size.pow(order)
+    return powers.sum(dim, keepdim).pow(1 / order if order else 1)
+
+
+def _with_axis(operation: Decomposition) -> Decomposition:
+    """Let an operation along axes take a tensor without axes, as one number along an axis."""
+
+    def along(x: Tensor, *arguments: Argument, **named: Argument) -> Argument:
+        if x.ndim:
+            return NotImplemented
+        y = operation(x.reshape(1), *arguments, **named)
+        return y.reshape(()) if isinstance(y, Tensor) else tuple(part.reshape(()) for part in y)
+
+    return along
+
+
+def _slice_scatter(
+    x: Tensor, source: Tensor, dim: int = 0, start: int | None = None, end: int | None = None,
+    step: int = 1,
+) -> Tensor:  # fmt: skip
+    rows = torch.arange(x.shape[dim])[start:end:step]
+    return x.movedim(dim, 0).index_put((rows,), source.movedim(dim, 0)).movedim(0, dim)
+
+
+def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
+    dim %= x.ndim
+    count = (x.shape[dim] - size) // step + 1
+    places = torch.arange(0, count * step, step)[:, None] + torch.arange(size)
+    windows = x.index_select(dim, places.flatten())
+    return windows.view(*x.shape[:dim], count, size, *x.shape[dim + 1 :]).movedim(dim + 1, -1)
+
+
+def _index_put(
+    x: Tensor, indices: Sequence[Tensor | None], source: Tensor, accumulate: bool = False
+) -> Result:
+    """Put one number wherever a mask is true."""
+    mask = indices[0]
+    if len(indices) > 1 or mask is None or mask.dtype is not torch.bool or source.ndim:
+        return NotImplemented
+    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), source, x)
+
+
+def _max_pool(x: Tensor, *window: Argument) -> Result:
+    """Pool one example, without an axis of examples, as a batch of one."""
+    if x.ndim == 4:
+        return NotImplemented
+    return tuple(part[0] for part in aten.max_pool2d_with_indices(x[None], *window))
+
+
+def _max_pool_backward(
+    g: Tensor, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool, places: Tensor,
+) -> Result:  # fmt: skip
+    """Add each g at its place. ONNX puts it there, if no place is in two windows."""
+    are_apart = all(s >= k for s, k in zip(stride or kernel_size, kernel_size, strict=True))
+    is_plain = not any(padding) and set(dilation) == {1} and not ceil_mode
+    if are_apart and is_plain and x.ndim == 4:
+        return NotImplemented
+    flat = torch.zeros_like(x).flatten(-2)
+    return flat.scatter_add(-1, places.flatten(-2), g.flatten(-2)).view(x.shape)
+
+
+_BY_KIND: Final[Table] = {
+    aten.expm1: _expm1, aten.log1p: _log1p, aten.cos: _cos, aten.isinf: _isinf, aten.div: _div,
+    aten.remainder: _remainder, aten.any: _any, aten.argmax: _argument(torch.argmax),
+    aten.argmin: _argument(torch.argmin), aten.addmm: product_and_sum,
+    aten.linalg_vector_norm: _vector_norm, aten.slice_scatter: _slice_scatter,
+    aten.unfold: _unfold, aten.index_put: _index_put, aten.max_pool2d_with_indices: _max_pool,
+    aten.max_pool2d_with_indices_backward: _max_pool_backward, aten.trunc: _trunc,
+    aten.floor: _of_floats, aten.ceil: _of_floats,
+    aten.rsqrt: lambda x: x.sqrt().reciprocal(), aten.erfc: lambda x: 1 - x.erf(),
+    aten.log2: lambda x: x.log() * 1.4426950408889634,
+    aten.log10: lambda x: x.log() * 0.4342944819032518,
+    aten.isnan: lambda x: x != x, aten.ne: lambda a, b: ~torch.eq(a, b),
+    aten.leaky_relu: lambda x, slope=0.01: torch.where(x > 0, x, x * slope),
+    aten.logical_and: lambda a, b: a.bool() & b.bool(),
+    aten.logical_or: lambda a, b: a.bool() | b.bool(),
+    aten.logical_xor: lambda a, b: a.bool() ^ b.bool(),
+    aten.logical_not: lambda x: ~x.bool(),
+    aten.scatter_add: lambda x, dim, index, source: x.scatter_reduce(dim, index, source, "sum"),
+}  # fmt: skip
+_BY_OPERATION: Final[Table] = {
+    **VARIANCES, aten.round.default: _of_floats, aten.sort.default: _sort,
+    aten.max.default: lambda x: x.amax(), aten.min.default: lambda x: x.amin(),
+    aten.max.dim: lambda x, *axis: (x.amax(*axis), _numbers(x).argmax(*axis)),
+    aten.min.dim: lambda x, *axis: (x.amin(*axis), _numbers(x).argmin(*axis)),
+}  # fmt: skip
+_ALONG_AXES: Final = (
+    aten.sum, aten.mean, aten.amax, aten.amin, aten.prod, aten.cumsum, aten.topk, aten._softmax,
+    aten._log_softmax,
+)  # fmt: skip
+
+
+@functools.cache  # torch looks at all of its operations to make its own table
+def decompositions() -> Table:
+    """Return torch's table from operations to core operations, and this one."""
+    kinds = {**_BY_KIND, **dict.fromkeys(_ALONG_AXES)}
+    forms = {getattr(kind, form): own for kind, own in kinds.items() for form in kind.overloads()}
+    ours = {form: own or _with_axis(form) for form, own in forms.items()}
+    return {**torch.export.default_decompositions(), **ours, **_BY_OPERATION}
