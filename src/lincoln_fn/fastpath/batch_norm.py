@@ -12,7 +12,7 @@ with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -42,9 +42,6 @@ class Cache:
     momentum: float | None = static()
 
 
-AnyCache: TypeAlias = Cache | batch_norm.Cache
-
-
 def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
     x = _in_shape(cache.x, cache.shape)
     made = partial(batch_norm.forward, eps=cache.eps, momentum=cache.momentum, spatial_axes=None)
@@ -55,7 +52,7 @@ def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
 def forward(
     params: Params, x: Tensor, *, eps: float = 1e-5, momentum: float | None = 0.1,
     spatial_axes: int | None = None,
-) -> tuple[Tensor, AnyCache]:  # fmt: skip
+) -> tuple[Tensor, Cache | batch_norm.Cache]:  # fmt: skip
     """Compute batch norm; of an empty x, by the formula."""
     check_input("batch_norm", params, x, Params)
     check_batch(x, params.weight, params.bias, params.running, spatial_axes)

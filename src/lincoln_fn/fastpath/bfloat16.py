@@ -14,13 +14,21 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.fastpath.processor import is_amd_with
 from lincoln_fn.runtime import precision
 
 # With at least so many multiply-adds, and rows and columns, the casts take less time than they
 # save.
 _LEAST: Final = 2**24
 _SIDE: Final = 64
+
+
+def is_amd_with(vectors: str) -> bool:
+    """Return whether an AMD has vectors such as "avx512_f", and torch has oneDNN to use them."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # type: ignore[no-untyped-call]  # torch's
+        return False
+    processor = torch.cpu.get_capabilities()
+    return str(processor.get("cpu_name")).startswith("AMD") and bool(processor.get(vectors))
+
 
 # A memo: the machine does not change while the process runs.
 HERE: Final = is_amd_with("avx512_bf16")

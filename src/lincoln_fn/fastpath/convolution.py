@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
-from lincoln_fn.fastpath._layout import channels_last
+from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution

@@ -21,7 +21,6 @@ from torch.nn.functional import pad
 
 from lincoln_fn.core import is_between, is_traced, runs_here
 from lincoln_fn.fastpath.operations import operation
-from lincoln_fn.fastpath.twin import Argument
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 
 aten = torch.ops.aten
@@ -46,7 +45,7 @@ class Form(NamedTuple):
     scale: float
 
 
-def supports(x: Argument) -> bool:
+def supports(x: object) -> bool:
     """Return whether the kernel computes the attention of x, and its gradient."""
     if type(x) is not tuple or len(x) not in (3, 4):
         return False
@@ -151,8 +150,8 @@ def _checked_backward(
     if _are_too_large(logsumexp):
         x = q, _repeated(k, q), _repeated(v, q), mask
         _, cache = sdpa.forward((), x, is_causal=is_causal, scale=scale)
-        dx: Argument = sdpa.backward((), cache, g)[0]  # dmask, which may be None, is not read
-        for own, exact, like in zip(made, dx, (q, k, v), strict=False):
+        dx = sdpa.backward((), cache, g)[0][:3]  # without dmask
+        for own, exact, like in zip(made, dx, (q, k, v), strict=True):
             own.copy_(_summed(exact, like))
     return made
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import bind_like, is_plain, is_transformed, with_spec
-from lincoln_fn.fastpath.twin import Operation
 from lincoln_fn.optim import LearningRate, Optimizer
 from lincoln_fn.optim.adam import rules as adam_rules
 from lincoln_fn.optim.internal import At, Leafwise, Lists
@@ -73,8 +72,7 @@ def adam_update(
     """Compute Adam's update, each leaf by ATen's kernel if possible."""
     if isinstance(at.lr, Tensor) and is_transformed(at.lr):
         return formula
-    # Its types do not say that lr may be a tensor.
-    kernel: Operation = torch._fused_adamw_ if kind.decoupled else torch._fused_adam_
+    kernel = torch._fused_adamw_ if kind.decoupled else torch._fused_adam_
     # The kernel works in place: on the donated leaves, or on copies.
     own = Tensor.detach if kind.donate else torch.clone
 

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath import bfloat16
-from lincoln_fn.fastpath.processor import is_amd_with
 
 # With fewer multiply-adds a product is left to torch: one of few columns, and one of many.
 _LEAST: Final = 2**16
@@ -41,7 +40,7 @@ _WIDER: Final = 16
 # Memos of the machine, which does not change while the process runs: whether MKL computes products
 # in float32, and whether oneDNN takes less time for some.
 MKL: Final = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
-HERE: Final = MKL and is_amd_with("avx512_f")
+HERE: Final = MKL and bfloat16.is_amd_with("avx512_f")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
