@@ -37,6 +37,7 @@ from lincoln_fn.core.questions import (
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
+    is_record as is_record,
     record as record, static as static,
 )
 from lincoln_fn.core.spec import (

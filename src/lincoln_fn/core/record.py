@@ -115,6 +115,11 @@ def record(cls: type[T]) -> type[T]:
     return result
 
 
+def is_record(kind: type | None) -> bool:
+    """Return whether a class is that of records, which know their parts."""
+    return hasattr(kind, "__tree_children__")
+
+
 # Any: each field has a type of its own.
 def evolve(tree: T, **changes: Any) -> T:
     """Make a record like another, with some fields changed.

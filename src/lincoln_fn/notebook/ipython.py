@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any, Final
 
-from lincoln_fn.notebook.trees import is_record
+from lincoln_fn.core import is_record
 from lincoln_fn.notebook.views import html_of
 from lincoln_fn.runtime import current_shell
 
@@ -58,7 +58,7 @@ def sequence_html(value: tuple[object, ...] | list[object]) -> str | None:
 
 
 def _has_record(value: object, depth: int = 0) -> bool:
-    if is_record(value):
+    if is_record(type(value)):
         return True
     if not isinstance(value, _KINDS) or depth > _DEEPEST:
         return False

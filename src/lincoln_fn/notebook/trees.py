@@ -10,7 +10,7 @@ import attrs
 from jaxtyping import Shaped
 from torch import Tensor
 
-from lincoln_fn.core import format_briefly, html, tree
+from lincoln_fn.core import format_briefly, html, is_record, tree
 from lincoln_fn.notebook.distribution import Distribution, distribution, histogram
 from lincoln_fn.notebook.markup import Markup, element, fade, fold, table, wrap
 
@@ -50,17 +50,12 @@ def record_html(value: object) -> Markup:
     return wrap(tree_html(value))
 
 
-def is_record(value: object) -> bool:
-    """Return whether a value is a record, which knows its parts."""
-    return hasattr(type(value), "__tree_children__")
-
-
 def _has_parts(value: object) -> bool:
-    return is_record(value) or (isinstance(value, tuple | list | Mapping) and len(value) > 0)
+    return is_record(type(value)) or (isinstance(value, tuple | list | Mapping) and len(value) > 0)
 
 
 def _parts(value: tree.Tree) -> Iterator[tuple[str, tree.Tree]]:
-    if is_record(value):
+    if is_record(type(value)):
         yield from ((field.name, getattr(value, field.name)) for field in attrs.fields(type(value)))
     elif isinstance(value, Mapping):
         yield from ((str(key), entry) for key, entry in value.items())

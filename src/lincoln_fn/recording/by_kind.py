@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, is_forward_mode
+from lincoln_fn.core import Arrays, is_forward_mode, is_record
 from lincoln_fn.recording.guards import (
     Conditions,
     Fits,
@@ -16,7 +16,7 @@ from lincoln_fn.recording.guards import (
     conditions,
     fits_like,
 )
-from lincoln_fn.recording.structures import Structure, flatten, is_record, layouts
+from lincoln_fn.recording.structures import Structure, flatten, layouts
 
 M = TypeVar("M", bound=Hashable)
 # Makes what runs for one kind: of the number of the first argument's tensors, whether some tensors

@@ -7,10 +7,11 @@ from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
+from lincoln_fn.core import is_record
 from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
 from lincoln_fn.recording.recorder import Recorder, Showing
-from lincoln_fn.recording.structures import Structure, flatten, is_record, make_builder
+from lincoln_fn.recording.structures import Structure, flatten, make_builder
 from lincoln_fn.recording.surroundings import Fact, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
 

@@ -20,11 +20,6 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
     return optree.tree_flatten(given, namespace=EVERYTHING)
 
 
-def is_record(kind: type | None) -> bool:
-    """Return whether a class is that of records."""
-    return hasattr(kind, "__tree_children__")
-
-
 def layouts(leaves: Sequence[Tensor]) -> Layouts:
     """Return the memory layout of tensors, which a compiled graph depends on."""
     try:
