@@ -10,7 +10,7 @@ import torch
 
 import lincoln_fn as lf
 from helpers.cases import CASES
-from helpers.cases.case import normal
+from helpers.cases.case import normal, uniform
 from helpers.losses import TABLE
 from lincoln_fn import optim, schedules
 
@@ -61,7 +61,7 @@ OTHERS = [  # losses without a row in the table of losses
         (torch.tensor([[1, 1], [2, 1], [2, 2], [1, 0]]), torch.full((4,), 5),
          torch.tensor([2, 2, 1, 0])),
     ),
-    (lf.losses.example_weighted(lf.losses.mse()), X, (Y, torch.rand(5))),
+    (lf.losses.example_weighted(lf.losses.mse()), X, (Y, uniform(5))),
     (lf.losses.log_loss(), X.sigmoid(), Y), (lf.losses.log_sigmoid_loss(), -X.abs(), Y),
     (lf.losses.router_balance(), X, None), (lf.losses.router_z(), X, None),
     (lf.losses.through(lf.tanh(), lf.losses.mse()), X, Y),

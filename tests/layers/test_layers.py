@@ -4,7 +4,7 @@ import pkgutil
 
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers.cases import CASES, activations, attention
 from helpers.compare import largest, same_number
 from helpers.names import names_of
 
@@ -42,6 +42,21 @@ def test_agrees_with_torch_in_float32(case):
     )
     given = lf.tree.leaves((dparams, dx))
     assert same_number(given, list(gradients), terms=largest(g), dtype=torch.float32)
+
+
+PRECISE = [case for family in (activations, attention) for case in family.CASES if case.torch]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in PRECISE if case.predict_is_forward is not False], ids=str
+)
+def test_agrees_with_torch_in_float64(case):
+    """In float32, a constant that is a little off would pass as rounding."""
+    params, x = lf.tree.map(
+        lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, (case.params(), case.x)
+    )
+    y, expected = case.layer.predict(params, x), case.torch(params, x)
+    assert same_number(lf.tree.leaves(y), lf.tree.leaves(expected))
 
 
 def test_every_layer_is_in_the_table():
