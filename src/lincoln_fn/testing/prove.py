@@ -402,8 +402,10 @@ def _doubt(at: Sample, i: int, seed: int) -> str:
 
 def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
     """Find the fraction c of small numbers with given = c slope, in every draw."""
-    found = {int(given) * pow(int(slope), -1, P) % P if slope else None for slope, given in parts}
-    if len(found) > 1 or None in found:
+    if not all(slope for slope, _ in parts):
+        return None
+    found = {int(given) * pow(int(slope), -1, P) % P for slope, given in parts}
+    if len(found) > 1:
         return None
     # The fraction with the smallest numbers that equals c modulo P, by Euclid's algorithm.
     (before, over), (outer, under) = (P, found.pop()), (0, 1)

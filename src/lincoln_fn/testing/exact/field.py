@@ -237,15 +237,16 @@ def meaning(c: float) -> tuple[int, int, int, int]:
     if exact.denominator == 1 or len(written) <= DIGITS:
         found = exact if exact.denominator == 1 else Fraction(repr(c))
         return found.numerator, found.denominator, 1, 0
-    if found := _simple(c):
-        return found.numerator, found.denominator, 1, 0
+    if simple := _simple(c):
+        return simple.numerator, simple.denominator, 1, 0
     for of_pi in (0, 1, -1, 2, -2):
         squared = _simple(c * c / math.pi**of_pi)
-        radicand = squared and squared.numerator * squared.denominator
+        if squared is None:
+            continue
+        radicand = squared.numerator * squared.denominator
         # Only what has a root in the field, such as a product of small primes.
-        if radicand and pow(radicand, Q, P) == 1:
-            sign = -1 if c < 0 else 1
-            return sign, squared.denominator, radicand, of_pi
+        if pow(radicand, Q, P) == 1:
+            return -1 if c < 0 else 1, squared.denominator, radicand, of_pi
     return exact.numerator, exact.denominator, 1, 0
 
 

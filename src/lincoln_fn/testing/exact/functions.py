@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def absolute(z: Numbers) -> Numbers:
 
 def folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
     """Accumulate along an axis."""
-    parts = [z.map(lambda each, i=i: np.take(each, i, axis)) for i in range(z.shape[axis])]
+    parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
     for i in range(1, len(parts)):
         parts[i] = of(parts[i - 1], parts[i])
     columns = zip(*(part.columns for part in parts), strict=True)

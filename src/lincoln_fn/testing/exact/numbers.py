@@ -93,7 +93,7 @@ class Numbers:
 
     def __truediv__(self, other: Number) -> Numbers:
         other = self.like(other)
-        ratio = self * other.inverse()
+        ratio: Numbers = self * other.inverse()
         ratio.shadow = self.shadow / other.shadow
         return ratio
 

@@ -129,8 +129,8 @@ def _note_ties(space: Store, numbers: Numbers, axis: int = -1) -> None:
         return
     order = np.argsort(numbers.shadow, axis)
     inner = numbers.map(lambda each: np.moveaxis(np.take_along_axis(each, order, axis), axis, -1))
-    pair = (inner.map(lambda each, cut=cut: each[..., cut]) for cut in (np.s_[1:], np.s_[:-1]))
-    compare(np.greater, *pair)
+    above, below = inner.map(lambda each: each[..., 1:]), inner.map(lambda each: each[..., :-1])
+    compare(np.greater, above, below)
 
 
 def _extreme(space: Store, func: Operation, args: Any, kwargs: Any, end: str | None = None) -> Any:
@@ -259,13 +259,13 @@ def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
         spread = x.new_zeros(
             *x.shape[:2], *((a - 1) * s + 1 for a, s in zip(x.shape[2:], stride, strict=True))
         )
-        spread[(..., *(slice(None, None, s) for s in stride))] = x
+        places: Any = (..., *(slice(None, None, s) for s in stride))  # Any: torch's indices
+        spread[places] = x
         x, stride = spread, [1] * n
         padding = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
         behind = [p + e for p, e in zip(padding, extra, strict=True)]
-        weight = (
-            weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(*range(2, n + 2))
-        )
+        weight = torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = weight.flip(*range(2, n + 2))
     amounts = [
         each for pair in zip(reversed(padding), reversed(behind), strict=True) for each in pair
     ]
@@ -277,9 +277,10 @@ def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     steps = [x.stride(i + 2) * s for i, s in enumerate(stride)]
     inner = [x.stride(i + 2) * d for i, d in enumerate(dilation)]
     windows = x.as_strided((*x.shape[:2], *out, *kernel), (*x.stride()[:2], *steps, *inner))
-    windows = windows.unflatten(1, (groups, -1)).movedim(1, 0).movedim(2, n + 2).flatten(n + 2)
+    windows = torch.unflatten(windows, 1, (groups, -1)).movedim(1, 0).movedim(2, n + 2)
+    windows = windows.flatten(n + 2)
     rows = windows.flatten(1, n + 1)
-    columns = weight.flatten(1).unflatten(0, (groups, -1)).mT
+    columns = torch.unflatten(weight.flatten(1), 0, (groups, -1)).mT
     made = rules.RULES["bmm"](
         *(space.numbers(exact(each.contiguous())) for each in (rows, columns))
     )

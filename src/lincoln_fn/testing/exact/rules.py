@@ -34,15 +34,15 @@ def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
     return tuple(axis % max(n, 1) for axis in ((dim,) if isinstance(dim, int) else dim) if n)
 
 
-def _add(a: Number, b: Number, alpha: float = 1) -> Numbers:
+def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
     return a + (b if alpha == 1 else b * alpha)
 
 
-def _sub(a: Number, b: Number, alpha: float = 1) -> Numbers:
+def _sub(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
     return a - (b if alpha == 1 else b * alpha)
 
 
-def _div(a: Number, b: Number, rounding_mode: str | None = None) -> Numbers:
+def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
     ratio = a / b
     if rounding_mode is None:
         return ratio
@@ -64,7 +64,7 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
     return rounded
 
 
-def _remainder(a: Number, b: Number) -> Numbers:
+def _remainder(a: Numbers, b: Number) -> Numbers:
     return a - _rounded(np.floor)(a / b) * b
 
 
@@ -179,10 +179,8 @@ def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
     return z.where(scaled.shadow > threshold, log(exp(scaled) + 1) / beta)
 
 
-def _xlogy(a: Number, b: Number) -> Numbers:
-    b = b if isinstance(b, Numbers) else a.like(b)
-    a = b.like(a)
-    made = a * log(b)
+def _xlogy(a: Numbers, b: Number) -> Numbers:
+    made: Numbers = a * log(a.like(b))
     return made.where(a.shadow != 0, 0.0)
 
 
@@ -208,8 +206,9 @@ def _finite(
         np.finfo(float).max if posinf is None else posinf,
         np.finfo(float).min if neginf is None else neginf,
     )
-    for end, is_at in zip(ends, (np.isnan, np.isposinf, np.isneginf), strict=True):
-        z = z.like(end).where(is_at(z.shadow), z)
+    places = (np.isnan(z.shadow), np.isposinf(z.shadow), np.isneginf(z.shadow))
+    for end, is_at in zip(ends, places, strict=True):
+        z = z.like(end).where(is_at, z)
     return z
 
 

@@ -20,7 +20,7 @@ from lincoln_fn.testing.exact.operations import handler
 from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store
 
 
-class Space(Store, TorchDispatchMode):
+class Space(Store, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Where exact numbers live: while it is active, floating tensors that are made are exact.
 
     Args:
@@ -28,7 +28,7 @@ class Space(Store, TorchDispatchMode):
     """
 
     def __init__(self, field: Field) -> None:
-        TorchDispatchMode.__init__(self)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
         Store.__init__(self, field)
 
     @classmethod

@@ -28,10 +28,10 @@ class Exact(Tensor):
         cls, func: Operation, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Return what operations return, and make no subclass of it."""
-        return Tensor.__torch_function__(func, (), args, kwargs)
+        return Tensor.__torch_function__(func, (), args, kwargs)  # type: ignore[no-untyped-call]  # torch
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch's is no method
         cls, func: Operation, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Refuse an operation outside of the space."""
