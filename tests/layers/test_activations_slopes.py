@@ -16,20 +16,6 @@ in_both_versions = pytest.mark.parametrize("version", VERSIONS)
 
 
 @in_both_versions
-def test_prelu_sums_over_all_that_share_a_slope(version):
-    x, g = normal(2, 3, 4), normal(2, 3, 4, seed=1)
-    for layer, axes in ((lf.prelu(), (0, 1, 2)), (lf.prelu(3), (0, 2))):
-        layer = VERSIONS[version](layer)
-        params = layer.init(lf.Key(0), x)
-        y, cache = layer.forward(params, x)
-        dx, dparams = layer.backward(params, cache, g)
-        assert same_number(y, torch.where(x > 0, x, 0.25 * x))
-        assert same_number(dx, torch.where(x > 0, g, 0.25 * g))
-        expected = (g * x.clamp(max=0)).sum(axes).view(-1)
-        assert same_number(dparams.weight, expected)
-
-
-@in_both_versions
 def test_prelu_takes_its_slope_at_0_and_keeps_its_dtype(version):
     x = torch.zeros(2, 3, dtype=torch.bfloat16)
     layer = VERSIONS[version](lf.prelu(3, init=0.5))
