@@ -35,15 +35,17 @@ def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
 
 
 def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
-    return a + (b if alpha == 1 else b * alpha)
+    made: Numbers = a + (b if alpha == 1 else b * alpha)
+    return made
 
 
 def _sub(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
-    return a - (b if alpha == 1 else b * alpha)
+    made: Numbers = a - (b if alpha == 1 else b * alpha)
+    return made
 
 
 def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
-    ratio = a / b
+    ratio: Numbers = a / b
     if rounding_mode is None:
         return ratio
     return _rounded(np.floor if rounding_mode == "floor" else np.trunc)(ratio)
@@ -65,7 +67,8 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
 
 
 def _remainder(a: Numbers, b: Number) -> Numbers:
-    return a - _rounded(np.floor)(a / b) * b
+    made: Numbers = a - _rounded(np.floor)(a / b) * b
+    return made
 
 
 def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
