@@ -7,4 +7,7 @@ from lincoln_fn.testing.diagnosis import GradientError as GradientError
 from lincoln_fn.testing.from_numpy import from_numpy as from_numpy
 from lincoln_fn.testing.grade import grade as grade
 from lincoln_fn.testing.optimizer import check_optimizer as check_optimizer
+from lincoln_fn.testing.prove import (
+    Proof as Proof, Refutation as Refutation, Undecided as Undecided, prove as prove,
+)
 from lincoln_fn.testing.report import Finding as Finding, Report as Report

@@ -148,12 +148,7 @@ def check_loss(
     check_argument("check_loss", "key", Key, key)
     check_example("check_loss", prediction)
     prediction, target, loss = doubled(prediction), doubled(target), hold_stopped_of_loss(loss)
-    as_layer = Layer(
-        loss.name,
-        forward=lambda params, x: loss.forward(x, target),
-        backward=lambda params, cache, g: (loss.backward(cache, g), ()),
-    )
-    report = checked(as_layer, (), prediction, Options(key, all=all))
+    report = checked(as_layer(loss, target), (), prediction, Options(key, all=all))
     if report.is_right and (told := _default_of_g(loss, prediction, target)):
         sentence = f"{loss.name}: {told}"
         if not all:
@@ -161,6 +156,15 @@ def check_loss(
         finding = Finding("", loss.name, "backward", "wrong", "another default of g", sentence)
         report = Report(report.name, (*report.findings, finding), report.remarks)
     return report if all else None
+
+
+def as_layer(loss: Loss, target: Arrays) -> Layer:
+    """Make a layer of a loss, with the prediction as its x."""
+    return Layer(
+        loss.name,
+        forward=lambda params, x: loss.forward(x, target),
+        backward=lambda params, cache, g: (loss.backward(cache, g), ()),
+    )
 
 
 def _default_of_g(loss: Loss, prediction: Arrays, target: Arrays) -> str:

@@ -14,9 +14,10 @@ from typing import Literal, overload
 
 import attrs
 import torch
+from torch import Tensor
 
-from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
-from lincoln_fn.optim import Optimizer
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
@@ -74,16 +75,7 @@ def check_optimizer(
     """
     check_argument("check_optimizer", "optimizer", Optimizer, optimizer, ("optimizer", "params"))
     check_argument("check_optimizer", "key", Key, key)
-    if isinstance(optimizer.adjoint, str):
-        raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
-    params = doubled(params)
-    state = optimizer.init(params)
-    if told := not_a_tensor({"state": state}):
-        raise LayerError(optimizer.name, told)
-    for i in range(steps):
-        grads = random_like(params, key.fold_in(i))
-        params, state = updated(optimizer, params, grads, state)
-    grads = random_like(params, key.fold_in(steps))
+    params, grads, state = at_a_step(optimizer, params, steps, key)
     try:
         update = Update(optimizer, state).with_constants(params, grads)
         report = _judged(update, params, grads, Options(key.fold_in(-1), all=all))
@@ -97,17 +89,40 @@ def check_optimizer(
     return report if all else None
 
 
-def _judged(update: Update, params: Params, grads: Params, options: Options) -> Report:
-    """Judge an update as a layer, and tell of it as of an optimizer."""
-    # A bar that is the state shows in the report, and not in the error at the first mistake.
-    options = attrs.evolve(options, all=options.all or bool(update.unchanged))
+def at_a_step(
+    optimizer: Optimizer, params: Params, steps: int, key: Key
+) -> tuple[Params, Params, OptimizerState]:
+    """Take steps with random gradients, and return the params, the gradients and the state."""
+    if isinstance(optimizer.adjoint, str):
+        raise LayerError(optimizer.name, f"has no adjoint: {optimizer.adjoint}")
+    params = doubled(params)
+    state = optimizer.init(params)
+    if told := not_a_tensor({"state": state}):
+        raise LayerError(optimizer.name, told)
+    for i in range(steps):
+        grads = random_like(params, key.fold_in(i))
+        params, state = updated(optimizer, params, grads, state)
+    return params, random_like(params, key.fold_in(steps)), state
+
+
+def update_as_layer(
+    update: Update, params: Params, grads: Params
+) -> tuple[Layer, dict[str, Tensor], dict[str, Arrays]]:
+    """Make a layer of an update, with its params, the hyperparameters, and its x."""
     device = next((leaf.device for leaf in tree.leaves(params)), None)
     values = {
         name: torch.as_tensor(value, dtype=torch.float64, device=device)
         for name, value in keywords(update.optimizer, update.state).items()
     }
     x = {"params_bar": params, "grads_bar": grads, "state_bar": update.moving(update.state)}
-    as_layer = Layer(update.optimizer.name, update.forward, update.backward)
+    return Layer(update.optimizer.name, update.forward, update.backward), values, x
+
+
+def _judged(update: Update, params: Params, grads: Params, options: Options) -> Report:
+    """Judge an update as a layer, and tell of it as of an optimizer."""
+    # A bar that is the state shows in the report, and not in the error at the first mistake.
+    options = attrs.evolve(options, all=options.all or bool(update.unchanged))
+    as_layer, values, x = update_as_layer(update, params, grads)
     try:
         report = checked(as_layer, values, x, options)
     except GradientError as error:

@@ -1,0 +1,329 @@
+"""Torch's operations on tensors of exact numbers.
+
+A handler takes the space, the operation and its arguments. Operations that move elements run on the
+rows; those that choose or compare ask the shadows; the others compute by a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import ASKED
+from lincoln_fn.testing.exact import rules
+from lincoln_fn.testing.exact.numbers import Numbers, compare, constant
+from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store, exact, plain
+
+STOPPED: Final = "what is detached is a constant"
+READ: Final = "a number was read, and is a constant from there on"
+
+
+def _name(func: Operation) -> str:
+    name: str = func.overloadpacket.__name__
+    return name.rstrip("_")
+
+
+def _wrapped(made: Any) -> Any:  # Any: what torch returns
+    if isinstance(made, tuple | list):
+        return type(made)(map(_wrapped, made))
+    is_rows = type(made) is Tensor and made.is_floating_point() and made.device.type == "cpu"
+    return exact(made) if is_rows else made
+
+
+def _computed(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Compute new numbers by a rule."""
+
+    def given(each: Any) -> Any:  # Any: an argument
+        return space.numbers(each) if isinstance(each, Tensor) else each
+
+    made = rules.RULES[_name(func)](*map(given, args), **{k: given(v) for k, v in kwargs.items()})
+    result = _stored(space, made)
+    return _written(func, args[0], result)
+
+
+def _stored(space: Store, made: Any) -> Any:  # Any: numbers, arrays, or several of them
+    if isinstance(made, tuple):
+        return tuple(_stored(space, each) for each in made)
+    return space.tensor(made) if isinstance(made, Numbers) else torch.as_tensor(made)
+
+
+def _written(func: Operation, target: Tensor, result: Any) -> Any:
+    """Write a result in place where the operation does."""
+    if not func._schema.is_mutable:
+        return result
+    if not isinstance(target, Exact):
+        raise MissingError(f"{func} writes exact numbers into a tensor that was made before")
+    plain(target).copy_(plain(result))
+    return target
+
+
+def _rows_of(space: Store, given: Any, is_filled: bool) -> Any:
+    """Return the rows of an argument: a tensor, several, or a number that is filled in."""
+    if isinstance(given, tuple | list):
+        return type(given)(_rows_of(space, each, is_filled) for each in given)
+    if isinstance(given, Exact):
+        return plain(given)
+    if not is_filled or given is None:
+        return given
+    numbers = space.numbers(given) if isinstance(given, Tensor) else constant(space.field, given)
+    rows = space.table.write(numbers)
+    return torch.from_numpy(rows) if isinstance(given, Tensor) else rows.item()
+
+
+def _moved(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Run an operation that moves elements, on the rows."""
+    arguments = func._schema.arguments
+    given = {a.name: each for a, each in zip(arguments, args, strict=False)} | kwargs
+    dtype = given.get("dtype")
+    if dtype is not None and not dtype.is_floating_point:
+        return func(*map(plain, args[:1]), *args[1:], **kwargs)
+    if dtype is not None:
+        given["dtype"] = torch.float64
+    if func._schema.is_mutable and not isinstance(args[0], Exact):
+        raise MissingError(f"{func} writes exact numbers into a tensor that was made before")
+    rows = {key: _rows_of(space, each, key in _FILLED) for key, each in given.items()}
+    if func._schema.is_mutable:  # a shape may change in place, too
+        func(args[0], **{key: each for key, each in rows.items() if key != "self"})
+        return args[0]
+    made = func(**rows)
+    if "empty" in _name(func):
+        made.zero_()
+    return _wrapped(made)
+
+
+def _argument(func: Operation, args: Any, kwargs: Any, name: str, default: Any = None) -> Any:
+    """Return an argument by its name."""
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.name == name:
+            return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
+    return default
+
+
+def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Choose numbers by their shadows, as max, sort and topk do."""
+    dim, name = _argument(func, args, kwargs, "dim"), _name(func)
+    if name in ("max", "min") and dim is None:
+        return _extreme(space, func, args, kwargs)
+    numbers = space.numbers(args[0])
+    made = func(torch.from_numpy(np.array(numbers.shadow)), *args[1:], **kwargs)
+    rows = plain(args[0])
+    if "pool" in name:
+        indices, spatial = made[1], 3 if "3d" in name else 2
+        flat = rows.flatten(-spatial).gather(-1, indices.flatten(-spatial))
+        return exact(flat.view(indices.shape)), indices
+    _note_ties(space, numbers, -1 if dim is None else dim)
+    if isinstance(made, Tensor):
+        return made
+    indices = made[1]
+    kept = indices if indices.ndim == rows.ndim else indices.unsqueeze(dim)
+    return exact(rows.gather(dim, kept).view(indices.shape)), indices
+
+
+def _note_ties(space: Store, numbers: Numbers, axis: int = -1) -> None:
+    """Note where numbers along an axis are equal in their shadows alone."""
+    if not numbers.shape:
+        return
+    order = np.argsort(numbers.shadow, axis)
+    inner = numbers.map(lambda each: np.moveaxis(np.take_along_axis(each, order, axis), axis, -1))
+    above, below = inner.map(lambda each: each[..., 1:]), inner.map(lambda each: each[..., :-1])
+    compare(np.greater, above, below)
+
+
+def _extreme(space: Store, func: Operation, args: Any, kwargs: Any, end: str | None = None) -> Any:
+    """Choose the largest or smallest along several axes."""
+    end = end or _name(func)
+    x, keepdim = args[0], _argument(func, args, kwargs, "keepdim", default=False)
+    axes = rules.axes_of(_argument(func, args, kwargs, "dim"), x.ndim)
+    rest = [axis for axis in range(x.ndim) if axis not in axes]
+    rows = plain(x).permute(*rest, *axes).flatten(len(rest)) if axes else plain(x).unsqueeze(-1)
+    numbers = space.numbers(exact(rows))
+    shadow = torch.from_numpy(np.array(numbers.shadow))
+    place = (shadow.argmin if end.endswith("min") else shadow.argmax)(-1, keepdim=True)
+    best = rows.gather(-1, place)
+    compare(np.equal, numbers, space.numbers(exact(best)))
+    best = best.squeeze(-1)
+    return exact(
+        best.view([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else best
+    )
+
+
+def _both_ends(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    return tuple(_extreme(space, func, args, kwargs, end) for end in ("amin", "amax"))
+
+
+def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Ask by the shadows."""
+    pair = [space.numbers(a) if isinstance(a, Tensor) else constant(space.field, a) for a in args]
+    if len(args) > 1:
+        compare(np.equal, *pair)
+    shadows = [
+        torch.from_numpy(np.array(numbers.shadow)) if isinstance(each, Tensor) else each
+        for each, numbers in zip(args, pair, strict=True)
+    ]
+    return func(*shadows, **kwargs)
+
+
+def _added(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Run an operation that adds elements, on each column."""
+    if "put" in _name(func) and not _argument(func, args, kwargs, "accumulate"):
+        return _moved(space, func, args, kwargs)
+    if kwargs.get("alpha", 1) != 1:
+        raise MissingError(f"{func} with alpha has no rule for exact numbers")
+    columns = []
+    for i in range(3):
+
+        def column(each: Any, i: int = i) -> Any:  # Any: an argument
+            if not isinstance(each, Tensor) or not each.is_floating_point():
+                return each
+            return torch.from_numpy(np.array(space.numbers(each).columns[i]))
+
+        made = func(*map(column, args), **{k: column(v) for k, v in kwargs.items()})
+        columns.append(made.numpy())
+    shadow, value, tangent = columns
+    reduce = space.field.reduce
+    made = space.tensor(Numbers(space.field, shadow, reduce(value), reduce(tangent)))
+    return _written(func, args[0], made)
+
+
+def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Choose the largest, or smallest, of those that are scattered to a place."""
+    x, dim, index, src, reduce = args
+    if reduce not in ("amax", "amin"):
+        raise MissingError(f"{func} of {reduce} has no rule for exact numbers")
+    rows, values = plain(x).numpy().copy(), plain(src).numpy()[tuple(map(slice, index.shape))]
+    places = list(np.indices(index.shape))
+    places[dim] = index.numpy()
+    at = [
+        np.concatenate((a.ravel(), b.ravel()))
+        for a, b in zip(np.indices(x.shape), places, strict=True)
+    ]
+    both = np.concatenate((rows.ravel(), values.ravel()))
+    order = np.argsort(space.table.read(both).shadow, kind="stable")
+    order = order if reduce == "amax" else order[::-1]
+    # Of several that are written to one place, the last stays.
+    rows[tuple(each[order] for each in at)] = both[order]
+    return exact(torch.from_numpy(rows))
+
+
+def _converted(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Convert to another type: integers and bools are read, and floating ones stay exact."""
+    dtype = kwargs.get("dtype")
+    if dtype is None or dtype.is_floating_point:
+        kwargs = {**kwargs, "dtype": None}
+        return _wrapped(func(plain(args[0]), *args[1:], **kwargs))
+    return _read(space, args[0]).to(dtype)
+
+
+def _read(space: Store, x: Tensor) -> Tensor:
+    numbers = space.numbers(x)
+    # A check that a number lies between others is no use of it.
+    if (numbers.tangent != 0).any() and ASKED.get() is None:
+        space.field.notes.add(READ)
+    return torch.from_numpy(np.array(numbers.shadow))
+
+
+def _detached(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Detach, which stops a derivative if the field is told so."""
+    numbers = space.numbers(args[0])
+    if not (numbers.tangent != 0).any():
+        return _moved(space, func, args, kwargs)
+    space.field.notes.add(STOPPED)
+    if not space.field.stops:
+        return _moved(space, func, args, kwargs)
+    numbers.tangent = np.zeros_like(numbers.tangent)
+    return space.tensor(numbers)
+
+
+def _item(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    return _read(space, args[0]).item()
+
+
+def _equal(space: Store, func: Operation, args: Any, kwargs: Any) -> bool:
+    return torch.equal(*(_read(space, each) for each in args))
+
+
+def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
+    """Convolve, as a product of matrices of windows and kernels."""
+    x, weight, bias, stride, padding, dilation, transposed, extra, groups = args
+    n, (x, weight) = weight.ndim - 2, (plain(space.lifted(x)) for x in (x, weight))
+    stride, padding, dilation, extra = (
+        list(each) * (n if len(each) == 1 else 1) for each in (stride, padding, dilation, extra)
+    )
+    kernel = weight.shape[2:]
+    behind = list(padding)
+    if transposed:
+        spread = x.new_zeros(
+            *x.shape[:2], *((a - 1) * s + 1 for a, s in zip(x.shape[2:], stride, strict=True))
+        )
+        places: Any = (..., *(slice(None, None, s) for s in stride))  # Any: torch's indices
+        spread[places] = x
+        x, stride = spread, [1] * n
+        padding = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+        behind = [p + e for p, e in zip(padding, extra, strict=True)]
+        weight = torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = weight.flip(*range(2, n + 2))
+    amounts = [
+        each for pair in zip(reversed(padding), reversed(behind), strict=True) for each in pair
+    ]
+    x = torch.nn.functional.pad(x, amounts).contiguous()
+    out = [
+        (a - d * (k - 1) - 1) // s + 1
+        for a, d, k, s in zip(x.shape[2:], dilation, kernel, stride, strict=True)
+    ]
+    steps = [x.stride(i + 2) * s for i, s in enumerate(stride)]
+    inner = [x.stride(i + 2) * d for i, d in enumerate(dilation)]
+    windows = x.as_strided((*x.shape[:2], *out, *kernel), (*x.stride()[:2], *steps, *inner))
+    windows = torch.unflatten(windows, 1, (groups, -1)).movedim(1, 0).movedim(2, n + 2)
+    windows = windows.flatten(n + 2)
+    rows = windows.flatten(1, n + 1)
+    columns = torch.unflatten(weight.flatten(1), 0, (groups, -1)).mT
+    made = rules.RULES["bmm"](
+        *(space.numbers(exact(each.contiguous())) for each in (rows, columns))
+    )
+    y = made.map(lambda each: np.moveaxis(each.reshape(groups, len(x), *out, -1), (0, -1), (1, 2)))
+    y = y.map(lambda each: each.reshape(len(x), -1, *out))
+    if bias is not None:
+        y = y + space.numbers(bias).map(lambda each: each.reshape(-1, *[1] * n))
+    return space.tensor(y)
+
+
+# The arguments whose elements are numbers, and no places.
+_FILLED: Final = (
+    *("self", "other", "src", "source", "value", "values", "fill_value", "tensors", "weight"),
+    "input",
+)
+_MOVES: Final = """
+    view _unsafe_view reshape clone permute transpose t expand squeeze unsqueeze select slice split
+    split_with_sizes unbind cat stack index index_select gather flip roll repeat constant_pad_nd
+    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
+    replication_pad3d pixel_shuffle pixel_unshuffle unfold as_strided diagonal diag_embed tril triu
+    alias copy masked_fill fill zero new_zeros new_empty new_ones new_full zeros_like
+    empty_like ones_like full_like where slice_scatter select_scatter scatter select_backward
+    slice_backward lift_fresh im2col embedding masked_select take index_fill empty_strided
+    new_empty_strided _reshape_alias masked_scatter rot90
+"""
+_CHOICES: Final = (
+    "max min sort topk kthvalue argmax argmin argsort cummax cummin max_pool2d_with_indices "
+    "max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d"
+)
+_QUESTIONS: Final = (
+    "eq ne lt le gt ge isnan isinf isfinite isposinf isneginf signbit nonzero logical_not"
+)
+_HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operations
+    **dict.fromkeys(_MOVES.split(), _moved),
+    **dict.fromkeys(_CHOICES.split(), _chosen),
+    **dict.fromkeys(_QUESTIONS.split(), _compared),
+    **dict.fromkeys(("index_add", "scatter_add", "index_put", "_index_put_impl"), _added),
+    "amax": _extreme, "amin": _extreme, "aminmax": _both_ends,
+    "_to_copy": _converted, "_local_scalar_dense": _item, "equal": _equal,
+    "detach": _detached, "convolution": _convolution, "scatter_reduce": _largest_at,
+}  # fmt: skip
+
+
+def handler(name: str) -> Callable[..., Any] | None:  # Any: as torch's operations
+    """Find what runs an operation."""
+    return _HANDLERS.get(name) or (_computed if name in rules.RULES else None)

@@ -1,0 +1,251 @@
+"""What each of torch's operations computes on exact numbers, by the name that torch has for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from lincoln_fn.testing.exact.field import Array
+from lincoln_fn.testing.exact.functions import (
+    absolute,
+    erf,
+    exp,
+    folded,
+    log,
+    matmul,
+    power,
+    rotation,
+    sigmoid,
+    sqrt,
+    tanh,
+)  # fmt: skip
+from lincoln_fn.testing.exact.numbers import Number, Numbers, compare, constant
+
+Axes = int | Sequence[int] | None
+
+
+def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
+    """List the axes that an operation is along: all, where none is given."""
+    if dim is None or (not isinstance(dim, int) and not len(dim)):
+        return tuple(range(n))
+    return tuple(axis % max(n, 1) for axis in ((dim,) if isinstance(dim, int) else dim) if n)
+
+
+def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
+    made: Numbers = a + (b if alpha == 1 else b * alpha)
+    return made
+
+
+def _sub(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
+    made: Numbers = a - (b if alpha == 1 else b * alpha)
+    return made
+
+
+def _div(a: Numbers, b: Number, rounding_mode: str | None = None) -> Numbers:
+    ratio: Numbers = a / b
+    if rounding_mode is None:
+        return ratio
+    return _rounded(np.floor if rounding_mode == "floor" else np.trunc)(ratio)
+
+
+def _pow(a: Number, b: Number) -> Numbers:
+    return power(a if isinstance(a, Numbers) else b.like(a), b)
+
+
+def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
+    """Make the rule of a function that is constant between its jumps."""
+
+    def rounded(z: Numbers, **_: Any) -> Numbers:  # Any: decimals, which are 0
+        step = constant(z.field, np.round(z.shadow * 2) / 2)
+        compare(np.equal, z, step)
+        return constant(z.field, function(z.shadow))
+
+    return rounded
+
+
+def _remainder(a: Numbers, b: Number) -> Numbers:
+    made: Numbers = a - _rounded(np.floor)(a / b) * b
+    return made
+
+
+def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
+    for bound, beyond in ((min, np.less), (max, np.greater)):
+        if bound is not None:
+            bound = z.like(bound)
+            z = bound.where(compare(beyond, z, bound), z)
+    return z
+
+
+def _maximum(a: Numbers, b: Numbers) -> Numbers:
+    return a.where(compare(np.greater_equal, a, b) | np.isnan(a.shadow), b)
+
+
+def _relu(z: Numbers) -> Numbers:
+    return z.where(~compare(np.less_equal, z, z.like(0.0)), 0.0)
+
+
+def _sum(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
+    return z.sum(axes_of(dim, len(z.shape)), keepdim)
+
+
+def _mean(z: Numbers, dim: Axes = None, keepdim: bool = False, **_: Any) -> Numbers:
+    axes = axes_of(dim, len(z.shape))
+    return z.sum(axes, keepdim) / math.prod(z.shape[axis] for axis in axes)
+
+
+def _var_mean(
+    z: Numbers, dim: Axes = None, correction: float | None = None, keepdim: bool = False
+) -> tuple[Numbers, Numbers]:
+    axes = axes_of(dim, len(z.shape))
+    n = math.prod(z.shape[axis] for axis in axes) - (1 if correction is None else correction)
+    centred = z - _mean(z, axes, True)
+    return _sum(centred * centred, axes, keepdim) / max(n, 0), _mean(z, axes, keepdim)
+
+
+def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) -> Numbers:
+    order = 2 if p is None else p
+    axes = axes_of(dim, len(z.shape))
+    if order == 2:
+        return sqrt(_sum(z * z, axes, keepdim))
+    size = absolute(z)
+    if math.isinf(order):
+        top = _top(size if order > 0 else -size, axes, note=True)
+        top = top if order > 0 else -top
+        return top if keepdim else top.sum(axes)
+    return power(_sum(power(size, order), axes, keepdim), 1 / order)
+
+
+def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -> Numbers:
+    if dim is None:
+        z, dim = z.map(np.ravel), 0
+    if not z.shape or not z.shape[dim]:
+        return z if not z.shape else _sum(z, dim, keepdim) + 1
+    last = folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
+    return last if keepdim else last.map(lambda each: each.squeeze(dim))
+
+
+def _top(z: Numbers, axes: tuple[int, ...], note: bool = False) -> Numbers:
+    """Return the largest along axes, which stay."""
+    rest = [axis for axis in range(len(z.shape)) if axis not in axes]
+    rows = z.map(
+        lambda each: each.transpose(*rest, *axes).reshape(*(each.shape[i] for i in rest), -1)
+    )
+    place = np.expand_dims(np.argmax(rows.shadow, -1), -1)
+    best = rows.map(lambda each: np.take_along_axis(each, place, -1))
+    if note:
+        compare(np.equal, rows, best)
+    return best.map(
+        lambda each: each.reshape([1 if i in axes else n for i, n in enumerate(z.shape)])
+    )
+
+
+def _shifted(z: Numbers, dim: Axes) -> tuple[Numbers, Numbers, tuple[int, ...]]:
+    """Subtract the largest along axes, as a float needs it."""
+    if not z.shape:
+        z, dim = z.map(lambda each: np.reshape(each, 1)), 0
+    axes = axes_of(dim, len(z.shape))
+    top = _top(z, axes)
+    top = top.where(np.isfinite(top.shadow), 0.0)
+    return z - top, top, axes
+
+
+def _softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
+    e, _, axes = _shifted(z, dim)
+    e = exp(e)
+    p = e / e.sum(axes, True)
+    return p.map(lambda each: each.reshape(z.shape))
+
+
+def _log_softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
+    shifted, _, axes = _shifted(z, dim)
+    made = shifted - log(exp(shifted).sum(axes, True))
+    return made.map(lambda each: each.reshape(z.shape))
+
+
+def _logsumexp(z: Numbers, dim: Axes, keepdim: bool = False) -> Numbers:
+    shifted, top, axes = _shifted(z, dim)
+    total = log(exp(shifted).sum(axes, True)) + top
+    return (
+        total
+        if keepdim and z.shape
+        else total.map(
+            lambda each: each.reshape([n for i, n in enumerate(z.shape) if i not in axes])
+        )
+    )
+
+
+def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
+    scaled = z * beta
+    return z.where(scaled.shadow > threshold, log(exp(scaled) + 1) / beta)
+
+
+def _xlogy(a: Numbers, b: Number) -> Numbers:
+    made: Numbers = a * log(a.like(b))
+    return made.where(a.shadow != 0, 0.0)
+
+
+def _sign(z: Numbers, **_: Any) -> Numbers:
+    compare(np.equal, z, z.like(0.0))
+    return constant(z.field, np.sign(z.shadow))
+
+
+def _addmm(c: Numbers, a: Numbers, b: Numbers, beta: float = 1, alpha: float = 1) -> Numbers:
+    return _add(c if beta == 1 else c * beta, matmul(a, b), alpha)
+
+
+def _logaddexp(a: Numbers, b: Numbers) -> Numbers:
+    top = a.where(a.shadow > b.shadow, b)
+    return top + log(exp(a - top) + exp(b - top))
+
+
+def _finite(
+    z: Numbers, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Numbers:
+    ends = (
+        nan or 0.0,
+        np.finfo(float).max if posinf is None else posinf,
+        np.finfo(float).min if neginf is None else neginf,
+    )
+    places = (np.isnan(z.shadow), np.isposinf(z.shadow), np.isneginf(z.shadow))
+    for end, is_at in zip(ends, places, strict=True):
+        z = z.like(end).where(is_at, z)
+    return z
+
+
+def _dot(a: Numbers, b: Numbers) -> Numbers:
+    return (a * b).sum((0,))
+
+
+# Any: the rules have the arguments of torch's operations.
+RULES: Final[dict[str, Callable[..., Any]]] = {
+    "add": _add, "sub": _sub, "rsub": lambda a, b, alpha=1: b - (a if alpha == 1 else a * alpha),
+    "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
+    "reciprocal": Numbers.inverse, "square": lambda z: z * z, "remainder": _remainder,
+    "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
+    "log": log, "log1p": lambda z: log(z + 1), "log2": lambda z: log(z) / math.log(2),
+    "log10": lambda z: log(z) / math.log(10), "sqrt": sqrt, "rsqrt": lambda z: 1 / sqrt(z),
+    "sigmoid": sigmoid, "tanh": tanh, "erf": erf, "erfc": lambda z: 1 - erf(z),
+    "cos": lambda z: rotation(z)[0], "sin": lambda z: rotation(z)[1],
+    "tan": lambda z: rotation(z)[1] / rotation(z)[0],
+    "abs": absolute, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
+    "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
+    "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
+    "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
+    "trunc": _rounded(np.trunc), "xlogy": _xlogy, "logaddexp": _logaddexp, "nan_to_num": _finite,
+    "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
+    "var": lambda *z, **how: _var_mean(*z, **how)[0],
+    "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
+    "linalg_vector_norm": _norm, "norm": _norm,
+    "cumsum": lambda z, dim, **_: folded(z, dim, Numbers.__add__),
+    "cumprod": lambda z, dim, **_: folded(z, dim, Numbers.__mul__),
+    "_softmax": _softmax, "_log_softmax": _log_softmax, "logsumexp": _logsumexp,
+    "softplus": _softplus,
+    "mm": matmul, "bmm": matmul, "mv": matmul, "dot": _dot, "vdot": _dot,
+    "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
+    "addcmul": lambda z, a, b, value=1: _add(z, a * b, value),
+    "addcdiv": lambda z, a, b, value=1: _add(z, a / b, value),
+    "lerp": lambda a, b, weight: a + (b - a) * weight,
+}  # fmt: skip

@@ -1,0 +1,452 @@
+"""`prove`: `backward` is the derivative of `forward`, by equality of exact numbers.
+
+`forward` and `backward` run, unchanged, on elements of a finite field (`testing.exact`). Each
+number of params and x has a random value and a random derivative, its tangent. With y' the tangents
+of y, and dx, dw what `backward` returns for a random g, the chain rule is one equation of integers:
+
+    sum g y' = sum dx x' + sum dw w'
+
+No step and no tolerance enters it. A wrong formula of degree d holds at a random point of the field
+with a probability of about d / P, which is 1 in 10^8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cached_property
+from typing import Final, NamedTuple, TypeAlias
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import (
+    Arrays,
+    Key,
+    Layer,
+    LayerError,
+    Params,
+    check_argument,
+    is_derived,
+    tree,
+    unchanged,
+)  # fmt: skip
+from lincoln_fn.losses import Loss
+from lincoln_fn.optim import Optimizer
+from lincoln_fn.testing.check import as_layer
+from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
+from lincoln_fn.testing.exact.field import FREE, Array, Field, P, Reals
+from lincoln_fn.testing.exact.numbers import TIE, Numbers
+from lincoln_fn.testing.exact.operations import STOPPED
+from lincoln_fn.testing.exact.space import Space
+from lincoln_fn.testing.exact.store import MissingError
+from lincoln_fn.testing.optimizer import at_a_step, update_as_layer
+from lincoln_fn.testing.oracles import steady_slope
+from lincoln_fn.testing.sample import (
+    Sample,
+    doubled,
+    floating,
+    floating_leaves,
+    mirrored,
+    random_like,
+    sample,
+)  # fmt: skip
+from lincoln_fn.testing.update import Update
+
+DRAWS: Final = 2
+# So many draws are made of numbers with true roots, and so many if no output has them.
+TRIES, HOPELESS = 60, 8
+LARGEST_OF_RATIO: Final = 1000
+# Relative errors below this are of rounding alone.
+LEAST: Final = 1e-15
+BELOW_ROUNDING: Final = (
+    "floats see no difference: a series that is cut off, or a root whose sign the field has not"
+)
+_SCOPE: Final = (
+    "the derivative of forward, for these shapes and the branches that these numbers take, in real "
+    "arithmetic"
+)
+NO_ROOT: Final = "some output depends on too many numbers that have no root in the field"
+
+
+@attrs.frozen
+class Proof:
+    """The gradients are right, as they are written.
+
+    Args:
+        name: of the layer, the loss or the optimizer.
+        leaves: the gradients.
+        also: what else is equal.
+        assumed: what the proof rests on beside the rules of the operations.
+    """
+
+    name: str
+    leaves: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: proven", f"  {', '.join(self.leaves)}: {_SCOPE}"]
+        lines += [f"  {each}" for each in self.also]
+        lines += [f"  assumed: {each}" for each in self.assumed]
+        return "\n".join(lines)
+
+
+@attrs.frozen
+class Refutation:
+    """A gradient is wrong.
+
+    Args:
+        name: as above.
+        leaf: the gradient, or the function that differs from `backward`.
+        times: by which number the right gradient is multiplied; None if by none.
+    """
+
+    name: str
+    leaf: str
+    times: Fraction | None = None
+
+    def __str__(self) -> str:
+        if not self.leaf.startswith("d"):
+            return f"{self.name}: refuted\n  {self.leaf}"
+        told = "" if self.times is None else f": it is {self.times} times the derivative"
+        return f"{self.name}: refuted\n  {self.leaf} is not the derivative of forward{told}"
+
+
+@attrs.frozen
+class Undecided:
+    """Neither: exact numbers do not reach.
+
+    Args:
+        name: as above.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: undecided\n  {self.reason}"
+
+
+Verdict: TypeAlias = Proof | Refutation | Undecided
+
+
+def prove(
+    subject: Layer | Loss | Optimizer,
+    params: Params,
+    x: Arrays = None,
+    *,
+    key: Key = Key(0),
+    predict_is_forward: bool | None = None,
+) -> Verdict:
+    """Prove that `backward` is the derivative of `forward`, by equality of exact numbers.
+
+    The code runs, unchanged, on elements of a finite field, and <g, J v> = <dx, v> becomes an
+    equation of integers. An error of any size is seen: there is no step and no tolerance. Also
+    proven: `backward` is linear in g, `grads` and `input_grad` are its halves, and `predict` is
+    `forward`.
+
+    A proof is for this code, these shapes, and the branches that these numbers take. It says
+    nothing of rounding and overflow, of purity (`check_layer` does), or whether `forward` is the
+    function that you want.
+
+    Args:
+        subject: a layer; a loss, with its prediction and target in place of params and x; or an
+            optimizer, with params.
+        params: the layer's parameters. Only shapes, and on which side of a kink a number lies,
+            matter.
+        x: an input.
+        key: the numbers are drawn from it.
+        predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
+            without an `advance`.
+
+    Returns:
+        A `Proof`; a `Refutation`, which floats confirm; or `Undecided`, with the reason.
+
+    Raises:
+        GradientError: if forward or backward raise an error, or return trees of another structure.
+
+    Example:
+        >>> import lincoln_fn as lf
+        >>> tanh, x = lf.tanh(), torch.ones(2, 3)
+        >>> prove(tanh, (), x)
+        Proof(name='tanh()', leaves=('dx',), also=('backward is linear in g',), assumed=())
+        >>> backward = lambda params, y, g: (g * (1 - y**2) * (1 + 1e-14), ())
+        >>> print(prove(tanh.replace(backward=backward), (), x))
+        tanh(): refuted
+          dx is not the derivative of forward
+    """
+    of = _subject(subject, params, x)
+    at = sample(*of, key)
+    try:
+        return _verdict(of, at, key, predict_is_forward)
+    except MissingError as error:
+        return Undecided(of.layer.name, str(error))
+    except (GradientError, LayerError, RuntimeError, TypeError, ValueError) as error:
+        # The same code has just run on floats.
+        return Undecided(of.layer.name, f"{type(error).__name__} on exact numbers: {error}")
+
+
+class _Subject(NamedTuple):
+    """A layer, or what is judged as one, and its arguments in float64."""
+
+    layer: Layer
+    params: Params
+    x: Arrays
+
+
+def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> _Subject:
+    """Make a layer of what `prove` was given."""
+    if isinstance(subject, Optimizer):
+        params, grads, state = at_a_step(subject, params, 2, Key(0))
+        update = Update(subject, state).with_constants(params, grads)
+        return _Subject(*update_as_layer(update, params, grads))
+    params, x = doubled((params, x))
+    if isinstance(subject, Loss):
+        return _Subject(as_layer(subject, x), (), params)
+    check_argument("prove", "subject", Layer, subject)
+    return _Subject(subject, params, x)
+
+
+class _Trial:
+    """A layer at one draw of exact numbers.
+
+    Args:
+        of: the layer.
+        field: draws the numbers.
+        only: the one leaf that has a tangent; None if all have.
+        along: that tangent, in place of one that is drawn.
+        seen: by output, where g is not 0; None is everywhere.
+    """
+
+    def __init__(
+        self, of: _Subject, field: Field, only: int | None = None, along: Array = None,
+        seen: Sequence[Array] | None = None,
+    ) -> None:  # fmt: skip
+        self.of, self.field, self.space, self.seen = of, field, Space(field), seen
+        self.tangents: list[Array] = []
+
+        def enter(leaf: Tensor) -> Tensor:
+            floats = leaf.is_floating_point()
+            return self.space.enter(leaf, field.draw(leaf.numpy())) if floats else leaf
+
+        def move(leaf: Tensor) -> Tensor:
+            if not leaf.is_floating_point():
+                return leaf
+            drawn, i = field.direction(tuple(leaf.shape)), len(self.tangents)
+            if i == only and along is not None:
+                drawn = along
+            self.tangents.append(drawn if only in (None, i) else np.zeros_like(drawn))
+            return self.space.moved(leaf, self.tangents[-1])
+
+        still = tree.map(enter, (of.params, of.x), states=True)
+        self.params, self.x = tree.map(move, still)
+        self.layer = of.layer
+        with self.active():
+            self.y, self.cache = self.layer.forward(self.params, self.x)
+
+    def alone(self, i: int) -> _Trial:
+        """Make the same draw again, in which one leaf alone has a tangent."""
+        return _Trial(self.of, self.field.again(), i, seen=self.seen)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let floating tensors be exact, and autograd be off."""
+        with torch.no_grad(), np.errstate(all="ignore"), self.space:
+            yield
+
+    def cotangent(self, key: Key) -> Arrays:
+        """Draw a g, with the shadows of a normal distribution."""
+        plain = tree.map(lambda y: torch.zeros(y.shape, dtype=y.dtype), self.y)
+        seen = iter(self.seen or ())
+
+        def enter(g: Tensor) -> Tensor:
+            if not g.is_floating_point():
+                return g
+            drawn, shown = self.field.draw(g.numpy()), next(seen, True)
+            return self.space.enter(g * torch.as_tensor(shown), drawn * shown)
+
+        return tree.map(enter, random_like(plain, key))
+
+    @cached_property
+    def g(self) -> Arrays:
+        """The cotangent of y."""
+        return self.cotangent(Key(0))
+
+    def backward(self, g: Arrays) -> list[Numbers]:
+        """Run `backward`, and read the gradients in the order of the leaves of (params, x)."""
+        with self.active():
+            dx, dparams = self.layer.backward(self.params, self.cache, g)
+        names = floating(self.params, self.x)[0]
+        given = mirrored(self.layer.name, names, (self.params, self.x), (dparams, dx))
+        return self.read(given)
+
+    def read(self, arrays: Arrays) -> list[Numbers]:
+        """Read the numbers of a tree's floating leaves."""
+        return [self.space.numbers(leaf) for leaf in floating_leaves(arrays)]
+
+    @cached_property
+    def gradients(self) -> list[Numbers]:
+        """What `backward` returns."""
+        return self.backward(self.g)
+
+    @cached_property
+    def slope(self) -> Array:
+        """<g, y'>."""
+        ys = self.read(self.y)
+        self._total(ys, [0 * y.value for y in ys])
+        return self._total(self.read(self.g), [y.tangent for y in ys])
+
+    def given(self, i: int | None = None) -> Array:
+        """Compute <dx, x'> + <dw, w'>, or the part of one leaf."""
+        cut = slice(None) if i is None else slice(i, i + 1)
+        return self._total(self.gradients[cut], self.tangents[cut])
+
+    @cached_property
+    def holds(self) -> bool:
+        """Whether the two are equal."""
+        return bool(self.slope == self.given())
+
+    def _total(self, numbers: Sequence[Numbers], tangents: Sequence[Array]) -> Array:
+        reduce, total = self.field.reduce, 0
+        for each, tangent in zip(numbers, tangents, strict=True):
+            if not np.isfinite(each.shadow).all():
+                raise MissingError("a number is not finite")
+            total = reduce(total + np.sum(reduce(each.value * tangent)))
+        return total
+
+
+def _verdict(of: _Subject, at: Sample, key: Key, predict_is_forward: bool | None) -> Verdict:
+    """Try each way to write a root, and then the outputs that depend on true roots alone."""
+    seeds = [int(key.fold_in(i).bits.item()) % (1 << 62) for i in range(TRIES)]
+    trials: list[_Trial] = []
+    for free, stops in ((False, False), (True, False), (False, True), (True, True)):
+        notes = {note for trial in trials for note in trial.field.notes}
+        if trials and not (STOPPED in notes if stops else FREE in notes):
+            continue
+        tried = [_Trial(of, Field(seed, free=free, stops=stops)) for seed in seeds[:DRAWS]]
+        if all(trial.holds for trial in tried):
+            return _proven(tried[0], at, predict_is_forward)
+        trials = trials or tried
+    if any(FREE in trial.field.notes for trial in trials):
+        trials = _of_true_roots(of, seeds)
+        if not trials:
+            return Undecided(of.layer.name, NO_ROOT)
+        if all(trial.holds for trial in trials):
+            return _proven(trials[0], at, predict_is_forward)
+    wrong = [trial for trial in trials if not trial.holds]
+    if any(TIE in trial.field.notes for trial in wrong):
+        return Undecided(of.layer.name, TIE)
+    for i, name in enumerate(at.names):
+        parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
+        if any(slope != given for slope, given in parts):
+            # Scales of 1 and biases of 0 hide a mistake from floats.
+            random = np.random.default_rng(seeds[0])
+            factors = (torch.from_numpy(random.uniform(0.3, 0.9, a.shape)) for a in at.arrays)
+            pairs = zip(at.arrays, factors, strict=True)
+            smaller = at.at([torch.where(a == 0, 1, a) * factor for a, factor in pairs])
+            doubts = [_doubt(here, i, seeds[0]) for here in (at, smaller)]
+            if all(doubts):
+                return Undecided(of.layer.name, doubts[0])
+            return Refutation(of.layer.name, name, _ratio(parts))
+    return Undecided(of.layer.name, "no gradient alone is unequal")
+
+
+def _of_true_roots(of: _Subject, seeds: Sequence[int]) -> list[_Trial]:
+    """Draw until each output was one that depends on no number without a root; [] if none is.
+
+    What depends on such a number changes with the other one that is drawn for its root.
+    """
+    trials: list[_Trial] = []
+    left: list[Array] = []
+    for seed in seeds:
+        trial, twin = (_Trial(of, Field(seed, other=other)) for other in (False, True))
+        pairs = zip(trial.read(trial.y), twin.read(twin.y), strict=True)
+        seen = [(a.value == b.value) & (a.tangent == b.tangent) for a, b in pairs]
+        left = left or [np.ones_like(now) for now in seen]
+        left = [rest & ~now for rest, now in zip(left, seen, strict=True)]
+        if not any(now.any() for now in seen):
+            if not trials and seed == seeds[HOPELESS]:
+                return []
+            continue
+        trial.seen = twin.seen = seen
+        if trial.given() != twin.given():
+            continue
+        trials.append(trial)
+        if not trial.holds or not any(rest.any() for rest in left):
+            return trials
+    return []
+
+
+def _doubt(at: Sample, i: int, seed: int) -> str:
+    """Say why floats do not confirm a refutation; "" if they do."""
+    of = _Subject(at.layer, at.params, at.x)
+    drawn = _Trial(of, Reals(seed))
+    gradient = drawn.gradients[i].value
+    # Along this direction, no terms cancel.
+    along = np.where(gradient < 0, -1, 1) * abs(drawn.tangents[i])
+    trial = _Trial(of, Reals(seed), i, along)
+    slope, size = float(trial.slope), float(np.sum(abs(gradient * along)))
+    if abs(float(trial.given(i)) - slope) <= LEAST * size:
+        return BELOW_ROUNDING
+    g = tree.map(lambda leaf: torch.from_numpy(np.array(trial.space.numbers(leaf).shadow)), trial.g)
+    value, error = steady_slope(at.forward, at.arrays, i, torch.from_numpy(np.array(along)), g)
+    if abs(slope - value) > TOLERANCE * abs(value) + 10 * error + 1e-9:
+        return "exact numbers and central differences disagree"
+    return ""
+
+
+def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
+    """Find the fraction c of small numbers with given = c slope, in every draw."""
+    if not all(slope for slope, _ in parts):
+        return None
+    found = {int(given) * pow(int(slope), -1, P) % P for slope, given in parts}
+    if len(found) > 1:
+        return None
+    # The fraction with the smallest numbers that equals c modulo P, by Euclid's algorithm.
+    (before, over), (outer, under) = (P, found.pop()), (0, 1)
+    while over > LARGEST_OF_RATIO:
+        quotient = before // over
+        before, over = over, before - quotient * over
+        outer, under = under, outer - quotient * under
+    return Fraction(over, under) if abs(under) <= LARGEST_OF_RATIO else None
+
+
+def _proven(trial: _Trial, at: Sample, predict_is_forward: bool | None) -> Verdict:
+    """Prove what else holds, of a layer whose gradients are proven."""
+    layer, params, cache, g = trial.layer, trial.params, trial.cache, trial.g
+    given, of_params = trial.gradients, sum(name.startswith("dparams") for name in at.names)
+    h = trial.cotangent(Key(1))
+    with trial.active():
+        both = tree.map(torch.add, g, h)
+    summed = [a + b for a, b in zip(given, trial.backward(h), strict=True)]
+    claims = {("backward", "linear in g"): (trial.backward(both), summed)}
+    expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
+    with trial.active():
+        if not is_derived(layer, "grads"):
+            alone = trial.read(layer.grads(params, cache, g))
+            claims["grads", "backward(...)[1]"] = (alone, given[:of_params])
+        if not is_derived(layer, "input_grad"):
+            alone = trial.read(layer.input_grad(params, cache, g))
+            claims["input_grad", "backward(...)[0]"] = (alone, given[of_params:])
+        if expected and not is_derived(layer, "predict"):
+            alone = trial.read(layer.predict(params, trial.x))
+            claims["predict", "forward"] = (alone, trial.read(trial.y))
+    notes = trial.field.notes
+    for (function, what), pair in claims.items():
+        if not _equal(*pair):
+            told = f"{function} is not {what}"
+            refuted = Refutation(trial.of.layer.name, told)
+            return Undecided(trial.of.layer.name, f"not shown: {told}") if notes else refuted
+    also = tuple(map(" is ".join, claims))
+    return Proof(trial.of.layer.name, tuple(at.names), also, tuple(sorted(notes)))
+
+
+def _equal(given: Sequence[Numbers], expected: Sequence[Numbers]) -> bool:
+    return len(given) == len(expected) and all(
+        np.array_equal(a.value, b.value) for a, b in zip(given, expected, strict=True)
+    )
