@@ -14,7 +14,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.follow import as_tensor
+from lincoln_fn.testing.follow import as_tensor, held_by
 from lincoln_fn.testing.held import copies
 from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
 from lincoln_fn.testing.oracles import full_gradient
@@ -198,6 +198,7 @@ class Evidence:
             if not any(v.shape == value.shape and close(v, value) for _, v in values):
                 values.append(("cached" if name.isdigit() or not name else name, value))
         integers = [leaf for _, leaf in (*_leaves((at.params, at.x)), *kept)]
+        integers += held_by(at.layer.forward)
         integers += [
             leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
         ]

@@ -69,6 +69,13 @@ def _parts(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else []
 
 
+def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
+    """List what a function holds: its closure, defaults and arguments, and what those hold."""
+    yield value
+    for part in _parts(value) if depth < DEEPEST else ():
+        yield from held_by(part, depth + 1)
+
+
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -88,14 +95,9 @@ def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
             if isinstance(value, FunctionType):
                 add(value.__globals__)
 
-    def walk(value: Any, depth: int) -> None:
+    for value in held_by(forward):
         if isinstance(value, FunctionType):
             add(value.__globals__)
-        if depth < DEEPEST:
-            for part in _parts(value):
-                walk(part, depth + 1)
-
-    walk(forward, 0)
     return [scope for scope in found.values() if any(value is np for value in scope.values())]
 
 
