@@ -51,7 +51,11 @@ def as_tensor(value: object) -> object:
 
 
 def _same(followed: Tensor, y: Tensor) -> bool:
-    return followed.shape == y.shape and torch.allclose(followed.detach(), y, 1e-9, 1e-12)
+    return (
+        isinstance(followed, Tensor)
+        and followed.shape == y.shape
+        and torch.allclose(followed.detach(), y, 1e-9, 1e-12)
+    )
 
 
 # Any: what a function holds.

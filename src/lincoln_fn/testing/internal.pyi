@@ -1,4 +1,5 @@
 from lincoln_fn.testing import blame as blame
+from lincoln_fn.testing.follow import as_tensor as as_tensor
 from lincoln_fn.testing.functions import close_trees as close_trees
 from lincoln_fn.testing.held import copies as copies, on_copies as on_copies
 from lincoln_fn.testing.plain import is_plainly_right as is_plainly_right
