@@ -148,7 +148,7 @@ WRONG = [
         "sign", "sign of the variance's part", r"has the wrong sign in the path through mean\(\)"
     ),
     of_norm(
-        r"counts the path through mean\(\) \(in",
+        "N - 1",
         "N - 1 in the variance's part",
         r"counts the path through mean\(\) \(in",
     ),
@@ -172,11 +172,7 @@ WRONG = [
         r"misses the path through var\(\) \(in `grouped\[n",
     ),
     of_group("axes", "dgamma not summed over the columns", "not summed over axis 3"),
-    of_softmax(
-        r"is its gradient \+ y sum\(g y, 1\) - g y y",
-        "diagonal alone",
-        r"is its gradient \+ y sum\(g y, 1\) - g y y",
-    ),
+    of_softmax("diagonal", "diagonal alone", r"is its gradient \+ y sum\(g y, 1\) - g y y"),
     of_softmax(
         "weights", "sum without weights", r"is its gradient - y sum\(g, 1\) \+ y sum\(g y, 1\)"
     ),

@@ -122,7 +122,7 @@ WRONG = [
     attentive("scale", "1/sqrt(d) missing", "is 2 times too large: summed where it should"),
     attentive("scale of k",
         "1/sqrt(d) missing in dk", "is 2 times too large: summed where it should"),
-    attentive(r"is wrong in 40 of 40 places",
+    attentive("transposition",
         "dk without transposition", r"is wrong in 40 of 40 places"),
     grouped("variance constant", lambda x, s, d: (d - mean(d)) / s,
         "what it returns, the gradient of groups"),
