@@ -248,7 +248,9 @@ def _leaves(values: Any) -> list[tuple[str, Any]]:
 def _one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
     """Write the first labels as rows of zeros and a one."""
     for leaf in integers:
-        labels = torch.as_tensor(leaf) if isinstance(leaf, Tensor | np.ndarray) else torch.ones(())
+        is_list = isinstance(leaf, list) and bool(leaf) and all(type(v) is int for v in leaf)
+        is_array = is_list or isinstance(leaf, Tensor | np.ndarray)
+        labels = torch.as_tensor(leaf) if is_array else torch.ones(())
         if labels.dtype is not torch.int64 or not labels.numel():
             continue
         labels = labels.squeeze(-1) if labels.shape[-1:] == (1,) else labels  # gather's

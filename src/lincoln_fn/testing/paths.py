@@ -26,12 +26,14 @@ MOST_SITES = 60
 MANY_ROUNDS, MOST_ROUNDS = 16, 400
 CUT = "path missing"
 _PRODUCTS = ("mul", "matmul", "linear", "einsum", "conv1d", "conv2d", "conv3d")
+_COPIES = ("clone", "to", "contiguous")
 _REDUCTIONS = ("mean", "sum", "var", "std", "norm", "max", "amax")
 
 
 def guesses(tape: Tape, to: Sequence[Tensor], hand: Hand) -> Iterator[Guess]:
     """List mistakes in the derivative of the operations of forward, the simple ones first."""
-    sites = [c for c in tape.sites.values() if len(c) <= MOST_ROUNDS][:MOST_SITES]
+    sites = [c for c in tape.sites.values() if c[0].name not in _COPIES]
+    sites = [calls for calls in sites if len(calls) <= MOST_ROUNDS][:MOST_SITES]
     # A mistake in a mean is said to be there, not in what is averaged.
     sites.sort(key=lambda calls: calls[0].name not in _REDUCTIONS)
     few = [calls for calls in sites if len(calls) <= MANY_ROUNDS]
