@@ -94,15 +94,13 @@ def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
     wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (1 - y**2 + torch.sin(5 * y)), ()))
     x = keys.normal(lf.Key(4), (5, 3))
     told = lf.testing.check_layer(wrong, (), x, all=True).mistakes[0].sentence
-    given, expected = told.partition("places, a term missing or wrong: ")[2].split(" at ")
-    expected = expected.partition("expected ")[2]
+    assert re.search(r"wrong in \d+ of 15 places, most at \[\d, \d\]: a term", told)
     wrong_everywhere = lf.tanh().replace(backward=lambda params, y, g: (y**2 + torch.sin(g), ()))
     for layer in (wrong, wrong_everywhere):
         graded = grade(layer, lf.tanh(), [((), x)], hints=level)
         assert graded.points == 0
         forms = [str(graded), graded._repr_html_(), graded.to_json(), otter_results(graded)]
-        assert not any("expected" in form or expected in form for form in forms)
-    assert given != expected
+        assert not any("expected" in form or re.search(r"\d\.\d{3}", form) for form in forms)
 
 
 def test_a_forward_that_refuses_the_case_earns_nothing():

@@ -57,13 +57,13 @@ SWISH = trained(lambda beta, x: x * torch.sigmoid(beta * x), swish_backward)
 NAMED = {
     "own layer, without its scale": (
         (WITHOUT_SCALE, Scale(torch.ones(3)), X),
-        r"dx lacks the other factor of mul\(\) \(in `params.scale \* x\*\*2`\) "
+        r"dx lacks the factor params.scale in the path through pow\(\) \(in `x\*\*2`\) "
         r"\(right where params.scale is 1, as given; wrong where it is between 0\.\d+ and 0\.\d+\)",
     ),
     "layer norm, without w": ((NORM, NORM.init(lf.Key(0), X), X),
-        r"dx lacks the factor w, the weight \(right where params.weight is 1, as given; wrong"),
+        r"dx lacks the other factor of mul\(\) \(right where params.weight is 1, as given; wrong"),
     "swish, one beta too many": ((SWISH, torch.ones(()), X),
-        r"dx has the other factor of mul\(\) twice \(in `beta \* x`\) "
+        r"dx has the other factor of mul\(\) \(in `beta \* x`\) twice "
         r"\(right where params is 1, as given; wrong where it is 0\.\d+\)"),
     "a bias of zero": (
         (trained(lambda b, x: x * (1 + b) ** 2,
@@ -102,7 +102,7 @@ def test_a_report_has_the_mistake_beside_what_is_right():
 def test_a_mistake_that_shows_at_the_given_point_is_told_as_before():
     with pytest.raises(GradientError) as told:
         check_layer(WITHOUT_SCALE, Scale(torch.tensor([2.0, 3.0, 4.0])), X)
-    assert str(told.value).endswith("(in `params.scale * x**2`)")
+    assert str(told.value).endswith("in the path through pow() (in `x**2`)")
 
 
 def test_the_part_of_a_network_is_named():

@@ -1,7 +1,5 @@
 """The report of a check: its findings, how it prints, and how a notebook shows it."""
 
-import sys
-
 import attrs
 import pytest
 import torch
@@ -130,15 +128,6 @@ def test_a_loss_that_refuses_its_target_is_reported():
     assert report.verdict == "not judged"
     assert not report.is_right
     assert "expected target of shape (5, 3)" in str(report)
-
-
-def test_right_code_on_a_kink_does_not_import_the_hypotheses(monkeypatch):
-    for name in ("blame", "naming"):
-        monkeypatch.delitem(sys.modules, f"lincoln_fn.testing.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "lincoln_fn.testing.hypotheses", None)
-    assert check_layer(lf.relu(), (), torch.tensor([-1.0, 0.0, 2.0]), all=True).remarks
-    with pytest.raises(ImportError, match="hypotheses"):
-        report_of(NO_TANH)
 
 
 def test_a_loss_is_reported():

@@ -108,9 +108,9 @@ def _import_for_copies() -> None:
     """Import what a check of wrong code uses, once, and not in each copy of this process."""
     from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
 
-    from lincoln_fn.testing.internal import blame, hypotheses, search
+    from lincoln_fn.testing.internal import blame
 
-    del symbolic_shapes, blame, hypotheses, search
+    del symbolic_shapes, blame
 
 
 # Any: the type of the result.

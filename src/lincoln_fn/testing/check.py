@@ -58,8 +58,9 @@ def check_layer(
     `stop_gradient` and `constant` are held at their first output, so that their dx of 0 is right.
 
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
-    mistake is named if the mistake, made in the right gradient, gives the submitted one. In a
-    composition the part that is wrong is named by its path.
+    mistake is told by the line of `backward` that made it and by how its value differs from the
+    right gradient, where two draws agree. In a composition the part that is wrong is named by its
+    path.
 
     Args:
         layer: the layer, the library's or your own.
@@ -71,8 +72,7 @@ def check_layer(
             without state, that is, without an `advance`.
         reference: the right layer, which takes the same params and x. Where `forward` computes
             something else, the report says so, and the gradients are held against the reference's.
-            It also says what autograd cannot where `forward` uses numpy. Without one, the library
-            looks for a function of torch that computes the same.
+            It also says what autograd cannot where `forward` uses what torch's copy of numpy lacks.
         all: whether to return a report of every gradient, in place of an error at the first.
 
     Returns:

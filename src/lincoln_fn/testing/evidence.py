@@ -1,24 +1,57 @@
-"""What is known of a wrong gradient, and what can be computed from it."""
+"""What is known of a wrong gradient: the right ones of all operations, and the values at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from types import FrameType
+from typing import Any, TypeAlias
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, arguments_of, tree
+from lincoln_fn.core import Arrays, Key, tree
+from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.expansions import EXPANSIONS
-from lincoln_fn.testing.oracles import by_autograd, full_gradient
-from lincoln_fn.testing.sample import Sample, floating_leaves
-from lincoln_fn.testing.tape import Tape, recorded
+from lincoln_fn.testing.follow import as_tensor, held_by
+from lincoln_fn.testing.held import copies
+from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
+from lincoln_fn.testing.oracles import full_gradient
+from lincoln_fn.testing.perturbed import perturbed
+from lincoln_fn.testing.sample import Sample, floating_leaves, random_like, sample
+from lincoln_fn.testing.tape import Tape
 
 # Of more numbers than these, differences take long.
 MOST_DIFFERENCES = 200
+# Of values that a term may be made of.
+MOST_AT_HAND = 14
+# A larger value is no factor of a term.
+LARGEST = 20_000
+
+
+# The operations of forward, if autograd follows it, and the names of its values.
+Recording: TypeAlias = tuple["Tape | None", dict[int, str]]
+
+
+@attrs.frozen(eq=False)
+class Known:
+    """A value of forward, or one for each round of a loop, with the right gradients."""
+
+    # As forward calls it, or its code.
+    name: str
+    values: list[Tensor]
+    gradients: list[Tensor]
+    calls: list[Call] = attrs.field(factory=list)
+
+    def fits(self, values: list[Tensor]) -> bool:
+        """Return whether the values of a line are the right gradients."""
+        if len(self.gradients) == 1:
+            return close(values[-1], self.gradients[0])
+        if len(self.gradients) != len(values):
+            return False
+        orders = self.gradients, self.gradients[::-1]
+        return any(all(map(close, values, order)) for order in orders)
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -28,15 +61,14 @@ class Evidence:
     # At a point where the layer is differentiable.
     sample: Sample
     expected: list[Tensor]
-    # What a search in forward has found, for several hypotheses.
-    remembered: dict[object, list[Any]] = attrs.field(factory=dict, init=False)
+    recording: Recording | None = None
 
     @property
     def given(self) -> list[Tensor]:
         """The submitted gradients."""
         return self.sample.given
 
-    @property
+    @cached_property
     def x(self) -> list[Tensor]:
         """The floating tensors of x."""
         return floating_leaves(self.sample.x)
@@ -64,69 +96,167 @@ class Evidence:
         found |= {a // b for a in sizes for b in sizes if b and a % b == 0}
         return sorted(n for n in found if n > 1)
 
-    def option(self, name: str) -> object:
-        """Return a hyperparameter that is bound to the layer's forward, or None."""
-        return arguments_of(self.sample.layer.forward).get(name)
-
-    def gradients(
-        self, arrays: Sequence[Tensor] | None = None, g: Arrays | None = None
-    ) -> list[Tensor]:
-        """Compute the right gradients elsewhere: at other arrays, or for another g; [] if none."""
-        at = self.sample.arrays if arrays is None else list(arrays)
-        cotangent = self.sample.g if g is None else g
-        forward = self.sample.forward
-        try:
-            if self.is_followed:
-                if arrays is None and self.tapes:
-                    return self.tapes[0].gradients_for(cotangent)
-                return by_autograd(forward, at, cotangent) or []
-            if sum(array.numel() for array in at) > MOST_DIFFERENCES:
-                return []
-            return [full_gradient(forward, at, i, cotangent) for i in range(len(at))]
-        except Exception:  # the layer may refuse other arrays in any way
+    def gradients(self, g: Arrays) -> list[Tensor]:
+        """Compute the right gradients for another g; [] if that takes long."""
+        if self.tape is not None:
+            return self.tape.gradients_for(g)
+        at = self.sample
+        if sum(array.numel() for array in at.arrays) > MOST_DIFFERENCES:
             return []
+        return [full_gradient(at.forward, at.arrays, i, g) for i in range(len(at.arrays))]
 
     @cached_property
-    def is_followed(self) -> bool:
-        """Whether autograd follows forward: it does not follow numpy."""
-        found = by_autograd(self.sample.forward, self.sample.arrays, self.sample.g)
-        return found is not None and all(
-            close(right, auto) for right, auto in zip(self.expected, found, strict=True)
-        )
+    def _recorded(self) -> Recording:
+        tape, names = self.recording or _record(self.sample)
+        pairs = zip(self.expected, tape.right if tape else (), strict=False)
+        return (tape if tape and all(close(*pair) for pair in pairs) else None), names
 
-    def derivative(self, i: int) -> Tensor | None:
-        """Return dy/dx element by element, if each y depends only on its own place of array i."""
-        found = self._derivatives
-        return found[i] if found else None
+    @property
+    def tape(self) -> Tape | None:
+        """The operations of forward; None if autograd does not follow it."""
+        return self._recorded[0]
 
     @cached_property
-    def _derivatives(self) -> list[Tensor | None]:
-        ones = self.gradients(g=tree.map(torch.ones_like, self.sample.g))
-        if len(self.y) != 1 or not ones:
-            return []
-        g = self.g[0]
-        part = 1e-9 if self.is_followed else 1e-6
-        return [
-            d
-            if d.shape == g.shape and torch.allclose(g * d, right, rtol=part, atol=part / 1000)
-            else None
-            for d, right in zip(ones, self.expected, strict=True)
+    def known(self) -> list[Known]:
+        """The arrays, and the values of all operations, with their right gradients."""
+        tape, names = self._recorded
+        labels = [name.removeprefix("d") for name in self.sample.names]
+        found = [
+            Known(names.get(id(array), label) if tape else label, [array], [right])
+            for label, array, right in zip(
+                labels, tape.arrays if tape else self.sample.arrays, self.expected, strict=True
+            )
         ]
+        for calls in tape.sites.values() if tape else ():
+            for n in range(min(len(call.outputs) for call in calls)):
+                values = [call.outputs[n] for call in calls]
+                name = next((names[id(v)] for v in values if id(v) in names), "")
+                name = name or (f"`{calls[0].code}`" if calls[0].code else f"{calls[0].name}()")
+                gradients = [tape.arrived(call)[n] for call in calls] if tape else []
+                found.append(Known(name, values, gradients, calls))
+        return found
 
     @cached_property
-    def tapes(self) -> list[Tape]:
-        """The recordings of forward: as it is written, and with torch's functions written out."""
-        made: list[Tape] = []
-        for expansions in ({}, EXPANSIONS):
-            try:
-                tape = recorded(self.sample.forward, self.sample.arrays, self.sample.g, expansions)
-            except Exception:  # forward may leave torch, or use what the tape cannot follow
-                return made
-            # A forward without a function that is written out is the same twice.
-            if not made or [c.name for c in tape.calls] != [c.name for c in made[0].calls]:
-                made.append(tape)
-        return made
+    def steps(self) -> Trace:
+        """What the lines of backward assign."""
+        return self._run_backward(self.sample.g)
 
-    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """List the submitted gradients beside the right ones."""
-        yield from zip(self.given, self.expected, strict=True)
+    @cached_property
+    def constants(self) -> set[Place]:
+        """The lines of backward whose values do not depend on g."""
+        again = self._run_backward(random_like(self.sample.y, Key(7)))
+        other = {**again.arguments, **again.values}
+        return {
+            place
+            for place, values in self._values.items()
+            if all(map(torch.equal, values, other.get(place, [torch.zeros(())])))
+        }
+
+    @property
+    def _values(self) -> dict[Place, list[Tensor]]:
+        return {**self.steps.arguments, **self.steps.values}
+
+    def _run_backward(self, g: Arrays) -> Trace:
+        at = self.sample
+        try:
+            return trace_of(lambda: at.layer.backward(*copies(at.params, at.cache, g)))
+        except Exception:  # another g may be refused, in any way
+            return Trace({}, {}, {})
+
+    @cached_property
+    def gs(self) -> list[tuple[str, Tensor]]:
+        """The gradients that terms are made of: g, and right ones of backward by their names."""
+        # The gradient of a loss has its g as a factor, which is 1 for who reads it.
+        found = [("g" if g.ndim else "", g) for g in self.g[:2]]
+        for place, values in self._values.items():
+            is_one = len(values) == 1 and place.target and place not in self.constants
+            is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
+            if is_right and not any(close(values[0], g) for _, g in found):
+                found.append((place.target, values[0]))
+        return found[:3]
+
+    @cached_property
+    def hand(self) -> list[tuple[str, Tensor]]:
+        """The values that backward has at hand, with their names, each once."""
+        at = self.sample
+        named = [(p.target, values[0]) for p, values in self._values.items() if p in self.constants]
+        found: list[tuple[str, Any]] = [(name, value) for name, value in named if name]
+        found += [(k.name, k.values[0]) for k in self.known if not k.calls]
+        found += [("y", y) for y in self.y]
+        found += [("e^y", y.exp()) for y in self.y if bool((y <= 0).all())]
+        kept = _leaves(at.cache)
+        found += [(path.rpartition(".")[2], leaf) for path, leaf in kept]
+        once = [k for k in self.known if k.calls and len(k.values) == 1]
+        once.sort(key=lambda k: k.name[:1] == "`")
+        found += [(k.name, k.values[0]) for k in once]
+        values: list[tuple[str, Tensor]] = []
+        for name, leaf in found:
+            is_mask = isinstance(leaf, Tensor | np.ndarray) and str(leaf.dtype).endswith("bool")
+            value = torch.as_tensor(leaf).double() if is_mask else to_tensor(leaf)
+            if value is None or not 0 < value.numel() <= LARGEST:
+                continue
+            if not any(v.shape == value.shape and close(v, value) for _, v in values):
+                values.append(("cached" if name.isdigit() or not name else name, value))
+        integers = [leaf for _, leaf in (*_leaves((at.params, at.x)), *kept)]
+        integers += held_by(at.layer.forward)
+        integers += [
+            leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
+        ]
+        return [*_one_hot(integers, self.x), *values][:MOST_AT_HAND]
+
+    def again(self, key: Key) -> Evidence | None:
+        """Make the same of another draw of params, x and g; None if the layer takes no other."""
+        at = perturbed(self.sample, key) or self.sample
+        try:
+            at = sample(at.layer, at.params, at.x, random_like(at.y, key.fold_in(1)))
+            tape, names = _record(at)
+            if tape is not None:
+                return Evidence(at, tape.right, (tape, names))
+            if sum(array.numel() for array in at.arrays) > MOST_DIFFERENCES:
+                return None
+            count = range(len(at.arrays))
+            return Evidence(at, [full_gradient(at.forward, at.arrays, i, at.g) for i in count])
+        except Exception:  # the layer may refuse other numbers in any way
+            return None
+
+
+def _record(at: Sample) -> Recording:
+    """Record a forward, and the names of its values."""
+    names: dict[int, str] = {}
+
+    def seen(place: Place, frame: FrameType, value: Any) -> None:
+        tensor = as_tensor(value)
+        if place.target and isinstance(tensor, Tensor):
+            names.setdefault(id(tensor), place.target)
+
+    try:
+        with assigned(seen, seen):
+            tape = Tape(at.forward, at.arrays, at.g)
+    except Exception:  # forward may leave torch, or use what the tape cannot follow
+        return None, names
+    return (tape if tape.outputs else None), names
+
+
+def _leaves(values: Any) -> list[tuple[str, Any]]:
+    """List what a cache holds, with its paths; [] if it is no tree."""
+    try:
+        return list(zip(tree.paths(values), tree.leaves(values), strict=True))
+    except Exception:  # a cache may hold anything
+        return []
+
+
+def _one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
+    """Write the first labels as rows of zeros and a one."""
+    for leaf in integers:
+        is_list = isinstance(leaf, list) and bool(leaf) and all(type(v) is int for v in leaf)
+        is_array = is_list or isinstance(leaf, Tensor | np.ndarray)
+        labels = torch.as_tensor(leaf) if is_array else torch.ones(())
+        if labels.dtype is not torch.int64 or not labels.numel():
+            continue
+        labels = labels.squeeze(-1) if labels.shape[-1:] == (1,) else labels  # gather's
+        is_count = labels.ndim == 1 and torch.equal(labels, torch.arange(len(labels)))
+        for scores in x:
+            if labels.shape == scores.shape[:-1] and not is_count:
+                classes = torch.arange(scores.shape[-1])
+                return [("onehot", (labels[..., None] == classes).double())]
+    return []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params
+from lincoln_fn.testing.follow import as_tensor
 
 
 def from_numpy(
@@ -82,6 +83,7 @@ def _as_array(tensor: Tensor) -> Any:  # Any: numpy's array
 
 
 def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
+    value = as_tensor(value)
     if value is None or isinstance(value, Tensor):
         return value
     array = np.asarray(value)

@@ -123,7 +123,7 @@ def _hiding(path: str, old: Tensor, new: Tensor) -> str:
 
 
 # What a change of y counts as due to an eps, in parts of the largest y.
-LEAST, MOST = 1e-11, 1e-3
+LEAST, MOST = 1e-7, 1e-3
 # The part of the variance that the eps is where it counts.
 PART = 0.01
 

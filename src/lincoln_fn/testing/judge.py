@@ -30,6 +30,7 @@ from lincoln_fn.testing.votes import (
     by_differences,
     detaches,
     is_finite,
+    leaves_torch,
     one_sided,
     truth,
     vote,
@@ -83,7 +84,7 @@ def _is_at_zero(array: Tensor) -> bool:
 def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     """Judge the gradients by points close by."""
     points = close_by or [at]
-    automatic = [autograd_at(point) for point in points]
+    automatic = cache(lambda n: autograd_at(points[n]))
     here = autograd_at(at)
     remarks: list[str] = []
     verdicts: list[Verdict] = []
@@ -101,9 +102,11 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
             is_nan = not is_finite(here[i])
             remarks.append(f"{name}: autograd gives nan" if is_nan else DETACHED.format(name))
+        if verdict == "right" and here is None and detaches(at) and not leaves_torch(at):
+            remarks.append(DETACHED.format(name))
         if verdict == "not judged":
             why = FEW_DIGITS
-            auto = automatic[0]
+            auto = automatic(0)
             if auto and agree(points[0].given[i], auto[i]) and detaches(points[0]):
                 why = "forward detaches a part, and autograd and differences disagree"
             remarks.append(f"{name} cannot be judged: {why}")
@@ -111,8 +114,10 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         left_out.append(kinks)
     evidence = None
     if "wrong" in verdicts and (here or not is_long(at)):
-        generic = wrong_here or _is_generic(at, here, automatic, key)
-        where, auto = (at, here) if generic else (points[0], automatic[0])
+        generic = wrong_here or _is_generic(
+            at, here, [*map(automatic, range(min(2, len(points))))], key
+        )
+        where, auto = (at, here) if generic else (points[0], automatic(0))
         evidence = Evidence(where, truth(where, auto, key))
         for i in range(len(verdicts)):
             if verdicts[i] == "wrong" and _is_doubtful(where, i, evidence.expected[i], auto):
@@ -128,11 +133,13 @@ def _is_doubtful(at: Sample, i: int, right: Tensor, automatic: Gradients) -> boo
     return agree(at.given[i], right, floor(at))
 
 
-def _elected(points: list[Sample], automatic: list[Gradients], i: int, key: Key) -> Verdict:
+def _elected(
+    points: list[Sample], automatic: Callable[[int], Gradients], i: int, key: Key
+) -> Verdict:
     """Let the points vote on one gradient."""
     votes: list[Vote] = []
-    for n, (point, auto) in enumerate(zip(points, automatic, strict=True)):
-        votes.append(vote(point, i, auto, key.fold_in(n)))
+    for n, point in enumerate(points):
+        votes.append(vote(point, i, automatic(n), key.fold_in(n)))
         if votes.count("right") == ENOUGH or votes.count("wrong") == ENOUGH:
             break
     if votes.count("wrong") > votes.count("right"):

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.testing.follow import Forward, outputs
 
 # Small enough to neglect the third derivative, large enough to neglect float64's rounding.
 EPSILON = 1e-5
 # Two steps that agree to this part need no third.
 STEADY = 1e-8
-
-Forward = Callable[[Sequence[Tensor]], Arrays]
 
 
 def inner(a: Arrays, b: Arrays) -> float:
@@ -118,7 +117,7 @@ def _differentiated(
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:
-            pairs = zip(tree.leaves(forward(watched)), tree.leaves(g), strict=True)
+            pairs = zip(outputs(forward, watched), tree.leaves(g), strict=True)
             total = torch.stack([(y * cotangent).sum() for y, cotangent in pairs]).sum()
             if not total.requires_grad:
                 return None

@@ -61,6 +61,8 @@ class Doubled(TorchFunctionMode):
         if name in _NAMED and isinstance(args[0], Tensor):
             self._note(name, _NAMED[name], args[0])
             return args[0].to(torch.float64, copy=True)
+        if args and not kwargs and all(map(_is_plain, args)):
+            return func(*args)
         given: Any = (args, kwargs or {})
         leaves: list[Any] = optree.tree_leaves(given)
         low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
@@ -129,6 +131,13 @@ class _Raised:
     def keywords(self) -> dict[str, Any]:
         """The hyperparameters bound to the function, as `functools.partial` has them."""
         return getattr(self.function, "keywords", {})
+
+
+def _is_plain(argument: object) -> bool:
+    """Return whether an argument leaves float64 as it is: so do most, and they need no search."""
+    if isinstance(argument, Tensor):
+        return argument.dtype is torch.float64
+    return argument is None or isinstance(argument, int | float | slice)
 
 
 def _is_floating(leaf: object) -> bool:

@@ -10,6 +10,7 @@ from lincoln_fn.testing.diagnosis import GradientError, ImpureError
 from lincoln_fn.testing.failure import Part, failure
 from lincoln_fn.testing.functions import Results, check_other_functions, close_trees
 from lincoln_fn.testing.held import (
+    Reference,
     agrees_with,
     as_reference,
     copied,
@@ -29,7 +30,6 @@ from lincoln_fn.testing.purity import (
     check_untouched,
     snapshot,
 )
-from lincoln_fn.testing.references.known import Reference
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
     Sample,
@@ -187,14 +187,8 @@ def _reference_of(at: Sample, options: Options) -> tuple[Reference | None, bool]
         given = as_reference(options.reference, (at.params, at.x))
         if _computes_another(at, options):
             return given, False
-    if is_followed(at):
-        return None, True
-    if given is not None and agrees_with(given, at):
-        return given, True
-    # Code that autograd follows does not import what it is compared with.
-    from lincoln_fn.testing.references.search import find_reference
-
-    return find_reference(at), True
+    is_needed = given is not None and not is_followed(at)
+    return (given if is_needed and given and agrees_with(given, at) else None), True
 
 
 def _computes_another(at: Sample, options: Options) -> bool:

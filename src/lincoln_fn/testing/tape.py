@@ -8,7 +8,7 @@ then computes what all gradients would be if the derivative of some calls were a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import compress
 from typing import Any, TypeAlias
@@ -20,12 +20,14 @@ from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, tree
 from lincoln_fn.testing.call import Call, Function, Position, floats
+from lincoln_fn.testing.follow import outputs
 from lincoln_fn.testing.oracles import Forward
 
 # For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
 # inputs; None where they are right.
 Mistake: TypeAlias = Callable[[Call, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
+MOST_IN_CHAIN = 16
 _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
 
@@ -37,18 +39,14 @@ class Tape(TorchFunctionMode):
         forward: Forward,
         arrays: Sequence[Tensor],
         g: Arrays,
-        expansions: dict[Function, Function] | None = None,
-        constants: Collection[Position] = (),
     ) -> None:
         super().__init__()
-        self.constants = constants
-        self.expansions = expansions or {}
         self.calls: list[Call] = []
         self._known: dict[int, list[Tensor]] = {}
         with torch.enable_grad():
             self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
             with self:
-                y = tree.leaves(forward(self.arrays))
+                y = outputs(forward, self.arrays)
         # The output may be an input, or not depend on any.
         self.depends_on_arrays = [leaf.requires_grad for leaf in y]
         self.outputs = [leaf for leaf in y if leaf.requires_grad]
@@ -68,14 +66,9 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, and record it if its result depends on the arrays."""
         kwargs = kwargs or {}
-        if func in self.expansions:
-            with self:
-                return self.expansions[func](*args, **kwargs)
         result = func(*args, **kwargs)
-        outputs = [out for out in floats(result) if out.requires_grad]
-        if outputs and self.constants and _position() in self.constants:
-            return optree.tree_map(_detached, result)
-        if outputs:
+        made = [out for out in floats(result) if out.requires_grad]
+        if made:
             given: Any = (args, kwargs)
             leaves, spec = optree.tree_flatten(given, none_is_leaf=True)
             tracked = [
@@ -89,8 +82,8 @@ class Tape(TorchFunctionMode):
                 func, leaves, tracked = torch.square, leaves[:1], [0]
                 given = (leaves, {})
                 spec = optree.tree_structure(given, none_is_leaf=True)
-            if tracked and not any(leaves[i] is out for i in tracked for out in outputs):
-                self.calls.append(Call(func, leaves, spec, tracked, outputs, _position()))
+            if tracked and not any(leaves[i] is out for i in tracked for out in made):
+                self.calls.append(Call(func, leaves, spec, tracked, made, _position()))
         return result
 
     def cotangents_of(self, g: Arrays) -> list[Tensor]:
@@ -122,19 +115,20 @@ class Tape(TorchFunctionMode):
             self._known[id(call)] = call.vjp(self.arrived(call))
         return self._known[id(call)]
 
-    def gradients_with(self, sources: list[Tensor], more: list[Tensor]) -> list[Tensor]:
-        """Compute the gradients of the arrays with something added to those of some tensors."""
-        added = self.flow(sources, more, self.arrays)
-        return [right + extra for right, extra in zip(self.right, added, strict=True)]
-
-    def gradients_if(self, calls: Sequence[Call], mistake: Mistake) -> list[Tensor]:
-        """Compute the gradients of the arrays if these calls, in their order, had a mistake."""
+    def gradients_if(
+        self, calls: Sequence[Call], mistake: Mistake, to: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Compute the gradients of tensors if these calls, in their order, had a mistake."""
         sources: list[Tensor] = []
         more: list[Tensor] = []
+        # Of long loops, those alone whose rounds do not depend on each other.
+        is_chain = 1 < len(calls) <= MOST_IN_CHAIN
+        if len(calls) > MOST_IN_CHAIN and self._depends(calls[-1], calls[0]):
+            raise ValueError("the loop is too long")
         for call in reversed(calls):
             gs, right = self.arrived(call), self._passed(call)
             # A backward pass is linear: only what the mistakes add flows again.
-            added = self.flow(sources, more, call.outputs)
+            added = self.flow(sources, more, call.outputs) if is_chain else []
             if any(bool(extra.any()) for extra in added):
                 gs = [g + extra for g, extra in zip(gs, added, strict=True)]
                 right = call.vjp(gs)
@@ -142,19 +136,13 @@ class Tape(TorchFunctionMode):
                 if wrong is not None:
                     sources.append(u)
                     more.append(wrong - du)
-        return self.gradients_with(sources, more) if sources else self.right
+        rights = self.flow(self.outputs, self.cotangents, to)
+        return [r + extra for r, extra in zip(rights, self.flow(sources, more, to), strict=True)]
 
-    def depends(self, on: Call, call: Call) -> bool:
+    def _depends(self, call: Call, on: Call) -> bool:
         """Return whether a call's inputs depend on the outputs of another."""
-        inputs = call.inputs
-        flow = torch.autograd.grad(
-            inputs,
-            on.outputs,
-            list(map(torch.ones_like, inputs)),
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return any(part is not None for part in flow)
+        ones = list(map(torch.ones_like, call.inputs))
+        return any(bool(d.any()) for d in self.flow(call.inputs, ones, on.outputs))
 
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
@@ -166,31 +154,6 @@ class Tape(TorchFunctionMode):
             sources, list(to), cotangents, retain_graph=True, materialize_grads=True
         )
         return list(found)
-
-
-def without_path(call: Call, gs: list[Tensor], right: list[Tensor]) -> list[Tensor]:
-    """Treat a call as a constant."""
-    return [torch.zeros_like(du) for du in right]
-
-
-def recorded(
-    forward: Forward, arrays: Sequence[Tensor], g: Arrays, expansions: dict[Function, Function]
-) -> Tape:
-    """Record a forward, with the largest values that it subtracts for safety as constants."""
-    # Softmax subtracts its largest score, which changes no value. A backward by the formula knows
-    # nothing of it.
-    tape = Tape(forward, arrays, g, expansions)
-    neutral = set()
-    for call in tape.calls:
-        if call.name in ("max", "amax", "min", "amin"):
-            pairs = zip(tape.gradients_if([call], without_path), tape.right, strict=True)
-            if all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs):
-                neutral.add(call.position)
-    return Tape(forward, arrays, g, expansions, neutral) if neutral else tape
-
-
-def _detached(leaf: object) -> object:
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def _position() -> Position:

@@ -82,7 +82,8 @@ def windows(x):
 
 
 WRONG = [
-    wrong("kernel not flipped", dx=unflipped, says="does not flip the kernel"),
+    wrong("kernel not flipped", dx=unflipped,
+        says=r"takes the other factor of conv2d\(\) reversed"),
     wrong("dw flipped", dw=lambda p, c, g, dw: dw.flip((2, 3)), says="reversed|flip"),
     wrong("padding cut at the start only", dx=cut(0), says="padding"),
     wrong("padding cut at the end only", dx=cut(2), says="padding"),

@@ -131,34 +131,61 @@ def of_dropout(what, backward, says, p=0.6):
 
 
 WRONG = [
-    of_norm("both", "mean and variance constant", "the mean and the variance as constants"),
-    of_norm("variance", "variance constant", "the variance as a constant"),
-    of_norm("mean", "mean constant", "the mean as a constant"),
-    of_norm("sum", "sums for means", "lacks the factor 1/N"),
-    of_norm("std", "1/std missing", "1/std"),
-    of_norm("gamma", "gamma missing in dx", "the weight"),
-    of_norm("1/std", "dgamma without 1/std", "in place of"),
-    of_norm("x", "dgamma by x", "in place of"),
+    of_norm("both", "mean and variance constant", r"is wrong in 18 of 18 places"),
+    of_norm(
+        "variance",
+        "variance constant",
+        r"misses the path through mean\(\) \(in `np\.mean",
+    ),
+    of_norm("mean", "mean constant", r"misses the path through mean\(\) \(in"),
+    of_norm("sum", "sums for means", r"is wrong in 18 of 18 places"),
+    of_norm("std", "1/std missing", r"is wrong in 18 of 18 places"),
+    of_norm("gamma", "gamma missing in dx", "lacks the factor gamma in the path through"),
+    of_norm("1/std", "dgamma without 1/std", r"is wrong in 3 of 3 places"),
+    of_norm("x", "dgamma by x", r"is wrong in 3 of 3 places"),
     of_norm("dgamma averaged", "dgamma averaged", "averaged where it should be summed"),
-    of_norm("sign", "sign of the variance's part", "wrong sign before"),
-    of_norm("N - 1", "N - 1 in the variance's part", "N - 1"),
-    of_norm("power", "power of std", "wrong power"),
-    of_norm("half", "half of the variance's part", "half as large"),
+    of_norm(
+        "sign", "sign of the variance's part", r"has the wrong sign in the path through mean\(\)"
+    ),
+    of_norm(
+        "N - 1",
+        "N - 1 in the variance's part",
+        r"counts the path through mean\(\) \(in",
+    ),
+    of_norm("power", "power of std", r"is wrong in 18 of 18 places"),
+    of_norm("half", "half of the variance's part", r"counts the path through mean\(\) \(in"),
     of_norm("eps", "eps missing in 1/std", "eps"),
-    of_norm("-eps", "eps subtracted in 1/std", "subtracts eps"),
+    of_norm("-eps", "eps subtracted in 1/std", r"s, forward's sqrt\(\), differs slightly from"),
     of_norm("dot", "a matrix product for dgamma", "only the diagonal is right"),
     of_norm("eps of x_hat", "eps missing in x_hat", "eps"),
-    of_norm("variance", "variance constant", "the variance as a constant", 1),
-    of_norm("both", "mean and variance constant", "the mean and the variance as constants", 1),
+    of_norm(
+        "variance",
+        "variance constant",
+        r"misses the path through mean\(\) \(in `np\.mean",
+        1,
+    ),
+    of_norm("both", "mean and variance constant", r"is wrong in 18 of 18 places", 1),
     of_norm("eps", "eps missing in 1/std", "eps", 1),
-    of_group("variance", "variance constant", "the variance as a constant"),
+    of_group(
+        "variance",
+        "variance constant",
+        r"misses the path through var\(\) \(in `grouped\[n",
+    ),
     of_group("axes", "dgamma not summed over the columns", "not summed over axis 3"),
-    of_softmax("diagonal", "diagonal alone", "diagonal"),
-    of_softmax("weights", "sum without weights", "without the weights"),
-    of_softmax("sign", "sign of the sum", "should be subtracted"),
-    of_dropout("1/keep missing", lambda dout, mask: dout * (mask > 0), "misses the factor"),
+    of_softmax("diagonal", "diagonal alone", r"is its gradient \+ y sum\(g y, 1\) - g y y"),
+    of_softmax(
+        "weights", "sum without weights", r"is its gradient - y sum\(g, 1\) \+ y sum\(g y, 1\)"
+    ),
+    of_softmax("sign", "sign of the sum", r"is its gradient \+ 2 y sum\(g y, 1\)"),
+    of_dropout(
+        "1/keep missing", lambda dout, mask: dout * (mask > 0), r"is 1\.66667 times too small"
+    ),
     of_dropout("mask missing", lambda dout, mask: dout * 1.0, "mask"),
-    of_dropout("mask inverted", lambda dout, mask: dout * (mask == 0) / 0.6, "inverted"),
+    of_dropout(
+        "mask inverted",
+        lambda dout, mask: dout * (mask == 0) / 0.6,
+        r"is its gradient \+ 5/3 g - 2 g mask",
+    ),
 ]
 RIGHT = [
     of_norm("", "by features", ""),

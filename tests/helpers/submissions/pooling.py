@@ -31,9 +31,11 @@ def mask_of(cache):
 
 WRONG = [
     Submission("pooling", "maximum's gradient sent everywhere",
-        pooled(lambda c, g: everywhere(c, g)), EVEN, "every element"),
+        pooled(lambda c, g: everywhere(c, g)), EVEN,
+            r"is wrong in 108 of 144 places"),
     Submission("pooling", "maximum's gradient spread evenly",
-        pooled(lambda c, g: everywhere(c, g) / 4), EVEN, "evenly"),
+        pooled(lambda c, g: everywhere(c, g) / 4), EVEN,
+            r"is wrong in 144 of 144 places"),
     Submission("pooling", "written out: sent everywhere", layer(windows, everywhere), EVEN,
         "to all its inputs"),
     Submission("pooling", "written out: spread evenly",
@@ -44,7 +46,7 @@ WRONG = [
         layer(windows, lambda c, g: mask_of(c).to(g.dtype)), EVEN, "forgets g"),
     Submission("pooling", "maximum of rows sent everywhere",
         layer(lambda x: (x.max(1).values, x), lambda x, g: g[:, None].expand_as(x)), normal(5, 3),
-        "to all its inputs"),
+        "is summed over axis 1, which it should keep"),
     Submission("pooling", "average without 1/k^2",
         lf.avg_pool2d(2).replace(backward=lambda p, c, g: (everywhere(c, g), ())), EVEN,
         "4 times too large"),
@@ -56,7 +58,7 @@ WRONG = [
         "30 times too large"),
     Submission("pooling", "upsampling not summed",
         layer(lambda x: (x.repeat_interleave(2, 1), None), lambda c, g: g[:, ::2]), normal(5, 3),
-        "every 2 positions"),
+        "uses g only at positions 0, 2, 4 of axis 1;"),
 ]  # fmt: skip
 RIGHT = [
     Submission("pooling", "by a mask of the largest",

@@ -27,16 +27,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params
-from lincoln_fn.testing.internal import convolutions, dense, norms, recurrent
+from lincoln_fn.grading.courses import references
+from lincoln_fn.testing.internal import as_tensor
 
 # Any: what a course's functions take, make and return.
 Names: TypeAlias = Mapping[str, Any]
 # What the expression of a right output may name.
-_RIGHT: Names = {
-    name: value
-    for part in (torch, convolutions, dense, norms, recurrent)
-    for name, value in vars(part).items()
-}
+_RIGHT: Names = {name: value for part in (torch, references) for name, value in vars(part).items()}
 
 
 class NotWrittenError(Exception):
@@ -182,6 +179,7 @@ def _is_none(value: Any) -> bool:
 
 def _as_tensor(value: Any) -> Any:
     """Make a tensor of what a function returned; what is no number stays as it is."""
+    value = as_tensor(value)
     if isinstance(value, Tensor):
         return value
     array = np.asarray(value)

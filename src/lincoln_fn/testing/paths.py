@@ -1,0 +1,246 @@
+"""What a gradient would be if forward's operations had another derivative, one place at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lincoln_fn.testing.call import Call
+from lincoln_fn.testing.tape import Tape
+
+# For one input of a call, from the gradient of the output and the right one, a wrong one.
+Wrong: TypeAlias = Callable[[Call, int, Tensor, Tensor], "Tensor | None"]
+Hand: TypeAlias = Sequence[tuple[str, Tensor]]
+Row: TypeAlias = tuple[str, str, Wrong]
+# A name, a sentence, and the gradients that the mistake would give.
+Guess: TypeAlias = tuple[str, str, list[Tensor]]
+
+MOST_SITES = 60
+# A loop of more rounds is tried with few mistakes, and one of these rounds with none.
+MANY_ROUNDS, MOST_ROUNDS = 16, 400
+CUT = "path missing"
+_PRODUCTS = ("mul", "matmul", "linear", "einsum", "conv1d", "conv2d", "conv3d")
+_COPIES = ("clone", "to", "contiguous")
+_REDUCTIONS = ("mean", "sum", "var", "std", "norm", "max", "amax")
+
+
+def guesses(tape: Tape, to: Sequence[Tensor], hand: Hand) -> Iterator[Guess]:
+    """List mistakes in the derivative of the operations of forward, the simple ones first."""
+    sites = [c for c in tape.sites.values() if c[0].name not in _COPIES]
+    sites = [calls for calls in sites if len(calls) <= MOST_ROUNDS][:MOST_SITES]
+    # A mistake in a mean is said to be there, not in what is averaged.
+    sites.sort(key=lambda calls: calls[0].name not in _REDUCTIONS)
+    few = [calls for calls in sites if len(calls) <= MANY_ROUNDS]
+    for calls in sites:
+        yield from _attempt(tape, calls, to, _PATH)
+    for calls in sites:
+        for row in _WRITTEN if len(calls) <= MANY_ROUNDS else _WRITTEN[:1]:
+            yield from _attempt(tape, calls, to, row)
+    for calls in sites:
+        for row in _instead_of(calls[0]):
+            yield from _attempt(tape, calls, to, row)
+    for calls in few:
+        for row in _of_values(hand):
+            yield from _attempt(tape, calls, to, row)
+    for calls in few:
+        for others in few if len(calls) > 1 else ():
+            values = {id(c): o.outputs[0].detach() for c, o in zip(calls, others, strict=False)}
+            if len(others) == len(calls) and calls is not others:
+                change = partial(_of_round, values)
+                said = f"takes what {describe(others[0])} gives for the other factor of OF"
+                yield from _attempt(tape, calls, to, ("another factor", said, _changed(change)))
+    yield from _of_two_paths(tape, few, to)
+
+
+def describe(call: Call) -> str:
+    """Name an operation, with the code that calls it."""
+    return f"{call.name}(){f' (in `{call.code}`)' if call.code else ''}"
+
+
+def _attempt(tape: Tape, calls: Sequence[Call], to: Sequence[Tensor], row: Row) -> Iterator[Guess]:
+    name, said, wrong = row
+    what = "other factor" if calls[0].name in _PRODUCTS else "derivative"
+    for place in sorted({place for call in calls for place in call.tracked}):
+        made = 0
+
+        def mistake(
+            call: Call, gs: list[Tensor], rights: list[Tensor], place: int = place
+        ) -> list[Tensor | None]:
+            nonlocal made
+            changed: list[Tensor | None] = [None] * len(call.tracked)
+            if place in call.tracked and len(gs) == 1:
+                k = call.tracked.index(place)
+                guess = wrong(call, k, gs[0], rights[k])
+                changed[k] = guess if guess is None else guess.sum_to_size(rights[k].shape)
+                made += guess is not None
+            return changed
+
+        try:
+            found = tape.gradients_if(calls, mistake, to)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # shapes do not fit
+            continue
+        if made:
+            yield name, said.replace("WHAT", what).replace("OF", describe(calls[0])), found
+
+
+def _cut(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
+    return torch.zeros_like(right)
+
+
+def _written(formula: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
+    """Make the mistake of another derivative, a formula of the input and the output."""
+
+    def wrong(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+        u, v = call.inputs[k].detach(), call.outputs[0].detach()
+        return g * formula(u, v) if torch.broadcast_shapes(u.shape, v.shape) == v.shape else None
+
+    return wrong
+
+
+def _inverted(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    """Take 1 - d for the derivative d, as a mask that is inverted."""
+    return g - right if g.shape == right.shape else None
+
+
+def _divided(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    return g * g / right if g.shape == right.shape and bool(right.all()) else None
+
+
+def _squared(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    return right * right / g if g.shape == right.shape else None
+
+
+_PATH: Row = (CUT, "misses the path through OF, as if it were a constant", _cut)
+_INSTEAD = "has {} in place of the WHAT of OF, with x its input and y its output"
+_WRITTEN: list[Row] = [
+    ("derivative missing", "lacks the WHAT of OF", _written(lambda x, y: torch.ones_like(y))),
+    ("mask inverted", "has 1 - d in place of the WHAT d of OF: is a mask inverted?", _inverted),
+    ("derivative inverted", "divides by the WHAT of OF", _divided),
+    ("derivative twice", "has the WHAT of OF twice", _squared),
+    *(("derivative", _INSTEAD.format(said), _written(formula)) for said, formula in {
+        "x": lambda x, y: x, "y": lambda x, y: y, "1 - y": lambda x, y: 1 - y,
+        "1 + y": lambda x, y: 1 + y, "y (1 - y)": lambda x, y: y * (1 - y),
+        "x (1 - x)": lambda x, y: x * (1 - x), "1 - y^2": lambda x, y: 1 - y * y,
+        "1 - x^2": lambda x, y: 1 - x * x, "1 + y^2": lambda x, y: 1 + y * y,
+        "y^2": lambda x, y: y * y, "x^2": lambda x, y: x * x, "3 x^3": lambda x, y: 3 * x**3,
+        "1/x": lambda x, y: 1 / x, "1/y": lambda x, y: 1 / y,
+    }.items()),
+]  # fmt: skip
+
+
+def _changed(change: Callable[[Call, int], Call | None]) -> Wrong:
+    """Make the mistake of another call in the place of a call."""
+
+    def wrong(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+        other = change(call, k)
+        return None if other is None else other.vjp([g])[k]
+
+    return wrong
+
+
+def _of_values(hand: Hand) -> Iterator[Row]:
+    """Take a value at hand for an input of an operation, or its own in another order."""
+    orders: dict[str, Callable[[Tensor], Tensor]] = {
+        "without its transposition": lambda o: o.transpose(-1, -2),
+        "reversed along its last axis": lambda o: o.flip(-1),
+        "reversed along its last axes": lambda o: o.flip((-2, -1)),
+        "with its first axes exchanged": lambda o: o.transpose(0, 1),
+        "reversed, and with its first axes exchanged": lambda o: o.transpose(0, 1).flip((-2, -1)),
+    }
+    for said, order in orders.items():
+        change = partial(_with_other, order)
+        yield "transposed", f"takes the other factor of OF {said}", _changed(change)
+    for name, value in hand:
+        said = f"takes the derivative of OF at {name}, not at its own input"
+        yield "at other values", said, partial(_at_value, value)
+        change = partial(_with_other, lambda o, value=value: value)
+        yield "another factor", f"takes {name} for the other factor of OF", _changed(change)
+
+
+def _at_value(value: Tensor, call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
+    values = [u.detach() for u in call.inputs]
+    if values[k].shape != value.shape or torch.equal(values[k], value):
+        return None
+    values[k] = value
+    return call.vjp([g], values)[k]
+
+
+def _with_other(order: Callable[[Tensor], Tensor], call: Call, k: int) -> Call | None:
+    """Repeat a call with its other tensor in another order, or with a value in its place."""
+    for n, leaf in enumerate(call.leaves):
+        if isinstance(leaf, Tensor) and n != call.tracked[k] and leaf.is_floating_point():
+            try:
+                new = order(leaf.detach())
+            except (RuntimeError, IndexError):  # it has too few axes
+                continue
+            if new.shape == leaf.shape and not torch.equal(new, leaf):
+                leaves = [*call.leaves]
+                leaves[n] = new.clone().requires_grad_(leaf.requires_grad)
+                return attrs.evolve(call, leaves=leaves)
+    return None
+
+
+def _of_round(values: dict[int, Tensor], call: Call, k: int) -> Call | None:
+    """Repeat a call of a loop with what another operation gives in the same round."""
+    return _with_other(lambda o: values[id(call)], call, k)
+
+
+def _window_sum(pool: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # Any: as torch's pooling has it.
+    def total(x: Tensor, kernel: Any, *args: Any, **options: Any) -> Tensor:
+        sizes = [kernel] * (x.ndim - 2) if isinstance(kernel, int) else kernel
+        return pool(x, kernel, *args) * torch.Size(sizes).numel()
+
+    return total
+
+
+_LARGEST: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor] | None]] = {
+    **dict.fromkeys(("max", "amax"), (torch.sum, torch.amin)),
+    "max_pool1d": (_window_sum(functional.avg_pool1d), None),
+    "max_pool2d": (_window_sum(functional.avg_pool2d), None),
+}
+
+
+def _instead_of(call: Call) -> Iterator[Row]:
+    """Send the gradient of a maximum elsewhere."""
+    if call.name not in _LARGEST:
+        return
+    total, least = _LARGEST[call.name]
+
+    def everywhere(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
+        return attrs.evolve(call, function=total).vjp([g])[k]
+
+    def evenly(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
+        return everywhere(call, k, g, right) * (g.numel() / right.numel())
+
+    def to_others(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
+        return everywhere(call, k, g, right) - right
+
+    sends = "sends the gradient of OF"
+    yield "maximum", f"{sends} to all its inputs, not to the largest alone", everywhere
+    yield "maximum", f"{sends} evenly to all its inputs, not to the largest alone", evenly
+    yield "maximum", f"{sends} to all but the largest: is the mask inverted?", to_others
+    if least is not None:
+        yield (
+            "maximum",
+            f"{sends} to the smallest of its inputs",
+            _changed(lambda call, k: attrs.evolve(call, function=least)),
+        )
+
+
+def _of_two_paths(tape: Tape, sites: list[list[Call]], to: Sequence[Tensor]) -> Iterator[Guess]:
+    """Cut the paths through two operations."""
+    reductions = [c[0] for c in sites if len(c) == 1 and c[0].name in _REDUCTIONS]
+    for n, first in enumerate(reductions):
+        for second in reductions[n + 1 :]:
+            found = tape.gradients_if(
+                [first, second], lambda call, gs, rights: [torch.zeros_like(r) for r in rights], to
+            )
+            said = f"misses the paths through {describe(first)} and {describe(second)}"
+            yield CUT, f"{said}, as if they were constants", found

@@ -1,0 +1,106 @@
+"""The line of backward is told where its values part from the right gradients of forward."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+import lincoln_fn as lf
+from lincoln_fn import keys
+from lincoln_fn.testing import check_layer, from_numpy
+from lincoln_fn.testing.lines import trace_of
+
+X = keys.normal(lf.Key(1), (5, 3))
+W = keys.normal(lf.Key(2), (3, 4))
+SQUARE = keys.normal(lf.Key(3), (4, 4))
+
+
+def normalised(params, x):
+    mu = x.mean(0)
+    var = ((x - mu) ** 2).mean(0)
+    return (x - mu) / torch.sqrt(var), (x, mu, var)
+
+
+def twice_the_variance(params, cache, g):
+    x, mu, var = cache
+    centred, std = x - mu, torch.sqrt(var)
+    dvar = (g * centred).sum(0) * -1 / std**3
+    dx = g / std + dvar * 2 * centred / len(x)
+    return dx - dx.mean(0), ()
+
+
+def another_mean(params, cache, g):
+    x, mu, var = cache
+    std = torch.sqrt(var + 0.01)
+    dvar = (g * (x - mu)).sum(0) / -2 / std**3
+    dx = g / std + dvar * 2 * (x - mu) / len(x)
+    return dx - dx.mean(0), ()
+
+
+def line_of(function, text):
+    lines, first = inspect.getsourcelines(function)
+    return first + next(n for n, line in enumerate(lines) if text in line)
+
+
+@pytest.mark.parametrize(
+    ("backward", "text", "says"),
+    [
+        (twice_the_variance, "dvar =", "dvar, the gradient of var, is 2 times too large"),
+        (another_mean, "std =", "std, forward's `torch.sqrt(var)`, differs slightly from it"),
+    ],
+)
+def test_a_mistake_in_an_intermediate_is_told_by_its_line(backward, text, says):
+    (mistake,) = check_layer(lf.Layer("norm()", normalised, backward), (), X, all=True).mistakes
+    told = f"norm(): dx is wrong by line {line_of(backward, text)}: {says}"
+    assert str(mistake).startswith(told)
+
+
+def test_two_mistakes_at_once_are_both_told():
+    def affine_forward(x, w):
+        z = x @ w
+        return np.tanh(z), (x, w, np.tanh(z))
+
+    def affine_backward(dout, cache):
+        x, w, y = cache
+        dz = dout * (1 - y)
+        dx = dz @ w.T
+        dw = x.T @ dz / len(x)
+        return dx, dw
+
+    mistakes = check_layer(from_numpy(affine_forward, affine_backward), (W,), X, all=True).mistakes
+    told = {m.leaf: m.sentence for m in mistakes}
+    assert (
+        f"line {line_of(affine_backward, 'dz =')}: dz, the gradient of z, has 1 - y" in told["dx"]
+    )
+    assert f"line {line_of(affine_backward, 'dw =')}" in told["dparams.0"]
+
+
+def test_a_sum_over_another_axis_is_told_in_a_square():
+    def forward(params, x):
+        return x + params, None
+
+    def backward(params, cache, g):
+        db = g.sum(1)
+        return g, db
+
+    layer = lf.Layer("bias()", forward, backward)
+    (mistake,) = check_layer(layer, SQUARE[0], SQUARE, all=True).mistakes
+    where = f"(line {line_of(backward, 'db =')})"
+    told = f"dparams is the sum of g over axis 1; it belongs over axis 0 {where}"
+    assert str(mistake) == f"bias(): {told}"
+
+
+def test_the_values_of_lines_are_listed_and_replaced():
+    def run():
+        total = torch.zeros(2)
+        for n in range(3):
+            total = total + n
+        return total
+
+    trace = trace_of(run)
+    found = {(p.target, p.line - line_of(run, "def run")): len(v) for p, v in trace.values.items()}
+    assert found == {("total", 1): 1, ("total", 3): 3, ("", 4): 1}
+    first, *_ = trace.values
+    again = trace_of(run, {first: {0: torch.tensor([5.0, 7.0])}})
+    assert [*again.values.values()][-1][0].tolist() == [8.0, 10.0]
