@@ -232,7 +232,7 @@ OTHER_ENTROPIES = {
     "two classes": (entropy_of_labels, without_labels, X[:, :2], torch.tensor([0, 1, 1, 0, 1]),
         "its gradient + 1/5 onehot"),
     "an index that is ignored": (entropy_of_labels, without_labels, X, LABELS - 1,
-        "wrong in 4 of 25 places"),
+        "its gradient + 1/4 onehot"),
     "labels of tokens": (entropy_of_labels, without_labels, keys.normal(lf.Key(3), (2, 3, 4)),
         torch.tensor([[0, 1, 2], [3, 3, 1]]), "its gradient + 1/6 onehot"),
     "soft targets": (entropy_of_targets, without_targets, X, torch.softmax(X.flip(0), -1),

@@ -16,6 +16,7 @@ from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.follow import as_tensor, held_by
 from lincoln_fn.testing.held import copies
+from lincoln_fn.testing.labels import one_hot
 from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
 from lincoln_fn.testing.oracles import full_gradient
 from lincoln_fn.testing.perturbed import perturbed
@@ -202,7 +203,7 @@ class Evidence:
         integers += [
             leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
         ]
-        return [*_one_hot(integers, self.x), *values][:MOST_AT_HAND]
+        return [*one_hot(integers, self.x), *values][:MOST_AT_HAND]
 
     def again(self, key: Key) -> Evidence | None:
         """Make the same of another draw of params, x and g; None if the layer takes no other."""
@@ -243,20 +244,3 @@ def _leaves(values: Any) -> list[tuple[str, Any]]:
         return list(zip(tree.paths(values), tree.leaves(values), strict=True))
     except Exception:  # a cache may hold anything
         return []
-
-
-def _one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:
-    """Write the first labels as rows of zeros and a one."""
-    for leaf in integers:
-        is_list = isinstance(leaf, list) and bool(leaf) and all(type(v) is int for v in leaf)
-        is_array = is_list or isinstance(leaf, Tensor | np.ndarray)
-        labels = torch.as_tensor(leaf) if is_array else torch.ones(())
-        if labels.dtype is not torch.int64 or not labels.numel():
-            continue
-        labels = labels.squeeze(-1) if labels.shape[-1:] == (1,) else labels  # gather's
-        is_count = labels.ndim == 1 and torch.equal(labels, torch.arange(len(labels)))
-        for scores in x:
-            if labels.shape == scores.shape[:-1] and not is_count:
-                classes = torch.arange(scores.shape[-1])
-                return [("onehot", (labels[..., None] == classes).double())]
-    return []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lincoln_fn.core import tree
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.paths import CUT, Guess, describe, guesses
+from lincoln_fn.testing.paths import CUT, Guess, guesses
 from lincoln_fn.testing.relations import (
     Relation,
     of_last_parts,
@@ -122,21 +122,10 @@ class Leaves:
         if not is_loop or not 2 <= len(uses) <= MOST_POSITIONS:
             return
         parts = [c.vjp(tape.arrived(c))[k] for c, k in uses]
-        rows = torch.stack(parts).flatten(1)
-        if given.shape != array.shape or int(torch.linalg.matrix_rank(rows)) < len(parts):
-            return
-        share = torch.linalg.lstsq(rows.T, given.flatten()[:, None]).solution.flatten()
-        if not same(share @ rows, given.flatten()):
-            return
-        off = [n for n, s in enumerate(share.tolist()) if abs(s - 1) > 1e-6]
-        zero = [n for n in off if abs(float(share[n])) < 1e-6]
-        count = len(uses)
-        if len(zero) == len(off) == count - 1:
-            (kept,) = {*range(count)} - {*off}
-            of_many = f"use {kept + 1} of {count} only, as if overwritten"
-            yield "one use", f"is the gradient of {of_many}: the gradients of all uses must add up"
-        elif len(off) == 1 and not zero and (times := simple(float(share[off[0]]))) is not None:
-            yield "factor", f"counts the path through {describe(uses[off[0]][0])} {times} times"
+        for n, part in enumerate(parts):
+            if same(given, part):
+                only = f"use {n + 1} of {len(uses)} only, as if overwritten"
+                yield "one use", f"is the gradient of {only}: the gradients of all uses must add up"
 
 
 def _of_path(given: Tensor, right: Tensor, said: str, hand: Hand) -> Iterator[Relation]:
