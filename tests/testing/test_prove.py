@@ -25,12 +25,13 @@ UNDECIDED = {
 
 def first_of_each(rows, kind):
     """Leave all but the first row of a kind to the full suite."""
-    seen, made = set(), []
+    seen, rows_of_kind = set(), []
     for row in rows:
         marks = () if kind(row) not in seen else pytest.mark.full
         seen.add(kind(row))
-        made.append(pytest.param(row, id=str(row), marks=marks))
-    return made
+        name = "-".join(map(str, row)) if type(row) is tuple else str(row)
+        rows_of_kind.append(pytest.param(row, id=name, marks=marks))
+    return rows_of_kind
 
 
 def kind_of(case):
