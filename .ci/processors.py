@@ -30,9 +30,7 @@ from pathlib import Path
 TWINS = {
     "fastpath": "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged bfloat16"
 }
-KERNELS = {
-    "compiler": "small_products product_updates pooled_convolution lstm_loops lowering"
-}
+KERNELS = {"compiler": "small_products product_updates pooled_convolution lstm_loops lowering"}
 COMPILED = {"compiler": "compile_rewrites", "repository": "fuzz"}
 BITS = {
     "walk": "walk",

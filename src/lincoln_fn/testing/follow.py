@@ -110,18 +110,19 @@ def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
     """Give modules numpy's functions on tensors."""
     from torch import _numpy as on_tensors  # it takes as long to import as numpy
 
+    array = vars(on_tensors)["ndarray"]
     stand_in = _Numpy(on_tensors)
     with ExitStack() as stack:
         for scope in scopes:
             changed = {name: stand_in for name, value in scope.items() if value is np}
             stack.enter_context(patch.dict(scope, changed))
         # Numpy's own arrays leave a product with a tensor to the tensor.
-        stack.enter_context(patch.object(on_tensors.ndarray, "__array_ufunc__", None, create=True))
+        stack.enter_context(patch.object(array, "__array_ufunc__", None, create=True))
         # What is saved for the gradient may be changed in place later.
         stack.enter_context(
             torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
         )
-        stack.enter_context(_Passing(on_tensors.ndarray))
+        stack.enter_context(_Passing(array))
         yield
 
 

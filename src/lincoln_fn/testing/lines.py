@@ -69,8 +69,9 @@ def assigned(seen: Seen, arguments: Seen | None = None) -> Iterator[None]:
         code = frame.f_code
         if code.co_filename.startswith(_NOT_OURS):
             return None
-        for name in code.co_varnames[: code.co_argcount] if arguments else ():
-            arguments(Place(code, frame.f_lineno, name), frame, frame.f_locals.get(name))
+        if arguments is not None:
+            for name in code.co_varnames[: code.co_argcount]:
+                arguments(Place(code, frame.f_lineno, name), frame, frame.f_locals.get(name))
         if code.co_filename not in files:
             files[code.co_filename] = _targets("".join(linecache.getlines(code.co_filename)))
         targets = files[code.co_filename]

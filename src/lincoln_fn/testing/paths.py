@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.terms import fits
 
 # For one input of a call, from the gradient of the output and the right one, a wrong one.
 Wrong: TypeAlias = Callable[[Call, int, Tensor, Tensor], "Tensor | None"]
@@ -98,7 +99,7 @@ def _written(formula: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
 
     def wrong(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
         u, v = call.inputs[k].detach(), call.outputs[0].detach()
-        return g * formula(u, v) if torch.broadcast_shapes(u.shape, v.shape) == v.shape else None
+        return g * formula(u, v) if fits(u.shape, v.shape) else None
 
     return wrong
 
@@ -159,8 +160,12 @@ def _of_values(hand: Hand) -> Iterator[Row]:
     for name, value in hand:
         said = f"takes the derivative of OF at {name}, not at its own input"
         yield "at other values", said, partial(_at_value, value)
-        change = partial(_with_other, lambda o, value=value: value)
-        yield "another factor", f"takes {name} for the other factor of OF", _changed(change)
+        said = f"takes {name} for the other factor of OF"
+        yield "another factor", said, _changed(partial(_with_other, _always(value)))
+
+
+def _always(value: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda other: value
 
 
 def _at_value(value: Tensor, call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:

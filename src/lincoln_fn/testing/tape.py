@@ -20,8 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, tree
 from lincoln_fn.testing.call import Call, Function, Position, floats
-from lincoln_fn.testing.follow import outputs
-from lincoln_fn.testing.oracles import Forward
+from lincoln_fn.testing.follow import Forward, outputs
 
 # For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
 # inputs; None where they are right.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, combinations_with_replacement
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,9 +112,9 @@ def _list_terms(shape: torch.Size, gs: Hand, hand: Hand) -> tuple[list[str], lis
 
 
 def _every_term(shape: torch.Size, gs: Hand, hand: Hand) -> Iterator[tuple[str, Tensor]]:
-    fitting = [(name, value) for name, value in hand if _fits(value.shape, shape)][:MOST_FACTORS]
-    gs = [(name, g) for name, g in gs if _fits(g.shape, shape)]
-    axes = [(a,) for a in range(len(shape))]
+    fitting = [(name, value) for name, value in hand if fits(value.shape, shape)][:MOST_FACTORS]
+    gs = [(name, g) for name, g in gs if fits(g.shape, shape)]
+    axes: list[tuple[int, ...]] = [(a,) for a in range(len(shape))]
     axes += [some for some in (tuple(range(len(shape))),) if len(shape) > 1]
     axes += [(0, *range(2, len(shape)))] if len(shape) > 2 else []
     for count in range(4):
@@ -140,10 +141,11 @@ def _splits(count: int) -> list[tuple[int, ...]]:
     return [some for n in range(count + 1) for some in combinations(range(count), n)]
 
 
-def _fits(shape: torch.Size, to: torch.Size) -> bool:
+def fits(shape: torch.Size, to: torch.Size) -> bool:
+    """Return whether a tensor of a shape broadcasts to another one."""
     try:
-        return torch.broadcast_shapes(shape, to) == to
-    except RuntimeError:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
         return False
 
 
