@@ -40,7 +40,6 @@ def attribution_patching(
 
     Args:
         net: the network, as it is after training.
-        params: its parameters.
         clean_x: the input of the run that the outputs come from.
         corrupted_x: the input of the run that is patched, of the same shape.
         metric: what is measured: a class, or weights of y's shape, so that the metric is

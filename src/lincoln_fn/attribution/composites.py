@@ -65,9 +65,6 @@ class Composite:
     def rules_of(self, net: Layer) -> dict[str, Rule]:
         """Choose a rule for every single layer of a network.
 
-        Args:
-            net: the network.
-
         Returns:
             Rules by path.
 
@@ -130,9 +127,6 @@ def composite(
         first: such pairs for the first layer that one of them fits.
         by_path: rules for single layers by their path.
 
-    Returns:
-        The composite.
-
     Raises:
         LayerError: if a choice is not such a pair, or a path has no rule.
 
@@ -156,9 +150,6 @@ def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) ->
         epsilon: of the epsilon rule.
         stabilizer: of the other rule.
 
-    Returns:
-        The composite.
-
     Example:
         >>> epsilon_plus().choices[0][1]
         z_plus()
@@ -174,9 +165,6 @@ def epsilon_plus_flat(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-
         epsilon: of the epsilon rule.
         stabilizer: of the other rules.
 
-    Returns:
-        The composite.
-
     Example:
         >>> epsilon_plus_flat().first[0][1]
         flat()
@@ -191,9 +179,6 @@ def epsilon_alpha2_beta1(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 
     Args:
         epsilon: of the epsilon rule.
         stabilizer: of the other rule.
-
-    Returns:
-        The composite.
 
     Example:
         >>> epsilon_alpha2_beta1().choices[0][1]
@@ -211,9 +196,6 @@ def epsilon_alpha2_beta1_flat(
     Args:
         epsilon: of the epsilon rule.
         stabilizer: of the other rules.
-
-    Returns:
-        The composite.
 
     Example:
         >>> epsilon_alpha2_beta1_flat().first[0][1]
@@ -241,9 +223,6 @@ def epsilon_gamma_box(
         epsilon: of the epsilon rule.
         gamma: of the gamma rule.
         stabilizer: of the other rules.
-
-    Returns:
-        The composite.
 
     Example:
         >>> epsilon_gamma_box(-1.0, 1.0).first[0][1]

@@ -27,7 +27,6 @@ def grad_cam(
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output F is, as `gradient` takes it.
         path: the layer or composition whose output are the feature maps A, of shape (batch,

@@ -18,7 +18,6 @@ def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Ar
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output F is: a class for all examples, a class for each, weights of y's shape,
             or None for each example's highest score.
@@ -50,7 +49,6 @@ def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target =
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output F is, as `gradient` takes it.
 

@@ -28,7 +28,6 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output is explained, as `gradient` takes it.
 
@@ -55,7 +54,6 @@ def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) 
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output is explained, as `gradient` takes it.
 

@@ -49,7 +49,6 @@ def integrated_gradients(
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         baseline: an input without information, which broadcasts to x; None is zeros.

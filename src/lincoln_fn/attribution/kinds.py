@@ -18,9 +18,6 @@ Kind: TypeAlias = frozenset[declaration.Kind | Function]
 def kind_of(layer: Layer) -> declaration.Kind | Function:
     """Return what a single layer declares to be.
 
-    Args:
-        layer: the layer.
-
     Returns:
         Its kind; for a layer that declares none, its constructor, or `forward` if it has none.
 

@@ -88,7 +88,6 @@ def lrp(
     Args:
         net: the network, which is explained as it is after training. It should end with scores, not
             with log-probabilities.
-        params: its parameters.
         x: its input, with the batch first. Indices have no relevance; that of their embedding is in
             the result.
         target: which output is explained: a class for all examples, a class for each, weights of

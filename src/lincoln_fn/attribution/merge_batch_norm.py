@@ -27,10 +27,6 @@ from lincoln_fn.walk.internal import composition_of, gather_entries
 def merge_batch_norm(net: Layer, params: Params) -> Params:
     """Make the params of the same network with each batch norm merged into the layer before it.
 
-    Args:
-        net: the network.
-        params: its parameters.
-
     Returns:
         Params for net. In a `serial` where a batch norm with running statistics follows a dense
         layer or a convolution, that layer has the product, and batch norm computes y = x in

@@ -30,7 +30,6 @@ def smooth_grad(
 
     Args:
         net: the network, which is explained as it is after training.
-        params: its parameters.
         x: its input, with the batch first.
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         key: draws the noise.

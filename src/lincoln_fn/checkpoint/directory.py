@@ -89,9 +89,6 @@ class Directory:
             state: the state; its step names the file.
             score: a finite number, higher is better: an accuracy, or a negated loss.
 
-        Returns:
-            The file.
-
         Raises:
             CheckpointError: as `checkpoint.save` does; if the step is not a whole number of at
                 least 0; if another process saves in the folder.

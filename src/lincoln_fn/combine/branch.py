@@ -43,7 +43,6 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
 
     Raises:
         ValueError: if there is no branch.
-        LayerError: from its functions, if a part raises one, or the outputs do not fit together.
 
     Example:
         >>> net = branch(lf.relu(), lf.identity(), merge=lf.multiply())
@@ -71,9 +70,6 @@ def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
     Returns:
         The layer: `branch(layer, shortcut)`. Its params are (layer's, shortcut's); its parts are
         the layer, the shortcut, `identity()` where there is none, and `add()`.
-
-    Raises:
-        LayerError: from its functions, if a part raises one, or the shapes do not fit together.
 
     Example:
         >>> residual(lf.relu()).predict(((), ()), torch.tensor([-2.0, 3.0]))

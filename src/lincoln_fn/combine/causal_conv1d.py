@@ -32,12 +32,8 @@ def causal_conv1d(
         kernel_size: how many positions one of y depends on.
         dilation: the step from one of them to the next.
         groups: the number of groups that the features are divided into, as `conv1d` says.
-        bias: whether there is a bias.
         weight_init: draws the kernels. The default is torch's: uniform within 1 / sqrt(n_in).
         bias_init: draws the bias, with the same default.
-
-    Returns:
-        The layer.
 
     Raises:
         ValueError: if a number is below 1, or groups does not divide out_channels.

@@ -34,9 +34,6 @@ def checkpointed(layer: Layer) -> Layer:
     Returns:
         The layer, whose params are the layer's own.
 
-    Raises:
-        LayerError: from its functions, if the layer raises one, or the cache is another layer's.
-
     Example:
         >>> checkpointed(lf.tanh()).forward((), torch.zeros(2))[1]
         Kept(arrays=float32[2], advanced=None)

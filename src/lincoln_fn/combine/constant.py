@@ -41,9 +41,6 @@ def constant(layer: Layer) -> Layer:
     it. `frozen` is for a layer through which a gradient goes, `stop_gradient` for one whose params
     are trained elsewhere.
 
-    Args:
-        layer: the layer.
-
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
 

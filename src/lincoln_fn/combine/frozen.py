@@ -64,7 +64,6 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     """Use a layer without training it.
 
     Args:
-        layer: the layer.
         statistics: "moving", as in training: batch norm uses the batch's statistics and updates the
             running ones. Or "still": it uses the running ones and does not update them. `inference`
             turns dropout off as well.

@@ -88,9 +88,6 @@ def swiglu(
     Returns:
         The layer. Its params are `combine.gated_feed_forward.Params`.
 
-    Raises:
-        ValueError: if intermediate_size is below 1.
-
     Source:
         Shazeer, "GLU Variants Improve Transformer", 2020.
 

@@ -16,9 +16,6 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
 
     Args:
         net: made by `graph`.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
 
     Returns:
         dL/dv by the name of v, in the order of the computation. None for an argument that has no

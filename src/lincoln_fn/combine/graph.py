@@ -106,10 +106,6 @@ def plan_of(function: str, net: Layer) -> Plan:
 
     Args:
         function: the name of the function that asks, for the error.
-        net: the layer.
-
-    Returns:
-        The plan.
 
     Raises:
         LayerError: if it is not made by `graph`.

@@ -70,7 +70,6 @@ def in_dtype(
     """Compute a layer in another dtype, such as bfloat16, for which newer processors have units.
 
     Args:
-        layer: the layer.
         dtype: a floating dtype; x and the parameters are cast to it. y and dx are cast to x's dtype
             or, if x has no floats, to that of the parameters; dparams to the dtypes of the
             parameters.
@@ -82,7 +81,6 @@ def in_dtype(
 
     Raises:
         ValueError: if a dtype is not floating.
-        LayerError: from its functions, if the layer raises one.
 
     Example:
         >>> net = lf.serial(in_dtype(lf.dense(5), torch.bfloat16), lf.relu())

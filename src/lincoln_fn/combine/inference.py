@@ -51,9 +51,6 @@ def inference(layer: Layer) -> Layer:
 def with_statistics_still(layer: Layer) -> Layer:
     """Let the parts of a layer that track statistics normalise by them without updating them.
 
-    Args:
-        layer: the layer.
-
     Returns:
         The layer. Its dropout still drops.
 

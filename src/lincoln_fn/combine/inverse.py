@@ -32,7 +32,6 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
 
     Args:
         flow: a `coupling`, or a `serial` of them.
-        params: its params.
         y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
 
     Returns:

@@ -78,9 +78,6 @@ def mamba(
     Returns:
         The layer, a composition.
 
-    Raises:
-        ValueError: if a number is below 1.
-
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023. The
         arguments have the names of Hugging Face's configurations.

@@ -75,13 +75,9 @@ def repeat(n: PositiveInt, layer: Layer) -> Layer:
 
     Args:
         n: how many times, at least 1.
-        layer: the layer.
 
     Returns:
         The layer: `serial` of n copies.
-
-    Raises:
-        ValueError: if n is below 1.
 
     Example:
         >>> repeat(3, lf.serial(lf.dense(5), lf.relu()))

@@ -74,12 +74,6 @@ def transformer_encoder_block(
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
 
-    Returns:
-        The layer.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     Example:
         >>> x = torch.zeros(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
         >>> net = lf.with_context(*[transformer_encoder_block(4, dim_feedforward=16)] * 3)
@@ -120,12 +114,6 @@ def transformer_decoder_block(
         bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
-
-    Returns:
-        The layer.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     Example:
         >>> x = torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)

@@ -135,8 +135,6 @@ def export(
     `lf.inference` makes a network of fewer layers first, where batch norm follows others.
 
     Args:
-        net: the network.
-        params: its parameters.
         x: an example of its input.
         path: the file, whose name ends in ".onnx" or ".pt2".
         dynamic_batch: as in `export_step`.

@@ -114,9 +114,6 @@ class Key(State):
         Args:
             n: how many, at least 1.
 
-        Returns:
-            The keys.
-
         Raises:
             LayerError: if n is below 1, or not an int.
 
@@ -203,9 +200,6 @@ class Key(State):
     def for_all(self) -> Key:
         """Make the key that draws for the whole batch again.
 
-        Returns:
-            The key.
-
         Example:
             >>> Key(0).for_rows(4, 2, of=6).for_all()
             Key(bits=int64 0)
@@ -256,9 +250,6 @@ def checked_key(where: str, key: object) -> Key:
     Args:
         where: the function that was given it.
         key: what was given.
-
-    Returns:
-        The key.
 
     Raises:
         LayerError: if it is not.

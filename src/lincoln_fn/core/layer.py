@@ -152,9 +152,6 @@ class Layer(Made):
             parts: one for each of the old ones.
             **changes: arguments of `lf.walk.composition` that change, such as `back`.
 
-        Returns:
-            The composition.
-
         Example:
             >>> lf.serial(lf.dense(3), lf.relu()).rebuild((lf.dense(3), lf.tanh()))
             serial(dense(3), tanh())
@@ -200,9 +197,6 @@ class Layer(Made):
         Args:
             **changes: new values by field name.
 
-        Returns:
-            The new layer.
-
         Example:
             >>> same = Layer("same()", lambda params, x: (x, None), lambda params, c, g: (g, ()))
             >>> same.replace(backward=lambda params, cache, g: (-g, ())).backward((), None, 2)
@@ -227,7 +221,6 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 
     Args:
         f: takes a layer without parts and returns its replacement.
-        net: a layer.
 
     Returns:
         The same composition of the new layers.

@@ -130,9 +130,6 @@ def evolve(tree: T, **changes: Any) -> T:
         tree: the record, which stays as it is.
         **changes: new values by field name.
 
-    Returns:
-        The new record.
-
     Raises:
         TypeError: if there is no such field.
 

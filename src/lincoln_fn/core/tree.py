@@ -53,7 +53,6 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
     """List the leaves from left to right.
 
     Args:
-        tree: any tree.
         states: whether the tensors inside a `State` are included.
 
     Returns:
@@ -68,9 +67,6 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
 
 def children(tree: Tree) -> Collection[Tree]:
     """Return the subtrees directly below a tree's root.
-
-    Args:
-        tree: any tree.
 
     Returns:
         A tuple's or list's entries, a record's fields, or optree's children of any other kind; ()
@@ -95,7 +91,6 @@ def paths(tree: Tree, *, states: bool = False) -> list[str]:
     """Name the leaves from left to right, such as "2.weight".
 
     Args:
-        tree: any tree.
         states: whether the tensors inside a `State` are included.
 
     Returns:
@@ -114,7 +109,6 @@ def same_structure(tree: Tree, other: Tree, *, states: bool = False) -> bool:
     """Return whether two trees have leaves in the same positions.
 
     Args:
-        tree: any tree.
         other: any tree.
         states: whether the tensors inside a `State` are included.
 

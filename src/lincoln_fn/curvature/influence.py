@@ -76,9 +76,6 @@ def influence(
         tolerance: conjugate gradients stop when the residual is this part of grad M.
         max_iterations: or after as many products.
 
-    Returns:
-        The influence of each training example.
-
     Raises:
         LayerError: if H + damping I has a direction of negative curvature, conjugate gradients do
             not converge, or a layer mixes examples.

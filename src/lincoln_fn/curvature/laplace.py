@@ -90,9 +90,6 @@ def laplace(
             of 1/2 ||params||^2 in a loss that is a sum, is tau.
         noise_std: sigma of the targets, for `mse`.
 
-    Returns:
-        The posterior.
-
     Raises:
         LayerError: for another loss or network, or as `ggn_diagonal` does.
 

@@ -120,12 +120,6 @@ def laplace_probabilities(
             softmax(f / sqrt(1 + pi/8 v)) with v the variance of each logit.
         samples: how many logits are drawn for each example.
 
-    Returns:
-        The probabilities.
-
-    Raises:
-        LayerError: if samples is below 1.
-
     Source:
         MacKay, "The Evidence Framework Applied to Classification Networks", 1992.
 

@@ -41,7 +41,6 @@ def hessian_vector_product(
     what `predict` computes, give `lf.inference(net)`.
 
     Args:
-        net: the network.
         params: where the Hessian is taken.
         x: the input of a batch.
         loss: the loss, with reduction mean or sum.

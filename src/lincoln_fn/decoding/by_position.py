@@ -43,7 +43,6 @@ def is_by_position(
 
     Args:
         layer: a single layer.
-        params: its parameters.
         x: an example input; of a tensor with an axis of positions only the other axes matter.
         axes: of each tensor of x, its axes of positions.
         length: the most positions.

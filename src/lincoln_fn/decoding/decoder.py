@@ -93,7 +93,6 @@ class Decoder:
         few texts.
 
         Args:
-            params: the network's parameters.
             batch_size: how many texts are decoded together.
             max_length: the most positions of a text. The state's shapes depend on it, and not on
                 how many positions it has.
@@ -101,9 +100,6 @@ class Decoder:
                 a tensor, or a tuple with the text first and context behind it, such as an encoder's
                 output. Of the text only the shape, without its length, the dtype and the device
                 matter.
-
-        Returns:
-            The state.
 
         Raises:
             LayerError: if a layer cannot decode. The error names the path of each.
@@ -123,7 +119,6 @@ class Decoder:
         """Compute the outputs of the next positions.
 
         Args:
-            params: the network's parameters.
             state: that after the positions before.
             x: the next positions, one or several, as the network takes them; token ids
                 (batch_size, length), for instance. Context behind the text is the same at each
@@ -187,7 +182,6 @@ def decode(net: Layer, *, dim: NonNegativeInt = 1) -> Decoder:
     by position. A layer that mixes positions is refused, unless it declares how it decodes.
 
     Args:
-        net: the network.
         dim: the axis of the positions in the network's input: 1, or 0 if the batch is the second.
 
     Returns:

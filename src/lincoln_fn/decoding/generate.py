@@ -56,7 +56,6 @@ def generate(
     Args:
         decoder: from `decode`; or `lf.compile` of it, which makes one graph of a token's step and
             its choice. The prompt is read without a graph, so that its length does not matter.
-        params: the network's parameters.
         prompt: token ids (batch, length), at least one; or a tuple of them and context, as
             `Decoder.step` takes it.
         key: of all draws. A token's draw depends on the key and on its position.

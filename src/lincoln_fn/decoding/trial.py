@@ -73,7 +73,6 @@ def find_states(
 
     Args:
         net: a network of which `without_walk` was made.
-        params: its parameters.
         short: an input of one position.
         long: an input of two.
         max_length: the most positions.

@@ -20,9 +20,6 @@ from lincoln_fn.runtime import share_cores
 def alone() -> Group:
     """Make a group of one process, which sends nothing.
 
-    Returns:
-        The group.
-
     Example:
         >>> alone()
         Group(0 of 1)
@@ -34,9 +31,6 @@ def world() -> Group:
     """Return the group of all processes of a run whose process group exists already.
 
     `connect` makes the process group, too.
-
-    Returns:
-        The group.
 
     Raises:
         LayerError: if there is no process group.
@@ -71,7 +65,6 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
         The group of all processes. It is left at the end, also after an error.
 
     Raises:
-        LayerError: if timeout is not above 0.
         LostProcessError: within, if a process is gone.
 
     Example:

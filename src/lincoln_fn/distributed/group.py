@@ -203,9 +203,6 @@ class Group:
         Args:
             like: of its shape, dtype and device.
             source: the rank of the other process in this group.
-
-        Returns:
-            The tensor.
         """
         result = torch.empty_like(like, memory_format=torch.contiguous_format)
         with self.waiting():

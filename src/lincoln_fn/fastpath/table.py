@@ -37,9 +37,6 @@ def fast(net: Layer) -> Layer:
     `make_step`, `fit` and `compile` call it by themselves, unless told `fast=False`. A layer whose
     functions are a user's own stays as it is.
 
-    Args:
-        net: the network.
-
     Returns:
         The network, whose caches may hold other tensors than those of net.
 

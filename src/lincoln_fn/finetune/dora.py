@@ -29,7 +29,6 @@ def dora(
     V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
 
     Args:
-        net: the network.
         params: its params, trained before.
         key: A is drawn from it.
         r: the rank of the updates.

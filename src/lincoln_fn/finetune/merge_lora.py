@@ -15,7 +15,6 @@ def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
 
     Args:
         net: a network that `lora` or `dora` made.
-        params: its params.
 
     Returns:
         The network with its former layers, and their params: W + (alpha / r) A B in the place of

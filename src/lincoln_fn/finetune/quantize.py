@@ -27,8 +27,6 @@ def quantize(
     is QLoRA.
 
     Args:
-        net: the network.
-        params: its params.
         bits: 4 or 8.
         block_size: the numbers in a block, even for 4 bits.
         targets: patterns of the paths of the dense layers, as `lora` takes them; by default all.

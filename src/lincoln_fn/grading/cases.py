@@ -36,9 +36,6 @@ def make_cases(
     Returns:
         Pairs (params, x).
 
-    Raises:
-        LayerError: if an argument has the wrong type.
-
     Example:
         >>> cases = make_cases(lf.dense(4), torch.zeros(5, 3))
         >>> [tuple(x.shape) for params, x in cases]

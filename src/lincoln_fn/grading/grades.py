@@ -49,9 +49,6 @@ class Grades:
     def to_csv(self) -> str:
         """Write the table as CSV, for a spreadsheet; the points and the possible points are apart.
 
-        Returns:
-            The text.
-
         Example:
             >>> from lincoln_fn.testing import Mark
             >>> print(Grades({"ada": Grade("tanh()", (Mark("dx", 0.5, 1),))}).to_csv(), end="")

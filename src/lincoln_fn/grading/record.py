@@ -84,9 +84,6 @@ class Grade:
         Args:
             leaf: the gradient.
 
-        Returns:
-            Its mark.
-
         Example:
             >>> Grade("tanh()", (Mark("dx", 1, 1),)).mark("dx").points
             1
@@ -116,9 +113,6 @@ class Grade:
 
         Args:
             output: whether what the code has printed is written, too.
-
-        Returns:
-            The text.
 
         Example:
             >>> json.loads(Grade("tanh()", (Mark("dx", 1, 1),)).to_json())["points"]

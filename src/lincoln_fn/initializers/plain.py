@@ -23,9 +23,6 @@ def constant(value: float) -> Initializer:
     Args:
         value: the number.
 
-    Returns:
-        The initializer.
-
     Example:
         >>> constant(2.0).draw(Key(0), (3,), Fans(1, 1), torch.float32)
         tensor([2., 2., 2.])
@@ -36,9 +33,6 @@ def constant(value: float) -> Initializer:
 def zeros() -> Initializer:
     """Fill with 0.
 
-    Returns:
-        The initializer.
-
     Example:
         >>> zeros().draw(Key(0), (3,), Fans(1, 1), torch.float32)
         tensor([0., 0., 0.])
@@ -48,9 +42,6 @@ def zeros() -> Initializer:
 
 def ones() -> Initializer:
     """Fill with 1.
-
-    Returns:
-        The initializer.
 
     Example:
         >>> ones().draw(Key(0), (3,), Fans(1, 1), torch.float32)
@@ -72,9 +63,6 @@ def uniform(low: Shown[float] = 0.0, high: Shown[float] = 1.0) -> Initializer:
     Args:
         low: the smallest value.
         high: the upper bound, not included.
-
-    Returns:
-        The initializer.
 
     Raises:
         ValueError: if low is above high.
@@ -100,9 +88,6 @@ def normal(std: NonNegative, mean: float = 0.0) -> Initializer:
     Args:
         std: the standard deviation.
         mean: the mean.
-
-    Returns:
-        The initializer.
 
     Example:
         >>> normal(0.01)
@@ -145,9 +130,6 @@ def truncated_normal(
         mean: the mean before truncation.
         low: the smallest value; as in torch, it is not in units of std.
         high: the largest.
-
-    Returns:
-        The initializer.
 
     Raises:
         ValueError: if std is not above 0, or low not below high.

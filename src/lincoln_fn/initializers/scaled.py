@@ -26,9 +26,6 @@ def _fan_in_uniform(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> T
 def fan_in_uniform() -> Initializer:
     """Draw uniformly from [-1/sqrt(n_in), 1/sqrt(n_in)), as torch's linear layers do by default.
 
-    Returns:
-        The initializer.
-
     Example:
         >>> values = fan_in_uniform().draw(Key(0), (100,), Fans(4, 9), torch.float32)
         >>> bool(values.abs().max() <= 0.5)
@@ -66,9 +63,6 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
     Args:
         gain: the factor for the nonlinearity after the layer, such as `gain("tanh")`.
 
-    Returns:
-        The initializer.
-
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", 2010, equations 12 and 16.
 
@@ -87,9 +81,6 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
 
     Args:
         gain: the factor for the nonlinearity after the layer, such as `gain("tanh")`.
-
-    Returns:
-        The initializer.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", 2010, equations 12 and 16.
@@ -120,9 +111,6 @@ def he_uniform(
         nonlinearity: the one after the layer, by a name that `gain` takes.
         negative_slope: that of a leaky_relu.
 
-    Returns:
-        The initializer.
-
     Raises:
         ValueError: for an unknown mode or nonlinearity.
 
@@ -150,9 +138,6 @@ def he_normal(
         nonlinearity: the one after the layer, by a name that `gain` takes.
         negative_slope: that of a leaky_relu.
 
-    Returns:
-        The initializer.
-
     Raises:
         ValueError: for an unknown mode or nonlinearity.
 
@@ -176,9 +161,6 @@ def lecun_uniform() -> Initializer:
 
     It keeps the scale of y. Self-normalising networks (SELU) need it.
 
-    Returns:
-        The initializer.
-
     Source: LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6.
 
     Example:
@@ -192,9 +174,6 @@ def lecun_normal() -> Initializer:
     """Draw from the normal distribution of variance v = 1 / n_in.
 
     It keeps the scale of y. Self-normalising networks (SELU) need it.
-
-    Returns:
-        The initializer.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6.
 

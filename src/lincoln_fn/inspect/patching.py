@@ -33,7 +33,6 @@ def patched(
     another derivative, patch the gradient at the same path, too.
 
     Args:
-        net: the network.
         outputs: patches of y by the path of a layer or a composition. `forward` and `predict` use
             them.
         gradients: patches of g = dL/dy by the path of a layer or a composition, for `backward`,
@@ -99,11 +98,6 @@ def _find_within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, s
 @checked
 def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     """Compute the output of every layer and every composition, as `predict` computes it.
-
-    Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
 
     Returns:
         y by path, in the order in which they are computed; "" is the network's own. The second use

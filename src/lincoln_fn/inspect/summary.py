@@ -117,7 +117,6 @@ def summary(net: Layer, x: Arrays) -> Summary:
       Elementwise operations, such as activations and normalisations, are not counted.
 
     Args:
-        net: the network.
         x: an example input, a tensor or a tuple, of which only shapes, strides, dtypes and devices
             matter; `meta` counts as the CPU.
 

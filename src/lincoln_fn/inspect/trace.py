@@ -41,9 +41,6 @@ def trace(
     features. A unit is dead if it is exactly 0 for every example and at every other position.
 
     Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
         loss: with reduction mean or sum.
         target: the target that the loss takes.
         unit_axis: the axis of the units in every output; 1 for a network of 1d convolutions. An

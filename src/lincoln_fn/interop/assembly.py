@@ -100,9 +100,6 @@ def assemble(
         dtype: of the params; None for the tensors' own.
         ignore: patterns of options and of tensors' names that may be left out.
 
-    Returns:
-        The network and its params.
-
     Raises:
         LayerError: if anything is unknown, missing or unexpected; the message lists five of each
             kind.

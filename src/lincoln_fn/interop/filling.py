@@ -60,9 +60,6 @@ def fill(
         read: name -> tensor. Each is read once, and copied before the next one is read.
         key: the keys of leaves on `meta` that have no slot, such as dropout's, are made from it.
         dtype: of the copies of floating tensors; None for the tensors' own.
-
-    Returns:
-        The params.
     """
     leaves = by_path(like)
     found: dict[str, Tensor] = {}

@@ -22,15 +22,11 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
     """Make a torch module of a layer and its parameters.
 
     Args:
-        layer: the layer.
         params: its parameters, of which the module has copies.
 
     Returns:
         The module. Each trained leaf is a parameter and each leaf of a state a buffer, named by its
         path ("0.weight") and laid out as here; `to_state_dict` gives torch's layouts.
-
-    Raises:
-        LayerError: if layer is not a layer.
 
     Example:
         >>> layer = lf.dense(2)
@@ -78,9 +74,6 @@ class LayerModule(nn.Module):
 
         Args:
             *inputs: x, or the entries of x.
-
-        Returns:
-            y.
         """
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
         entries, form = optree.tree_flatten(x, namespace=EVERYTHING)

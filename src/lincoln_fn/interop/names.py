@@ -76,9 +76,6 @@ class Slot(NamedTuple):
         Args:
             name: the prefix of torch's name.
             path: the prefix of the fields' paths.
-
-        Returns:
-            The slot.
         """
         fields = tuple(path + field for field in self.fields)
         return self._replace(name=name + self.name, fields=fields)
@@ -96,9 +93,6 @@ def same(*names: str) -> list[Slot]:
 
     Args:
         *names: the names.
-
-    Returns:
-        The slots.
     """
     return [Slot(name, (name,)) for name in names]
 
@@ -123,9 +117,6 @@ def size(names: NamedTensors, name: str, axis: int, default: int = 1) -> int:
         name: of the tensor.
         axis: which of its sizes.
         default: for a tensor that is missing, or lacks the axis.
-
-    Returns:
-        The size.
     """
     shape = names[name].shape if isinstance(names.get(name), Tensor) else ()
     return shape[axis] if len(shape) > axis else default

@@ -114,7 +114,6 @@ def save_pretrained(
 
     Args:
         net: the network, which the config describes; its parts may be `frozen`.
-        params: its params.
         config: as `from_pretrained` returned it.
         folder: made if it does not exist. Weights that it has already are replaced.
         max_shard_size: the most bytes in a file; more are divided, with an index.

@@ -40,15 +40,11 @@ def from_state_dict(
     """Make parameters from torch's tensors by name: the inverse of `to_state_dict`.
 
     Args:
-        layer: the layer.
         state_dict: tensors by name; they are copied, in their own dtype and device.
         like: parameters of the layer, which give the structure, and the keys, for which torch has
             no name. None is enough for layers of this library: the sizes are then found from the
             tensors.
         key: dropout's keys are made from it, if there is no like.
-
-    Returns:
-        The parameters.
 
     Raises:
         LayerError: if names are missing or unexpected, or shapes wrong: the message lists five

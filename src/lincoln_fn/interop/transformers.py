@@ -109,7 +109,6 @@ def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 
     Raises:
         ValueError: if there is no block.
-        LayerError: from its functions, if a part raises one.
 
     Example:
         >>> block = lf.transformer_encoder_block(2, 16)
@@ -137,7 +136,6 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 
     Raises:
         ValueError: if there is no block.
-        LayerError: from its functions, if a part raises one.
 
     Example:
         >>> net = transformer_decoder(lf.transformer_decoder_block(2, 16), norm=lf.layer_norm())
@@ -194,9 +192,6 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
 
     Returns:
         The layer. Its params, caches and dparams are those of the encoder and of the decoder.
-
-    Raises:
-        LayerError: from its functions, if a part raises one, or x has none of these forms.
 
     Example:
         >>> encoder = transformer_encoder(lf.transformer_encoder_block(2, 16))

@@ -59,7 +59,7 @@ def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[(
     return added_up(share, positions, x, n), ()
 
 
-def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
+def _adaptive_avg_pool_nd(
     n: int, output_size: OutputSize,
 ) -> Layer:  # fmt: skip
     """Make an adaptive average pooling of x of shape (channels, *spatial), or a batch of these.
@@ -69,12 +69,8 @@ def _adaptive_avg_pool_nd(  # noqa: D417  # n is not the user's
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         ValueError: if a number is below 1, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape.
 
     Example:
         >>> lf.adaptive_avg_pool2d((4, None))

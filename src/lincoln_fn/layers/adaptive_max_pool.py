@@ -64,7 +64,7 @@ def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[(
     return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
 
 
-def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
+def _adaptive_max_pool_nd(
     n: int, output_size: OutputSize, *, return_indices: bool = False,
 ) -> Layer:  # fmt: skip
     """Make an adaptive max pooling of x of shape (channels, *spatial), or a batch of these.
@@ -75,12 +75,8 @@ def _adaptive_max_pool_nd(  # noqa: D417  # n is not the user's
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         ValueError: if a number is below 1, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape.
 
     Example:
         >>> lf.adaptive_max_pool2d((4, None))

@@ -47,13 +47,6 @@ def add() -> Layer:
 
     x is a tuple of tensors of one shape, which y has too.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
-            and device.
-
     Example:
         >>> add().predict((), (torch.ones(2), torch.ones(2)))
         tensor([2., 2.])

@@ -64,13 +64,6 @@ def alibi(num_heads: PositiveInt) -> Layer:
     Args:
         num_heads: the number of heads, each with a slope of its own.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if num_heads is below 1.
-        LayerError: from its functions, if x is not a floating tensor of that shape.
-
     Source:
         Press, Smith and Lewis, "Train Short, Test Long: Attention with Linear Biases Enables Input
         Length Extrapolation", 2022.

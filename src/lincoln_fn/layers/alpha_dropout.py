@@ -104,9 +104,6 @@ def alpha_dropout(p: Probability = 0.5) -> Layer:
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
-    Raises:
-        ValueError: if p is not from 0 to 1.
-
     Example:
         >>> alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(5))[0]
         tensor([-0.7792,  0.7792,  0.7792, -0.7792,  0.7792])
@@ -123,9 +120,6 @@ def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
 
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
-    Raises:
-        ValueError: if p is not from 0 to 1.
 
     Example:
         >>> feature_alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(1, 3, 2))[0]

@@ -267,7 +267,6 @@ def attention_heads(
 
     Raises:
         ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-        LayerError: from its functions, if the inputs do not fit together.
 
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,

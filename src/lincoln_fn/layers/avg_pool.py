@@ -86,7 +86,7 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
     return n
 
 
-def _avg_pool_nd(  # noqa: D417  # n is not the user's
+def _avg_pool_nd(
     n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
     padding: NonNegativeSizes = 0, *, ceil_mode: bool = False, count_include_pad: bool = True,
     divisor_override: Divisor | None = None,
@@ -102,9 +102,6 @@ def _avg_pool_nd(  # noqa: D417  # n is not the user's
         ceil_mode: whether a last window may extend beyond the end.
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.
-
-    Returns:
-        The layer, without parameters.
 
     Raises:
         ValueError: if a number is out of its range, or there are too many or too few.

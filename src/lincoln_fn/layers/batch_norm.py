@@ -170,12 +170,6 @@ def batch_norm(
         spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
             (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.
 
-    Returns:
-        The layer, whose params are `layers.batch_norm.Params`.
-
-    Raises:
-        ValueError: if eps is below 0, momentum not from 0 to 1 or spatial_axes below 1.
-
     Source:
         Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
         Internal Covariate Shift", ICML 2015.

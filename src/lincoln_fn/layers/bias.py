@@ -76,13 +76,6 @@ def bias(*, bias_init: Initializer = _ZEROS) -> Layer:
     Args:
         bias_init: draws b; the default is zeros.
 
-    Returns:
-        The layer. Its params are `layers.bias.Params`.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor of that shape with the bias's
-            dtype and device.
-
     Example:
         >>> bias().predict(Params(torch.tensor([1.0, 2.0])), torch.tensor([[10.0, 20.0]]))
         tensor([[11., 22.]])

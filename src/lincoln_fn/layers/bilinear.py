@@ -136,18 +136,12 @@ def bilinear(
 
     Args:
         out_features: the number of features of y. Those of u and v are found from the example.
-        bias: whether there is a bias.
         weight_init: draws A. The default is torch's: uniform within 1 / sqrt(features of u).
         bias_init: draws b, with the same default.
 
     Returns:
         The layer. Its params are `layers.bilinear.Params`: weight (out_features, n_u, n_v) and
         bias (out_features,).
-
-    Raises:
-        ValueError: if out_features is below 1.
-        LayerError: from its functions, if x is not two floating tensors of those shapes with the
-            weight's dtype and device.
 
     Example:
         >>> bilinear(4, bias=False)

@@ -85,13 +85,6 @@ def broadcast_tensors() -> Layer:
     x is a tuple of tensors, aligned at their last axes; where sizes differ, all but one are 1. y is
     a tuple of as many tensors. It comes before `add`, `subtract` or `multiply` of unlike shapes.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a tuple of floating tensors of such shapes, of
-            one dtype and device.
-
     Example:
         >>> x = torch.zeros(2, 3), torch.tensor([1.0, 2.0, 3.0])
         >>> lf.serial(broadcast_tensors(), lf.add()).predict(((), ()), x)
@@ -129,9 +122,6 @@ def broadcast_to(*sizes: OpenSize) -> Layer:
     Args:
         *sizes: the shape of y, the batch included; -1 keeps x's own size. It may have more axes
             than x, at the front.
-
-    Returns:
-        The layer, without parameters.
 
     Raises:
         ValueError: if there is no size.

@@ -53,12 +53,6 @@ def celu(alpha: Positive = 1.0) -> Layer:
     Args:
         alpha: -alpha is the limit of y for large negative x; above 0.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if alpha is not above 0.
-
     Example:
         >>> celu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.4323,  2.0000])

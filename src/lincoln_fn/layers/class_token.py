@@ -81,13 +81,6 @@ def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
         weight_init: draws the vector. The default is the normal distribution with standard
             deviation 0.02.
 
-    Returns:
-        The layer. Its params are `layers.class_token.Params`.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor of that shape with the
-            weight's dtype and device.
-
     Source:
         Devlin and others, "BERT", 2019, section 3; for images Dosovitskiy and others, "An Image is
         Worth 16x16 Words", 2021, equation 1.

@@ -56,13 +56,6 @@ def concatenate(dim: int = -1) -> Layer:
     Args:
         dim: the axis, counted from the end if it is negative.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a tuple of such floating tensors, of one dtype
-            and device.
-
     Example:
         >>> concatenate().predict((), (torch.zeros(1), torch.ones(2)))
         tensor([0., 1., 1.])

@@ -135,7 +135,7 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     core.check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
-def _conv_nd(  # noqa: D417  # n is not the user's
+def _conv_nd(
     n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
     padding: Padding = 0, *, dilation: PositiveSizes = 1, groups: PositiveInt = 1,
     bias: bool = True, padding_mode: PaddingMode = "zeros", weight_init: Initializer = DEFAULT_INIT,
@@ -155,15 +155,11 @@ def _conv_nd(  # noqa: D417  # n is not the user's
         dilation: the step from one element of the kernel to the next.
         groups: the number of groups that the channels of x and y are divided into; each is computed
             alone.
-        bias: whether there is a bias.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
             default is torch's: uniform within 1 / sqrt(n_in), with n_in the number of elements of x
             that enter one of y.
         bias_init: draws b, with the same default.
-
-    Returns:
-        The layer, whose params are `layers.conv.Params`.
 
     Raises:
         LayerError: if there are too many numbers or too few, groups does not divide out_channels,

@@ -137,7 +137,7 @@ def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
     core.check_cotangent(layer, g, cache.x, shape)
 
 
-def _conv_transpose_nd(  # noqa: D417  # n is not the user's
+def _conv_transpose_nd(
     n: int, out_channels: PositiveInt, kernel_size: PositiveSizes, stride: PositiveSizes = 1,
     padding: NonNegativeSizes = 0, output_padding: NonNegativeSizes = 0, *, groups: PositiveInt = 1,
     bias: bool = True, dilation: PositiveSizes = 1, weight_init: Initializer = DEFAULT_INIT,
@@ -158,15 +158,11 @@ def _conv_transpose_nd(  # noqa: D417  # n is not the user's
             convolution maps several sizes to the size of x; this chooses one of them for y.
         groups: the number of groups that the channels of x and y are divided into; each is computed
             alone.
-        bias: whether there is a bias.
         dilation: the step from one element of the kernel to the next.
         weight_init: draws W, of shape (in_channels, out_channels / groups, *kernel_size). The
             default is torch's, which counts n_in from W's second axis: uniform within
             1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
         bias_init: draws b, with the same default.
-
-    Returns:
-        The layer, whose params are `layers.conv_transpose.Params`.
 
     Raises:
         ValueError: if a number is too small or there are too many or few, groups does not divide

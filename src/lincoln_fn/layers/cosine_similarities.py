@@ -122,11 +122,7 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     Args:
         init_scale: the scale before training; the default is CLIP's.
 
-    Returns:
-        The layer, whose params are `layers.cosine_similarities.Params`.
-
     Raises:
-        ValueError: if init_scale is not above 0.
         LayerError: from its functions, if x is no such pair, or of another dtype than s.
 
     Source:

@@ -103,17 +103,11 @@ def dense(
 
     Args:
         n_out: the number of features of y. That of x is found from the example input.
-        bias: whether there is a bias.
         weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
         bias_init: draws b, with the same default.
 
     Returns:
         The layer. Its params are `layers.dense.Params`: weight (n_in, n_out) and bias (n_out,).
-
-    Raises:
-        ValueError: if n_out is below 1.
-        LayerError: from its functions, if x is not a floating tensor of shape (..., n_in) with the
-            weight's dtype and device.
 
     Example:
         >>> dense(500, weight_init=lf.initializers.normal(0.01))

@@ -54,13 +54,6 @@ def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
         dilation: the steps from an element to the next, as in `conv2d`; 1 changes nothing.
         dim: the axis or the axes, counted from the end if negative; None for all.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if dilation is below 1.
-        LayerError: from its functions, if x is not a floating tensor with these axes.
-
     Example:
         >>> dilate(2).predict((), torch.tensor([1.0, 2.0, 3.0]))
         tensor([1., 0., 2., 0., 3.])

@@ -129,9 +129,6 @@ def dropout(p: Probability = 0.5) -> Layer:
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
-    Raises:
-        ValueError: if p is not from 0 to 1.
-
     Example:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
         tensor([0., 2., 2., 0., 2.])
@@ -139,7 +136,7 @@ def dropout(p: Probability = 0.5) -> Layer:
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)
 
 
-def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:  # noqa: D417  # n is not the user's
+def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
     """Drop whole channels of x of shape (N, C, *spatial) or (C, *spatial) and scale up the rest.
 
     x has one, two or three spatial axes. For three axes, (C, H, W), torch's `dropout2d` warns, and
@@ -151,9 +148,6 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:  # noqa: D417  # n is no
 
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
-    Raises:
-        ValueError: if p is not from 0 to 1.
 
     Example:
         >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]

@@ -54,9 +54,6 @@ def elu(alpha: float = 1.0) -> Layer:
     Args:
         alpha: -alpha is the limit of y for large negative x.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> elu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))
         tensor([-0.5000, -0.3161,  2.0000])

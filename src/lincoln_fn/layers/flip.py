@@ -47,12 +47,8 @@ def flip(*dims: int) -> Layer:
     Args:
         *dims: the axes, counted from the end if negative; the batch is axis 0.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         ValueError: if there is no axis.
-        LayerError: from its functions, if x is not a floating tensor with these axes.
 
     Example:
         >>> flip(-1).predict((), torch.tensor([[1.0, 2.0, 3.0]]))

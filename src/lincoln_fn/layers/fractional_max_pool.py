@@ -147,7 +147,7 @@ def _positions(
     return starts.unsqueeze(-1) + torch.arange(k, device=u.device)
 
 
-def _fractional_max_pool_nd(  # noqa: D417  # n is not the user's
+def _fractional_max_pool_nd(
     n: int, kernel_size: PositiveSizes, output_size: PositiveSizes | None = None,
     output_ratio: Ratio | tuple[Ratio, ...] | None = None, *, return_indices: bool = False,
 ) -> Layer:  # fmt: skip

@@ -201,13 +201,6 @@ def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
     Args:
         chunk_size: how many steps are computed in turn, as `linear_scan` says.
 
-    Returns:
-        The layer, whose params are `layers.gated_linear_recurrence.Params`.
-
-    Raises:
-        ValueError: if chunk_size is below 1.
-        LayerError: from its functions, if the inputs do not fit together.
-
     Source:
         De and others, "Griffin: Mixing Gated Linear Recurrences with Local Attention for Efficient
         Language Models", 2024.

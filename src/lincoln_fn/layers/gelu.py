@@ -82,12 +82,6 @@ def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
         approximate: "none" for the probability itself, "tanh" for its approximation
             (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if approximate is neither.
-
     Example:
         >>> gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.1587,  0.0000,  0.8413])

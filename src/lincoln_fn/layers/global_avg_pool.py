@@ -49,12 +49,6 @@ def global_avg_pool(*, keepdim: bool = False) -> Layer:
     Args:
         keepdim: whether y keeps the spatial axes, with size 1.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor of such a shape.
-
     Example:
         >>> lf.global_avg_pool().predict((), torch.tensor([[[1.0, 5.0], [2.0, 3.0]]]))
         tensor([[3.0000, 2.5000]])

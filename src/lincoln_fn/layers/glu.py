@@ -68,9 +68,6 @@ def glu(dim: int = -1) -> Layer:
     Args:
         dim: the axis along which x is halved.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> glu().predict((), torch.tensor([6.0, 8.0, 0.0, 1e4]))
         tensor([3., 8.])

@@ -122,12 +122,6 @@ def group_norm(
         affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
 
-    Returns:
-        The layer, whose params are `layers.group_norm.Params`.
-
-    Raises:
-        ValueError: if num_groups is below 1 or eps below 0.
-
     Source:
         Wu and He, "Group Normalization", ECCV 2018.
 

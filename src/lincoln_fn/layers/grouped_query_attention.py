@@ -264,7 +264,6 @@ def grouped_query_attention(
 
     Raises:
         ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-        LayerError: from its functions, if x has none of these forms.
 
     Source:
         Ainslie and others, "GQA: Training Generalized Multi-Query Transformer Models from

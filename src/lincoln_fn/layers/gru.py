@@ -136,13 +136,6 @@ def gru(
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
         bias_init: draws the biases, with the same default.
 
-    Returns:
-        The layer, whose params are `layers.gru.Params`.
-
-    Raises:
-        ValueError: if a number is below 1.
-        LayerError: from its functions, if the sequence, the state or the mask does not fit.
-
     Source:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
         Machine Translation", EMNLP 2014.

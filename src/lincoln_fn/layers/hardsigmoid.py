@@ -32,11 +32,6 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
 def hardsigmoid() -> Layer:
     """Squash every number into [0, 1] by a straight line: y = min(max(x + 3, 0), 6) / 6.
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> hardsigmoid().predict((), torch.tensor([-4.0, 0.0, 1.5]))
         tensor([0.0000, 0.5000, 0.7500])

@@ -38,9 +38,6 @@ def hardswish() -> Layer:
     x has any shape, and y has the same. Source: Howard et al., "Searching for MobileNetV3", 2019,
     section 5.2.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> hardswish().predict((), torch.tensor([-1.0, 0.0, 1.0, 4.0]))
         tensor([-0.3333,  0.0000,  0.6667,  4.0000])

@@ -28,9 +28,6 @@ def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[(
 def identity() -> Layer:
     """Return the input unchanged: y = x, for any x.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> identity().predict((), torch.ones(2))
         tensor([1., 1.])

@@ -173,12 +173,6 @@ def instance_norm(
             example without a batch, as torch's InstanceNorm2d reads it. None takes every x as a
             batch.
 
-    Returns:
-        The layer, whose params are `layers.instance_norm.Params`.
-
-    Raises:
-        ValueError: if eps is below 0, momentum not from 0 to 1 or spatial_axes below 1.
-
     Source:
         Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
         Stylization", 2016.

@@ -79,12 +79,6 @@ def last_state() -> Layer:
     mask). The mask (..., length) is True where the sequence has an entry; None means no padding. y
     has the shape (..., features), and is 0 for a sequence without entries.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x has none of these forms.
-
     Example:
         >>> x = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])
         >>> last_state().predict((), x)

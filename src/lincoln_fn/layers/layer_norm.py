@@ -139,9 +139,6 @@ def layer_norm(
         elementwise_affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
 
-    Returns:
-        The layer, whose params are `layers.layer_norm.Params`.
-
     Raises:
         ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
             positive nor -1.

@@ -46,9 +46,6 @@ def leaky_relu(negative_slope: float = 0.01) -> Layer:
     Args:
         negative_slope: s, the slope for x < 0.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> leaky_relu(0.2).predict((), torch.tensor([-1.0, 2.0]))
         tensor([-0.2000,  2.0000])

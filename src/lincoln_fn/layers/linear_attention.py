@@ -261,13 +261,6 @@ def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) ->
         chunk_size: how many steps are computed together by products of matrices. It decides time
             and memory, and not what is computed.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if a number is below 1.
-        LayerError: from its functions, if the inputs do not fit together.
-
     Source:
         Katharopoulos and others, "Transformers are RNNs", 2020; Yang and others, "Gated Linear
         Attention Transformers with Hardware-Efficient Training", 2024.

@@ -89,11 +89,6 @@ def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_
     Returns:
         The layer, on x of shape (..., n_in). Its params are `layers.dense.Params`.
 
-    Raises:
-        ValueError: if num_classes is below 1.
-        LayerError: from its functions, if x is not a floating tensor of shape (..., n_in) with the
-            weight's dtype and device.
-
     Example:
         >>> head, params = linear_head(3), dense.Params(torch.ones(2, 3), None)
         >>> x = torch.tensor([[10.0, 100.0]])

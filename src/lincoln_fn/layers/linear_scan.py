@@ -136,13 +136,6 @@ def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
     Args:
         chunk_size: how many steps are computed one after the other, for all chunks side by side.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if chunk_size is below 1.
-        LayerError: from its functions, if a, b and the state do not fit together.
-
     Source:
         Blelloch, "Prefix Sums and Their Applications", 1990, section 1.4.1.
 

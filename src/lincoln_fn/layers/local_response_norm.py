@@ -93,12 +93,6 @@ def local_response_norm(
         beta: the exponent.
         k: added to the mean square.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if size is below 1.
-
     Source:
         Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
         Networks", 2012.

@@ -41,11 +41,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def log_sigmoid() -> Layer:
     """Compute the log-probability of class 1 from its log-odds: y = log(1 / (1 + e^(-x))).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> log_sigmoid().predict((), torch.tensor([-1e4, 0.0]))
         tensor([-1.0000e+04, -6.9315e-01])

@@ -65,9 +65,6 @@ def log_softmax(dim: int = -1) -> Layer:
     Args:
         dim: the axis along which e^y sums to 1.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> log_softmax().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
         tensor([[-0.6931, -0.6931],

@@ -62,9 +62,6 @@ def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
         dim: the axis or the axes, counted from the end if negative; None for all.
         keepdim: whether y keeps the axes, with size 1.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         LayerError: from its functions, if x is not a floating tensor with these axes, or is empty.
 

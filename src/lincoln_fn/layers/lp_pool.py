@@ -97,7 +97,7 @@ def _c(
     return (positions.shape[-1] / sizes_in(x, positions, window.n)).to(summed_in(x))
 
 
-def _lp_pool_nd(  # noqa: D417  # n is not the user's
+def _lp_pool_nd(
     n: int, norm_type: Power, kernel_size: PositiveSizes, stride: PositiveSizes | None = None, *,
     ceil_mode: bool = False,
 ) -> Layer:  # fmt: skip
@@ -111,9 +111,6 @@ def _lp_pool_nd(  # noqa: D417  # n is not the user's
         kernel_size: of the window; like the next, one number for all axes or one for each.
         stride: steps between windows; None for kernel_size.
         ceil_mode: whether a last window may extend beyond the end.
-
-    Returns:
-        The layer, without parameters.
 
     Raises:
         ValueError: if a number is out of its range, or there are too many or too few.

@@ -135,13 +135,6 @@ def lstm(
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
         bias_init: draws the biases, with the same default.
 
-    Returns:
-        The layer, whose params are `layers.lstm.Params`.
-
-    Raises:
-        ValueError: if a number is below 1.
-        LayerError: from its functions, if the sequence, the state or the mask does not fit.
-
     Source:
         Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation, 1997.
 

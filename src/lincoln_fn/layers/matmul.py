@@ -68,13 +68,6 @@ def matmul() -> Layer:
     x is (a, b), of shapes (..., n, k) and (..., k, m); y has (..., n, m). The leading axes are
     alike, or fit together as `broadcast_tensors` has it.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a pair of floating tensors of such shapes, of
-            one dtype and device.
-
     Example:
         >>> matmul().predict((), (torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0], [4.0]])))
         tensor([[11.]])

@@ -79,7 +79,7 @@ def largest(
     return picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1), m
 
 
-def _max_pool_nd(  # noqa: D417  # n is not the user's
+def _max_pool_nd(
     n: int, kernel_size: PositiveSizes, stride: PositiveSizes | None = None,
     padding: NonNegativeSizes = 0, dilation: PositiveSizes = 1, *, ceil_mode: bool = False,
     return_indices: bool = False,
@@ -98,9 +98,6 @@ def _max_pool_nd(  # noqa: D417  # n is not the user's
             flat position of each window's largest element within x's spatial axes, or their number
             of elements for a window with only padding. `backward` then takes g = (dy, None); the
             second entry is not used.
-
-    Returns:
-        The layer, without parameters.
 
     Raises:
         ValueError: if a number is out of its range, or there are too many or too few.

@@ -41,9 +41,6 @@ def mish() -> Layer:
     x has any shape, and y has the same. Source: Misra, "Mish: A Self Regularized Non-Monotonic
     Activation Function", 2020.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> mish().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.3034,  0.0000,  0.8651])

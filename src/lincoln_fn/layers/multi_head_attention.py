@@ -240,10 +240,6 @@ def multi_head_attention(
     Returns:
         The layer, whose params are `layers.multi_head_attention.Params`.
 
-    Raises:
-        ValueError: if num_heads is below 1, or dropout is not from 0 to 1.
-        LayerError: from its functions, if x has none of these forms.
-
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
 

@@ -48,13 +48,6 @@ def multiply() -> Layer:
 
     x is a tuple of tensors of one shape, which y has too.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
-            and device.
-
     Example:
         >>> multiply().predict((), (torch.tensor([2.0]), torch.tensor([3.0])))
         tensor([6.])

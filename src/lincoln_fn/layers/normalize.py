@@ -68,13 +68,6 @@ def normalize(dim: int = -1, eps: Positive = 1e-12) -> Layer:
         dim: the axis along which y has length 1.
         eps: a shorter length counts as this one.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if eps is not above 0.
-        LayerError: from its functions, if x is not a floating tensor with such an axis.
-
     Example:
         >>> normalize().predict((), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[0.6000, 0.8000],

@@ -64,7 +64,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()
     return pad_axes.fold(g, cache.amounts, cache.mode), ()
 
 
-def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:  # noqa: D417  # n is not the user's
+def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, with zeros.
 
     x has one, two or three spatial axes.
@@ -87,7 +87,7 @@ def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:  # noqa: D417  # n is n
 zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
-def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:  # noqa: D417  # n is not the user's
+def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, with a constant.
 
     x has one, two or three spatial axes.
@@ -111,7 +111,7 @@ def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:  # no
 constant_pad1d, constant_pad2d, constant_pad3d = over_axes(_constant_pad_nd)
 
 
-def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, by reflecting x.
 
     The edge is not repeated. x has one, two or three spatial axes.
@@ -134,7 +134,7 @@ def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D41
 reflection_pad1d, reflection_pad2d, reflection_pad3d = over_axes(_reflection_pad_nd)
 
 
-def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, by repeating x's edge.
 
     x has one, two or three spatial axes.
@@ -156,7 +156,7 @@ def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D4
 replication_pad1d, replication_pad2d, replication_pad3d = over_axes(_replication_pad_nd)
 
 
-def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:  # noqa: D417  # n is not the user's
+def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, with the opposite end of x.
 
     x has one, two or three spatial axes.

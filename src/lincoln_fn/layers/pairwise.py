@@ -108,10 +108,6 @@ def subtract() -> Layer:
     Returns:
         The layer, without parameters.
 
-    Raises:
-        LayerError: from its functions, if x is not a pair of floating tensors of one shape, dtype
-            and device.
-
     Example:
         >>> subtract().predict((), (torch.tensor([5.0]), torch.tensor([3.0])))
         tensor([2.])

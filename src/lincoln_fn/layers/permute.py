@@ -55,12 +55,6 @@ def permute(*dims: int) -> Layer:
     Args:
         *dims: for each axis of y, the axis of x, counted from the end if it is negative.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor of that many axes.
-
     Example:
         >>> permute(0, 2, 3, 1)
         permute(0, 2, 3, 1)

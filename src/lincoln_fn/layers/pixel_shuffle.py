@@ -59,12 +59,6 @@ def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     Args:
         upscale_factor: the factor r.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if upscale_factor is below 1.
-
     Example:
         >>> layer = pixel_shuffle(2)
         >>> layer, layer.predict((), torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))

@@ -58,12 +58,6 @@ def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     Args:
         downscale_factor: the factor r.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if downscale_factor is below 1.
-
     Example:
         >>> layer = pixel_unshuffle(2)
         >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()

@@ -85,14 +85,6 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
         weight_init: draws the vectors. The default is the normal distribution with standard
             deviation 0.02, small compared to the features that they are added to.
 
-    Returns:
-        The layer. Its params are `layers.positional_embedding.Params`.
-
-    Raises:
-        ValueError: if max_len is below 1.
-        LayerError: from its functions, if x is not a floating tensor of that shape with the
-            weight's dtype and device.
-
     Example:
         >>> params = Params(torch.tensor([[1.0], [2.0], [3.0]]))
         >>> positional_embedding(3).predict(params, torch.tensor([[10.0], [10.0]]))

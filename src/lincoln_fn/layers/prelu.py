@@ -98,12 +98,6 @@ def prelu(num_parameters: PositiveInt = 1, init: float = 0.25) -> Layer:
         num_parameters: 1, or the number of channels, on axis 1, for one slope per channel.
         init: the initial slope.
 
-    Returns:
-        The layer, whose params are `layers.prelu.Params`.
-
-    Raises:
-        ValueError: if num_parameters is below 1.
-
     Example:
         >>> prelu().init(lf.Key(0), torch.zeros(5, 3)).weight
         tensor([0.2500])

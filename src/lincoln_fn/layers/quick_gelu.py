@@ -40,9 +40,6 @@ def quick_gelu() -> Layer:
 
     x has any shape, and y has the same. `gelu` is what it approximates; `silu` has 1 for 1.702.
 
-    Returns:
-        The layer, without parameters.
-
     Source:
         Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
 

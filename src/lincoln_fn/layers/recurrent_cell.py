@@ -211,10 +211,6 @@ def lstm_cell(
     Returns:
         The layer, whose params are `layers.recurrent_cell.Params`.
 
-    Raises:
-        ValueError: if hidden_size is below 1.
-        LayerError: from its functions, if the input or the state does not fit.
-
     Example:
         >>> cell, x = lf.lstm_cell(8), torch.zeros(2, 3)
         >>> h, c = cell.predict(cell.init(lf.Key(0), x), x)

@@ -126,9 +126,6 @@ def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     Returns:
         The layer, without parameters.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes.
-
     Example:
         >>> sum(1).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         tensor([3., 7.])
@@ -148,9 +145,6 @@ def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     Returns:
         The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes.
 
     Example:
         >>> mean(0).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -202,7 +196,6 @@ def norm(
 
     Raises:
         ValueError: if p is below 1.
-        LayerError: from its functions, if x is not a floating tensor with these axes.
 
     Example:
         >>> norm(dim=1).predict((), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))

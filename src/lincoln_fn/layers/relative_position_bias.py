@@ -148,9 +148,6 @@ def relative_position_bias(
         weight_init: draws the numbers. The default is the normal distribution with standard
             deviation 0.02.
 
-    Returns:
-        The layer. Its params are `layers.relative_position_bias.Params`.
-
     Raises:
         ValueError: if there are too few buckets, or max_distance is not above half of those of a
             direction.

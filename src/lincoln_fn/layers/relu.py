@@ -34,11 +34,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def relu() -> Layer:
     """Keep what is positive: y = max(x, 0), the rectified linear unit.
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> relu().predict((), torch.tensor([-1.0, 0.0, 2.0]))
         tensor([0., 0., 2.])

@@ -34,11 +34,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def relu6() -> Layer:
     """Keep what is positive, up to a ceiling: y = min(max(x, 0), 6).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> relu6().predict((), torch.tensor([-1.0, 2.0, 7.0]))
         tensor([0., 2., 6.])

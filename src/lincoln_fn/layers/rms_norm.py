@@ -139,9 +139,6 @@ def rms_norm(
         offset: added to the weight, which begins at 1 - offset: 0, or 1 as in Gemma, where weight
             decay moves the scale towards 1.
 
-    Returns:
-        The layer, whose params are `layers.rms_norm.Params`.
-
     Raises:
         ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
             positive nor -1.

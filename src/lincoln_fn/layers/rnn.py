@@ -133,12 +133,8 @@ def rnn(
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
         bias_init: draws the biases, with the same default.
 
-    Returns:
-        The layer, whose params are `layers.rnn.Params`.
-
     Raises:
         ValueError: if there is no such nonlinearity, or a number is below 1.
-        LayerError: from its functions, if the sequence, the state or the mask does not fit.
 
     Source:
         Elman, "Finding Structure in Time", Cognitive Science, 1990.

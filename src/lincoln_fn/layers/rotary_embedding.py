@@ -103,9 +103,6 @@ def rotary_embedding(
             networks. If not, feature i and feature i + n / 2 are a pair, as in Llama.
         scaling: other frequencies, made by `lf.rope_scaling`; None for theta^(-2 i / n).
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         ValueError: if theta is not above 0, or rotary_dim is odd.
         LayerError: from its functions, if x has none of these forms, or too few features, or an odd

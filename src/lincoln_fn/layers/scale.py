@@ -43,9 +43,6 @@ def scale(factor: float) -> Layer:
     Args:
         factor: the factor. It is not trained.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> scale(0.5).predict((), torch.tensor([-2.0, 3.0]))
         tensor([-1.0000,  1.5000])

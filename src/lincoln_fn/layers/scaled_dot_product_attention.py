@@ -108,12 +108,6 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
         is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if the inputs do not fit together.
-
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, equation 1.
 

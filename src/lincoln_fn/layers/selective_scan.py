@@ -196,10 +196,6 @@ def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16
         The layer. Its params are `layers.selective_scan.Params`: the rates begin at 1, 2, ...,
         state_size for each feature.
 
-    Raises:
-        ValueError: if a size is below 1.
-        LayerError: from its functions, if the inputs do not fit together.
-
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023.
 

@@ -47,9 +47,6 @@ def selu() -> Layer:
     x has any shape, and y has the same. s = 1.0507 and alpha = 1.6733. Source: Klambauer,
     Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, equation 2.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> selu().predict((), torch.tensor([-1e4, 0.0, 2.0]))
         tensor([-1.7581,  0.0000,  2.1014])

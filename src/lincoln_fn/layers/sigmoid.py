@@ -33,11 +33,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def sigmoid() -> Layer:
     """Squash every number into (0, 1): y = 1 / (1 + e^(-x)).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> sigmoid().predict((), torch.tensor([-2.0, 0.0, 2.0]))
         tensor([0.1192, 0.5000, 0.8808])

@@ -36,9 +36,6 @@ def silu() -> Layer:
     x has any shape, and y has the same. Source: Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear
     Units for Neural Network Function Approximation in Reinforcement Learning", 2018.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> silu().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.2689,  0.0000,  0.7311])

@@ -46,12 +46,6 @@ def sinusoidal_positions() -> Layer:
     x has shape (..., length, features), and so has y. Features 2 i and 2 i + 1 of position t are
     given the sine and the cosine of t / 10000^(2 i / features).
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor of that shape.
-
     Example:
         >>> sinusoidal_positions().predict((), torch.zeros(2, 2))
         tensor([[0.0000, 1.0000],

@@ -46,12 +46,6 @@ def softcap(cap: Positive) -> Layer:
     Args:
         cap: the bound.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if cap is not above 0.
-
     Source:
         Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024, section 2.
 

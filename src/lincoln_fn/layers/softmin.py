@@ -48,9 +48,6 @@ def softmin(dim: int = -1) -> Layer:
     Args:
         dim: the axis along which y sums to 1.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> softmin().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
         tensor([[0.5000, 0.5000],

@@ -56,18 +56,10 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 
-    x has any shape, and y has the same.
-
     Args:
         beta: how sharply y bends at 0; it has to be above 0.
         threshold: of beta x, above which y = x. From 40 on, the default, y is exact; torch's
             default, 20, gives the same in float32.
-
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if beta is not above 0.
 
     Example:
         >>> softplus().predict((), torch.tensor([-1.0, 0.0, 1e4]))

@@ -36,16 +36,8 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def softshrink(lambd: NonNegative = 0.5) -> Layer:
     """Move every number towards 0 by at most lambd: y = x - min(max(x, -lambd), lambd).
 
-    x has any shape, and y has the same.
-
     Args:
         lambd: how far numbers are moved towards 0; at least 0.
-
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if lambd is below 0.
 
     Example:
         >>> softshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))

@@ -34,11 +34,6 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
 def softsign() -> Layer:
     """Squash every number into (-1, 1), more slowly than tanh: y = x / (1 + |x|).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> softsign().predict((), torch.tensor([-1.0, 0.0, 3.0]))
         tensor([-0.5000,  0.0000,  0.7500])

@@ -62,9 +62,6 @@ def split(
             up to that of the axis.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         LayerError: from its functions, if x is not a floating tensor with this axis and size.
 

@@ -52,13 +52,6 @@ def stack(dim: int = 0) -> Layer:
     Args:
         dim: the position of the new axis in y, counted from the end if it is negative.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a tuple of floating tensors of one shape, dtype
-            and device.
-
     Example:
         >>> stack(1).predict((), (torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])))
         tensor([[1., 3.],

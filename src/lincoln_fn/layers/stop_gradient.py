@@ -42,9 +42,6 @@ def stop_gradient() -> Layer:
 
     It is `detach` of torch, as a layer. x is a tensor, or a tuple of them.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> layer, x = stop_gradient(), torch.tensor([2.0, 3.0])
         >>> y, cache = layer.forward((), x)

@@ -58,9 +58,6 @@ def take(index: int, dim: int) -> Layer:
         index: which entry of the axis, counted from the end if it is negative.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         LayerError: from its functions, if x is not a floating tensor with that index.
 

@@ -33,11 +33,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def tanh() -> Layer:
     """Squash every number into (-1, 1): y = (e^x - e^(-x)) / (e^x + e^(-x)).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> tanh().predict((), torch.tensor([-1.0, 0.0, 1.0]))
         tensor([-0.7616,  0.0000,  0.7616])

@@ -46,11 +46,6 @@ def backward(params: tuple[()], t: Elements, g: Elements) -> tuple[Elements, tup
 def tanhshrink() -> Layer:
     """Shrink every number by its hyperbolic tangent: y = x - tanh(x).
 
-    x has any shape, and y has the same.
-
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> tanhshrink().predict((), torch.tensor([-2.0, 0.0, 1.0]))
         tensor([-1.0360,  0.0000,  0.2384])

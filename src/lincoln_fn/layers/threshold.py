@@ -42,14 +42,9 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 
-    x has any shape, and y has the same.
-
     Args:
         threshold: the largest x that is replaced.
         value: what it is replaced by.
-
-    Returns:
-        The layer, without parameters.
 
     Example:
         >>> threshold(0.5, 7.0).predict((), torch.tensor([-1.0, 2.0]))

@@ -91,7 +91,6 @@ def timestep_embedding(
 
     Raises:
         ValueError: if embedding_dim is not even and positive, or max_period not above 0.
-        LayerError: from its functions, if x is no such tensor.
 
     Source:
         Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", 2020.

@@ -194,9 +194,6 @@ def upsample(
         align_corners: whether the first and the last elements of y are at those of x; if not, the
             outer edges of x and y are aligned. The nearest modes have no such choice.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
         ValueError: if not exactly one of size and scale_factor is given, one is not positive, the
             mode is none of the above, or align_corners is True with a nearest mode.

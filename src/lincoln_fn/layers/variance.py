@@ -70,11 +70,7 @@ def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool 
         correction: c. 1 divides by N - 1, Bessel's correction; 0 by N, as norms do.
         keepdim: whether y keeps the axes, with size 1.
 
-    Returns:
-        The layer, without parameters.
-
     Raises:
-        ValueError: if correction is below 0.
         LayerError: from its functions, if x is not a floating tensor with these axes and more than
             c elements along them.
 

@@ -68,9 +68,6 @@ def where() -> Layer:
     Returns:
         The layer, without parameters. Its dx is (None, da, db).
 
-    Raises:
-        LayerError: from its functions, if x is no such tuple.
-
     Example:
         >>> condition = torch.tensor([True, False])
         >>> where().predict((), (condition, torch.tensor([1.0, 2.0]), torch.tensor([8.0, 9.0])))

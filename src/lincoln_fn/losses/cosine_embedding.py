@@ -71,9 +71,6 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
     Returns:
         The loss, on (x1, x2) of one shape (..., D) and labels y, 1 or -1, of shape (...).
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.cosine_embedding()
         >>> x = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 4.0]])

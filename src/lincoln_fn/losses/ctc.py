@@ -184,9 +184,6 @@ def ctc(
         labels of shape (N, S), or all in one row, and for each sequence its number of steps and of
         labels, both of shape (N,). Without a batch, the shapes are (T, C), (S) and ().
 
-    Raises:
-        ValueError: if there is no such reduction, or blank is below 0.
-
     Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
 
     Example:

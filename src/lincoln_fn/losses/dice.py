@@ -68,9 +68,6 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         The loss, on probabilities of shape (N, C, ...), with at least one axis of places, and
         labels from 0 to 1 of that shape: `torch.nn.functional.one_hot` makes them of class indices.
 
-    Raises:
-        ValueError: if there is no such reduction, or eps is not above 0.
-
     Source: Milletari et al., "V-Net: fully convolutional neural networks for volumetric medical
     image segmentation", 2016.
 

@@ -69,9 +69,6 @@ def distillation(
         The loss, on logits of shape (N, C) or (N, C, ...), or with the classes on another axis. The
         target are the teacher's logits, of the same shape: `lf.data.with_outputs` computes them.
 
-    Raises:
-        ValueError: if there is no such reduction, or temperature is not above 0.
-
     Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
 
     Example:

@@ -60,9 +60,6 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
         The loss, on (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them, with the
         target None.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 
     Example:

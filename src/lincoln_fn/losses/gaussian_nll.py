@@ -83,9 +83,6 @@ def gaussian_nll(
         The loss, on (m, v) and targets of m's shape. v has m's shape, or size 1 on some axes, or
         lacks the last axis.
 
-    Raises:
-        ValueError: if there is no such reduction, or eps is not above 0.
-
     Source: Nix and Weigend, "Estimating the mean and variance of the target probability
     distribution", 1994.
 

@@ -43,9 +43,6 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
     Returns:
         The loss, on x of any shape and labels y, 1 or -1, of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.hinge_embedding(reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([0.25, 0.25]), torch.tensor([1, -1]))

@@ -44,9 +44,6 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
     Returns:
         The loss, on predictions of any shape and targets of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction, or delta is not above 0.
-
     Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 
     Example:

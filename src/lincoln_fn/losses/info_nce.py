@@ -84,9 +84,6 @@ def info_nce(
         The loss, on similarities x of shape (N, N), or (N, M) with M - N columns of further
         negatives, such as from `cosine_similarities`. The target is None.
 
-    Raises:
-        ValueError: if there is no such reduction, or temperature is not above 0.
-
     Source: van den Oord et al., "Representation learning with contrastive predictive coding", 2018.
 
     Example:

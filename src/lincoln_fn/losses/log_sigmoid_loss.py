@@ -63,9 +63,6 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         The loss, on z of any shape, at most 0, and labels of its shape or, for z of shape (N, 1),
         of shape (N,). A floating label between 0 and 1 is a probability of class 1 (a soft label).
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.log_sigmoid_loss(reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([0.5, 0.5]).log(), torch.tensor([1, 0]))

@@ -46,9 +46,6 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
     Returns:
         The loss, on (x1, x2) of one shape and labels y, 1 or -1, of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.margin_ranking(margin=0.5)
         >>> x1, x2 = torch.tensor([1.0]), torch.tensor([3.0])

@@ -35,9 +35,6 @@ def mse(*, reduction: Reduction = "mean") -> Loss:
     Returns:
         The loss, on predictions of any shape and targets of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.mse()
         >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))

@@ -61,9 +61,6 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
         The loss, on x of shape (N, C) or (C) and class indices of its shape: an example's labels
         come first, and -1 ends them.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.multi_label_margin(reduction="sum")
         >>> x, labels = torch.tensor([0.5, 1.0, 0.0, 3.0]), torch.tensor([3, 0, -1, 1])

@@ -77,9 +77,6 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         The loss, on (a, b), the embeddings of two views, both of shape (N, D), such as from
         `shared`. The target is None.
 
-    Raises:
-        ValueError: if there is no such reduction, or temperature is not above 0.
-
     Source: Chen et al., "A simple framework for contrastive learning of visual representations",
     2020.
 

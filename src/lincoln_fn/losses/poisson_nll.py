@@ -72,9 +72,6 @@ def poisson_nll(
     Returns:
         The loss, on x of any shape and counts of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction, or eps is not above 0.
-
     Example:
         >>> loss = lf.losses.poisson_nll(reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([0.0, 0.0]), torch.tensor([3, 0]))

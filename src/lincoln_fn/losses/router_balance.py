@@ -76,9 +76,6 @@ def router_balance(top_k: PositiveInt = 2) -> Loss:
         as `lf.tapped(net, "*.router")` returns them. The shares are those among the tokens of all.
         The target is None, or a mask of the tokens (...), False for those that do not count.
 
-    Raises:
-        ValueError: if top_k is below 1.
-
     Source:
         Fedus, Zoph and Shazeer, "Switch Transformers", 2021.
 

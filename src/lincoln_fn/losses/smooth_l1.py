@@ -45,9 +45,6 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
     Returns:
         The loss, on predictions of any shape and targets of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction, or beta is below 0.
-
     Source: Girshick, "Fast R-CNN", 2015.
 
     Example:

@@ -42,9 +42,6 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
     Returns:
         The loss, on x of any shape and labels y, 1 or -1, of that shape.
 
-    Raises:
-        ValueError: if there is no such reduction.
-
     Example:
         >>> loss = lf.losses.soft_margin(reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, -1]))

@@ -86,9 +86,6 @@ def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mea
         The loss, on (x, q) of one shape, the second and the third output of `vector_quantize`, with
         the target None.
 
-    Raises:
-        ValueError: if there is no such reduction, or beta is below 0.
-
     Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
 
     Example:

@@ -85,9 +85,6 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
     Args:
         parts: (weight, loss) by name, in the order of the prediction's entries.
 
-    Returns:
-        The loss.
-
     Raises:
         LayerError: if parts is not such a mapping, is empty, or names a part "step" or "loss"; from
             its functions, if a loss raises one, its reduction is "none", or prediction or target is

@@ -101,12 +101,6 @@ def accumulate(k: PositiveInt) -> Transform:
     Args:
         k: how many gradients make a step, at least 1.
 
-    Returns:
-        The transform.
-
-    Raises:
-        ValueError: if k is below 1.
-
     Example:
         >>> from lincoln_fn.optim import chain, sgd
         >>> optimizer, p = chain(accumulate(2), sgd(1.0)), torch.tensor(0.0)

@@ -76,18 +76,9 @@ def adadelta(
     s <- rho s + (1 - rho) dp^2 is computed before, and u <- rho u + (1 - rho) d^2 after.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         rho: how much of s and u is kept from step to step.
         eps: added under both roots, so that neither the denominator nor the first steps are 0.
         weight_decay: the factor of p that is added to dp.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdadeltaState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1.
 

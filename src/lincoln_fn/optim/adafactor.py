@@ -194,14 +194,6 @@ def adafactor(
             parameter that counts in alpha.
         d: the largest root of the mean square of u, at least 1.
         weight_decay: how strongly p decays.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdafactorState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
     2018, algorithm 4, in the form of torch.optim.Adafactor.

@@ -67,19 +67,10 @@ def adagrad(
     Here t counts the steps from 0.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         lr_decay: how fast the learning rate falls.
         weight_decay: the factor of p that is added to dp.
         initial_accumulator_value: the initial s.
         eps: is added to the denominator, so that it is not 0.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdagradState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and
     Stochastic Optimization", 2011.

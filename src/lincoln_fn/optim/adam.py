@@ -96,20 +96,11 @@ def adam(
     """Make Adam: p <- p - lr m' / (sqrt(v') + eps), with the unbiased means of dp and dp^2.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
             0 becomes nan, as in torch.
         weight_decay: the factor of p that is added to dp.
         amsgrad: whether the largest v so far is used.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdamState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; Reddi,
     Kale and Kumar, "On the Convergence of Adam and Beyond", 2018.
@@ -135,20 +126,11 @@ def adamw(
     """Make AdamW: Adam, after p has been multiplied by 1 - lr weight_decay.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
             0 becomes nan, as in torch.
         weight_decay: how strongly p decays.
         amsgrad: whether the largest v so far is used.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdamState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
 

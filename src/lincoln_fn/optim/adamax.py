@@ -77,18 +77,9 @@ def adamax(
     Here m <- b1 m + (1 - b1) dp, and t counts from 1.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: b1 and b2, how much of m and of u is kept from step to step.
         eps: is added to |dp|, so that the denominator is not 0.
         weight_decay: the factor of p that is added to dp.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdamaxState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 2.
 

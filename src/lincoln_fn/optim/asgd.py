@@ -75,19 +75,10 @@ def asgd(
     average a is in the state.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         lambd: how strongly p decays.
         alpha: how fast eta falls.
         t0: the step at which averaging begins.
         weight_decay: the factor of p that is added to dp.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AsgdState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.
 

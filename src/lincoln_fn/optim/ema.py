@@ -65,12 +65,6 @@ def ema(decay: Decay) -> Transform:
     Args:
         decay: how much of a is kept from step to step, in [0, 1).
 
-    Returns:
-        The transform.
-
-    Raises:
-        ValueError: if decay is out of its range.
-
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992, with
     a running mean instead of the plain one.
 

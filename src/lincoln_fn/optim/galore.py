@@ -145,11 +145,7 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
             compiled step.
         scale: the factor of the step within the subspace, above 0.
 
-    Returns:
-        The transform.
-
     Raises:
-        ValueError: if an argument is out of its range.
         LayerError: from `init`, if all parameters are vectors.
 
     Source: Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",

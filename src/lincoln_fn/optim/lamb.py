@@ -81,18 +81,9 @@ def lamb(
     Each parameter changes by the share lr of its own size, so lr serves for large batches, too.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to the direction.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is an `AdamState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
     2020, algorithm 2.

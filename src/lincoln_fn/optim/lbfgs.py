@@ -69,9 +69,6 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
         history_size: how many pairs are kept, at most; the state has room for as many from the
             start. A pair takes as much memory as the parameters twice.
 
-    Returns:
-        The state.
-
     Raises:
         LayerError: if there are no parameters, or this process has slices of them.
 
@@ -125,7 +122,6 @@ def lbfgs(
         The step: (state, batch) -> (state, loss), where the loss is that before the step.
 
     Raises:
-        ValueError: if an argument is out of its range.
         LayerError: from the step, if the gradient does not mirror the parameters, or the state
             belongs to other parameters.
 

@@ -53,17 +53,8 @@ def lion(
     than Adam's, and weight_decay as many times larger.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: b1 and b2, how much of m counts in the direction, and how much of it is kept.
         weight_decay: how strongly p decays.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `LionState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2.
 

@@ -192,7 +192,6 @@ def muon(
     `by_path({"0.weight": muon(), "*": adamw()})`.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         weight_decay: how strongly p decays.
         momentum: how much of b is kept from step to step, in [0, 1].
         nesterov: whether the momentum is Nesterov's.
@@ -202,11 +201,7 @@ def muon(
         adjust_lr_fn: how f follows from the shape; None is "original".
         dtype: in which the passes run.
 
-    Returns:
-        The optimizer, whose state is a `MuonState`.
-
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         LayerError: from `init`, for a parameter that is not a matrix; from `update`, if the
             gradients do not mirror the parameters.
 

@@ -90,21 +90,12 @@ def nadam(
         p <- p - lr ((1 - mu_t) / (1 - M_t) dp + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps)
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: b1 and b2, how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
             1 - lr weight_decay.
         momentum_decay: how fast mu rises.
         decoupled_weight_decay: whether p is multiplied, as by AdamW.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `NadamState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, algorithm 2.
 

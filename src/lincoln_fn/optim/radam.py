@@ -85,20 +85,11 @@ def radam(
         r = sqrt((n_t - 4) (n_t - 2) n / ((n - 4) (n - 2) n_t)) sqrt(1 - b2^t)
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: b1 and b2, how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
             1 - lr weight_decay.
         decoupled_weight_decay: whether p is multiplied, as by AdamW.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `RadamState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020,
     algorithm 2.

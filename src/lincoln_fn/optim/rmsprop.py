@@ -108,20 +108,11 @@ def rmsprop(
     uses s - m^2 instead of s, with m the running mean of dp.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         alpha: how much of s is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp.
         momentum: how much of b is kept from step to step.
         centered: whether to divide by the root of the variance, not of the mean square.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `RmspropState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Hinton, "Neural Networks for Machine Learning", 2012, lecture 6e; Graves, "Generating
     Sequences With Recurrent Neural Networks", 2013, for the centered variant.

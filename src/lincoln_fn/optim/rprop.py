@@ -64,14 +64,9 @@ def rprop(
         lr: the size of the first steps, above 0.
         etas: the factors by which size shrinks and grows.
         step_sizes: the smallest and the largest size.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `RpropState`.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning:
     The RPROP Algorithm", 1993.

@@ -132,9 +132,6 @@ def schedule_free(
         lr: the inner optimizer's, if that is a schedule, such as a rise in the first steps. Steps
             of a small rate then count less: by the square of the largest rate so far.
 
-    Returns:
-        The transform.
-
     Raises:
         ValueError: if momentum is out of its range.
 

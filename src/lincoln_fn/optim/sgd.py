@@ -84,19 +84,16 @@ def sgd(
     The first b is dp. Nesterov's variant takes a step along dp + momentum b.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         momentum: how much of b is kept from step to step, at least 0.
         dampening: how much of dp is left out of b.
         weight_decay: the factor of p that is added to dp.
         nesterov: whether the momentum is Nesterov's, which needs momentum and no dampening.
-        maximize: whether to maximize the loss.
 
     Returns:
         The optimizer. Its state is () for a number as lr and no momentum.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Example:
         >>> optimizer = sgd(0.5)

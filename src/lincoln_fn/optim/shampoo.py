@@ -112,7 +112,6 @@ def shampoo(
     the exponent -1/(2k). A vector has one, of the exponent -1/2.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         momentum: how much of b is kept from step to step, at least 0.
         decay: how much of L and R is kept from step to step; 1 sums them up, as the source does.
         weight_decay: the factor of p that is added to dp.
@@ -120,14 +119,6 @@ def shampoo(
         every: how many steps use the same roots. Only the first of them computes the roots, also in
             a compiled step.
         max_size: how many positions an axis with a matrix may have.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `ShampooState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Gupta, Koren and Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018,
     algorithms 1 and 2.

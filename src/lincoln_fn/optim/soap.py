@@ -149,21 +149,12 @@ def soap(
     finds Q, and leaves p as it is.
 
     Args:
-        lr: the learning rate, above 0, or a schedule.
         betas: how much of m, and how much of v and of the matrices, is kept from step to step.
         eps: is added to the denominator, so that it is not 0.
         weight_decay: how strongly p decays.
         every: how many steps use the same basis. Only the first of them computes it, also in a
             compiled step.
         max_size: how many positions an axis with a matrix may have.
-        maximize: whether to maximize the loss.
-
-    Returns:
-        The optimizer, whose state is a `SoapState`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-        LayerError: from `update`, if the gradients do not mirror the parameters.
 
     Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024, algorithm 3,
     with the first step of the authors' program.

@@ -212,12 +212,6 @@ def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform
     Args:
         max_norm: the largest norm, above 0.
 
-    Returns:
-        The transform.
-
-    Raises:
-        ValueError: if max_norm is not above 0.
-
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
     2013, algorithm 1.
 
@@ -245,12 +239,6 @@ def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
 
     Args:
         max_value: the largest magnitude, above 0.
-
-    Returns:
-        The transform.
-
-    Raises:
-        ValueError: if max_value is not above 0.
 
     Example:
         >>> from lincoln_fn.optim import sgd
@@ -291,12 +279,6 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
     Args:
         factor: the factor of the penalty |p|^2 / 2, at least 0.
         mask: path -> whether this parameter decays; None for all.
-
-    Returns:
-        The transform.
-
-    Raises:
-        ValueError: if factor is below 0.
 
     Example:
         >>> from lincoln_fn.optim import sgd

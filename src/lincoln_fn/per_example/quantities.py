@@ -34,9 +34,6 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
 
     Args:
         net: the network. Each of its layers has the examples on axis 0 of its output.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
 
     Returns:
         A tree that mirrors params. Each leaf has an axis of N examples before its own axes.

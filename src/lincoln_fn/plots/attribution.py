@@ -21,14 +21,12 @@ def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None 
         values: the attribution, (height, width) or (channels, height, width), whose channels are
             added up. It may be coarser than the image, as Grad-CAM is.
         image: the image, drawn in grey below: of such a shape, whose channels are averaged.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes. The last image's array holds the values.
 
     Raises:
         ValueError: if values or image have another number of axes.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> axes = relevance(torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]]]))
@@ -72,7 +70,6 @@ def effects(
 
     Raises:
         ValueError: if there are no values, or they are not one number for each position.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> values = {"0": torch.tensor([1.0, -2.0]), "1": torch.zeros(2)}

@@ -25,14 +25,12 @@ def learning_curve(
         value: "loss", "metric" for the metric on the validation data, or the name of a score:
             one that `streams.evaluated` adds, one of several metrics of `fit`, or a part of
             `losses.weighted`. Records without it are left out.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes, with one line per run.
 
     Raises:
         ValueError: if there is no run, or one without records of the value.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> history = [lf.FitRecord(10, 1, 0.9, None, 0.1), lf.FitRecord(20, 2, 0.5, None, 0.2)]

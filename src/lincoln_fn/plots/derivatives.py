@@ -38,7 +38,6 @@ def layer(
         params: its parameters; None draws them from `lf.Key(0)`.
         low: the smallest x.
         high: the largest x.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes. The first line is y, the second dy/dx; a break is a `nan`.
@@ -46,7 +45,6 @@ def layer(
     Raises:
         ValueError: if an element of y depends on several elements of x.
         LayerError: if layer is not a `Layer`, or does not take a row of numbers.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> axes = layer(lf.relu(), low=-2, high=2)
@@ -88,7 +86,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
         layer: any layer.
         params: its parameters; None draws them from `lf.Key(0)`.
         x: its input, a small one: each number of y takes a backward pass.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes. The image's array is the Jacobian, with y and x flattened.
@@ -96,7 +93,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     Raises:
         ValueError: if y has more than 2,000 numbers, or x has no gradient.
         LayerError: if layer is not a `Layer`; and as the layer does.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> axes = jacobian(lf.relu(), (), torch.tensor([-1.0, 2.0]))

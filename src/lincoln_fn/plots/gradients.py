@@ -26,7 +26,6 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
 
     Raises:
         ValueError: if there are no norms.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> norms = {0: {"0 dense(3)": 0.1, "1 tanh()": 0.5}, 100: {"0 dense(3)": 0.2}}

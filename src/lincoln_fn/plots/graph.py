@@ -30,7 +30,6 @@ def graph(
 
     Raises:
         LayerError: if net is not made by `lf.graph`.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> axes = graph(lf.graph(lambda x, y: (x * y).exp() + x))

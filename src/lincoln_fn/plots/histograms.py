@@ -28,7 +28,6 @@ def activations(
 
     Raises:
         ValueError: if there is no output, or the number of axes is wrong.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> (axes,) = activations({"relu()": torch.tensor([0.0, 0.0, 0.0, 1.0])}, bins=2)

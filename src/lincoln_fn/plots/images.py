@@ -32,14 +32,12 @@ def filters(
             of a tile are channels.
         image_shape: (height, width) or (channels, height, width) of a dense layer's input.
         count: how many outputs to show, from the first.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes, with one image of all tiles; lines of nan separate them.
 
     Raises:
         ValueError: if the weight has another number of axes, or does not make such images.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> weight = torch.eye(4)  # four outputs, each of which sees one pixel of a 2 by 2 image

@@ -32,14 +32,12 @@ def confusion_matrix(
             one score per example, give the indices: `(score > threshold).long()`.
         target: (N,) or (N, 1) class indices.
         labels: the names of the classes; None shows their indices.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes. The image's array holds the shares.
 
     Raises:
         ValueError: if shapes do not fit, or a class has no index or no name.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> axes = confusion_matrix(

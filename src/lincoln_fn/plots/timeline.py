@@ -20,13 +20,9 @@ def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
 
     Args:
         plan: from `lf.distributed.plan`.
-        axes: to draw on; None makes a figure.
 
     Returns:
         The axes. Each action is a bar, with the number of its microbatch if there is room.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> from lincoln_fn.distributed.pipeline_parallel.plan import plan

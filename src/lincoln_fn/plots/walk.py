@@ -27,9 +27,6 @@ def flow(
     on the logarithmic scale: it is a gap in the line, with the value beside it.
 
     Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
         loss: with reduction mean or sum.
         target: the target that the loss takes.
         axes: to draw on; None makes a figure tall enough for all layers.
@@ -40,7 +37,6 @@ def flow(
 
     Raises:
         LayerError: as `lf.inspect.trace` does.
-        ImportError: if matplotlib is not installed.
 
     Example:
         >>> x, net = torch.tensor([[3.0, 4.0]]), lf.serial(lf.relu(), lf.identity())

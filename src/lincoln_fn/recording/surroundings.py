@@ -82,9 +82,6 @@ def facts_of(function: object) -> list[Fact]:
     Args:
         function: any function or object of functions, such as a layer.
 
-    Returns:
-        The facts.
-
     Raises:
         UnseenError: if it reads something whose changes cannot be seen.
     """

@@ -35,8 +35,6 @@ def alignment(
 
     Args:
         net: a network with rules, such as `lf.rules.feedback_alignment` makes.
-        params: its parameters.
-        x: its input.
         loss: with reduction mean or sum.
         target: the target that the loss takes.
 

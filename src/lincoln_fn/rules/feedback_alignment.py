@@ -50,7 +50,6 @@ def feedback_alignment(
     dW = x^T g, and the gradients of biases and norms, are those of backpropagation for this g.
 
     Args:
-        net: the network.
         feedback_init: draws B, with the fans of the weights. None draws it as each layer draws its
             weights, by another key; weights that begin at 0 need one.
         layers: whether a layer gets feedback: a single layer, or attention as a whole. The default

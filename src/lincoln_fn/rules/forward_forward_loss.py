@@ -45,9 +45,6 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
         The loss, on goodness of shape (N, blocks) and targets of shape (N,): 1 for a true label, 0
         for a false one.
 
-    Raises:
-        LayerError: if there is no such reduction.
-
     Example:
         >>> loss = forward_forward_loss()
         >>> value, cache = loss.forward(torch.zeros(2, 1), torch.tensor([1.0, 0.0]))

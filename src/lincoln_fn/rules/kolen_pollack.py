@@ -43,7 +43,6 @@ def kolen_pollack(
     B becomes equal to W if the optimizer has weight decay, so take one that has.
 
     Args:
-        net: the network.
         feedback_init: draws the first B, as in `feedback_alignment`.
         layers: whether a layer gets feedback, as in `feedback_alignment`.
 

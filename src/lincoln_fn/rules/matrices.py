@@ -31,9 +31,6 @@ def has_matrices(layer: Layer) -> bool:
 
     These are dense, convolutional, bilinear and recurrent layers, and attention.
 
-    Args:
-        layer: the layer.
-
     Returns:
         False for any other layer, and for one of your own unless it declares such a kind.
 

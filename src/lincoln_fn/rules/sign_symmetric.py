@@ -97,7 +97,6 @@ def sign_symmetric(
     """Send g back through matrices that share only the weights' signs: dx = g (M sign(W))^T.
 
     Args:
-        net: the network.
         variant: the magnitudes M. "uniform" (uSF): the root mean square of the first W;
             "batchwise" (brSF): drawn anew for each batch; "fixed" (frSF): drawn once. All are of
             the same scale.

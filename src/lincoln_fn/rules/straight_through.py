@@ -44,9 +44,6 @@ def straight_through(layer: Layer) -> Layer:
     Returns:
         The layer, with its own params and their own gradients.
 
-    Raises:
-        LayerError: from its functions, if the layer raises one.
-
     Source:
         Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
         Neurons for Conditional Computation", 2013.

@@ -64,9 +64,6 @@ def one_cycle(
         three_phase: whether the fall takes as many steps as the rise, followed by a last phase that
             falls further.
 
-    Returns:
-        The schedule.
-
     Raises:
         ValueError: if an argument is out of its range, or a phase is too short.
 

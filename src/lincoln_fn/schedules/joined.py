@@ -37,9 +37,6 @@ def piecewise(
         lrs: the rates.
         boundaries: the increasing steps at which each one except the first begins.
 
-    Returns:
-        The schedule.
-
     Raises:
         ValueError: if the boundaries do not increase, or are not one fewer than the rates.
 
@@ -71,12 +68,6 @@ def linear_warmup(
         then: the rate after it: a number, or a schedule, which begins at step `steps`.
         steps: the length of the rise, at least 1.
         start_factor: the factor at step 0, in [0, 1].
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if a number is out of its range.
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017,
     section 2.2.
@@ -112,9 +103,6 @@ def joined(
     Args:
         schedules: first to last.
         boundaries: the increasing steps at which each one except the first begins.
-
-    Returns:
-        The schedule.
 
     Raises:
         ValueError: if the boundaries do not increase, or are not one fewer than the schedules.
@@ -153,9 +141,6 @@ def wsd(
         steady: the number of steps at lr.
         decay: the length of the fall, at least 1.
         lr_min: the rate after the fall, at most lr.
-
-    Returns:
-        The schedule.
 
     Raises:
         ValueError: if an argument is out of its range.

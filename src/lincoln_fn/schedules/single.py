@@ -22,9 +22,6 @@ def constant(lr: NonNegative) -> Schedule:
     Args:
         lr: the rate.
 
-    Returns:
-        The schedule.
-
     Example:
         >>> constant(0.5)(7).item()
         0.5
@@ -50,12 +47,6 @@ def exponential(
         every: the number of steps in which it falls by gamma.
         staircase: whether it falls in jumps, once every `every` steps.
 
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if every is below 1.
-
     Example:
         >>> exponential(0.5, 0.25, every=2, staircase=True)(torch.tensor([1, 2])).tolist()
         [0.5, 0.125]
@@ -75,12 +66,6 @@ def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule
         start: the first rate.
         end: the rate from step `steps` on.
         steps: the number of steps, at least 1.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if steps is below 1.
 
     Example:
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
@@ -102,12 +87,6 @@ def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) ->
         lr: the first rate.
         steps: after which it is 0, at least 1.
         power: 1 for a straight line.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if steps is below 1.
 
     Example:
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
@@ -131,12 +110,6 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
         lr: the first rate.
         steps: after which it is lr_min, at least 1.
         lr_min: the last rate.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if steps is below 1.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
     equation 5.
@@ -164,12 +137,6 @@ def inverse_sqrt(lr: NonNegative, warmup: PositiveInt) -> Schedule:
     Args:
         lr: the highest rate, at step warmup - 1.
         warmup: the length of the rise, at least 1.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if an argument is out of its range.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, equation 3, for
     lr = 1 / sqrt(d_model warmup).
@@ -208,12 +175,6 @@ def cosine_restarts(
         steps: the length of the first cycle, at least 1.
         factor: how many times as long as a cycle the next one is, at least 1.
         lr_min: the rate towards which each cycle falls.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        ValueError: if an argument is out of its range.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
     equation 5; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts.

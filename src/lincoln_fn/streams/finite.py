@@ -33,7 +33,6 @@ def finite(
         The stream's pairs, unchanged.
 
     Raises:
-        LayerError: if net is not a layer, or `every` is below 1.
         NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of
             the state that holds a `nan` or an infinity.
 

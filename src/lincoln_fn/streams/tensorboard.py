@@ -29,7 +29,6 @@ def tensorboard(
         The stream's pairs, unchanged.
 
     Raises:
-        ValueError: if `every` is below 1.
         ImportError: if the package tensorboard is not installed.
 
     Example:

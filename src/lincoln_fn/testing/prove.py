@@ -159,7 +159,6 @@ def prove(
             optimizer, with params.
         params: the layer's parameters. Only shapes, and on which side of a kink a number lies,
             matter.
-        x: an input.
         key: the numbers are drawn from it.
         predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
             without an `advance`.

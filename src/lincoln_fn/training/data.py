@@ -212,7 +212,6 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
     Args:
         source: an iterable of batches.
         net: the network, which is not trained.
-        params: its parameters.
 
     Returns:
         An iterable that can be iterated over as often as the source, in the source's order. Batches

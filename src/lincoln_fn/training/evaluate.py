@@ -28,14 +28,10 @@ def evaluate(
 
     Args:
         net: the network, of which `predict` is used.
-        params: its parameters.
         batches: an iterable of (x, target).
         metrics: by name, functions (prediction, target) -> mean over the examples.
         reduce: adds up the metrics of several processes, each of which has other examples, such as
             `distributed.mean(group)`; None for one process.
-
-    Returns:
-        The metrics by name.
 
     Raises:
         LayerError: if an argument has the wrong type, there is no metric or no batch, a batch does

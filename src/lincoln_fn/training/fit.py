@@ -71,7 +71,6 @@ def fit(
     Each line of the history is printed; on a terminal and in a notebook, with a progress bar.
 
     Args:
-        net: the network.
         loss: its loss, with reduction mean or sum.
         optimizer: updates the parameters.
         data: (x, target) tensors, numpy arrays or data frames with one row per example, shuffled in

@@ -35,7 +35,6 @@ def make_step(
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
     Args:
-        net: the network.
         loss: its loss, with reduction mean or sum.
         optimizer: updates the parameters.
         donate: whether a step may update the state in place, which saves time and memory in large

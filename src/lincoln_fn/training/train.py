@@ -122,8 +122,6 @@ def init_state(
     """Make the state before the first step.
 
     Args:
-        net: the network.
-        optimizer: the optimizer.
         key: `key.fold_in(0)` draws the initial parameters, and `key.fold_in(1)` becomes the
             run's key.
         x: an example input, of which only shape, dtype and device matter.

@@ -26,7 +26,6 @@ def value_and_gradient(
     It is what a step of `make_step` computes before the optimizer's update.
 
     Args:
-        net: the network.
         loss: its loss, with reduction mean or sum.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
 

@@ -29,12 +29,7 @@ def map_params(
         f: (layer, path, params) -> (layer, params), or (layer, path, params, key) if there is a
             key. A path such as "2.0.query" is made of positions, and of names where the parts of a
             composition have names.
-        net: the network.
-        params: its params.
         key: from which each call of f gets a key of its own; None for an f that draws nothing.
-
-    Returns:
-        The network and its params.
 
     Raises:
         LayerError: if f gives params to a part for which the composition's params have no place.

@@ -18,7 +18,6 @@ def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
     """List the layers and compositions of a network with their paths, each before its parts.
 
     Args:
-        net: the network.
         path: its own path.
 
     Returns:
@@ -38,7 +37,6 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
 
     Args:
         f: (layer, path) -> layer. A composition has its new parts already.
-        net: the network.
         path: its own path.
 
     Returns:
@@ -59,9 +57,6 @@ def is_target(path: str, targets: tuple[str, ...]) -> bool:
     Args:
         path: of a layer, with the names of parts where they have some.
         targets: patterns, in which `*` stands for any text.
-
-    Returns:
-        Whether it fits one.
 
     Example:
         >>> is_target("1.0.query", ("*.query",)), is_target("query_norm", ("*.query",))

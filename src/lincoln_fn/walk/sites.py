@@ -45,19 +45,12 @@ def cotangents(
     """Compute dx of a network, and record what the gradients of its parameters are computed from.
 
     Args:
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
         dx: whether the network's own dx is wanted. If not, the walk ends at the first trained
             layer.
 
     Returns:
         dx (None if it is not wanted), and a tree with one `Site` for each use of each single layer.
         Each composition is a tuple in it, with one entry per part or use.
-
-    Raises:
-        LayerError: as `backward` does.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -88,8 +81,6 @@ def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree o
     """Compute the gradients of a network's parameters from its sites.
 
     Args:
-        net: the network.
-        params: those given to `forward`.
         sites: what `cotangents` returned.
 
     Returns:

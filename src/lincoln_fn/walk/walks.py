@@ -72,9 +72,6 @@ def there(
     Args:
         visit: (layer, path, params, x) -> (y, record). A path such as "2.0" is that of the first
             part of the third part; "" is the network's own.
-        net: the network.
-        params: its parameters.
-        x: its input.
         advance: (layer, params, record) -> params: advances the state of a single layer between two
             uses of it, if records are not caches.
         around: (layer, path, params, walk) -> walk(): called around the walk of each composition.
@@ -82,9 +79,6 @@ def there(
     Returns:
         y, and the records in the structure of the network's cache. If they are caches, they are the
         cache.
-
-    Raises:
-        LayerError: as the layers and the visitor raise it, with the position.
 
     Example:
         >>> net = lf.serial(lf.relu(), lf.residual(lf.tanh()))
@@ -127,18 +121,12 @@ def back(
 
     Args:
         visit: (layer, path, params, cache, g) -> (dx, record). dx goes on to the layer before it.
-        net: the network.
-        params: those given to `forward`.
         cache: what `forward`, or `there`, returned beside y.
-        g: dL/dy.
         advance: as `there` takes it.
 
     Returns:
         dx, and the records: a composition's are a tuple with an entry for each part, or for each
         use of a part.
-
-    Raises:
-        LayerError: as the layers and the visitor raise it, with the position.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -169,10 +157,6 @@ def walk_back(
 
     Args:
         leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
-        net: the network.
-        params: those given to `forward`.
-        cache: what `forward` returned.
-        g: dL/dy.
         wants: what is wanted. dx is None if it is not.
         skip: as `Walk` takes it, and so is `add`.
         advance: as `there` takes it.
@@ -202,17 +186,9 @@ def walk_back(
 def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
     """Compute y, as `net.forward` does, and the part of the cache that a training step reads.
 
-    Args:
-        net: the network.
-        params: its parameters.
-        x: its input.
-
     Returns:
         y, and the cache for `gradients` and `net.advance`. Of a part that is not trained, and whose
         dx nobody needs, it holds nothing.
-
-    Raises:
-        LayerError: as `forward` does.
 
     Example:
         >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
@@ -264,16 +240,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute dparams, as `net.grads` does.
 
     Args:
-        net: the network.
-        params: those given to `forward`.
         cache: what `forward` or `forward_to_train` returned.
-        g: dL/dy.
-
-    Returns:
-        dparams.
-
-    Raises:
-        LayerError: as `grads` does.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)

@@ -27,9 +27,6 @@ from lincoln_fn.core import Arrays, NonNegative, bare, constructor, tree
 def pass_() -> Rule:
     """Pass the relevance of y on to x, which has the same shape.
 
-    Returns:
-        The rule.
-
     Example:
         >>> pass_()
         pass_()
@@ -42,9 +39,6 @@ def gradient() -> Rule:
 
     It conserves relevance where each element of y is an element of x: in max-pooling, whose largest
     element gets all, and in layers that only move elements.
-
-    Returns:
-        The rule.
 
     Example:
         >>> gradient()
@@ -66,9 +60,6 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
     Args:
         stabilizer: is added to |y|.
 
-    Returns:
-        The rule.
-
     Example:
         >>> norm()
         norm()
@@ -87,9 +78,6 @@ def split(stabilizer: NonNegative = 1e-6) -> Rule:
     Args:
         stabilizer: is added to |y|.
 
-    Returns:
-        The rule.
-
     Example:
         >>> split()
         split()
@@ -106,9 +94,6 @@ def nothing() -> Rule:
     """Give no relevance to x, for an embedding, whose x are indices.
 
     The relevance of the embedding's output is that of the indices.
-
-    Returns:
-        The rule.
 
     Example:
         >>> nothing()
@@ -127,9 +112,6 @@ def signal(stabilizer: NonNegative = 1e-6) -> Rule:
 
     Args:
         stabilizer: is added to |y|, which is such a sum.
-
-    Returns:
-        The rule.
 
     Source:
         Arras, Montavon, Müller and Samek, "Explaining Recurrent Neural Network Predictions in

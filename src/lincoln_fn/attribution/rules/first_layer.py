@@ -30,9 +30,6 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
         high: the largest value.
         stabilizer: is added to |z|.
 
-    Returns:
-        The rule.
-
     Raises:
         LayerError: if low is above high; from the walk, if one does not broadcast to x.
 
@@ -72,9 +69,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
         stabilizer: is added to |z|.
         zero_bias: whether the bias, whose square counts, is left out of z.
 
-    Returns:
-        The rule.
-
     Example:
         >>> w_square()
         w_square()
@@ -94,9 +88,6 @@ def flat(stabilizer: NonNegative = 1e-6) -> Rule:
 
     Args:
         stabilizer: is added to their number.
-
-    Returns:
-        The rule.
 
     Example:
         >>> flat()

@@ -44,9 +44,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
         epsilon: is added to |z|; 0 conserves relevance exactly.
         zero_bias: whether the bias is left out of z.
 
-    Returns:
-        The rule.
-
     Example:
         >>> epsilon(0.25)
         epsilon(0.25)
@@ -67,9 +64,6 @@ def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     Args:
         stabilizer: is added to |z|.
         zero_bias: whether the bias is left out of z.
-
-    Returns:
-        The rule.
 
     Example:
         >>> z_plus()
@@ -97,9 +91,6 @@ def alpha_beta(
         beta: that of the negative ones; alpha - beta = 1, so that relevance is conserved.
         stabilizer: is added to |z| of both.
         zero_bias: whether the bias is left out of z.
-
-    Returns:
-        The rule.
 
     Raises:
         LayerError: if alpha - beta is not 1.
@@ -132,9 +123,6 @@ def gamma(
             the contributions of the other sign count.
         stabilizer: is added to |z|.
         zero_bias: whether the bias is left out of z.
-
-    Returns:
-        The rule.
 
     Example:
         >>> gamma(0.1)

@@ -35,9 +35,6 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     Args:
         stabilizer: is added to |y|.
 
-    Returns:
-        The rule.
-
     Example:
         >>> constant_std()
         constant_std()

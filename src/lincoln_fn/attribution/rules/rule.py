@@ -94,8 +94,6 @@ def evaluated(use: Use, x: Arrays, params: Params) -> tuple[Tensor, Pull]:
 
     Args:
         use: the use of the layer.
-        x: the input.
-        params: the parameters.
 
     Returns:
         z, and the function from s to `input_grad`(s).
@@ -110,7 +108,6 @@ def changed(
     """Change a layer's weights and biases, and make the bias 0 if asked to.
 
     Args:
-        params: the parameters.
         change: a function of one parameter.
         zero_bias: whether the bias is 0.
 
@@ -128,9 +125,6 @@ def one_input(rule: str, use: Use) -> Tensor:
     Args:
         rule: the rule's name.
         use: the use of the layer.
-
-    Returns:
-        x.
 
     Raises:
         LayerError: if x is something else.

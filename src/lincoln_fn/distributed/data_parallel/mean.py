@@ -69,7 +69,6 @@ def mean(
             different settings or have different versions; from `make_step`, if compiled is True and
             layers communicate; from the step, the same one in all processes, if their batches,
             steps, networks or first parameters differ, or a part of the batch is refused.
-        LostProcessError: from the step, if a process is gone.
 
     Example:
         >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)

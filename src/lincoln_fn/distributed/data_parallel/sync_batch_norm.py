@@ -147,7 +147,6 @@ def sync_batch_norm(
     Raises:
         LayerError: if eps is below 0, or momentum not from 0 to 1; from `forward`, if x does not
             fit, or there is only one value for each channel in all processes.
-        LostProcessError: from `forward` and `backward`, if a process is gone.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", ICML 2015.

@@ -88,7 +88,6 @@ def pipeline(
         LayerError: if the number of stages is not a multiple of the number of processes, or the
             schedule cannot run; from the step, the same one in all processes, if a stage raises
             one, or their batches, steps or networks differ.
-        LostProcessError: from the step, if a process is gone.
 
     Source:
         Huang et al., "GPipe", 2019; Qi et al., "Zero Bubble Pipeline Parallelism", 2023.

@@ -80,9 +80,6 @@ class Directory(checkpoint.Directory):
             state: the state; its step names the folder.
             score: a finite number, the same in all processes; higher is better.
 
-        Returns:
-            The folder.
-
         Raises:
             CheckpointError: if a leaf has a type that the file cannot hold; if the score is not
                 finite.

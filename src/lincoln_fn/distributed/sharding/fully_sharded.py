@@ -97,7 +97,6 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
 
     Args:
         layer: the layer, such as a block.
-        group: the processes.
 
     Returns:
         The layer. Its params are `Sharded`: vectors in place of the parameters. The optimizer must
@@ -106,7 +105,6 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     Raises:
         LayerError: from `init`, if the parameters have several dtypes or there are none; from its
             other functions, if the layer raises one.
-        LostProcessError: from its functions, if a process is gone.
 
     Example:
         >>> net, x = fully_sharded(lf.dense(4), lf.distributed.alone()), torch.ones(1, 3)

@@ -108,7 +108,6 @@ def clip_by_global_norm(
 
     Raises:
         LayerError: if max_norm is not above 0; from the update, if `like` has another structure.
-        LostProcessError: from the update, if a process is gone.
 
     Example:
         >>> clip = clip_by_global_norm(10.0, lf.distributed.alone())

@@ -73,8 +73,6 @@ def column_parallel(
 
     Args:
         n_out: the number of features of the whole y, a multiple of the number of processes.
-        group: the processes.
-        bias: whether there is a bias.
         gather_output: whether all processes get the whole y, of shape (..., n_out).
         weight_init: draws the whole W, of which each process keeps its own columns. The default is
             `lf.dense`'s.
@@ -88,7 +86,6 @@ def column_parallel(
     Raises:
         LayerError: if n_out is below 1, or not a multiple of the number of processes; from its
             functions, if x does not fit.
-        LostProcessError: from its functions, if a process is gone.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -59,7 +59,6 @@ def join(parts: T, like: T, group: Group) -> T:
 
     Raises:
         LayerError: if the trees differ in structure, or shapes do not fit.
-        LostProcessError: if a process is gone.
 
     Example:
         >>> group, x = lf.distributed.alone(), torch.ones(5, 3)

@@ -165,7 +165,6 @@ def parallel_attention(
     Args:
         num_heads: the number of all heads, a multiple of the number of processes. The number of the
             query's features is a multiple of it.
-        group: the processes.
         dropout: the probability to drop a weight during training.
         bias: whether the four projections have biases.
         is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
@@ -182,7 +181,6 @@ def parallel_attention(
     Raises:
         LayerError: if num_heads is below 1, or not a multiple of the number of processes, or
             dropout is not from 0 to 1; from its functions, if x does not fit.
-        LostProcessError: from its functions, if a process is gone.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

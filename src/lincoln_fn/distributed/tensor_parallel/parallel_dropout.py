@@ -45,7 +45,6 @@ def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
 
     Args:
         p: the probability to drop an element.
-        group: the processes.
         axis: along which the tensor is divided.
 
     Returns:

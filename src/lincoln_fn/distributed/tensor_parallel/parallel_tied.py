@@ -28,7 +28,6 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
     Args:
         embedding: `vocab_parallel_embedding(n_embeddings, n_features, group)`.
         body: from (..., n_features) to (..., n_features), the same in all processes.
-        group: the processes.
 
     Returns:
         The layer, from indices (...) to logits (..., n_embeddings), which are the same in all
@@ -37,7 +36,6 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
     Raises:
         LayerError: from its functions, if a part raises one, or the body's output has another
             number of features.
-        LostProcessError: from its functions, if a process is gone.
 
     Example:
         >>> group = lf.distributed.alone()

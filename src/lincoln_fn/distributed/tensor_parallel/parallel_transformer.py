@@ -53,7 +53,6 @@ def parallel_encoder_block(
 
     Args:
         num_heads: the number of all heads, a multiple of the number of processes.
-        group: the processes.
         dim_feedforward: the features between the two dense layers, likewise a multiple.
         dropout: the probability to drop: attention's weights, the activation's values, and each
             sublayer's output.
@@ -70,7 +69,6 @@ def parallel_encoder_block(
     Raises:
         LayerError: if a hyperparameter is out of its range, or num_heads or dim_feedforward is not
             a multiple of the number of processes.
-        LostProcessError: from its functions, if a process is gone.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -93,8 +93,6 @@ def row_parallel(
 
     Args:
         n_out: the number of features of y. That of x is found from the example input.
-        group: the processes.
-        bias: whether there is a bias.
         input_is_parallel: whether x is the own part of a process. If not, all processes have the
             same x, of shape (..., n_in), where n_in is a multiple of their number.
         weight_init: draws the whole W, of which each process keeps its own rows. The default is
@@ -108,7 +106,6 @@ def row_parallel(
     Raises:
         LayerError: if n_out is below 1; from its functions, if x does not fit, or its features
             cannot be divided.
-        LostProcessError: from its functions, if a process is gone.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -116,7 +116,6 @@ def vocab_parallel_embedding(
         num_embeddings: the number of rows of the whole table, a multiple of the number of
             processes. A vocabulary of another size gets some rows that no index uses.
         embedding_dim: the number of features of y.
-        group: the processes.
         padding_idx: the index whose row starts at zero and is not trained, counted from the end
             if it is negative; None for none.
         weight_init: draws the whole table, of which each process keeps its own rows. The default
@@ -131,7 +130,6 @@ def vocab_parallel_embedding(
         LayerError: if a size is below 1, num_embeddings is not a multiple of the number of
             processes, or there is no row padding_idx; from its functions, if x is not a tensor of
             integers in the table's range.
-        LostProcessError: from its functions, if a process is gone.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

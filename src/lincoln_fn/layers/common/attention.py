@@ -104,7 +104,6 @@ def check_sequences(layer: str, params: object, x: object, expected: type | None
     """Check that query, key and value have one dtype, one device and the same leading axes.
 
     Args:
-        layer: the layer's name.
         params: the parameters given.
         x: the three of them, and further entries.
         expected: the record class of the layer's parameters; None for a layer without any.
@@ -134,7 +133,6 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
     """Check that a mask is bool, or floating as the query is, and broadcasts to the scores.
 
     Args:
-        layer: the layer's name.
         mask: the mask given, or None.
         like: the query.
         shape: that of the scores.

@@ -23,7 +23,6 @@ def graph_parts(
     """Check that x is (nodes, edges), or with the edges' weights, and divide the edges.
 
     Args:
-        layer: the layer's name.
         x: the input.
         has_weights: whether x may have weights as a third entry.
 

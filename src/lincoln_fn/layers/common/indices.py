@@ -15,7 +15,6 @@ def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -
     """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors.
 
     Args:
-        layer: the layer's name.
         params: the parameters given, which should be ().
         x: the inputs given.
         names: of the inputs, such as "(x, index)".
@@ -40,7 +39,6 @@ def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]
     """Compute something by indices; the error about one out of range says which.
 
     Args:
-        layer: the layer's name.
         index: the indices.
         size: of the axis.
         compute: what torch computes.

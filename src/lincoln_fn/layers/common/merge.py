@@ -11,7 +11,6 @@ def check_inputs(layer: str, params: object, x: object) -> None:
     """Check that x is a tuple of floating tensors of one dtype, on one device.
 
     Args:
-        layer: the layer's name.
         params: the parameters given, which should be ().
         x: the inputs given.
 
@@ -29,7 +28,6 @@ def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
     """Check that tensors have one shape.
 
     Args:
-        layer: the layer's name.
         x: the tensors.
 
     Raises:
@@ -44,7 +42,6 @@ def check_shape(layer: str, g: object, shape: tuple[int, ...]) -> None:
     """Check that g has the shape that forward returned.
 
     Args:
-        layer: the layer's name.
         g: the gradient given to `backward`.
         shape: y's shape.
 

@@ -19,12 +19,8 @@ def open_dense(
 
     Args:
         outputs: what they are, for the layer's name.
-        bias: whether there is a bias.
         weight_init: draws the weight.
         bias_init: draws the bias.
-
-    Returns:
-        The layer.
 
     Example:
         >>> open_dense("features", bias=False)
@@ -40,9 +36,6 @@ def with_outputs(n_out: int, layer: Layer) -> Layer:
     Args:
         n_out: the number.
         layer: the layer, or a composition that was made around it, such as a rule.
-
-    Returns:
-        The layer.
 
     Example:
         >>> layer = with_outputs(3, open_dense("features", bias=False))

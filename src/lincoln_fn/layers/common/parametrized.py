@@ -12,7 +12,6 @@ def check_layer(name: str, layer: Layer) -> None:
 
     Args:
         name: of the layer around it.
-        layer: the layer.
 
     Raises:
         LayerError: if it is not.
@@ -58,9 +57,6 @@ def axis_of(name: str, weight: Tensor, dim: int) -> int:
         name: of the layer around it.
         weight: the weight.
         dim: the axis, from the begin or from the end.
-
-    Returns:
-        The axis.
 
     Raises:
         LayerError: if there is no such axis.

@@ -16,7 +16,6 @@ def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[i
     """Return the axes that are reduced, counted from the front.
 
     Args:
-        layer: the layer's name.
         x: the input.
         dim: one axis, several, or None for all.
 

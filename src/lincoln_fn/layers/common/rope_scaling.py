@@ -83,9 +83,6 @@ def linear(factor: Positive) -> RopeScaling:
     Args:
         factor: how many times as long sequences may be.
 
-    Returns:
-        The scaling.
-
     Source:
         Chen, Wong, Chen and Tian, "Extending Context Window of Large Language Models via Positional
         Interpolation", 2023.
@@ -116,9 +113,6 @@ def dynamic(factor: Positive, max_position_embeddings: PositiveInt) -> RopeScali
     Args:
         factor: how fast theta grows.
         max_position_embeddings: M, the length of the first training.
-
-    Returns:
-        The scaling.
 
     Source:
         emozilla, "Dynamically Scaled RoPE further increases performance of long context LLaMA with
@@ -176,9 +170,6 @@ def yarn(
         mscale_all_dim: see mscale.
         truncate: whether the ends of the ramp are rounded to whole pairs.
 
-    Returns:
-        The scaling.
-
     Raises:
         ValueError: if beta_fast is not above beta_slow.
 
@@ -229,9 +220,6 @@ def llama3(
         low_freq_factor: turns up to which a frequency is divided.
         high_freq_factor: turns from which on it is kept.
 
-    Returns:
-        The scaling.
-
     Raises:
         ValueError: if high_freq_factor is not above low_freq_factor.
 
@@ -276,9 +264,6 @@ def longrope(
         original_max_position_embeddings: T, the length of the first training.
         attention_factor: a factor of the rotated features; None for
             sqrt(1 + ln(factor) / ln(T)), or 1 where factor is at most 1.
-
-    Returns:
-        The scaling.
 
     Raises:
         ValueError: if there are not as many long factors as short ones.

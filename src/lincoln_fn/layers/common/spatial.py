@@ -13,7 +13,6 @@ def per_axis(layer: str, name: str, value: int | Sizes, n: int, least: int = 0) 
     """Write a hyperparameter as one number for each spatial axis.
 
     Args:
-        layer: the layer's name.
         name: the hyperparameter's name.
         value: one number for all axes, or one for each.
         n: the number of spatial axes.
@@ -41,7 +40,6 @@ def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> N
     """Check that an input has channels, n spatial axes and at most one axis before them.
 
     Args:
-        layer: the layer's name.
         x: the input, a floating tensor.
         n: the number of spatial axes.
         channels: how many channels; None if any number will do.

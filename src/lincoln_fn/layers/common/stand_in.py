@@ -55,7 +55,6 @@ def reshaped_back(layer: str, cache: StandIns, g: Moved) -> Elements:
     """Give g the shape of x, after the checks.
 
     Args:
-        layer: the layer's name.
         cache: what its `forward` returned.
         g: dL/dy.
 
@@ -79,12 +78,8 @@ def open_sizes(layer: str, what: str, sizes: tuple[int, ...]) -> tuple[int, ...]
     """Check that at most one size of a shape is left open with -1.
 
     Args:
-        layer: the layer's name.
         what: the argument's name.
         sizes: the sizes.
-
-    Returns:
-        The sizes.
 
     Raises:
         LayerError: if several are.

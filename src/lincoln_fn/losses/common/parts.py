@@ -52,9 +52,6 @@ def _check_each(
 def parts_of(loss: Loss) -> Parts:
     """Return the parts of a weighted loss, by name; any other loss has none.
 
-    Args:
-        loss: the loss.
-
     Returns:
         Weights and losses.
 
@@ -73,9 +70,6 @@ def weighted_of(name: str, parts: Parts) -> Loss:
     Args:
         name: its name.
         parts: (weight, loss) by name.
-
-    Returns:
-        The loss.
 
     Example:
         >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
