@@ -61,6 +61,7 @@ def measure(
                 # Compiled headers are kept in the temporary folder, wherever the cache is.
                 caches = {"TORCHINDUCTOR_CACHE_DIR": folder, "TMPDIR": folder}
                 caches["JAX_COMPILATION_CACHE_DIR"] = folder
+                caches["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
                 for found in results[name].values():
                     try:
                         done = subprocess.run(
@@ -111,6 +112,8 @@ def picture(path: Path, results: Mapping[str, Seconds], title: str) -> None:
                 axes.loglog(*zip(*points, strict=True), marker=".", label=label, **style)
         axes.set_title(name, fontsize=10)
         axes.tick_params(labelsize=8)
+    for axes in grid[len(results) :]:
+        axes.axis("off")
     grid[0].legend(fontsize=7)
     figure.supxlabel("steps; dotted: with empty caches", fontsize=9)
     figure.supylabel("seconds from a fresh process", fontsize=9)

@@ -61,7 +61,7 @@ def _named(judgement: Judgement, at: Sample, not_linear: str | None) -> dict[int
             found.setdefault(i, UNSEEN)
     if not_linear is not None:
         i = at.names.index(not_linear)
-        if i not in found or not found[i].name:
+        if i not in found or found[i].name in ("", "line"):  # which say no fact
             found[i] = NOT_LINEAR
     return found
 
