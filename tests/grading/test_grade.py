@@ -234,7 +234,7 @@ def test_a_composition_is_told_its_wrong_part():
     graded = grade(lf.serial(lf.dense(4), mine), reference, cases)
     assert {mark.hints for mark in graded.marks} == {("look at 1 dx",)}
     graded = grade(lf.serial(lf.dense(4), mine), reference, cases, hints=2)
-    said = "1 mine(): dx is g itself: the derivative of the activation is missing"
+    said = "1 mine(): dx lacks the derivative of tanh()"
     assert graded.mark("dx").hints == (said,)
 
 
