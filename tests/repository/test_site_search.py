@@ -102,7 +102,11 @@ QUESTIONS = {
     "lstm time series": ["recipes/time-series.html"],
     "sampling": ["guides/writing-text.html", "reference/text.html"],
     "generate text": ["guides/writing-text.html", "reference/text.html"],
-    "what is a cache?": ["notebooks/what_a_cache_is.html", "contract.html"],
+    "what is a cache?": [
+        "notebooks/what_a_cache_is.html",
+        "contract.html",
+        "core.html#params-caches-and-states-are-records",
+    ],
 }
 
 # What the search's script uses of a browser.
