@@ -12,16 +12,13 @@ with a probability of about d / P, which is 1 in 10^8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
-from functools import cached_property
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 import numpy as np
 import torch
-from torch import Tensor
 
 from lincoln_fn.core import (
     Arrays,
@@ -41,19 +38,11 @@ from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
 from lincoln_fn.testing.exact.field import FREE, Array, Field, P, Reals
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import STOPPED
-from lincoln_fn.testing.exact.space import Space
 from lincoln_fn.testing.exact.store import MissingError
 from lincoln_fn.testing.optimizer import at_a_step, update_as_layer
 from lincoln_fn.testing.oracles import steady_slope
-from lincoln_fn.testing.sample import (
-    Sample,
-    doubled,
-    floating,
-    floating_leaves,
-    mirrored,
-    random_like,
-    sample,
-)  # fmt: skip
+from lincoln_fn.testing.sample import Sample, doubled, sample
+from lincoln_fn.testing.trial import Subject, Trial
 from lincoln_fn.testing.update import Update
 
 DRAWS: Final = 2
@@ -190,144 +179,28 @@ def prove(
         return Undecided(of.layer.name, f"{type(error).__name__} on exact numbers: {error}")
 
 
-class _Subject(NamedTuple):
-    """A layer, or what is judged as one, and its arguments in float64."""
-
-    layer: Layer
-    params: Params
-    x: Arrays
-
-
-def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> _Subject:
+def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> Subject:
     """Make a layer of what `prove` was given."""
     if isinstance(subject, Optimizer):
         params, grads, state = at_a_step(subject, params, 2, Key(0))
         update = Update(subject, state).with_constants(params, grads)
-        return _Subject(*update_as_layer(update, params, grads))
+        return Subject(*update_as_layer(update, params, grads))
     params, x = doubled((params, x))
     if isinstance(subject, Loss):
-        return _Subject(as_layer(subject, x), (), params)
+        return Subject(as_layer(subject, x), (), params)
     check_argument("prove", "subject", Layer, subject)
-    return _Subject(subject, params, x)
+    return Subject(subject, params, x)
 
 
-class _Trial:
-    """A layer at one draw of exact numbers.
-
-    Args:
-        of: the layer.
-        field: draws the numbers.
-        only: the one leaf that has a tangent; None if all have.
-        along: that tangent, in place of one that is drawn.
-        seen: by output, where g is not 0; None is everywhere.
-    """
-
-    def __init__(
-        self, of: _Subject, field: Field, only: int | None = None, along: Array = None,
-        seen: Sequence[Array] | None = None,
-    ) -> None:  # fmt: skip
-        self.of, self.field, self.space, self.seen = of, field, Space(field), seen
-        self.tangents: list[Array] = []
-
-        def enter(leaf: Tensor) -> Tensor:
-            floats = leaf.is_floating_point()
-            return self.space.enter(leaf, field.draw(leaf.numpy())) if floats else leaf
-
-        def move(leaf: Tensor) -> Tensor:
-            if not leaf.is_floating_point():
-                return leaf
-            drawn, i = field.direction(tuple(leaf.shape)), len(self.tangents)
-            if i == only and along is not None:
-                drawn = along
-            self.tangents.append(drawn if only in (None, i) else np.zeros_like(drawn))
-            return self.space.moved(leaf, self.tangents[-1])
-
-        still = tree.map(enter, (of.params, of.x), states=True)
-        self.params, self.x = tree.map(move, still)
-        self.layer = of.layer
-        with self.active():
-            self.y, self.cache = self.layer.forward(self.params, self.x)
-
-    def alone(self, i: int) -> _Trial:
-        """Make the same draw again, in which one leaf alone has a tangent."""
-        return _Trial(self.of, self.field.again(), i, seen=self.seen)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Let floating tensors be exact, and autograd be off."""
-        with torch.no_grad(), np.errstate(all="ignore"), self.space:
-            yield
-
-    def cotangent(self, key: Key) -> Arrays:
-        """Draw a g, with the shadows of a normal distribution."""
-        plain = tree.map(lambda y: torch.zeros(y.shape, dtype=y.dtype), self.y)
-        seen = iter(self.seen or ())
-
-        def enter(g: Tensor) -> Tensor:
-            if not g.is_floating_point():
-                return g
-            drawn, shown = self.field.draw(g.numpy()), next(seen, True)
-            return self.space.enter(g * torch.as_tensor(shown), drawn * shown)
-
-        return tree.map(enter, random_like(plain, key))
-
-    @cached_property
-    def g(self) -> Arrays:
-        """The cotangent of y."""
-        return self.cotangent(Key(0))
-
-    def backward(self, g: Arrays) -> list[Numbers]:
-        """Run `backward`, and read the gradients in the order of the leaves of (params, x)."""
-        with self.active():
-            dx, dparams = self.layer.backward(self.params, self.cache, g)
-        names = floating(self.params, self.x)[0]
-        given = mirrored(self.layer.name, names, (self.params, self.x), (dparams, dx))
-        return self.read(given)
-
-    def read(self, arrays: Arrays) -> list[Numbers]:
-        """Read the numbers of a tree's floating leaves."""
-        return [self.space.numbers(leaf) for leaf in floating_leaves(arrays)]
-
-    @cached_property
-    def gradients(self) -> list[Numbers]:
-        """What `backward` returns."""
-        return self.backward(self.g)
-
-    @cached_property
-    def slope(self) -> Array:
-        """<g, y'>."""
-        ys = self.read(self.y)
-        self._total(ys, [0 * y.value for y in ys])
-        return self._total(self.read(self.g), [y.tangent for y in ys])
-
-    def given(self, i: int | None = None) -> Array:
-        """Compute <dx, x'> + <dw, w'>, or the part of one leaf."""
-        cut = slice(None) if i is None else slice(i, i + 1)
-        return self._total(self.gradients[cut], self.tangents[cut])
-
-    @cached_property
-    def holds(self) -> bool:
-        """Whether the two are equal."""
-        return bool(self.slope == self.given())
-
-    def _total(self, numbers: Sequence[Numbers], tangents: Sequence[Array]) -> Array:
-        reduce, total = self.field.reduce, 0
-        for each, tangent in zip(numbers, tangents, strict=True):
-            if not np.isfinite(each.shadow).all():
-                raise MissingError("a number is not finite")
-            total = reduce(total + np.sum(reduce(each.value * tangent)))
-        return total
-
-
-def _verdict(of: _Subject, at: Sample, key: Key, predict_is_forward: bool | None) -> Verdict:
+def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None) -> Verdict:
     """Try each way to write a root, and then the outputs that depend on true roots alone."""
     seeds = [int(key.fold_in(i).bits.item()) % (1 << 62) for i in range(TRIES)]
-    trials: list[_Trial] = []
+    trials: list[Trial] = []
     for free, stops in ((False, False), (True, False), (False, True), (True, True)):
         notes = {note for trial in trials for note in trial.field.notes}
         if trials and not (STOPPED in notes if stops else FREE in notes):
             continue
-        tried = [_Trial(of, Field(seed, free=free, stops=stops)) for seed in seeds[:DRAWS]]
+        tried = [Trial(of, Field(seed, free=free, stops=stops)) for seed in seeds[:DRAWS]]
         if all(trial.holds for trial in tried):
             return _proven(tried[0], at, predict_is_forward)
         trials = trials or tried
@@ -355,15 +228,15 @@ def _verdict(of: _Subject, at: Sample, key: Key, predict_is_forward: bool | None
     return Undecided(of.layer.name, "no gradient alone is unequal")
 
 
-def _of_true_roots(of: _Subject, seeds: Sequence[int]) -> list[_Trial]:
+def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
     """Draw until each output was one that depends on no number without a root; [] if none is.
 
     What depends on such a number changes with the other one that is drawn for its root.
     """
-    trials: list[_Trial] = []
+    trials: list[Trial] = []
     left: list[Array] = []
     for seed in seeds:
-        trial, twin = (_Trial(of, Field(seed, other=other)) for other in (False, True))
+        trial, twin = (Trial(of, Field(seed, other=other)) for other in (False, True))
         pairs = zip(trial.read(trial.y), twin.read(twin.y), strict=True)
         seen = [(a.value == b.value) & (a.tangent == b.tangent) for a, b in pairs]
         left = left or [np.ones_like(now) for now in seen]
@@ -383,12 +256,12 @@ def _of_true_roots(of: _Subject, seeds: Sequence[int]) -> list[_Trial]:
 
 def _doubt(at: Sample, i: int, seed: int) -> str:
     """Say why floats do not confirm a refutation; "" if they do."""
-    of = _Subject(at.layer, at.params, at.x)
-    drawn = _Trial(of, Reals(seed))
+    of = Subject(at.layer, at.params, at.x)
+    drawn = Trial(of, Reals(seed))
     gradient = drawn.gradients[i].value
     # Along this direction, no terms cancel.
     along = np.where(gradient < 0, -1, 1) * abs(drawn.tangents[i])
-    trial = _Trial(of, Reals(seed), i, along)
+    trial = Trial(of, Reals(seed), i, along)
     slope, size = float(trial.slope), float(np.sum(abs(gradient * along)))
     if abs(float(trial.given(i)) - slope) <= LEAST * size:
         return BELOW_ROUNDING
@@ -415,7 +288,7 @@ def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
     return Fraction(over, under) if abs(under) <= LARGEST_OF_RATIO else None
 
 
-def _proven(trial: _Trial, at: Sample, predict_is_forward: bool | None) -> Verdict:
+def _proven(trial: Trial, at: Sample, predict_is_forward: bool | None) -> Verdict:
     """Prove what else holds, of a layer whose gradients are proven."""
     layer, params, cache, g = trial.layer, trial.params, trial.cache, trial.g
     given, of_params = trial.gradients, sum(name.startswith("dparams") for name in at.names)
