@@ -113,3 +113,8 @@ GOOD = F0, F1, B0, W0, B1, W1
 def test_a_schedule_that_cannot_run_is_refused(schedule, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         check_schedule(schedule, **options)
+
+
+def test_a_simulation_refuses_an_action_that_waits_for_none():
+    with pytest.raises(ValueError, match="schedule: expected F1 in stage 0, got none, but"):
+        simulate(((F0, B0, W0), GOOD), [Times()] * 2)

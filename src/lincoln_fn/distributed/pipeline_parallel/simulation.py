@@ -75,7 +75,7 @@ def simulate(
         All actions, in the order in which they begin.
 
     Raises:
-        LayerError: if actions wait for each other in a cycle.
+        LayerError: if actions wait for each other in a cycle, or for one that is missing.
 
     Example:
         >>> run = simulate(((("F", 0), ("B", 0), ("W", 0)),), [Times(1.0, 2.0, 3.0)])
@@ -89,6 +89,12 @@ def simulate(
             before[stage, action] = [(stage, each) for each in actions[max(i - 1, 0) : i]]
             if 0 <= neighbour < len(schedule):
                 before[stage, action].append((neighbour, action))
+    for stage, action in (source for sources in before.values() for source in sources):
+        if (stage, action) not in before:
+            problem = (
+                f"expected {Action(*action)} in stage {stage}, got none, but another waits for it"
+            )
+            raise LayerError("schedule", problem)
     done: dict[Source, Interval] = {}
     try:
         for stage, action in TopologicalSorter(before).static_order():
