@@ -115,19 +115,22 @@ def non_finite(
     examples.
     """
     x, target = batch
-    where, count = f"step {number}", 0
+    where = f"step {number}"
+    found: list[tuple[NonFiniteError, int]] = []
     if not _all_finite(x):
-        return NonFiniteError(where, "x holds values that are not finite"), 0
+        found.append((NonFiniteError(where, "x holds values that are not finite"), 0))
+    count = 0
 
     def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         nonlocal count
         count += 1
         y, cache = layer.forward(params, x)
-        if not _all_finite(y):
+        if not found and not _all_finite(y):
             paths = zip(tree.paths(params), tree.leaves(params), strict=True)
             bad = [path for path, leaf in paths if not _all_finite(leaf)]
             of = f"; nor is its {' or '.join(bad)}" if bad else ", though its x and params are"
-            raise NonFiniteError(layer.name, f"the output is not finite{of}")
+            at = f"{where}: {_position(net, path)}"
+            found.append((NonFiniteError(at, f"the output is not finite{of}"), count))
         return y, cache
 
     problem, place = "the value is not finite, though the prediction is", LAST + 1
@@ -136,11 +139,18 @@ def non_finite(
         problem += _describe_size(prediction)
         if not _all_finite(loss.forward(prediction, target)[0]):
             place = LAST
-    except NonFiniteError as error:
-        return NonFiniteError(f"{where}: {error.where}", error.problem), count
-    except Exception:  # of a layer, or without examples
+    except Exception:  # of a layer after the one that is found, or without examples
         problem = "the value is not finite"
-    return NonFiniteError(f"{where}: {loss}", problem), place
+    return found[0] if found else (NonFiniteError(f"{where}: {loss}", problem), place)
+
+
+def _position(net: Layer, path: str) -> str:
+    """Name a layer by its positions in the network, as errors do."""
+    words = []
+    for i in path.split(".") if path else ():
+        words.append(f"{net.composition.label}[{i}]" if net.composition else i)
+        net = net.parts[int(i)]
+    return " ".join([*words, net.name])
 
 
 def _describe_size(prediction: Arrays) -> str:
