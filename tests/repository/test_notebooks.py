@@ -93,7 +93,10 @@ def test_what_a_cache_is():
 def test_batch_norm_by_hand():
     name = "batch_norm_by_hand"
     assert [check[1] for check in checks(name)] == ["right", "wrong"]
-    assert "misses the paths through mean() (in <code>x.mean(0)</code>) and mean()" in checks(name)[1][2]
+    assert (
+        "misses the paths through mean() (in <code>x.mean(0)</code>) and mean()"
+        in checks(name)[1][2]
+    )
     assert values(name)[1] == "True"
     assert printed(name) == "a shift: [True, True, True]\na scale: [True, True, True]\n"
 
