@@ -49,14 +49,17 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def prepare():
     """Import what many tests use, and set it for all."""
-    import perturbed  # noqa: F401  # before anything is computed, if it is asked for
+    import perturbed  # before anything is computed, if it is asked for
 
     # isort: split
     import hypothesis
     import torch
 
     from lincoln_fn.compiler.inductor import compile_graph
+    from lincoln_fn.testing import lines
 
+    # What it does within an operation is no line of a backward.
+    lines._NOT_OURS += (perturbed.__file__,)
     with warnings.catch_warnings():  # torch 2.9 warns once that another setting will come
         warnings.simplefilter("ignore")
         torch.get_float32_matmul_precision()

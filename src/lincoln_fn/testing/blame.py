@@ -61,7 +61,10 @@ def _named(judgement: Judgement, at: Sample, not_linear: str | None) -> dict[int
             found.setdefault(i, UNSEEN)
     if not_linear is not None:
         i = at.names.index(not_linear)
-        if i not in found or found[i].name in ("", "line"):  # which say no fact
+        if i in found and found[i].name == "line":  # which says no fact
+            said = f"{found[i].sentence}; it {NOT_LINEAR.sentence}"
+            found[i] = attrs.evolve(NOT_LINEAR, sentence=said)
+        elif i not in found or not found[i].name:
             found[i] = NOT_LINEAR
     return found
 
