@@ -88,7 +88,7 @@ WRONG = [
     wrong("dw and db exchanged", right, "swapped", lambda c, g: (g.sum(0), (g * c[0]).sum(0))),
     wrong("db over the wrong axis", right, "axis 1", lambda c, g: ((g * c[0]).sum(0), g.sum(1))),
     of(LAYER, lambda d, x, r: r * d, X, "layer norm", "mean and variance constant",
-        r"is its gradient \+ 1/3 r sum\(d, 1\) \+ 1/3 x r"),
+        r"is its gradient \+ 1/3 r sum\(d, 1\) \+ 1/3 x r|the paths through mean\(\) and mean\(\)"),
     of(LAYER, lambda d, x, r: r * (d - d.mean(-1, keepdim=True)), X, "layer norm",
         "variance constant", r"misses the path through mean\(\), as if it were"),
     of(LAYER, lambda d, x, r: r * (d - x * (d * x).mean(-1, keepdim=True)), X, "layer norm",
