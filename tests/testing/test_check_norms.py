@@ -22,12 +22,8 @@ def without_weight(n, r, d, g):
 
 # For each mistake dx, dw and db by x_hat, 1/std, d = w g and g; None is right.
 MISTAKES = {
-    r"dx (is its gradient \+ 1/5 r sum\(d, 0\)|"
-    r"is wrong by line \d+: .* misses the paths through mean\(\) and mean\(\))": (
-        lambda n, r, d, g: r * d, None, None),
-    r"dx (lacks the factor params.weight in the path through sub\(\)|"
-    r"is wrong by line \d+: .*, lacks the other factor of mul\(\)) \(right where": (
-
+    r"dx is its gradient \+ 1/5 r sum\(d, 0\)": (lambda n, r, d, g: r * d, None, None),
+    r"dx lacks the factor params.weight in the path through sub\(\) \(right where": (
         without_weight, None, None),
     r"dx misses the path through mean\(\), as if it were a constant": (
         lambda n, r, d, g: r * (d - mean(d)), None, None),

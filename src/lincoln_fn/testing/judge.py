@@ -21,27 +21,27 @@ from lincoln_fn.testing.entries import agree, floor, matches
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.plain import is_long
-from lincoln_fn.testing.report import Verdict
-from lincoln_fn.testing.sample import Sample
-from lincoln_fn.testing.votes import (
+from lincoln_fn.testing.point import (
     DETACHED,
-    Vote,
+    Comparison,
     autograd_at,
     by_differences,
+    compare,
     detaches,
     is_finite,
     leaves_torch,
     one_sided,
     truth,
-    vote,
 )
+from lincoln_fn.testing.report import Verdict
+from lincoln_fn.testing.sample import Sample
 
 # How far the points close by are, in parts of each value.
 DISTANCE = 1e-3
 # By which those are multiplied for points nearer to x.
 NEARER = 1e-3
 PAIRS = 2
-# So many equal votes decide.
+# So many points that agree decide.
 ENOUGH = 2
 # Above this part of the largest gradient, a change between points close by is a kink.
 KINK = 0.05
@@ -92,7 +92,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
     wrong_here = False
     nearer = cache(partial(_close_by, at, key, NEARER * DISTANCE, pairs=1))
     for i, name in enumerate(at.names):
-        verdict = _elected(points, automatic, i, key.fold_in(100 + i))
+        verdict = _by_most(points, automatic, i, key.fold_in(100 + i))
         kinks: Places = ()
         if verdict != "wrong" and close_by:
             around = torch.stack([point.given[i] for point in points])
@@ -127,24 +127,24 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
 
 
 def _is_doubtful(at: Sample, i: int, right: Tensor, automatic: Gradients) -> bool:
-    """Return whether a gradient that was voted wrong equals the right one all the same."""
+    """Return whether a gradient that was found wrong equals the right one all the same."""
     if automatic and automatic[i] is right:
         return matches(at, i, right)
     return agree(at.given[i], right, floor(at))
 
 
-def _elected(
+def _by_most(
     points: list[Sample], automatic: Callable[[int], Gradients], i: int, key: Key
 ) -> Verdict:
-    """Let the points vote on one gradient."""
-    votes: list[Vote] = []
+    """Judge one gradient by what most points show."""
+    shown: list[Comparison] = []
     for n, point in enumerate(points):
-        votes.append(vote(point, i, automatic(n), key.fold_in(n)))
-        if votes.count("right") == ENOUGH or votes.count("wrong") == ENOUGH:
+        shown.append(compare(point, i, automatic(n), key.fold_in(n)))
+        if shown.count("right") == ENOUGH or shown.count("wrong") == ENOUGH:
             break
-    if votes.count("wrong") > votes.count("right"):
+    if shown.count("wrong") > shown.count("right"):
         return "wrong"
-    return "right" if "right" in votes else "not judged"
+    return "right" if "right" in shown else "not judged"
 
 
 def _close_by(

@@ -17,9 +17,7 @@ from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.leaves import Leaves
 from lincoln_fn.testing.oracles import is_reached
 from lincoln_fn.testing.purity import not_finite
-from lincoln_fn.testing.relations import (
-    Relation,
-)
+from lincoln_fn.testing.relations import Relation
 
 
 @attrs.frozen

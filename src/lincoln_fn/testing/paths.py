@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.tape import Tape
-from lincoln_fn.testing.terms import fits
+from lincoln_fn.testing.terms import Hand, fits
 
 # For one input of a call, from the gradient of the output and the right one, a wrong one.
 Wrong: TypeAlias = Callable[[Call, int, Tensor, Tensor], "Tensor | None"]
-Hand: TypeAlias = Sequence[tuple[str, Tensor]]
 Row: TypeAlias = tuple[str, str, Wrong]
 # A name, a sentence, and the gradients that the mistake would give.
 Guess: TypeAlias = tuple[str, str, list[Tensor]]

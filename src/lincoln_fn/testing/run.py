@@ -21,6 +21,7 @@ from lincoln_fn.testing.held import (
 )
 from lincoln_fn.testing.hidden import with_hidden_mistakes, with_mistakes_in_eps
 from lincoln_fn.testing.plain import first_not_linear, is_plainly_right
+from lincoln_fn.testing.point import DETACHED, leaves_torch
 from lincoln_fn.testing.precision import Doubled
 from lincoln_fn.testing.purity import (
     check_finite,
@@ -41,7 +42,6 @@ from lincoln_fn.testing.sample import (
     sample,
     sample_of,
 )
-from lincoln_fn.testing.votes import DETACHED, leaves_torch
 from lincoln_fn.testing.walks import check_walks
 
 # The name of a mistake that is none in a gradient.
@@ -182,13 +182,13 @@ def _is_double(at: Sample) -> bool:
 
 def _reference_of(at: Sample, options: Options) -> tuple[Reference | None, bool]:
     """Return a reference where forward needs one, and whether it has forward's output."""
-    given = None
-    if options.reference is not None:
-        given = as_reference(options.reference, (at.params, at.x))
-        if _computes_another(at, options):
-            return given, False
-    is_needed = given is not None and not is_followed(at)
-    return (given if is_needed and given and agrees_with(given, at) else None), True
+    if options.reference is None:
+        return None, True
+    given = as_reference(options.reference, (at.params, at.x))
+    if _computes_another(at, options):
+        return given, False
+    is_needed = not is_followed(at) and agrees_with(given, at)
+    return (given if is_needed else None), True
 
 
 def _computes_another(at: Sample, options: Options) -> bool:

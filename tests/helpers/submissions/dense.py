@@ -37,11 +37,10 @@ def db(x, w, b, g):
 
 
 WRONG = [
-    wrong("dx without transposition", lambda x, w, b, g: g @ w, dw, db, "transposition|transposed",
+    wrong("dx without transposition", lambda x, w, b, g: g @ w, dw, db, "without its transposition",
         SQUARE, Q),
     wrong("dw transposed", dx, lambda x, w, b, g: g.mT @ x, db, "transposed"),
-    wrong("dw transposed, square", dx, lambda x, w, b, g: g.mT @ x, db, "transposed|wrong order",
-        SQUARE, Q),
+    wrong("dw transposed, square", dx, lambda x, w, b, g: g.mT @ x, db, "is transposed", SQUARE, Q),
     wrong("db not summed", dx, dw, lambda x, w, b, g: g, "not summed over the batch"),
     wrong("db summed over the wrong axis", dx, dw, lambda x, w, b, g: g.sum(1), "over axis 1"),
     wrong("db summed over the wrong axis, square", dx, dw, lambda x, w, b, g: g.sum(1),

@@ -1,4 +1,4 @@
-"""All submissions in loops of numpy, and the figures that the page of the checker shows.
+"""All submissions in loops of numpy, and their figures.
 
 `python -m helpers.submissions.loops`, run in `tests`, prints the table and the figures.
 """

@@ -1,4 +1,4 @@
-"""Is one gradient right at one point? Differences and autograd vote."""
+"""Is one gradient right at one point, by differences and by autograd?"""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lincoln_fn.testing.entries import floor, matches
 from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
 from lincoln_fn.testing.sample import Sample, floating_leaves
 
-Vote: TypeAlias = Literal["right", "wrong", "blind"]
+Comparison: TypeAlias = Literal["right", "wrong", "blind"]
 # Differences whose steps disagree by more than this part cannot tell.
 UNSTEADY = 1e-4
 LARGEST_FULL_GRADIENT = 3000
 DETACHED = "{}: autograd gives another value: does forward detach a part?"
 
 
-def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
+def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison:
     """Compare a gradient with differences along a random direction."""
     array = at.arrays[i]
     draw = keys.normal(key.near(array), tuple(array.shape), dtype=array.dtype)
@@ -37,7 +37,7 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Vote:
     return "right" if is_right else "wrong"
 
 
-def vote(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Vote:
+def compare(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) -> Comparison:
     """Judge one submitted gradient at one point."""
     given = at.given[i]
     if given.shape != at.arrays[i].shape:
