@@ -88,15 +88,6 @@ def test_the_formula_computes_each_half_once(maker):
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_empty_batch(maker, mode):
-    options = {"padding_mode": mode} if maker in MAKERS[:3] else {}
-    layer, x = maker(6, 3, padding=1, groups=2, **options), input_for(maker, batch=0)
-    params = layer.init(lf.Key(0), x)
-    assert same_number(run(fast(layer), params, x), run(layer, params, x))
-
-
-@pytest.mark.parametrize("maker", MAKERS)
 def test_other_orders_in_memory_and_meta(maker):
     layer, x = fast(maker(6, 3, 2, 1)), input_for(maker)
     params = layer.init(lf.Key(0), x)

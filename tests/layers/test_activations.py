@@ -158,9 +158,11 @@ def test_float32_is_as_good_as_float64_from_denormals_to_1e4(layer, version):
     y, dx = both(VERSIONS[version](layer), GRID, torch.ones_like(GRID))
     true_y, true_dx = both(layer, GRID.double(), torch.ones_like(GRID).double())
     by_kernel = layer.name.startswith("gelu(") and version == "fast"
-    # ATen's gelu is as good as the rounding of (1 + erf z) / 2, times x.
+    # ATen's gelu is as good as the rounding of (1 + erf z) / 2, times x; its slope by tanh as that
+    # of 1 - tanh^2, times up to 14: for |x| below 6, tanh z may not be 1 yet.
     assert_as_good(y, true_y, by_kernel * 2.0**-21 * GRID.double().abs().clamp(min=1))
-    assert_as_good(dx, true_dx, 2.0**-20 if by_kernel else 2.0**-22 * (layer.name in CROSSING))
+    of_kernel = 2.0**-19 if "tanh" in layer.name else 2.0**-21
+    assert_as_good(dx, true_dx, of_kernel if by_kernel else 2.0**-22 * (layer.name in CROSSING))
 
 
 @jvp_warns

@@ -65,6 +65,7 @@ def test_empty_batch(maker, mode):
     assert y.shape == (0, 6, *(x.shape[2:] if maker in MAKERS[:3] else y.shape[2:]))
     assert dx.shape == x.shape
     assert same_number((dweight, dbias), (torch.zeros_like(params.weight), torch.zeros(6)))
+    assert same_number(run(lf.fast(layer), params, x), run(layer, params, x))
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -8,12 +8,7 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from lincoln_fn.compiler.function import (
-    CompiledFunction,
-    compile_function,
-    is_pure,
-    of_prediction,
-)  # fmt: skip
+from lincoln_fn.compiler.function import CompiledFunction, compile_function, is_pure, of_prediction
 from lincoln_fn.compiler.step import CompiledRun
 from lincoln_fn.core import Layer, LayerError, describe, suggest
 from lincoln_fn.decoding import Decoder

@@ -7,7 +7,8 @@ from typing import Final
 from lincoln_fn.core import LayerError, NonFiniteError
 
 _ERRORS: Final = {"LayerError": LayerError, "NonFiniteError": NonFiniteError}
-_LONGEST: Final = 409  # characters of a text, so that 2048 bytes have room for two and their quotes
+ENCODED: Final = 2048  # bytes that are enough for an error
+_LONGEST: Final = ENCODED // 5  # characters of a text; of two, each may become two bytes
 
 
 class LostProcessError(ConnectionError):

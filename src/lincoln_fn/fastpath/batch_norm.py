@@ -11,7 +11,6 @@ with two; in channels-last order 0.10 and 0.05; `predict` 0.16 and 0.21.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import torch
@@ -43,9 +42,8 @@ class Cache:
 
 
 def _remade(params: Params, cache: Cache, g: Tensor) -> batch_norm.Cache:
-    x = _in_shape(cache.x, cache.shape)
-    made = partial(batch_norm.forward, eps=cache.eps, momentum=cache.momentum, spatial_axes=None)
-    return made(params, x)[1]
+    x, eps, momentum = _in_shape(cache.x, cache.shape), cache.eps, cache.momentum
+    return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=None)[1]
 
 
 @unless_transformed(batch_norm.forward)

@@ -26,11 +26,11 @@ from torch import Tensor
 from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath import bfloat16
 
-# With fewer multiply-adds a product is left to torch: one of few columns, and one of many.
+# With fewer multiply-adds a product is left to torch: one of few columns, one of many, and x^T g,
+# of which oneDNN copies x^T first. On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time
+# for a smaller x^T g, and 0.85 to 0.89 for a larger one.
 _LEAST: Final = 2**16
 _LEAST_OF_ONEDNN: Final = 2**22
-# oneDNN copies x^T first. Below this, on two cores of a Zen 4, it takes as long as MKL for x^T g or
-# up to 1.07 of that, and above it 0.85 to 0.89; a step of gpt-nano takes 0.93 with MKL's.
 _LEAST_SUM_OF_ONEDNN: Final = 2**28
 # How many numbers of float32 a vector holds, at most.
 VECTOR: Final = 16
@@ -45,13 +45,14 @@ HERE: Final = MKL and bfloat16.is_amd_with("avx512_f")
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x W^T + b on the last axis of x, as torch.nn.functional.linear does."""
-    if _is_small(x, weight.shape[0]):
+    n_out = len(weight)
+    if x.numel() * n_out < (_LEAST if n_out < VECTOR else _LEAST_OF_ONEDNN):
         return torch.nn.functional.linear(x, weight, bias)
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
     if is_narrow(x, weight.mT) and is_plain(x, weight, bias):
         product = _multiply_transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
-        product = product.view(*x.shape[:-1], len(weight))
+        product = product.view(*x.shape[:-1], n_out)
         return product if bias is None else product + bias
     return torch.nn.functional.linear(x, weight, bias)
 
@@ -89,8 +90,6 @@ def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
 
 def _quick(a: Tensor, b: Tensor) -> Tensor | None:
     """Compute a sum over rows, x^T g or g^T x, if there is a faster way than torch's own."""
-    if _is_small(a, b.shape[1]):
-        return None
     by_onednn = sums_by_onednn(a, b)
     if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b):
         return None
@@ -116,10 +115,6 @@ def is_narrow(a: Tensor, b: Tensor) -> bool:
         return False
     rows = a.numel() // a.shape[-1]
     return rows >= VECTOR and a.device.type == "cpu" and goes_to_mkl(a, b)
-
-
-def _is_small(a: Tensor, columns: int) -> bool:
-    return a.numel() * columns < (_LEAST if columns < VECTOR else _LEAST_OF_ONEDNN)
 
 
 def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:

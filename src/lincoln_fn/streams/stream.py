@@ -1,4 +1,4 @@
-"""Shared by all streams: their type, how they end, and which score is better."""
+"""Shared by all streams: their type, how they end, and the error about a missing score."""
 
 from __future__ import annotations
 

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, Params, checksum, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.lost import decode, encode
+from lincoln_fn.distributed.lost import ENCODED, decode, encode
 from lincoln_fn.distributed.sharding.sharded_params import find_sharded_leaves
 from lincoln_fn.training import Batch
 
 _LONGEST: Final = 400  # characters of a description
-_ERROR: Final = 2048  # bytes of an error
 _NUMBERS: Final = 8  # that each process sends in an agreement
 _NO_ERROR: Final = 2**62  # the place of what is no error
 
@@ -81,7 +80,7 @@ def first_error(
         return None, first
     rank = places.index(first)
     text = "" if error is None else json.dumps(encode(error, group.rank))
-    sent = decode(*json.loads(_texts(group, text, _ERROR)[rank]))
+    sent = decode(*json.loads(_texts(group, text, ENCODED)[rank]))
     if rank == group.rank and error is not None and not isinstance(error, LayerError):
         return error, first
     if isinstance(sent, LayerError) and max(places) > first:

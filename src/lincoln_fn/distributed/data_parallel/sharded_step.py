@@ -1,11 +1,6 @@
-"""One step of a batch that is divided into shards: the sums over all of them.
+"""One step of a batch that is divided into shards: the sums over all of them, as in `mean.py`.
 
-With S_s the sum of shard s's losses, and n_s its count (`losses/common/sums.py`),
-
-    value = sum_s S_s / sum_s n_s
-    dparams = sum_s dS_s / sum_s n_s
-
-The sums are taken in the fixed tree, by another thread, as soon as those of this process are known.
+They are taken in the fixed tree, by another thread, as soon as those of this process are known.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.lost import decode, encode
+from lincoln_fn.distributed.lost import ENCODED, decode, encode
 
 # Any: what JSON can express.
 Json: TypeAlias = Any
 
-_HEADER: Final = 2048  # bytes
+_HEADER: Final = ENCODED  # bytes
 
 
 @attrs.frozen(eq=False)

@@ -28,7 +28,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_a
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.interop.internal import PLACES
-from lincoln_fn.layers import dense
+from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.walk.internal import map_paths
 
@@ -94,7 +94,7 @@ def parallel_encoder_block(
             return layer
         if core.made_by(layer, multi_head_attention):
             return attention
-        if layer.parts[0].forward is dense.forward:
+        if core.made_by(layer.parts[0], dense):
             _, active, dropped, _, after = layer.parts
             inner = parallel_dropout(dropout, group) if dropout else dropped
             init = partial(_init_feed_forward, whole=layer, group=group)
