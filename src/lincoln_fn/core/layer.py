@@ -47,10 +47,10 @@ from lincoln_fn.core.init import with_message
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
-from lincoln_fn.errors.later import no_attribute
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class Layer(Made):
     if not TYPE_CHECKING:  # to a type checker, an unknown name is an error already
 
         def __getattr__(self, name):
-            raise no_attribute("Layer", name)
+            raise later.no_attribute("Layer", name)
 
     def _repr_html_(self) -> str:
         return shown(self)
