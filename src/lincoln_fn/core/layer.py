@@ -43,7 +43,7 @@ from lincoln_fn.core.defaults import (
     unchanged,
 )
 from lincoln_fn.core.html import shown
-from lincoln_fn.core.init import with_message
+from lincoln_fn.core.init import as_init
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params
@@ -120,7 +120,7 @@ class Layer(Made):
     name: str
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
     backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
-    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=with_message)
+    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=as_init)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(forward_output, layer.forward), takes_self=True
     )
