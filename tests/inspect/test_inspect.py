@@ -191,6 +191,7 @@ def test_each_use_of_a_part_that_is_run_again_has_its_own_gradient(name):
     assert len({(record.gradient_norm, record.dparams_norm) for record in once}) >= least
     for record, expected in zip(again, once, strict=True):
         assert record.name == expected.name
+        assert record.path.endswith(expected.path)  # behind that of `checkpointed`
         assert same_number(record.output, expected.output)
         assert same_number(record.gradient, expected.gradient)
         assert record.dparams_norm == expected.dparams_norm

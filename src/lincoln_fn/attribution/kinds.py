@@ -6,12 +6,10 @@ declares a kind; or write a set with its constructor or its `forward` in the pla
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from lincoln_fn.core import Layer, constructor_of, declaration
+from lincoln_fn.core import Function, Layer, constructor_of, declaration
 
-Function: TypeAlias = Callable[..., object]  # a function of some layer
 Kind: TypeAlias = frozenset[declaration.Kind | Function]
 
 

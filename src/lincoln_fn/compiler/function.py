@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, update_wrapper
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -17,10 +17,9 @@ from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.trace.tracing import Program
 from lincoln_fn.core import Arrays, Layer, is_constructor, is_function, is_plain, losses_of
 from lincoln_fn.fastpath import fast
-from lincoln_fn.recording import Layouts, Structure, flatten, layouts, make_builder
+from lincoln_fn.recording import Layouts, Pure, Structure, flatten, layouts, make_builder
 from lincoln_fn.runtime import adapt_waiting, precision
 
-Pure: TypeAlias = Callable[..., Any]  # Any: trees of tensors
 # The structure of all arguments, their tensors' layouts, the number of threads, and the precision
 # of products.
 Kind: TypeAlias = tuple[Structure, Layouts, int, str]

@@ -11,9 +11,9 @@ from lincoln_fn.core.constructors import (
     constructor as constructor, over_axes as over_axes, takes_all as takes_all,
 )
 from lincoln_fn.core.declaration import (
-    Declaration as Declaration, Function as Function, declare as declare,
-    declare_like as declare_like, declared_by as declared_by, gradients_of as gradients_of,
-    input_grad_of as input_grad_of, kind_of as kind_of,
+    Declaration as Declaration, declare as declare, declare_like as declare_like,
+    declared_by as declared_by, gradients_of as gradients_of, input_grad_of as input_grad_of,
+    kind_of as kind_of,
 )
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
@@ -23,9 +23,7 @@ from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
     Key as Key, Shape as Shape, checked_key as checked_key, normal as normal,
 )
-from lincoln_fn.core.layer import (
-    Composed as Composed, Layer as Layer, map_layers as map_layers,
-)
+from lincoln_fn.core.layer import Composed as Composed, Layer as Layer, map_layers as map_layers
 from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
@@ -37,8 +35,7 @@ from lincoln_fn.core.questions import (
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
-    is_record as is_record,
-    record as record, static as static,
+    is_record as is_record, record as record, static as static,
 )
 from lincoln_fn.core.spec import (
     Made as Made, Spec as Spec, call_of as call_of, call_of_parts as call_of_parts,
@@ -51,7 +48,8 @@ from lincoln_fn.core.terms import (
     no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
 )
 from lincoln_fn.core.tracing import (
-    RunsHere as RunsHere, is_plain as is_plain, is_traced as is_traced, losses_of as losses_of, runs_here as runs_here,
+    RunsHere as RunsHere, is_plain as is_plain, is_traced as is_traced, losses_of as losses_of,
+    runs_here as runs_here,
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
 from lincoln_fn.core.values import Arrays as Arrays, Cache as Cache, Params as Params
@@ -59,6 +57,7 @@ from lincoln_fn.core.versions import (
     Version as Version, changed_since as changed_since, version_of as version_of,
     versions as versions,
 )
+from lincoln_fn.errors.annotations import Function as Function
 from lincoln_fn.errors.arguments import (
     BY_HAND as BY_HAND, BY_POSITION as BY_POSITION, Bound as Bound, ByPosition as ByPosition,
     Decay as Decay, Epsilon as Epsilon, FloatingDtype as FloatingDtype, Momentum as Momentum,

@@ -24,7 +24,7 @@ from lincoln_fn.core.layer import Layer, unbound
 from lincoln_fn.core.questions import is_derived
 from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.values import Arrays, Cache, Params
-from lincoln_fn.errors.annotations import Function as Function
+from lincoln_fn.errors.annotations import Function
 from lincoln_fn.errors.errors import LayerError
 
 # (params, cache, g) -> terms, in the structure of params.

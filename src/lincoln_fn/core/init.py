@@ -1,4 +1,4 @@
-"""A layer's `init`: the key goes where x is, and what is missing in a call is said."""
+"""A layer's `init`: the key goes where x is, and a wrong call is told."""
 
 from __future__ import annotations
 
@@ -59,13 +59,14 @@ def _beside(key: Key, x: Arrays) -> Key:
 
 def _check_no_arrays(params: Params) -> None:
     """Refuse arrays of numpy, which no other function of the protocol takes."""
-    for path, leaf in zip(tree.paths(params), tree.leaves(params), strict=True):
+    for i, leaf in enumerate(tree.leaves(params)):
         if isinstance(leaf, np.ndarray):
+            path = tree.paths(params)[i]
             problem = f"expected init to return tensors, got an ndarray{path and f' at {path}'}"
             raise LayerError("init", f"{problem}; convert it by torch.as_tensor")
 
 
-def with_message(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
-    """Let a function say what is missing in a call, unless it is an object of another kind."""
+def as_init(init: Callable[[Key, Arrays], Params]) -> Callable[[Key, Arrays], Params]:
+    """Make a function an `Init`, unless it is an object of another kind."""
     is_plain = isinstance(init, FunctionType | MethodType | partial)
     return Init(init) if is_plain and not isinstance(init, Init) else init

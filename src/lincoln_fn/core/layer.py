@@ -43,14 +43,14 @@ from lincoln_fn.core.defaults import (
     unchanged,
 )
 from lincoln_fn.core.html import shown
-from lincoln_fn.core.init import with_message
+from lincoln_fn.core.init import as_init
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import check_functions
-from lincoln_fn.errors.later import no_attribute
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Layer(Made):
     name: str
     forward: Callable[[Params, Arrays], tuple[Arrays, Cache]]
     backward: Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
-    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=with_message)
+    init: Callable[[Key, Arrays], Params] = attrs.field(default=no_params, converter=as_init)
     predict: Callable[[Params, Arrays], Arrays] = attrs.Factory(
         lambda layer: partial(forward_output, layer.forward), takes_self=True
     )
@@ -179,7 +179,7 @@ class Layer(Made):
     if not TYPE_CHECKING:  # to a type checker, an unknown name is an error already
 
         def __getattr__(self, name):
-            raise no_attribute("Layer", name)
+            raise later.no_attribute("Layer", name)
 
     def _repr_html_(self) -> str:
         return shown(self)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import torch
@@ -34,10 +34,7 @@ from lincoln_fn.core import (
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
 from lincoln_fn.fastpath import fast
-from lincoln_fn.recording import recorded
-
-# Any: pure functions of trees of tensors.
-Pure: TypeAlias = Callable[..., Any]
+from lincoln_fn.recording import Pure, recorded
 
 
 @record

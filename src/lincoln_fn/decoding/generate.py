@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, LayerError, Params, PositiveInt, checked, format_briefly
-from lincoln_fn.decoding.decoder import Decoder, DecodeState, Pure, length_of
+from lincoln_fn.decoding.decoder import Decoder, DecodeState, length_of
 from lincoln_fn.decoding.samplers import Logits, Tokens, temperature
+from lincoln_fn.recording import Pure
 
 # A function (logits, key) -> token, such as `lf.samplers` has.
 ChooseToken: TypeAlias = Callable[[Logits, Key], Tokens]

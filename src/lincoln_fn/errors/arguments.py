@@ -20,13 +20,13 @@ from typing import Annotated, Any, Final, NamedTuple, ParamSpec, TypeAlias, Type
 
 import torch
 
+from lincoln_fn.errors import later
 from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Doubt, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.later import suggest, suggest_call, warn
 from lincoln_fn.errors.torch_order import check_order, in_our_order
 
 P = ParamSpec("P")
@@ -168,7 +168,7 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
         said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
     name, signature = function.__name__, form_of(function).signature
     mend = in_our_order(name, args, kwargs.keys() - signature.parameters.keys())
-    mend = mend or suggest_call(name, signature, args, kwargs)
+    mend = mend or later.suggest_call(name, signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
@@ -186,11 +186,11 @@ def check_argument(
         value = read(hint, value)
         for asked in getattr(hint, "__metadata__", ()):
             if isinstance(asked, Doubt) and not asked.is_sensible(value):
-                warn(f"{function}: {name}={value:g} {asked.told}")
+                later.warn(f"{function}: {name}={value:g} {asked.told}")
         return value
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"
-        mend = suggest(refused.given, refused.kind)
+        mend = later.suggest(refused.given, refused.kind)
         is_swapped = type(value).__name__.lower() in order  # a Loss for the net, say
         if name in order and refused.kind[:1].isupper() and (is_swapped or not mend):
             mend = f"the order is {function}({', '.join(order)})"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from lincoln_fn.errors import later
 from lincoln_fn.errors.descriptions import describe, is_function
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.later import suggest
 
 _PAIRS: Final = {
     "forward": "(y, cache)",
@@ -68,7 +68,7 @@ def wrong_kind(where: str, name: str, given: object, kind: str, order: str = "")
     article = "an" if kind[0] in "AEIO" else "a"
     expected = kind if " " in kind else f"{article} {kind}"
     subject = f"{name} to be {expected}" if name else expected
-    mend = suggest(given, kind) or (f"the order is {where}{order}" if order else "")
+    mend = later.suggest(given, kind) or (f"the order is {where}{order}" if order else "")
     # The numbers in a list, for instance, would not help the reader.
     by_type = kind == "tensor" and not mend.startswith("write")
     got = type(given).__name__ if by_type else describe(given)

@@ -18,7 +18,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from lincoln_fn.errors.later import of_errors
+from lincoln_fn.errors import later
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,7 +26,6 @@ R = TypeVar("R")
 _NO_PARAMS: Final = "type(params) is not tuple or params"
 _OTHER_PARAMS: Final = "type(params) is not Params"
 _NO_INPUT: Final = "not isinstance(x, Tensor) or not x.is_floating_point()"
-_SHAPES: Final = "of_errors('shapes')"
 _NOT_LIKE: Final = (
     "not isinstance({like}, Tensor) or not isinstance(g, Tensor) or g.shape != {like}.shape"
     " or g.dtype is not {like}.dtype or g.device != {like}.device"
@@ -61,7 +60,7 @@ def shape_checked(function: Callable[P, R]) -> Callable[P, R]:
     lines = [f"    {line}" for line in _checks(names, hints, function.__globals__)]
     source = "\n".join(
         [
-            "def make(function, Tensor, Params, Cache, layer, of_errors):",
+            "def make(function, Tensor, Params, Cache, layer, later):",
             f"  def {function.__name__}({given}):",
             *lines,
             f"    return function({passed})",
@@ -73,7 +72,7 @@ def shape_checked(function: Callable[P, R]) -> Callable[P, R]:
     classes = (function.__globals__.get(hints[name]) for name in names[:2])
     layer = function.__module__.rpartition(".")[2]
     # Any: a function whose attributes are set.
-    checked: Any = wraps(function)(made["make"](function, Tensor, *classes, layer, of_errors))
+    checked: Any = wraps(function)(made["make"](function, Tensor, *classes, layer, later))
     del checked.__wrapped__  # its signature is its own, and so are its defaults
     checked.__kwdefaults__ = function.__kwdefaults__
     where = {"co_filename": code.co_filename, "co_firstlineno": code.co_firstlineno}
@@ -97,18 +96,18 @@ def _checks(names: tuple[str, ...], hints: dict[str, str], names_of: dict[str, A
     has_params = hints["params"] == "Params"
     if names == ("params", "x"):
         wrong, expected = (_OTHER_PARAMS, "Params") if has_params else (_NO_PARAMS, "None")
-        check = f"{_SHAPES}.check_input(layer, params, x, {expected})"
+        check = f"later.check_input(layer, params, x, {expected})"
         return [f"if {wrong} or {_NO_INPUT}:", f"  {check}"]
     # A layer without parameters does not read params on the way back.
-    check = f"  {_SHAPES}.check_params(layer, params, Params)"
+    check = "  later.check_params(layer, params, Params)"
     lines = [f"if {_OTHER_PARAMS}:", check] if has_params else []
     cache = like = names[1]
     if hints[cache] == "Cache":
-        check = f"  {_SHAPES}.check_cache(layer, {cache}, Cache)"
+        check = f"  later.check_cache(layer, {cache}, Cache)"
         lines += [f"if type({cache}) is not Cache:", check]
         fields = names_of["Cache"].__annotations__.items()
         like += "." + next((key for key, hint in fields if hint == hints.get("g")), "")
     if "g" in names:
         wrong = _NOT_LIKE.format(like=like)
-        lines += [f"if {wrong}:", f"  {_SHAPES}.check_cotangent(layer, g, {like})"]
+        lines += [f"if {wrong}:", f"  later.check_cotangent(layer, g, {like})"]
     return lines

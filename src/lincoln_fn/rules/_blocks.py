@@ -14,12 +14,11 @@ from typing import Any, Final, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import combine, core
-from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, State, record
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.rules.matrices import Selector, no_matrices
 from lincoln_fn.walk import VisitThere, composition
-from lincoln_fn.walk.internal import Back, There, composition_of
+from lincoln_fn.walk.internal import Back, There
 
 
 @record
@@ -31,8 +30,7 @@ class Projections(State):
 
 def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     """Return the positions of the parts of a serial network that begin a block."""
-    composed = composition_of(net)
-    if composed is None or composed.there is not there:
+    if not combine.is_serial(net):
         raise LayerError(rule, f"expected net to be made by serial, got {net}")
     starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
     if not starts:

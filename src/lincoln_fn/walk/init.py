@@ -92,9 +92,11 @@ def on_meta(arrays: T) -> T:
 
 # Any: other values than tensors are left unchanged, and the layer refuses them.
 def _move(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor) or leaf.is_meta:
+        return leaf
     found = _FOUND.get()
-    if not isinstance(leaf, Tensor) or leaf.is_meta or found is None:
-        return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
+    if found is None:
+        return leaf.to("meta")
     if id(leaf) not in found:
         found[id(leaf)] = leaf, leaf.to("meta")
     return found[id(leaf)][1]

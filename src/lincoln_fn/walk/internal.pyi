@@ -19,8 +19,8 @@ from lincoln_fn.walk.paths import (
     is_target as is_target, map_paths as map_paths, paths as paths, unknown_path as unknown_path,
 )
 from lincoln_fn.walk.visits import (
-    ALL as ALL, Around as Around, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT, Record as Record,
-    Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
+    ALL as ALL, Around as Around, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
+    Record as Record, Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
     untrained as untrained,
 )
 from lincoln_fn.walk.walks import walk_back as walk_back
