@@ -39,13 +39,10 @@ def params_of(theta):
     return dense.Params(theta[:12].reshape(4, 3), theta[12:])
 
 
-def test_loss(theta, reduction):
+def loss_of_test(theta, reduction):
     x, labels = TEST
     logits = NET.predict(params_of(theta), x)
     return torch.nn.functional.cross_entropy(logits, labels, reduction=reduction)
-
-
-test_loss.__test__ = False
 
 
 @pytest.mark.parametrize("kind", ["gauss_newton", "hessian"])
@@ -58,12 +55,12 @@ def test_it_predicts_the_test_loss_after_training_without_each_example(kind, red
         NET, params_of(theta), X, loss, LABELS, TEST,
         damping=L2, curvature=kind, tolerance=1e-10,
     )  # fmt: skip
-    before = test_loss(theta, reduction)
+    before = loss_of_test(theta, reduction)
     changes = []
     for n in range(30):
         rest = torch.arange(N) != n
         changes.append(
-            test_loss(trained(X[rest], LABELS[rest], divisor, theta), reduction) - before
+            loss_of_test(trained(X[rest], LABELS[rest], divisor, theta), reduction) - before
         )
     changes = torch.stack(changes)
     assert torch.corrcoef(torch.stack([-got[:30], changes]))[0, 1] > 0.98
@@ -93,7 +90,7 @@ def test_it_is_the_derivative_of_the_test_loss_in_the_examples_weight():
             (grad,) = torch.autograd.grad(objective(value), value)
             hessian = torch.autograd.functional.hessian(objective, value)
             value = value - torch.linalg.solve(hessian, grad)
-        return test_loss(value.detach(), "sum")
+        return loss_of_test(value.detach(), "sum")
 
     for n in (0, 5, 17):
         slope = (reweighted(n, step) - reweighted(n, -step)) / (2 * step)

@@ -1,6 +1,6 @@
 """Submissions in loops of numpy: mistakes are told, and right ones carry no remark.
 
-`python -m helpers.submissions.loops`, run in `tests`, prints the table and the figures.
+`python -m helpers.submissions.loops`, run in `tests`, prints the table.
 """
 
 import re

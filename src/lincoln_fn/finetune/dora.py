@@ -29,7 +29,7 @@ def dora(
     V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
 
     Args:
-        params: its params, trained before.
+        params: the network's, trained before.
         key: A is drawn from it.
         r: the rank of the updates.
         alpha: the updates are multiplied by alpha / r.

@@ -22,7 +22,7 @@ def to_torch(layer: Layer, params: Params) -> LayerModule:
     """Make a torch module of a layer and its parameters.
 
     Args:
-        params: its parameters, of which the module has copies.
+        params: of which the module has copies.
 
     Returns:
         The module. Each trained leaf is a parameter and each leaf of a state a buffer, named by its

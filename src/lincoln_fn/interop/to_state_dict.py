@@ -24,7 +24,7 @@ def to_state_dict(
     statistics, unchanged. Keys have no name in torch and are left out.
 
     Args:
-        params: its parameters, or their gradients.
+        params: the layer's, or their gradients.
         module: the torch module that `from_torch` made the layer of, if its parts have names of
             their own, as those of a ResNet or of a model of Hugging Face's library have. None names
             parts by their positions, as `torch.nn.Sequential` does.

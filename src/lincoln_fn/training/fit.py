@@ -71,7 +71,7 @@ def fit(
     Each line of the history is printed; on a terminal and in a notebook, with a progress bar.
 
     Args:
-        loss: its loss, with reduction mean or sum.
+        loss: the loss, with reduction mean or sum.
         optimizer: updates the parameters.
         data: (x, target) tensors, numpy arrays or data frames with one row per example, shuffled in
             each epoch by the state's key. Or any iterable of batches (x, target), such as a list or

@@ -35,7 +35,7 @@ def make_step(
     """Make the training step of a network: step(state, (x, target)) -> (state, value).
 
     Args:
-        loss: its loss, with reduction mean or sum.
+        loss: the loss, with reduction mean or sum.
         optimizer: updates the parameters.
         donate: whether a step may update the state in place, which saves time and memory in large
             networks. The old tensors are empty afterwards, so using a state twice is an error: to

@@ -26,7 +26,7 @@ def value_and_gradient(
     It is what a step of `make_step` computes before the optimizer's update.
 
     Args:
-        loss: its loss, with reduction mean or sum.
+        loss: the loss, with reduction mean or sum.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
 
     Returns:

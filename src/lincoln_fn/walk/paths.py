@@ -18,7 +18,7 @@ def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
     """List the layers and compositions of a network with their paths, each before its parts.
 
     Args:
-        path: its own path.
+        path: the network's own.
 
     Returns:
         Pairs of a path and a layer.
@@ -37,7 +37,7 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
 
     Args:
         f: (layer, path) -> layer. A composition has its new parts already.
-        path: its own path.
+        path: the network's own.
 
     Returns:
         The network. A composition of the same parts as before is the same object.

@@ -68,7 +68,7 @@ def weighted_of(name: str, parts: Parts) -> Loss:
     """Make a weighted loss from other parts.
 
     Args:
-        name: its name.
+        name: of the loss.
         parts: (weight, loss) by name.
 
     Example:
