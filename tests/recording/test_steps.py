@@ -12,6 +12,7 @@ from helpers.sweep import SWEEPS
 
 import lincoln_fn as lf
 from lincoln_fn import optim
+from lincoln_fn.recording import ByKind
 from lincoln_fn.recording.function import RecordedFunction
 
 ROWS = [row for rows in SWEEPS.values() for row in rows()]
@@ -235,3 +236,14 @@ def test_autocast_is_heeded():
     with torch.autocast("cpu", torch.bfloat16):
         assert run(X, y).dtype is torch.bfloat16
     assert run(X, y).dtype is torch.float32
+
+
+def test_a_kind_that_goes_is_not_kept_by_the_states_after_it():
+    state = lf.dense(4).init(lf.Key(0), torch.zeros(1, 3))
+    by_kind = ByKind(lambda *_: object(), id, most=2)
+    for length in (1, 2, 3) * 4:
+        tensors, memo = by_kind.find(state, torch.zeros(length))
+        state = lf.tree.map(torch.clone, state)
+        by_kind.keep(state, tensors[:-1], memo)
+    rows = [row for rows in by_kind.after.values() for row in rows]
+    assert len({*by_kind.after, *(memo for *_, memo in rows)}) <= 3

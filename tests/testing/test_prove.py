@@ -1,5 +1,6 @@
 """`prove`: every layer and loss is proven by equality, and errors of any size are refused."""
 
+import functools
 import math
 from fractions import Fraction
 
@@ -199,6 +200,61 @@ def test_a_tie_is_no_mistake():
     zeros = lf.Layer("relu()", lambda params, x: (torch.relu(x), x), lambda params, x, g: (
         torch.where(x == 0, g / 2, g * (x > 0)), ()))  # fmt: skip
     assert "a tie or a kink" in str(prove(zeros, (), torch.zeros(2, 3)))
+
+
+def of_logs(params, logarithm, g):
+    return g * (torch.exp(logarithm / 2) - 1), ()
+
+
+@pytest.mark.parametrize(("layer", "x"), [
+    (lf.Layer("of_logs()", lambda params, x: (x * x / 2 - x, (x * x).log()), of_logs), 1 + X / 100),
+    (lf.tanhshrink(), X / 1000), (lf.tanhshrink(), X / 100),
+], ids=["logs", "small", "larger"])  # fmt: skip
+def test_the_rounding_of_floats_confirms_nothing(layer, x):
+    assert "floats see no difference" in str(prove(layer, (), x))
+
+
+def cubic(params, x):
+    return (x - 1) ** 3, x
+
+
+def of_read_numbers(params, x, g, times=1.0):
+    slopes = [3 * (each.item() ** 2 - 2 * each.item() + 1) for each in x.flatten()]
+    return g * torch.tensor(slopes, dtype=g.dtype).view(g.shape) * times, ()
+
+
+def with_a_number_read(params, x):
+    return x + 1e-8 * x.sum().item(), x
+
+
+def test_a_number_that_is_read_is_held_against_central_differences():
+    right = lf.Layer("cubic()", cubic, of_read_numbers)
+    of_sum = lf.Layer("sum()", with_a_number_read, lambda params, x, g: (g + 1e-8 * g.sum(), ()))
+    for layer, x in ((right, X), (right, 1 + X / 100), (of_sum, X)):
+        assert "a number was read" in prove(layer, (), x).reason
+    wrong = right.replace(backward=functools.partial(of_read_numbers, times=1.01))
+    assert isinstance(prove(wrong, (), X), Refutation)
+
+
+def test_a_branch_by_a_number_that_is_read_is_proven_with_a_remark():
+    def backward(params, x, g):
+        return (g * 2 * x if x.sum().item() > 0 else g * (x + x)), ()
+
+    for x in (X.abs(), -X.abs()):
+        verdict = prove(lf.Layer("square()", lambda params, x: (x * x, x), backward), (), x)
+        assert verdict.assumed == ("a number was read, and is a constant from there on",)
+
+
+def test_errors_of_forward_and_backward_are_the_layers_own():
+    def refuse(params, x):
+        raise lf.LayerError("mine()", "no")
+
+    with pytest.raises(lf.LayerError, match=r"mine\(\): no"):
+        prove(lf.Layer("mine()", refuse, of_logs), (), X)
+    with pytest.raises(lf.testing.GradientError, match="forward raised ZeroDivisionError"):
+        prove(lf.Layer("mine()", lambda params, x: (x / (1 // 0), x), of_logs), (), X)
+    with pytest.raises(lf.testing.GradientError, match="backward raised RuntimeError"):
+        prove(lf.Layer("mine()", lambda params, x: (x, x), lambda params, x, g: (g @ g, ())), (), X)
 
 
 def test_what_has_no_rule_is_undecided():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -39,7 +40,7 @@ class ByKind(Generic[M]):
         self.make, self.place, self.most = make, place, most  # `place` as `conditions` says
         self.kinds: dict[Hashable, M] = {}
         self.made: WeakKeyDictionary[Arrays, tuple[list[Tensor], M]] = WeakKeyDictionary()
-        self.after: dict[M, list[tuple[Fits, Structure, Conditions, M]]] = {}
+        self.after = defaultdict[M, list[tuple[Fits, Structure, Conditions, M]]](list)
 
     def find(self, *arguments: Arrays) -> tuple[list[Tensor], M] | None:
         """List the tensors of the arguments, and find what runs the function on them.
@@ -63,8 +64,9 @@ class ByKind(Generic[M]):
         now = conditions(tensors, self.place)
         kind = of_state, structure, layouts(tensors), now
         if kind not in self.kinds:
-            if len(self.kinds) == self.most:  # the oldest one goes
+            if len(self.kinds) == self.most:  # the oldest one goes, also from what followed what
                 del self.kinds[next(iter(self.kinds))]
+                self.after.clear()
             self.kinds[kind] = self.make(len(leaves), now[0] is not None, *arguments)
         memo = self.kinds[kind]
         if before is not None:
@@ -74,4 +76,3 @@ class ByKind(Generic[M]):
     def keep(self, state: Arrays, leaves: Sequence[Tensor], memo: M) -> None:
         """Remember the tensors of a new state, and what has made it."""
         self.made[state] = [*leaves], memo
-        self.after.setdefault(memo, [])
