@@ -151,7 +151,7 @@ def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "lengt
     )
 
 
-def where(mask: Bool[Tensor, ...] | None, new: Arrays, old: Arrays) -> Arrays:
+def where(mask: Bool[Tensor, "*mask"] | None, new: Arrays, old: Arrays) -> Arrays:
     """Return new where the mask of a step is True, and elsewhere old, or 0 if that is None."""
     if mask is None:
         return new

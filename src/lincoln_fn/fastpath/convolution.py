@@ -43,7 +43,7 @@ class Arguments(NamedTuple):
 class Cache:
     """The kernel's input and its steps, and the padding that was added before: () if none."""
 
-    x: Float[Tensor, "*batch in_channels *padded"]
+    x: Float[Tensor, "*in_channels_and_padded"]
     arguments: Arguments = static()
     amounts: Amounts = static()
     mode: str = static()

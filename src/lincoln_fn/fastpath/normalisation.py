@@ -54,9 +54,9 @@ def gradients(
 class LayerCache:
     """The input of layer norm, its rows' mean and rstd, and how many axes make a row."""
 
-    x: Float[Tensor, "*batch *row"]
-    mean: Float[Tensor, "*batch *ones"]
-    rstd: Float[Tensor, "*batch *ones"]
+    x: Float[Tensor, "*batch_and_row"]
+    mean: Float[Tensor, "*batch_and_ones"]
+    rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = static()
     eps: float = static()
 

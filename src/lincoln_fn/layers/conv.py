@@ -51,7 +51,7 @@ class Params:
 class Cache:
     """The padded input, how the kernel moves over it, and the amounts of padding."""
 
-    x: Float[Tensor, "*batch in_channels *padded"]
+    x: Float[Tensor, "*in_channels_and_padded"]
     geometry: Geometry = static()
     amounts: Amounts = static()
     mode: str = static()

@@ -64,7 +64,7 @@ class Cache:
     """The normalised input, its rstd, mean and unbiased variance, and the momentum."""
 
     x_hat: Instances
-    rstd: Float[Tensor, "*batch channels *ones"]
+    rstd: Float[Tensor, "*channels_and_ones"]
     mean: Float[Tensor, "*batch channels"]
     var: Float[Tensor, "*batch channels"]
     momentum: float | None = core.static()

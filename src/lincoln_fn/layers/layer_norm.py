@@ -75,7 +75,7 @@ class Cache:
     """The normalised input, its rows' rstd, and how many axes make a row."""
 
     x_hat: Rows
-    rstd: Float[Tensor, "*batch *ones"]
+    rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = static()
 
 

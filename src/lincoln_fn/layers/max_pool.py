@@ -70,7 +70,7 @@ def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[(
 
 
 def largest(
-    x: Image, positions: Int[Tensor, "*planes *pooled k"], n: int
+    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int
 ) -> tuple[Float[Tensor, "*batch_and_pooled"], Int[Tensor, "*batch_and_pooled"]]:
     """Find m(o), the first position in window o with the largest x_i, and y_o = x_(m(o))."""
     seen = picked(x, positions, n, -inf)

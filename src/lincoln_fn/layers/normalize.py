@@ -33,8 +33,8 @@ class Cache:
     """The output, the length that x had, whether it is above eps, and the axis."""
 
     y: Elements
-    length: Float[Tensor, ...]
-    is_long: Bool[Tensor, ...]
+    length: Float[Tensor, "*rows"]
+    is_long: Bool[Tensor, "*rows"]
     dim: int = core.static()
 
 

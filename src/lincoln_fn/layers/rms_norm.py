@@ -72,7 +72,7 @@ class Cache:
     """The normalised input, 1 / root mean square of its rows, their axes, and the offset."""
 
     x_hat: Rows
-    rstd: Float[Tensor, "*batch *ones"]
+    rstd: Float[Tensor, "*batch_and_ones"]
     axes: int = static()
     offset: float = static()
 

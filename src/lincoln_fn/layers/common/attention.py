@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_input, check_like, format_briefly
 
-Mask: TypeAlias = Bool[Tensor, "..."] | Float[Tensor, "..."]
+Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -155,7 +155,7 @@ def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -
         raise LayerError(layer, f"expected a mask that broadcasts to {shape}, got {given}")
 
 
-def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, ...]:
+def _allowed(mask: Mask | None, visible: Tensor | None) -> Bool[Tensor, "*mask"]:
     if mask is None:
         assert visible is not None
         return visible

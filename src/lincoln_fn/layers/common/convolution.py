@@ -77,7 +77,7 @@ def weight_gradient(
 
 
 def bias_gradient(
-    g: Float[Tensor, "*batch channels *positions"], geometry: Geometry
+    g: Float[Tensor, "*channels_and_positions"], geometry: Geometry
 ) -> Float[Tensor, " channels"]:
     """Compute db_o = sum_p g_o[p], summed over the batch."""
     channels = g.ndim - len(geometry.stride) - 1

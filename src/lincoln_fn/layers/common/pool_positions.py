@@ -56,7 +56,7 @@ def adaptive_positions(output_size: Sizes, x: Tensor) -> list[Int[Tensor, "poole
 
 def flat_positions(
     places: Sequence[Int[Tensor, "*planes pooled k"]], x: Tensor
-) -> Int[Tensor, "*planes *pooled k"]:
+) -> Int[Tensor, "*planes_and_pooled k"]:
     """Combine positions by axis to flat ones, N where one is outside of x.
 
     Example:
@@ -77,7 +77,7 @@ def flat_positions(
 
 
 def picked(
-    x: Image, positions: Int[Tensor, "*planes *pooled k"], n: int, outside: float
+    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int, outside: float
 ) -> Float[Tensor, "*batch_and_pooled k"]:
     """Read x, with n spatial axes, at flat positions; outside x is a given number.
 
@@ -93,7 +93,7 @@ def picked(
 
 
 def added_up(
-    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes *pooled k"],
+    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes_and_pooled k"],
     like: Image, n: int,
 ) -> Image:  # fmt: skip
     """Sum the parts that belong to each position of an x like this: the transpose of `picked`.
