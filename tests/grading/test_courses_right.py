@@ -1,12 +1,19 @@
-"""Right files of a course have full points, however they are written; blank ones are said to be."""
+"""Right files have full points, however they are written; blank ones are said to be.
+
+They are graded from their sources alone: compiled code beside them does not run.
+"""
 
 import csv
+import importlib.util
 import io
 import os
+import py_compile
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
+import lincoln_fn as lf
 from lincoln_fn.grading.courses import command, course
 from lincoln_fn.grading.courses.graded import grade_file
 
@@ -140,3 +147,51 @@ def test_a_file_that_cannot_be_graded_ends_no_other_ones_grading(tmp_path, capsy
     command.main(["cs231n", str(tmp_path)])
     said = ["a.py: 0 of 0", "  file: is not graded: no such disk", "b.py: 1 of 1"]
     assert capsys.readouterr().out.splitlines() == said
+
+
+WRONG = RELU.replace("dout * (cache > 0)", "dout")
+
+
+def plant(source, tmp_path, text=RELU, compiled=None):
+    """Write compiled code where Python looks for that of a source, and takes it unseen."""
+    compiled = compiled or importlib.util.cache_from_source(str(source))
+    (tmp_path / "other").write_text(text)
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    other, compiled = str(tmp_path / "other"), str(compiled)
+    py_compile.compile(other, compiled, str(source), True, invalidation_mode=unchecked)
+    return compiled
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+@pytest.mark.parametrize("name", ["layers", "helper"])
+def test_compiled_code_does_not_run_in_place_of_a_source(is_package, name, tmp_path):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    if is_package:
+        (folder / "__init__.py").touch()
+    helped = "from helper import *" if not is_package else "from .helper import *"
+    (folder / f"{name}.py").write_text(WRONG)
+    plant(folder / f"{name}.py", tmp_path)
+    rows = graded(folder, WRONG if name == "layers" else helped, name="layers.py")
+    assert [row[2] for row in rows if row[0]] == [0]
+
+
+@pytest.mark.parametrize("suffix", [".pyc", EXTENSION_SUFFIXES[0]])
+def test_compiled_code_without_a_source_is_not_found(suffix, tmp_path):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    plant(folder / "helper.py", tmp_path, compiled=folder / f"helper{suffix}")
+    (row,) = graded(folder, f"{RELU}import helper\nhelper.x")
+    assert row[4] == "raises ModuleNotFoundError: No module named 'helper'"
+
+
+def test_a_file_that_grade_loads_runs_from_its_source(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def forward(params, x): return x.tanh(), x\ndef backward(params, x, g): 1 / 0")
+    compiled = plant(path, tmp_path, "def forward(params, x): 1 / 0\n")
+    cases = lf.testing.make_cases(lf.tanh(), lf.keys.normal(lf.Key(0), (3, 2)), count=1)
+    graded = lf.testing.grade(path, lf.tanh(), cases)
+    assert graded.problems == ("backward raised ZeroDivisionError: division by zero",)
+    assert list(path.parent.glob("__pycache__/*")) == [
+        tmp_path / "__pycache__" / compiled.rpartition("/")[2]
+    ]
