@@ -44,11 +44,11 @@ def filters(
         >>> filters(weight).images[0].get_array().shape
         (5, 5)
     """
-    kernels = _kernels(weight.detach().cpu().float(), image_shape)[: max(count, 1)]
-    shown = len(kernels)
+    outputs = _kernels(weight.detach().cpu().float(), image_shape)
+    kernels = outputs[: max(count, 1)]
     in_colour = kernels.shape[1] == 3
     if kernels.shape[1] == 1 or in_colour:
-        columns = math.ceil(math.sqrt(shown))
+        columns = math.ceil(math.sqrt(len(kernels)))
         tiles = kernels
     else:
         columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
@@ -66,13 +66,9 @@ def filters(
         )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    of = "" if shown == _outputs(weight) else f"{shown} of "
-    axes.set_title(f"First layer's weights, {of}{_outputs(weight)} outputs")
+    of = "" if len(kernels) == len(outputs) else f"{len(kernels)} of "
+    axes.set_title(f"First layer's weights, {of}{len(outputs)} outputs")
     return axes
-
-
-def _outputs(weight: Tensor) -> int:
-    return weight.shape[1] if weight.ndim == 2 else weight.shape[0]
 
 
 def _kernels(

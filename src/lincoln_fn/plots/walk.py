@@ -47,26 +47,22 @@ def flow(
     records = inspect.trace(net, params, x, loss, target)
     axes = new_axes(7.2, max(3.0, 1.4 + 0.26 * len(records))) if axes is None else axes
     axes.set_xscale("log")
-    kinds = (
-        ("|y|, forward", [record.output_norm for record in records], "v-", COLOURS[0], 0.01),
-        ("|g|, backward", [record.gradient_norm for record in records], "^--", COLOURS[1], 0.99),
-    )
-    for label, norms, look, colour, side in kinds:
+    going = [record.output_norm for record in records]
+    coming = [record.gradient_norm for record in records]
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    for label, norms, look, colour, side in (
+        ("|y|, forward", going, "v-", COLOURS[0], "left"),
+        ("|g|, backward", coming, "^--", COLOURS[1], "right"),
+    ):
         shown = [n if n and math.isfinite(n) else math.nan for n in norms]
         axes.plot(shown, range(len(norms)), look, color=colour, markersize=5, label=label)
         for i, norm in enumerate(norms):
             if norm is not None and math.isnan(shown[i]):
                 axes.text(
-                    side,
-                    i,
-                    f"{label[:3]} = {norm:g}",
+                    0.01 if side == "left" else 0.99, i, f"{label[:3]} = {norm:g}", ha=side,
+                    va="center", color=colour, fontsize="small", bbox=box,
                     transform=axes.get_yaxis_transform(),
-                    color=colour,
-                    fontsize="small",
-                    ha="left" if side < 0.5 else "right",
-                    va="center",
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-                )
+                )  # fmt: skip
     labels = [shorten(record.label, 48, placeholder=" …") for record in records]
     axes.set_yticks(range(len(records)), labels, fontsize="small")
     axes.set_ylim(len(records) - 0.5, -0.5)
