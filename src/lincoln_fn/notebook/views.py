@@ -1,14 +1,24 @@
-"""What a notebook shows of a value."""
+"""What a notebook shows of a value, and the tables of traces and of summaries."""
 
 from __future__ import annotations
 
 import attrs
+from torch import Tensor
 
 from lincoln_fn.core import Arrays, Layer, Params, Tree, check_argument, format_briefly, html
+from lincoln_fn.inspect import Trace
+from lincoln_fn.inspect.internal import (
+    SUMMARY_HEADINGS,
+    TRACE_HEADINGS,
+    Summary,
+    cells,
+    remark_on,
+    rows_of,
+)
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
-from lincoln_fn.notebook.markup import Markup, fade, wrap
-from lincoln_fn.notebook.trees import tree_html
+from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
+from lincoln_fn.notebook.trees import tensor_cells, tree_html
 from lincoln_fn.training import FitRecord, StepRecord, TrainState
 
 
@@ -69,16 +79,10 @@ def html_of(value: Tree) -> str:
     if own is not None:
         shown: str = own()
         return shown
-    if is_history(value):
+    is_list = isinstance(value, list | tuple) and len(value) > 0
+    if is_list and all(isinstance(entry, StepRecord | FitRecord) for entry in value):
         return history_html(value)
     return wrap(tree_html(value))
-
-
-def is_history(value: object) -> bool:
-    """Return whether a value is a list of the records of `train` or `fit`."""
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
 @html.register(TrainState)
@@ -93,3 +97,35 @@ def state_html(state: TrainState) -> Markup:
     }
     parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
     return wrap(heading, *parts)
+
+
+@html.register(Trace)
+def trace_html(trace: Trace) -> Markup:
+    """Show a trace: its table, with histograms of each output and each gradient."""
+    shown = [
+        (
+            *row[:3],
+            _histogram(record.output),
+            _histogram(record.gradient),
+            *row[3:-1],
+            _bold(row[-1]),
+        )
+        for row, record in zip(map(cells, trace), trace, strict=True)
+    ]
+    return wrap(table((*TRACE_HEADINGS[:3], "y", "dL/dy", *TRACE_HEADINGS[3:]), shown, left=5))
+
+
+def _histogram(arrays: Arrays) -> str:
+    return tensor_cells(arrays)[1] if isinstance(arrays, Tensor) else ""
+
+
+def _bold(text: str) -> str:
+    return element("b", text) if text else ""
+
+
+@html.register(Summary)
+def summary_html(summary: Summary) -> Markup:
+    """Show a summary: its table, with the total in bold, and the remark below it."""
+    *rows, total = rows_of(summary)
+    bold = [_bold(cell) for cell in total]
+    return wrap(table(SUMMARY_HEADINGS, [*rows, bold], left=3), fade(remark_on(summary)))
