@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def in_this_process(monkeypatch):
         except Exception as error:
             return Ran(problem=str(error))
 
-    monkeypatch.setattr(sys.modules["lincoln_fn.grading.grade"], "run_isolated", run)
+    monkeypatch.setattr(import_module("lincoln_fn.grading.grade"), "run_isolated", run)
 
 
 def defined(text):
