@@ -106,7 +106,7 @@ def _find_within(path: str, layer: Layer, patches: Mapping[str, Patch]) -> dict[
     return {
         i: at
         for i, part in enumerate(parts)
-        for at in reversed(patches)
+        for at in reversed([*patches])
         if at == part or at.startswith(f"{part}.")
     }
 
