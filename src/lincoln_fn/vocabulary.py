@@ -60,27 +60,24 @@ FUNCTIONS: Final = {
     },
 }
 
-_CONTAINER = "holds modules; params are plain tuples and records here"
 _LAZY = "every layer here finds its input's sizes by itself"
-_UNPOOL = "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)"
 
 LEFT_OUT: Final = {
+    **dict.fromkeys(
+        ("Container", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"),
+        "holds modules; params are plain tuples and records here",
+    ),
+    **dict.fromkeys(
+        ("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"),
+        "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)",
+    ),
     "AdaptiveLogSoftmaxWithLoss": "a layer and a loss in one, for vocabularies beyond this scale",
     "ChannelShuffle": "serial(unflatten, permute, flatten) says it",
-    "Container": _CONTAINER,
     "CosineSimilarity": "a function of two inputs; as a loss, losses.cosine_embedding",
     "CrossMapLRN2d": "torch's older form of local_response_norm",
     "EmbeddingBag": "serial(embedding, masked_mean) says it, with bags that are padded",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
-    "MaxUnpool1d": _UNPOOL,
-    "MaxUnpool2d": _UNPOOL,
-    "MaxUnpool3d": _UNPOOL,
-    "Module": _CONTAINER,
-    "ModuleDict": _CONTAINER,
-    "ModuleList": _CONTAINER,
     "PairwiseDistance": "a function of two inputs; as a loss, losses.triplet_margin",
-    "ParameterDict": _CONTAINER,
-    "ParameterList": _CONTAINER,
     "RNNBase": "the base class of rnn, gru and lstm",
     "RNNCellBase": "the base class of the cells",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",

@@ -16,8 +16,8 @@ import lincoln_fn as lf
 from lincoln_fn import notebook
 from lincoln_fn.notebook import view
 from lincoln_fn.notebook.curves import curve
-from lincoln_fn.notebook.ipython import sequence_html
 from lincoln_fn.notebook.trees import distribution, histogram
+from lincoln_fn.notebook.views import sequence_html
 from lincoln_fn.training.history import History
 
 X, TARGET = lf.keys.normal(lf.Key(0), (7, 5)), torch.arange(7) % 3
