@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from torch import Tensor
 
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.suggestions import suggest
 
-_OWN: Final = "expected the cache of its own forward, got"
-
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
     """Check that parameters belong to the layer, and that the input is a floating tensor."""
     check_params(layer, params, expected)
     if not isinstance(x, Tensor):
-        raise LayerError(layer, f"expected x to be a tensor, got {_kind_of(x)}")
+        raise LayerError(layer, f"expected x to be a tensor, got {type(x).__name__}{_mend(x)}")
     if not x.is_floating_point():
         mend = "convert it first, say by x.float()"
         raise LayerError(layer, f"expected x of a floating dtype, got {x.dtype}; {mend}")
@@ -25,20 +21,23 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
 
 def check_params(layer: str, params: object, expected: type | None) -> None:
     """Check that parameters are of the layer's class, or () if it has none."""
-    if type(params) is (expected or tuple) and (expected or not params):
-        return
-    owner = f"{expected.__module__.rpartition('.')[2]}.{expected.__name__}" if expected else "()"
-    mend = _mend(params, "params")
-    raise LayerError(layer, f"expected params {owner}, got {describe(params)}{mend}")
+    if expected is None:
+        if type(params) is not tuple or params:
+            raise _wrong_params(layer, "()", params)
+    elif type(params) is not expected:
+        owner = f"{expected.__module__.rpartition('.')[2]}.{expected.__name__}"
+        raise _wrong_params(layer, owner, params)
 
 
-def _mend(given: object, kind: str) -> str:
+def _wrong_params(layer: str, expected: str, given: object) -> LayerError:
+    return LayerError(
+        layer, f"expected params {expected}, got {describe(given)}{_mend(given, 'params')}"
+    )
+
+
+def _mend(given: object, kind: str = "tensor") -> str:
     mend = suggest(given, kind)
     return f"; {mend}" if mend else ""
-
-
-def _kind_of(given: object) -> str:
-    return f"{type(given).__name__}{_mend(given, 'tensor')}"
 
 
 def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
@@ -53,7 +52,9 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
     """Make the error about a parameter that is not a tensor, or has the wrong shape."""
-    got = f"{tuple(given.shape)}" if isinstance(given, Tensor) else _kind_of(given)
+    got = f"{type(given).__name__}{_mend(given)}"
+    if isinstance(given, Tensor):
+        got = f"{tuple(given.shape)}"
     return LayerError(layer, f"expected {name} of shape {shape}, got {got}")
 
 
@@ -61,7 +62,8 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
     """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
         if not isinstance(like, Tensor):  # a numpy array has a dtype, too
-            raise LayerError(layer, f"expected params of tensors, got {_kind_of(like)}")
+            got = f"{type(like).__name__}{_mend(like)}"
+            raise LayerError(layer, f"expected params of tensors, got {got}")
         problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
         is_input = name == "x" and like.dtype.is_floating_point and given.is_floating_point()
         mend = f"; convert it by x.to({like.dtype})" if is_input else ""
@@ -75,7 +77,9 @@ def check_cotangent(
 ) -> None:
     """Check that g has the output's shape, dtype and device, as a cached tensor has them."""
     if not isinstance(cached, Tensor):
-        raise LayerError(layer, f"{_OWN} {format_briefly(cached)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
+        )
     if not isinstance(g, Tensor):
         raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
     check_like(layer, "g", g, cached)
@@ -87,7 +91,9 @@ def check_cotangent(
 def check_cache(layer: str, cache: object, expected: type) -> None:
     """Check that a cache belongs to the layer."""
     if type(cache) is not expected:
-        raise LayerError(layer, f"{_OWN} {format_briefly(cache)}")
+        raise LayerError(
+            layer, f"expected the cache of its own forward, got {format_briefly(cache)}"
+        )
 
 
 def check_axis(layer: str, x: Tensor, dim: int, *, scalar: bool = False) -> None:

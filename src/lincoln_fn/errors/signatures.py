@@ -10,7 +10,8 @@ tensor in the cache that has the same shape in its type. Where a call does not f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ast
+from collections.abc import Callable
 from functools import cache, wraps
 from types import CodeType
 from typing import Any, Final, ParamSpec, TypeVar
@@ -50,19 +51,25 @@ def shape_checked(function: Callable[P, R]) -> Callable[P, R]:
         Traceback (most recent call last):
         lincoln_fn.LayerError: tanh: expected g of shape (2, 4), got (2, 3)
     """
-    code, name = function.__code__, function.__name__
+    code = function.__code__
     names = code.co_varnames[: code.co_argcount]
-    options = code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    options = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    hints = function.__annotations__
     given = ", ".join([*names, *(["*"] if options else []), *options])
-    passed = ", ".join([*names, *(f"{option}={option}" for option in options)])
-    checks = _checks(names, function.__annotations__, function.__globals__)
-    # In one line, which a traceback shows as the function's first.
-    body = "; ".join([*checks, f"return function({passed})"])
-    head = "def make(function, Tensor, Params, Cache, layer, later):"
-    source = f"{head}\n def {name}({given}): {body}\n return {name}"
+    passed = ", ".join([*names, *(f"{name}={name}" for name in options)])
+    lines = [f"    {line}" for line in _checks(names, hints, function.__globals__)]
+    source = "\n".join(
+        [
+            "def make(function, Tensor, Params, Cache, layer, later):",
+            f"  def {function.__name__}({given}):",
+            *lines,
+            f"    return function({passed})",
+            f"  return {function.__name__}",
+        ]
+    )
     made: dict[str, Any] = {}  # Any: a function
     exec(_compiled(source), function.__globals__, made)
-    classes = (function.__globals__.get(function.__annotations__[of]) for of in names[:2])
+    classes = (function.__globals__.get(hints[name]) for name in names[:2])
     layer = function.__module__.rpartition(".")[2]
     # Any: a function whose attributes are set.
     checked: Any = wraps(function)(made["make"](function, Tensor, *classes, layer, later))
@@ -76,25 +83,31 @@ def shape_checked(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _compiled(source: str) -> CodeType:
-    return compile(source, "<checks>", "exec")
+    """Compile the code, all of it in its first line."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.expr | ast.arg):
+            node.lineno = node.end_lineno = 1
+    return compile(tree, "<checks>", "exec")
 
 
-def _checks(
-    names: tuple[str, ...], hints: dict[str, str], names_of: dict[str, Any]
-) -> Iterator[str]:
-    """Write the expressions that check the arguments."""
+def _checks(names: tuple[str, ...], hints: dict[str, str], names_of: dict[str, Any]) -> list[str]:
+    """Write the lines that check the arguments."""
     has_params = hints["params"] == "Params"
     if names == ("params", "x"):
         wrong, expected = (_OTHER_PARAMS, "Params") if has_params else (_NO_PARAMS, "None")
-        yield f"({wrong} or {_NO_INPUT}) and later.check_input(layer, params, x, {expected})"
-        return
+        check = f"later.check_input(layer, params, x, {expected})"
+        return [f"if {wrong} or {_NO_INPUT}:", f"  {check}"]
     # A layer without parameters does not read params on the way back.
-    if has_params:
-        yield f"{_OTHER_PARAMS} and later.check_params(layer, params, Params)"
+    check = "  later.check_params(layer, params, Params)"
+    lines = [f"if {_OTHER_PARAMS}:", check] if has_params else []
     cache = like = names[1]
     if hints[cache] == "Cache":
-        yield f"type({cache}) is not Cache and later.check_cache(layer, {cache}, Cache)"
+        check = f"  later.check_cache(layer, {cache}, Cache)"
+        lines += [f"if type({cache}) is not Cache:", check]
         fields = names_of["Cache"].__annotations__.items()
         like += "." + next((key for key, hint in fields if hint == hints.get("g")), "")
     if "g" in names:
-        yield f"({_NOT_LIKE.format(like=like)}) and later.check_cotangent(layer, g, {like})"
+        wrong = _NOT_LIKE.format(like=like)
+        lines += [f"if {wrong}:", f"  later.check_cotangent(layer, g, {like})"]
+    return lines
