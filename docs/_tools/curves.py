@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.plots.slopes import is_random, jumps, slopes
+from lincoln_fn.plots.derivatives import is_random, jumps, slopes
 
 WIDTH, HEIGHT, MARGIN = 480, 270, 24
 REACH: Final = 5.0  # x goes from -REACH to REACH

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import course_pages
 import curves
 import flow
 import gallery
@@ -17,6 +18,7 @@ from source_files import MADE, paths, read
 
 import lincoln_fn as lf
 from lincoln_fn import vocabulary
+from lincoln_fn.grading.courses import course
 from lincoln_fn.interop import architectures
 
 CHANGELOG: Final = Path(__file__).parents[2] / "CHANGELOG.md"
@@ -48,7 +50,7 @@ def on_config(config: Any) -> None:  # Any: MkDocs' own objects
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add a page for each layer, each loss and each notebook, and the changelog.
+    """Add a page for each layer, each loss, each notebook and each course, and the changelog.
 
     Args:
         files: those of docs/.
@@ -65,6 +67,9 @@ def on_files(files: Files, *, config: Any) -> Files:
         files.append(File.generated(config, f"notebooks/{name}.md", content=page.markdown))
         for file, content in page.files.items():
             files.append(File.generated(config, f"notebooks/{file}", content=content))
+    for name in course.names():
+        content = course_pages.page(course.read(name))
+        files.append(File.generated(config, f"courses/{name}.md", content=content))
     changes = CHANGELOG.read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=changes))
     return files

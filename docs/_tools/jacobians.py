@@ -10,7 +10,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn.grading import examples
-from lincoln_fn.plots.slopes import jacobian_matrix
+from lincoln_fn.plots.derivatives import jacobian_matrix
 
 
 def _x(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -60,27 +60,24 @@ FUNCTIONS: Final = {
     },
 }
 
-_CONTAINER = "holds modules; params are plain tuples and records here"
 _LAZY = "every layer here finds its input's sizes by itself"
-_UNPOOL = "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)"
 
 LEFT_OUT: Final = {
+    **dict.fromkeys(
+        ("Container", "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"),
+        "holds modules; params are plain tuples and records here",
+    ),
+    **dict.fromkeys(
+        ("MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"),
+        "interop.from_function makes it of torch's, for max_pool2d(..., return_indices=True)",
+    ),
     "AdaptiveLogSoftmaxWithLoss": "a layer and a loss in one, for vocabularies beyond this scale",
     "ChannelShuffle": "serial(unflatten, permute, flatten) says it",
-    "Container": _CONTAINER,
     "CosineSimilarity": "a function of two inputs; as a loss, losses.cosine_embedding",
     "CrossMapLRN2d": "torch's older form of local_response_norm",
     "EmbeddingBag": "serial(embedding, masked_mean) says it, with bags that are padded",
     "Fold": "the transpose of Unfold; conv_transpose does the work it is used for",
-    "MaxUnpool1d": _UNPOOL,
-    "MaxUnpool2d": _UNPOOL,
-    "MaxUnpool3d": _UNPOOL,
-    "Module": _CONTAINER,
-    "ModuleDict": _CONTAINER,
-    "ModuleList": _CONTAINER,
     "PairwiseDistance": "a function of two inputs; as a loss, losses.triplet_margin",
-    "ParameterDict": _CONTAINER,
-    "ParameterList": _CONTAINER,
     "RNNBase": "the base class of rnn, gru and lstm",
     "RNNCellBase": "the base class of the cells",
     "TripletMarginWithDistanceLoss": "takes a function without a backward of its own",
@@ -163,20 +160,23 @@ def missing_name(module: str, name: str) -> AttributeError:
 lf.optim.adam here")
     """
     problem = f"module {module!r} has no attribute {name!r}"
-    if name.startswith("_"):
-        return AttributeError(problem)
+    told = "" if name.startswith("_") else _told(module, name)
+    return AttributeError(f"{problem}; {told}" if told else problem)
+
+
+def _told(module: str, name: str) -> str:
     if name in HABITS.get(module, ()):
-        return AttributeError(f"{problem}; {HABITS[module][name]}")
+        return HABITS[module][name]
     for package, torchs in _torch_names():
         if torchs == name:
-            ours, reason = _counterpart(name), _reason(name)
-            told = f"is lf.{ours} here" if ours else f"is left out here: {reason}"
-            return AttributeError(f"{problem}; torch.{package}.{name} {told}")
-    torchs = f"torch.nn.functional.{name} is lf.{FUNCTIONS[name]} here" if name in FUNCTIONS else ""
+            ours = _counterpart(name)
+            told = f"is lf.{ours} here" if ours else f"is left out here: {_reason(name)}"
+            return f"torch.{package}.{name} {told}"
     if name in ALIASES:
-        return AttributeError(f"{problem}; torch.{name} is lf.{ALIASES[name]} here")
+        return f"torch.{name} is lf.{ALIASES[name]} here"
     if name in ("nn", "functional"):
-        return AttributeError(f"{problem}; layers stand in lf itself, such as lf.dense")
+        return "layers stand in lf itself, such as lf.dense"
+    torchs = f"torch.nn.functional.{name} is lf.{FUNCTIONS[name]} here" if name in FUNCTIONS else ""
     for room in _ROOMS:
         if room and room not in _library().__all__:
             continue
@@ -187,9 +187,8 @@ lf.optim.adam here")
         value = getattr(home, found) if found else None
         if callable(value) and str(value.__module__).startswith("lincoln_fn"):
             path = f"lf.{room}.{found}" if room else f"lf.{found}"
-            told = f"{torchs}, and {path} something else" if torchs else f"write {path}"
-            return AttributeError(f"{problem}; {told}")
-    return AttributeError(f"{problem}; {torchs}" if torchs else problem)
+            return f"{torchs}, and {path} something else" if torchs else f"write {path}"
+    return torchs
 
 
 def _squeezed(name: str) -> str:

@@ -23,7 +23,7 @@ from lincoln_fn.compiler.inductor.cache_folder import (
     problem_of,
     use_trusted_cache,
 )
-from lincoln_fn.runtime.cache_folder import make_cache_folder, temporary_folder
+from lincoln_fn.runtime.on_meta import make_cache_folder, temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 keeps = pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches keep no library")

@@ -8,6 +8,8 @@ import lincoln_fn as lf
 X = torch.ones(4, 3)
 NET, LOSS, SGD, KEY = lf.dense(3), lf.losses.mse(), lf.optim.sgd(0.1), lf.Key(0)
 PARAMS = NET.init(KEY, X)
+SIZES = "the sizes of the input come from x: torch's "
+OF_CONV = "(in_channels, out_channels, kernel_size)"
 ORDER = "the order is fit(net, loss, optimizer, data)"
 
 
@@ -22,7 +24,17 @@ CALLS = {
         "write state=lf.init_state(net, optimizer, key, x, params=params)"),
     "biass": (lambda: lf.dense(3, biass=False), "did you mean bias?"),
     "in_features": (lambda: lf.dense(in_features=4, out_features=3),
-        "torch's (in_features, out_features) is dense(out_features)"),
+        f"{SIZES}(in_features, out_features) is dense(out_features)"),
+    "dense": (lambda: lf.dense(784, 10), f"{SIZES}(in_features, out_features) is dense(10)"),
+    "dense of a bias": (lambda: lf.dense(10, False),
+        f"{SIZES}(in_features, out_features) is dense(out_features)"),
+    "conv2d": (lambda: lf.conv2d(1, 8, 3, 1, 1), f"{SIZES}{OF_CONV} is conv2d(8, 3)"),
+    "conv2d by name": (lambda: lf.conv2d(in_channels=1, out_channels=8, kernel_size=3),
+        f"{SIZES}{OF_CONV} is conv2d(out_channels, kernel_size)"),
+    "attention": (lambda: lf.multi_head_attention(64, 8),
+        f"{SIZES}(embed_dim, num_heads) is multi_head_attention(8)"),
+    "bilinear": (lambda: lf.bilinear(4, 5, 6),
+        f"{SIZES}(in1_features, in2_features, out_features) is bilinear(6)"),
     "rank": (lambda: lf.lora(NET, PARAMS, KEY, rank=4), "write r"),
     "learning_rate": (lambda: lf.optim.adam(learning_rate=0.1), "write lr"),
     "shuffle": (lambda: lf.data.batches((X,), 2, shuffle=True),

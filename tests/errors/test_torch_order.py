@@ -56,26 +56,6 @@ def test_our_order_passes(made):
     assert isinstance(made(), lf.Layer)
 
 
-TOO_MANY = {
-    "dense": (lambda: lf.dense(784, 10), "torch's (in_features, out_features) is dense(10)"),
-    "conv2d": (lambda: lf.conv2d(1, 8, 3, 1, 1), "is conv2d(8, 3)"),
-    "conv2d by name": (lambda: lf.conv2d(in_channels=1, out_channels=8, kernel_size=3),
-        "is conv2d(out_channels, kernel_size)"),
-    "attention": (lambda: lf.multi_head_attention(64, 8), "is multi_head_attention(8)"),
-    "bilinear": (lambda: lf.bilinear(4, 5, 6), "is bilinear(6)"),
-    "dense of a bias": (lambda: lf.dense(10, False), "is dense(out_features)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", TOO_MANY)
-def test_pythons_own_error_says_what_torchs_order_is_here(case):
-    made, said = TOO_MANY[case]
-    with pytest.raises(TypeError, match="argument") as refused:
-        made()
-    assert "the sizes of the input come from x" in str(refused.value)
-    assert str(refused.value).endswith(said)
-
-
 def test_probabilities_that_do_not_sum_to_one_warn_once():
     x, target = normal(5, 3), torch.tensor([0, 1, 1, 0, 1])
     net, optimizer = lf.serial(lf.dense(2), lf.sigmoid()), lf.optim.sgd(0.1)

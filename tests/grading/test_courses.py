@@ -17,7 +17,10 @@ from lincoln_fn import keys
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading import confined
 from lincoln_fn.grading.courses import command, course
-from lincoln_fn.grading.courses.page import page
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
+
+import course_pages
 
 FILES = Path(__file__).parent.parent / "helpers" / "courses"
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
@@ -178,19 +181,30 @@ while True: pass
 """
 
 
-@pytest.mark.full
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux enforces it")
-def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """Give a folder for the files of a class, beside a file that none of them may change."""
     victim, folder = tmp_path / "victim", tmp_path / "class"
     victim.write_text("whole")
-    before = victim.stat()
     folder.mkdir()
-    (folder / "crashes.py").write_text(CRASHES)
     (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
-    (folder / "forges.py").write_text(FORGES.format(victim=str(victim)))
-    (folder / "escapes.py").write_text(ESCAPES.format(victim=str(victim)))
-    (folder / "fills.py").write_text(FILLS)
-    here = os.getcwd()
+    before, here = victim.stat(), os.getcwd()
+    yield folder
+    assert victim.read_text() == "whole"
+    kept = ("st_mode", "st_uid", "st_mtime_ns", "st_ctime_ns")
+    assert all(getattr(victim.stat(), name) == getattr(before, name) for name in kept)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
+    assert os.getcwd() == here
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux enforces it")
+def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, folder):
+    victim = folder.parent / "victim"
+    written = {"crashes": CRASHES, "forges": FORGES, "escapes": ESCAPES, "fills": FILLS}
+    for name, text in written.items():
+        text = text.format(victim=str(victim)) if "{victim" in text else text
+        (folder / f"{name}.py").write_text(text)
     with victim.open("a"):  # a file that the grading has open
         rows = graded(capsys, "cs231n", folder)
     found = {(row["file"], row["gradient"]): row["said"] for row in rows}
@@ -205,24 +219,14 @@ def test_files_that_crash_or_abuse_imports_do_no_harm(capsys, tmp_path):
         ("forges.py", ""): "imports gc, multiprocessing, os",
         ("forges.py", "dx"): "writes into the pipe of the grading",
     }
-    assert victim.read_text() == "whole"
-    after = victim.stat()
-    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
-    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
-    assert os.getcwd() == here
 
 
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere both are missing")
 @pytest.mark.parametrize("lacks", [("libseccomp",), ("Landlock", "libseccomp")])
 def test_python_refuses_what_a_machine_cannot_and_the_command_says_so(
-    capsys, tmp_path, monkeypatch, lacks
+    capsys, folder, monkeypatch, lacks
 ):
-    victim, folder = tmp_path / "victim", tmp_path / "class"
-    victim.write_text("whole")
-    folder.mkdir()
-    (folder / "abuses.py").write_text(ABUSES.format(victim=str(victim), folder=str(folder)))
     monkeypatch.setattr(confined, "_filter_calls", lambda: False)
     if "Landlock" in lacks:
         monkeypatch.setattr(confined, "_restrict_writes", lambda *_: False)
@@ -230,8 +234,6 @@ def test_python_refuses_what_a_machine_cannot_and_the_command_says_so(
     told = capsys.readouterr()
     assert "abuses.py: 1 of 1" in told.out
     assert f"not fully confined: no {' and '.join(lacks)}; " in told.err
-    assert victim.read_text() == "whole"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["class", "victim"]
 
 
 @pytest.mark.full
@@ -270,9 +272,15 @@ def test_functions_of_a_course_become_a_layer():
 
 
 @pytest.mark.parametrize("name", course.names())
-def test_each_course_has_a_page(name):
-    made = page(course.read(name))
-    path = Path(__file__).parents[2] / f"docs/courses/{name}.md"
-    assert path.read_text() == made
-    assert f"courses/{name}.md" in (path.parent.parent.parent / "mkdocs.yml").read_text()
-    assert f"courses/{name}.md" in (path.parent.parent / "guides/courses.md").read_text()
+def test_each_course_has_a_page_with_its_exercises(name):
+    read = course.read(name)
+    page, docs = course_pages.page(read), Path(__file__).parents[2] / "docs"
+    assert page.startswith(f"# {read.title}\n")
+    for exercise in read.exercises:
+        assert f"\n## {exercise.name}\n" in page
+        assert {*exercise.forward.split("; "), *exercise.backward.split("; ")} <= {
+            *page.split("\n")
+        }
+        assert all(f"`{line.strip()}`" in page for line in exercise.reference.splitlines())
+    for listing in (docs.parent / "mkdocs.yml", docs / "guides/courses.md"):
+        assert f"courses/{name}.md" in listing.read_text()

@@ -1,12 +1,19 @@
-"""Right files of a course have full points, however they are written; blank ones are said to be."""
+"""Right files have full points, however they are written; blank ones are said to be.
+
+They are graded from their sources alone: compiled code beside them does not run.
+"""
 
 import csv
+import importlib.util
 import io
 import os
+import py_compile
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
+import lincoln_fn as lf
 from lincoln_fn.grading.courses import command, course
 from lincoln_fn.grading.courses.graded import grade_file
 
@@ -45,21 +52,44 @@ def graded(folder, text, of="cs231n", name="mine.py"):
     return [(row.exercise, row.gradient, row.points, row.mistake, row.said) for row in rows]
 
 
-RIGHT = {
-    "a function has the name of a table's cache": f"from functools import cache\n{RELU}",
-    "a number has the name of a table's array": f"{RELU}\ndx, x, out = 1, 2, 3\n{LOSS}",
-    "a module that is missing, and not used": (
-        f"import numpi as npi, no.such.thing\nfrom numpi import array\nfrom numpi import *\n{RELU}"
-    ),
-}
+NEG = """
+class Context: pass
+class Neg:
+    forward = staticmethod(lambda c, a: -a)
+    backward = staticmethod(lambda c, d: -d)
+"""
+VALUE = """
+class Value:
+    def __init__(self, data): self.data = data
+    def relu(self): pass
+"""
+NUMPI = "import numpi as npi, no.such.thing\nfrom numpi import array\nfrom numpi import *\n"
+RIGHT, NOT_WRITTEN = ("dx", 1, "", ""), ("dx", 0, "not written", "is not written")
+IN_PLACE = ("", 0, "in place", "forward changed x in place")
+# A text, what its exercises have, and its course and its file where they are others.
+WRITTEN = {
+    "a function has the name of a table's cache":
+        (f"from functools import cache\n{RELU}", [("relu", *RIGHT)]),
+    "a number has the name of a table's array":
+        (f"{RELU}\ndx, x, out = 1, 2, 3\n{LOSS}", [("relu", *RIGHT), ("softmax_loss", *RIGHT)]),
+    "a module that is missing, and not used":
+        (f"{NUMPI}{RELU}", [("relu", *RIGHT)]),
+    "a file has the name of a stand-in": (NEG, [("neg", *RIGHT)], "minitorch", "numba.py"),
+    "a forward of an object changes x in place, and its gradient counts":
+        (OBJECT, [("Sigmoid", *RIGHT), ("Sigmoid", *IN_PLACE)], "deep_learning_from_scratch"),
+    "a forward is blank":
+        (RELU.replace("return np.maximum(x, 0), x", "pass"), [("relu", *NOT_WRITTEN)]),
+    "a forward returns None":
+        (RELU.replace("np.maximum(x, 0), x", "None, x"), [("relu", *NOT_WRITTEN)]),
+    "an object's method returns None": (VALUE, [("relu", *NOT_WRITTEN)], "micrograd"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_a_right_exercise_has_full_points(name, tmp_path):
-    rows = [row for row in graded(tmp_path, RIGHT[name]) if row[0]]
-    right = [(exercise, "dx", 1, "", "") for exercise in ("relu", "softmax_loss")]
-    assert rows == right[: len(rows)]
-    assert rows
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_exercise_is_graded_however_it_is_written(name, tmp_path):
+    text, expected, *where = WRITTEN[name]
+    exercises = {row[0] for row in expected}
+    assert [row for row in graded(tmp_path, text, *where) if row[0] in exercises] == expected
 
 
 def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
@@ -67,39 +97,6 @@ def test_a_module_that_is_missing_is_told_where_it_is_used(tmp_path):
     assert row[:3] == ("relu", "dx", 0)
     rows = graded(tmp_path, "from numpi import relu_forward as f, plot\nplot(3)")
     assert rows[0][3:] == ("does not load", "raises ModuleNotFoundError: No module named 'numpi'")
-
-
-def test_a_file_that_has_the_name_of_a_stand_in_is_graded(tmp_path):
-    text = "class Context: pass\nclass Neg:\n    forward = staticmethod(lambda c, a: -a)\n"
-    text += "    backward = staticmethod(lambda c, d: -d)\n"
-    rows = graded(tmp_path, text, "minitorch", "numba.py")
-    assert [row for row in rows if row[0]] == [("neg", "dx", 1, "", "")]
-
-
-def test_a_forward_of_an_object_that_changes_x_in_place_is_told_and_its_gradient_counts(tmp_path):
-    assert graded(tmp_path, OBJECT, "deep_learning_from_scratch") == [
-        ("Sigmoid", "dx", 1, "", ""),
-        ("Sigmoid", "", 0, "in place", "forward changed x in place"),
-    ]
-
-
-BLANK = {
-    "pass": RELU.replace("return np.maximum(x, 0), x", "pass"),
-    "out is None": RELU.replace("np.maximum(x, 0), x", "None, x"),
-}
-
-
-@pytest.mark.parametrize("name", BLANK)
-def test_an_exercise_whose_forward_returns_none_is_not_written(name, tmp_path):
-    assert graded(tmp_path, BLANK[name]) == [("relu", "dx", 0, "not written", "is not written")]
-
-
-def test_an_object_whose_method_returns_none_is_not_written(tmp_path):
-    text = (
-        "class Value:\n    def __init__(self, data): self.data = data\n    def relu(self): pass\n"
-    )
-    (row,) = (row for row in graded(tmp_path, text, "micrograd") if row[0] == "relu")
-    assert row[3:] == ("not written", "is not written")
 
 
 def test_what_a_file_raises_is_said_in_one_line_without_control_characters(tmp_path):
@@ -140,3 +137,51 @@ def test_a_file_that_cannot_be_graded_ends_no_other_ones_grading(tmp_path, capsy
     command.main(["cs231n", str(tmp_path)])
     said = ["a.py: 0 of 0", "  file: is not graded: no such disk", "b.py: 1 of 1"]
     assert capsys.readouterr().out.splitlines() == said
+
+
+WRONG = RELU.replace("dout * (cache > 0)", "dout")
+
+
+def plant(source, tmp_path, text=RELU, compiled=None):
+    """Write compiled code where Python looks for that of a source, and takes it unseen."""
+    compiled = compiled or importlib.util.cache_from_source(str(source))
+    (tmp_path / "other").write_text(text)
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    other, compiled = str(tmp_path / "other"), str(compiled)
+    py_compile.compile(other, compiled, str(source), True, invalidation_mode=unchecked)
+    return compiled
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+@pytest.mark.parametrize("name", ["layers", "helper"])
+def test_compiled_code_does_not_run_in_place_of_a_source(is_package, name, tmp_path):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    if is_package:
+        (folder / "__init__.py").touch()
+    helped = "from helper import *" if not is_package else "from .helper import *"
+    (folder / f"{name}.py").write_text(WRONG)
+    plant(folder / f"{name}.py", tmp_path)
+    rows = graded(folder, WRONG if name == "layers" else helped, name="layers.py")
+    assert [row[2] for row in rows if row[0]] == [0]
+
+
+@pytest.mark.parametrize("suffix", [".pyc", EXTENSION_SUFFIXES[0]])
+def test_compiled_code_without_a_source_is_not_found(suffix, tmp_path):
+    folder = tmp_path / "handed_in"
+    folder.mkdir()
+    plant(folder / "helper.py", tmp_path, compiled=folder / f"helper{suffix}")
+    (row,) = graded(folder, f"{RELU}import helper\nhelper.x")
+    assert row[4] == "raises ModuleNotFoundError: No module named 'helper'"
+
+
+def test_a_file_that_grade_loads_runs_from_its_source(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def forward(params, x): return x.tanh(), x\ndef backward(params, x, g): 1 / 0")
+    compiled = plant(path, tmp_path, "def forward(params, x): 1 / 0\n")
+    cases = lf.testing.make_cases(lf.tanh(), lf.keys.normal(lf.Key(0), (3, 2)), count=1)
+    graded = lf.testing.grade(path, lf.tanh(), cases)
+    assert graded.problems == ("backward raised ZeroDivisionError: division by zero",)
+    assert list(path.parent.glob("__pycache__/*")) == [
+        tmp_path / "__pycache__" / compiled.rpartition("/")[2]
+    ]

@@ -50,12 +50,6 @@ def points(graded):
     return {mark.leaf: mark.points for mark in graded.marks}
 
 
-def test_right_code_has_full_marks():
-    graded = grade(handed_in(right), REFERENCE, CASES)
-    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1}
-    assert (graded.points, graded.possible, graded.problems, graded.remarks) == (3, 3, (), ())
-
-
 SAID = {
     0: [(), ()],
     1: [("look at dparams.weight",), ("look at dparams.bias",)],
@@ -73,22 +67,6 @@ def test_each_wrong_gradient_loses_its_marks_and_hints_have_levels(level):
     assert names == ([("averaged",), ("not summed",), ()] if level == 2 else [()] * 3)
 
 
-def test_points_and_credit_for_named_mistakes():
-    options = {"points": {"dx": 4, "y": 2}, "credit": {"averaged": 0.25}}
-    graded = grade(handed_in(half), REFERENCE, CASES, **options)
-    assert points(graded) == {"y": 2, "dparams.weight": 0.25, "dparams.bias": 0, "dx": 4}
-    assert graded.possible == 8
-
-
-def test_a_gradient_that_is_right_in_half_of_the_cases_has_half_the_marks():
-    def only_small(params, x, g):
-        dx, dparams = right(params, x, g)
-        return (dx if x.abs().max() < 4 else 2 * dx), dparams
-
-    graded = grade(handed_in(only_small), REFERENCE, CASES)
-    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 0.5}
-
-
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
     wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (1 - y**2 + torch.sin(5 * y)), ()))
@@ -103,18 +81,13 @@ def test_no_form_of_a_grade_has_a_number_that_is_expected(level):
         assert not any("expected" in form or re.search(r"\d\.\d{3}", form) for form in forms)
 
 
-def test_a_forward_that_refuses_the_case_earns_nothing():
-    def refuses(params, x):
-        raise LayerError("dense(4)", "expected another x")
-
-    graded = grade(handed_in(right, forward=refuses), REFERENCE, CASES, points={"y": 1})
-    assert (graded.points, graded.possible) == (0, 4)
-    assert graded.problems == ("expected another x",)
+def only_small(params, x, g):
+    dx, dparams = right(params, x, g)
+    return (dx if x.abs().max() < 4 else 2 * dx), dparams
 
 
-def changes_params(params, x, g):
-    params.weight.zero_()
-    return right(params, x, g)
+def sometimes(params, x, g):
+    return (right if x.abs().max() < 4 else loops)(params, x, g)
 
 
 def loops(params, x, g):
@@ -122,6 +95,31 @@ def loops(params, x, g):
         pass
 
 
+def changes_params(params, x, g):
+    params.weight.zero_()
+    return right(params, x, g)
+
+
+def scales(which):
+    def backward(*given):
+        gradients = right(*given)
+        given[which].mul_(2)
+        return gradients
+
+    return backward
+
+
+def refuses(params, x):
+    raise LayerError("dense(4)", "expected another x")
+
+
+def changes_x(params, x):
+    y, kept = forward(params, x)[0], x.clone()
+    x.zero_()
+    return y, kept
+
+
+# By problem, a backward pass that breaks off.
 BROKEN = {
     "raises SystemExit: enough": lambda params, x, g: sys.exit("enough"),
     "ends the process (exit code 3)": lambda params, x, g: os._exit(3),
@@ -135,52 +133,44 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("problem", BROKEN)
-def test_code_that_breaks_off_is_marked(problem):
-    graded = grade(handed_in(BROKEN[problem]), REFERENCE, CASES)
-    assert points(graded) == {"dparams.weight": 0, "dparams.bias": 0, "dx": 0}
-    assert graded.problems == (problem,)
+def marks(weight, bias, dx, **others):
+    return {**others, "dparams.weight": weight, "dparams.bias": bias, "dx": dx}
+
+
+PURITY, Y = {"points": {"purity": 2}}, {"points": {"y": 1}}
+WEIGHED = {"points": {"dx": 4, "y": 2}, "credit": {"averaged": 0.25}}
+# The submission, the options, the points, and the problems.
+MARKS = {
+    "right": (handed_in(right), {}, marks(1, 1, 1), ()),
+    "named mistakes": (handed_in(half), WEIGHED, marks(0.25, 0, 4, y=2), ()),
+    "right in half of the cases": (handed_in(only_small), {}, marks(1, 1, 0.5), ()),
+    "without the bias": (handed_in(right, lambda params, x: (x @ params.weight, x)), Y,
+        marks(1, 1, 1, y=0), ()),
+    "refuses x": (handed_in(right, refuses), Y, marks(0, 0, 0, y=0), ("expected another x",)),
+    "changes nothing": (handed_in(right), PURITY, marks(1, 1, 1, purity=2), ()),
+    "changes x": (handed_in(right, changes_x), PURITY, marks(1, 1, 1, purity=0),
+        ("forward changed x in place",)),
+    # Gradients are judged on copies of what is changed in place.
+    "changes params": (handed_in(changes_params), {}, marks(1, 1, 0),
+        ("backward changed params.weight in place",)),
+    "changes the cache": (handed_in(scales(1)), {}, marks(1, 1, 1),
+        ("backward changed cache in place",)),
+    "changes g": (handed_in(scales(2)), {}, marks(1, 1, 1), ("backward changed g in place",)),
+    "does not end": (handed_in(sometimes), {"time_limit": 1.5}, marks(0.5, 0.5, 0.5),
+        ("case 1: does not end within 1.5 s",)),
+    **{told: (handed_in(back), {}, marks(0, 0, 0), (told,)) for told, back in BROKEN.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_a_submission_has_its_marks_and_its_problems(name):
+    submission, options, expected, problems = MARKS[name]
+    graded = grade(submission, REFERENCE, CASES, **options)
+    assert points(graded) == expected
+    assert graded.points == sum(expected.values())
+    assert graded.possible == sum({**marks(1, 1, 1), **options.get("points", {})}.values())
+    assert (graded.problems, graded.remarks) == (problems, ())
     assert CASES[0][0].weight.any()
-
-
-def test_a_forward_that_changes_its_input_is_marked():
-    def changes_x(params, x):
-        y, kept = forward(params, x)[0], x.clone()
-        x.zero_()
-        return y, kept
-
-    graded = grade(handed_in(right, changes_x), REFERENCE, CASES, points={"purity": 2})
-    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1, "purity": 0}
-    assert (graded.possible, graded.problems) == (5, ("forward changed x in place",))
-
-
-def test_gradients_are_judged_on_copies_of_what_is_changed_in_place():
-    graded = grade(handed_in(changes_params), REFERENCE, CASES)
-    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 0}
-    assert graded.problems == ("backward changed params.weight in place",)
-    graded = grade(handed_in(right), REFERENCE, CASES, points={"purity": 2})
-    assert (graded.points, graded.possible) == (5, 5)
-
-
-@pytest.mark.parametrize("which", [1, 2], ids=["the cache", "g"])
-def test_right_gradients_that_change_their_arguments_cost_nothing(which):
-    def scales(*given):
-        gradients = right(*given)
-        given[which].mul_(2)
-        return gradients
-
-    graded = grade(handed_in(scales), REFERENCE, CASES)
-    assert points(graded) == {"dparams.weight": 1, "dparams.bias": 1, "dx": 1}
-    assert "backward changed " in graded.problems[0]
-
-
-def test_code_that_does_not_end_loses_its_case_alone():
-    def sometimes(params, x, g):
-        return (right if x.abs().max() < 4 else loops)(params, x, g)
-
-    graded = grade(handed_in(sometimes), REFERENCE, CASES, time_limit=1.5)
-    assert points(graded) == {"dparams.weight": 0.5, "dparams.bias": 0.5, "dx": 0.5}
-    assert graded.problems == ("case 1: does not end within 1.5 s",)
 
 
 def test_the_check_has_more_time_than_the_code(monkeypatch):
@@ -219,9 +209,6 @@ def test_gradients_are_held_against_the_reference_if_forward_is_another():
     graded = grade(handed_in(lambda p, x, g: (g, p), lambda p, x: (x, x)), lf.tanh(), TANH, hints=2)
     assert points(graded) == {"y": 0, "dx": 0}
     assert graded.mark("y").hints == ("forward does not compute y",)
-    forgets = handed_in(right, lambda params, x: (x @ params.weight, x))
-    graded = grade(forgets, REFERENCE, CASES, points={"y": 1})
-    assert points(graded) == {"y": 0, "dparams.weight": 1, "dparams.bias": 1, "dx": 1}
 
 
 TANH = make_cases(lf.tanh(), torch.zeros(5, 3))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lincoln_fn
-from lincoln_fn.grading.assignment import Options, files, write
+from lincoln_fn.grading.assignment import files, write
 
 RIGHT = """
     x_rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)
@@ -53,7 +53,7 @@ def run(folder, *command):
 @pytest.fixture(scope="module")
 def assignment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dense")
-    write(folder, files(Options("dense")))
+    write(folder, files("dense"))
     return folder
 
 

@@ -43,7 +43,6 @@ NETWORKS = STATEFUL | {
         (SEQUENCE, normal(2, 7, 3)),
     ),
 }
-each = pytest.mark.parametrize("name", NETWORKS)
 
 
 def by_autograd(net, params, x):
@@ -75,8 +74,8 @@ def norm(tensors):
     return torch.cat([t.detach().double().flatten() for t in tensors]).norm().item()
 
 
-@each
-def test_outputs_and_gradients_are_those_of_autograd(name):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_and_gradients_are_those_of_autograd_and_paths_those_of_the_network(name):
     net, x = NETWORKS[name]
     x = cast(x)
     params = cast(net.init(lf.Key(1), x))
@@ -98,13 +97,7 @@ def test_outputs_and_gradients_are_those_of_autograd(name):
             dparams = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
             assert same_number(record.dparams_norm, norm(dparams), terms=terms)
         assert record.non_finite is None
-
-
-@each
-def test_every_layer_has_its_path_and_every_use_its_number(name):
-    net, x = NETWORKS[name]
-    records = trace(net, net.init(lf.Key(1), cast(x)), cast(x), SQUARES, None)
-    for record in records:
+        # Its path leads to it.
         layer = net
         for position in filter(None, record.path.split(".")):
             layer = layer.parts[int(position)]
@@ -235,39 +228,32 @@ def test_a_layer_that_is_run_in_backward_alone_has_no_record():
 # Dead units
 
 
-def dead_of(y, **options):
+IMAGES, STEPS_OF_ONE = torch.zeros(2, 4, 3, 5), torch.zeros(2, 4, 5)
+IMAGES[1, 0, 2, 4] = IMAGES[0, 2, 0, 0] = IMAGES[0, 3, 1, 1] = STEPS_OF_ONE[0, 1, 2] = 1
+HALF = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -0.0, 1e-30]])
+# y, the axis of its units, and the share of them that is zero for every example.
+DEAD = {
+    "features": (HALF, None, 0.5),
+    "features of a sequence": (HALF.unsqueeze(1).expand(2, 3, 4), None, 0.5),
+    "nan": (torch.tensor([[0.0, torch.nan], [0.0, 0.0]]), None, 0.5),
+    "channels of images": (IMAGES, None, 0.25),
+    "channels of volumes": (IMAGES.unsqueeze(-1), None, 0.25),
+    "rows of images": (IMAGES, 3, 1 - 3 / 5),
+    "features of one step": (STEPS_OF_ONE, None, 4 / 5),
+    "steps": (STEPS_OF_ONE, 1, 3 / 4),
+    "several outputs": ((torch.zeros(2, 1), torch.ones(2, 3)), None, 0.25),
+    "no units": (torch.zeros(5), None, None),
+    "no examples": (torch.zeros(0, 5), None, None),
+    "no such axis": (torch.zeros(2, 5), 2, None),
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_a_unit_is_dead_if_it_is_zero_for_every_example(name):
+    y, unit_axis, share = DEAD[name]
     layer = lf.Layer("given()", lambda params, x: (y, None), lambda params, cache, g: (g, ()))
-    (record,) = trace(layer, (), X, SQUARES, None, **options)
-    return record.dead
-
-
-def test_a_unit_is_dead_if_it_is_zero_for_every_example():
-    y = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -0.0, 1e-30]])
-    assert dead_of(y) == 0.5
-    assert dead_of(y.unsqueeze(1).expand(2, 3, 4)) == 0.5
-    assert dead_of(torch.tensor([[0.0, torch.nan], [0.0, 0.0]])) == 0.5
-
-
-def test_the_units_of_images_are_their_channels():
-    y = torch.zeros(2, 4, 3, 5)
-    y[1, 0, 2, 4] = y[0, 2, 0, 0] = y[0, 3, 1, 1] = 1
-    assert dead_of(y) == 0.25
-    assert dead_of(y.unsqueeze(-1)) == 0.25
-    assert dead_of(y, unit_axis=3) == 1 - 3 / 5
-
-
-def test_the_units_of_a_sequence_are_its_features_unless_told():
-    y = torch.zeros(2, 4, 5)
-    y[0, 1, 2] = 1
-    assert dead_of(y) == 4 / 5
-    assert dead_of(y, unit_axis=1) == 3 / 4
-
-
-def test_without_units_there_is_no_share_of_dead_ones():
-    assert dead_of(torch.zeros(5)) is None
-    assert dead_of(torch.zeros(0, 5)) is None
-    assert dead_of(torch.zeros(2, 5), unit_axis=2) is None
-    assert dead_of((torch.zeros(2, 1), torch.ones(2, 3))) == 0.25
+    (record,) = trace(layer, (), X, SQUARES, None, unit_axis=unit_axis)
+    assert record.dead == share
 
 
 def test_dead_relus_are_found_in_a_network():

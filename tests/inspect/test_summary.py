@@ -8,8 +8,8 @@ import lincoln_fn as lf
 from lincoln_fn.inspect.summary import summary
 
 
-def cells(net, x, column):
-    return {layer.path: getattr(layer, column) for layer in summary(net, x).layers}
+def own(forward):
+    return lf.Layer("own()", lambda params, x: (forward(x), x), lambda params, x, g: (g, ()))
 
 
 def test_a_network_is_counted_layer_by_layer():
@@ -75,13 +75,9 @@ def test_nothing_is_computed_or_allocated():
     assert table.layers[0].parameters == wide * wide + wide
     assert table.total.multiply_adds == 2 * 10**6 * wide * wide
     assert table.total.cache_bytes == 4 * 10**6 * wide
-
-
-def test_not_even_a_vector_of_features_is_allocated():
-    wide = 10**13  # each vector would take 40 TB
+    wide = 10**13  # a vector of features would take 40 TB
     net = lf.serial(lf.batch_norm(), lf.layer_norm(), lf.prelu(wide), lf.dropout(), lf.rms_norm())
-    table = summary(net, torch.empty(4, wide, device="meta"))
-    assert table.total.parameters == 6 * wide
+    assert summary(net, torch.empty(4, wide, device="meta")).total.parameters == 6 * wide
 
 
 def test_only_the_shape_of_x_counts():
@@ -128,27 +124,17 @@ def test_only_the_shape_of_x_counts():
         (lf.residual(lf.dense(3)), [(5, 3)], 5 * 3 * 3),
         (lf.checkpointed(lf.dense(3)), [(5, 3)], 5 * 3 * 3),
         (lf.shared(lf.dense(4)), [(5, 3), (2, 3)], 7 * 3 * 4),
+        # Products with a vector.
+        (own(lambda x: x @ x.new_ones(3, 4)), [(3,)], 12),
+        (own(lambda x: x.new_ones(4, 3) @ x), [(3,)], 12),
+        (own(lambda x: x.dot(x)), [(3,)], 3),
+        (own(lambda x: torch.addmv(x.new_ones(4), x.new_ones(4, 3), x)), [(3,)], 12),
     ],
     ids=str,
 )
 def test_multiply_adds_are_those_worked_out_by_hand(layer, shapes, expected):
     x = tuple(torch.zeros(shape) for shape in shapes)
     assert summary(layer, x if len(x) > 1 else x[0]).total.multiply_adds == expected
-
-
-@pytest.mark.parametrize(
-    ("product", "expected"),
-    [
-        (lambda x: x @ x.new_ones(3, 4), 12),
-        (lambda x: x.new_ones(4, 3) @ x, 12),
-        (lambda x: x.dot(x), 3),
-        (lambda x: torch.addmv(x.new_ones(4), x.new_ones(4, 3), x), 12),
-    ],
-    ids=["from the left", "from the right", "two vectors", "with a sum"],
-)
-def test_products_with_a_vector_count(product, expected):
-    layer = lf.Layer("product()", lambda params, x: (product(x), x), lambda params, x, g: (g, ()))
-    assert summary(layer, torch.zeros(3)).total.multiply_adds == expected
 
 
 def test_the_scores_of_a_tied_embedding_are_a_layer_without_parameters_of_their_own():
@@ -162,22 +148,22 @@ def test_the_scores_of_a_tied_embedding_are_a_layer_without_parameters_of_their_
 # Cache bytes
 
 
-def test_what_two_layers_keep_counts_at_the_first():
-    net = lf.serial(lf.dense(6), lf.sigmoid(), lf.dense(2), lf.log_softmax())
-    kept = cells(net, torch.zeros(5, 3), "cache_bytes")
+X, TALL = torch.zeros(5, 3), torch.zeros(5, 3, 2, dtype=torch.float64)
+KEPT = {
     # The first dense layer keeps x, sigmoid its y, which is all that the second keeps.
-    assert kept == {"0": 0, "1": 5 * 6 * 4, "2": 0, "3": 5 * 2 * 4}
+    "what two layers keep counts at the first": (X, {"0": 0, "1": 5 * 6 * 4, "2": 0, "3": 40},
+        lf.serial(lf.dense(6), lf.sigmoid(), lf.dense(2), lf.log_softmax())),
+    "an output that only the next layer keeps counts there": (X, {"0": 0, "1": 5 * 6 * 4},
+        lf.serial(lf.dense(6), lf.dense(2))),
+    "a view costs nothing, and a stand-in one number": (TALL, {"0": 5 * 6 * 8, "1": 8, "2": 0},
+        lf.serial(lf.tanh(), lf.flatten(), lf.dense(2))),
+}  # fmt: skip
 
 
-def test_an_output_that_only_the_next_layer_keeps_counts_there():
-    kept = cells(lf.serial(lf.dense(6), lf.dense(2)), torch.zeros(5, 3), "cache_bytes")
-    assert kept == {"0": 0, "1": 5 * 6 * 4}
-
-
-def test_a_view_and_a_stand_in_cost_nothing_or_one_number():
-    net = lf.serial(lf.tanh(), lf.flatten(), lf.dense(2))
-    kept = cells(net, torch.zeros(5, 3, 2, dtype=torch.float64), "cache_bytes")
-    assert kept == {"0": 5 * 6 * 8, "1": 8, "2": 0}
+@pytest.mark.parametrize("name", KEPT)
+def test_cache_bytes_are_those_worked_out_by_hand(name):
+    x, kept, net = KEPT[name]
+    assert {layer.path: layer.cache_bytes for layer in summary(net, x).layers} == kept
 
 
 def test_parameters_in_a_cache_cost_nothing():

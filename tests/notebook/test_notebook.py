@@ -16,8 +16,8 @@ import lincoln_fn as lf
 from lincoln_fn import notebook
 from lincoln_fn.notebook import view
 from lincoln_fn.notebook.curves import curve
-from lincoln_fn.notebook.distribution import distribution, histogram
-from lincoln_fn.notebook.ipython import sequence_html
+from lincoln_fn.notebook.trees import distribution, histogram
+from lincoln_fn.notebook.views import sequence_html
 from lincoln_fn.training.history import History
 
 X, TARGET = lf.keys.normal(lf.Key(0), (7, 5)), torch.arange(7) % 3
@@ -87,21 +87,17 @@ def html(value):
 
 
 @pytest.mark.parametrize("value", SHOWN.values(), ids=SHOWN)
-def test_a_view_needs_no_script_no_style_sheet_and_no_file(value):
+def test_a_view_needs_no_script_and_no_file_and_has_the_colours_of_what_is_around_it(value):
     page = Page(html(value))
     allowed = {"div", "details", "summary", "span", "b", "svg", "path", "title", "text", "circle"}
     assert set(page.tags) <= allowed | {"table", "thead", "tbody", "tr", "th", "td"}
     names = {name for name, _ in page.attributes}
     assert not {name for name in names if name.startswith("on") or name in ("href", "src", "class")}
     assert "url(" not in html(value)
-
-
-@pytest.mark.parametrize("value", SHOWN.values(), ids=SHOWN)
-def test_a_view_has_the_colours_of_what_is_around_it(value):
-    styles = ";".join(text for name, text in Page(html(value)).attributes if name == "style")
+    styles = ";".join(text for name, text in page.attributes if name == "style")
     assert set(re.findall(r"(?<![\w-])color:([^;\"]*)", styles)) <= {"inherit"}
     assert set(re.findall(r"background:([^;\"]*)", styles)) <= {"transparent"}
-    fills = {text for name, text in Page(html(value)).attributes if name in ("fill", "stroke")}
+    fills = {text for name, text in page.attributes if name in ("fill", "stroke")}
     assert fills <= {"none", "currentColor", "#0072B2", "#D55E00"}
 
 
@@ -133,12 +129,6 @@ def test_a_long_call_is_cut_and_its_tooltip_is_whole():
     assert ("title", net.name) in Page(shown).attributes
     assert net.name not in Page(shown).text
     assert "dense(119)" in Page(shown).text
-
-
-def test_a_large_network_is_folded_below_its_first_level():
-    net = lf.serial(*[lf.serial(lf.tanh()) for _ in range(30)])
-    assert html(net).count("<details open") == 1
-    assert html(lf.serial(*net.parts[:5])).count("<details open") == 6
 
 
 def test_params_and_x_show_shapes_and_numbers_of_each_layer():
@@ -200,9 +190,19 @@ def test_a_tuple_keeps_the_order_of_its_parts():
     assert places == sorted(places)
 
 
-def test_a_large_tree_is_folded_below_its_first_level():
-    assert view((PARAMS[0],) * 3).html.count("<details open") == 4
-    assert view((PARAMS[0],) * 30).html.count("<details open") == 1
+DEEP = [lf.serial(lf.tanh()) for _ in range(30)]
+OPEN = {
+    "a large network": (lf.serial(*DEEP), 1),
+    "a small network": (lf.serial(*DEEP[:5]), 6),
+    "a large tree": ((PARAMS[0],) * 30, 1),
+    "a small tree": ((PARAMS[0],) * 3, 4),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_is_large_is_folded_below_its_first_level(name):
+    value, count = OPEN[name]
+    assert view(value).html.count("<details open") == count
 
 
 def test_a_state_says_its_step_and_has_params_optimizer_state_and_key():
@@ -450,22 +450,10 @@ def test_the_extension_is_loaded_only_within_ipython(monkeypatch):
     assert loaded == ["lincoln_fn.notebook"]
 
 
-@pytest.mark.parametrize(
-    ("value", "is_shown"),
-    [
-        ((), False),
-        ((1, [2, "text"]), False),
-        ((X, X), False),
-        ((X, PARAMS), True),
-        ([lf.StepRecord(1, 0.5)], True),
-        (range(3), False),
-    ],
-    ids=["empty", "numbers", "tensors", "records inside", "history", "not a tuple"],
-)
-def test_only_tuples_and_lists_of_records_are_shown(value, is_shown):
-    assert (sequence_html(value) is not None) == is_shown
-
-
-def test_a_tuple_with_a_view_of_its_own_keeps_it():
-    assert sequence_html(TRACE) == html(TRACE)
-    assert sequence_html(HISTORY) == html(HISTORY)
+def test_only_tuples_and_lists_of_records_are_shown_and_their_own_views_stay():
+    for value in ((), (1, [2, "text"]), (X, X), range(3)):
+        assert sequence_html(value) is None
+    for value in ((X, PARAMS), [lf.StepRecord(1, 0.5)]):
+        assert sequence_html(value) == view(value).html
+    for value in (TRACE, HISTORY):
+        assert sequence_html(value) == html(value)

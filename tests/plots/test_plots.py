@@ -6,6 +6,7 @@ import struct
 import pytest
 import torch
 from helpers.children import printed_by_child
+from helpers.compare import same_number
 
 import lincoln_fn as lf
 from lincoln_fn import plots
@@ -20,6 +21,8 @@ HISTORY = [
     lf.FitRecord(30, 2, 0.25, 0.75, 0.3),
 ]
 OTHER = [lf.FitRecord(15, 1, 0.8, 0.6, 0.1)]
+X = torch.ones(1)
+HALVED = lf.Layer("halved()", lambda params, x: (x[::2], len(x)), lambda params, n, g: (g, ()))
 
 
 @pytest.fixture
@@ -157,21 +160,6 @@ def test_what_train_tells_of_its_steps_is_a_history_too():
     assert axes.lines[0].get_marker() == "None"
 
 
-@pytest.mark.parametrize(
-    ("history", "value", "message"),
-    [
-        ([], "loss", "expected records with 'loss', got none"),
-        ({}, "loss", "expected at least one run, got none"),
-        ([HISTORY[1]], "metric", "expected records with 'metric', got records with loss"),
-        ({"first": HISTORY, "second": []}, "loss", "got none of 'second'"),
-        (HISTORY, "accuracy", "expected records with 'accuracy', got records with loss, metric"),
-    ],
-)
-def test_a_history_without_the_value_is_refused(history, value, message):
-    with pytest.raises(ValueError, match=f"learning_curve: .*{message}"):
-        plots.learning_curve(history, value)
-
-
 # Gradient norms
 
 
@@ -210,11 +198,6 @@ def test_the_norms_of_a_run_are_drawn():
     assert all(0 < norm < 1 for row in shown(axes) for norm in row)
 
 
-def test_no_norms_are_refused():
-    with pytest.raises(ValueError, match=r"gradient_norms: .*at least one layer"):
-        plots.gradient_norms({1: {}})
-
-
 # Confusion matrix
 
 TARGET = torch.tensor([0, 0, 0, 0, 1, 2])
@@ -249,24 +232,6 @@ def test_many_classes_have_no_numbers(tmp_path):
     assert shown(axes) == torch.eye(40).tolist()
     assert not axes.texts
     assert is_drawn(axes, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("prediction", "target", "labels", "message"),
-    [
-        (PREDICTED / 2, TARGET, None, "expected prediction of shape .* got torch.float32"),
-        (torch.zeros(6, 1), TARGET, None, r"expected prediction of shape .*\(6, 1\)"),
-        (PREDICTED, TARGET[:5], None, r"expected target of shape \(6,\), got \(5,\)"),
-        (PREDICTED[:0], TARGET[:0], None, "expected target of shape"),
-        (PREDICTED, TARGET, ["a", "b"], "expected classes from 0 to 1, got 0 to 2"),
-        (torch.zeros(6, 3), TARGET, ["a"], "expected 3 labels, got 1"),
-        (torch.zeros(6, 2), TARGET, None, "expected classes from 0 to 1, got 0 to 2"),
-        (PREDICTED - 1, TARGET, None, "expected classes from 0 to 2, got -1 to 2"),
-    ],
-)
-def test_classes_that_do_not_fit_are_refused(prediction, target, labels, message):
-    with pytest.raises(ValueError, match=f"confusion_matrix: {message}"):
-        plots.confusion_matrix(prediction, target, labels=labels)
 
 
 # Filters
@@ -332,20 +297,6 @@ def test_weights_of_zero_are_drawn(tmp_path):
     assert is_drawn(axes, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("weight", "shape", "message"),
-    [
-        (torch.zeros(5, 2), None, "expected square images, got 5 inputs; give image_shape"),
-        (torch.zeros(5, 2), (2, 2), r"expected images of shape \(2, 2\), got 5 inputs"),
-        (torch.zeros(5), None, r"expected a weight of 2, 3 or 4 axes, got shape \(5,\)"),
-        (torch.zeros(1, 2, 2, 2, 2), None, "expected a weight of 2, 3 or 4 axes"),
-    ],
-)
-def test_weights_that_are_no_images_are_refused(weight, shape, message):
-    with pytest.raises(ValueError, match=f"filters: {message}"):
-        plots.filters(weight, image_shape=shape)
-
-
 # Activations
 
 
@@ -393,13 +344,6 @@ def test_every_layer_of_a_deep_network_has_axes(tmp_path):
     assert is_drawn(axes[0], tmp_path)
 
 
-def test_axes_that_are_not_one_a_layer_are_refused(given):
-    with pytest.raises(ValueError, match=r"activations: expected 2 axes, got 1"):
-        plots.activations({"a": torch.ones(1), "b": torch.ones(1)}, axes=[given])
-    with pytest.raises(ValueError, match=r"activations: .*at least one layer"):
-        plots.activations({})
-
-
 def test_a_graph_shows_each_value_below_those_it_is_computed_of(tmp_path):
     net = lf.graph(
         lambda x, *, w: (torch.tanh(h := x @ w) + h, locals()),
@@ -422,6 +366,111 @@ def test_a_graph_shows_each_value_below_those_it_is_computed_of(tmp_path):
     assert is_drawn(axes, tmp_path)
 
 
-def test_a_layer_that_is_no_graph_is_refused():
-    with pytest.raises(lf.LayerError, match=r"plots\.graph: expected net to be made by lf\.graph"):
-        plots.graph(lf.tanh())
+# Attributions
+
+
+def test_relevance_is_summed_over_channels_on_a_scale_around_zero(tmp_path):
+    values = torch.tensor([[[1.0, 0.0, -3.0]], [[0.5, 0.0, 1.0]]])
+    axes = plots.relevance(values)
+    (image,) = axes.images
+    assert same_number(image.get_array(), torch.tensor([[1.5, 0, -2]]), dtype=torch.float32)
+    low, high = image.get_clim()
+    assert -low == high
+    assert same_number(high, 2, error=0.01)
+    red, _, blue, _ = image.cmap(image.norm(high))
+    assert red > blue
+    assert is_drawn(axes, tmp_path)
+
+
+def test_a_coarse_map_covers_the_image_below_it(tmp_path):
+    given = Figure().subplots()
+    picture = torch.arange(12.0).view(1, 4, 3)
+    assert plots.relevance(torch.eye(2), image=picture, axes=given) is given
+    below, above = given.images
+    assert below.get_array().tolist() == picture[0].tolist()
+    assert above.get_extent() == [-0.5, 2.5, 3.5, -0.5]
+    assert same_number(above.get_alpha().ravel().tolist(), [0.9, 0.15, 0.15, 0.9], error=1e-7)
+    assert is_drawn(given, tmp_path)
+
+
+def test_effects_are_rows_of_layers_and_columns_of_positions(tmp_path):
+    rows = {"0 embedding": torch.tensor([0.5, -1.0]), "1 residual": torch.tensor([0.0, 2.0])}
+    axes = plots.effects(rows, columns=["a", "␣"], label="change")
+    assert axes.images[0].get_array().tolist() == [[0.5, -1], [0, 2]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(rows)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "␣"]
+    assert axes.figure.axes[1].get_ylabel() == "change"
+    assert is_drawn(axes, tmp_path)
+
+
+def test_zeros_are_drawn(tmp_path):
+    for axes in (plots.relevance(torch.zeros(2, 3)), plots.effects({"0": torch.zeros(3)})):
+        assert axes.images[0].get_clim() == (-1, 1)
+        assert is_drawn(axes, tmp_path)
+
+
+# What is refused
+
+MATRIX, FILTERS = plots.confusion_matrix, plots.filters
+REFUSED = {
+    "learning_curve: expected records with 'loss', got none": lambda: plots.learning_curve([]),
+    "learning_curve: expected at least one run, got none": lambda: plots.learning_curve({}),
+    "learning_curve: expected records with 'metric', got records with loss":
+        lambda: plots.learning_curve([HISTORY[1]], "metric"),
+    "learning_curve: .*got none of 'second'":
+        lambda: plots.learning_curve({"first": HISTORY, "second": []}),
+    "learning_curve: expected records with 'accuracy', got records with loss, metric":
+        lambda: plots.learning_curve(HISTORY, "accuracy"),
+    "gradient_norms: .*at least one layer": lambda: plots.gradient_norms({1: {}}),
+    "confusion_matrix: expected prediction of shape .* got torch.float32":
+        lambda: MATRIX(PREDICTED / 2, TARGET),
+    r"confusion_matrix: expected prediction of shape .*\(6, 1\)":
+        lambda: MATRIX(torch.zeros(6, 1), TARGET),
+    r"confusion_matrix: expected target of shape \(6,\), got \(5,\)":
+        lambda: MATRIX(PREDICTED, TARGET[:5]),
+    r"confusion_matrix: expected target of shape \(1,\)": lambda: MATRIX(PREDICTED[:0], TARGET[:0]),
+    "confusion_matrix: expected classes from 0 to 1, got 0 to 2":
+        lambda: MATRIX(PREDICTED, TARGET, labels=["a", "b"]),
+    "confusion_matrix: expected 3 labels, got 1":
+        lambda: MATRIX(torch.zeros(6, 3), TARGET, labels=["a"]),
+    "confusion_matrix: expected classes from 0 to 1, got 0 to 2$":
+        lambda: MATRIX(torch.zeros(6, 2), TARGET),
+    "confusion_matrix: expected classes from 0 to 2, got -1 to 2":
+        lambda: MATRIX(PREDICTED - 1, TARGET),
+    "filters: expected square images, got 5 inputs; give image_shape":
+        lambda: FILTERS(torch.zeros(5, 2)),
+    r"filters: expected images of shape \(2, 2\), got 5 inputs":
+        lambda: FILTERS(torch.zeros(5, 2), image_shape=(2, 2)),
+    r"filters: expected a weight of 2, 3 or 4 axes, got shape \(5,\)":
+        lambda: FILTERS(torch.zeros(5)),
+    "filters: expected a weight of 2, 3 or 4 axes": lambda: FILTERS(torch.zeros(1, 2, 2, 2, 2)),
+    "activations: expected 2 axes, got 1":
+        lambda: plots.activations({"a": X, "b": X}, axes=[Figure().subplots()]),
+    "activations: .*at least one layer": lambda: plots.activations({}),
+    r"plots\.graph: expected net to be made by lf\.graph": lambda: plots.graph(lf.tanh()),
+    r"relevance: expected values of shape .*\(3,\)": lambda: plots.relevance(torch.zeros(3)),
+    "relevance: expected image of shape":
+        lambda: plots.relevance(torch.zeros(2, 2), image=torch.zeros(1, 1, 2, 2)),
+    r"effects: expected a tensor of one axis .* got shapes \[\]": lambda: plots.effects({}),
+    r"effects: .*got shapes \[\(2,\), \(3,\)\]":
+        lambda: plots.effects({"0": torch.zeros(2), "1": torch.zeros(3)}),
+    "effects: expected 2 columns, got 1":
+        lambda: plots.effects({"0": torch.zeros(2)}, columns=["a"]),
+    "jacobian: expected y of at most 2000 numbers.* got 2001":
+        lambda: plots.jacobian(lf.relu(), None, torch.ones(2001)),
+    "jacobian: expected an x with a gradient, embed":
+        lambda: plots.jacobian(lf.embedding(5, 2), None, torch.tensor([3])),
+    r"layer: expected layer to be a Layer.*write relu\(\)": lambda: plots.layer(lf.relu),
+    **{
+        rf"element by element, got {name}\(.*; lf\.plots\.jacobian":
+            lambda layer=layer: plots.layer(layer)
+        for name, layer in {"softmax": lf.softmax(), "layer_norm": lf.layer_norm(),
+            "conv2d": lf.conv2d(3, 3), "halved": HALVED}.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_drawn_is_refused(message):
+    with pytest.raises(ValueError, match=message):
+        REFUSED[message]()

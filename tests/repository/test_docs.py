@@ -25,7 +25,7 @@ from helpers.names import names_of
 from helpers.pages import BLOCK, run_in_fresh_process
 
 import lincoln_fn as lf
-from lincoln_fn.plots.slopes import jacobian_matrix
+from lincoln_fn.plots.derivatives import jacobian_matrix
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 

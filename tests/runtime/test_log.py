@@ -1,6 +1,7 @@
 """A wait of more than two seconds says what it is for, and a short one says nothing."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -19,29 +20,36 @@ def test_a_long_wait_is_said_while_it_lasts(heard):
     assert heard.lines == ["lincoln_fn: counting the stars"]
 
 
-def test_a_short_wait_says_nothing(heard):
-    threads = set(threading.enumerate())
-    with log_if_slow("adding two numbers", seconds=3600.0):
-        (timer,) = set(threading.enumerate()) - threads
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_a_short_wait_says_nothing_and_neither_does_one_that_fails(error, heard):
+    threads, started = set(threading.enumerate()), []
+
+    def wait():
+        with log_if_slow("adding two numbers", seconds=3600.0):
+            started.extend(set(threading.enumerate()) - threads)
+            if error:
+                raise error
+
+    with pytest.raises(error) if error else nullcontext():
+        wait()
+    (timer,) = started
     timer.join(60)
     assert not timer.is_alive()
     assert heard.lines == []
 
 
-def test_a_wait_that_fails_is_over_too(heard):
-    started = []
+@pytest.fixture
+def told(monkeypatch):
+    """Note what the compiler says that it waits for."""
+    told = []
 
-    def fail():
-        before = set(threading.enumerate())
-        with log_if_slow("dividing", seconds=3600.0):
-            started.extend(set(threading.enumerate()) - before)
-            raise ZeroDivisionError
+    def note(what, **options):
+        told.append(what)
+        return log_if_slow(what, seconds=3600.0)
 
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    started[0].join(60)
-    assert not started[0].is_alive()
-    assert heard.lines == []
+    for module in (graphs, compiled_step):
+        monkeypatch.setattr(module, "log_if_slow", note)
+    return told
 
 
 def test_two_seconds_are_the_least():
@@ -50,14 +58,7 @@ def test_two_seconds_are_the_least():
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("kept", [True, False])
-def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
-    told = []
-
-    def note(what, **options):
-        told.append(what)
-        return log_if_slow(what, seconds=3600.0)
-
-    monkeypatch.setattr(graphs, "log_if_slow", note)
+def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path, told):
     # Nothing is found on disk, and nothing kept there.
     note_path = tmp_path / "note.json" if kept else None
     monkeypatch.setattr(disk_cache, "note_on", lambda traced, *, donate: note_path)
@@ -71,20 +72,13 @@ def test_compiling_says_what_it_waits_for(monkeypatch, kept, tmp_path):
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_smaller_last_batch_says_how_not_to_compile_again(monkeypatch):
-    told = []
-
-    def note(what, **options):
-        told.append(what)
-        return log_if_slow(what, seconds=3600.0)
-
-    monkeypatch.setattr(compiled_step, "log_if_slow", note)
+def test_a_smaller_last_batch_says_how_not_to_compile_again(told):
     net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(5, 3)
     step = lf.compile(lf.make_step(net, lf.losses.mse(), optimizer))
     state = lf.init_state(net, optimizer, lf.Key(0), x)
     for batch in lf.data.batches((x, torch.ones(5, 1)), 2, epochs=2):
         state, _ = step(state, batch)
-    assert told == [
+    assert [text for text in told if "again" in text] == [
         "compiling again, for a batch of 1 examples; "
         "drop_last=True of data.batches leaves a smaller last batch out"
     ]

@@ -73,9 +73,8 @@ from lincoln_fn.errors.descriptions import (
     is_function as is_function,
 )
 from lincoln_fn.errors.errors import (
-    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place,
+    LayerError as LayerError, NonFiniteError as NonFiniteError, place as place, warn as warn,
 )
-from lincoln_fn.errors.habits import HABITS as HABITS, no_attribute as no_attribute
 from lincoln_fn.errors.kinds import (
     check_functions as check_functions, check_not_missing as check_not_missing,
     check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
@@ -86,5 +85,6 @@ from lincoln_fn.errors.shapes import (
     check_params as check_params, wrong_shape as wrong_shape,
 )
 from lincoln_fn.errors.signatures import shape_checked as shape_checked
-from lincoln_fn.errors.suggestions import STATE as STATE, suggest as suggest
-from lincoln_fn.errors.warn import warn as warn
+from lincoln_fn.errors.suggestions import (
+    HABITS as HABITS, STATE as STATE, no_attribute as no_attribute, suggest as suggest,
+)

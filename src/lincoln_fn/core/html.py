@@ -17,5 +17,5 @@ def html(value: object) -> str:
 def shown(value: object) -> str:
     """Return the HTML of a value, by the views of `notebook` where its rooms are there."""
     if find_spec("lincoln_fn.notebook") and find_spec("lincoln_fn.inspect"):
-        import_module("lincoln_fn.notebook.tables")
+        import_module("lincoln_fn.notebook.views")
     return html(value)

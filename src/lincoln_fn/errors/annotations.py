@@ -6,18 +6,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    NamedTuple,
-    TypeAlias,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
+import attrs
 import numpy as np
 from torch import Tensor
 
@@ -32,14 +23,16 @@ Given: TypeAlias = tuple[Any, ...]
 ByName: TypeAlias = Mapping[str, Any]
 
 
-class Range(NamedTuple):
+@attrs.frozen
+class Range:
     """A condition on a value beyond its type, in words and as a function."""
 
     words: str
     holds: Callable[[Any], bool]  # Any: of the type before it in `Annotated`
 
 
-class Doubt(NamedTuple):
+@attrs.frozen
+class Doubt:
     """A condition on a value that holds where it makes sense; any other, as torch's, is warned of.
 
     `told` says what such a value does, and what to write.
@@ -57,16 +50,15 @@ OR_INFINITE: Final = Range("", lambda number: True)
 BY_HAND: Final = Range("", lambda value: True)
 
 
+@attrs.define(eq=False)
 class RefusedError(Exception):
     """A value is not of its type."""
 
-    def __init__(self, expected: str, given: object, kind: str = "", *, is_near: bool) -> None:
-        # `expected`, such as "to be an int" or "of at least 1". `given`, the value or its wrong
-        # entry. `kind`, a class's name, "" for a range. `is_near`: the type is right, and only the
-        # range or one entry is wrong.
-        super().__init__(expected)
-        self.expected, self.given, self.kind, self.is_near = expected, given, kind, is_near
-        self.place = ""  # where in the value that entry stands, such as "[1]"
+    expected: str  # such as "to be an int" or "of at least 1"
+    given: object  # the value or its wrong entry
+    kind: str = ""  # a class's name, "" for a range
+    is_near: bool = True  # the type is right, and only the range or one entry is wrong
+    place: str = ""  # where in the value that entry stands, such as "[1]"
 
 
 def _wrong_type(hint: Hint, value: object) -> RefusedError:
@@ -131,17 +123,15 @@ def _read_in_range(hint: Hint, value: Any) -> Any:
     if BY_HAND in ranges:
         return value
     try:
-        infinite_too = OR_INFINITE in ranges
-        value = (
-            _read_number(kind, value, may_be_infinite=True) if infinite_too else read(kind, value)
-        )
+        is_bound = OR_INFINITE in ranges
+        value = _read_number(kind, value, may_be_infinite=True) if is_bound else read(kind, value)
     except RefusedError as refused:
         if not refused.is_near:
             raise _wrong_type(hint, value) from None
         raise
     for range_ in ranges:
         if not range_.holds(value):
-            raise RefusedError(range_.words, value, is_near=True)
+            raise RefusedError(range_.words, value)
     return value
 
 
@@ -203,7 +193,12 @@ def words(hint: Hint, *, several: bool = False) -> str:
             said += " " + ", ".join(asked.words for asked in ranges if asked.words)
         return said.rstrip()
     if origin in (Union, UnionType, Literal):
-        options = _options(hint, several)
+        options: list[str] = []
+        for option in (hint,) if origin is Literal else args:
+            is_literal = get_origin(option) is Literal
+            options += (
+                map(repr, get_args(option)) if is_literal else [words(option, several=several)]
+            )
         return " or ".join([", ".join(options[:-1]), options[-1]] if options[1:] else options)
     if hint in (bool, NoneType):
         return "True or False" if hint is bool else "None"
@@ -216,12 +211,3 @@ def words(hint: Hint, *, several: bool = False) -> str:
     if several:
         return f"{noun}s"
     return f"{'an' if noun[0] in 'aeioAEIO' else 'a'} {noun}"
-
-
-def _options(hint: Hint, several: bool) -> list[str]:
-    origin: Hint = get_origin(hint)
-    if origin is Literal:
-        return [repr(option) for option in get_args(hint)]
-    if origin in (Union, UnionType):
-        return [said for option in get_args(hint) for said in _options(option, several)]
-    return [words(hint, several=several)]

@@ -25,9 +25,9 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Doubt, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
+from lincoln_fn.errors.calls import check_order, suggest_call
 from lincoln_fn.errors.descriptions import describe, format_briefly
-from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.torch_order import check_order, in_our_order
+from lincoln_fn.errors.errors import LayerError, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,9 +166,7 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
         function(*args, **kwargs)
     except TypeError as of_python:
         said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
-    name, signature = function.__name__, form_of(function).signature
-    mend = in_our_order(name, args, kwargs.keys() - signature.parameters.keys())
-    mend = mend or later.suggest_call(name, signature, args, kwargs)
+    mend = suggest_call(function.__name__, form_of(function).signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 
@@ -186,7 +184,7 @@ def check_argument(
         value = read(hint, value)
         for asked in getattr(hint, "__metadata__", ()):
             if isinstance(asked, Doubt) and not asked.is_sensible(value):
-                later.warn(f"{function}: {name}={value:g} {asked.told}")
+                warn(f"{function}: {name}={value:g} {asked.told}")
         return value
     except RefusedError as refused:
         said = f"expected {name}{refused.place} {refused.expected}, got {_shown(refused.given)}"

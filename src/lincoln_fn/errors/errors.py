@@ -1,4 +1,4 @@
-"""Errors that name the layer, what it expected, and what it was given.
+"""Errors that name the layer, what it expected, and what it was given; and warnings.
 
 A layer's functions check their arguments once. A combinator adds the position of the part that
 raised an error: `serial[2] dense(10): expected ...`.
@@ -6,7 +6,13 @@ raised an error: `serial[2] dense(10): expected ...`.
 
 from __future__ import annotations
 
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
 from typing import Final
+
+_LIBRARY: Final = f"{Path(__file__).parents[1]}"
 
 
 class LayerError(ValueError):
@@ -46,24 +52,21 @@ def shortened(text: str) -> str:
         >>> shortened(f"serial(dense(3), serial({'dense(10), ' * 30}relu()))")
         'serial(dense(...), serial(...))'
     """
-    pieces, depth, start = [], 0, 0
-    for i, letter in enumerate(text):
-        if letter == "(":
-            if depth == 0:
-                pieces.append(text[start:i])
-                start = i
-            depth += 1
-        elif letter == ")" and depth:
-            depth -= 1
-            if depth == 0:
-                pieces.append(_brief(text[start : i + 1]))
-                start = i + 1
-    return "".join((*pieces, text[start:]))
+    pieces, depth = [""], 0  # outside of parentheses, and each group in them
+    for letter in text:
+        if letter == "(" and not depth:
+            pieces.append("")
+        pieces[-1] += letter
+        depth += (letter == "(") - (letter == ")" and depth > 0)
+        if letter == ")" and not depth:
+            pieces[-1] = _brief(pieces[-1])
+            pieces.append("")
+    return "".join(pieces)
 
 
 def _brief(group: str) -> str:
     """Leave out what is in inner parentheses, and all if that is not enough."""
-    if len(group) <= _LONG or "\n" in group:
+    if len(group) <= _LONG or "\n" in group or group[0] != "(":
         return group
     shown, depth = "", 0
     for letter in group:
@@ -86,3 +89,12 @@ def place(error: LayerError, position: str, name: str) -> LayerError:
     # name, which is replaced by the full one.
     is_composition = "[" in error.where.partition("(")[0]
     return type(error)(f"{position} {error.where if is_composition else name}", error.problem)
+
+
+def warn(message: str) -> None:
+    """Warn at the first line outside of the library, so that it is shown once a line."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -16,9 +16,9 @@ no code from the file.
 """
 
 try:
-    # Only to report a missing package; neither has types.
-    import cloudpickle  # type: ignore[import-untyped]  # noqa: F401
-    import sklearn  # type: ignore[import-untyped]  # noqa: F401
+    # Only to report a missing package.
+    import cloudpickle  # noqa: F401
+    import sklearn  # noqa: F401
 except ModuleNotFoundError as error:
     mend = "pip install 'lincoln_fn[sklearn]'"
     raise ModuleNotFoundError(f"lincoln_fn.estimators: {error}; {mend}", name=error.name) from error

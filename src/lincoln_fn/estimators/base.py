@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-import cloudpickle  # type: ignore[import-untyped]  # has no types
+import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator  # type: ignore[import-untyped]  # has no types
-from sklearn.utils import check_random_state  # type: ignore[import-untyped]
-from sklearn.utils.validation import check_is_fitted, validate_data  # type: ignore[import-untyped]
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from lincoln_fn.combine import serial
@@ -81,7 +81,8 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
             problem = f"expected a net with {n_out} outputs an example, shape (1, {n_out})"
             raise LayerError(name, f"{problem}, got {shape} from {net}")
         if goes_on:
-            if not _are_alike(state, self.state_):
+            same = tree.same_structure(state, self.state_, states=True)
+            if not same or _kinds(state) != _kinds(self.state_):
                 problem = "expected to go on with the net, optimizer and kind of data fitted before"
                 mend = "fit with warm_start=False to start again"
                 raise ValueError(f"{name}: {problem}, got others; {mend}")
@@ -107,16 +108,12 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
             return Key(int(self.random_state))
         return Key(int(check_random_state(self.random_state).randint(2**31)))
 
-    def _features(
-        self,
-        X: Any,  # noqa: N803  # Any: of sklearn
-        dtype: Any = (np.float64, np.float32),
-        **options: Any,
-    ) -> Any:
+    # Any: of sklearn
+    def _features(self, X: Any, dtype: Any = (np.float64, np.float32), **options: Any) -> Any:
         """Check features, and y if it is given, and return arrays that torch accepts."""
         return validate_data(self, X, dtype=dtype, order="C", force_writeable=True, **options)
 
-    def _outputs(self, X: Any) -> Tensor:  # noqa: N803  # Any: of sklearn
+    def _outputs(self, X: Any) -> Tensor:  # Any: of sklearn
         """Compute the fitted network's outputs, in the dtype of `fit`."""
         check_is_fitted(self)
         x = torch.as_tensor(self._features(X, dtype=self._dtype, reset=False))
@@ -150,9 +147,6 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
     return made
 
 
-def _are_alike(state: TrainState, other: TrainState) -> bool:
-    """Return whether two states have equal records, and tensors of equal shapes and dtypes."""
-    if not tree.same_structure(state, other, states=True):
-        return False
-    pairs = zip(tree.leaves(state, states=True), tree.leaves(other, states=True), strict=True)
-    return all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+# Any: a shape and a dtype, of each tensor.
+def _kinds(state: TrainState) -> list[Any]:
+    return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(state, states=True)]

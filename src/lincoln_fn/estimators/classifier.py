@@ -3,53 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import ClassifierMixin  # type: ignore[import-untyped]  # has no types
-from sklearn.utils.metaestimators import available_if  # type: ignore[import-untyped]
-from sklearn.utils.multiclass import (  # type: ignore[import-untyped]
-    check_classification_targets,
-    unique_labels,
-)
-from sklearn.utils.validation import column_or_1d  # type: ignore[import-untyped]
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn import losses
 from lincoln_fn.core import LayerError, check_argument, constructor_of
 from lincoln_fn.estimators.base import Array, NetEstimator
-from lincoln_fn.losses import (
-    cross_entropy,
-    log_loss,
-    log_sigmoid_loss,
-    nll,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-)
 
-# By the loss's name: how a net's outputs become log-probabilities of the classes.
-_OF_ALL_CLASSES: Final[dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]] = {
-    softmax_cross_entropy: lambda logits: logits.log_softmax(1),
-    nll: lambda log_p: log_p,
-    cross_entropy: torch.log,
+# By a loss's constructor: how a net's outputs become log-probabilities of the classes.
+_Table: TypeAlias = dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]
+_OF_ALL_CLASSES: Final[_Table] = {
+    losses.softmax_cross_entropy: lambda logits: logits.log_softmax(1),
+    losses.nll: lambda log_p: log_p,
+    losses.cross_entropy: torch.log,
 }
 # Likewise for losses with one output per example, which belongs to the second of two classes.
-_OF_SECOND_CLASS: Final[dict[Callable[..., losses.Loss] | None, Callable[[Tensor], Tensor]]] = {
-    sigmoid_cross_entropy: lambda logit: torch.cat((logsigmoid(-logit), logsigmoid(logit)), 1),
-    log_sigmoid_loss: lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
-    log_loss: lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
+_OF_SECOND_CLASS: Final[_Table] = {
+    losses.sigmoid_cross_entropy: lambda z: torch.cat((logsigmoid(-z), logsigmoid(z)), 1),
+    losses.log_sigmoid_loss: lambda log_p: torch.cat((torch.log(-torch.expm1(log_p)), log_p), 1),
+    losses.log_loss: lambda p: torch.cat((torch.log1p(-p), torch.log(p)), 1),
 }
-
-
 # The rounding error of outputs, even in bfloat16, is smaller; normalising the sum removes the rest.
 _SUM_TOLERANCE: Final = 0.1
 
 
 def _loss_of(estimator: NetClassifier) -> losses.Loss:
-    loss = softmax_cross_entropy() if estimator.loss is None else estimator.loss
+    loss = losses.softmax_cross_entropy() if estimator.loss is None else estimator.loss
     check_argument("NetClassifier", "loss", losses.Loss, loss)
     return loss
 
@@ -110,7 +98,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
     classes_: Array
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NetClassifier:  # noqa: N803  # sklearn's name
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NetClassifier:
         """Train the network.
 
         Args:
@@ -135,10 +123,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         return self._learn(x, labels, classes, epochs=self.epochs, goes_on=goes_on)
 
     def partial_fit(
-        self,
-        X: ArrayLike,  # noqa: N803  # sklearn's name
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
+        self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None
     ) -> NetClassifier:
         """Train for one epoch on some of the examples, from the current parameters on.
 
@@ -165,7 +150,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         x, labels = self._check(X, y, reset=not goes_on)
         return self._learn(x, labels, known, epochs=1, goes_on=goes_on)
 
-    def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
+    def predict(self, X: ArrayLike) -> Array:
         """Return the class with the highest output.
 
         Args:
@@ -185,7 +170,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         return labels
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
+    def predict_log_proba(self, X: ArrayLike) -> Array:
         """Return the logarithms of `predict_proba`, without its rounding to 0.
 
         Args:
@@ -210,7 +195,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         return array
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
+    def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class. The loss has to be one that defines it.
 
         These losses are `softmax_cross_entropy`, `nll`, `cross_entropy`, and for two classes
@@ -229,13 +214,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         p: Array = np.exp(self.predict_log_proba(X))
         return p
 
-    def _check(
-        self,
-        X: Any,  # noqa: N803  # Any: of sklearn
-        y: Any,
-        *,
-        reset: bool,
-    ) -> tuple[Array, Array]:
+    # Any: of sklearn
+    def _check(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
         x, labels = self._features(X, y=y, reset=reset)
         check_classification_targets(labels)
         return x, column_or_1d(labels, warn=True)

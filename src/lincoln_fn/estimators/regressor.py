@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import RegressorMixin  # type: ignore[import-untyped]  # has no types
+from sklearn.base import RegressorMixin
 
 from lincoln_fn.estimators.base import Array, NetEstimator
 from lincoln_fn.losses import mse
@@ -51,7 +51,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
         [2.0, 1.0, 2.0]
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:  # noqa: N803  # sklearn's name
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:
         """Train the network.
 
         Args:
@@ -66,14 +66,9 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
                 not have an output for each target.
             TypeError: if X is sparse.
         """
-        goes_on = self._goes_on()
-        return self._learn(X, y, epochs=self.epochs, goes_on=goes_on)
+        return self._learn(X, y, epochs=self.epochs, goes_on=self._goes_on())
 
-    def partial_fit(
-        self,
-        X: ArrayLike,  # noqa: N803  # sklearn's name
-        y: ArrayLike,
-    ) -> NetRegressor:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:
         """Train for one epoch on some of the examples, from the current parameters on.
 
         Args:
@@ -87,10 +82,9 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
             ValueError: as `fit` does.
             TypeError: if X is sparse.
         """
-        goes_on = hasattr(self, "state_")
-        return self._learn(X, y, epochs=1, goes_on=goes_on)
+        return self._learn(X, y, epochs=1, goes_on=hasattr(self, "state_"))
 
-    def predict(self, X: ArrayLike) -> Array:  # noqa: N803  # sklearn's name
+    def predict(self, X: ArrayLike) -> Array:
         """Give the network's outputs.
 
         Args:
@@ -111,14 +105,8 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
         tags.target_tags.multi_output = True
         return tags
 
-    def _learn(
-        self,
-        X: Any,  # noqa: N803  # Any: of sklearn
-        y: Any,
-        *,
-        epochs: int,
-        goes_on: bool,
-    ) -> NetRegressor:
+    # Any: of sklearn
+    def _learn(self, X: Any, y: Any, *, epochs: int, goes_on: bool) -> NetRegressor:
         # What was fitted before stays, its number of features too, if this X is refused.
         kind = {"multi_output": True, "y_numeric": True}
         x, given = self._features(X, y=y, reset=not goes_on, **kind)

@@ -12,8 +12,6 @@ from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_typ
 
 import attrs
 
-from lincoln_fn.grading.printed import in_one_line
-
 # Characters of a text.
 LONGEST_TEXT = 10_000
 # No count or place is as large.
@@ -23,6 +21,16 @@ TOO_LARGE = 1 << 62
 # What is said of a process that answers anything else.
 NO_ANSWER = "writes into the pipe of the grading"
 T = TypeVar("T")
+
+
+def printable(text: str) -> str:
+    """Write what a terminal obeys, and what ends a line, as Python's `repr` does."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def in_one_line(text: str) -> str:
+    """Make a sentence of one line, of a stranger's text."""
+    return printable(" ".join(text.split()))
 
 
 @attrs.frozen

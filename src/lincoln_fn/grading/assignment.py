@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
-
-import attrs
+from typing import Final
 
 from lincoln_fn import layers
 from lincoln_fn.core import LayerError
 from lincoln_fn.grading.blanks import backward_pass, blanked, without_terms
-from lincoln_fn.grading.examples import UNSUITED, example
-from lincoln_fn.grading.forms import otter_test_file
-from lincoln_fn.grading.notebooks import nbgrader_notebook, otter_notebook
+from lincoln_fn.grading.examples import EXAMPLES, UNSUITED
+from lincoln_fn.grading.notebooks import nbgrader_notebook, otter_notebook, otter_test_file
 from lincoln_fn.testing.internal import floating
 
-_MODULE = '''"""The assignment {name}: the right layer, what is blanked, and the cases.
+_LAYERS: Final = Path(layers.__path__[0])
+_MODULE: Final = '''"""The assignment {name}: the right layer, what is blanked, and the cases.
 
 Grade a class by `python assignment.py handed_in/*.py`.
 """
@@ -51,54 +49,44 @@ if __name__ == "__main__":
 '''
 
 
-@attrs.frozen
-class Options:
-    """The options of the command."""
-
-    layer: str
-    blank: tuple[str, ...] = ()
-    derivation: bool = False
-    reference: str = ""
-    x: str = ""
-    seed: int = 0
-
-
-def files(options: Options) -> Mapping[str, str]:
-    """Write the files of an assignment."""
-    name = options.layer
+def files(
+    name: str,
+    *,
+    blank: Sequence[str] = (),
+    derivation: bool = False,
+    reference: str = "",
+    x: str = "",
+    seed: int = 0,
+) -> Mapping[str, str]:
+    """Write the files of an assignment; the arguments are the options of the command."""
     if name in UNSUITED:
         problem = f"expected the file of a layer with a gradient, got {name}, {UNSUITED[name]}"
         raise LayerError("assignment", f"{problem}; write softmax, say")
-    found = example(name)
-    spec = find_spec(f"lincoln_fn.layers.{name}") if found else None
-    if found is None or spec is None or spec.origin is None:
-        close = get_close_matches(name, _layers(), 1)
+    names = [path.stem for path in _LAYERS.glob("[a-z]*.py")]
+    if name not in names:
+        close = get_close_matches(name, names, 1)
         mend = f"; write {close[0]}" if close else ""
         raise LayerError(
             "assignment", f"expected a layer's file, such as softmax, got {name}{mend}"
         )
-    source = without_terms(Path(spec.origin).read_text())
-    blanks = options.blank or backward_pass(source)
-    reference, x = options.reference or f"lf.{found[0]}", options.x or found[1]
+    call, example = EXAMPLES.get(name, (f"{name}()", "torch.zeros(5, 3)"))
+    source = without_terms((_LAYERS / f"{name}.py").read_text())
+    blanks = tuple(blank) or backward_pass(source)
     setup = (
-        f"reference = {reference}\n"
-        f"cases = lf.testing.make_cases(reference, {x}, key=lf.Key({options.seed}))"
+        f"reference = {reference or f'lf.{call}'}\n"
+        f"cases = lf.testing.make_cases(reference, {x or example}, key=lf.Key({seed}))"
     )
     imports = f"import torch\n\nimport lincoln_fn as lf\n\n{setup}"
     leaves = _leaves(imports)
-    student = blanked(source, blanks, derivation=options.derivation)
-    solved = blanked(source, blanks, derivation=options.derivation, solution=True)
+    student = blanked(source, blanks, derivation=derivation)
+    solved = blanked(source, blanks, derivation=derivation, solution=True)
     return {
-        "assignment.py": _MODULE.format(name=name, setup=setup, blanks=tuple(blanks)),
+        "assignment.py": _MODULE.format(name=name, setup=setup, blanks=blanks),
         f"student/{name}.py": f"{student.rstrip()}\n",
         f"nbgrader/{name}.ipynb": nbgrader_notebook(name, solved, blanks, imports, leaves),
         f"otter/{name}.ipynb": otter_notebook(name, student, blanks),
         f"otter/tests/{name}.py": otter_test_file(name, setup, leaves),
     }
-
-
-def _layers() -> list[str]:
-    return [p.stem for p in Path(layers.__path__[0]).glob("[a-z]*.py")]
 
 
 def _leaves(code: str) -> list[str]:
@@ -115,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lincoln_fn.testing.assignment", description="Make an assignment of a layer."
     )
-    parser.add_argument("layer", help="the name of a layer's file, such as softmax")
+    parser.add_argument("name", metavar="layer", help="the name of a layer's file, such as softmax")
     parser.add_argument("--to", type=Path, help="the folder to write; default: the layer's name")
     parser.add_argument(
         "--blank", nargs="+", default=(), metavar="FUNCTION",
@@ -129,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--x", default="", help='an example input: "torch.zeros(5, 3)"')
     parser.add_argument("--seed", type=int, default=0, help="of the cases; default: 0")
     given = vars(parser.parse_args(arguments))
-    folder = given.pop("to") or Path(given["layer"])
+    folder = given.pop("to") or Path(given["name"])
     try:
-        made = files(Options(**given | {"blank": tuple(given["blank"])}))
+        made = files(given.pop("name"), **given)
         write(folder, made)
     except LayerError as error:
         parser.error(str(error))

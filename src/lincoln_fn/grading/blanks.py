@@ -25,36 +25,27 @@ def backward_pass(source: str) -> tuple[str, ...]:
     functions = {
         node.name: node
         for node in module.body
-        if isinstance(node, ast.FunctionDef) and not _is_constructor(node)
+        if isinstance(node, ast.FunctionDef)
+        and "constructor" not in map(ast.unparse, node.decorator_list)
     }
-    imported = tuple(
+    uses = {node: set(_names(node)) for node in module.body}
+    found = {n for n in functions if n in _PASS or ("backward" in n and not _is_check(n))}
+
+    def helpers() -> set[str]:
+        rest = [names for node, names in uses.items() if getattr(node, "name", "") not in found]
+        used = set().union(*(uses[functions[name]] for name in found)) - found.union(*rest)
+        return {n for n in functions if n in used and n[0] == "_" and not _is_check(n)}
+
+    while more := helpers():
+        found |= more
+    imported = (
         alias.name
         for node in module.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.name in _PASS
     )
-    found = {name for name in functions if name in _PASS or _is_backward(name)}
-    uses = {node: set(_names(node)) for node in module.body}
-    while True:
-        others = set().union(
-            *(names for node, names in uses.items() if getattr(node, "name", "") not in found)
-        )
-        more = {
-            name
-            for name, node in functions.items()
-            if name not in found | others
-            and name.startswith("_")
-            and not _is_check(name)
-            and any(name in uses[functions[user]] for user in found)
-        }
-        if not more:
-            return (*imported, *(name for name in functions if name in found))
-        found |= more
-
-
-def _is_constructor(node: ast.FunctionDef) -> bool:
-    return any(ast.unparse(each) == "constructor" for each in node.decorator_list)
+    return (*imported, *(name for name in functions if name in found))
 
 
 def blanked(
@@ -75,9 +66,10 @@ def blanked(
         docstring = ast.get_docstring(node)
         start = (first.end_lineno or 0) if docstring else first.lineno - 1
         indent = " " * first.col_offset
-        body = lines[start : node.end_lineno]
-        new = [indent + BEGIN, *body, indent + END] if solution else _indented(BLANK, indent)
-        lines[start : node.end_lineno] = new
+        body = textwrap.indent(BLANK, indent).splitlines()
+        if solution:
+            body = [indent + BEGIN, *lines[start : node.end_lineno], indent + END]
+        lines[start : node.end_lineno] = body
         if docstring and not derivation:
             lines[first.lineno - 1 : first.end_lineno] = [f'{indent}"""Compute the gradients."""']
     text = "\n".join(lines)
@@ -136,14 +128,6 @@ def _without_derivation(source: str) -> str:
         return source
     _, cache, tail = rest.partition("\nCache: ")
     return f"{head}\nCache: {tail}" if cache else source
-
-
-def _indented(text: str, indent: str) -> list[str]:
-    return textwrap.indent(text, indent).splitlines()
-
-
-def _is_backward(name: str) -> bool:
-    return "backward" in name and not _is_check(name)
 
 
 def _is_check(name: str) -> bool:

@@ -97,12 +97,11 @@ def _limit(seconds: float) -> None:
         import resource
     except ImportError:  # not on this system
         return
-    cpu = int(seconds) + 1
-    limits = [(resource.RLIMIT_CPU, cpu), (resource.RLIMIT_FSIZE, LARGEST_FILE)]
+    limits = {resource.RLIMIT_CPU: int(seconds) + 1, resource.RLIMIT_FSIZE: LARGEST_FILE}
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limits.append((resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY))
-    for what, value in (*limits, (resource.RLIMIT_CORE, 0)):
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + MEMORY
+    for what, value in {**limits, resource.RLIMIT_CORE: 0}.items():
         with suppress(OSError, ValueError):
             resource.setrlimit(what, (value, value))
 

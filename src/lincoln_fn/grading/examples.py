@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Final
 
 _THREE: Final = "(torch.zeros(2, 3, 4), torch.zeros(2, 5, 4), torch.zeros(2, 5, 6))"
@@ -22,7 +21,6 @@ EXAMPLES: Final = {
     "alibi": ("alibi(2)", "torch.zeros(2, 5, 4)"),
     "attention_heads": ("attention_heads(2, 1)", _HEADS),
     "avg_pool": ("avg_pool2d(2)", "torch.zeros(2, 3, 4, 6)"),
-    "batch_norm": ("batch_norm()", "torch.zeros(5, 3)"),
     "bilinear": ("bilinear(4)", "(torch.zeros(5, 3), torch.zeros(5, 6))"),
     "broadcast": ("broadcast_tensors()", "(torch.zeros(5, 1, 3), torch.zeros(4, 3))"),
     "class_token": ("class_token()", "torch.zeros(2, 5, 3)"),
@@ -50,7 +48,6 @@ EXAMPLES: Final = {
     "last_state": ("last_state()", f"(torch.zeros(2, 3, 4), {_MASK})"),
     "linear_attention": ("linear_attention(2)", f"({_KEYS}, {_KEYS}, {_STEPS})"),
     "linear_scan": ("linear_scan()", f"({_STEPS}, {_STEPS})"),
-    "linear_head": ("linear_head(4)", "torch.zeros(5, 3)"),
     "local_response_norm": ("local_response_norm(3, alpha=1.0)", "torch.zeros(2, 5, 3)"),
     "lp_pool": ("lp_pool2d(2.0, 2)", "torch.zeros(2, 3, 4, 6)"),
     "lstm": ("lstm(2)", "torch.zeros(3, 4, 5)"),
@@ -76,7 +73,6 @@ EXAMPLES: Final = {
     "selective_scan": ("selective_scan(3)", f"({_STEPS}, {_STEPS}, {_OF_STATE}, {_OF_STATE})"),
     "sinusoidal_positions": ("sinusoidal_positions()", "torch.zeros(2, 5, 4)"),
     "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
-    "spectral_norm": ("spectral_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "split": ("split(2, 1)", "torch.zeros(3, 5)"),
     "stack": ("stack(1)", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
     "stochastic_depth": ("stochastic_depth(0.3)", "torch.zeros(5, 3)"),
@@ -87,8 +83,6 @@ EXAMPLES: Final = {
         "(torch.zeros(2, 3, 7), torch.tensor([[4, 2, 4], [2, 5, 6]]))"),
     "unflatten": ("unflatten(1, (2, 3))", "torch.zeros(5, 6)"),
     "upsample": ('upsample(scale_factor=2, mode="bilinear")', "torch.zeros(2, 3, 4, 5)"),
-    "vector_quantize": ("vector_quantize(3)", "torch.zeros(5, 4)"),
-    "weight_norm": ("weight_norm(lf.dense(4))", "torch.zeros(5, 3)"),
     "where": ("where()", f"({_MASK}, torch.zeros(2, 3), torch.zeros(2, 3))"),
 }  # fmt: skip
 
@@ -101,10 +95,3 @@ UNSUITED: Final = {
     "stop_gradient": "whose gradient is 0",
     "vector_quantize": "which is made of other layers",
 }
-
-
-def example(layer: str) -> tuple[str, str] | None:
-    """Return the code of a layer and of an example input; None if there is no such file."""
-    if not layer.isidentifier() or find_spec(f"lincoln_fn.layers.{layer}") is None:
-        return None
-    return EXAMPLES.get(layer, (f"{layer}()", "torch.zeros(5, 3)"))

@@ -139,8 +139,7 @@ def _possible(leaves: list[str], points: Mapping[str, float]) -> dict[str, float
     if unknown:
         known = ", ".join([*leaves, "y", PURITY])
         raise LayerError("grade", f"expected points of {known}; got {unknown[0]!r}")
-    possible = {"y": points.get("y", 0.0)} | {leaf: points.get(leaf, 1.0) for leaf in leaves}
-    return possible | ({PURITY: points[PURITY]} if PURITY in points else {})
+    return {"y": 0.0, **dict.fromkeys(leaves, 1.0), **points}
 
 
 def _mark(

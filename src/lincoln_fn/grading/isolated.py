@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,14 +24,13 @@ from typing import Any, TypeVar
 import torch
 
 from lincoln_fn.core import LayerError
-from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, read
+from lincoln_fn.grading.answers import NO_ANSWER, Ran, encoded, in_one_line, read
 from lincoln_fn.grading.confined import TooMuchError, check_size
-from lincoln_fn.grading.printed import in_one_line
 
 T = TypeVar("T")
 # Of what the code prints, this much is kept.
 KEPT = 10_000
-# Seconds between two looks at what a process writes.
+# Seconds between two looks at a process.
 LOOK = 0.1
 # Seconds. A new process imports torch, which the limit does not count.
 START_LIMIT = 120.0
@@ -38,25 +38,18 @@ START_LIMIT = 120.0
 LONGEST_ANSWER = 4 << 20
 # What comes after the limited part may take this many times as long.
 PATIENCE = 20
-
-
 # What the process sends when it has started, and when the limited part has ended.
 _MARK = b""
 
 
-class _Printed(io.TextIOBase):
+class _Printed(io.StringIO):
     """Counts what is printed, and keeps the beginning."""
 
-    def __init__(self) -> None:
-        self.kept = ""
-        self.count = 0
-
-    def writable(self) -> bool:
-        return True
+    count = 0
 
     def write(self, text: str) -> int:
-        self.kept += text[: KEPT - len(self.kept)]
         self.count += len(text)
+        super().write(text[: KEPT - self.tell()])
         return len(text)
 
 
@@ -73,14 +66,20 @@ def run_isolated(
     The result has the type `answer`: records, tuples, texts and numbers.
     """
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
-    if context.get_start_method() == "fork":
-        _import_for_copies()
     receiver, sender = context.Pipe(duplex=False)
     try:
-        target: Callable[..., None] = _run_in_copy
-        given: tuple[object, ...] = function, arguments
-        if context.get_start_method() == "spawn":
-            target, given = _run_sent, (_dumps()(given),)
+        target: Callable[..., None] = _run_sent
+        if context.get_start_method() == "fork":
+            # What a check of wrong code uses is imported once, and not in each copy.
+            from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
+
+            from lincoln_fn.testing.internal import blame
+
+            del symbolic_shapes, blame
+            given: tuple[object, ...] = function, arguments
+            target = _run_in_copy
+        else:
+            given = (_dumps((function, arguments)),)
         # mypy: a context of either kind has a Process of its own.
         process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=target, args=(sender, *given), daemon=True
@@ -104,37 +103,21 @@ def run_isolated(
         receiver.close()
 
 
-def _import_for_copies() -> None:
-    """Import what a check of wrong code uses, once, and not in each copy of this process."""
-    from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
-
-    from lincoln_fn.testing.internal import blame
-
-    del symbolic_shapes, blame
-
-
 # Any: the type of the result.
-def _read(receiver: Connection, answer: Any) -> Ran[Any] | None:
-    """Read what a process sends; None if the limited part has ended."""
-    sent = receiver.recv_bytes(LONGEST_ANSWER)
-    return None if sent == _MARK else read(answer, sent)
-
-
 def _received(
     receiver: Connection, process: BaseProcess, answer: Any, limit: float, folder: Path | None
 ) -> Ran[Any]:
     # A process that sends a part of an answer, and then nothing, is ended, too.
     end = threading.Timer((PATIENCE + 2) * limit, _kill, [process])
     end.start()
+    limits = (limit, "does not end"), (PATIENCE * limit, "is not checked")
     try:
-        if not _await(receiver, limit, folder):
-            return Ran(problem=f"does not end within {limit:g} s")
-        ran = _read(receiver, answer)
-        if ran is None:
-            if not _await(receiver, PATIENCE * limit, folder):
-                return Ran(problem=f"is not checked within {PATIENCE * limit:g} s")
-            ran = _read(receiver, answer)
-        return ran or Ran(problem=NO_ANSWER)
+        for seconds, told in limits:
+            if not _await(receiver, seconds, folder):
+                return Ran(problem=f"{told} within {seconds:g} s")
+            if (sent := receiver.recv_bytes(LONGEST_ANSWER)) != _MARK:
+                return read(answer, sent)
+        return Ran(problem=NO_ANSWER)
     except TooMuchError:
         return Ran(problem="writes too many or too large files")
     except EOFError:
@@ -152,21 +135,19 @@ def _received(
 def _await(receiver: Connection, seconds: float, folder: Path | None) -> bool:
     """Wait for an answer, and look after the folder meanwhile."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        if receiver.poll(left if folder is None else min(left, LOOK)):
-            return True
+    while not receiver.poll(LOOK):
+        if time.monotonic() > end:
+            return False
         if folder is not None:
             check_size(folder)
-    return receiver.poll(0)
+    return True
 
 
 def _await_start(receiver: Connection) -> None:
-    try:
+    with suppress(EOFError):
         if receiver.poll(START_LIMIT):
             receiver.recv_bytes(LONGEST_ANSWER)
             return
-    except EOFError:
-        pass
     mend = 'a script that calls grade needs `if __name__ == "__main__":`'
     raise LayerError("grade", f"expected a new process to start, but it does not; {mend}")
 
@@ -174,12 +155,9 @@ def _await_start(receiver: Connection) -> None:
 def _kill(process: BaseProcess) -> None:
     """Kill a process, and those that it has started."""
     if hasattr(os, "killpg") and process.pid is not None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            process.kill()
-    else:
-        process.kill()
+    process.kill()
 
 
 def _can_fork() -> bool:
@@ -192,14 +170,14 @@ def _can_fork() -> bool:
     return not any(task.read_text().startswith("pt_autograd") for task in tasks)
 
 
-def _dumps() -> Callable[[object], bytes]:
-    """Return what pickles functions; cloudpickle, where it is installed, also a notebook's."""
+def _dumps(value: object) -> bytes:
+    """Pickle a value, its functions too; by cloudpickle, where it is installed, a notebook's."""
     try:
-        import cloudpickle  # type: ignore[import-untyped]  # it has no types
+        from cloudpickle import dumps
     except ImportError:
-        return pickle.dumps
-    dumps: Callable[[object], bytes] = cloudpickle.dumps
-    return dumps
+        from pickle import dumps
+    sent: bytes = dumps(value)
+    return sent
 
 
 def _run_sent(sender: Connection, sent: bytes) -> None:
@@ -231,14 +209,10 @@ def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any,
         try:
             result = function(*arguments, partial(sender.send_bytes, _MARK))
         except BaseException as error:  # sys.exit, too
-            problem = f"raises {type(error).__name__}{_told(error)}"
-        sender.send_bytes(encoded((result, problem, printed.kept, printed.count)))
+            message = in_one_line(str(error))[:200]
+            problem = f"raises {type(error).__name__}" + (message and f": {message}")
+        sender.send_bytes(encoded((result, problem, printed.getvalue(), printed.count)))
 
 
 def _no_input(prompt: object = "") -> str:
     raise EOFError("there is nobody to ask")
-
-
-def _told(error: BaseException) -> str:
-    message = in_one_line(str(error))[:200]
-    return f": {message}" if message else ""

@@ -1,4 +1,4 @@
-"""Notebooks of an assignment, for nbgrader and for otter-grader."""
+"""Grades and assignments in the forms of nbgrader and of otter-grader."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final, TypeAlias
 
 from lincoln_fn.grading.blanks import END
+from lincoln_fn.grading.record import Grade
 
 # Any: what JSON holds.
 Cell: TypeAlias = dict[str, Any]
@@ -20,7 +21,7 @@ def nbgrader_notebook(
 ) -> str:
     """Write the teacher's notebook of an assignment, from which nbgrader makes the student's."""
     cells = [
-        _solution(code, function) if function else _code(code)
+        _code(code, _marked(function, solution=True) if function else None)
         for code, function in _pieces(source, blanks)
     ]
     grading = f"result = lf.testing.grade(globals(), reference, cases, time_limit={TIME_LIMIT})"
@@ -72,10 +73,6 @@ def _code(code: str, metadata: Cell | None = None) -> Cell:
     }  # fmt: skip
 
 
-def _solution(code: str, function: str) -> Cell:
-    return _code(code, _marked(function, solution=True))
-
-
 def _marked(grade_id: str, *, points: int | None = None, solution: bool = False) -> Cell:
     """Make nbgrader's metadata: a cell of a solution, of a test with points, or read-only."""
     graded = {"grade": True, "points": points} if points else {"grade": False}
@@ -95,3 +92,61 @@ def _notebook(cells: list[Cell]) -> str:
         "nbformat_minor": 5,
     }
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def otter_results(grade: Grade) -> str:
+    """Write a grade as otter-grader writes its results: `results.json`, in Gradescope's format.
+
+    Args:
+        grade: the grade.
+
+    Returns:
+        JSON. It has a test for each gradient, with its name, score, highest score and hints.
+
+    Example:
+        >>> from lincoln_fn.testing import Grade, Mark
+        >>> json.loads(otter_results(Grade("tanh()", (Mark("dx", 0.5, 1),))))["tests"][0]["score"]
+        0.5
+    """
+    tests = [
+        {
+            "name": f"{grade.name} {mark.leaf}",
+            "score": round(mark.points, 5),
+            "max_score": round(mark.possible, 5),
+            "visibility": "visible",
+            "output": "\n".join(mark.hints),
+        }
+        for mark in grade.marks
+    ]
+    told = "\n".join([*grade.problems, *grade.remarks])
+    return json.dumps({"tests": tests, "output": told}, indent=2, ensure_ascii=False)
+
+
+def otter_test_file(name: str, setup: str, leaves: Collection[str]) -> str:
+    """Write a test file of otter-grader, in its format of functions that raise."""
+    tests = "".join(
+        f'\n\n@test_case(name="{leaf}", points=1)\n'
+        f"def test_{leaf.replace('.', '_')}(env):\n"
+        f'    graded(env).check("{leaf}")\n'
+        for leaf in leaves
+    )
+    return f'''OK_FORMAT = False
+
+import torch
+from otter.test_files import test_case
+
+import lincoln_fn as lf
+
+name = "{name}"
+points = None
+{setup}
+grades = []
+
+
+def graded(env):
+    # otter reads this file again for each check, so one grade serves all of its test cases.
+    if not grades:
+        grades.append(lf.testing.grade(env, reference, cases, time_limit={TIME_LIMIT}))
+        print(grades[0])
+    return grades[0]
+{tests}'''

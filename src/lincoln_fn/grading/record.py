@@ -1,11 +1,15 @@
-"""The record of a grading: a mark for each gradient."""
+"""The record of a grading: a mark for each gradient; and the table of a class."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Iterable, Mapping
 
 import attrs
 
+from lincoln_fn.grading.answers import printable
 from lincoln_fn.testing.internal import html_table
 
 
@@ -141,3 +145,71 @@ class Grade:
 
 def _sign(mark: Mark) -> str:
     return "✓" if mark.is_full else "✗"
+
+
+def as_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Write a table for a spreadsheet."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+@attrs.frozen
+class Grades:
+    """The grades of a class. It prints as a table, and a notebook shows it as one.
+
+    Args:
+        grades: by the name of the submission.
+
+    Example:
+        >>> from lincoln_fn.testing import Mark
+        >>> ada = Grade("dense(4)", (Mark("dparams.weight", 1, 1), Mark("dx", 1, 1)))
+        >>> bob = Grade("dense(4)", (Mark("dparams.weight", 0, 1), Mark("dx", 1, 1)))
+        >>> print(Grades({"ada": ada, "bob": bob}))
+        submission  dparams.weight  dx  points
+        ada         1               1   2 of 2
+        bob         0               1   1 of 2
+    """
+
+    grades: Mapping[str, Grade]
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the heads, and the cells of each row."""
+        marks = [mark for grade in self.grades.values() for mark in grade.marks]
+        leaves = list(dict.fromkeys(mark.leaf for mark in marks if mark.possible))
+        rows = [
+            [
+                printable(name),
+                *(f"{grade.mark(leaf).points:g}" for leaf in leaves),
+                f"{grade.points:g} of {grade.possible:g}",
+            ]
+            for name, grade in self.grades.items()
+        ]
+        return ["submission", *leaves, "points"], rows
+
+    def to_csv(self) -> str:
+        """Write the table as CSV, for a spreadsheet; the points and the possible points are apart.
+
+        Example:
+            >>> from lincoln_fn.testing import Mark
+            >>> print(Grades({"ada": Grade("tanh()", (Mark("dx", 0.5, 1),))}).to_csv(), end="")
+            submission,dx,points,possible
+            ada,0.5,0.5,1
+        """
+        heads, rows = self._table()
+        apart = ([*row[:-1], *row[-1].split(" of ")] for row in rows)
+        return as_csv([[*heads, "possible"], *apart])
+
+    def __str__(self) -> str:
+        heads, rows = self._table()
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in (heads, *rows)
+        )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return a table, for notebooks."""
+        heads, rows = self._table()
+        return html_table(("class", f"{len(rows)} submissions"), heads, rows, ())

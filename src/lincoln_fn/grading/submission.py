@@ -1,4 +1,7 @@
-"""A submission as a layer: from a file, a module or the names of a notebook."""
+"""A submission as a layer: from a file, a module or the names of a notebook.
+
+A file and what it imports are run from their sources, whatever compiled code lies beside them.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.abc import PathEntryFinder
+from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any, TypeAlias
 
 import attrs
 
 from lincoln_fn import initializers
 from lincoln_fn.core import Layer, LayerError, Params, arguments_of, called, is_ours
-from lincoln_fn.grading.sources import SourceOnly
 
 # Any: the names of a module.
 Names: TypeAlias = Mapping[str, Any]
@@ -88,3 +92,31 @@ def _bound(function: Callable[..., Any], like: object) -> Callable[..., Any]:
     accepted = inspect.signature(function).parameters
     given = {name: value for name, value in arguments_of(like).items() if name in accepted}
     return partial(function, **given) if given else function
+
+
+class SourceOnly(SourceFileLoader):
+    """Loads a module from its source, and reads and writes no compiled code."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def import_sources_alone(folders: Sequence[Path]) -> None:
+    """Let all imports from these folders be of sources; it changes the process."""
+    # Python's own and installed modules may lie below a folder of a student: a home, say.
+    libraries = [
+        path for path in map(Path, sys.path) if any(folder in path.parents for folder in folders)
+    ]
+    of_sources = FileFinder.path_hook((SourceOnly, [".py"]))
+
+    def find(entry: str) -> PathEntryFinder:
+        above = {Path(entry), *Path(entry).parents}
+        if above.isdisjoint(folders) or not above.isdisjoint(libraries):
+            raise ImportError
+        return of_sources(entry)
+
+    sys.path_hooks.insert(0, find)
+    sys.path_importer_cache.clear()

@@ -8,12 +8,30 @@ a step. Its params are those of the network given, and nothing needs to be undon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, TypeAlias
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, checked, wrong_kind
-from lincoln_fn.inspect.patches import KEEP, Patch, Patches, patch_layer
-from lincoln_fn.walk.internal import inside, map_paths, paths, unknown_path
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
+from lincoln_fn.inspect.records import note
+from lincoln_fn.walk import is_trained
+from lincoln_fn.walk.internal import (
+    Around,
+    Record,
+    composition_of,
+    inside,
+    map_paths,
+    paths,
+    unknown_path,
+)
+
+# The new value, or a function from the old value to the new one.
+Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
 
 
 def patched(
@@ -56,11 +74,11 @@ def patched(
         >>> torch.equal(ablated.predict(params, x)[0], params[2].bias)
         True
     """
-    check_argument("patched", "net", Layer, net, ("net", "outputs"))
+    core.check_argument("patched", "net", Layer, net, ("net", "outputs"))
     arguments = {"outputs": outputs, "gradients": gradients, "caches": caches}
     for name, patches in arguments.items():
         if patches is not None and not isinstance(patches, Mapping):
-            raise wrong_kind("patched", name, patches, "a mapping of patches by path")
+            raise core.wrong_kind("patched", name, patches, "a mapping of patches by path")
     given = [dict(patches or {}) for patches in arguments.values()]
     if not any(given):
         raise LayerError("patched", "expected at least one patch, got none")
@@ -74,28 +92,117 @@ def patched(
         entries.setdefault(path, {})[entry] = patch
 
     def changed(layer: Layer, path: str) -> Layer:
-        of_output, of_gradient = given[0].get(path, KEEP), given[1].get(path, KEEP)
         within = _find_within(path, layer, given[1])
-        if of_output is KEEP and of_gradient is KEEP and path not in entries and not within:
+        if not (within or path in given[0] or path in given[1] or path in entries):
             return layer
-        patches = Patches(path, of_output, of_gradient, entries.get(path, {}), within)
-        return patch_layer(layer, patches)
+        return _patch_layer(layer, path, given[0], given[1], entries.get(path, {}), within)
 
     return map_paths(changed, net)
 
 
-def _find_within(path: str, layer: Layer, patches: Iterable[str]) -> dict[int, str]:
+def _find_within(path: str, layer: Layer, patches: Mapping[str, Patch]) -> dict[int, str]:
     """Find the first patch within each part of a composition; return its path by the part."""
-    found = {}
-    for i in range(len(layer.parts)):
-        part = inside(path, i)
-        paths_within = [p for p in patches if p == part or p.startswith(f"{part}.")]
-        if paths_within:
-            found[i] = paths_within[0]
-    return found
+    parts = [inside(path, i) for i in range(len(layer.parts))]
+    return {
+        i: at
+        for i, part in enumerate(parts)
+        for at in reversed([*patches])
+        if at == part or at.startswith(f"{part}.")
+    }
 
 
-@checked
+def _patch_layer(
+    layer: Layer,
+    path: str,
+    outputs: Mapping[str, Patch],
+    gradients: Mapping[str, Patch],
+    entries: Mapping[str, Patch],
+    within: Mapping[int, str],
+) -> Layer:
+    """Make a layer whose functions apply the patches of its y, its g and its cache's entries."""
+
+    def patch_output(y: Arrays) -> Arrays:
+        return _new_value(path, "y", y, outputs[path]) if path in outputs else y
+
+    def leave(y: Arrays, cache: Cache) -> tuple[Arrays, Cache]:
+        return patch_output(y), _patch_cache(path, cache, entries) if entries else cache
+
+    def enter(g: Arrays) -> Arrays:
+        if path in gradients:
+            return _new_value(path, "g", g, gradients[path])
+        is_value = path in outputs and not callable(outputs[path])
+        return tree.map(torch.zeros_like, g) if is_value else g
+
+    made = composition_of(layer)
+    if made is not None:
+        back: Any = made.back  # Any: a `_Refusing` stands for a VisitBack
+        return layer.rebuild(
+            layer.parts,
+            there=lambda visit, params, x: leave(*made.there(visit, params, x)),
+            back=lambda visit, params, cache, g: back(
+                _Refusing(visit, within), params, cache, enter(g)
+            ),
+            predict=lambda visit, params, x: leave(*made.predict_there(visit, params, x)),
+        )
+
+    def entering(function: Callable[..., Any]) -> Callable[..., Any]:  # Any: of the protocol
+        return lambda params, cache, g: function(params, cache, enter(g))
+
+    return layer.replace(
+        forward=lambda params, x: leave(*layer.forward(params, x)),
+        predict=lambda params, x: patch_output(layer.predict(params, x)),
+        **{name: entering(getattr(layer, name)) for name in ("backward", "input_grad", "grads")},
+    )
+
+
+@attrs.frozen(eq=False)
+class _Refusing(Around):
+    """A visitor of a loop back that refuses a patch of g on which no gradient depends."""
+
+    within: Mapping[int, str]
+
+    def __call__(
+        self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
+    ) -> tuple[Arrays, Record]:
+        dx, record = self.visit(i, params, cache, g, train)
+        if i in self.within and dx is None and not (train and is_trained(params)):
+            problem = f"the patch of g at {self.within[i]!r} has no effect: no layer up to it is"
+            mend = "trained, and dx is not computed; call backward or input_grad"
+            raise LayerError("patched", f"{problem} {mend}")
+        return dx, record
+
+
+def _new_value(path: str, what: str, old: Arrays, patch: Patch) -> Arrays:
+    """Return the new value, of the old one's structure, shapes, dtypes and devices."""
+    new = patch(old) if callable(patch) else patch
+    pairs = zip(tree.leaves(new), tree.leaves(old), strict=False)
+    if not tree.same_structure(new, old) or not all(_is_like(a, b) for a, b in pairs):
+        like, got = map(core.format_briefly, (old, new))
+        problem = f"expected a new {what} like the old, {like}, got {got}"
+        raise LayerError(f"patched {path!r}", problem)
+    return new
+
+
+def _is_like(new: object, old: Tensor) -> bool:
+    both = isinstance(new, Tensor) and isinstance(old, Tensor)
+    return both and all(getattr(new, n) == getattr(old, n) for n in ("shape", "dtype", "device"))
+
+
+def _patch_cache(path: str, cache: Cache, patches: Mapping[str, Patch]) -> Cache:
+    names = tree.paths(cache, states=True)
+    for entry in patches:
+        if entry not in names:
+            listed = ", ".join(map(repr, names)) or "which has none"
+            problem = f"expected an entry of the cache, {listed}, got {entry!r}"
+            raise LayerError(f"patched {path!r}", problem)
+    new = iter(
+        _new_value(path, f"cache entry {name!r}", leaf, patches[name]) if name in patches else leaf
+        for name, leaf in zip(names, tree.leaves(cache, states=True), strict=True)
+    )
+    return tree.map(lambda _: next(new), cache, states=True)
+
+
+@core.checked
 def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     """Compute the output of every layer and every composition, as `predict` computes it.
 
@@ -121,29 +228,13 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     return seen
 
 
-def note(seen: dict[str, Arrays], path: str, y: Arrays) -> str:
-    """Add a layer's output to those seen, and return its label.
-
-    It is the path, or for a second use "path, use 2", and so on.
-    """
-    uses = len(labels_of(path, seen))
-    label = f"{path}, use {uses + 1}" if uses else path
-    seen[label] = y
-    return label
-
-
-def labels_of(path: str, seen: Iterable[str]) -> list[str]:
-    """List the labels of a layer's uses, as `note` makes them."""
-    return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
-
-
 def _cache_entry(key: object, named: Mapping[str, Layer]) -> tuple[str, str]:
     """Split a key into the path of a single layer and the path of an entry of its cache."""
     if not isinstance(key, str):
-        raise wrong_kind("patched", "a key of caches", key, "str")
-    for path, layer in named.items():
-        within = f"{path}." if path else ""
-        if layer.composition is None and (key == path or key.startswith(within)):
-            return path, key[len(within) :]
+        raise core.wrong_kind("patched", "a key of caches", key, "str")
     singles = [path for path, layer in named.items() if layer.composition is None]
+    for path in singles:
+        within = f"{path}." if path else ""
+        if key == path or key.startswith(within):
+            return path, key[len(within) :]
     raise unknown_path("patched", key, singles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import attrs
@@ -112,3 +113,19 @@ def cells(layer: LayerTrace) -> tuple[str, ...]:
         "-" if layer.dead is None else f"{layer.dead:.1%}",
         str(layer.non_finite or ""),
     )
+
+
+def note(seen: dict[str, Arrays], path: str, y: Arrays) -> str:
+    """Add a layer's output to those seen, and return its label.
+
+    It is the path, or for a second use "path, use 2", and so on.
+    """
+    uses = len(labels_of(path, seen))
+    label = f"{path}, use {uses + 1}" if uses else path
+    seen[label] = y
+    return label
+
+
+def labels_of(path: str, seen: Iterable[str]) -> list[str]:
+    """List the labels of a layer's uses, as `note` makes them."""
+    return [label for label in seen if label == path or label.startswith(f"{path}, use ")]

@@ -61,12 +61,31 @@ def trace(
         [('0', 'dense(2)', torch.Size([2, 2])), ('1', 'relu()', torch.Size([2, 2]))]
     """
     uses: list[_Use] = []
+
+    def going(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, _Watched]:
+        y, watched = layer.forward(params, x)
+        watched.use.path, watched.use.is_forward = path, True
+        uses.append(watched.use)
+        return y, watched
+
+    def coming(
+        layer: Layer, path: str, params: Params, watched: _Watched, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        use = watched.use
+        if not use.is_forward:  # a composition has run the layer again
+            unreached = [each for each in uses if each.path == path and each.g is None]
+            use = min(unreached, key=partial(_distance, use), default=use)
+        use.g = g
+        if not wants.dparams:
+            return layer.input_grad(params, watched, g), None
+        dx, use.dparams = layer.backward(params, watched, g)
+        return dx, None
+
     net = map_layers(_watch, net)
-    prediction, cache = there(partial(_going, uses), net, params, x)
+    prediction, cache = there(going, net, params, x)
     value, loss_cache = loss.forward(prediction, target)
     check_one_number(loss.name, value)
-    g = loss.backward(loss_cache)
-    walk_back(partial(_coming, uses), net, params, cache, g, ALL)
+    walk_back(coming, net, params, cache, loss.backward(loss_cache), ALL)
     counts: Counter[str] = Counter()
     records = []
     for use in uses:
@@ -77,7 +96,7 @@ def trace(
 
 @attrs.define(eq=False)
 class _Use:
-    """One use of a single layer. The backward walk fills in the gradient."""
+    """One use of a single layer. The backward walk fills in the gradient, which is never None."""
 
     layer: Layer
     y: Arrays
@@ -85,7 +104,6 @@ class _Use:
     is_forward: bool = False
     g: Arrays = None
     dparams: Params = None
-    is_reached: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -111,36 +129,6 @@ def _watch(layer: Layer) -> Layer:
         grads=lambda params, watched, g: layer.grads(params, watched.cache, g),
         advance=lambda params, watched: layer.advance(params, watched.cache),
     )
-
-
-def _going(
-    uses: list[_Use], layer: Layer, path: str, params: Params, x: Arrays
-) -> tuple[Arrays, _Watched]:
-    y, watched = layer.forward(params, x)
-    watched.use.path, watched.use.is_forward = path, True
-    uses.append(watched.use)
-    return y, watched
-
-
-def _coming(
-    uses: list[_Use],
-    layer: Layer,
-    path: str,
-    params: Params,
-    watched: _Watched,
-    g: Arrays,
-    wants: Wants,
-) -> tuple[Arrays, None]:
-    if wants.dparams:
-        dx, dparams = layer.backward(params, watched, g)
-    else:
-        dx, dparams = layer.input_grad(params, watched, g), None
-    use = watched.use
-    if not use.is_forward:  # a composition has run the layer again
-        unreached = [each for each in uses if each.path == path and not each.is_reached]
-        use = min(unreached, key=partial(_distance, use), default=use)
-    use.g, use.dparams, use.is_reached = g, dparams, True
-    return dx, None
 
 
 def _distance(first: _Use, second: _Use) -> float:

@@ -8,10 +8,7 @@ Layers, records, histories, traces and summaries show themselves if they are the
 of every tuple and list of records, such as the params of a composition.
 """
 
-from lincoln_fn.notebook import tables as tables  # whose views register themselves
-from lincoln_fn.notebook.ipython import load_if_in_ipython as load_if_in_ipython
-from lincoln_fn.notebook.ipython import load_ipython_extension as load_ipython_extension
-from lincoln_fn.notebook.ipython import unload_ipython_extension as unload_ipython_extension
-from lincoln_fn.notebook.views import View, view
+from lincoln_fn.notebook.views import View, load_ipython_extension, unload_ipython_extension, view
+from lincoln_fn.notebook.views import load_if_in_ipython as load_if_in_ipython
 
 __all__ = ["View", "load_ipython_extension", "unload_ipython_extension", "view"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Final
 
 from lincoln_fn.core import html
@@ -62,11 +63,10 @@ def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup
         up = (value - low) / ((high - low) or 1)
         return f"{_LEFT + (right - _LEFT) * across:.1f} {ground - (ground - _MARGIN) * up:.1f}"
 
-    lines = "".join("M" + "L".join(place(*point) for point in run) for run in _runs(points))
-    alone = [place(*point) for run in _runs(points) if len(run) == 1 for point in run]
-    dots = [
-        element("circle", cx=at.split()[0], cy=at.split()[1], r=2.5, fill=colour) for at in alone
-    ]
+    runs = [[place(*point) for point in run] for run in _runs(points)]
+    lines = "".join("M" + "L".join(run) for run in runs)
+    alone = [run[0].split() for run in runs if len(run) == 1]
+    dots = [element("circle", cx=x, cy=y, r=2.5, fill=colour) for x, y in alone]
     label = f"{name}: {points[-1][1]:.4g} at step {last:,}"
 
     def text(content: str, x: float, y: float, anchor: str) -> Markup:
@@ -93,13 +93,9 @@ def curve(name: str, points: Sequence[tuple[int, float]], colour: str) -> Markup
 
 def _runs(points: Sequence[tuple[int, float]]) -> Iterable[list[tuple[int, float]]]:
     """Split points where a value is not finite, and thin out each run of many points."""
-    run: list[tuple[int, float]] = []
-    for point in [*points, (0, math.nan)]:
-        if math.isfinite(point[1]):
-            run.append(point)
-        elif run:
-            yield _thin(run)
-            run = []
+    for is_finite, run in groupby(points, key=lambda point: math.isfinite(point[1])):
+        if is_finite:
+            yield _thin([*run])
 
 
 def _thin(run: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from textwrap import shorten
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -23,12 +22,8 @@ _LONGEST: Final = 72
 _OPEN: Final = 40
 
 
-@attrs.frozen(eq=False)
-class Use:
-    """One use of a layer or a composition in a forward pass."""
-
-    params: Params
-    y: Arrays
+# The params and the output of one use of a layer or a composition in a forward pass.
+Use: TypeAlias = tuple[Params, Arrays]
 
 
 @html.register(Layer)
@@ -53,15 +48,14 @@ def _describe_uses(layer: Layer, uses: list[Use]) -> list[str]:
     if not uses:
         return []
     described = [f"used {len(uses)} times"] if len(uses) > 1 else []
-    names = tree.paths(uses[0].params, states=True)
-    leaves = tree.leaves(uses[0].params, states=True)
+    params, y = uses[0]
+    names, leaves = tree.paths(params, states=True), tree.leaves(params, states=True)
     if not layer.parts:
         described += [
             f"{name} {format_briefly(leaf)}" for name, leaf in zip(names, leaves, strict=True)
         ]
     else:
         described.append(f"{sum(leaf.numel() for leaf in leaves):,} numbers in params")
-    y = uses[0].y
     shown: list[str] = [fade(f"  y {format_briefly(y)} ")]
     if not layer.parts and isinstance(y, Tensor):
         _, picture, _, _, lost = tensor_cells(y)
@@ -73,16 +67,15 @@ def uses_of(net: Layer, params: Params, x: Arrays) -> dict[str, list[Use]]:
     """Run a network forward, as in training, and note each use of each layer."""
     uses: dict[str, list[Use]] = defaultdict(list)
 
-    def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        y, cache = layer.forward(params, x)
-        uses[path].append(Use(params, y))
-        return y, cache
-
     # Any: (y, record), as the walk through a composition returns them.
     def around(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
         y, record = walk()
-        uses[path].append(Use(params, y))
+        uses[path].append((params, y))
         return y, record
+
+    def single(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = around(layer, path, params, lambda: layer.forward(params, x))
+        return y, cache
 
     with torch.no_grad():
         there(single, net, params, x, around=around)

@@ -1,14 +1,33 @@
-"""What a notebook shows of a value."""
+"""What a notebook shows of a value, and the extension that shows it of tuples and lists of records.
+
+The params and the cache of a composition are tuples, and a loop collects its records in a list.
+IPython asks a formatter by type for them. Every other tuple and list is shown as before.
+"""
 
 from __future__ import annotations
 
-import attrs
+from itertools import islice
+from typing import Any, Final
 
-from lincoln_fn.core import Arrays, Layer, Params, Tree, check_argument, format_briefly, html
+import attrs
+from torch import Tensor
+
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, Params, Tree, format_briefly, html
+from lincoln_fn.inspect import Trace
+from lincoln_fn.inspect.internal import (
+    SUMMARY_HEADINGS,
+    TRACE_HEADINGS,
+    Summary,
+    cells,
+    remark_on,
+    rows_of,
+)
 from lincoln_fn.notebook.curves import history_html
 from lincoln_fn.notebook.layers import layer_html, uses_of
-from lincoln_fn.notebook.markup import Markup, fade, wrap
-from lincoln_fn.notebook.trees import tree_html
+from lincoln_fn.notebook.markup import Markup, element, fade, table, wrap
+from lincoln_fn.notebook.trees import tensor_cells, tree_html
+from lincoln_fn.runtime import current_shell
 from lincoln_fn.training import FitRecord, StepRecord, TrainState
 
 
@@ -59,7 +78,7 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
     """
     if params is None and x is None:
         return View(html_of(value), format_briefly(value))
-    check_argument("view", "net", Layer, value, ("net", "params", "x"))
+    core.check_argument("view", "net", Layer, value, ("net", "params", "x"))
     return View(layer_html(value, uses_of(value, params, x)), format_briefly(value))
 
 
@@ -69,16 +88,10 @@ def html_of(value: Tree) -> str:
     if own is not None:
         shown: str = own()
         return shown
-    if is_history(value):
+    is_list = isinstance(value, list | tuple) and len(value) > 0
+    if is_list and all(isinstance(entry, StepRecord | FitRecord) for entry in value):
         return history_html(value)
     return wrap(tree_html(value))
-
-
-def is_history(value: object) -> bool:
-    """Return whether a value is a list of the records of `train` or `fit`."""
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    return all(isinstance(entry, StepRecord | FitRecord) for entry in value)
 
 
 @html.register(TrainState)
@@ -93,3 +106,87 @@ def state_html(state: TrainState) -> Markup:
     }
     parts = [tree_html(part, name, is_open=False) for name, part in kept.items() if part != ()]
     return wrap(heading, *parts)
+
+
+@html.register(Trace)
+def trace_html(trace: Trace) -> Markup:
+    """Show a trace: its table, with histograms of each output and each gradient."""
+    shown = [
+        (
+            *row[:3],
+            _histogram(record.output),
+            _histogram(record.gradient),
+            *row[3:-1],
+            _bold(row[-1]),
+        )
+        for row, record in zip(map(cells, trace), trace, strict=True)
+    ]
+    return wrap(table((*TRACE_HEADINGS[:3], "y", "dL/dy", *TRACE_HEADINGS[3:]), shown, left=5))
+
+
+def _histogram(arrays: Arrays) -> str:
+    return tensor_cells(arrays)[1] if isinstance(arrays, Tensor) else ""
+
+
+def _bold(text: str) -> str:
+    return element("b", text) if text else ""
+
+
+@html.register(Summary)
+def summary_html(summary: Summary) -> Markup:
+    """Show a summary: its table, with the total in bold, and the remark below it."""
+    *rows, total = rows_of(summary)
+    bold = [_bold(cell) for cell in total]
+    return wrap(table(SUMMARY_HEADINGS, [*rows, bold], left=3), fade(remark_on(summary)))
+
+
+_KINDS: Final = (tuple, list)
+# Of a longer tuple or list, the first entries decide; a tuple within a tuple is looked into.
+_LOOKED_AT: Final = 100
+_DEEPEST: Final = 8
+
+
+def load_ipython_extension(shell: Any) -> None:  # Any: an InteractiveShell, of IPython
+    """Show tuples and lists of records as views from now on: `%load_ext lincoln_fn.notebook`.
+
+    A formatter of your own for these types stays.
+
+    Args:
+        shell: IPython's shell.
+    """
+    formatter = shell.display_formatter.formatters["text/html"]
+    for kind in _KINDS:
+        if kind not in formatter:
+            formatter.for_type(kind, sequence_html)
+
+
+def unload_ipython_extension(shell: Any) -> None:  # Any: as above
+    """Show tuples and lists as IPython does: `%unload_ext lincoln_fn.notebook`.
+
+    Args:
+        shell: IPython's shell.
+    """
+    formatter = shell.display_formatter.formatters["text/html"]
+    for kind in _KINDS:
+        if kind in formatter and formatter.lookup_by_type(kind) is sequence_html:
+            formatter.pop(kind)
+
+
+def load_if_in_ipython() -> None:
+    """Load the extension, if the code runs in IPython or a notebook."""
+    shell = current_shell()
+    if shell is not None:
+        shell.extension_manager.load_extension("lincoln_fn.notebook")
+
+
+def sequence_html(value: tuple[object, ...] | list[object]) -> str | None:
+    """Return the HTML of a tuple or list: its own, a view of the records in it, or None."""
+    return html_of(value) if hasattr(value, "_repr_html_") or _has_record(value) else None
+
+
+def _has_record(value: object, depth: int = 0) -> bool:
+    if core.is_record(type(value)):
+        return True
+    if not isinstance(value, _KINDS) or depth > _DEEPEST:
+        return False
+    return any(_has_record(entry, depth + 1) for entry in islice(value, _LOOKED_AT))

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-
-    from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes, NotebookFigure
 
 else:
     Axes = Any  # matplotlib is imported when the first picture is drawn
 
+T = TypeVar("T")
 # The palette of Okabe and Ito, "Color Universal Design", 2008, without its yellow, which is too
 # pale for a line on white.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def new_figure(width: float, height: float) -> NotebookFigure:
+def new_figure(width: float, height: float) -> Figure:
     """Make a figure that is not registered in pyplot, and needs no display."""
     try:
-        from lincoln_fn.plots._notebook_figure import NotebookFigure
+        from matplotlib.figure import Figure
     except ImportError as error:
         mend = "pip install 'lincoln_fn[plot]'"
         raise ImportError(f"lincoln_fn.plots draws by matplotlib; {mend}") from error
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return _shown(figure, figure)
 
 
-def new_axes(width: float = 6.4, height: float = 4.8) -> NotebookAxes:
+def new_axes(width: float = 6.4, height: float = 4.8) -> Axes:
     """Make the only axes of a new figure."""
     return axes_grid(new_figure(width, height), 1, 1, 1)[0]
 
 
-def axes_grid(figure: NotebookFigure, rows: int, columns: int, count: int) -> AxesTuple:
-    """Divide a figure into axes, row by row."""
-    from lincoln_fn.plots._notebook_figure import AxesTuple, NotebookAxes
+class _Grid(tuple[Axes, ...]):
+    """All axes of a figure."""
 
-    axes = AxesTuple(NotebookAxes(figure, rows, columns, i + 1) for i in range(count))
-    for one in axes:
-        figure.add_subplot(one)
-    return axes
+
+def axes_grid(figure: Figure, rows: int, columns: int, count: int) -> tuple[Axes, ...]:
+    """Divide a figure into axes, row by row."""
+    subplots = (figure.add_subplot(rows, columns, i + 1) for i in range(count))
+    return _shown(_Grid(_shown(axes, figure) for axes in subplots), figure)
+
+
+def _shown(value: T, figure: Figure) -> T:
+    """Let a notebook show a figure where this is the value of a cell.
+
+    It shows matplotlib's own figures only after pyplot was imported, and axes never.
+    """
+    vars(value).update(_repr_png_=partial(_png, figure))
+    return value
+
+
+def _png(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    """Draw twice as many pixels as the size at which a notebook shows them: it is sharp."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=2 * figure.dpi)
+    width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+    return file.getvalue(), {"width": width, "height": height}
 
 
 # Any: the options of `imshow`, and an array of any shape and dtype.

@@ -1,4 +1,10 @@
-"""A layer's function and its derivative, which the layer's own backward pass computes."""
+"""A layer's function and its derivative, which the layer's own backward pass computes.
+
+    dx = g dy/dx
+
+If y[i] depends on x[i] alone, dy/dx is a slope for each element, and g = 1 gives all slopes at
+once. In general dy/dx is the Jacobian, a matrix, and the unit vector g = e_i gives its row i.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes, signed_image
-from lincoln_fn.plots.slopes import draw_params, is_random, jacobian_matrix, jumps, slopes
 
 _POINTS: Final = 1001
 # With more examples, the lines between them would cover the picture.
 _MOST_EXAMPLES: Final = 40
+# Each row of a Jacobian takes a backward pass.
+_MOST_ROWS: Final = 2000
 
 
 def layer(
@@ -43,8 +50,8 @@ def layer(
         The axes. The first line is y, the second dy/dx; a break is a `nan`.
 
     Raises:
-        ValueError: if an element of y depends on several elements of x.
-        LayerError: if layer is not a `Layer`, or does not take a row of numbers.
+        LayerError: if layer is not a `Layer`, does not take a row of numbers, or an element of y
+            depends on several elements of x.
 
     Example:
         >>> axes = layer(lf.relu(), low=-2, high=2)
@@ -55,7 +62,7 @@ def layer(
     dtypes = {leaf.dtype for leaf in tree.leaves(params) if leaf.is_floating_point()}
     x = torch.linspace(low, high, _POINTS, dtype=dtypes.pop() if dtypes else torch.float64)
     try:
-        params = draw_params(layer, x, params)
+        params = layer.init(Key(0), x) if params is None else params
         y, slope = slopes(layer, params, x)
     except LayerError as error:
         problem = f"expected a layer that works element by element, got {layer}"
@@ -100,7 +107,8 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
         [[0.0, 0.0], [0.0, 1.0]]
     """
     check_argument("jacobian", "layer", Layer, layer)
-    y, rows = jacobian_matrix(layer, draw_params(layer, x, params), x)
+    params = layer.init(Key(0), x) if params is None else params
+    y, rows = jacobian_matrix(layer, params, x)
     matrix = rows.detach().double().cpu().numpy()
     axes = new_axes() if axes is None else axes
     limit = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
@@ -133,3 +141,55 @@ def _break_at_jumps(
     before = jumps(values)
     middles = [(x[i - 1].item() + x[i].item()) / 2 for i in before]
     return np.insert(x.numpy(), before, middles), np.insert(values.numpy(), before, np.nan)
+
+
+def slopes(
+    layer: Layer, params: Params, x: Float[Tensor, "*s"]
+) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]]:
+    """Compute y and dy/dx of a layer that works element by element."""
+    y, cache = layer.forward(params, x)
+    if isinstance(y, Tensor) and y.shape == x.shape:
+        slope: Tensor = layer.input_grad(params, cache, torch.ones_like(y))
+        g = torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y).sin()
+        if torch.allclose(layer.input_grad(params, cache, g), g * slope, equal_nan=True):
+            return y, slope
+    raise LayerError(layer.name, "an element of y depends on several elements of x")
+
+
+def jacobian_matrix(
+    layer: Layer, params: Params, x: Arrays
+) -> tuple[Arrays, Float[Tensor, "n_y n_x"]]:
+    """Compute y and dy/dx, one row for each number of y, by one backward pass a row."""
+    y, cache = layer.forward(params, x)
+    n = sum(leaf.numel() for leaf in tree.leaves(y))
+    if n > _MOST_ROWS:
+        wanted = f"expected y of at most {_MOST_ROWS} numbers, each a row"
+        raise ValueError(f"jacobian: {wanted}, got {n}; take a smaller x")
+    rows = []
+    for unit in torch.eye(n):
+        dx = tree.leaves(layer.input_grad(params, cache, _shape_like(unit, y)))
+        if not dx:
+            raise ValueError(f"jacobian: expected an x with a gradient, {layer} has none for it")
+        rows.append(torch.cat([leaf.flatten() for leaf in dx]))
+    return y, torch.stack(rows)
+
+
+def _shape_like(numbers: Float[Tensor, " n"], like: Arrays) -> Arrays:
+    """Distribute numbers over tensors like others."""
+    parts = iter(torch.split(numbers, [leaf.numel() for leaf in tree.leaves(like)]))
+    return tree.map(lambda leaf: next(parts).to(leaf).view_as(leaf), like)
+
+
+def jumps(values: Float[Tensor, " n"]) -> list[int]:
+    """List the places before which a function jumps, where a line through its values breaks."""
+    # A jump is 5 times as large as most steps nearby, and a fiftieth of the whole range.
+    steps = values.diff().abs()
+    nearby = torch.nn.functional.pad(steps[None], (3, 3), "replicate")[0].unfold(0, 7, 1)
+    is_jump = (steps > 5 * nearby.median(-1).values) & (steps > (values.max() - values.min()) / 50)
+    found: list[int] = (torch.nonzero(is_jump).flatten() + 1).tolist()
+    return found
+
+
+def is_random(params: Params) -> bool:
+    """Return whether params carry a state, as those of a random layer do: its key."""
+    return len(tree.leaves(params, states=True)) > len(tree.leaves(params))

@@ -59,11 +59,7 @@ def _histogram(axes: Axes, layer: str, output: Arrays, bins: int) -> None:
     axes.set_title(title, fontsize="medium")
     axes.tick_params(labelsize="small")
     if len(finite):
-        axes.hist(
-            finite.numpy(),
-            bins=bins,
-            weights=torch.full_like(finite, 1 / len(finite)).numpy(),
-            color=COLOURS[0],
-        )
+        share = torch.full_like(finite, 1 / len(finite)).numpy()
+        axes.hist(finite.numpy(), bins=bins, weights=share, color=COLOURS[0])
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.3)

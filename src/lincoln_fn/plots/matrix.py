@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -12,6 +14,7 @@ from lincoln_fn.plots._figure import Axes, new_axes
 
 # With more classes, the counts would overlap at the figure's default size.
 _MOST_WRITTEN = 15
+Text: TypeAlias = dict[str, Any]  # Any: matplotlib's options of a text
 
 
 def confusion_matrix(
@@ -56,25 +59,15 @@ def confusion_matrix(
     if labels is not None or len(counts) <= _MOST_WRITTEN:
         names = [str(i) for i in ticks] if labels is None else list(labels)
         slanted = max(map(len, names)) > 3 and len(names) > 3
-        axes.set_xticks(
-            ticks,
-            names,
-            rotation=45 if slanted else 0,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor",
-        )
+        turned: Text = {"rotation": 45, "ha": "right"} if slanted else {}
+        axes.set_xticks(ticks, names, rotation_mode="anchor", **turned)
         axes.set_yticks(ticks, names)
     if len(counts) <= _MOST_WRITTEN:
-        for row, column in torch.cartesian_prod(*[torch.arange(len(counts))] * 2).tolist():
-            axes.text(
-                column,
-                row,
-                f"{int(counts[row, column])}",
-                ha="center",
-                va="center",
-                fontsize="small" if len(counts) > 8 else "medium",
-                color="white" if shares[row, column] > 0.4 else "black",
-            )
+        size = "small" if len(counts) > 8 else "medium"
+        for (row, column), count in np.ndenumerate(counts.numpy()):
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            look: Text = {"ha": "center", "va": "center", "fontsize": size, "color": colour}
+            axes.text(column, row, str(count), **look)
     axes.set(xlabel="predicted class", ylabel="class")
     axes.set_title(f"Confusion matrix, {int(counts.sum())} examples")
     axes.figure.colorbar(image, ax=axes, label="share of the class")
@@ -84,27 +77,24 @@ def confusion_matrix(
 def _counts(
     prediction: Tensor, target: Tensor, labels: Sequence[str] | None
 ) -> Int[Tensor, "classes classes"]:
-    name = "confusion_matrix"
     if prediction.ndim == 2 and prediction.shape[1] > 1:
         predicted, classes = prediction.argmax(1).cpu(), prediction.shape[1]
     elif prediction.ndim == 1 and not prediction.is_floating_point():
         predicted, classes = prediction.long().cpu(), 0
     else:
-        wanted = "expected prediction of shape (N, C) or class indices (N,)"
         given = f"{prediction.dtype} {tuple(prediction.shape)}"
-        raise ValueError(f"{name}: {wanted}, got {given}")
+        raise _unfit("prediction of shape (N, C) or class indices (N,)", given)
     if target.shape not in ((len(predicted),), (len(predicted), 1)) or target.numel() == 0:
-        wanted = f"expected target of shape {(max(len(predicted), 1),)}"
-        raise ValueError(f"{name}: {wanted}, got {tuple(target.shape)}")
+        raise _unfit(f"target of shape {(max(len(predicted), 1),)}", tuple(target.shape))
     true = target.flatten().long().cpu()
-    largest = int(torch.maximum(true, predicted).max())
-    if labels is not None:
-        classes = classes or len(labels)
-    classes = classes or largest + 1
+    smallest, largest = (int(end) for end in torch.cat((true, predicted)).aminmax())
+    classes = classes or (largest + 1 if labels is None else len(labels))
     if labels is not None and len(labels) != classes:
-        raise ValueError(f"{name}: expected {classes} labels, got {len(labels)}")
-    smallest = int(torch.minimum(true, predicted).min())
+        raise _unfit(f"{classes} labels", len(labels))
     if smallest < 0 or largest >= classes:
-        given = f"{smallest} to {largest}"
-        raise ValueError(f"{name}: expected classes from 0 to {classes - 1}, got {given}")
+        raise _unfit(f"classes from 0 to {classes - 1}", f"{smallest} to {largest}")
     return torch.bincount(true * classes + predicted, minlength=classes**2).view(classes, classes)
+
+
+def _unfit(expected: str, given: object) -> ValueError:
+    return ValueError(f"confusion_matrix: expected {expected}, got {given}")

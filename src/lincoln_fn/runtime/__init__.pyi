@@ -1,11 +1,11 @@
-from lincoln_fn.runtime.cache_folder import (
-    VARIABLE as VARIABLE, make_cache_folder as make_cache_folder,
+from lincoln_fn.runtime.log import LOG as LOG, log_if_slow as log_if_slow, watch_pace as watch_pace
+from lincoln_fn.runtime.on_meta import (
+    VARIABLE as VARIABLE, defer_compiler as defer_compiler, make_cache_folder as make_cache_folder,
     temporary_folder as temporary_folder,
 )
-from lincoln_fn.runtime.deferred import defer_compiler as defer_compiler
-from lincoln_fn.runtime.ipython import current_shell as current_shell, in_notebook as in_notebook
-from lincoln_fn.runtime.log import LOG as LOG, log_if_slow as log_if_slow, watch_pace as watch_pace
-from lincoln_fn.runtime.precision import precision as precision
+from lincoln_fn.runtime.process import (
+    current_shell as current_shell, in_notebook as in_notebook, precision as precision,
+)
 from lincoln_fn.runtime.threads import (
     adapt_waiting as adapt_waiting, count_cores as count_cores, share_cores as share_cores,
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,11 +11,12 @@ from tempfile import TemporaryDirectory
 import attrs
 
 from lincoln_fn.core import LayerError
+from lincoln_fn.grading.answers import in_one_line, printable
 from lincoln_fn.grading.confined import confine
 from lincoln_fn.grading.courses.course import Course, names, read
 from lincoln_fn.grading.courses.graded import Row, grade_file
 from lincoln_fn.grading.isolated import run_isolated
-from lincoln_fn.grading.printed import in_one_line, printable
+from lincoln_fn.grading.record import as_csv
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,22 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         paths = [*_files(given.files)]
     except LayerError as error:
         parser.error(str(error))
-    _tell_what_is_missing()
-    rows = [row for path, shown in paths for row in _rows(path, shown, course, given.time_limit)]
-    print(as_csv(rows) if given.csv else as_text(rows), end="")
-
-
-def _tell_what_is_missing() -> None:
-    """Say on the standard error what this machine lacks to confine a stranger's code."""
     with TemporaryDirectory(prefix="lincoln_fn-") as folder:
         ran = run_isolated(_list_missing, (Path(folder),), tuple[str, ...], 10.0)
-    missing = ran.problem or " and ".join(ran.result or ())
-    if missing:
+    if missing := ran.problem or " and ".join(ran.result or ()):
         told = "code can do what SECURITY.md says: grade files of strangers in a container"
         print(f"the code of the files is not fully confined: no {missing}; {told}", file=sys.stderr)
+    rows = [row for path, shown in paths for row in _rows(path, shown, course, given.time_limit)]
+    heads = [field.name for field in attrs.fields(Row)]
+    print(as_csv([heads, *map(attrs.astuple, rows)]) if given.csv else as_text(rows), end="")
 
 
 def _list_missing(folder: Path, ran: Callable[[], object]) -> tuple[str, ...]:
+    """Say what this machine lacks to confine a stranger's code."""
     return confine(folder, 10.0)
 
 
@@ -75,17 +70,9 @@ def _rows(path: Path, shown: str, course: Course, time_limit: float) -> list[Row
     try:
         rows = grade_file(path.resolve(), course, time_limit)
     except Exception as error:
-        rows = [Row(shown, "", "", 0.0, "not graded", f"is not graded: {in_one_line(str(error))}")]
+        said = f"is not graded: {in_one_line(str(error))}"
+        rows = [Row(shown, mistake="not graded", said=said)]
     return [attrs.evolve(row, file=shown) for row in rows]
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Write a table of a class as CSV: a line for each gradient."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in attrs.fields(Row)])
-    writer.writerows(attrs.astuple(row) for row in rows)
-    return text.getvalue()
 
 
 def as_text(rows: Sequence[Row]) -> str:

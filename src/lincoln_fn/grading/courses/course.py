@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from configparser import ConfigParser
 from pathlib import Path
@@ -44,17 +45,13 @@ def read(name: str) -> Course:
     parser = ConfigParser(interpolation=None, default_section="")
     parser.optionxform = str  # type: ignore[method-assign,assignment]  # names keep their case
     parser.read_string(path.read_text())
-    about = parser["course"]
-    exercises = tuple(
-        _exercise(section, dict(parser[section]), about.getboolean("objects", False))
-        for section in parser.sections()
-        if section not in ("course", "modules")
-    )
-    modules = dict(parser["modules"]) if parser.has_section("modules") else {}
+    sections = {name: dict(parser[name]) for name in parser.sections()}
+    about, code = sections.pop("course"), sections.pop("modules", {})
     # Lines of code begin with a bar, which keeps their indentation.
-    modules = {module: code.strip().replace("\n|", "\n") for module, code in modules.items()}
-    modules = {module: code.removeprefix("|") for module, code in modules.items()}
-    return Course(path.stem, about.get("title", path.stem), exercises, modules)
+    modules = {name: re.sub(r"^\|", "", text.strip(), flags=re.M) for name, text in code.items()}
+    keeps_objects = parser.getboolean("course", "objects", fallback=False)
+    exercises = (_exercise(name, fields, keeps_objects) for name, fields in sections.items())
+    return Course(path.stem, about.get("title", path.stem), tuple(exercises), modules)
 
 
 def _exercise(name: str, fields: dict[str, str], keeps_objects: bool) -> Exercise:

@@ -25,6 +25,7 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params
 from lincoln_fn.grading.courses import references
@@ -33,7 +34,7 @@ from lincoln_fn.testing.internal import as_tensor
 # Any: what a course's functions take, make and return.
 Names: TypeAlias = Mapping[str, Any]
 # What the expression of a right output may name.
-_RIGHT: Names = {name: value for part in (torch, references) for name, value in vars(part).items()}
+_RIGHT: Names = {**vars(torch), **vars(functional), **vars(references)}
 
 
 class NotWrittenError(Exception):
@@ -102,7 +103,9 @@ class Exercise:
             try:
                 exec(forward, scope)
             except (TypeError, AttributeError) as error:
-                if self._is_of_none(error):
+                *_, last = traceback.extract_tb(error.__traceback__)
+                # Did a line of the table itself find None where a result belongs?
+                if last.filename == self.name and "NoneType" in str(error):
                     raise NotWrittenError from error
                 raise
             if any(_is_none(scope[name]) for name in self.outputs):
@@ -133,11 +136,6 @@ class Exercise:
             return OrderedDict(found), ()
 
         return Layer(self.name, run, run_back)
-
-    def _is_of_none(self, error: Exception) -> bool:
-        """Return whether a line of the table itself found None where a result belongs."""
-        *_, last = traceback.extract_tb(error.__traceback__)
-        return last.filename == self.name and "NoneType" in str(error)
 
     def references(self, others: Names) -> list[Layer]:
         """Make the layers that are right, the usual one first; their backward is not used."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -45,44 +46,37 @@ class Row:
     """
 
     file: str
-    exercise: str
-    gradient: str
-    points: float
+    exercise: str = ""
+    gradient: str = ""
+    points: float = 0.0
     mistake: str = ""
     said: str = ""
 
 
 def grade_file(path: Path, course: Course, time_limit: float) -> list[Row]:
     """Grade the exercises of a course that a file has."""
+    row = partial(Row, path.name)
     with tempfile.TemporaryDirectory(prefix="lincoln_fn-") as scratch:
         folder = Path(scratch)
-        run = partial(_run, path, course.modules, folder, time_limit)
+
+        # Any: of the function, and what it returns.
+        def run(function: Callable[..., Any], answer: Any, *arguments: Any) -> Ran[Any]:
+            """Run a function of the names of a file, in a process that can harm nothing."""
+            confined = function, folder, time_limit * (PATIENCE + 1), path, course.modules
+            given = (*confined, *arguments)
+            ran: Ran[Any] = run_isolated(in_confinement, given, answer, time_limit, folder)
+            empty(folder)  # what one exercise writes, no other sees
+            return ran
+
         listed = run(_list_names, tuple[str, ...])
         if listed.result is None:
-            return [Row(path.name, "", "", 0.0, "does not load", listed.problem)]
-        rows = _tell_imports(path, course)
+            return [row(mistake="does not load", said=listed.problem)]
+        rows = [row(mistake=how, said=said) for how, said in _tell_imports(path, course)]
         for exercise in course.exercises:
             if {*listed.result}.issuperset(exercise.functions):
-                rows += _rows(path, exercise, run(_check, tuple[Report, ...], exercise))
+                checked = run(_check, tuple[Report, ...], exercise)
+                rows += starmap(partial(row, exercise.name), _judge(exercise, checked))
         return rows
-
-
-# Any: of the function.
-def _run(
-    path: Path,
-    modules: Mapping[str, str],
-    folder: Path,
-    time_limit: float,
-    function: Callable[..., Any],
-    answer: Any,
-    *arguments: Any,
-) -> Ran[Any]:
-    """Run a function of the names of a file, in a process that can harm nothing."""
-    seconds = time_limit * (PATIENCE + 1)
-    given = (function, folder, seconds, path, dict(modules), *arguments)
-    ran: Ran[Any] = run_isolated(in_confinement, given, answer, time_limit, folder)
-    empty(folder)  # what one exercise writes, no other sees
-    return ran
 
 
 def _list_names(path: Path, modules: Mapping[str, str], ran: Callable[[], object]) -> list[str]:
@@ -129,38 +123,36 @@ def _choose(references: list[Layer], x: Any, y: Any) -> Layer | None:
     return next(fits, references[0] if references else None)
 
 
-def _rows(path: Path, exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Row]:
-    """Make the rows of an exercise: one for each gradient, and one for each further problem."""
-    name, reports = exercise.name, ran.result
+# Of a row: the gradient, its points, the mistake, and what is said.
+Judged: TypeAlias = tuple[str, float, str, str]
+
+
+def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Judged]:
+    """Judge each gradient of an exercise, and list each further problem."""
+    reports = ran.result
     gradients = [f"d{array}" for array in exercise.arrays]
     if reports is None or len(reports) != len(exercise.cases):
-        told = ("does not run", ran.problem or NO_ANSWER)
+        told = "does not run", ran.problem or NO_ANSWER
         if reports == ():
-            told = ("not written", "is not written")
-        return [Row(path.name, name, g, 0.0, *told) for g in gradients]
-    rows = [_row(path, exercise, gradient, reports) for gradient in gradients]
+            told = "not written", "is not written"
+        return [(gradient, 0.0, *told) for gradient in gradients]
     others = (
-        Row(path.name, name, "", 0.0, finding.name, _said(exercise, finding))
+        ("", 0.0, finding.name, _said(exercise, finding))
         for report in reports
         for finding in report.findings
         if finding.leaf in ("y", "forward", "backward")
     )
-    return [*rows, *dict.fromkeys(others)]
+    judged = (_judge_gradient(exercise, gradient, reports) for gradient in gradients)
+    return [*judged, *dict.fromkeys(others)]
 
 
-def _row(path: Path, exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Row:
+def _judge_gradient(exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Judged:
     found = [_find(report, f"dx.{gradient[1:]}") for report in reports]
     wrong = [f for f in found if f is not None and f.verdict == "wrong"]
     right = sum(f is not None and f.verdict != "wrong" for f in found)
     first = next((f for f in wrong if f.name), wrong[0] if wrong else None)
-    return Row(
-        path.name,
-        exercise.name,
-        gradient,
-        round(right / len(reports), 3),
-        first.name if first else "",
-        _said(exercise, first) if first else "",
-    )
+    told = (first.name, _said(exercise, first)) if first else ("", "")
+    return gradient, round(right / len(reports), 3), *told
 
 
 def _find(report: Report, leaf: str) -> Finding | None:
@@ -175,21 +167,16 @@ def _said(exercise: Exercise, finding: Finding) -> str:
     return said
 
 
-def _tell_imports(path: Path, course: Course) -> list[Row]:
+def _tell_imports(path: Path, course: Course) -> Iterator[tuple[str, str]]:
     """List the modules that a file imports beside those of its course, and its ways around them."""
     known = {*_HARMLESS, path.parent.name, *(m.partition(".")[0] for m in course.modules)}
-    modules: set[str] = set()
-    names: set[str] = set()
+    found: dict[str, set[str]] = {"imports": set(), "uses": set()}
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
-            modules |= {alias.name.partition(".")[0] for alias in node.names}
+            found["imports"] |= {alias.name.partition(".")[0] for alias in node.names} - known
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules.add(str(node.module).partition(".")[0])
+            found["imports"] |= {str(node.module).partition(".")[0]} - known
         elif isinstance(node, ast.Attribute | ast.Name):
-            names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
-    told = (("imports", modules - known), ("uses", names & _AROUND_IMPORTS))
-    return [
-        Row(path.name, "", "", 0.0, how, f"{how} {', '.join(sorted(found))}")
-        for how, found in told
-        if found
-    ]
+            name = node.attr if isinstance(node, ast.Attribute) else node.id
+            found["uses"] |= {name} & _AROUND_IMPORTS
+    return ((how, f"{how} {', '.join(sorted(names))}") for how, names in found.items() if names)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from lincoln_fn.grading.sources import import_sources_alone
+from lincoln_fn.grading.submission import import_sources_alone
 
 # Names that numpy has removed, and courses of earlier years use.
 _REMOVED = {
@@ -70,7 +70,8 @@ def _with_guarded_imports(path: Path) -> ast.Module:
 
 
 def _guarded(node: ast.stmt) -> Iterator[ast.stmt]:
-    if not isinstance(node, (ast.Import, ast.ImportFrom)) or _is_of_future(node):
+    of_future = getattr(node, "module", "") == "__future__"
+    if of_future or not isinstance(node, ast.Import | ast.ImportFrom):
         yield node
         return
     for alias in node.names:
@@ -84,10 +85,6 @@ def _guarded(node: ast.stmt) -> Iterator[ast.stmt]:
         for each in ast.walk(guarded):
             ast.copy_location(each, node)
         yield guarded
-
-
-def _is_of_future(node: ast.Import | ast.ImportFrom) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
 
 
 def _stand_in(name: str, code: str, root: Path, path: Path) -> None:

@@ -1,21 +1,29 @@
-"""Operations on `meta` do not import torch's compiler.
+"""Operations on `meta` do not import torch's compiler, and do without its folder.
 
-There, torch runs functions in Python, and keeps its compiler from tracing many of them. It imports
-the compiler for that at their first call, which takes seconds, also in a program that compiles
-nothing. Nothing can trace a function before the compiler is imported: until then, they are called
-as they are.
+On `meta`, torch runs functions in Python, and keeps its compiler from tracing many of them. It
+imports the compiler for that at their first call, which takes seconds, also in a program that
+compiles nothing. Nothing can trace a function before the compiler is imported: until then, they are
+called as they are.
+
+torch computes a product's shape there by parts of its compiler, and the import of these makes the
+compiler's folder. So where it cannot be made, nothing could be initialised.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any, Final
 
 import torch
 
+VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 # Where torch looks for the function that its compiler does not trace.
 _DISABLED: Final = "__dynamo_disable"
 _MODULES: Final = ("torch._refs", "torch._decomp.decompositions", "torch._meta_registrations")
@@ -59,3 +67,26 @@ def _deferred(function: Callable[..., Any], recursive: bool) -> Callable[..., An
         return disabled(*arguments, **options)
 
     return call
+
+
+# A memo: torch makes the folder once a process, and finds it by the variable.
+@cache
+def make_cache_folder() -> None:
+    """Make torch's cache folder; if that cannot be, have torch use a temporary one."""
+    folder = Path(os.environ.get(VARIABLE) or tempfile.gettempdir())  # torch's own is in there
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"compiled steps are not stored on disk, because {folder} cannot be made:"
+            f" {error.strerror}; set {VARIABLE} to another folder",
+            stacklevel=2,
+        )
+        os.environ[VARIABLE] = temporary_folder().name
+
+
+# A memo: one folder for each process, which is removed when the process ends.
+@cache
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that nobody else can write to."""
+    return tempfile.TemporaryDirectory(prefix="lincoln_fn_")

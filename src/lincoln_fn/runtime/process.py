@@ -1,9 +1,19 @@
-"""The IPython shell or notebook in which the code runs, without importing IPython."""
+"""What the process has: the shell of IPython or a notebook, and how exact its products are."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
+
+import torch
+
+# Any: torch writes no types for it.
+_MKLDNN: Final[Any] = torch.backends.mkldnn
+
+
+def precision() -> str:
+    """Return how exact oneDNN's products have to be: "bf16" or "tf32" if it may round factors."""
+    return str(_MKLDNN.matmul.fp32_precision)
 
 
 def current_shell() -> Any:  # Any: an InteractiveShell, whose package is not a dependency

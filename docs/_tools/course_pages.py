@@ -6,7 +6,14 @@ from lincoln_fn.grading.courses.course import Course
 
 
 def page(course: Course) -> str:
-    """Write a course's page, in Markdown."""
+    """Write a course's page, in Markdown.
+
+    Args:
+        course: as its table says it.
+
+    Returns:
+        The page: the calls of each exercise, its gradients, and what its output should be.
+    """
     command = f"python -m lincoln_fn.testing.grade {course.name}"
     lines = [
         f"# {course.title}",

@@ -1,4 +1,6 @@
-"""Arguments in torch's order, which begins with the input's size. Here x gives that size.
+"""Calls that do not fit: in torch's order, with an unknown keyword, with too many arguments.
+
+torch's order begins with the input's size. Here x gives that size.
 
     lf.conv2d(1, 8, 3)    torch: 1 channel in, 8 out, a kernel of 3; here: 1 out, a kernel of 8, ...
 
@@ -10,9 +12,11 @@ likely to be in torch's order. Pass them by name to use them as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from difflib import get_close_matches
+from inspect import Parameter, Signature
 from typing import Final, NamedTuple
 
-from lincoln_fn.errors.annotations import Given
+from lincoln_fn.errors.annotations import ByName, Given
 from lincoln_fn.errors.errors import LayerError
 
 
@@ -88,6 +92,23 @@ ORDERS: Final[dict[str, Order]] = {
 }  # fmt: skip
 
 
+_NO_MASK: Final = "prompts of one length in each call, since generate has no mask of padding"
+
+# By the keywords of other libraries: ours, and what to write.
+_OURS: Final = {
+    "attention_mask": ("prompt", _NO_MASK),
+    "learning_rate": ("lr", "lr"),
+    "mask": ("prompt", _NO_MASK),
+    "params": ("state", "state=lf.init_state(net, optimizer, key, x, params=params)"),
+    "random_state": ("key", "key=lf.Key(seed)"),
+    "rank": ("r", "r"),
+    "seed": ("key", "key=lf.Key(seed)"),
+    "shuffle": ("key", "key=lf.Key(seed), which shuffles"),
+    "verbose": ("progress", "progress"),
+    "validation_data": ("valid", "valid"),
+}
+
+
 def check_order(constructor: str, args: Given) -> None:
     """Check that positional arguments are not likely to be in torch's order."""
     order = ORDERS.get(constructor)
@@ -98,12 +119,12 @@ def check_order(constructor: str, args: Given) -> None:
     named = ", ".join([*map(str, args[: len(before)]), f"{last}={args[len(before)]}"])
     raise LayerError(
         constructor,
-        f"expected ({', '.join(order.ours)}), got ({given}); {in_our_order(constructor, args)}; "
+        f"expected ({', '.join(order.ours)}), got ({given}); {_in_our_order(constructor, args)}; "
         f"if {last} is meant, write {constructor}({named})",
     )
 
 
-def in_our_order(constructor: str, args: Given, unknown: Set[str] = frozenset()) -> str:
+def _in_our_order(constructor: str, args: Given, unknown: Set[str] = frozenset()) -> str:
     """Say what to write for arguments in torch's order, or "" if that is ours.
 
     `unknown`: the keywords that the constructor does not have. If none is torch's, they are what is
@@ -116,3 +137,25 @@ def in_our_order(constructor: str, args: Given, unknown: Set[str] = frozenset())
     kept = (args if are_sizes else order.theirs)[order.kept]
     call = f"{constructor}({', '.join(map(str, kept))})"
     return f"the sizes of the input come from x: torch's ({', '.join(order.theirs)}) is {call}"
+
+
+def suggest_call(function: str, signature: Signature, args: Given, kwargs: ByName) -> str:
+    """Find what to write in place of a call that does not fit, or "" if nothing is known."""
+    known = signature.parameters
+    unknown = [keyword for keyword in kwargs if keyword not in known]
+    if mend := _in_our_order(function, args, {*unknown}):
+        return mend
+    kinds = {each.kind for each in known.values()}
+    if unknown and Parameter.VAR_KEYWORD not in kinds:
+        ours, text = _OURS.get(unknown[0], ("", ""))
+        if ours in known:
+            return f"write {text}"
+        close = get_close_matches(unknown[0], known, n=1)
+        return f"did you mean {close[0]}?" if close else ""
+    places = [each for each in known.values() if each.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    if len(args) <= len(places) or Parameter.VAR_POSITIONAL in kinds:
+        return ""
+    # A default has no place in the order that a call must have.
+    order = ", ".join(place.name for place in places)
+    pair = "; data is one tuple, (x, target)" if "data" in known else ""
+    return f"the order is {function}({order}){pair}"
