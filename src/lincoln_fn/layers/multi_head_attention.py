@@ -28,7 +28,6 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, Probability, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import dense, dropout
-from lincoln_fn.layers.attention_heads import attention_heads
 from lincoln_fn.layers.common import attention_forms
 from lincoln_fn.layers.common.attention import check_mask
 from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, Inputs
@@ -118,19 +117,6 @@ def backward(params: Params, cache: Cache, g: Sequence) -> tuple[Gradients, Para
     return result
 
 
-def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
-    """Make heads whose first query is beside the first key, as torch's is_causal has it."""
-    layer = attention_heads(num_heads, is_causal=is_causal, dropout=p)
-    forward: Any = layer.forward  # Any: of more keywords than the protocol's
-    predict: Any = layer.predict
-    return layer.replace(
-        name=f"attention_heads({num_heads})",
-        forward=partial(forward, is_aligned_at_end=False),
-        predict=partial(predict, is_aligned_at_end=False),
-        spec=layer.spec,
-    )
-
-
 _GLOROT = glorot_uniform()
 _FAN_IN_INIT = fan_in_uniform()
 _ZEROS = zeros()
@@ -175,7 +161,7 @@ def multi_head_attention(
         torch.Size([2, 5, 8])
     """
     draw = partial(open_dense, "features", bias=bias, bias_init=bias_init)
-    heads = heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
+    heads = attention_forms.heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
     parts = (*(draw(weight_init=weight_init),) * 3, heads, draw(weight_init=output_weight_init))
     of_x = partial(find, num_heads=num_heads, batch_first=batch_first)
     make = partial(

@@ -39,13 +39,9 @@ from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, r
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common.attention import Mask
-from lincoln_fn.layers.common.attention_forms import Gradients, Inputs
+from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.multi_head_attention import (
-    Params,
-    heads_from_the_start,
-    multi_head_attention,
-)
+from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk import VisitBack, VisitThere, composition
 from lincoln_fn.walk.internal import Back, Record, composition_of, one_part
 
