@@ -2,20 +2,7 @@
 
 from torch.optim import lr_scheduler
 
-from lincoln_fn.schedules import (
-    constant,
-    cosine,
-    cosine_restarts,
-    exponential,
-    inverse_sqrt,
-    joined,
-    linear,
-    linear_warmup,
-    one_cycle,
-    piecewise,
-    polynomial,
-    wsd,
-)
+from lincoln_fn import schedules as of
 
 
 def warmup_then_cosine(optimizer):
@@ -53,30 +40,30 @@ def rise_stay_and_fall(step):
 
 # Each row: ours, torch's, whose optimizer begins at a rate of 0.5, and the steps to compare.
 TABLE = [
-    (constant(0.5), lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), 5),
-    (piecewise((0.5, 0.05, 0.005), (3, 7)), lambda o: lr_scheduler.MultiStepLR(o, [3, 7]), 12),
-    (exponential(0.5, 0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9), 30),
-    (exponential(0.5, 0.3, every=4, staircase=True), lambda o: lr_scheduler.StepLR(o, 4, 0.3), 30),
-    (linear(0.1, 0.4, 6), lambda o: lr_scheduler.LinearLR(o, 0.2, 0.8, 6), 10),
-    (polynomial(0.5, 9), lambda o: lr_scheduler.PolynomialLR(o, 9), 12),
-    (polynomial(0.5, 9, 2.5), lambda o: lr_scheduler.PolynomialLR(o, 9, 2.5), 12),
-    (cosine(0.5, 20), lambda o: lr_scheduler.CosineAnnealingLR(o, 20), 21),
-    (cosine(0.5, 20, 0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 20, 0.1), 21),
-    (cosine_restarts(0.5, 7), restarts(7), 30),
-    (cosine_restarts(0.5, 3, 2, 0.1), restarts(3, 2, 0.1), 100),
-    (cosine_restarts(0.5, 1, 3), restarts(1, 3), 130),
-    (inverse_sqrt(0.5, 8), with_factor(lambda t: min((t + 1) / 8, (8 / (t + 1)) ** 0.5)), 40),
-    (wsd(0.5, 4, 3, 6, 0.05), with_factor(rise_stay_and_fall), 20),
-    (linear_warmup(0.5, 6), lambda o: lr_scheduler.LinearLR(o, total_iters=6), 10),
-    (linear_warmup(cosine(0.5, 20), 5, 0.2), warmup_then_cosine, 25),
-    (joined((exponential(0.5, 0.9), exponential(0.5, 0.5, 3, staircase=True)), (8,)),
+    (of.constant(0.5), lambda o: lr_scheduler.LambdaLR(o, lambda step: 1.0), 5),
+    (of.piecewise((0.5, 0.05, 0.005), (3, 7)), lambda o: lr_scheduler.MultiStepLR(o, [3, 7]), 12),
+    (of.exponential(0.5, 0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9), 30),
+    (of.exponential(0.5, 0.3, 4, staircase=True), lambda o: lr_scheduler.StepLR(o, 4, 0.3), 30),
+    (of.linear(0.1, 0.4, 6), lambda o: lr_scheduler.LinearLR(o, 0.2, 0.8, 6), 10),
+    (of.polynomial(0.5, 9), lambda o: lr_scheduler.PolynomialLR(o, 9), 12),
+    (of.polynomial(0.5, 9, 2.5), lambda o: lr_scheduler.PolynomialLR(o, 9, 2.5), 12),
+    (of.cosine(0.5, 20), lambda o: lr_scheduler.CosineAnnealingLR(o, 20), 21),
+    (of.cosine(0.5, 20, 0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 20, 0.1), 21),
+    (of.cosine_restarts(0.5, 7), restarts(7), 30),
+    (of.cosine_restarts(0.5, 3, 2, 0.1), restarts(3, 2, 0.1), 100),
+    (of.cosine_restarts(0.5, 1, 3), restarts(1, 3), 130),
+    (of.inverse_sqrt(0.5, 8), with_factor(lambda t: min((t + 1) / 8, (8 / (t + 1)) ** 0.5)), 40),
+    (of.wsd(0.5, 4, 3, 6, 0.05), with_factor(rise_stay_and_fall), 20),
+    (of.linear_warmup(0.5, 6), lambda o: lr_scheduler.LinearLR(o, total_iters=6), 10),
+    (of.linear_warmup(of.cosine(0.5, 20), 5, 0.2), warmup_then_cosine, 25),
+    (of.joined((of.exponential(0.5, 0.9), of.exponential(0.5, 0.5, 3, staircase=True)), (8,)),
         exponential_then_steps, 20),
-    (one_cycle(0.5, 30), cycle(), 30),
-    (one_cycle(0.5, 30, 0.41, "linear"), cycle(pct_start=0.41, anneal_strategy="linear"), 30),
-    (one_cycle(0.5, 30, div_factor=5.0, final_div_factor=100.0),
+    (of.one_cycle(0.5, 30), cycle(), 30),
+    (of.one_cycle(0.5, 30, 0.41, "linear"), cycle(pct_start=0.41, anneal_strategy="linear"), 30),
+    (of.one_cycle(0.5, 30, div_factor=5.0, final_div_factor=100.0),
         cycle(div_factor=5.0, final_div_factor=100.0), 30),
-    (one_cycle(0.5, 30, 0.27, three_phase=True), cycle(pct_start=0.27, three_phase=True), 30),
-    (one_cycle(0.5, 30, 0.4, "linear", three_phase=True),
+    (of.one_cycle(0.5, 30, 0.27, three_phase=True), cycle(pct_start=0.27, three_phase=True), 30),
+    (of.one_cycle(0.5, 30, 0.4, "linear", three_phase=True),
         cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True), 30),
 ]  # fmt: skip
 SCHEDULES = [row[0] for row in TABLE]

@@ -121,6 +121,7 @@ ERRORS = [
     (lambda: GQA(4, 3), "num_kv_heads to divide num_heads = 4, got 3"),
     (lambda: GQA(5).init(lf.Key(0), X), "a query with features in 5 heads, or head_dim, got 12"),
     (lambda: GQA(3).init(lf.Key(0), (X, X, X, None, None)), "x to be a sequence, (sequence, mask)"),
+    (lambda: GQA(3).init(lf.Key(0), (X,)), "x to be a sequence, (sequence, mask)"),
     (lambda: GQA(3).forward((), X), "params grouped_query_attention.Params, got ()"),
     (lambda: GQA(3).forward(GQA(3).init(lf.Key(0), X), (X, torch.ones(2, 4) > 0)),
      "grouped_query_attention: expected a mask that broadcasts to (2, 5), got (2, 4)"),

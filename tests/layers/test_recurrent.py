@@ -39,6 +39,8 @@ def test_an_empty_sequence_hands_the_state_on(layer, count):
     assert same_number(dx[1], g_state)
     assert lf.tree.same_structure(dparams, params)
     assert all(not leaf.any() for leaf in lf.tree.leaves(dparams))
+    y, cache = layer.forward(params, SEQUENCE[:, :0])
+    assert lf.per_example.squared_norms(layer, params, cache, y).tolist() == [0, 0]
 
 
 @each

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases.recurrent import torch_weights
+from helpers.cases.case import torch_names
 from helpers.compare import same_bits, same_number
 from torch import nn
 from torch.func import functional_call
@@ -28,7 +28,7 @@ def lstm_logits(params, x):
     """Compute what char_lstm's network does, by torch's LSTM."""
     embedding, cells, out, _ = params
     module = nn.LSTM(embedding.weight.shape[1], len(cells.cells[0][0].weight_hh), batch_first=True)
-    h = functional_call(module, torch_weights(cells), (F.embedding(x, embedding.weight),))[0]
+    h = functional_call(module, torch_names(cells), (F.embedding(x, embedding.weight),))[0]
     return dense(out, h).mT
 
 

@@ -3,22 +3,12 @@
 import pytest
 import torch
 from helpers.compare import same_bits, same_number
+from helpers.refusals import refused
 from helpers.schedules import SCHEDULES, TABLE
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
-from lincoln_fn import schedules
-from lincoln_fn.schedules import (
-    constant,
-    cosine,
-    exponential,
-    joined,
-    linear,
-    linear_warmup,
-    one_cycle,
-    piecewise,
-    polynomial,
-)
+from lincoln_fn import schedules as of
 
 
 @pytest.mark.parametrize(("ours", "theirs", "steps"), TABLE, ids=[str(row[0]) for row in TABLE])
@@ -47,7 +37,7 @@ def test_traces(ours):
 
 @pytest.mark.parametrize("ours", SCHEDULES, ids=str)
 def test_names_are_code(ours):
-    names = {name: getattr(schedules, name) for name in schedules.__all__}
+    names = {name: getattr(of, name) for name in of.__all__}
     again = eval(repr(ours), names)
     assert repr(again) == repr(ours)
     assert same_bits(again(torch.arange(30)), ours(torch.arange(30)))
@@ -55,19 +45,19 @@ def test_names_are_code(ours):
 
 def test_the_table_lists_every_schedule():
     listed = {repr(schedule).partition("(")[0] for schedule in SCHEDULES}
-    assert listed == set(schedules.__all__) - {"Schedule"}
+    assert listed == set(of.__all__) - {"Schedule"}
 
 
 @pytest.mark.parametrize(
     ("ours", "last"),
     [
-        (cosine(0.5, 20, 0.1), 0.1),
-        (linear(0.5, 0.2, 3), 0.2),
-        (polynomial(0.5, 9), 0.0),
-        (one_cycle(0.5, 30), 0.5 / 25 / 1e4),
-        (linear_warmup(0.5, 3), 0.5),
-        (schedules.wsd(0.5, 3, 2, 4, 0.1), 0.1),
-        (piecewise((0.5, 0.25), (3,)), 0.25),
+        (of.cosine(0.5, 20, 0.1), 0.1),
+        (of.linear(0.5, 0.2, 3), 0.2),
+        (of.polynomial(0.5, 9), 0.0),
+        (of.one_cycle(0.5, 30), 0.5 / 25 / 1e4),
+        (of.linear_warmup(0.5, 3), 0.5),
+        (of.wsd(0.5, 3, 2, 4, 0.1), 0.1),
+        (of.piecewise((0.5, 0.25), (3,)), 0.25),
     ],
     ids=str,
 )
@@ -76,71 +66,52 @@ def test_stays_where_it_ends(ours, last):
 
 
 def test_exponential_falls_evenly_without_a_staircase():
-    rates = exponential(1.0, 0.25, every=2)(torch.arange(5))
+    rates = of.exponential(1.0, 0.25, every=2)(torch.arange(5))
     assert same_number(rates, torch.tensor([1, 0.5, 0.25, 0.125, 0.0625]).double())
 
 
 def test_warm_up_lets_what_follows_wait():
-    ours = linear_warmup(lambda step: 1.0 + step, 4, start_factor=0.0)
+    ours = of.linear_warmup(lambda step: 1.0 + step, 4, start_factor=0.0)
     assert ours(torch.tensor([0, 2, 4, 5])).tolist() == [0.0, 0.5, 1.0, 2.0]
 
 
 def test_a_function_within_a_schedule_takes_whole_steps():
     table = torch.tensor([0.5, 0.25, 0.125], dtype=torch.float64)
     steps = torch.tensor([0, 1, 2])
-    warm = linear_warmup(lambda step: table[step], 1, start_factor=0.5)
+    warm = of.linear_warmup(lambda step: table[step], 1, start_factor=0.5)
     assert warm(steps).tolist() == [0.25, 0.5, 0.25]
-    first = joined((lambda step: table[step], constant(1.0)), (2,))
+    first = of.joined((lambda step: table[step], of.constant(1.0)), (2,))
     assert first(steps).tolist() == [0.5, 0.25, 1.0]
-    second = joined((constant(1.0), lambda step: table[step]), (2,))
+    second = of.joined((of.constant(1.0), lambda step: table[step]), (2,))
     assert second(steps + 1).tolist() == [1.0, 0.5, 0.25]
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (
-            lambda: piecewise((1.0, 0.5), (3, 2)),
-            "piecewise: expected 1 boundaries that rise from above 0, got (3, 2)",
-        ),
-        (
-            lambda: piecewise((1.0, 0.5, 0.2), (3, 3)),
-            "piecewise: expected 2 boundaries that rise from above 0, got (3, 3)",
-        ),
-        (
-            lambda: joined((constant(1.0), constant(2.0)), (0,)),
-            "joined: expected boundaries[0] of at least 1, got 0",
-        ),
-        (lambda: exponential(1.0, 0.5, 0), "exponential: expected every of at least 1, got 0"),
-        (lambda: linear(1.0, 0.5, 0), "linear: expected steps of at least 1, got 0"),
-        (lambda: polynomial(1.0, 0), "polynomial: expected steps of at least 1, got 0"),
-        (lambda: cosine(1.0, 0), "cosine: expected steps of at least 1, got 0"),
-        (lambda: schedules.wsd(1.0, 3, 2, 4, 2.0), "wsd: expected lr_min of at most lr, got 2.0"),
-        (lambda: linear_warmup(1.0, 0), "linear_warmup: expected steps of at least 1, got 0"),
-        (
-            lambda: linear_warmup(1.0, 5, 2.0),
-            "linear_warmup: expected start_factor from 0 to 1, got 2.0",
-        ),
-        (
-            lambda: one_cycle(1.0, 10, anneal_strategy="square"),
-            "one_cycle: expected anneal_strategy to be 'cos' or 'linear', got 'square'",
-        ),
-        (lambda: one_cycle(1.0, 10, 1.5), "one_cycle: expected pct_start from 0 to 1, got 1.5"),
-        (
-            lambda: one_cycle(1.0, 2, 0.5),
-            "one_cycle: expected total_steps and pct_start that make phases of at least a step, "
-            "got (2, 0.5)",
-        ),
-    ],
-)
-def test_arguments_out_of_range_are_named(make, message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the text is compared
-        make()
-    assert str(error.value) == message
+test_arguments_out_of_range_are_named = refused([
+    (lambda: of.piecewise((1.0, 0.5), (3, 2)),
+        "piecewise: expected 1 boundaries that rise from above 0, got (3, 2)"),
+    (lambda: of.piecewise((1.0, 0.5, 0.2), (3, 3)),
+        "piecewise: expected 2 boundaries that rise from above 0, got (3, 3)"),
+    (lambda: of.joined((of.constant(1.0), of.constant(2.0)), (0,)),
+        "joined: expected boundaries[0] of at least 1, got 0"),
+    (lambda: of.exponential(1.0, 0.5, 0), "exponential: expected every of at least 1, got 0"),
+    (lambda: of.linear(1.0, 0.5, 0), "linear: expected steps of at least 1, got 0"),
+    (lambda: of.polynomial(1.0, 0), "polynomial: expected steps of at least 1, got 0"),
+    (lambda: of.cosine(1.0, 0), "cosine: expected steps of at least 1, got 0"),
+    (lambda: of.wsd(1.0, 3, 2, 4, 2.0), "wsd: expected lr_min of at most lr, got 2.0"),
+    (lambda: of.linear_warmup(1.0, 0), "linear_warmup: expected steps of at least 1, got 0"),
+    (lambda: of.linear_warmup(1.0, 5, 2.0),
+        "linear_warmup: expected start_factor from 0 to 1, got 2.0"),
+    (lambda: of.one_cycle(1.0, 10, anneal_strategy="square"),
+        "one_cycle: expected anneal_strategy to be 'cos' or 'linear', got 'square'"),
+    (lambda: of.one_cycle(1.0, 10, 1.5), "one_cycle: expected pct_start from 0 to 1, got 1.5"),
+    (lambda: of.one_cycle(1.0, 2, 0.5),
+        "one_cycle: expected total_steps and pct_start that make phases of at least a step, "
+        "got (2, 0.5)"),
+])  # fmt: skip
 
 
 def test_a_scheduled_step_resumes_at_its_rate():
-    optimizer = lf.optim.sgd(piecewise((1.0, 0.1), (2,)))
+    optimizer = lf.optim.sgd(of.piecewise((1.0, 0.1), (2,)))
     params, state = torch.tensor(0.0), optimizer.init(torch.tensor(0.0))
     positions = []
     for _ in range(4):

@@ -1,7 +1,6 @@
-from lincoln_fn.initializers.initializer import Fans as Fans, Initializer as Initializer
 from lincoln_fn.initializers.plain import (
-    constant as constant, normal as normal, ones as ones, truncated_normal as truncated_normal,
-    uniform as uniform, zeros as zeros,
+    Fans as Fans, Initializer as Initializer, constant as constant, normal as normal, ones as ones,
+    truncated_normal as truncated_normal, uniform as uniform, zeros as zeros,
 )
 from lincoln_fn.initializers.scaled import (
     fan_in_uniform as fan_in_uniform, gain as gain, glorot_normal as glorot_normal,

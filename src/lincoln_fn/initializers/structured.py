@@ -9,13 +9,12 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, NonNegative, PositiveInt, Probability, Shape, bare, keys
-from lincoln_fn.initializers.initializer import Fans, Initializer
+from lincoln_fn.initializers.plain import Fans, Initializer
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:
     """Draw gain Q, from the QR decomposition of a normal matrix, with R's diagonal positive."""
-    if len(shape) < 2:
-        raise ValueError(f"orthogonal: expected a weight of at least 2 axes, got {shape}")
+    core.require(len(shape) > 1, "orthogonal", "a weight of at least 2 axes", shape)
     rows, columns = shape[0], math.prod(shape[1:])
     working = torch.float64 if dtype is torch.float64 else torch.float32
     tall = keys.normal(key, (max(rows, columns), min(rows, columns)), dtype=working)
@@ -56,7 +55,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
 
 def _identity(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
-    _check_matrix("identity", shape)
+    core.require(len(shape) == 2, "identity", "a weight of 2 axes", shape)
     return torch.eye(*shape, dtype=dtype, device=key.bits.device)
 
 
@@ -79,9 +78,8 @@ def identity() -> Initializer:
 
 def _dirac(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, groups: int) -> Tensor:
     """Put a 1 in the middle of the kernel from input channel i to output channel i of a group."""
-    if len(shape) < 3 or shape[0] % groups:
-        what = f"a weight (out, in / groups, *kernel) whose out {groups} divides"
-        raise ValueError(f"dirac: expected {what}, got {shape}")
+    wanted = f"a weight (out, in / groups, *kernel) whose out {groups} divides"
+    core.require(len(shape) > 2 and shape[0] % groups == 0, "dirac", wanted, shape)
     weight = torch.zeros(shape, dtype=dtype, device=key.bits.device)
     out = shape[0] // groups
     middle = tuple(size // 2 for size in shape[2:])
@@ -119,7 +117,7 @@ def _sparse(
     key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, sparsity: float, std: float
 ) -> Tensor:
     """Draw a normal matrix, and set random elements of each column to 0."""
-    _check_matrix("sparse", shape)
+    core.require(len(shape) == 2, "sparse", "a weight of 2 axes", shape)
     of_values, of_order = map(key.fold_in, range(2))
     order = keys.bits(of_order, shape).argsort(0)
     silent = order < math.ceil(sparsity * shape[0])
@@ -151,8 +149,3 @@ def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
         tensor([6, 6, 6])
     """
     return bare(Initializer, _sparse)
-
-
-def _check_matrix(name: str, shape: Shape) -> None:
-    if len(shape) != 2:
-        raise ValueError(f"{name}: expected a weight of 2 axes, got {shape}")

@@ -34,17 +34,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Layer, LayerError, Probability, bare, check_input, constructor, declare
+from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.shapes import Elements
-from lincoln_fn.layers.common.stand_in import stand_in
-from lincoln_fn.layers.dropout import (
-    Cache,
-    Params,
-    advance,
-    backward,
-    draw_mask,
-    inference_backward,
-    init,
-)
+from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
 from lincoln_fn.layers.selu import ALPHA, SCALE
 
 __all__ = [
@@ -61,7 +53,7 @@ def forward(
 ) -> tuple[Elements, Cache]:
     """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
     _check(params, x, features)
-    mask = draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
+    mask = dropout.draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
     a = 1 / math.sqrt((1 - p) * (1 + p * DROPPED**2)) if p < 1 else 0.0
     b = -a * p * DROPPED
     h = torch.where(mask, x, DROPPED)
@@ -74,15 +66,8 @@ def predict(params: Params, x: Elements, *, p: float, features: bool = False) ->
     return x
 
 
-def inference_forward(
-    params: Params, x: Elements, *, p: float = 0.5, features: bool = False
-) -> tuple[Elements, Elements]:
-    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
-    return predict(params, x, p=p, features=features), stand_in(x)
-
-
-declare(forward, inference_forward, kind="dropout")
-declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
+declare(forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 
 def _check(params: Params, x: Tensor, features: bool) -> None:

@@ -52,16 +52,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
 from lincoln_fn.layers import dropout
-from lincoln_fn.layers.common.attention import (
-    Mask,
-    SoftmaxBackward,
-    check_mask,
-    check_sequences,
-    mask_grad,
-    masked_softmax,
-    softmax_backward,
-    visible_keys,
-)
+from lincoln_fn.layers.common import attention
+from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
 
 NAME = "attention_heads"
@@ -159,7 +151,7 @@ def attend(
 
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
-    softmax_backward: SoftmaxBackward = softmax_backward,
+    softmax_backward: SoftmaxBackward = attention.softmax_backward,
 ) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dquery, dkey, dvalue and dmask, the last None unless the mask is floating."""
     check_backward(cache, g)
@@ -176,7 +168,7 @@ def backward(
     ds = grouped(dz if slope is None else dz * slope, k)
     dquery = merge_heads(ungrouped(ds @ k, q) * cache.scale)
     dkey = merge_heads(ds.mT @ grouped(q, k))
-    dx = (dquery, dkey, merge_heads(dv), mask_grad(dz, cache.mask))
+    dx = (dquery, dkey, merge_heads(dv), attention.mask_grad(dz, cache.mask))
     return (dx if cache.entries == 4 else dx[:3]), params
 
 
@@ -227,11 +219,11 @@ def weights_and_slope(cache: Cache) -> tuple[Weights, Weights | None]:
     if cache.softcap is not None:
         bounded = torch.tanh(z / cache.softcap)
         z, slope = cache.softcap * bounded, 1 - bounded**2
-    visible = visible_keys(
+    visible = attention.visible_keys(
         z, is_causal=cache.is_causal, sliding_window=cache.sliding_window,
         is_aligned_at_end=cache.is_aligned_at_end,
     )  # fmt: skip
-    return masked_softmax(z, cache.mask, visible), slope
+    return attention.masked_softmax(z, cache.mask, visible), slope
 
 
 @core.constructor(kind="attention")
@@ -293,7 +285,7 @@ def attention_heads(
 
 def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     """Check that query, key, value and mask fit each other and the heads."""
-    check_sequences(NAME, (), x, None)
+    attention.check_sequences(NAME, (), x, None)
     assert isinstance(x, tuple)
     query, key, value, *masks = x
     features, per_head = query.shape[-1], query.shape[-1] // num_heads
@@ -308,7 +300,7 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
         raise core.LayerError(NAME, f"expected {wanted}, got {value.shape[-1]}")
     if masks:
         scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
-        check_mask(NAME, masks[0], query, scores)
+        attention.check_mask(NAME, masks[0], query, scores)
 
 
 def check_backward(cache: Cache, g: Sequence) -> None:

@@ -40,14 +40,14 @@ class Params:
 
 def init(
     key: Key, x: Features, *, n_out: int, bias: bool, weight_init: Initializer,
-    bias_init: Initializer,
+    bias_init: Initializer, fan_out: int | None = None,
 ) -> Params:  # fmt: skip
-    """Draw W of shape (n_in, n_out), and b."""
+    """Draw W of shape (n_in, n_out), and b; fan_out is n_out, or that of several layers as one."""
     name = f"dense({n_out})"
     check_input(name, (), x)
     if x.ndim == 0:
         raise LayerError(name, "expected x of shape (..., n_in), got ()")
-    fans = Fans(x.shape[-1], n_out)
+    fans = Fans(x.shape[-1], fan_out or n_out)
     weight_key, bias_key = map(core.checked_key(name, key).fold_in, range(2))
     return Params(
         weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),

@@ -17,8 +17,9 @@ Cache: the mask, and scale.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -27,6 +28,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, Probability, bare, check_cotangent, declare, keys, record
 from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.stand_in import stand_in
 
 P = TypeVar("P")
 
@@ -56,7 +58,12 @@ def init(key: Key, x: Elements) -> Params:
 def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask drawn from the key."""
     _check(params, x, spatial)
-    mask = draw_mask(params.key, x, p, spatial)
+    return dropped(params.key, x, p, spatial)
+
+
+def dropped(key: Key, x: Elements, p: float, spatial: int) -> tuple[Elements, Cache]:
+    """Compute y, with one draw for the last `spatial` axes."""
+    mask = draw_mask(key, x, p, spatial)
     scale = 1 / (1 - p) if p < 1 else 0.0
     return x * mask * scale, Cache(mask, scale, x.dtype)
 
@@ -76,11 +83,12 @@ def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Eleme
     return x
 
 
+# Any: the keywords of `predict`, the layer's own.
 def inference_forward(
-    params: Params, x: Elements, *, p: float = 0.5, spatial: int = 0
+    predict: Callable[..., Elements], params: Params, x: Elements, **options: Any
 ) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
-    return predict(params, x, p=p, spatial=spatial), x.new_zeros(()).expand(x.shape)
+    return predict(params, x, **options), stand_in(x)
 
 
 def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Elements, P]:
@@ -89,8 +97,13 @@ def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Element
     return g, params
 
 
+def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a `predict` that returns x itself, for `lf.inference`."""
+    return partial(inference_forward, predict), inference_backward
+
+
 declare(forward, inference_forward, kind="dropout")
-declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
+declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 def advance(params: Params, cache: Cache) -> Params:

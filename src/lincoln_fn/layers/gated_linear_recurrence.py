@@ -45,7 +45,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lincoln_fn import core
-from lincoln_fn.core import Explicit, Key, Layer, PositiveInt, check_params, keys, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, check_params, keys, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -126,23 +126,20 @@ def backward(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and sum d lambda over the examples."""
-    dx, ddecay = _backward(params, cache, g, scan)
-    return dx, Params(ddecay.sum(0).to(params.decay.dtype))
+    return _backward(params, cache, g, scan, sequences.over_all)
 
 
 def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return d lambda_n of each example n."""
-    y = cache.form.y
-    dx, ddecay = _backward(params, cache, g, scan)
-    return dx, core.mirror(params, decay=Explicit(sequences.by_example(ddecay, y)))
+    return _backward(params, cache, g, scan, sequences.by_example)
 
 
 def _backward(
-    params: Params, cache: Cache, g: Outputs, scan: Scan
-) -> tuple[Gradients, Float[Tensor, "batch features"]]:
-    """Compute dx, and d lambda of each sequence."""
+    params: Params, cache: Cache, g: Outputs, scan: Scan, total: sequences.Total
+) -> tuple[Gradients, Params]:
+    """Compute dx, and the total of d lambda of each sequence."""
     check_params(NAME, params, Params)
     core.check_cache(NAME, cache, Cache)
     dy, dlast = cache.form.cotangents(NAME, g)
@@ -159,7 +156,7 @@ def _backward(
     dr = e * torch.sigmoid(-cache.r)
     slope = torch.sigmoid(wide) / softplus(wide).clamp(min=torch.finfo(wide.dtype).tiny)
     dx = cache.form.gradients(du, dr, di, state=gates.a[:, 0] * dh[:, 0])
-    return dx, e.sum(1) * slope
+    return dx, core.evolve(params, decay=total(e.sum(1) * slope, cache.form.y))
 
 
 def _gates(params: Params, r: Rows, i: Rows) -> _Gates:

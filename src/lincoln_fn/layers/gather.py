@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
-from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 

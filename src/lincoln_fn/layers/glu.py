@@ -29,33 +29,21 @@ class Cache:
 
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y = a s(b)."""
-    check_halves(params, x, dim)
+    check_input("glu", params, x)
+    check_axis("glu", x, dim)
+    if x.shape[dim] % 2:
+        raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
     a, b = torch.chunk(x, 2, dim)
     return a * torch.sigmoid(b), Cache(x, dim)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute da = g s and db = g a s (1 - s)."""
-    check_half(cache, g)
+    check_cache("glu", cache, Cache)
     a, b = torch.chunk(cache.x, 2, cache.dim)
+    core.check_cotangent("glu", g, a)
     s = torch.sigmoid(b)
     return torch.cat([g * s, g * a * s * (1 - s)], cache.dim), ()
-
-
-def check_halves(params: tuple[()], x: Elements, dim: int) -> None:
-    """Check that x has halves along the axis."""
-    check_input("glu", params, x)
-    check_axis("glu", x, dim)
-    if x.shape[dim] % 2:
-        raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
-
-
-def check_half(cache: Cache, g: Moved) -> None:
-    """Check that g has the shape of a half of x."""
-    check_cache("glu", cache, Cache)
-    shape = list(cache.x.shape)
-    shape[cache.dim] //= 2
-    core.check_cotangent("glu", g, cache.x, tuple(shape))
 
 
 @core.constructor(kind="gated")

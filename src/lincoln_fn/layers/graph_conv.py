@@ -32,18 +32,22 @@ Cache: r, w and the edges; h and m, if there are weights.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, check_params, record, static
-from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, add_at, graph_parts
+from lincoln_fn.core import Layer, LayerError, bare, check_cotangent, check_params, record, static
+from lincoln_fn.layers.common.merge import in_range
 from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "graph_conv"
+Nodes: TypeAlias = Float[Tensor, "*batch nodes features"]
+Edges: TypeAlias = Int[Tensor, "2 edges"]
+Ends: TypeAlias = Int[Tensor, " edges"]
+Weights: TypeAlias = Float[Tensor, " edges"]
 Inputs: TypeAlias = tuple[Nodes, Edges] | tuple[Nodes, Edges, Weights]
 Gradients: TypeAlias = tuple[Nodes, None] | tuple[Nodes, None, Weights]
 
@@ -83,7 +87,7 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Nodes) -> tuple[Gradients, tuple[()]]:
     """Compute dh = r dz, where dz is dm = r g sent back along the edges, and dw."""
-    check_cache(NAME, cache, Cache)
+    core.check_cache(NAME, cache, Cache)
     check_cotangent(NAME, g, cache.h)
     source, target, weights = cache.source, cache.target, cache.weights
     r = cache.r.unsqueeze(-1)
@@ -149,3 +153,75 @@ def graph_conv(*, add_self_loops: bool = True, normalize: bool = True) -> Layer:
         torch.Size([3, 5])
     """
     return bare(Layer, forward, backward)
+
+
+def graph_parts(
+    layer: str, x: object, *, has_weights: bool = False
+) -> tuple[Nodes, Ends, Ends, Weights | None]:
+    """Check that x is (nodes, edges), or with the edges' weights, and divide the edges.
+
+    Args:
+        x: the input.
+        has_weights: whether x may have weights as a third entry.
+
+    Returns:
+        The nodes, the first node of each edge, its second node, and the weights, or None.
+
+    Raises:
+        LayerError: if x is no such tuple, or an edge has no node.
+
+    Example:
+        >>> graph_parts("graph_conv", (torch.zeros(3, 2), torch.tensor([[0, 1], [1, 2]])))[1:]
+        (tensor([0, 1]), tensor([1, 2]), None)
+    """
+    form = "(nodes, edges) or (nodes, edges, weights)" if has_weights else "(nodes, edges)"
+    if type(x) is not tuple or len(x) not in ((2, 3) if has_weights else (2,)):
+        raise LayerError(layer, f"expected x to be {form}, got {core.describe_non_tuple(x)}")
+    parts: Any = x  # Any: each is checked below
+    h, edges, *rest = parts
+    core.check_input(layer, (), h)
+    if h.ndim < 2:
+        wanted = "(..., nodes, features)"
+        raise LayerError(layer, f"expected nodes of shape {wanted}, got {tuple(h.shape)}")
+    if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
+        got = getattr(edges, "dtype", type(edges).__name__)
+        raise LayerError(layer, f"expected edges to be a tensor of integers, got {got}")
+    if edges.ndim != 2 or len(edges) != 2:
+        problem = f"expected edges of shape (2, number of edges), got {tuple(edges.shape)}"
+        raise LayerError(layer, problem)
+    if edges.device != h.device:
+        raise LayerError(layer, f"expected edges on {h.device}, got {edges.device}")
+    source, target = edges.long()
+    count = h.shape[-2]
+    of_nodes = torch.empty(count, device=h.device)
+    in_range(layer, edges, count, lambda: of_nodes.index_select(0, edges.flatten()))
+    weights = rest[0] if rest else None
+    if weights is not None:
+        core.check_input(layer, (), weights)
+        core.check_like(layer, "weights", weights, h)
+        if weights.shape != source.shape:
+            problem = f"expected weights of shape {tuple(source.shape)}, one for each edge"
+            raise LayerError(layer, f"{problem}, got {tuple(weights.shape)}")
+    return h, source, target, weights
+
+
+def add_at(nodes: Ends, values: Tensor, count: int, dim: int) -> Tensor:
+    """Add up along an axis what edges bring to each of `count` nodes, in float32 at least.
+
+    Args:
+        nodes: the node of each edge.
+        values: with one entry for each edge along the axis.
+        count: the number of nodes.
+        dim: the axis, from the end.
+
+    Returns:
+        The sums, with the nodes along the axis.
+
+    Example:
+        >>> add_at(torch.tensor([2, 0, 2]), torch.tensor([1.0, 2.0, 3.0]), 3, -1)
+        tensor([2., 0., 4.])
+    """
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    shape = list(values.shape)
+    shape[dim] = count
+    return wide.new_zeros(shape).index_add(dim, nodes, wide).to(values.dtype)

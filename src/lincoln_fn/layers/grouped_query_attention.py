@@ -32,26 +32,20 @@ from typing import Any
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, check_params, record
+from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers import dropout as dropouts
-from lincoln_fn.layers.attention_heads import Heads, attention_heads, merge_heads, split_heads
-from lincoln_fn.layers.common.grouped_query_forms import (
-    NAME,
-    Form,
-    Gradients,
-    Inputs,
-    Positions,
-    mirrored,
-    parts_of,
-)
+from lincoln_fn.layers.attention_heads import attention_heads
+from lincoln_fn.layers.common import attention_forms
+from lincoln_fn.layers.common.attention_forms import Cache, Gradients, Inputs
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.rotary_embedding import rotary_embedding
-from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
-from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
+from lincoln_fn.walk import fields
+
+NAME = "grouped_query_attention"
 
 
 @record
@@ -65,22 +59,6 @@ class Params:
     key_norm: core.Params
     output: dense.Params
     dropout: dropouts.Params | tuple[()] = ()
-
-
-@record
-class Cache:
-    """The caches of the parts, and the form of x."""
-
-    query: Record
-    key: Record
-    value: Record
-    query_norm: Record
-    key_norm: Record
-    query_positions: Record
-    key_positions: Record
-    heads: Record
-    output: Record
-    form: Form
 
 
 _ARRANGEMENT = fields(
@@ -97,7 +75,7 @@ def init(
     head_dim: int | None,
 ) -> Params:  # fmt: skip
     """Make the params of each part, with a key of its own; head_dim is found from the query."""
-    (query, key_, value), _, _, _ = parts_of(x)
+    query, key_, value = attention_forms.parts_of(NAME, x).sequences
     features = query.shape[-1]
     n = features // num_heads if head_dim is None else head_dim
     if head_dim is None and (n == 0 or features % num_heads):
@@ -120,80 +98,6 @@ def init(
         with_outputs(features, parts[8]).init(drawn[5], merged),
         parts[7].init(drawn[6], (merged,)),
     )
-
-
-def there(
-    visit: VisitThere, params: Params, x: Inputs, *, num_heads: int, num_kv_heads: int
-) -> tuple[Sequence, Cache]:
-    """Pass the projections' heads through norms and positions to the heads, and on to the last."""
-    check_params(NAME, params, Params)
-    sequences, mask, positions, form = parts_of(x)
-
-    def placed(heads: Heads) -> Heads | tuple[Heads, Positions]:
-        return heads if positions is None else (heads, positions)
-
-    q, query = visit(0, params.query, sequences[0])
-    k, key = visit(1, params.key, sequences[1])
-    v, value = visit(2, params.value, sequences[2])
-    q, k = split_heads(q, num_heads), split_heads(k, num_kv_heads)
-    q, query_norm = visit(3, params.query_norm, q)
-    k, key_norm = visit(4, params.key_norm, k)
-    q, query_positions = visit(5, (), placed(q))
-    k, key_positions = visit(6, (), placed(k))
-    q, k = merge_heads(q), merge_heads(k)
-    merged, heads = visit(7, params.dropout, (q, k, v, mask))
-    y, output = visit(8, params.output, merged)
-    cache = Cache(
-        query, key, value, query_norm, key_norm, query_positions, key_positions, heads, output, form
-    )
-    return y, cache
-
-
-def back(
-    visit: VisitBack, params: Params, cache: Cache, g: Sequence, *, num_heads: int,
-    num_kv_heads: int,
-) -> tuple[Gradients | None, tuple[Record, ...]]:  # fmt: skip
-    """Take g back to the heads, and their dx through positions and norms to the projections."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
-
-    def of_heads(dx: Heads | tuple[Heads, None]) -> Heads:
-        return dx[0] if isinstance(dx, tuple) else dx
-
-    dmerged, output = visit(8, params.output, cache.output, g)
-    (dq, dk, dv, dmask), heads = visit(7, params.dropout, cache.heads, dmerged)
-    dq, dk = split_heads(dq, num_heads), split_heads(dk, num_kv_heads)
-    dk, key_positions = visit(6, (), cache.key_positions, dk)
-    dq, query_positions = visit(5, (), cache.query_positions, dq)
-    dk, key_norm = visit(4, params.key_norm, cache.key_norm, of_heads(dk))
-    dq, query_norm = visit(3, params.query_norm, cache.query_norm, of_heads(dq))
-    dvalue, value = visit(2, params.value, cache.value, dv)
-    dkey, key = visit(1, params.key, cache.key, merge_heads(dk))
-    dquery, query = visit(0, params.query, cache.query, merge_heads(dq))
-    records = (
-        query, key, value, query_norm, key_norm, query_positions, key_positions, heads, output
-    )  # fmt: skip
-    if dquery is None:
-        return None, records
-    return mirrored(cache.form, (dquery, dkey, dvalue), dmask), records
-
-
-def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
-    """Collect the gradients of the projections and of the norms."""
-    gradients: Params = visit_parts(_ARRANGEMENT, visit, params, records)
-    return gradients
-
-
-def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
-    check_params(NAME, params, Params)
-    records = tuple(getattr(cache, name) for name in _NAMES)
-    advanced: Params = visit_parts(_ARRANGEMENT, visit.advance, params, records)
-    return advanced
-
-
-def _needs_dx(i: int, params: core.Params) -> bool:
-    """Return whether a projection needs the dx of part i."""
-    return i >= 3
 
 
 # Any: options of the constructor.
@@ -286,19 +190,10 @@ def grouped_query_attention(
         num_heads, kv_heads, is_causal=is_causal, sliding_window=sliding_window, softcap=softcap,
         scale=scale, dropout=dropout,
     )  # fmt: skip
-    return core.bare(
-        lambda call: composition(
-            NAME,
-            (*(projection,) * 3, norm, norm, place, place, heads, output),
-            partial(there, num_heads=num_heads, num_kv_heads=kv_heads),
-            partial(back, num_heads=num_heads, num_kv_heads=kv_heads),
-            gather=gather,
-            arrange=_ARRANGEMENT,
-            names=_NAMES,
-            mask="sequence",
-            init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
-            advance=_advance,
-            needs_dx=_needs_dx,
-            call=call,
-        )
-    )
+    parts = (*(projection,) * 3, norm, norm, place, place, heads, output)
+    make = partial(
+        attention_forms.attention_of, parts=parts, find=partial(attention_forms.parts_of, NAME),
+        cls=Params, arrange=_ARRANGEMENT, counts=(num_heads, kv_heads), names=_NAMES,
+        init=partial(init, head_dim=head_dim, num_heads=num_heads, num_kv_heads=kv_heads),
+    )  # fmt: skip
+    return core.bare(make)

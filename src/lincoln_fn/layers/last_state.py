@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record, static
-from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 

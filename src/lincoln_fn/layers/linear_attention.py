@@ -68,7 +68,7 @@ from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.linear_scan import Scan, before, scan, scan_backward
+from lincoln_fn.layers.linear_scan import Scan, before, chunks, scan, scan_backward
 
 NAME = "linear_attention"
 
@@ -119,7 +119,7 @@ def forward(
     parts = [split_heads(widened(part), num_heads) for part in (query, key, value, decay)]
     lead = parts[2].shape[:-2]
     size = min(chunk_size, length)
-    q, k, v, log_decay_ = (_chunks(one_batch(part), size) for part in parts)
+    q, k, v, log_decay_ = (chunks(one_batch(part), size) for part in parts)
     decays = _decays(log_decay_)
     inflow = (k * decays.of_key).mT @ v
     first = first_state(state, inflow[:, 0])
@@ -140,7 +140,7 @@ def backward(
     q, k, v, s, form = cache.q, cache.k, cache.v, cache.before, cache.form
     length, (*lead, heads) = form.y.shape[-2], form.last.shape[:-2]
     dy, dlast = form.cotangents(NAME, g)
-    dy = _chunks(one_batch(split_heads(dy, heads)), q.shape[2])
+    dy = chunks(one_batch(split_heads(dy, heads)), q.shape[2])
     decays = _decays(cache.log_decay)
     # What S after each chunk gets from the next chunk's outputs, or as the last state.
     of_next = (q * decays.of_first).mT @ dy
@@ -154,9 +154,9 @@ def backward(
         e, q * dq_first, k * dk_last, (decays.whole * s * ds).sum(-1), decays.of_key.shape[-1]
     )
 
-    def joined(chunks: Chunks) -> Sequence:
-        by_head = chunks.flatten(1, 2)[:, :length]
-        by_head = by_head.reshape(*lead, heads, length, chunks.shape[-1])
+    def joined(parts: Chunks) -> Sequence:
+        by_head = parts.flatten(1, 2)[:, :length]
+        by_head = by_head.reshape(*lead, heads, length, parts.shape[-1])
         return merge_heads(by_head).to(form.y.dtype)
 
     of_state = form.of_state(decays.whole[:, 0] * ds[:, 0] + of_next[:, 0])
@@ -208,13 +208,6 @@ def _decays(log_decay: Chunks) -> _Decays:
     pairs = torch.where(may_see.unsqueeze(-1), rows.cumsum(2).exp(), 0)
     of_first = log_decay.cumsum(2).exp()
     return _Decays(pairs, of_first, pairs[:, :, -1], of_first[:, :, -1].unsqueeze(-1))
-
-
-def _chunks(x: Float[Tensor, "batch length features"], size: int) -> Chunks:
-    """Divide the steps into chunks; zeros fill up the last, which neither add nor forget."""
-    if rest := -x.shape[1] % size:
-        x = torch.cat([x, x.new_zeros(x.shape[0], rest, x.shape[2])], 1)
-    return x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
 
 
 def _unpacked(

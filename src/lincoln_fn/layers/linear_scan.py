@@ -71,7 +71,7 @@ def scan(a: States, b: States, first: State, *, chunk_size: int, reverse: bool =
     if length <= chunk_size:
         states = _steps(a.unbind(1), b.unbind(1), first, reverse)
         return torch.stack(states, 1) if states else b
-    a, b = (_chunks(x, chunk_size, fill) for x, fill in ((a, 1.0), (b, 0.0)))
+    a, b = chunks(a, chunk_size, 1.0), chunks(b, chunk_size)
     steps = a.unbind(2), b.unbind(2)
     s, p = torch.zeros_like(steps[1][0]), torch.ones_like(steps[0][0])
     for a_t, b_t in _in_order(zip(*steps, strict=True), reverse):
@@ -160,8 +160,8 @@ def _in_order(steps: Iterable[T], reverse: bool) -> list[T]:
     return [*steps][::-1] if reverse else [*steps]
 
 
-def _chunks(x: States, size: int, fill: float) -> Float[Tensor, " batch chunks size *features"]:
-    """Divide the steps into chunks; the last is filled up with steps that change no state."""
+def chunks(x: States, size: int, fill: float = 0.0) -> Float[Tensor, " batch n size *features"]:
+    """Divide the steps into n chunks; the last is filled up with steps that change no state."""
     if rest := -x.shape[1] % size:
         x = torch.cat([x, x.new_full((x.shape[0], rest, *x.shape[2:]), fill)], 1)
     return x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])

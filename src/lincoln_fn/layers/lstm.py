@@ -52,14 +52,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers.common.recurrent import (
-    DEFAULT_INIT,
-    Form,
-    init_cells,
-    run,
-    run_backward,
-    run_terms,
-)
+from lincoln_fn.layers.common import recurrent
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers.common.scan import Rule, Tensors
 
@@ -71,19 +64,19 @@ class Params:
     cells: Cells
 
 
-def init(key: Key, x: Arrays, *, form: Form) -> Params:
+def init(key: Key, x: Arrays, *, form: recurrent.Form) -> Params:
     """Draw the cells of all layers and directions."""
-    return Params(init_cells(FAMILY, key, x, form))
+    return Params(recurrent.init_cells(FAMILY, key, x, form))
 
 
 def forward(params: Params, x: Arrays, *, batch_first: bool) -> tuple[Arrays, Cache]:
     """Compute (h', c') = step(a, b, (h, c)) at each step; y is every h'."""
-    return run(FAMILY, params, x, batch_first)
+    return recurrent.run(FAMILY, params, x, batch_first)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and (dh, dc) by `_step_backward` at each step, from the last to the first."""
-    return run_backward("lstm", params, cache, g)
+    return recurrent.run_backward("lstm", params, cache, g)
 
 
 def _step(
@@ -111,11 +104,11 @@ def _step_backward(kept: Tensors, dstate: Tensors) -> tuple[Tensor, Tensor, Tens
 FAMILY = Family("lstm", Params, Rule(4, 2, _step, _step_backward))
 
 
-@constructor(kind="recurrent", dx_and_terms=run_terms, mask="state")
+@constructor(kind="recurrent", dx_and_terms=recurrent.run_terms, mask="state")
 def lstm(
     hidden_size: PositiveInt, num_layers: PositiveInt = 1, bias: bool = True,
     bidirectional: bool = False, *, batch_first: bool = True,
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+    weight_init: Initializer = recurrent.FAN_IN, bias_init: Initializer = recurrent.FAN_IN,
 ) -> Layer:  # fmt: skip
     """Make a layer of long short-term memory, whose state is a pair (h, c).
 
@@ -143,5 +136,5 @@ def lstm(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
+    form = recurrent.Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
     return bare(Layer, forward, backward, partial(init, form=form))

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record, static
-from lincoln_fn.layers.common.masks import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 

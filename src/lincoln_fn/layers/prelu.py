@@ -38,9 +38,13 @@ def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     return params
 
 
+@core.shape_checked
 def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x for x > 0, else w x."""
-    check_x(params, x)
+    core.check_like("prelu", "x", x, params.weight)
+    if params.weight.ndim != 1:
+        raise core.wrong_shape("prelu", "weight", params.weight, "(num_parameters,)")
+    _check_channels(params, x)
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
@@ -65,15 +69,6 @@ def terms(params: Params, x: Tensor, g: Tensor) -> Params:
 def along_axis_1(weight: Float[Tensor, " n"], x: Elements) -> Tensor:
     """Give the slopes as many axes as x has, with the slopes on axis 1."""
     return weight.reshape([-1 if axis == 1 else 1 for axis in range(x.ndim)])
-
-
-def check_x(params: Params, x: Elements) -> None:
-    """Check that x has the slopes' dtype, device and channels."""
-    check_input("prelu", params, x, Params)
-    core.check_like("prelu", "x", x, params.weight)
-    if params.weight.ndim != 1:
-        raise core.wrong_shape("prelu", "weight", params.weight, "(num_parameters,)")
-    _check_channels(params, x)
 
 
 def _check_channels(params: Params, x: Tensor) -> None:

@@ -32,7 +32,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, PositiveInt, constructor, record, static
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers.common.recurrent import DEFAULT_INIT, Form, drawn_cell
+from lincoln_fn.layers.common.recurrent import FAN_IN, Form, drawn_cell
 from lincoln_fn.layers.common.recurrent_forms import Family, check_cell, checked_states
 from lincoln_fn.layers.common.scan import Cell, Tensors, affine, cell_grads, cell_terms
 from lincoln_fn.layers.gru import FAMILY as GRU
@@ -59,8 +59,8 @@ class Cache:
 def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
-    core.check_input(_name(family), (), given)
-    keys = map(core.checked_key(_name(family), key).fold_in, range(4))
+    core.check_input(family.name, (), given)
+    keys = map(core.checked_key(family.name, key).fold_in, range(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
@@ -90,7 +90,7 @@ def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
 def terms(params: Params, cache: Cache, g: Arrays) -> Params:
     """Return dW_ih,n = x_n^T da_n, dW_hh,n = h_n^T db_n and the biases' da_n and db_n."""
     ds = g if isinstance(g, tuple) else (g,)
-    core.check_batched(_name(cache.family), ds[0])
+    core.check_batched(cache.family.name, ds[0])
     da, db, _ = cache.family.rule.step_backward(cache.kept, ds)
     return cell_terms(params, cache.x, cache.h, da, db)
 
@@ -104,7 +104,7 @@ def _packed(state: Tensors) -> Arrays:
 
 def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensors, bool]:
     """Split x into the input, the state and whether it was given; check that they fit."""
-    name = _name(family)
+    name = family.name
     _check_params(params, family)
     if type(x) is tuple and len(x) != 2:
         raise LayerError(name, f"expected x or (x, state), got {core.format_briefly(x)}")
@@ -123,30 +123,24 @@ def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensor
 def _checked_state(
     family: Family, what: str, state: Arrays, shape: tuple[int, ...], like: Tensor
 ) -> Tensors:
-    states = checked_states(_name(family), family.rule, what, state, shape)
+    states = checked_states(family.name, family.rule, what, state, shape)
     for tensor in states:
-        core.check_like(_name(family), what, tensor, like)
+        core.check_like(family.name, what, tensor, like)
     return states
 
 
 def _check_params(params: object, family: Family) -> None:
     """Check that the parameters belong to a cell with this number of gates."""
-    name, gates = _name(family), family.rule.gates
     if type(params) is not Cell:
-        raise LayerError(
-            name, f"expected params recurrent_cell.Params, got {core.format_briefly(params)}"
-        )
-    check_cell(name, params, gates)
-
-
-def _name(family: Family) -> str:
-    return f"{family.name}_cell"
+        problem = f"expected params recurrent_cell.Params, got {core.format_briefly(params)}"
+        raise LayerError(family.name, problem)
+    check_cell(family.name, params, family.rule.gates)
 
 
 @constructor
 def rnn_cell(
     hidden_size: PositiveInt, bias: bool = True, nonlinearity: Nonlinearity = "tanh",
-    *, weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+    *, weight_init: Initializer = FAN_IN, bias_init: Initializer = FAN_IN,
 ) -> Layer:  # fmt: skip
     """Make one step of Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
@@ -173,8 +167,8 @@ def rnn_cell(
 
 @constructor
 def gru_cell(
-    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
+    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = FAN_IN,
+    bias_init: Initializer = FAN_IN,
 ) -> Layer:  # fmt: skip
     """Make one step of a gated recurrent unit.
 
@@ -193,8 +187,8 @@ def gru_cell(
 
 @constructor
 def lstm_cell(
-    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = DEFAULT_INIT,
-    bias_init: Initializer = DEFAULT_INIT,
+    hidden_size: PositiveInt, bias: bool = True, *, weight_init: Initializer = FAN_IN,
+    bias_init: Initializer = FAN_IN,
 ) -> Layer:  # fmt: skip
     """Make one step of long short-term memory, whose state is a pair (h, c).
 
@@ -221,5 +215,6 @@ def lstm_cell(
 
 
 def _layer(family: Family, form: Form) -> Layer:
+    family = family._replace(name=f"{family.name}_cell")
     run, draw = partial(forward, family=family), partial(init, family=family, form=form)
     return core.bare(Layer, run, backward, draw)

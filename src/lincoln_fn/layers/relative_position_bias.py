@@ -41,7 +41,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, check_params, record, require
 from lincoln_fn.initializers import Fans, Initializer, normal
-from lincoln_fn.layers.common.masks import Inputs, mirrored, sequence_and_mask
+from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 

@@ -34,14 +34,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, bare, constructor, record
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers.common.recurrent import (
-    DEFAULT_INIT,
-    Form,
-    init_cells,
-    run,
-    run_backward,
-    run_terms,
-)
+from lincoln_fn.layers.common import recurrent
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family
 from lincoln_fn.layers.common.scan import Rule, Tensors
 
@@ -55,21 +48,21 @@ class Params:
     cells: Cells
 
 
-def init(key: Key, x: Arrays, *, form: Form) -> Params:
+def init(key: Key, x: Arrays, *, form: recurrent.Form) -> Params:
     """Draw the cells of all layers and directions."""
-    return Params(init_cells(FAMILIES["tanh"], key, x, form))
+    return Params(recurrent.init_cells(FAMILIES["tanh"], key, x, form))
 
 
 def forward(
     params: Params, x: Arrays, *, nonlinearity: str, batch_first: bool
 ) -> tuple[Arrays, Cache]:
     """Compute h' = f(a + b) at each step; y is every h'."""
-    return run(FAMILIES[nonlinearity], params, x, batch_first)
+    return recurrent.run(FAMILIES[nonlinearity], params, x, batch_first)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da = db = dh' f'(a + b) at each step, from the last to the first."""
-    return run_backward("rnn", params, cache, g)
+    return recurrent.run_backward("rnn", params, cache, g)
 
 
 def _tanh(
@@ -108,11 +101,11 @@ FAMILIES = {
 }
 
 
-@constructor(kind="recurrent", dx_and_terms=run_terms, mask="state")
+@constructor(kind="recurrent", dx_and_terms=recurrent.run_terms, mask="state")
 def rnn(
     hidden_size: PositiveInt, num_layers: PositiveInt = 1, nonlinearity: Nonlinearity = "tanh",
     bias: bool = True, bidirectional: bool = False, *, batch_first: bool = True,
-    weight_init: Initializer = DEFAULT_INIT, bias_init: Initializer = DEFAULT_INIT,
+    weight_init: Initializer = recurrent.FAN_IN, bias_init: Initializer = recurrent.FAN_IN,
 ) -> Layer:  # fmt: skip
     """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
@@ -144,5 +137,5 @@ def rnn(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 16])
     """
-    form = Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
+    form = recurrent.Form(hidden_size, num_layers, bias, bidirectional, weight_init, bias_init)
     return bare(Layer, forward, backward, partial(init, form=form))

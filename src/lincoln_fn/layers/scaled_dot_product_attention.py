@@ -34,16 +34,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
-from lincoln_fn.layers.common.attention import (
-    Mask,
-    SoftmaxBackward,
-    check_mask,
-    check_sequences,
-    mask_grad,
-    masked_softmax,
-    softmax_backward,
-    visible_keys,
-)
+from lincoln_fn.layers.common import attention
+from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
 
 Inputs: TypeAlias = (
@@ -73,13 +65,14 @@ def forward(
     query, key, value = x[:3]
     mask = x[3] if len(x) == 4 else None
     scores = query * scale @ key.mT
-    weights = masked_softmax(scores, mask, visible_keys(scores, is_causal=is_causal))
+    visible = attention.visible_keys(scores, is_causal=is_causal)
+    weights = attention.masked_softmax(scores, mask, visible)
     return weights @ value, Cache(x, weights, scale)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length n_out"],
-    *, softmax_backward: SoftmaxBackward = softmax_backward,
+    *, softmax_backward: SoftmaxBackward = attention.softmax_backward,
 ) -> tuple[Gradients, tuple[()]]:  # fmt: skip
     """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
     check_backward(params, cache, g)
@@ -91,7 +84,7 @@ def backward(
     dkey = dscores.mT @ (query * cache.scale)
     if not rest:
         return (dquery, dkey, dvalue), ()
-    return (dquery, dkey, dvalue, mask_grad(dscores, *rest)), ()
+    return (dquery, dkey, dvalue, attention.mask_grad(dscores, *rest)), ()
 
 
 @core.constructor(kind="attention")
@@ -121,13 +114,13 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
 
 def check_forward(params: tuple[()], x: Inputs, scale: float | None) -> float:
     """Check that the inputs fit together, and return the factor of the scores."""
-    check_sequences(NAME, params, x, None)
+    attention.check_sequences(NAME, params, x, None)
     query, key = x[:2]
     if query.shape[-1] != key.shape[-1]:
         sizes = f"{query.shape[-1]} and {key.shape[-1]}"
         raise LayerError(NAME, f"expected query and key with the same features, got {sizes}")
     if len(x) == 4:
-        check_mask(NAME, x[3], query, (*query.shape[:-1], key.shape[-2]))
+        attention.check_mask(NAME, x[3], query, (*query.shape[:-1], key.shape[-2]))
     return 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
-from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]

@@ -44,7 +44,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Explicit, Key, Layer, PositiveInt, bare, check_params, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_params, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -118,25 +118,20 @@ def backward(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and sum ds and dD over the examples."""
-    dx, dlog_rate, dskip = _backward(params, cache, g, scan)
-    dtype = params.skip.dtype
-    return dx, Params(dlog_rate.sum(0).to(dtype), dskip.sum(0).to(dtype))
+    return _backward(params, cache, g, scan, sequences.over_all)
 
 
 def dx_and_terms(
     params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, Params]:
     """Compute dx, and return ds_n and dD_n of each example n."""
-    y = cache.form.y
-    dx, dlog_rate, dskip = _backward(params, cache, g, scan)
-    dlog_rate, dskip = (sequences.by_example(d, y) for d in (dlog_rate, dskip))
-    return dx, core.mirror(params, log_rate=Explicit(dlog_rate), skip=Explicit(dskip))
+    return _backward(params, cache, g, scan, sequences.by_example)
 
 
 def _backward(
-    params: Params, cache: Cache, g: Outputs, scan: Scan
-) -> tuple[Gradients, Float[Tensor, "batch state features"], Float[Tensor, "batch features"]]:
-    """Compute dx, and ds and dD of each sequence."""
+    params: Params, cache: Cache, g: Outputs, scan: Scan, total: sequences.Total
+) -> tuple[Gradients, Params]:
+    """Compute dx, and the totals of ds and dD of each sequence."""
     check_params(NAME, params, Params)
     core.check_cache(NAME, cache, Cache)
     u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
@@ -153,7 +148,8 @@ def _backward(
     dc = (cache.h @ dy.unsqueeze(-1)).squeeze(-1)
     dlog_rate = -rate * (delta.unsqueeze(-2) * w).sum(1)
     dx = form.gradients(du, ddelta, db, dc, state=a[:, 0] * dh[:, 0])
-    return dx, dlog_rate, (dy * u).sum(1)
+    dskip = (dy * u).sum(1)
+    return dx, core.evolve(params, log_rate=total(dlog_rate, form.y), skip=total(dskip, form.y))
 
 
 def _decays(

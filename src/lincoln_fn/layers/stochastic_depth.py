@@ -21,16 +21,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from lincoln_fn.core import Layer, LayerError, Probability, bare, check_input, constructor, declare
+from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.shapes import Elements
-from lincoln_fn.layers.dropout import (
-    Cache,
-    Params,
-    advance,
-    backward,
-    draw_mask,
-    inference_backward,
-    init,
-)
+from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
 
 __all__ = [
     "Cache", "Params", "advance", "backward", "forward", "init", "predict", "stochastic_depth",
@@ -46,9 +39,7 @@ def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Eleme
         raise LayerError("stochastic_depth", "expected x with the examples on axis 0, got shape ()")
     is_row = mode == "row"
     key = params.key if is_row else params.key.for_all()
-    mask = draw_mask(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, Cache(mask, scale, x.dtype)
+    return dropout.dropped(key, x, p, spatial=x.ndim - 1 if is_row else x.ndim)
 
 
 def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
@@ -57,14 +48,7 @@ def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
     return x
 
 
-def inference_forward(
-    params: Params, x: Elements, *, p: float = 0.5, mode: Mode = "row"
-) -> tuple[Elements, Elements]:
-    """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
-    return predict(params, x, p=p, mode=mode), x.new_zeros(()).expand(x.shape)
-
-
-declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 
 @constructor(kind="dropout")

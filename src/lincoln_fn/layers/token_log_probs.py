@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
-from lincoln_fn.layers.common.indices import check_indexed, in_range
+from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.log_softmax import minus_one_hot
 

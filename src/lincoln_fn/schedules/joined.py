@@ -1,29 +1,44 @@
-"""Schedules in several pieces."""
+"""Schedules in several pieces, the one-cycle schedule among them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, NonNegative, NonNegativeInt, PositiveInt, Probability, bare
-from lincoln_fn.schedules.schedule import Schedule
+from lincoln_fn.core import (
+    NOT_EMPTY,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Probability,
+    bare,
+)  # fmt: skip
+from lincoln_fn.schedules.single import Schedule
+
+# A rate that stays, or one of each step.
+Rate: TypeAlias = float | Callable[[Tensor], Tensor]
 
 
-def _rate(schedule: Callable[[Tensor], Tensor], step: Tensor) -> Tensor:
+def _rate(rate: Rate, step: Tensor) -> Tensor:
     """Compute a rate: a function of a user's own takes int64, to index a table, for example."""
-    return schedule(step if isinstance(schedule, Schedule) else step.long())
+    if not callable(rate):
+        return torch.full_like(step, rate)
+    return rate(step if isinstance(rate, Schedule) else step.long())
 
 
-def _piecewise(step: Tensor, *, lrs: Sequence[float], boundaries: Sequence[int]) -> Tensor:
-    """Pick lrs[i] from step boundaries[i - 1] on."""
-    rate = torch.full_like(step, lrs[0])
-    for lr, boundary in zip(lrs[1:], boundaries, strict=True):
-        rate = torch.where(step < boundary, rate, lr)
+def _follow(step: Tensor, *, rates: Sequence[Rate], boundaries: Sequence[int]) -> Tensor:
+    """Follow rates[i] from step boundaries[i - 1] on, its steps counted from there."""
+    rate = _rate(rates[0], step)
+    for later, boundary in zip(rates[1:], boundaries, strict=True):
+        rate = torch.where(step < boundary, rate, _rate(later, (step - boundary).clamp(min=0)))
     return rate
 
 
@@ -45,15 +60,13 @@ def piecewise(
         [0.5, 0.25]
     """
     _check_boundaries("piecewise", len(lrs), boundaries)
-    return bare(Schedule, _piecewise)
+    return bare(Schedule, partial(_follow, rates=lrs))
 
 
-def _linear_warmup(
-    step: Tensor, *, then: float | Callable[[Tensor], Tensor], steps: int, start_factor: float
-) -> Tensor:
+def _linear_warmup(step: Tensor, *, then: Rate, steps: int, start_factor: float) -> Tensor:
     """Multiply the rate by the rise from start_factor to 1."""
     rise = start_factor + (1.0 - start_factor) * (step / steps).clamp(max=1)
-    return rise * (_rate(then, (step - steps).clamp(min=0)) if callable(then) else then)
+    return rise * _rate(then, (step - steps).clamp(min=0))
 
 
 @core.constructor
@@ -80,19 +93,6 @@ def linear_warmup(
     return bare(Schedule, _linear_warmup)
 
 
-def _follow(
-    step: Tensor,
-    *,
-    schedules: Sequence[Callable[[Tensor], Tensor]],
-    boundaries: Sequence[int],
-) -> Tensor:
-    """Follow schedules[i] from step boundaries[i - 1] on, its steps counted from there."""
-    rate = _rate(schedules[0], step)
-    for schedule, boundary in zip(schedules[1:], boundaries, strict=True):
-        rate = torch.where(step < boundary, rate, _rate(schedule, (step - boundary).clamp(min=0)))
-    return rate
-
-
 @core.constructor
 def joined(
     schedules: Annotated[Sequence[Callable[[Tensor], Tensor]], NOT_EMPTY],
@@ -113,7 +113,7 @@ def joined(
         [2.0, 1.0, 0.5]
     """
     _check_boundaries("joined", len(schedules), boundaries)
-    return bare(Schedule, _follow)
+    return bare(Schedule, partial(_follow, rates=schedules))
 
 
 def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_min: float) -> Tensor:
@@ -155,6 +155,79 @@ def wsd(
     """
     core.require(lr_min <= lr, "wsd", "lr_min of at most lr", lr_min)
     return bare(Schedule, _wsd)
+
+
+def _one_cycle(
+    step: Tensor,
+    *,
+    ends: tuple[float, ...],
+    rates: tuple[float, ...],
+    along: Callable[[float, float, Tensor], Tensor],
+) -> Tensor:
+    """Go from rates[i] at step ends[i] to rates[i + 1] at step ends[i + 1]."""
+    rate = torch.full_like(step, rates[0])
+    for (begin, start), (stop, end) in pairwise(zip(ends, rates, strict=True)):
+        share = ((step - begin) / (stop - begin)).clamp(0, 1)
+        rate = torch.where(step >= begin, along(start, end, share), rate)
+    return rate
+
+
+def _along_cosine(start: float, end: float, share: Tensor) -> Tensor:
+    return end + (start - end) / 2 * (1 + (math.pi * share).cos())
+
+
+def _along_line(start: float, end: float, share: Tensor) -> Tensor:
+    return start + (end - start) * share
+
+
+@core.constructor
+def one_cycle(
+    max_lr: NonNegative,
+    total_steps: PositiveInt,
+    pct_start: Probability = 0.3,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+    div_factor: Positive = 25.0,
+    final_div_factor: Positive = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """Make a rate that rises and falls once: from max_lr / div_factor to max_lr, and down again.
+
+    The rate rises for the share pct_start of the steps, and then falls to
+    max_lr / div_factor / final_div_factor. With three phases, the second mirrors the first.
+
+    Args:
+        max_lr: the highest rate.
+        total_steps: the length of the cycle; after it, the last rate stays.
+        pct_start: the share of steps in the rise, in [0, 1].
+        anneal_strategy: "cos" or "linear", the shape of rise and fall.
+        div_factor: max_lr divided by the first rate.
+        final_div_factor: the first rate divided by the last one.
+        three_phase: whether the fall takes as many steps as the rise, followed by a last phase that
+            falls further.
+
+    Raises:
+        ValueError: if an argument is out of its range, or a phase is too short.
+
+    Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+    Learning Rates", 2018.
+
+    Example:
+        >>> cycle = one_cycle(1.0, 11, pct_start=0.5, anneal_strategy="linear", div_factor=10.0)
+        >>> [round(rate, 5) for rate in cycle(torch.tensor([0, 4, 5, 10])).tolist()]
+        [0.1, 0.9, 0.90909, 1e-05]
+    """
+    low = max_lr / div_factor
+    top = pct_start * total_steps - 1
+    ends, rates = [0.0, top], [low, max_lr]
+    if three_phase:
+        ends, rates = [*ends, 2 * pct_start * total_steps - 2], [*rates, low]
+    ends, rates = [*ends, total_steps - 1.0], [*rates, low / final_div_factor]
+    rising = all(a < b for a, b in pairwise(ends))
+    phases = "total_steps and pct_start that make phases of at least a step"
+    core.require(rising, "one_cycle", phases, (total_steps, pct_start))
+    along = _along_cosine if anneal_strategy == "cos" else _along_line
+    at = partial(_one_cycle, ends=tuple(ends), rates=tuple(rates), along=along)
+    return bare(Schedule, at)
 
 
 def _check_boundaries(name: str, count: int, boundaries: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import lincoln_fn as lf
-from helpers.cases.case import Case, normal
+from helpers.cases.case import Case, normal, torch_names
 from helpers.cases.embedding import rotated
 from lincoln_fn import keys
 
@@ -143,25 +143,6 @@ def buckets(max_distance, bidirectional=True):
     return run
 
 
-def attention_weights(p, prefix=""):
-    """Name our parameters as torch.nn.MultiheadAttention does, for query, key and value apart."""
-    parts = {"q": p.query, "k": p.key, "v": p.value}
-    named = {f"{prefix}{name}_proj_weight": part.weight.mT for name, part in parts.items()}
-    named[f"{prefix}out_proj.weight"] = p.output.weight.mT
-    if p.query.bias is not None:
-        # The key's has a gradient of 0, for which autograd has rounding errors.
-        biases = (p.query.bias, p.key.bias.detach(), p.value.bias)
-        named[f"{prefix}in_proj_bias"] = torch.cat(biases)
-        named[f"{prefix}out_proj.bias"] = p.output.bias
-    return named
-
-
-def joined(named, prefix=""):
-    """Put query's, key's and value's weights into one, as torch does where their sizes agree."""
-    apart = [named.pop(f"{prefix}{name}_proj_weight") for name in "qkv"]
-    return {**named, f"{prefix}in_proj_weight": torch.cat(apart)}
-
-
 def forbidden(mask, query, key, heads):
     """Give a mask the shape that torch.nn.MultiheadAttention has it in; True is where not to."""
     if mask is None:
@@ -184,11 +165,10 @@ def attention(heads, sizes, is_causal=False, **options):
         if is_causal:
             past = (torch.ones(query.shape[1], key.shape[1]).tril() > 0)[None, None]
             mask = past if mask is None else (mask[:, None, None] & past)
-        named = attention_weights(params)
-        named = named if n != kdim or n != vdim else joined(named)
         mask = forbidden(mask, query, key, heads)
         arguments = {"attn_mask": mask, "need_weights": False}
-        return torch.func.functional_call(module, named, (query, key, value), arguments)[0]
+        named, given = torch_names(params), (query, key, value)
+        return torch.func.functional_call(module, named, given, arguments)[0]
 
     return run
 
@@ -206,56 +186,6 @@ def length_first(run):
     return turned_run
 
 
-def affine(params, prefix, transposed=False):
-    named = {f"{prefix}weight": params.weight.mT if transposed else params.weight}
-    return named if params.bias is None else {**named, f"{prefix}bias": params.bias}
-
-
-def sublayer(params, norm_first):
-    """Find a sublayer's own params and its norm's, in the order that the block has them in."""
-    if not norm_first:
-        (way, _), norm = params
-        return way, norm
-    way, _ = params
-    return way, None
-
-
-def attending(params, norm_first, name, norm):
-    way, last = sublayer(params, norm_first)
-    first = way[1][0] if norm_first else last
-    return {
-        **attention_weights(way[2 if norm_first else 1], f"{name}."),
-        **affine(first, f"{norm}."),
-    }
-
-
-def feeding_forward(params, norm_first, norm):
-    way, last = sublayer(params, norm_first)
-    first, layers = way if norm_first else (last, way[0])
-    return {
-        **affine(first, f"{norm}."),
-        **affine(layers[0], "linear1.", transposed=True),
-        **affine(layers[3], "linear2.", transposed=True),
-    }
-
-
-def encoder_weights(params, norm_first):
-    _, attention_params, forward_params = params
-    named = attending(attention_params, norm_first, "self_attn", "norm1")
-    return {**joined(named, "self_attn."), **feeding_forward(forward_params, norm_first, "norm2")}
-
-
-def decoder_weights(params, norm_first):
-    _, (self_params, memory_params, (_, forward_params)) = params
-    own = attending(self_params, norm_first, "self_attn", "norm1")
-    cross = attending(memory_params, norm_first, "multihead_attn", "norm2")
-    return {
-        **joined(own, "self_attn."),
-        **joined(cross, "multihead_attn."),
-        **feeding_forward(forward_params, norm_first, "norm3"),
-    }
-
-
 def encoder(features, heads, hidden, is_causal=False, **options):
     module = nn.TransformerEncoderLayer(
         features, heads, hidden, dropout=0.0, batch_first=True, **options
@@ -266,7 +196,7 @@ def encoder(features, heads, hidden, is_causal=False, **options):
         if is_causal:
             past = (torch.ones(x.shape[1], x.shape[1]).tril() > 0)[None, None]
             mask = past if mask is None else (mask[:, None, None] & past)
-        named = encoder_weights(params, options.get("norm_first", False))
+        named = torch_names(params, lf.transformer_encoder_block(heads))
         arguments = {"src_mask": forbidden(mask, x, x, heads)}
         return torch.func.functional_call(module, named, (x,), arguments)
 
@@ -283,7 +213,7 @@ def decoder(features, heads, hidden, is_causal=True, **options):
         if is_causal:
             past = (torch.ones(target.shape[1], target.shape[1]).tril() > 0)[None, None]
             mask = past if mask is None else (mask[:, None, None] & past)
-        named = decoder_weights(params, options.get("norm_first", False))
+        named = torch_names(params, lf.transformer_decoder_block(heads))
         arguments = {
             "tgt_mask": forbidden(mask, target, target, heads),
             "memory_mask": forbidden(memory_mask, target, memory, heads),

@@ -8,8 +8,6 @@ from helpers.cases.case import Case, by_module, normal
 from lincoln_fn.initializers import constant
 from lincoln_fn.initializers import normal as normal_init
 
-LINEAR = {"weight": lambda p: p.weight.mT, "bias": lambda p: p.bias}
-
 
 def cosines(params, x):
     a, b = x[0].unsqueeze(-2), x[1].unsqueeze(-3)
@@ -17,18 +15,17 @@ def cosines(params, x):
 
 
 CASES = [
-    Case(lf.dense(4), normal(5, 3), by_module(nn.Linear(3, 4), LINEAR)),
-    Case(lf.dense(4), normal(3), by_module(nn.Linear(3, 4), LINEAR)),
-    Case(lf.dense(4), normal(1, 3), by_module(nn.Linear(3, 4), LINEAR)),
-    Case(lf.dense(4), normal(2, 5, 3), by_module(nn.Linear(3, 4), LINEAR)),
-    Case(lf.dense(1), normal(5, 3), by_module(nn.Linear(3, 1), LINEAR)),
+    Case(lf.dense(4), normal(5, 3), by_module(nn.Linear(3, 4))),
+    Case(lf.dense(4), normal(3), by_module(nn.Linear(3, 4))),
+    Case(lf.dense(4), normal(1, 3), by_module(nn.Linear(3, 4))),
+    Case(lf.dense(4), normal(2, 5, 3), by_module(nn.Linear(3, 4))),
+    Case(lf.dense(1), normal(5, 3), by_module(nn.Linear(3, 1))),
     # Weights of few outputs lie by columns.
-    Case(lf.dense(4), normal(5, 17), by_module(nn.Linear(17, 4), LINEAR)),
-    Case(lf.dense(4), normal(2, 5, 17), by_module(nn.Linear(17, 4), LINEAR)),
-    Case(lf.dense(4, bias=False), normal(5, 3),
-        by_module(nn.Linear(3, 4, bias=False), {"weight": lambda p: p.weight.mT})),
+    Case(lf.dense(4), normal(5, 17), by_module(nn.Linear(17, 4))),
+    Case(lf.dense(4), normal(2, 5, 17), by_module(nn.Linear(17, 4))),
+    Case(lf.dense(4, bias=False), normal(5, 3), by_module(nn.Linear(3, 4, bias=False))),
     Case(lf.dense(4, weight_init=normal_init(0.01), bias_init=constant(0.5)), normal(5, 3),
-        by_module(nn.Linear(3, 4), LINEAR)),
+        by_module(nn.Linear(3, 4))),
     Case(lf.linear_head(4), normal(5, 3), lambda params, x: (x, params.weight.mT),
         predict_is_forward=False),
     Case(lf.cosine_similarities(), (normal(4, 3), normal(5, 3, seed=1)), cosines),

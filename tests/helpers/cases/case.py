@@ -10,6 +10,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import keys
+from lincoln_fn.interop.state_dict import _slots
 
 
 @attrs.frozen(eq=False)
@@ -63,12 +64,27 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
 
     Args:
         module: the module.
-        names: by the module's parameter name, how our params give that tensor.
+        names: by the module's parameter name, how our params give that tensor; None for the names
+            of the state dict.
     """
     import torch
 
     def run(params: Any, x: Any) -> Any:
-        weights = {name: of(params) for name, of in (names or {}).items()}
-        return torch.func.functional_call(module, weights, x)
+        given = torch_names(params) if names is None else {n: of(params) for n, of in names.items()}
+        return torch.func.functional_call(module, given, x)
 
     return run
+
+
+def torch_names(params: Any, layer: lf.Layer | None = None) -> dict[str, Tensor]:
+    """Name params as `to_state_dict` does, but keep their derivative."""
+    import torch
+
+    paths, leaves = lf.tree.paths(params, states=True), lf.tree.leaves(params, states=True)
+    ours = dict(zip(paths, leaves, strict=True))
+
+    def joined(slot: Any) -> Tensor:
+        parts = [ours[path].mT if slot.transposed else ours[path] for path in slot.fields]
+        return torch.cat(parts, slot.dim)
+
+    return {slot.name: joined(slot) for slot in _slots(layer, params)}

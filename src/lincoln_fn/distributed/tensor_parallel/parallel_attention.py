@@ -37,13 +37,13 @@ from lincoln_fn.distributed.tensor_parallel.column_parallel import copy_own_colu
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as drop_part
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
-from lincoln_fn.layers import attention_heads, dropout, multi_head_attention
+from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common.attention import Mask
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.multi_head_attention import Params
+from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk import VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Record, one_part
+from lincoln_fn.walk.internal import Back, Record, composition_of, one_part
 
 NAME = "parallel_attention"
 
@@ -90,10 +90,10 @@ def heads_back(
 
 
 def back(
-    visit: VisitBack, params: Params, cache: Record, g: Sequence, *, group: Group
+    visit: VisitBack, params: Params, cache: Record, g: Sequence, *, group: Group, whole: Back
 ) -> tuple[Gradients | None, tuple[Record, ...]]:
     """Compute dquery = sum_r dquery_r, and likewise dkey and dvalue."""
-    dx, records = multi_head_attention.back(visit, params, cache, g)
+    dx, records = whole(visit, params, cache, g)
     if dx is None:
         return None, records
     if isinstance(dx, Tensor):
@@ -192,16 +192,18 @@ def parallel_attention(
         (parallel_attention(4, group), torch.Size([2, 5, 8]))
     """
     check_divisible(NAME, "num_heads", num_heads, group)
-    whole = multi_head_attention.multi_head_attention(
+    whole = multi_head_attention(
         num_heads, dropout=dropout, bias=bias, is_causal=is_causal, batch_first=batch_first,
         weight_init=weight_init, output_weight_init=output_weight_init, bias_init=bias_init,
     )  # fmt: skip
     heads = _make_own_heads(num_heads, group, dropout, is_causal)
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
+    own = composition_of(whole)
+    assert own is not None
     return bare(
         lambda call: whole.rebuild(
             (*whole.parts[:3], heads, output),
-            back=partial(back, group=group),
+            back=partial(back, group=group, whole=own.back),
             init=partial(_init_own, whole=whole, group=group),
             call=call,
         )

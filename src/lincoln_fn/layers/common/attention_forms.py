@@ -1,146 +1,207 @@
-"""The forms of x that multi-head attention takes, and its heads."""
+"""Attention between projections, of parts that are layers: the forms of x, and the walks.
+
+The parts are the projections of query, key and value, the heads, and the projection of the output.
+There may be four more before the heads: the norms of queries and of keys, and their positions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, record, static
-from lincoln_fn.layers.attention_heads import attention_heads
+from lincoln_fn import core
+from lincoln_fn.core import Layer, LayerError, Params, Spec, check_params, record, static
+from lincoln_fn.layers.attention_heads import attention_heads, merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import Record, visit_parts
 
+Positions: TypeAlias = Int[Tensor, "*batch length"]
 Inputs: TypeAlias = (
     Sequence
     | tuple[Sequence, Mask | None]
+    | tuple[Sequence, Mask | None, Positions | None]
     | tuple[Sequence, Sequence, Sequence]
     | tuple[Sequence, Sequence, Sequence, Mask | None]
 )
-# The form of dx: as `Inputs`, and None for a mask that is not floating.
+# As `Inputs`, and None for positions and for a mask that is not floating.
 Gradients: TypeAlias = Tensor | tuple[Tensor | None, ...]
-
-NAME = "multi_head_attention"
-
-
-@record
-class Given:
-    """The parts of x, batch first, and its form: its number of entries, or 0 for no tuple."""
-
-    query: Sequence
-    key: Sequence
-    value: Sequence
-    mask: Mask | None
-    entries: int = static()
-    batch_first: bool = static()
 
 
 @record
 class Form:
-    """The form of x, and the shape of its query in x's order of axes."""
+    """The form of x: its number of entries, 0 for no tuple, and which axes its parts have."""
 
-    shape: tuple[int, ...] = static()
     entries: int = static()
+    is_self: bool = static()
+    is_padding: bool = static()
     batch_first: bool = static()
-    has_padding: bool = static()
 
 
-def form_of(given: Given) -> Form:
-    """Return what the backward pass has to know of x."""
-    shape = tuple(from_batch_first(given, given.query).shape)
-    return Form(shape, given.entries, given.batch_first, _is_padding(given))
+class Given(NamedTuple):
+    """Query, key and value, batch first, the mask and positions of all heads, and the form of x."""
+
+    sequences: tuple[Sequence, Sequence, Sequence]
+    mask: Mask | None
+    positions: Positions | None
+    form: Form
+
+
+@record
+class Cache:
+    """The caches of the parts, in their order, the form of x, and the shape of y."""
+
+    parts: tuple[Record, ...]
+    form: Form
+    shape: tuple[int, ...] = static()
 
 
 def parts_of(
-    params: object, x: object, expected: type | None, num_heads: int, features: list[int] | None,
-    *, batch_first: bool,
-) -> Given:  # fmt: skip
-    """Find query, key, value and mask in x, and check that they fit together.
+    label: str, x: object, *, batch_first: bool = True, takes_positions: bool = True
+) -> Given:
+    """Find query, key and value, the mask and the positions in x, and check that they fit.
 
     Args:
-        params: the parameters given.
-        x: a sequence, (sequence, mask), (query, key, value) or (query, key, value, mask).
-        expected: the record class of the parameters; None for a layer without any.
-        num_heads: the number of heads.
-        features: how many query, key and value should have; None for any.
+        label: the layer's name.
+        x: in one of the forms of `Inputs`.
         batch_first: whether the batch is the first axis of the sequences, or the length is.
-
-    Returns:
-        The parts.
+        takes_positions: whether x may be (sequence, mask, positions).
 
     Raises:
         LayerError: if x has none of these forms.
     """
-    entries = len(x) if isinstance(x, tuple) else 0
-    parts: Any = x if isinstance(x, tuple) else (x, x, x)  # Any: checked below
-    if entries == 2:
-        parts = (parts[0], parts[0], parts[0], parts[1])
+    entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
+    count = len(entries)
+    if not 1 + isinstance(x, tuple) <= count <= 4:
+        forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
+        forms = forms if takes_positions else forms.replace(" (sequence, mask, positions),", "")
+        problem = (
+            f"expected x to be {forms} or (query, key, value, mask), got {core.format_briefly(x)}"
+        )
+        raise LayerError(label, problem)
+    may_be_positions = entries[1] is None or _are_positions(entries[2]) if count == 3 else False
+    is_self = count <= 2 or (takes_positions and may_be_positions)
+    mask, positions = (*entries[1:], None, None)[:2] if is_self else ((*entries, None)[3], None)
+    sequences = (entries[0],) * 3 if is_self else entries[:3]
     if not batch_first:
-        parts = (*map(_batch_first, parts[:3]), *parts[3:])
-    check_sequences(NAME, params, parts, expected)
-    query, key, value, *rest = parts
-    sizes = [part.shape[-1] for part in (query, key, value)]
-    if features is not None and sizes != features:
-        wanted = f"query, key and value with {features} features"
-        raise LayerError(NAME, f"expected {wanted}, got {sizes}")
-    n = query.shape[-1]
-    if n == 0 or n % num_heads:
-        raise LayerError(NAME, f"expected a query with features in {num_heads} heads, got {n}")
-    (mask,) = rest or (None,)
-    given = Given(query, key, value, mask, entries, batch_first)
-    padding = (*query.shape[:-2], key.shape[-2])
-    scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
-    axes = query.ndim + 1
-    if isinstance(mask, Tensor) and mask.ndim not in (len(padding), axes):
-        forms = f"{padding}, or of {axes} axes that broadcast to {scores}"
-        raise LayerError(NAME, f"expected a mask of shape {forms}, got {tuple(mask.shape)}")
-    check_mask(NAME, mask, query, padding if _is_padding(given) else scores)
-    return given
+        sequences = tuple(map(_batch_first, sequences))
+    check_sequences(label, (), sequences, None)
+    query, key, _ = sequences
+    is_padding = isinstance(mask, Tensor) and mask.ndim == query.ndim - 1
+    if is_padding:
+        check_mask(label, mask, query, (*query.shape[:-2], key.shape[-2]))
+        mask = mask[..., None, None, :]
+    if positions is not None:
+        if not _are_positions(positions) or positions.ndim == 0:
+            wanted = "positions to be integers of shape (..., length)"
+            raise LayerError(label, f"expected {wanted}, got {core.format_briefly(positions)}")
+        positions = positions.unsqueeze(-2)
+    form = Form(count if isinstance(x, tuple) else 0, is_self, is_padding, batch_first)
+    return Given(sequences, mask, positions, form)
 
 
-def full_mask(given: Given) -> Mask | None:
-    """Give the mask the axes of the scores.
+def there(
+    visit: VisitThere, params: Params, x: Inputs, *, find: Callable[[Inputs], Given], cls: type,
+    arrange: Arrangement, counts: tuple[int, int],
+) -> tuple[Sequence, Cache]:  # fmt: skip
+    """Pass the projections' heads through norms and positions to the heads, and on to the last."""
+    check_params(visit.label, params, cls)
+    given, split = find(x), arrange.split(params)
+    records: list[Record] = []
+    last = len(split) - 1
 
-    Args:
-        given: the parts of x.
+    def run(i: int, x: core.Arrays) -> core.Arrays:
+        y, part = visit(i, split[i], x)
+        records.append(part)
+        return y
 
-    Returns:
-        The mask; a padding mask, (..., key length), is the same for every head and every query.
-    """
-    mask = given.mask
-    if mask is None or mask.ndim == given.query.ndim + 1:
-        return mask
-    return mask[..., None, None, :]
+    def placed(heads: Tensor) -> core.Arrays:
+        return heads if given.positions is None else (heads, given.positions)
+
+    q, k, v = (run(i, sequence) for i, sequence in enumerate(given.sequences))
+    if last > 4:
+        q, k = split_heads(q, counts[0]), split_heads(k, counts[1])
+        q, k = run(3, q), run(4, k)
+        q, k = run(5, placed(q)), run(6, placed(k))
+        q, k = merge_heads(q), merge_heads(k)
+    y = run(last, run(last - 1, (q, k, v, given.mask)))
+    y = _given_order(y, given.form)
+    return y, Cache(tuple(records), given.form, tuple(y.shape))
 
 
-def mirrored(form: Form, dinputs: tuple[Tensor, ...], dmask: Tensor | None) -> Gradients:
-    """Put the parts' gradients into x's form.
+def back(
+    visit: VisitBack, params: Params, cache: Cache, g: Sequence, *, cls: type,
+    arrange: Arrangement, counts: tuple[int, int],
+) -> tuple[Gradients | None, tuple[Record, ...]]:  # fmt: skip
+    """Take g back to the heads, and their dx through positions and norms to the projections."""
+    check_params(visit.label, params, cls)
+    core.check_cache(visit.label, cache, Cache)
+    check_entries(visit.label, "a cache of parts", cache.parts, len(visit.parts))
+    if not isinstance(g, Tensor):
+        raise LayerError(visit.label, f"expected g to be a tensor, got {type(g).__name__}")
+    core.check_cotangent(visit.label, g, g, cache.shape)  # the last part checks the dtype
+    split = arrange.split(params)
+    last = len(split) - 1
+    records: list[Record] = [None] * len(split)
 
-    Args:
-        form: that of x.
-        dinputs: the gradients of x's sequences, one or three.
-        dmask: that of `full_mask`, or None.
+    def run(i: int, g: core.Arrays) -> core.Arrays:
+        dx, records[i] = visit(i, split[i], cache.parts[i], g)
+        return dx
 
-    Returns:
-        dx.
-    """
-    dinputs = tuple(from_batch_first(form, dx) for dx in dinputs)
-    if form.entries == 0:
-        return dinputs[0]
-    if dmask is not None and form.has_padding:
+    def of_heads(dx: core.Arrays) -> core.Arrays:
+        return dx[0] if isinstance(dx, tuple) else dx
+
+    g = g if cache.form.batch_first else _batch_first(g)
+    dq, dk, dv, dmask = run(last - 1, run(last, g))
+    if last > 4:
+        dq, dk = split_heads(dq, counts[0]), split_heads(dk, counts[1])
+        dq, dk = run(5, dq), run(6, dk)
+        dq, dk = run(3, of_heads(dq)), run(4, of_heads(dk))
+        dq, dk = merge_heads(dq), merge_heads(dk)
+    dsequences = run(0, dq), run(1, dk), run(2, dv)
+    dx = None if dsequences[0] is None else _mirrored(cache.form, dsequences, dmask)
+    return dx, tuple(records)
+
+
+def _mirrored(
+    form: Form, dsequences: tuple[Tensor, Tensor, Tensor], dmask: Tensor | None
+) -> Gradients:
+    """Put the gradients of query, key, value and mask into x's form."""
+    if dmask is not None and form.is_padding:
         dmask = dmask[..., 0, 0, :]
-    return dinputs if form.entries == 3 else (*dinputs, dmask)
+    dquery, dkey, dvalue = dsequences
+    summed = (dquery + dkey + dvalue,) if form.is_self else dsequences
+    dx = tuple(_given_order(d, form) for d in summed)
+    return (*dx, dmask, None)[: form.entries] if form.entries else dx[0]
 
 
-def to_batch_first(given: Given | Form, y: Sequence) -> Sequence:
-    """Move the batch of a sequence to the first axis."""
-    return y if given.batch_first else y.movedim(0, -2)
+def _batch_first(x: Any) -> Any:  # Any: only a sequence is changed, and the checks refuse all else
+    return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 2 else x
 
 
-def from_batch_first(given: Given | Form, y: Sequence) -> Sequence:
-    """Move the axes of a sequence back to x's order."""
-    return y if given.batch_first else y.movedim(-2, 0)
+def _given_order(y: Sequence, form: Form) -> Sequence:
+    return y if form.batch_first else y.movedim(-2, 0)
+
+
+def _are_positions(x: object) -> bool:
+    return x is None or (isinstance(x, Tensor) and not x.is_floating_point())
+
+
+def _advance(
+    visit: VisitThere, params: Params, cache: Cache, *, cls: type, arrange: Arrangement
+) -> Params:
+    check_params(visit.label, params, cls)
+    return visit_parts(arrange, visit.advance, params, cache.parts)
+
+
+def _needs_dx(i: int, params: Params) -> bool:
+    """Return whether a projection needs the dx of part i."""
+    return i >= 3
 
 
 def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
@@ -156,10 +217,25 @@ def heads_from_the_start(num_heads: int, *, p: float, is_causal: bool) -> Layer:
     )
 
 
-def _is_padding(given: Given) -> bool:
-    return given.mask is not None and given.mask.ndim == given.query.ndim - 1
+# Any: arguments of `composition`, by name.
+def attention_of(
+    call: Spec, *, parts: tuple[Layer, ...], find: Callable[[Inputs], Given], cls: type,
+    arrange: Arrangement, counts: tuple[int, int], **options: Any,
+) -> Layer:  # fmt: skip
+    """Make the composition.
 
-
-def _batch_first(x: object) -> object:
-    # Anything but a sequence is left unchanged, and the checks refuse it.
-    return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 2 else x
+    Args:
+        call: of the constructor, whose name the layer has.
+        parts: five of them, or nine, as the module says.
+        find: x -> its parts.
+        cls: the class of params.
+        arrange: how they are made of those of the parts.
+        counts: the number of heads of queries and of keys.
+        **options: as of `composition`.
+    """
+    made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
+    return composition(
+        call.of.__name__, parts, partial(there, find=find, counts=counts, **made_of),
+        partial(back, counts=counts, **made_of), advance=partial(_advance, **made_of),
+        needs_dx=_needs_dx, arrange=arrange, mask="sequence", call=call, **options,
+    )  # fmt: skip

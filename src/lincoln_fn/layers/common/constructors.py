@@ -10,7 +10,8 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import isfunction
-from typing import Final
+from types import SimpleNamespace
+from typing import Any
 
 from lincoln_fn import layers
 from lincoln_fn.core import Layer
@@ -32,17 +33,5 @@ def _find() -> Iterator[Callable[..., Layer]]:
                 yield value
 
 
-class _Constructors:
-    def __init__(self) -> None:
-        self._by_name = {constructor.__name__: constructor for constructor in _find()}
-
-    def __dir__(self) -> list[str]:
-        return list(self._by_name)
-
-    def __getattr__(self, name: str) -> Callable[..., Layer]:
-        if name not in self._by_name:
-            raise AttributeError(f"no file of layers/ has a constructor {name}")
-        return self._by_name[name]
-
-
-ours: Final = _Constructors()
+# Any: a type checker does not know the names.
+ours: Any = SimpleNamespace(**{constructor.__name__: constructor for constructor in _find()})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from lincoln_fn.core import Arrays, Key, Layer, Params
 from lincoln_fn.initializers import Initializer, fan_in_uniform
-from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers import dense
 
 _FAN_IN_INIT = fan_in_uniform()
 
@@ -15,7 +16,7 @@ def open_dense(
     outputs: str, *, bias: bool, weight_init: Initializer = _FAN_IN_INIT,
     bias_init: Initializer = _FAN_IN_INIT,
 ) -> Layer:  # fmt: skip
-    """Make a dense layer whose number of outputs `with_outputs` says.
+    """Make a dense layer whose number of outputs `with_outputs` says; alone, it has those of x.
 
     Args:
         outputs: what they are, for the layer's name.
@@ -27,15 +28,16 @@ def open_dense(
         dense(features)
     """
     init = partial(_init, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    return dense(1, bias=bias).replace(name=f"dense({outputs})", init=init)
+    return dense.dense(1, bias=bias).replace(name=f"dense({outputs})", init=init)
 
 
-def with_outputs(n_out: int, layer: Layer) -> Layer:
+def with_outputs(n_out: int, layer: Layer, *, fan_out: int | None = None) -> Layer:
     """Give a dense layer of `open_dense` as many outputs; any other layer stays as it is.
 
     Args:
         n_out: the number.
         layer: the layer, or a composition that was made around it, such as a rule.
+        fan_out: as `dense.init` takes it.
 
     Example:
         >>> layer = with_outputs(3, open_dense("features", bias=False))
@@ -44,16 +46,14 @@ def with_outputs(n_out: int, layer: Layer) -> Layer:
     """
     made = layer.composition
     if made is not None:
-        return made.rebuild(tuple(with_outputs(n_out, part) for part in made.parts))
+        parts = (with_outputs(n_out, part, fan_out=fan_out) for part in made.parts)
+        return made.rebuild(tuple(parts))
     init = getattr(layer.init, "function", layer.init)
     if isinstance(init, partial) and init.func is _init:
-        return layer.replace(init=partial(init, n_out=n_out))
+        return layer.replace(init=partial(init, n_out=n_out, fan_out=fan_out))
     return layer
 
 
-def _init(
-    key: Key, x: Arrays, *, n_out: int = 1, bias: bool, weight_init: Initializer,
-    bias_init: Initializer,
-) -> Params:  # fmt: skip
-    layer = dense(n_out, bias=bias, weight_init=weight_init, bias_init=bias_init)
-    return layer.init(key, x)
+# Any: the keywords of `dense.init`.
+def _init(key: Key, x: Arrays, *, n_out: int | None = None, **options: Any) -> Params:
+    return dense.init(key, x, n_out=x.shape[-1] if n_out is None else n_out, **options)

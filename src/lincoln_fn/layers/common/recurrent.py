@@ -17,24 +17,15 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, LayerError, check_params, checked_key, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
-from lincoln_fn.layers.common.recurrent_forms import (
-    Cache,
-    Cells,
-    Family,
-    Inputs,
-    check_sequence,
-    packed,
-    to_given_form,
-    unpacked,
-    unpacked_cotangent,
-)
+from lincoln_fn.layers.common import recurrent_forms as forms
+from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
 from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
 
 # Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
 ScanBackward: TypeAlias = Callable[..., tuple[Tensor, Cell, Tensors]]
 
-DEFAULT_INIT: Final = fan_in_uniform()
+FAN_IN: Final = fan_in_uniform()
 
 
 class Form(NamedTuple):
@@ -51,7 +42,7 @@ class Form(NamedTuple):
 def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     """Draw the cells of all layers and directions; all fans are those of a state, as in torch."""
     sequence = x[0] if type(x) is tuple and x else x
-    check_sequence(family.name, sequence, batch_first=True)
+    forms.check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
     count = 4 * form.num_layers * directions
     keys = map(checked_key(family.name, key).fold_in, range(count))
@@ -81,7 +72,7 @@ def run(
     """Compute the outputs of all layers, each by a scan over those before, and the last states."""
     check_params(family.name, params, family.params)
     cells: Cells = params.cells
-    inputs = unpacked(family, cells, x, batch_first)
+    inputs = forms.unpacked(family, cells, x, batch_first)
     y, directions = inputs.sequence, len(cells[0])
     lasts: list[Tensors] = []
     caches = []
@@ -96,9 +87,9 @@ def run(
         y = torch.cat(outputs, -1) if directions == 2 else outputs[0]
         caches.append(tuple(scans))
     entries, axis = inputs.entries, inputs.batch_axis
-    y = to_given_form(y, axis)
+    y = forms.to_given_form(y, axis)
     cache = Cache(tuple(caches), y, family, entries, inputs.state is not None, axis)
-    return (y, packed(lasts, axis)) if entries else y, cache
+    return (y, forms.packed(lasts, axis)) if entries else y, cache
 
 
 def run_backward(
@@ -115,7 +106,7 @@ def run_backward(
     family = cache.family
     check_params(name, params, family.params)
     cells: Cells = params.cells
-    dy, dlasts = unpacked_cotangent(family, cells, cache, g)
+    dy, dlasts = forms.unpacked_cotangent(family, cells, cache, g)
     dcells, dfirsts = [], []
     for k in range(len(cells) - 1, -1, -1):
         directions = len(cells[k])
@@ -129,10 +120,10 @@ def run_backward(
         dcells.append(tuple(dcell for _, dcell, _ in results))
         dfirsts.append([dfirst for _, _, dfirst in results])
     dparams = family.params(tuple(dcells[::-1]))
-    dy = to_given_form(dy, cache.batch_axis)
+    dy = forms.to_given_form(dy, cache.batch_axis)
     if cache.entries == 0:
         return dy, dparams
-    dstate = packed([dfirst for pair in dfirsts[::-1] for dfirst in pair], cache.batch_axis)
+    dstate = forms.packed([dfirst for pair in dfirsts[::-1] for dfirst in pair], cache.batch_axis)
     return (dy, dstate if cache.has_state else None, None)[: cache.entries], dparams
 
 

@@ -118,8 +118,6 @@ def scan_backward(
 
     `ds` is the gradient of the last state.
     """
-    if not cache.kept:
-        return torch.zeros_like(cache.x), _zeros(cell), ds
     da, db, ds = sums_backward(rule, cell, cache, g, ds)
     da_rows, db_rows = da.flatten(0, 1), db.flatten(0, 1)
     dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
@@ -142,6 +140,9 @@ def sums_backward(
         if masks is not None:
             handed_on = (torch.where(masks[t], 0, d) for d in later)
             ds = tuple(d + other for d, other in zip(ds, handed_on, strict=True))
+    if not da:
+        none = g.new_empty(len(g), 0, cell.weight_ih.shape[1])
+        return none, none.transpose(0, 1), ds
     return torch.stack(da, 1), torch.stack(db), ds
 
 
@@ -173,8 +174,3 @@ def cell_terms(cell: Cell, x: Tensor, h: Tensor, da: Tensor, db: Tensor) -> Cell
         cell, weight_ih=Outer(x, da), weight_hh=Outer(h, db),
         bias_ih=sum_rows(da), bias_hh=sum_rows(db),
     )  # fmt: skip
-
-
-def _zeros(cell: Cell) -> Cell:
-    biases = (None if b is None else torch.zeros_like(b) for b in (cell.bias_ih, cell.bias_hh))
-    return Cell(torch.zeros_like(cell.weight_ih), torch.zeros_like(cell.weight_hh), *biases)

@@ -1,23 +1,76 @@
-"""Inputs of layers that run over sequences from a state: (a, b, ...) or (a, b, ..., state).
+"""Sequences as a layer's input: one with a mask, or several with a state.
 
-With a state, or None for zeros, y is (outputs, last state), and so is g.
+A mask is True where a sequence has an entry: x is a sequence, or (sequence, mask).
+
+A layer that runs from a state has x = (a, b, ...) or (a, b, ..., state). With a state, or None for
+zeros, y is (outputs, last state), and so is g.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, check_cotangent, describe_non_tuple, record, static
+from lincoln_fn.core import Arrays, LayerError, check_cotangent, record, static
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.layers.common.shapes import Sequence
 
+Mask: TypeAlias = Bool[Tensor, "*batch length"]
+Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
 # None for an entry that was not given.
 Gradients: TypeAlias = tuple[Tensor | None, ...]
+
+
+def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, Mask | None]:
+    """Find the sequence and the mask in x, and check that they fit together.
+
+    Args:
+        name: the layer's name.
+        params: its params, which are ().
+        x: a sequence, or (sequence, mask), with a mask or None.
+
+    Returns:
+        The sequence, and the mask or None.
+
+    Raises:
+        LayerError: if x is neither.
+
+    Example:
+        >>> sequence_and_mask("last_state", (), torch.zeros(2, 5, 3))[1]
+    """
+    if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
+        wanted = "x to be a sequence or (sequence, mask)"
+        raise LayerError(name, f"expected {wanted}, got {core.describe_non_tuple(x)}")
+    sequence, mask = x if isinstance(x, tuple) else (x, None)
+    core.check_input(name, params, sequence)
+    if sequence.ndim < 2 or not sequence.shape[-2]:
+        shape = tuple(sequence.shape)
+        raise LayerError(name, f"expected a sequence of shape (..., length, features), got {shape}")
+    if mask is not None:
+        _check_mask(name, mask, sequence)
+    return sequence, mask
+
+
+def _check_mask(name: str, mask: object, sequence: Tensor) -> None:
+    shape = tuple(sequence.shape[:-1])
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
+        mend = "True where the sequence has an entry"
+        problem = f"expected a mask of bools of shape {shape}, {mend}"
+        raise LayerError(name, f"{problem}, got {core.format_briefly(mask)}")
+    if mask.device != sequence.device:
+        raise LayerError(name, f"expected mask on {sequence.device}, got {mask.device}")
+
+
+def mirrored(dx: Sequence, has_mask_entry: bool) -> Sequence | tuple[Sequence, None]:
+    """Put dx into the form of x: a mask has no gradient."""
+    return (dx, None) if has_mask_entry else dx
 
 
 @record
@@ -83,7 +136,7 @@ def unpacked(
     if type(x) is not tuple or len(x) not in (len(names), len(names) + 1):
         form = ", ".join(names)
         problem = f"expected x to be ({form}) or ({form}, state)"
-        raise LayerError(layer, f"{problem}, got {describe_non_tuple(x)}")
+        raise LayerError(layer, f"{problem}, got {core.describe_non_tuple(x)}")
     *given, last = x
     is_zero_state = last is None and len(x) > len(names)
     check_inputs(layer, (), tuple(given) if is_zero_state else x)
@@ -110,7 +163,17 @@ def one_batch(x: Tensor, axes: int = 2) -> Tensor:
     return x.reshape(math.prod(x.shape[:-axes]), *x.shape[-axes:]).contiguous()
 
 
-def by_example(values: Tensor, x: Tensor) -> Tensor:
-    """Sum what each sequence of x gives over the sequences of each example, on axis 0 of x."""
-    count = len(x)
-    return values.reshape(count, len(values) // max(count, 1), *values.shape[1:]).sum(1)
+# (what each sequence of y gives, y) -> their total, a gradient or its terms.
+Total: TypeAlias = Callable[[Tensor, Tensor], Tensor | core.Explicit]
+
+
+def over_all(values: Tensor, y: Tensor) -> Tensor:
+    """Sum what each sequence of y gives."""
+    return values.sum(0).to(y.dtype)
+
+
+def by_example(values: Tensor, y: Tensor) -> core.Explicit:
+    """Sum what each sequence of y gives over those of each example, on axis 0 of y."""
+    count = len(y)
+    each = values.reshape(count, len(values) // max(count, 1), *values.shape[1:])
+    return core.Explicit(each.sum(1))
