@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial, reduce
+from functools import cache, lru_cache, partial, reduce
 from typing import Final, TypeVar
 
 import torch
@@ -27,11 +27,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, tree
-from lincoln_fn.fastpath import fast_loss
-from lincoln_fn.layers import conv, conv_transpose, dense
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, made_by, tree
+from lincoln_fn.fastpath import fast, fast_loss, rearrange
+from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, silu
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import DPARAMS, Record, Wants, sum_uses, untrained, walk_back
 from lincoln_fn.walk.walks import there
@@ -39,6 +40,28 @@ from lincoln_fn.walk.walks import there
 T = TypeVar("T")
 
 _LINEAR: Final = (conv, conv_transpose, dense)
+# Their fast functions are kernels that torch has no forward mode for.
+_FORMULAS: Final = (group_norm.group_norm, lstm.lstm, silu.silu)
+
+
+# A power iteration, say, has the same network again and again. A layer is its own key.
+@lru_cache(maxsize=1)
+def fast_for_forward_mode(net: Layer) -> Layer:
+    """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode."""
+    return _faster(net, lambda layer: not made_by(layer, *_FORMULAS))
+
+
+def fast_for_columns(net: Layer) -> Layer:
+    """Return a network of fast dense layers, and of formulas otherwise."""
+    # vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
+    # memory layout. The formulas take less time.
+    return _faster(net, lambda layer: made_by(layer, dense.dense))
+
+
+def _faster(net: Layer, is_fast: Callable[[Layer], bool]) -> Layer:
+    """Take fast functions for some layers, and out what changes the backward: rules."""
+    whole = rearrange(with_true_gradient(net))
+    return core.map_layers(lambda layer: fast(layer) if is_fast(layer) else layer, whole)
 
 
 def check_not_nested(name: str, *given: Arrays) -> None:
