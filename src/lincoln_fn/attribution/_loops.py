@@ -73,7 +73,8 @@ def _of_ode(made: Composition, shares: Shares) -> Loops:
     def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Take all steps, and keep the values of each stage."""
         staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
-        return loop(staged, params, x)
+        walked: tuple[Arrays, Record] = loop(staged, params, x)
+        return walked
 
     return there, bind_like(partial(_ode_back, shares=shares), own_loop(made.back))
 

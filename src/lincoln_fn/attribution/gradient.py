@@ -226,7 +226,8 @@ def _mean(
 ) -> Float[Tensor, "*x"]:
     """Compute the mean of dF/dx over points of these weights."""
     runs = ((weight, net.forward(params, x)[1]) for weight, x in points)
-    return reduce(torch.add, (w * net.input_grad(params, cache, g) for w, cache in runs))
+    mean: Tensor = reduce(torch.add, (w * net.input_grad(params, c, g) for w, c in runs))
+    return mean
 
 
 def _baseline(x: Tensor, baseline: object) -> Tensor:

@@ -130,10 +130,16 @@ def gamma(
         gamma(0.1)
     """
 
+    def more_positive(p: Tensor) -> Tensor:
+        return p + gamma * _positive(p)
+
+    def more_negative(p: Tensor) -> Tensor:
+        return p + gamma * _negative(p)
+
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        more = [lambda p, part=part: p + gamma * part(p) for part in (_positive, _negative)]
-        plus = _by_signs(use, (use.y > 0) * relevance, stabilizer, *more, zero_bias)
-        return plus + _by_signs(use, (use.y < 0) * relevance, stabilizer, *more[::-1], zero_bias)
+        above, below = (use.y > 0) * relevance, (use.y < 0) * relevance
+        plus = _by_signs(use, above, stabilizer, more_positive, more_negative, zero_bias)
+        return plus + _by_signs(use, below, stabilizer, more_negative, more_positive, zero_bias)
 
     return bare(Rule, propagate)
 
