@@ -107,7 +107,7 @@ def influence(
     product = partial(products[curvature], net, params, x, loss, target)
     s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
     with duals.forward_mode():
-        dual, _ = duals.dual_forward(net, duals.with_tangents(params, s), x)
+        dual, _ = net.forward(duals.with_tangents(params, s), x)
         along, prediction = duals.tangents_of(dual), duals.values_of(dual)
     g = duals.loss_gradient(loss, prediction, target)
     each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)

@@ -67,7 +67,7 @@ def hessian_vector_product(
     net = duals.fast_for_forward_mode(net)
     with duals.forward_mode():
         at = duals.with_tangents(params, v)
-        prediction, cache = duals.dual_forward(net, at, x)
+        prediction, cache = net.forward(at, x)
         g = duals.loss_gradient(loss, prediction, target)
         del prediction
         return duals.tangents_of_grads(net, at, cache, g)
@@ -110,7 +110,7 @@ def gauss_newton_vector_product(
     _check("gauss_newton_vector_product", params, x, target, v)
     net = duals.fast_for_forward_mode(net)
     with duals.forward_mode():
-        prediction, cache = duals.dual_forward(net, duals.with_tangents(params, v), x)
+        prediction, cache = net.forward(duals.with_tangents(params, v), x)
         g = duals.tangents_of(duals.loss_gradient(loss, prediction, target))
         cache = duals.values_of(cache)
     return net.grads(params, cache, g)
