@@ -124,28 +124,6 @@ def _ours(of):
     return first, (), dense.Params(of["2.weight"].mT, of["2.bias"])
 
 
-def test_a_transformer_encoder_has_the_product_of_finite_differences():
-    net = lf.serial(
-        lf.transformer_encoder_block(2, 8, 0.1, "gelu"),
-        lf.transformer_encoder_block(2, 8, 0.1, "gelu"),
-        lf.permute(0, 2, 1),
-    )
-    x = keys.normal(lf.Key(1), (2, 5, 4)).double()
-    target = torch.tensor([[0, 1, 2, 3, 0], [3, 2, 1, 0, 1]])
-    params, loss = net.init(lf.Key(0), x), lf.losses.softmax_cross_entropy()
-    v, step = random_like(params, 20), 1e-5
-
-    def grads(params):
-        y, cache = net.forward(params, x)
-        return net.grads(params, cache, loss.backward(loss.forward(y, target)[1]))
-
-    ahead = grads(lf.tree.map(lambda p, t: p + step * t, params, v))
-    behind = grads(lf.tree.map(lambda p, t: p - step * t, params, v))
-    got = curvature.hessian_vector_product(net, params, x, loss, target, v)
-    quotient = lf.tree.map(lambda a, b: (a - b) / (2 * step), ahead, behind)
-    assert same_number(got, quotient, error=1e-6)
-
-
 def test_frozen_parameters_and_states_are_no_part_of_the_curvature():
     net = lf.serial(lf.frozen(lf.dense(4)), lf.dropout(0.4), lf.batch_norm(), lf.dense(2))
     x = keys.normal(lf.Key(1), (6, 3)).double()

@@ -235,12 +235,23 @@ def classes():
 
 
 def two_classes():
-    for target in (labels(5, 3, n=2).float(), SOFT):
+    for target, weight in ((labels(5, 3, n=2).float(), W), (SOFT, torch.tensor(2.0))):
+        note = "-soft" if target is SOFT else ""
         for options in ({}, {"weight": W}, {"weight": SOFT[:, :1], "pos_weight": W}):
-            name = "sigmoid_cross_entropy"
-            note = "-soft" if target is SOFT else ""
-            batched = "pos_weight" not in options
+            name, batched = "sigmoid_cross_entropy", "pos_weight" not in options
             yield Row(name, nn.BCEWithLogitsLoss, X, target, options, batched=batched, note=note)
+        for options in ({"eta": 0.0}, {"eta": 0.0, "weight": weight}):
+            yield Row("log_loss", without_eta, P, target, options, wide=False, note=note)
+        z, name = P.log(), "log_sigmoid_loss"
+        yield Row(name, nn.BCELoss, z, target, {}, of_logarithms, wide=False, note=note)
+
+
+def without_eta(eta, **options):
+    return nn.BCELoss(**options)
+
+
+def of_logarithms(module, z, target):
+    return module(z.exp(), target)
 
 
 def formulas():
@@ -286,6 +297,7 @@ def last_axis():
     weight = torch.tensor([0.5, 2.0, 0.0, 3.0])
     mixture = torch.softmax(normal(2, 3, 5, 4, seed=12), -1)
     for name, module, x, target, options in (
+        ("nll", nn.NLLLoss, z, IMAGE_LABELS, {}),
         ("nll", nn.NLLLoss, z, IMAGE_LABELS, {"weight": weight}),
         ("cross_entropy", nn.NLLLoss, z.exp(), IMAGE_LABELS, {}),
         ("softmax_cross_entropy", nn.CrossEntropyLoss, z, IMAGE_LABELS, {"ignore_index": 1}),

@@ -11,11 +11,6 @@ t = torch.tensor
 
 def both(loss, prediction, target):
     value, cache = loss.forward(prediction, target)
-    return value, loss.backward(cache)
-
-
-def both_of_ones(loss, prediction, target):
-    value, cache = loss.forward(prediction, target)
     return value, loss.backward(cache, torch.ones_like(value))
 
 
@@ -86,7 +81,7 @@ def test_reinforces_baseline_of_more_than_65504_actions_of_float16(baseline):
     z = torch.full((66_000,), -0.5, dtype=torch.float16)
     returns = torch.where(torch.arange(66_000) % 2 == 0, 3.0, 1.0).to(z.dtype)
     loss = losses.reinforce(baseline=baseline, reduction="none")
-    value, dz = both_of_ones(loss, z, returns)
+    value, dz = both(loss, z, returns)
     assert same_number(value, 0.5 * (returns - 2))
     assert same_number(dz, 2 - returns)
 
@@ -108,8 +103,8 @@ def test_cosine_embedding_in_half_precision(dtype):
     x2 = t([[400.0, 300.0], [3.0, 4.0], [0.01, 0.0]], dtype=dtype)
     loss = losses.cosine_embedding(reduction="none")
     y = torch.ones(3)
-    value, (dx1, dx2) = both_of_ones(loss, (x1, x2), y)
-    exact, (dx1_exact, dx2_exact) = both_of_ones(loss, (x1.double(), x2.double()), y)
+    value, (dx1, dx2) = both(loss, (x1, x2), y)
+    exact, (dx1_exact, dx2_exact) = both(loss, (x1.double(), x2.double()), y)
     assert value.dtype is dx1.dtype is dx2.dtype is dtype
     assert same_number(value, exact, dtype=dtype)
     for given, expected in ((dx1, dx1_exact), (dx2, dx2_exact)):
@@ -145,7 +140,7 @@ def test_routers_of_tokens_that_do_not_count_may_say_anything(loss, hidden):
 def test_grpos_answer_of_more_than_65504_tokens_of_float16():
     z = torch.full((1, 2, 70_000), -1.0, dtype=torch.float16)
     loss = losses.grpo(beta=0.0, scale_rewards=False)
-    value, dz = both_of_ones(loss, z, (t([[100.0, -100.0]]), z))
+    value, dz = both(loss, z, (t([[100.0, -100.0]]), z))
     assert same_number(value, t(0.0, dtype=torch.float16), terms=50.0)
     expected = t([[-25 / 35_000], [25 / 35_000]], dtype=torch.float16).expand(2, 70_000)
     assert same_number(dz[0], expected, terms=2.0**-10)

@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lincoln_fn as lf
 from lincoln_fn import losses
 from lincoln_fn.curvature.loss_hessian import columns
-from lincoln_fn.fastpath.losses import fast_loss
 
 LABELS = torch.tensor([[1, 0, 3], [2, 2, 0]])
 
@@ -44,18 +43,6 @@ def test_reinforces_baseline_is_of_the_returns_that_the_mask_leaves(baseline):
     # One return for each sequence; the last sequence has no token.
     padded, _ = loss.forward(z, (torch.where(mask.any(1), returns[:, 0], torch.nan), mask))
     assert same_number(padded[:3], loss.forward(z[:3], (returns[:3, 0], mask[:3]))[0])
-
-
-@pytest.mark.parametrize("name", ["nll", "softmax_cross_entropy"])
-@pytest.mark.parametrize("moved", [False, True], ids=["last", "moved"])
-def test_fast_losses_find_the_classes_on_the_last_axis(name, moved):
-    x = normal(2, 4, 3).mT if moved else normal(2, 3, 4)
-    x = x.log_softmax(-1) if name == "nll" else x
-    loss = getattr(losses, name)(dim=-1, reduction="none")
-    (value, cache), (fast, of_fast) = (f.forward(x, LABELS) for f in (loss, fast_loss(loss)))
-    g = normal(2, 3, seed=1)
-    assert same_number(fast, value)
-    assert same_number(fast_loss(loss).backward(of_fast, g), loss.backward(cache, g))
 
 
 def test_the_hessians_columns_have_the_classes_on_the_last_axis():

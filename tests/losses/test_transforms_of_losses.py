@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_number
-from helpers.losses import REDUCTIONS, TABLE, P, X, labels, to
+from helpers.losses import REDUCTIONS, TABLE, X, to
 from torch.func import jvp, vjp, vmap
 
 import lincoln_fn as lf
@@ -52,13 +52,7 @@ def cases():
     for row in TABLE:
         for reduction in REDUCTIONS:
             yield f"{row}-{reduction}", Case(row.loss(reduction), row.prediction, row.target)
-    y = labels(5, 3, n=2)
     for reduction in REDUCTIONS:
-        for weight in (None, torch.tensor([0.5, 2.0, 3.0])):
-            loss = losses.log_loss(weight=weight, reduction=reduction)
-            yield f"{loss}", Case(loss, P, y)
-        loss = losses.log_sigmoid_loss(reduction=reduction)
-        yield f"{loss}", Case(loss, P.log(), y)
         for name, target in CTC_TARGETS.items():
             loss = losses.ctc(reduction=reduction, zero_infinity=name == "too short")
             yield f"{loss}-{name}", Case(loss, Z, target)

@@ -155,12 +155,8 @@ def test_galore_steps_within_the_subspace():
             p = p - 0.5 * 0.1 * (project @ b if name == "wide" else b @ project.mT)
         assert same_number(given[name], p, error=1e-12)
     assert same_number(given["bias"], steps_of(sgd(0.1, momentum=0.9), MATRIX[0], 3)[0])
-    with pytest.raises(lf.LayerError) as error:
+    with pytest.raises(lf.LayerError, match=r"galore: .* one matrix, got shapes \[\(9,\)"):
         chain(galore(8), sgd()).init({"bias": torch.ones(9), "scale": torch.ones(3)})
-    assert str(error.value) == (
-        "galore: expected at least one matrix, got shapes [(9,), (3,)]; "
-        "give them to another optimizer by by_path"
-    )
 
 
 @pytest.mark.parametrize("optimizer", [shampoo(), soap(), chain(galore(1), sgd()), None], ids=str)

@@ -104,36 +104,34 @@ def test_the_classes_of_tokens_are_no_examples():
             assert torch.allclose(ours[n], theirs, atol=1e-6)
 
 
-def test_a_layer_of_ones_own_that_mixes_the_examples_is_refused_by_name():
-    def centred(x):
-        return x - x.mean(0)
-
-    own = lf.Layer(
-        "centred()",
-        lambda params, x: (centred(x), None),
-        lambda params, cache, g: (centred(g), ()),
-    )
-    alone = lf.Layer("twice()", lambda params, x: (2 * x, None), lambda p, cache, g: (2 * g, ()))
-    x = normal(4, 3)
-    for layer in (own, alone):
-        net = lf.serial(lf.dense(3), layer)
-        params = net.init(lf.Key(0), x)
-        y, cache = net.forward(params, x)
-        if layer is alone:
-            lf.per_example.gradients(net, params, cache, torch.ones_like(y))
-            continue
-        with pytest.raises(lf.LayerError, match=r"centred\(\).*each example alone"):
-            lf.per_example.gradients(net, params, cache, normal(4, 3, seed=1))
+def own(name, forward, back):
+    return lf.Layer(name, lambda p, x: (forward(x), None), lambda p, cache, g: (back(g), ()))
 
 
-@pytest.mark.parametrize("back", [lambda g: g.flip(0).cumsum(0).flip(0), lambda g: g.cumsum(0)])
-def test_a_layer_that_carries_g_in_one_direction_is_refused(back):
-    own = lf.Layer("own()", lambda p, x: (x * 2, None), lambda p, c, g: (back(g), ()))
-    net, x = lf.serial(lf.dense(3), own, lf.dense(2)), torch.ones(5, 4)
+OWN = {
+    "alone": own("twice()", lambda x: 2 * x, lambda g: 2 * g),
+    "centred": own("centred()", lambda x: x - x.mean(0), lambda g: g - g.mean(0)),
+    "forwards": own("own()", lambda x: 2 * x, lambda g: g.flip(0).cumsum(0).flip(0)),
+    "backwards": own("own()", lambda x: 2 * x, lambda g: g.cumsum(0)),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_layer_of_ones_own_is_tried(name):
+    net, x, target = lf.serial(lf.dense(3), OWN[name], lf.dense(2)), normal(5, 4), torch.ones(5, 2)
     params = net.init(lf.Key(0), x)
     y, cache = net.forward(params, x)
-    with pytest.raises(lf.LayerError, match="the g of one reaches the dx of others"):
-        lf.per_example.squared_norms(net, params, cache, y)
+    for compute in (
+        lambda: lf.per_example.gradients(net, params, cache, y),
+        lambda: lf.per_example.squared_norms(net, params, cache, y),
+        lambda: lf.curvature.kfac_factors(net, params, x, lf.losses.mse(), target),
+    ):
+        if name == "alone":
+            compute()
+            continue
+        told = rf"^serial\[1\] {OWN[name].name[:-2]}\(\): .* the g of one reaches the dx of others"
+        with pytest.raises(lf.LayerError, match=told):
+            compute()
 
 
 def test_a_layer_that_moves_examples_is_refused_with_a_backward_of_ones_own():

@@ -8,7 +8,6 @@ from helpers.cases import CASES
 from helpers.one_by_one import (
     check,
     example,
-    norms_of,
     one_by_one,
     random_like,
     run_alone,
@@ -137,26 +136,6 @@ def test_compositions(name, make):
     net = make(net)
     params, cache, g = example(net, x)
     check(net, params, cache, g, run_alone(net, params, to_float64(x), g))
-
-
-@pytest.mark.parametrize("name", ["shared", "tied", "shared attention"])
-def test_norms_of_uses_do_not_add(name):
-    net, x = COMPOSITIONS[name]
-    params, cache, g = example(net, x)
-    _, sites = lf.cotangents(net, params, cache, g)
-    uses = []
-
-    def visit(tree):
-        if isinstance(tree, tuple):
-            for entry in tree:
-                visit(entry)
-        elif lf.tree.leaves(tree.params):
-            each = one_by_one(tree.layer, tree.params, tree.cache, tree.g)
-            uses.append(norms_of(each))
-
-    visit(sites)
-    norms = per_example.squared_norms(net, params, cache, g)
-    assert ((sum(uses) - norms).abs() / norms).max() > 0.01
 
 
 CENTRED = lf.branch(

@@ -5,15 +5,15 @@ from lincoln_fn.attribution.composites import (
     epsilon_alpha2_beta1_flat as epsilon_alpha2_beta1_flat, epsilon_gamma_box as epsilon_gamma_box,
     epsilon_plus as epsilon_plus, epsilon_plus_flat as epsilon_plus_flat,
 )
-from lincoln_fn.attribution.conservation import conservation as conservation
 from lincoln_fn.attribution.grad_cam import grad_cam as grad_cam
 from lincoln_fn.attribution.gradient import (
     gradient as gradient, gradient_times_input as gradient_times_input,
+    integrated_gradients as integrated_gradients, smooth_grad as smooth_grad,
 )
 from lincoln_fn.attribution.guided_backpropagation import (
     deconvolution as deconvolution, guided_backpropagation as guided_backpropagation,
 )
-from lincoln_fn.attribution.integrated_gradients import integrated_gradients as integrated_gradients
-from lincoln_fn.attribution.lrp import Relevance as Relevance, lrp as lrp
+from lincoln_fn.attribution.lrp import (
+    Relevance as Relevance, conservation as conservation, lrp as lrp,
+)
 from lincoln_fn.attribution.merge_batch_norm import merge_batch_norm as merge_batch_norm
-from lincoln_fn.attribution.smooth_grad import smooth_grad as smooth_grad

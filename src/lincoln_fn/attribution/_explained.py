@@ -67,11 +67,6 @@ def _index(function: str, y: Tensor, target: object, axis: int) -> Tensor:
     return index
 
 
-def by_example(y: Tensor, batched: bool) -> Tensor:
-    """Sum over all axes but the batch's, or over all if there is no batch."""
-    return y.flatten(1).sum(1) if batched else y.sum()
-
-
 def product(first: Arrays, second: Arrays) -> Arrays:
     """Multiply two trees of tensors, leaf by leaf; None where one of them has None."""
     if isinstance(first, tuple) and isinstance(second, tuple):

@@ -68,7 +68,14 @@ def _of_reversible(made: Composition, shares: Shares) -> Loops:
 
 
 def _of_ode(made: Composition, shares: Shares) -> Loops:
-    there = partial(_ode_there, there=own_loop(made.there))
+    loop = own_loop(made.there)
+
+    def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+        """Take all steps, and keep the values of each stage."""
+        staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
+        walked: tuple[Arrays, Record] = loop(staged, params, x)
+        return walked
+
     return there, bind_like(partial(_ode_back, shares=shares), own_loop(made.back))
 
 
@@ -92,14 +99,6 @@ class _Staged(Around):
     def advance(self, i: int, params: Params, record: _Stage) -> Params:
         moved: Params = self.visit.advance(i, params, record.record)
         return moved
-
-
-def _ode_there(
-    visit: VisitThere, params: Params, x: Arrays, *, there: There
-) -> tuple[Arrays, Record]:
-    """Take all steps, and keep the values of each stage."""
-    staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
-    return there(staged, params, x)
 
 
 def _ode_back(

@@ -79,10 +79,7 @@ def attribution_patching(
     g = metric(y) if callable(metric) else explained_output(name, y, metric)
     run_again.update(corrupted)
     watched.input_grad(params, cache, g)
-    effects: dict[str, Arrays] = {}
-    for label, y, g in uses:
-        _check_alike(label, clean[label], y)
-        effects[label] = product(_difference(clean[label], y), g)
+    effects = {label: product(_difference(label, clean[label], y), g) for label, y, g in uses}
     return {label: effects[label] for label in corrupted if label in effects}
 
 
@@ -131,16 +128,15 @@ def _use_of(path: str, y: Arrays, run_again: dict[str, Arrays]) -> str:
     return label
 
 
-def _check_alike(label: str, clean: Arrays, corrupted: Arrays) -> None:
-    shapes = [[tuple(leaf.shape) for leaf in tree.leaves(y)] for y in (clean, corrupted)]
-    if shapes[0] != shapes[1]:
-        problem = f"expected both runs to have outputs of one shape, got {shapes[0]}, {shapes[1]}"
-        raise LayerError(f"attribution_patching: {label!r}", problem)
-
-
-def _difference(clean: Arrays, corrupted: Arrays) -> Arrays:
-    """Subtract two outputs; what is not floating has no difference."""
+def _difference(label: str, clean: Arrays, corrupted: Arrays) -> Arrays:
+    """Subtract two outputs of one shape; what is not floating has no difference."""
     if isinstance(clean, tuple):
-        return tuple(_difference(a, b) for a, b in zip(clean, corrupted, strict=True))
-    is_floating = isinstance(clean, Tensor) and clean.is_floating_point()
-    return clean - corrupted if is_floating else None
+        pairs = zip(clean, corrupted, strict=True)
+        return tuple(_difference(label, *pair) for pair in pairs)
+    if not isinstance(clean, Tensor):
+        return None
+    if clean.shape != corrupted.shape:
+        shapes = f"{tuple(clean.shape)} and {tuple(corrupted.shape)}"
+        problem = f"expected both runs to have outputs of one shape, got {shapes}"
+        raise LayerError(f"attribution_patching: {label!r}", problem)
+    return clean - corrupted if clean.is_floating_point() else None

@@ -1,16 +1,52 @@
-"""The gradient of an output with respect to the input, and its product with the input.
+"""The gradient of an output with respect to the input, its product with it, and its means.
 
 With F the explained output, the sensitivity of F to x_i is
 
     s_i = (dF)/(dx_i)
 
-and the part of F that x_i accounts for, were F linear, is x_i s_i.
+and the part of F that x_i accounts for, were F linear, is x_i s_i. SmoothGrad is the mean of s over
+noisy copies of the input:
+
+    s = 1/K sum_k (dF)/(dx)(x + sigma noise_k)    noise_k standard normal
+
+sigma is a share of the range of x's values, example by example: noise (max x - min x).
+
+Integrated gradients are the mean of s on the way from a baseline, times the way.
+
+Derivation. F is the explained output, b the baseline, and x(t) = b + t (x - b) a straight line from
+b to x. The chain rule gives the change of F along the line, and its integral:
+
+    d/(dt) F(x(t)) = sum_i (dF)/(dx_i) (x_i - b_i)
+    F(x) - F(b) = sum_i (x_i - b_i) int_0^1 (dF)/(dx_i)(x(t)) dt
+
+The i-th term is x_i's attribution. The attributions sum to F(x) - F(b), which is called
+completeness. The integral is computed by Gauss and Legendre's quadrature, and the gap is how much
+the computed sum differs from F(x) - F(b).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import core
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
-from lincoln_fn.core import Arrays, Layer, Params
+from lincoln_fn.core import (
+    Arrays,
+    Key,
+    Layer,
+    LayerError,
+    Params,
+    PositiveInt,
+    check_argument,
+    keys,
+)
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -68,3 +104,136 @@ def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target =
         tensor([[  4.,  50., 600.]])
     """
     return product(gradient(net, params, x, target), x)
+
+
+def smooth_grad(
+    net: Layer,
+    params: Params,
+    x: Float[Tensor, "*x"],
+    target: Target = None,
+    *,
+    key: Key,
+    noise: float = 0.15,
+    samples: int = 50,
+) -> Float[Tensor, "*x"]:
+    """Average the gradient of the explained output over noisy copies of x.
+
+    Args:
+        net: the network, which is explained as it is after training.
+        x: its input, with the batch first.
+        target: which output F is, as `gradient` takes it. None is the highest score at x.
+        key: draws the noise.
+        noise: the noise's standard deviation, as a share of max x - min x of each example.
+        samples: how many noisy copies.
+
+    Returns:
+        The mean gradient, of x's shape.
+
+    Raises:
+        LayerError: if samples is below 1, or noise below 0; as `gradient` does.
+
+    Source:
+        Smilkov, Thorat, Kim, Viégas and Wattenberg, "SmoothGrad: removing noise by adding noise",
+        2017.
+
+    Example:
+        >>> net, x = lf.tanh(), torch.tensor([[0.0, 1.0]])
+        >>> smooth_grad(net, (), x, 0, key=lf.Key(0), noise=0.0, samples=2)
+        tensor([[1., 0.]])
+    """
+    check_argument("smooth_grad", "key", Key, key)
+    check_argument("smooth_grad", "samples", PositiveInt, samples)
+    if not isinstance(noise, int | float) or not noise >= 0:
+        raise LayerError("smooth_grad", f"expected noise of at least 0, got {noise!r}")
+    net, y, g = _explained("smooth_grad", net, params, x, target)
+    axes = tuple(range(min(1, y.ndim - 1), x.ndim))
+    sigma = noise * (x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True))
+    shape, near = tuple(x.shape), key.near(x)
+    noises = (keys.normal(near.fold_in(k), shape, dtype=x.dtype) for k in range(samples))
+    return _mean(net, params, g, ((1 / samples, x + sigma * drawn) for drawn in noises))
+
+
+class IntegratedGradients(NamedTuple):
+    """The attributions, and how much their sum differs from F(x) - F(baseline).
+
+    Args:
+        attribution: of x's shape.
+        gap: sum of the attributions - (F(x) - F(baseline)), for each example.
+    """
+
+    attribution: Float[Tensor, "*x"]
+    gap: Float[Tensor, " batch"]
+
+
+def integrated_gradients(
+    net: Layer,
+    params: Params,
+    x: Float[Tensor, "*x"],
+    target: Target = None,
+    *,
+    baseline: Float[Tensor, "*broadcastable"] | None = None,
+    steps: int = 50,
+) -> IntegratedGradients:
+    """Attribute F(x) - F(baseline) to the elements of x.
+
+    Args:
+        net: the network, which is explained as it is after training.
+        x: its input, with the batch first.
+        target: which output F is, as `gradient` takes it. None is the highest score at x.
+        baseline: an input without information, which broadcasts to x; None is zeros.
+        steps: the number of gradients on the way. The gap says whether they are enough.
+
+    Returns:
+        The attributions, of x's shape, and the gap of each example.
+
+    Raises:
+        LayerError: if steps is below 1, or the baseline does not fit x; as `gradient` does.
+
+    Source:
+        Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
+
+    Example:
+        >>> x = torch.tensor([[3.0, 4.0]])
+        >>> attribution, gap = integrated_gradients(lf.tanh(), (), x, 1, steps=20)
+        >>> (attribution - torch.tensor([[0.0, 4.0]]).tanh()).abs().max() < 1e-5
+        tensor(True)
+    """
+    check_argument("integrated_gradients", "steps", PositiveInt, steps)
+    net, y, g = _explained("integrated_gradients", net, params, x, target)
+    start = torch.zeros_like(x) if baseline is None else _baseline(x, baseline)
+    nodes, weights = (each.tolist() for each in np.polynomial.legendre.leggauss(steps))
+    pairs = zip(nodes, weights, strict=True)  # on [-1, 1]
+    points = ((weight / 2, start + (node + 1) / 2 * (x - start)) for node, weight in pairs)
+    attribution = (x - start) * _mean(net, params, g, points)
+    change = g * (y - net.predict(params, start))
+    sums = [each.flatten(1).sum(1) if y.ndim > 1 else each.sum() for each in (attribution, change)]
+    return IntegratedGradients(attribution, sums[0] - sums[1])
+
+
+def _explained(
+    function: str, net: Layer, params: Params, x: Tensor, target: Target
+) -> tuple[Layer, Tensor, Tensor]:
+    """Return the network to explain, its y for one tensor, and g."""
+    net = at_inference(function, net, x)
+    if not isinstance(x, Tensor):
+        raise LayerError(function, f"expected x to be one tensor, got {core.format_briefly(x)}")
+    y = net.predict(params, x)
+    return net, y, explained_output(function, y, target)
+
+
+def _mean(
+    net: Layer, params: Params, g: Tensor, points: Iterable[tuple[float, Tensor]]
+) -> Float[Tensor, "*x"]:
+    """Compute the mean of dF/dx over points of these weights."""
+    runs = ((weight, net.forward(params, x)[1]) for weight, x in points)
+    mean: Tensor = reduce(torch.add, (w * net.input_grad(params, c, g) for w, c in runs))
+    return mean
+
+
+def _baseline(x: Tensor, baseline: object) -> Tensor:
+    try:
+        return torch.as_tensor(baseline).to(x).expand(x.shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        wanted = f"a baseline that broadcasts to {tuple(x.shape)}"
+        problem = f"expected {wanted}, got {core.format_briefly(baseline)}"
+        raise LayerError("integrated_gradients", problem) from error

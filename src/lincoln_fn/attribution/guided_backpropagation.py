@@ -11,16 +11,10 @@ All other layers have their own backward. Both are applied to every activation, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output
 from lincoln_fn.attribution.kinds import ACTIVATION, belongs
 from lincoln_fn.core import Arrays, Cache, Layer, Params
 from lincoln_fn.walk.walks import back
-
-# (layer, params, cache, g) -> dx, for an activation.
-Rule: TypeAlias = Callable[[Layer, Params, Cache, Arrays], Arrays]
 
 
 def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -46,7 +40,7 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
         >>> guided_backpropagation(lf.relu(), (), x, torch.tensor([[2.0, 2.0, -2.0]]))
         tensor([[2., 0., 0.]])
     """
-    return _walk("guided_backpropagation", _guided, net, params, x, target)
+    return _walk("guided_backpropagation", net, params, x, target)
 
 
 def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -71,26 +65,20 @@ def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) 
         >>> deconvolution(lf.relu(), (), x, torch.tensor([[2.0, 2.0, -2.0]]))
         tensor([[2., 2., 0.]])
     """
-    return _walk("deconvolution", _deconvolved, net, params, x, target)
-
-
-def _guided(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Arrays:
-    return layer.input_grad(params, cache, g.clamp(min=0))
-
-
-def _deconvolved(layer: Layer, params: Params, cache: Cache, g: Arrays) -> Arrays:
-    return g.clamp(min=0)
+    return _walk("deconvolution", net, params, x, target, slope=False)
 
 
 def _walk(
-    function: str, rule: Rule, net: Layer, params: Params, x: Arrays, target: Target
+    function: str, net: Layer, params: Params, x: Arrays, target: Target, *, slope: bool = True
 ) -> Arrays:
+    """Send g back, through an activation what is positive of it, times f'(x) or not."""
+
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        if belongs(layer, ACTIVATION):
-            return rule(layer, params, cache, g), None
-        return layer.input_grad(params, cache, g), None
+        is_activation = belongs(layer, ACTIVATION)
+        g = g.clamp(min=0) if is_activation else g
+        return g if is_activation and not slope else layer.input_grad(params, cache, g), None
 
     net = at_inference(function, net, x)
     y, cache = net.forward(params, x)

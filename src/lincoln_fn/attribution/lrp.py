@@ -4,7 +4,9 @@ The relevance of the explained output is the output itself, and that of all othe
 layer passes the relevance of its y on to its x by a rule (`rules`), which a composite chooses
 (`composites`). So the relevance of x says how much each of its elements accounts for of the output.
 
-The walk back is that of the backward pass, with a rule at each layer in place of `input_grad`.
+The walk back is that of the backward pass, with a rule at each layer in place of `input_grad`. A
+rule conserves relevance if the sum over x is the sum over y. Biases, stabilizers and the linearised
+softmax of attention do not.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from functools import partial
 
 import attrs
 
+from lincoln_fn import core
 from lincoln_fn.attribution._explained import Target, explained_output
 from lincoln_fn.attribution._loops import loops_of
 from lincoln_fn.attribution.composites import Composite, epsilon_plus
 from lincoln_fn.attribution.rules import Rule, Use
 from lincoln_fn.combine import inference
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, checked, format_briefly
+from lincoln_fn.inspect.internal import table
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import VisitBack
 from lincoln_fn.walk.internal import Record, map_paths
@@ -120,8 +124,13 @@ def lrp(
     relevances: list[LayerRelevance] = []
     recorded = map_paths(partial(_recorded, relevances, composite.rule_of), net)
     y, cache = recorded.forward(params, x)
-    relevance = y * explained_output("lrp", y, target)
-    of_x, _ = back(partial(_visit, chosen, relevances), recorded, params, cache, relevance)
+
+    def visit(layer: Layer, path: str, params: Params, use: Use, y: Arrays) -> tuple[Arrays, None]:
+        x = chosen[path].propagate(use, y)
+        relevances.append(LayerRelevance(path, layer.name, y, x))
+        return x, None
+
+    of_x, _ = back(visit, recorded, params, cache, y * explained_output("lrp", y, target))
     return Relevance(of_x, tuple(relevances))
 
 
@@ -146,15 +155,71 @@ def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Use]:
     return y, Use(layer, params, x, y, cache)
 
 
-def _visit(
-    chosen: dict[str, Rule],
-    found: list[LayerRelevance],
-    layer: Layer,
-    path: str,
-    params: Params,
-    use: Use,
-    y: Arrays,
-) -> tuple[Arrays, None]:
-    x = chosen[path].propagate(use, y)
-    found.append(LayerRelevance(path, layer.name, y, x))
-    return x, None
+@attrs.frozen
+class LayerSums:
+    """The sums of the relevance of a layer's output and input.
+
+    Args:
+        path: the layer's or the composition's; "" is the network's.
+        name: its name.
+        y: the sum over its output.
+        x: the sum over its input; None if that has no relevance, such as indices.
+    """
+
+    path: str
+    name: str
+    y: float
+    x: float | None
+
+    @property
+    def lost(self) -> float:
+        """How much the layer lost: y - x. It is 0 if x has no relevance, which ends there."""
+        return 0.0 if self.x is None else self.y - self.x
+
+
+class Conservation(tuple[LayerSums, ...]):
+    """The sums of all layers, from the network's output to its input; its str is a table."""
+
+    __slots__ = ()
+
+    @property
+    def lost(self) -> float:
+        """How much the network lost: the sum over its single layers."""
+        whole = {layer.path.rpartition(".")[0] for layer in self if layer.path}
+        return sum(layer.lost for layer in self if layer.path not in whole)
+
+    def __str__(self) -> str:
+        headings = ("path", "layer", "sum over y", "sum over x", "lost")
+        rows = []
+        for layer in self:
+            of_x = "-" if layer.x is None else f"{layer.x:.6g}"
+            sums = f"{layer.y:.6g}", of_x, f"{layer.lost:.3g}"
+            rows.append((layer.path, core.called(layer.name), *sums))
+        return table(headings, rows, left=2)
+
+
+@checked
+def conservation(relevance: Relevance) -> Conservation:
+    """Compare the sums of relevance before and behind every layer and composition.
+
+    Args:
+        relevance: what `lrp` returned.
+
+    Returns:
+        A record for each, with the sums over all examples.
+
+    Example:
+        >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(1, 2)
+        >>> found = lf.attribution.lrp(net, net.init(lf.Key(0), x), x, 0)
+        >>> abs(conservation(found).lost) < 1e-5
+        True
+    """
+    return Conservation(
+        LayerSums(layer.path, layer.name, _sum(layer.y) or 0.0, _sum(layer.x))
+        for layer in relevance.layers
+    )
+
+
+def _sum(arrays: Arrays) -> float | None:
+    leaves = core.tree.leaves(arrays)
+    return sum(leaf.double().sum().item() for leaf in leaves) if leaves else None

@@ -60,20 +60,9 @@ def _merged(layer: Layer, params: Params) -> Params:
     entries = [_merged(part, entry) for part, entry in zip(composed.parts, params, strict=False)]
     if is_serial(layer):
         for i in range(1, len(entries)):
-            linear, norm = composed.parts[i - 1], composed.parts[i]
-            if _is_mergeable(linear, entries[i - 1], norm, entries[i]):
-                entries[i - 1 : i + 1] = _pair(linear, entries[i - 1], norm, entries[i])
+            linear, norm = composed.parts[i - 1 : i + 1]
+            entries[i - 1 : i + 1] = _pair(linear, entries[i - 1], norm, entries[i])
     return tuple(entries)
-
-
-def _is_mergeable(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> bool:
-    is_norm = kind_of(norm) in NORM and isinstance(norm_params, batch_norm.Params)
-    if not is_norm or norm_params.running is None or not (_spec_of(norm) and linear.spec):
-        return False
-    if isinstance(params, dense.Params) and params.weight.shape[1] != len(norm_params.running.mean):
-        return False  # x has more axes than two, and its channels are others
-    is_own = isinstance(params, dense.Params | conv.Params | conv_transpose.Params)
-    return kind_of(linear) in LINEAR and is_own
 
 
 def _spec_of(norm: Layer) -> Spec | None:
@@ -84,41 +73,39 @@ def _spec_of(norm: Layer) -> Spec | None:
     return layer.spec
 
 
-def _pair(
-    linear: Layer, params: Params, norm: Layer, norm_params: batch_norm.Params
-) -> tuple[Params, Params]:
-    """Make the linear layer's params with the batch norm's map, and those of an identity."""
-    spec, running = _spec_of(norm), norm_params.running
-    assert spec is not None, "as `_is_mergeable` checked"
-    assert running is not None, "as `_is_mergeable` checked"
-    eps = spec["eps"]
+def _pair(linear: Layer, params: Params, norm: Layer, norm_params: Params) -> tuple[Params, Params]:
+    """Give a linear layer the map of a batch norm, which becomes an identity; others stay."""
+    is_own = isinstance(params, dense.Params | conv.Params | conv_transpose.Params)
+    is_pair = is_own and kind_of(linear) in LINEAR and kind_of(norm) in NORM
+    spec = _spec_of(norm) if is_pair and isinstance(norm_params, batch_norm.Params) else None
+    if spec is None or linear.spec is None or norm_params.running is None:
+        return params, norm_params
+    running, eps = norm_params.running, spec["eps"]
+    if isinstance(params, dense.Params) and params.weight.shape[1] != len(running.mean):
+        return params, norm_params  # x has more axes than two, and its channels are others
     scale = (running.var + eps).rsqrt()
     if norm_params.weight is not None:
         scale = norm_params.weight * scale
     bias = -scale * running.mean if params.bias is None else scale * (params.bias - running.mean)
     if norm_params.bias is not None:
         bias = bias + norm_params.bias
-    weight = params.weight * _by_output(scale, linear, params)
-    still = evolve(
-        running, mean=torch.zeros_like(running.mean), var=torch.full_like(running.var, 1 - eps)
-    )
-    ones, zeros = torch.ones_like(scale), torch.zeros_like(scale)
+    weight = params.weight * _by_output(scale, linear.spec, params)
+    mean, var = torch.zeros_like(running.mean), torch.full_like(running.var, 1 - eps)
     without = batch_norm.Params(
-        None if norm_params.weight is None else ones,
-        None if norm_params.bias is None else zeros,
-        still,
+        None if norm_params.weight is None else torch.ones_like(scale),
+        None if norm_params.bias is None else torch.zeros_like(scale),
+        evolve(running, mean=mean, var=var),
     )
     return evolve(params, weight=weight, bias=bias), without
 
 
-def _by_output(scale: Tensor, linear: Layer, params: Params) -> Tensor:
+def _by_output(scale: Tensor, spec: Spec, params: Params) -> Tensor:
     """Give the scale of each output channel the axes of the weight."""
     if isinstance(params, dense.Params):
         return scale
     spatial = (1,) * (params.weight.ndim - 2)
     if isinstance(params, conv.Params):
         return scale.view(-1, 1, *spatial)
-    assert linear.spec is not None, "as `_is_mergeable` checked"
-    groups, (n_in, n_out) = linear.spec["groups"], params.weight.shape[:2]
+    groups, (n_in, n_out) = spec["groups"], params.weight.shape[:2]
     by_group = scale.view(groups, 1, n_out).expand(groups, n_in // groups, n_out)
     return by_group.reshape(n_in, n_out, *spatial)

@@ -6,20 +6,26 @@ With the rows t of example n, such as the positions of a sequence or an image,
     dW = sum_(n,t) x_(nt)^T g_(nt)        db = sum_(n,t) g_(nt)
 
 A convolution's row is what the kernel sees at one position. In its weight the outputs are on axis
-0, so that dW is transposed.
+0, so that dW is transposed. `column_sites` finds the g of several cotangents at once, each a column
+of a matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
+import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import unfold
 
-from lincoln_fn.core import Cache, Correlation, Layer, Outer, Params, gradients_of
-from lincoln_fn.per_example.internal import correlation
-from lincoln_fn.walk.internal import paths
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, Outer, Params, evolve, gradients_of, tree
+from lincoln_fn.per_example.internal import check_axes, windows
+from lincoln_fn.walk import Site, is_trained
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, paths, walk_back
 
 
 @attrs.frozen(eq=False)
@@ -57,15 +63,59 @@ def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s
     match attrs.evolve(found[0], g=g[0]):
         case Outer(x=x):
             return Rows(x, g)
-        case Correlation(groups=1) as term:
+        case core.Correlation(groups=1) as term:
             return Rows(_windows(term, params.weight), g.flatten(3).mT)
     return None
 
 
-def _windows(term: Correlation, weight: Tensor) -> Float[Tensor, "N positions window"]:
+def _windows(term: core.Correlation, weight: Tensor) -> Float[Tensor, "N positions window"]:
     """Put what the kernel sees at each position into a row."""
     kernel = weight.shape[2:]
     if len(kernel) != 2:
-        return correlation.windows(term, weight)
+        return windows(term, weight)
     # torch's kernel, for planes alone
     return unfold(term.x, kernel, term.dilation, 0, term.stride).mT
+
+
+def column_sites(
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "K N *s"],
+    use: Callable[[Site], Params],
+) -> Record:
+    """Send K cotangents back together; at a trained layer's `Site`, dparams is what `use` makes."""
+    record: Record = None
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Site]:
+        check_axes(layer, params, cache, g)
+        dx = layer.input_grad(params, cache, g) if wants.dx else None
+        if wants.dparams and is_trained(params):
+            return dx, Site(layer, path, params, cache, g, None)
+        return dx, skipped(layer, path, params)
+
+    def skipped(layer: Layer, path: str, params: Params) -> Site:
+        return Site(layer, path, params, None, None, params)
+
+    def walk(g: Tensor) -> list[Tensor]:
+        nonlocal record
+        _, record = walk_back(leaf, net, params, cache, g, DPARAMS, skip=skipped)
+        return tree.leaves([site.g for site in optree.tree_leaves(record, is_leaf=is_site)])
+
+    # vmap returns the cotangents of all columns; the rest of a site does not depend on the column.
+    leaves = iter(torch.func.vmap(walk)(g))
+
+    def used(site: Site) -> Site:
+        if site.g is None:
+            return site
+        whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
+        return evolve(whole, dparams=use(whole))
+
+    return optree.tree_map(used, record, is_leaf=is_site)
+
+
+def is_site(node: object) -> bool:
+    """Return whether a node of a walk's record is of one layer."""
+    return isinstance(node, Site)

@@ -1,17 +1,15 @@
 """Dual tensors: a value and its tangent, the derivative along one direction.
 
 torch's forward mode computes both through any layer's formulas. A layer that is linear in each of
-its factors, dense or convolution, needs no formula for that. By the product rule its own functions
-give the tangents, which are written with a prime:
+its factors, dense or convolution, needs no formula for the way back. By the product rule its own
+functions give the tangents, which are written with a prime, in less time:
 
-    y = forward(params, x)         y' = forward(params', x) + forward(params, x')
     dx = input_grad(params, g)     dx' = input_grad(params', g) + input_grad(params, g')
     dW = grads(x, g)               dW' = grads(x', g) + grads(x, g')
 
 So two calls of its backward give both tangents: that of (params, x, g') and that of (params', x',
-g). A factor without a tangent saves its term. The value of dW itself is not computed.
-
-A bias is added once: it is in one of the two terms, and left out of the other.
+g). A factor without a tangent saves its term. The value of dW itself is not computed. The bias is in
+the first call alone.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial, reduce
+from functools import cache, lru_cache, partial, reduce
 from typing import Final, TypeVar
 
 import torch
@@ -27,18 +25,40 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, tree
-from lincoln_fn.fastpath import fast_loss
-from lincoln_fn.layers import conv, conv_transpose, dense
+from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, made_by, tree
+from lincoln_fn.fastpath import fast, fast_loss, rearrange
+from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, silu
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import DPARAMS, Record, Wants, sum_uses, untrained, walk_back
-from lincoln_fn.walk.walks import there
 
 T = TypeVar("T")
 
 _LINEAR: Final = (conv, conv_transpose, dense)
+# Their fast functions are kernels that torch has no forward mode for.
+_FORMULAS: Final = (group_norm.group_norm, lstm.lstm, silu.silu)
+
+
+# A power iteration, say, has the same network again and again. A layer is its own key.
+@lru_cache(maxsize=1)
+def fast_for_forward_mode(net: Layer) -> Layer:
+    """Return `lf.fast(net)`, with the formulas of layers whose kernels have no forward mode."""
+    return _faster(net, lambda layer: not made_by(layer, *_FORMULAS))
+
+
+def fast_for_columns(net: Layer) -> Layer:
+    """Return a network of fast dense layers, and of formulas otherwise."""
+    # vmap puts the columns into the batch, and ATen's kernels for images then copy it to another
+    # memory layout. The formulas take less time.
+    return _faster(net, lambda layer: made_by(layer, dense.dense))
+
+
+def _faster(net: Layer, is_fast: Callable[[Layer], bool]) -> Layer:
+    """Take fast functions for some layers, and out what changes the backward: rules."""
+    whole = rearrange(with_true_gradient(net))
+    return core.map_layers(lambda layer: fast(layer) if is_fast(layer) else layer, whole)
 
 
 def check_not_nested(name: str, *given: Arrays) -> None:
@@ -122,26 +142,6 @@ def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
     value, cache = fast.forward(prediction, target)
     check_one_number(loss.name, value)
     return fast.backward(cache)
-
-
-def dual_forward(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    """Compute y and the cache of dual params."""
-    return there(_visit, net, params, x)
-
-
-def _visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-    if file_of(layer) not in _LINEAR:
-        return layer.forward(params, x)
-    (at, params_tangent), (x_value, x_tangent) = _split(params), _split(x)
-    y, cache = layer.forward(at, x_value)
-    tangents = []
-    if params_tangent is not None:
-        tangents.append(layer.forward(params_tangent, x_value)[0])
-    if x_tangent is not None:
-        tangent, of_cache = layer.forward(evolve(at, bias=None), x_tangent)
-        tangents.append(tangent)
-        cache = with_tangents(cache, of_cache)
-    return _with_sum(y, tangents), cache
 
 
 def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:

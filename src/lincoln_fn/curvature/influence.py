@@ -23,6 +23,7 @@ Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -106,7 +107,7 @@ def influence(
     product = partial(products[curvature], net, params, x, loss, target)
     s = conjugate_gradients(product, of_test, damping, tolerance, max_iterations)
     with duals.forward_mode():
-        dual, _ = duals.dual_forward(net, duals.with_tangents(params, s), x)
+        dual, _ = net.forward(duals.with_tangents(params, s), x)
         along, prediction = duals.tangents_of(dual), duals.values_of(dual)
     g = duals.loss_gradient(loss, prediction, target)
     each = tree.map(lambda a, b: (a * b).flatten(1).sum(1), g, along)
@@ -123,9 +124,14 @@ def conjugate_gradients(
     """Solve (A + damping I) s = b for a positive definite matrix."""
     s, r, p = tree.map(torch.zeros_like, b), b, b
     r_r = first = _inner(r, r)
-    for _ in range(max_iterations):
+    for iteration in itertools.count():
         if r_r <= tolerance**2 * first:
-            return s
+            break
+        if iteration == max_iterations:
+            problem = f"expected conjugate gradients to converge in {max_iterations} iterations"
+            got = f"a residual of {(r_r / first).sqrt().item():.2g}"
+            mend = "raise damping, tolerance or max_iterations"
+            raise core.LayerError("influence", f"{problem}, got {got}; {mend}")
         a_p = _plus(product(p), damping, p)
         curvature = _inner(p, a_p)
         if curvature <= 0:
@@ -135,12 +141,7 @@ def conjugate_gradients(
         s, r = _plus(s, alpha, p), _plus(r, -alpha, a_p)
         r_r, before = _inner(r, r), r_r
         p = _plus(r, r_r / before, p)
-    if r_r <= tolerance**2 * first:
-        return s
-    problem = f"expected conjugate gradients to converge in {max_iterations} iterations, got"
-    reached = (r_r / first).sqrt().item()
-    mend = "raise damping, tolerance or max_iterations"
-    raise core.LayerError("influence", f"{problem} a residual of {reached:.2g}; {mend}")
+    return s
 
 
 def _plus(a: Params, factor: Tensor | float, b: Params) -> Params:

@@ -35,9 +35,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Decay, Layer, Params, Positive, PositiveInt, Shown, evolve, record, tree
-from lincoln_fn.curvature._eigen import Eigen, eigen_when_due, natural
-from lincoln_fn.curvature._rows import has_inputs_first, matrix_classes, rows_of
-from lincoln_fn.curvature.kfac_factors import Factors, Sharing, factors_of, merge
+from lincoln_fn.curvature._rows import has_inputs_first, is_site, matrix_classes, rows_of
+from lincoln_fn.curvature.kfac_factors import Eigen, Factors, Sharing, factors_of, merge
 from lincoln_fn.per_example.internal import check_independent, examples_in
 from lincoln_fn.training import Gradient
 from lincoln_fn.walk import Site, cotangents, grads_at, is_trained
@@ -142,7 +141,8 @@ def _compute(
     step = state.step + 1
     factors = _running(state.factors, now, (1 - 1 / step).clamp(max=decay))
     is_due = state.step % every == 0
-    eigen = tuple(eigen_when_due(is_due, *pair) for pair in zip(factors, state.eigen, strict=True))
+    pairs = zip(state.eigen, factors, strict=True)
+    eigen = tuple(old.when_due(is_due, of_layer) for old, of_layer in pairs)
     return _precondition(net, dparams, now, eigen, damping), KfacState(step, factors, eigen)
 
 
@@ -179,7 +179,7 @@ def _factors(
             uses = evolve(uses, weight=Uses((evolve(of_use, b=of_use.b * count),)))
         return evolve(site, dparams=uses)
 
-    marked = optree.tree_map(use, sites, is_leaf=lambda site: isinstance(site, Site))
+    marked = optree.tree_map(use, sites, is_leaf=is_site)
     each = [layer.weight for layer in _matrix_params(net, grads_at(net, params, marked))]
     return [merge(list(use.factors)) if use.factors else None for use in each]
 
@@ -206,7 +206,7 @@ def _precondition(
         if not isinstance(layer, classes):
             return layer
         factors, basis = next(each)
-        return layer if factors is None else natural(layer, basis, damping)
+        return layer if factors is None else basis.natural(layer, damping)
 
     return optree.tree_map(
         multiply, dparams, is_leaf=lambda node: isinstance(node, classes), namespace=core.TRAINED

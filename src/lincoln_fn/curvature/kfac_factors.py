@@ -18,6 +18,12 @@ two ways:
     expand    every row counts as an example: A = 1/(N T) sum x~ x~^T, B = sum g g^T, over n and t
     reduce    x~_n is the mean of its rows, and g_n their sum
 
+The inverse of a damped product is computed by the eigenvectors of its factors:
+
+    (A ox B + lambda I)^(-1) dW~ = U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T
+
+`kfac.py` derives it. dW~ has the gradient of the bias as its last row.
+
 Source: Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
 Curvature", ICML 2015; for convolutions Grosse and Martens, ICML 2016 (expand); Eschenhagen and
 others, "Kronecker-Factored Approximate Curvature for Modern Neural Network Architectures", NeurIPS
@@ -33,11 +39,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, record
-from lincoln_fn.curvature._column_sites import column_sites
-from lincoln_fn.curvature._rows import Rows, rows_of
-from lincoln_fn.curvature.duals import loss_gradient
-from lincoln_fn.curvature.forward_mode import fast_for_columns
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Layer, Params, eigh, evolve, record
+from lincoln_fn.curvature._rows import Rows, column_sites, has_inputs_first, rows_of
+from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
 from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss
@@ -56,7 +61,7 @@ class Factors:
     b: Float[Tensor, "O O"]
 
 
-@checked
+@core.checked
 def kfac_factors(
     net: Layer,
     params: Params,
@@ -113,7 +118,7 @@ def kfac_factors(
     else:
         if not isinstance(prediction, Tensor):
             problem = "expected a prediction of one tensor, with the examples on axis 0"
-            raise LayerError(loss.name, problem)
+            raise core.LayerError(loss.name, problem)
         formula = formula_of(loss)
         is_mean = formula is not None and formula.is_mean
         g = loss_gradient(loss, prediction, target).unsqueeze(0)
@@ -146,3 +151,41 @@ def merge(uses: list[Factors]) -> Factors:
     """Take the mean of the inputs over several uses of a layer, and the sum of the cotangents."""
     a, b = (torch.stack([getattr(use, name) for use in uses]) for name in ("a", "b"))
     return Factors(a.mean(0), b.sum(0))
+
+
+@record
+class Eigen:
+    """Eigenvalues, ascending, and eigenvectors as columns, of both factors."""
+
+    a: Float[Tensor, " I"]
+    a_vectors: Float[Tensor, "I I"]
+    b: Float[Tensor, " O"]
+    b_vectors: Float[Tensor, "O O"]
+
+    def when_due(self, is_due: Tensor, factors: Factors) -> Eigen:
+        """Compute those of new factors where that is due."""
+        kept = {field: getattr(self, field) for field in ("a", "a_vectors", "b", "b_vectors")}
+        return Eigen(*_eigen(is_due, factors.a, factors.b, **kept))
+
+    def natural(self, d: Params, damping: float) -> Params:
+        """Compute U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T, for a weight and a bias."""
+        inputs_first = has_inputs_first(d.weight)
+        rows = d.weight if inputs_first else d.weight.flatten(1).mT
+        if d.bias is not None:
+            rows = torch.cat([rows, d.bias.unsqueeze(0)])
+        rows = widened(rows)
+        u_a, u_b = self.a_vectors, self.b_vectors
+        scaled = (u_a.mT @ rows @ u_b) / (torch.outer(self.a, self.b) + damping)
+        rows = u_a @ scaled @ u_b.mT
+        weight, bias = (rows, None) if d.bias is None else (rows[:-1], rows[-1])
+        shaped = weight if inputs_first else weight.mT.reshape(d.weight.shape)
+        return core.cast_like(evolve(d, weight=shaped, bias=bias), d)
+
+
+@core.when_due
+def _eigen(
+    first: Tensor, second: Tensor, *, a: Tensor, a_vectors: Tensor, b: Tensor, b_vectors: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the eigenvalues, without negative rounding errors, and the eigenvectors."""
+    (a, a_vectors), (b, b_vectors) = map(eigh, (first, second))
+    return a.clamp(min=0), a_vectors, b.clamp(min=0), b_vectors

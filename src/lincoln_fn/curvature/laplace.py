@@ -108,6 +108,7 @@ def laplace(
     scale = 1 / (2 * noise_std**2) if is_regression else 1.0
     if structure == "last_layer":
         split(net, params)
+    curvature_of = _last_layer if structure == "last_layer" else ggn_diagonal
     net = inference(net)
     precision, log_likelihood, count = None, torch.zeros(()), 0
     for batch in batches:
@@ -116,11 +117,7 @@ def laplace(
         prediction = net.predict(params, x)
         value, _ = loss.forward(prediction, target)
         log_likelihood, count = log_likelihood - scale * value, count + prediction.numel()
-        g = (
-            _last_layer(net, params, x, loss, target)
-            if structure == "last_layer"
-            else ggn_diagonal(net, params, x, loss, target)
-        )
+        g = curvature_of(net, params, x, loss, target)
         g = tree.map(lambda of_batch: scale * widened(of_batch), g)
         precision = g if precision is None else tree.map(torch.add, precision, g)
     if precision is None:

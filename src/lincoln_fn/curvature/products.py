@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
 from lincoln_fn.curvature import duals
-from lincoln_fn.curvature.forward_mode import fast_for_forward_mode
 from lincoln_fn.losses import Loss
 
 
@@ -64,12 +63,11 @@ def hessian_vector_product(
         >>> hessian_vector_product(net, params, one, loss, one, v).weight
         tensor([[2.]])
     """
-    _check("hessian_vector_product", params, v)
-    duals.check_not_nested("hessian_vector_product", params, x, target, v)
-    net = fast_for_forward_mode(net)
+    _check("hessian_vector_product", params, x, target, v)
+    net = duals.fast_for_forward_mode(net)
     with duals.forward_mode():
         at = duals.with_tangents(params, v)
-        prediction, cache = duals.dual_forward(net, at, x)
+        prediction, cache = net.forward(at, x)
         g = duals.loss_gradient(loss, prediction, target)
         del prediction
         return duals.tangents_of_grads(net, at, cache, g)
@@ -109,21 +107,19 @@ def gauss_newton_vector_product(
         >>> gauss_newton_vector_product(net, params, one, loss, one, v).weight
         tensor([[2.]])
     """
-    _check("gauss_newton_vector_product", params, v)
-    duals.check_not_nested("gauss_newton_vector_product", params, x, target, v)
-    net = fast_for_forward_mode(net)
+    _check("gauss_newton_vector_product", params, x, target, v)
+    net = duals.fast_for_forward_mode(net)
     with duals.forward_mode():
-        prediction, cache = duals.dual_forward(net, duals.with_tangents(params, v), x)
+        prediction, cache = net.forward(duals.with_tangents(params, v), x)
         g = duals.tangents_of(duals.loss_gradient(loss, prediction, target))
         cache = duals.values_of(cache)
     return net.grads(params, cache, g)
 
 
-def _check(where: str, params: Params, v: Params) -> None:
-    matches = tree.same_structure(params, v) and all(
-        p.shape == t.shape and p.dtype is t.dtype
-        for p, t in zip(tree.leaves(params), tree.leaves(v), strict=True)
-    )
-    if not matches:
+def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> None:
+    pairs = zip(tree.leaves(params), tree.leaves(v), strict=False)
+    matches = all(p.shape == t.shape and p.dtype is t.dtype for p, t in pairs)
+    if not (matches and tree.same_structure(params, v)):
         problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
         raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")
+    duals.check_not_nested(where, params, x, target, v)

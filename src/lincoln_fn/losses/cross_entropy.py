@@ -21,11 +21,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import constructor
+from lincoln_fn.losses.common.checks import check_distribution, check_probabilities
 from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted_values
-from lincoln_fn.losses.common.predictions import check_distribution, check_probabilities
 from lincoln_fn.losses.common.weights import ClassWeights, Weights
-from lincoln_fn.losses.internal import SMALLEST, Cotangent, make_loss, per_example
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import SMALLEST, Cotangent, Loss, Reduction, make_loss, per_example
 
 _MEND: Final = (
     "end the net with softmax(), or take softmax_cross_entropy() on logits, nll() on logs"

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, Positive, constructor
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.predictions import check_probabilities
-from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, probabilities
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.checks import check_probabilities, probabilities
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss
 
 _MEND: Final = "end the net with sigmoid() or softmax(1)"
 

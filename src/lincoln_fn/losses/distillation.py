@@ -24,8 +24,8 @@ import math
 import torch
 
 from lincoln_fn.core import Positive, constructor
+from lincoln_fn.losses.common.checks import same_shape
 from lincoln_fn.losses.common.labels import check_classes
-from lincoln_fn.losses.common.targets import same_shape
 from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, per_example
 from lincoln_fn.losses.loss import Loss, Reduction
 

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, Positive, constructor
-from lincoln_fn.losses.common.targets import all_within, nan_unless, outside, same_shape
-from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.checks import right_values, same_shape
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, Tensors, make_loss
 
 Pair = tuple[Elements, Tensor]
 
@@ -57,12 +56,7 @@ def _variance(mean: Tensor, var: Tensor) -> Tensor:
     if not same_axes or any(n not in (1, of) for n, of in zip(wide.shape, shape, strict=True)):
         wanted = f"{shape}, with 1 in place of axes that share one, or {shape[:-1]}"
         raise LayerError("gaussian_nll", f"expected var of shape {wanted}, got {given}")
-    wrong = outside(var, 0, math.inf)
-    if all_within(var, 0, math.inf) is None:
-        return nan_unless(wide >= 0, wide)
-    if wrong is not None and wrong < 0:  # and not nan
-        raise LayerError("gaussian_nll", f"expected var of at least 0, got {wrong:g}")
-    return wide
+    return right_values("gaussian_nll", "var of at least 0", wide, ~(wide < 0))  # or nan
 
 
 @constructor

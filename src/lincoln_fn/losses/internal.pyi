@@ -1,12 +1,13 @@
 from lincoln_fn.layers.common.shapes import Elements as Elements
+from lincoln_fn.losses.common.checks import (
+    all_within as all_within, any_true as any_true, check_between as check_between,
+    check_same_shape as check_same_shape, check_vector as check_vector,
+    hard_labels as hard_labels, outside as outside, probabilities as probabilities,
+    same_shape as same_shape, signs as signs,
+)
 from lincoln_fn.losses.common.labels import (
     Labels as Labels, label_column as label_column, read_labels as read_labels,
     total_weight as total_weight,
-)
-from lincoln_fn.losses.common.mixing import check_each_alone as check_each_alone, mixing as mixing
-from lincoln_fn.losses.common.one_number import check_one_number as check_one_number
-from lincoln_fn.losses.common.parts import (
-    first_check as first_check, parts_of as parts_of, weighted_of as weighted_of,
 )
 from lincoln_fn.losses.common.reduction import (
     Check as Check, Cotangent as Cotangent, Formula as Formula, SMALLEST as SMALLEST,
@@ -14,14 +15,13 @@ from lincoln_fn.losses.common.reduction import (
     number_of_values as number_of_values, per_example as per_example,
 )
 from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of
-from lincoln_fn.losses.common.targets import (
-    all_within as all_within, any_true as any_true, check_between as check_between,
-    check_same_shape as check_same_shape, check_vector as check_vector,
-    hard_labels as hard_labels, outside as outside, probabilities as probabilities,
-    same_shape as same_shape, signs as signs,
-)
-from lincoln_fn.losses.common.tokens import of_tokens as of_tokens
 from lincoln_fn.losses.common.weights import Weights as Weights
 from lincoln_fn.losses.example_weighted import unweighted as unweighted
-from lincoln_fn.losses.loss import Loss as Loss, Reduction as Reduction
+from lincoln_fn.losses.loss import (
+    Loss as Loss, Reduction as Reduction, check_each_alone as check_each_alone,
+    check_one_number as check_one_number, mixing as mixing,
+)
 from lincoln_fn.losses.through import through_of as through_of
+from lincoln_fn.losses.weighted import (
+    first_check as first_check, parts_of as parts_of, weighted_of as weighted_of,
+)

@@ -20,10 +20,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, constructor
-from lincoln_fn.losses.common.predictions import check_log_probabilities
-from lincoln_fn.losses.common.targets import outside, same_shape
-from lincoln_fn.losses.internal import Cotangent, Elements, make_loss, number_of_values
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.common.checks import check_log_probabilities, outside, same_shape
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, make_loss, number_of_values
 
 KLReduction: TypeAlias = Literal["mean", "batchmean", "sum", "none"]
 

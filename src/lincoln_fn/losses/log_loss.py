@@ -16,10 +16,9 @@ from typing import Final
 import torch
 
 from lincoln_fn.core import NonNegative, constructor
-from lincoln_fn.losses.common.predictions import check_probabilities
+from lincoln_fn.losses.common.checks import check_probabilities, probabilities
 from lincoln_fn.losses.common.weights import ElementWeights, Weights
-from lincoln_fn.losses.internal import Cotangent, Elements, make_loss, probabilities
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss
 
 _MEND: Final = "end the net with sigmoid(), or take sigmoid_cross_entropy() on logits"
 Cache = tuple[Elements, Elements, Elements | None]

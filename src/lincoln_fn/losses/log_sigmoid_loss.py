@@ -22,8 +22,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.predictions import check_log_probabilities
-from lincoln_fn.losses.common.targets import probabilities
+from lincoln_fn.losses.common.checks import check_log_probabilities, probabilities
 from lincoln_fn.losses.internal import SMALLEST, Cotangent, Elements, Tensors, make_loss
 from lincoln_fn.losses.loss import Loss, Reduction
 

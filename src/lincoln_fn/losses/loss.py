@@ -9,13 +9,14 @@ The target is a tensor, a tuple of tensors, or None if the loss compares only it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, NoReturn, TypeAlias
 
 import attrs
+import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, LayerError, Made, check_functions
+from lincoln_fn.core import Arrays, Cache, LayerError, Made, check_functions, tree
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -55,3 +56,78 @@ class Loss(Made):
         """Refuse the call of a torch loss: here, a loss also gives the cache for its gradient."""
         call = "value, cache = loss.forward(prediction, target)"
         raise LayerError(self.name, f"expected no call of the loss itself; write {call}")
+
+
+def check_one_number(loss: str, value: Tensor) -> None:
+    """Check that the value of a loss is one number.
+
+    Example:
+        >>> check_one_number("mse(reduction='none')", torch.ones(3))
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: mse(reduction='none'): expected one number, got (3,); use \
+reduction='mean' or 'sum'
+    """
+    if value.ndim:
+        mend = "use reduction='mean' or 'sum'"
+        raise LayerError(loss, f"expected one number, got {tuple(value.shape)}; {mend}")
+
+
+def check_each_alone(
+    where: str, loss: Loss, prediction: Arrays, target: Arrays, *, by_target: bool = True
+) -> None:
+    """Refuse a loss in which an example moves the gradients of others.
+
+    Args:
+        where: what needs the gradient of each example's own loss, for the error.
+        prediction: on which it is tried, if it does not say what it is.
+        target: its target.
+        by_target: whether a target may not move them either, as it does in a mean with weights.
+    """
+    mixes = loss.mixes_examples
+    if moves_others(loss, prediction, target, by_target) if mixes is None else mixes:
+        raise mixing(where, loss)
+
+
+def mix_of(losses: Iterable[Loss]) -> bool | None:
+    """Return whether a sum of losses mixes the examples; None if that is not known."""
+    each = [loss.mixes_examples for loss in losses]
+    return True if True in each else None if None in each else False
+
+
+def mixing(where: str, loss: Loss) -> LayerError:
+    """Make the error about such a loss."""
+    problem = f"expected a loss in which no example moves the gradients of others, got {loss}"
+    return LayerError(where, f"{problem}; if its mean is to blame, take reduction='sum'")
+
+
+def moves_others(loss: Loss, prediction: Arrays, target: Arrays, by_target: bool = True) -> bool:
+    """Try whether examples move the gradients of others.
+
+    The first half of a batch, and then the first example, takes the place of the others. Its own
+    gradients have to stay.
+    """
+    count = next((len(leaf) for leaf in tree.leaves(prediction) if leaf.ndim), 1)
+
+    def has_batch(leaf: Tensor) -> bool:
+        return leaf.ndim > 0 and len(leaf) == count
+
+    def gradients(kept: int) -> list[Tensor]:
+        def chosen(leaf: Tensor) -> Tensor:
+            order = torch.arange(count, device=leaf.device) % kept
+            return leaf.index_select(0, order) if has_batch(leaf) else leaf
+
+        given = tree.map(chosen, target) if by_target else target
+        value, cache = loss.forward(tree.map(chosen, prediction), given)
+        g = loss.backward(cache, torch.ones_like(value) if value.ndim else 1.0)
+        return [leaf.detach()[:kept] for leaf in tree.leaves(g) if has_batch(leaf)]
+
+    whole = gradients(count) if count > 1 else []
+    return any(
+        not all(_is_near(g, other[:kept]) for g, other in zip(gradients(kept), whole, strict=True))
+        for kept in ({(count + 1) // 2, 1} if count > 1 else ())
+    )
+
+
+def _is_near(one: Tensor, other: Tensor) -> bool:
+    bound = torch.finfo(one.dtype).eps ** 0.5 * float(other.abs().max()) if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=bound, equal_nan=True)

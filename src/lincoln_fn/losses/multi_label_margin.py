@@ -18,9 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.targets import check_classes_last, check_shape, class_indices
-from lincoln_fn.losses.internal import Cotangent, Tensors, make_loss, per_example
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.common.checks import check_classes_last, check_shape, class_indices
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, per_example
 
 
 def forward(

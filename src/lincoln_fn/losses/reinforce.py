@@ -31,9 +31,8 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, constructor
 from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.losses.common.tokens import count_masked, of_tokens, where_counted
-from lincoln_fn.losses.internal import Cotangent, Elements, any_true, make_loss
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, any_true, make_loss
+from lincoln_fn.losses.ppo_clip import count_masked, of_tokens, where_counted
 
 Cache = tuple[Elements, Tensor | None]
 

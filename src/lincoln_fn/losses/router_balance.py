@@ -26,8 +26,8 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, PositiveInt, bare, check_cache, constructor, record
 from lincoln_fn.losses.common.reduction import Cotangent
-from lincoln_fn.losses.common.router_logits import Logits, Tokens, read
 from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.router_z import Logits, Tokens, read
 
 
 @record

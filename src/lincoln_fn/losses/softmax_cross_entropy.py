@@ -35,8 +35,7 @@ from lincoln_fn.core import LayerError, Probability, constructor, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import Labels, check_classes, read_labels, weighted_values
 from lincoln_fn.losses.common.weights import ClassWeights, Weights
-from lincoln_fn.losses.internal import Cotangent, make_loss, per_example
-from lincoln_fn.losses.loss import Loss, Reduction
+from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss, per_example
 
 NAME = "softmax_cross_entropy"
 Scores = Float[Tensor, "N C *s"]

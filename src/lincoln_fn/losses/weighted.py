@@ -10,20 +10,21 @@ Cache: each loss's own, and each L_i.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
+from typing import Annotated, TypeAlias, TypeVar
 
+import attrs
+import torch
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require
 from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.losses.common.mixing import mix_of
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.common.reduction import Cotangent
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.losses.common.reduction import Check, Cotangent, formula_of
+from lincoln_fn.losses.loss import Loss, check_one_number, mix_of
 
+T = TypeVar("T")
 Parts: TypeAlias = Mapping[str, tuple[float, Loss]]
 
 
@@ -43,17 +44,14 @@ def forward(
         if type(given) is not tuple or len(given) != len(parts):
             wanted = f"{what} to be a tuple ({', '.join(parts)})"
             raise LayerError("weighted", f"expected {wanted}, got {core.describe_non_tuple(given)}")
-    values, caches = [], []
-    total: Tensor | None = None
-    for (name, (weight, loss)), of_prediction, of_target in zip(
-        parts.items(), prediction, target, strict=True
-    ):
-        value, cache = _part(name, loss, of_prediction, of_target)
-        total = weight * value if total is None else total + weight * value
+    values, caches, terms = [], [], []
+    for (name, (weight, loss)), *entries in zip(parts.items(), prediction, target, strict=True):
+        value, cache = _named(name, loss, loss.forward, *entries)
+        check_one_number(f"weighted[{name!r}] {loss}", value)
         values.append(value)
         caches.append(cache)
-    assert total is not None  # for there is a part
-    return total, Cache(tuple(caches), tuple(values))
+        terms.append(weight * value)
+    return reduce(torch.add, terms), Cache(tuple(caches), tuple(values))
 
 
 def backward(cache: Cache, g: Cotangent = 1.0, *, parts: Parts) -> tuple[Arrays, ...]:
@@ -63,15 +61,12 @@ def backward(cache: Cache, g: Cotangent = 1.0, *, parts: Parts) -> tuple[Arrays,
     return tuple(loss.backward(of_part, weight * g) for (weight, loss), of_part in pairs)
 
 
-def _part(name: str, loss: Loss, prediction: Arrays, target: Arrays) -> tuple[Tensor, AnyCache]:
-    """Compute the value of one loss, whose errors name it."""
-    where = f"weighted[{name!r}] {loss}"
+def _named(name: str, loss: Loss, run: Callable[..., T], prediction: Arrays, target: Arrays) -> T:
+    """Run a function of one loss, whose errors then name the loss."""
     try:
-        value, cache = loss.forward(prediction, target)
+        return run(prediction, target)
     except LayerError as error:
-        raise LayerError(where, error.problem) from error
-    check_one_number(where, value)
-    return value, cache
+        raise LayerError(f"weighted[{name!r}] {loss}", error.problem) from error
 
 
 @core.constructor
@@ -101,3 +96,65 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
         require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
     mixes = mix_of(loss for _, loss in parts.values())
     return bare(partial(Loss, mixes_examples=mixes), forward, backward)
+
+
+def first_check(loss: Loss) -> Check | None:
+    """Return a loss's check of the first batch of a step.
+
+    Args:
+        loss: the loss, weighted or not.
+
+    Returns:
+        (prediction, target) -> None, which refuses values that the loss, or a part of it, does not
+        accept; None if it accepts all values.
+
+    Example:
+        >>> first_check(lf.losses.mse())
+    """
+    parts = parts_of(loss)
+    if not parts:
+        formula = formula_of(loss)
+        return None if formula is None else formula.check_first
+    checks = tuple(first_check(part) for _, part in parts.values())
+    return partial(_check_each, parts, checks) if any(checks) else None
+
+
+def _check_each(
+    parts: Parts,
+    checks: tuple[Check | None, ...],
+    predictions: tuple[Arrays, ...],
+    targets: tuple[Arrays, ...],
+) -> None:
+    for name, check, *given in zip(parts, checks, predictions, targets, strict=True):
+        if check is not None:
+            _named(name, parts[name][1], check, *given)
+
+
+def parts_of(loss: Loss) -> Parts:
+    """Return the parts of a weighted loss, by name; any other loss has none.
+
+    Returns:
+        Weights and losses.
+
+    Example:
+        >>> mse = lf.losses.mse()
+        >>> parts_of(mse), list(parts_of(lf.losses.weighted({"size": (0.5, mse)})))
+        ({}, ['size'])
+    """
+    spec = loss.spec
+    return spec["parts"] if spec is not None and spec.of is weighted else {}
+
+
+def weighted_of(name: str, parts: Parts) -> Loss:
+    """Make a weighted loss from other parts.
+
+    Args:
+        name: of the loss.
+        parts: (weight, loss) by name.
+
+    Example:
+        >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
+        mine()
+    """
+    loss = weighted(parts)
+    return core.with_spec(attrs.evolve(loss, name=name), loss.spec)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import TRAINED, Params, PositiveInt, bare, constructor, record, tree
-from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, update_leaves
+from lincoln_fn.core import Params, PositiveInt, bare, constructor, record, tree
+from lincoln_fn.optim.leaves import check_state, fill_like, no_steps, states_in, update_leaves
 from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
 from lincoln_fn.optim.transforms import Transform, adjoint_of, transform
 
@@ -30,12 +29,7 @@ class AccumulateState:
 
 def is_waiting(state: OptimizerState, steps: int) -> bool:
     """Return whether an optimizer's state still adds up what it was given in the last steps."""
-    nodes = optree.tree_leaves(state, is_leaf=_is_accumulated, namespace=TRAINED)
-    return any(_is_accumulated(node) and int(node.count) >= steps for node in nodes)
-
-
-def _is_accumulated(node: object) -> bool:
-    return isinstance(node, AccumulateState)
+    return any(int(each.count) >= steps for each in states_in(state, AccumulateState))
 
 
 def _init(inner: Optimizer, params: Params) -> AccumulateState:

@@ -5,111 +5,104 @@ Adjoint. Each optimizer's own, for its parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Annotated, TypeAlias
 
+import attrs
 import optree
 import torch
 
 from lincoln_fn.core import NOT_EMPTY, TRAINED, LayerError, Params, checked, describe, tree
 from lincoln_fn.optim.leaves import flatten_with_gradients
-from lincoln_fn.optim.optimizer import Adjoint, Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.optimizer import Adjoints, Optimizer, OptimizerState
+from lincoln_fn.optim.transforms import adjoint_of
 
 # A pattern of `fnmatch`, such as "0.*", or a function of the path.
 Pattern: TypeAlias = str | Callable[[str], bool]
+Parts: TypeAlias = tuple[Optimizer, ...]
 
 
-def _init(
-    patterns: tuple[Pattern, ...], parts: tuple[Optimizer, ...], params: Params
-) -> OptimizerState:
+@attrs.frozen(eq=False)
+class Patterns:
+    """The patterns, of which the first that a path matches counts."""
+
+    listed: tuple[Pattern, ...]
+
+    def check(self, paths: list[str]) -> None:
+        """Check that each pattern fits a parameter; a misspelled one would do nothing."""
+        for pattern in self.listed:
+            fits = not isinstance(pattern, str) or any(fnmatchcase(path, pattern) for path in paths)
+            if paths and not fits:
+                known = ", ".join(map(repr, paths[:12])) + (", ..." if paths[12:] else "")
+                problem = f"expected patterns that fit a path, got {pattern!r}; there are {known}"
+                raise LayerError("by_path", f"{problem}; a function of the path may fit none")
+
+    def _owners(self, params: Params) -> list[int]:
+        """Say of each parameter which optimizer has it."""
+        return [self._first_match(path) for path in tree.paths(params)]
+
+    def _first_match(self, path: str) -> int:
+        for i, pattern in enumerate(self.listed):
+            if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
+                return i
+        known = ", ".join(map(repr, self.listed))
+        raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {known}")
+
+    def shares(self, params: Params, given: Params) -> list[Params]:
+        """Make a tree for each optimizer, with None in place of the leaves of the others."""
+        leaves, structure = optree.tree_flatten(given, namespace=TRAINED)
+        pairs = [*zip(leaves, self._owners(params), strict=True)]
+        return [
+            structure.unflatten([leaf if owner == i else None for leaf, owner in pairs])
+            for i in range(len(self.listed))
+        ]
+
+    def merge(self, params: Params, shares: Sequence[Params]) -> Params:
+        """Make one tree of the optimizers' trees."""
+        leaves, owners = [iter(tree.leaves(share)) for share in shares], iter(self._owners(params))
+        return tree.map(lambda p: next(leaves[next(owners)]), params)
+
+
+def _init(patterns: Patterns, parts: Parts, params: Params) -> OptimizerState:
     """Make the state of each optimizer for its parameters."""
-    _check_patterns(tree.paths(params), patterns)
-    shares = _shares(patterns, params, params)
+    patterns.check(tree.paths(params))
+    shares = patterns.shares(params, params)
     return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
 
 
 def _update(
-    patterns: tuple[Pattern, ...],
-    parts: tuple[Optimizer, ...],
-    params: Params,
-    grads: Params,
-    state: OptimizerState,
+    patterns: Patterns, parts: Parts, params: Params, grads: Params, state: OptimizerState
 ) -> tuple[Params, OptimizerState]:
     """Update each optimizer's parameters, and merge the results."""
     if type(state) is not tuple or len(state) != len(parts):
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
-        problem = f"expected a tuple of {number}, got {describe(state)}; init(params) makes one"
-        raise LayerError("by_path", problem)
+        problem = f"expected a tuple of {number}, got {describe(state)}"
+        raise LayerError("by_path", f"{problem}; init(params) makes one")
     flatten_with_gradients("by_path", params, grads)  # which names what does not fit
-    shares = (_shares(patterns, params, each) for each in (params, grads))
-    updated = [
-        part.update(*share, kept) for part, kept, *share in zip(parts, state, *shares, strict=True)
-    ]
-    return _merged(patterns, params, [new for new, _ in updated]), tuple(
-        kept for _, kept in updated
-    )
+    shares = (patterns.shares(params, each) for each in (params, grads))
+    given = zip(parts, *shares, state, strict=True)
+    updated, states = zip(*(part.update(*each) for part, *each in given), strict=True)
+    return patterns.merge(params, updated), states
 
 
 def _adjoint(
-    patterns: tuple[Pattern, ...], adjoints: tuple[Adjoint, ...], params: Params, grads: Params,
-    state: OptimizerState, params_bar: Params, state_bar: OptimizerState,
+    patterns: Patterns, parts: Parts, params: Params, grads: Params, state: OptimizerState,
+    params_bar: Params, state_bar: OptimizerState,
 ) -> Adjoints:  # fmt: skip
     """Undo each optimizer's update, and merge the results."""
-    shares = (_shares(patterns, params, each) for each in (params, grads, params_bar))
-    parts = [
-        adjoint(p, dp, kept, p_bar, kept_bar)
-        for adjoint, kept, kept_bar, p, dp, p_bar in zip(
-            adjoints, state, state_bar, *shares, strict=True
-        )
-    ]
-    names = sorted({name for each in parts for name in each.hyperparameters})
+    p, dp, p_bar = (patterns.shares(params, each) for each in (params, grads, params_bar))
+    given = zip(parts, p, dp, state, p_bar, state_bar, strict=True)
+    adjoints = [adjoint_of(part)(*each) for part, *each in given]
+    names = sorted({name for each in adjoints for name in each.hyperparameters})
     none = torch.zeros((), dtype=torch.float64)
     return Adjoints(
-        _merged(patterns, params, [each.params for each in parts]),
-        _merged(patterns, params, [each.grads for each in parts]),
-        tuple(each.state for each in parts),
-        {n: torch.stack([each.hyperparameters.get(n, none) for each in parts]) for n in names},
+        patterns.merge(params, [each.params for each in adjoints]),
+        patterns.merge(params, [each.grads for each in adjoints]),
+        tuple(each.state for each in adjoints),
+        {n: torch.stack([each.hyperparameters.get(n, none) for each in adjoints]) for n in names},
     )
-
-
-def _check_patterns(paths: list[str], patterns: tuple[Pattern, ...]) -> None:
-    """Check that each pattern fits a parameter; a misspelled one would do nothing."""
-    for pattern in patterns:
-        fits = not isinstance(pattern, str) or any(fnmatchcase(path, pattern) for path in paths)
-        if paths and not fits:
-            listed = ", ".join(map(repr, paths[:12])) + (", ..." if paths[12:] else "")
-            mend = f"there are {listed}; a function of the path may fit none"
-            raise LayerError(
-                "by_path", f"expected patterns that fit a path, got {pattern!r}; {mend}"
-            )
-
-
-def _first_match(path: str, patterns: tuple[Pattern, ...]) -> int:
-    for i, pattern in enumerate(patterns):
-        if fnmatchcase(path, pattern) if isinstance(pattern, str) else pattern(path):
-            return i
-    known = ", ".join(map(repr, patterns))
-    raise LayerError("by_path", f"expected a pattern that matches {path!r}, got {known}")
-
-
-def _shares(patterns: tuple[Pattern, ...], params: Params, given: Params) -> list[Params]:
-    """Make a tree for each optimizer, with None in place of the leaves of the others."""
-    owners = [_first_match(path, patterns) for path in tree.paths(params)]
-    leaves, structure = optree.tree_flatten(given, namespace=TRAINED)
-    pairs = [*zip(leaves, owners, strict=True)]
-    return [
-        structure.unflatten([leaf if owner == i else None for leaf, owner in pairs])
-        for i in range(len(patterns))
-    ]
-
-
-def _merged(patterns: tuple[Pattern, ...], params: Params, shares: list[Params]) -> Params:
-    """Make one tree of the optimizers' trees."""
-    leaves = [iter(tree.leaves(share)) for share in shares]
-    merged = iter([next(leaves[_first_match(path, patterns)]) for path in tree.paths(params)])
-    return tree.map(lambda p: next(merged), params)
 
 
 @checked
@@ -140,13 +133,8 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
         >>> optimizer.update(params, grads, optimizer.init(params))[0]
         ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
     """
-    patterns, parts = tuple(optimizers), tuple(optimizers.values())
-    pairs = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
-    adjoints = tuple(part.adjoint for part in parts if not isinstance(part.adjoint, str))
-    reasons = [part.adjoint for part in parts if isinstance(part.adjoint, str)]
-    return Optimizer(
-        f"by_path({{{pairs}}})",
-        partial(_init, patterns, parts),
-        partial(_update, patterns, parts),
-        reasons[0] if reasons else partial(_adjoint, patterns, adjoints),
-    )
+    own = Patterns(tuple(optimizers)), tuple(optimizers.values())
+    name = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())
+    reasons = [part.adjoint for part in own[1] if isinstance(part.adjoint, str)]
+    back = reasons[0] if reasons else partial(_adjoint, *own)
+    return Optimizer(f"by_path({{{name}}})", partial(_init, *own), partial(_update, *own), back)

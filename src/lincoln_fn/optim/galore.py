@@ -109,10 +109,9 @@ def _update(
         if old.basis is None:
             return p, old
         matrix = (dp.mT if _is_tall(dp) else dp).to(old.basis.dtype)
-        return p, Subspace(_subspace(is_due, matrix, old=old.basis)[0])
+        return _enter(p, dp, Subspace(_subspace(is_due, matrix, old=old.basis)[0]))
 
-    _, subspaces = leaves.update_leaves("galore", follow, params, grads, state.subspaces)
-    low, _ = leaves.update_leaves("galore", _enter, params, grads, subspaces)
+    low, subspaces = leaves.update_leaves("galore", follow, params, grads, state.subspaces)
     low_grads, _ = leaves.update_leaves("galore", _enter, grads, grads, subspaces)
     moved, kept = inner.update(low, low_grads, state.inner)
     steps = iter(zip(tree.leaves(low), tree.leaves(moved), strict=True))

@@ -126,19 +126,25 @@ def check_state(
         raise LayerError(name, problem)
 
 
-def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
-    """Find the one record of a kind in an optimizer's state, at any depth."""
-    states = list[S]()
+def states_in(state: OptimizerState, kind: type[S]) -> list[S]:
+    """List the records of a kind in an optimizer's state, at any depth."""
+    found = list[S]()
 
     def visit(node: object) -> bool:
         if isinstance(node, kind):
-            states.append(node)
+            found.append(node)
         return False  # another one may be inside
 
     optree.tree_leaves(state, is_leaf=visit, namespace=TRAINED)
-    if len(states) != 1:
-        raise LayerError(name, f"expected a state with one {what}, got {len(states)}")
-    return states[0]
+    return found
+
+
+def find_state(name: str, state: OptimizerState, kind: type[S], what: str) -> S:
+    """Find the one record of a kind in an optimizer's state, at any depth."""
+    found = states_in(state, kind)
+    if len(found) != 1:
+        raise LayerError(name, f"expected a state with one {what}, got {len(found)}")
+    return found[0]
 
 
 def each_leaf(rule: Rule, lists: Lists) -> Lists:

@@ -125,16 +125,22 @@ def orthogonalize(
     dtype: torch.dtype = torch.bfloat16,
 ) -> Float[Tensor, "n m"]:
     """Map a matrix U S V^T to about U V^T."""
-    a, b, c = coefficients
     x = matrix.to(dtype)
     # A is the smaller of X X^T and X^T X, which is the same matrix for a transposed weight.
     tall = x.shape[0] >= x.shape[1]
     x = x.mT if tall else x
     x = x / x.norm().clamp(min=eps)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = _pass(x, coefficients)[0]
     return x.mT if tall else x
+
+
+def _pass(x: Tensor, coefficients: Coefficients) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute Y = a X + B X, A and B."""
+    a, b, c = coefficients
+    gram = x @ x.mT
+    square = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    return torch.addmm(x, square, x, beta=a), gram, square
 
 
 def orthogonalize_adjoint(
@@ -151,13 +157,10 @@ def orthogonalize_adjoint(
     x, g = (each.to(dtype).mT if tall else each.to(dtype) for each in (matrix, g))
     norm = x.norm()
     x = x / norm.clamp(min=eps)
-    passes = []
+    y, passes = x, []
     for _ in range(steps):
-        gram = x @ x.mT
-        square = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        passes.append((x, gram, square))
-        x = torch.addmm(x, square, x, beta=a)
-    y = x
+        before, (y, *products) = y, _pass(y, coefficients)
+        passes.append((before, *products))
     for x, gram, square in reversed(passes):
         square_bar = g @ x.mT
         gram_bar = b * square_bar + c * (gram @ square_bar + square_bar @ gram)

@@ -61,9 +61,7 @@ def ratio_back(u: Tensor, u_bar: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, 
 
 def take_step(p: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
     """Compute p - lr direction, without an intermediate tensor for the product."""
-    if isinstance(lr, Tensor):
-        return torch.addcmul(p, direction, lr, value=-1)
-    return torch.sub(p, direction, alpha=lr)
+    return add_scaled(p, direction, -lr)
 
 
 def take_scaled_step(p: Tensor, direction: Tensor, scale: Tensor, lr: float | Tensor) -> Tensor:

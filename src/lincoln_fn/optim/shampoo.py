@@ -10,6 +10,8 @@ positions along axis i,
 
 For a matrix, u = L^(-1/4) dp R^(-1/4). A root is computed from the eigenvalues of L_i, at every
 `every`-th step. An axis of more than `max_size` positions has no matrix, and does not count in k.
+dp_i dp_i^T is as large as the axis is long. To multiply along the axis by a matrix A is to compute
+A^T dp_i.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Momentum, NonNegative, Params, Positive, PositiveInt, Probability
-from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
@@ -44,7 +45,7 @@ class Preconditioner(LeafState):
     def fits(self, p: Tensor) -> bool:
         """Return whether this belongs to a parameter of p's shape."""
         b = self.momentum
-        fits = are_of_axes(self.products, p) and are_of_axes(self.roots, p)
+        fits = are_of(self.products, p) and are_of(self.roots, p)
         return fits and (b is None or b.shape == p.shape)
 
 
@@ -132,3 +133,37 @@ def shampoo(
     begin = partial(_begin, momentum=momentum, max_size=max_size)
     start: Start = {"step": True, "kept": begin}
     return leafwise(ShampooState, rules, start, check=check_whole, no_adjoint=NO_ADJOINT)
+
+
+def axis_matrices(p: Tensor, max_size: int) -> tuple[Tensor | None, ...]:
+    """Make a matrix of zeros for each axis of at most so many positions, in float32 at least."""
+    dtype = torch.promote_types(p.dtype, torch.float32)
+    return tuple(
+        torch.zeros(size, size, dtype=dtype, device=p.device) if size <= max_size else None
+        for size in p.shape
+    )
+
+
+def axis_product(dp: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    """Compute dp_i dp_i^T."""
+    rows = dp.to(dtype).movedim(axis, 0).unsqueeze(-1).flatten(1)
+    return rows @ rows.mT
+
+
+def multiply_axes(
+    x: Tensor, matrices: tuple[Tensor | None, ...], *, transposed: bool = False
+) -> Tensor:
+    """Compute A_i^T x_i along each axis that has a matrix A_i, or A_i x_i."""
+    for axis, matrix in enumerate(matrices):
+        if matrix is not None:
+            factor = matrix.mT if transposed else matrix
+            x = (x.to(factor.dtype).movedim(axis, -1) @ factor).movedim(-1, axis)
+    return x
+
+
+def are_of(matrices: tuple[Tensor | None, ...], p: Tensor) -> bool:
+    """Return whether the matrices are those of p: for each axis None, or one of its size."""
+    return len(matrices) == p.ndim and all(
+        matrix is None or matrix.shape == (size, size)
+        for matrix, size in zip(matrices, p.shape, strict=True)
+    )

@@ -89,22 +89,12 @@ def _cut(params: Params, group: Processes) -> Params:
     return tree.map(lambda _: next(slices), params)
 
 
-class _Two:
-    """Stands for process `rank` of two, whose slices are not sent."""
-
-    size = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-    def gather(self, x: Tensor) -> Tensor:
-        raise AssertionError("nothing is sent")
-
-
 def _check_elementwise(optimizer: Optimizer) -> None:
     """Check that slices that are updated alone are those of the whole."""
     numbers = keys.normal(Key(0), (2, 12)) * 10.0 ** torch.arange(-3, 3).repeat(2)
-    params, grads = ({"weight": row[:8].view(2, 4), "bias": row[8:]} for row in numbers)
+
+    def halves(row: Tensor) -> tuple[Params, Params]:
+        return {"bias": row[:0], "weight": row[:6]}, {"bias": row[8:], "weight": row[6:8]}
 
     def update(params: Params, grads: Params) -> list[Tensor]:
         state = optimizer.init(params)
@@ -113,13 +103,13 @@ def _check_elementwise(optimizer: Optimizer) -> None:
         return [leaf.flatten() for leaf in tree.leaves(params)]
 
     problem = f"expected an optimizer that updates each number by itself, got {optimizer}"
-    mend = (
-        "put transforms that use several numbers before it: chain(..., sharded(adamw(1e-3), group))"
-    )
+    mend = "put what uses several numbers before it: chain(..., sharded(adamw(1e-3), group))"
+    whole = ({"bias": row[8:], "weight": row[:8].view(2, 4)} for row in numbers)
     try:
-        halves = [update(_cut(params, half), _cut(grads, half)) for half in map(_Two, range(2))]
+        parts = map(update, *map(halves, numbers))
+        leaves = zip(update(*whole), *parts, strict=True)
     except LayerError as error:
         raise LayerError("sharded", f"{problem} ({error}); {mend}") from error
-    for leaf, first, second in zip(update(params, grads), *halves, strict=True):
+    for leaf, first, second in leaves:
         if not torch.equal(leaf, torch.cat((first, second))):
             raise LayerError("sharded", f"{problem}; {mend}")

@@ -29,12 +29,11 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, PositiveInt, eigh, record, when_due
-from lincoln_fn.optim.axes import are_of_axes, axis_matrices, axis_product, multiply_axes
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
 from lincoln_fn.optim.leaves import LeafState, check_whole
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import root, running_mean, take_step
-from lincoln_fn.optim.shampoo import NO_ADJOINT
+from lincoln_fn.optim.shampoo import NO_ADJOINT, are_of, axis_matrices, axis_product, multiply_axes
 
 
 @record
@@ -51,7 +50,7 @@ class Rotated(LeafState):
 
     def fits(self, p: Tensor) -> bool:
         """Return whether this belongs to a parameter of p's shape."""
-        fits = are_of_axes(self.products, p) and are_of_axes(self.bases, p)
+        fits = are_of(self.products, p) and are_of(self.bases, p)
         return fits and self.m.shape == self.v.shape == p.shape
 
 

@@ -87,17 +87,12 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
     for i, part in enumerate(parts):
         if not isinstance(part, Transform | Optimizer):
             raise core.wrong_kind("chain", f"parts[{i}]", part, "a Transform or an Optimizer")
-    optimizer: Optimizer | None = None
-    for part in reversed(parts):
-        if isinstance(part, Transform) and optimizer is not None:
-            optimizer = part.around(optimizer)
-        elif isinstance(part, Optimizer) and optimizer is None:
-            optimizer = part
-        else:
-            optimizer = None
-            break
-    if optimizer is None:
+    transforms = [part for part in parts[:-1] if isinstance(part, Transform)]
+    optimizer = parts[-1] if parts else None
+    if not isinstance(optimizer, Optimizer) or len(transforms) < len(parts) - 1:
         raise core.LayerError("chain", f"expected transforms and then one optimizer, got {parts}")
+    for part in reversed(transforms):
+        optimizer = part.around(optimizer)
     return bare(partial(_named, optimizer))
 
 

@@ -34,7 +34,6 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, record, tree
 from lincoln_fn.curvature.internal import (
-    dual_forward,
     fast_for_forward_mode,
     forward_mode,
     loss_gradient,
@@ -136,7 +135,7 @@ class StepAdjoint:
             # Running statistics are those of the formulas' caches.
             net = self.net if statistics else fast_for_forward_mode(self.net)
             at = with_tangents(params, direction)
-            prediction, cache = dual_forward(net, at, x)
+            prediction, cache = net.forward(at, x)
             g = gradient_of(self.loss, prediction, target)
             walk = walk_of(partial(_leaf, statistics) if statistics else tangents_leaf)
             wants = Wants(dx="x" in self.wants, dparams=True)

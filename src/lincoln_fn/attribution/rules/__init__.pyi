@@ -3,11 +3,9 @@ from lincoln_fn.attribution.rules.any_layer import (
     split as split,
 )
 from lincoln_fn.attribution.rules.attention import attention as attention
-from lincoln_fn.attribution.rules.first_layer import (
-    flat as flat, w_square as w_square, z_box as z_box,
-)
 from lincoln_fn.attribution.rules.linear import (
-    alpha_beta as alpha_beta, epsilon as epsilon, gamma as gamma, z_plus as z_plus,
+    alpha_beta as alpha_beta, epsilon as epsilon, flat as flat, gamma as gamma,
+    w_square as w_square, z_box as z_box, z_plus as z_plus,
 )
 from lincoln_fn.attribution.rules.normalisation import constant_std as constant_std
 from lincoln_fn.attribution.rules.recurrent import recurrent as recurrent

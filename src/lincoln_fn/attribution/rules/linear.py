@@ -1,4 +1,4 @@
-"""Rules for dense layers and convolutions, by the signs of the contributions x_i W_ij.
+"""Rules for dense layers and convolutions, by what x_i and W_ij contribute to y_j.
 
 W+ and W- are the positive and the negative part of W, and x+ and x- those of x. The positive
 contributions are x+ W+ + x- W-, and the negative ones x+ W- + x- W+. The bias contributes, too: its
@@ -11,26 +11,32 @@ a layer with a bias does not conserve all of it, unless `zero_bias` leaves the b
     gamma:         z = x+ (W + gamma W+) + x- (W + gamma W-) + b + gamma b+    where y > 0
                    z = x+ (W + gamma W-) + x- (W + gamma W+) + b + gamma b-    where y < 0
 
+The others are for the first layer, whose input is not the output of a ReLU. z_box is for inputs
+between two bounds, such as pixels. The last two do not look at x.
+
+    z_box:         z_ij = x_i W_ij - low_i W+_ij - high_i W-_ij
+    w_square:      z_ij = W_ij^2
+    flat:          z_ij = 1, if x_i enters y_j
+
+Each z is a sum of terms, which are the layer's own output for some x and some W.
+
 Sources: Bach and others, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
 Layer-Wise Relevance Propagation", 2015 (epsilon, alpha_beta); Montavon and others, "Explaining
-nonlinear classification decisions with deep Taylor decomposition", 2017 (z_plus); Montavon and
-others, "Layer-Wise Relevance Propagation: An Overview", 2019 (gamma); Andéol and others, "Learning
-Domain Invariant Representations by Joint Wasserstein Distance Minimization", 2021 (gamma for
-negative x). Names and defaults are zennit's.
+nonlinear classification decisions with deep Taylor decomposition", 2017 (z_plus, z_box, w_square);
+Montavon and others, "Layer-Wise Relevance Propagation: An Overview", 2019 (gamma); Andéol and
+others, "Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization", 2021
+(gamma for negative x); Lapuschkin and others, "Unmasking Clever Hans predictors and assessing what
+machines really learn", 2019 (flat). Names and defaults are zennit's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
+import torch
 from torch import Tensor
 
-from lincoln_fn.attribution._explained import product
-from lincoln_fn.attribution.rules.rule import Rule, Use, changed, evaluated, one_input, share
-from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, require
-
-Change: TypeAlias = Callable[[Tensor], Tensor]
+from lincoln_fn import core
+from lincoln_fn.attribution.rules.rule import Change, Rule, Use, by_terms, changed, one_input
+from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, format_briefly
 
 
 @constructor
@@ -50,9 +56,7 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        params = changed(use.params, lambda p: p, zero_bias=zero_bias)
-        z, pull = evaluated(use, use.x, params)
-        return product(use.x, pull(share(relevance, z, epsilon)))
+        return by_terms(use, relevance, epsilon, (use.x, changed(use, lambda p: p, zero_bias)))
 
     return bare(Rule, propagate)
 
@@ -71,7 +75,7 @@ def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        return _signed("z_plus", use, relevance, _positive, _negative, stabilizer, zero_bias)
+        return _by_signs(use, relevance, stabilizer, _positive, _negative, zero_bias)
 
     return bare(Rule, propagate)
 
@@ -99,11 +103,11 @@ def alpha_beta(
         >>> alpha_beta(1, 0)
         alpha_beta(1, 0)
     """
-    require(alpha - beta == 1, "alpha_beta", "alpha - beta = 1", (alpha, beta))
+    core.require(alpha - beta == 1, "alpha_beta", "alpha - beta = 1", (alpha, beta))
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        plus = _signed("alpha_beta", use, relevance, _positive, _negative, stabilizer, zero_bias)
-        minus = _signed("alpha_beta", use, relevance, _negative, _positive, stabilizer, zero_bias)
+        plus = _by_signs(use, relevance, stabilizer, _positive, _negative, zero_bias)
+        minus = _by_signs(use, relevance, stabilizer, _negative, _positive, zero_bias)
         return alpha * plus - beta * minus
 
     return bare(Rule, propagate)
@@ -111,10 +115,7 @@ def alpha_beta(
 
 @constructor
 def gamma(
-    gamma: Shown[NonNegative] = 0.25,
-    stabilizer: NonNegative = 1e-6,
-    *,
-    zero_bias: bool = False,
+    gamma: Shown[NonNegative] = 0.25, stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False
 ) -> Rule:
     """Share in proportion to x_i W_ij, with those of y's sign times 1 + gamma.
 
@@ -130,17 +131,83 @@ def gamma(
     """
 
     def more_positive(p: Tensor) -> Tensor:
-        return p + gamma * p.clamp(min=0)
+        return p + gamma * _positive(p)
 
     def more_negative(p: Tensor) -> Tensor:
-        return p + gamma * p.clamp(max=0)
+        return p + gamma * _negative(p)
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         above, below = (use.y > 0) * relevance, (use.y < 0) * relevance
-        changes = more_positive, more_negative
-        plus = _signed("gamma", use, above, *changes, stabilizer, zero_bias)
-        minus = _signed("gamma", use, below, *changes[::-1], stabilizer, zero_bias)
-        return plus + minus
+        plus = _by_signs(use, above, stabilizer, more_positive, more_negative, zero_bias)
+        return plus + _by_signs(use, below, stabilizer, more_negative, more_positive, zero_bias)
+
+    return bare(Rule, propagate)
+
+
+@core.checked
+def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1e-6) -> Rule:
+    """Share in proportion to x_i W_ij, less the least that a bounded x_i can contribute.
+
+    Args:
+        low: the smallest value that x_i can have: a number, or a tensor that broadcasts to x.
+        high: the largest value.
+        stabilizer: is added to |z|.
+
+    Raises:
+        LayerError: if low is above high; from the walk, if one does not broadcast to x.
+
+    Example:
+        >>> z_box(0.0, 1.0)
+        z_box(0.0, 1.0)
+    """
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        core.require(low <= high, "z_box", "low up to high", (low, high))
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        x = one_input(use)
+        of_low = _bound("low", low, x), changed(use, lambda p: -_positive(p))
+        of_high = _bound("high", high, x), changed(use, lambda p: -_negative(p))
+        return by_terms(use, relevance, stabilizer, (x, use.params), of_low, of_high)
+
+    shown = [format_briefly(each) if isinstance(each, Tensor) else each for each in (low, high)]
+    return Rule(f"z_box({shown[0]}, {shown[1]})", propagate)
+
+
+@constructor
+def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
+    """Share in proportion to the squared weights.
+
+    Args:
+        stabilizer: is added to |z|.
+        zero_bias: whether the bias, whose square counts, is left out of z.
+
+    Example:
+        >>> w_square()
+        w_square()
+    """
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        term = torch.ones_like(one_input(use)), changed(use, torch.square, zero_bias)
+        return by_terms(use, relevance, stabilizer, term)
+
+    return bare(Rule, propagate)
+
+
+@constructor
+def flat(stabilizer: NonNegative = 1e-6) -> Rule:
+    """Share equally among all x_i that enter y_j.
+
+    Args:
+        stabilizer: is added to their number.
+
+    Example:
+        >>> flat()
+        flat()
+    """
+
+    def propagate(use: Use, relevance: Arrays) -> Arrays:
+        term = torch.ones_like(one_input(use)), changed(use, torch.ones_like, zero_bias=True)
+        return by_terms(use, relevance, stabilizer, term)
 
     return bare(Rule, propagate)
 
@@ -153,22 +220,20 @@ def _negative(p: Tensor) -> Tensor:
     return p.clamp(max=0)
 
 
-def _signed(
-    rule: str,
-    use: Use,
-    relevance: Tensor,
-    for_positive: Change,
-    for_negative: Change,
-    stabilizer: float,
-    zero_bias: bool,
+def _by_signs(
+    use: Use, relevance: Tensor, stabilizer: float, above: Change, below: Change, zero_bias: bool
 ) -> Tensor:
     """Share by z = x+ V + x- U + c: V, c are the params changed for positive x, U for negative."""
-    x = one_input(rule, use)
-    above, below = x.clamp(min=0), x.clamp(max=0)
-    first, pull_first = evaluated(
-        use, above, changed(use.params, for_positive, zero_bias=zero_bias)
-    )
-    second, pull_second = evaluated(use, below, changed(use.params, for_negative, zero_bias=True))
-    s = share(relevance, first + second, stabilizer)
-    result: Tensor = above * pull_first(s) + below * pull_second(s)
+    x = one_input(use)
+    of_positive = _positive(x), changed(use, above, zero_bias)
+    of_negative = _negative(x), changed(use, below, zero_bias=True)
+    result: Tensor = by_terms(use, relevance, stabilizer, of_positive, of_negative)
     return result
+
+
+def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:
+    try:
+        return torch.as_tensor(value).to(x).expand(x.shape)
+    except RuntimeError as error:
+        wanted = f"{name} to broadcast to x, {tuple(x.shape)}"
+        raise core.LayerError("z_box", f"expected {wanted}, got {format_briefly(value)}") from error

@@ -18,8 +18,6 @@ Propagation", ICML 2022.
 
 from __future__ import annotations
 
-from functools import partial
-
 from torch import Tensor
 
 from lincoln_fn.attribution.rules.rule import Rule, Use, share
@@ -41,17 +39,14 @@ def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     """
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
-        cache, x = use.cache, use.x
-        if not isinstance(cache, layer_norm.Cache | rms_norm.Cache):
+        cache, is_rms = use.cache, isinstance(use.cache, rms_norm.Cache)
+        if not is_rms and not isinstance(cache, layer_norm.Cache):
             raise LayerError(use.layer.name, "expected layer_norm or rms_norm for constant_std()")
-        shared = share(relevance, use.y, stabilizer)
-        if isinstance(cache, rms_norm.Cache):
-            dy = scale_and_shift(shared, rms_norm.scale(use.params, cache.offset))
-            of_x: Tensor = x * cache.rstd * dy
-            return of_x
-        dy = scale_and_shift(shared, use.params.weight)
-        mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
-        result: Tensor = x * cache.rstd * (dy - mean(dy))
+        w = rms_norm.scale(use.params, cache.offset) if is_rms else use.params.weight
+        dy = scale_and_shift(share(relevance, use.y, stabilizer), w)
+        if not is_rms:
+            dy = dy - mean_over(dy, tuple(range(-cache.axes, 0)))
+        result: Tensor = use.x * cache.rstd * dy
         return result
 
     return bare(Rule, propagate)

@@ -11,18 +11,20 @@ s_j = R_j / sum_n z_nj, the sum over j is the map's own backward, applied to s:
     R_i = x_i sum_j W_(ij) s_j = x_i "input_grad"(s)_i
 
 So a rule calls the layer's own `forward` and `input_grad` with other params, and holds for dense
-layers and all convolutions.
+layers and all convolutions. If z is a sum of such terms, so is R_i.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TypeAlias
 
 import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.attribution._explained import product
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, format_briefly, tree
 
 
@@ -86,50 +88,30 @@ def share(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
     return torch.where(total == 0, 0.0, relevance / torch.where(total == 0, 1.0, total))
 
 
-Pull: TypeAlias = Callable[[Tensor], Arrays]
+Change: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def evaluated(use: Use, x: Arrays, params: Params) -> tuple[Tensor, Pull]:
-    """Run a layer on another x, or with other params.
-
-    Args:
-        use: the use of the layer.
-
-    Returns:
-        z, and the function from s to `input_grad`(s).
-    """
-    z, cache = use.layer.forward(params, x)
-    return z, lambda s: use.layer.input_grad(params, cache, s)
+def by_terms(
+    use: Use, relevance: Arrays, stabilizer: float, *terms: tuple[Arrays, Params]
+) -> Arrays:
+    """Share by z, a sum of terms, each the layer's output for an x and params."""
+    runs = [(x, params, *use.layer.forward(params, x)) for x, params in terms]
+    s = share(relevance, reduce(torch.add, [z for _, _, z, _ in runs]), stabilizer)
+    parts = [product(x, use.layer.input_grad(params, cache, s)) for x, params, _, cache in runs]
+    return reduce(torch.add, parts)
 
 
-def changed(
-    params: Params, change: Callable[[Tensor], Tensor], *, zero_bias: bool = False
-) -> Params:
-    """Change a layer's weights and biases, and make the bias 0 if asked to.
-
-    Args:
-        change: a function of one parameter.
-        zero_bias: whether the bias is 0.
-
-    Returns:
-        The changed parameters.
-    """
-    made = tree.map(change, params)
-    bias = getattr(made, "bias", None)
-    return evolve(made, bias=torch.zeros_like(bias)) if zero_bias and bias is not None else made
+def changed(use: Use, change: Change, zero_bias: bool = False) -> Params:
+    """Change a layer's weights and biases, and make the bias 0 if asked to."""
+    params = tree.map(change, use.params)
+    bias = getattr(params, "bias", None)
+    return evolve(params, bias=torch.zeros_like(bias)) if zero_bias and bias is not None else params
 
 
-def one_input(rule: str, use: Use) -> Tensor:
-    """Return x of a layer that has one floating input.
-
-    Args:
-        rule: the rule's name.
-        use: the use of the layer.
-
-    Raises:
-        LayerError: if x is something else.
-    """
+def one_input(use: Use) -> Tensor:
+    """Return x of a layer that has one floating input."""
     if not isinstance(use.x, Tensor) or not use.x.is_floating_point():
         problem = f"expected a layer with one floating input, got {format_briefly(use.x)}"
-        raise LayerError(use.layer.name, f"{problem}; {rule} is for dense layers and convolutions")
+        mend = "its rule is for dense layers and convolutions"
+        raise LayerError(use.layer.name, f"{problem}; {mend}")
     return use.x

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, record, static
-from lincoln_fn.losses.common.targets import any_true, check_between, check_integers
+from lincoln_fn.losses.common.checks import any_true, check_between, check_integers
 from lincoln_fn.losses.common.weights import Weights
 
 

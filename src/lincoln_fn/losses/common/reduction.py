@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
-from lincoln_fn.losses.common.targets import check_same_shape
+from lincoln_fn.losses.common.checks import check_same_shape
 from lincoln_fn.losses.common.weights import with_copies
 from lincoln_fn.losses.loss import Loss
 

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, LayerError
-from lincoln_fn.losses.common.one_number import check_one_number
-from lincoln_fn.losses.common.parts import parts_of
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
 from lincoln_fn.losses.example_weighted import Cache as ExampleWeightedCache
-from lincoln_fn.losses.loss import Loss
-from lincoln_fn.losses.weighted import Parts
+from lincoln_fn.losses.loss import Loss, check_one_number
+from lincoln_fn.losses.weighted import Parts, parts_of
 
 
 @attrs.frozen(eq=False)

@@ -1,13 +1,26 @@
-"""Reading targets: of the prediction's shape, as signs, as probabilities, as class indices."""
+"""Reading targets: of the prediction's shape, as signs, as probabilities, as class indices.
+
+And checks of predictions that are probabilities or their logarithms: logits are refused. Such a
+check reads the values, which takes longer than a small loss. `forward` checks every time, a
+training step only at step 0.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, is_between
+from lincoln_fn.core import Arrays, LayerError, is_between
+
+# A logarithm computed in a short dtype may be above 0 because of rounding, and so may values that a
+# finite difference has changed.
+TOLERANCE: Final = 1e-3
+# How far the sum of the classes' probabilities may be from 1; in bfloat16 it is not exactly 1.
+SUM_TOLERANCE: Final = 0.1
 
 
 def same_shape(name: str, target: Tensor, prediction: Tensor) -> Tensor:
@@ -29,13 +42,7 @@ def signs(
     """Read labels that are -1 or 1, of a shape or the prediction's, in its dtype."""
     check_shape(name, target, tuple(prediction.shape) if shape is None else shape, prediction)
     y = target.to(prediction.dtype)
-    are_signs = all_within(y.abs(), 1, 1)
-    if are_signs is None:
-        return nan_unless(y.abs() == 1, y)
-    if not are_signs:
-        wrong = y[y.abs() != 1][0].item()
-        raise LayerError(name, f"expected labels -1 or 1, got {wrong:g}")
-    return y
+    return right_values(name, "labels -1 or 1", y, y.abs() == 1)
 
 
 def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
@@ -49,25 +56,23 @@ def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
         problem = f"expected target of shape {wanted} for prediction {shape}, got"
         raise LayerError(name, f"{problem} {tuple(target.shape)}")
     y = target.to(prediction.dtype).reshape(prediction.shape)
-    are_probabilities = all_within(y, 0, 1)
-    if are_probabilities is None:
-        return nan_unless((y >= 0) & (y <= 1), y)
-    if not are_probabilities:
-        wrong = outside(y, 0, 1)
-        raise LayerError(name, f"expected labels 0 or 1, or between them, got {wrong:g}")
-    return y
+    return right_values(name, "labels 0 or 1, or between them", y, (y >= 0) & (y <= 1))
 
 
 def hard_labels(name: str, target: Tensor, prediction: Tensor) -> Tensor:
     """Read labels that are 0 or 1, in the prediction's shape and dtype."""
     y = probabilities(name, target, prediction)
-    is_soft = (y != 0) & (y != 1)
-    are_hard = all_within(is_soft, 0, 0)
-    if are_hard is None:
-        return nan_unless(~is_soft, y)
-    if not are_hard:
-        raise LayerError(name, f"expected labels 0 or 1, got {y[is_soft][0].item():g}")
-    return y
+    return right_values(name, "labels 0 or 1", y, (y == 0) | (y == 1))
+
+
+def right_values(name: str, wanted: str, values: Tensor, are_right: Tensor) -> Tensor:
+    """Refuse a wrong value. One that cannot be read becomes nan: a step refuses a loss of nan."""
+    is_right = all_within(are_right, 1, 1)
+    if is_right is None:
+        return torch.where(are_right, values, torch.nan)
+    if not is_right:
+        raise LayerError(name, f"expected {wanted}, got {values[~are_right][0].item():g}")
+    return values
 
 
 def class_indices(name: str, target: Tensor, lowest: int, classes: int) -> Tensor:
@@ -133,14 +138,53 @@ def all_within(values: Tensor, lowest: float, highest: float) -> bool | None:
         return None
 
 
-def nan_unless(right: Tensor, values: Tensor) -> Tensor:
-    """Replace wrong values that cannot be read by nan: a step refuses a loss of nan."""
-    return torch.where(right, values, torch.nan)
-
-
 def any_true(mask: Tensor) -> bool:
     """Return False only if the mask is known to be False everywhere."""
     try:
         return bool(torch.any(mask).item())
     except RuntimeError:
         return True
+
+
+def check_probabilities(name: str, mend: str, p: Tensor, target: Arrays) -> None:
+    """Check that values are in [0, 1]."""
+    wrong = _beyond(p, -TOLERANCE, 1 + TOLERANCE)
+    if wrong is not None:
+        raise LayerError(name, f"expected probabilities, in [0, 1], got {wrong:g}; {mend}")
+
+
+def check_distribution(name: str, mend: str, p: Tensor, target: Arrays, *, dim: int = 1) -> None:
+    """Warn, once per process, if probabilities do not sum to 1 over axis dim."""
+    check_probabilities(name, mend, p, target)
+    if p.ndim > 1 and _wrong_sum(p.detach().float().sum(dim)) is not None:
+        # Without the number, because Python shows each text only once.
+        problem = "expected the classes' probabilities of each example to sum to 1, and some do not"
+        warnings.warn(f"{name}: {problem}; {mend}", UserWarning, stacklevel=2)
+
+
+def check_log_probabilities(name: str, mend: str, z: Tensor, target: Arrays) -> None:
+    """Check that values are at most 0."""
+    wrong = _beyond(z, -math.inf, TOLERANCE)
+    if wrong is not None:
+        raise LayerError(name, f"expected log-probabilities, at most 0, got {wrong:g}; {mend}")
+
+
+def check_log_distribution(
+    name: str, mend: str, z: Tensor, target: Arrays, *, dim: int = 1
+) -> None:
+    """Check that values are logarithms of probabilities that sum to 1 over axis dim."""
+    check_log_probabilities(name, mend, z, target)
+    wrong = _wrong_sum(torch.logsumexp(z.detach().float(), dim).exp()) if z.ndim > 1 else None
+    if wrong is not None:
+        problem = f"expected log-probabilities of classes that sum to 1, got a sum of {wrong:g}"
+        raise LayerError(name, f"{problem}; {mend}")
+
+
+def _beyond(values: Tensor, lowest: float, highest: float) -> float | None:
+    # A step reports better where a nan comes from.
+    wrong = outside(values, lowest, highest)
+    return None if wrong is None or math.isnan(wrong) else wrong
+
+
+def _wrong_sum(sums: Tensor) -> float | None:
+    return _beyond(sums, 1 - SUM_TOLERANCE, 1 + SUM_TOLERANCE)
