@@ -57,7 +57,7 @@ def _convert(params: tuple[()], x: Tensor, *, dtype: torch.dtype) -> tuple[Tenso
     return x.to(dtype), stand_in(x)
 
 
-declare(_convert, kind="moving")
+declare(_convert, kind="moving", mask="position")
 
 
 def _convert_back(params: tuple[()], x: Tensor, g: Tensor | None) -> tuple[Arrays, tuple[()]]:
@@ -108,7 +108,7 @@ def contract(
     return run("einsum", x, f"{','.join(terms)}->{output}"), x
 
 
-declare(contract, kind="product")
+declare(contract, kind="product", along="rows")
 
 
 def _contract_back(

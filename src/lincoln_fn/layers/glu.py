@@ -58,7 +58,7 @@ def check_half(cache: Cache, g: Moved) -> None:
     core.check_cotangent("glu", g, cache.x, tuple(shape))
 
 
-@core.constructor(kind="gated")
+@core.constructor(kind="gated", along="dim")
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 

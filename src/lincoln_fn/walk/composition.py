@@ -44,7 +44,7 @@ Gather: TypeAlias = Callable[[VisitRecord, Params, Record], Params]
 Init: TypeAlias = Callable[[tuple[Layer, ...], Key, Arrays], Params]
 Advance: TypeAlias = Callable[[VisitThere, Params, Cache], Params]
 
-Mask: TypeAlias = Literal["part", "sequence", "state"]
+Mask: TypeAlias = Literal["part", "sequence", "state", "position", "lost"]
 
 
 def composition(
@@ -92,9 +92,10 @@ def composition(
             tuple with one entry per part. `map_params`, `lora` and state dicts use it.
         names: of the parts, for paths such as "0.query"; "" for one that has no name but its
             position. Default: none has.
-        mask: whether it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to
-            the first part, which may take one; "sequence" or "state" as `lf.declare` has it.
-            Default: it takes none, and a part that does is refused there.
+        mask: how it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to the
+            first part, which may take one; "sequence", "state" or "position" as `lf.declare` has
+            it; "lost" if it cannot. Default: it takes none. A part that does is refused there, and
+            so is one that may mix positions, or a combinator of your own.
         reads_once: former, and without effect.
         freezes: likewise.
 
@@ -190,7 +191,7 @@ class Composition:
     mask: Mask | None
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
-    # How it takes a mask: that of the first part in place of "part"; "lost" if only a part does.
+    # How it takes a mask, as `mask_form` has it.
     takes_mask: str | None = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -214,7 +215,10 @@ class Composition:
     def _find_mask(self) -> str | None:
         if self.mask == "part":
             return mask_form(self.parts[0])
-        return self.mask or ("lost" if any(map(mask_form, self.parts)) else None)
+        forms = {*map(mask_form, self.parts)}
+        if self.mask or not forms <= {"position", None}:
+            return self.mask or "lost"
+        return "position" if None not in forms and core.is_ours(self.there) else None
 
     @cached_property
     def placed(self) -> tuple[Layer, ...]:
@@ -284,11 +288,12 @@ class Composition:
 def mask_form(layer: Layer) -> str | None:
     """Return how a layer takes the mask of a sequence.
 
-    "sequence" is by (sequence, mask), "state" by (sequence, state, mask); None is not at all, and
-    "lost" is that a part would take one that the composition does not give it.
+    "sequence" is by (sequence, mask), "state" by (sequence, state, mask). "position" needs none,
+    since it computes each position by itself. "lost" is that a part would take one that the
+    composition does not give it. None is that it may mix positions.
     """
     made = composition_of(layer)
-    return core.declared_by(layer.forward).mask if made is None else made.takes_mask
+    return core.mask_of(layer) if made is None else made.takes_mask
 
 
 def composition_of(layer: Layer) -> Composition | None:
