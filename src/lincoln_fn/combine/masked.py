@@ -10,14 +10,14 @@ rule is that of `serial`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Final
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, checked, made_by, require
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
@@ -75,7 +75,7 @@ class _Masked(Wiring):
 @cache
 def _wiring(n: int) -> Wiring:
     reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _Masked(reads, (n + 1 if n else 0, 1), partial(split_entries, count=n), entries=2)
+    return _Masked(reads, (n + 1 if n else 0, 1), entries=2)
 
 
 def _form(part: Layer) -> str | None:
