@@ -25,7 +25,7 @@ from helpers.loops import (
 )  # fmt: skip
 from helpers.loops import ROWS as X
 from helpers.loops import SEQUENCE as S
-from helpers.stateful import BLOCK, STATEFUL
+from helpers.stateful import STATEFUL
 
 import lincoln_fn as lf
 
@@ -104,10 +104,6 @@ MASKED = {
     "without a batch": (lf.scan(lf.rnn_cell(5), dim=0), (S[0], None, MASK[0])),
     "no mask": (lf.scan(OWN), (S, STATE, None)),
 }
-WITH_CONTEXT = (
-    lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), BLOCK)),
-    (torch.tensor([1, 6, 0, 1]), normal(4, 3)),
-)
 GROUPS = {
     "fixed_point": FIXED_POINTS, "ode": ODES, "reversible": REVERSIBLES, "scan": SCANS,
     "scan, masked": MASKED,
@@ -122,7 +118,7 @@ WALKED = NETS | {
     "encoder's block": (lf.transformer_encoder_block(2, 7), normal(2, 5, 6)),
     "decoder's block": (lf.transformer_decoder_block(2, 7), (normal(2, 5, 6), normal(2, 4, 3))),
 }  # fmt: skip
-PROVEN = NETS | STATEFUL | {"tied with a context that has a gradient": WITH_CONTEXT}
+PROVEN = NETS | STATEFUL
 
 
 @pytest.mark.parametrize("name", PROVEN)

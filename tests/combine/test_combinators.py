@@ -6,17 +6,10 @@ import pytest
 import torch
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.stateful import BLOCK, X
-from helpers.stateful import STATEFUL as SHARED_ROWS
+from helpers.stateful import STATEFUL, X
 
 import lincoln_fn as lf
 
-STATEFUL = SHARED_ROWS | {
-    "tied with a context that has a gradient": (
-        lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), BLOCK)),
-        (torch.tensor([1, 6, 0, 1]), normal(4, 3)),
-    ),
-}
 each = pytest.mark.parametrize("name", STATEFUL)
 
 

@@ -56,7 +56,7 @@ SPELLINGS = """
     a.unflatten(-1, (2, 2)) ; a.transpose(1, 2) ; torch.transpose(a, 0, -1) ; a.swapaxes(0, 1)
     a.permute(2, 0, 1) ; a.permute((0, 2, 1)) ; torch.permute(a, (1, -1, 0)) ; a.movedim(0, 2)
     torch.movedim(a, (0, 1), (1, 2)) ; a.unsqueeze(1) * b.unsqueeze(2) ; torch.unsqueeze(a, -1)
-    a[:, :1].squeeze(1) ; a[:1, :1].squeeze() ; a.squeeze((0, 1)) ; a.roll(1, 1)
+    a[:, :1].squeeze(1) ; a[:1, :1].squeeze() ; a.squeeze((0, 1)) ; a.roll(1, 1) ; a.roll(2)
     torch.roll(a, (1, -2), (1, 2)) ; a.flip(1) ; torch.flip(a, (0, 2)) ; a.flip([-1])
     a.tile(2, 1) ; torch.tile(a, (2, 1, 1)) ; a.repeat(2, 1, 3) ; a.repeat_interleave(2, dim=1)
     s.expand(3, 4) ; a[:, :1].expand(-1, 5, -1) ; torch.broadcast_to(s, (2, 4))
@@ -164,7 +164,6 @@ REFUSED = {
     "F.softmax(a)": r"softmax without dim .* write softmax\(v, dim=-1\)",
     "a.max(1)": r"max with arguments .* write v.amax\(dim\), v.argmax",
     "torch.min(a, b)": r"write v.amin\(dim\), v.argmin\(dim\) or v.minimum",
-    "a.roll(1)": "roll without dims",
     "a ** b": r"a power of two values is not .* write \(b \* a.log",
     "a // 2": "write a division with floor",
     "a % 2": "mod is not an operation",

@@ -1,5 +1,6 @@
 """Masks that travel beside a sequence: what is padding has no part in the answer."""
 
+import re
 from functools import partial
 
 import pytest
@@ -178,13 +179,44 @@ def test_a_layer_of_ones_own_takes_the_mask_if_it_declares_it():
     lf.testing.check_layer(net, net.init(lf.Key(0), (X, MASK)), (X, MASK))
 
 
+MINE = lf.Layer("mine()", lambda params, x: (x.cumsum(1), None), lambda params, cache, g: (g, ()))
+MIXING = {
+    "mine()": MINE, "serial(mine())": lf.serial(MINE), "softmax(dim=1)": lf.softmax(1),
+    "residual(softmax(dim=1))": lf.residual(lf.softmax(1)), "group_norm(2)": lf.group_norm(2),
+    "layer_norm((6, 4))": lf.layer_norm((6, 4)), "causal_conv1d(4, 2)": lf.causal_conv1d(4, 2),
+    "own": own(lf.dense(4)), "weight_norm(conv1d(6, 1))": lf.weight_norm(lf.conv1d(6, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_a_layer_that_may_mix_positions_is_refused_by_its_name(name):
+    match = "^masked: expected a layer that takes the mask, or computes each position by itself"
+    with pytest.raises(lf.LayerError, match=f"{match}, got {re.escape(name)}"):
+        lf.masked(lf.dense(4), MIXING[name])
+
+
+BY_POSITION = (
+    lf.relu(), lf.layer_norm(), lf.rms_norm((4,)), lf.glu(), lf.softmax(-1), lf.dropout(0.0),
+    lf.scale(2.0), lf.swiglu(3), lf.weight_norm(lf.dense(4)), lf.inference(lf.dropout(0.5)),
+    lf.residual(lf.serial(lf.dense(4), lf.gelu())), lf.frozen(lf.dense(2)),
+    lf.branch(lf.dense(2), lf.dense(2), merge=lf.concatenate()), own(lf.dense(2), mask="position"),
+    lf.mixture_of_experts(lf.dense(2), (lf.dense(3),) * 2), lf.graph(lambda x: 2 * x.exp() - x),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", BY_POSITION, ids=str)
+def test_a_layer_that_computes_each_position_by_itself_gets_the_sequence_alone(layer):
+    assert mask_form(layer) == "position"
+    assert is_honoured(lf.masked(layer, lf.gru(4)))
+
+
 def form_by_trying(case):
     """Find how a layer takes a mask: in the form in which what is masked has no effect."""
     x, params = case.x, case.params()
-    mask = torch.arange(x.shape[1]) < torch.arange(1, len(x) + 1)[:, None]
+    mask = torch.arange(x.shape[1]) != (torch.arange(len(x)) % x.shape[1])[:, None]
     other = torch.where(mask.unsqueeze(-1), x, 5.0)
     for form, given in {
-        None: lambda h: h, "sequence": lambda h: (h, mask), "state": lambda h: (h, None, mask)
+        "position": lambda h: h, "sequence": lambda h: (h, mask), "state": lambda h: (h, None, mask)
     }.items():  # fmt: skip
         try:
             ys = [lf.tree.leaves(case.layer.predict(params, given(h)))[0] for h in (x, other)]
@@ -199,7 +231,14 @@ def form_by_trying(case):
 def test_what_takes_a_mask_says_so():
     found = {}
     for case in CASES:
-        if isinstance(case.x, torch.Tensor) and case.x.ndim == 3 and case.x.is_floating_point():
+        is_sequence = isinstance(case.x, torch.Tensor) and case.x.ndim == 3
+        if is_sequence and case.x.is_floating_point() and case.x.shape[1] > 1:
             found[str(case)] = (form_by_trying(case), mask_form(case.layer))
-    assert sum(form is not None for form, _ in found.values()) > 5
-    assert {name: forms for name, forms in found.items() if forms[0] not in (None, forms[1])} == {}
+    assert {form for forms in found.values() for form in forms} > {"position", "sequence", "state"}
+    wrong = {
+        name: forms
+        for name, forms in found.items()
+        if forms[0] != forms[1]
+        and (forms[1] == "position" or forms[0] not in ("position", None))  # it need not say it
+    }
+    assert wrong == {}

@@ -19,6 +19,9 @@ STATEFUL = {
     "tied with context": (lf.tied(lf.embedding(7, 3),
             lf.serial(lf.parallel(lf.identity(), lf.embedding(5, 3)), lf.multiply(), BLOCK)),
         (torch.tensor([1, 6, 0, 1]), torch.tensor([4, 0, 2, 2]))),
+    "tied with a context that has a gradient": (
+        lf.tied(lf.embedding(7, 3), lf.serial(lf.multiply(), BLOCK)),
+        (torch.tensor([1, 6, 0, 1]), normal(4, 3))),
     "repeat": (lf.repeat(2, BLOCK), X),
     "frozen": (lf.frozen(BLOCK), X),
     "checkpointed": (lf.checkpointed(BLOCK), X),

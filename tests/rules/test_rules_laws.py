@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.compare import largest, same_bits, same_number
+from helpers.compositions import check_split
 from helpers.rules import NET, RULES, SOFTMAX, X
 
 import lincoln_fn as lf
@@ -26,16 +27,7 @@ def run(name):
 
 @every_rule
 def test_the_split_has_the_bits_of_backward(name):
-    net, params, cache, g = run(name)
-    dx, dparams = net.backward(params, cache, g)
-    given_dx, sites = lf.cotangents(net, params, cache, g)
-    assert same_bits(given_dx, dx)
-    assert same_bits(net.input_grad(params, cache, g), dx)
-    assert same_bits(lf.grads_at(net, params, sites), dparams)
-    _, sites = lf.cotangents(net, params, cache, g, dx=False)
-    assert same_bits(lf.grads_at(net, params, sites), dparams)
-    assert same_bits(net.grads(params, cache, g), dparams)
-    assert same_bits(lf.walk.gradients(net, params, cache, g), dparams)
+    check_split(*run(name))
 
 
 @every_rule

@@ -21,9 +21,7 @@ def nested(request):
     wrap, depth = DEPTHS[request.param]
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)  # Python's own
-    net = lf.dense(3)
-    for _ in range(depth):
-        net = wrap(net)
+    net = nest(wrap, depth)
     params = net.init(lf.Key(0), X)
     weight, bias = lf.tree.leaves(params)
     yield net, params, (weight, bias), depth if wrap is lf.residual else 0

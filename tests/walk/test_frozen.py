@@ -3,8 +3,7 @@
 import pytest
 import torch
 from helpers.cases.case import normal
-from helpers.compare import same_bits
-from helpers.compositions import random_like
+from helpers.compositions import check_step
 from helpers.stateful import STATEFUL
 
 import lincoln_fn as lf
@@ -25,19 +24,6 @@ def kept_bytes(net, params, x):
     return sum(storages.values())
 
 
-def check_step(net, x, key=3):
-    """Check that the walks of a step give the bits of the protocol's functions."""
-    params = net.init(lf.Key(key), x)
-    y, cache = net.forward(params, x)
-    g = random_like(y)
-    given, kept = lf.walk.forward_to_train(net, params, x)
-    assert same_bits(given, y)
-    assert same_bits(net.advance(params, kept), net.advance(params, cache))
-    expected = net.grads(params, cache, g)
-    assert same_bits(lf.walk.gradients(net, params, kept, g), expected)
-    return params
-
-
 def test_a_frozen_backbone_keeps_nothing():
     backbone = lf.serial(lf.conv2d(16, 3), lf.relu(), lf.conv2d(8, 3), lf.tanh(), lf.flatten())
     net = lf.serial(lf.frozen(backbone), lf.dense(10))
@@ -49,7 +35,7 @@ def test_a_frozen_backbone_keeps_nothing():
 
 def test_the_states_of_a_frozen_backbone_advance():
     backbone = lf.serial(lf.dense(6), lf.batch_norm(), lf.residual(lf.dropout(0.5)))
-    params = check_step(lf.serial(lf.frozen(backbone), lf.dense(2)), normal(5, 4))
+    params, *_ = check_step(lf.serial(lf.frozen(backbone), lf.dense(2)), normal(5, 4))
     net = lf.serial(lf.frozen(backbone), lf.dense(2))
     # The mean and the variance of the batch, and three stand-ins.
     assert kept_bytes(net, params, normal(5, 4)) == 5 * 6 * 4 + 2 * 6 * 4 + 4 + 4 + 1
@@ -102,6 +88,6 @@ def test_a_frozen_embedding_is_scored_by_without_its_input():
     body = lf.serial(lf.dense(4), lf.tanh())
     for embedding, scored in ((lf.embedding(9, 4), 0), (lf.frozen(lf.embedding(9, 4)), 4)):
         net = lf.tied(embedding, body)
-        params = check_step(net, x)
+        params, *_ = check_step(net, x)
         _, cache = lf.walk.forward_to_train(net, params, x)
         assert cache[2].untyped_storage().nbytes() == (scored or 3 * 4 * 4)

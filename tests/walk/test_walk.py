@@ -7,7 +7,7 @@ import torch
 from helpers.cases import CASES
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.compositions import run
+from helpers.compositions import check_split, run
 from helpers.stateful import STATEFUL, X
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -60,15 +60,7 @@ SPLIT = (
 def test_the_split_has_the_bits_of_backward(name):
     layer, x = SPLIT[name]()
     params, _, cache, g = run(layer, x)
-    dx, dparams = layer.backward(params, cache, g)
-    given_dx, sites = lf.cotangents(layer, params, cache, g)
-    assert same_bits(given_dx, dx)
-    assert same_bits(layer.input_grad(params, cache, g), dx)
-    assert same_bits(lf.grads_at(layer, params, sites), dparams)
-    assert same_bits(layer.grads(params, cache, g), dparams)
-    _, sites = lf.cotangents(layer, params, cache, g, dx=False)
-    assert same_bits(lf.grads_at(layer, params, sites), dparams)
-    assert same_bits(lf.walk.gradients(layer, params, cache, g), dparams)
+    check_split(layer, params, cache, g)
 
 
 def flops(function):

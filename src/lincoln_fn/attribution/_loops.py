@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution.rules import Rule, Use
-from lincoln_fn.combine import Times, coupling, fixed_point, ode, own_loop, reversible, with_outputs
+from lincoln_fn.combine import Times, coupling, fixed_point, ode, reversible
 from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees, bind_like, tree
 from lincoln_fn.layers.add import add
@@ -48,8 +48,7 @@ def loops_of(layer: Layer, path: str, rule_of: Callable[[Layer], Rule]) -> Loops
         raise LayerError(where, refused)
     if of not in _LOOPS:
         return composed.there, composed.back
-    there, back = _LOOPS[of](composed, partial(_shares, rule_of(_ADD)))
-    return with_outputs(there, composed.there), with_outputs(back, composed.back)
+    return _LOOPS[of](composed, partial(_shares, rule_of(_ADD)))
 
 
 def _shares(rule: Rule, terms: tuple[Arrays, ...], relevance: Arrays) -> tuple[Arrays, ...]:
@@ -63,20 +62,17 @@ def _shares(rule: Rule, terms: tuple[Arrays, ...], relevance: Arrays) -> tuple[A
 
 
 def _of_reversible(made: Composition, shares: Shares) -> Loops:
-    back = bind_like(partial(reversible_back, sum_back=shares), own_loop(made.back))
-    return own_loop(made.there), back
+    return made.there, bind_like(partial(reversible_back, sum_back=shares), made.back)
 
 
 def _of_ode(made: Composition, shares: Shares) -> Loops:
-    loop = own_loop(made.there)
-
     def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Take all steps, and keep the values of each stage."""
         staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
-        walked: tuple[Arrays, Record] = loop(staged, params, x)
+        walked: tuple[Arrays, Record] = made.there(staged, params, x)
         return walked
 
-    return there, bind_like(partial(_ode_back, shares=shares), own_loop(made.back))
+    return there, bind_like(partial(_ode_back, shares=shares), made.back)
 
 
 @attrs.frozen(eq=False)

@@ -1,23 +1,22 @@
-from lincoln_fn.combine._wiring import (
-    Wiring as Wiring, split_record as split_record, wired as wired,
-)
+from lincoln_fn.combine._wiring import Wiring as Wiring, wired as wired
 from lincoln_fn.combine import (
     embedding_scores as embedding_scores, gated_feed_forward as gated_feed_forward,
 )
 from lincoln_fn.combine.branch import branch as branch, residual as residual
 from lincoln_fn.combine.causal_conv1d import causal_conv1d as causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed as checkpointed
-from lincoln_fn.combine.constant import constant as constant
 from lincoln_fn.combine.context import select as select, with_context as with_context
-from lincoln_fn.combine.coupling import coupling as coupling
+from lincoln_fn.combine.coupling import coupling as coupling, inverse as inverse
 from lincoln_fn.combine.fixed_point import fixed_point as fixed_point
-from lincoln_fn.combine.frozen import FrozenParams as FrozenParams, frozen as frozen
+from lincoln_fn.combine.frozen import (
+    FrozenParams as FrozenParams, constant as constant, frozen as frozen,
+)
 from lincoln_fn.combine.gated_feed_forward import geglu as geglu, swiglu as swiglu
-from lincoln_fn.combine.gradients_by_name import gradients_by_name as gradients_by_name
-from lincoln_fn.combine.graph import ALIASES as ALIASES, graph as graph, plan_of as plan_of
+from lincoln_fn.combine.graph import (
+    ALIASES as ALIASES, gradients_by_name as gradients_by_name, graph as graph, plan_of as plan_of,
+)
 from lincoln_fn.combine.in_dtype import in_dtype as in_dtype
 from lincoln_fn.combine.inference import inference as inference
-from lincoln_fn.combine.inverse import inverse as inverse
 from lincoln_fn.combine.mamba import PATHS as PATHS, mamba as mamba
 from lincoln_fn.combine.masked import masked as masked
 from lincoln_fn.combine.mixture_of_experts import (
@@ -26,9 +25,6 @@ from lincoln_fn.combine.mixture_of_experts import (
     scores_back as scores_back,
 )
 from lincoln_fn.combine.ode import Times as Times, ode as ode
-from lincoln_fn.combine.outputs import (
-    own_loop as own_loop, taps_of as taps_of, with_outputs as with_outputs,
-)
 from lincoln_fn.combine.parallel import parallel as parallel
 from lincoln_fn.combine.reversible import reversible as reversible
 from lincoln_fn.combine.scan import scan as scan

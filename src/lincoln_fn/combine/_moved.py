@@ -16,6 +16,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any, Final, TypeAlias
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,12 +28,13 @@ from lincoln_fn.layers.stop_gradient import zero
 
 # Any: arguments of torch's functions.
 Args: TypeAlias = tuple[Any, ...]
+Options: TypeAlias = dict[str, Any]
 Index: TypeAlias = Any  # a number, a slice, None, ..., a name of an input, or a tuple of them
 # dx of g, x, which has a shape alone, and the arguments.
 Back: TypeAlias = Callable[..., Tensor]
 
 
-def _reshaped(g: Tensor, x: Tensor, *args: object) -> Tensor:
+def _reshaped(g: Tensor, x: Tensor, *args: object, **options: object) -> Tensor:
     return g.reshape(x.shape)
 
 
@@ -50,55 +52,70 @@ BACK: Final[dict[str, Back | None]] = {
     "movedim": lambda g, x, source, destination: g.movedim(destination, source),
     "pad": lambda g, x, pad, mode, value: functional.pad(g, [-n for n in pad]),
     "permute": lambda g, x, dims: g.permute(sorted(range(g.ndim), key=lambda k: dims[k] % g.ndim)),
-    "roll": lambda g, x, shifts, dims: g.roll([-n for n in shifts], dims),
+    "roll": lambda g, x, shifts, dims=(): g.roll([-n for n in entries(shifts)], dims),
     "split": _joined,
+    "swapaxes": lambda g, x, axis0, axis1: g.swapaxes(axis0, axis1),
     "t": lambda g, x: g.t(),
     "transpose": lambda g, x, dim0, dim1: g.transpose(dim0, dim1),
-    "tril": lambda g, x, diagonal: g.tril(diagonal),
-    "triu": lambda g, x, diagonal: g.triu(diagonal),
-    "unbind": lambda g, x, dim: torch.stack(g, dim),
+    "tril": lambda g, x, diagonal=0: g.tril(diagonal),
+    "triu": lambda g, x, diagonal=0: g.triu(diagonal),
+    "unbind": lambda g, x, dim=0: torch.stack(g, dim),
 }
 
 
-def moved(name: str, *args: object) -> Layer:
-    """Make the layer of a function of torch that moves elements, such as "transpose"."""
-    move, back = (partial(each, name=name, args=args) for each in (_move, _move_back))
-    return Layer(written(name, args), move, back)
+@attrs.frozen(eq=False)
+class Call:
+    """A call of a function of torch, or of a method, by its name: what it gets beside tensors."""
+
+    name: str
+    args: Args = ()
+    options: Options = attrs.Factory(dict)
+    is_method: bool = False
+
+    def __str__(self) -> str:
+        args = self.args[0] if len(self.args) == 1 and type(self.args[0]) is tuple else self.args
+        named = (f"{key}={given!r}" for key, given in self.options.items())
+        return f"{self.name}({', '.join([*map(repr, args), *named])})"
+
+    def __call__(self, *x: Arrays) -> Arrays:
+        """Call it; its error names the shapes."""
+        homes = (Tensor, functional) if self.is_method else (torch, functional, Tensor)
+        function = next(getattr(home, self.name) for home in homes if hasattr(home, self.name))
+        try:
+            return function(*x, *self.args, **self.options)
+        except (IndexError, RuntimeError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            problem = f"torch refuses {format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
+            raise LayerError(self.name, problem) from error
 
 
-def _move(params: tuple[()], x: Tensor, *, name: str, args: Args) -> tuple[Arrays, Cache]:
+def moved(name: str, *args: object, **options: object) -> Layer:
+    """Make the layer of a method of tensors that moves elements, such as "transpose"."""
+    call = Call(name, args, options, is_method=True)
+    return Layer(str(call), partial(_move, call=call), partial(_move_back, call=call))
+
+
+def _move(params: tuple[()], x: Tensor, *, call: Call) -> tuple[Arrays, Cache]:
     """Compute y_j = x_i(j)."""
-    return run(name, args, x), stand_in(x)
+    return call(x), stand_in(x)
 
 
 declare(_move, kind="moving")
 
 
 def _move_back(
-    params: tuple[()], x: Tensor, g: Arrays, *, name: str, args: Args
+    params: tuple[()], x: Tensor, g: Arrays, *, call: Call
 ) -> tuple[Tensor | None, tuple[()]]:
     """Compute dx_k = sum of g_j over all j with i(j) = k."""
-    back = BACK[name]
+    back = BACK[call.name]
     if not x.is_floating_point():
         return None, ()
-    return back(g, x, *args) if back else _by_positions(g, x, partial(run, name, args)), ()
+    return back(g, x, *call.args, **call.options) if back else _by_positions(g, x, call), ()
 
 
 def _by_positions(g: Tensor, x: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     at = move(torch.arange(x.numel(), device=x.device).reshape(x.shape)).reshape(-1)
     return g.new_zeros(x.numel()).index_add(0, at, g.reshape(-1)).reshape(x.shape)
-
-
-def run(name: str, args: Args, *x: Arrays) -> Arrays:
-    """Call a function of torch by its name; its error names the shapes."""
-    homes = (torch, functional, Tensor)
-    function = next(getattr(home, name) for home in homes if hasattr(home, name))
-    try:
-        return function(*x, *args)
-    except (IndexError, RuntimeError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        problem = f"torch refuses {format_briefly(x[0] if len(x) == 1 else x)}: {reason}"
-        raise LayerError(name, problem) from error
 
 
 # In an index, the place of the next input.
@@ -141,7 +158,7 @@ def _read_back(
     at = _filled(index, inputs)
     if not x.is_floating_point():
         dx = None
-    elif all(each is None or isinstance(each, int | slice | EllipsisType) for each in _entries(at)):
+    elif all(each is None or isinstance(each, int | slice | EllipsisType) for each in entries(at)):
         dx = x.new_zeros(x.shape)
         dx[at] = g
     else:
@@ -149,14 +166,15 @@ def _read_back(
     return (dx, *(None for _ in inputs)) if inputs else dx, ()
 
 
-def _entries(index: Index) -> tuple[Index, ...]:
+def entries(index: Index) -> tuple[Index, ...]:
+    """Return the entries of an index, or of sizes."""
     return index if type(index) is tuple else (index,)
 
 
 def _filled(index: Index, inputs: Iterable[Tensor]) -> Index:
     rest = iter(inputs)
-    entries = tuple(next(rest) if type(each) is str else each for each in _entries(index))
-    return entries if type(index) is tuple else entries[0]
+    filled = tuple(next(rest) if type(each) is str else each for each in entries(index))
+    return filled if type(index) is tuple else filled[0]
 
 
 def _sliced(index: Index) -> str:
@@ -167,9 +185,3 @@ def _sliced(index: Index) -> str:
         return "..." if index is ... else str(index)
     ends = (index.start, index.stop, *([] if index.step is None else [index.step]))
     return ":".join("" if end is None else str(end) for end in ends)
-
-
-def written(name: str, args: Args) -> str:
-    """Write a call."""
-    shown = args[0] if len(args) == 1 and type(args[0]) is tuple else args
-    return f"{name}({', '.join(map(repr, shown))})"

@@ -19,6 +19,7 @@ from lincoln_fn.combine._values import Value
 from lincoln_fn.combine._wiring import Wiring
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, called, declare, describe, record
 from lincoln_fn.layers.broadcast import repeated, summed_to
+from lincoln_fn.walk import Arrangement
 
 # Layers whose inputs are repeated to one shape and converted to one dtype, and the first input of
 # those that are; and layers whose floating inputs are converted.
@@ -66,10 +67,9 @@ class Plan(Wiring):
     parameters: tuple[str, ...]
     nodes: tuple[Node, ...]
 
-    @property
-    def with_params(self) -> tuple[str, ...]:
-        """The names of the nodes that have params."""
-        return tuple(node.name for node in self.nodes if node.has_params)
+    def split(self, label: str, params: Params) -> tuple[Params, ...]:
+        """Return the params of each node, () for one without any."""
+        return self.arrange.split(params)
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return an entry of x for each argument of the function."""
@@ -108,13 +108,18 @@ def _as_before(d: Arrays, shape: tuple[int, ...], dtype: torch.dtype) -> Arrays:
     return None if d is None or not dtype.is_floating_point else summed_to(d, shape).to(dtype)
 
 
-def split_named(label: str, params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
+def _split(params: Params, *, nodes: tuple[Node, ...]) -> tuple[Params, ...]:
     """Return the params of each node, () for one without any."""
     names = [node.name for node in nodes if node.has_params]
     if not (type(params) is dict and params.keys() == {*names} if names else params == ()):
         expected = f"a dict of {', '.join(names)}" if names else "()"
-        raise LayerError(label, f"expected params {expected}, got {describe(params)}")
+        raise LayerError("graph", f"expected params {expected}, got {describe(params)}")
     return tuple(params[node.name] if node.has_params else () for node in nodes)
+
+
+def _join(parts: tuple[Params, ...], params: Params, *, nodes: tuple[Node, ...]) -> Params:
+    pairs = zip(nodes, parts, strict=True)
+    return {node.name: part for node, part in pairs if node.has_params} or ()
 
 
 def _of_one_dtype(node: Node, inputs: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
@@ -170,7 +175,7 @@ def trace(function: Callable[..., object]) -> tuple[Plan, tuple[Layer, ...]]:
     plan = Plan(
         reads=tuple(n.inputs if len(n.inputs) != 1 else n.inputs[0] for n in planned),
         y=returns if isinstance(y, tuple) else returns[0],
-        split=partial(split_named, nodes=planned),
+        arrange=Arrangement(partial(_split, nodes=planned), partial(_join, nodes=planned)),
         bare=tuple(i for i, node in enumerate(planned) if not node.has_params),
         entries=len(inputs) if len(inputs) != 1 else None,
         notes=1, arguments=tuple(inputs), parameters=tuple(trained), nodes=planned,

@@ -98,7 +98,7 @@ def loop_back(
 
     later = *tree.map(_entry(slice(1, None)), walked), rest.stacked
     start, dx_n = of_rest((carry, rest.shared), tree.map(_entry(-1), later))
-    looped = loop(of_rest, start, tree.map(_reversed_but_last, later))
+    looped = loop(of_rest, start, tree.map(lambda steps: steps[:-1].flip(0), later))
     if looped is None:
         return None
     (carry, _), between = looped
@@ -127,10 +127,6 @@ def steps_placed(steps: Tensor, dim: int, reverse: bool) -> Tensor:
 
 def _entry(which: int | slice) -> Callable[[Tensor], Tensor]:
     return lambda steps: steps[which]
-
-
-def _reversed_but_last(steps: Tensor) -> Tensor:
-    return steps[:-1].flip(0)
 
 
 def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "length ..."] | None:

@@ -21,21 +21,22 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._moved import Args, run, written
+from lincoln_fn.combine._moved import Call
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, bare, declare, tree
 from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
 
-def flat(name: str, *args: object) -> Layer:
+def flat(name: str, *args: object, **options: object) -> Layer:
     """Make the layer of a function of torch whose derivative is 0, such as "gt"."""
-    return Layer(written(name, args), partial(_jump, name=name, args=args), _stay)
+    call = Call(name, args, options)
+    return Layer(str(call), partial(_jump, call=call), _stay)
 
 
-def _jump(params: tuple[()], x: Arrays, *, name: str, args: Args) -> tuple[Tensor, Cache]:
+def _jump(params: tuple[()], x: Arrays, *, call: Call) -> tuple[Tensor, Cache]:
     """Compute the function."""
-    y = run(name, args, *(x if type(x) is tuple else (x,)))
+    y = call(*(x if type(x) is tuple else (x,)))
     return y.detach(), tree.map(stand_in, x)
 
 
@@ -57,7 +58,7 @@ def _convert(params: tuple[()], x: Tensor, *, dtype: torch.dtype) -> tuple[Tenso
     return x.to(dtype), stand_in(x)
 
 
-declare(_convert, kind="moving")
+declare(_convert, kind="moving", mask="position")
 
 
 def _convert_back(params: tuple[()], x: Tensor, g: Tensor | None) -> tuple[Arrays, tuple[()]]:
@@ -105,10 +106,10 @@ def contract(
 ) -> tuple[Tensor, Cache]:
     """Compute y_c = sum A_a B_b."""
     x = x if type(x) is tuple else (x,)
-    return run("einsum", x, f"{','.join(terms)}->{output}"), x
+    return Call("einsum")(f"{','.join(terms)}->{output}", *x), x
 
 
-declare(contract, kind="product")
+declare(contract, kind="product", along="rows")
 
 
 def _contract_back(

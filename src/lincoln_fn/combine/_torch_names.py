@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lincoln_fn.combine import _torch_rows as rows
-from lincoln_fn.combine._moved import moved
+from lincoln_fn.combine._moved import BACK, moved
 from lincoln_fn.combine._torch_layers import einsum, flat
-from lincoln_fn.combine._torch_rows import Arg, Row, refused, sizes_of
+from lincoln_fn.combine._torch_rows import Arg, Row, refused
 from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
 
@@ -37,18 +37,8 @@ def _same(name: str) -> Row:
     return lambda x, *args, **options: x.apply(getattr(ours, name)(*args, **options))
 
 
-def _sized(name: str, to: str = "") -> Row:
-    """Make the row of a function that takes sizes one by one, or as one tuple."""
-    return lambda x, *sizes: x.apply(moved(to or name, sizes_of(sizes)))
-
-
-def _spread(name: str, to: str = "") -> Row:
-    """Make the row of a method that torch has of tensors alone, and that takes sizes one by one."""
-    return lambda x, *sizes: x.apply(moved(to or name, *sizes_of(sizes)))
-
-
 def _flat(name: str) -> Row:
-    return lambda x: x.apply(flat(name))
+    return lambda x, *args, **options: x.apply(flat(name, *args, **options))
 
 
 TABLE: Final[dict[str, Row]] = {
@@ -66,9 +56,10 @@ TABLE: Final[dict[str, Row]] = {
     )},
     **{name: partial(rows.compare, f"bitwise_{name}") for name in ("and", "or", "xor")},
     **{name: _flat(name) for name in (
-        "bitwise_not", "ceil", "floor", "isfinite", "isinf", "isnan", "logical_not", "ones_like",
-        "round", "sign", "trunc", "zeros_like",
+        "argmax", "argmin", "bitwise_not", "ceil", "floor", "full_like", "isfinite", "isinf",
+        "isnan", "logical_not", "one_hot", "ones_like", "round", "sign", "trunc", "zeros_like",
     )},
+    **{name: partial(rows.moving, name) for name in BACK},
     **{name: partial(rows.reduction, name) for name in ("amax", "logsumexp", "mean", "sum")},
     **{name: partial(rows.along, name) for name in ("log_softmax", "softmax", "softmin")},
     **{name: partial(rows.parts, name) for name in ("chunk", "split")},
@@ -76,19 +67,13 @@ TABLE: Final[dict[str, Row]] = {
         "bfloat16", "bool", "double", "float", "half", "int", "long",
     )},
     **{row.__name__: row for row in rows.ROWS},
-    "argmax": lambda x, dim=None, keepdim=False: x.apply(flat("argmax", dim, keepdim)),
-    "argmin": lambda x, dim=None, keepdim=False: x.apply(flat("argmin", dim, keepdim)),
     "bmm": rows.matmul,
-    "broadcast_to": _spread("expand"),
+    "broadcast_to": partial(rows.moving, "expand"),
     "clone": lambda x: x,
     "concatenate": lambda tensors, dim=0: rows.joined(ours.concatenate(dim), tensors),
     "contiguous": lambda x: x,
     "detach": lambda x: x.apply(ours.stop_gradient()),
-    "diagonal": lambda x, offset=0, dim1=0, dim2=1: x.apply(moved("diagonal", offset, dim1, dim2)),
     "einsum": lambda equation, *inputs: rows.joined(einsum(equation), inputs),
-    "flatten": lambda x, start_dim=0, end_dim=-1: x.apply(moved("flatten", start_dim, end_dim)),
-    "flip": _sized("flip"),
-    "full_like": lambda x, fill_value: x.apply(flat("full_like", fill_value)),
     "gather": lambda x, dim, index: x.apply(ours.gather(dim), index),
     "getitem": rows.item_of,
     "index_select": lambda x, dim, index: x.apply(ours.index_select(dim), index),
@@ -99,35 +84,16 @@ TABLE: Final[dict[str, Row]] = {
     "min": partial(rows.extreme, "min"),
     "minimum": lambda a, b: -rows.maximum(-a, -b),
     "mm": rows.matmul,
-    "movedim": lambda x, source, destination: x.apply(moved("movedim", source, destination)),
-    "narrow": lambda x, dim, start, length: x.apply(moved("narrow", dim, start, length)),
     "neg": lambda x: rows.multiply(x, -1.0),
-    "one_hot": lambda x, num_classes: x.apply(flat("one_hot", num_classes)),
-    "permute": _sized("permute"),
-    "repeat": _spread("repeat"),
-    "repeat_interleave": lambda x, repeats, dim: x.apply(moved("repeat_interleave", repeats, dim)),
-    "reshape": _sized("reshape"),
     "rsqrt": lambda x: x.apply(ours.sqrt()).apply(ours.reciprocal()),
     "scaled_dot_product_attention": rows.attention,
     "scatter": lambda x, dim, index, src: x.apply(ours.scatter(dim), index, src),
     "scatter_add": lambda x, dim, index, src: x.apply(ours.scatter(dim, reduce="add"), index, src),
-    "select": lambda x, dim, index: x.apply(moved("select", dim, index)),
     "softplus": lambda x, beta=1.0, threshold=20.0: x.apply(ours.softplus(beta, threshold)),
     "square": lambda x: x.apply(ours.power(2.0)),
-    "squeeze": lambda x, *dim: x.apply(moved("squeeze", *dim)),
     "stack": lambda tensors, dim=0: rows.joined(ours.stack(dim), tensors),
     "std": lambda *args, **options: rows.variance(*args, **options).apply(ours.sqrt()),
-    "swapaxes": lambda x, axis0, axis1: x.apply(moved("transpose", axis0, axis1)),
-    "t": lambda x: x.apply(moved("t")),
     "take": lambda x, index, dim: x.apply(ours.take(index, dim)),
-    "tile": _sized("tile"),
-    "transpose": lambda x, dim0, dim1: x.apply(moved("transpose", dim0, dim1)),
-    "tril": lambda x, diagonal=0: x.apply(moved("tril", diagonal)),
-    "triu": lambda x, diagonal=0: x.apply(moved("triu", diagonal)),
-    "unbind": lambda x, dim=0: x.apply(moved("unbind", dim)),
-    "unflatten": lambda x, dim, sizes: x.apply(moved("unflatten", dim, tuple(sizes))),
-    "unsqueeze": lambda x, dim: x.apply(moved("unsqueeze", dim)),
-    "view": _spread("view"),
 }  # fmt: skip
 
 # Methods that take their arguments in another order than the function.

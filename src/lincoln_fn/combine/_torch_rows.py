@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from lincoln_fn import layers
-from lincoln_fn.combine._moved import INPUT, item, moved
+from lincoln_fn.combine._moved import INPUT, entries, item, moved
 from lincoln_fn.combine._torch_layers import converted, flat, without_params
 from lincoln_fn.core import Layer, LayerError
 from lincoln_fn.layers.common.constructors import ours
@@ -22,6 +22,9 @@ from lincoln_fn.layers.common.constructors import ours
 # Any: a value of a graph, a number, or another argument of torch's functions.
 Arg: TypeAlias = Any
 Row: TypeAlias = Callable[..., Arg]
+
+# Methods that move elements, and take their sizes or axes one by one, or as one tuple.
+_OF_SIZES: Final = ("expand", "flip", "permute", "repeat", "reshape", "tile", "view")
 
 
 def refused(name: str, write: str) -> LayerError:
@@ -143,12 +146,15 @@ def dims_of(dim: Arg) -> Arg:
     return tuple(dim) if isinstance(dim, list) else dim
 
 
-def sizes_of(sizes: tuple[Arg, ...]) -> tuple[int, ...]:
-    """Return sizes that were given one by one, or as one tuple."""
-    sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes
-    if not all(isinstance(size, int) for size in sizes):
-        raise LayerError("graph", f"expected sizes as ints, got {sizes}")
-    return sizes
+def moving(name: str, x: Arg, *args: Arg, **options: Arg) -> Arg:
+    """Move elements, with the arguments of torch's method; sizes may be given one by one."""
+    args = tuple(map(dims_of, args))
+    if name in _OF_SIZES and args and isinstance(args[0], int):
+        args = (args,)
+    every = [n for given in (*args, *options.values()) for n in entries(dims_of(given))]
+    if not all(isinstance(n, int) for n in every):
+        raise LayerError("graph", f"expected sizes as ints, got {every}")
+    return x.apply(moved(name, *args, **options))
 
 
 def reduction(name: str, x: Arg, dim: Arg = None, keepdim: bool = False, dtype: Arg = None) -> Arg:
@@ -168,13 +174,6 @@ def to(x: Arg, dtype: Arg) -> Arg:
     if not isinstance(dtype, torch.dtype):
         raise refused(f"to({dtype!r})", "v.to(dtype); a graph runs where its inputs are")
     return x.apply(converted(dtype))
-
-
-def roll(x: Arg, shifts: Arg, dims: Arg = None) -> Arg:
-    if dims is None:
-        raise refused("roll without dims", "v.roll(shifts, dims)")
-    by, over = ((each,) if isinstance(each, int) else tuple(each) for each in (shifts, dims))
-    return x.apply(moved("roll", by, over))
 
 
 def parts(name: str, x: Arg, size: Arg, dim: int = 0) -> Arg:
@@ -240,10 +239,9 @@ def embedding(
 
 def item_of(x: Arg, index: Arg) -> Arg:
     """Read x[index]; a slice, a number, None, ..., and values with integers may be mixed."""
-    entries = index if type(index) is tuple else (index,)
-    inputs = [each for each in entries if hasattr(each, "apply")]
-    at = tuple(INPUT if hasattr(each, "apply") else each for each in entries)
-    if inputs and len(entries) == 1:
+    inputs = [each for each in entries(index) if hasattr(each, "apply")]
+    at = tuple(INPUT if hasattr(each, "apply") else each for each in entries(index))
+    if inputs and len(at) == 1:
         return x.apply(ours.index_select(), inputs[0])
     return x.apply(item(at if type(index) is tuple else at[0]), *inputs)
 
@@ -251,5 +249,5 @@ def item_of(x: Arg, index: Arg) -> Arg:
 # Those with the names of torch's functions.
 ROWS: Final[tuple[Row, ...]] = (
     add, amin, divide, embedding, layer_norm, matmul, maximum, multiply, norm, normalize, pad,
-    power, prelu, rms_norm, roll, subtract, to, variance, where,
+    power, prelu, rms_norm, subtract, to, variance, where,
 )  # fmt: skip

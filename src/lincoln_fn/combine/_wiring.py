@@ -27,8 +27,6 @@ from lincoln_fn.walk.internal import Record, on_meta, output_of
 
 # The number of a value, or those of a tuple of values.
 Read: TypeAlias = int | tuple[int, ...]
-# (label, params) -> the params of each part, () for one without any; an error for other params.
-Split: TypeAlias = Callable[[str, Params], tuple[Params, ...]]
 
 
 @attrs.frozen
@@ -38,7 +36,7 @@ class Wiring:
     Args:
         reads: for each part, the value, or the tuple of values, that is its x.
         y: the value, or the tuple of values, that is y.
-        split: the params of each part.
+        arrange: how params are made of those of the parts.
         bare: the parts without params, which have no key.
         entries: how many entries x has, each a value; None if x is a value itself.
         open_part: the part, made by `open_dense`, that has as many outputs as x has features.
@@ -47,7 +45,7 @@ class Wiring:
 
     reads: tuple[Read, ...]
     y: Read
-    split: Split
+    arrange: Arrangement = ENTRIES
     bare: tuple[int, ...] = ()
     entries: int | None = None
     open_part: int | None = None
@@ -68,6 +66,15 @@ class Wiring:
     def first(self) -> int:
         """The number of the first part's output."""
         return 1 if self.entries is None else self.entries
+
+    def split(self, label: str, params: Params) -> tuple[Params, ...]:
+        """Return the params of each part, () for one without any; refuse other params."""
+        if self.arrange.kind is None:
+            check_entries(label, "params", params, len(self.reads) - len(self.bare))
+        else:
+            check_params(label, params, self.arrange.kind)
+        split = self.arrange.split(params)
+        return (*split, *((),) * (len(self.reads) - len(split)))
 
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return the values that x consists of."""
@@ -151,7 +158,7 @@ def back(
 
 def init(
     parts: tuple[Layer, ...], key: Key, x: Arrays, *, label: str, wiring: Wiring,
-    arrange: Arrangement, given: Mapping[int, Params] | None = None,
+    given: Mapping[int, Params] | None = None,
 ) -> Params:  # fmt: skip
     """Make the params of each part, from a key of its own; some may be given."""
     values = [*wiring.values_of(label, x)]
@@ -171,7 +178,7 @@ def init(
         if len(values) <= needed:
             y = output_of(part, params[i], inputs)
             values.append(on_meta(wiring.value_of(part, y)))
-    return arrange.join(tuple(params), None)
+    return wiring.arrange.join(tuple(params), None)
 
 
 def needs_dx(i: int, params: Params, *, label: str, wiring: Wiring) -> bool:
@@ -181,30 +188,16 @@ def needs_dx(i: int, params: Params, *, label: str, wiring: Wiring) -> bool:
     return any(walk.is_trained(split[j]) for j in behind)
 
 
-def split_entries(label: str, params: Params, *, count: int, bare: int = 0) -> tuple[Params, ...]:
-    """Return the entries of a tuple of params, and () for each part without any."""
-    check_entries(label, "params", params, count)
-    return (*params, *((),) * bare)
-
-
-def split_record(
-    label: str, params: Params, *, cls: type, arrange: Arrangement
-) -> tuple[Params, ...]:
-    """Return the params of each part, from a record."""
-    check_params(label, params, cls)
-    return arrange.split(params)
-
-
 # Any: arguments of `composition`, by name.
 def wired(
-    label: str | Callable[..., Layer], parts: tuple[Layer, ...], wiring: Wiring,
-    arrange: Arrangement = ENTRIES, **options: Any,
-) -> Layer:  # fmt: skip
+    label: str | Callable[..., Layer], parts: tuple[Layer, ...], wiring: Wiring, **options: Any
+) -> Layer:
     """Make a composition of a wiring."""
     name = label if isinstance(label, str) else label.__name__
     own = {
-        "init": partial(init, label=name, wiring=wiring, arrange=arrange),
+        "init": partial(init, label=name, wiring=wiring),
         "needs_dx": partial(needs_dx, label=name, wiring=wiring),
+        "arrange": wiring.arrange,
     }
     loops = partial(there, wiring=wiring), partial(back, wiring=wiring)
-    return composition(label, parts, *loops, arrange=arrange, **{**own, **options})
+    return composition(label, parts, *loops, **{**own, **options})

@@ -11,9 +11,9 @@ for it.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import ByPosition, Layer, Spec, call_of, checked, made_by, require
 from lincoln_fn.layers.add import add
 from lincoln_fn.layers.identity import identity
@@ -24,8 +24,7 @@ from lincoln_fn.walk import ALL_BUT_LAST
 def _wiring(count: int) -> Wiring:
     """Give x to every part but the last, which gets their outputs."""
     n = count - 1
-    split = partial(split_entries, count=n, bare=1)
-    return Wiring((*[0] * n, tuple(range(1, count))), count, split, bare=(n,))
+    return Wiring((*[0] * n, tuple(range(1, count))), count, ALL_BUT_LAST, bare=(n,))
 
 
 @checked
@@ -51,7 +50,7 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """
     require(len(layers) > 0, "branch", "at least one of layers", layers)
     parts = (*layers, add() if merge is None else merge)
-    return wired(branch, parts, _wiring(len(parts)), ALL_BUT_LAST, call=_branch_call)
+    return wired(branch, parts, _wiring(len(parts)), call=_branch_call)
 
 
 def _branch_call(parts: tuple[Layer, ...]) -> Spec:
@@ -76,7 +75,7 @@ def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
         tensor([-2.,  6.])
     """
     parts = (layer, identity() if shortcut is None else shortcut, add())
-    return wired(residual, parts, _wiring(3), ALL_BUT_LAST, call=_residual_call)
+    return wired(residual, parts, _wiring(3), call=_residual_call)
 
 
 def _residual_call(parts: tuple[Layer, ...]) -> Spec:

@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, declare, record, tree
 from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk.internal import Record
@@ -49,7 +49,7 @@ class _WithContext(Wiring):
 @cache
 def _wiring(n: int) -> Wiring:
     reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _WithContext(reads, n + 1, partial(split_entries, count=n), entries=2)
+    return _WithContext(reads, n + 1, entries=2)
 
 
 @core.checked

@@ -22,6 +22,13 @@ Derivation. With g the gradient of y, g_l that of l', and "back" that of the net
 
 Cache: x_2, e^s, the records of the network and of the bound, and stand-ins for y and l'.
 
+The inverse makes new examples from noise, without an inverse of the network, since s and t are what
+it makes of x_1. A `serial` is solved from its last part to its first.
+
+    x_1 = y_1
+    x_2 = (y_2 - t) e^(-s)
+    l = l' - sum s
+
 Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 """
 
@@ -36,12 +43,13 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._uses import check_mirrors, wrong_output
+from lincoln_fn.combine.serial import is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, check_cache, record, static
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.layers.softcap import softcap
-from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, composition
-from lincoln_fn.walk.internal import Record
+from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
+from lincoln_fn.walk.internal import PREDICT, Record, composition_of
 
 LogDet: TypeAlias = Float[Tensor, " batch"]
 WithLogDet: TypeAlias = tuple[Tensor, LogDet]
@@ -207,3 +215,44 @@ def coupling(
 
 def _call(parts: tuple[Layer, ...], **options: object) -> core.Spec:
     return core.call_of(coupling, parts[0], **options)
+
+
+@core.checked
+def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
+    """Compute the x of a flow's y, from the last step to the first: new examples from noise.
+
+    Args:
+        flow: a `coupling`, or a `serial` of them.
+        y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
+
+    Returns:
+        (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
+        log_det, or to 0 for a tensor.
+
+    Raises:
+        LayerError: if a layer is none of these, or y does not fit.
+
+    Example:
+        >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)
+        >>> x, log_det = inverse(flow, flow.init(lf.Key(0), z), z)
+        >>> x.shape, log_det.shape
+        (torch.Size([3, 2]), torch.Size([3]))
+    """
+    composed = composition_of(flow)
+    if composed is not None and is_serial(flow):
+        check_entries(composed.label, "params", params, len(composed.parts))
+        for part, entry in zip(reversed(composed.placed), reversed(params), strict=True):
+            y = inverse(part, entry, y)
+        solved: WithLogDet = y
+        return solved
+    if composed is None or not core.made_by(flow, coupling):
+        problem = f"expected a coupling, or a serial of them, got {flow.name}"
+        raise LayerError("inverse", f"{problem}, whose inverse is not known")
+    assert flow.spec is not None, "`coupling` made it"
+    dim, swap = flow.spec["dim"], flow.spec["swap"]
+    y, log_det = with_log_det(composed.label, y)
+    kept, changed = halves(composed.label, y, dim, swap)
+    s, t, _, _ = scale_and_shift(VisitThere(composed, PREDICT), params, kept, changed, dim)
+    total = s.flatten(1).sum(1)
+    x = join(kept, (changed - t) * (-s).exp(), dim, swap)  # x_2 = (y_2 - t) e^-s
+    return x, -total if log_det is None else log_det - total

@@ -145,6 +145,7 @@ def fixed_point(
     return around(
         fixed_point, cell, loop, partial(back, solver=chosen),
         predict=partial(loop, predicts=True), init=partial(_init, shape=shape), advance=with_states,
+        mask="lost",
         call=partial(
             core.call_of_parts, fixed_point, shape=shape, solver=solver, max_steps=max_steps,
             tol=tol, memory=memory,

@@ -1,15 +1,23 @@
-"""A layer that is used but not trained.
+"""Layers that are used but not trained: `frozen`, and `constant`, through which no gradient goes.
 
-Its parameters count as a state, so their gradient is never computed: `backward` computes only dx,
-and `grads` nothing. Keys still advance, and so do running statistics unless `statistics="still"`.
+Their parameters count as a state, so their gradient is never computed. The `backward` of a frozen
+layer computes only dx, and `grads` nothing. Its keys still advance, and so do its running
+statistics unless `statistics="still"`.
+
+Derivation of `constant`. y is taken for a constant, so dx = 0, and the part is not visited on the
+way back. Its cache holds the shapes of x.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from lincoln_fn.combine.inference import with_statistics_still
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, State, check_params, checked, record
+from torch import Tensor
+
+from lincoln_fn.combine.inference import inference, with_statistics_still
+from lincoln_fn.core import Arrays, Cache, Layer, Params, State, check_params, checked, record, tree
+from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.stop_gradient import zero
 from lincoln_fn.walk import VisitBack, VisitThere, fields
 from lincoln_fn.walk.internal import Record, VisitRecord, around
 
@@ -23,18 +31,12 @@ class FrozenParams(State):
     params: Params
 
 
-ARRANGEMENT: Final = fields(FrozenParams, "params", is_around=True)
+_ARRANGEMENT: Final = fields(FrozenParams, "params", is_around=True)
 
 
 def thaw(params: Params) -> Params:
     """Return the params inside those of a frozen layer; any others stay as they are."""
     return thaw(params.params) if isinstance(params, FrozenParams) else params
-
-
-def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
-    """Use the layer as it is."""
-    check_params("frozen", params, FrozenParams)
-    return visit(0, params.params, x)
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
@@ -43,20 +45,10 @@ def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tu
     return visit(0, params.params, cache, g, train=False)
 
 
-def gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
+def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
     """Return the params, which have no gradient."""
     check_params("frozen", params, FrozenParams)
     return params
-
-
-def init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FrozenParams:
-    """Make the params of the part."""
-    return FrozenParams(parts[0].init(key, x))
-
-
-def _advance(visit: VisitThere, params: FrozenParams, cache: Cache) -> FrozenParams:
-    check_params("frozen", params, FrozenParams)
-    return FrozenParams(visit.advance(0, params.params, cache))
 
 
 @checked
@@ -84,7 +76,47 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     """
     if statistics == "still":
         layer = with_statistics_still(layer)
+    return around(frozen, layer, back=_back, gather=_gather, mask="part", arrange=_ARRANGEMENT)
+
+
+def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:
+    """Use the layer as it is, and keep only the shapes of x."""
+    check_params("constant", params, FrozenParams)
+    y, _ = visit(0, params.params, x)
+    return tree.map(Tensor.detach, y), tree.map(stand_in, x)
+
+
+def _constant_back(
+    visit: VisitBack, params: FrozenParams, cache: Arrays, g: Arrays
+) -> tuple[Arrays, Record]:
+    """Return dx = 0."""
+    check_params("constant", params, FrozenParams)
+    return tree.map(zero, cache), None
+
+
+@checked
+def constant(layer: Layer) -> Layer:
+    """Use a layer as after training, and pass no gradient through it: `torch.no_grad` as a layer.
+
+    It is meant for a teacher, or a target that another network has to reach. The layer runs as
+    `inference(layer)` does: dropout is off, and no state advances. A training step keeps nothing of
+    it. `frozen` is for a layer through which a gradient goes, `stop_gradient` for one whose params
+    are trained elsewhere.
+
+    Returns:
+        The layer, whose params are `FrozenParams` of the layer's own.
+
+    Raises:
+        LayerError: as `inference` does; from its functions, if the layer raises one, or params are
+            not frozen.
+
+    Example:
+        >>> net, x = constant(lf.dense(2)), torch.ones(1, 3)
+        >>> y, cache = net.forward(net.init(lf.Key(0), x), x)
+        >>> net.backward(net.init(lf.Key(0), x), cache, torch.ones(1, 2))[0]
+        tensor([[0., 0., 0.]])
+    """
     return around(
-        frozen, layer, _there, _back, gather=gather, init=init, advance=_advance,
-        mask="part", arrange=ARRANGEMENT,
+        constant, inference(layer), _constant_there, _constant_back, gather=_gather,
+        arrange=_ARRANGEMENT,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from lincoln_fn.combine._wiring import Wiring, split_record, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Layer, PositiveInt, Spec, bare, constructor, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
@@ -42,13 +42,10 @@ class Params:
     down: dense.Params
 
 
-_ARRANGEMENT = fields(Params, "gate", "up", None, None, "down")
-
-
 # The gate, the second dense layer, the activation, the product, the last one.
 _WIRING = Wiring(
-    reads=(0, 0, 1, (3, 2), 4), y=5,
-    split=partial(split_record, cls=Params, arrange=_ARRANGEMENT), bare=(2, 3), open_part=4,
+    reads=(0, 0, 1, (3, 2), 4), y=5, bare=(2, 3), open_part=4,
+    arrange=fields(Params, "gate", "up", None, None, "down"),
 )  # fmt: skip
 
 
@@ -59,7 +56,7 @@ def _block(
     wide = dense.dense(intermediate_size, bias=bias, weight_init=weight_init, bias_init=bias_init)
     last = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
     return wired(
-        call.of.__name__, (wide, wide, activation, multiply(), last), _WIRING, _ARRANGEMENT,
+        call.of.__name__, (wide, wide, activation, multiply(), last), _WIRING,
         call=call, names=("gate", "up", "activation", "product", "down"),
     )  # fmt: skip
 

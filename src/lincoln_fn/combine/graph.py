@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import attrs
 from torch import Tensor
 
 from lincoln_fn.combine import _wiring
 from lincoln_fn.combine._plan import Plan, trace
 from lincoln_fn.combine._torch_names import ALIASES as ALIASES
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, checked
-from lincoln_fn.walk import Arrangement
-from lincoln_fn.walk.internal import on_meta
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, checked
+from lincoln_fn.walk import VisitBack
+from lincoln_fn.walk.internal import BACKWARD, Wants, composition_of, on_meta
 
 
 def _init(
@@ -26,7 +27,6 @@ def _init(
     x: Arrays,
     *,
     plan: Plan,
-    arrange: Arrangement,
     given: Callable[..., Mapping[str, Tensor]] | None,
 ) -> Params:
     """Make the trained arguments by the user's function, and the params of layers by their own."""
@@ -35,17 +35,10 @@ def _init(
     if tensors.keys() != {*own}:
         expected = f"expected init to return a dict of {', '.join(own) or 'nothing'}"
         raise LayerError("graph", f"{expected}, got one of {', '.join(tensors) or 'nothing'}")
-    if len(own) == len(plan.with_params):
+    if len(own) == sum(node.has_params for node in plan.nodes):
         return tensors or ()
     drawn = {i: tensors[node.name] for i, node in enumerate(plan.nodes) if node.name in tensors}
-    return _wiring.init(
-        parts, key, on_meta(x), label="graph", wiring=plan, arrange=arrange, given=drawn
-    )
-
-
-def _join(parts: tuple[Params, ...], params: Params, *, plan: Plan) -> Params:
-    pairs = zip(plan.nodes, parts, strict=True)
-    return {node.name: part for node, part in pairs if node.has_params} or ()
+    return _wiring.init(parts, key, on_meta(x), label="graph", wiring=plan, given=drawn)
 
 
 @checked
@@ -94,10 +87,9 @@ def graph(
     name = f"graph({getattr(function, '__name__', type(function).__name__)})"
     # A function that is not in a module cannot be pickled; its plan can.
     call = Spec(graph, {"function": plan, "init": init}, name)
-    arrange = Arrangement(partial(plan.split, "graph"), partial(_join, plan=plan))
     return _wiring.wired(
-        graph, parts, plan, arrange, init=partial(_init, plan=plan, arrange=arrange, given=init),
-        call=call, names=tuple(node.name for node in plan.nodes),
+        graph, parts, plan, init=partial(_init, plan=plan, given=init), call=call,
+        names=tuple(node.name for node in plan.nodes),
     )  # fmt: skip
 
 
@@ -118,3 +110,42 @@ def plan_of(function: str, net: Layer) -> Plan:
         raise LayerError(function, f"expected net to be made by lf.graph, got {net.name}")
     plan: Plan = net.spec["function"]
     return plan
+
+
+@checked
+def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Arrays]:
+    """Compute the gradient of every value of a graph: arguments, parameters and what is between.
+
+    Args:
+        net: made by `graph`.
+
+    Returns:
+        dL/dv by the name of v, in the order of the computation. None for an argument that has no
+        gradient, such as indices.
+
+    Raises:
+        LayerError: if net is not made by `graph`; else as `backward` does.
+
+    Example:
+        >>> net = lf.graph(lambda a, b: ((a * b).exp().sum(), locals()))
+        >>> x = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
+        >>> gradients_by_name(net, (), net.forward((), x)[1], torch.tensor(1.0))["multiply"]
+        tensor([1.0000, 7.3891])
+    """
+    plan, made = plan_of("gradients_by_name", net), composition_of(net)
+    assert made is not None, "`plan_of` has looked"
+    seen: dict[str, Arrays] = {}
+
+    def noted(
+        part: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Params]:
+        seen[path] = g
+        return BACKWARD.visit(part, path, params, cache, g, wants)
+
+    visit = VisitBack(made, attrs.evolve(BACKWARD, visit=noted))
+    dx, _ = made.back(visit, params, cache, g)
+    dinputs = dx if len(plan.arguments) != 1 else (dx,)
+    return {
+        **dict(zip(plan.arguments, dinputs, strict=True)),
+        **{node.name: seen[str(i)] for i, node in enumerate(plan.nodes)},
+    }

@@ -10,14 +10,14 @@ rule is that of `serial`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Final
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Arrays, Layer, LayerError, checked, made_by, require
 from lincoln_fn.layers.last_state import last_state
 from lincoln_fn.layers.masked_mean import masked_mean
@@ -25,6 +25,18 @@ from lincoln_fn.walk.internal import Record, mask_form
 
 # Layers whose output has no mask, so they come after `masked`.
 _LAST: Final = (masked_mean, last_state)
+# By the form of a layer that gets no mask, though it needs one: what else is expected, and a mend.
+_REFUSED: Final[dict[str | None, tuple[str, str]]] = {
+    "lost": (
+        "has no part that does",
+        'give masked the parts themselves, or make it by composition(..., mask="part")',
+    ),
+    None: (
+        "computes each position by itself",
+        'declare which it does by lf.declare(forward, mask="sequence"), or mask="position"; or let'
+        " it mix the padding in by parallel(layer, identity()), in serial between two masked",
+    ),
+}
 
 
 @attrs.frozen
@@ -63,17 +75,17 @@ class _Masked(Wiring):
 @cache
 def _wiring(n: int) -> Wiring:
     reads = tuple((i + 1 if i else 0, 1) for i in range(n))
-    return _Masked(reads, (n + 1 if n else 0, 1), partial(split_entries, count=n), entries=2)
+    return _Masked(reads, (n + 1 if n else 0, 1), entries=2)
 
 
 def _form(part: Layer) -> str | None:
-    """Return how a part takes the mask; refuse one in which it is lost."""
+    """Return how a part takes the mask; refuse one that loses it, or that may mix positions."""
     form = mask_form(part)
-    if form == "lost":
-        problem = "expected a layer that takes the mask, or has no part that does, got"
-        mend = 'give masked the parts themselves, or make it by composition(..., mask="part")'
-        raise LayerError("masked", f"{problem} {part.name}; {mend}")
-    return form
+    if form in _REFUSED:
+        expected, mend = _REFUSED[form]
+        problem = f"expected a layer that takes the mask, or {expected}, got {part.name}; {mend}"
+        raise LayerError("masked", problem)
+    return None if form == "position" else form
 
 
 @checked
@@ -83,8 +95,8 @@ def masked(*layers: Layer) -> Layer:
     x is (sequence, mask) and y is (layer_n(... layer_1(sequence)), mask). The mask (batch, length)
     is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `scan`, `multi_head_attention`,
     `grouped_query_attention` and `transformer_encoder_block` get the mask, and layers of your own
-    that declare it; all other layers get only the sequence, and treat padding like entries. Use
-    `masked_mean` or `last_state` after it to leave the padding out.
+    that declare it. Layers that compute each position by itself, such as `dense`, get only the
+    sequence. Use `masked_mean` or `last_state` after it to leave the padding out.
 
     Args:
         *layers: the parts, first to last. A layer that takes the mask has to be one of these parts,
@@ -95,8 +107,8 @@ def masked(*layers: Layer) -> Layer:
 
     Raises:
         LayerError: if `masked_mean` or `last_state` is a part, or a composition in which a layer
-            would get no mask; from its functions, if a part raises one, or x is not (sequence,
-            mask).
+            would get no mask, or a layer that mixes positions without one or does not say whether
+            it does; from its functions, if a part raises one, or x is not (sequence, mask).
 
     Example:
         >>> body = masked(lf.embedding(10, 4), lf.lstm(3, bidirectional=True), lf.dropout(0.1))

@@ -5,16 +5,15 @@ Derivation. y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 
-from lincoln_fn.combine._wiring import Wiring, split_entries, wired
+from lincoln_fn.combine._wiring import Wiring, wired
 from lincoln_fn.core import Layer, checked
 
 
 @cache
 def _wiring(n: int) -> Wiring:
-    y = tuple(range(n, 2 * n))
-    return Wiring(tuple(range(n)), y, partial(split_entries, count=n), entries=n)
+    return Wiring(tuple(range(n)), tuple(range(n, 2 * n)), entries=n)
 
 
 @checked

@@ -66,7 +66,7 @@ def serial(*layers: Layer) -> Layer:
 def is_serial(layer: Layer) -> bool:
     """Return whether a layer runs its parts one after the other, each with an entry of params."""
     made = composition_of(layer)
-    return made is not None and made.there is there
+    return made is not None and made.there is there and not made.taps
 
 
 @checked

@@ -11,20 +11,20 @@ the gradient of the output,
 
 All else is the network's own backward.
 
-Each composition on the way to such a part has its own loops, with a visitor around the walk's. It
-takes a_j out on the way there and adds g_j on the way back. Params and caches are the network's.
+Each composition on the way to such a part says where its outputs are (`Composition.taps`). Its
+visitors take a_j out on the way there and add g_j on the way back; its loops see neither. Params
+and caches are the network's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from lincoln_fn import core
 from lincoln_fn.combine.fixed_point import fixed_point
 from lincoln_fn.combine.ode import ode
-from lincoln_fn.combine.outputs import Outputs, close, open_to
 from lincoln_fn.combine.reversible import reversible
 from lincoln_fn.combine.scan import scan
 from lincoln_fn.combine.shared import shared
@@ -33,6 +33,7 @@ from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import (
     Placed,
     Record,
+    Tap,
     around,
     composition_of,
     is_target,
@@ -40,6 +41,7 @@ from lincoln_fn.walk.internal import (
     unknown_path,
 )
 
+Outputs: TypeAlias = tuple[Arrays, tuple[Arrays, ...]]
 # Compositions that run a part several times, or at other points on the way back.
 _REPEATING: Final = (fixed_point, ode, reversible, scan, shared)
 
@@ -69,7 +71,7 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     init = parts[0].init
     if isinstance(init, Placed):
         init = init.function  # which closing replaces, if it is the composition's own
-    (placed,) = place_parts("tapped", [close(parts[0].replace(init=init))])
+    (placed,) = place_parts("tapped", [_close(parts[0].replace(init=init))])
     return placed.init(key, x)
 
 
@@ -104,6 +106,32 @@ def _named_paths(
         closed = closed or (layer if made_by(layer, *_REPEATING, tapped) else None)
         for i, part in enumerate(composed.parts):
             yield from _named_paths(part, composed.inside(path, i), closed)
+
+
+def _open_to(layer: Layer, path: str, chosen: tuple[str, ...]) -> tuple[Layer, list[str]]:
+    """Make a layer that returns the outputs at some paths within it, and list them in order."""
+    composed = composition_of(layer)
+    if composed is None:
+        return layer, []
+    parts, found, taps = list(composed.parts), list[str](), dict[int, Tap]()
+    for i, part in enumerate(composed.parts):
+        own_path = composed.inside(path, i)
+        parts[i], within = _open_to(part, own_path, chosen)
+        here = [own_path] if own_path in chosen else []
+        if here or within:
+            taps[i] = Tap(len(found), len(here) + len(within), bool(here))
+            found += here + within
+    if not taps:
+        return layer, []
+    return layer.rebuild(tuple(parts), taps=taps), found
+
+
+def _close(layer: Layer) -> Layer:
+    """Make the layer that `_open_to` was given, of the parts that the opened one has now."""
+    composed = composition_of(layer)
+    if composed is None or not composed.taps:
+        return layer
+    return layer.rebuild(tuple(map(_close, composed.parts)), taps={})
 
 
 @core.checked
@@ -142,7 +170,7 @@ def tapped(net: Layer, *paths: str) -> Layer:
     if not paths:
         raise LayerError("tapped", "expected at least one path, got none")
     chosen = _chosen(net, paths)
-    opened, found = open_to(net, "", chosen)
+    opened, found = _open_to(net, "", chosen)
     order = tuple(map(found.index, chosen))
     return around(
         tapped, opened, partial(_there, order=order), partial(_back, order=order),
@@ -151,4 +179,4 @@ def tapped(net: Layer, *paths: str) -> Layer:
 
 
 def _call(parts: tuple[Layer, ...], *, paths: tuple[str, ...]) -> Spec:
-    return call_of(tapped, close(parts[0]), *paths)
+    return call_of(tapped, _close(parts[0]), *paths)

@@ -158,12 +158,16 @@ def _feed_forward(
     norm_first: bool, layer_norm_eps: float,
 ) -> Layer:  # fmt: skip
     """Make a sublayer of two dense layers, applied at each position."""
-    layers = (
+    made = (
         dense(dim_feedforward, bias=bias), _ACTIVATIONS[activation](), _dropout(dropout),
         open_dense("features", bias=bias), _dropout(dropout),
     )  # fmt: skip
     norm = layer_norm(eps=layer_norm_eps, bias=bias)
-    way = residual(serial(*(norm,) * norm_first, _serial_with_output_size(*layers)))
+    layers = composition(
+        serial, made, there, back, init=_init_sized, needs_dx=needs_dx,
+        names=("linear1", "", "", "linear2", ""),
+    )  # fmt: skip
+    way = residual(serial(*(norm,) * norm_first, layers))
     return way if norm_first else serial(way, norm)
 
 
@@ -172,15 +176,7 @@ def _dropout(p: float) -> Layer:
     return dropout_layer(p) if p else identity()
 
 
-def _serial_with_output_size(*layers: Layer) -> Layer:
-    """Make `serial` of layers, the fourth of which gets as many outputs as x has features."""
-    return composition(
-        serial, layers, there, back, init=_init_sized, needs_dx=needs_dx,
-        names=("linear1", "", "", "linear2", ""),
-    )  # fmt: skip
-
-
 def _init_sized(parts: tuple[Layer, ...], key: Key, x: Arrays) -> core.Params:
-    """Make the params in turn; a layer that replaces the fourth makes its own."""
+    """Make the params in turn; the fourth layer gets as many outputs as x has features."""
     *first, fourth, last = parts
     return init_in_turn((*first, with_outputs(x.shape[-1], fourth), last), key, x)

@@ -13,7 +13,7 @@ from lincoln_fn.core.constructors import (
 from lincoln_fn.core.declaration import (
     Declaration as Declaration, declare as declare, declare_like as declare_like,
     declared_by as declared_by, gradients_of as gradients_of, input_grad_of as input_grad_of,
-    kind_of as kind_of,
+    kind_of as kind_of, mask_of as mask_of,
 )
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of

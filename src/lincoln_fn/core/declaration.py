@@ -46,6 +46,13 @@ Kind: TypeAlias = Literal[
     "other",
 ]  # fmt: skip
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
+# How a layer takes the mask of a sequence, as `declare` explains.
+Mask: TypeAlias = Literal["sequence", "state", "position"]
+# Kinds of layers that compute each position of a sequence by itself.
+_BY_POSITION: Final = (
+    "dense", "scores", "bilinear", "activation", "dropout", "addition", "product", "similarity",
+    "embedding",
+)  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -59,7 +66,7 @@ class Declaration:
     at_inference: tuple[Function, Function] | None = None
     reads: tuple[str, ...] | None = None
     decode: tuple[Function, Function] | None = None
-    mask: Literal["sequence", "state"] | None = None
+    mask: Mask | None = None
     along: str | None = None
 
 
@@ -75,7 +82,7 @@ def declare(
     at_inference: tuple[Function, Function] | None = None,
     reads: tuple[str, ...] | None = None,
     decode: tuple[Function, Function] | None = None,
-    mask: Literal["sequence", "state"] | None = None,
+    mask: Mask | None = None,
     along: str | None = None,
 ) -> None:
     """Declare what a layer is, and how its parameters enter.
@@ -104,9 +111,9 @@ def declare(
             its params, and reads (). While a layer is not trained, a training step keeps no more.
         decode: declared of the function that computes the prediction, `predict` or `forward`: an
             (init, step) for `lf.decode`, as `lincoln_fn.decoding.Row` explains them.
-        mask: declared of `forward`, if the layer takes the mask of a sequence, for `lf.masked`:
+        mask: declared of `forward`: how the layer takes the mask of a sequence, for `lf.masked`:
             "sequence" if its x is (sequence, mask), "state" if it is (sequence, state, mask) and
-            its y (y, state).
+            its y (y, state); "position" if it computes each position by itself, and needs none.
         along: declared of `forward`: along which axes of y the layer adds up, mixes or moves
             elements. "rows" are those of each matrix; else it names the field of the cache, or the
             argument of the constructor, that has the axis or the axes. For the gradients of single
@@ -188,6 +195,28 @@ def kind_of(layer: Layer) -> Kind | None:
         ('convolution', 'activation', 'dropout')
     """
     return declared_by(layer.forward).kind
+
+
+def mask_of(layer: Layer) -> Mask | None:
+    """Return how a single layer takes the mask of a sequence; None if it does not say.
+
+    Example:
+        >>> mask_of(lf.gru(3)), mask_of(lf.softmax(-1)), mask_of(lf.softmax(1))
+        ('state', 'position', None)
+    """
+    made, arguments = declared_by(layer.forward), layer.spec.arguments if layer.spec else {}
+    if made.mask is not None:
+        return made.mask
+    if made.along is not None:
+        dim = arguments.get(made.along, arguments.get("dim"))
+        return "position" if dim == -1 else None
+    if made.kind in _BY_POSITION:
+        return "position"
+    if "normalized_shape" in arguments:
+        sizes = arguments["normalized_shape"]
+        return "position" if isinstance(sizes, int) or len(sizes) == 1 else None
+    inner = arguments.get("layer")  # as of `weight_norm`
+    return mask_of(inner) if isinstance(inner, Layer) else None
 
 
 def is_named_by(layer: Layer, table: Collection[object]) -> bool:

@@ -67,16 +67,8 @@ class Composed(Protocol):
         """The layers that it is made of."""
 
     @property
-    def placed(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-
-    @property
     def call(self) -> Callable[[tuple[Layer, ...]], str]:
         """Write the code that makes the composition of some parts."""
-
-    @property
-    def needs_dx(self) -> Callable[[int, Params], bool]:
-        """Return whether a trained part needs the dx of part i."""
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.combine import fixed_point, inference, scan, taps_of
+from lincoln_fn.combine import fixed_point, inference, scan
 from lincoln_fn.core import (
     Function,
     Layer,
@@ -60,7 +60,7 @@ def row_of(layer: Layer) -> Row | None:
         else ROWS.get(file_of(layer) or file_of_forward(layer))
     )
     row = Row(*declared) if declared else row
-    if not row or taps_of(function):
+    if not row or (isinstance(made, Composition) and made.taps):
         return None
     init, step = (bind_like(partial(f, **options), function) for f in (row.init, row.step))
     return Row(init, step, row.pads)

@@ -22,7 +22,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lincoln_fn import combine
-from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, ode, own_loop, scan
+from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, ode, scan
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
 from lincoln_fn.core import (
@@ -59,22 +59,18 @@ class Dispatch:
 def give_own_tokens(layer: Layer) -> Layer:
     """Make a mixture of experts whose experts get only their tokens; any other layer stays."""
     made = composition_of(layer)
-    if made is None or own_loop(made.back) is not formula_back:
+    if made is None or made.back is not formula_back:
         return layer
-    is_tapped = any(i > 0 for i in combine.taps_of(made.there))
+    is_tapped = any(i > 0 for i in made.taps)
     if is_tapped or not all(map(_is_by_token, made.parts[1:])):
         return layer
-    return layer.rebuild(
-        made.parts,
-        there=combine.with_outputs(bind_like(there, own_loop(made.there)), made.there),
-        back=combine.with_outputs(back, made.back),
-    )
+    return layer.rebuild(made.parts, there=bind_like(there, made.there), back=back)
 
 
 def gives_own_tokens(layer: Layer) -> bool:
     """Return whether `give_own_tokens` has made a layer."""
     made = composition_of(layer)
-    return made is not None and own_loop(made.back) is back
+    return made is not None and made.back is back
 
 
 def _is_by_token(expert: Layer) -> bool:

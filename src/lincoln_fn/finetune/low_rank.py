@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.combine import FrozenParams, Wiring, frozen, split_record, wired
+from lincoln_fn.combine import FrozenParams, Wiring, frozen, wired
 from lincoln_fn.core import Layer, Spec, record
 from lincoln_fn.core import Params as AnyParams
 from lincoln_fn.finetune.targets import dense_like, read_matrix
@@ -41,11 +41,10 @@ class Params:
     dropout: AnyParams
 
 
-_ARRANGEMENT = fields(Params, "base", "dropout", "lora_a", None, "lora_b", None)
 # The frozen layer, dropout, A, the scale, B, and the sum of the first and the last.
 _WIRING = Wiring(
-    reads=(0, 0, 2, 3, 4, (1, 5)), y=6,
-    split=partial(split_record, cls=Params, arrange=_ARRANGEMENT), bare=(3, 5),
+    reads=(0, 0, 2, 3, 4, (1, 5)), y=6, bare=(3, 5),
+    arrange=fields(Params, "base", "dropout", "lora_a", None, "lora_b", None),
 )  # fmt: skip
 
 
@@ -54,7 +53,7 @@ def low_rank(base: Layer, lora_a: Layer, lora_b: Layer, dropout: Layer, factor: 
     parts = (frozen(base), dropout, lora_a, scale(factor), lora_b, add())
     call = partial(_call, factor=factor)
     return wired(
-        NAME, parts, _WIRING, _ARRANGEMENT, call=call,
+        NAME, parts, _WIRING, call=call,
         names=("base", "dropout", "lora_a", "", "lora_b", ""),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def backward(params: tuple[()], cache: StandIns, g: Bias) -> tuple[Sequence, tup
     return g.new_zeros(cache.x.shape), ()
 
 
-@core.constructor(kind="addition")
+@core.constructor(kind="addition", along="rows")
 def alibi(num_heads: PositiveInt) -> Layer:
     """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
 

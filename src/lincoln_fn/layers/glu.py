@@ -46,7 +46,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.cat([g * s, g * a * s * (1 - s)], cache.dim), ()
 
 
-@core.constructor(kind="gated")
+@core.constructor(kind="gated", along="dim")
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 

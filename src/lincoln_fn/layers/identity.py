@@ -24,7 +24,7 @@ def backward(params: tuple[()], cache: None, g: Arrays) -> tuple[Arrays, tuple[(
     return g, ()
 
 
-@constructor(kind="moving")
+@constructor(kind="moving", mask="position")
 def identity() -> Layer:
     """Return the input unchanged: y = x, for any x.
 

@@ -78,7 +78,7 @@ def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cac
     return y, Cache(**{name: kept[name] if name in formula.keeps else shape for name in kept})
 
 
-declare(forward, kind="other")
+declare(forward, kind="other", mask="position")
 
 
 def forward_of_shares(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cache]:

@@ -127,7 +127,7 @@ def _of_visible_keys(cache: Cache, g: Bias) -> Bias:
 _NORMAL = normal(0.02)
 
 
-@core.constructor(kind="addition", terms=terms)
+@core.constructor(kind="addition", terms=terms, along="rows")
 def relative_position_bias(
     num_heads: PositiveInt, num_buckets: PositiveInt = 32, max_distance: PositiveInt = 128,
     *, bidirectional: bool = True, weight_init: Initializer = _NORMAL,

@@ -33,7 +33,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
     return cache.factor * g, ()
 
 
-@constructor(kind="average")
+@constructor(kind="average", mask="position")
 def scale(factor: float) -> Layer:
     """Multiply by a fixed factor: y = factor x.
 

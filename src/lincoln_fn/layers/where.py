@@ -59,7 +59,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, t
     return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
 
 
-@core.constructor(kind="moving")
+@core.constructor(kind="moving", mask="position")
 def where() -> Layer:
     """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
 

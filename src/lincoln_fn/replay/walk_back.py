@@ -17,8 +17,7 @@ from lincoln_fn.compiler.internal import CompiledRun
 from lincoln_fn.core import LayerError, Params, Tree, evolve, record, tree
 from lincoln_fn.optim import EmaState, Optimizer, OptimizerState, ema_params
 from lincoln_fn.replay.run import Run, rows_of, states_back
-from lincoln_fn.replay.shared_adjoint import SharedAdjoint
-from lincoln_fn.replay.step_adjoint import Adjoint, Bars, StepAdjoint
+from lincoln_fn.replay.step_adjoint import Adjoint, Bars, SharedAdjoint, StepAdjoint
 from lincoln_fn.training import Batches, Step, TrainState
 
 NAME: Final = "metagradient"

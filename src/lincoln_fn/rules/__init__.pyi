@@ -4,9 +4,9 @@ from lincoln_fn.rules.direct_feedback_alignment import (
     direct_feedback_alignment as direct_feedback_alignment,
 )
 from lincoln_fn.rules.feedback_alignment import feedback_alignment as feedback_alignment
-from lincoln_fn.rules.forward_forward import forward_forward as forward_forward
-from lincoln_fn.rules.forward_forward_data import (
-    true_and_false_labels as true_and_false_labels, with_label as with_label,
+from lincoln_fn.rules.forward_forward import (
+    forward_forward as forward_forward, true_and_false_labels as true_and_false_labels,
+    with_label as with_label,
 )
 from lincoln_fn.rules.forward_forward_loss import forward_forward_loss as forward_forward_loss
 from lincoln_fn.rules.kolen_pollack import kolen_pollack as kolen_pollack

@@ -17,7 +17,7 @@ from lincoln_fn import combine, core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, Spec, State, record
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.rules.matrices import Selector, no_matrices
-from lincoln_fn.walk import VisitThere, composition
+from lincoln_fn.walk import VisitThere, composition, is_trained
 from lincoln_fn.walk.internal import Back, There
 
 
@@ -42,6 +42,12 @@ def advance_parts(visit: VisitThere, params: Params, cache: Cache) -> Params:
     """Advance each part, by the `caches` in the cache of a rule."""
     pairs = enumerate(zip(params, cache.caches, strict=True))
     return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
+
+
+def needs_dx_in_block(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
+    """Return whether a trained part in the same block is before part i."""
+    start = max((start for start in starts[1:] if start <= i), default=0)
+    return any(map(is_trained, params[start:i]))
 
 
 def draw_projection(

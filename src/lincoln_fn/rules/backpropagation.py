@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from lincoln_fn.combine import own_loop, with_outputs
 from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.core import Layer, LayerError, checked, constructor_of, made_by
 from lincoln_fn.rules import feedback
@@ -23,8 +22,7 @@ from lincoln_fn.rules.pepita import pepita
 from lincoln_fn.rules.pepita import true_back as pepita_true_back
 from lincoln_fn.rules.sign_symmetric import sign_symmetric
 from lincoln_fn.rules.straight_through import straight_through
-from lincoln_fn.rules.straight_through import true_back as straight_true_back
-from lincoln_fn.walk.internal import Back, always, composition_of
+from lincoln_fn.walk.internal import Back, always, composition_of, one_part
 
 
 def _global(own: Back) -> Back:
@@ -40,12 +38,12 @@ def _no_gradient(own: Back) -> Back:
 _OF_MATRICES: Final = (feedback_alignment, kolen_pollack, sign_symmetric)
 # By rule, how to make the loop back of backpropagation from its own. Any: the rule's options.
 _LOOPS: Final[dict[Callable[..., object] | None, Callable[[Back], Back]]] = {
-    **dict.fromkeys(_OF_MATRICES, lambda own: feedback.true_back),
+    **dict.fromkeys(_OF_MATRICES, lambda own: one_part.back),
     direct_feedback_alignment: lambda own: serial_back,
     forward_forward: _no_gradient,
     local_losses: _global,
     pepita: lambda own: pepita_true_back,
-    straight_through: lambda own: straight_true_back,
+    straight_through: lambda own: one_part.back,
 }
 _TRUE_LOOPS: Final = {of: made for of, made in _LOOPS.items() if of is not straight_through}
 
@@ -88,15 +86,13 @@ def _without(
     if composed is None:
         return net
     parts = tuple(_without(part, loops) for part in composed.parts)
-    own = own_loop(composed.back)
     loop = loops.get(constructor_of(net))
     if loop is None and all(new is old for new, old in zip(parts, composed.parts, strict=True)):
         return net
     # The true loop back may need the dx of every part.
     changes: dict[str, Any] = {}  # Any: arguments of `composition`
     if loop is not None:
-        back = with_outputs(loop(own), composed.back)
-        changes = {"back": back, "needs_dx": always}
+        changes = {"back": loop(composed.back), "needs_dx": always}
     if loop is not None and made_by(net, *_OF_MATRICES):
         changes["gather"] = feedback.true_gather
     layer = net.rebuild(parts, **changes)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from lincoln_fn.combine.serial import there
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked_key, constructor
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
 from lincoln_fn.rules import _blocks
 from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
@@ -53,8 +53,7 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     """Return whether a trained part needs dx of part i: behind the last layer, each does."""
     if i > starts[-1]:
         return any(map(is_trained, params[:i]))
-    start = max((start for start in starts[1:] if start <= i), default=0)
-    return any(map(is_trained, params[start:i]))
+    return _blocks.needs_dx_in_block(i, params, starts=starts)
 
 
 def _init(
@@ -66,7 +65,7 @@ def _init(
     feedback_init: Initializer,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = checked_key(_RULE, key).fold_in(len(made))
+    drawn = key.fold_in(len(made))
     error = outputs[starts[-1]]
     matrices = tuple(
         _blocks.draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)

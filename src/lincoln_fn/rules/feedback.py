@@ -29,7 +29,7 @@ from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, check_param
 from lincoln_fn.initializers import Initializer
 from lincoln_fn.rules.matrices import Selector, fans_of, map_chosen, matrices, with_matrices
 from lincoln_fn.walk import VisitBack, VisitThere, composition, fields
-from lincoln_fn.walk.internal import Record, VisitRecord
+from lincoln_fn.walk.internal import Record, VisitRecord, one_part
 
 Matrices: TypeAlias = tuple[Tensor, ...]
 
@@ -56,31 +56,19 @@ def with_feedback(
     name = rule.__name__
 
     def wrapped(layer: Layer) -> Layer:
-        return _with_feedback(name, call, layer, feedback, is_trained)
+        return composition(
+            name, (layer, feedback), one_part.there, back,
+            gather=partial(_gather, is_trained=is_trained),
+            arrange=fields(FeedbackParams, "params", "feedback"),
+            init=_init, advance=_advance, needs_dx=one_part.needs_dx, call=call, mask="part",
+        )  # fmt: skip
 
     return map_chosen(name, wrapped, net, layers)
-
-
-def _with_feedback(
-    label: str, call: partial[Spec], layer: Layer, feedback: Layer, is_trained: bool
-) -> Layer:
-    return composition(
-        label, (layer, feedback), _there, back,
-        gather=partial(_gather, is_trained=is_trained),
-        arrange=fields(FeedbackParams, "params", "feedback"),
-        init=_init, advance=_advance, needs_dx=_needs_dx, call=call, mask="part",
-    )  # fmt: skip
 
 
 # Any: the rule's options.
 def _call(parts: tuple[Layer, ...], *, rule: Callable[..., Layer], **options: Any) -> Spec:
     return Spec(rule, {"net": parts[0], **options}, f"{rule.__name__}({parts[0].name})")
-
-
-def _there(visit: VisitThere, params: FeedbackParams, x: Arrays) -> tuple[Arrays, Record]:
-    """Compute y by the layer's own matrices."""
-    check_params(visit.label, params, FeedbackParams)
-    return visit(0, params.params, x)
 
 
 def back(
@@ -90,14 +78,6 @@ def back(
     check_params(visit.label, params, FeedbackParams)
     others = visit.parts[1].predict(params.feedback, matrices(params.params))
     return visit(0, with_matrices(params.params, others), cache, g)
-
-
-def true_back(
-    visit: VisitBack, params: FeedbackParams, cache: Cache, g: Arrays
-) -> tuple[Arrays, Record]:
-    """Compute dx and dparams by the layer's own matrices."""
-    check_params(visit.label, params, FeedbackParams)
-    return visit(0, params.params, cache, g)
 
 
 def _gather(
@@ -127,10 +107,6 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> FeedbackParams:
 def _advance(visit: VisitThere, params: FeedbackParams, cache: Cache) -> FeedbackParams:
     moved = visit.advance(0, params.params, cache)
     return FeedbackParams(moved, visit.advance(1, params.feedback, None))
-
-
-def _needs_dx(i: int, params: Params) -> bool:
-    return False
 
 
 def draw_matrices(

@@ -129,7 +129,7 @@ def _init(
     scale: float,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = core.checked_key(_RULE, key).fold_in(len(made))
+    drawn = key.fold_in(len(made))
     error = outputs[starts[-1]]
     matrix = _blocks.draw_projection(_RULE, drawn, error, x, feedback_init)
     return (*made, _blocks.Projections((scale * matrix,)))

@@ -41,12 +41,8 @@ class Scales(State):
     key: Key | None
 
 
-def _root_mean_square(w: Tensor) -> Tensor:
-    return w.square().mean().sqrt()
-
-
 def _init_uniform(key: Key, x: tuple[Matrices, Matrices]) -> Scales:
-    return Scales(tuple(map(_root_mean_square, x[0])), None)
+    return Scales(tuple(w.square().mean().sqrt() for w in x[0]), None)
 
 
 def _uniform(params: Scales, x: Matrices) -> tuple[Matrices, None]:

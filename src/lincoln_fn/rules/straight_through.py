@@ -14,24 +14,14 @@ Neurons for Conditional Computation", 2013.
 from __future__ import annotations
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked
-from lincoln_fn.walk import VisitBack, VisitThere
+from lincoln_fn.walk import VisitBack
 from lincoln_fn.walk.internal import Record, around
-
-
-def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
-    """Use the layer as it is."""
-    return visit(0, params, x)
 
 
 def back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute the layer's dparams, and return g as dx."""
     _, record = visit(0, params, cache, g)
     return g, record
-
-
-def true_back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
-    """Compute the layer's own dx and dparams."""
-    return visit(0, params, cache, g)
 
 
 @checked
@@ -54,4 +44,4 @@ def straight_through(layer: Layer) -> Layer:
         >>> net.input_grad((), cache, torch.tensor([5.0, 7.0]))
         tensor([5., 7.])
     """
-    return around(straight_through, layer, _there, back, mask="part")
+    return around(straight_through, layer, back=back, mask="part")

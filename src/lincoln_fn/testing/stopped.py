@@ -12,12 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine.constant import back as constant_back
+from lincoln_fn.combine import constant
 from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree
 from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through
 from lincoln_fn.losses.internal import parts_of, through_of, weighted_of
-from lincoln_fn.walk.internal import composition_of, map_paths, paths
+from lincoln_fn.walk.internal import map_paths, paths
 
 
 def hold_stopped(layer: Layer) -> Layer:
@@ -38,10 +38,7 @@ def hold_stopped_of_loss(loss: Loss) -> Loss:
 
 
 def _stops(layer: Layer) -> bool:
-    made = composition_of(layer)
-    if made is not None:
-        return made.back is constant_back
-    return made_by(layer, stop_gradient.stop_gradient)
+    return made_by(layer, constant, stop_gradient.stop_gradient)
 
 
 def _held(layer: Layer) -> Layer:

@@ -25,6 +25,7 @@ class Arrangement:
             yet, which matters only to a composition that has params of its own.
         is_around: whether the composition stands around one part, whose names its params have in a
             state dict.
+        kind: the class of the params, if they are a record; others are refused by it.
 
     Example:
         >>> ENTRIES.join((1, 2), None), ENTRIES.split((1, 2))
@@ -34,6 +35,7 @@ class Arrangement:
     split: Callable[[Params], PartsParams]
     join: Callable[[PartsParams, Params], Params]
     is_around: bool = False
+    kind: type | None = None
 
 
 def _entries(params: Params) -> PartsParams:
@@ -86,7 +88,7 @@ def fields(cls: type, *names: str | None, is_around: bool = False) -> Arrangemen
         (2, (), 1)
     """
     join = partial(_join_fields, cls=cls, names=names)
-    return Arrangement(partial(_split_fields, names=names), join, is_around)
+    return Arrangement(partial(_split_fields, names=names), join, is_around, cls)
 
 
 def _split_fields(params: Params, *, names: tuple[str | None, ...]) -> PartsParams:

@@ -14,7 +14,7 @@ that is not trained is visited with `train=False`. If a part's dx is not needed,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +33,7 @@ from lincoln_fn.walk.visits import (
     FORWARD,
     PREDICT,
     Record,
+    Tap,
     VisitBack,
     VisitThere,
 )
@@ -44,7 +45,7 @@ Gather: TypeAlias = Callable[[VisitRecord, Params, Record], Params]
 Init: TypeAlias = Callable[[tuple[Layer, ...], Key, Arrays], Params]
 Advance: TypeAlias = Callable[[VisitThere, Params, Cache], Params]
 
-Mask: TypeAlias = Literal["part", "sequence", "state"]
+Mask: TypeAlias = Literal["part", "sequence", "state", "position", "lost"]
 
 
 def composition(
@@ -92,9 +93,10 @@ def composition(
             tuple with one entry per part. `map_params`, `lora` and state dicts use it.
         names: of the parts, for paths such as "0.query"; "" for one that has no name but its
             position. Default: none has.
-        mask: whether it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to
-            the first part, which may take one; "sequence" or "state" as `lf.declare` has it.
-            Default: it takes none, and a part that does is refused there.
+        mask: how it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to the
+            first part, which may take one; "sequence", "state" or "position" as `lf.declare` has
+            it; "lost" if it cannot. Default: it takes none. A part that does is refused there, and
+            so is one that may mix positions, or a combinator of your own.
         reads_once: former, and without effect.
         freezes: likewise.
 
@@ -188,9 +190,11 @@ class Composition:
     arrange: Arrangement
     names: tuple[str, ...]
     mask: Mask | None
+    # The outputs that are taken out, by the part. Then y is (y, outputs), and g their gradients.
+    taps: Mapping[int, Tap] = attrs.Factory(dict)
     # How deeply compositions are nested within this one, itself included.
     depth: int = attrs.field(init=False)
-    # How it takes a mask: that of the first part in place of "part"; "lost" if only a part does.
+    # How it takes a mask, as `mask_form` has it.
     takes_mask: str | None = attrs.field(init=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -214,7 +218,10 @@ class Composition:
     def _find_mask(self) -> str | None:
         if self.mask == "part":
             return mask_form(self.parts[0])
-        return self.mask or ("lost" if any(map(mask_form, self.parts)) else None)
+        forms = {*map(mask_form, self.parts)}
+        if self.mask or not forms <= {"position", None}:
+            return self.mask or "lost"
+        return "position" if None not in forms and core.is_ours(self.there) else None
 
     @cached_property
     def placed(self) -> tuple[Layer, ...]:
@@ -231,16 +238,18 @@ class Composition:
         if self.arrange == ENTRIES and type(params) is not tuple:
             problem = f"expected params with an entry for each part, got {core.describe(params)}"
             raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
+        if self.arrange.kind is not None:
+            core.check_params(self.label, params, self.arrange.kind)
         split = self.arrange.split(params)
         return (*split, *((),) * (len(self.parts) - len(split)))
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk forward, with each part's `forward`."""
-        return self.there(VisitThere(self, FORWARD), params, x)
+        return VisitThere(self, FORWARD).run(self.there, params, x)
 
     def predict(self, params: Params, x: Arrays) -> Arrays:
         """Walk forward, with each part's `predict`."""
-        return self.predict_there(VisitThere(self, PREDICT), params, x)[0]
+        return VisitThere(self, PREDICT).run(self.predict_there, params, x)[0]
 
     def initialise(self, key: Key, x: Arrays) -> Params:
         """Make the parts' params."""
@@ -251,21 +260,21 @@ class Composition:
 
     def backward(self, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
         """Walk back, with each part's `backward`."""
-        dx, records = self.back(VisitBack(self, BACKWARD), params, cache, g)
+        dx, records = VisitBack(self, BACKWARD).run(self.back, params, cache, g)
         return dx, self.gathered(params, records)
 
     def input_grad(self, params: Params, cache: Cache, g: Arrays) -> Arrays:
         """Walk back, with each part's `input_grad`."""
-        return self.back(VisitBack(self, BACKWARD, "", params, DX), params, cache, g)[0]
+        return VisitBack(self, BACKWARD, "", params, DX).run(self.back, params, cache, g)[0]
 
     def grads(self, params: Params, cache: Cache, g: Arrays) -> Params:
         """Walk back, without any dx that only the composition's own dx needs."""
         visit = VisitBack(self, BACKWARD, "", params, DPARAMS)
-        return self.gathered(params, self.back(visit, params, cache, g)[1])
+        return self.gathered(params, visit.run(self.back, params, cache, g)[1])
 
     def gathered(self, params: Params, records: Record) -> Params:
         """Put records that mirror the parts' params into the structure of the composition's."""
-        return self.gather(_itself, params, records)
+        return self.gather(lambda i, entry, record: record, params, records)
 
     def advanced(self, params: Params, cache: Cache) -> Params:
         """Advance each part."""
@@ -273,22 +282,26 @@ class Composition:
 
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
-        """Make the same composition of other parts, with other arguments of `composition`."""
+        """Make the same composition of other parts, with other taps or arguments of its maker."""
+        taps = changes.pop("taps", self.taps)
         names = "there", "back", "gather", "init", "advance", "needs_dx", "call", "arrange", "names"
         kept = {name: getattr(self, name) for name in (*names, "mask")}
         if self.predict_there is not self.there:  # else a new `there` is that of `predict`, too
             kept["predict"] = self.predict_there
-        return composition(self.label, parts, **{**kept, **changes})
+        layer = composition(self.label, parts, **{**kept, **changes})
+        object.__setattr__(layer.composition, "taps", taps)  # nobody else has seen it yet
+        return layer
 
 
 def mask_form(layer: Layer) -> str | None:
     """Return how a layer takes the mask of a sequence.
 
-    "sequence" is by (sequence, mask), "state" by (sequence, state, mask); None is not at all, and
-    "lost" is that a part would take one that the composition does not give it.
+    "sequence" is by (sequence, mask), "state" by (sequence, state, mask). "position" needs none,
+    since it computes each position by itself. "lost" is that a part would take one that the
+    composition does not give it. None is that it may mix positions.
     """
     made = composition_of(layer)
-    return core.declared_by(layer.forward).mask if made is None else made.takes_mask
+    return core.mask_of(layer) if made is None else made.takes_mask
 
 
 def composition_of(layer: Layer) -> Composition | None:
@@ -296,7 +309,3 @@ def composition_of(layer: Layer) -> Composition | None:
     made = layer.composition
     assert made is None or isinstance(made, Composition), "`composition` makes it"
     return made
-
-
-def _itself(i: int, params: Params, record: Record) -> Params:
-    return record

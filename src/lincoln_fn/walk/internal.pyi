@@ -20,7 +20,7 @@ from lincoln_fn.walk.paths import (
 )
 from lincoln_fn.walk.visits import (
     ALL as ALL, Around as Around, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
-    Record as Record, Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
+    Record as Record, Tap as Tap, Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
     untrained as untrained,
 )
 from lincoln_fn.walk.walks import walk_back as walk_back

@@ -88,17 +88,33 @@ class Walk:
     allows_loops: bool = False
 
 
+@attrs.frozen
+class Tap:
+    """The outputs that are taken out at a part: its own, if it is one, and those within it."""
+
+    first: int
+    count: int
+    is_output: bool
+
+    @property
+    def within(self) -> slice:
+        """Where the outputs within the part are, among those of the composition."""
+        return slice(self.first + self.is_output, self.first + self.count)
+
+
 @attrs.define(eq=False)
 class Visitor:
     """What the visitors of both loops have. One belongs to one composition in one walk."""
 
-    made: core.Composed
+    made: Any  # Any: a `Composition`, whose file imports this one
     walk: Walk
     path: str = ""
     params: Params = None  # of the composition, where less than `ALL` is wanted
     wants: Wants = ALL
     # The part visited last, and its dx, to name the part whose dx is refused.
     last: tuple[int, Arrays] | None = None
+    # The outputs that are taken out; on the way back, their gradients.
+    outputs: list[Arrays] = attrs.field(init=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -138,21 +154,51 @@ class Visitor:
 class VisitThere(Visitor):
     """The visitor that the loop `there` gets."""
 
+    def run(
+        self, loop: Callable[..., tuple[Arrays, Record]], params: Params, x: Arrays
+    ) -> tuple[Arrays, Record]:
+        """Run a loop there; y is (y, outputs) if some are taken out."""
+        taps = self.made.taps.values()
+        if not taps:
+            return loop(self, params, x)
+        self.outputs = [None] * sum(tap.count for tap in taps)
+        y, record = loop(self, params, x)
+        return (y, tuple(self.outputs)), record
+
     def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Visit part i."""
         part, wants = self.made.parts[i], self.wants_of_part(i, params)
         try:
             result = self.walk.visit(part, inside(self.path, i), params, x, wants)
             check_pair(part.name, "forward", result)
-            return result
         except ERRORS as error:
             placed = self.place(i, error, self.walk.name, x)
             raise placed from placed.__cause__
+        tap = self.made.taps.get(i)
+        return result if tap is None else (self._take_out(i, tap, result[0]), result[1])
+
+    def _take_out(self, i: int, tap: Tap, y: Arrays) -> Arrays:
+        """Take the outputs at part i out of what it returned, and return its y."""
+        if self.outputs[tap.first] is not None:
+            raise LayerError("tapped", f"expected a part that runs once, got {self.label}[{i}]")
+        if tap.count > tap.is_output:
+            y, self.outputs[tap.within] = y
+        if tap.is_output:
+            self.outputs[tap.first] = y
+        return y
 
 
 @attrs.define(eq=False)
 class VisitBack(Visitor):
     """The visitor that the loop `back` gets."""
+
+    def run(
+        self, loop: Callable[..., tuple[Arrays, Record]], params: Params, cache: Cache, g: Arrays
+    ) -> tuple[Arrays, Record]:
+        """Run a loop back; g is (g, gradients of the outputs) if some are taken out."""
+        if self.made.taps:
+            g, self.outputs = g[0], [*g[1]]
+        return loop(self, params, cache, g)
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
@@ -160,6 +206,8 @@ class VisitBack(Visitor):
         """Visit part i."""
         walk, part, path = self.walk, self.made.parts[i], inside(self.path, i)
         wants = self.wants_of_part(i, params, train)
+        if (tap := self.made.taps.get(i)) is not None:
+            g = self._put_in(tap, g)
         if wants is NOTHING and walk.skip is not None:
             return None, walk.skip(part, path, params)
         try:
@@ -170,6 +218,15 @@ class VisitBack(Visitor):
             raise placed from placed.__cause__
         self.last = i, result[0]
         return result
+
+    def _put_in(self, tap: Tap, g: Arrays) -> Arrays:
+        """Add the gradients of the outputs at a part to its g."""
+        of_output = self.outputs[tap.first] if tap.is_output else None
+        if g is None or of_output is None:
+            g = of_output if g is None else g
+        else:
+            g = core.add_trees(g, of_output)
+        return (g, tuple(self.outputs[tap.within])) if tap.count > tap.is_output else g
 
     def blame(self, error: LayerError, g: Arrays) -> LayerError:
         """Name the part that made a wrong dx, not the one that refused it as its g."""

@@ -9,6 +9,7 @@ what that function declares to read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from torch import Tensor
@@ -38,11 +39,6 @@ Advance: TypeAlias = Callable[[Layer, Params, Record], Params]
 Wrap: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
 
 
-# Any: as `Wrap` says.
-def _straight(layer: Layer, path: str, params: Params, walk: Callable[[], Any]) -> Any:
-    return walk()
-
-
 def _into_parts(advance: Advance) -> Advance:
     """Make the function that advances a layer, or all its parts."""
 
@@ -65,7 +61,7 @@ def there(
     x: Arrays,
     *,
     advance: Advance = FORWARD.advance,
-    around: Wrap = _straight,
+    around: Wrap | None = None,
 ) -> tuple[Arrays, Record]:
     """Walk through a network from input to output, and visit every single layer.
 
@@ -99,9 +95,8 @@ def there(
         if made is None:
             return visit(part, path, params, x)
         parts = VisitThere(made, walk, path)
-        result: tuple[Arrays, Record] = around(
-            part, path, params, lambda: made.there(parts, params, x)
-        )
+        run = partial(parts.run, made.there, params, x)
+        result: tuple[Arrays, Record] = around(part, path, params, run) if around else run()
         return result
 
     walk = Walk(at, advance=_into_parts(advance))
@@ -174,7 +169,7 @@ def walk_back(
         made = composition_of(part)
         if made is None:
             return leaf(part, path, params, cache, g, wants)
-        dx, records = made.back(VisitBack(made, walk, path, params, wants), params, cache, g)
+        dx, records = VisitBack(made, walk, path, params, wants).run(made.back, params, cache, g)
         if gather is not None:
             records = gather(made, params, records) if wants.dparams else None
         return (dx if wants.dx else None), records
@@ -212,7 +207,7 @@ def _to_train(
         result = part.forward(params, x)
         check_pair(part.name, "forward", result)
     else:
-        result = made.there(VisitThere(made, _TRAINING, path, params, wants), params, x)
+        result = VisitThere(made, _TRAINING, path, params, wants).run(made.there, params, x)
     y, cache = result
     is_still = part.advance is unchanged
     if not wants.dparams and not wants.dx and is_still:

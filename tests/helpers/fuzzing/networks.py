@@ -323,7 +323,8 @@ def reading(rng, x, codes):
     rows = {**layers.RECURRENT, **layers.ATTENTION, **layers.DENSE, **layers.NORMS}
     for _ in range(rng.randint(1, 3)):
         name = rng.choice((*names, "dense", "layer_norm", "relu"))
-        layer = lf.relu() if name == "relu" else rows[name][1](rng, tuple(sequence.shape))
+        shape = sequence.shape[:: 2 if name == "layer_norm" else 1]  # not over the positions
+        layer = lf.relu() if name == "relu" else rows[name][1](rng, tuple(shape))
         parts.append(layer)
         sequence = applied(lf.serial(lf.masked(*parts), lf.select(0)), x)
     return lf.serial(lf.masked(*parts), rng.choice((lf.masked_mean, lf.last_state))())
