@@ -351,7 +351,9 @@ def test_params_that_do_not_fit_the_config_are_not_saved(tmp_path):
     with pytest.raises(lf.LayerError) as caught:
         save_pretrained(net, params, tiny(n_inner=5, n_layer=2), tmp_path / "new")
     text = str(caught.value)
-    assert re.search(r"params.2.1.1.0.1.0.weight: expected shape \(6, 5\), got float32\[6, 24\]", text)
+    assert re.search(
+        r"params.2.1.1.0.1.0.weight: expected shape \(6, 5\), got float32\[6, 24\]", text
+    )
     assert re.search(r"params.2.2.0.0.1.query.weight: missing", text)
     assert re.search(r"params.2.2.1.bias: unexpected", text)
     assert not (tmp_path / "new").exists()

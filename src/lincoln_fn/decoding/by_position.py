@@ -127,7 +127,7 @@ def _holds(text: _Text) -> bool:
         """Compare outputs at some positions with those of the whole at others."""
         pairs = zip(y, whole, axes, strict=True)
         return all(
-            _is_near(a.index_select(*axis, there), b.index_select(*axis, here)) if axis
+            _is_near(a.index_select(axis[0], there), b.index_select(axis[0], here)) if axis
             else _is_near(a, b)
             for a, b, axis in pairs
         )  # fmt: skip

@@ -153,7 +153,7 @@ def _state(
 
 def _axes(short: Arrays, long: Arrays) -> LeafAxes | None:
     """Find the axes that have one entry more, of each tensor; None if any axis has others."""
-    return axes_of(*(tree.leaves(x, states=True) for x in (short, long)), 1)
+    return axes_of(tree.leaves(short, states=True), tree.leaves(long, states=True), 1)
 
 
 def _noise(i: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -77,7 +77,8 @@ class LayerModule(nn.Module):
             *inputs: x, or the entries of x.
         """
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
-        tensors, form = optree.tree_flatten((self._tree(self._leaves()), x), namespace=EVERYTHING)
+        given: Any = self._tree(self._leaves()), x  # Any: a tree for optree
+        tensors, form = optree.tree_flatten(given, namespace=EVERYTHING)
         call = _Call(self._layer, self.training, form)
         apply: Any = _ByHand.apply  # Any: only newer torches give it a type
         ys = apply(call, *tensors)

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lincoln_fn.core import Params, tree
-from lincoln_fn.interop.names import KINDS, Slot, owners
+from lincoln_fn.interop.names import KINDS, owners
+from lincoln_fn.interop.slots import Slot
 
 
 class _Row(NamedTuple):
