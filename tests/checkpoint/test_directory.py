@@ -330,13 +330,8 @@ def test_parameters_are_no_state(tmp_path):
     [
         ({"keep_last": 0}, "keep_last of at least 1, got 0"),
         ({"keep_last": 1.5}, "keep_last to be an int of at least 1, got 1.5"),
-        ({"keep_last": math.nan}, "keep_last to be an int of at least 1, got nan"),
-        ({"keep_last": True}, "keep_last to be an int of at least 1, got True"),
         ({"keep_best": -1}, "keep_best of at least 0, got -1"),
-        ({"keep_best": "a"}, "keep_best to be an int of at least 0, got 'a'"),
-        ({"keep_best": None}, "keep_best to be an int of at least 0, got None"),
         ({"path": None}, "the path of a folder, got None"),
-        ({"path": 2.5}, "the path of a folder, got 2.5"),
         ({"path": "a\0b"}, "the path of a folder, got 'a\\x00b'"),
     ],
 )
@@ -350,19 +345,13 @@ def test_wrong_arguments_of_a_directory_are_refused(arguments, message):
     [
         ({"steps": None}, "steps or seconds, got neither"),
         ({"steps": 0}, "steps of at least 1 or None, got 0"),
-        ({"steps": 1.5}, "steps to be an int of at least 1 or None, got 1.5"),
-        ({"steps": True}, "steps to be an int of at least 1 or None, got True"),
         ({"seconds": -1.0}, "seconds above 0 or None, got -1.0"),
-        ({"seconds": math.nan}, "seconds to be a number above 0 or None, got nan"),
-        ({"seconds": "1"}, "seconds to be a number above 0 or None, got '1'"),
-        ({"seconds": True}, "seconds to be a number above 0 or None, got True"),
         (
             {"directory": "x"},
             "directory to be a Directory, got 'x'; the order is every(stream, directory)",
         ),
         ({"score": "loss"}, "score to be a function or None, got 'loss'"),
         ({"stream": None}, "stream to be what train gives, got None"),
-        ({"stream": [1, 2]}, "stream to give (state, record), as train does, got 1"),
         ({"stream": [(1, 2)]}, "stream to give (state, record), as train does, got (1, 2)"),
     ],
 )

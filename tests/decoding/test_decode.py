@@ -128,10 +128,24 @@ def test_a_step_is_pure_and_goes_on_from_any_state():
     assert lf.tree.same_structure(after, read)
 
 
-def test_a_text_of_vectors_and_context_beside_it():
-    block = lf.transformer_decoder_block(4, 32)
-    net = lf.serial(lf.with_context(block, block), lf.dense(5))
-    target, memory = normal(2, LENGTH, 8), normal(2, 7, 6, seed=1)
+DECODER = lf.transformer_decoder_block(4, 32)
+# What has context beside the text, and how many layers have a state: attention to context has none.
+WITH_CONTEXT = {
+    "a memory": (lf.serial(lf.with_context(DECODER, DECODER), lf.dense(5)), 2),
+    "an encoder, which may look at all of it": (
+        lf.serial(
+            lf.parallel(lf.identity(), lf.transformer_encoder_block(4, 32)),
+            lf.with_context(DECODER),
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITH_CONTEXT)
+def test_a_text_of_vectors_and_context_beside_it(name):
+    net, states = WITH_CONTEXT[name]
+    target, memory = normal(2, LENGTH, 8), normal(2, 7, 8, seed=1)
     params = net.init(lf.Key(0), (target, memory))
     decoder = lf.decode(net)
     state = decoder.init(params, 2, LENGTH, (target, memory))
@@ -140,20 +154,7 @@ def test_a_text_of_vectors_and_context_beside_it():
         y, state = decoder.step(params, state, (part, memory))
         ys.append(y)
     assert same_number(torch.cat(ys, 1), net.predict(params, (target, memory)))
-    assert len(state.layers) == 2  # attention to the memory needs none
-
-
-def test_an_encoder_of_the_context_may_look_at_all_of_it():
-    encoder = lf.transformer_encoder_block(4, 32)
-    decoder_block = lf.transformer_decoder_block(4, 32)
-    net = lf.serial(lf.parallel(lf.identity(), encoder), lf.with_context(decoder_block))
-    x = normal(2, LENGTH, 8), normal(2, 7, 8, seed=1)
-    params = net.init(lf.Key(0), x)
-    decoder = lf.decode(net)
-    state = decoder.init(params, 2, LENGTH, x)
-    first, state = decoder.step(params, state, (x[0][:, :9], x[1]))
-    rest, _ = decoder.step(params, state, (x[0][:, 9:], x[1]))
-    assert same_number(torch.cat([first, rest], 1), net.predict(params, x))
+    assert len(state.layers) == states
 
 
 def running_sum():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import lincoln_fn as lf
-from lincoln_fn.interop import from_function, from_module, from_state_dict, to_state_dict, to_torch
+from lincoln_fn.interop import from_function, from_module, from_state_dict, to_state_dict
 
 
 def cosine(x):
@@ -205,12 +205,6 @@ def test_a_layer_of_a_module_is_pickled():
     layer, params = from_module(nn.Linear(3, 2))
     again = pickle.loads(pickle.dumps(layer))
     assert same_bits(again.predict(params, torch.ones(3)), layer.predict(params, torch.ones(3)))
-
-
-def test_it_goes_back_to_torch():
-    module = to_torch(from_function(both), ()).double()
-    x = [normal(2, 3).double().requires_grad_(), normal(2, 3, seed=1).double().requires_grad_()]
-    assert torch.autograd.gradcheck(module, x)
 
 
 def test_its_cache_is_x():

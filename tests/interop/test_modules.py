@@ -244,8 +244,9 @@ def test_the_layer_shows_the_modules_hyperparameters():
     assert repr(from_torch(module)[0]) == shown
 
 
-def test_the_keys_of_dropout_come_from_the_key_and_differ():
-    module = nn.Sequential(nn.Dropout(), nn.Dropout())
+@pytest.mark.parametrize("part", [nn.Dropout(), nn.FractionalMaxPool2d(2, 3)])
+def test_keys_come_from_the_key_and_differ(part):
+    module = nn.Sequential(part, part)
     first, second = from_torch(module)[1]
     assert first.key.bits != second.key.bits
     assert same_bits(from_torch(module)[1][0].key.bits, first.key.bits)
@@ -262,16 +263,6 @@ def test_a_layer_is_trained_apart_from_its_module():
     assert not (params.weight == 7).any()
 
 
-def test_windows_that_are_drawn_are_those_of_the_key():
-    module = nn.Sequential(nn.FractionalMaxPool2d(2, 3), nn.FractionalMaxPool2d(2, 2))
-    layer, params = from_torch(module)
-    assert repr(layer) == (
-        "serial(fractional_max_pool2d(2, output_size=3), fractional_max_pool2d(2, output_size=2))"
-    )
-    assert params[0].key.bits != params[1].key.bits
-    assert from_torch(module, key=lf.Key(1))[1][0].key.bits != params[0].key.bits
-
-
 def test_a_module_that_stands_twice_is_two_parts():
     act = nn.Tanh()
     layer, _ = from_torch(nn.Sequential(act, nn.Identity(), act))
@@ -279,14 +270,8 @@ def test_a_module_that_stands_twice_is_two_parts():
 
 
 def test_children_with_names_keep_their_order():
-    module = nn.Sequential(
-        OrderedDict(first=nn.Linear(3, 4), second=nn.ReLU(), third=nn.Linear(4, 2))
-    )
-    layer, params = from_torch(module)
-    x = normal(5, 3)
-    assert same_number(layer.predict(params, x), run(module, x))
-    back = to_state_dict(layer, params)
-    module.load_state_dict(dict(zip(module.state_dict(), back.values(), strict=True)), strict=True)
+    children = OrderedDict(first=nn.Linear(3, 4), second=nn.ReLU(), third=nn.Linear(4, 2))
+    assert repr(from_torch(nn.Sequential(children))[0]) == "serial(dense(4), relu(), dense(2))"
 
 
 def test_a_module_that_is_not_trained_is_frozen():
@@ -319,21 +304,12 @@ INSTANCE_NORMS = [(nn.InstanceNorm1d, LINE), (nn.InstanceNorm2d, PLANE), (nn.Ins
 def test_instance_norm_reads_its_axes_and_moves_its_statistics_as_torch_does(kind, x, is_batch):
     module = drawn(kind(6, affine=True, track_running_stats=True)).double()
     layer, params = from_torch(module)
-    x = (x if is_batch else x[0]).double().requires_grad_()
-    expected = module(x)
-    g = normal(*x.shape, seed=1).double()
-    expected_dx, expected_dw = torch.autograd.grad(expected, (x, module.weight), g)
-    y, cache = layer.forward(params, x.detach())
-    dx, dparams = layer.backward(params, cache, g)
+    x = (x if is_batch else x[0]).double()
+    y, cache = layer.forward(params, x)
+    assert same_number(y, module(x).detach())
     running = layer.advance(params, cache).running
-    for given, theirs in (
-        (y, expected.detach()),
-        (dx, expected_dx),
-        (dparams.weight, expected_dw),
-        (running.mean, module.running_mean),
-        (running.var, module.running_var),
-    ):
-        assert same_number(given, theirs)
+    theirs = module.running_mean, module.running_var
+    assert same_number((running.mean, running.var), theirs)
 
 
 # By module and x: the shapes that it takes.
@@ -376,6 +352,7 @@ def test_norms_refuse_the_ranks_that_torchs_refuse(module, x, shapes):
         (nn.LSTM(3, 6, 2), "lstm(6, num_layers=2, batch_first=False)"),
         (nn.GRU(3, 6, batch_first=True), "gru(6)"),
         (nn.LSTMCell(3, 6, bias=False), "lstm_cell(6, bias=False)"),
+        (nn.FractionalMaxPool2d(2, 3), "fractional_max_pool2d(2, output_size=3)"),
     ],
 )
 def test_layers_show_what_they_take_and_lack(module, shown):

@@ -282,7 +282,6 @@ def test_what_is_ignored_by_name_is_left_out(tmp_path):
     ("config", "message"),
     [
         ({"model_type": "gpt5"}, r"model_type: expected one of bert, .*, got 'gpt5'"),
-        ({}, r"model_type: expected one of bert, .*, got None"),
         (tiny("gpt2", "GPT2ForOthers"),
          r"architectures: expected \[GPT2Model or GPT2LMHeadModel\], got \['GPT2ForOthers'\]"),
         (tiny("llama", rope_scaling={"type": "ntk"}), r"rope_type: expected 'default' or .*'ntk'"),
@@ -339,17 +338,12 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
             from_pretrained(tmp_path)
 
     refused(r"config.json cannot be read: ")
-    (tmp_path / "config.json").write_text("[]")
-    refused(r"config.json: expected a JSON object, got list")
     (tmp_path / "config.json").write_text(json.dumps(tiny()))
     refused(r"has neither model.safetensors nor model.safetensors.index.json$")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     refused(r"pytorch_model\*.bin is pickled, and nothing is unpickled here: load it in")
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 9)
     refused(r"model.safetensors cannot be read as safetensors: it has no header")
-    index = {"weight_map": {"wte.weight": "../secret"}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    refused(r"expected weight_map to name files of the folder")
 
 
 def test_params_that_do_not_fit_the_config_are_not_saved(tmp_path):
@@ -357,7 +351,9 @@ def test_params_that_do_not_fit_the_config_are_not_saved(tmp_path):
     with pytest.raises(lf.LayerError) as caught:
         save_pretrained(net, params, tiny(n_inner=5, n_layer=2), tmp_path / "new")
     text = str(caught.value)
-    assert re.search(r"params.2.1.1.0.1.0.weight: expected shape \(6, 5\), got \(6, 24\)", text)
+    assert re.search(
+        r"params.2.1.1.0.1.0.weight: expected shape \(6, 5\), got float32\[6, 24\]", text
+    )
     assert re.search(r"params.2.2.0.0.1.query.weight: missing", text)
     assert re.search(r"params.2.2.1.bias: unexpected", text)
     assert not (tmp_path / "new").exists()

@@ -20,7 +20,6 @@ def made(layer, x, dtype=torch.float32):
 
 
 ROW, SEQUENCE = normal(5, 3), normal(2, 3, 4)
-OF_CHANNELS = lf.instance_norm(affine=True, bias=False, spatial_axes=1)
 GRADCHECKED = [
     (lf.dense(4), (ROW,)),
     (lf.serial(lf.conv2d(3, 3), lf.batch_norm(), lf.tanh(), lf.avg_pool2d(2), lf.flatten(),
@@ -33,11 +32,7 @@ GRADCHECKED = [
     (lf.select(0, 0, 1), (ROW, normal(2))),
     (lf.serial(lf.frozen(lf.dense(4)), lf.dense(2)), (ROW,)),
     (lf.frozen(lf.dense(4)), (ROW,)),
-    (lf.layer_norm(bias=False), (ROW,)),
     (lf.batch_norm(bias=False), (ROW,)),
-    (lf.group_norm(2, bias=False), (normal(5, 4),)),
-    (OF_CHANNELS, (normal(2, 3, 5),)),
-    (OF_CHANNELS, (normal(3, 5),)),
 ]  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from lincoln_fn.interop import (
     from_state_dict,
     from_torch,
     to_state_dict,
-    to_torch,
     transformer,
     transformer_decoder,
     transformer_encoder,
@@ -278,22 +277,6 @@ def test_dropout_draws_other_masks_in_each_block_and_at_each_step():
     assert not before & after
     assert not same_bits(layer.forward(advanced, x)[0], y)
     assert same_number(layer.predict(params, x), module.eval()(*x).detach())
-
-
-def test_a_module_of_torchs_again():
-    module = whole(batch_first=True)
-    layer, params = from_torch(module)
-    ours = to_torch(layer, params)
-    x = sequence(SOURCE, 0).requires_grad_(), sequence(TARGET, 1).requires_grad_()
-    y = ours(*x)
-    assert same_number(y, module(*x))
-    g = normal(*y.shape, seed=9).double()
-    own = torch.autograd.grad(y, (*x, *ours.parameters()), g)
-    assert same_number(own[:2], torch.autograd.grad(module(*x), x, g))
-    named = to_state_dict(layer, ours.as_params())
-    module.load_state_dict(named, strict=True)
-    masked = ours(*x, torch.ones(N, SOURCE, dtype=torch.bool), None, None)
-    assert same_number(masked, y)
 
 
 def test_errors_say_their_place():

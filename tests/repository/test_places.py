@@ -157,16 +157,6 @@ ADDITIONS = (
         "mixtral", "gentle_experts", "interop/architectures",
         (
             (
-                f"{SOURCE}/interop/architectures/__init__.py",
-                "from lincoln_fn.interop.architectures.mixtral import MIXTRAL\n",
-                "from lincoln_fn.interop.architectures.gentle_experts import MIXTRAL as GENTLE\n",
-            ),
-            (
-                f"{SOURCE}/interop/architectures/__init__.py",
-                '    "mixtral": MIXTRAL,\n',
-                '    "gentle_experts": GENTLE,\n',
-            ),
-            (
                 "tests/interop/test_pretrained.py",
                 '    "mixtral": {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},\n',
             ),

@@ -22,7 +22,7 @@ OTHERS = {
     "a module": {
         "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
         "errors/descriptions.py", "errors/shapes.py", "errors/signatures.py",
-        "interop/composed.py", "interop/module_checks.py", "layers/common/constructors.py",
+        "interop/conversions.py", "interop/torch_nn.py", "layers/common/constructors.py",
         "layers/common/normalisation.py", "notebook/trees.py", "recording/surroundings.py",
         "vocabulary.py",
     },

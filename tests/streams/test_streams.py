@@ -261,17 +261,6 @@ def test_best_gives_the_state_with_the_best_score(scores, mode, expected):
     assert record.step == expected - 99
 
 
-def test_best_of_a_run_is_its_best_state():
-    source = trained(30)
-    scores = [lf.evaluate(NET, state.params, VALID, METRICS)["accuracy"] for state, _ in source]
-    assert scores.index(max(scores)) < len(scores) - 1
-    state, record = streams.best(
-        streams.evaluated(source, NET, VALID, METRICS, every=1), "accuracy"
-    )
-    assert state is source[scores.index(max(scores))][0]
-    assert record.scores == {"accuracy": max(scores)}
-
-
 def test_best_refuses_a_step_that_updates_the_best_state_in_place():
     step = lf.make_step(NET, lf.losses.nll(), SGD, donate=True)
 

@@ -80,7 +80,9 @@ def check_head(contents: Contents, differences: str = "") -> None:
     if "head_sha256" in contents.notes:
         agrees = head_digest(contents.notes, contents.shapes) == contents.notes["head_sha256"]
     else:
-        agrees = _digest(contents) == contents.notes["sha256"]
+        sizes = {name: place.end - place.begin for name, place in contents.head.places.items()}
+        like = {n: torch.empty(size, dtype=torch.uint8, device="meta") for n, size in sizes.items()}
+        agrees = _read(contents, like) == contents.notes["sha256"]
     if not agrees:
         raise ValueError(_DAMAGED + differences)
 
@@ -104,8 +106,8 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
 def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dict[str, Tensor]:
     """Read the tensors of a checked file, each into new memory."""
     # torch chooses the addresses, because kernels may sum in an order that depends on them.
-    sha, tensors = begin_digest(contents.notes), dict[str, Tensor]()
-    for name in sorted(devices):
+    tensors = {}
+    for name in devices:
         place, stride = contents.head.places[name], contents.notes["strides"].get(name)
         device = torch.device("cpu") if devices[name].type == "meta" else devices[name]
         tensors[name] = (
@@ -113,27 +115,24 @@ def read_tensors(contents: Contents, devices: Mapping[str, torch.device]) -> dic
             if stride is None
             else torch.empty_strided(place.shape, stride, dtype=place.dtype, device=device)
         )
-        sha.update(encode_name(name, contents.shapes[name]))
-        contents.file.seek(contents.head.start + place.begin)
-        for block in places.blocks(tensors[name]):
-            raw = read_bytes(contents.file, block.nbytes)
-            sha.update(raw.numpy().data)
-            if place.dtype is torch.bool and bool((raw > 1).any()):
-                raise ValueError(f"is damaged: {name} has a bool that is neither 0 nor 1")
-            block.copy_(raw.view(place.dtype).view(block.shape))
-    if sha.hexdigest() != contents.notes["sha256"]:
+    if _read(contents, tensors) != contents.notes["sha256"]:
         raise ValueError(_DAMAGED)
     return tensors
 
 
-def _digest(contents: Contents) -> str:
-    """Hash a file without loading its tensors."""
+def _read(contents: Contents, tensors: Mapping[str, Tensor]) -> str:
+    """Hash a file, and read its numbers into the tensors that are not on `meta`."""
     sha = begin_digest(contents.notes)
-    for name, place in sorted(contents.head.places.items()):
+    for name, tensor in sorted(tensors.items()):
         sha.update(encode_name(name, contents.shapes[name]))
-        contents.file.seek(contents.head.start + place.begin)
-        for begin in range(place.begin, place.end, places.BLOCK):
-            sha.update(read_bytes(contents.file, min(places.BLOCK, place.end - begin)).numpy().data)
+        contents.file.seek(contents.head.start + contents.head.places[name].begin)
+        for block in places.blocks(tensor):
+            raw = read_bytes(contents.file, block.nbytes)
+            sha.update(raw.numpy().data)
+            if block.dtype is torch.bool and bool((raw > 1).any()):
+                raise ValueError(f"is damaged: {name} has a bool that is neither 0 nor 1")
+            if not block.is_meta:
+                block.copy_(raw.view(block.dtype).view(block.shape))
     return sha.hexdigest()
 
 
@@ -179,15 +178,16 @@ def read_notes(metadata: Mapping[str, str], version: int) -> Notes:
 
 def head_digest(notes: Notes, shapes: Mapping[str, str]) -> str:
     """Hash the notes, and the dtype and shape of each tensor."""
-    sha = _hash(notes, "sha256", "head_sha256")
+    sha = begin_digest(notes, "head_sha256")
     for name in sorted(shapes):
         sha.update(encode_name(name, shapes[name]))
     return sha.hexdigest()
 
 
-def begin_digest(notes: Notes) -> hashlib._Hash:
-    """Start a file's checksum with its notes; the tensors follow, in the order of their names."""
-    return _hash(notes, "sha256")
+def begin_digest(notes: Notes, *without: str) -> hashlib._Hash:
+    """Start a checksum with the notes; the tensors follow, in the order of their names."""
+    covered = {name: value for name, value in notes.items() if name not in ("sha256", *without)}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
 
 
 def encode_name(name: str, shape: str) -> bytes:
@@ -203,8 +203,3 @@ def read_score(score: Any) -> float | None:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _hash(notes: Notes, *without: str) -> hashlib._Hash:
-    covered = {name: value for name, value in notes.items() if name not in without}
-    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode())

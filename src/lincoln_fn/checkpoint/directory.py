@@ -13,15 +13,9 @@ from typing import Annotated, TypeVar
 import attrs
 
 from lincoln_fn import core
+from lincoln_fn.checkpoint import listing
 from lincoln_fn.checkpoint.contents import read_score
 from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
-from lincoln_fn.checkpoint.listing import (
-    best_first,
-    file_of,
-    list_superfluous,
-    newest_first,
-    set_aside,
-)
 from lincoln_fn.checkpoint.lock import writing
 from lincoln_fn.core import OR_INFINITE, NonNegativeInt, Positive, PositiveInt, check_argument
 from lincoln_fn.streams.internal import closing
@@ -94,17 +88,17 @@ class Directory:
                 least 0; if another process saves in the folder.
             OSError: if the file cannot be written.
         """
-        written = file_of(self.path, state)
+        written = listing.file_of(self.path, state)
         try:
             score = None if score is None else check_score(score)
         except ValueError as error:
             raise CheckpointError(written, str(error)) from error
         self.path.mkdir(parents=True, exist_ok=True)
         with writing(self, self.path):
-            set_aside(written)
+            listing.set_aside(written)
             save(written, state, score=score)
             # The file just written stays, even if files of later steps are there.
-            for file in list_superfluous(self.path, self.keep_last, self.keep_best):
+            for file in listing.list_superfluous(self.path, self.keep_last, self.keep_best):
                 if file != written:
                     file.unlink(missing_ok=True)
         return written
@@ -155,10 +149,10 @@ class Directory:
         return self._first(self._best_first, like)
 
     def _newest_first(self) -> list[Path]:
-        return newest_first(self.path)
+        return listing.newest_first(self.path)
 
     def _best_first(self) -> list[Path]:
-        return best_first(self._newest_first())
+        return listing.best_first(self._newest_first())
 
     def _load(self, file: Path, like: TrainState) -> TrainState:
         return load(file, like)

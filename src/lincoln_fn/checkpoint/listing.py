@@ -18,6 +18,7 @@ from lincoln_fn.checkpoint.file import CheckpointError, score_of
 
 # Files of any such name are loaded; only names that `save` gives are removed.
 _FILE: Final = re.compile(r"step_([0-9]+)\.safetensors")
+_OWN: Final = re.compile(r"step_([0-9]{9}|[1-9][0-9]{9,})\.safetensors")
 _LEFTOVER: Final = re.compile(r"\.step_[0-9]{9,}\.safetensors\.[0-9a-f]{8}\.tmp")
 
 
@@ -32,7 +33,7 @@ def file_of(path: Path, state: object) -> Path:
     if not 0 <= number < 2**63:
         got = type(state).__name__ if step is None else f"step {step!r}"
         raise CheckpointError(path, f"expected a state with a step of at least 0, got {got}")
-    return path / _name(number)
+    return path / f"step_{number:09}.safetensors"
 
 
 def newest_first(path: Path) -> list[Path]:
@@ -58,7 +59,7 @@ def list_superfluous(path: Path, last: int, best: int) -> list[Path]:
     # Files count as its own if a save has named them, they are not symbolic links, and their
     # checksum over score and shapes is right. Damaged files, and those of someone else, are neither
     # removed nor counted. Temporary files of a killed save are its own, too.
-    named = [file for file in newest_first(path) if _is_canonical(file.name) and _is_file(file)]
+    named = [file for file in newest_first(path) if _OWN.fullmatch(file.name) and _is_file(file)]
     scores = _scores(named)
     needed = {*list(scores)[:last], *rank_by_score(scores)[:best]}
     leftovers = [path / name for name in _names(path) if _LEFTOVER.fullmatch(name)]
@@ -96,15 +97,6 @@ def _scores(files: Iterable[Path]) -> dict[Path, float | None]:
         except CheckpointError:
             continue
     return scores
-
-
-def _name(step: int) -> str:
-    return f"step_{step:09}.safetensors"
-
-
-def _is_canonical(name: str) -> bool:
-    match = _FILE.fullmatch(name)
-    return match is not None and name == _name(int(match[1]))
 
 
 def _is_file(file: Path) -> bool:

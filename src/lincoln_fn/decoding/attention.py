@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -35,18 +35,15 @@ class KeyValue:
     window: int | None = static()
 
 
-class _Attention(NamedTuple):
-    """What differs between kinds of attention."""
-
-    # (keys or values, hyperparameters) -> these as they are kept
-    split: Callable[[Tensor, dict[str, Any]], Tensor]
-    # (query, kept keys, kept values, mask, hyperparameters) -> y
-    attend: Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+# (keys or values, hyperparameters) -> these as they are kept
+Split: TypeAlias = Callable[[Tensor, dict[str, Any]], Tensor]
+# (query, kept keys, kept values, mask, hyperparameters) -> y
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
 
 
 # Any: a sequence or a mask; and the hyperparameters of each kind of attention.
 def _init(
-    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, kind: _Attention,
+    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, split: Split,
     is_causal: bool, sliding_window: int | None = None, **options: Any,
 ) -> KeyValue:  # fmt: skip
     if axis != -2:
@@ -60,19 +57,19 @@ def _init(
     window = sliding_window if slots < max_length else None
 
     def empty(t: Tensor) -> Tensor:
-        t = kind.split(t, options)
+        t = split(t, options)
         return t.new_zeros(*t.shape[:-2], slots, t.shape[-1])
 
     return KeyValue(empty(key), empty(value), window)
 
 
 def _step(
-    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, kind: _Attention,
-    **options: Any,
+    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, split: Split,
+    attend: Attend, **options: Any,
 ) -> tuple[Tensor, KeyValue]:  # fmt: skip
     """Compute attention to the kept keys and to those of this step."""
     query, key, value, *_ = x
-    key, value = kind.split(key, options), kind.split(value, options)
+    key, value = split(key, options), split(value, options)
     own = position + torch.arange(query.shape[-2], device=query.device)
     slots, window = torch.arange(state.key.shape[-2], device=query.device), state.window
     if window is None:
@@ -89,7 +86,7 @@ def _step(
         last = position - 1
         at = torch.cat([last - (last - slots) % window, own])
         allowed = (at >= 0) & (at <= own[:, None]) & (own[:, None] - at < window)
-    return kind.attend(query, seen.key, seen.value, allowed, options), after
+    return attend(query, seen.key, seen.value, allowed, options), after
 
 
 def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyValue:
@@ -127,13 +124,11 @@ def _attend(
     return scaled_dot_product_attention.forward((), x, is_causal=False, scale=options["scale"])[0]
 
 
-def _row(kind: _Attention) -> Row:
-    return Row(partial(_init, kind=kind), partial(_step, kind=kind))
+def _row(split: Split, attend: Attend) -> Row:
+    return Row(partial(_init, split=split), partial(_step, split=split, attend=attend))
 
 
-_HEADS: Final = _row(_Attention(_split_heads, _attend_by_heads))
-_WHOLE: Final = _row(_Attention(lambda t, options: t, _attend))
 ROWS: Final[Rows] = {
-    attention_heads: _HEADS,
-    scaled_dot_product_attention: _WHOLE,
+    attention_heads: _row(_split_heads, _attend_by_heads),
+    scaled_dot_product_attention: _row(lambda t, options: t, _attend),
 }

@@ -119,16 +119,16 @@ def _holds(text: _Text) -> bool:
     every = torch.arange(n, device=device)
     whole = text.predicted(x, every)
     of_first = text.predicted(x, every[:1])
-    axes = _axes_of_outputs(of_first, whole, n)
-    if axes is None:
+    axes = axes_of(of_first, whole, n - 1)
+    if axes is None or any(len(each) > 1 for each in axes):
         return False
 
     def agrees(y: list[Tensor], there: Tensor, here: Tensor) -> bool:
         """Compare outputs at some positions with those of the whole at others."""
         pairs = zip(y, whole, axes, strict=True)
         return all(
-            _is_near(a, b) if axis is None
-            else _is_near(a.index_select(axis, there), b.index_select(axis, here))
+            _is_near(a.index_select(axis[0], there), b.index_select(axis[0], here)) if axis
+            else _is_near(a, b)
             for a, b, axis in pairs
         )  # fmt: skip
 
@@ -150,20 +150,17 @@ def _holds(text: _Text) -> bool:
     return True
 
 
-def _axes_of_outputs(
-    of_one: list[Tensor], whole: list[Tensor], count: int
-) -> list[int | None] | None:
-    """Find the axis of positions in each output, None for a constant; None if axes differ."""
-    axes: list[int | None] = []
-    if [t.ndim for t in of_one] != [t.ndim for t in whole]:
+def axes_of(short: list[Tensor], long: list[Tensor], more: int) -> LeafAxes | None:
+    """Find the axes that have so many more entries, of each tensor; None if any axis has others."""
+    found: LeafAxes = []
+    if [t.ndim for t in short] != [t.ndim for t in long]:
         return None
-    for one, all_of_them in zip(of_one, whole, strict=True):
-        sizes = [*zip(one.shape, all_of_them.shape, strict=True)]
-        differ = [i for i, (a, b) in enumerate(sizes) if a != b]
-        if len(differ) > 1 or any(sizes[i] != (1, count) for i in differ):
+    for one, two in zip(short, long, strict=True):
+        added = [b - a for a, b in zip(one.shape, two.shape, strict=True)]
+        if not {*added} <= {0, more}:
             return None
-        axes.append(differ[0] if differ else None)
-    return axes
+        found.append(tuple(i - len(added) for i, n in enumerate(added) if n))
+    return found
 
 
 def _is_near(one: Tensor, other: Tensor) -> bool:

@@ -20,17 +20,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import (
-    Arrays,
-    Layer,
-    LayerError,
-    NonNegativeInt,
-    Params,
-    is_plain,
-    record,
-    static,
-    tree,
-)
+from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, record, static, tree
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
 from lincoln_fn.fastpath import fast
@@ -131,7 +121,7 @@ class Decoder:
         length = length_of(x, self.dim)
         # A graph cannot raise it: there, the slot is out of range, and this is called again.
         room = state.max_length - length
-        if is_plain(state.position) and not core.is_between(0, state.position, room):
+        if core.is_plain(state.position) and not core.is_between(0, state.position, room):
             problem = f"expected at most {state.max_length} positions, the state's max_length"
             raise LayerError("decode", f"{problem}, got {state.position.item()} and {length} more")
         states = dict(state.layers)

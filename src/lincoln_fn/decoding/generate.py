@@ -113,16 +113,10 @@ def generate(
                 return
         tokens = token.unsqueeze(decoder.dim)
         if i == 0:
-            choose = _wrap(decoder, sampler)(choose)
-
-
-def _wrap(decoder: Decoder, sampler: object) -> Callable[[Pure], Pure]:
-    """Return what records a token's function, and remembers it if the sampler can be a key."""
-    try:
-        hash(sampler)
-    except TypeError:
-        return decoder.wrap
-    return decoder._wrapped
+            try:
+                choose = decoder._wrapped(choose)
+            except TypeError:  # a sampler without a hash cannot be remembered
+                choose = decoder.wrap(choose)
 
 
 def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked

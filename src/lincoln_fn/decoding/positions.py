@@ -34,23 +34,17 @@ def _learned_init(
     return ()
 
 
-def _learned_step(
-    params: positional_embedding.Params, state: tuple[()], x: Tensor, *, position: Tensor
-) -> tuple[Tensor, tuple[()]]:
-    """Compute y = x + the rows of W at the positions of x."""
-    return x + _rows(params.weight, position, x.shape[-2]), ()
-
-
 def _fixed_init(params: tuple[()], x: Tensor, *, axis: int, max_length: int) -> Table:
     _check_axis(axis)
     return Table(sinusoidal_positions.forward((), x.new_zeros(max_length, x.shape[-1]))[0])
 
 
-def _fixed_step(
-    params: tuple[()], state: Table, x: Tensor, *, position: Tensor
-) -> tuple[Tensor, Table]:
-    """Compute y = x + the rows of P at the positions of x."""
-    return x + _rows(state.rows, position, x.shape[-2]), state
+# Any: the params and the state of each.
+def _add_step(params: Any, state: Any, x: Tensor, *, position: Tensor) -> tuple[Tensor, Any]:
+    """Compute y = x + the rows of W or P at the positions of x."""
+    table = state.rows if isinstance(state, Table) else params.weight
+    own = position + torch.arange(x.shape[-2], device=x.device)
+    return x + table.index_select(0, own), state
 
 
 # Any: the hyperparameters of `rotary_embedding`.
@@ -85,12 +79,8 @@ def _heads(x: Arrays) -> Tensor:
     return heads
 
 
-def _rows(table: Tensor, position: Tensor, length: int) -> Tensor:
-    return table.index_select(0, position + torch.arange(length, device=table.device))
-
-
 ROWS: Final[Rows] = {
-    positional_embedding: Row(_learned_init, _learned_step),
+    positional_embedding: Row(_learned_init, _add_step),
     rotary_embedding: Row(_turned_init, _turned_step),
-    sinusoidal_positions: Row(_fixed_init, _fixed_step),
+    sinusoidal_positions: Row(_fixed_init, _add_step),
 }

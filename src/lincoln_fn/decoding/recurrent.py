@@ -9,18 +9,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from lincoln_fn import layers
 from lincoln_fn.combine.scan import there as scan_there
 from lincoln_fn.core import Arrays, LayerError, Params, record, tree
 from lincoln_fn.decoding.row import Row, Rows
-from lincoln_fn.layers import (
-    gated_linear_recurrence,
-    gru,
-    linear_attention,
-    linear_scan,
-    lstm,
-    rnn,
-    selective_scan,
-)
 from lincoln_fn.walk import Composition, VisitThere
 from lincoln_fn.walk.internal import PREDICT
 
@@ -39,7 +31,7 @@ def _init(
 ) -> Recurrent:  # fmt: skip
     if len(getattr(params, "cells", [()])[0]) == 2:
         raise LayerError("", "is bidirectional: it also runs from the end of the text")
-    is_scan = forward is linear_scan.forward
+    is_scan = forward is layers.linear_scan.forward
     _check_axis(axis, 1 - x[0].ndim if is_scan else -2 if options.get("batch_first", True) else -3)
     (_, last), _ = forward(params, _from(Recurrent(None), x, sequences), **options)
     return Recurrent(tree.map(torch.zeros_like, last))
@@ -119,8 +111,8 @@ def _row(forward: Callable[..., Any], sequences: int) -> Row:
 
 # The most sequences in x of a layer, behind which its state is.
 _SEQUENCES: Final = {
-    rnn: 1, gru: 1, lstm: 1, linear_scan: 2, gated_linear_recurrence: 3, linear_attention: 4,
-    selective_scan: 4,
+    layers.rnn: 1, layers.gru: 1, layers.lstm: 1, layers.linear_scan: 2,
+    layers.gated_linear_recurrence: 3, layers.linear_attention: 4, layers.selective_scan: 4,
 }  # fmt: skip
 ROWS: Final[Rows] = {layer: _row(layer.forward, n) for layer, n in _SEQUENCES.items()}
 SCAN: Final = Row(_scan_init, _scan_step)

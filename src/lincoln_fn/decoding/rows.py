@@ -13,17 +13,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
+from lincoln_fn import core
 from lincoln_fn.combine import fixed_point, inference, scan
-from lincoln_fn.core import (
-    Function,
-    Layer,
-    bind_like,
-    declared_by,
-    file_of,
-    file_of_forward,
-    is_derived,
-    made_by,
-)
+from lincoln_fn.core import Function, Layer, file_of, made_by
 from lincoln_fn.decoding import attention, convolution, positions, recurrent
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.fastpath import gives_own_tokens
@@ -48,21 +40,21 @@ def row_of(layer: Layer) -> Row | None:
     if made_by(layer, inference):
         assert layer.spec is not None, "it has a constructor"
         return row_of(layer.spec["layer"])  # whose prediction it is
-    function: Function = layer.forward if is_derived(layer, "predict") else layer.predict
+    function: Function = layer.forward if core.is_derived(layer, "predict") else layer.predict
     made = getattr(function, "__self__", None)
     options: dict[str, Any] = {}  # Any: a composition
     if isinstance(made, Composition):
         function, options = made.predict_there, {"made": made}
-    declared = declared_by(function).decode
+    declared = core.declared_by(function).decode
     row = (
         recurrent.SCAN
         if made_by(layer, scan)
-        else ROWS.get(file_of(layer) or file_of_forward(layer))
+        else ROWS.get(file_of(layer) or core.file_of_forward(layer))
     )
     row = Row(*declared) if declared else row
     if not row or (isinstance(made, Composition) and made.taps):
         return None
-    init, step = (bind_like(partial(f, **options), function) for f in (row.init, row.step))
+    init, step = (core.bind_like(partial(f, **options), function) for f in (row.init, row.step))
     return Row(init, step, row.pads)
 
 

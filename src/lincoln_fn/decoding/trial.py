@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, format_briefly, keys, tree
-from lincoln_fn.decoding.by_position import Noise, is_by_position
+from lincoln_fn.decoding.by_position import LeafAxes, Noise, axes_of, is_by_position
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.walk.internal import ERRORS
 from lincoln_fn.walk.walks import there
@@ -151,18 +151,9 @@ def _state(
     return {}
 
 
-def _axes(short: Arrays, long: Arrays) -> list[tuple[int, ...]] | None:
-    """Return the axes that have one entry more, of each tensor; None if any axis has others."""
-    found: list[tuple[int, ...]] = []
-    of_short, of_long = (tree.leaves(x, states=True) for x in (short, long))
-    if [t.ndim for t in of_short] != [t.ndim for t in of_long]:
-        return None
-    for one, two in zip(of_short, of_long, strict=True):
-        more = [b - a for a, b in zip(one.shape, two.shape, strict=True)]
-        if not set(more) <= {0, 1}:
-            return None
-        found.append(tuple(i - len(more) for i, n in enumerate(more) if n))
-    return found
+def _axes(short: Arrays, long: Arrays) -> LeafAxes | None:
+    """Find the axes that have one entry more, of each tensor; None if any axis has others."""
+    return axes_of(tree.leaves(short, states=True), tree.leaves(long, states=True), 1)
 
 
 def _noise(i: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:

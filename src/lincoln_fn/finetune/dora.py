@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Key, Layer, LayerError, Params, Positive, PositiveInt, checked
-from lincoln_fn.finetune.adapted import adapt
-from lincoln_fn.finetune.lora import ATTENTION
-from lincoln_fn.finetune.targets import Targets, dense_like
+from lincoln_fn.finetune.targets import ATTENTION, Targets, adapt, dense_like
 from lincoln_fn.finetune.weight_decomposed import decompose, weight_decomposed
 from lincoln_fn.layers import dense
 from lincoln_fn.walk.internal import Pair

@@ -6,17 +6,14 @@ from functools import partial
 
 from lincoln_fn.combine import FrozenParams
 from lincoln_fn.core import Key, Layer, Params, Positive, PositiveInt, Probability, checked
-from lincoln_fn.finetune.adapted import adapt
 from lincoln_fn.finetune.low_rank import Params as LowRankParams
 from lincoln_fn.finetune.low_rank import low_rank
-from lincoln_fn.finetune.targets import Targets, read_matrix, sizes_of
+from lincoln_fn.finetune.targets import ATTENTION, Targets, adapt, read_matrix, sizes_of
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.identity import identity
 from lincoln_fn.walk.internal import Pair
-
-ATTENTION: Targets = ("*.query", "*.value")
 
 
 @checked

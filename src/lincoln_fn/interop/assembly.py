@@ -10,12 +10,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lincoln_fn.core import Key, Layer, LayerError, Params, first_of
+from lincoln_fn.core import Key, Layer, LayerError, Params
 from lincoln_fn.interop.architectures import FAMILIES
 from lincoln_fn.interop.architectures._names import find_slots
 from lincoln_fn.interop.architectures.family import Config, Family, Network, read_options
-from lincoln_fn.interop.filling import by_path, differences, fill
-from lincoln_fn.interop.names import Slot
+from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill
 from lincoln_fn.interop.stored import Stored
 
 # Options that say how many parts a network has, and the most of them without a file of tensors.
@@ -73,8 +72,8 @@ def model_of(
         network = make(options)
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         like = network.net.init(key, network.example)
-        prefix = f"^{re.escape(family.prefix)}" if network.is_bare else "^"
-        slots = [slot._replace(name=re.sub(prefix, "", slot.name))
+        prefix = family.prefix if network.is_bare else ""
+        slots = [slot._replace(name=slot.name.removeprefix(prefix))
                  for slot in find_slots(family.names, network.places, like)]  # fmt: skip
     except Exception as error:  # of any kind: an option may be anything, and is used everywhere
         return None, [*problems, f"the options do not fit together: {error}"]
@@ -109,9 +108,9 @@ def assemble(
     if model is None:
         raise refuse(where, problems)
     names = _names(model, stored.tensors)
-    known = {name: tensor for name, tensor in _renamed(names, stored.tensors).items()
+    known = {name: stored.tensors[own] for name, own in names.items()
              if not _is_unused(name, model, ignore)}  # fmt: skip
-    problems += differences(model.slots, by_path(model.like), known)
+    problems += differences(expected(model.slots, by_path(model.like)), known)
     problems += _unequal(model.network, names, stored)
     if problems:
         raise refuse(where, problems)
@@ -131,10 +130,6 @@ def _names(model: Model, stored: Iterable[str]) -> dict[str, str]:
         forms = (name, prefix + name, name.removeprefix(prefix))
         names[next((form for form in forms if form in expected), own)] = own
     return names
-
-
-def _renamed(names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[own] for name, own in names.items()}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -171,25 +166,17 @@ def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str
     Raises:
         LayerError: if anything is unknown or differs; the message lists five of each kind.
     """
-    given = {_thawed(path): leaf for path, leaf in by_path(params).items()}
+    # A frozen layer's params are a field of those of `frozen`.
+    given = {re.sub(r"\bparams\.", "", path): leaf for path, leaf in by_path(params).items()}
     model, problems = model_of(config, tensors=len(given))
-    expected = {} if model is None else by_path(model.like)
-    others = given if model else ()
-    problems += first_of(f"params.{path}: missing" for path in expected if path not in given)
-    problems += first_of(f"params.{path}: unexpected" for path in others if path not in expected)
-    problems += first_of(
-        f"params.{path}: expected shape {tuple(leaf.shape)}, got {tuple(given[path].shape)}"
-        for path, leaf in expected.items()
-        if path in given and given[path].shape != leaf.shape
-    )
+    if model is not None:
+        problems += differences(*(
+            {f"params.{path}": leaf for path, leaf in each.items()}
+            for each in (by_path(model.like), given)
+        ))  # fmt: skip
     if model is None or problems:
         raise refuse(where, problems)
     return model, given
-
-
-def _thawed(path: str) -> str:
-    # A frozen layer's params are a field of those of `frozen`.
-    return ".".join(part for part in path.split(".") if part != "params")
 
 
 def _config_of(module: Any) -> Config:  # Any: torch does not know `config`

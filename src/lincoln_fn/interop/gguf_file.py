@@ -1,7 +1,7 @@
 """Networks with the weights of a GGUF file, as llama.cpp has them.
 
-The gguf library computes the numbers of quantised tensors. Here is what llama.cpp has changed in
-the tensors; gguf_head.py reads the file, and gguf_names.py has llama.cpp's names.
+The gguf library computes the numbers of quantised tensors. Here are llama.cpp's names, and what it
+has changed in the tensors; gguf_head.py reads the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,33 @@ from torch import Tensor
 from lincoln_fn.checkpoint.internal import read_bytes, reading
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, checked
 from lincoln_fn.interop.architectures import FAMILIES
+from lincoln_fn.interop.architectures._names import read_names
 from lincoln_fn.interop.assembly import assemble, refuse
 from lincoln_fn.interop.gguf_head import Entry, Option, read_head
-from lincoln_fn.interop.gguf_names import NAMES, OPTIONS
 from lincoln_fn.interop.pretrained import Config
 from lincoln_fn.interop.stored import Stored
 
+# llama.cpp's options, below the name of the architecture, and Hugging Face's. Braces are several
+# rows, as in the tables of the families.
+_OPTIONS: Final = read_names("""
+    attention.head_count{,_kv}                        num_{attention,key_value}_heads
+    attention.{key_length,layer_norm_rms_epsilon}     {head_dim,rms_norm_eps}
+    attention.sliding_window                          sliding_window
+    {attn,final}_logit_softcapping                    {attn,final}_logit_softcapping
+    {block_count,context_length}                      {num_hidden_layers,max_position_embeddings}
+    {embedding,feed_forward}_length                   {hidden,intermediate}_size
+    rope.freq_base                                    rope_theta
+    vocab_size                                        vocab_size
+""")
+# And its names of tensors' parts.
+_NAMES: Final = read_names("""
+    attn_{q,k,v,qkv,output}              self_attn.{q,k,v,qkv,o}_proj
+    attn_{q,k}_norm                      self_attn.{q,k}_norm
+    {attn,ffn}_norm                      {input,post_attention}_layernorm
+    ffn_{gate,up,down}                   mlp.{gate,up,down}_proj
+    output                               lm_head
+    {output_norm,token_embd}             model.{norm,embed_tokens}
+""")
 # (tensor, config) -> the tensor as Hugging Face's library has it
 Undo: TypeAlias = Callable[[Tensor, Config], Tensor]
 
@@ -44,13 +65,9 @@ def _undo_offset(tensor: Tensor, config: Config) -> Tensor:
 
 def _score_scale(config: Config) -> Config:
     """Find what divides Gemma 2's scores, which llama.cpp knows by the number of layers."""
-    is_largest = config.get("num_hidden_layers") == 46
-    scalar = (
-        config["hidden_size"] // config["num_attention_heads"]
-        if is_largest
-        else config.get("head_dim", 256)
-    )
-    return {"query_pre_attn_scalar": scalar}
+    if config.get("num_hidden_layers") != 46:
+        return {"query_pre_attn_scalar": config.get("head_dim", 256)}
+    return {"query_pre_attn_scalar": config["hidden_size"] // config["num_attention_heads"]}
 
 
 class _Architecture(NamedTuple):
@@ -120,7 +137,9 @@ def from_gguf(
         raise LayerError(where, f"{file}: no such file")
     try:
         with reading(file) as (opened, size):
-            head = read_head(opened, size, partial(_sizes, gguf))
+            head = read_head(
+                opened, size, lambda kind: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+            )
             config, stored = _opened(where, gguf, opened, head.options, head.parts)
             net, params = assemble(where, config, stored, key=key, dtype=dtype, ignore=ignore)
     except LayerError:
@@ -143,24 +162,14 @@ def _opened(
         raise refuse(where, [problem])
     problems = [
         f"{name}: expected a positive number, got {options[name]!r}"
-        for name in (f"{architecture}.{own}" for own in OPTIONS)
-        if name in options and not _is_positive(options[name])
+        for name in (f"{architecture}.{own}" for own in _OPTIONS)
+        if isinstance(given := options.get(name, 1), str | bool) or not 0 < given < math.inf
     ]
     if problems:
         raise refuse(where, problems)
     named = {_renamed(kind, name): part for name, part in parts.items()}
     config = _config(kind, options, named)
     return config, _stored(gguf, kind, config, named, file)
-
-
-def _is_positive(value: Option) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]  # a number
-
-
-# Any: the module.
-def _sizes(gguf: Any, kind: int) -> tuple[int, int]:
-    elements, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-    return elements, size
 
 
 def _library() -> Any:  # Any: the module
@@ -177,7 +186,7 @@ def _renamed(kind: _Architecture, name: str) -> str:
     """Return Hugging Face's name for llama.cpp's, or the same for one that is not known."""
     stem, _, ending = name.rpartition(".")
     block, _, part = stem.rpartition(".")
-    known = {**NAMES, **kind.names}.get(part)
+    known = {**_NAMES, **kind.names}.get(part)
     if known is None:
         return name
     return f"{block.replace('blk.', 'model.layers.')}.{known}.{ending}".lstrip(".")
@@ -190,7 +199,7 @@ def _config(
     family = str(options["general.architecture"])
     prefix = f"{family}."
     own = {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}
-    config: Config = {OPTIONS.get(name, name): value for name, value in own.items()}
+    config: Config = {_OPTIONS.get(name, name): value for name, value in own.items()}
     table = parts.get("model.embed_tokens.weight")
     if table is not None:
         config.setdefault("vocab_size", table.shape[0])

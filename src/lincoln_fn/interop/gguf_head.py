@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
-from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
@@ -23,6 +23,7 @@ import attrs
 Option: TypeAlias = int | float | bool | str
 # The number of a type -> the number of elements in a block, and of the bytes that it has.
 BlockSizes: TypeAlias = Callable[[int], tuple[int, int]]
+T = TypeVar("T")
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
@@ -73,19 +74,26 @@ class _Reader:
     def text(self) -> str:
         return self.raw(self.number("Q")).decode()
 
-    def count(self, most: int, what: str) -> int:
-        count: int = self.number("I" if what == "axes" else "Q")
+    def count(self, form: str, most: int, what: str) -> int:
+        count: int = self.number(form)
         if count > most:
             raise ValueError(f"expected at most {most} {what}, got {count}")
         return count
 
+    def named(self, count: int, what: str, read: Callable[[str], T]) -> dict[str, T]:
+        entries: dict[str, T] = {}
+        for _ in range(count):
+            name = self.text()
+            if name in entries:
+                raise ValueError(f"two {what} of the name {name:.60}")
+            entries[name] = read(name)
+        return entries
+
     def value(self) -> Option:
         kind = self.number("I")
-        if kind == _TEXT:
-            return self.text()
         if kind != _ARRAY:
-            number: Option = self.number(self.form(kind))
-            return number
+            given: Option = self.text() if kind == _TEXT else self.number(self.form(kind))
+            return given
         kind, count = self.number("I"), self.number("Q")
         if kind == _TEXT:
             for _ in range(count):  # ends with the file, at the latest
@@ -112,20 +120,10 @@ def read_head(file: BinaryIO, size: int, sizes: BlockSizes) -> Header:
     version = reader.number("I")
     if version not in _VERSIONS:
         raise ValueError(f"expected version 2 or 3, little-endian, got {version}")
-    tensors, options = reader.count(_MOST, "tensors"), reader.count(_MOST, "options")
-    given: dict[str, Option] = {}
-    for _ in range(options):
-        name = reader.text()
-        if name in given:
-            raise ValueError(f"two options of the name {name:.60}")
-        given[name] = reader.value()
+    tensors, options = (reader.count("Q", _MOST, what) for what in ("tensors", "options"))
+    given = reader.named(options, "options", lambda name: reader.value())
     # From the start of the tensors, until that is known.
-    parts: dict[str, Entry] = {}
-    for _ in range(tensors):
-        name = reader.text()
-        if name in parts:
-            raise ValueError(f"two tensors of the name {name:.60}")
-        parts[name] = _part(reader, name, sizes)
+    parts = reader.named(tensors, "tensors", lambda name: _part(reader, name, sizes))
     alignment = given.get(_ALIGNMENT, 32)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"{_ALIGNMENT}: expected a power of 2, got {alignment!r:.60}")
@@ -138,7 +136,7 @@ def read_head(file: BinaryIO, size: int, sizes: BlockSizes) -> Header:
 
 
 def _part(reader: _Reader, name: str, sizes: BlockSizes) -> Entry:
-    axes = reader.count(_AXES, "axes")
+    axes = reader.count("I", _AXES, "axes")
     shape = tuple(reader.number("Q") for _ in range(axes))[::-1]
     kind, begin = reader.number("I"), reader.number("Q")
     elements, bytes_of_block = sizes(kind)

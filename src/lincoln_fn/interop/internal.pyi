@@ -1,1 +1,1 @@
-from lincoln_fn.interop.blocks import PLACES as PLACES
+from lincoln_fn.interop.names import BLOCKS as BLOCKS

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import optree
 import torch
 from torch import Tensor, nn
@@ -76,10 +77,11 @@ class LayerModule(nn.Module):
             *inputs: x, or the entries of x.
         """
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
-        entries, form = optree.tree_flatten(x, namespace=EVERYTHING)
-        call = _Call(self, form)
+        given: Any = self._tree(self._leaves()), x  # Any: a tree for optree
+        tensors, form = optree.tree_flatten(given, namespace=EVERYTHING)
+        call = _Call(self._layer, self.training, form)
         apply: Any = _ByHand.apply  # Any: only newer torches give it a type
-        ys = apply(call, *self._leaves(), *entries)
+        ys = apply(call, *tensors)
         if self.training:
             for path, is_trained, leaf in zip(
                 self._paths, self._trained, call.advanced, strict=True
@@ -112,29 +114,15 @@ class LayerModule(nn.Module):
         return optree.tree_unflatten(self._form, leaves)
 
 
+@attrs.define(eq=False)
 class _Call:
     """One call of a module: everything that is not a tensor, on its way through `_ByHand`."""
 
-    def __init__(self, module: LayerModule, x_form: Any) -> None:  # Any: optree's PyTreeSpec
-        self.module = module
-        self.layer, self.training = module._layer, module.training
-        self.x_form = x_form
-        self.y_form: Any = None
-        self.advanced: list[Tensor] = []
-
-    def unflatten(self, tensors: Sequence[Tensor]) -> tuple[Params, Arrays]:
-        count = len(self.module._paths)
-        x = optree.tree_unflatten(self.x_form, tensors[count:])
-        return self.module._tree(tensors[:count]), x
-
-    def gradients(self, dx: Arrays, dparams: Params) -> tuple[Tensor | None, ...]:
-        """List the gradients in the order in which the tensors were given."""
-        ours = iter(() if dparams is None else tree.leaves(dparams))
-        of_params = [
-            next(ours, None) if is_trained else None for is_trained in self.module._trained
-        ]
-        of_x = [None] * self.x_form.num_leaves if dx is None else self.x_form.flatten_up_to(dx)
-        return (*of_params, *of_x)
+    layer: Layer
+    training: bool
+    form: Any  # Any: optree's PyTreeSpec, of (params, x)
+    y_form: Any = None  # likewise, of y
+    advanced: Sequence[Tensor] = ()
 
 
 class _ByHand(torch.autograd.Function):
@@ -143,7 +131,7 @@ class _ByHand(torch.autograd.Function):
     # Any: torch's context takes any attribute.
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        params, x = call.unflatten(tensors)
+        params, x = optree.tree_unflatten(call.form, tensors)
         ctx.call, ctx.count = call, len(tensors)
         if call.training:
             y, cache = call.layer.forward(params, x)
@@ -168,15 +156,15 @@ class _ByHand(torch.autograd.Function):
                 f"{layer.name}: after eval() it runs predict, which has no backward; call train()"
             )
         tensors, kept = ctx.saved_tensors[: ctx.count], iter(ctx.saved_tensors[ctx.count :])
-        params, _ = call.unflatten(tensors)
+        params, x = optree.tree_unflatten(call.form, tensors)
         held = [next(kept) if leaf is None else leaf for leaf in ctx.held]
         cache = optree.tree_unflatten(ctx.cache_form, held)
         floating = zip(gs, ctx.floating, strict=True)
         g = optree.tree_unflatten(
             call.y_form, [g if is_float else None for g, is_float in floating]
         )
-        wanted = ctx.needs_input_grad[1:]
-        count = len(call.module._paths)
+        forms = [optree.tree_structure(given, namespace=EVERYTHING) for given in (params, x)]
+        wanted, count = ctx.needs_input_grad[1:], forms[0].num_leaves
         dx, dparams = None, None
         if any(wanted[:count]) and any(wanted[count:]):
             dx, dparams = layer.backward(params, cache, g)
@@ -184,4 +172,9 @@ class _ByHand(torch.autograd.Function):
             dparams = layer.grads(params, cache, g)
         else:
             dx = layer.input_grad(params, cache, g)
-        return None, *call.gradients(dx, dparams)
+        gradients = [
+            entry if isinstance(entry, Tensor) and entry.is_floating_point() else None
+            for form, given in zip(forms, (dparams, dx), strict=True)
+            for entry in ([None] * form.num_leaves if given is None else form.flatten_up_to(given))
+        ]
+        return None, *gradients

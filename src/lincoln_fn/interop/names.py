@@ -1,84 +1,27 @@
 """torch's names and layouts for the parameters of each of our layers.
 
-The table `KINDS` has a row for each class of parameters. Its `slots` pair a name in torch's
-`state_dict` with the fields that hold the same numbers here. Its `example` makes an example input
-from the tensors by torch's names; from it the layer's own `init` finds the same shapes.
-
-A layout serves both directions. torch applies its matrices from the left, and a dense layer here
-from the right, so some matrices are transposed. Where torch joins several tensors into one, they
-are joined along its first axis.
+The table `KINDS` has a row for each class of parameters, and `BLOCKS` one for each transformer
+block. Its `slots` pair a name in torch's `state_dict` with the fields that hold the same numbers
+here. Its `example` makes an example input from the tensors by torch's names; from it the layer's
+own `init` finds the same shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn import layers
-from lincoln_fn.combine import gated_feed_forward
-from lincoln_fn.core import Arrays
+from lincoln_fn import combine, layers
+from lincoln_fn.core import EVERYTHING, Arrays, Params
+from lincoln_fn.interop.slots import Slot
 
 NamedTensors: TypeAlias = Mapping[str, Tensor]
 # Any: hyperparameters of any kind.
 Hyperparameters: TypeAlias = Mapping[str, Any]
-
-
-class Slot(NamedTuple):
-    """A torch name, the paths of the leaves that its tensor is made of, and its layout."""
-
-    name: str
-    fields: tuple[str, ...]
-    transposed: bool = False
-    # The axis of torch's tensor along which those of several leaves are joined.
-    dim: int = 0
-    # How many axes of length 1 torch's tensor has in front.
-    leading: int = 0
-
-    def joined(self, leaves: Iterable[Tensor]) -> Tensor:
-        """Convert tensors to torch's layout.
-
-        Args:
-            leaves: ours, one for each of the fields.
-
-        Returns:
-            torch's tensor, in new memory.
-        """
-        parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
-        if len(parts) > 1:
-            whole = torch.cat(parts, self.dim)
-        else:
-            whole = parts[0].clone(memory_format=torch.contiguous_format)
-        return whole.reshape((1,) * self.leading + whole.shape)
-
-    def divided(self, tensor: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
-        """Split one of torch's tensors.
-
-        Args:
-            tensor: torch's, of the shape that `joined` makes.
-            leaves: tensors of our shapes, one for each of the fields.
-
-        Returns:
-            Ours, one for each of the fields; they share torch's memory.
-        """
-        whole = tensor.detach().reshape(tensor.shape[self.leading :])
-        if len(self.fields) == 1:
-            return [whole.mT if self.transposed else whole]
-        sizes = [(leaf.mT if self.transposed else leaf).shape[self.dim] for leaf in leaves]
-        parts = torch.split(whole, sizes, self.dim)
-        return [part.mT if self.transposed else part for part in parts]
-
-    def below(self, name: str, path: str) -> Slot:
-        """Return the same slot within a larger module and a larger tree.
-
-        Args:
-            name: the prefix of torch's name.
-            path: the prefix of the fields' paths.
-        """
-        fields = tuple(path + field for field in self.fields)
-        return self._replace(name=name + self.name, fields=fields)
 
 
 class Naming(NamedTuple):
@@ -88,42 +31,37 @@ class Naming(NamedTuple):
     example: Callable[[NamedTensors, Hyperparameters], Arrays]
 
 
-def same(*names: str) -> list[Slot]:
-    """Make slots for tensors with the same names and layout in torch.
-
-    Args:
-        *names: the names.
-    """
-    return [Slot(name, (name,)) for name in names]
-
-
-def like(*shape: int) -> Tensor:
-    """Make an example input, of which only the shape matters.
-
-    Args:
-        *shape: its shape.
-
-    Returns:
-        A tensor on `meta`.
-    """
+def shaped(*shape: int) -> Tensor:
+    """Make an example input on `meta`, of which only the shape matters."""
     return torch.empty(shape, device="meta")
 
 
 def size(names: NamedTensors, name: str, axis: int, default: int = 1) -> int:
-    """Look up a size.
-
-    Args:
-        names: tensors by torch's names.
-        name: of the tensor.
-        axis: which of its sizes.
-        default: for a tensor that is missing, or lacks the axis.
-    """
+    """Look up a size of a tensor; the default is for one that is missing, or lacks the axis."""
     shape = names[name].shape if isinstance(names.get(name), Tensor) else ()
     return shape[axis] if len(shape) > axis else default
 
 
-def _fixed(*slots: Slot) -> Callable[[Any], Iterable[Slot]]:
+def _fixed(text: str) -> Callable[[Any], Iterable[Slot]]:
+    """Read slots, as in "weight.T a=b": of torch's weight, transposed here, and of a, here b."""
+    rows = [word.partition("=") for word in text.split()]
+    slots = [Slot(name.removesuffix(".T"), (path or name.removesuffix(".T"),), name.endswith(".T"))
+             for name, _, path in rows]  # fmt: skip
     return lambda params: slots
+
+
+def _sizes(*entries: str) -> Callable[[NamedTensors, Hyperparameters], Arrays]:
+    """Make an example maker. Of "2 weight.1" the sizes are 2, and the weight's along axis 1."""
+
+    def read(names: NamedTensors, word: str) -> int:
+        name, _, number = word.rpartition(".")
+        return size(names, name, int(number)) if name else int(number)
+
+    def example(names: NamedTensors, options: Hyperparameters) -> Arrays:
+        made = tuple(shaped(*(read(names, word) for word in each.split())) for each in entries)
+        return made if len(made) > 1 else made[0]
+
+    return example
 
 
 def _cells(params: Any) -> Iterable[Slot]:  # Any: of rnn, gru or lstm
@@ -150,8 +88,8 @@ def _heads(params: layers.multi_head_attention.Params) -> Iterable[Slot]:
 def _heads_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     n = size(names, "out_proj.weight", 1, options["num_heads"])
     if not any(f"{part}_proj_weight" in names for part in "qkv"):
-        return like(1, 1, size(names, "in_proj_weight", 1, n))
-    return tuple(like(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
+        return shaped(1, 1, size(names, "in_proj_weight", 1, n))
+    return tuple(shaped(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
 
 
 def _parts(**fields: str) -> Callable[[Any], Iterable[Slot]]:
@@ -170,8 +108,8 @@ def _parts(**fields: str) -> Callable[[Any], Iterable[Slot]]:
 def _row(names: NamedTensors, options: Hyperparameters) -> Tensor:
     """Make an example for a layer that normalises rows of the weight's shape."""
     if "weight" in names:
-        return like(*names["weight"].shape)
-    return like(*(1 if n == -1 else n for n in options["normalized_shape"]))
+        return shaped(*names["weight"].shape)
+    return shaped(*(1 if n == -1 else n for n in options["normalized_shape"]))
 
 
 def _channels(places: int = 0) -> Callable[[NamedTensors, Hyperparameters], Tensor]:
@@ -180,7 +118,7 @@ def _channels(places: int = 0) -> Callable[[NamedTensors, Hyperparameters], Tens
     def example(names: NamedTensors, options: Hyperparameters) -> Tensor:
         name = "weight" if "weight" in names else "running_mean"
         channels = size(names, name, 0, options.get("num_groups", 1))
-        return like(1, channels, *(1,) * (options.get("spatial_axes") or places))
+        return shaped(1, channels, *(1,) * (options.get("spatial_axes") or places))
 
     return example
 
@@ -192,35 +130,25 @@ def _kernel(axis: int) -> Callable[[NamedTensors, Hyperparameters], Tensor]:
         groups = options["groups"]
         channels = size(names, "weight", axis, groups if axis == 0 else 1)
         channels = channels if axis == 0 else channels * groups
-        return like(1, channels, *options["kernel_size"])
+        return shaped(1, channels, *options["kernel_size"])
 
     return example
 
 
-_RUNNING = (
-    Slot("running_mean", ("running.mean",)),
-    Slot("running_var", ("running.var",)),
-    Slot("num_batches_tracked", ("running.num_batches",)),
+_WEIGHT, _AFFINE = _fixed("weight"), _fixed("weight bias")
+_NORM = _fixed(
+    "weight bias running_mean=running.mean running_var=running.var "
+    "num_batches_tracked=running.num_batches"
 )
-_AFFINE = _fixed(*same("weight", "bias"))
-_NORM = _fixed(*same("weight", "bias"), *_RUNNING)
-_WEIGHT = _fixed(*same("weight"))
-_RECURRENT = Naming(_cells, lambda names, options: like(1, 1, size(names, "weight_ih_l0", 1)))
-
+_RECURRENT = Naming(_cells, _sizes("1 1 weight_ih_l0.1"))
 _PROJECTIONS = _parts(
     query="q_proj", key="k_proj", value="v_proj",
     query_norm="q_norm", key_norm="k_norm", output="o_proj",
 )  # fmt: skip
 
 KINDS: Final[dict[type, Naming]] = {
-    layers.dense.Params: Naming(
-        _fixed(Slot("weight", ("weight",), True), *same("bias")),
-        lambda names, options: like(1, size(names, "weight", 1)),
-    ),
-    layers.bilinear.Params: Naming(
-        _AFFINE,
-        lambda names, options: tuple(like(1, size(names, "weight", axis)) for axis in (1, 2)),
-    ),
+    layers.dense.Params: Naming(_fixed("weight.T bias"), _sizes("1 weight.1")),
+    layers.bilinear.Params: Naming(_AFFINE, _sizes("1 weight.1", "1 weight.2")),
     layers.conv.Params: Naming(_AFFINE, _kernel(1)),
     layers.conv_transpose.Params: Naming(_AFFINE, _kernel(0)),
     layers.batch_norm.Params: Naming(_NORM, _channels()),
@@ -228,61 +156,88 @@ KINDS: Final[dict[type, Naming]] = {
     layers.group_norm.Params: Naming(_AFFINE, _channels()),
     layers.layer_norm.Params: Naming(_AFFINE, _row),
     layers.rms_norm.Params: Naming(_WEIGHT, _row),
-    layers.embedding.Params: Naming(_WEIGHT, lambda names, options: like(1).long()),
-    layers.positional_embedding.Params: Naming(
-        _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 1))
-    ),
-    layers.bias.Params: Naming(
-        _fixed(*same("bias")), lambda names, options: like(1, size(names, "bias", 0))
-    ),
-    layers.class_token.Params: Naming(
-        _WEIGHT, lambda names, options: like(1, 1, size(names, "weight", 0))
-    ),
-    layers.relative_position_bias.Params: Naming(_WEIGHT, lambda names, options: like(1, 1, 1)),
-    layers.cosine_similarities.Params: Naming(
-        _fixed(*same("log_scale")), lambda names, options: (like(1, 1), like(1, 1))
-    ),
+    layers.embedding.Params: Naming(_WEIGHT, lambda names, options: shaped(1).long()),
+    layers.positional_embedding.Params: Naming(_WEIGHT, _sizes("1 1 weight.1")),
+    layers.bias.Params: Naming(_fixed("bias"), _sizes("1 bias.0")),
+    layers.class_token.Params: Naming(_WEIGHT, _sizes("1 1 weight.0")),
+    layers.relative_position_bias.Params: Naming(_WEIGHT, _sizes("1 1 1")),
+    layers.cosine_similarities.Params: Naming(_fixed("log_scale"), _sizes("1 1", "1 1")),
     layers.graph_attention.Params: Naming(
-        _fixed(*same("source", "target")),
+        _fixed("source target"),
         lambda names, options: (
-            like(1, size(names, "source", 0) * size(names, "source", 1)),
-            like(2, 1).long(),
+            shaped(1, size(names, "source", 0) * size(names, "source", 1)),
+            shaped(2, 1).long(),
         ),
     ),
     layers.selective_scan.Params: Naming(
-        _fixed(Slot("A_log", ("log_rate",), True), Slot("D", ("skip",))),
-        lambda names, options: (
-            *(like(1, 1, size(names, "D", 0)) for _ in range(2)),
-            *(like(1, 1, size(names, "A_log", 1)) for _ in range(2)),
-        ),
+        _fixed("A_log.T=log_rate D=skip"),
+        _sizes("1 1 D.0", "1 1 D.0", "1 1 A_log.1", "1 1 A_log.1"),
     ),
     layers.gated_linear_recurrence.Params: Naming(
-        _fixed(Slot("recurrent_param", ("decay",))),
-        lambda names, options: (like(1, 1, size(names, "recurrent_param", 0)),) * 3,
+        _fixed("recurrent_param=decay"), _sizes(*("1 1 recurrent_param.0",) * 3)
     ),
-    layers.prelu.Params: Naming(_WEIGHT, lambda names, options: like(1, options["num_parameters"])),
+    layers.prelu.Params: Naming(
+        _WEIGHT, lambda names, options: shaped(1, options["num_parameters"])
+    ),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
     layers.lstm.Params: _RECURRENT,
     layers.recurrent_cell.Params: Naming(
-        _fixed(
-            Slot("weight_ih", ("weight_ih",), True),
-            Slot("weight_hh", ("weight_hh",), True),
-            *same("bias_ih", "bias_hh"),
-        ),
-        lambda names, options: like(1, size(names, "weight_ih", 1)),
+        _fixed("weight_ih.T weight_hh.T bias_ih bias_hh"), _sizes("1 weight_ih.1")
     ),
     layers.multi_head_attention.Params: Naming(_heads, _heads_example),
     layers.grouped_query_attention.Params: Naming(
         _PROJECTIONS,
-        lambda names, options: like(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
+        lambda names, options: shaped(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
     ),
-    gated_feed_forward.Params: Naming(
-        _parts(gate="gate_proj", up="up_proj", down="down_proj"),
-        lambda names, options: like(1, size(names, "gate_proj.weight", 1)),
+    combine.gated_feed_forward.Params: Naming(
+        _parts(gate="gate_proj", up="up_proj", down="down_proj"), _sizes("1 gate_proj.weight.1")
     ),
     # torch draws from its own generator, so a key has no name there.
-    layers.dropout.Params: Naming(_fixed(), lambda names, options: like(1)),
-    layers.rrelu.Params: Naming(_fixed(), lambda names, options: like(1)),
-    layers.fractional_max_pool.Params: Naming(_fixed(), lambda names, options: like(1)),
+    **dict.fromkeys(
+        (layers.dropout.Params, layers.rrelu.Params, layers.fractional_max_pool.Params),
+        Naming(_fixed(""), _sizes("1")),
+    ),
+}
+
+
+def owners(params: Params) -> list[tuple[str, Any]]:  # Any: params of a class in the table
+    """List the params within a tree that are in the table, with their paths."""
+    paths, parts, _ = optree.tree_flatten_with_path(
+        params, is_leaf=lambda part: type(part) in KINDS, namespace=EVERYTHING
+    )
+    named = zip((".".join(map(str, path)) for path in paths), parts, strict=True)
+    return [(path, part) for path, part in named if type(part) in KINDS]
+
+
+# torch's names of a transformer block's parts, by class, in the order of its sublayers.
+_PARTS: Final = {
+    layers.multi_head_attention.Params: ("self_attn", "multihead_attn"),
+    layers.dense.Params: ("linear1", "linear2"),
+    layers.layer_norm.Params: ("norm1", "norm2", "norm3"),
+}
+
+
+def _block_slots(params: Params) -> Iterator[Slot]:
+    """List the slots of a block."""
+    parts = owners(params)
+    for kind, names in _PARTS.items():
+        own = ((path, part) for path, part in parts if type(part) is kind)
+        for name, (path, part) in zip(names, own, strict=False):
+            yield from (slot.below(f"{name}.", f"{path}.") for slot in KINDS[kind].slots(part))
+
+
+def _encoder_example(names: NamedTensors, options: Hyperparameters) -> Tensor:
+    return shaped(1, 1, size(names, "linear1.weight", 1))
+
+
+def _decoder_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
+    x = _encoder_example(names, options)
+    return x, shaped(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
+
+
+# Transformer blocks, which are one module in torch, by constructor. A room above adds its own.
+BLOCKS: Final[dict[Callable[..., Any] | None, Naming]] = {
+    combine.transformer_encoder_block: Naming(_block_slots, _encoder_example),
+    combine.transformer_decoder_block: Naming(_block_slots, _decoder_example),
 }

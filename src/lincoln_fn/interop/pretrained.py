@@ -14,7 +14,7 @@ import torch
 
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, PositiveInt, checked
 from lincoln_fn.interop.assembly import assemble, fitting, model_of, refuse
-from lincoln_fn.interop.filling import expected_tensor
+from lincoln_fn.interop.slots import expected
 from lincoln_fn.interop.stored import CONFIG, opened, read_json, write
 
 # Any: what config.json holds.
@@ -125,7 +125,7 @@ def save_pretrained(
     where = "save_pretrained"
     model, given = fitting(where, config, params)
     slots = {slot.name: slot for slot in model.slots}
-    tensors = {name: expected_tensor(slot, given) for name, slot in slots.items()}
+    tensors = expected(model.slots, given)
     dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors.values()}
     config = {**config, "dtype": dtypes.pop()} if len(dtypes) == 1 else config
 

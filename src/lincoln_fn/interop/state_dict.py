@@ -6,7 +6,7 @@ which are a layer's own. Parameters that the table does not list keep their name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Key, Layer, LayerError, Params, arguments_of, check_argument, tree
-from lincoln_fn.interop.blocks import block_example, block_slots, is_block
-from lincoln_fn.interop.filling import by_path, differences, fill, present
-from lincoln_fn.interop.names import KINDS, NamedTensors, Naming, Slot, same
+from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
+from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk import ENTRIES, Composition
 from lincoln_fn.walk.internal import composition_of
+
+
+def _constructor(layer: Layer | None) -> Callable[..., Any] | None:
+    return None if layer is None or layer.spec is None else layer.spec.of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -71,7 +74,7 @@ weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got
         like = _structure(layer, state_dict, layer)
     leaves = by_path(like)
     slots = _slots(layer, like)
-    problems = differences(slots, leaves, state_dict)
+    problems = differences(expected(slots, leaves), state_dict)
     if problems:
         raise LayerError(layer.name, f"expected tensors by torch's names; {'; '.join(problems)}")
     return fill(like, slots, state_dict.__getitem__, key)
@@ -83,10 +86,9 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
     made = composition_of(layer) if layer is not None else None
-    if layer is not None and is_block(layer):
-        yield from (slot.below(name, path) for slot in block_slots(layer, params))
-    elif type(params) in KINDS:
-        yield from (slot.below(name, path) for slot in KINDS[type(params)].slots(params))
+    row = BLOCKS.get(_constructor(layer)) or KINDS.get(type(params))
+    if row is not None:
+        yield from (slot.below(name, path) for slot in row.slots(params))
     elif made is not None and (made.arrange != ENTRIES or type(params) is tuple):
         below = _paths_of_parts(made, params)
         for i, (entry, inside) in enumerate(zip(made.split_params(params), below, strict=True)):
@@ -95,7 +97,7 @@ def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator
     elif isinstance(params, Tensor):
         yield Slot(name[:-1], (path[:-1],))
     else:
-        yield from (s.below(name, path) for s in same(*tree.paths(params, states=True)))
+        yield from (Slot(name + p, (path + p,)) for p in tree.paths(params, states=True))
 
 
 def _paths_of_parts(made: Composition, params: Params) -> list[str]:
@@ -116,8 +118,8 @@ def _beginning(named: Params) -> str:
 
 def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
-    made = composition_of(layer)
-    if made is not None and not is_block(layer) and _row(layer) is None:
+    made, row = composition_of(layer), _row(layer)
+    if made is not None and row is None:
         if made.arrange.is_around:
             below = [names]
         else:
@@ -126,33 +128,24 @@ def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
         return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
     if core.has_no_params(layer):
         return ()
-    key = Key(torch.empty((), dtype=torch.int64, device="meta"))
+    if row is None:
+        problem = f"expected like, because the parameters of {layer.name} are not known"
+        raise LayerError(whole.name, problem)
+    options = core.arguments_of(layer.init if made is None else made.init)
     try:
-        if is_block(layer):
-            return layer.init(key, block_example(layer, names))
-        options = arguments_of(layer.init if made is None else made.init)
-        return layer.init(key, _kind(layer, whole).example(names, options))
+        key = Key(torch.empty((), dtype=torch.int64, device="meta"))
+        return layer.init(key, row.example(names, options))
     except LayerError as error:
-        if error.where == whole.name:
-            raise
         problem = f"cannot find the sizes of {layer.name} from {sorted(names)}: {error.problem}"
         raise LayerError(whole.name, problem) from error
 
 
 def _row(layer: Layer) -> Naming | None:
-    """Find the table's row: that of the class `Params` beside the layer's constructor."""
+    """Find the table's row: a block's, or that of the class `Params` beside the constructor."""
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
-    return KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
-
-
-def _kind(layer: Layer, whole: Layer) -> Naming:
-    """Find the table's row, or raise an error if there is none."""
-    kind = _row(layer)
-    if kind is None:
-        problem = f"expected like, because the parameters of {layer.name} are not known"
-        raise LayerError(whole.name, problem)
-    return kind
+    own = KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
+    return BLOCKS.get(_constructor(layer), own)
 
 
 def _select_below(name: str, names: NamedTensors) -> NamedTensors:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from lincoln_fn.core import Layer, LayerError, Params
 from lincoln_fn.interop.assembly import to_pretrained
-from lincoln_fn.interop.module_checks import is_pretrained
 from lincoln_fn.interop.state_dict import name_tensors
-from lincoln_fn.interop.torch_nn import from_torch
+from lincoln_fn.interop.torch_nn import from_torch, is_pretrained
 
 
 def to_state_dict(
@@ -46,60 +45,28 @@ def to_state_dict(
     if module is not None and is_pretrained(module):
         return to_pretrained(module, params)
     named = name_tensors(layer, params)
-    return named if module is None else rename(layer, named, module)
+    return named if module is None else _renamed(layer, named, module)
 
 
-def module_names(module: nn.Module) -> Mapping[str, str]:
-    """Find the names in a module of the tensors that `to_state_dict` names by position.
-
-    Args:
-        module: one that `from_torch` converts.
-
-    Returns:
-        The module's name by ours: {"0.weight": "conv1.weight", ...}.
-
-    Example:
-        >>> module = torch.nn.Sequential()
-        >>> module.add_module("first", torch.nn.Linear(2, 3))
-        >>> module_names(module)
-        {'0.weight': 'first.weight', '0.bias': 'first.bias'}
-    """
+def _renamed(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Give tensors that are named by position the names of a module, in its order."""
     # Each tensor of a copy is filled with its number, which then shows where it went.
     marked = copy.deepcopy(module).double()
-    tensors = marked.state_dict()
+    names = list(marked.state_dict())
     with torch.no_grad():
-        for i, tensor in enumerate(tensors.values()):
+        for i, tensor in enumerate(marked.state_dict().values()):
             tensor.fill_(i)
-    names = list(tensors)
     placed = name_tensors(*from_torch(marked))
-    return {ours: names[int(t.flatten()[0])] for ours, t in placed.items() if t.numel()}
-
-
-def rename(layer: Layer, named: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Give tensors the names of a module.
-
-    Args:
-        layer: for errors.
-        named: tensors by position, as `to_state_dict` names them.
-        module: the module.
-
-    Returns:
-        The tensors in the module's order.
-
-    Raises:
-        LayerError: if the module has other tensors.
-    """
-    names = module_names(module)
-    if names.keys() != named.keys():
+    ours = {names[int(t.flatten()[0])]: name for name, t in placed.items() if t.numel()}
+    there = {*ours.values()}
+    if there != named.keys():
         missing, unexpected = (
-            ", ".join(sorted(a - b)[:3]) or "none"
-            for a, b in ((named.keys(), names.keys()), (names.keys(), named.keys()))
+            ", ".join(sorted(each)[:3]) or "none"
+            for each in (named.keys() - there, there - named.keys())
         )
         problem = (
             "expected the module that from_torch made the layer of, got one with other tensors"
+            f"; missing there: {missing}; missing here: {unexpected}"
         )
-        raise LayerError(
-            layer.name, f"{problem}; missing there: {missing}; missing here: {unexpected}"
-        )
-    tensors = {names[ours]: tensor for ours, tensor in named.items()}
-    return {name: tensors[name] for name in module.state_dict() if name in tensors}
+        raise LayerError(layer.name, problem)
+    return {name: named[ours[name]] for name in names if name in ours}

@@ -6,58 +6,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from torch import nn
 
-from lincoln_fn.combine import FrozenParams, frozen
+from lincoln_fn import combine
 from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, wrong_kind
 from lincoln_fn.interop.assembly import of_pretrained
-from lincoln_fn.interop.composed import find_composed
-from lincoln_fn.interop.hyperparameters import Maker, Unsupported, decoder, encoder, same
-from lincoln_fn.interop.module_checks import (
-    check_instances,
-    check_unchanged,
-    check_untied,
-    is_pretrained,
-    next_step,
-    where_of,
-)
+from lincoln_fn.interop.conversions import Maker, block, find_composed, same
 from lincoln_fn.interop.state_dict import from_state_dict
 from lincoln_fn.layers.common.constructors import ours
+from lincoln_fn.walk.internal import Pair
 
-# Modules whose names and attributes are those of ours, apart from underscores and case. {} is each
-# number of spatial axes.
-_SAME: Final = """
-    Bilinear Embedding Identity Flatten Unflatten PixelShuffle PixelUnshuffle Upsample
-    Softmax LogSoftmax Softmin ReLU ReLU6 LeakyReLU PReLU RReLU ELU CELU SELU GELU GLU SiLU Mish
-    Sigmoid LogSigmoid Tanh Tanhshrink Softplus Softsign Softshrink Hardshrink Hardtanh Hardsigmoid
-    Hardswish Threshold Dropout AlphaDropout FeatureAlphaDropout
-    LayerNorm RMSNorm GroupNorm LocalResponseNorm RNN GRU LSTM RNNCell GRUCell LSTMCell
-    Conv{}d ConvTranspose{}d Dropout{}d MaxPool{}d AvgPool{}d LPPool{}d AdaptiveAvgPool{}d
-    AdaptiveMaxPool{}d FractionalMaxPool{}d
-    ConstantPad{}d ZeroPad{}d ReflectionPad{}d ReplicationPad{}d CircularPad{}d
-"""
-
-
-def _same() -> Iterator[tuple[type[nn.Module], Maker]]:
-    names = {name.replace("_", ""): getattr(ours, name) for name in dir(ours)}
-    for form in _SAME.split():
-        for theirs in dict.fromkeys(form.format(n) for n in (1, 2, 3)):
-            if hasattr(nn, theirs):
-                yield getattr(nn, theirs), same(names[theirs.lower()])
-
-
+_PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
+# Where torch keeps a module's hooks.
+_HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+_NAMES: Final = {name.replace("_", ""): getattr(ours, name) for name in dir(ours)}
 LAYERS: Final[dict[type[nn.Module], Maker]] = {
-    **dict(_same()),
+    # Their names and attributes are those of ours, apart from underscores and case.
+    **{
+        getattr(nn, theirs): same(_NAMES[theirs.lower()])
+        for theirs in nn.modules.__all__
+        if theirs.lower() in _NAMES
+    },
     nn.Linear: same(ours.dense),
     nn.UpsamplingNearest2d: same(ours.upsample),
     nn.UpsamplingBilinear2d: same(ours.upsample),
-    nn.Softmax2d: lambda module: ours.softmax(-3),
-    nn.MultiheadAttention: same(ours.multi_head_attention),
-    nn.TransformerEncoderLayer: encoder,
-    nn.TransformerDecoderLayer: decoder,
+    nn.Softmax2d: same(ours.softmax, dim=-3),
+    nn.TransformerEncoderLayer: block(combine.transformer_encoder_block),
+    # Like torch's, it is causal only by a mask.
+    nn.TransformerDecoderLayer: block(combine.transformer_decoder_block, is_causal=False),
     # They read x by its number of axes.
     **{
         getattr(nn, f"{theirs}{n}d"): same(mine, spatial_axes=n)
@@ -110,47 +89,86 @@ def from_torch(
     if not isinstance(module, nn.Module):
         raise wrong_kind("from_torch", "module", module, "torch.nn.Module")
     check_argument("from_torch", "key", Key, key)
+    _check_unchanged(module)
     if is_pretrained(module):
-        check_instances(module)
         return _freeze(module, "from_torch", *of_pretrained(module, key))
-    check_unchanged(module)
     for tensor in module.state_dict().values():
         key = key.near(tensor)
     made = _converted(module, "", key)
-    check_untied(module)  # last: to untie a module that has no counterpart would be in vain
+    _check_untied(module)  # last: to untie a module that has no counterpart would be in vain
     return made
 
 
-def _converted(module: nn.Module, path: str, key: Key) -> tuple[Layer, Params]:
-    made, where = find_composed(module), where_of(path[:-1], module)
+def _converted(module: nn.Module, path: str, key: Key) -> Pair:
+    made, where = find_composed(module), _where_of(path[:-1], module)
     if made is not None:
         parts = [
             _converted(child, f"{path}{name}.", key.fold_in(i))
             for i, (name, child) in enumerate(made.parts(module).items())
             if child is not None
         ]
-        layer = made.compose(*(layer for layer, _ in parts))
-        try:
-            return layer, made.arrange(tuple(params for _, params in parts))
-        except Unsupported as error:
-            raise LayerError(where, f"{error}; {next_step(module)}") from error
-    maker = LAYERS.get(type(module))
-    if maker is None:
-        raise LayerError(where, f"has no counterpart here; {next_step(module)}")
     try:
-        layer = maker(module)
-    except Unsupported as error:
-        raise LayerError(where, f"{error}; {next_step(module)}") from error
-    try:
+        if made is not None:
+            return made.compose(*parts)
+        if type(module) not in LAYERS:
+            raise LayerError("", "has no counterpart here")
+        layer = LAYERS[type(module)](module)
         params = from_state_dict(layer, module.state_dict(), key=key)
     except LayerError as error:
-        raise LayerError(where, f"{error.problem}; {next_step(module)}") from error
+        raise LayerError(where, f"{error.problem}; {_next_step(module)}") from error
     return _freeze(module, where, layer, params)
 
 
-def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> tuple[Layer, Params]:
+def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> Pair:
     """Freeze a layer whose module's parameters are frozen."""
     trained = {p.requires_grad for p in module.parameters()}
     if trained == {True, False}:
         raise LayerError(where, "expected all of its parameters or none to require a gradient")
-    return (frozen(layer), FrozenParams(params)) if trained == {False} else (layer, params)
+    if trained == {False}:
+        return combine.frozen(layer), combine.FrozenParams(params)
+    return layer, params
+
+
+def is_pretrained(module: nn.Module) -> bool:
+    """Return whether a module is a model of Hugging Face's library."""
+    kinds = type(module).__mro__
+    return any(f"{k.__module__}.{k.__name__}" == _PRETRAINED for k in kinds)
+
+
+def _next_step(module: nn.Module) -> str:
+    """Say how a layer is made of a module that cannot be converted."""
+    is_part = type(module).__module__.startswith("transformers.") and not is_pretrained(module)
+    whole = "give the whole model, or " if is_part else ""
+    return f"{whole}make one layer of it by from_module"
+
+
+def _check_unchanged(module: nn.Module) -> None:
+    """Check that a module and its submodules run only the code of their classes."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        hooks = [name for name in _HOOKS if getattr(part, f"_{name}")]
+        problem = ""
+        if hooks:
+            problem = f"expected no hooks, got {', '.join(hooks)}; remove them, or"
+        elif "forward" in vars(part):
+            problem = "expected its class's own forward, got another;"
+        elif type(part).__call__ is not nn.Module.__call__ and not is_pretrained(module):
+            problem = "expected its class's own __call__, got another;"
+        if problem:
+            raise LayerError(_where_of(path, part), f"{problem} {_next_step(module)}")
+
+
+def _where_of(path: str, module: nn.Module) -> str:
+    """Name a module by its path and its class, for an error."""
+    return f"from_torch: {path} {type(module).__name__}".replace("  ", " ")
+
+
+def _check_untied(module: nn.Module) -> None:
+    """Check that no tensor of a module has two names."""
+    first: dict[int, str] = {}
+    named = module.named_parameters, module.named_buffers
+    for name, tensor in chain.from_iterable(each(remove_duplicate=False) for each in named):
+        other = first.setdefault(id(tensor), name)
+        if other != name:
+            problem = f"{other} and {name} are one tensor, and would become two"
+            mend = f"{_next_step(module)}, in which it is one; or convert the parts one by one,"
+            raise LayerError("from_torch", f"{problem}; {mend} and connect them by lf.tied")

@@ -144,16 +144,6 @@ def _csv_line(cells: Iterable[float | str]) -> str:
     return line.getvalue()
 
 
-def _json_rows(text: str) -> Iterator[_Row]:
-    for line in text.splitlines():
-        row: _Row = json.loads(line)
-        yield row
-
-
-def _json_line(row: _Row, _: _Columns) -> str:
-    return json.dumps({name: _in_json(value) for name, value in row.items()}) + "\n"
-
-
 def _in_json(value: float | str) -> float | str:
     if isinstance(value, str) or math.isfinite(value):
         return value
@@ -166,5 +156,9 @@ _FORMATS: Final = {
         head=_csv_line,
         line=lambda row, columns: _csv_line(row.get(name, "") for name in columns),
     ),
-    ".jsonl": _Format(_json_rows, head=lambda columns: "", line=_json_line),
+    ".jsonl": _Format(
+        lambda text: map(json.loads, text.splitlines()),
+        head=lambda columns: "",
+        line=lambda row, columns: json.dumps({n: _in_json(v) for n, v in row.items()}) + "\n",
+    ),
 }

@@ -39,17 +39,13 @@ def closing(
 
 def _steps(where: str, stream: Iterable[T], needs: tuple[int, str]) -> Iterator[T]:
     """Yield a stream's steps, and check the first."""
-    steps = iter(stream)
-    for step in steps:
-        if not isinstance(step, tuple) or len(step) != 2 or not hasattr(step[needs[0]], needs[1]):
-            problem = (
-                f"expected stream to give (state, record), as train does, got {describe(step)}"
-            )
-            raise LayerError(where, problem)
-        yield step
-        break
     # Not `yield from`, which would close the stream a second time.
-    for step in steps:
+    for i, step in enumerate(stream):
+        if i == 0 and not (
+            isinstance(step, tuple) and len(step) == 2 and hasattr(step[needs[0]], needs[1])
+        ):
+            problem = "expected stream to give (state, record), as train does"
+            raise LayerError(where, f"{problem}, got {describe(step)}")
         yield step
 
 

@@ -27,7 +27,7 @@ from lincoln_fn.distributed.tensor_parallel.column_parallel import column_parall
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import parallel_attention
 from lincoln_fn.distributed.tensor_parallel.parallel_dropout import parallel_dropout
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
-from lincoln_fn.interop.internal import PLACES
+from lincoln_fn.interop.internal import BLOCKS
 from lincoln_fn.layers.dense import dense
 from lincoln_fn.layers.multi_head_attention import multi_head_attention
 from lincoln_fn.walk.internal import map_paths
@@ -105,7 +105,7 @@ def parallel_encoder_block(
     return bare(lambda call: whole.rebuild(parts, call=call))
 
 
-PLACES[parallel_encoder_block] = PLACES[transformer_encoder_block]
+BLOCKS[parallel_encoder_block] = BLOCKS[transformer_encoder_block]
 
 
 def _init_feed_forward(

@@ -20,10 +20,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import optree
-
-from lincoln_fn.core import EVERYTHING, Params, tree
-from lincoln_fn.interop.names import KINDS, Slot
+from lincoln_fn.core import Params, tree
+from lincoln_fn.interop.names import KINDS, owners
+from lincoln_fn.interop.slots import Slot
 
 
 class _Row(NamedTuple):
@@ -34,7 +33,7 @@ class _Row(NamedTuple):
     layout: str = ""
 
 
-def read_pairs(table: str) -> list[_Row]:
+def _read_pairs(table: str) -> list[_Row]:
     """Read a table of names, one row a line."""
     rows = []
     for theirs, ours, *layout in filter(None, map(str.split, table.splitlines())):
@@ -44,10 +43,16 @@ def read_pairs(table: str) -> list[_Row]:
     return rows
 
 
+def read_names(table: str) -> dict[str, str]:
+    """Read a table that has a name for each name."""
+    return {row.name: row.paths[0] for row in _read_pairs(table)}
+
+
 def _alternatives(text: str) -> list[str]:
     before, brace, rest = text.partition("{")
     inside, _, after = rest.partition("}")
-    return [before + word + after for word in inside.split(",")] if brace else [text]
+    words, ends = inside.split(","), _alternatives(after) if brace else []
+    return [before + word + end for word in words for end in ends] if brace else [text]
 
 
 def find_slots(table: str, places: Mapping[str, str], params: Params) -> list[Slot]:
@@ -63,7 +68,7 @@ def find_slots(table: str, places: Mapping[str, str], params: Params) -> list[Sl
     """
     rows = [
         (row, i, *_pattern(path, places))
-        for row in read_pairs(table)
+        for row in _read_pairs(table)
         for i, path in enumerate(row.paths)
     ]
     found: dict[str, tuple[str, dict[int, str]]] = {}
@@ -100,13 +105,9 @@ def _slot(name: str, layout: str, parts: Mapping[int, str], transposed: set[str]
 
 def _transposed(params: Params) -> set[str]:
     """Find the paths of the matrices that torch has transposed, by `KINDS`."""
-    paths, owners, _ = optree.tree_flatten_with_path(
-        params, is_leaf=lambda part: type(part) in KINDS, namespace=EVERYTHING
-    )
     return {
-        ".".join(map(str, (*path, field)))
-        for path, owner in zip(paths, owners, strict=True)
-        if type(owner) in KINDS
+        f"{path}.{field}".removeprefix(".")
+        for path, owner in owners(params)
         for slot in KINDS[type(owner)].slots(owner)
         if slot.transposed
         for field in slot.fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.combine import parallel, residual, select, serial, tied
+from lincoln_fn.combine import branch, parallel, residual, select, serial, tied
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_cache, check_params, record
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.dropout import dropout
-from lincoln_fn.layers.embedding import embedding
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
+from lincoln_fn.layers.common.constructors import ours
 
 MASK: Final = "attention_mask"
 INPUTS: Final = ("input_ids", MASK)
@@ -73,7 +69,7 @@ def arguments(*names: str, least: int = 1) -> Layer:
 
 def maybe_dropout(p: float) -> Layer:
     """Make a dropout, or the identity where none is dropped: then no mask is drawn."""
-    return dropout(p) if p else identity()
+    return ours.dropout(p) if p else ours.identity()
 
 
 def pre_norm(
@@ -83,7 +79,7 @@ def pre_norm(
 
     Without a mask, it is a block of h alone, with the same paths.
     """
-    first = parallel(norm, identity()) if has_mask else serial(norm)
+    first = parallel(norm, ours.identity()) if has_mask else serial(norm)
     attend = serial(first, attention, maybe_dropout(p))
     return serial(
         residual(attend, select(0)) if has_mask else residual(attend),
@@ -99,15 +95,38 @@ def post_norm(norm: Layer, attention: Layer, feed_forward: Layer, p: float = 0.0
     )
 
 
+def tuple_of(*layers: Layer) -> Layer:
+    """Make a layer whose y is a tuple: what each of some layers computes of x."""
+    return branch(*layers, merge=ours.identity())
+
+
+def norm_of(options: Options) -> Layer:
+    """Make a layer norm, by an option with BERT's name."""
+    return ours.layer_norm(eps=options.layer_norm_eps)
+
+
+def patches(
+    n_features: int, size: int | tuple[int, int], count: int, *, bias: bool = True
+) -> list[Layer]:
+    """List the layers from an image to its patches' features, behind a class token."""
+    return [
+        ours.conv2d(n_features, size, size, bias=bias),
+        ours.flatten(2),
+        ours.permute(0, 2, 1),
+        ours.class_token(),
+        ours.positional_embedding(count + 1),
+    ]
+
+
 def feed_forward(n_hidden: int, activation: Layer, n_out: int) -> Layer:
     """Make two dense layers with an activation between them, at "0" and "2"."""
-    return serial(dense(n_hidden), activation, dense(n_out))
+    return serial(ours.dense(n_hidden), activation, ours.dense(n_out))
 
 
 def sublayers(options: Options, dropout: float, *, is_causal: bool = False) -> tuple[Layer, Layer]:
     """Make attention and the feed-forward layer of a block, by options with BERT's names."""
     heads = options.num_attention_heads
-    attention = multi_head_attention(heads, dropout=dropout, is_causal=is_causal)
+    attention = ours.multi_head_attention(heads, dropout=dropout, is_causal=is_causal)
     activation = ACTIVATIONS[options.hidden_act]()
     return attention, feed_forward(options.intermediate_size, activation, options.hidden_size)
 
@@ -135,7 +154,7 @@ def of_tokens(
         The network, whose places are "embedding", "body" and "head".
     """
     first, rest = arguments(*names), () if head is None else (head,)
-    context = (identity(),) * (len(names) - 1)
+    context = (ours.identity(),) * (len(names) - 1)
     net = (
         serial(first, tied(embedding, body), *rest)
         if ties
@@ -168,8 +187,8 @@ def causal(
         padding: the token whose vector has no gradient.
     """
     ties = has_head and options.tie_word_embeddings
-    tokens = embedding(options.vocab_size, n_features, padding)
-    matrix = () if ties else (dense(options.vocab_size, bias=False),)
+    tokens = ours.embedding(options.vocab_size, n_features, padding)
+    matrix = () if ties else (ours.dense(options.vocab_size, bias=False),)
     parts = (*matrix, *(scores or ())) if has_head else ()
     head = serial(*parts) if scores is not None and parts else next(iter(parts), None)
     return of_tokens(
@@ -177,6 +196,19 @@ def causal(
     )
 
 
+def models(
+    name: str, network: Callable[..., Network], head: str = "ForCausalLM"
+) -> dict[str, Callable[[Options], Network]]:
+    """List the classes of a network without a head and with one."""
+    ends = {"Model": False, head: True}
+    return {f"{name}{end}": partial(network, has_head=has_head) for end, has_head in ends.items()}
+
+
 def token_ids() -> Tensor:
     """Make an example input of token ids."""
     return torch.empty((1, 1), dtype=torch.int64, device="meta")
+
+
+def pixels(options: Options, sizes: tuple[int, int]) -> Tensor:
+    """Make an example input of an image."""
+    return torch.empty((1, options.num_channels, *sizes), device="meta")

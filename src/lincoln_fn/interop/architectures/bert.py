@@ -10,19 +10,11 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.combine import branch, parallel, select, serial, with_context
+from lincoln_fn.combine import parallel, select, serial, with_context
 from lincoln_fn.core import Arrays, Layer, Params, declare
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
-from lincoln_fn.layers.add import add
-from lincoln_fn.layers.bias import bias
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.embedding import embedding
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.positional_embedding import positional_embedding
-from lincoln_fn.layers.take import take
-from lincoln_fn.layers.tanh import tanh
+from lincoln_fn.layers.common.constructors import ours
 
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 _NAMES: Final = """
@@ -59,34 +51,30 @@ def _backward(params: Params, cache: None, g: Arrays) -> tuple[Arrays, Params]:
 _TOKEN_TYPES: Final = Layer("token_types()", _forward, _backward)
 
 
-def _norm(options: Options) -> Layer:
-    return layer_norm(eps=options.layer_norm_eps)
-
-
 def _block(options: Options) -> Layer:
     sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
-    return _parts.post_norm(_norm(options), *sublayers, options.hidden_dropout_prob)
+    return _parts.post_norm(_parts.norm_of(options), *sublayers, options.hidden_dropout_prob)
 
 
 def _body(options: Options, *head: Layer) -> Layer:
     """Make the layers of (h, mask, token types), with h of the words' embedding."""
     others = parallel(
-        positional_embedding(options.max_position_embeddings),
-        embedding(options.type_vocab_size, options.hidden_size),
+        ours.positional_embedding(options.max_position_embeddings),
+        ours.embedding(options.type_vocab_size, options.hidden_size),
     )
     dropout = _parts.maybe_dropout(options.hidden_dropout_prob)
-    embed = serial(select(0, 2), others, add(), _norm(options), dropout)
+    embed = serial(select(0, 2), others, ours.add(), _parts.norm_of(options), dropout)
     blocks = (_block(options) for _ in range(options.num_hidden_layers))
-    first = branch(embed, select(1), merge=identity())
+    first = _parts.tuple_of(embed, select(1))
     return serial(_TOKEN_TYPES, first, with_context(*blocks), *head)
 
 
 def _embedding(options: Options) -> Layer:
-    return embedding(options.vocab_size, options.hidden_size, options.pad_token_id)
+    return ours.embedding(options.vocab_size, options.hidden_size, options.pad_token_id)
 
 
 def _pooler(options: Options) -> Layer:
-    return serial(take(0, -2), dense(options.hidden_size), tanh())
+    return serial(ours.take(0, -2), ours.dense(options.hidden_size), ours.tanh())
 
 
 def _untied(options: Options, head: Layer, *, is_bare: bool = False, **paths: str) -> Network:
@@ -97,7 +85,7 @@ def _untied(options: Options, head: Layer, *, is_bare: bool = False, **paths: st
 
 
 def _model(options: Options) -> Network:
-    head = branch(identity(), _pooler(options), merge=identity())
+    head = _parts.tuple_of(ours.identity(), _pooler(options))
     return _untied(options, head, is_bare=True, pooler="1")
 
 
@@ -107,19 +95,20 @@ def _dropout(options: Options) -> Layer:
 
 
 def _sequence_classifier(options: Options) -> Network:
-    head = serial(_pooler(options), _dropout(options), dense(options.num_labels))
+    head = serial(_pooler(options), _dropout(options), ours.dense(options.num_labels))
     return _untied(options, head, pooler="0", classifier="2")
 
 
 def _token_classifier(options: Options) -> Network:
-    return _untied(options, serial(_dropout(options), dense(options.num_labels)), classifier="1")
+    head = serial(_dropout(options), ours.dense(options.num_labels))
+    return _untied(options, head, classifier="1")
 
 
 def _masked_language_model(options: Options) -> Network:
     activation = ACTIVATIONS[options.hidden_act]()
-    transform = serial(dense(options.hidden_size), activation, _norm(options))
+    transform = serial(ours.dense(options.hidden_size), activation, _parts.norm_of(options))
     return _parts.of_tokens(
-        _INPUTS, _embedding(options), _body(options, transform), bias(), ties=True,
+        _INPUTS, _embedding(options), _body(options, transform), ours.bias(), ties=True,
         copies={
             "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
             "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -129,7 +118,7 @@ def _masked_language_model(options: Options) -> Network:
     )  # fmt: skip
 
 
-BERT: Final = Family(
+FAMILIES: Final = {"bert": Family(
     defaults={
         "add_cross_attention": False, "attention_probs_dropout_prob": 0.1,
         "classifier_dropout": None, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
@@ -153,4 +142,4 @@ BERT: Final = Family(
     unused=(r"(bert\.)?embeddings\.position_ids",),
     # TensorFlow's names.
     renamed=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
-)  # fmt: skip
+)}  # fmt: skip

@@ -7,94 +7,97 @@ Source: Radford and others, "Learning Transferable Visual Models From Natural La
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
 
-from lincoln_fn.combine import branch, parallel, select, serial, with_context
-from lincoln_fn.core import Layer
+from lincoln_fn.combine import parallel, select, serial, with_context
+from lincoln_fn.core import Arrays, Layer, Params, declare, record
 from lincoln_fn.interop.architectures import _parts
-from lincoln_fn.interop.architectures._state_at_token import state_at_token
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
-from lincoln_fn.layers.class_token import class_token
-from lincoln_fn.layers.conv import conv2d
-from lincoln_fn.layers.cosine_similarities import cosine_similarities
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.embedding import embedding
-from lincoln_fn.layers.flatten import flatten
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.permute import permute
-from lincoln_fn.layers.positional_embedding import positional_embedding
-from lincoln_fn.layers.take import take
+from lincoln_fn.layers.common.constructors import ours
 
 _NAMES: Final = """
-    text_model.embeddings.token_embedding                 text.0.0.0.0
-    text_model.embeddings.position_embedding              text.0.0.1.0.1
-    text_model.encoder.layers.#.layer_norm{1,2}           text.0.0.1.#+1.{0.0.0.0,1.0.0}
-    text_model.encoder.layers.#.self_attn.{q,k,v}_proj    text.0.0.1.#+1.0.0.1.{query,key,value}
-    text_model.encoder.layers.#.self_attn.out_proj        text.0.0.1.#+1.0.0.1.output
-    text_model.encoder.layers.#.mlp.fc{1,2}               text.0.0.1.#+1.1.0.1.{0,2}
-    text_model.final_layer_norm                           text.0.0.1.#.1
-    vision_model.embeddings.class_embedding               vision.0.3.weight
-    vision_model.embeddings.patch_embedding               vision.0.0
-    vision_model.embeddings.position_embedding            vision.0.4
-    vision_model.pre_layrnorm                             vision.1
-    vision_model.encoder.layers.#.layer_norm{1,2}         vision.2.#.{0.0.0.0,1.0.0}
-    vision_model.encoder.layers.#.self_attn.{q,k,v}_proj  vision.2.#.0.0.1.{query,key,value}
-    vision_model.encoder.layers.#.self_attn.out_proj      vision.2.#.0.0.1.output
-    vision_model.encoder.layers.#.mlp.fc{1,2}             vision.2.#.1.0.1.{0,2}
-    vision_model.post_layernorm                           pooled.1
-    {visual,text}_projection                              1.{0,1}.2
-    logit_scale                                           2.log_scale
+    text_model.embeddings.token_embedding               text.0.0.0.0
+    text_model.embeddings.position_embedding            text.0.0.1.0.1
+    text_model.final_layer_norm                         text.0.0.1.#.1
+    vision_model.embeddings.class_embedding             vision.0.3.weight
+    vision_model.embeddings.{patch,position}_embedding  vision.0.{0,4}
+    vision_model.pre_layrnorm                           vision.1
+    vision_model.post_layernorm                         pooled.1
+    {text,vision}_model.encoder.layers.#.layer_norm{1,2} {text.0.0.1.#+1,vision.2.#}.{0.0.0.0,1.0.0}
+    {text,vision}_model.encoder.layers.#.mlp.fc{1,2}     {text.0.0.1.#+1,vision.2.#}.1.0.1.{0,2}
+    {text,vision}_model.encoder.layers.#.self_attn.{q_proj,k_proj,v_proj,out_proj}  \
+        {text.0.0.1.#+1,vision.2.#}.0.0.1.{query,key,value,output}
+    {visual,text}_projection                            1.{0,1}.2
+    logit_scale                                         2.log_scale
 """
 
 
-def _norm(options: Options) -> Layer:
-    return layer_norm(eps=options.layer_norm_eps)
+@record
+class Cache:
+    """Where each sequence ends, and a stand-in for the sequences."""
+
+    place: torch.Tensor
+    x: torch.Tensor
+
+
+def _forward(params: Params, x: Arrays, *, eos: int) -> tuple[Arrays, Cache]:
+    """Take h at the first place with the token that ends a text."""
+    h, ids = x
+    # With 2, which the first configs had by mistake, the token is the one of the largest number.
+    place = (ids if eos == 2 else (ids == eos).int()).argmax(-1)
+    index = place[..., None, None].expand(*place.shape, 1, h.shape[-1])
+    return h.gather(-2, index).squeeze(-2), Cache(index, h.new_zeros(()).expand(h.shape))
+
+
+declare(_forward, kind="moving")
+
+
+def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+    """Put g at that place, and 0 elsewhere."""
+    return (torch.zeros_like(cache.x).scatter(-2, cache.place, g.unsqueeze(-2)), None), ()
+
+
+def _state_at_token(eos: int) -> Layer:
+    """Make a layer of (h, ids), whose y is h at the first place where ids is eos."""
+    return Layer(f"state_at_token({eos})", partial(_forward, eos=eos), _backward)
 
 
 def _blocks(options: Options, *, is_text: bool) -> list[Layer]:
     sublayers = _parts.sublayers(options, options.attention_dropout, is_causal=is_text)
-    block = _parts.pre_norm(_norm(options), *sublayers, has_mask=is_text)
+    block = _parts.pre_norm(_parts.norm_of(options), *sublayers, has_mask=is_text)
     return [block] * options.num_hidden_layers
 
 
 def _text(options: Options, *, has_all: bool) -> Layer:
     """Make the network of (ids, mask), from which `has_all` gives the last hidden state, too."""
     body = with_context(
-        serial(select(0), positional_embedding(options.max_position_embeddings)),
+        serial(select(0), ours.positional_embedding(options.max_position_embeddings)),
         *_blocks(options, is_text=True),
-        serial(select(0), _norm(options)),
+        serial(select(0), _parts.norm_of(options)),
     )
-    tokens = embedding(options.vocab_size, options.hidden_size)
-    hidden = serial(parallel(tokens, identity()), body)
-    end = state_at_token(options.eos_token_id)
-    both = branch(hidden, select(0), merge=identity())
+    tokens = ours.embedding(options.vocab_size, options.hidden_size)
+    hidden = serial(parallel(tokens, ours.identity()), body)
+    end = _state_at_token(options.eos_token_id)
+    both = _parts.tuple_of(hidden, select(0))
     if has_all:
-        return serial(both, branch(select(0), end, merge=identity()))
+        return serial(both, _parts.tuple_of(select(0), end))
     return serial(both, end)
 
 
 def _image(options: Options, *, has_all: bool) -> Layer:
     """Make the network of an image, from which `has_all` gives the last hidden state, too."""
     patch = options.patch_size
-    patches = serial(
-        conv2d(options.hidden_size, patch, patch, bias=False),
-        flatten(2),
-        permute(0, 2, 1),
-        class_token(),
-        positional_embedding((options.image_size // patch) ** 2 + 1),
+    count = (options.image_size // patch) ** 2
+    patches = _parts.patches(options.hidden_size, patch, count, bias=False)
+    hidden = serial(
+        serial(*patches), _parts.norm_of(options), serial(*_blocks(options, is_text=False))
     )
-    hidden = serial(patches, _norm(options), serial(*_blocks(options, is_text=False)))
-    pooled = serial(take(0, -2), _norm(options))
-    return serial(hidden, branch(identity(), pooled, merge=identity()) if has_all else pooled)
-
-
-def _pixels(options: Options) -> torch.Tensor:
-    size = options.image_size
-    return torch.empty((1, options.num_channels, size, size), device="meta")
+    pooled = serial(ours.take(0, -2), _parts.norm_of(options))
+    return serial(hidden, _parts.tuple_of(ours.identity(), pooled) if has_all else pooled)
 
 
 def _text_model(options: Options) -> Network:
@@ -104,7 +107,9 @@ def _text_model(options: Options) -> Network:
 
 def _vision_model(options: Options) -> Network:
     net = _image(options, has_all=True)
-    return Network(net, _pixels(options), {"vision": "0", "pooled": "1.1"})
+    return Network(
+        net, _parts.pixels(options, (options.image_size,) * 2), {"vision": "0", "pooled": "1.1"}
+    )
 
 
 def _below(options: Options, part: str) -> Options:
@@ -117,19 +122,19 @@ def _model(options: Options) -> Network:
     text, vision = _below(options, "text_config."), _below(options, "vision_config.")
 
     def projected(*layers: Layer) -> Layer:
-        return serial(*layers, dense(options.projection_dim, bias=False))
+        return serial(*layers, ours.dense(options.projection_dim, bias=False))
 
     net = serial(
         _parts.arguments("input_ids", "pixel_values", "attention_mask", least=2),
-        branch(
+        _parts.tuple_of(
             projected(select(1), _image(vision, has_all=False)),
             projected(select(0, 2), _text(text, has_all=False)),
-            merge=identity(),
         ),
-        cosine_similarities(),
+        ours.cosine_similarities(),
     )
     places = {"vision": "1.0.1.0", "pooled": "1.0.1.1", "text": "1.1.1"}
-    return Network(net, (_parts.token_ids(), _pixels(vision)), places)
+    pixels = _parts.pixels(vision, (vision.image_size,) * 2)
+    return Network(net, (_parts.token_ids(), pixels), places)
 
 
 _TEXT: Final[Config] = {
@@ -171,15 +176,17 @@ def _family(
     )
 
 
-CLIP_TEXT: Final = _family(_TEXT, "text_model.", CLIPTextModel=_text_model)
-CLIP_VISION: Final = _family(_VISION, "vision_model.", CLIPVisionModel=_vision_model)
-CLIP: Final = _family(
-    {
-        "projection_dim": 512,
-        **{f"text_config.{name}": value for name, value in _TEXT.items()},
-        **{f"vision_config.{name}": value for name, value in _VISION.items()},
-    },
-    "",
-    _flattened,
-    CLIPModel=_model,
-)
+FAMILIES: Final = {
+    "clip_text_model": _family(_TEXT, "text_model.", CLIPTextModel=_text_model),
+    "clip_vision_model": _family(_VISION, "vision_model.", CLIPVisionModel=_vision_model),
+    "clip": _family(
+        {
+            "projection_dim": 512,
+            **{f"text_config.{name}": value for name, value in _TEXT.items()},
+            **{f"vision_config.{name}": value for name, value in _VISION.items()},
+        },
+        "",
+        _flattened,
+        CLIPModel=_model,
+    ),
+}

@@ -11,11 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from lincoln_fn.core import Arrays, Layer
-from lincoln_fn.layers.gelu import gelu
-from lincoln_fn.layers.quick_gelu import quick_gelu
-from lincoln_fn.layers.relu import relu
-from lincoln_fn.layers.silu import silu
-from lincoln_fn.layers.tanh import tanh
+from lincoln_fn.layers.common.constructors import ours
 
 # Any: what config.json holds.
 Config: TypeAlias = Mapping[str, Any]
@@ -67,15 +63,13 @@ class Family(NamedTuple):
 
 
 ACTIVATIONS: Final[dict[str, Callable[[], Layer]]] = {
-    "gelu": gelu,
-    "gelu_fast": lambda: gelu("tanh"),
-    "gelu_new": lambda: gelu("tanh"),
-    "gelu_pytorch_tanh": lambda: gelu("tanh"),
-    "quick_gelu": quick_gelu,
-    "relu": relu,
-    "silu": silu,
-    "swish": silu,
-    "tanh": tanh,
+    "gelu": ours.gelu,
+    **dict.fromkeys(("gelu_fast", "gelu_new", "gelu_pytorch_tanh"), lambda: ours.gelu("tanh")),
+    "quick_gelu": ours.quick_gelu,
+    "relu": ours.relu,
+    "silu": ours.silu,
+    "swish": ours.silu,
+    "tanh": ours.tanh,
 }
 
 # Options of every config that do not change what a network computes.

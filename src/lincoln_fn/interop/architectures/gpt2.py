@@ -5,16 +5,13 @@ Source: Radford and others, "Language Models are Unsupervised Multitask Learners
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from lincoln_fn.combine import select, serial, with_context
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
-from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.multi_head_attention import multi_head_attention
-from lincoln_fn.layers.positional_embedding import positional_embedding
+from lincoln_fn.layers.common.constructors import ours
 
 # The blocks' matrices are applied from the right, as dense layers' here.
 _NAMES: Final = """
@@ -32,8 +29,8 @@ _NAMES: Final = """
 def _block(options: Options) -> Layer:
     n = options.n_embd
     return _parts.pre_norm(
-        layer_norm(eps=options.layer_norm_epsilon),
-        multi_head_attention(options.n_head, dropout=options.attn_pdrop, is_causal=True),
+        ours.layer_norm(eps=options.layer_norm_epsilon),
+        ours.multi_head_attention(options.n_head, dropout=options.attn_pdrop, is_causal=True),
         _parts.feed_forward(
             options.n_inner or 4 * n, ACTIVATIONS[options.activation_function](), n
         ),
@@ -42,17 +39,17 @@ def _block(options: Options) -> Layer:
 
 
 def _network(options: Options, *, has_head: bool) -> Network:
-    positions = positional_embedding(options.n_positions)
+    positions = ours.positional_embedding(options.n_positions)
     body = with_context(
         serial(select(0), positions, _parts.maybe_dropout(options.embd_pdrop)),
         *(_block(options) for _ in range(options.n_layer)),
-        serial(select(0), layer_norm(eps=options.layer_norm_epsilon)),
+        serial(select(0), ours.layer_norm(eps=options.layer_norm_epsilon)),
     )
     copies = {"lm_head.weight": "transformer.wte.weight"}
     return _parts.causal(options, options.n_embd, body, has_head=has_head, copies=copies)
 
 
-GPT2: Final = Family(
+FAMILIES: Final = {"gpt2": Family(
     defaults={
         "activation_function": "gelu_new", "add_cross_attention": False, "attn_pdrop": 0.1,
         "embd_pdrop": 0.1, "layer_norm_epsilon": 1e-5, "n_embd": 768, "n_head": 12, "n_inner": None,
@@ -64,10 +61,7 @@ GPT2: Final = Family(
         "activation_function": tuple(ACTIVATIONS), "add_cross_attention": (False,),
         "scale_attn_by_inverse_layer_idx": (False,), "scale_attn_weights": (True,),
     },
-    architectures={
-        "GPT2Model": partial(_network, has_head=False),
-        "GPT2LMHeadModel": partial(_network, has_head=True),
-    },
+    architectures=_parts.models("GPT2", _network, head="LMHeadModel"),
     names=_NAMES,
     prefix="transformer.",
     unused=(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",),  # masks
@@ -76,4 +70,4 @@ GPT2: Final = Family(
         "n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
         "summary_proj_to_labels", "summary_type", "summary_use_proj",
     }),
-)  # fmt: skip
+)}  # fmt: skip

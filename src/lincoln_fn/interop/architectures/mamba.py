@@ -5,16 +5,13 @@ Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State S
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from lincoln_fn.combine import PATHS, mamba, residual, serial, tied
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import Family, Network, Options
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.embedding import embedding
-from lincoln_fn.layers.rms_norm import rms_norm
+from lincoln_fn.layers.common.constructors import ours
 
 _NAMES: Final = """
     backbone.embeddings                     0
@@ -42,21 +39,21 @@ def _block(options: Options) -> Layer:
         bias=options.use_bias,
         conv_bias=options.use_conv_bias,
     )
-    return residual(serial(rms_norm(eps=options.layer_norm_epsilon), mixer))
+    return residual(serial(ours.rms_norm(eps=options.layer_norm_epsilon), mixer))
 
 
 def _network(options: Options, *, has_head: bool) -> Network:
     ties = has_head and options.tie_word_embeddings
-    norm = rms_norm(eps=options.layer_norm_epsilon)
+    norm = ours.rms_norm(eps=options.layer_norm_epsilon)
     body = serial(*(_block(options) for _ in range(options.num_hidden_layers)), norm)
-    tokens = embedding(options.vocab_size, options.hidden_size)
-    head = (dense(options.vocab_size, bias=False),) if has_head and not ties else ()
+    tokens = ours.embedding(options.vocab_size, options.hidden_size)
+    head = (ours.dense(options.vocab_size, bias=False),) if has_head and not ties else ()
     net = tied(tokens, body) if ties else serial(tokens, body, *head)
     copies = {"lm_head.weight": "backbone.embeddings.weight"} if ties else {}
     return Network(net, _parts.token_ids(), _PLACES, is_bare=not has_head, copies=copies)
 
 
-MAMBA: Final = Family(
+FAMILIES: Final = {"mamba": Family(
     defaults={
         "conv_kernel": 4, "expand": 2, "hidden_act": "silu", "hidden_size": 768,
         "layer_norm_epsilon": 1e-5, "num_hidden_layers": 32, "state_size": 16,
@@ -64,10 +61,7 @@ MAMBA: Final = Family(
         "use_conv_bias": True, "vocab_size": 50280,
     },
     supported={"hidden_act": ("silu", "swish")},
-    architectures={
-        "MambaModel": partial(_network, has_head=False),
-        "MambaForCausalLM": partial(_network, has_head=True),
-    },
+    architectures=_parts.models("Mamba", _network),
     names=_NAMES,
     prefix="backbone.",
     # The name in the first files.
@@ -78,4 +72,4 @@ MAMBA: Final = Family(
         "time_step_init_scheme", "time_step_max", "time_step_min", "time_step_scale",
         "use_associative_scan", "use_mambapy",
     }),
-)  # fmt: skip
+)}  # fmt: skip

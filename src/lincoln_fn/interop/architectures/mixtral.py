@@ -9,15 +9,15 @@ from typing import Final
 
 from lincoln_fn.combine import mixture_of_experts
 from lincoln_fn.core import Layer
-from lincoln_fn.interop.architectures.family import Family, Options
+from lincoln_fn.interop.architectures.family import Options
 from lincoln_fn.interop.architectures.llama import Style, gated_feed_forward, llama_like
-from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers.common.constructors import ours
 
 
 def _experts(options: Options) -> Layer:
     n = options.num_local_experts
     experts = (gated_feed_forward(options),) * n
-    return mixture_of_experts(dense(n, bias=False), experts, top_k=options.num_experts_per_tok)
+    return mixture_of_experts(ours.dense(n, bias=False), experts, top_k=options.num_experts_per_tok)
 
 
 _NAMES: Final = """
@@ -30,7 +30,7 @@ _LIKE_LLAMA: Final = llama_like(
     num_key_value_heads=8, num_local_experts=8, rms_norm_eps=1e-5, router_jitter_noise=0.0,
     sliding_window=None,
 )  # fmt: skip
-MIXTRAL: Final[Family] = _LIKE_LLAMA._replace(
+FAMILIES: Final = {"mixtral": _LIKE_LLAMA._replace(
     supported={**_LIKE_LLAMA.supported, "router_jitter_noise": (0.0,)},
     renamed=((r"\.mlp\.", ".block_sparse_moe."),),
     stacked=(
@@ -40,4 +40,4 @@ MIXTRAL: Final[Family] = _LIKE_LLAMA._replace(
         (r"\.mlp\.experts\.down_proj$", (".block_sparse_moe.experts.{}.w2.weight",)),
     ),
     harmless=frozenset({"output_router_logits", "router_aux_loss_coef"}),
-)  # fmt: skip
+)}  # fmt: skip

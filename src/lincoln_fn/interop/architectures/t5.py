@@ -13,42 +13,29 @@ from lincoln_fn.combine import branch, parallel, select, serial, shared, tied, w
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Config, Family, Network, Options
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.embedding import embedding
-from lincoln_fn.layers.grouped_query_attention import grouped_query_attention
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.multiply import multiply
-from lincoln_fn.layers.relative_position_bias import relative_position_bias
-from lincoln_fn.layers.rms_norm import rms_norm
-from lincoln_fn.layers.scale import scale
+from lincoln_fn.layers.common.constructors import ours
 
 _INPUTS: Final = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 _NAMES: Final = """
-    shared                                                          embedding
+    shared                                               embedding
     encoder.block.0.layer.0.SelfAttention.relative_attention_bias   encoder.0.1
-    encoder.block.#.layer.0.SelfAttention.{q,k,v,o}      encoder.1.#.0.0.2.{query,key,value,output}
-    encoder.block.#.layer.0.layer_norm                   encoder.1.#.0.0.1.0
-    encoder.block.#.layer.1.DenseReluDense.wi            encoder.1.#.1.0.1.0
-    encoder.block.#.layer.1.DenseReluDense.wi_{0,1}      encoder.1.#.1.0.1.{0.0,1}
-    encoder.block.#.layer.1.DenseReluDense.wo            encoder.1.#.1.0.3
-    encoder.block.#.layer.1.layer_norm                   encoder.1.#.1.0.0
-    encoder.final_layer_norm                                        encoder.2
     decoder.block.0.layer.0.SelfAttention.relative_attention_bias   decoder.0.2.1
+    encoder.block.#.layer.0.SelfAttention.{q,k,v,o}      encoder.1.#.0.0.2.{query,key,value,output}
     decoder.block.#.layer.0.SelfAttention.{q,k,v,o}      decoder.1.#.0.0.2.{query,key,value,output}
-    decoder.block.#.layer.0.layer_norm                   decoder.1.#.0.0.1.0
     decoder.block.#.layer.1.EncDecAttention.{q,k,v,o}    decoder.1.#.1.0.2.{query,key,value,output}
+    {encoder,decoder}.block.#.layer.0.layer_norm         {encoder,decoder}.1.#.0.0.1.0
     decoder.block.#.layer.1.layer_norm                   decoder.1.#.1.0.1.0
-    decoder.block.#.layer.2.DenseReluDense.wi            decoder.1.#.2.1.0.1.0
-    decoder.block.#.layer.2.DenseReluDense.wi_{0,1}      decoder.1.#.2.1.0.1.{0.0,1}
-    decoder.block.#.layer.2.DenseReluDense.wo            decoder.1.#.2.1.0.3
+    encoder.block.#.layer.1.DenseReluDense.{wi,wi_0,wi_1,wo}    encoder.1.#.1.0.{1.0,1.0.0,1.1,3}
+    decoder.block.#.layer.2.DenseReluDense.{wi,wi_0,wi_1,wo}    decoder.1.#.2.1.0.{1.0,1.0.0,1.1,3}
+    encoder.block.#.layer.1.layer_norm                   encoder.1.#.1.0.0
     decoder.block.#.layer.2.layer_norm                   decoder.1.#.2.1.0.0
-    decoder.final_layer_norm                                        decoder.2
-    lm_head                                                         head
+    {encoder,decoder}.final_layer_norm                   {encoder,decoder}.2
+    lm_head                                              head
 """
 
 
 def _norm(options: Options) -> Layer:
-    return rms_norm(eps=options.layer_norm_epsilon)
+    return ours.rms_norm(eps=options.layer_norm_epsilon)
 
 
 def _dropout(options: Options) -> Layer:
@@ -57,7 +44,7 @@ def _dropout(options: Options) -> Layer:
 
 def _bias(options: Options, *, bidirectional: bool) -> Layer:
     """Make the mask of (sequence, mask), which all blocks of a stack share."""
-    return relative_position_bias(
+    return ours.relative_position_bias(
         options.num_heads,
         options.relative_attention_num_buckets,
         options.relative_attention_max_distance,
@@ -67,7 +54,7 @@ def _bias(options: Options, *, bidirectional: bool) -> Layer:
 
 def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
     """Make a sublayer in which x_0, normalised, attends to other entries of x."""
-    attention = grouped_query_attention(
+    attention = ours.grouped_query_attention(
         options.num_heads,
         head_dim=options.d_kv,
         positions=None,
@@ -75,7 +62,7 @@ def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
         scale=1.0,
         dropout=options.dropout_rate,
     )
-    others = (identity(),) * (len(entries) - 1)
+    others = (ours.identity(),) * (len(entries) - 1)
     first = parallel(_norm(options), *others)
     way = serial(select(*entries), first, attention, _dropout(options))
     return combine.residual(way, select(0))
@@ -83,10 +70,10 @@ def _attend(options: Options, *entries: int, is_causal: bool) -> Layer:
 
 def _feed_forward(options: Options) -> Layer:
     activation = ACTIVATIONS[options.activation]()
-    wide = serial(dense(options.d_ff, bias=False), activation)
+    wide = serial(ours.dense(options.d_ff, bias=False), activation)
     if options.is_gated:
-        wide = branch(wide, dense(options.d_ff, bias=False), merge=multiply())
-    last = (_dropout(options), dense(options.d_model, bias=False), _dropout(options))
+        wide = branch(wide, ours.dense(options.d_ff, bias=False), merge=ours.multiply())
+    last = (_dropout(options), ours.dense(options.d_model, bias=False), _dropout(options))
     return combine.residual(serial(_norm(options), wide, *last))
 
 
@@ -95,7 +82,7 @@ def _encoder(options: Options) -> Layer:
     bias = _bias(options, bidirectional=True)
     block = serial(_attend(options, 0, 1, is_causal=False), _feed_forward(options))
     return serial(
-        branch(serial(select(0), _dropout(options)), bias, merge=identity()),
+        _parts.tuple_of(serial(select(0), _dropout(options)), bias),
         with_context(*(block,) * options.num_layers),
         _norm(options),
         _dropout(options),
@@ -112,7 +99,7 @@ def _decoder(options: Options) -> Layer:
     )
     start = serial(select(0), _dropout(options))
     return serial(
-        branch(start, select(1), bias, select(3), merge=identity()),
+        _parts.tuple_of(start, select(1), bias, select(3)),
         with_context(*(block,) * options.num_decoder_layers),
         _norm(options),
         _dropout(options),
@@ -121,22 +108,22 @@ def _decoder(options: Options) -> Layer:
 
 def _body(options: Options) -> Layer:
     """Make the layers of ((h of the source, h of the target), source mask, target mask)."""
-    source = branch(serial(select(0), select(0)), select(1), merge=identity())
+    source = _parts.tuple_of(serial(select(0), select(0)), select(1))
     memory = serial(source, _encoder(options))
     target = serial(select(0), select(1))
     return serial(
-        branch(target, memory, select(2), select(1), merge=identity()),
+        _parts.tuple_of(target, memory, select(2), select(1)),
         _decoder(options),
     )
 
 
 def _translator(options: Options) -> Network:
     """Make the network of an encoder and a decoder, whose embedding is used three times."""
-    pair = branch(select(0, 2), select(1), select(3), merge=identity())
-    table = shared(embedding(options.vocab_size, options.d_model))
+    pair = _parts.tuple_of(select(0, 2), select(1), select(3))
+    table = shared(ours.embedding(options.vocab_size, options.d_model))
     ties = options.tie_word_embeddings
     factor = options.scale_decoder_outputs
-    scaled = (scale(options.d_model**-0.5),) if (ties if factor is None else factor) else ()
+    scaled = (ours.scale(options.d_model**-0.5),) if (ties if factor is None else factor) else ()
     body = serial(_body(options), *scaled)
     first = _parts.arguments(*_INPUTS, least=3)
     copies = {f"{part}.embed_tokens.weight": "shared.weight" for part in ("encoder", "decoder")}
@@ -144,8 +131,8 @@ def _translator(options: Options) -> Network:
         net, at = serial(first, pair, tied(table, body)), "2.1.0"
         copies["lm_head.weight"] = "shared.weight"
     else:
-        head = dense(options.vocab_size, bias=False)
-        embed = parallel(table, identity(), identity())
+        head = ours.dense(options.vocab_size, bias=False)
+        embed = parallel(table, ours.identity(), ours.identity())
         net, at = serial(first, pair, embed, body, head), "3.0"
     ids = _parts.token_ids()
     places = {"embedding": "2.0", "encoder": f"{at}.0.1.1", "decoder": f"{at}.1", "head": "4"}
@@ -153,7 +140,7 @@ def _translator(options: Options) -> Network:
 
 
 def _encoder_model(options: Options) -> Network:
-    table = embedding(options.vocab_size, options.d_model)
+    table = ours.embedding(options.vocab_size, options.d_model)
     copies = {"encoder.embed_tokens.weight": "shared.weight"}
     network = _parts.of_tokens(_INPUTS[:2], table, _encoder(options), copies=copies)
     return network._replace(places={**network.places, "encoder": network.places["body"]})
@@ -175,7 +162,7 @@ def _flattened(config: Config) -> Config:
     return flat
 
 
-T5: Final = Family(
+FAMILIES: Final = {"t5": Family(
     defaults={
         "activation": "relu", "d_ff": 2048, "d_kv": 64, "d_model": 512, "dropout_rate": 0.1,
         "is_decoder": False, "is_encoder_decoder": True, "is_gated": False,
@@ -192,4 +179,4 @@ T5: Final = Family(
     unused=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\..*",),
     harmless=frozenset({"classifier_dropout", "n_positions"}),
     flattened=_flattened,
-)  # fmt: skip
+)}  # fmt: skip

@@ -5,23 +5,15 @@ Source: Dosovitskiy and others, "An Image is Worth 16x16 Words", 2021.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-import torch
-
-from lincoln_fn.combine import branch, serial
+from lincoln_fn.combine import serial
 from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures import _parts
+from lincoln_fn.interop.architectures._names import read_names
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Family, Network, Options
-from lincoln_fn.layers.class_token import class_token
-from lincoln_fn.layers.conv import conv2d
-from lincoln_fn.layers.dense import dense
-from lincoln_fn.layers.flatten import flatten
-from lincoln_fn.layers.identity import identity
-from lincoln_fn.layers.layer_norm import layer_norm
-from lincoln_fn.layers.permute import permute
-from lincoln_fn.layers.positional_embedding import positional_embedding
-from lincoln_fn.layers.take import take
+from lincoln_fn.layers.common.constructors import ours
 
 _NAMES: Final = """
     vit.embeddings.cls_token                                    0.3.weight          2
@@ -36,56 +28,51 @@ _NAMES: Final = """
     classifier                                                  classifier
 """
 
+# Of a layer's parts in memory, since transformers 5, and in a file.
+_IN_MEMORY: Final = read_names("""
+    attention.{q,k,v,o}_proj  attention.{attention.query,attention.key,attention.value,output.dense}
+    mlp.fc{1,2}               {intermediate,output}.dense
+""")
+
 
 def _sizes(size: int | list[int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
 
-def _norm(options: Options) -> Layer:
-    return layer_norm(eps=options.layer_norm_eps)
-
-
-def _patches(options: Options) -> Layer:
-    """Make the layers from an image to its patches' features, with positions."""
-    image, patch = _sizes(options.image_size), _sizes(options.patch_size)
-    count = (image[0] // patch[0]) * (image[1] // patch[1])
-    return serial(
-        conv2d(options.hidden_size, patch, patch),
-        flatten(2),
-        permute(0, 2, 1),
-        class_token(),
-        positional_embedding(count + 1),
-        _parts.maybe_dropout(options.hidden_dropout_prob),
-    )
-
-
 def _block(options: Options) -> Layer:
     sublayers = _parts.sublayers(options, options.attention_probs_dropout_prob)
     p = options.hidden_dropout_prob
-    return _parts.pre_norm(_norm(options), *sublayers, p, has_mask=False)
+    return _parts.pre_norm(_parts.norm_of(options), *sublayers, p, has_mask=False)
 
 
 def _network(options: Options, head: Layer, *, is_bare: bool = False, **places: str) -> Network:
     """Make a network with a head, whose dense layer is at a path."""
-    blocks = serial(*(_block(options) for _ in range(options.num_hidden_layers)))
-    net = serial(_patches(options), blocks, _norm(options), head)
-    shape = (1, options.num_channels, *_sizes(options.image_size))
-    return Network(net, torch.empty(shape, device="meta"), places, is_bare=is_bare)
+    image, patch = _sizes(options.image_size), _sizes(options.patch_size)
+    count = (image[0] // patch[0]) * (image[1] // patch[1])
+    patches = _parts.patches(options.hidden_size, patch, count)
+    net = serial(
+        serial(*patches, _parts.maybe_dropout(options.hidden_dropout_prob)),
+        serial(*(_block(options) for _ in range(options.num_hidden_layers))),
+        _parts.norm_of(options),
+        head,
+    )
+    return Network(net, _parts.pixels(options, image), places, is_bare=is_bare)
 
 
 def _model(options: Options) -> Network:
     n = options.pooler_output_size or options.hidden_size
-    pooler = serial(take(0, -2), dense(n), ACTIVATIONS[options.pooler_act]())
-    head = branch(identity(), pooler, merge=identity())
+    pooler = serial(ours.take(0, -2), ours.dense(n), ACTIVATIONS[options.pooler_act]())
+    head = _parts.tuple_of(ours.identity(), pooler)
     return _network(options, head, is_bare=True, pooler="3.1.1")
 
 
 def _classifier(options: Options) -> Network:
-    return _network(options, serial(take(0, -2), dense(options.num_labels)), classifier="3.1")
+    head = serial(ours.take(0, -2), ours.dense(options.num_labels))
+    return _network(options, head, classifier="3.1")
 
 
-VIT: Final = Family(
+FAMILIES: Final = {"vit": Family(
     defaults={
         "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu", "hidden_dropout_prob": 0.0,
         "hidden_size": 768, "image_size": 224, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
@@ -98,17 +85,10 @@ VIT: Final = Family(
     architectures={"ViTModel": _model, "ViTForImageClassification": _classifier},
     names=_NAMES,
     prefix="vit.",
-    # The names of the model in memory, since transformers 5.
     renamed=(
-        *(
-            (rf"\blayers\.(\d+)\.attention\.{part[0]}_proj\b",
-             rf"layers.\1.attention.attention.{part}")
-            for part in ("query", "key", "value")
-        ),
-        (r"\blayers\.(\d+)\.attention\.o_proj\b", r"layers.\1.attention.output.dense"),
-        (r"\blayers\.(\d+)\.mlp\.fc1\b", r"layers.\1.intermediate.dense"),
-        (r"\blayers\.(\d+)\.mlp\.fc2\b", r"layers.\1.output.dense"),
+        *((rf"\blayers\.(\d+)\.{re.escape(name)}\b", rf"layers.\1.{old}")
+          for name, old in _IN_MEMORY.items()),
         (r"\blayers\.(\d+)\.", r"encoder.layer.\1."),
     ),
     harmless=frozenset({"encoder_stride"}),
-)  # fmt: skip
+)}  # fmt: skip
