@@ -100,7 +100,7 @@ def pytest_runtest_setup():
 @pytest.fixture
 def needs_vectors():
     """Skip where a compiled step has no loops in C++, for want of vectors."""
-    from lincoln_fn.compiler.inductor.vectors import lanes
+    from lincoln_fn.compiler.inductor.settings import lanes
 
     if not lanes():
         pytest.skip("Inductor knows no vectors of this processor")
@@ -110,7 +110,7 @@ def needs_vectors():
 def uncompiled(monkeypatch):
     """Run each rewritten graph as it is, without Inductor, to test what surrounds it."""
     from lincoln_fn.compiler import graphs
-    from lincoln_fn.compiler.passes import small_product
+    from lincoln_fn.compiler.passes import products
 
-    monkeypatch.setattr(small_product, "_MOST", 0)  # whose kernels would be built one by one
+    monkeypatch.setattr(products, "_MOST", 0)  # whose kernels would be built one by one
     monkeypatch.setattr(graphs, "by_inductor", lambda graph, inputs: lambda leaves: graph(*leaves))

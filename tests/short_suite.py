@@ -117,10 +117,7 @@ TESTS = {
         "test_pooling_side_by_side_becomes_loops": (),
         "test_an_lstm_is_one_operation_here_and_cells_elsewhere": (),
     },
-    "fastpath/test_bfloat16.py": {
-        "test_products_of_a_compiled_step": (),
-        "test_a_compiled_step_heeds_what_torch_is_told_now": (),
-    },
+    "compiler/test_bfloat16.py": {"test_products_of_a_compiled_step": ()},
     "checkpoint/test_directory.py": {"test_a_flipped_bit_in_a_score_does_not_remove_the_best": ()},
     "curvature/test_influence.py": {
         "test_it_predicts_the_test_loss_after_training_without_each_example": (),

@@ -204,7 +204,7 @@ from lincoln_fn.training.train import (
     StateLike as StateLike, StepRecord as StepRecord, TrainState as TrainState,
     init_state as init_state, train as train,
 )
-from lincoln_fn.training.value_and_gradient import value_and_gradient as value_and_gradient
+from lincoln_fn.training.bare_step import value_and_gradient as value_and_gradient
 from lincoln_fn.walk import (
     Site as Site, cotangents as cotangents, grads_at as grads_at, map_params as map_params,
 )

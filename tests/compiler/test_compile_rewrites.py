@@ -10,8 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
-from lincoln_fn.compiler.passes import pooling, products, scalars, small_product, torch_kernels
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN
+from lincoln_fn.compiler.passes import pooling, products, scalars, torch_kernels
 from lincoln_fn.compiler.passes.rewriting import materialize
 from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
 from lincoln_fn.fastpath import product
@@ -95,7 +95,7 @@ def test_large_products_are_made_by_onednn(monkeypatch):
     monkeypatch.setattr(product, "HERE", True)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 600)
     monkeypatch.setattr(product, "_LEAST_SUM_OF_ONEDNN", 600)
-    monkeypatch.setattr(small_product, "_MOST", 0)
+    monkeypatch.setattr(products, "_MOST", 0)
     a, b = drawn(0, 6, 5), drawn(1, 5, 20)
     assert made_by(a, b) is mm_by_onednn
     assert made_by(a, b.mT.contiguous().mT) is mm_by_onednn
@@ -113,7 +113,7 @@ def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
     monkeypatch.setattr(product, "HERE", True)
     monkeypatch.setattr(product, "_LEAST_OF_ONEDNN", 180_000)
     monkeypatch.setattr(product, "_LEAST_SUM_OF_ONEDNN", 180_000)
-    monkeypatch.setattr(small_product, "_MOST", 0)
+    monkeypatch.setattr(products, "_MOST", 0)
     x, optimizer = drawn(0, 6, 1500), lf.optim.sgd(0.1)
     step = lf.make_step(NET, lf.losses.softmax_cross_entropy(), optimizer)
     state = lf.init_state(NET, optimizer, lf.Key(0), x)
@@ -144,10 +144,10 @@ def test_products_of_many_matrices(monkeypatch):
         (target,) = targets(graph)
         return target
 
-    is_known = small_product.supports(a, b)
-    assert made(a, b) is (small_product.product if is_known else aten.bmm.default)
+    is_known = products.suits_kernel(a, b)
+    assert made(a, b) is (products.by_kernel if is_known else aten.bmm.default)
     assert made(a.double(), b.double()) is aten.bmm.default
-    monkeypatch.setattr(small_product, "_MOST", 0)
+    monkeypatch.setattr(products, "_MOST", 0)
     assert made(a, b) is aten.bmm.default
     # Of one with all, only what lies in a row is one product without a copy.
     assert made(a, one) is products._many_with_one

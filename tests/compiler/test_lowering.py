@@ -16,11 +16,11 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor import compile_graph, lowering
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
-from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.kernels.cpp_kernel import CppKernel
 from lincoln_fn.compiler.passes import product_updates as product_update
-from lincoln_fn.compiler.passes import small_product
+from lincoln_fn.compiler.passes import products
 
 pytestmark = [
     compiles,
@@ -103,7 +103,7 @@ def test_kernels_of_a_step_are_called_from_its_code(name, written, counts):
 
 def test_an_update_is_written_once_for_all_layers_alike(written, counts, monkeypatch):
     monkeypatch.setattr(product_update, "_LEAST", 1)
-    monkeypatch.setattr(small_product, "_MOST", 0)
+    monkeypatch.setattr(products, "_MOST", 0)
     layers = lf.repeat(2, lf.serial(lf.dense(64), lf.tanh())), lf.dense(3)
     net, x = lf.serial(*layers), drawn(4, 5, 64)
     optimizer = lf.optim.sgd(0.1, momentum=0.9)
@@ -115,7 +115,7 @@ def test_an_update_is_written_once_for_all_layers_alike(written, counts, monkeyp
 def test_a_loop_takes_parts_of_tensors(written):
     def multiply(stacked):
         a, b = stacked[1:]
-        return [small_product.product(a, b.mT)]
+        return [products.by_kernel(a, b.mT)]
 
     stacked = drawn(3, 3, 2, 5, 7)
     fakes = FakeTensorMode(shape_env=ShapeEnv())

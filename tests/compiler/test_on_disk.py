@@ -17,7 +17,7 @@ from torch._inductor.utils import fresh_cache
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
-from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.trace.tracing import of_step, write_down
 
 pytestmark = [

@@ -11,7 +11,7 @@ from helpers.graphs import assert_same_after, drawn, targets, traced
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.passes import pooled_convolution, pooling
 from lincoln_fn.compiler.passes.pooled_convolution import backward, forward
 

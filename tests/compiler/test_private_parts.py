@@ -9,7 +9,7 @@ from helpers.children import run_child
 from helpers.compiling import compiles
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 
 ROOM = Path(lf.__file__).parent / "compiler" / "inductor"
 PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
@@ -77,7 +77,7 @@ for hidden in sys.argv[1:]:
 
 
 # What a torch is not asked for with which it has not been tried.
-UNTRIED = () if IS_KNOWN else ("build.py", "disk_cache.py", "in_place.py", "lowering.py")
+UNTRIED = () if IS_KNOWN else ("build.py", "disk_cache.py", "lowering.py")
 
 
 def private_names():

@@ -12,11 +12,11 @@ from helpers.kernels_together import together
 
 import lincoln_fn as lf
 from benchmarks import memory
-from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.kernels import cpp_kernel
 from lincoln_fn.compiler.passes import products
-from lincoln_fn.compiler.passes import small_product as op
-from lincoln_fn.compiler.passes.small_product import product, supports
+from lincoln_fn.compiler.passes.products import by_kernel as product
+from lincoln_fn.compiler.passes.products import suits_kernel as supports
 
 pytestmark = [
     compiles,
@@ -56,7 +56,7 @@ def test_the_product_is_that_of_float64():
 
 def test_one_row_is_multiplied_by_aten(monkeypatch):
     a, b = drawn(0, 1, 40), drawn(1, 40, 70)
-    monkeypatch.setattr(op, "product", lambda a, b: 1 / 0)
+    monkeypatch.setattr(products, "by_kernel", lambda a, b: 1 / 0)
     assert same_number(products.product(a, b), a @ b)
     assert same_number(products._one_with_one(a[None], b[None]), (a @ b)[None])
 

@@ -20,7 +20,7 @@ from helpers.processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler.passes import small_product
+from lincoln_fn.compiler.passes import products
 from lincoln_fn.distributed import alone, grid, measure_link, one_f_one_b, pipeline
 from lincoln_fn.distributed import zero_bubble_h1 as h1
 from lincoln_fn.distributed import zero_bubble_h2 as h2
@@ -55,7 +55,7 @@ def functions_of(group):
 
 def uncompiled(group):
     """Train compiled stages, each graph run as it is, without Inductor."""
-    small_product._MOST = 0
+    products._MOST = 0
     graphs.by_inductor = lambda graph, inputs: lambda leaves: graph(*leaves)
     return run_of(COMPILED, MIXED[:1], h2(2, 3), group, compiled=True)
 

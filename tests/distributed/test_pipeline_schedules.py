@@ -5,14 +5,13 @@ import re
 import pytest
 from helpers.compare import same_number
 
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import (
     gpipe,
     one_f_one_b,
     zero_bubble_h1,
     zero_bubble_h2,
 )
-from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times, check_schedule, simulate
 
 SIZES = [(2, 3), (3, 5), (4, 7), (4, 12), (8, 32)]
 UNEQUAL = Times(F=1.0, B=1.25, W=0.75)

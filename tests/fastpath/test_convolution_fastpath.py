@@ -9,8 +9,10 @@ from helpers.convolutions import MAKERS, axes_of, input_for, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
+from lincoln_fn.core import file_of
 from lincoln_fn.fastpath import convolution as twins
 from lincoln_fn.fastpath import fast
+from lincoln_fn.layers import conv
 
 PLANES = [
     lf.conv2d(6, 3, 2, 1), lf.conv2d(4, 3, groups=4), lf.conv2d(6, (2, 3), padding="same"),
@@ -122,7 +124,7 @@ def test_vmap(layer):
             assert same_number(ours[i], theirs)
 
 
-CONVOLUTIONS = [case for case in convolution.CASES if twins.TWINS[0].matches(case.layer)]
+CONVOLUTIONS = [case for case in convolution.CASES if file_of(case.layer) is conv]
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn.fastpath import product
-from lincoln_fn.fastpath.bfloat16 import is_amd_with
+from lincoln_fn.fastpath.product import is_amd_with
 
 has_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN"

@@ -6,7 +6,7 @@ from helpers.compare import same_number
 from helpers.refusals import assert_says
 
 import lincoln_fn as lf
-from lincoln_fn.fastpath.rearranged import rearrange
+from lincoln_fn.fastpath.table import rearrange
 
 POOLS = [
     lf.max_pool2d(2), lf.max_pool2d((3, 2), stride=1, padding=1),

@@ -88,13 +88,13 @@ def test_a_compiled_prediction_and_function_leave_their_graphs_behind():
     x = normal(2, 4)
     params = net.init(lf.Key(0), x)
     compiled = lf.compile(net)
-    compiled.predict.graphs["what holds a graph"] = lambda: None
+    compiled.predict.graphs.kinds["what holds a graph"] = lambda: None
     function = lf.compile(affine)
-    function.graphs["what holds a graph"] = lambda: None
+    function.graphs.kinds["what holds a graph"] = lambda: None
     for way, made in copies_of((compiled, function)):
-        assert not made[0].predict.graphs, way
+        assert not made[0].predict.graphs.kinds, way
         assert same_bits(made[0].predict.program.plain(params, x), net.predict(params, x)), way
-        assert not made[1].graphs, way
+        assert not made[1].graphs.kinds, way
         assert made[1].program.plain is affine, way
         assert repr(made) == "(serial(dense(3), tanh()), compile(affine))", way
 

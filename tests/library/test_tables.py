@@ -12,6 +12,7 @@ from collections import defaultdict
 from helpers.cases import CASES
 
 import lincoln_fn as lf
+from lincoln_fn.core import file_of
 from lincoln_fn.core.declaration import gradients_of, input_grad_of, kind_of
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.fastpath.table import TWINS
@@ -19,7 +20,7 @@ from lincoln_fn.fastpath.table import TWINS
 TABLES = {
     "reads": lambda layer: input_grad_of(layer).reads is not None,
     "decode": lambda layer: row_of(layer) is not None,
-    "twin": lambda layer: any(twin.matches(layer) for twin in TWINS),
+    "twin": lambda layer: any(twin.formula is file_of(layer) for twin in TWINS),
 }
 ROWS = {
     "reads decode twin": "conv",

@@ -10,7 +10,7 @@ import torch
 from helpers.printed import Checker
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")

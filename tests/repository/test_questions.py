@@ -17,7 +17,7 @@ OTHERS = {
         "testing/follow.py",
     },
     "a name": {
-        "compiler/kernels/cpp_kernel.py", "errors/errors.py", "fastpath/operations.py",
+        "compiler/kernels/cpp_kernel.py", "errors/errors.py", "fastpath/twin.py",
     },
     "a module": {
         "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",

@@ -9,7 +9,7 @@ from helpers.compiling import compiles
 from helpers.graphs import column_major, trace
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import donate, make_handover
 from lincoln_fn.recording.structures import flatten
 

@@ -165,18 +165,22 @@ class Unsized(torch.utils.data.IterableDataset):
         return iter(batches((X, T), 4))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        Unsized(),
-        lf.data.map(lambda x, target: (x, target), Unsized()),
-        torch.utils.data.DataLoader(Unsized(), batch_size=None),
-    ],
-    ids=["iterable", "mapped", "loader"],
-)
-def test_data_without_a_length_serves_too(data):
-    state, _ = fit(data, batch_size=None)
-    assert same_bits(state, fit(list(batches((X, T), 4)), batch_size=None)[0])
+ITERABLES = {
+    "iterable": Unsized,
+    "mapped": lambda: lf.data.map(lambda x, target: (x, target), Unsized()),
+    "loader": lambda: torch.utils.data.DataLoader(Unsized(), batch_size=None),
+    "iterator": lambda: iter(Unsized()),
+    "generator": lambda: (batch for batch in Unsized()),
+}
+
+
+@pytest.mark.parametrize("name", ITERABLES)
+def test_any_iterable_of_batches_serves_and_none_is_lost(name):
+    epochs = 1 if name in ("iterator", "generator") else 3
+    state, history = fit(ITERABLES[name](), batch_size=None, epochs=epochs)
+    expected, other = fit(list(Unsized()), batch_size=None, epochs=epochs)
+    assert same_bits(state, expected)
+    assert history[-1].loss == other[-1].loss
 
 
 def orders(data, epochs):

@@ -164,13 +164,6 @@ def batches():
     yield X[4:], TARGET[4:]
 
 
-class Walked:
-    """An iterable that is no iterator, no list, and has no length."""
-
-    def __iter__(self):
-        return batches()
-
-
 def fit(data, **options):
     return lf.fit(lf.dense(2), MSE, SGD, data, key=lf.Key(0), progress=False, **options)
 
@@ -182,23 +175,7 @@ def test_a_tuple_of_batches_is_refused_for_a_tuple_holds_arrays():
         fit(tuple(batches()))
 
 
-@pytest.mark.parametrize("data", [batches, lambda: iter(list(batches())), Walked])
-def test_fit_walks_any_iterable_of_batches_and_loses_none(data):
-    state, history = fit(data())
-    expected, other = fit(list(batches()))
-    assert (int(state.step), history[-1].loss) == (3, other[-1].loss)
-    assert same_bits(state.params.weight, expected.params.weight)
-
-
 def test_fit_goes_on_over_a_generator_from_a_state():
     state, _ = fit(batches())
     state, history = fit(batches(), state=state)
     assert int(state.step) == history[-1].step == 6
-
-
-def test_fit_over_what_can_be_walked_again_takes_epochs():
-    assert int(fit(Walked(), epochs=2)[0].step) == 6
-    with pytest.raises(
-        lf.LayerError, match="an iterator; give a list or a DataLoader, or epochs=1"
-    ):
-        fit(batches(), epochs=2)

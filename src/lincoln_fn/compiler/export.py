@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.compiler.function import of_function, of_prediction
+from lincoln_fn.compiler.compile import of_function, of_prediction
 from lincoln_fn.compiler.onnx.program import Names, model_of, split
 from lincoln_fn.compiler.trace.tracing import Program, guard, of_step, write_down
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, tree, wrong_kind

@@ -14,7 +14,7 @@ from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Graph
-from lincoln_fn.compiler.inductor.threads import with_threads
+from lincoln_fn.compiler.inductor.settings import with_threads
 from lincoln_fn.compiler.passes import (
     linear_scan,
     lstm,

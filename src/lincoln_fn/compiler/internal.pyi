@@ -1,2 +1,2 @@
+from lincoln_fn.compiler.compile import CompiledRun as CompiledRun
 from lincoln_fn.compiler.inductor.disk_cache import digest as digest
-from lincoln_fn.compiler.step import CompiledRun as CompiledRun

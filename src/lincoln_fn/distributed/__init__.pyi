@@ -13,13 +13,12 @@ from lincoln_fn.distributed.pipeline_parallel.pipeline import (
     Pipeline as Pipeline, pipeline as pipeline,
 )
 from lincoln_fn.distributed.pipeline_parallel.plan import Plan as Plan, plan as plan
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule as check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import (
     Action as Action, Schedule as Schedule, gpipe as gpipe, one_f_one_b as one_f_one_b,
     zero_bubble_h1 as zero_bubble_h1, zero_bubble_h2 as zero_bubble_h2,
 )
 from lincoln_fn.distributed.pipeline_parallel.simulation import (
-    Interval as Interval, Times as Times, simulate as simulate,
+    Interval as Interval, Times as Times, check_schedule as check_schedule, simulate as simulate,
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import scores as scores
 from lincoln_fn.distributed.sharding.directory import Directory as Directory
@@ -27,10 +26,10 @@ from lincoln_fn.distributed.sharding.fully_sharded import fully_sharded as fully
 from lincoln_fn.distributed.sharding.sharded_params import (
     Sharded as Sharded, clip_by_global_norm as clip_by_global_norm, whole as whole,
 )
+from lincoln_fn.distributed.tensor_parallel.collectives import join as join, split as split
 from lincoln_fn.distributed.tensor_parallel.column_parallel import (
     column_parallel as column_parallel,
 )
-from lincoln_fn.distributed.tensor_parallel.divided import join as join, split as split
 from lincoln_fn.distributed.tensor_parallel.parallel_attention import (
     parallel_attention as parallel_attention,
 )

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lincoln_fn.core import LayerError, Positive, PositiveInt, checked
-from lincoln_fn.distributed import heartbeat as heartbeats
+from lincoln_fn.distributed import lost
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.runtime import share_cores
 
@@ -79,10 +79,10 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     wait = timedelta(seconds=timeout)
     # Of this attempt: the addresses of processes that torchrun has ended must not be seen.
-    store = heartbeats.store_of_attempt(rank, wait)
+    store = lost.store_of_attempt(rank, wait)
     dist.init_process_group(chosen, store=store, rank=rank, world_size=size, timeout=wait)
     share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", size)))
-    heartbeat = heartbeats.start(rank)
+    heartbeat = lost.start(rank)
     try:
         yield attrs.evolve(world(), heartbeat=heartbeat, timeout=timeout)
     finally:

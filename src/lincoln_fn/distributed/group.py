@@ -20,8 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_not_transformed
-from lincoln_fn.distributed import heartbeat as heartbeats
-from lincoln_fn.distributed.lost import LostProcessError
+from lincoln_fn.distributed.lost import Heartbeat, LostProcessError
 
 # Stands for a group in the name of what takes one, which must not depend on its size.
 GROUP: Final = "group"
@@ -46,7 +45,7 @@ class Group:
     rank: int
     ranks: tuple[int, ...]
     handle: dist.ProcessGroup | None = None
-    heartbeat: heartbeats.Heartbeat | None = None
+    heartbeat: Heartbeat | None = None
     timeout: float | None = None
 
     @property

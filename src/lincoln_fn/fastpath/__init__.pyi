@@ -1,15 +1,18 @@
 from lincoln_fn.fastpath import (
-    bfloat16 as bfloat16, linear_scan as linear_scan, lstm as lstm, product as product,
+    linear_scan as linear_scan, lstm as lstm, product as product,
 )
 from lincoln_fn.fastpath.experts import gives_own_tokens as gives_own_tokens
 from lincoln_fn.fastpath.losses import fast_loss as fast_loss
-from lincoln_fn.fastpath.operations import operation as operation
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
-    goes_to_mkl as goes_to_mkl, is_narrow as is_narrow, onednn_is_faster as onednn_is_faster,
+    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with, is_narrow as is_narrow,
+    onednn_is_faster as onednn_is_faster,
     sums_by_onednn as sums_by_onednn,
 )
-from lincoln_fn.fastpath.rearranged import rearrange as rearrange
-from lincoln_fn.fastpath.table import fast as fast, fast_by_example as fast_by_example
-from lincoln_fn.fastpath.twin import Argument as Argument, Operation as Operation
+from lincoln_fn.fastpath.table import (
+    fast as fast, fast_by_example as fast_by_example, rearrange as rearrange,
+)
+from lincoln_fn.fastpath.twin import (
+    Argument as Argument, Operation as Operation, operation as operation,
+)

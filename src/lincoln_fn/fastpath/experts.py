@@ -21,21 +21,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lincoln_fn import combine
+from lincoln_fn import combine, core
 from lincoln_fn.combine import Params, Routing, Tokens, fixed_point, graph, ode, scan
 from lincoln_fn.combine.mixture_of_experts import back as formula_back
 from lincoln_fn.combine.mixture_of_experts import there as formula_there
-from lincoln_fn.core import (
-    Arrays,
-    Layer,
-    bind_like,
-    is_ours,
-    is_plain,
-    kind_of,
-    made_by,
-    record,
-    unchanged,
-)
 from lincoln_fn.fastpath.twin import Argument
 from lincoln_fn.layers import add, identity, multiply, scale
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
@@ -48,7 +37,7 @@ _PLAIN: Final = (add.add, identity.identity, multiply.multiply, scale.scale)
 _MIXING: Final = (fixed_point, graph, ode, scan)
 
 
-@record
+@core.record
 class Dispatch:
     """The routing of tokens, and the rows that each expert got."""
 
@@ -56,7 +45,7 @@ class Dispatch:
     rows: tuple[Int64[Tensor, " tokens"], ...]
 
 
-def give_own_tokens(layer: Layer) -> Layer:
+def give_own_tokens(layer: core.Layer) -> core.Layer:
     """Make a mixture of experts whose experts get only their tokens; any other layer stays."""
     made = composition_of(layer)
     if made is None or made.back is not formula_back:
@@ -64,23 +53,23 @@ def give_own_tokens(layer: Layer) -> Layer:
     is_tapped = any(i > 0 for i in made.taps)
     if is_tapped or not all(map(_is_by_token, made.parts[1:])):
         return layer
-    return layer.rebuild(made.parts, there=bind_like(there, made.there), back=back)
+    return layer.rebuild(made.parts, there=core.bind_like(there, made.there), back=back)
 
 
-def gives_own_tokens(layer: Layer) -> bool:
+def gives_own_tokens(layer: core.Layer) -> bool:
     """Return whether `give_own_tokens` has made a layer."""
     made = composition_of(layer)
     return made is not None and made.back is back
 
 
-def _is_by_token(expert: Layer) -> bool:
+def _is_by_token(expert: core.Layer) -> bool:
     """Return whether an expert computes each token alone, without a state."""
     made = composition_of(expert)
-    if expert.advance is not unchanged:
+    if expert.advance is not core.unchanged:
         return False
     if made is None:
-        return kind_of(expert) in _KINDS or made_by(expert, *_PLAIN)
-    is_plain_loop = is_ours(made.there) and not made_by(expert, *_MIXING)
+        return core.kind_of(expert) in _KINDS or core.made_by(expert, *_PLAIN)
+    is_plain_loop = core.is_ours(made.there) and not core.made_by(expert, *_MIXING)
     return is_plain_loop and all(map(_is_by_token, made.parts))
 
 
@@ -91,7 +80,7 @@ def there(
     **options: Argument,
 ) -> tuple[Tokens, Record]:
     """Compute y = sum_i w_i expert_i(x), by the rows of each expert."""
-    if not isinstance(x, Tensor) or x.is_meta or not is_plain(x):
+    if not isinstance(x, Tensor) or x.is_meta or not core.is_plain(x):
         return formula_there(visit, params, x, **options)
     p, chosen, routed = combine.route(visit, params, x, **options)
     n = p.shape[-1]
@@ -110,7 +99,7 @@ def there(
     return y.view(*x.shape[:-1], y.shape[-1]), (routed, *records, dispatch)
 
 
-def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[Arrays, Record]:
+def back(visit: VisitBack, params: Params, cache: Record, g: Tokens) -> tuple[core.Arrays, Record]:
     """Compute the gradients of each expert at its rows, and dz of the router."""
     n = len(visit.parts) - 1
     check_entries(visit.label, "the cache", cache, n + 2)

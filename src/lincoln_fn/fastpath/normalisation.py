@@ -17,16 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import (
-    check_cache,
-    check_cotangent,
-    check_input,
-    check_params,
-    is_between,
-    is_plain,
-    record,
-    static,
-)
+from lincoln_fn import core
 from lincoln_fn.fastpath.twin import Argument, Operation, Twin, unless_transformed
 from lincoln_fn.layers import group_norm, layer_norm
 from lincoln_fn.layers.common.normalisation import Sizes
@@ -38,8 +29,10 @@ _MOST: Final = 30.0
 
 def loses_digits(mean: Tensor, rstd: Tensor) -> bool:
     """Return whether a kernel has lost digits to a large mean; only where that can be read."""
-    is_read = mean.device.type == "cpu" and is_plain(mean) and mean.numel() > 0
-    return is_read and not is_between(0, torch.linalg.vector_norm(mean * rstd, torch.inf), _MOST)
+    is_read = mean.device.type == "cpu" and core.is_plain(mean) and mean.numel() > 0
+    return is_read and not core.is_between(
+        0, torch.linalg.vector_norm(mean * rstd, torch.inf), _MOST
+    )
 
 
 def gradients(
@@ -50,15 +43,15 @@ def gradients(
     return dx, None if weight is None else dweight, None if bias is None else dbias
 
 
-@record
+@core.record
 class LayerCache:
     """The input of layer norm, its rows' mean and rstd, and how many axes make a row."""
 
     x: Float[Tensor, "*batch_and_row"]
     mean: Float[Tensor, "*batch_and_ones"]
     rstd: Float[Tensor, "*batch_and_ones"]
-    axes: int = static()
-    eps: float = static()
+    axes: int = core.static()
+    eps: float = core.static()
 
 
 def to_layer_norm_cache(
@@ -75,7 +68,7 @@ def layer_forward(
     params: layer_norm.Params, x: Tensor, *, normalized_shape: Sizes = (-1,), eps: float = 1e-5
 ) -> tuple[Tensor, LayerCache | layer_norm.Cache]:
     """Compute layer norm."""
-    check_input("layer_norm", params, x, layer_norm.Params)
+    core.check_input("layer_norm", params, x, layer_norm.Params)
     sizes = trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias)
     y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
     if loses_digits(mean, rstd):
@@ -88,9 +81,9 @@ def layer_backward(
     params: layer_norm.Params, cache: LayerCache, g: Tensor
 ) -> tuple[Tensor, layer_norm.Params]:
     """Compute dx, dw and db of layer norm."""
-    check_params("layer_norm", params, layer_norm.Params)
-    check_cache("layer_norm", cache, LayerCache)
-    check_cotangent("layer_norm", g, cache.x)
+    core.check_params("layer_norm", params, layer_norm.Params)
+    core.check_cache("layer_norm", cache, LayerCache)
+    core.check_cotangent("layer_norm", g, cache.x)
     x, weight, bias = cache.x, params.weight, params.bias
     sizes = x.shape[x.ndim - cache.axes :]
     kernel = torch.ops.aten.native_layer_norm_backward
@@ -99,14 +92,14 @@ def layer_backward(
     return dx, layer_norm.Params(*dparams)
 
 
-@record
+@core.record
 class GroupCache:
     """The input in contiguous order, and its groups' mean and rstd."""
 
     x: Float[Tensor, "batch channels *spatial"]
     mean: Float[Tensor, "batch groups"]
     rstd: Float[Tensor, "batch groups"]
-    eps: float = static()
+    eps: float = core.static()
 
 
 def to_group_norm_cache(
@@ -123,7 +116,7 @@ def group_forward(
     params: group_norm.Params, x: Tensor, *, num_groups: int, eps: float = 1e-5
 ) -> tuple[Tensor, GroupCache | group_norm.Cache]:
     """Compute group norm."""
-    check_input("group_norm", params, x, group_norm.Params)
+    core.check_input("group_norm", params, x, group_norm.Params)
     check_grouped(x, params.weight, params.bias, num_groups)
     # For channels-last the kernel computes the variance as the mean of x^2 minus the square of the
     # mean. If the mean is large, rounding errors exceed the variance.
@@ -146,8 +139,8 @@ def group_backward(
     params: group_norm.Params, cache: GroupCache, g: Tensor
 ) -> tuple[Tensor, group_norm.Params]:
     """Compute dx, dw and db of group norm."""
-    check_params("group_norm", params, group_norm.Params)
-    check_cotangent("group_norm", g, cache.x)
+    core.check_params("group_norm", params, group_norm.Params)
+    core.check_cotangent("group_norm", g, cache.x)
     x, mean, rstd = cache.x, cache.mean, cache.rstd
     batch, channels, area = x.shape[0], x.shape[1], x.shape[2:].numel()
     weight, bias = params.weight, params.bias

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent
+from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent, file_of
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
 from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, pooled_shape, window_of
@@ -110,7 +110,7 @@ def avg_pool_backward(
 
 def with_indices(layer: Layer) -> Layer:
     """Let a max-pooling layer find its maxima in one operation, if ONNX's is the same as ATen's."""
-    is_ours = layer.spec is not None and TWINS[0].matches(layer) and not layer.spec["ceil_mode"]
+    is_ours = file_of(layer) is max_pool and layer.spec and not layer.spec["ceil_mode"]
     return TWINS[0].faster(layer) if is_ours else layer
 
 

@@ -1,7 +1,7 @@
-"""Matrix products, each computed in the fastest way on this machine. Only this file chooses.
+"""Matrix products, each computed in the fastest way on this machine, and dense layers by them.
 
-Eager steps multiply by `linear` and `outer`. Compiled steps choose by the same functions
-(`onednn_is_faster`, `goes_to_mkl`, `is_column_major`) for the products in their graph.
+Only this file chooses. Eager steps multiply by `linear` and `outer`. Compiled steps choose by the
+same functions (`onednn_is_faster`, `goes_to_mkl`, `is_narrow`) for the products in their graph.
 
 y = x W + b, and dW = x^T g. Torch computes products in float32 by MKL. On a processor that is not
 Intel's, MKL does not use vectors of 512 bits. There oneDNN, which torch has for convolutions, takes
@@ -24,7 +24,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import is_plain
-from lincoln_fn.fastpath import bfloat16
+from lincoln_fn.fastpath.twin import Twin
+from lincoln_fn.layers import dense
+from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
+from lincoln_fn.runtime import precision
 
 # With fewer multiply-adds a product is left to torch: one of few columns, one of many, and x^T g,
 # of which oneDNN copies x^T first. On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time
@@ -37,10 +40,19 @@ VECTOR: Final = 16
 # If W is so many times as large as x, a copy of x takes little time.
 _WIDER: Final = 16
 
+
+def is_amd_with(vectors: str) -> bool:
+    """Return whether an AMD has vectors such as "avx512_f", and torch has oneDNN to use them."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):  # type: ignore[no-untyped-call]  # torch's
+        return False
+    processor = torch.cpu.get_capabilities()
+    return str(processor.get("cpu_name")).startswith("AMD") and bool(processor.get(vectors))
+
+
 # Memos of the machine, which does not change while the process runs: whether MKL computes products
 # in float32, and whether oneDNN takes less time for some.
 MKL: Final = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]  # torch's own
-HERE: Final = MKL and bfloat16.is_amd_with("avx512_f")
+HERE: Final = MKL and is_amd_with("avx512_f")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -73,7 +85,8 @@ def is_column_major(matrix: Tensor) -> bool:
 
 def goes_to_mkl(a: Tensor, b: Tensor) -> bool:
     """Return whether torch leaves a b to MKL: in float32, which torch may not round."""
-    return MKL and a.dtype is b.dtype is torch.float32 and not bfloat16.may_round()
+    may_round = precision() in ("bf16", "tf32")
+    return MKL and a.dtype is b.dtype is torch.float32 and not may_round
 
 
 def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
@@ -119,3 +132,34 @@ def is_narrow(a: Tensor, b: Tensor) -> bool:
 
 def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
     return (b.mT @ a.mT).mT
+
+
+def forward(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute y = x W + b in one call."""
+    check_forward(params, x)
+    return linear(x, params.weight.mT, params.bias), x
+
+
+def backward(params: Params, x: Tensor, g: Tensor) -> tuple[Tensor, Params]:
+    """Compute dx as `input_grad` does, and dparams as `grads` does."""
+    dparams = grads(params, x, g)
+    return linear(g, params.weight), dparams
+
+
+def input_grad(params: Params, x: Tensor, g: Tensor) -> Tensor:
+    """Compute dx = g W^T."""
+    check_backward(params, x, g)
+    return linear(g, params.weight)
+
+
+def grads(params: Params, x: Tensor, g: Tensor) -> Params:
+    """Compute dW = x^T g, in the memory layout of W, and db = sum of g over the rows."""
+    check_backward(params, x, g)
+    x_rows, g_rows = rows(x), rows(g)
+    dweight = outer(x_rows, g_rows, like=params.weight)
+    return Params(dweight, None if params.bias is None else g_rows.sum(0))
+
+
+TWINS: Final = (
+    Twin(dense, forward=forward, backward=backward, input_grad=input_grad, grads=grads),
+)

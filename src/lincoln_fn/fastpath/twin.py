@@ -1,5 +1,7 @@
 """A layer's faster functions, and how they take the place of its formula.
 
+Some are operations of this library's own, which torch, and so a traced step, knows by a name.
+
 A kernel may have no derivative, or its backward pass may have none. With `unless_transformed`, the
 formula computes what autograd or torch.func sees.
 """
@@ -12,15 +14,19 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 import attrs
+import torch
+from torch.library import Library
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, bind_like, declare_like, file_of, is_transformed, tensors_in
+from lincoln_fn.core import Layer, bind_like, declare_like, is_transformed, tensors_in
 
 # Any: torch has no public type for an operation. Each function of a layer has params, a cache and
 # hyperparameters of its own.
 Operation: TypeAlias = Any
 Argument: TypeAlias = Any
 Function: TypeAlias = Callable[..., Argument]
+# The names live as long as the library object.
+_LIBRARY: Final[Operation] = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
 NAMES: Final = ("forward", "backward", "predict", "input_grad", "grads", "advance")
 
 
@@ -50,12 +56,8 @@ class Twin:
             if own is not None and formula is not None:
                 declare_like(own, formula, self.to_formula_cache)
 
-    def matches(self, layer: Layer) -> bool:
-        """Return whether a constructor of the module made a layer."""
-        return file_of(layer) is self.formula
-
     def faster(self, layer: Layer) -> Layer:
-        """Make a layer of the faster functions, with the hyperparameters of one that `matches`."""
+        """Make a layer of the faster functions, with the hyperparameters of one of the formula."""
         bound = {name: getattr(layer, name) for name in NAMES}
         if core.is_derived(layer, "predict"):
             bound["predict"] = layer.forward
@@ -93,3 +95,17 @@ def unless_transformed(
         return choose
 
     return decorate
+
+
+def operation(
+    schema: str, kernel: Function, like: Function | None = None, *, any_strides: bool = False
+) -> Operation:
+    """Register an operation, once, when a module is imported. Inductor does not compile it."""
+    # `like` makes tensors like the results on `meta`; None if the kernel itself does. Inductor need
+    # not copy arguments that may have any strides.
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.flexible_layout,) if any_strides else ())
+    _LIBRARY.impl(name, kernel, "CPU" if like else "CompositeExplicitAutograd")
+    if like:
+        _LIBRARY.impl(name, like, "Meta")
+    return getattr(torch.ops.lincoln_fn, name).default

@@ -8,19 +8,10 @@ what a list or an object holds, that is a fact. A recorded program holds as long
 
 from __future__ import annotations
 
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from types import (
-    BuiltinFunctionType,
-    BuiltinMethodType,
-    CellType,
-    CodeType,
-    FunctionType,
-    MappingProxyType,
-    MethodType,
-    ModuleType,
-)
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -30,14 +21,14 @@ from torch import Tensor
 
 # Values that cannot change. A program reads the numbers of a tensor anew.
 _CONSTANT: Final = (
-    bool, int, float, complex, str, bytes, type(None), type(...), BuiltinFunctionType,
-    BuiltinMethodType, torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format,
-    Tensor, ModuleType,
+    bool, int, float, complex, str, bytes, type(None), type(...), types.BuiltinFunctionType,
+    types.BuiltinMethodType, types.ModuleType, torch.dtype, torch.device, torch.Size, torch.layout,
+    torch.memory_format, Tensor,
 )  # fmt: skip
-_BY_NAME: Final = (dict, MappingProxyType)
+_BY_NAME: Final = (dict, types.MappingProxyType)
 # Values that hold what others have put there, whoever's their class is.
 _HOLDS: Final = (
-    tuple, frozenset, list, set, deque, *_BY_NAME, np.ndarray, partial, MethodType, type,
+    tuple, frozenset, list, set, deque, *_BY_NAME, np.ndarray, partial, types.MethodType, type,
 )  # fmt: skip
 # Packages whose functions are pure, apart from their generators.
 _PURE: Final = frozenset(
@@ -110,7 +101,7 @@ Reads: TypeAlias = Iterable[tuple[str, Callable[[], object]]]
 def _reads(value: Any, name: str) -> Reads:  # Any: whatever a function reaches
     """List how to read a value that a user's function reaches by a name, "" for none."""
     is_ours, kind = _package(value) in _PURE, type(value)
-    if isinstance(value, FunctionType) and not is_ours:
+    if isinstance(value, types.FunctionType) and not is_ours:
         return _reads_of_function(value)
     if is_ours:
         is_stateful = kind.__module__.startswith(("numpy.random", "itertools"))
@@ -127,11 +118,11 @@ def _reads(value: Any, name: str) -> Reads:  # Any: whatever a function reaches
 
 def _inside(value: Any) -> tuple[object, ...]:  # Any: likewise
     """List what a value consists of; of a memo, on which no result depends, nothing."""
-    if isinstance(value, FunctionType):
+    if isinstance(value, types.FunctionType):
         return (*map(_content, value.__closure__ or ()), *_defaults(value))
     if isinstance(value, partial):
         return value.func, *value.args, *value.keywords.values()
-    if isinstance(value, MethodType):
+    if isinstance(value, types.MethodType):
         return value.__func__, value.__self__
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
@@ -151,7 +142,7 @@ def _inside(value: Any) -> tuple[object, ...]:  # Any: likewise
     return kind, *own.values(), *fields
 
 
-def _reads_of_function(function: FunctionType) -> Reads:
+def _reads_of_function(function: types.FunctionType) -> Reads:
     """List how to read what a user's function reads."""
     code, known = function.__code__, function.__globals__
     where = f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
@@ -172,17 +163,17 @@ def _reads_by_name(known: Mapping[str, object], names: set[str], path: str = "")
     for name in sorted(names & known.keys()):
         yield f"{path}{name}", partial(known.__getitem__, name)
         owner = known[name]
-        is_own = isinstance(owner, ModuleType) and _package(owner) not in _PURE
+        is_own = isinstance(owner, types.ModuleType) and _package(owner) not in _PURE
         if is_own and path.count(".") < _DEEPEST:
             yield from _reads_by_name(vars(owner), names, f"{path}{name}.")
 
 
-def _defaults(function: FunctionType) -> tuple[object, ...]:
+def _defaults(function: types.FunctionType) -> tuple[object, ...]:
     by_name = {**(function.__kwdefaults__ or {}), **function.__dict__}
     return *(function.__defaults__ or ()), *by_name.values()
 
 
-def _content(cell: CellType) -> object:
+def _content(cell: types.CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # it is empty
@@ -200,17 +191,17 @@ def _is_same(now: object, before: object) -> bool:
     return isinstance(now, bool | int | float | complex | str) and repr(now) == repr(before)
 
 
-def _names(code: CodeType) -> Iterator[str]:
+def _names(code: types.CodeType) -> Iterator[str]:
     """List the names that a code reads, and those of the functions that it makes."""
     yield from code.co_names
     for constant in code.co_consts:
-        if isinstance(constant, CodeType):
+        if isinstance(constant, types.CodeType):
             yield from _names(constant)
 
 
 def _package(value: Any) -> str:  # Any: likewise
     """Name the package of a module, of a function, of a class, or of an object's class."""
-    of_itself = isinstance(value, FunctionType | BuiltinFunctionType | type)
+    of_itself = isinstance(value, types.FunctionType | types.BuiltinFunctionType | type)
     owner = value if of_itself else type(value)
-    module = value.__name__ if isinstance(value, ModuleType) else owner.__module__
+    module = value.__name__ if isinstance(value, types.ModuleType) else owner.__module__
     return str(module).partition(".")[0]

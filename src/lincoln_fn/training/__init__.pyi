@@ -1,5 +1,6 @@
 from lincoln_fn.training.batch_checks import (
     check_batch as check_batch, check_example as check_example, check_walkable as check_walkable,
+    count_examples as count_examples,
 )
 from lincoln_fn.training.data import (
     Batch as Batch, Batches as Batches, is_used_once as is_used_once,
@@ -10,19 +11,18 @@ from lincoln_fn.training.donation import (
 )
 from lincoln_fn.training.evaluate import check_metrics as check_metrics, evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.gradient import Gradient as Gradient, GradientState as GradientState
+from lincoln_fn.training.gradient import (
+    Compute as Compute, ComputeShards as ComputeShards, Gradient as Gradient,
+    GradientState as GradientState, OfShard as OfShard, Reduce as Reduce,
+)
 from lincoln_fn.training.history import (
     FitRecord as FitRecord, History as History, Mode as Mode, is_gain as is_gain,
 )
 from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.metrics import Metrics as Metrics
 from lincoln_fn.training.progress_display import LINE_SECONDS as LINE_SECONDS, display as display
-from lincoln_fn.training.reduce import (
-    Compute as Compute, ComputeShards as ComputeShards, OfShard as OfShard, Reduce as Reduce,
-)
 from lincoln_fn.training.step import Step as Step, total_of as total_of
 from lincoln_fn.training.step_errors import LAST as LAST
-from lincoln_fn.training.step_value import count_examples as count_examples
 from lincoln_fn.training.train import (
     StepRecord as StepRecord, TrainState as TrainState, init_state as init_state,
 )

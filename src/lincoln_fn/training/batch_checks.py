@@ -116,3 +116,10 @@ def check_example(where: str, x: object) -> None:
 def is_array(value: object) -> bool:
     """Return whether a value is an array of torch, numpy or pandas, and no list or tuple."""
     return isinstance(value, Tensor | np.ndarray) or hasattr(value, "to_numpy")
+
+
+def count_examples(batch: object) -> int | None:
+    """Count the examples of a batch: the length of x, or None if it has no tensor."""
+    x = batch[0] if type(batch) is tuple and batch else batch
+    first = x if isinstance(x, Tensor) else next(iter(tree.leaves(x)), None)
+    return first.shape[0] if isinstance(first, Tensor) and first.ndim else None

@@ -17,12 +17,6 @@ T = TypeVar("T")
 _SHAPE: Final = (0, 0)
 
 
-def spend(tensor: Tensor) -> None:
-    """Empty a tensor, so that it cannot be mistaken for the tensor that now uses its memory."""
-    # `set_` would need an operation and a storage, which costs time in a small step.
-    tensor.data = nothing_like(tensor)
-
-
 def nothing_like(tensor: Tensor) -> Tensor:
     """Return the empty tensor, of the same dtype and device, that a spent tensor becomes."""
     return _nothing(tensor.dtype, tensor.device)
@@ -77,10 +71,11 @@ def unshare(given: T) -> T:
 
 
 def spend_replaced(old: Arrays, new: Arrays) -> None:
-    """Empty the tensors whose memory now belongs to the next state."""
+    """Empty the tensors whose memory is the next state's, so that none is mistaken for it."""
     for before, after in zip(tree.children(old), tree.children(new), strict=True):
         if isinstance(before, Tensor):
             if before is not after and before.data_ptr() == after.data_ptr() and before.numel():
-                spend(before)
+                # `set_` would need an operation and a storage, which costs time in a small step.
+                before.data = nothing_like(before)
         elif before is not after:
             spend_replaced(before, after)

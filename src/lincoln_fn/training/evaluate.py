@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, describe, is_function
 from lincoln_fn.runtime import adapt_waiting
-from lincoln_fn.training.batch_checks import check_batch, check_walkable
+from lincoln_fn.training.batch_checks import check_batch, check_walkable, count_examples
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gears import recorded
+from lincoln_fn.training.gradient import Reduce
 from lincoln_fn.training.metrics import Metrics
-from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step_value import count_examples
 
 
 @checked

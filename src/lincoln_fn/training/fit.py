@@ -25,7 +25,7 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.gradient import Gradient, Reduce
 from lincoln_fn.training.history import (
     FitRecord,
     History,
@@ -36,7 +36,6 @@ from lincoln_fn.training.history import (
 )
 from lincoln_fn.training.make_step import make_step
 from lincoln_fn.training.progress_display import Display, display
-from lincoln_fn.training.reduce import Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 

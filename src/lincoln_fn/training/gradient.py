@@ -1,4 +1,6 @@
-"""The gradient protocol: how a training step computes what its optimizer is given.
+"""Two protocols: how a step computes what its optimizer is given, alone or with other processes.
+
+The gradient protocol:
 
     state          = gradient.init(net, params)
     dparams, state = gradient.compute(net, params, cache, g, state, key)
@@ -12,23 +14,55 @@
     dparams  mirrors params, as `net.grads` returns it
 
 Without a gradient of its own, a step gives the optimizer `net.grads(params, cache, g)`.
+
+The reduce protocol, of what several processes compute together:
+
+    compute                  = reduce.bind(net, loss, name)
+    value, params, dparams   = compute(params, batch, step)
+    totals                   = reduce.totals(numbers)
+    error, place             = reduce.first_error(error, place)
+    compute                  = reduce.bind_shards(net, loss, name)
+    value, _, total          = compute(of_shard, params, batch, step)
+
+    net      is the network, or `lf.fast` of it
+    loss     is the step's loss
+    name     is the code of the step, which all processes must share
+    batch    is (x, target), this process's part of the batch
+    step     is the number of steps taken
+    value    is the loss of the whole batch, followed by the values of a weighted loss's parts
+    params   is `net.advance(params, cache)`, for the whole batch
+    dparams  is the gradient of the whole batch's loss
+    error    is this process's error, or None; then the one of the lowest place in all processes
+    numbers  is a list of numbers, and `totals` their sums over all processes
+    of_shard is a function (params, batch) -> (numbers, params, part) for a part of a batch, where
+             numbers are those of `losses.common.sums.PartSum`, and part mirrors the params
+    total    is the sum of the parts, divided by the count of the whole batch's loss
+
+Without a reduce, a step computes them from its own batch. `lf.distributed.mean` makes one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import attrs
+from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params, check_functions
+from lincoln_fn.losses import Loss
+from lincoln_fn.training.data import Batch
 
 Reduction: TypeAlias = Literal["mean", "sum"]
 # Any: each gradient keeps what it needs.
 GradientState: TypeAlias = Any
-Compute: TypeAlias = Callable[
+ComputeGradient: TypeAlias = Callable[
     [Layer, Params, Cache, Arrays, GradientState, Key], tuple[Params, GradientState]
 ]
+Compute: TypeAlias = Callable[[Params, Batch, Tensor], tuple[Tensor, Params, Params]]
+OfShard: TypeAlias = Callable[[Params, Batch], tuple[Tensor, Params, Params]]
+ComputeShards: TypeAlias = Callable[[OfShard, Params, Batch, Tensor], tuple[Tensor, Params, Params]]
+FirstError: TypeAlias = Callable[[Exception | None, int], tuple[Exception | None, int]]
 
 
 def no_state(net: Layer, params: Params) -> GradientState:
@@ -61,10 +95,56 @@ class Gradient(Made):
     """
 
     name: str
-    compute: Compute
+    compute: ComputeGradient
     init: Callable[[Layer, Params], GradientState] = no_state
     reduction: Reduction | None = None
     by_example: bool = False
 
     def __attrs_post_init__(self) -> None:
         check_functions("Gradient", self.name, compute=self.compute, init=self.init)
+
+
+def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]:
+    return error, place
+
+
+@attrs.frozen(eq=False, repr=False)
+class Reduce:
+    """A way to compute a step's gradient together with other processes.
+
+    Args:
+        name: the code that makes it; its repr.
+        bind: (net, loss, name) -> compute.
+        totals: numbers -> their sums over all processes.
+        exact: whether the bits must not depend on how parameters are divided among processes. Then
+            the optimizer computes by its formula: a kernel rounds the last numbers of a tensor
+            differently.
+        shard: (rank, size): which part of each batch this process has, as `data.batches` takes it.
+        bind_shards: (net, loss, name) -> compute of another function than the gradient; None if
+            there is none.
+        bind_recorded: as `bind`, for a step that is recorded; None if nothing of it is.
+        first_error: (error, place) -> the error of the lowest place in all processes, and its
+            place. None is no error.
+
+    Raises:
+        LayerError: if name is not a string, or a function is not callable.
+
+    Example:
+        >>> lf.distributed.mean(lf.distributed.alone())
+        mean(group)
+    """
+
+    name: str
+    bind: Callable[[Layer, Loss, str], Compute]
+    totals: Callable[[Sequence[float]], list[float]]
+    exact: bool = True
+    shard: tuple[int, int] = (0, 1)
+    bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
+    bind_recorded: Callable[[Layer, Loss, str], Compute] | None = None
+    first_error: FirstError = _of_one
+
+    def __attrs_post_init__(self) -> None:
+        check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)
+
+    def __repr__(self) -> str:
+        return self.name

@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 from torch import Tensor
 
 from lincoln_fn.core import BY_HAND, LayerError, PositiveInt, checked, wrong_kind
+from lincoln_fn.losses.internal import check_between
 
 Metric: TypeAlias = Annotated[Callable[[Tensor, Tensor], float], BY_HAND]
 Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
@@ -127,10 +128,7 @@ def _labels(name: str, prediction: Tensor, target: Tensor, k: int) -> Tensor:
         mend = "convert it by .long()"
         raise LayerError(name, f"expected target of class indices, got {target.dtype}; {mend}")
     labels = target.flatten().long()
-    low, high = (end.item() for end in labels.aminmax())
-    if low < 0 or high >= classes:
-        wrong = low if low < 0 else high
-        raise LayerError(name, f"expected labels from 0 to {classes - 1}, got {wrong}")
+    check_between(name, "labels", labels, 0, classes - 1)
     return labels
 
 

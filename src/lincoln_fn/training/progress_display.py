@@ -24,14 +24,6 @@ _LINE: Final = "{n_fmt}/{total_fmt} steps [{elapsed}<{remaining}{postfix}]"
 _NO_TOTAL: Final = "{n_fmt} steps [{elapsed}{postfix}]"
 
 
-@attrs.frozen(eq=False)
-class Display:
-    """The functions that show a run: `step` counts a step, `line` prints a text with its scores."""
-
-    step: Callable[[StepRecord], None]
-    line: Callable[[str, Mapping[str, float]], None]
-
-
 @contextmanager
 def display(
     total: int | None,
@@ -42,28 +34,25 @@ def display(
 ) -> Iterator[Display]:
     """Open a display of a run, for a loop that also writes its own lines."""
     # Lines go to standard output, above the bar if that is on the same terminal.
-    if not shown:
-        yield Display(lambda record: None, lambda text, scores: None)
-        return
-    bar, file = _bar(total, file)
+    bar, file = _bar(total, file) if shown else (None, None)
     interval, now = seconds if bar is None else _BAR_SECONDS, time.perf_counter()
-    meter = _Meter(total, interval, bar, file, began=now, shown_at=now)
+    view = Display(total, interval, bar, file, began=now, shown_at=now)
     try:
-        yield Display(meter.step, meter.line)
+        yield view
     finally:
-        meter.show()
+        view.show()
         if bar is not None:
             bar.close()
 
 
 @attrs.define(eq=False)
-class _Meter:
-    """The counts of a run, and the bar or the lines that show them."""
+class Display:
+    """The counts of a run, and the bar or lines that show them; without a file, nothing does."""
 
     total: int | None
     interval: float
     bar: tqdm[NoReturn] | None
-    file: TextIO
+    file: TextIO | None
     began: float
     shown_at: float
     taken: int = 0  # since the beginning; the next three since the last line
@@ -83,15 +72,16 @@ class _Meter:
 
     def line(self, text: str, scores: Mapping[str, float]) -> None:
         """Print a text in place of a plain line."""
-        self.scores.update(scores)
-        self.show(silently=self.bar is None)
-        tqdm.write(text)
+        if self.file is not None:
+            self.scores.update(scores)
+            self.show(silently=self.bar is None)
+            tqdm.write(text)
 
     def show(self, *, silently: bool = False) -> None:
         """Show the steps since the last line, and start a new count."""
         now = time.perf_counter()
         self.taken += self.steps
-        if self.steps and not silently:
+        if self.steps and self.file is not None and not silently:
             self.write(now)
         self.steps, self.examples, self.losses, self.shown_at = 0, 0, 0.0, now
 

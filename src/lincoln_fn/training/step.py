@@ -14,16 +14,11 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import adapt_waiting
+from lincoln_fn.training import step_errors
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
-from lincoln_fn.training.gradient import Gradient
-from lincoln_fn.training.reduce import Reduce
-from lincoln_fn.training.step_errors import (
-    check_layers,
-    non_finite,
-    warn_of_graph,
-)
+from lincoln_fn.training.gradient import Gradient, Reduce
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.internal import check_unchanged
 
@@ -102,17 +97,17 @@ class Step:
             core.check_argument("step", "state", TrainState, state)
             check_unspent(state)
             if isinstance(error, LayerError) and self.reduce is None:
-                check_layers(self.net, self.loss, state.params, batch)
+                step_errors.check_layers(self.net, self.loss, state.params, batch)
             raise
         if noted:
             self._check_update(state, batch, new_state, noted)
         if not self.parts:
             check_one_number(self.loss.name, value)
         if value.requires_grad:
-            warn_of_graph(state, batch)
+            step_errors.warn_of_graph(state, batch)
         if not core.is_finite(total_of(value)):
             number = int(state.step) + 1
-            found = non_finite(self.net, self.loss, state.params, number, batch)
+            found = step_errors.non_finite(self.net, self.loss, state.params, number, batch)
             first, _ = found if self.reduce is None else self.reduce.first_error(*found)
             raise first or found[0]
         return new_state, value
@@ -124,7 +119,7 @@ class Step:
             The versions of what it must not change, at the first step and for `debug`.
         """
         if self.debug and self.reduce is None:
-            check_layers(self.net, self.loss, state.params, batch)
+            step_errors.check_layers(self.net, self.loss, state.params, batch)
         notes = state.step.is_cpu and not self.donate  # on a GPU, it would have to wait
         is_asked = self.check_first is not None or notes
         is_first = is_asked and is_between(0, state.step, 0)
@@ -152,7 +147,7 @@ class Step:
     ) -> None:
         """Check that a step changed nothing in place, and that its params are such again."""
         if core.changed_since(noted):
-            check_layers(self.net, self.loss, state.params, batch)
+            step_errors.check_layers(self.net, self.loss, state.params, batch)
             check_unchanged(self.optimizer.name, "update", noted)
         if not tree.same_structure(new_state.params, state.params, states=True):
             got = f"got params {describe(new_state.params)} for {describe(state.params)}"

@@ -21,12 +21,11 @@ from lincoln_fn import core
 from lincoln_fn.core import STATE, Arrays, Key, Layer, LayerError, Params, record, tree, wrong_kind
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.runtime import count_cores, watch_pace
-from lincoln_fn.training.batch_checks import check_example, check_walkable
+from lincoln_fn.training.batch_checks import check_example, check_walkable, count_examples
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gears import faster
 from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.initial_params import copy_like
-from lincoln_fn.training.step_value import Value, count_examples, read_numbers
 
 
 @record
@@ -60,6 +59,8 @@ class StepRecord:
     scores: Mapping[str, float] = attrs.field(factory=dict)
 
 
+# The loss, or numbers by name, "loss" among them.
+Value: TypeAlias = Tensor | Mapping[str, Tensor]
 StepFunction: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, Tensor]]
 
 
@@ -209,7 +210,7 @@ def take_steps(
         if number == begun + 1:
             mend = "detach data and state, or take steps by make_step"
             core.check_not_transformed(name, KEEPS_EVERY_STEP, mend, core.recorded_in(state))
-        loss, scores = read_numbers(value)
+        loss, scores = _read_numbers(value)
         if not math.isfinite(loss):
             raise core.NonFiniteError(f"step {number}", f"the loss is {loss}")
         examples = count_examples(batch)
@@ -220,3 +221,17 @@ def take_steps(
     if number == begun and is_used_once(batches):
         problem = "expected at least one batch, got none: the iterator is used up"
         raise LayerError("train", f"{problem}; give a list, a DataLoader or data.batches")
+
+
+def _read_numbers(value: Value) -> tuple[float, dict[str, float]]:
+    """Read the loss, and the other numbers by name, of what a step returned beside the state."""
+    if isinstance(value, Tensor):
+        return value.item(), {}
+    if not isinstance(value, Mapping) or "loss" not in value:
+        kind = "a tensor of one number, or a dict of such with 'loss' among them"
+        raise wrong_kind("train", "the step's value", value, kind)
+    if "step" in value:  # a log has the number of the step there
+        problem = f"expected no number named 'step' in the step's value, got {list(value)}"
+        raise LayerError("train", f"{problem}; give it another name")
+    numbers = {name: float(number) for name, number in value.items()}
+    return numbers.pop("loss"), numbers

@@ -1,1 +1,1 @@
-"""The only place that uses torch's private parts; versions.py lists the versions that it knows."""
+"""The only place that uses torch's private parts; settings.py has the version that it needs."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
-from lincoln_fn.compiler.inductor.vectors import VECTORS, compiler_flags
+from lincoln_fn.compiler.inductor.settings import VECTORS, compiler_flags
 
 
 # A memo of what has been built.

@@ -16,8 +16,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.inductor.disk_cache import digest, library_of
-from lincoln_fn.compiler.inductor.vectors import VECTORS, compiler_flags
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN, VECTORS, compiler_flags
 from lincoln_fn.compiler.passes.donation import Flat
 from lincoln_fn.compiler.passes.rewriting import outputs_of
 from lincoln_fn.compiler.trace.decompositions import VARIANCES
@@ -81,8 +80,7 @@ def _extend_inductor() -> Iterator[None]:
         return
     from torch._inductor import config as options
 
-    from lincoln_fn.compiler.inductor.in_place import WithoutOrderings
-    from lincoln_fn.compiler.inductor.lowering import lower
+    from lincoln_fn.compiler.inductor.lowering import WithoutOrderings, lower
 
     lower()
     # So that graphs which another version of this library compiled are not loaded.

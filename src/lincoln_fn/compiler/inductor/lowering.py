@@ -1,8 +1,13 @@
-"""How Inductor calls this library's operations from its own code in C++.
+"""How Inductor calls this library's operations from its own code in C++, and reuses memory.
 
 Inductor calls an operation that it does not know through Python, and such a call takes as long as a
 small loop. So the code of a C++ kernel is written into Inductor's code. A product by oneDNN is
 called as torch's own operations are.
+
+The last loop that reads a tensor may put its result in the tensor's memory: y = f(z) in that of z.
+Inductor also counts loops that do not read the tensor, but have to run later, because they update
+what it was computed from. The update of a donated weight, for example, has to run after the product
+with the weight. So in a donated step almost no memory would be reused.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch._inductor import ir, mkldnn_ir
+from torch._inductor.custom_graph_pass import CustomSchedulerPass
 from torch._inductor.lowering import empty_strided, permute, register_lowering
 from torch._inductor.virtualized import V
 from torch.fx.node import map_arg
@@ -102,7 +108,9 @@ def _lower_call(operation: Operation, kernel: CppKernel, *arguments: Box) -> Box
     code = partial(kernel.code, like)
     if len(outputs) == 1 and not written:
         return ir.TensorBox.create(Call(kernel.name, code, tensors, [], outputs[0]))
-    empty = tuple([_empty(x) for x in outputs])
+    empty = tuple(
+        [empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cpu") for x in outputs]
+    )
     Call(kernel.name, code, [*tensors, *empty], [*empty, *written], None)
     return result_of(empty)
 
@@ -114,10 +122,6 @@ def _require_strides(x: Box, traced: torch.Tensor) -> Box:
     return ir.ExternKernel.require_exact_strides(x, traced.stride())
 
 
-def _empty(like: torch.Tensor) -> Box:
-    return empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
-
-
 def _product(a: Box, b: Box) -> Box:
     x = ir.ExternKernel.require_contiguous(ir.ExternKernel.realize_input(a))
     weight = ir.ExternKernel.realize_input(permute(b, [1, 0]))
@@ -125,3 +129,19 @@ def _product(a: Box, b: Box) -> Box:
     layout = ir.FixedLayout(x.get_device_or_error(), x.get_dtype(), size)
     product = mkldnn_ir.LinearUnary(layout, [x, weight], [None, "none", [-1], ""])
     return ir.TensorBox.create(product)
+
+
+class WithoutOrderings(CustomSchedulerPass):
+    """Forgets which loops only have to run later: their order is also kept elsewhere."""
+
+    def __call__(self, nodes: list[Box]) -> list[Box]:
+        """Forget them, except for views: a view of an updated tensor needs its order."""
+        for node in nodes:
+            for output in node.get_outputs():
+                if not output.get_aliases():
+                    output.users = [user for user in output.users if not user.is_weak]
+        return nodes
+
+    def uuid(self) -> str:
+        """Return its name for the key of Inductor's cache."""
+        return "lincoln_fn"

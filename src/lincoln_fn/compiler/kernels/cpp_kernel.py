@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.compiler.inductor.build import build
-from lincoln_fn.compiler.inductor.vectors import lanes
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN, lanes
 from lincoln_fn.fastpath import Argument, Operation, operation
 
 T = TypeVar("T")

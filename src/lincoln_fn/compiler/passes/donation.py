@@ -1,7 +1,7 @@
 """Donated states in compiled steps: the graph updates the state in place.
 
 A leaf is updated within the graph if its new value has the same shape, strides, dtype and device.
-If the step's value is not finite, the leaf keeps its old numbers. With a torch that versions.py
+If the step's value is not finite, the leaf keeps its old numbers. With a torch that settings.py
 does not know, each new value gets memory of its own.
 
 Updates by a large product have a C++ kernel (product_updates.py).
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from lincoln_fn.compiler.inductor.versions import IS_KNOWN
+from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 from lincoln_fn.compiler.passes import product_updates
 from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, materialize, outputs_of
 from lincoln_fn.compiler.trace.tracing import Traced

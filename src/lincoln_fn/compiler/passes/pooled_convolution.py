@@ -29,8 +29,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from lincoln_fn.compiler.inductor.threads import threads_for
-from lincoln_fn.compiler.inductor.vectors import lanes
+from lincoln_fn.compiler.inductor.settings import lanes, threads_for
 from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes import pooling
 from lincoln_fn.compiler.passes.rewriting import by_rules

@@ -10,19 +10,19 @@ of mlp-wide 1.49, on a Zen 5; on a Xeon about 1.05.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, Node, has_side_effect
 
-from lincoln_fn.compiler.inductor.threads import threads_for
+from lincoln_fn.compiler.inductor.settings import threads_for
 from lincoln_fn.compiler.kernels.cpp_kernel import POINTERS, Plan, are_called_for, cpp_kernel
-from lincoln_fn.compiler.passes.formulas import in_cpp, is_known
+from lincoln_fn.compiler.passes.products import is_turned, without_gaps
 from lincoln_fn.compiler.passes.rewriting import base_of, kind_of, readers_of, tensors_of
-from lincoln_fn.compiler.passes.small_product import is_turned, without_gaps
-from lincoln_fn.fastpath import Argument, goes_to_mkl
+from lincoln_fn.fastpath import Argument, Operation, goes_to_mkl
 
 aten = torch.ops.aten
 
@@ -36,6 +36,25 @@ _LARGE: Final = 2**22
 _MOST: Final = 2**10
 # Dtypes that single numbers may have.
 _NUMBERS: Final = (torch.float32, torch.float64, torch.int64)
+# Formulas of the operands and of named arguments.
+_FORMULAS: Final[dict[Operation, str]] = {
+    aten.add.Tensor: "{0} + {1}",
+    aten.sub.Tensor: "{0} - {1}",
+    aten.mul.Tensor: "{0} * {1}",
+    aten.div.Tensor: "{0} / {1}",
+    aten.neg.default: "{0}.neg()",
+    aten.abs.default: "{0}.abs()",
+    aten.sqrt.default: "{0}.sqrt()",
+    aten.maximum.default: "at::vec::maximum({0}, {1})",
+    aten.minimum.default: "at::vec::minimum({0}, {1})",
+    aten.addcmul.default: "at::vec::fmadd({value} * {1}, {2}, {0})",
+    aten.addcdiv.default: "{0} + {value} * {1} / {2}",
+}
+# From the nearer end, as torch does: from the other one, digits would be lost.
+_LERP: Final = (
+    "at::vec::fmadd({2}, {1} - {0}, {0})",
+    "at::vec::fmadd({2} - Vec(1.0f), {1} - {0}, {1})",
+)
 
 
 class Update(NamedTuple):
@@ -145,7 +164,7 @@ def _update(product: Node, leaves: Sequence[Node], successors: Sequence[Argument
     names = dict.fromkeys(shown, "product")
     names |= {leaf: f"leaf[{i}]" for i, leaf in enumerate(changed)}
     names |= {number: f"number{i}" for i, number in enumerate(numbers)}
-    lines, names = in_cpp(operations, names)
+    lines, names = _in_cpp(operations, names)
     lines += [f"leaf[{i}] = {names[new]};" for i, new in enumerate(changed.values())]
     return Update(product, any(shown.values()), [*changed], numbers, "\n".join(lines))
 
@@ -158,7 +177,7 @@ def _find_results(readers: Iterable[Node]) -> set[Node] | None:
         node = ahead.pop()
         if node in results or node.op == "output":
             continue
-        if not is_known(node):
+        if not _is_known(node):
             return None
         results.add(node)
         ahead += node.users
@@ -179,8 +198,42 @@ def _find_needed(
                 continue
             if value.ndim == 0 and value.dtype in _NUMBERS:
                 numbers.append(operand)
-            elif is_known(operand):
+            elif _is_known(operand):
                 needed.add(operand)
             else:
                 return None
     return [node for node in graph.nodes if node in needed], numbers
+
+
+def _is_known(node: Node) -> bool:
+    """Return whether a node's operation can be written in C++."""
+    arguments = [*node.args, *node.kwargs.values()]
+    numbers = [x for x in arguments if not isinstance(x, Node)]
+    is_finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
+    return is_finite and set(node.kwargs) <= {"value"} and _formula(node) is not None
+
+
+def _in_cpp(
+    operations: Sequence[Node], names: Mapping[Node, str]
+) -> tuple[list[str], dict[Node, str]]:
+    """Write operations in C++, each as one constant."""
+    every = {**names, **{node: f"x{i}" for i, node in enumerate(operations)}}
+    return [f"const Vec {every[x]} = {_write(x, every)};" for x in operations], every
+
+
+def _write(node: Node, names: Mapping[Node, str]) -> str:
+    formula = _formula(node)
+    assert formula is not None  # the caller has asked `_is_known`
+    value = _operand(node.kwargs.get("value", 1), names)
+    return formula.format(*(_operand(x, names) for x in node.args), value=value)
+
+
+def _formula(node: Node) -> str | None:
+    if node.target is not aten.lerp.Scalar:
+        return _FORMULAS.get(node.target)
+    weight: Argument = node.args[2]
+    return _LERP[abs(weight) >= 0.5]
+
+
+def _operand(x: Argument, names: Mapping[Node, str]) -> str:
+    return names[x] if isinstance(x, Node) else f"Vec({float(x)!r}f)"

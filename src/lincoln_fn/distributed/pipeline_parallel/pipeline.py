@@ -22,9 +22,8 @@ from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.pipeline_parallel import pipeline_step
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import Times, simulate
+from lincoln_fn.distributed.pipeline_parallel.simulation import Times, check_schedule, simulate
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
 from lincoln_fn.losses import Loss

@@ -24,9 +24,13 @@ from lincoln_fn.distributed.pipeline_parallel.measurement import (
     measure,
     split_into_stages,
 )
-from lincoln_fn.distributed.pipeline_parallel.schedule_check import check_schedule
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times, simulate
+from lincoln_fn.distributed.pipeline_parallel.simulation import (
+    Interval,
+    Times,
+    check_schedule,
+    simulate,
+)
 
 
 @attrs.frozen(repr=False)

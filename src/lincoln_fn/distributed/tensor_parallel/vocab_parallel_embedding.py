@@ -27,11 +27,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
+from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, check_params, record
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel.collectives import sum_over, take_own_part
 from lincoln_fn.initializers import Initializer, normal
 from lincoln_fn.layers import embedding
+from lincoln_fn.losses.internal import check_between
 from lincoln_fn.walk import VisitBack, VisitThere
 from lincoln_fn.walk.internal import Record, around
 
@@ -56,7 +57,9 @@ def there(
 ) -> tuple[Float[Tensor, "*batch embedding_dim"], Cache]:
     """Compute y_t = sum_r y_(t, r)."""
     check_params(NAME, params, embedding.Params)
-    _check_range(x, num_embeddings)
+    if not isinstance(x, Tensor):
+        raise core.wrong_kind(NAME, "x", x, "tensor")
+    check_between(NAME, "indices", x, 0, num_embeddings - 1)  # the part sees only its own rows'
     rows = num_embeddings // group.size
     first = group.rank * rows
     is_own = (x >= first) & (x < first + rows)
@@ -72,19 +75,6 @@ def back(
     core.check_cache(NAME, cache, Cache)
     _, record = visit(0, params, cache.embedded, g.masked_fill(~cache.is_own.unsqueeze(-1), 0))
     return None, record
-
-
-def _check_range(x: Tensor, num_embeddings: int) -> None:
-    """Check the indices of all rows: the part sees only those of its own."""
-    if not isinstance(x, Tensor):
-        raise LayerError(NAME, f"expected x to be a tensor, got {type(x).__name__}")
-    if x.is_meta or x.numel() == 0:
-        return
-    low, high = (bound.item() for bound in x.aminmax())
-    if low < 0 or high >= num_embeddings:
-        wrong = low if low < 0 else high
-        problem = f"expected indices from 0 to {num_embeddings - 1}, got {wrong}"
-        raise LayerError(NAME, problem)
 
 
 def _init_own(
