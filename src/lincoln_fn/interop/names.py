@@ -171,7 +171,8 @@ def _row(names: NamedTensors, options: Hyperparameters) -> Tensor:
     """Make an example for a layer that normalises rows of the weight's shape."""
     if "weight" in names:
         return like(*names["weight"].shape)
-    return like(*(1 if n == -1 else n for n in options["normalized_shape"]))
+    sizes = options["normalized_shape"]
+    return like(*(max(n, 1) for n in (sizes if isinstance(sizes, tuple) else (sizes,))))
 
 
 def _channels(places: int = 0) -> Callable[[NamedTensors, Hyperparameters], Tensor]:

@@ -93,7 +93,7 @@ declare(forward, inference_forward, kind="dropout")
 declare(predict, kind="dropout", at_inference=(inference_forward, inference_backward))
 
 
-def advance(params: Params, cache: Cache) -> Params:
+def advance(params: Params, cache: object) -> Params:
     """Return the next mask's key, key.fold_in(0)."""
     core.check_params("dropout", params, Params)
     return Params(params.key.fold_in(0))

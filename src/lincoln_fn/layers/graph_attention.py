@@ -41,7 +41,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_params, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, glorot_uniform
-from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, add_at, graph_parts
+from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, graph_parts
+from lincoln_fn.layers.common.indices import add_at
 
 NAME = "graph_attention"
 Heads: TypeAlias = Float[Tensor, "*batch nodes heads features"]

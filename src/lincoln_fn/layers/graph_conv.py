@@ -40,7 +40,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, check_params, record, static
-from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, add_at, graph_parts
+from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, graph_parts
+from lincoln_fn.layers.common.indices import add_at
 from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "graph_conv"

@@ -29,6 +29,7 @@ class Params:
     weight: Float[Tensor, " num_parameters"]
 
 
+@core.shape_checked
 def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)

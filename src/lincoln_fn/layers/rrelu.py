@@ -69,7 +69,7 @@ def inference_forward(
 declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 
-def advance(params: Params, cache: Elements) -> Params:
+def advance(params: Params, cache: object) -> Params:
     """Return the next slopes' key, key.fold_in(0)."""
     core.check_params("rrelu", params, Params)
     return Params(params.key.fold_in(0))

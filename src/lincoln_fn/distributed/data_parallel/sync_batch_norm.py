@@ -37,7 +37,7 @@ from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.layers.common.normalisation import (
-    affine_grads,
+    affine_backward,
     scale_and_shift,
     statistics,
     sum_over,
@@ -67,7 +67,7 @@ def forward(
 ) -> tuple[Float[Tensor, "batch channels *spatial"], Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
     core.check_input("sync_batch_norm", params, x, Params)
-    check_batch(x, params.weight, params.bias, params.running, None)
+    check_batch(params, x, None)
     axes, wide = (0, *range(2, x.ndim)), widened(x)
     own = x.shape[0] * x.shape[2:].numel()
     _, mu, biased = statistics(wide, axes)
@@ -100,15 +100,13 @@ def backward(
     core.check_params("sync_batch_norm", params, Params)
     check_cache("sync_batch_norm", cache, Cache)
     core.check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
-    axes = (0, *range(2, g.ndim))
-    x_hat, dy = widened(cache.batch.x_hat), widened(g)
-    dx_hat = scale_and_shift(dy, params.weight, None, g.ndim - 2)
+    axes, x_hat = (0, *range(2, g.ndim)), widened(cache.batch.x_hat)
+    dx_hat, dparams = affine_backward(params, x_hat, g, (1,))
     a = sum_over(dx_hat, axes)
     b = sum_over(dx_hat * x_hat, axes)
-    a_mean, b_mean = (gather(torch.stack((a, b)).double()).sum(0) / cache.count).to(dy.dtype)
+    a_mean, b_mean = (gather(torch.stack((a, b)).double()).sum(0) / cache.count).to(dx_hat.dtype)
     dx = cache.batch.rstd * (dx_hat - a_mean - x_hat * b_mean)
-    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, axes)
-    return dx.to(g.dtype), Params(dweight, dbias, params.running)
+    return dx.to(g.dtype), dparams
 
 
 def advance(params: Params, cache: Cache) -> Params:

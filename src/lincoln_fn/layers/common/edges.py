@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_input, check_like, describe_non_tuple
-from lincoln_fn.layers.common.indices import in_range
+from lincoln_fn.layers.common.indices import check_integers, in_range
 
 Nodes: TypeAlias = Float[Tensor, "*batch nodes features"]
 Edges: TypeAlias = Int[Tensor, "2 edges"]
@@ -45,18 +45,14 @@ def graph_parts(
     if h.ndim < 2:
         wanted = "(..., nodes, features)"
         raise LayerError(layer, f"expected nodes of shape {wanted}, got {tuple(h.shape)}")
-    if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
-        got = getattr(edges, "dtype", type(edges).__name__)
-        raise LayerError(layer, f"expected edges to be a tensor of integers, got {got}")
+    check_integers(layer, "edges", edges, h.device)
     if edges.ndim != 2 or len(edges) != 2:
         problem = f"expected edges of shape (2, number of edges), got {tuple(edges.shape)}"
         raise LayerError(layer, problem)
-    if edges.device != h.device:
-        raise LayerError(layer, f"expected edges on {h.device}, got {edges.device}")
     source, target = edges.long()
     count = h.shape[-2]
     of_nodes = torch.empty(count, device=h.device)
-    in_range(layer, edges, count, lambda: of_nodes.index_select(0, edges.flatten()))
+    in_range(layer, edges, count, lambda: of_nodes.index_select(0, edges.long().flatten()))
     weights = rest[0] if rest else None
     if weights is not None:
         check_input(layer, (), weights)
@@ -65,25 +61,3 @@ def graph_parts(
             problem = f"expected weights of shape {tuple(source.shape)}, one for each edge"
             raise LayerError(layer, f"{problem}, got {tuple(weights.shape)}")
     return h, source, target, weights
-
-
-def add_at(nodes: Ends, values: Tensor, count: int, dim: int) -> Tensor:
-    """Add up along an axis what edges bring to each of `count` nodes, in float32 at least.
-
-    Args:
-        nodes: the node of each edge.
-        values: with one entry for each edge along the axis.
-        count: the number of nodes.
-        dim: the axis, from the end.
-
-    Returns:
-        The sums, with the nodes along the axis.
-
-    Example:
-        >>> add_at(torch.tensor([2, 0, 2]), torch.tensor([1.0, 2.0, 3.0]), 3, -1)
-        tensor([2., 0., 4.])
-    """
-    wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    shape = list(values.shape)
-    shape[dim] = count
-    return wide.new_zeros(shape).index_add(dim, nodes, wide).to(values.dtype)

@@ -24,6 +24,12 @@ def check_inputs(layer: str, params: object, x: object) -> None:
         check_like(layer, f"x[{i}]", x_i, x[0])
 
 
+def check_form(layer: str, x: object, form: str) -> None:
+    """Check that x is a tuple with an entry for each name of a form, such as "(x, index)"."""
+    if type(x) is not tuple or len(x) != form.count(",") + 1:
+        raise LayerError(layer, f"expected x to be {form}, got {describe_non_tuple(x)}")
+
+
 def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
     """Check that tensors have one shape.
 
