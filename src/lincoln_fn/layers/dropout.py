@@ -63,8 +63,6 @@ def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple
 
 def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
-    core.check_params("dropout", params, Params)
-    core.check_cache("dropout", cache, Cache)
     like_y = cache.mask.new_empty((), dtype=cache.dtype)
     check_cotangent("dropout", g, like_y, cache.mask.shape)
     return g * cache.mask * cache.scale, params
@@ -95,7 +93,6 @@ declare(predict, kind="dropout", at_inference=(inference_forward, inference_back
 
 def advance(params: Params, cache: object) -> Params:
     """Return the next mask's key, key.fold_in(0)."""
-    core.check_params("dropout", params, Params)
     return Params(params.key.fold_in(0))
 
 

@@ -81,7 +81,6 @@ def forward(
     params: Params, x: tuple[Nodes, Edges], *, negative_slope: float, add_self_loops: bool
 ) -> tuple[Nodes, Cache]:
     """Compute y_i = sum of w_e h_(s_e) over the edges into i, with w the softmax of u over them."""
-    check_params(NAME, params, Params)
     nodes, source, target, _ = graph_parts(NAME, x)
     core.check_like(NAME, "nodes", nodes, params.source)
     h = _by_head(nodes, *params.source.shape)

@@ -39,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, check_params, record, static
+from lincoln_fn.core import Layer, bare, record, static
 from lincoln_fn.layers.common.edges import Edges, Ends, Nodes, Weights, graph_parts
 from lincoln_fn.layers.common.indices import add_at
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -67,7 +67,6 @@ def forward(
     params: tuple[()], x: Inputs, *, add_self_loops: bool, normalize: bool
 ) -> tuple[Nodes, Cache]:
     """Compute y_i = r_i m_i with m_i = z_i + sum of w_e z over the edges into i, z = r h."""
-    check_params(NAME, params, None)
     h, source, target, weights = graph_parts(NAME, x, has_weights=True)
     loop, count = float(add_self_loops), h.shape[-2]
     r = h.new_ones(count)
@@ -84,8 +83,6 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Nodes) -> tuple[Gradients, tuple[()]]:
     """Compute dh = r dz, where dz is dm = r g sent back along the edges, and dw."""
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.h)
     source, target, weights = cache.source, cache.target, cache.weights
     r = cache.r.unsqueeze(-1)
     dm = r * g

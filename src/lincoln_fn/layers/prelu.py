@@ -45,7 +45,6 @@ def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
-@core.shape_checked
 def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)
