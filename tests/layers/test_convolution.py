@@ -25,16 +25,17 @@ def test_padding_can_take_away():
     assert same_number(pad_axes.fold(g, ((-1, 2),), "constant"), F.pad(g[..., :4], [1, 0]))
 
 
-@pytest.mark.parametrize(("pair", "mode", "problem"), [
-    ((3, 0), "reflect", "expected padding from 0 to 2 for reflect on an axis of 3, got"),
-    ((0, 4), "circular", "expected padding from 0 to 3 for circular on an axis of 3, got"),
-    ((-1, 0), "replicate", "expected padding from 0 to inf for replicate on an axis of 3, got"),
-    ((-2, -2), "constant", "expected at most 3 elements to remove, got (-2, -2)"),
-    ((4, -4), "constant", "expected at most 3 elements to remove, got (4, -4)"),
+@pytest.mark.parametrize(("size", "pair", "mode", "problem"), [
+    (3, (3, 0), "reflect", "expected padding from 0 to 2 for reflect on an axis of 3, got"),
+    (3, (0, 4), "circular", "expected padding from 0 to 3 for circular on an axis of 3, got"),
+    (3, (-1, 0), "replicate", "expected padding from 0 to inf for replicate on an axis of 3, got"),
+    (3, (-2, -2), "constant", "expected at most 3 elements to remove, got (-2, -2)"),
+    (3, (4, -4), "constant", "expected at most 3 elements to remove, got (4, -4)"),
+    (0, (1, 0), "replicate", "expected padding from 0 to 0 for replicate on an axis of 0"),
 ])  # fmt: skip
-def test_padding_that_does_not_fit(pair, mode, problem):
+def test_padding_that_does_not_fit(size, pair, mode, problem):
     with pytest.raises(lf.LayerError) as error:
-        pad_axes.check_amounts("layer", normal(1, 3), (pair,), mode)
+        pad_axes.check_amounts("layer", torch.zeros(1, size), (pair,), mode)
     assert problem in str(error.value)
 
 
@@ -45,11 +46,6 @@ def test_padding_that_just_fits(pair, mode):
     x = normal(2, 3)
     pad_axes.check_amounts("layer", x, (pair,), mode)
     assert pad_axes.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
-
-
-def test_padding_an_empty_axis():
-    with pytest.raises(lf.LayerError, match="from 0 to 0 for replicate on an axis of 0"):
-        pad_axes.check_amounts("layer", torch.zeros(2, 0), ((1, 0),), "replicate")
 
 
 # Edge cases
@@ -163,7 +159,7 @@ test_inputs_that_do_not_fit = refused([
     (lambda: lf.conv_transpose2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
         "conv_transpose2d: expected channels that groups=3 divides, got 4"),
     (lambda: lf.conv_transpose2d(6, 3).init(0, torch.zeros(2, 4, 5, 7)),
-        "conv_transpose2d: expected key to be a Key, got 0; write lf.Key(0)"),
+        "conv_transpose: expected key to be a Key, got 0; write lf.Key(0)"),
     (lambda: conv.forward(conv.Params(torch.zeros(6, 4), None), torch.zeros(2, 4)),
         "conv: expected a weight with one to three spatial axes, got (6, 4)"),
     (lambda: conv.forward(conv.Params(None, None), torch.zeros(2, 4)),

@@ -172,7 +172,7 @@ TABLE = layers.embedding.Params(torch.zeros(7, 3))
 PLACES = layers.positional_embedding.Params(torch.zeros(6, 3))
 PAIR = (torch.zeros(5, 3), torch.zeros(5, 6))
 MATRICES = layers.bilinear.Params(torch.zeros(4, 3, 6), torch.zeros(4))
-TUPLE = "x to be a tuple of two tensors"
+TUPLE = "x to be (u, v)"
 FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
 
 
@@ -183,7 +183,7 @@ FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
     ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
     ("embedding.forward", (TABLE, torch.ones(2, dtype=torch.complex64)),
         "x of integers, got torch.complex64"),
-    ("embedding.forward", (TABLE, 3), "x to be a tensor, got int"),
+    ("embedding.forward", (TABLE, 3), "x of integers, got int"),
     ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
     ("positional_embedding(6).forward", (PLACES, torch.zeros(7, 3)),
         "x of shape (..., length, 3) with length at most 6, got (7, 3)"),
@@ -198,7 +198,7 @@ FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
     ("bilinear.forward", (MATRICES, (PAIR[0], 3)),
         "x to be a tensor, got int; convert it by torch.tensor"),
     ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1].double())),
-        "v of dtype torch.float32, got torch.float64"),
+        "x[1] of dtype torch.float32, got torch.float64"),
     ("bilinear.forward", (MATRICES, (PAIR[0].double(), PAIR[1].double())),
         "u of dtype torch.float32, got torch.float64"),
     ("bilinear.forward", (MATRICES, (PAIR[0], PAIR[1][:2])), f"{FORM}, got (5, 3) and (2, 6)"),

@@ -1,10 +1,11 @@
-"""Pooling beyond the table: ties, layouts, dtypes, where torch's kernels go wrong, errors."""
+"""Pooling beyond the table, shapes in 16 bits: ties, layouts, where torch goes wrong, errors."""
 
 import math
 
 import pytest
 import torch
 from helpers.cases import pooling
+from helpers.cases import shape as shapes
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 from helpers.refusals import assert_says, refused
@@ -41,23 +42,6 @@ def test_of_equal_elements_the_first_gets_the_gradient(name, n, of):
     assert same_number(dx[0, 0], expected)
 
 
-@FORMS
-def test_padding_of_max_pool_is_never_chosen(of):
-    layer = of(lf.max_pool1d(3, stride=3, padding=1))
-    x = torch.tensor([[-5.0, -2.0, -3.0, -9.0], [-math.inf] * 4])
-    y, dx, _ = run(layer, x, torch.tensor([[1.0, 10.0], [100.0, 1000.0]]))
-    assert same_number(y, torch.tensor([[-2.0, -3.0], [-math.inf, -math.inf]]))
-    assert same_number(dx, torch.tensor([[0.0, 1.0, 10.0, 0.0], [100.0, 0.0, 1000.0, 0.0]]))
-
-
-def test_an_element_largest_in_several_windows_gets_the_sum():
-    _, dx, _ = run(
-        lf.max_pool1d(3, stride=1), torch.tensor([[0.0, 1.0, 9.0, 2.0, 3.0]]),
-        torch.tensor([[1.0, 10.0, 100.0]]),
-    )  # fmt: skip
-    assert same_number(dx, torch.tensor([[0.0, 0.0, 111.0, 0.0, 0.0]]))
-
-
 def test_ceil_mode_leaves_out_a_window_that_starts_behind_x():
     # Rounding up alone would give a third window, at 4, with nothing but padding in it.
     x = normal(1, 1, 3)
@@ -65,16 +49,32 @@ def test_ceil_mode_leaves_out_a_window_that_starts_behind_x():
     assert run(lf.avg_pool1d(2, padding=1, ceil_mode=True), x)[1].shape == x.shape
 
 
-def test_lp_pool_gives_zero_where_its_derivative_does_not_exist():
-    x = torch.tensor([[0.0, 0.0, 3.0, 4.0]])
-    _, dx, _ = run(lf.lp_pool1d(2, 2), x, torch.tensor([[7.0, 10.0]]))
-    assert same_number(dx, torch.tensor([[0.0, 0.0, 6.0, 8.0]]))
+INF = math.inf
+# What a layer gives for a line, and for a g: y and dx.
+BY_HAND = {
+    "padding is never chosen": (lf.max_pool1d(3, stride=3, padding=1),
+        [[-5.0, -2.0, -3.0, -9.0], [-INF] * 4], [[1.0, 10.0], [100.0, 1000.0]],
+        [[-2.0, -3.0], [-INF, -INF]], [[0.0, 1.0, 10.0, 0.0], [100.0, 0.0, 1000.0, 0.0]]),
+    "an element largest in several windows gets the sum": (lf.max_pool1d(3, stride=1),
+        [[0.0, 1.0, 9.0, 2.0, 3.0]], [[1.0, 10.0, 100.0]], [[9.0] * 3],
+        [[0.0, 0.0, 111.0, 0.0, 0.0]]),
+    "windows, at -2 and 1, at -1 and 2, at 0 and 3, beside one of padding alone":
+        (lf.max_pool1d(2, 1, 2, 3), [[5.0, 7.0]], [[1.0, 10.0, 100.0]], [[7.0, -INF, 5.0]],
+        [[100.0, 1.0]]),
+    "zero where a power has no derivative": (lf.lp_pool1d(2, 2), [[0.0, 0.0, 3.0, 4.0]],
+        [[7.0, 10.0]], [[0.0, 5.0]], [[0.0, 0.0, 6.0, 8.0]]),
+    "power one is the sum even at zero": (lf.lp_pool1d(1, 2), [[2.0, -2.0, 0.0, 0.0]],
+        [[7.0, 10.0]], [[0.0, 0.0]], [[7.0, 7.0, 10.0, 10.0]]),
+    "zero where powers cancel": (lf.lp_pool1d(3, 2), [[2.0, -2.0]], [[1.0]], [[0.0]], [[0.0, 0.0]]),
+}  # fmt: skip
 
 
-def test_lp_pool_of_power_one_is_the_sum_even_at_zero():
-    x = torch.tensor([[2.0, -2.0, 0.0, 0.0]])
-    y, dx, _ = run(lf.lp_pool1d(1, 2), x, torch.tensor([[7.0, 10.0]]))
-    assert same_number((y, dx), (torch.zeros(1, 2), torch.tensor([[7.0, 7.0, 10.0, 10.0]])))
+@FORMS
+@pytest.mark.parametrize("name", BY_HAND)
+def test_by_hand(name, of):
+    layer, *numbers = BY_HAND[name]
+    x, g, y, dx = map(torch.tensor, numbers)
+    assert same_number(run(of(layer), x, g)[:2], (y, dx))
 
 
 @pytest.mark.parametrize("layer", [lf.max_pool2d(2), lf.avg_pool2d(2)], ids=str)
@@ -87,7 +87,7 @@ def test_channels_last_stays_channels_last(layer):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @FORMS
-@pytest.mark.parametrize("case", pooling.CASES, ids=str)
+@pytest.mark.parametrize("case", pooling.CASES + shapes.CASES, ids=str)
 def test_16_bits_are_near_float64(case, of, dtype):
     x = case.x.to(dtype)
     y, dx, g = run(of(case.layer), x)
@@ -185,7 +185,7 @@ def test_a_window_that_sees_only_padding_is_minus_infinity_and_gives_its_gradien
     layer = of(lf.max_pool2d(2, padding=1, dilation=3, return_indices=True))
     x = normal(5, 4, 2, 2)
     (y, indices), cache = layer.forward((), x)
-    assert same_number(y, torch.full((5, 4, 1, 1), -math.inf))
+    assert same_number(y, torch.full((5, 4, 1, 1), -INF))
     assert same_number(indices, torch.full((5, 4, 1, 1), 4))
     assert same_number(
         layer.backward((), cache, (torch.ones_like(y), None))[0], torch.zeros_like(x)
@@ -196,19 +196,9 @@ def test_no_relu_moves_behind_a_window_that_sees_only_padding():
     net = lf.serial(lf.relu(), lf.max_pool2d(2, padding=1, dilation=3))
     assert repr(fast(net)) == repr(net)
     y = fast(net).predict(((), ()), normal(5, 4, 2, 2))
-    assert same_number(y, torch.full_like(y, -math.inf))
+    assert same_number(y, torch.full_like(y, -INF))
     moved = lf.serial(lf.max_pool2d(2, padding=1), lf.relu())
     assert repr(fast(lf.serial(*reversed(moved.parts)))) == repr(moved)
-
-
-@FORMS
-def test_windows_beside_one_that_sees_only_padding_are_as_ever(of):
-    # At -2 and 1, at -1 and 2, at 0 and 3.
-    layer = of(lf.max_pool1d(2, 1, 2, 3))
-    y, cache = layer.forward((), torch.tensor([[5.0, 7.0]]))
-    assert same_number(y, torch.tensor([[7.0, -math.inf, 5.0]]))
-    dx, _ = layer.backward((), cache, torch.tensor([[1.0, 10.0, 100.0]]))
-    assert same_number(dx, torch.tensor([[100.0, 1.0]]))
 
 
 @FORMS
@@ -219,7 +209,7 @@ def test_padding_may_be_half_of_what_a_window_covers(n, of):
     x = normal(2, 5, *(6,) * n)
     y, cache = layer.forward((), x)
     g = normal(*y.shape, seed=1)
-    padded = F.pad(x, (2, 2) * n, value=-math.inf).requires_grad_()
+    padded = F.pad(x, (2, 2) * n, value=-INF).requires_grad_()
     expected = getattr(F, f"max_pool{n}d")(padded, 3, 2, 0, 2)
     (dx,) = torch.autograd.grad(expected, padded, g)
     assert same_number(y, expected.detach())
@@ -245,7 +235,7 @@ def test_a_window_may_be_larger_than_a_volume_before_it_is_padded(of):
 @pytest.mark.parametrize("name", ["max_pool", "adaptive_max_pool"])
 def test_a_nan_is_larger_than_every_number(name, n, of):
     layer = of(getattr(lf, f"{name}{n}d")(2))
-    x = torch.full((1, 5, *(4,) * n), math.inf)
+    x = torch.full((1, 5, *(4,) * n), INF)
     x[(0, slice(None), *(1,) * n)] = math.nan
     y, cache = layer.forward((), x)
     where = torch.zeros_like(y, dtype=torch.bool)
@@ -283,13 +273,6 @@ def test_large_powers_stay_within_the_range_of_float32(p):
     assert same_number(y, expected, terms=expected, length=4 * p, dtype=torch.float32)
     expected, _ = lf.lp_pool2d(p, 2).backward((), wide, torch.ones_like(expected))
     assert same_number(dx, expected, dtype=torch.float32)
-
-
-def test_where_powers_cancel_lp_pool_gives_zero():
-    layer = lf.lp_pool1d(3, 2)
-    y, cache = layer.forward((), torch.tensor([[2.0, -2.0]]))
-    assert same_number(y, torch.zeros(1, 1))
-    assert same_number(layer.backward((), cache, torch.ones(1, 1))[0], torch.zeros(1, 2))
 
 
 def test_elements_outside_of_x_leave_the_second_derivative_of_lp_pool_finite():

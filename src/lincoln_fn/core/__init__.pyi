@@ -82,7 +82,7 @@ from lincoln_fn.errors.kinds import (
 from lincoln_fn.errors.shapes import (
     check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
     check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
-    check_params as check_params, wrong_shape as wrong_shape,
+    check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
 )
 from lincoln_fn.errors.signatures import shape_checked as shape_checked
 from lincoln_fn.errors.suggestions import (

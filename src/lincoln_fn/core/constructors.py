@@ -12,14 +12,16 @@
 `constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
 text is its name, without the arguments at their defaults. Each of its functions gets the arguments
 that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
-`forward` and `predict` have the constructor's defaults.
+`forward` and `predict` have the constructor's defaults. In a file of `layers/` that is named after
+its layer, what the functions are given is checked by the types in their signatures, as
+`shape_checked` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import Parameter, Signature, signature, unwrap
+from inspect import CO_VARARGS, CO_VARKEYWORDS, Parameter, Signature, signature, unwrap
 from types import FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -27,6 +29,7 @@ from lincoln_fn.core.declaration import declare
 from lincoln_fn.core.spec import Made, Spec, with_spec
 from lincoln_fn.errors.annotations import ByName, Function, Given
 from lincoln_fn.errors.arguments import call_with, read_arguments
+from lincoln_fn.errors.signatures import shape_checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,18 +41,12 @@ class _Bare(NamedTuple):
     make: Function
     functions: tuple[Function, ...]
     others: dict[str, Function]
-    call: Spec | None
 
 
 # Any: a function that still lacks its hyperparameters is not of the type that `make` asks for.
-def bare(
-    make: Callable[..., R], *functions: Function, call: Spec | None = None, **others: Any
-) -> R:
-    """Return make(call, *functions, **others) from a constructor, which completes the functions.
-
-    `call` is the constructor's own call, unless it is given here.
-    """
-    made: Any = _Bare(make, functions, others, call)  # Any: `constructor` makes an R of it
+def bare(make: Callable[..., R], *functions: Function, **others: Any) -> R:
+    """Return make(call, *functions, **others) from a constructor, which completes the functions."""
+    made: Any = _Bare(make, functions, others)  # Any: `constructor` makes an R of it
     result: R = made
     return result
 
@@ -82,6 +79,7 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
     """
     if function is None:
         return partial(constructor, **traits)
+    _check_by_types(function)
     _give_defaults(function)
     if traits:
         declare(*_declaring(function, traits), **traits)
@@ -91,7 +89,7 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         arguments = read_arguments(function, args, kwargs)
         lacking: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(lacking, _Bare), "a constructor returns bare(...)"
-        spec, own = lacking.call or Spec(call, arguments), lacking.others.items()
+        spec, own = Spec(call, arguments), lacking.others.items()
         bound = [_with_arguments(each, spec.arguments) for each in lacking.functions]
         others = {key: _with_arguments(each, spec.arguments) for key, each in own}
         result = lacking.make(spec, *bound, **others)
@@ -110,6 +108,21 @@ def _declaring(function: Function, traits: ByName) -> list[Function]:
     return [own[name] for name in names if name in own]
 
 
+def _check_by_types(function: Function) -> None:
+    """Check what the functions of a file of `layers/` are given, if it has the layer's name."""
+    own = getattr(unwrap(function), "__globals__", {})
+    package, _, file = own.get("__name__", "").rpartition(".")
+    family = function.__name__.removesuffix("d").rstrip("123")
+    if package != "lincoln_fn.layers" or file not in (function.__name__, family):
+        return
+    for name, target in _functions_of(
+        own, "init", "forward", "backward", "input_grad", "grads", "predict", "advance"
+    ):
+        takes_more = target.__code__.co_flags & (CO_VARARGS | CO_VARKEYWORDS)
+        if target.__code__.co_varnames[0] in ("params", "key") and not takes_more:
+            own[name] = shape_checked(target)
+
+
 def _give_defaults(function: Function) -> None:
     """Give the functions in a constructor's file its defaults, for those who call them directly."""
     defaults = {
@@ -118,10 +131,15 @@ def _give_defaults(function: Function) -> None:
         if parameter.default is not Parameter.empty
     }
     own = getattr(unwrap(function), "__globals__", {})
-    for key in ("init", "forward", "predict"):
-        if isinstance(target := own.get(key), FunctionType) and target.__globals__ is own:
-            asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
-            target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
+    for _, target in _functions_of(own, "init", "forward", "predict"):
+        asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
+        target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
+
+
+def _functions_of(own: ByName, *names: str) -> list[tuple[str, FunctionType]]:
+    """List those of some functions that a file, with these globals, has made itself."""
+    found = [(name, own.get(name)) for name in names]
+    return [(n, f) for n, f in found if isinstance(f, FunctionType) and f.__globals__ is own]
 
 
 def _keywords(function: object) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lincoln_fn.core import LayerError, record, static
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.layers import conv, pad
-from lincoln_fn.layers.common.conv_axes import conv_axes
+from lincoln_fn.layers.common.convolution import conv_axes
 
 
 @record

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
+from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.suggestions import suggest
 
 
@@ -17,6 +18,14 @@ def check_input(layer: str, params: object, x: object, expected: type | None = N
     if not x.is_floating_point():
         mend = "convert it first, say by x.float()"
         raise LayerError(layer, f"expected x of a floating dtype, got {x.dtype}; {mend}")
+
+
+def check_example(layer: str, key: object, x: object) -> None:
+    """Check what `init` is given: a key, and a floating tensor, or None for what it checks."""
+    if type(key).__name__ != "Key":
+        raise wrong_kind(layer, "key", key, "Key")
+    if x is not None:
+        check_input(layer, (), x)
 
 
 def check_params(layer: str, params: object, expected: type | None) -> None:
@@ -48,6 +57,14 @@ def check_bias(layer: str, bias: object, weight: Tensor, n: int) -> None:
         raise wrong_shape(layer, "bias", bias, f"({n},)")
     if bias.dtype is not weight.dtype:
         raise LayerError(layer, f"expected bias of dtype {weight.dtype}, got {bias.dtype}")
+
+
+def shape_of(layer: str, weight: Tensor, axes: str) -> tuple[int, ...]:
+    """Return the shape of a weight that has these axes, such as "(n_in, n_out)"."""
+    shape: tuple[int, ...] = getattr(weight, "shape", ())
+    if len(shape) != axes.count(",") + 1:
+        raise wrong_shape(layer, "weight", weight, axes)
+    return shape
 
 
 def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:

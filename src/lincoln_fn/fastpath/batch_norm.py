@@ -53,7 +53,7 @@ def forward(
 ) -> tuple[Tensor, Cache | batch_norm.Cache]:  # fmt: skip
     """Compute batch norm; of an empty x, by the formula."""
     check_input("batch_norm", params, x, Params)
-    check_batch(x, params.weight, params.bias, params.running, spatial_axes)
+    check_batch(params, x, spatial_axes)
     check_count("batch_norm", x, x.shape[0] * x.shape[2:].numel())
     if x.numel() == 0:
         return batch_norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
@@ -101,7 +101,7 @@ def predict(params: Params, x: Tensor, *, eps: float = 1e-5, **options: Argument
         y: Tensor = forward(params, x, eps=eps, **options)[0]
         return y
     check_input("batch_norm", params, x, Params)
-    check_batch(x, params.weight, params.bias, running, options.get("spatial_axes"))
+    check_batch(params, x, options.get("spatial_axes"))
     return torch.nn.functional.batch_norm(
         x, running.mean, running.var, params.weight, params.bias, eps=eps
     )

@@ -22,9 +22,9 @@ from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
-from lincoln_fn.layers.common.conv_axes import conv_axes
 from lincoln_fn.layers.common.pad_axes import Amounts, check_amounts, fold, pad
 from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.conv import Params
 
 
@@ -41,9 +41,10 @@ class Arguments(NamedTuple):
 
 @record
 class Cache:
-    """The kernel's input and its steps, and the padding that was added before: () if none."""
+    """The kernel's input, a stand-in for y, its steps, and the padding before: () if none."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
+    y: Float[Tensor, "*out_channels_and_positions"]
     arguments: Arguments = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -58,7 +59,7 @@ def forward(
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
-    (steps, dilations, _), amounts, mode = conv_axes(
+    (steps, dilations, _), amounts, mode = convolution.conv_axes(
         layer, tuple(weight.shape[2:]), stride, padding, dilation, groups, padding_mode
     )
     within = nothing = (0,) * n
@@ -73,7 +74,8 @@ def forward(
     )
     x = _in_layout(x, weight)
     y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
-    return y if x.ndim == weight.ndim else y[0], Cache(x, arguments, amounts, mode)
+    y = y if x.ndim == weight.ndim else y[0]
+    return y, Cache(x, stand_in(y), arguments, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
@@ -101,8 +103,7 @@ def _gradients(
     layer = convolution.named("conv", weight)
     check_cache(layer, cache, Cache)
     x, arguments = cache.x, cache.arguments
-    sizes = positions(x, weight, arguments)
-    check_cotangent(layer, g, x, (*x.shape[: 1 - weight.ndim], len(weight), *sizes))
+    check_cotangent(layer, g, cache.y)
     wanted = (dx, dparams, dparams and params.bias is not None)
     of_x, dweight, dbias = torch.ops.aten.convolution_backward(
         _in_layout(_add_batch(g, weight), weight), _add_batch(x, weight), weight, [len(weight)],
@@ -137,7 +138,8 @@ def to_formula_cache(params: Params, cache: Cache) -> conv.Cache:
     """Pad the input by the zeros that were left to the kernel."""
     stride, padding, dilation, _, _, groups = cache.arguments
     x = pad(cache.x, tuple((q, q) for q in padding), "constant")
-    return conv.Cache(x, convolution.Geometry(stride, dilation, groups), cache.amounts, cache.mode)
+    geometry = convolution.Geometry(stride, dilation, groups)
+    return conv.Cache(x, cache.y, geometry, cache.amounts, cache.mode)
 
 
 TWINS: Final = (

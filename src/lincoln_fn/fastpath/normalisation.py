@@ -65,11 +65,11 @@ def to_layer_norm_cache(
 
 
 def layer_forward(
-    params: layer_norm.Params, x: Tensor, *, normalized_shape: Sizes = (-1,), eps: float = 1e-5
+    params: layer_norm.Params, x: Tensor, *, normalized_shape: int | Sizes = -1, eps: float = 1e-5
 ) -> tuple[Tensor, LayerCache | layer_norm.Cache]:
     """Compute layer norm."""
     core.check_input("layer_norm", params, x, layer_norm.Params)
-    sizes = trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias)
+    sizes = trailing_sizes("layer_norm", params, x, normalized_shape)
     y, mean, rstd = torch.ops.aten.native_layer_norm(x, sizes, params.weight, params.bias, eps)
     if loses_digits(mean, rstd):
         return layer_norm.forward(params, x, normalized_shape=normalized_shape, eps=eps)
@@ -117,7 +117,7 @@ def group_forward(
 ) -> tuple[Tensor, GroupCache | group_norm.Cache]:
     """Compute group norm."""
     core.check_input("group_norm", params, x, group_norm.Params)
-    check_grouped(x, params.weight, params.bias, num_groups)
+    check_grouped(params, x, num_groups)
     # For channels-last the kernel computes the variance as the mean of x^2 minus the square of the
     # mean. If the mean is large, rounding errors exceed the variance.
     x = x.contiguous()

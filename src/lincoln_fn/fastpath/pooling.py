@@ -22,7 +22,7 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent, file_of
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
-from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, pooled_shape, window_of
+from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -54,13 +54,12 @@ def max_pool_forward(
     params: tuple[()], x: Tensor, *, return_indices: bool = False, **options: Argument
 ) -> tuple[Arrays, max_pool.Cache]:
     """Compute the largest x_i of each window."""
-    layer = f"max_pool{len(options['kernel_size'])}d"
-    window = window_of(layer, **options)
-    check_windows(layer, params, x, window)
+    window = window_of("max_pool", len(options["kernel_size"]), **options)
+    check_windows("max_pool", params, x, window)
     if not _supports(window):
         return max_pool.forward(params, x, return_indices=return_indices, **options)
     y, indices = aten.max_pool2d_with_indices(channels_last(x), *window)
-    cache = max_pool.Cache(stand_in(x), indices, window, return_indices)
+    cache = max_pool.Cache(stand_in(x), indices, 2, return_indices, window)
     return (y, indices) if return_indices else y, cache
 
 
@@ -68,14 +67,11 @@ def max_pool_backward(
     params: tuple[()], cache: max_pool.Cache, g: Arrays
 ) -> tuple[Tensor, tuple[()]]:
     """Give each g_o to the element that was largest."""
-    check_cache("max_pool", cache, max_pool.Cache)
-    x, indices, window = cache.x, cache.indices, cache.window
-    if not _supports(window):
+    dy, window = max_pool.dy_of("max_pool", cache, g), cache.window
+    if window is None or not _supports(window):
         return max_pool.backward(params, cache, g)
-    dy = dy_of("max_pool2d", g, cache.return_indices)
-    check_cotangent("max_pool2d", dy, x, tuple(indices.shape))
     dx: Tensor = aten.max_pool2d_with_indices_backward(
-        channels_last(dy), empty_like(x), *window, indices
+        channels_last(dy), empty_like(cache.x), *window, cache.indices
     )
     return dx, ()
 
@@ -85,12 +81,11 @@ def avg_pool_forward(
     divisor_override: int | None = None, **options: Argument,
 ) -> tuple[Tensor, avg_pool.Cache]:  # fmt: skip
     """Compute the mean of each window."""
-    layer = f"avg_pool{len(options['kernel_size'])}d"
-    window = window_of(layer, **options)
+    window = window_of("avg_pool", len(options["kernel_size"]), **options)
     if window.n != 2:
         options |= {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
         return avg_pool.forward(params, x, **options)
-    check_windows(layer, params, x, window)
+    check_windows("avg_pool", params, x, window)
     cache = avg_pool.Cache(stand_in(x), window, count_include_pad, divisor_override)
     return aten.avg_pool2d(channels_last(x), *_arguments(cache)), cache
 

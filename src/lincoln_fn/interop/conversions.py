@@ -71,6 +71,8 @@ def _option(module: Module, name: str) -> Any:  # Any: of any kind
     if isinstance(value, tuple | list) and name not in _SHAPES:
         # Equal numbers for all axes are one number.
         return value[0] if len(set(value)) == 1 else tuple(value)
+    if name == "normalized_shape":
+        return value[0] if value and len(value) == 1 else value
     return value
 
 

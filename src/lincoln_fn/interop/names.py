@@ -109,7 +109,8 @@ def _row(names: NamedTensors, options: Hyperparameters) -> Tensor:
     """Make an example for a layer that normalises rows of the weight's shape."""
     if "weight" in names:
         return shaped(*names["weight"].shape)
-    return shaped(*(1 if n == -1 else n for n in options["normalized_shape"]))
+    sizes = options["normalized_shape"]
+    return shaped(*(max(n, 1) for n in (sizes if isinstance(sizes, tuple) else (sizes,))))
 
 
 def _channels(places: int = 0) -> Callable[[NamedTensors, Hyperparameters], Tensor]:

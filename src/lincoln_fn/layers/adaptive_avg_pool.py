@@ -14,16 +14,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, over_axes, record, static
-from lincoln_fn.layers.common.pool_positions import (
-    adaptive_positions,
-    added_up,
-    flat_positions,
-    picked,
-    sizes_in,
-    summed_in,
-)
-from lincoln_fn.layers.common.pooling import OutputSize, adapted_sizes, check_spatial, output_sizes
+from lincoln_fn.core import Layer, bare, check_cotangent, over_axes, record, static
+from lincoln_fn.layers.common.pool_positions import adaptive_positions, sizes_in, spread, sums_of
+from lincoln_fn.layers.common.pooling import OutputSize, check_spatial, output_sizes
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -42,21 +35,18 @@ def forward(
 ) -> tuple[Pooled, Cache]:
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(output_size)
-    check_spatial(f"adaptive_avg_pool{n}d", params, x, n)
-    sizes = adapted_sizes(output_size, x)
-    positions = flat_positions(adaptive_positions(sizes, x), x)
-    y = picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x)) / sizes_in(x, positions, n)
-    return y.to(x.dtype), Cache(stand_in(x), sizes)
+    check_spatial("adaptive_avg_pool", x, n)
+    positions = adaptive_positions(output_size, x)
+    y = sums_of(x, positions, n) / sizes_in(x, positions, n)
+    return y.to(x.dtype), Cache(stand_in(x), tuple(y.shape[-n:]))
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
-    check_cache("adaptive_avg_pool", cache, Cache)
     x, n = cache.x, len(cache.output_size)
     check_cotangent(f"adaptive_avg_pool{n}d", g, x, (*x.shape[:-n], *cache.output_size))
-    positions = flat_positions(adaptive_positions(cache.output_size, x), x)
-    share = (g / sizes_in(x, positions, n)).unsqueeze(-1).expand(*g.shape, positions.shape[-1])
-    return added_up(share, positions, x, n), ()
+    positions = adaptive_positions(cache.output_size, x)
+    return spread(g / sizes_in(x, positions, n), positions, x, n), ()
 
 
 def _adaptive_avg_pool_nd(

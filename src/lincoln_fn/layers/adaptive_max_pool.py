@@ -16,32 +16,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Int
-from torch import Tensor
-
-from lincoln_fn import core
-from lincoln_fn.core import Arrays, Layer, bare, check_cache, check_cotangent, record, static
-from lincoln_fn.layers.common.pool_positions import adaptive_positions, added_up, flat_positions
-from lincoln_fn.layers.common.pooling import (
-    OutputSize,
-    adapted_sizes,
-    check_spatial,
-    dy_of,
-    output_sizes,
-)
+from lincoln_fn.core import Arrays, Layer, bare, over_axes
+from lincoln_fn.layers.common.pool_positions import adaptive_positions
+from lincoln_fn.layers.common.pooling import OutputSize, check_spatial, output_sizes
 from lincoln_fn.layers.common.shapes import Image
-from lincoln_fn.layers.common.stand_in import stand_in
-from lincoln_fn.layers.max_pool import largest
-
-
-@record
-class Cache:
-    """The input's shape, the position of each window's largest element, and x's axes."""
-
-    x: Image
-    indices: Int[Tensor, "*batch_and_pooled"]
-    n: int = static()
-    return_indices: bool = static(default=False)
+from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 
 
 def forward(
@@ -49,19 +28,13 @@ def forward(
 ) -> tuple[Arrays, Cache]:
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(output_size)
-    check_spatial(f"adaptive_max_pool{n}d", params, x, n)
-    positions = flat_positions(adaptive_positions(adapted_sizes(output_size, x), x), x)
-    y, m = largest(x, positions, n)
-    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
+    check_spatial("adaptive_max_pool", x, n)
+    return pooled(x, adaptive_positions(output_size, x), n, return_indices)
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
-    check_cache("adaptive_max_pool", cache, Cache)
-    x, m, n = cache.x, cache.indices, cache.n
-    dy = dy_of(f"adaptive_max_pool{n}d", g, cache.return_indices)
-    check_cotangent(f"adaptive_max_pool{n}d", dy, x, tuple(m.shape))
-    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
+    return given_back("adaptive_max_pool", cache, g), ()
 
 
 def _adaptive_max_pool_nd(
@@ -88,6 +61,6 @@ def _adaptive_max_pool_nd(
     return bare(Layer, partial(forward, output_size=sizes), backward)
 
 
-adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = core.over_axes(
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = over_axes(
     _adaptive_max_pool_nd, kind="max_pool"
 )

@@ -25,9 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, check_cotangent
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.core import Layer, PositiveInt, bare, constructor, wrong_shape
+from lincoln_fn.layers.common.shapes import Moved, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
@@ -35,10 +34,8 @@ Bias: TypeAlias = Float[Tensor, "*batch heads length length"]
 
 def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, StandIns]:
     """Compute y_hij = -m_h |i - j|."""
-    core.check_input("alibi", params, x)
     if x.ndim < 2:
-        problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
-        raise LayerError("alibi", problem)
+        raise wrong_shape("alibi", "x", x, "(..., length, features)")
     place = torch.arange(x.shape[-2], device=x.device)
     distance = (place.unsqueeze(-1) - place).abs()
     m = slopes(num_heads, x.device)
@@ -47,14 +44,12 @@ def forward(params: tuple[()], x: Sequence, *, num_heads: int) -> tuple[Bias, St
     return y, stand_ins(x, y)
 
 
-def backward(params: tuple[()], cache: StandIns, g: Bias) -> tuple[Sequence, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Sequence, tuple[()]]:
     """Compute dx = 0."""
-    check_cache("alibi", cache, StandIns)
-    check_cotangent("alibi", g, cache.y)
     return g.new_zeros(cache.x.shape), ()
 
 
-@core.constructor(kind="addition", along="rows")
+@constructor(kind="addition", along="rows")
 def alibi(num_heads: PositiveInt) -> Layer:
     """Make a mask for attention that falls with the distance: y = -m_h |i - j|.
 

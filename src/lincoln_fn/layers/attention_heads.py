@@ -149,6 +149,7 @@ def attend(
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
+@core.shape_checked
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = attention.softmax_backward,

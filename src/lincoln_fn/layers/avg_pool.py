@@ -25,15 +25,14 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Layer, NonNegativeSizes, PositiveSizes, Range, bare, record, static
 from lincoln_fn.layers.common.pool_positions import (
-    added_up,
     axis_positions,
-    flat_positions,
-    picked,
-    summed_in,
+    spread,
+    sums_of,
+    window_positions,
 )
 from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
 from lincoln_fn.layers.common.shapes import Image, Pooled
-from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
 Divisor: TypeAlias = Annotated[int, Range("other than 0", lambda number: number != 0)]
@@ -54,23 +53,19 @@ def forward(
     padding: int | Sizes, ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
-    layer = f"avg_pool{len(kernel_size)}d"
-    window = window_of(layer, kernel_size, stride, padding, 1, ceil_mode)
-    check_windows(layer, params, x, window)
+    n = len(kernel_size)
+    window = window_of("avg_pool", n, kernel_size, stride, padding, ceil_mode=ceil_mode)
+    check_windows("avg_pool", params, x, window)
     cache = Cache(stand_in(x), window, count_include_pad, divisor_override)
-    seen = picked(x, flat_positions(axis_positions(window, x), x), window.n, 0.0)
-    y = seen.sum(-1, dtype=summed_in(x)) / _divisor(cache)
+    y = sums_of(x, window_positions(window, x), n) / _divisor(cache)
     return y.to(x.dtype), cache
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
-    core.check_cache("avg_pool", cache, Cache)
     x, window = cache.x, cache.window
     core.check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
-    positions = flat_positions(axis_positions(window, x), x)
-    share = (g / _divisor(cache)).unsqueeze(-1).expand(*g.shape, positions.shape[-1])
-    return added_up(share, positions, x, window.n), ()
+    return spread(g / _divisor(cache), window_positions(window, x), x, window.n), ()
 
 
 def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
@@ -116,11 +111,8 @@ def _avg_pool_nd(
         >>> lf.avg_pool3d(2, stride=(1, 2, 2))
         avg_pool3d(2, stride=(1, 2, 2))
     """
-    layer = f"avg_pool{n}d"
-    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    window = window_of(layer, kernel, stride, padding, 1, ceil_mode)
-    run = partial(forward, kernel_size=kernel, stride=window.stride, padding=window.padding)
-    return bare(Layer, run, backward)
+    window = window_of("avg_pool", n, kernel_size, stride, padding)
+    return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = core.over_axes(_avg_pool_nd, kind="average")

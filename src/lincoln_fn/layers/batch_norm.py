@@ -34,26 +34,23 @@ precision in float32. The last two are for `advance`.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record, shape_checked
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record
 from lincoln_fn.layers.common.normalisation import (
     Running,
-    affine_grads,
+    advanced,
+    affine_backward,
     first_affine,
     first_running,
-    mean_over,
-    moved,
     scale_and_shift,
-    statistics,
-    widened,
+    standardised,
+    standardised_dx,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
-from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
+from lincoln_fn.layers.common.running_statistics import inference_forms
 from lincoln_fn.layers.common.shapes import Channels
 
 
@@ -82,43 +79,33 @@ def init(
     spatial_axes: int | None,
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
-    key = core.checked_key("batch_norm", key)
-    core.check_input("batch_norm", (), x)
-    channels = x.shape[check_batch(x, None, None, None, spatial_axes)]
-    weight, shift = first_affine(key, x, (channels,), weight=affine, bias=affine and bias)
-    return Params(weight, shift, first_running(key, x, channels) if track_running_stats else None)
+    channels = x.shape[check_batch(None, x, spatial_axes)]
+    running = first_running(key, x, channels) if track_running_stats else None
+    return Params(*first_affine(key, x, (channels,), affine, bias), running)
 
 
-@shape_checked
 def forward(
     params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the batch's own statistics."""
-    check_batch(x, params.weight, params.bias, params.running, spatial_axes)
+    check_batch(params, x, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
     check_count("batch_norm", x, count)
-    centred, mean, var = statistics(widened(x), (0, *range(2, x.ndim)))
-    rstd = (var + eps).rsqrt()
-    x_hat = centred * rstd
+    x_hat, rstd, mean, var = standardised(x, (0, *range(2, x.ndim)), eps)
     y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     unbiased = var * (count / (count - 1))
     cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(), unbiased.flatten(), momentum)
     return y.to(x.dtype), cache
 
 
-@shape_checked
 def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    shared = (0, *range(2, g.ndim))
-    mean = partial(mean_over, axes=shared)
-    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
-    dx_hat = scale_and_shift(dy, params.weight, None, g.ndim - 2)
-    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
-    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
-    return dx.to(g.dtype), Params(dweight, dbias, params.running)
+    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (1,))
+    dx = standardised_dx(dx_hat, cache.x_hat, cache.rstd, (0, *range(2, g.ndim)))
+    return dx.to(g.dtype), dparams
 
 
-_AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
+_AT_INFERENCE = inference_forms("batch_norm")
 
 
 def predict(
@@ -133,16 +120,9 @@ def predict(
 core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 
-@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics: new = (1 - momentum) old + momentum batch."""
-    running = params.running
-    if running is None:
-        return params
-    # An empty batch has no statistics: the old ones are used.
-    batch = cache if cache.x_hat.numel() else running
-    running = moved(running, batch.mean, batch.var, cache.momentum)
-    return Params(params.weight, params.bias, running)
+    return advanced(params, cache)
 
 
 core.declare(advance, reads=("mean", "var"))

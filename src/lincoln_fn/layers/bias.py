@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, record, shape_checked
+from lincoln_fn.core import Key, Layer, bare, check_batched, record
 from lincoln_fn.initializers import Fans, Initializer, zeros
 from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import rows
@@ -35,15 +35,12 @@ class Params:
 
 def init(key: Key, x: Features, *, bias_init: Initializer) -> Params:
     """Draw b, with as many numbers as x has features."""
-    core.check_input("bias", (), x)
     if x.ndim == 0:
-        raise LayerError("bias", "expected x of shape (..., features), got ()")
+        raise core.wrong_shape("bias", "x", x, "(..., features)")
     n = x.shape[-1]
-    key = core.checked_key("bias", key)
     return Params(bias_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 
-@shape_checked
 def forward(params: Params, x: Features) -> tuple[Features, Features]:
     """Compute y = x + b."""
     core.check_like("bias", "x", x, params.bias)
@@ -51,7 +48,6 @@ def forward(params: Params, x: Features) -> tuple[Features, Features]:
     return x + params.bias, x.new_zeros(()).expand(x.shape)
 
 
-@shape_checked
 def backward(params: Params, cache: Features, g: Features) -> tuple[Features, Params]:
     """Compute dx = g and db = sum of g over the rows."""
     return g, Params(rows(g).sum(0))

@@ -31,8 +31,9 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, Outer, PositiveInt, bare, check_like, record
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
+from lincoln_fn.layers.common.merge import check_form, check_inputs
 from lincoln_fn.layers.common.shapes import Outputs
-from lincoln_fn.layers.dense import rows
+from lincoln_fn.layers.dense import drawn, rows
 
 Inputs = tuple[Float[Tensor, "*batch n_u"], Float[Tensor, "*batch n_v"]]
 
@@ -50,23 +51,15 @@ def init(
     bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw A and b; the fan-in is the number of features of u, as in torch."""
-    u, v = _check_inputs((), x, None)
-    fans = Fans(u.shape[-1], out_features)
-    weight_key, bias_key = map(core.checked_key("bilinear", key).fold_in, range(2))
-    shape = (out_features, u.shape[-1], v.shape[-1])
-    return Params(
-        weight_init.draw(weight_key, shape, fans, u.dtype),
-        bias_init.draw(bias_key, (out_features,), fans, u.dtype) if bias else None,
-    )
+    u, v = _check_pair(x)
+    shape, fans = (out_features, u.shape[-1], v.shape[-1]), Fans(u.shape[-1], out_features)
+    return Params(*drawn(key, u, shape, fans, out_features, bias, weight_init, bias_init))
 
 
 def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
     """Compute y_k = sum_i u_i q_ki + b_k."""
-    u, v = _check_inputs(params, x, Params)
-    try:
-        n_out, n_u, n_v = params.weight.shape
-    except (AttributeError, ValueError) as error:
-        raise core.wrong_shape("bilinear", "weight", params.weight, "(n_out, n_u, n_v)") from error
+    u, v = _check_pair(x)
+    n_out, n_u, n_v = core.shape_of("bilinear", params.weight, "(n_out, n_u, n_v)")
     check_like("bilinear", "u", u, params.weight)
     core.check_bias("bilinear", params.bias, params.weight, n_out)
     if u.shape[-1] != n_u or v.shape[-1] != n_v:
@@ -78,18 +71,19 @@ def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
 
 def backward(params: Params, x: Inputs, g: Outputs) -> tuple[Inputs, Params]:
     """Compute dx = (du, dv) as `input_grad` does, and dparams as `grads` does."""
-    p = _p(params, x, g)
-    return _dx(params, x, g, p), _dparams(params, x, g, p)
+    return input_grad(params, x, g), grads(params, x, g)
 
 
 def input_grad(params: Params, x: Inputs, g: Outputs) -> Inputs:
     """Compute du_i = sum_k g_k q_ki and dv = p A."""
-    return _dx(params, x, g, _p(params, x, g))
+    p = _p(params, x, g)
+    return (g.unsqueeze(-2) @ _q(params, x[1])).squeeze(-2), p @ params.weight.flatten(0, 1)
 
 
 def grads(params: Params, x: Inputs, g: Outputs) -> Params:
     """Compute dA = p^T v and db = sum of g over the rows."""
-    return _dparams(params, x, g, _p(params, x, g))
+    dweight = (rows(_p(params, x, g)).mT @ rows(x[1])).reshape(params.weight.shape)
+    return Params(dweight, None if params.bias is None else rows(g).sum(0))
 
 
 def _q(params: Params, v: Tensor) -> Tensor:
@@ -100,20 +94,12 @@ def _q(params: Params, v: Tensor) -> Tensor:
 
 def _p(params: Params, x: Inputs, g: Tensor) -> Tensor:
     """Compute p_ki = g_k u_i, of shape (..., n_out n_u)."""
-    _check_backward(params, x, g)
+    if type(x) is not tuple or len(x) != 2:
+        problem = f"expected the cache of its own forward, got {core.format_briefly(x)}"
+        raise LayerError("bilinear", problem)
+    n_out = len(params.weight)
+    core.check_cotangent(f"bilinear({n_out})", g, x[0], (*x[0].shape[:-1], n_out))
     return (g.unsqueeze(-1) * x[0].unsqueeze(-2)).flatten(-2)
-
-
-def _dx(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Inputs:
-    du = (g.unsqueeze(-2) @ _q(params, x[1])).squeeze(-2)
-    dv = p @ params.weight.flatten(0, 1)
-    return du, dv
-
-
-def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
-    p_rows, v_rows, g_rows = rows(p), rows(x[1]), rows(g)
-    dweight = (p_rows.mT @ v_rows).reshape(params.weight.shape)
-    return Params(dweight, None if params.bias is None else g_rows.sum(0))
 
 
 def terms(params: Params, x: Inputs, g: Tensor) -> Params:
@@ -153,28 +139,14 @@ def bilinear(
     return bare(Layer, forward, backward, init, input_grad=input_grad, grads=grads)
 
 
-def _check_inputs(params: object, x: object, expected: type | None) -> Inputs:
-    if type(x) is not tuple or len(x) != 2:
-        raise LayerError(
-            "bilinear", f"expected x to be a tuple of two tensors, got {core.describe_non_tuple(x)}"
-        )
-    for part in x:
-        core.check_input("bilinear", params, part, expected)
+def _check_pair(x: Inputs) -> Inputs:
+    check_form("bilinear", x, "(u, v)")
+    check_inputs("bilinear", (), x)
     u, v = x
-    check_like("bilinear", "v", v, u)
     if 0 in (u.ndim, v.ndim) or u.shape[:-1] != v.shape[:-1]:
         wanted = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
         raise LayerError("bilinear", f"expected {wanted}, got {_shapes(x)}")
     return u, v
-
-
-def _check_backward(params: Params, x: object, g: object) -> None:
-    core.check_params("bilinear", params, Params)
-    if type(x) is not tuple or len(x) != 2:
-        problem = f"expected the cache of its own forward, got {core.format_briefly(x)}"
-        raise LayerError("bilinear", problem)
-    u, n_out = x[0], len(params.weight)
-    core.check_cotangent(f"bilinear({n_out})", g, u, (*u.shape[:-1], n_out))
 
 
 def _shapes(x: tuple[Tensor, ...]) -> str:

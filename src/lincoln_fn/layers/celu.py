@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, Positive, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, Positive, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -30,14 +30,12 @@ class Cache:
     alpha: float = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, alpha: float) -> tuple[Elements, Cache]:
     """Compute y = max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
     y = torch.relu(x) + alpha * torch.expm1(torch.clamp(x, max=0) / alpha)
     return y, Cache(x, alpha)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g e^(min(x, 0) / alpha)."""
     return g * torch.exp(torch.clamp(cache.x, max=0) / cache.alpha), ()

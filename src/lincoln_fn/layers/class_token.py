@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, check_cache, mirror, record
+from lincoln_fn.core import Key, Layer, LayerError, bare, check_batched, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.shapes import Moved, Sequence
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
@@ -38,14 +38,11 @@ class Params:
 
 def init(key: Key, x: Sequence, *, weight_init: Initializer) -> Params:
     """Draw w, with as many numbers as x has features."""
-    core.check_input("class_token", (), x)
     _check_shape(x, None)
     n = x.shape[-1]
-    key = core.checked_key("class_token", key)
     return Params(weight_init.draw(key, (n,), Fans(n, n), x.dtype))
 
 
-@core.shape_checked
 def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
     """Put w in front of x."""
     core.check_like("class_token", "x", x, params.weight)
@@ -57,8 +54,6 @@ def forward(params: Params, x: Sequence) -> tuple[Moved, StandIns]:
 
 def backward(params: Params, cache: StandIns, g: Moved) -> tuple[Sequence, Params]:
     """Compute dx, which is g behind position 0, and dw = sum of g at position 0."""
-    check_cache("class_token", cache, StandIns)
-    core.check_cotangent("class_token", g, cache.y)
     return g[..., 1:, :], Params(rows(g[..., 0, :]).sum(0))
 
 

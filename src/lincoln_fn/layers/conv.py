@@ -15,7 +15,7 @@ x_c[t] is multiplied by W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
 dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's
 backward, derived in `pad`, adds dx of the padded x back onto x.
 
-Cache: the padded x; the stride, the dilation and the groups; the amounts of padding.
+Cache: the padded x; the shape of y; the stride, the dilation and the groups; the padding.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from lincoln_fn import core
 from lincoln_fn.core import Correlation, Key, Layer, PositiveInt, PositiveSizes, record, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
-from lincoln_fn.layers.common.conv_axes import Padding, PaddingMode, conv_axes, kernel_axes
-from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode, conv_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.stand_in import stand_in
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -49,9 +49,10 @@ class Params:
 
 @record
 class Cache:
-    """The padded input, how the kernel moves over it, and the amounts of padding."""
+    """The padded input, a stand-in for y, how the kernel moves, and the amounts of padding."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
+    y: ConvOutput
     geometry: Geometry = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -62,15 +63,10 @@ def init(
     weight_init: Initializer, bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw W of shape (out_channels, in_channels / groups, *kernel_size), and b."""
-    n = len(kernel_size)
-    layer = f"conv{n}d"
-    in_channels = convolution.check_example(layer, x, n, groups)
-    shape = (out_channels, in_channels // groups, *kernel_size)
-    inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
+    sizes = kernel_size, groups, out_channels
+    return Params(*convolution.draw("conv", key, x, *sizes, bias, weight_init, bias_init))
 
 
-@core.shape_checked
 def forward(
     params: Params, x: ConvInput, *, stride: int | Sizes, padding: int | Sizes | str,
     dilation: int | Sizes, groups: int, padding_mode: str,
@@ -87,7 +83,7 @@ def forward(
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
-    return y, Cache(padded, geometry, amounts, mode)
+    return y, Cache(padded, stand_in(y), geometry, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
@@ -97,7 +93,6 @@ def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Pa
 
 def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
-    _check_backward(params, cache, g)
     weight, geometry = params.weight, cache.geometry
     n = weight.ndim - 2
     reached = convolution.reach(g.shape[-n:], weight, geometry)
@@ -109,11 +104,8 @@ def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
-    _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)
-    return Params(
-        dweight, None if params.bias is None else convolution.bias_gradient(g, cache.geometry)
-    )
+    return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -124,15 +116,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 core.declare(input_grad, reads=())
-
-
-def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
-    core.check_params("conv", params, Params)
-    weight = params.weight
-    layer, n = convolution.named("conv", weight), weight.ndim - 2
-    core.check_cache(layer, cache, Cache)
-    sizes = convolution.fits(cache.x.shape[-n:], weight, cache.geometry)
-    core.check_cotangent(layer, g, cache.x, (*cache.x.shape[: -n - 1], len(weight), *sizes))
 
 
 def _conv_nd(
@@ -173,7 +156,7 @@ def _conv_nd(
         (conv1d(8, 3, padding='same', dilation=2), conv3d(8, (1, 3, 3), bias=False))
     """
     layer = f"conv{n}d"
-    kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)
+    kernel = convolution.kernel_axes(layer, n, out_channels, kernel_size, groups)
     conv_axes(layer, kernel, stride, padding, dilation, groups, padding_mode)
     draw = partial(init, kernel_size=kernel)
     return core.bare(Layer, forward, backward, draw, input_grad=input_grad, grads=grads)

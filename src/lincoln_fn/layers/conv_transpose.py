@@ -15,7 +15,7 @@ x_c[p] is multiplied by W_(c,o)[k] only in y_o[s p + d k - q], if that is within
 where g is 0 outside. dx is the convolution of g, padded by q, with W, and dW the correlation of
 the padded g with x.
 
-Cache: x; the stride, the dilation and the groups; both paddings.
+Cache: x; the shape of y; the stride, the dilation and the groups; both paddings.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, NonNegativeSizes, PositiveInt, PositiveSizes, record, static
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
-from lincoln_fn.layers.common.conv_axes import conv_transpose_axes, kernel_axes
-from lincoln_fn.layers.common.convolution import Geometry
+from lincoln_fn.layers.common.convolution import Geometry, conv_transpose_axes, kernel_axes
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.stand_in import stand_in
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -48,9 +48,10 @@ class Params:
 
 @record
 class Cache:
-    """The input, how the kernel moves over y, and both paddings."""
+    """The input, a stand-in for y, how the kernel moves over it, and both paddings."""
 
     x: ConvInput
+    y: ConvOutput
     geometry: Geometry = static()
     padding: Sizes = static()
     output_padding: Sizes = static()
@@ -61,15 +62,10 @@ def init(
     weight_init: Initializer, bias_init: Initializer,
 ) -> Params:  # fmt: skip
     """Draw W of shape (in_channels, out_channels / groups, *kernel_size), and b."""
-    n = len(kernel_size)
-    layer = f"conv_transpose{n}d"
-    in_channels = convolution.check_example(layer, x, n, groups)
-    shape = (in_channels, out_channels // groups, *kernel_size)
-    inits = {"weight_init": weight_init, "bias_init": bias_init}
-    return Params(*convolution.draw(layer, key, x, shape, out_channels, bias=bias, **inits))
+    sizes = kernel_size, groups, out_channels
+    return Params(*convolution.draw("conv_transpose", key, x, *sizes, bias, weight_init, bias_init))
 
 
-@core.shape_checked
 def forward(
     params: Params, x: ConvInput, *, stride: int | Sizes, padding: int | Sizes,
     output_padding: int | Sizes, groups: int, dilation: int | Sizes,
@@ -79,10 +75,11 @@ def forward(
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
     check_image(layer, x, n, len(weight))
     axes = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
-    cache = Cache(x, *axes)
-    n_out = weight.shape[1] * groups
-    convolution.check_fit(layer, x, weight, params.bias, n_out, _y_spatial(weight, cache))
-    return convolution.convolve_transposed(x, weight, params.bias, *axes), cache
+    reached = zip(convolution.reach(x.shape[-n:], weight, axes[0]), *axes[1:], strict=True)
+    sizes = tuple(size - 2 * q + more for size, q, more in reached)
+    convolution.check_fit(layer, x, weight, params.bias, weight.shape[1] * groups, sizes)
+    y = convolution.convolve_transposed(x, weight, params.bias, *axes)
+    return y, Cache(x, stand_in(y), *axes)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
@@ -92,17 +89,13 @@ def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Pa
 
 def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
-    _check_backward(params, cache, g)
     return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
-    _check_backward(params, cache, g)
     dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
-    return Params(
-        dweight, None if params.bias is None else convolution.bias_gradient(g, cache.geometry)
-    )
+    return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -119,22 +112,6 @@ def _padded(cache: Cache, g: Tensor) -> Tensor:
     """Pad g with q zeros on both sides, and cut the end that no x_c[p] reaches."""
     sides = zip(cache.padding, cache.output_padding, strict=True)
     return pad_axes.pad(g, tuple((q, q - more) for q, more in sides), "constant")
-
-
-def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
-    reached = convolution.reach(cache.x.shape[2 - weight.ndim :], weight, cache.geometry)
-    axes = zip(reached, cache.padding, cache.output_padding, strict=True)
-    return tuple(size - 2 * q + more for size, q, more in axes)
-
-
-def _check_backward(params: Params, cache: Cache, g: Tensor) -> None:
-    core.check_params("conv_transpose", params, Params)
-    weight = params.weight
-    layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
-    core.check_cache(layer, cache, Cache)
-    channels = weight.shape[1] * cache.geometry.groups
-    shape = (*cache.x.shape[: -n - 1], channels, *_y_spatial(weight, cache))
-    core.check_cotangent(layer, g, cache.x, shape)
 
 
 def _conv_transpose_nd(

@@ -36,8 +36,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, Positive, bare, check_like, check_params, record
-from lincoln_fn.layers.common.normalisation import widened
+from lincoln_fn.core import Key, Layer, LayerError, Positive, bare, check_like, record
+from lincoln_fn.layers.common.merge import check_form, check_inputs
+from lincoln_fn.layers.common.normalisation import norm_over, widened
 
 NAME = "cosine_similarities"
 Rows: TypeAlias = Float[Tensor, "*batch n features"]
@@ -65,13 +66,11 @@ class Cache:
 def init(key: Key, x: Pair, *, init_scale: float) -> Params:
     """Make s, the logarithm of the scale."""
     a, _ = _checked(x)
-    device = core.checked_key(NAME, key).bits.device
-    return Params(torch.full((), math.log(init_scale), dtype=a.dtype, device=device))
+    return Params(torch.full((), math.log(init_scale), dtype=a.dtype, device=key.bits.device))
 
 
 def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
     """Compute y = e^s hat a hat b^T."""
-    check_params(NAME, params, Params)
     a, b = _checked(x)
     check_like(NAME, "x", a, params.log_scale)
     length_a, length_b = (_length(rows) for rows in (a, b))
@@ -82,9 +81,6 @@ def forward(params: Params, x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache
 
 def backward(params: Params, cache: Cache, g: Float[Tensor, "*batch n m"]) -> tuple[Pair, Params]:
     """Compute da = (d_hat_a - hat a sum(d_hat_a hat a)) / |a|, db likewise, and ds = sum of g y."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
-    core.check_cotangent(NAME, g, cache.y)
     scaled = params.log_scale.exp() * g
     da = _across(widened(scaled @ cache.b), cache.a) / cache.length_a
     db = _across(widened(scaled.mT @ cache.a), cache.b) / cache.length_b
@@ -99,11 +95,8 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 def _length(rows: Rows) -> Float[Tensor, "*batch n 1"]:
-    # Divided by the largest element first, for squares would overflow or vanish.
     least = max(1e-12, torch.finfo(rows.dtype).tiny)
-    rows = widened(rows)
-    largest = rows.abs().amax(-1, keepdim=True).clamp(min=least)
-    return largest * (rows / largest).square().sum(-1, keepdim=True).clamp(min=1).sqrt()
+    return norm_over(rows, 2.0, (-1,)).clamp(min=least)
 
 
 def _across(drows: Rows, rows: Rows) -> Rows:
@@ -137,13 +130,10 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     return bare(Layer, forward, backward, init)
 
 
-def _checked(x: object) -> Pair:
+def _checked(x: Pair) -> Pair:
     """Check that x is a pair of rows with as many features."""
-    if type(x) is not tuple or len(x) != 2:
-        raise LayerError(NAME, f"expected x to be (a, b), got {core.describe_non_tuple(x)}")
-    for name, rows in zip("ab", x, strict=True):
-        core.check_input(NAME, (), rows)
-        check_like(NAME, name, rows, x[0])
+    check_form(NAME, x, "(a, b)")
+    check_inputs(NAME, (), x)
     a, b = x
     if min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"

@@ -43,16 +43,10 @@ def init(
     bias_init: Initializer, fan_out: int | None = None,
 ) -> Params:  # fmt: skip
     """Draw W of shape (n_in, n_out), and b; fan_out is n_out, or that of several layers as one."""
-    name = f"dense({n_out})"
-    check_input(name, (), x)
     if x.ndim == 0:
-        raise LayerError(name, "expected x of shape (..., n_in), got ()")
-    fans = Fans(x.shape[-1], fan_out or n_out)
-    weight_key, bias_key = map(core.checked_key(name, key).fold_in, range(2))
-    return Params(
-        weight_init.draw(weight_key, (x.shape[-1], n_out), fans, x.dtype),
-        bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None,
-    )
+        raise core.wrong_shape(f"dense({n_out})", "x", x, "(..., n_in)")
+    shape, fans = (x.shape[-1], n_out), Fans(x.shape[-1], fan_out or n_out)
+    return Params(*drawn(key, x, shape, fans, n_out, bias, weight_init, bias_init))
 
 
 def forward(params: Params, x: Features) -> tuple[Outputs, Features]:
@@ -119,6 +113,16 @@ def dense(
     return bare(Layer, forward, backward, init, input_grad=input_grad, grads=grads)
 
 
+def drawn(
+    key: Key, x: Tensor, shape: tuple[int, ...], fans: Fans, n_out: int, bias: bool,
+    weight_init: Initializer, bias_init: Initializer,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Draw a weight of a shape, and a bias of n_out numbers or None, in x's dtype."""
+    weight_key, bias_key = map(key.fold_in, range(2))
+    weight = weight_init.draw(weight_key, shape, fans, x.dtype)
+    return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None
+
+
 def rows(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "rows n"]:
     """Put all rows into one matrix."""
     return x.flatten(0, -2) if x.ndim > 1 else x.unsqueeze(0)
@@ -129,10 +133,7 @@ def check_forward(params: Params, x: object) -> None:
     check_input("dense", params, x, Params)
     assert isinstance(x, Tensor)
     weight = params.weight
-    try:
-        n_in, n_out = weight.shape
-    except (AttributeError, ValueError) as error:
-        raise core.wrong_shape("dense", "weight", weight, "(n_in, n_out)") from error
+    n_in, n_out = core.shape_of("dense", weight, "(n_in, n_out)")
     core.check_like("dense", "x", x, weight)
     if params.bias is not None:
         core.check_bias("dense", params.bias, weight, n_out)

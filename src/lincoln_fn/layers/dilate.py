@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
 from lincoln_fn.layers.common.reduction import Dims, axes_of
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
@@ -28,7 +28,6 @@ class Cache:
     dilation: int = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dilation: int, dim: Dims) -> tuple[Moved, Cache]:
     """Compute y_j = x_i where j = d i, else 0."""
     axes, y = axes_of("dilate", x, dim), x
@@ -39,7 +38,6 @@ def forward(params: tuple[()], x: Elements, *, dilation: int, dim: Dims) -> tupl
     return y, Cache(x.new_zeros(()).expand(y.shape), axes, dilation)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(d i)."""
     step, whole = slice(None, None, cache.dilation), slice(None)

@@ -15,7 +15,7 @@ there. Indices have no gradient: dx is None.
 In half precision a sum of many small rows would stop growing: in bfloat16, 256 + 1 = 256. So these
 sums are computed in float32.
 
-Cache: x, and padding_idx.
+Cache: x, the shape of y, and padding_idx.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, PositiveInt, check_params, record
+from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
@@ -40,9 +42,10 @@ class Params:
 
 @record
 class Cache:
-    """The indices, and the index that has no gradient, or None."""
+    """The indices, a stand-in for y, and the index that has no gradient, or None."""
 
     x: Int[Tensor, "*batch"]
+    y: Float[Tensor, "*batch embedding_dim"]
     padding_idx: int | None = core.static()
 
 
@@ -51,9 +54,8 @@ def init(
     padding_idx: int | None, weight_init: Initializer, dtype: torch.dtype,
 ) -> Params:  # fmt: skip
     """Draw W, with zeros in row padding_idx."""
-    _check_indices(x)
+    check_integers("embedding", "x", x)
     fans = Fans(num_embeddings, embedding_dim)
-    key = core.checked_key("embedding", key)
     weight = weight_init.draw(key, (num_embeddings, embedding_dim), fans, dtype)
     if padding_idx is not None:
         is_padding = torch.arange(num_embeddings, device=weight.device) == padding_idx
@@ -65,41 +67,26 @@ def forward(
     params: Params, x: Int[Tensor, "*batch"], *, padding_idx: int | None
 ) -> tuple[Float[Tensor, "*batch embedding_dim"], Cache]:
     """Compute y_t = W_v with v = x_t."""
-    check_params("embedding", params, Params)
-    _check_indices(x)
     weight = params.weight
-    if x.device != weight.device:
-        raise LayerError("embedding", f"expected x on {weight.device}, got {x.device}")
-    try:
-        y = torch.nn.functional.embedding(x.long(), weight)
-    except RuntimeError as error:
-        if weight.ndim == 2:
-            raise
-        raise core.wrong_shape("embedding", "weight", weight, "(num_embeddings, n)") from error
-    except IndexError as error:
-        low, high = x.aminmax()
-        wrong = low if low < 0 else high
-        problem = f"expected indices from 0 to {len(weight) - 1}, got {wrong}"
-        raise LayerError("embedding", problem) from error
-    return y, Cache(x, padding_idx)
+    check_integers("embedding", "x", x, weight.device)
+    count, _ = core.shape_of("embedding", weight, "(num_embeddings, n)")
+    index = x.long()
+    y = in_range("embedding", x, count, lambda: torch.nn.functional.embedding(index, weight))
+    return y, Cache(x, stand_in(y), padding_idx)
 
 
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]
 ) -> tuple[None, Params]:
     """Compute dW_v = sum of g_t over all t with x_t = v, and zero for v = padding_idx."""
-    check_backward(params, cache, g)
-    rows = g.to(torch.promote_types(g.dtype, torch.float32)).reshape(-1, g.shape[-1])
-    index = cache.x.long().flatten()
+    rows, index = g.reshape(-1, g.shape[-1]), cache.x.long().flatten()
     if cache.padding_idx is not None:
         rows = rows.masked_fill((index == cache.padding_idx).unsqueeze(-1), 0)
-    dweight = rows.new_zeros(params.weight.shape).index_add(0, index, rows)
-    return None, Params(dweight.to(g.dtype))
+    return None, Params(add_at(index, rows, len(params.weight), 0))
 
 
 def input_grad(params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]) -> None:
     """Return None: indices have no gradient."""
-    check_backward(params, cache, g)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -155,18 +142,3 @@ def embedding(
     row = None if padding_idx is None else padding_idx % num_embeddings
     bound = partial(forward, padding_idx=row), backward, partial(init, padding_idx=row)
     return core.bare(Layer, *bound, input_grad=input_grad)
-
-
-def check_backward(params: Params, cache: Cache, g: object) -> None:
-    """Check that params and cache are of this layer, and g mirrors y."""
-    check_params("embedding", params, Params)
-    core.check_cache("embedding", cache, Cache)
-    features = params.weight.shape[1]
-    core.check_cotangent("embedding", g, params.weight, (*cache.x.shape, features))
-
-
-def _check_indices(x: object) -> None:
-    if not isinstance(x, Tensor):
-        raise LayerError("embedding", f"expected x to be a tensor, got {type(x).__name__}")
-    if x.is_floating_point() or x.is_complex() or x.dtype is torch.bool:
-        raise LayerError("embedding", f"expected x of integers, got {x.dtype}")

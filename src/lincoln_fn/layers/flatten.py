@@ -12,12 +12,11 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from lincoln_fn.core import Layer, LayerError, bare, check_axis, constructor, require, shape_checked
+from lincoln_fn.core import Layer, LayerError, bare, check_axis, constructor, require
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, start_dim: int, end_dim: int
 ) -> tuple[Moved, StandIns]:
@@ -33,7 +32,7 @@ def forward(
 
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
-    return reshaped_back("flatten", cache, g), ()
+    return g.reshape(cache.x.shape), ()
 
 
 @constructor(kind="moving")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, require, shape_checked, static
+from lincoln_fn.core import Layer, bare, constructor, record, require, static
 from lincoln_fn.layers.common.reduction import axes_of
 from lincoln_fn.layers.common.shapes import Elements
 
@@ -27,14 +27,12 @@ class Cache:
     axes: tuple[int, ...] = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Elements, Cache]:
     """Compute y_i = x_(n - 1 - i)."""
     axes = axes_of("flip", x, dims)
     return torch.flip(x, axes), Cache(x.new_zeros(()).expand(x.shape), axes)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g_(n - 1 - i)."""
     return torch.flip(g, cache.axes), ()

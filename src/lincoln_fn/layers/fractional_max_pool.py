@@ -37,13 +37,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, check_params, keys, record, require
-from lincoln_fn.layers.common.pool_positions import added_up, flat_positions, summed_in
-from lincoln_fn.layers.common.pooling import check_spatial, dy_of
+from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, keys, record, require
+from lincoln_fn.layers.common.pool_positions import flat_positions, summed_in
+from lincoln_fn.layers.common.pooling import check_spatial
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
-from lincoln_fn.layers.common.stand_in import stand_in
-from lincoln_fn.layers.max_pool import largest
+from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 
 Ratio: TypeAlias = Annotated[float, core.Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
 
@@ -57,20 +56,9 @@ class Params:
     key: Key
 
 
-@record
-class Cache:
-    """The input's shape, the position of each window's largest element, and x's axes."""
-
-    x: Image
-    indices: Int[Tensor, "*batch_and_pooled"]
-    n: int = core.static()
-    return_indices: bool = core.static(default=False)
-
-
 def init(key: Key, x: Image) -> Params:
     """Make the key of the first windows, on x's device."""
-    core.check_input("fractional_max_pool", (), x)
-    return Params(core.checked_key("fractional_max_pool", key).fold_in(0))
+    return Params(key.fold_in(0))
 
 
 def forward(
@@ -79,29 +67,30 @@ def forward(
 ) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o, with starts drawn from the key."""
     n = len(kernel_size)
-    sizes = checked_sizes(params, x, kernel_size, output_size, output_ratio)
+    check_spatial("fractional_max_pool", x, n)
+    spatial = x.shape[-n:]
+    if output_ratio is not None:
+        output_size = tuple(int(s * r) for s, r in zip(spatial, output_ratio, strict=True))
+    sizes = output_size or ()
+    fits = zip(spatial, kernel_size, sizes, strict=True)
+    if not all(1 <= size <= length - k + 1 for length, k, size in fits):
+        problem = f"expected x with room for {sizes} windows of {kernel_size}"
+        raise core.LayerError(f"fractional_max_pool{n}d", f"{problem}, got {tuple(x.shape)}")
     samples = draw_samples(params.key, x, n)
-    shapes = zip(x.shape[-n:], kernel_size, sizes, strict=True)
+    shapes = zip(spatial, kernel_size, sizes, strict=True)
     # As in torch, the first sample is for the last axis in 2d, and for the first axis in 3d.
     drawn = (samples.flip(-1) if n == 2 else samples).unbind(-1)
     places = [_positions(u, *shape) for u, shape in zip(drawn, shapes, strict=True)]
-    y, m = largest(x, flat_positions(places, x), n)
-    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices)
+    return pooled(x, flat_positions(places, x), n, return_indices)
 
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Image, Params]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
-    check_params("fractional_max_pool", params, Params)
-    core.check_cache("fractional_max_pool", cache, Cache)
-    x, m, n = cache.x, cache.indices, cache.n
-    dy = dy_of(f"fractional_max_pool{n}d", g, cache.return_indices)
-    core.check_cotangent(f"fractional_max_pool{n}d", dy, x, tuple(m.shape))
-    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), params
+    return given_back("fractional_max_pool", cache, g), params
 
 
-def advance(params: Params, cache: Cache) -> Params:
+def advance(params: Params, cache: object) -> Params:
     """Return the next windows' key, key.fold_in(0)."""
-    check_params("fractional_max_pool", params, Params)
     return Params(params.key.fold_in(0))
 
 
@@ -114,25 +103,6 @@ def draw_samples(
     """Draw u from [0, 1) for each channel of each example and each of n axes."""
     shape = (*x.shape[:-n], n)
     return keys.uniform(key.near(x), shape, dtype=summed_in(x)).to(x.device)
-
-
-def checked_sizes(
-    params: Params, x: Tensor, kernel_size: Sizes, output_size: Sizes | None,
-    output_ratio: Ratios | None,
-) -> Sizes:  # fmt: skip
-    """Find the sizes of y's spatial axes, and check that x is large enough."""
-    n = len(kernel_size)
-    layer = f"fractional_max_pool{n}d"
-    check_spatial(layer, params, x, n, Params)
-    spatial = x.shape[-n:]
-    if output_ratio is not None:
-        output_size = tuple(int(s * r) for s, r in zip(spatial, output_ratio, strict=True))
-    sizes = output_size or ()
-    fits = zip(spatial, kernel_size, sizes, strict=True)
-    if not all(1 <= size <= length - k + 1 for length, k, size in fits):
-        problem = f"expected x with room for {sizes} windows of {kernel_size}"
-        raise core.LayerError(layer, f"{problem}, got {tuple(x.shape)}")
-    return sizes
 
 
 def _positions(
@@ -185,8 +155,8 @@ def _fractional_max_pool_nd(
     layer = f"fractional_max_pool{n}d"
     just_one = (output_size is None) != (output_ratio is None)
     require(just_one, layer, "one of output_size and output_ratio", (output_size, output_ratio))
-    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    sizes = None if output_size is None else per_axis(layer, "output_size", output_size, n, 1)
+    kernel = per_axis(layer, "kernel_size", kernel_size, n)
+    sizes = None if output_size is None else per_axis(layer, "output_size", output_size, n)
     ratios = (output_ratio,) * n if isinstance(output_ratio, float) else output_ratio
     fits = ratios is None or len(ratios) == n
     require(fits, layer, f"output_ratio as a number or a tuple of {n}", output_ratio)

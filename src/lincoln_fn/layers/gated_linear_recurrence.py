@@ -110,7 +110,6 @@ def forward(
     params: Params, x: Inputs, *, chunk_size: int, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute h_t = a_t h_(t-1) + q_t sigma(i_t) u_t."""
-    check_params(NAME, params, Params)
     (given, *_), state = sequences.unpacked(NAME, x, _NAMES)
     _check_forward(params, x[:3], state)
     u, r, i = (one_batch(widened(part)) for part in x[:3])

@@ -28,7 +28,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
@@ -38,7 +38,8 @@ class Cache:
     """The indices, the shapes, and the axis."""
 
     index: Int[Tensor, "*positions"]
-    shapes: StandIns
+    x: Elements
+    y: Moved
     dim: int = core.static()
 
 
@@ -53,7 +54,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
         problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
         raise core.LayerError("gather", problem)
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
-    return y, Cache(index, stand_ins(x_0, y), dim)
+    return y, Cache(index, stand_in(x_0), stand_in(y), dim)
 
 
 declare(forward, kind="moving", along="dim")
@@ -61,9 +62,7 @@ declare(forward, kind="moving", along="dim")
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_ij = k."""
-    check_cache("gather", cache, Cache)
-    check_cotangent("gather", g, cache.shapes.y)
-    zeros = torch.zeros_like(cache.shapes.x)
+    zeros = torch.zeros_like(cache.x)
     return (zeros.scatter_add(cache.dim, cache.index, g), None), ()
 
 
@@ -101,7 +100,7 @@ def forward_slices(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, C
     size, flat = x_0.shape[dim], index.reshape(-1)
     read = in_range("index_select", flat, size, lambda: torch.index_select(x_0, dim, flat))
     y = read.reshape(*x_0.shape[:dim], *index.shape, *x_0.shape[dim + 1 :])
-    return y, Cache(index, stand_ins(x_0, y), dim)
+    return y, Cache(index, stand_in(x_0), stand_in(y), dim)
 
 
 declare(forward_slices, kind="moving", along="dim")
@@ -112,8 +111,8 @@ def backward_slices(
 ) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_i = k."""
     check_cache("index_select", cache, Cache)
-    check_cotangent("index_select", g, cache.shapes.y)
-    x, dim, index = cache.shapes.x, cache.dim, cache.index.reshape(-1)
+    check_cotangent("index_select", g, cache.y)
+    x, dim, index = cache.x, cache.dim, cache.index.reshape(-1)
     rows = g.reshape(*x.shape[:dim], len(index), *x.shape[dim + 1 :])
     return (torch.zeros_like(x).index_add(dim, index, rows), None), ()
 

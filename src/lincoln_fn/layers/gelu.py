@@ -29,7 +29,7 @@ from typing import Final, Literal
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 SQRT_8_BY_PI: Final = math.sqrt(8 / math.pi)
@@ -44,7 +44,6 @@ class Cache:
     approximate: Literal["none", "tanh"] = static()
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, approximate: Literal["none", "tanh"]
 ) -> tuple[Elements, Cache]:
@@ -52,7 +51,6 @@ def forward(
     return x * _p(x, approximate), Cache(x, approximate)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (p + x p')."""
     x, p = cache.x, _p(cache.x, cache.approximate)

@@ -15,26 +15,21 @@ from __future__ import annotations
 
 from math import prod
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, constructor
-from lincoln_fn.layers.common.shapes import Channels, Reduced
+from lincoln_fn.core import Layer, bare, constructor, wrong_shape
+from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
 
 
-@core.shape_checked
-def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Reduced, StandIns]:
+def forward(params: tuple[()], x: Channels, *, keepdim: bool) -> tuple[Moved, StandIns]:
     """Compute y_bc = (1 / N) sum_i x_bci."""
     if x.ndim < 3 or 0 in x.shape[2:]:
-        problem = f"expected x of shape (batch, channels, *spatial), got {tuple(x.shape)}"
-        raise LayerError("global_avg_pool", problem)
+        raise wrong_shape("global_avg_pool", "x", x, "(batch, channels, *spatial)")
     y = x.mean(tuple(range(2, x.ndim)), keepdim=keepdim)
     return y, stand_ins(x, y)
 
 
-def backward(params: tuple[()], cache: StandIns, g: Reduced) -> tuple[Channels, tuple[()]]:
+def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_bci = g_bc / N, whose positions share their memory."""
-    check_cache("global_avg_pool", cache, StandIns)
-    check_cotangent("global_avg_pool", g, cache.y)
     batch, channels, *spatial = cache.x.shape
     share = (g / prod(spatial)).reshape(batch, channels, *(1 for _ in spatial))
     return share.expand(cache.x.shape), ()

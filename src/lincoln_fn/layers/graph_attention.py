@@ -41,7 +41,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_params, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, glorot_uniform
-from lincoln_fn.layers.graph_conv import Edges, Ends, Nodes, add_at, graph_parts
+from lincoln_fn.layers.common.merge import add_at
+from lincoln_fn.layers.graph_conv import Edges, Ends, Nodes, graph_parts
 
 NAME = "graph_attention"
 Heads: TypeAlias = Float[Tensor, "*batch nodes heads features"]
@@ -80,7 +81,6 @@ def forward(
     params: Params, x: tuple[Nodes, Edges], *, negative_slope: float, add_self_loops: bool
 ) -> tuple[Nodes, Cache]:
     """Compute y_i = sum of w_e h_(s_e) over the edges into i, with w the softmax of u over them."""
-    check_params(NAME, params, Params)
     nodes, source, target, _ = graph_parts(NAME, x)
     core.check_like(NAME, "nodes", nodes, params.source)
     h = _by_head(nodes, *params.source.shape)

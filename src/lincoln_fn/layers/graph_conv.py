@@ -39,8 +39,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cotangent, check_params, record, static
-from lincoln_fn.layers.common.merge import in_range
+from lincoln_fn.core import Layer, LayerError, bare, record, static
+from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
 from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "graph_conv"
@@ -70,7 +70,6 @@ def forward(
     params: tuple[()], x: Inputs, *, add_self_loops: bool, normalize: bool
 ) -> tuple[Nodes, Cache]:
     """Compute y_i = r_i m_i with m_i = z_i + sum of w_e z over the edges into i, z = r h."""
-    check_params(NAME, params, None)
     h, source, target, weights = graph_parts(NAME, x, has_weights=True)
     loop, count = float(add_self_loops), h.shape[-2]
     r = h.new_ones(count)
@@ -87,8 +86,6 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Nodes) -> tuple[Gradients, tuple[()]]:
     """Compute dh = r dz, where dz is dm = r g sent back along the edges, and dw."""
-    core.check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.h)
     source, target, weights = cache.source, cache.target, cache.weights
     r = cache.r.unsqueeze(-1)
     dm = r * g
@@ -183,18 +180,14 @@ def graph_parts(
     if h.ndim < 2:
         wanted = "(..., nodes, features)"
         raise LayerError(layer, f"expected nodes of shape {wanted}, got {tuple(h.shape)}")
-    if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
-        got = getattr(edges, "dtype", type(edges).__name__)
-        raise LayerError(layer, f"expected edges to be a tensor of integers, got {got}")
+    check_integers(layer, "edges", edges, h.device)
     if edges.ndim != 2 or len(edges) != 2:
         problem = f"expected edges of shape (2, number of edges), got {tuple(edges.shape)}"
         raise LayerError(layer, problem)
-    if edges.device != h.device:
-        raise LayerError(layer, f"expected edges on {h.device}, got {edges.device}")
     source, target = edges.long()
     count = h.shape[-2]
     of_nodes = torch.empty(count, device=h.device)
-    in_range(layer, edges, count, lambda: of_nodes.index_select(0, edges.flatten()))
+    in_range(layer, edges, count, lambda: of_nodes.index_select(0, edges.long().flatten()))
     weights = rest[0] if rest else None
     if weights is not None:
         core.check_input(layer, (), weights)
@@ -203,25 +196,3 @@ def graph_parts(
             problem = f"expected weights of shape {tuple(source.shape)}, one for each edge"
             raise LayerError(layer, f"{problem}, got {tuple(weights.shape)}")
     return h, source, target, weights
-
-
-def add_at(nodes: Ends, values: Tensor, count: int, dim: int) -> Tensor:
-    """Add up along an axis what edges bring to each of `count` nodes, in float32 at least.
-
-    Args:
-        nodes: the node of each edge.
-        values: with one entry for each edge along the axis.
-        count: the number of nodes.
-        dim: the axis, from the end.
-
-    Returns:
-        The sums, with the nodes along the axis.
-
-    Example:
-        >>> add_at(torch.tensor([2, 0, 2]), torch.tensor([1.0, 2.0, 3.0]), 3, -1)
-        tensor([2., 0., 4.])
-    """
-    wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    shape = list(values.shape)
-    shape[dim] = count
-    return wide.new_zeros(shape).index_add(dim, nodes, wide).to(values.dtype)

@@ -22,21 +22,18 @@ Cache: x_hat in x's dtype; rstd, one number per group, for half precision in flo
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, record, shape_checked
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, record
 from lincoln_fn.layers.common.normalisation import (
-    affine_grads,
+    affine_backward,
     affine_terms,
     first_affine,
-    mean_over,
     scale_and_shift,
-    statistics,
-    widened,
+    standardised,
+    standardised_dx,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_grouped
 from lincoln_fn.layers.common.shapes import Channels
@@ -60,42 +57,27 @@ class Cache:
 
 def init(key: Key, x: Channels, *, num_groups: int, affine: bool, bias: bool) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
-    core.check_input("group_norm", (), x)
-    check_grouped(x, None, None, num_groups)
-    return Params(
-        *first_affine(
-            core.checked_key("group_norm", key),
-            x,
-            (x.shape[1],),
-            weight=affine,
-            bias=affine and bias,
-        )
-    )
+    check_grouped(None, x, num_groups)
+    return Params(*first_affine(key, x, (x.shape[1],), affine, bias))
 
 
-@shape_checked
 def forward(params: Params, x: Channels, *, num_groups: int, eps: float) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
-    check_grouped(x, params.weight, params.bias, num_groups)
-    grouped = _in_groups(widened(x), num_groups)
-    centred, _, var = statistics(grouped, tuple(range(2, grouped.ndim)))
-    rstd = (var + eps).rsqrt()
-    x_hat = (centred * rstd).flatten(1, 2)
+    check_grouped(params, x, num_groups)
+    grouped = _in_groups(x, num_groups)
+    x_hat, rstd, _, _ = standardised(grouped, tuple(range(2, grouped.ndim)), eps)
+    x_hat = x_hat.flatten(1, 2)
     y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd)
 
 
-@shape_checked
 def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    rstd, dy = cache.rstd, widened(g)
-    mean = partial(mean_over, axes=tuple(range(2, rstd.ndim)))
-    x_hat = _in_groups(widened(cache.x_hat), rstd.shape[1])
-    dx_hat = _in_groups(scale_and_shift(dy, params.weight, None, g.ndim - 2), rstd.shape[1])
-    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
-    shared = (0, *range(2, g.ndim))
-    dparams = affine_grads(dy, x_hat.flatten(1, 2), params.weight, params.bias, shared)
-    return dx.flatten(1, 2).to(g.dtype), Params(*dparams)
+    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (1,))
+    rstd = cache.rstd
+    dx_hat, x_hat = (_in_groups(each, rstd.shape[1]) for each in (dx_hat, cache.x_hat))
+    dx = standardised_dx(dx_hat, x_hat, rstd, tuple(range(2, rstd.ndim)))
+    return dx.flatten(1, 2).to(g.dtype), dparams
 
 
 def _in_groups(x: Tensor, num_groups: int) -> Tensor:

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, NonNegative, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, NonNegative, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, lambd: float) -> tuple[Elements, Elements]:
     """Compute y = 0 where |x| <= l, else x."""
     y = torch.where(torch.abs(x) <= lambd, 0, x)
     return y, y
 
 
-@shape_checked
 def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where y != 0, else 0."""
     return torch.where(y != 0, g, 0), ()

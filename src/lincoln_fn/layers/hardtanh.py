@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Bound, Layer, bare, constructor, record, require, shape_checked, static
+from lincoln_fn.core import Bound, Layer, bare, constructor, record, require, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -25,7 +25,6 @@ class Cache:
     max_val: float = static()
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, min_val: float, max_val: float
 ) -> tuple[Elements, Cache]:
@@ -33,7 +32,6 @@ def forward(
     return torch.clamp(x, min_val, max_val), Cache(x, min_val, max_val)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where low < x < high, else 0."""
     is_between = (cache.x > cache.min_val) & (cache.x < cache.max_val)

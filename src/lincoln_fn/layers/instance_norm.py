@@ -26,27 +26,24 @@ example, for half precision in float32. The last two are for `advance`.
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record, shape_checked
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record
 from lincoln_fn.layers.common.normalisation import (
     Running,
-    affine_grads,
+    advanced,
+    affine_backward,
     affine_terms,
     first_affine,
     first_running,
-    mean_over,
-    moved,
     scale_and_shift,
-    statistics,
-    widened,
+    standardised,
+    standardised_dx,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
-from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
+from lincoln_fn.layers.common.running_statistics import inference_forms
 from lincoln_fn.layers.common.shapes import Instances
 
 
@@ -75,42 +72,31 @@ def init(
     spatial_axes: int | None,
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
-    key = core.checked_key("instance_norm", key)
-    core.check_input("instance_norm", (), x)
-    channels = x.shape[check_instances(x, None, None, None, spatial_axes)]
-    weight, shift = first_affine(key, x, (channels,), weight=affine, bias=affine and bias)
-    return Params(weight, shift, first_running(key, x, channels) if track_running_stats else None)
+    channels = x.shape[check_instances(None, x, spatial_axes)]
+    running = first_running(key, x, channels) if track_running_stats else None
+    return Params(*first_affine(key, x, (channels,), affine, bias), running)
 
 
-@shape_checked
 def forward(
     params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> tuple[Instances, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by each channel's own statistics."""
-    axis = check_instances(x, params.weight, params.bias, params.running, spatial_axes)
-    places = tuple(range(axis + 1, x.ndim))
+    axis = check_instances(params, x, spatial_axes)
     count = x.shape[axis + 1 :].numel()
     check_count("instance_norm", x, count)
-    centred, mean, var = statistics(widened(x), places)
-    rstd = (var + eps).rsqrt()
-    x_hat = centred * rstd
-    y = scale_and_shift(x_hat, params.weight, params.bias, len(places))
+    x_hat, rstd, mean, var = standardised(x, tuple(range(axis + 1, x.ndim)), eps)
+    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 1 - axis)
     unbiased = var * (count / (count - 1))
     cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(axis), unbiased.flatten(axis), momentum)
     return y.to(x.dtype), cache
 
 
-@shape_checked
 def backward(params: Params, cache: Cache, g: Instances) -> tuple[Instances, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    places = tuple(range(cache.mean.ndim, g.ndim))
-    mean = partial(mean_over, axes=places)
-    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
-    dx_hat = scale_and_shift(dy, params.weight, None, len(places))
-    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
-    shared = (*range(cache.mean.ndim - 1), *places)
-    dweight, dbias = affine_grads(dy, x_hat, params.weight, params.bias, shared)
-    return dx.to(g.dtype), Params(dweight, dbias, params.running)
+    axis = cache.mean.ndim - 1
+    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (axis,))
+    dx = standardised_dx(dx_hat, cache.x_hat, cache.rstd, tuple(range(axis + 1, g.ndim)))
+    return dx.to(g.dtype), dparams
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
@@ -118,7 +104,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
-_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
+_AT_INFERENCE = inference_forms("instance_norm")
 
 
 def predict(
@@ -133,19 +119,9 @@ def predict(
 core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
-@shape_checked
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics by the averages over the batch's examples."""
-    running = params.running
-    if running is None:
-        return params
-    if cache.x_hat.numel() == 0:  # an empty batch has no statistics: the old ones are used
-        mean, var = running.mean, running.var
-    elif cache.mean.ndim == 1:
-        mean, var = cache.mean, cache.var
-    else:
-        mean, var = cache.mean.mean(0), cache.var.mean(0)
-    return Params(params.weight, params.bias, moved(running, mean, var, cache.momentum))
+    return advanced(params, cache)
 
 
 core.declare(advance, reads=("mean", "var"))

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record, static
+from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
@@ -28,7 +28,8 @@ class Cache:
 
     place: Int64[Tensor, "*batch 1 1"]
     is_there: Bool[Tensor, "*batch 1"] | None
-    stand_ins: StandIns
+    x: Sequence
+    y: Features
     has_mask_entry: bool = static()
 
 
@@ -39,16 +40,14 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     y = sequence.gather(-2, _for_each_feature(place, sequence.shape)).squeeze(-2)
     if is_there is not None:
         y = torch.where(is_there, y, 0.0)
-    return y, Cache(place, is_there, stand_ins(sequence, y), isinstance(x, tuple))
+    return y, Cache(place, is_there, stand_in(sequence), stand_in(y), isinstance(x, tuple))
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Features
 ) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
     """Put g_n at t(n), and 0 elsewhere."""
-    check_cache("last_state", cache, Cache)
-    check_cotangent("last_state", g, cache.stand_ins.y)
-    shape = cache.stand_ins.x.shape
+    shape = cache.x.shape
     if cache.is_there is not None:
         g = torch.where(cache.is_there, g, 0.0)
     index = _for_each_feature(cache.place, shape)

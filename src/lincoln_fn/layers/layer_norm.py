@@ -36,29 +36,20 @@ Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float
 
 from __future__ import annotations
 
-from functools import partial
-
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, bare, call_of, record, shape_checked, static
+from lincoln_fn.core import Key, Layer, NonNegative, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import (
     Sizes,
-    affine_grads,
+    affine_backward,
     affine_terms,
     first_affine,
-    mean_over,
     scale_and_shift,
-    statistics,
-    widened,
+    standardised,
+    standardised_dx,
 )
-from lincoln_fn.layers.common.normalisation_checks import (
-    NormalizedShape,
-    shown_sizes,
-    sizes_of,
-    trailing_sizes,
-)
+from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
 from lincoln_fn.layers.common.shapes import Rows
 
 
@@ -80,50 +71,36 @@ class Cache:
 
 
 def init(
-    key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, bias: bool
+    key: Key, x: Rows, *, normalized_shape: int | Sizes, elementwise_affine: bool, bias: bool
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
-    core.check_input("layer_norm", (), x)
-    sizes = trailing_sizes("layer_norm", x, normalized_shape, None, None)
-    weighted = elementwise_affine
-    return Params(
-        *first_affine(
-            core.checked_key("layer_norm", key), x, sizes, weight=weighted, bias=weighted and bias
-        )
-    )
+    sizes = trailing_sizes("layer_norm", None, x, normalized_shape)
+    return Params(*first_affine(key, x, sizes, elementwise_affine, bias))
 
 
-@shape_checked
 def forward(
-    params: Params, x: Rows, *, normalized_shape: Sizes = (-1,), eps: float
+    params: Params, x: Rows, *, normalized_shape: int | Sizes, eps: float
 ) -> tuple[Rows, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
-    axes = len(trailing_sizes("layer_norm", x, normalized_shape, params.weight, params.bias))
-    centred, _, var = statistics(widened(x), tuple(range(-axes, 0)))
-    rstd = (var + eps).rsqrt()
-    x_hat = centred * rstd
+    axes = len(trailing_sizes("layer_norm", params, x, normalized_shape))
+    x_hat, rstd, _, _ = standardised(x, tuple(range(-axes, 0)), eps)
     y = scale_and_shift(x_hat, params.weight, params.bias)
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
 
 
-@shape_checked
 def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
-    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
-    dx_hat = scale_and_shift(dy, params.weight)
-    dx = rstd * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
-    rows = tuple(range(g.ndim - cache.axes))
-    return dx.to(g.dtype), Params(*affine_grads(dy, x_hat, params.weight, params.bias, rows))
+    row = tuple(range(g.ndim - cache.axes, g.ndim))
+    dx_hat, dparams = affine_backward(params, cache.x_hat, g, row)
+    return standardised_dx(dx_hat, cache.x_hat, cache.rstd, row).to(g.dtype), dparams
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    rows = tuple(range(g.ndim - cache.axes, g.ndim))
-    return affine_terms(params, cache.x_hat, g, rows)
+    return affine_terms(params, cache.x_hat, g, tuple(range(g.ndim - cache.axes, g.ndim)))
 
 
-@core.constructor(kind="norm", terms=terms)
+@constructor(kind="norm", terms=terms)
 def layer_norm(
     normalized_shape: NormalizedShape = -1, eps: NonNegative = 1e-5,
     elementwise_affine: bool = True, bias: bool = True,
@@ -150,8 +127,4 @@ def layer_norm(
         >>> layer_norm(elementwise_affine=False).predict(Params(None, None), torch.tensor([1.0, 3]))
         tensor([-1.0000,  1.0000])
     """
-    sizes = sizes_of(normalized_shape)
-    options = {"eps": eps, "elementwise_affine": elementwise_affine, "bias": bias}
-    name = call_of(layer_norm, *shown_sizes(sizes), **options)
-    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
-    return bare(Layer, run, backward, draw, call=name)
+    return bare(Layer, forward, backward, init)

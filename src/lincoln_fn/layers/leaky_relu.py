@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -24,13 +24,11 @@ class Cache:
     negative_slope: float = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, negative_slope: float) -> tuple[Elements, Cache]:
     """Compute y = x for x > 0, else s x."""
     return torch.where(x > 0, x, negative_slope * x), Cache(x, negative_slope)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where x > 0, else s g."""
     return torch.where(cache.x > 0, g, cache.negative_slope * g), ()

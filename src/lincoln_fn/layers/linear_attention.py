@@ -61,7 +61,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, record, static
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
 from lincoln_fn.layers.attention_heads import merge_heads, split_heads
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.merge import check_inputs
@@ -112,7 +112,6 @@ def forward(
     params: tuple[()], x: Inputs, *, num_heads: int, chunk_size: int, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute y = W v + hat q S_0 in each chunk."""
-    core.check_params(NAME, params, None)
     (query, key, value), log_decay, state = _unpacked(x, num_heads)
     decay = torch.zeros_like(query[..., :num_heads]) if log_decay is None else log_decay
     length = query.shape[-2]
@@ -136,7 +135,6 @@ def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, tuple[()]]:
     """Compute dq, dk, dv and dl by the products of each chunk."""
-    check_cache(NAME, cache, Cache)
     q, k, v, s, form = cache.q, cache.k, cache.v, cache.before, cache.form
     length, (*lead, heads) = form.y.shape[-2], form.last.shape[:-2]
     dy, dlast = form.cotangents(NAME, g)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_cache, declare, record
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, declare, record
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.shapes import Features
@@ -56,7 +56,6 @@ def forward(params: dense.Params, x: Features) -> tuple[Factors, Cache]:
 
 def backward(params: dense.Params, cache: Cache, g: Factors) -> tuple[Features, dense.Params]:
     """Compute dx = g_x and dW = g_W^T."""
-    check_cache(NAME, cache, Cache)
     if type(g) is not tuple or len(g) != 2:
         raise LayerError(NAME, f"expected g to be (g_x, g_W), got {type(g).__name__}")
     for of_factor, factor in zip(g, (cache.x, cache.weight), strict=True):

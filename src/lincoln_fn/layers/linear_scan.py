@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, record, static
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
@@ -100,7 +100,6 @@ def forward(
     params: tuple[()], x: Inputs, *, chunk_size: int, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute h_t = a_t h_(t-1) + b_t."""
-    core.check_params(NAME, params, None)
     (a, b), state = sequences.unpacked(NAME, x, ("a", "b"))
     if b.ndim < 2 or b.shape[1] == 0:
         problem = "expected b of shape (batch, length, ...) with at least one step"
@@ -118,7 +117,6 @@ def backward(
     params: tuple[()], cache: Cache, g: Outputs, *, scan: Scan = scan
 ) -> tuple[Gradients, tuple[()]]:
     """Compute da_t = dh_t h_(t-1) and db_t = dh_t, from dh_t = g_t + a_(t+1) dh_(t+1)."""
-    check_cache(NAME, cache, Cache)
     dy, dlast = cache.form.cotangents(NAME, g)
     dh = scan_backward(cache.a, dy, dlast, chunk_size=cache.chunk_size, scan=scan)
     da, dfirst = dh * before(cache.h, cache.first), cache.a[:, 0] * dh[:, 0]

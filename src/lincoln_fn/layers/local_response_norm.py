@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, PositiveInt, bare, check_cache, check_cotangent, record, static
+from lincoln_fn.core import Layer, PositiveInt, bare, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
 from lincoln_fn.layers.common.shapes import Channels
@@ -49,12 +49,11 @@ class Cache:
     beta: float = static()
 
 
-@core.shape_checked
 def forward(
     params: tuple[()], x: Channels, *, size: int, alpha: float, beta: float, k: float
 ) -> tuple[Channels, Cache]:
     """Compute y = x D^-beta with D = k + alpha / size (windows' sums of x^2)."""
-    check_channels("local_response_norm", x, None, None)
+    check_channels("local_response_norm", params, x, "N, C, ...")
     wide = widened(x)
     denominator = k + alpha / size * _window_sums(wide.square(), size // 2, (size - 1) // 2)
     scale = denominator.pow(-beta)
@@ -63,9 +62,6 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Channels) -> tuple[Channels, tuple[()]]:
     """Compute dx = g scale - 2 alpha / size beta x (windows' sums of g scale x / D)."""
-    core.check_params("local_response_norm", params, None)
-    check_cache("local_response_norm", cache, Cache)
-    check_cotangent("local_response_norm", g, cache.x)
     size, alpha, beta = cache.size, cache.alpha, cache.beta
     x, direct = widened(cache.x), widened(g) * cache.scale
     sums = _window_sums(direct * x / cache.denominator, (size - 1) // 2, size // 2)

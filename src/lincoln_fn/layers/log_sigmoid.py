@@ -20,18 +20,16 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = min(x, 0) - log(1 + e^(-|x|))."""
     y = logsigmoid(x)
     return y, y
 
 
-@shape_checked
 def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = -g (e^y - 1)."""
     return -g * torch.expm1(y), ()

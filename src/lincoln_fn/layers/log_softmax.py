@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, check_axis, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -32,7 +32,6 @@ class Cache:
     dim: int = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y_j = x_j - log sum_n e^(x_n)."""
     check_axis("log_softmax", x, dim, scalar=True)
@@ -40,7 +39,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cach
     return y, Cache(y, dim)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = g_k - e^(y_k) sum_j g_j."""
     y, dim = cache.y, cache.dim

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, LayerError, bare, constructor, record, static
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.shapes import Elements, Reduced
 
@@ -31,7 +31,6 @@ class Cache:
     keepdim: bool = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dim: Dims, keepdim: bool) -> tuple[Reduced, Cache]:
     """Compute y = ln sum_i e^(x_i)."""
     axes = axes_of("logsumexp", x, dim)
@@ -46,7 +45,6 @@ def forward(params: tuple[()], x: Elements, *, dim: Dims, keepdim: bool) -> tupl
     return y, Cache(e / total, x.new_zeros(()).expand(y.shape), axes, keepdim)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = g p_i."""
     return (g if cache.keepdim else with_axes(g, cache.axes)) * cache.p, ()

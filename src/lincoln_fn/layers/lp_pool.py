@@ -32,18 +32,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, check_cache, record, static
+from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, record, static
 from lincoln_fn.layers.common.pool_positions import (
     added_up,
-    axis_positions,
-    flat_positions,
     picked,
     sizes_in,
     summed_in,
+    window_positions,
 )
 from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
 from lincoln_fn.layers.common.shapes import Image, Pooled
-from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.spatial import Sizes
 
 Power: TypeAlias = Annotated[float, at_least(1)]
 
@@ -63,10 +62,9 @@ def forward(
     stride: int | Sizes | None, ceil_mode: bool,
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
-    layer = f"lp_pool{len(kernel_size)}d"
-    window = window_of(layer, kernel_size, stride, 0, 1, ceil_mode)
-    check_windows(layer, params, x, window)
-    positions = flat_positions(axis_positions(window, x), x)
+    window = window_of("lp_pool", len(kernel_size), kernel_size, stride, ceil_mode=ceil_mode)
+    check_windows("lp_pool", params, x, window)
+    positions = window_positions(window, x)
     seen = picked(x, positions, window.n, 0.0).to(summed_in(x))
     largest = seen.abs().amax(-1, keepdim=True)
     scale = torch.where((largest > 0) & (largest < inf), largest, 1)
@@ -77,10 +75,8 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o c_o (x_i / y_o)^(p - 1) over all windows o that i is in."""
-    check_cache("lp_pool", cache, Cache)
     x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
-    core.check_cotangent(f"lp_pool{window.n}d", g, y)
-    positions = flat_positions(axis_positions(window, x), x)
+    positions = window_positions(window, x)
     # 1 outside x, because a power of 0 would have no derivative.
     seen = picked(x, positions, window.n, 1.0).to(summed_in(x))
     slope = (seen / torch.where(y == 0, 1, y).unsqueeze(-1)) ** (p - 1)
@@ -125,10 +121,8 @@ def _lp_pool_nd(
         >>> lf.lp_pool3d(2, 2, ceil_mode=True)
         lp_pool3d(2, 2, ceil_mode=True)
     """
-    layer = f"lp_pool{n}d"
-    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    window = window_of(layer, kernel, stride, 0, 1, ceil_mode)
-    return bare(Layer, partial(forward, kernel_size=kernel, stride=window.stride), backward)
+    window = window_of("lp_pool", n, kernel_size, stride)
+    return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
 lp_pool1d, lp_pool2d, lp_pool3d = core.over_axes(_lp_pool_nd, kind="average")

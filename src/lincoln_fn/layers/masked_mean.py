@@ -19,11 +19,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record, static
+from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
@@ -32,7 +32,8 @@ class Cache:
 
     mask: Mask | None
     count: Tensor
-    stand_ins: StandIns
+    x: Sequence
+    y: Features
     has_mask_entry: bool = static()
 
 
@@ -45,16 +46,14 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
         kept = torch.where(mask.unsqueeze(-1), wide, 0.0)
         count = mask.sum(-1, keepdim=True).clamp(min=1).to(wide.dtype)
     y = (kept.sum(-2) / count).to(sequence.dtype)
-    return y, Cache(mask, count, stand_ins(sequence, y), isinstance(x, tuple))
+    return y, Cache(mask, count, stand_in(sequence), stand_in(y), isinstance(x, tuple))
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Features
 ) -> tuple[Sequence | tuple[Sequence, None], tuple[()]]:
     """Compute dx_nt = g_n m_nt / k_n."""
-    check_cache("masked_mean", cache, Cache)
-    check_cotangent("masked_mean", g, cache.stand_ins.y)
-    dx = (g / cache.count).to(g.dtype).unsqueeze(-2).expand(cache.stand_ins.x.shape)
+    dx = (g / cache.count).to(g.dtype).unsqueeze(-2).expand(cache.x.shape)
     if cache.mask is not None:
         dx = torch.where(cache.mask.unsqueeze(-1), dx, 0.0)
     return mirrored(dx, cache.has_mask_entry), ()

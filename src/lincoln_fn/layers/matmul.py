@@ -8,7 +8,7 @@ Derivation. With y_(ij) = sum_k a_(ik) b_(kj),
 Leading axes are those of a batch of matrices. Where a or b is repeated along one, its gradient is
 the sum over the copies, as `broadcast` derives it.
 
-Cache: a and b.
+Cache: a and b, and the shape of y.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
+from lincoln_fn.core import Layer, LayerError, bare, record
 from lincoln_fn.layers.broadcast import common_shape, summed_to
 from lincoln_fn.layers.common.merge import check_inputs
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k m"]]
 
 
 @record
 class Cache:
-    """The factors."""
+    """The factors, and a stand-in for y."""
 
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
+    y: Float[Tensor, "*batch n m"]
 
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
@@ -46,17 +48,15 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
         raise LayerError("matmul", problem)
     common_shape("matmul", (shapes[0][:-2], shapes[1][:-2]))
     a, b = x
-    return torch.matmul(a, b), Cache(a, b)
+    y = torch.matmul(a, b)
+    return y, Cache(a, b, stand_in(y))
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch n m"]
 ) -> tuple[Pair, tuple[()]]:
     """Compute da = g b^T and db = a^T g."""
-    check_cache("matmul", cache, Cache)
     a, b = cache.a, cache.b
-    batch = common_shape("matmul", (a.shape[:-2], b.shape[:-2]))
-    check_cotangent("matmul", g, a, (*batch, a.shape[-2], b.shape[-1]))
     da, db = g @ b.mT, a.mT @ g
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 

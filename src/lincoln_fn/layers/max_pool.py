@@ -26,26 +26,27 @@ from functools import partial
 from math import inf, prod
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegativeSizes, PositiveSizes, bare, record, static
-from lincoln_fn.layers.common.pool_positions import added_up, axis_positions, flat_positions, picked
-from lincoln_fn.layers.common.pooling import Window, check_windows, dy_of, window_of
+from lincoln_fn.layers.common.pool_positions import added_up, picked, window_positions
+from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
 from lincoln_fn.layers.common.shapes import Image
-from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The input's shape, the position of each window's largest element, and the window."""
+    """The input's shape, the position of each window's largest element, and the spatial axes."""
 
     x: Image
     indices: Int[Tensor, "*batch_and_pooled"]
-    window: Window = static()
-    return_indices: bool = static(default=False)
+    n: int = static()
+    return_indices: bool = static()
+    window: Window | None = static(default=None)  # None where windows differ in their size or step
 
 
 def forward(
@@ -53,30 +54,44 @@ def forward(
     padding: int | Sizes, dilation: int | Sizes, ceil_mode: bool, return_indices: bool,
 ) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
-    layer = f"max_pool{len(kernel_size)}d"
-    window = window_of(layer, kernel_size, stride, padding, dilation, ceil_mode)
-    check_windows(layer, params, x, window)
-    y, m = largest(x, flat_positions(axis_positions(window, x), x), window.n)
-    return (y, m) if return_indices else y, Cache(stand_in(x), m, window, return_indices)
+    n = len(kernel_size)
+    window = window_of("max_pool", n, kernel_size, stride, padding, dilation, ceil_mode)
+    check_windows("max_pool", params, x, window)
+    return pooled(x, window_positions(window, x), n, return_indices, window)
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i."""
-    core.check_cache("max_pool", cache, Cache)
-    x, m, n = cache.x, cache.indices, cache.window.n
-    dy = dy_of(f"max_pool{n}d", g, cache.return_indices)
-    core.check_cotangent(f"max_pool{n}d", dy, x, tuple(m.shape))
-    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), x, n), ()
+    return given_back("max_pool", cache, g), ()
 
 
-def largest(
-    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int
-) -> tuple[Float[Tensor, "*batch_and_pooled"], Int[Tensor, "*batch_and_pooled"]]:
+def pooled(
+    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int, return_indices: bool,
+    window: Window | None = None,
+) -> tuple[Arrays, Cache]:  # fmt: skip
     """Find m(o), the first position in window o with the largest x_i, and y_o = x_(m(o))."""
     seen = picked(x, positions, n, -inf)
     is_largest = (seen == seen.amax(-1, keepdim=True)) | seen.isnan()
     m = torch.where(is_largest, positions, prod(x.shape[-n:])).min(-1).values
-    return picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1), m
+    y = picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1)
+    return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices, window)
+
+
+def given_back(family: str, cache: Cache, g: Arrays) -> Image:
+    """Compute dx_i = sum of g_o over all windows o with m(o) = i, after the checks."""
+    dy, m = dy_of(family, cache, g), cache.indices
+    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), cache.x, cache.n)
+
+
+def dy_of(family: str, cache: Cache, g: Arrays) -> Tensor:
+    """Check the cache and g, and return dy: g is (dy, None) where y is (y, indices)."""
+    core.check_cache(family, cache, Cache)
+    layer = f"{family}{cache.n}d"
+    if cache.return_indices and (type(g) is not tuple or len(g) != 2):
+        raise core.LayerError(layer, f"expected g as (dy, None), got {core.format_briefly(g)}")
+    dy: Tensor = g[0] if cache.return_indices else g
+    core.check_cotangent(layer, dy, cache.x, tuple(cache.indices.shape))
+    return dy
 
 
 def _max_pool_nd(
@@ -115,10 +130,8 @@ def _max_pool_nd(
         >>> lf.max_pool3d(2, dilation=3)
         max_pool3d(2, dilation=3)
     """
-    layer = f"max_pool{n}d"
-    kernel = per_axis(layer, "kernel_size", kernel_size, n, 1)
-    window = window_of(layer, kernel, stride, padding, dilation, ceil_mode)
-    return bare(Layer, partial(forward, **window._asdict()), backward)
+    window = window_of("max_pool", n, kernel_size, stride, padding, dilation)
+    return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
 max_pool1d, max_pool2d, max_pool3d = core.over_axes(_max_pool_nd, kind="max_pool")

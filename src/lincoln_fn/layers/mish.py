@@ -16,18 +16,16 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x tanh(u)."""
     u = -logsigmoid(-x)
     return x * torch.tanh(u), x
 
 
-@shape_checked
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (t + x s (1 - t^2))."""
     t, s = torch.tanh(-logsigmoid(-x)), torch.sigmoid(x)

@@ -15,7 +15,7 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, record
+from lincoln_fn.core import Layer, bare, check_cotangent, constructor, record
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
 
@@ -36,7 +36,6 @@ def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
     """Compute dx_i = g prod_{j != i} x_j."""
-    check_cache("multiply", cache, Cache)
     x = cache.x
     check_cotangent("multiply", g, x[0])
     return tuple(reduce(torch.mul, x[:i] + x[i + 1 :], g) for i in range(len(x))), ()

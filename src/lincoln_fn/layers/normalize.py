@@ -22,9 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record, shape_checked
-from lincoln_fn.layers.common.normalisation import widened
-from lincoln_fn.layers.common.norms import norm_over
+from lincoln_fn.core import Layer, Positive, bare, check_axis, constructor, record
+from lincoln_fn.layers.common.normalisation import norm_over, widened
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -38,7 +37,6 @@ class Cache:
     dim: int = core.static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dim: int, eps: float) -> tuple[Elements, Cache]:
     """Compute y = x / r."""
     check_axis("normalize", x, dim)
@@ -49,7 +47,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int, eps: float) -> tuple[El
     return y, Cache(y, length, r > eps, dim)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = (g - y sum(g y)) / r."""
     y = cache.y

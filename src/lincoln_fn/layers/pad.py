@@ -15,7 +15,7 @@ In constant mode y_j = x_j within x, and the constant elsewhere. dy_j/dx_i is 1 
 That is g_i plus the g of all copies of x_i. A constant adds nothing. Several axes are padded one
 after the other, and their backward passes run one after the other.
 
-Cache: the shapes of x and y, the amounts and the mode.
+Cache: the shape of y, the amounts and the mode.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn import core
-from lincoln_fn.core import Bound, Layer, NonNegativeSizes, bare, declare, over_axes, record, static
+from lincoln_fn.core import Bound, Layer, NonNegativeSizes, bare, over_axes, record, static
 from lincoln_fn.layers.common import pad_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import Image, Moved
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shapes, how many elements were added before and after each axis, and the mode."""
+    """A stand-in for y, how many elements were added before and after each axis, and the mode."""
 
-    shapes: StandIns
+    y: Moved
     amounts: Amounts = static()
     mode: str = static()
 
 
+@core.shape_checked
 def forward(
     params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
     value: float = 0.0,
@@ -47,20 +48,18 @@ def forward(
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
     amounts = pairs[::-1]
-    core.check_input("pad", params, x)
     check_image("pad", x, len(amounts))
     pad_axes.check_amounts("pad", x, amounts, mode)
     y = pad_axes.pad(x, amounts, mode, value)
-    return y, Cache(stand_ins(x, y), amounts, mode)
+    return y, Cache(stand_in(y), amounts, mode)
 
 
-declare(forward, kind="moving")
+core.declare(forward, kind="moving")
 
 
+@core.shape_checked
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
-    core.check_cache("pad", cache, Cache)
-    core.check_cotangent("pad", g, cache.shapes.y)
     return pad_axes.fold(g, cache.amounts, cache.mode), ()
 
 

@@ -7,41 +7,36 @@ Derivation. Axis k of y is axis d_k of x, so y has x's elements at other positio
 
 Axis d_k of dx is axis k of g, which is the inverse permutation.
 
-Cache: the shapes of x and y, and the order d.
+Cache: the shape of y, and the order d.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, require
+from lincoln_fn.core import Layer, LayerError, bare, record, require, static
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shapes, and the axis of x for each axis of y."""
+    """A stand-in for y, and the axis of x for each axis of y."""
 
-    shapes: StandIns
-    dims: tuple[int, ...] = core.static()
+    y: Moved
+    dims: tuple[int, ...] = static()
 
 
-@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, dims: tuple[int, ...]) -> tuple[Moved, Cache]:
     """Make axis dims[k] of x the axis k of y, for every k."""
     if sorted(dim + x.ndim if dim < 0 else dim for dim in dims) != list(range(x.ndim)):
         problem = f"expected x whose axes are {dims}, each once"
         raise LayerError("permute", f"{problem}, got shape {tuple(x.shape)}")
     y = x.permute(dims)
-    return y, Cache(stand_ins(x, y), dims)
+    return y, Cache(stand_in(y), dims)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx, whose axis dims[k] is g's axis k."""
-    check_cache("permute", cache, Cache)
-    check_cotangent("permute", g, cache.shapes.y)
     inverse = sorted(range(g.ndim), key=lambda k: cache.dims[k] % g.ndim)
     return g.permute(inverse), ()
 
@@ -64,4 +59,4 @@ def permute(*dims: int) -> Layer:
     axes = range(len(dims))
     each_once = sorted(dim + len(dims) if dim < 0 else dim for dim in dims) == list(axes)
     require(each_once, "permute", f"dims of {len(dims)} axes, each once", dims)
-    return bare(Layer, partial(forward, dims=dims), backward)
+    return bare(Layer, forward, backward)

@@ -10,7 +10,7 @@ Each element of y is an element of x, so dx has the elements of g at x's positio
 
 which is pixel unshuffle.
 
-Cache: the shapes of x and y, and r. Source: Shi et al., "Real-Time Single Image and Video
+Cache: the shape of y, and r. Source: Shi et al., "Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVPR 2016), equation 4.
 """
 
@@ -19,20 +19,19 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, constructor, record
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shapes, and the factor r between y's height and x's."""
+    """A stand-in for y, and the factor r between y's height and x's."""
 
-    shapes: StandIns
-    upscale_factor: int = core.static()
+    y: Moved
+    upscale_factor: int = static()
 
 
-@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c, r h + i, r w + j] = x[c r^2 + i r + j, h, w]."""
     if x.ndim < 3 or x.shape[-3] % upscale_factor**2:
@@ -40,17 +39,15 @@ def forward(params: tuple[()], x: Elements, *, upscale_factor: int) -> tuple[Mov
         problem = f"{problem} of {upscale_factor**2}, got {tuple(x.shape)}"
         raise LayerError("pixel_shuffle", problem)
     y = torch.pixel_shuffle(x, upscale_factor)
-    return y, Cache(stand_ins(x, y), upscale_factor)
+    return y, Cache(stand_in(y), upscale_factor)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]."""
-    check_cache("pixel_shuffle", cache, Cache)
-    core.check_cotangent("pixel_shuffle", g, cache.shapes.y)
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width.
 

@@ -10,7 +10,7 @@ Each element of y is an element of x, so dx has the elements of g at x's positio
 
 which is pixel shuffle.
 
-Cache: the shapes of x and y, and r.
+Cache: the shape of y, and r.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, check_cache, constructor, record
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shapes, and the factor r between x's height and y's."""
+    """A stand-in for y, and the factor r between x's height and y's."""
 
-    shapes: StandIns
-    downscale_factor: int = core.static()
+    y: Moved
+    downscale_factor: int = static()
 
 
-@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[Moved, Cache]:
     """Compute y[c r^2 + i r + j, h, w] = x[c, r h + i, r w + j]."""
     if x.ndim < 3 or x.shape[-2] % downscale_factor or x.shape[-1] % downscale_factor:
@@ -39,17 +38,15 @@ def forward(params: tuple[()], x: Elements, *, downscale_factor: int) -> tuple[M
         problem = f"{problem} of {downscale_factor}, got {tuple(x.shape)}"
         raise LayerError("pixel_unshuffle", problem)
     y = torch.pixel_unshuffle(x, downscale_factor)
-    return y, Cache(stand_ins(x, y), downscale_factor)
+    return y, Cache(stand_in(y), downscale_factor)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]."""
-    check_cache("pixel_unshuffle", cache, Cache)
-    core.check_cotangent("pixel_unshuffle", g, cache.shapes.y)
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r.
 

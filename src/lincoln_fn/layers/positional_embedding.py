@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record, shape_checked
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.shapes import Sequence
 
@@ -35,27 +35,20 @@ class Params:
 
 def init(key: Key, x: Sequence, *, max_len: int, weight_init: Initializer) -> Params:
     """Draw W of shape (max_len, features)."""
-    core.check_input("positional_embedding", (), x)
     _check_shape(max_len, None, x)
     shape = (max_len, x.shape[-1])
-    key = core.checked_key("positional_embedding", key)
     return Params(weight_init.draw(key, shape, Fans(*shape), x.dtype))
 
 
-@shape_checked
 def forward(params: Params, x: Sequence) -> tuple[Sequence, Sequence]:
     """Compute y = x + the first rows of W."""
-    try:
-        max_len, features = params.weight.shape
-    except (AttributeError, ValueError) as error:
-        shape = "(max_len, features)"
-        raise core.wrong_shape("positional_embedding", "weight", params.weight, shape) from error
+    axes = "(max_len, features)"
+    max_len, features = core.shape_of("positional_embedding", params.weight, axes)
     core.check_like("positional_embedding", "x", x, params.weight)
     _check_shape(max_len, features, x)
     return x + params.weight[: x.shape[-2]], x.new_zeros(()).expand(x.shape)
 
 
-@shape_checked
 def backward(params: Params, cache: Sequence, g: Sequence) -> tuple[Sequence, Params]:
     """Compute dx = g, and dW = sum of g over the sequences, with zeros past their length."""
     dweight = g.flatten(0, -3).sum(0) if g.ndim > 2 else g

@@ -29,6 +29,7 @@ class Params:
     weight: Float[Tensor, " num_parameters"]
 
 
+@core.shape_checked
 def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
     check_input("prelu", (), x)
@@ -48,7 +49,6 @@ def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     return torch.where(x > 0, x, along_axis_1(params.weight, x) * x), x
 
 
-@core.shape_checked
 def backward(params: Params, x: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g where x > 0, else w g, and dw = the sum of g min(x, 0)."""
     dx = torch.where(x > 0, g, along_axis_1(params.weight, x) * g)

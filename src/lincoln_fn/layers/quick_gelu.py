@@ -15,19 +15,17 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 K: Final = 1.702
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x p."""
     return x * torch.sigmoid(K * x), x
 
 
-@shape_checked
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (p + k x p (1 - p))."""
     p = torch.sigmoid(K * x)

@@ -39,11 +39,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, check_params, record, require
+from lincoln_fn.core import Gather, Key, Layer, PositiveInt, bare, record, require
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.merge import add_at
+from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "relative_position_bias"
 
@@ -61,7 +63,8 @@ class Params:
 class Cache:
     """Stand-ins for the sequence and y, the bucket of each query and key, and the mask."""
 
-    shapes: StandIns
+    x: Sequence
+    y: Bias
     buckets: Int[Tensor, "length length"]
     mask: Bool[Tensor, "*batch length"] | None
     has_mask_entry: bool = core.static()
@@ -72,7 +75,7 @@ def init(
 ) -> Params:
     """Draw W of shape (num_buckets, num_heads)."""
     sequence, _ = sequence_and_mask(NAME, (), x)
-    key, shape = core.checked_key(NAME, key), (num_buckets, num_heads)
+    shape = (num_buckets, num_heads)
     return Params(weight_init.draw(key, shape, Fans(*shape), sequence.dtype))
 
 
@@ -80,35 +83,28 @@ def forward(
     params: Params, x: Inputs, *, max_distance: int, bidirectional: bool
 ) -> tuple[Bias, Cache]:
     """Compute y_hij = W_bh with b = b(j - i), or -infinity where the mask hides key j."""
-    check_params(NAME, params, Params)
     sequence, mask = sequence_and_mask(NAME, (), x)
-    if getattr(params.weight, "ndim", 0) != 2:
-        raise core.wrong_shape(NAME, "weight", params.weight, "(num_buckets, num_heads)")
+    num_buckets, _ = core.shape_of(NAME, params.weight, "(num_buckets, num_heads)")
     core.check_like(NAME, "x", sequence, params.weight)
     place = torch.arange(sequence.shape[-2], device=sequence.device)
     distance = place - place.unsqueeze(-1)
-    buckets = buckets_of(distance, len(params.weight), max_distance, bidirectional=bidirectional)
+    buckets = buckets_of(distance, num_buckets, max_distance, bidirectional=bidirectional)
     bias = params.weight[buckets].movedim(-1, 0)
     y = bias.expand(*sequence.shape[:-2], *bias.shape)
     if mask is not None:
         y = y.masked_fill(~mask[..., None, None, :], -math.inf)
-    return y, Cache(stand_ins(sequence, y), buckets, mask, isinstance(x, tuple))
+    return y, Cache(stand_in(sequence), stand_in(y), buckets, mask, isinstance(x, tuple))
 
 
 def backward(
     params: Params, cache: Cache, g: Bias
 ) -> tuple[Sequence | tuple[Sequence, None], Params]:
     """Compute dW_bh = sum of g_hij over all i and j with bucket b, and dx = 0."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
-    core.check_cotangent(NAME, g, cache.shapes.y)
     g = _of_visible_keys(cache, g)
-    wide = g.to(torch.promote_types(g.dtype, torch.float32))
-    rows = wide.reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
-    zeros = rows.new_zeros(params.weight.shape)
-    dweight = zeros.index_add(0, cache.buckets.flatten(), rows)
-    dx = g.new_zeros(cache.shapes.x.shape)
-    return mirrored(dx, cache.has_mask_entry), Params(dweight.to(g.dtype))
+    rows = widened(g).reshape(-1, *g.shape[-3:]).sum(0).movedim(0, -1).flatten(0, 1)
+    dweight = add_at(cache.buckets.flatten(), rows, len(params.weight), 0).to(g.dtype)
+    dx = g.new_zeros(cache.x.shape)
+    return mirrored(dx, cache.has_mask_entry), Params(dweight)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = max(x, 0)."""
     y = torch.relu(x)
     return y, y
 
 
-@shape_checked
 def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where y > 0, else 0."""
     return torch.where(y > 0, g, 0), ()

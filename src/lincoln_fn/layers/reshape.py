@@ -12,15 +12,13 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from functools import partial
 from math import prod
 
-from lincoln_fn.core import Layer, LayerError, OpenSize, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, LayerError, OpenSize, bare, constructor, require
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, filled, stand_ins
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[Moved, StandIns]:
     """Give each example another shape."""
     sizes = filled(shape, prod(x.shape[1:])) if x.ndim else None
@@ -33,7 +31,7 @@ def forward(params: tuple[()], x: Elements, *, shape: tuple[int, ...]) -> tuple[
 
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
-    return reshaped_back("reshape", cache, g), ()
+    return g.reshape(cache.x.shape), ()
 
 
 @constructor(kind="moving")
@@ -56,5 +54,5 @@ def reshape(*shape: OpenSize) -> Layer:
         >>> reshape(3, -1).predict((), torch.zeros(5, 2, 6)).shape
         torch.Size([5, 3, 4])
     """
-    sizes = open_sizes("reshape", "shape", shape)
-    return bare(Layer, partial(forward, shape=sizes), backward)
+    require(shape.count(-1) < 2, "reshape", "shape with at most one -1", shape)
+    return bare(Layer, forward, backward)

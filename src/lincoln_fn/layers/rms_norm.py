@@ -34,29 +34,21 @@ Cache: x_hat in x's dtype; rstd, one number per row, for half precision in float
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, bare, call_of, record, shape_checked, static
+from lincoln_fn.core import Key, Layer, NonNegative, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import (
     Sizes,
-    affine_grads,
     affine_terms,
     first_affine,
     mean_over,
     scale_and_shift,
+    weight_gradient,
     widened,
 )
-from lincoln_fn.layers.common.normalisation_checks import (
-    NormalizedShape,
-    shown_sizes,
-    sizes_of,
-    trailing_sizes,
-)
+from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
 from lincoln_fn.layers.common.shapes import Rows
 
 
@@ -78,51 +70,43 @@ class Cache:
 
 
 def init(
-    key: Key, x: Rows, *, normalized_shape: Sizes, elementwise_affine: bool, offset: float
+    key: Key, x: Rows, *, normalized_shape: int | Sizes, elementwise_affine: bool, offset: float
 ) -> Params:
     """Make a weight for inputs like x, with which the scale is 1."""
-    core.check_input("rms_norm", (), x)
-    sizes = trailing_sizes("rms_norm", x, normalized_shape, None, None)
-    ones, _ = first_affine(
-        core.checked_key("rms_norm", key), x, sizes, weight=elementwise_affine, bias=False
-    )
+    sizes = trailing_sizes("rms_norm", None, x, normalized_shape)
+    ones, _ = first_affine(key, x, sizes, elementwise_affine, bias=False)
     return Params(ones - offset if ones is not None and offset else ones)
 
 
-@shape_checked
 def forward(
-    params: Params, x: Rows, *, normalized_shape: Sizes = (-1,), eps: float | None, offset: float
+    params: Params, x: Rows, *, normalized_shape: int | Sizes, eps: float | None, offset: float
 ) -> tuple[Rows, Cache]:
     """Compute y = x_hat (o + w) with x_hat = x rstd, row by row."""
-    axes = len(trailing_sizes("rms_norm", x, normalized_shape, params.weight, None))
+    axes = len(trailing_sizes("rms_norm", params, x, normalized_shape))
     wide = widened(x)
-    if eps is None:
-        eps = torch.finfo(wide.dtype).eps
+    eps = torch.finfo(wide.dtype).eps if eps is None else eps
     rstd = (mean_over(wide.square(), tuple(range(-axes, 0))) + eps).rsqrt()
     x_hat = wide * rstd
     y = scale_and_shift(x_hat, scale(params, offset))
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes, offset)
 
 
-@shape_checked
 def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - x_hat mean(dx_hat x_hat)) and dw = sum of g x_hat."""
-    mean = partial(mean_over, axes=tuple(range(-cache.axes, 0)))
-    x_hat, rstd, dy = widened(cache.x_hat), cache.rstd, widened(g)
+    x_hat, dy, rows = widened(cache.x_hat), widened(g), g.ndim - cache.axes
     dx_hat = scale_and_shift(dy, scale(params, cache.offset))
-    dx = rstd * (dx_hat - x_hat * mean(dx_hat * x_hat))
-    rows = tuple(range(g.ndim - cache.axes))
-    dweight, _ = affine_grads(dy, x_hat, params.weight, None, rows)
-    return dx.to(g.dtype), Params(dweight)
+    dx = cache.rstd * (dx_hat - x_hat * mean_over(dx_hat * x_hat, tuple(range(rows, g.ndim))))
+    weight = params.weight
+    dw = None if weight is None else weight_gradient(dy, x_hat, weight, tuple(range(rows)))
+    return dx.to(g.dtype), Params(dw)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
-    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    rows = tuple(range(g.ndim - cache.axes, g.ndim))
-    return affine_terms(params, cache.x_hat, g, rows)
+    """Return dw_n = sum of g x_hat, over what shares w in example n."""
+    return affine_terms(params, cache.x_hat, g, tuple(range(g.ndim - cache.axes, g.ndim)))
 
 
-@core.constructor(kind="norm", terms=terms)
+@constructor(kind="norm", terms=terms)
 def rms_norm(
     normalized_shape: NormalizedShape = -1, eps: NonNegative | None = None,
     elementwise_affine: bool = True, offset: float = 0.0,
@@ -150,11 +134,7 @@ def rms_norm(
         >>> rms_norm(elementwise_affine=False).predict(Params(None), torch.tensor([1.0, 7.0]))
         tensor([0.2000, 1.4000])
     """
-    sizes = sizes_of(normalized_shape)
-    options = {"eps": eps, "elementwise_affine": elementwise_affine, "offset": offset}
-    name = call_of(rms_norm, *shown_sizes(sizes), **options)
-    run, draw = partial(forward, normalized_shape=sizes), partial(init, normalized_shape=sizes)
-    return bare(Layer, run, backward, draw, call=name)
+    return bare(Layer, forward, backward, init)
 
 
 def scale(params: Params, offset: float) -> Float[Tensor, "*row"] | None:

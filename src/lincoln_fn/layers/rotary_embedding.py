@@ -34,6 +34,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
+from lincoln_fn.layers.common.merge import check_integers
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
 
 NAME = "rotary_embedding"
@@ -75,8 +76,6 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Heads) -> tuple[Gradients, tuple[()]]:
     """Compute da = g_a c + g_b s and db = g_b c - g_a s."""
-    core.check_cache(NAME, cache, Cache)
-    core.check_cotangent(NAME, g, cache.x)
     dx = turned(g, cache.cos, -cache.sin, interleaved=cache.interleaved)
     return (dx, None) if cache.is_tuple else dx, ()
 
@@ -157,17 +156,10 @@ def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
     heads, positions = both
     core.check_input(NAME, params, heads)
     if heads.ndim < 2:
-        wanted = "(..., length, features)"
-        raise LayerError(NAME, f"expected x of shape {wanted}, got {tuple(heads.shape)}")
+        raise core.wrong_shape(NAME, "x", heads, "(..., length, features)")
     if positions is None:
         return heads, None
-    if not isinstance(positions, Tensor) or not _are_integers(positions):
-        raise LayerError(
-            NAME, f"expected positions to be integers, got {core.format_briefly(positions)}"
-        )
-    if positions.device != heads.device:
-        problem = f"expected the positions on {heads.device}, got {positions.device}"
-        raise LayerError(NAME, problem)
+    check_integers(NAME, "positions", positions, heads.device)
     shape = tuple(heads.shape[:-1])
     sizes = zip(positions.shape[::-1], shape[::-1], strict=False)
     fits = 0 < positions.ndim <= len(shape) and positions.shape[-1] == shape[-1]
@@ -175,7 +167,3 @@ def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
         given = tuple(positions.shape)
         raise LayerError(NAME, f"expected positions that broadcast to {shape}, got {given}")
     return heads, positions
-
-
-def _are_integers(x: Tensor) -> bool:
-    return not (x.is_floating_point() or x.is_complex() or x.dtype is torch.bool)

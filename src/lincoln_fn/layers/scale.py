@@ -9,7 +9,7 @@ Cache: the shape of x, and s.
 
 from __future__ import annotations
 
-from lincoln_fn.core import Layer, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -21,13 +21,11 @@ class Cache:
     factor: float = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, factor: float) -> tuple[Elements, Cache]:
     """Compute y = s x."""
     return factor * x, Cache(x.new_zeros(()).expand(x.shape), factor)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = s g."""
     return cache.factor * g, ()

@@ -26,9 +26,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
+from lincoln_fn.core import Layer, LayerError, bare, record, static
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Inputs: TypeAlias = tuple[Elements, Int[Tensor, "*positions"], Moved]
 
@@ -58,15 +59,13 @@ def forward(
         raise LayerError("scatter", f"{problem} {dim}, got {shapes}")
     write = x_0.scatter_add if reduce == "add" else x_0.scatter
     y = in_range("scatter", index, x_0.shape[dim], lambda: write(dim, index, source))
-    return y, Cache(index, x_0.new_zeros(()).expand(x_0.shape), dim, reduce)
+    return y, Cache(index, stand_in(x_0), dim, reduce)
 
 
 def backward(
     params: tuple[()], cache: Cache, g: Elements
 ) -> tuple[tuple[Elements, None, Moved], tuple[()]]:
     """Compute ds_ij = g_kj; dx = g, with 0 where x was replaced."""
-    check_cache("scatter", cache, Cache)
-    check_cotangent("scatter", g, cache.x)
     dim, index = cache.dim, cache.index
     dx = g if cache.reduce == "add" else g.scatter(dim, index, 0.0)
     return (dx, None, torch.gather(g, dim, index)), ()

@@ -101,7 +101,6 @@ def forward(
     params: Params, x: Inputs, *, chunk_size: int = 16, scan: Scan = scan
 ) -> tuple[Outputs, Cache]:
     """Compute h_t = a_t h_(t-1) + b_t and y_t = sum_n C_t h_t + D u_t."""
-    check_params(NAME, params, Params)
     (given, *_), state = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     _check_forward(params, x[:4], state)
     u, delta, b, c = (one_batch(widened(part)) for part in x[:4])

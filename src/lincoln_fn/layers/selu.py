@@ -19,21 +19,19 @@ from typing import Final
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 ALPHA: Final = 1.6732632423543772848170429916717
 SCALE: Final = 1.0507009873554804934193349852946
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = s max(x, 0) + s alpha (e^(min(x, 0)) - 1)."""
     y = SCALE * torch.relu(x) + SCALE * ALPHA * torch.expm1(torch.clamp(x, max=0))
     return y, x
 
 
-@shape_checked
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g s where x > 0, else g s alpha e^x."""
     slope = SCALE * ALPHA * torch.exp(torch.clamp(x, max=0))

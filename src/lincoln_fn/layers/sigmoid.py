@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = 1 / (1 + e^(-x))."""
     y = torch.sigmoid(x)
     return y, y
 
 
-@shape_checked
 def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g y (1 - y)."""
     return g * y * (1 - y), ()

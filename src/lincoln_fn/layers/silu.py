@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x s."""
     return x * torch.sigmoid(x), x
 
 
-@shape_checked
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g s (1 + x (1 - s))."""
     s = torch.sigmoid(x)

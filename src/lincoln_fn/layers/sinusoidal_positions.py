@@ -19,21 +19,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor, wrong_shape
 from lincoln_fn.layers.common.shapes import Sequence
 
 
-@shape_checked
 def forward(params: tuple[()], x: Sequence) -> tuple[Sequence, Sequence]:
     """Compute y = x + P."""
     if x.ndim < 2:
-        problem = f"expected x of shape (..., length, features), got {tuple(x.shape)}"
-        raise LayerError("sinusoidal_positions", problem)
+        raise wrong_shape("sinusoidal_positions", "x", x, "(..., length, features)")
     y = x + _positions(x.shape[-2], x.shape[-1], x.device).to(x.dtype)
     return y, x.new_zeros(()).expand(x.shape)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Sequence, g: Sequence) -> tuple[Sequence, tuple[()]]:
     """Compute dx = g."""
     return g, ()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, Positive, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, Positive, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -24,14 +24,12 @@ class Cache:
     cap: float = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, cap: float) -> tuple[Elements, Cache]:
     """Compute y = c tanh(x / c)."""
     y = cap * torch.tanh(x / cap)
     return y, Cache(y, cap)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g (1 - (y / c)^2)."""
     return g * (1 - (cache.y / cache.cap) ** 2), ()

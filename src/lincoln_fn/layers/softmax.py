@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_axis, constructor, record, shape_checked, static
+from lincoln_fn.core import Layer, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -29,7 +29,6 @@ class Cache:
     dim: int = static()
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y_j = e^(x_j) / sum_n e^(x_n)."""
     check_axis("softmax", x, dim, scalar=True)
@@ -37,7 +36,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cach
     return y, Cache(y, dim)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx_k = y_k (g_k - sum_j g_j y_j)."""
     y, dim = cache.y, cache.dim

@@ -20,7 +20,7 @@ from typing import Final
 import torch
 from torch.nn.functional import logsigmoid
 
-from lincoln_fn.core import Bound, Layer, Positive, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Bound, Layer, Positive, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 EXACT_PAST: Final = 40.0
@@ -35,7 +35,6 @@ class Cache:
     threshold: float = static()
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, beta: float, threshold: float
 ) -> tuple[Elements, Cache]:
@@ -45,7 +44,6 @@ def forward(
     return y, Cache(x, beta, threshold)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where beta x > threshold, else g s(beta x)."""
     beta_x = cache.beta * cache.x

@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, NonNegative, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, NonNegative, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements, *, lambd: float) -> tuple[Elements, Elements]:
     """Compute y = x - min(max(x, -l), l)."""
     y = x - torch.clamp(x, -lambd, lambd)
     return y, y
 
 
-@shape_checked
 def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where y != 0, else 0."""
     return torch.where(y != 0, g, 0), ()

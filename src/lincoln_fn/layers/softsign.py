@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x / (1 + |x|)."""
     return x / (1 + torch.abs(x)), x
 
 
-@shape_checked
 def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g / (1 + |x|)^2."""
     return g / (1 + torch.abs(x)) ** 2, ()

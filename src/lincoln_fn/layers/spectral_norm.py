@@ -58,7 +58,6 @@ class SpectralNormParams:
 
 def init(key: Key, x: Arrays, *, layer: Layer, eps: float, dim: int | None) -> SpectralNormParams:
     """Draw the layer's params and the vectors, and improve these by 15 iterations."""
-    key = core.checked_key(NAME, key)
     drawn = layer.init(key, x)
     matrix = _matrix(weight_of(NAME, drawn), drawn, dim)
     u, v = (
@@ -100,7 +99,6 @@ def advance(
     dim: int | None,
 ) -> SpectralNormParams:  # fmt: skip
     """Compute u = W v / |W v| and v = W^T u / |W^T u|, several times."""
-    core.check_params(NAME, params, SpectralNormParams)
     matrix = _matrix(weight_of(NAME, params.layer), params.layer, dim)
     return SpectralNormParams(
         params.layer, _iterated(matrix, params.vectors, n_power_iterations, eps)
@@ -122,7 +120,6 @@ def _iterated(
 
 def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Tensor, ""]]:
     """Make the layer's params with hat W = W / sigma, and sigma."""
-    core.check_params(NAME, params, SpectralNormParams)
     weight = weight_of(NAME, params.layer)
     sigma = params.vectors.u @ (_matrix(weight, params.layer, dim) @ params.vectors.v)
     return core.evolve(params.layer, weight=weight / sigma), sigma

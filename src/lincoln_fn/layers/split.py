@@ -27,7 +27,6 @@ class Cache:
     dim: int = core.static()
 
 
-@core.shape_checked
 def forward(
     params: tuple[()], x: Elements, *, split_size: int | tuple[int, ...], dim: int
 ) -> tuple[Several, Cache]:
@@ -42,7 +41,6 @@ def forward(
 
 def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
-    core.check_cache("split", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):
         expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
         raise LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")

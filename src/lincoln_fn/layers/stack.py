@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_axis, check_cache, constructor, record, static
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape, check_shape
+from lincoln_fn.core import Layer, bare, check_axis, constructor, record, static
+from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Moved
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shape of y, and the new axis."""
+    """A stand-in for y, and the new axis."""
 
-    shape: tuple[int, ...] = static()
+    y: Moved
     dim: int = static()
 
 
@@ -32,13 +33,11 @@ def forward(params: tuple[()], x: tuple[Elements, ...], *, dim: int) -> tuple[Mo
     check_one_shape("stack", x)
     check_axis("stack", x[0].unsqueeze(0), dim)
     y = torch.stack(x, dim)
-    return y, Cache(tuple(y.shape), dim % y.ndim)
+    return y, Cache(stand_in(y), dim % y.ndim)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, ...], tuple[()]]:
     """Compute dx_i = g_(i ...)."""
-    check_cache("stack", cache, Cache)
-    check_shape("stack", g, cache.shape)
     return torch.unbind(g, cache.dim), ()
 
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, bare, check_params, constructor, tree
+from lincoln_fn.core import Arrays, Layer, bare, constructor, tree
 from lincoln_fn.layers.common.stand_in import stand_in
 
 
 def forward(params: tuple[()], x: Arrays) -> tuple[Arrays, Arrays]:
     """Return y = x."""
-    check_params("stop_gradient", params, None)
     # torch.func differentiates `forward`, and has to find a constant, too.
     return tree.map(Tensor.detach, x), tree.map(stand_in, x)
 

@@ -5,7 +5,7 @@ Derivation. At index i of axis d,
     y_(... ...) = x_(... i ...)
     dx_(... j ...) = {(g_(... ...), if j = i), (0, otherwise):}
 
-Cache: the shapes of x and y, i and d.
+Cache: the shape of y, i, d, and the size of d in x.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
+from lincoln_fn.core import Layer, LayerError, bare, record, static
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """The shapes, the index and the axis."""
+    """A stand-in for y, the index, the axis, and its size in x."""
 
-    shapes: StandIns
+    y: Moved
     index: int = static()
     dim: int = static()
+    size: int = static()
 
 
-@core.shape_checked
 def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Moved, Cache]:
     """Take x at the index of axis dim."""
     size = x.shape[dim] if -x.ndim <= dim < x.ndim else 0
@@ -35,16 +35,13 @@ def forward(params: tuple[()], x: Elements, *, index: int, dim: int) -> tuple[Mo
         problem = f"expected x with an index {index} of axis {dim}, got shape {tuple(x.shape)}"
         raise LayerError(f"take({index}, {dim})", problem)
     y = x.select(dim, index)
-    return y, Cache(stand_ins(x, y), index % size, dim % x.ndim)
+    return y, Cache(stand_in(y), index % size, dim % x.ndim, size)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Put g at the index, and 0 elsewhere."""
-    check_cache("take", cache, Cache)
-    check_cotangent("take", g, cache.shapes.y)
-    size = cache.shapes.x.shape[cache.dim]
-    is_index = torch.arange(size, device=g.device) == cache.index
-    behind = (1,) * (cache.shapes.x.ndim - cache.dim - 1)
+    is_index = torch.arange(cache.size, device=g.device) == cache.index
+    behind = (1,) * (g.ndim - cache.dim)
     return torch.where(is_index.reshape(-1, *behind), g.unsqueeze(cache.dim), 0.0), ()
 
 

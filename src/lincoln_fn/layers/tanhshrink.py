@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, shape_checked
+from lincoln_fn.core import Layer, bare, constructor
 from lincoln_fn.layers.common.shapes import Elements
 
 
-@shape_checked
 def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x q / (1 + q) where |x| < 1, else x - t."""
     t = torch.tanh(x)
@@ -36,7 +35,6 @@ def forward(params: tuple[()], x: Elements) -> tuple[Elements, Elements]:
     return torch.where(torch.abs(x) < 1, x * q / (1 + q), x - t), t
 
 
-@shape_checked
 def backward(params: tuple[()], t: Elements, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g t^2."""
     return g * t**2, ()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Bound, Layer, bare, constructor, record, shape_checked, static
+from lincoln_fn.core import Bound, Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.shapes import Elements
 
 
@@ -24,7 +24,6 @@ class Cache:
     threshold: float = static()
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, threshold: float, value: float
 ) -> tuple[Elements, Cache]:
@@ -32,7 +31,6 @@ def forward(
     return torch.where(x <= threshold, value, x), Cache(x, threshold)
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tuple[()]]:
     """Compute dx = g where x > threshold, else 0."""
     return torch.where(cache.x > cache.threshold, g, 0), ()

@@ -47,7 +47,6 @@ def forward(
     params: tuple[()], t: Times, *, embedding_dim: int, max_period: float, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "*batch n"], Cache]:
     """Compute y_i = cos(t f_i) and y_(m + i) = sin(t f_i)."""
-    core.check_params(NAME, params, None)
     if not isinstance(t, Tensor) or t.is_complex() or t.dtype is torch.bool:
         got = getattr(t, "dtype", type(t).__name__)
         raise LayerError(NAME, f"expected x to be a tensor of integers or floats, got {got}")
@@ -63,8 +62,6 @@ def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch n"]
 ) -> tuple[Float[Tensor, "*batch"] | None, tuple[()]]:
     """Compute dt = sum of f_i (g_(m + i) cos(t f_i) - g_i sin(t f_i)); None for integers."""
-    core.check_cache(NAME, cache, Cache)
-    core.check_cotangent(NAME, g, cache.y)
     cos, sin = cache.y.chunk(2, -1)
     g_cos, g_sin = g.chunk(2, -1)
     return None if cache.is_integer else (cache.f * (g_sin * cos - g_cos * sin)).sum(-1), ()

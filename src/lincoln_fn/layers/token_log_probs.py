@@ -22,8 +22,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
+from lincoln_fn.core import Layer, LayerError, bare, record
 from lincoln_fn.layers.common.merge import check_indexed, in_range
+from lincoln_fn.layers.common.sequences import check_mask
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.log_softmax import minus_one_hot
 
@@ -60,8 +61,6 @@ def backward(
     params: tuple[()], cache: Cache, g: Float[Tensor, "*batch length"]
 ) -> tuple[tuple[Logits, None] | tuple[Logits, None, None], tuple[()]]:
     """Compute dx_tj = (1 - p_tc) m_t g_t for j = c, else -p_tj m_t g_t."""
-    check_cache(NAME, cache, Cache)
-    check_cotangent(NAME, g, cache.y)
     z, index, mask = cache.z, cache.index, cache.mask
     g = g if mask is None else torch.where(mask, g, 0)
     dx = -minus_one_hot(z, index, -1) * g.unsqueeze(-1)
@@ -103,9 +102,6 @@ def _checked(params: object, x: object) -> tuple[Logits, Tokens, Mask | None]:
     shape = tuple(logits.shape[:-1])
     if tokens.shape != shape:
         raise LayerError(NAME, f"expected tokens of shape {shape}, got {tuple(tokens.shape)}")
-    if has_mask and (
-        not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape
-    ):
-        got = f"{getattr(mask, 'dtype', type(mask).__name__)}{list(getattr(mask, 'shape', ()))}"
-        raise LayerError(NAME, f"expected a mask of booleans of shape {shape}, got {got}")
+    if has_mask:
+        check_mask(NAME, mask, logits)
     return logits, tokens, mask

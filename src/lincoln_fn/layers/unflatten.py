@@ -12,20 +12,18 @@ Cache: the shapes of x and y.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, TypeAlias
 
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, OpenSize, bare, check_axis, constructor
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, OpenSize, bare, check_axis
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import StandIns, filled, open_sizes, reshaped_back, stand_ins
+from lincoln_fn.layers.common.stand_in import StandIns, filled, stand_ins
 
 OpenSizes: TypeAlias = Annotated[tuple[OpenSize, ...], NOT_EMPTY]
 
 
-@core.shape_checked
 def forward(
     params: tuple[()], x: Elements, *, dim: int, unflattened_size: tuple[int, ...]
 ) -> tuple[Moved, StandIns]:
@@ -41,10 +39,10 @@ def forward(
 
 def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx = g in x's shape."""
-    return reshaped_back("unflatten", cache, g), ()
+    return g.reshape(cache.x.shape), ()
 
 
-@constructor(kind="moving")
+@core.constructor(kind="moving")
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
     """Split one axis into several.
 
@@ -65,5 +63,6 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
         >>> unflatten(1, (2, -1)).predict((), torch.zeros(5, 6)).shape
         torch.Size([5, 2, 3])
     """
-    sizes = open_sizes("unflatten", "unflattened_size", unflattened_size)
-    return bare(Layer, partial(forward, unflattened_size=sizes), backward)
+    is_clear = unflattened_size.count(-1) < 2
+    core.require(is_clear, "unflatten", "unflattened_size with at most one -1", unflattened_size)
+    return bare(Layer, forward, backward)

@@ -25,7 +25,7 @@ A:
     y_o = sum_i A_(oi) x_i
     dx_i = sum_o A_(oi) g_o
 
-Cache: the shapes of x and y, and the numbers that A is computed from. Source of the kernel: Keys,
+Cache: the shape of y, and the numbers that A is computed from. Source of the kernel: Keys,
 "Cubic Convolution Interpolation for Digital Image Processing" (1981), equation 15, with another a.
 """
 
@@ -42,7 +42,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveSizes, record, require, static
 from lincoln_fn.layers.common.shapes import Channels, Moved
 from lincoln_fn.layers.common.spatial import Sizes
-from lincoln_fn.layers.common.stand_in import StandIns, stand_ins
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Factors: TypeAlias = Positive | Annotated[tuple[Positive, ...], core.NOT_EMPTY]
 Mode: TypeAlias = Literal["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic"]
@@ -67,9 +67,9 @@ class Axis(NamedTuple):
 
 @record
 class Cache:
-    """The shapes, and the numbers that A is computed from."""
+    """A stand-in for y, and the numbers that A is computed from."""
 
-    shapes: StandIns
+    y: Moved
     axes: tuple[Axis, ...] = static()
     mode: str = static()
     align_corners: bool = static()
@@ -80,23 +80,17 @@ def forward(
     scale_factor: float | tuple[float, ...] | None, mode: str, align_corners: bool,
 ) -> tuple[Moved, Cache]:  # fmt: skip
     """Compute y_o = sum_i A_(oi) x_i along each axis."""
-    sizes, scales = check(params, x, size, scale_factor, mode)
-    axes = tuple(
-        Axis(of_x, of_y, _ratio(of_x, of_y, scale, mode, align_corners))
-        for of_x, of_y, scale in zip(x.shape[2:], sizes, scales, strict=True)
-    )
+    axes = _axes(x, size, scale_factor, mode, align_corners)
     y = x
     for dim, axis in enumerate(axes, 2):
         terms = _terms(axis, mode, align_corners, x)
         y = reduce(torch.add, [_along(dim, a, y) * y.index_select(dim, i) for i, a in terms])
     y = y.to(x.dtype)
-    return y, Cache(stand_ins(x, y), axes, mode, align_corners)
+    return y, Cache(stand_in(y), axes, mode, align_corners)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple[()]]:
     """Compute dx_i = sum_o A_(oi) g_o along each axis."""
-    core.check_cache("upsample", cache, Cache)
-    core.check_cotangent("upsample", g, cache.shapes.y)
     dx = g
     for dim, axis in enumerate(cache.axes, 2):
         terms = _terms(axis, cache.mode, cache.align_corners, g)
@@ -107,30 +101,29 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Channels, tuple
     return dx.to(g.dtype), ()
 
 
-def check(
-    params: object, x: Tensor, size: int | Sizes | None,
-    scale_factor: float | tuple[float, ...] | None, mode: str,
-) -> tuple[Sizes, tuple[float | None, ...]]:  # fmt: skip
-    """Check the input, and find the sizes of y's axes, and the factors if they were given."""
-    core.check_input("upsample", params, x)
+def _axes(
+    x: Tensor, size: int | Sizes | None, scale_factor: float | tuple[float, ...] | None, mode: str,
+    align_corners: bool,
+) -> tuple[Axis, ...]:  # fmt: skip
+    """Check the input, and find the sizes and the ratio r along each of its axes."""
     own = tuple(x.shape[2:])
     if len(own) not in _AXES[mode] or 0 in x.shape[1:]:
         axes = " or ".join(map(str, _AXES[mode]))
         problem = f"expected x of shape (batch, channels, *spatial) with {axes} spatial axes"
         raise LayerError("upsample", f"{problem} for mode={mode!r}, got {tuple(x.shape)}")
-    scales: tuple[float | None, ...] = (None,) * len(own)
-    if scale_factor is not None:
-        asked = f"scale_factor={scale_factor}"
-        factors = scale_factor if isinstance(scale_factor, tuple) else (scale_factor,) * len(own)
-        sizes = tuple(int(length * factor) for length, factor in zip(own, factors, strict=False))
-        scales = factors
-    else:
-        asked = f"size={size}"
-        sizes = (size,) * len(own) if isinstance(size, int) else size or ()
-    if not len(sizes) == len(scales) == len(own) or min(sizes) < 1:
-        problem = f"expected x with spatial axes to upsample to {asked}, got {tuple(x.shape)}"
-        raise LayerError("upsample", problem)
-    return sizes, scales
+    asked = size if scale_factor is None else scale_factor
+    wanted = asked if isinstance(asked, tuple) else (asked or 0,) * len(own)
+    pairs = zip(own, wanted, strict=False)
+    sizes = tuple(int(to if scale_factor is None else length * to) for length, to in pairs)
+    if len(wanted) != len(own) or min(sizes) < 1:
+        name = "size" if scale_factor is None else "scale_factor"
+        problem = f"expected x with spatial axes to upsample to {name}={asked}"
+        raise LayerError("upsample", f"{problem}, got {tuple(x.shape)}")
+    scales = (None,) * len(own) if scale_factor is None else wanted
+    return tuple(
+        Axis(of_x, of_y, _ratio(of_x, of_y, scale, mode, align_corners))
+        for of_x, of_y, scale in zip(own, sizes, scales, strict=True)
+    )
 
 
 def _ratio(of_x: int, of_y: int, scale: float | None, mode: str, align_corners: bool) -> float:

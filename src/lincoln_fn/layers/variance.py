@@ -20,7 +20,7 @@ from __future__ import annotations
 from math import prod
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, record, shape_checked, static
+from lincoln_fn.core import Layer, LayerError, NonNegativeInt, bare, record, static
 from lincoln_fn.layers.common.normalisation import statistics, widened
 from lincoln_fn.layers.common.reduction import Dims, axes_of, with_axes
 from lincoln_fn.layers.common.shapes import Elements, Reduced
@@ -37,7 +37,6 @@ class Cache:
     factor: float = static()
 
 
-@shape_checked
 def forward(
     params: tuple[()], x: Elements, *, dim: Dims, correction: int, keepdim: bool
 ) -> tuple[Reduced, Cache]:
@@ -52,7 +51,6 @@ def forward(
     return y, Cache(z, x.new_zeros(()).expand(y.shape), axes, keepdim, 2 / (n - correction))
 
 
-@shape_checked
 def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tuple[()]]:
     """Compute dx_j = g 2/(N - c) z_j."""
     g = g if cache.keepdim else with_axes(g, cache.axes)

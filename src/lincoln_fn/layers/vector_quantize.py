@@ -50,8 +50,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, check_cache, record
+from lincoln_fn.core import Arrays, Decay, Key, Layer, LayerError, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
+from lincoln_fn.layers.common.merge import add_at
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import stop_gradient
@@ -130,12 +131,10 @@ def forward(params: Table, x: Vectors) -> tuple[Vectors, Cache]:
 
 def backward(params: Table, cache: Cache, g: Vectors) -> tuple[Vectors, Table]:
     """Compute dW_v = sum of g_t over all t with k_t = v, and dx = 0."""
-    check_cache(NAME, cache, Cache)
-    core.check_cotangent(NAME, g, cache.x)
     dx = torch.zeros_like(g)
     if isinstance(params, RunningCodebook):
         return dx, params
-    return dx, Codebook(_sums(cache.index, g, params.weight))
+    return dx, Codebook(_sums(cache.index, g, len(params.weight)))
 
 
 def terms(params: Table, cache: Cache, g: Vectors) -> Table:
@@ -148,20 +147,17 @@ def terms(params: Table, cache: Cache, g: Vectors) -> Table:
 
 def advance(params: RunningCodebook, cache: Cache, *, decay: float) -> RunningCodebook:
     """Compute N = gamma N + (1 - gamma) m, M = gamma M + (1 - gamma) s and W = M / N."""
-    core.check_params(NAME, params, RunningCodebook)
-    check_cache(NAME, cache, Cache)
     ones = cache.x.new_ones(*cache.x.shape[:-1], 1)
-    m = _sums(cache.index, ones, params.count.unsqueeze(1)).squeeze(1)
+    m = _sums(cache.index, ones, len(params.count)).squeeze(1)
     count = decay * params.count + (1 - decay) * m
-    total = decay * params.total + (1 - decay) * _sums(cache.index, cache.x, params.total)
+    total = decay * params.total + (1 - decay) * _sums(cache.index, cache.x, len(params.total))
     mean, is_used = total / count.clamp(min=LEAST).unsqueeze(1), count > LEAST
     return RunningCodebook(torch.where(is_used.unsqueeze(1), mean, params.weight), count, total)
 
 
-def _sums(index: Int[Tensor, "*batch"], rows: Vectors, like: Codes) -> Codes:
-    """Add up the rows of each code, in float32 at least."""
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32)).reshape(-1, rows.shape[-1])
-    return wide.new_zeros(like.shape).index_add(0, index.flatten(), wide).to(like.dtype)
+def _sums(index: Int[Tensor, "*batch"], rows: Vectors, n: int) -> Codes:
+    """Add up the rows of each code."""
+    return add_at(index.flatten(), rows.reshape(-1, rows.shape[-1]), n, 0)
 
 
 def _init_table(
@@ -169,8 +165,7 @@ def _init_table(
 ) -> Table:
     """Draw the codes."""
     core.check_input(NAME, (), x)
-    features = x.shape[-1]
-    key = core.checked_key(NAME, key)
+    key, features = core.checked_key(NAME, key), x.shape[-1]
     weight = weight_init.draw(key, (n, features), Fans(n, features), x.dtype)
     if decay is None:
         return Codebook(weight)

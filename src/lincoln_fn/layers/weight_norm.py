@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, bare, check_params, evolve, record
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, bare, evolve, record
 from lincoln_fn.layers import dense
 from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
@@ -76,7 +76,6 @@ def input_grad(
 
 def _made(params: WeightNormParams, dim: int | None) -> Params:
     """Make the layer's params, with W = m hat v."""
-    check_params(NAME, params, WeightNormParams)
     v = weight_of(NAME, params.direction)
     length = _length(v, params.direction, dim)
     return evolve(params.direction, weight=params.magnitude * (v / length))

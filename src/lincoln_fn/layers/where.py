@@ -21,9 +21,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record
-from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
+from lincoln_fn.core import Layer, LayerError, bare, record
+from lincoln_fn.layers.common.merge import check_form, check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements
+from lincoln_fn.layers.common.stand_in import stand_in
 
 Inputs: TypeAlias = tuple[Bool[Tensor, "*s"], Elements, Elements]
 Gradients: TypeAlias = tuple[None, Elements, Elements]
@@ -39,23 +40,18 @@ class Cache:
 
 def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     """Compute y_i = a_i where c_i, else b_i."""
-    if type(x) is not tuple or len(x) != 3:
-        raise LayerError(
-            "where", f"expected x = (condition, a, b), got {core.describe_non_tuple(x)}"
-        )
+    check_form("where", x, "(condition, a, b)")
     condition, a, b = x
     check_inputs("where", params, (a, b))
     if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
         got = getattr(condition, "dtype", type(condition).__name__)
         raise LayerError("where", f"expected the condition to be a tensor of bools, got {got}")
     check_one_shape("where", x)
-    return torch.where(condition, a, b), Cache(condition, a.new_zeros(()).expand(a.shape))
+    return torch.where(condition, a, b), Cache(condition, stand_in(a))
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, tuple[()]]:
     """Compute da_i = g_i where c_i, else 0; and db_i = g_i elsewhere."""
-    check_cache("where", cache, Cache)
-    check_cotangent("where", g, cache.y)
     return (None, torch.where(cache.condition, g, 0), torch.where(cache.condition, 0, g)), ()
 
 

@@ -12,7 +12,7 @@ The norm |u| = (sum_k |u_k|^q)^(1/q) has the gradient
 
     e(u)_k = (d|u|)/(du_k) = sign(u_k) |u_k|^(q - 1) / |u|^(q - 1)    0 where u_k = 0
 
-|u| is computed by `layers/common/norms.py`, so that it is above 0 for every u other than 0.
+|u| is computed by `layers/common/normalisation.py`, so that it is above 0 for every u other than 0.
 For q infinite, e(u)_k is sign(u_k) for the largest |u_k|; several of the same size share it
 equally. Let m be 1 where |v| is smaller, 0 where |w| is smaller, and 1/2 where they are equal.
 Without swap, m is 1. With dz = dl where z >= 0, else 0 (at z = 0, max(0, z) has slope 1),
@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import OR_INFINITE, Positive, constructor
-from lincoln_fn.layers.common.norms import norm_over
+from lincoln_fn.layers.common.normalisation import norm_over
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, check_vector, make_loss
 
 Vector: TypeAlias = Float[Tensor, "*n D"]

@@ -11,9 +11,14 @@ from lincoln_fn.initializers import normal as normal_init
 
 WEIGHT = {"weight": lambda p: p.weight}
 BOTH = {**WEIGHT, "bias": lambda p: p.bias}
+MODES = ("reflect", "replicate", "circular")
+INITS = {"weight_init": normal_init(0.1), "bias_init": constant(0.5)}
 
 
-def case(layer, x, module, note=""):
+def both(name, x, *arguments, note="", inits=None, **options):
+    """Pair our constructor with torch's class of the same hyperparameters."""
+    theirs = getattr(nn, name.title().replace("_", "").replace("D", "d"))
+    module = theirs(x.shape[-1 - int(name[-2])], *arguments, **options)
     run = by_module(module, WEIGHT if module.bias is None else BOTH)
 
     def reference(params, x):
@@ -22,83 +27,61 @@ def case(layer, x, module, note=""):
             warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
             return run(params, x)
 
+    layer = getattr(lf, name)(*arguments, **options, **(inits or {}))
     return Case(layer, x, reference, note=note)
 
 
 CONV = [
     # One axis.
-    case(lf.conv1d(4, 3), normal(2, 5, 7), nn.Conv1d(5, 4, 3)),
-    case(lf.conv1d(4, 3), normal(5, 7), nn.Conv1d(5, 4, 3)),
-    case(lf.conv1d(4, 3, 2, 1), normal(2, 5, 8), nn.Conv1d(5, 4, 3, 2, 1)),
-    case(lf.conv1d(4, 2, padding="same", dilation=3), normal(2, 5, 7),
-        nn.Conv1d(5, 4, 2, padding="same", dilation=3)),
-    case(lf.conv1d(4, 3, padding=(2,), padding_mode="reflect"), normal(2, 5, 7),
-        nn.Conv1d(5, 4, 3, padding=2, padding_mode="reflect")),
-    case(lf.conv1d(4, 3, padding=2, padding_mode="replicate"), normal(2, 5, 7),
-        nn.Conv1d(5, 4, 3, padding=2, padding_mode="replicate")),
-    case(lf.conv1d(4, 3, padding=2, padding_mode="circular"), normal(2, 5, 7),
-        nn.Conv1d(5, 4, 3, padding=2, padding_mode="circular")),
+    both("conv1d", normal(2, 5, 7), 4, 3),
+    both("conv1d", normal(5, 7), 4, 3),
+    both("conv1d", normal(2, 5, 8), 4, 3, 2, 1),
+    both("conv1d", normal(2, 5, 7), 4, 2, padding="same", dilation=3),
+    *(both("conv1d", normal(2, 5, 7), 4, 3, padding=(2,), padding_mode=mode) for mode in MODES),
     # Two axes.
-    case(lf.conv2d(4, 3), normal(2, 3, 5, 6), nn.Conv2d(3, 4, 3)),
-    case(lf.conv2d(4, 3), normal(3, 5, 6), nn.Conv2d(3, 4, 3)),
-    case(lf.conv2d(4, 3), normal(1, 3, 5, 6), nn.Conv2d(3, 4, 3)),
-    case(lf.conv2d(4, 3, bias=False), normal(2, 3, 5, 6), nn.Conv2d(3, 4, 3, bias=False)),
-    case(lf.conv2d(4, (5, 6)), normal(2, 3, 5, 6), nn.Conv2d(3, 4, (5, 6)), "as large as x"),
-    case(lf.conv2d(4, 1), normal(2, 3, 5, 6), nn.Conv2d(3, 4, 1)),
-    case(lf.conv2d(4, (2, 3), 2), normal(2, 3, 6, 7), nn.Conv2d(3, 4, (2, 3), 2)),
-    case(lf.conv2d(4, (2, 3), (2, 3), (1, 2)), normal(2, 3, 6, 7),
-        nn.Conv2d(3, 4, (2, 3), (2, 3), (1, 2))),
-    case(lf.conv2d(4, 3, padding=1), normal(2, 5, 6, 7), nn.Conv2d(5, 4, 3, padding=1)),
-    case(lf.conv2d(4, 3, dilation=(2, 1)), normal(2, 3, 6, 7), nn.Conv2d(3, 4, 3, dilation=(2, 1))),
-    case(lf.conv2d(6, 3, groups=2), normal(2, 4, 5, 7), nn.Conv2d(4, 6, 3, groups=2)),
-    case(lf.conv2d(4, 3, groups=4), normal(2, 4, 5, 7), nn.Conv2d(4, 4, 3, groups=4)),
-    case(lf.conv2d(8, 3, groups=4), normal(2, 4, 5, 7), nn.Conv2d(4, 8, 3, groups=4)),
-    case(lf.conv2d(8, (5, 6), groups=4), normal(2, 4, 5, 6), nn.Conv2d(4, 8, (5, 6), groups=4)),
-    case(lf.conv2d(4, 3, padding="valid"), normal(2, 3, 5, 6), nn.Conv2d(3, 4, 3, padding="valid")),
-    case(lf.conv2d(4, (3, 5), padding="same"), normal(2, 3, 6, 7),
-        nn.Conv2d(3, 4, (3, 5), padding="same")),
-    case(lf.conv2d(4, (2, 3), padding="same"), normal(2, 3, 5, 6),
-        nn.Conv2d(3, 4, (2, 3), padding="same")),
-    case(lf.conv2d(4, (4, 2), padding="same", dilation=(1, 3)), normal(3, 5, 6),
-        nn.Conv2d(3, 4, (4, 2), padding="same", dilation=(1, 3))),
-    *(case(lf.conv2d(6, 3, 2, (1, 3), groups=2, padding_mode=mode), normal(2, 4, 5, 7),
-        nn.Conv2d(4, 6, 3, 2, (1, 3), groups=2, padding_mode=mode))
-        for mode in ("reflect", "replicate", "circular")),
-    *(case(lf.conv2d(4, (2, 4), padding="same", padding_mode=mode), normal(3, 5, 6),
-        nn.Conv2d(3, 4, (2, 4), padding="same", padding_mode=mode))
-        for mode in ("reflect", "replicate", "circular")),
-    case(lf.conv2d(4, 3, weight_init=normal_init(0.1), bias_init=constant(0.5)), normal(2, 3, 5, 6),
-        nn.Conv2d(3, 4, 3)),
+    both("conv2d", normal(2, 3, 5, 6), 4, 3),
+    both("conv2d", normal(3, 5, 6), 4, 3),
+    both("conv2d", normal(1, 3, 5, 6), 4, 3),
+    both("conv2d", normal(2, 3, 5, 6), 4, 3, bias=False),
+    both("conv2d", normal(2, 3, 5, 6), 4, (5, 6), note="as large as x"),
+    both("conv2d", normal(2, 3, 5, 6), 4, 1),
+    both("conv2d", normal(2, 3, 6, 7), 4, (2, 3), 2),
+    both("conv2d", normal(2, 3, 6, 7), 4, (2, 3), (2, 3), (1, 2)),
+    both("conv2d", normal(2, 5, 6, 7), 4, 3, padding=1),
+    both("conv2d", normal(2, 3, 6, 7), 4, 3, dilation=(2, 1)),
+    both("conv2d", normal(2, 4, 5, 7), 6, 3, groups=2),
+    both("conv2d", normal(2, 4, 5, 7), 4, 3, groups=4),
+    both("conv2d", normal(2, 4, 5, 7), 8, 3, groups=4),
+    both("conv2d", normal(2, 4, 5, 6), 8, (5, 6), groups=4),
+    both("conv2d", normal(2, 3, 5, 6), 4, 3, padding="valid"),
+    both("conv2d", normal(2, 3, 6, 7), 4, (3, 5), padding="same"),
+    both("conv2d", normal(2, 3, 5, 6), 4, (2, 3), padding="same"),
+    both("conv2d", normal(3, 5, 6), 4, (4, 2), padding="same", dilation=(1, 3)),
+    *(both("conv2d", normal(2, 4, 5, 7), 6, 3, 2, (1, 3), groups=2, padding_mode=mode)
+        for mode in MODES),
+    *(both("conv2d", normal(3, 5, 6), 4, (2, 4), padding="same", padding_mode=mode)
+        for mode in MODES),
+    both("conv2d", normal(2, 3, 5, 6), 4, 3, inits=INITS),
     # Three axes.
-    case(lf.conv3d(4, (1, 2, 3)), normal(2, 3, 5, 6, 7), nn.Conv3d(3, 4, (1, 2, 3))),
-    case(lf.conv3d(4, 3, (1, 2, 1), (0, 1, 2), dilation=(1, 1, 2)), normal(3, 4, 5, 6),
-        nn.Conv3d(3, 4, 3, (1, 2, 1), (0, 1, 2), dilation=(1, 1, 2))),
-    case(lf.conv3d(4, (2, 3, 1), groups=2, padding="same"), normal(1, 6, 3, 4, 5),
-        nn.Conv3d(6, 4, (2, 3, 1), groups=2, padding="same")),
-    *(case(lf.conv3d(4, 2, padding=(1, 0, 2), padding_mode=mode), normal(2, 3, 4, 5, 6),
-        nn.Conv3d(3, 4, 2, padding=(1, 0, 2), padding_mode=mode))
-        for mode in ("reflect", "replicate", "circular")),
+    both("conv3d", normal(2, 3, 5, 6, 7), 4, (1, 2, 3)),
+    both("conv3d", normal(3, 4, 5, 6), 4, 3, (1, 2, 1), (0, 1, 2), dilation=(1, 1, 2)),
+    both("conv3d", normal(1, 6, 3, 4, 5), 4, (2, 3, 1), groups=2, padding="same"),
+    *(both("conv3d", normal(2, 3, 4, 5, 6), 4, 2, padding=(1, 0, 2), padding_mode=mode)
+        for mode in MODES),
 ]  # fmt: skip
 
 CONV_TRANSPOSE = [
-    case(lf.conv_transpose1d(4, 3), normal(2, 5, 7), nn.ConvTranspose1d(5, 4, 3)),
-    case(lf.conv_transpose1d(4, 3, 2, 1, 1), normal(5, 7), nn.ConvTranspose1d(5, 4, 3, 2, 1, 1)),
-    case(lf.conv_transpose1d(4, 3, dilation=3, output_padding=2), normal(2, 5, 7),
-        nn.ConvTranspose1d(5, 4, 3, dilation=3, output_padding=2)),
-    case(lf.conv_transpose2d(4, (2, 3)), normal(2, 3, 5, 6), nn.ConvTranspose2d(3, 4, (2, 3))),
-    case(lf.conv_transpose2d(4, 3), normal(3, 5, 6), nn.ConvTranspose2d(3, 4, 3)),
-    case(lf.conv_transpose2d(4, 3, bias=False), normal(1, 3, 5, 6),
-        nn.ConvTranspose2d(3, 4, 3, bias=False)),
-    case(lf.conv_transpose2d(6, (2, 3), (3, 2), (1, 2), (2, 1), groups=2), normal(2, 4, 5, 7),
-        nn.ConvTranspose2d(4, 6, (2, 3), (3, 2), (1, 2), (2, 1), groups=2)),
-    case(lf.conv_transpose2d(4, 3, groups=4, dilation=(1, 2)), normal(2, 4, 5, 7),
-        nn.ConvTranspose2d(4, 4, 3, groups=4, dilation=(1, 2))),
-    case(lf.conv_transpose2d(4, 3, weight_init=normal_init(0.1), bias_init=constant(0.5)),
-        normal(2, 3, 5, 6), nn.ConvTranspose2d(3, 4, 3)),
-    case(lf.conv_transpose3d(4, (1, 2, 3), (1, 2, 2), (0, 1, 0)), normal(2, 3, 4, 5, 6),
-        nn.ConvTranspose3d(3, 4, (1, 2, 3), (1, 2, 2), (0, 1, 0))),
-    case(lf.conv_transpose3d(4, 2, 2, 0, (0, 1, 1), groups=2), normal(6, 3, 4, 5),
-        nn.ConvTranspose3d(6, 4, 2, 2, 0, (0, 1, 1), groups=2)),
+    both("conv_transpose1d", normal(2, 5, 7), 4, 3),
+    both("conv_transpose1d", normal(5, 7), 4, 3, 2, 1, 1),
+    both("conv_transpose1d", normal(2, 5, 7), 4, 3, dilation=3, output_padding=2),
+    both("conv_transpose2d", normal(2, 3, 5, 6), 4, (2, 3)),
+    both("conv_transpose2d", normal(3, 5, 6), 4, 3),
+    both("conv_transpose2d", normal(1, 3, 5, 6), 4, 3, bias=False),
+    both("conv_transpose2d", normal(2, 4, 5, 7), 6, (2, 3), (3, 2), (1, 2), (2, 1), groups=2),
+    both("conv_transpose2d", normal(2, 4, 5, 7), 4, 3, groups=4, dilation=(1, 2)),
+    both("conv_transpose2d", normal(2, 3, 5, 6), 4, 3, inits=INITS),
+    both("conv_transpose3d", normal(2, 3, 4, 5, 6), 4, (1, 2, 3), (1, 2, 2), (0, 1, 0)),
+    both("conv_transpose3d", normal(6, 3, 4, 5), 4, 2, 2, 0, (0, 1, 1), groups=2),
 ]  # fmt: skip
 
 CASES = [*CONV, *CONV_TRANSPOSE]

@@ -15,16 +15,22 @@ stride is d and whose dilation is s. It sums over the batch as the first sums ov
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn.core import Key, LayerError, check_bias, check_input, check_like, checked_key, warn
+from lincoln_fn import core
+from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require
 from lincoln_fn.initializers import Fans, Initializer
+from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
-from lincoln_fn.layers.common.spatial import Sizes, check_image
+from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
+from lincoln_fn.layers.dense import drawn
+
+Padding: TypeAlias = NonNegativeSizes | Literal["same", "valid"]
+PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class Geometry(NamedTuple):
@@ -77,9 +83,12 @@ def weight_gradient(
 
 
 def bias_gradient(
-    g: Float[Tensor, "*channels_and_positions"], geometry: Geometry
-) -> Float[Tensor, " channels"]:
-    """Compute db_o = sum_p g_o[p], summed over the batch."""
+    bias: Float[Tensor, " channels"] | None, g: Float[Tensor, "*channels_and_positions"],
+    geometry: Geometry,
+) -> Float[Tensor, " channels"] | None:  # fmt: skip
+    """Compute db_o = sum_p g_o[p], summed over the batch; None if there is no bias."""
+    if bias is None:
+        return None
     channels = g.ndim - len(geometry.stride) - 1
     return g.sum([axis for axis in range(g.ndim) if axis != channels])
 
@@ -117,10 +126,13 @@ def check_fit(
         raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
 
 
-def check_example(layer: str, x: object, n: int, groups: int) -> int:
-    """Check the example input given to `init`, and count its channels."""
-    check_input(layer, (), x)
-    assert isinstance(x, Tensor)  # as just checked
+def draw(
+    family: str, key: Key, x: Tensor, kernel_size: Sizes, groups: int, out_channels: int,
+    bias: bool, weight_init: Initializer, bias_init: Initializer,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Check the example given to `init`, and draw weight and bias for its channels."""
+    n = len(kernel_size)
+    layer = f"{family}{n}d"
     check_image(layer, x, n)
     channels = x.shape[-n - 1]
     # Only of a network's first part: an x on `meta` is another part's output.
@@ -128,19 +140,65 @@ def check_example(layer: str, x: object, n: int, groups: int) -> int:
     if is_square and x.shape[-1] in (1, 3) and not x.is_meta:
         problem = f"{layer}: x of shape {tuple(x.shape)} has {channels} channels, the first of its"
         mend = "for images with the channels last, write x.movedim(-1, -3)"
-        warn(f"{problem} last three axes; {mend}")
+        core.warn(f"{problem} last three axes; {mend}")
     if channels % groups:
         raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
-    return channels
+    is_transposed = family == "conv_transpose"
+    first, second = (channels, out_channels) if is_transposed else (out_channels, channels)
+    shape = (first, second // groups, *kernel_size)
+    size = math.prod(kernel_size)
+    fans = Fans(shape[1] * size, shape[0] * size)  # as torch counts them, from W's shape
+    return drawn(key, x, shape, fans, out_channels, bias, weight_init, bias_init)
 
 
-def draw(
-    layer: str, key: Key, x: Tensor, shape: Sizes, n_out: int, *, bias: bool,
-    weight_init: Initializer, bias_init: Initializer,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Draw weight and bias, with fans counted from the weight's shape as torch counts them."""
-    size = math.prod(shape[2:])
-    fans = Fans(shape[1] * size, shape[0] * size)
-    weight_key, bias_key = map(checked_key(layer, key).fold_in, range(2))
-    weight = weight_init.draw(weight_key, shape, fans, x.dtype)
-    return weight, bias_init.draw(bias_key, (n_out,), fans, x.dtype) if bias else None
+def conv_axes(
+    layer: str, kernel_size: Sizes, stride: int | Sizes, padding: int | Sizes | str,
+    dilation: int | Sizes, groups: int, padding_mode: str,
+) -> tuple[Geometry, Amounts, str]:  # fmt: skip
+    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes.
+
+    Example:
+        >>> conv_axes("conv1d", (4,), 1, "same", 1, 2, "zeros")
+        (Geometry(stride=(1,), dilation=(1,), groups=2), ((1, 2),), 'constant')
+    """
+    n = len(kernel_size)
+    steps = per_axis(layer, "stride", stride, n)
+    dilations = per_axis(layer, "dilation", dilation, n)
+    geometry = Geometry(steps, dilations, groups)
+    mode = "constant" if padding_mode == "zeros" else padding_mode
+    if padding == "same":
+        if max(steps) > 1:
+            raise LayerError(layer, f"expected stride 1 for padding='same', got {stride}")
+        spare = [d * (k - 1) for d, k in zip(dilations, kernel_size, strict=True)]
+        return geometry, tuple((total // 2, total - total // 2) for total in spare), mode
+    sizes = per_axis(layer, "padding", 0 if isinstance(padding, str) else padding, n)
+    return geometry, tuple((size, size) for size in sizes), mode
+
+
+def conv_transpose_axes(
+    layer: str, n: int, stride: int | Sizes, padding: int | Sizes, output_padding: int | Sizes,
+    groups: int, dilation: int | Sizes,
+) -> tuple[Geometry, Sizes, Sizes]:  # fmt: skip
+    """Find the geometry of a transposed convolution, its padding and its output padding.
+
+    Example:
+        >>> conv_transpose_axes("conv_transpose2d", 2, 2, 1, (0, 1), 1, 1)[1:]
+        ((1, 1), (0, 1))
+    """
+    steps = per_axis(layer, "stride", stride, n)
+    dilations = per_axis(layer, "dilation", dilation, n)
+    more = per_axis(layer, "output_padding", output_padding, n)
+    if any(extra >= max(pair) for extra, *pair in zip(more, steps, dilations, strict=True)):
+        raise LayerError(
+            layer, f"expected output_padding below stride or dilation, got {output_padding}"
+        )
+    return Geometry(steps, dilations, groups), per_axis(layer, "padding", padding, n), more
+
+
+def kernel_axes(
+    layer: str, n: int, out_channels: int, kernel_size: int | Sizes, groups: int
+) -> Sizes:
+    """Check what both kinds of layers are made with, and find the kernel's size on each axis."""
+    divides = out_channels % groups == 0
+    require(divides, layer, f"out_channels that groups={groups} divides", out_channels)
+    return per_axis(layer, "kernel_size", kernel_size, n)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_axis, check_input, check_like, describe_non_tuple
+
+_INTEGERS: Final = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 
 def check_inputs(layer: str, params: object, x: object) -> None:
@@ -25,6 +28,12 @@ def check_inputs(layer: str, params: object, x: object) -> None:
     for i, x_i in enumerate(x):
         check_input(layer, params, x_i)
         check_like(layer, f"x[{i}]", x_i, x[0])
+
+
+def check_form(layer: str, x: object, form: str) -> None:
+    """Check that x is a tuple with an entry for each name of a form, such as "(x, index)"."""
+    if type(x) is not tuple or len(x) != form.count(",") + 1:
+        raise LayerError(layer, f"expected x to be {form}, got {describe_non_tuple(x)}")
 
 
 def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
@@ -69,16 +78,29 @@ def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -
     Raises:
         LayerError: if it is not.
     """
-    if type(x) is not tuple or len(x) != names.count(",") + 1:
-        raise LayerError(layer, f"expected x to be {names}, got {describe_non_tuple(x)}")
-    first, index, *rest = x
+    check_form(layer, x, names)
+    parts: Any = x  # Any: each is checked here
+    first, index, *rest = parts
     check_inputs(layer, params, (first, *rest))
-    if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32):
-        got = getattr(index, "dtype", type(index).__name__)
-        raise LayerError(layer, f"expected index to be a tensor of integers, got {got}")
-    if index.device != first.device:
-        raise LayerError(layer, f"expected index on {first.device}, got {index.device}")
+    check_integers(layer, "index", index, first.device)
     check_axis(layer, first, dim)
+
+
+def check_integers(
+    layer: str, name: str, given: object, device: torch.device | None = None
+) -> None:
+    """Check that a tensor has integers of any size, and is on a device.
+
+    Example:
+        >>> check_integers("gather", "index", torch.zeros(2))
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: gather: expected index of integers, got torch.float32
+    """
+    dtype = given.dtype if isinstance(given, Tensor) else type(given).__name__
+    if dtype not in _INTEGERS:
+        raise LayerError(layer, f"expected {name} of integers, got {dtype}")
+    if isinstance(given, Tensor) and device not in (None, given.device):
+        raise LayerError(layer, f"expected {name} on {device}, got {given.device}")
 
 
 def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]) -> Tensor:
@@ -109,3 +131,27 @@ def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]
         low, high = index.aminmax()
         problem = f"expected indices from 0 to {size - 1}, got {low if low < 0 else high}"
         raise LayerError(layer, problem) from error
+
+
+def add_at(index: Tensor, values: Tensor, count: int, dim: int) -> Tensor:
+    """Add up along an axis what belongs to each of `count` indices, in float32 at least.
+
+    Many small numbers would stop growing in bfloat16 (256 + 1 = 256).
+
+    Args:
+        index: of each entry of the values along the axis.
+        values: what is added up.
+        count: the number of indices.
+        dim: the axis.
+
+    Returns:
+        The sums, with the indices along the axis.
+
+    Example:
+        >>> add_at(torch.tensor([2, 0, 2]), torch.tensor([1.0, 2.0, 3.0]), 3, -1)
+        tensor([2., 0., 4.])
+    """
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    shape = list(values.shape)
+    shape[dim] = count
+    return wide.new_zeros(shape).index_add(dim, index, wide).to(values.dtype)

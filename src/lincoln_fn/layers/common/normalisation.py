@@ -8,17 +8,24 @@ channels of one example (group norm) or one channel of one example (instance nor
 Half precision is converted to float32 inside. Means and sums are taken over one axis after another.
 Along one axis torch adds numbers pairwise. Over several axes it adds all but the first axis one
 number at a time, which is inaccurate in float32 after about 2^20 numbers.
+
+The p-norm is also of vectors whose powers are outside the range of their dtype: |x_i|^p may round
+to 0 or be infinite where the norm is neither. In float32, (10^(-6))^10 is 0. With M the largest
+|x_i|,
+
+    (sum_i |x_i|^p)^(1/p) = M (sum_i |x_i / M|^p)^(1/p)
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Key, State, mirror, no_batch, record, sum_axes
+from lincoln_fn.core import Key, State, evolve, mirror, no_batch, record, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -54,6 +61,37 @@ def statistics(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor]:
     return centred, rounded + lacking, mean_over(centred.square(), axes)
 
 
+def norm_over(x: Tensor, p: float, axes: Axes) -> Tensor:
+    """Compute the p-norm along axes, which stay with size 1, in float32 at least."""
+    x = widened(x)
+    scale = _divisor(x, p, axes) if x.numel() and p < math.inf else 1.0
+    norm: Tensor = scale * torch.linalg.vector_norm(x / scale, p, axes, keepdim=True)
+    return norm
+
+
+def _divisor(x: Tensor, p: float, axes: Axes) -> Tensor:
+    """Return M where powers are out of range, else 1: x / 1 has the same bits as x."""
+    largest, form = x.abs().amax(axes, keepdim=True), torch.finfo(x.dtype)
+    power = largest**p
+    is_within = (power > form.tiny / form.eps) & (power < form.max * form.eps)
+    is_divisor = ~is_within & (largest > 0) & (largest < math.inf)
+    return torch.where(is_divisor, largest, 1)
+
+
+def standardised(x: Tensor, axes: Axes, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute x_hat = (x - mean) rstd, rstd = 1 / sqrt(var + eps), mean and var, over axes."""
+    centred, mean, var = statistics(widened(x), axes)
+    rstd = (var + eps).rsqrt()
+    return centred * rstd, rstd, mean, var
+
+
+def standardised_dx(dx_hat: Tensor, x_hat: Tensor, rstd: Tensor, axes: Axes) -> Tensor:
+    """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), over axes."""
+    x_hat = widened(x_hat)
+    of_mean, of_rstd = mean_over(dx_hat, axes), mean_over(dx_hat * x_hat, axes)
+    return rstd * (dx_hat - of_mean - x_hat * of_rstd)
+
+
 def scale_and_shift(
     x_hat: Tensor, weight: Tensor | None, bias: Tensor | None = None, places: int = 0
 ) -> Tensor:
@@ -66,18 +104,24 @@ def _before(places: int, values: Tensor) -> Tensor:
     return values.reshape(*values.shape, *(1,) * places)
 
 
-def affine_grads(
-    g: Tensor, x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, axes: Axes
-) -> tuple[Tensor | None, Tensor | None]:
-    """Compute dw = sum of g x_hat and db = sum of g over axes; None if there is none."""
-    return (
-        None if weight is None else _mirrored(sum_over(g * x_hat, axes), weight),
-        None if bias is None else _mirrored(sum_over(g, axes), bias),
-    )
+# Any: the params of a normalisation, with a weight and a bias, or None in their place.
+def affine_backward(params: Any, x_hat: Tensor, g: Tensor, axes: Axes) -> tuple[Tensor, Any]:
+    """Compute dx_hat = g w, dw = sum of g x_hat and db = sum of g; w has these axes of x_hat."""
+    dy, weight, bias = widened(g), params.weight, params.bias
+    shared = tuple(axis for axis in range(g.ndim) if axis not in axes)
+    dw = None if weight is None else weight_gradient(dy, x_hat, weight, shared)
+    db = None if bias is None else _mirrored(sum_over(dy, shared), bias)
+    dx_hat = scale_and_shift(dy, weight, None, g.ndim - 1 - axes[-1])
+    return dx_hat, evolve(params, weight=dw, bias=db)
+
+
+def weight_gradient(g: Tensor, x_hat: Tensor, weight: Tensor, shared: Axes) -> Tensor:
+    """Compute dw = sum of g x_hat over the axes that share w."""
+    return _mirrored(sum_over(g * widened(x_hat), shared), weight)
 
 
 def affine_terms(params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
-    """Return dw_n = sum of g x_hat and db_n = sum of g, over example n's axes that share w."""
+    """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares w in example n."""
     if 0 in axes:
         raise no_batch(type(params).__module__.rpartition(".")[-1], g)  # the layer's file
     shared, dy = tuple(axis for axis in range(1, g.ndim) if axis not in axes), widened(g)
@@ -86,6 +130,14 @@ def affine_terms(params: P, x_hat: Tensor, g: Tensor, axes: Axes) -> P:
 
 def _mirrored(gradient: Tensor, parameter: Tensor) -> Tensor:
     return gradient.reshape(parameter.shape).to(parameter.dtype)
+
+
+def first_affine(
+    key: Key, x: Tensor, sizes: Sizes, affine: bool, bias: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Make a weight of ones and a bias of zeros beside it, in x's dtype, or None."""
+    weight = torch.ones(sizes, dtype=x.dtype, device=key.bits.device) if affine else None
+    return weight, None if weight is None or not bias else torch.zeros_like(weight)
 
 
 @record
@@ -115,18 +167,13 @@ def moved(running: Running, mean: Tensor, var: Tensor, momentum: float | None) -
     )
 
 
-def standardise_by(running: Running, x: Tensor, eps: float, places: int) -> tuple[Tensor, Tensor]:
-    """Compute x_hat = (x - mean) rstd by the running statistics, and rstd."""
-    rstd = (widened(running.var) + eps).rsqrt()
-    return (widened(x) - _before(places, running.mean)) * _before(places, rstd), rstd
-
-
-def first_affine(
-    key: Key, x: Tensor, sizes: Sizes, *, weight: bool, bias: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Make a weight of ones and a bias of zeros in x's dtype, or None where one is left out."""
-    device = key.bits.device
-    return (
-        torch.ones(sizes, dtype=x.dtype, device=device) if weight else None,
-        torch.zeros(sizes, dtype=x.dtype, device=device) if bias else None,
-    )
+# Any: the cache of batch or instance norm.
+def advanced(params: P, cache: Any) -> P:
+    """Update the running statistics by the batch's, or by the averages over its examples."""
+    running: Running | None = getattr(params, "running", None)
+    if running is None:
+        return params
+    # An empty batch has no statistics: the old ones are used.
+    batch = cache if cache.x_hat.numel() else running
+    mean, var = (each if each.ndim == 1 else each.mean(0) for each in (batch.mean, batch.var))
+    return evolve(params, running=moved(running, mean, var, cache.momentum))

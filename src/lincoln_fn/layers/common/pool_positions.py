@@ -17,7 +17,6 @@ from torch import Tensor
 
 from lincoln_fn.layers.common.pooling import Window, pooled_shape
 from lincoln_fn.layers.common.shapes import Image
-from lincoln_fn.layers.common.spatial import Sizes
 
 
 def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
@@ -25,7 +24,7 @@ def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
 
     Example:
         >>> from lincoln_fn.layers.common.pooling import window_of
-        >>> axis_positions(window_of("max_pool1d", (2,), padding=1), torch.zeros(1, 3))
+        >>> axis_positions(window_of("max_pool", 1, 2, padding=1), torch.zeros(1, 3))
         [tensor([[-1,  0],
                 [ 1,  2]])]
     """
@@ -37,21 +36,34 @@ def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
     return places
 
 
-def adaptive_positions(output_size: Sizes, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
-    """List by axis the positions in each window, from floor(o L / n) to ceil((o + 1) L / n).
+def window_positions(window: Window, x: Tensor) -> Int[Tensor, "*pooled k"]:
+    """List the flat positions in each window.
+
+    Example:
+        >>> from lincoln_fn.layers.common.pooling import window_of
+        >>> window_positions(window_of("max_pool", 1, 2, padding=1), torch.zeros(1, 3))
+        tensor([[3, 0],
+                [1, 2]])
+    """
+    return flat_positions(axis_positions(window, x), x)
+
+
+def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Int[Tensor, "*pooled k"]:
+    """List the flat positions in each window, from floor(o L / n) to ceil((o + 1) L / n) by axis.
 
     Example:
         >>> adaptive_positions((2,), torch.zeros(1, 3))
-        [tensor([[0, 1],
-                [1, 2]])]
+        tensor([[0, 1],
+                [1, 2]])
     """
     places = []
-    for n, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
+    for wanted, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
+        n = size if wanted is None else wanted
         k = max(-(-(o + 1) * size // n) - o * size // n for o in range(n))
         o = torch.arange(n, device=x.device).unsqueeze(-1)
         at = o * size // n + torch.arange(k, device=x.device)
         places.append(torch.where(at < -(-(o + 1) * size // n), at, -1))
-    return places
+    return flat_positions(places, x)
 
 
 def flat_positions(
@@ -111,6 +123,32 @@ def added_up(
     wide = parts.flatten(len(planes)).to(summed_in(parts))
     sums = wide.new_zeros(*planes, count + 1).scatter_add(-1, at, wide)
     return sums[..., :count].reshape(like.shape).to(like.dtype)
+
+
+def sums_of(
+    x: Image, positions: Int[Tensor, "*pooled k"], n: int
+) -> Float[Tensor, "*batch_and_pooled"]:
+    """Add up the elements of each window, in float32 at least.
+
+    Example:
+        >>> sums_of(torch.tensor([[5.0, 6.0, 7.0]]), torch.tensor([[3, 0], [1, 2]]), 1)
+        tensor([[ 5., 13.]])
+    """
+    return picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x))
+
+
+def spread(
+    share: Float[Tensor, "*batch_and_pooled"], positions: Int[Tensor, "*pooled k"], like: Image,
+    n: int,
+) -> Image:  # fmt: skip
+    """Give every element of a window the same share of it: the transpose of `sums_of`.
+
+    Example:
+        >>> spread(torch.tensor([[1.0, 2.0]]), torch.tensor([[3, 0], [0, 2]]), torch.zeros(1, 3), 1)
+        tensor([[3., 0., 2.]])
+    """
+    parts = share.unsqueeze(-1).expand(*share.shape, positions.shape[-1])
+    return added_up(parts, positions, like, n)
 
 
 def sizes_in(x: Image, positions: Int[Tensor, "*pooled k"], n: int) -> Int[Tensor, "*pooled"]:

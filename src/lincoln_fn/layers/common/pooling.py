@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, PositiveInt, check_input, format_briefly, require
+from lincoln_fn.core import LayerError, PositiveInt, check_input, require
 from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
@@ -37,21 +37,21 @@ class Window(NamedTuple):
 
 
 def window_of(
-    layer: str, kernel_size: Sizes, stride: int | Sizes | None = None, padding: int | Sizes = 0,
-    dilation: int | Sizes = 1, ceil_mode: bool = False,
+    family: str, n: int, kernel_size: int | Sizes, stride: int | Sizes | None = None,
+    padding: int | Sizes = 0, dilation: int | Sizes = 1, ceil_mode: bool = False,
 ) -> Window:  # fmt: skip
-    """Make a window of hyperparameters as users write them; a LayerError where they are no window.
+    """Make a window over n axes of hyperparameters as users write them, and check them.
 
     Example:
-        >>> window_of("max_pool2d", (2, 3)).stride
+        >>> window_of("max_pool", 2, (2, 3)).stride
         (2, 3)
     """
-    n = len(kernel_size)
+    layer = f"{family}{n}d"
     window = Window(
-        per_axis(layer, "kernel_size", kernel_size, n, 1),
-        per_axis(layer, "stride", kernel_size if stride is None else stride, n, 1),
+        per_axis(layer, "kernel_size", kernel_size, n),
+        per_axis(layer, "stride", kernel_size if stride is None else stride, n),
         per_axis(layer, "padding", padding, n),
-        per_axis(layer, "dilation", dilation, n, 1),
+        per_axis(layer, "dilation", dilation, n),
         ceil_mode,
     )
     for k, p, d in zip(window.kernel_size, window.padding, window.dilation, strict=True):
@@ -66,7 +66,7 @@ def pooled_shape(shape: Sizes, window: Window) -> Sizes:
     """Find the shape of y, whose spatial sizes are below 1 where no window fits.
 
     Example:
-        >>> pooled_shape((5, 3, 7, 7), window_of("max_pool2d", (2, 2), (2, 3), ceil_mode=True))
+        >>> pooled_shape((5, 3, 7, 7), window_of("max_pool", 2, 2, (2, 3), ceil_mode=True))
         (5, 3, 4, 3)
     """
     counts = []
@@ -78,58 +78,35 @@ def pooled_shape(shape: Sizes, window: Window) -> Sizes:
     return (*shape[: -window.n], *counts)
 
 
-def check_windows(layer: str, params: object, x: Tensor, window: Window) -> None:
+def check_windows(family: str, params: object, x: Tensor, window: Window) -> None:
     """Check that x has the axes that a window pools over, and room for one window.
 
     Example:
-        >>> check_windows("max_pool1d", (), torch.zeros(2, 4), window_of("max_pool1d", (5,)))
+        >>> check_windows("max_pool", (), torch.zeros(2, 4), window_of("max_pool", 1, 5))
         Traceback (most recent call last):
         lincoln_fn.LayerError: max_pool1d: expected x with room for a window of (5,), got \
 (2, 4)
     """
-    check_spatial(layer, params, x, window.n)
+    check_input(f"{family}{window.n}d", params, x)
+    check_spatial(family, x, window.n)
     if min(pooled_shape(tuple(x.shape), window)[-window.n :]) < 1:
         problem = f"expected x with room for a window of {window.kernel_size}"
-        raise LayerError(layer, f"{problem}, got {tuple(x.shape)}")
+        raise LayerError(f"{family}{window.n}d", f"{problem}, got {tuple(x.shape)}")
 
 
-def check_spatial(
-    layer: str, params: object, x: Tensor, n: int, expected: type | None = None
-) -> None:
+def check_spatial(family: str, x: Tensor, n: int) -> None:
     """Check that x has channels and n spatial axes, none of them empty.
 
     Example:
-        >>> check_spatial("max_pool1d", (), torch.zeros(4), 1)
+        >>> check_spatial("max_pool", torch.zeros(4), 1)
         Traceback (most recent call last):
         lincoln_fn.LayerError: max_pool1d: expected x of shape (channels, l) or \
 (batch, channels, l), got (4,)
     """
-    check_input(layer, params, x, expected)
+    layer = f"{family}{n}d"
     check_image(layer, x, n)
     if 0 in x.shape[-n - 1 :]:
         raise LayerError(layer, f"expected x with no empty axis, got {tuple(x.shape)}")
-
-
-def dy_of(layer: str, g: Arrays, return_indices: bool) -> Arrays:
-    """Return dy from g, which is (dy, None) where y is (y, indices): integers have no gradient."""
-    if not return_indices:
-        return g
-    if type(g) is not tuple or len(g) != 2:
-        raise LayerError(layer, f"expected g as (dy, None), got {format_briefly(g)}")
-    return g[0]
-
-
-def adapted_sizes(output_size: tuple[int | None, ...], x: Tensor) -> Sizes:
-    """Fill in the sizes that adaptive pooling does not change.
-
-    Example:
-        >>> adapted_sizes((None, 2), torch.zeros(5, 3, 7, 4))
-        (7, 2)
-    """
-    own = x.shape[-len(output_size) :]
-    return tuple(
-        given if size is None else size for size, given in zip(output_size, own, strict=True)
-    )
 
 
 def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:

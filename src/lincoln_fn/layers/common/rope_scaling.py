@@ -181,8 +181,7 @@ def yarn(
         >>> yarn(4.0, 64).frequencies(100.0, 4, torch.tensor(256.0))
         tensor([1.0000, 0.0625])
     """
-    wanted = f"beta_fast above beta_slow = {beta_slow}"
-    require(beta_fast > beta_slow, "yarn", wanted, beta_fast)
+    require(beta_fast > beta_slow, "yarn", f"beta_fast above beta_slow = {beta_slow}", beta_fast)
 
     def m(k: float) -> float:
         return 1 + 0.1 * k * math.log(factor) if factor > 1 else 1.0

@@ -19,23 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn import core, layers
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
 from lincoln_fn.layers.common.normalisation import (
     Running,
-    affine_grads,
+    affine_backward,
     affine_terms,
     scale_and_shift,
-    standardise_by,
     widened,
 )
+from lincoln_fn.layers.common.normalisation_checks import check_batch, check_instances
 from lincoln_fn.layers.common.shapes import Instances
+
+_CHECKS: Final = {"batch_norm": check_batch, "instance_norm": check_instances}
 
 
 @record
@@ -47,36 +48,27 @@ class Cache:
     axis: int = core.static()
 
 
-@attrs.frozen(eq=False)
-class Norm:
-    """What differs between the two normalisations: their functions, and the channels' axis."""
-
-    name: str
-    # Any: each has params, caches and hyperparameters of its own.
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    params: type[Any]
-    axis_of: Callable[..., int]
-
-
 def forward(
     params: Any,  # Any: the params of either normalisation
     x: Instances,
     *,
-    norm: Norm,
+    norm: str,
     eps: float,
     momentum: float | None,
     spatial_axes: int | None,
 ) -> tuple[Instances, Any]:  # Any: a cache of here, or of there
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
+    layer = getattr(layers, norm)
     running: Running | None = getattr(params, "running", None)
     if running is None:
-        y, cache = norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
+        y, cache = layer.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
         return y, cache
-    check_input(norm.name, params, x, norm.params)
-    axis = norm.axis_of(x, params.weight, params.bias, running, spatial_axes)
+    check_input(norm, params, x, layer.Params)
+    axis = _CHECKS[norm](params, x, spatial_axes)
     places = x.ndim - 1 - axis
-    x_hat, rstd = standardise_by(running, x, eps, places)
+    shape = (-1, *(1,) * places)
+    rstd = (widened(running.var) + eps).rsqrt()
+    x_hat = (widened(x) - running.mean.reshape(shape)) * rstd.reshape(shape)
     y = scale_and_shift(x_hat, params.weight, params.bias, places).to(x.dtype)
     return y, Cache(x_hat.to(x.dtype), rstd, axis)
 
@@ -86,22 +78,18 @@ def backward(
     cache: Any,
     g: Instances,
     *,
-    norm: Norm,
+    norm: str,
 ) -> tuple[Instances, Any]:
     """Compute dx = g w rstd, dw and db."""
-    check_params(norm.name, params, norm.params)
+    layer = getattr(layers, norm)
+    check_params(norm, params, layer.Params)
     if params.running is None:
-        dx, dparams = norm.backward(params, cache, g)
+        dx, dparams = layer.backward(params, cache, g)
         return dx, dparams
-    check_cache(norm.name, cache, Cache)
-    check_cotangent(norm.name, g, cache.x_hat)
-    places = g.ndim - 1 - cache.axis
-    dy = widened(g)
-    dx_hat = scale_and_shift(dy, params.weight, None, places)
-    dx = scale_and_shift(dx_hat, cache.rstd, None, places)
-    shared = (*range(cache.axis), *range(cache.axis + 1, g.ndim))
-    dw, db = affine_grads(dy, widened(cache.x_hat), params.weight, params.bias, shared)
-    return dx.to(g.dtype), norm.params(dw, db, params.running)
+    check_cache(norm, cache, Cache)
+    check_cotangent(norm, g, cache.x_hat)
+    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (cache.axis,))
+    return scale_and_shift(dx_hat, cache.rstd, None, g.ndim - 1 - cache.axis).to(g.dtype), dparams
 
 
 # Any: as in forward.
@@ -114,6 +102,6 @@ def terms(params: Any, cache: Any, g: Tensor) -> Any:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return forward and backward of a normalisation as after training."""
+def inference_forms(norm: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a normalisation, by its file, as after training."""
     return partial(forward, norm=norm), partial(backward, norm=norm)

@@ -54,11 +54,12 @@ def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, M
         shape = tuple(sequence.shape)
         raise LayerError(name, f"expected a sequence of shape (..., length, features), got {shape}")
     if mask is not None:
-        _check_mask(name, mask, sequence)
+        check_mask(name, mask, sequence)
     return sequence, mask
 
 
-def _check_mask(name: str, mask: object, sequence: Tensor) -> None:
+def check_mask(name: str, mask: object, sequence: Tensor) -> None:
+    """Check that a mask is of bools, one for each entry of a sequence."""
     shape = tuple(sequence.shape[:-1])
     if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
         mend = "True where the sequence has an entry"

@@ -9,20 +9,19 @@ from lincoln_fn.core import LayerError
 Sizes = tuple[int, ...]
 
 
-def per_axis(layer: str, name: str, value: int | Sizes, n: int, least: int = 0) -> Sizes:
+def per_axis(layer: str, name: str, value: int | Sizes, n: int) -> Sizes:
     """Write a hyperparameter as one number for each spatial axis.
 
     Args:
         name: the hyperparameter's name.
         value: one number for all axes, or one for each.
         n: the number of spatial axes.
-        least: the smallest number allowed.
 
     Returns:
         n numbers.
 
     Raises:
-        LayerError: if there are not n of them, or one is too small.
+        LayerError: if there are not n of them.
 
     Example:
         >>> per_axis("conv2d", "stride", 2, 2), per_axis("conv2d", "stride", (2, 3), 2)
@@ -31,8 +30,6 @@ def per_axis(layer: str, name: str, value: int | Sizes, n: int, least: int = 0) 
     values = (value,) * n if isinstance(value, int) else value
     if type(values) is not tuple or len(values) != n:
         raise LayerError(layer, f"expected {name} as an int or a tuple of {n}, got {value!r}")
-    if min(values) < least:
-        raise LayerError(layer, f"expected {name} of at least {least}, got {value!r}")
     return values
 
 

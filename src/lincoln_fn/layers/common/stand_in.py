@@ -10,7 +10,7 @@ from math import prod
 
 from torch import Tensor
 
-from lincoln_fn.core import check_cache, check_cotangent, record, require
+from lincoln_fn.core import record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
@@ -49,47 +49,6 @@ def stand_ins(x: Elements, y: Moved) -> StandIns:
     """
     zero = x.new_zeros(())
     return StandIns(zero.expand(x.shape), zero.expand(y.shape))
-
-
-def reshaped_back(layer: str, cache: StandIns, g: Moved) -> Elements:
-    """Give g the shape of x, after the checks.
-
-    Args:
-        cache: what its `forward` returned.
-        g: dL/dy.
-
-    Returns:
-        dx.
-
-    Raises:
-        LayerError: if g does not mirror y, or the cache is another layer's.
-
-    Example:
-        >>> x, y = torch.ones(2, 3), torch.ones(6)
-        >>> reshaped_back("flatten", stand_ins(x, y), y).shape
-        torch.Size([2, 3])
-    """
-    check_cache(layer, cache, StandIns)
-    check_cotangent(layer, g, cache.y)
-    return g.reshape(cache.x.shape)
-
-
-def open_sizes(layer: str, what: str, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Check that at most one size of a shape is left open with -1.
-
-    Args:
-        what: the argument's name.
-        sizes: the sizes.
-
-    Raises:
-        LayerError: if several are.
-
-    Example:
-        >>> open_sizes("reshape", "shape", (2, -1))
-        (2, -1)
-    """
-    require(sizes.count(-1) < 2, layer, f"{what} with at most one -1", sizes)
-    return sizes
 
 
 def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
