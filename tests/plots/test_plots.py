@@ -112,33 +112,25 @@ def lines(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
 
 
-def test_a_learning_curve_is_a_line_through_the_records(tmp_path):
-    axes = plots.learning_curve(HISTORY)
-    assert list(lines(axes).values()) == [[[10, 0.9], [20, 0.5], [30, 0.25]]]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "training loss")
-    assert axes.get_legend() is None
-    assert is_drawn(axes, tmp_path)
+STEPS = [lf.StepRecord(1, 0.5), *(lf.StepRecord(n, 0.3, scores={"f2": n / 10}) for n in (2, 4))]
+FITTED = [lf.FitRecord(9, 1, 0.9, 0.5, 0.1, parts={"kind": 2.0}, scores={"f1": 0.5})]
+# By value, records, its points in those that have it, and its name.
+CURVES = {
+    "loss": (HISTORY, [[10, 0.9], [20, 0.5], [30, 0.25]], "training loss"),
+    "metric": (HISTORY, [[10, 0.5], [30, 0.75]], "validation metric"),
+    "f2": (STEPS, [[2, 0.2], [4, 0.4]], "f2"),
+    "f1": (FITTED, [[9, 0.5]], "f1"),
+    "kind": (FITTED, [[9, 2.0]], "kind"),
+}
 
 
-def test_steps_without_the_metric_are_left_out(given):
-    assert plots.learning_curve(HISTORY, "metric", axes=given) is given
-    assert list(lines(given).values()) == [[[10, 0.5], [30, 0.75]]]
-    assert given.get_ylabel() == "validation metric"
-
-
-def test_a_score_is_drawn_by_its_name(given):
-    scored = [
-        lf.StepRecord(1, 0.5),
-        lf.StepRecord(2, 0.4, scores={"accuracy": 0.7}),
-        lf.StepRecord(4, 0.3, scores={"accuracy": 0.8}),
-    ]
-    plots.learning_curve(scored, "accuracy", axes=given)
-    fitted = [lf.FitRecord(9, 1, 0.9, 0.5, 0.1, parts={"kind": 2.0}, scores={"f1": 0.5})]
-    plots.learning_curve(fitted, "f1", axes=given)
-    plots.learning_curve(fitted, "kind", axes=given)
-    drawn = [line.get_xydata().tolist() for line in given.lines]
-    assert drawn == [[[2, 0.7], [4, 0.8]], [[9, 0.5]], [[9, 2.0]]]
-    assert given.get_ylabel() == "kind"
+@pytest.mark.parametrize("value", CURVES)
+def test_a_learning_curve_is_a_line_through_the_records_that_have_the_value(value, given, tmp_path):
+    records, points, name = CURVES[value]
+    assert plots.learning_curve(records, value, axes=given) is given
+    assert list(lines(given).values()) == [points]
+    assert (given.get_xlabel(), given.get_ylabel(), given.get_legend()) == ("step", name, None)
+    assert is_drawn(given, tmp_path)
 
 
 def test_several_runs_have_lines_that_can_be_told_apart(tmp_path):
