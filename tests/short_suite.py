@@ -19,6 +19,7 @@ WHOLE = {
     "combine/test_combinator_loops.py": {"test_gradients_are_proven"},
     "combine/test_refused_combinators.py": {"test_what_does_not_fit_is_refused"},
     "layers/test_activations.py": {"test_the_slope_at_a_kink_and_beside_it"},
+    "plots/test_plots.py": {"test_what_cannot_be_drawn_is_refused"},
     "repository/test_doctests.py": {"test_docstring_examples_run"},  # which use every public name
     "layers/test_layers.py": {
         *("test_gradients_are_proven", "test_agrees_with_torch_in_float32"),

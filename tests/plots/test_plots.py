@@ -112,33 +112,25 @@ def lines(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
 
 
-def test_a_learning_curve_is_a_line_through_the_records(tmp_path):
-    axes = plots.learning_curve(HISTORY)
-    assert list(lines(axes).values()) == [[[10, 0.9], [20, 0.5], [30, 0.25]]]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "training loss")
-    assert axes.get_legend() is None
-    assert is_drawn(axes, tmp_path)
+STEPS = [lf.StepRecord(1, 0.5), *(lf.StepRecord(n, 0.3, scores={"f2": n / 10}) for n in (2, 4))]
+FITTED = [lf.FitRecord(9, 1, 0.9, 0.5, 0.1, parts={"kind": 2.0}, scores={"f1": 0.5})]
+# By value, records, its points in those that have it, and its name.
+CURVES = {
+    "loss": (HISTORY, [[10, 0.9], [20, 0.5], [30, 0.25]], "training loss"),
+    "metric": (HISTORY, [[10, 0.5], [30, 0.75]], "validation metric"),
+    "f2": (STEPS, [[2, 0.2], [4, 0.4]], "f2"),
+    "f1": (FITTED, [[9, 0.5]], "f1"),
+    "kind": (FITTED, [[9, 2.0]], "kind"),
+}
 
 
-def test_steps_without_the_metric_are_left_out(given):
-    assert plots.learning_curve(HISTORY, "metric", axes=given) is given
-    assert list(lines(given).values()) == [[[10, 0.5], [30, 0.75]]]
-    assert given.get_ylabel() == "validation metric"
-
-
-def test_a_score_is_drawn_by_its_name(given):
-    scored = [
-        lf.StepRecord(1, 0.5),
-        lf.StepRecord(2, 0.4, scores={"accuracy": 0.7}),
-        lf.StepRecord(4, 0.3, scores={"accuracy": 0.8}),
-    ]
-    plots.learning_curve(scored, "accuracy", axes=given)
-    fitted = [lf.FitRecord(9, 1, 0.9, 0.5, 0.1, parts={"kind": 2.0}, scores={"f1": 0.5})]
-    plots.learning_curve(fitted, "f1", axes=given)
-    plots.learning_curve(fitted, "kind", axes=given)
-    drawn = [line.get_xydata().tolist() for line in given.lines]
-    assert drawn == [[[2, 0.7], [4, 0.8]], [[9, 0.5]], [[9, 2.0]]]
-    assert given.get_ylabel() == "kind"
+@pytest.mark.parametrize("value", CURVES)
+def test_a_learning_curve_is_a_line_through_the_records_that_have_the_value(value, given, tmp_path):
+    records, points, name = CURVES[value]
+    assert plots.learning_curve(records, value, axes=given) is given
+    assert list(lines(given).values()) == [points]
+    assert (given.get_xlabel(), given.get_ylabel(), given.get_legend()) == ("step", name, None)
+    assert is_drawn(given, tmp_path)
 
 
 def test_several_runs_have_lines_that_can_be_told_apart(tmp_path):
@@ -237,24 +229,32 @@ def test_many_classes_have_no_numbers(tmp_path):
 # Filters
 
 
-def test_a_dense_layers_weights_are_square_images(tmp_path):
-    axes = plots.filters(torch.arange(12.0).view(4, 3))  # three outputs, which see four pixels each
-    gap = None
-    assert shown(axes) == [
-        [0, 3, gap, 1, 4],
-        [6, 9, gap, 7, 10],
-        [gap] * 5,
-        [2, 5, gap, gap, gap],
-        [8, 11, gap, gap, gap],
-    ]
-    assert axes.get_title() == "First layer's weights, 3 outputs"
-    assert is_drawn(axes, tmp_path)
+GAP = [None] * 5
+TILES = {
+    "a dense layer, square": (torch.arange(12.0).view(4, 3), {}, "3 outputs",  # of four pixels each
+        [[0, 3, None, 1, 4], [6, 9, None, 7, 10], GAP,
+        [2, 5, None, None, None], [8, 11, None, None, None]]),
+    "a dense layer of another shape": (torch.arange(6.0).view(6, 1), {"image_shape": (2, 3)},
+        "1 outputs", [[0, 1, 2], [3, 4, 5]]),
+    "the first outputs of many": (torch.arange(100.0).view(100, 1, 1, 1), {"count": 4},
+        "4 of 100 outputs", [[0, None, 1], [None] * 3, [2, None, 3]]),
+    "a convolution of three channels, in colour": (torch.tensor([1.0, -1.0, 0]).view(1, 3, 1, 1),
+        {}, "1 outputs", [[[1, 0, 0.5]]]),
+    "a convolution of several channels, a row for each output":
+        (torch.arange(4.0).view(2, 2, 1, 1), {}, "2 outputs",
+        [[0, None, 1], [None] * 3, [2, None, 3]]),
+    "a convolution along a length, with channels for rows": (torch.arange(6.0).view(1, 2, 3),
+        {}, "1 outputs", [[0, 1, 2], [3, 4, 5]]),
+}  # fmt: skip
 
 
-def test_a_dense_layers_images_may_have_another_shape(given):
-    weight = torch.arange(6.0).view(6, 1)
-    assert plots.filters(weight, image_shape=(2, 3), axes=given) is given
-    assert shown(given) == [[0, 1, 2], [3, 4, 5]]
+@pytest.mark.parametrize("name", TILES)
+def test_the_weights_of_each_output_are_a_tile(name, given, tmp_path):
+    weight, options, title, tiles = TILES[name]
+    assert plots.filters(weight, **options, axes=given) is given
+    assert shown(given) == tiles
+    assert given.get_title() == f"First layer's weights, {title}"
+    assert is_drawn(given, tmp_path)
 
 
 def test_positive_and_negative_weights_have_one_scale():
@@ -264,31 +264,6 @@ def test_positive_and_negative_weights_have_one_scale():
     red, blue = image.cmap(image.norm(0.5)), image.cmap(image.norm(-0.5))
     assert red[0] > red[2]
     assert blue[2] > blue[0]
-
-
-def test_only_the_first_outputs_are_shown_of_many():
-    weight = torch.arange(100.0).view(100, 1, 1, 1)
-    axes = plots.filters(weight, count=4)
-    assert axes.get_title() == "First layer's weights, 4 of 100 outputs"
-    assert [v for row in shown(axes) for v in row if v is not None] == [0, 1, 2, 3]
-
-
-def test_a_convolution_of_three_channels_is_in_colour(tmp_path):
-    weight = torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1)
-    axes = plots.filters(weight)
-    assert shown(axes) == [[[1, 0, 0.5]]]
-    assert is_drawn(axes, tmp_path)
-
-
-def test_a_convolution_of_several_channels_has_a_row_for_each_output():
-    weight = torch.arange(4.0).view(2, 2, 1, 1)
-    rows = shown(plots.filters(weight))
-    assert [[v for v in row if v is not None] for row in rows] == [[0, 1], [], [2, 3]]
-
-
-def test_a_convolution_along_a_length_has_channels_for_rows():
-    weight = torch.arange(6.0).view(1, 2, 3)
-    assert shown(plots.filters(weight)) == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_weights_of_zero_are_drawn(tmp_path):

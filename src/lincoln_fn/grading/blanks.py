@@ -109,16 +109,12 @@ def _without_imports(source: str, functions: Collection[str]) -> str:
         kept = [alias for alias in node.names if alias.name not in taken]
         imports = ast.unparse(ast.ImportFrom(node.module, kept, node.level)) if kept else ""
         lines[node.lineno - 1 : node.end_lineno] = [imports]
-        given = {"forward": "params, x", "backward": "params, cache, g"}
-        made = [_import_inside(node.module, name, given.get(name, "*given")) for name in taken]
-        return _without_imports("\n".join([*lines, *made, ""]), functions)
+        for name in taken:  # a function that imports its solution
+            given = {"forward": "params, x", "backward": "params, cache, g"}.get(name, "*given")
+            solution = f"    from {node.module} import {name} as solution"
+            lines += ["\n", f"def {name}({given}):", solution, "", f"    return solution({given})"]
+        return _without_imports("\n".join([*lines, ""]), functions)
     return source
-
-
-def _import_inside(module: str | None, name: str, given: str) -> str:
-    """Write a function that imports its solution."""
-    body = f"from {module} import {name} as solution\n\n    return solution({given})"
-    return f"\n\ndef {name}({given}):\n    {body}"
 
 
 def _without_derivation(source: str) -> str:

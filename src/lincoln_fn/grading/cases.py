@@ -49,14 +49,15 @@ def make_cases(
 
 def _case(reference: Layer, x: Arrays, key: Key, scale: float = 1.0) -> tuple[Params, Arrays]:
     init_key, x_key, params_key = map(key.fold_in, range(3))
-    drawn = _added(tree.map(_zeros, x), x_key, scale)
-    return _added(reference.init(init_key, x), params_key, 0.5), drawn
+    zeros = tree.map(lambda t: torch.zeros_like(t) if t.is_floating_point() else t, x)
+    return _added(reference.init(init_key, x), params_key, 0.5), _added(zeros, x_key, scale)
 
 
 def _other_case(reference: Layer, x: Arrays, key: Key) -> tuple[Params, Arrays]:
     """Make a case with one axis more, and with other sizes, where the reference takes them."""
     case = _case(reference, x, key, 4.0)
-    longer = tree.map(partial(_with_axis, size=_unused(x, 3)), x)
+    more = _unused(x, 3)
+    longer = tree.map(lambda leaf: leaf.unsqueeze(-1).expand(*leaf.shape, more), x)
     case = _first_right(reference, [longer], key) or case
     for size in _sizes(x):
         multiples = [n for n in (2 * size, 3 * size) if n not in _sizes(case[1])]
@@ -89,19 +90,11 @@ def _unused(x: Arrays, least: int) -> int:
     return next(n for n in count_from(least) if n not in known)
 
 
-def _with_axis(leaf: Tensor, size: int) -> Tensor:
-    return leaf.unsqueeze(-1).expand(*leaf.shape, size)
-
-
 def _resized(leaf: Tensor, size: int, other: int) -> Tensor:
     """Repeat or cut the axes of a size, so that they have another."""
     for axis in (n for n, old in enumerate(leaf.shape) if old == size):
         leaf = leaf.index_select(axis, torch.arange(other, device=leaf.device) % size)
     return leaf
-
-
-def _zeros(leaf: Tensor) -> Tensor:
-    return leaf.new_zeros(leaf.shape) if leaf.is_floating_point() else leaf
 
 
 def _added(arrays: Arrays, key: Key, scale: float) -> Arrays:

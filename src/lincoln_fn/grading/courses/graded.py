@@ -147,16 +147,13 @@ def _judge(exercise: Exercise, ran: Ran[tuple[Report, ...]]) -> list[Judged]:
 
 
 def _judge_gradient(exercise: Exercise, gradient: str, reports: tuple[Report, ...]) -> Judged:
-    found = [_find(report, f"dx.{gradient[1:]}") for report in reports]
+    leaf = f"dx.{gradient[1:]}"
+    found = [next((f for f in report.findings if f.leaf == leaf), None) for report in reports]
     wrong = [f for f in found if f is not None and f.verdict == "wrong"]
     right = sum(f is not None and f.verdict != "wrong" for f in found)
     first = next((f for f in wrong if f.name), wrong[0] if wrong else None)
     told = (first.name, _said(exercise, first)) if first else ("", "")
     return gradient, round(right / len(reports), 3), *told
-
-
-def _find(report: Report, leaf: str) -> Finding | None:
-    return next((f for f in report.findings if f.leaf == leaf), None)
 
 
 def _said(exercise: Exercise, finding: Finding) -> str:
