@@ -195,6 +195,15 @@ def test_a_layer_that_may_mix_positions_is_refused_by_its_name(name):
         lf.masked(lf.dense(4), MIXING[name])
 
 
+def test_a_layer_that_is_refused_may_mix_the_padding_in_between_two_masked():
+    net = lf.serial(lf.masked(lf.dense(4)), lf.parallel(MINE, lf.identity()), lf.masked(lf.gru(2)))
+    params = net.init(lf.Key(0), (X, MASK))
+    y, cache = net.forward(params, (X, MASK))
+    (dx, of_mask), _ = net.backward(params, cache, (torch.ones_like(y[0]), None))
+    assert dx.shape == X.shape
+    assert of_mask is None
+
+
 BY_POSITION = (
     lf.relu(), lf.layer_norm(), lf.rms_norm((4,)), lf.glu(), lf.softmax(-1), lf.dropout(0.0),
     lf.scale(2.0), lf.swiglu(3), lf.weight_norm(lf.dense(4)), lf.inference(lf.dropout(0.5)),

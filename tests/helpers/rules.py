@@ -27,15 +27,23 @@ WRAPPERS = {
     "fixed": lambda net: rules.sign_symmetric(net, variant="fixed"),
     "kolen_pollack": rules.kolen_pollack,
 }
+
+
+def ruled(net, hidden, n):
+    """Make a network and its loss by each rule, for n classes; `hidden` has no output layer."""
+    kinds = "prediction", "similarity", "both"
+    return {
+        **{name: (wrap(net), SOFTMAX) for name, wrap in WRAPPERS.items()},
+        "direct_feedback_alignment": (rules.direct_feedback_alignment(net), SOFTMAX),
+        **{k: (rules.local_losses(net, n, kind=k), rules.local_loss(n, kind=k)) for k in kinds},
+        "forward_forward": (rules.forward_forward(hidden, n), rules.forward_forward_loss()),
+        "pepita": (rules.pepita(net), SOFTMAX),
+    }
+
+
 RULES = {
-    **{name: (wrap(NET), SOFTMAX, LABELS) for name, wrap in WRAPPERS.items()},
-    "direct_feedback_alignment": (rules.direct_feedback_alignment(NET), SOFTMAX, LABELS),
-    "prediction": (rules.local_losses(NET, 4, kind="prediction"),
-        rules.local_loss(4, kind="prediction"), LABELS),
-    "both": (rules.local_losses(NET, 4), rules.local_loss(4), LABELS),
-    "forward_forward": (rules.forward_forward(HIDDEN, 4), rules.forward_forward_loss(),
-        TRUE_OR_FALSE),
-    "pepita": (rules.pepita(NET), SOFTMAX, LABELS),
+    **{name: (*pair, TRUE_OR_FALSE if name == "forward_forward" else LABELS)
+        for name, pair in ruled(NET, HIDDEN, 4).items() if name != "similarity"},
     "straight_through": (
         lf.map_layers(lambda la: rules.straight_through(la) if "relu" in la.name else la, NET),
         SOFTMAX, LABELS),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.compare import largest, same_bits, same_number
 from helpers.compositions import check_split
-from helpers.rules import NET, RULES, SOFTMAX, X
+from helpers.rules import NET, RULES, X, ruled
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -132,25 +132,7 @@ def toy():
 
 
 MLP = lf.serial(lf.dense(24), lf.relu(), lf.dense(20), lf.relu(), lf.dense(2))
-TOY = {
-    "feedback_alignment": (rules.feedback_alignment(MLP), SOFTMAX),
-    "uniform": (rules.sign_symmetric(MLP), SOFTMAX),
-    "batchwise": (rules.sign_symmetric(MLP, variant="batchwise"), SOFTMAX),
-    "fixed": (rules.sign_symmetric(MLP, variant="fixed"), SOFTMAX),
-    "kolen_pollack": (rules.kolen_pollack(MLP), SOFTMAX),
-    "direct_feedback_alignment": (rules.direct_feedback_alignment(MLP), SOFTMAX),
-    "prediction": (
-        rules.local_losses(MLP, 2, kind="prediction"), rules.local_loss(2, kind="prediction"),
-    ),
-    "similarity": (
-        rules.local_losses(MLP, 2, kind="similarity"), rules.local_loss(2, kind="similarity"),
-    ),
-    "both": (rules.local_losses(MLP, 2), rules.local_loss(2)),
-    "forward_forward": (
-        rules.forward_forward(lf.serial(*MLP.parts[:4]), 2), rules.forward_forward_loss(),
-    ),
-    "pepita": (rules.pepita(MLP), SOFTMAX),
-}  # fmt: skip
+TOY = ruled(MLP, lf.serial(*MLP.parts[:4]), 2)
 
 
 @pytest.mark.parametrize("name", TOY)

@@ -1,8 +1,8 @@
 from lincoln_fn.combine._wiring import Wiring as Wiring, wired as wired
-from lincoln_fn.combine import (
-    embedding_scores as embedding_scores, gated_feed_forward as gated_feed_forward,
+from lincoln_fn.combine import gated_feed_forward as gated_feed_forward
+from lincoln_fn.combine.branch import (
+    branch as branch, parallel as parallel, residual as residual,
 )
-from lincoln_fn.combine.branch import branch as branch, residual as residual
 from lincoln_fn.combine.causal_conv1d import causal_conv1d as causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed as checkpointed
 from lincoln_fn.combine.context import select as select, with_context as with_context
@@ -25,7 +25,6 @@ from lincoln_fn.combine.mixture_of_experts import (
     scores_back as scores_back,
 )
 from lincoln_fn.combine.ode import Times as Times, ode as ode
-from lincoln_fn.combine.parallel import parallel as parallel
 from lincoln_fn.combine.reversible import reversible as reversible
 from lincoln_fn.combine.scan import scan as scan
 from lincoln_fn.combine.serial import (
@@ -33,7 +32,7 @@ from lincoln_fn.combine.serial import (
 )
 from lincoln_fn.combine.shared import shared as shared
 from lincoln_fn.combine.tapped import tapped as tapped
-from lincoln_fn.combine.tied import tied as tied
+from lincoln_fn.combine.tied import scores as scores, tied as tied
 from lincoln_fn.combine.transformer import (
     Activation as Activation, transformer_decoder_block as transformer_decoder_block,
     transformer_encoder_block as transformer_encoder_block,

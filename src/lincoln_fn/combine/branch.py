@@ -6,7 +6,8 @@ into dx_i. x enters every branch, so
     dx = sum_i dx_i
 
 The merge is a part like the branches, the last one. It has no parameters, so params have no entry
-for it.
+for it. `parallel` gives each layer an input of its own: y_i depends on x_i alone, so dx_i is layer
+i's backward of g_i.
 """
 
 from __future__ import annotations
@@ -81,3 +82,30 @@ def residual(layer: Layer, shortcut: ByPosition[Layer | None] = None) -> Layer:
 def _residual_call(parts: tuple[Layer, ...]) -> Spec:
     layer, shortcut, _ = parts
     return call_of(residual, layer, None if made_by(shortcut, identity) else shortcut)
+
+
+@cache
+def _side_by_side(n: int) -> Wiring:
+    return Wiring(tuple(range(n)), tuple(range(n, 2 * n)), entries=n)
+
+
+@checked
+def parallel(*layers: Layer) -> Layer:
+    """Put layers side by side, each with an input of its own: y_i = layer_i(x_i).
+
+    Args:
+        *layers: the parts.
+
+    Returns:
+        The layer. Its x, y, params, caches and gradients are tuples with one entry per part.
+
+    Raises:
+        LayerError: from its functions, if a part raises one, or a tuple has the wrong number of
+            entries.
+
+    Example:
+        >>> net = parallel(lf.relu(), lf.tanh())
+        >>> net.predict(((), ()), (torch.tensor([-1.0]), torch.tensor([0.0])))
+        (tensor([0.]), tensor([0.]))
+    """
+    return wired(parallel, layers, _side_by_side(len(layers)))

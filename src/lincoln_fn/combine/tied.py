@@ -2,24 +2,92 @@
 
 With context, such as a mask, x is (indices, *context), and the body has (E[indices], *context).
 
-Derivation. With h = body(E[x]), the scores y = h E^T are a layer like any other
-(`embedding_scores.py`). The gradient of E is the sum of two: that of the scores, and the
-embedding's own, from the body's dx. If the embedding is frozen, E has no gradient, and the scores
-compute dh alone.
+Derivation. With h = body(E[x]), the scores y = h E^T, one for each row of E, are a layer like any
+other, whose cache is h:
+
+    y_j = sum_i h_i E_(ji)
+    dh = g E
+    dE = g^T h    summed over all rows
+
+The gradient of E is the sum of two: that of the scores, and the embedding's own, from the body's
+dx. If the embedding is frozen, E has no gradient, and the scores compute dh alone.
 (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017.)
 """
 
 from __future__ import annotations
 
-import torch
+from typing import TypeAlias
 
-from lincoln_fn import walk
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lincoln_fn import core, walk
 from lincoln_fn.combine._uses import wrong_output
-from lincoln_fn.combine.embedding_scores import Logits, matrix, scores
-from lincoln_fn.combine.frozen import FrozenParams
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Spec, call_of, checked, tree
+from lincoln_fn.combine.frozen import FrozenParams, thaw
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, check_cotangent, tree
 from lincoln_fn.walk import ALL_BUT_LAST, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, VisitRecord, init_in_turn, on_meta, output_of
+
+Features: TypeAlias = Float[Tensor, "*batch n_features"]
+Logits: TypeAlias = Float[Tensor, "*batch n_embeddings"]
+
+
+def forward(params: Params, h: Features) -> tuple[Logits, Features]:
+    """Compute y = h E^T."""
+    y: Tensor = h @ matrix("scores", params).mT
+    return y, h
+
+
+def backward(params: Params, h: Features, g: Logits) -> tuple[Features, Params]:
+    """Compute dh = g E and dE = g^T h."""
+    return input_grad(params, h, g), grads(params, h, g)
+
+
+def input_grad(params: Params, h: Features, g: Logits) -> Features:
+    """Compute dh = g E."""
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
+    dh: Tensor = g @ weight
+    return dh
+
+
+def grads(params: Params, h: Features, g: Logits) -> Params:
+    """Compute dE = g^T h, and zeros for whatever else the embedding has."""
+    weight = matrix("scores", params)
+    check_cotangent("scores", g, h, (*h.shape[:-1], len(weight)))
+    dweight = g.reshape(-1, g.shape[-1]).mT @ h.reshape(-1, h.shape[-1])
+
+    def gradient(leaf: Tensor) -> Tensor:
+        return dweight if leaf is weight else torch.zeros_like(leaf)
+
+    return tree.map(gradient, params)
+
+
+def terms(params: Params, h: Features, g: Logits) -> Params:
+    """Return dE_n = sum_t g_nt^T h_nt, and zeros for whatever else the embedding has."""
+    weight = matrix("scores", params)
+    core.check_batched("scores", g)
+    return tree.map(lambda p: core.Outer(g, h) if p is weight else torch.zeros_like(p), params)
+
+
+core.declare(forward, grads, kind="scores", terms=terms)
+core.declare(input_grad, reads=())
+
+
+def matrix(label: str, params: Params) -> Float[Tensor, "n_embeddings n_features"]:
+    """Return E, also a frozen one, or raise a `LayerError` if the params have none."""
+    weight = getattr(thaw(params), "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        expected = "expected params with a weight of shape (n_embeddings, n_features)"
+        raise core.LayerError(label, f"{expected}, got {core.describe(params)}")
+    return weight
+
+
+@core.constructor
+def scores() -> Layer:
+    """Make the layer, whose params are the embedding's."""
+    return core.bare(Layer, forward, backward, input_grad=input_grad, grads=grads)
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Logits, Record]:
@@ -74,7 +142,7 @@ def _needs_dx(i: int, params: Params) -> bool:
     return i > 0 and walk.is_trained(params[0] if i == 1 else params)
 
 
-@checked
+@core.checked
 def tied(embedding: Layer, body: Layer) -> Layer:
     """Embed indices, run a body, and score every index by the same matrix: y = body(E[x]) E^T.
 
@@ -105,5 +173,5 @@ def tied(embedding: Layer, body: Layer) -> Layer:
     )  # fmt: skip
 
 
-def _call(parts: tuple[Layer, ...]) -> Spec:
-    return call_of(tied, *parts[:2])
+def _call(parts: tuple[Layer, ...]) -> core.Spec:
+    return core.call_of(tied, *parts[:2])

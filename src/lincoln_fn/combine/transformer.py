@@ -22,9 +22,8 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from lincoln_fn import core
-from lincoln_fn.combine.branch import residual
+from lincoln_fn.combine.branch import parallel, residual
 from lincoln_fn.combine.context import complete, select, with_context
-from lincoln_fn.combine.parallel import parallel
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs

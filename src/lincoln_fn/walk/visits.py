@@ -119,12 +119,13 @@ class Visitor:
     @property
     def label(self) -> str:
         """The composition's name in errors."""
-        return self.made.label
+        return str(self.made.label)
 
     @property
     def parts(self) -> tuple[Layer, ...]:
         """The parts; their errors name their position."""
-        return self.made.placed
+        placed: tuple[Layer, ...] = self.made.placed
+        return placed
 
     def advance(self, i: int, params: Params, record: Record) -> Params:
         """Advance the state of part i; on the way back, `record` is its cache."""

@@ -7,7 +7,7 @@ Each stage holds a copy. The copies begin equal. With dp_i the gradient of copy 
 is the gradient of each of them. So the same update keeps them equal, bit for bit.
 
 `scores` is the layer of a tied embedding's scores. Derivation: that of
-`combine/embedding_scores.py`. Cache: h.
+`combine/tied.py`. Cache: h.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.combine import embedding_scores
+from lincoln_fn import combine
 from lincoln_fn.core import Key, Layer, LayerError, Params, PositiveInt, checked, evolve, tree
 from lincoln_fn.layers.embedding import embedding
 
@@ -100,7 +100,7 @@ def scores(num_embeddings: PositiveInt) -> Layer:
         >>> net.init(lf.Key(0), torch.zeros(2, 3))
         Params(weight=float32[10, 3])
     """
-    return embedding_scores.scores().replace(
+    return combine.scores().replace(
         name=f"scores({num_embeddings})", init=partial(_init, num_embeddings=num_embeddings)
     )
 
