@@ -173,7 +173,7 @@ class CompiledRun(CompiledFunction):
     def __reduce__(self) -> tuple[type[CompiledRun], tuple[Step]]:  # type: ignore[override]  # made of a step
         return CompiledRun, (self.step,)
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:  # type: ignore[override]  # with the value
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Tensor]:
         """Take a step by the graph for such arguments, which is compiled if there is none."""
         return self._run((state, batch)) or self.step.run(state, batch)
 
