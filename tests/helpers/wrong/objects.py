@@ -26,7 +26,7 @@ ROWS = {
     **{f"{make.__name__}: no brackets": (partial(make, lf.relu), make.__name__, "relu()")
         for make in AROUND},
     **{f"init: an int for a key, {layer}": (partial(layer.init, 1, x),
-            str(layer).partition("(")[0], "key", "lf.Key(1)")
+            str(layer).partition("(")[0].removesuffix("2d"), "key", "lf.Key(1)")
         for layer, x in BEGUN},
     "a call of a network": (lambda: NET(X), "serial: expected no call", "net.predict(params, x)",
         "net.forward(params, x)"),
@@ -146,8 +146,8 @@ ROWS = {
     "init_state: a number": (lambda: lf.init_state(NET, SGD, KEY, 3), "init_state", "x", "int"),
     "init_state: no x": (lambda: lf.init_state(NET, SGD, KEY, None), "init_state", "x", "None"),
     "init: an int for a key, in serial": (lambda: NET.init(0, X), "serial", "key", "lf.Key(0)"),
-    "init: key and x swapped": (lambda: lf.dense(4).init(X, KEY), "dense(4)", "x to be a tensor",
-        "Key"),
+    "init: key and x swapped": (lambda: lf.dense(4).init(X, KEY), "dense", "key to be a Key",
+        "float32[6, 3]"),
     "fit: loss and optimizer swapped": (lambda: fit(loss=SGD, optimizer=NLL), "fit", "loss",
         "sgd(0.1)", "(net, loss, optimizer, data)"),
     "fit: net without brackets": (lambda: fit(net=lf.relu), "fit", "net", "relu()"),

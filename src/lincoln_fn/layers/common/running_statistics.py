@@ -73,13 +73,8 @@ def forward(
     return y, Cache(x_hat.to(x.dtype), rstd, axis)
 
 
-def backward(
-    params: Any,  # Any: as in forward
-    cache: Any,
-    g: Instances,
-    *,
-    norm: str,
-) -> tuple[Instances, Any]:
+# Any: as in forward.
+def backward(params: Any, cache: Any, g: Instances, *, norm: str) -> tuple[Instances, Any]:
     """Compute dx = g w rstd, dw and db."""
     layer = getattr(layers, norm)
     check_params(norm, params, layer.Params)
