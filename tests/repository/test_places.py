@@ -80,8 +80,7 @@ ADDITIONS = (
             (TORCH_NN, LINEAR, "    nn.PReLU: same(ours.gentle_slope),\n"),
             (
                 f"{SOURCE}/interop/names.py",
-                "    layers.prelu.Params: Naming(_WEIGHT, "
-                'lambda names, options: like(1, options["num_parameters"])),\n',
+                '    layers.prelu.Params: Naming(_WEIGHT, _sizes("1 num_parameters")),\n',
             ),
         ),
     ),

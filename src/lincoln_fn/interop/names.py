@@ -51,14 +51,16 @@ def _fixed(text: str) -> Callable[[Any], Iterable[Slot]]:
 
 
 def _sizes(*entries: str) -> Callable[[NamedTensors, Hyperparameters], Arrays]:
-    """Make an example maker. Of "2 weight.1" the sizes are 2, and the weight's along axis 1."""
-
-    def read(names: NamedTensors, word: str) -> int:
-        name, _, number = word.rpartition(".")
-        return size(names, name, int(number)) if name else int(number)
+    """Make an example maker, of sizes such as 2, "weight.1" along an axis, or an option."""
 
     def example(names: NamedTensors, options: Hyperparameters) -> Arrays:
-        made = tuple(shaped(*(read(names, word) for word in each.split())) for each in entries)
+        def read(word: str) -> int:
+            name, _, number = word.rpartition(".")
+            if not number.isdigit():
+                return int(options[word])
+            return size(names, name, int(number)) if name else int(number)
+
+        made = tuple(shaped(*map(read, each.split())) for each in entries)
         return made if len(made) > 1 else made[0]
 
     return example
@@ -177,9 +179,7 @@ KINDS: Final[dict[type, Naming]] = {
     layers.gated_linear_recurrence.Params: Naming(
         _fixed("recurrent_param=decay"), _sizes(*("1 1 recurrent_param.0",) * 3)
     ),
-    layers.prelu.Params: Naming(
-        _WEIGHT, lambda names, options: shaped(1, options["num_parameters"])
-    ),
+    layers.prelu.Params: Naming(_WEIGHT, _sizes("1 num_parameters")),
     layers.rnn.Params: _RECURRENT,
     layers.gru.Params: _RECURRENT,
     layers.lstm.Params: _RECURRENT,

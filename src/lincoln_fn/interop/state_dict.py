@@ -131,7 +131,8 @@ def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     if row is None:
         problem = f"expected like, because the parameters of {layer.name} are not known"
         raise LayerError(whole.name, problem)
-    options = core.arguments_of(layer.init if made is None else made.init)
+    given = {} if layer.spec is None else layer.spec.arguments
+    options = {**given, **core.arguments_of(layer.init if made is None else made.init)}
     try:
         key = Key(torch.empty((), dtype=torch.int64, device="meta"))
         return layer.init(key, row.example(names, options))
