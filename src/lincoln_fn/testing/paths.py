@@ -136,7 +136,11 @@ def _of_values(hand: Hand) -> Iterator[Row]:
         said = f"takes the derivative of OF at {name}, not at its own input"
         yield "at other values", said, partial(_at_value, value)
         said = f"takes {name} for the other factor of OF"
-        yield "another factor", said, partial(_by_other, lambda other, value=value: value)
+        yield "another factor", said, partial(_by_other, partial(_put, value))
+
+
+def _put(value: Tensor, other: Tensor) -> Tensor:
+    return value
 
 
 def _at_value(value: Tensor, call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:

@@ -202,7 +202,7 @@ def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, A
 
 def not_a_tensor(arrays: Arrays) -> str:
     """Tell of the first leaf that is no tensor; "" if all are."""
-    leaves: list[object] = tree.leaves(arrays)
+    leaves: Sequence[object] = tree.leaves(arrays)
     for path, leaf in zip(tree.paths(arrays), leaves, strict=True):
         if not isinstance(leaf, Tensor):
             is_record = attrs.has(type(leaf)) or is_dataclass(leaf)
