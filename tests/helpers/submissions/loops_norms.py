@@ -135,7 +135,7 @@ WRONG = [
     ),
     of_norm("mean", "mean constant", r"misses the path through mean\(\) \(in"),
     of_norm("sum", "sums for means", r"is wrong in 18 of 18 places"),
-    of_norm("gamma", "gamma missing in dx", "lacks the factor gamma in the path through"),
+    of_norm("gamma", "gamma missing in dx", r"d, the gradient of .*, lacks the other factor"),
     of_norm("1/std", "dgamma without 1/std", r"is wrong in 3 of 3 places"),
     of_norm("dgamma averaged", "dgamma averaged", "averaged where it should be summed"),
     of_norm(
