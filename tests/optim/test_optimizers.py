@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
 from lincoln_fn.optim import adamw, by_path, lion, muon, rmsprop, sgd
-from lincoln_fn.testing.purity import check_same, check_untouched, snapshot
+from lincoln_fn.testing.contract import check_same, check_untouched, snapshot
 
 IDS = [
     f"{ours.__name__}-{'-'.join(options) or 'defaults'}-{i}"

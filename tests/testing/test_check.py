@@ -12,7 +12,6 @@ from lincoln_fn.layers import dense
 from lincoln_fn.testing import GradientError, check_layer
 
 X = keys.normal(lf.Key(1), (5, 3))
-SQUARE = keys.normal(lf.Key(2), (5, 4))
 MIXED = keys.normal(lf.Key(3), (3, 3), dtype=torch.float64)
 
 
@@ -54,46 +53,20 @@ def with_nan(dx):
 
 WRONG_GRADIENTS = {
     "transposed": (weight(lambda w: w.mT), X, r"dparams\.weight is transposed: shape \(4, 3\)"),
-    "transposed, square": (weight(lambda w: w.mT), SQUARE, r"dparams\.weight is transposed$"),
-    "not summed over the batch": (bias(lambda b, g: g), X,
-        r"dparams\.bias is not summed over the batch: shape \(5, 4\), expected \(4,\)$"),
-    "averaged": (weight(lambda w: w / 5), X,
-        r"dparams\.weight is 5 times too small: averaged where it should be summed\?$"),
-    "summed where it should be averaged": (
-        single(lambda x: (x.mean(0), x), lambda x, g: g.expand_as(x)), X,
-        r"dx is 5 times too large: summed where it should be averaged\?$"),
     "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
-    "sign": (input_of_dense(torch.neg), X, "dx has the wrong sign$"),
-    "sign of the bias": (bias(lambda b, g: -b), X, r"dparams\.bias has the wrong sign$"),
-    "zero": (input_of_dense(torch.zeros_like), X, "dx is zero$"),
-    "g ignored in dx": (input_of_dense(torch.ones_like), X, "dx is not linear in g"),
     "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), X,
         r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
-    "relu's mask with >= on the output": (
-        lf.relu().replace(backward=lambda params, y, g: (g * (y >= 0), ())), X,
-        r"dx lacks the derivative of relu\(\)$"),
-    "softmax without its Jacobian": (
-        lf.softmax().replace(backward=lambda params, cache, g: (g * cache.y, ())), X,
-        r"dx has y in place of the derivative of softmax\(\), with x its input and y its output$"),
-    "softmax with its Jacobian's diagonal alone": (
-        lf.softmax().replace(backward=lambda params, c, g: (g * c.y * (1 - c.y), ())), X,
-        r"dx has y \(1 - y\) in place of the derivative of softmax\(\), with x its input"),
     "shifted": (wrong_tanh(lambda dx: dx.roll(1, 1)), X, "dx is shifted by 1 along axis 1$"),
-    "shifted back": (wrong_tanh(lambda dx: dx.roll(-1, 0)), X, "dx is shifted by -1 along axis 0$"),
     "reversed": (wrong_tanh(lambda dx: dx.flip(0)), X, "dx is reversed along axis 0$"),
-    "reshaped": (single(lambda x: (x.mT, None), lambda cache, g: g.reshape(5, 3)), X,
-        "dx has the right values in the wrong places"),
-    "summed over an axis": (wrong_tanh(lambda dx: dx.sum(0, keepdim=True).expand_as(dx)), X,
-        "dx is summed over axis 0, which it should keep$"),
     "summed away": (wrong_tanh(lambda dx: dx.sum(0)), X,
         r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
     "right values in another shape": (wrong_tanh(lambda dx: dx.reshape(15)), X,
         r"dx has the right values in another shape: shape \(15,\), expected \(5, 3\)$"),
     "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), X,
         r"dx misses the path through sum\(\) \(in `x.sum\(\)`\), as if it were a constant$"),
-    "nothing known": (wrong_tanh(lambda dx: dx + dx**3 + dx.cos()), X, "dx is not linear in g"),
     "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), X,
-        r"dx is wrong in \d+ of 15 places, most at \[\d, \d\]: a term is missing or wrong$"),
+        r"dx is wrong in \d+ of 15 places, most at \[\d, \d\]: a term is missing or wrong "
+        r"\(line \d+\)$"),
     "nan": (wrong_tanh(with_nan), X, "dx holds 3 values that are not finite"),
     "infinite": (wrong_tanh(lambda dx: dx / 0), X, "dx holds 15 values that are not finite"),
     "structure of dx": (input_of_dense(lambda dx: (dx,)), X,

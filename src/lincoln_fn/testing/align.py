@@ -7,7 +7,7 @@ it. The first such line is told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import attrs
 from torch import Tensor
@@ -15,19 +15,14 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.evidence import Evidence, Known
-from lincoln_fn.testing.held import copies
 from lincoln_fn.testing.lines import MOST, Place, trace_of
-from lincoln_fn.testing.paths import guesses
-from lincoln_fn.testing.relations import Relation, of_two, same
-from lincoln_fn.testing.terms import of_factor, of_sums, of_terms
+from lincoln_fn.testing.sample import copies
 
 # A longer line is not quoted.
 LONGEST = 60
 # So often is backward run again, and not for more lines than these.
 MOST_RUNS = 60
 MOST_LINES = 8_000
-# Two values that differ by a smaller part differ by an eps.
-SLIGHTLY = 0.2
 # Of two that are as alike up to these digits, the one that is known first is tried first.
 DIGITS = 6
 
@@ -138,35 +133,3 @@ def _gradients_with(step: Step, evidence: Evidence) -> list[Tensor] | None:
         return None
     fits = returned and len(returned[0]) == len(evidence.expected)
     return returned[0] if fits else None
-
-
-def of_step(step: Step, evidence: Evidence) -> Iterator[Relation]:
-    """List what relates the value of a line to what it should be."""
-    values, series = evidence.steps.values.get(step.place, []), step.series(evidence)
-    if len(series) == 1:
-        values = values[-1:]
-    pairs = list(zip(values, series, strict=False))
-    n = next((n for n, (a, b) in enumerate(pairs) if not close(a, b.detach())), None)
-    if n is None:
-        return
-    value, right = pairs[n][0], pairs[n][1].detach()
-    if step.is_constant:
-        if float((value - right).abs().max()) <= SLIGHTLY * float(right.abs().max()):
-            yield "eps missing", "differs slightly from it: is an eps missing?"
-        yield "another value", "is another value"
-        return
-    yield from of_two(value, right, evidence.sizes)
-    known = step.known(evidence)
-    for other in evidence.known:
-        if other is not known and any(same(value, gradient) for gradient in other.gradients):
-            yield "another gradient", f"is the gradient of {other.name}"
-    if evidence.tape is not None and known.values:
-        tensor = (known.values[::-1] if step.turned else known.values)[n]
-        if tensor.requires_grad:
-            for name, said, (guess,) in guesses(evidence.tape, [tensor], evidence.hand):
-                if same(value, guess, float(right.abs().max())):
-                    yield name, said
-    hand = evidence.hand if len(series) == 1 else []
-    yield from of_factor(value, right, hand)
-    yield from of_sums(value, right, evidence.gs, hand)
-    yield from of_terms(value, right, evidence.gs, hand)

@@ -1,89 +1,95 @@
-"""Which gradient of which layer is wrong, and what the mistake is called."""
+"""Which gradient of which part of a layer is wrong, or which function fails, and why."""
 
 from __future__ import annotations
 
+import re
+from functools import partial
+from typing import NamedTuple
+
 import attrs
 
-from lincoln_fn.core import Key, LayerError
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.failure import Part, failure, parts_at
-from lincoln_fn.testing.held import is_followed
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
 from lincoln_fn.testing.naming import Mistake, name_mistakes, worst_place
-from lincoln_fn.testing.plain import first_not_linear, is_long, is_plainly_right, shortened
+from lincoln_fn.testing.point import is_plainly_right
+from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.report import Finding, Verdict, kink_remark
 from lincoln_fn.testing.sample import Sample, sample
-
-NOT_LINEAR = Mistake("not linear in g", "is not linear in g: is g a factor of every term?")
+from lincoln_fn.walk.internal import map_paths, paths
 
 UNSEEN = Mistake("", "is not the gradient of forward; with fewer numbers it may be seen where")
 
+# An array of no numbers does not fit.
+_EMPTY = re.compile(r"raised ValueError: .*from shape \((?:\d+, ?)*0[,)]")
+# What older code uses, and numpy no longer has.
+_REMOVED = re.compile(
+    r"raised (AttributeError: (module 'numpy[\w.]*' has no attribute|`?np\.\w+`? was (a dep|rem))"
+    r"|TypeError: reshape\(\) got an unexpected keyword argument 'newshape')"
+)
 
-def blamed(
-    at: Sample, key: Key, not_linear: str | None
-) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+
+class Part(NamedTuple):
+    """One use of a part of a network."""
+
+    path: str
+    layer: Layer
+    params: Params
+    x: Arrays
+
+
+def parts_at(net: Layer, params: Params, x: Arrays) -> list[Part]:
+    """List the parts of a network with what they are given, the innermost first."""
+    layers = dict(paths(net))
+    seen: dict[str, Part] = {}
+
+    def forward(path: str, inner: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        seen.setdefault(path, Part(path, layers[path], params, x))
+        return inner.forward(params, x)
+
+    def spied(layer: Layer, path: str) -> Layer:
+        return layer.replace(forward=partial(forward, path, layer)) if path else layer
+
+    map_paths(spied, net).forward(params, x)
+    return sorted(seen.values(), key=lambda part: -part.path.count("."))
+
+
+def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
     """Judge a layer's gradients, and blame what is wrong on a part and on a mistake."""
-    if is_long(at) and not is_followed(at):
-        at = shortened(at, key) or at
     judgement = judge(at, key)
     kinks = {n: p for n, p in zip(at.names, judgement.left_out, strict=True) if p}
     # A kink of x shows in the gradients of the params, too.
     of_x = {name: places for name, places in kinks.items() if name.startswith("dx")}
     remarks = [kink_remark(name, places) for name, places in (of_x or kinks).items()]
-    told = (*judgement.remarks, *remarks)
-    if "wrong" not in judgement.verdicts and not_linear is None:
-        return _findings(at, judgement, {}), told
-    parts = _wrong_parts(at, key)
+    wrong = [i for i, verdict in enumerate(judgement.verdicts) if verdict == "wrong"]
+    parts = _wrong_parts(at, key) if wrong else []
     if parts:
         because = "; ".join(dict.fromkeys(part.where for part in parts))
-        mistakes = {
-            i: Mistake("a part", f"is wrong because of {because}")
-            for i, verdict in enumerate(judgement.verdicts)
-            if verdict == "wrong"
-        }
-        return (*parts, *_findings(at, judgement, mistakes)), told
-    mistakes = _named(judgement, at, not_linear)
-    if at.layer.parts:
+        mistakes = dict.fromkeys(wrong, Mistake("a part", f"is wrong because of {because}"))
+    else:
+        evidence = judgement.evidence
+        named = name_mistakes(evidence, wrong) if wrong and evidence is not None else {}
+        mistakes = dict.fromkeys(wrong, UNSEEN) | named
+    if at.layer.parts and not parts:
         why = "all parts are right, but not how they are connected"
         mistakes = {
             i: attrs.evolve(m, sentence=f"{m.sentence} ({why})") for i, m in mistakes.items()
         }
-    return _findings(at, judgement, mistakes), told
-
-
-def _named(judgement: Judgement, at: Sample, not_linear: str | None) -> dict[int, Mistake]:
-    found: dict[int, Mistake] = {}
-    if judgement.evidence is not None:
-        wrong = [i for i, verdict in enumerate(judgement.verdicts) if verdict == "wrong"]
-        found = name_mistakes(judgement.evidence, wrong)
-    for i, verdict in enumerate(judgement.verdicts):
-        if verdict == "wrong":
-            found.setdefault(i, UNSEEN)
-    if not_linear is not None:
-        i = at.names.index(not_linear)
-        if i in found and found[i].name == "line":  # which says no fact
-            said = f"{found[i].sentence}; it {NOT_LINEAR.sentence}"
-            found[i] = attrs.evolve(NOT_LINEAR, sentence=said)
-        elif i not in found or not found[i].name:
-            found[i] = NOT_LINEAR
-    return found
+    findings = (*parts, *_findings(at, judgement, mistakes))
+    return findings, (*judgement.remarks, *remarks)
 
 
 def _findings(
-    at: Sample, judgement: Judgement, mistakes: dict[int, Mistake], part: Part | None = None
+    at: Sample, judgement: Judgement, mistakes: dict[int, Mistake]
 ) -> tuple[Finding, ...]:
     found = []
     evidence = judgement.evidence
     for i, name in enumerate(at.names):
-        verdict: Verdict = "wrong" if i in mistakes else judgement.verdicts[i]
-        path = part.path if part else ""
-        finding = Finding(path, at.layer.name, name, verdict, left_out=judgement.left_out[i])
+        verdict, left_out = judgement.verdicts[i], judgement.left_out[i]
+        finding = Finding("", at.layer.name, name, verdict, left_out=left_out)
         if i in mistakes:
-            finding = attrs.evolve(
-                finding,
-                name=mistakes[i].name,
-                sentence=f"{finding.where}: {name} {mistakes[i].sentence}",
-            )
+            sentence = f"{at.layer.name}: {name} {mistakes[i].sentence}"
+            finding = attrs.evolve(finding, name=mistakes[i].name, sentence=sentence)
         if evidence is not None and verdict == "wrong":
             given, right = evidence.given[i], evidence.expected[i]
             place = worst_place(given, right) if given.shape == right.shape else None
@@ -92,32 +98,53 @@ def _findings(
     return tuple(found)
 
 
-def _wrong_parts(at: Sample, key: Key) -> tuple[Finding, ...]:
+def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
     """Check the parts of a composition alone, the innermost first."""
-    if not at.layer.parts:
-        return ()
     found: list[Finding] = []
-    blamed_paths: list[str] = []
-    for part in parts_at(at.layer, at.params, at.x):
-        if any(path.startswith(f"{part.path}.") for path in blamed_paths):
+    for part in parts_at(at.layer, at.params, at.x) if at.layer.parts else ():
+        if any(finding.path.startswith(f"{part.path}.") for finding in found):
             continue
-        wrong = _wrong(part, key)
-        if wrong:
-            blamed_paths.append(part.path)
-            found += wrong
-    return tuple(found)
+        try:
+            alone = sample(part.layer, part.params, part.x, key)
+            if is_plainly_right(alone, key, 2):
+                continue
+            for finding in blamed(alone, key)[0]:
+                if finding.verdict == "wrong":
+                    told = f"{part.path} {finding.sentence}"
+                    found.append(attrs.evolve(finding, path=part.path, sentence=told))
+        except (GradientError, LayerError) as error:
+            found.append(failure(part, error))
+    return found
 
 
-def _wrong(part: Part, key: Key) -> list[Finding]:
+def failure(part: Part, error: GradientError | LayerError) -> Finding:
+    """Make the finding of an error: of which function it is, and what it says."""
+    refused = isinstance(error, LayerError)
+    function = _refusing(part) if refused else _told(str(error), part.layer.name)
+    name = "refused" if refused else "contract"
+    sentence = str(error)
+    if _EMPTY.search(sentence):
+        name, sentence = "empty slice", f"{sentence}; is a slice such as pad:-pad empty at pad 0?"
+    is_old = bool(_REMOVED.search(sentence))
+    if is_old:
+        name, sentence = "numpy", f"{sentence}; this version of numpy has removed it"
+    is_doubtful = is_old or (refused and function == "forward")
+    verdict: Verdict = "not judged" if is_doubtful else "wrong"
+    return Finding(part.path, part.layer.name, function, verdict, name, sentence)
+
+
+def _refusing(part: Part) -> str:
+    """Find out which function refuses."""
     try:
-        at = sample(part.layer, part.params, part.x, key)
-        not_linear = first_not_linear(at, key.fold_in(1))
-        if is_plainly_right(at, key, 2) and not_linear is None:
-            return []
-    except (GradientError, LayerError) as error:
-        return [failure(part, error)]
-    judgement = judge(at, key)
-    if "wrong" not in judgement.verdicts and not_linear is None:
-        return []
-    findings = _findings(at, judgement, _named(judgement, at, not_linear), part)
-    return [finding for finding in findings if finding.verdict == "wrong"]
+        part.layer.forward(part.params, part.x)
+    except Exception:  # a submission may fail in any way
+        return "forward"
+    return "backward"
+
+
+def _told(sentence: str, name: str) -> str:
+    """Find the function that an error tells of."""
+    told = sentence.removeprefix(f"{name}: ")
+    if told.startswith("y "):  # its output
+        return "forward"
+    return next((f for f in FUNCTIONS if told.startswith(f) or f" {f} " in told), "backward")

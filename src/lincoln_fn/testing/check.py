@@ -9,12 +9,11 @@ import torch
 
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument
 from lincoln_fn.losses import Loss
+from lincoln_fn.testing.contract import close_trees
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.functions import close_trees
-from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked
-from lincoln_fn.testing.sample import doubled
+from lincoln_fn.testing.sample import doubled, not_a_tensor
 from lincoln_fn.testing.stopped import hold_stopped, hold_stopped_of_loss
 from lincoln_fn.training import check_example
 

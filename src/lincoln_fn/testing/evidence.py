@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import numpy as np
@@ -15,24 +15,17 @@ from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.follow import as_tensor, held_by
-from lincoln_fn.testing.held import copies
-from lincoln_fn.testing.labels import one_hot
 from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
-from lincoln_fn.testing.oracles import full_gradient
 from lincoln_fn.testing.perturbed import perturbed
-from lincoln_fn.testing.sample import Sample, floating_leaves, random_like, sample
+from lincoln_fn.testing.point import autograd_at, truth
+from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
 from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.terms import one_hot
 
-# Of more numbers than these, differences take long.
-MOST_DIFFERENCES = 200
 # Of values that a term may be made of.
 MOST_AT_HAND = 14
 # A larger value is no factor of a term.
 LARGEST = 20_000
-
-
-# The operations of forward, if autograd follows it, and the names of its values.
-Recording: TypeAlias = tuple["Tape | None", dict[int, str]]
 
 
 @attrs.frozen(eq=False)
@@ -62,7 +55,6 @@ class Evidence:
     # At a point where the layer is differentiable.
     sample: Sample
     expected: list[Tensor]
-    recording: Recording | None = None
 
     @property
     def given(self) -> list[Tensor]:
@@ -97,18 +89,15 @@ class Evidence:
         found |= {a // b for a in sizes for b in sizes if b and a % b == 0}
         return sorted(n for n in found if n > 1)
 
-    def gradients(self, g: Arrays) -> list[Tensor]:
-        """Compute the right gradients for another g; [] if that takes long."""
-        if self.tape is not None:
-            return self.tape.gradients_for(g)
-        at = self.sample
-        if sum(array.numel() for array in at.arrays) > MOST_DIFFERENCES:
-            return []
-        return [full_gradient(at.forward, at.arrays, i, g) for i in range(len(at.arrays))]
+    def gradient(self, tensor: Tensor, g: Arrays) -> Tensor:
+        """Compute the right gradient of one of the tape's tensors for another g."""
+        assert self.tape is not None
+        tape = self.tape
+        return tape.flow(tape.outputs, tape.cotangents_of(g), [tensor])[0]
 
     @cached_property
-    def _recorded(self) -> Recording:
-        tape, names = self.recording or _record(self.sample)
+    def _recorded(self) -> tuple[Tape | None, dict[int, str]]:
+        tape, names = _record(self.sample)
         pairs = zip(self.expected, tape.right if tape else (), strict=False)
         return (tape if tape and all(close(*pair) for pair in pairs) else None), names
 
@@ -210,18 +199,12 @@ class Evidence:
         at = perturbed(self.sample, key) or self.sample
         try:
             at = sample(at.layer, at.params, at.x, random_like(at.y, key.fold_in(1)))
-            tape, names = _record(at)
-            if tape is not None:
-                return Evidence(at, tape.right, (tape, names))
-            if sum(array.numel() for array in at.arrays) > MOST_DIFFERENCES:
-                return None
-            count = range(len(at.arrays))
-            return Evidence(at, [full_gradient(at.forward, at.arrays, i, at.g) for i in count])
+            return Evidence(at, truth(at, autograd_at(at), key))
         except Exception:  # the layer may refuse other numbers in any way
             return None
 
 
-def _record(at: Sample) -> Recording:
+def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:
     """Record a forward, and the names of its values."""
     names: dict[int, str] = {}
 

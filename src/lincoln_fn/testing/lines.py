@@ -85,8 +85,9 @@ def assigned(seen: Seen, arguments: Seen | None = None) -> Iterator[None]:
                 return None
             here = targets.get(frame.f_lineno, (frame.f_lineno, ()))
             if event in ("line", "return") and (here[0] != last[0] or event == "return"):
-                for target in last[1]:
-                    seen(Place(code, last[0], target), frame, _value(target, frame))
+                # All are read before one is replaced: reading a local undoes what was put there.
+                for target, value in [(target, _value(target, frame)) for target in last[1]]:
+                    seen(Place(code, last[0], target), frame, value)
                 last = here
             if event == "return":
                 seen(Place(code, frame.f_lineno, ""), frame, arg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
 import attrs
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key
-from lincoln_fn.testing.align import Step, find_steps, of_step
+from lincoln_fn.testing.align import Step, find_steps
+from lincoln_fn.testing.contract import not_finite
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.entries import allowed
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.leaves import Leaves
-from lincoln_fn.testing.oracles import is_reached
-from lincoln_fn.testing.purity import not_finite
+from lincoln_fn.testing.oracles import allowed, is_reached
 from lincoln_fn.testing.relations import Relation
+from lincoln_fn.testing.search import Search
 
 
 @attrs.frozen
@@ -48,15 +47,15 @@ def _told(evidence: Evidence, wrong: list[int]) -> dict[int, Mistake]:
     first, again = [*draws, evidence, None][:2] if draws else (evidence, None)
     assert first is not None
     steps = find_steps(first, wrong)
-    one, other = Leaves(first), Leaves(again) if again is not None else None
+    searches = [Search(each) for each in (first, again) if each is not None]
     found = {}
     for i in wrong:
         step = steps.get(i)
         if step is not None and (step.which != i or step.is_constant):
-            found[i] = _of_line(step, first, again)
-            continue
-        relation = _confirmed(one.relations(i), other.relations(i) if other else None)
-        if relation is not None:
+            relation = _confirmed([search.of_step(step) for search in searches])
+            name, said = relation or ("line", "is not right")
+            found[i] = Mistake(name, f"is wrong by {step.describe(first)} {said}")
+        elif relation := _confirmed([search.of_leaf(i) for search in searches]):
             found[i] = Mistake(relation[0], relation[1] + _at(step))
         else:
             found[i] = _unexplained(evidence.given[i], evidence.expected[i], step)
@@ -68,23 +67,14 @@ def _at(step: Step | None) -> str:
     return f" (line {step.place.line})" if step is not None and is_named else ""
 
 
-def _of_line(step: Step, evidence: Evidence, again: Evidence | None) -> Mistake:
-    other = of_step(step, again) if again is not None else None
-    name, said = _confirmed(of_step(step, evidence), other) or ("line", "is not right")
-    return Mistake(name, f"is wrong by {step.describe(evidence)} {said}")
-
-
-def _confirmed(one: Iterable[Relation], other: Iterable[Relation] | None) -> Relation | None:
-    """Return the first relation that another draw has, too."""
-    if other is None:
-        return next(iter(one), None)
+def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:
+    """Return the first relation of a draw that the other draw has, too, if there is one."""
+    one, *others = draws
     seen: list[Relation] = []
-    rest = iter(other)
     for relation in one:
-        while relation not in seen:
-            following = next(rest, None)
-            if following is None:
-                break
+        if not others:
+            return relation
+        while relation not in seen and (following := next(others[0], None)):
             seen.append(following)
         if relation in seen:
             return relation
@@ -110,7 +100,8 @@ def _plain(evidence: Evidence, i: int) -> Mistake | None:
 def _unexplained(given: Tensor, right: Tensor, step: Step | None) -> Mistake:
     if given.shape == right.shape and not bool(right.any()):
         return Mistake("forward is flat", "should be zero here: forward does not change near x")
-    where = _at(step)
+    # Here a line says something, even if it is the one that returns.
+    where = f" (line {step.place.line})" if step is not None else ""
     return Mistake("line" if where else "", unnamed(given, right) + where)
 
 

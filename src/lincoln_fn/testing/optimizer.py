@@ -19,10 +19,9 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.kinds import not_a_tensor
 from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.run import Options, checked, foremost
-from lincoln_fn.testing.sample import doubled, random_like
+from lincoln_fn.testing.sample import doubled, not_a_tensor, random_like
 from lincoln_fn.testing.update import Update, keywords, updated
 
 

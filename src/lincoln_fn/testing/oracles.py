@@ -8,56 +8,43 @@ paths.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
+from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.follow import Forward, outputs
 
-# Small enough to neglect the third derivative, large enough to neglect float64's rounding.
-EPSILON = 1e-5
 # Two steps that agree to this part need no third.
 STEADY = 1e-8
-
-
-def inner(a: Arrays, b: Arrays) -> float:
-    """Compute the inner product of two trees of tensors."""
-    pairs = zip(tree.leaves(a), tree.leaves(b), strict=True)
-    return sum((p * q).sum().item() for p, q in pairs)
-
-
-def slope_along(
-    forward: Forward,
-    arrays: Sequence[Tensor],
-    which: int,
-    direction: Tensor,
-    g: Arrays,
-    step: float = EPSILON,
-) -> float:
-    """Compute the derivative of s along a direction, by central differences."""
-    # The outputs are subtracted before they are multiplied by g, so that outputs that do not change
-    # contribute no rounding error.
-    moved = list(arrays)
-    try:
-        moved[which] = arrays[which] + step * direction
-        above = tree.leaves(forward(moved))
-        moved[which] = arrays[which] - step * direction
-        outputs = zip(above, tree.leaves(forward(moved)), tree.leaves(g), strict=True)
-    except LayerError:  # outside of the layer's domain
-        return math.nan
-    changes = [((up - down) * c).sum().item() for up, down, c in outputs if up.is_floating_point()]
-    return sum(changes) / (2 * step)
+# An entry may differ by this part of itself, and of the largest entry.
+OF_ENTRY, OF_LARGEST = 1e-2, 1e-8
 
 
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
 ) -> tuple[float, float]:
-    """Compute a derivative by the steps at which its value changes least."""
+    """Compute the derivative of s along a direction, and by how much it changes with the step.
+
+    Of central differences with several steps, those that change least are taken.
+    """
+
+    def moved(step: float) -> list[Tensor]:
+        array = arrays[which] + step * direction
+        return tree.leaves(forward([*arrays[:which], array, *arrays[which + 1 :]]))
+
     best, last = (math.nan, math.inf), math.nan
     for exponent in (5, 6, 4, 7, 9):
-        slope = slope_along(forward, arrays, which, direction, g, 10.0**-exponent)
+        step = 10.0**-exponent
+        try:
+            # So outputs that do not change contribute no rounding error.
+            triples = zip(moved(step), moved(-step), tree.leaves(g), strict=True)
+            rows = [((up - down) * c).sum() for up, down, c in triples if up.is_floating_point()]
+            slope = sum(row.item() for row in rows) / (2 * step)
+        except LayerError:  # outside of the layer's domain
+            slope = math.nan
         error = abs(slope - last)
         if error < best[1]:
             best = slope, error
@@ -85,13 +72,6 @@ def scales(array: Tensor) -> Tensor:
     known = size[size > 0]
     typical = known.square().mean().sqrt() if known.numel() else size.new_ones(())
     return torch.where(size > 0, size, typical)
-
-
-def vjp(function: Callable[[Tensor], Tensor], u: Tensor, g: Tensor) -> Tensor:
-    """Compute the gradient of u from that of a function of it, by autograd."""
-    with torch.enable_grad():
-        u = u.detach().clone().requires_grad_()
-        return torch.autograd.grad(function(u), u, g, materialize_grads=True)[0]
 
 
 def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
@@ -125,3 +105,33 @@ def _differentiated(
             return found
         except (RuntimeError, TypeError, ValueError):
             return None
+
+
+def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
+    """Return whether two gradients are finite and equal, within 1e-5 of the largest value."""
+    if given.shape != expected.shape:
+        return False
+    if not given.numel():
+        return True
+    limit = TOLERANCE * expected.abs().max() + floor
+    return bool(((given - expected).abs() <= limit).all())
+
+
+def agree_in_entries(given: Tensor, expected: Tensor, floor: float) -> bool:
+    """Return whether two gradients are equal in every entry, the small ones included."""
+    if given.shape != expected.shape:
+        return False
+    if not given.numel() or torch.equal(given, expected):  # infinities included
+        return True
+    return bool((excess(given, expected) <= floor).all())
+
+
+def allowed(expected: Tensor) -> Tensor:
+    """Compute by how much each entry may differ: 1e-5 of the largest, and less if it is small."""
+    size = expected.abs().max()
+    return torch.minimum(TOLERANCE * size, OF_ENTRY * expected.abs() + OF_LARGEST * size)
+
+
+def excess(given: Tensor, expected: Tensor) -> Tensor:
+    """Compute by how much each entry differs more than it may."""
+    return (given - expected).abs() - allowed(expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -43,18 +43,12 @@ def guesses(tape: Tape, to: Sequence[Tensor], hand: Hand) -> Iterator[Guess]:
         for row in _WRITTEN if len(calls) <= MANY_ROUNDS else _WRITTEN[:1]:
             yield from _attempt(tape, calls, to, row)
     for calls in sites:
-        for row in _instead_of(calls[0]):
-            yield from _attempt(tape, calls, to, row)
+        for where, given_to in _ELSEWHERE.items() if calls[0].name in _AVERAGES else ():
+            said = f"sends the gradient of OF {where}"
+            yield from _attempt(tape, calls, to, ("maximum", said, partial(_sent, given_to)))
     for calls in few:
         for row in _of_values(hand):
             yield from _attempt(tape, calls, to, row)
-    for calls in few:
-        for others in few if len(calls) > 1 else ():
-            values = {id(c): o.outputs[0].detach() for c, o in zip(calls, others, strict=False)}
-            if len(others) == len(calls) and calls is not others:
-                change = partial(_of_round, values)
-                said = f"takes what {describe(others[0])} gives for the other factor of OF"
-                yield from _attempt(tape, calls, to, ("another factor", said, _changed(change)))
     yield from _of_two_paths(tape, few, to)
 
 
@@ -103,26 +97,19 @@ def _written(formula: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
     return wrong
 
 
-def _inverted(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
-    """Take 1 - d for the derivative d, as a mask that is inverted."""
-    return g - right if g.shape == right.shape else None
-
-
-def _divided(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
-    return g * g / right if g.shape == right.shape and bool(right.all()) else None
-
-
-def _squared(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
-    return right * right / g if g.shape == right.shape else None
+def _sloped(formula: Callable[[Tensor, Tensor], Tensor]) -> Wrong:
+    """Make a mistake of g and g d, where d is the derivative."""
+    return lambda call, k, g, right: formula(g, right) if g.shape == right.shape else None
 
 
 _PATH: Row = (CUT, "misses the path through OF, as if it were a constant", _cut)
 _INSTEAD = "has {} in place of the WHAT of OF, with x its input and y its output"
 _WRITTEN: list[Row] = [
     ("derivative missing", "lacks the WHAT of OF", _written(lambda x, y: torch.ones_like(y))),
-    ("mask inverted", "has 1 - d in place of the WHAT d of OF: is a mask inverted?", _inverted),
-    ("derivative inverted", "divides by the WHAT of OF", _divided),
-    ("derivative twice", "has the WHAT of OF twice", _squared),
+    ("mask inverted", "has 1 - d in place of the WHAT d of OF: is a mask inverted?",
+        _sloped(lambda g, gd: g - gd)),
+    ("derivative inverted", "divides by the WHAT of OF", _sloped(lambda g, gd: g * g / gd)),
+    ("derivative twice", "has the WHAT of OF twice", _sloped(lambda g, gd: gd * gd / g)),
     *(("derivative", _INSTEAD.format(said), _written(formula)) for said, formula in {
         "x": lambda x, y: x, "y": lambda x, y: y, "1 - y": lambda x, y: 1 - y,
         "1 + y": lambda x, y: 1 + y, "y (1 - y)": lambda x, y: y * (1 - y),
@@ -132,16 +119,6 @@ _WRITTEN: list[Row] = [
         "1/x": lambda x, y: 1 / x, "1/y": lambda x, y: 1 / y,
     }.items()),
 ]  # fmt: skip
-
-
-def _changed(change: Callable[[Call, int], Call | None]) -> Wrong:
-    """Make the mistake of another call in the place of a call."""
-
-    def wrong(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
-        other = change(call, k)
-        return None if other is None else other.vjp([g])[k]
-
-    return wrong
 
 
 def _of_values(hand: Hand) -> Iterator[Row]:
@@ -154,17 +131,16 @@ def _of_values(hand: Hand) -> Iterator[Row]:
         "reversed, and with its first axes exchanged": lambda o: o.transpose(0, 1).flip((-2, -1)),
     }
     for said, order in orders.items():
-        change = partial(_with_other, order)
-        yield "transposed", f"takes the other factor of OF {said}", _changed(change)
+        yield "transposed", f"takes the other factor of OF {said}", partial(_by_other, order)
     for name, value in hand:
         said = f"takes the derivative of OF at {name}, not at its own input"
         yield "at other values", said, partial(_at_value, value)
         said = f"takes {name} for the other factor of OF"
-        yield "another factor", said, _changed(partial(_with_other, _always(value)))
+        yield "another factor", said, partial(_by_other, partial(_put, value))
 
 
-def _always(value: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda other: value
+def _put(value: Tensor, other: Tensor) -> Tensor:
+    return value
 
 
 def _at_value(value: Tensor, call: Call, k: int, g: Tensor, right: Tensor) -> Tensor | None:
@@ -175,8 +151,10 @@ def _at_value(value: Tensor, call: Call, k: int, g: Tensor, right: Tensor) -> Te
     return call.vjp([g], values)[k]
 
 
-def _with_other(order: Callable[[Tensor], Tensor], call: Call, k: int) -> Call | None:
-    """Repeat a call with its other tensor in another order, or with a value in its place."""
+def _by_other(
+    order: Callable[[Tensor], Tensor], call: Call, k: int, g: Tensor, right: Tensor
+) -> Tensor | None:
+    """Take the other tensor of a call in another order, or a value in its place."""
     for n, leaf in enumerate(call.leaves):
         if isinstance(leaf, Tensor) and n != call.tracked[k] and leaf.is_floating_point():
             try:
@@ -186,56 +164,31 @@ def _with_other(order: Callable[[Tensor], Tensor], call: Call, k: int) -> Call |
             if new.shape == leaf.shape and not torch.equal(new, leaf):
                 leaves = [*call.leaves]
                 leaves[n] = new.clone().requires_grad_(leaf.requires_grad)
-                return attrs.evolve(call, leaves=leaves)
+                return attrs.evolve(call, leaves=leaves).vjp([g])[k]
     return None
 
 
-def _of_round(values: dict[int, Tensor], call: Call, k: int) -> Call | None:
-    """Repeat a call of a loop with what another operation gives in the same round."""
-    return _with_other(lambda o: values[id(call)], call, k)
+def _of_windows(pool: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda x, kernel, *args, **options: pool(x, kernel, *args)
 
 
-def _window_sum(pool: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    # Any: as torch's pooling has it.
-    def total(x: Tensor, kernel: Any, *args: Any, **options: Any) -> Tensor:
-        sizes = [kernel] * (x.ndim - 2) if isinstance(kernel, int) else kernel
-        return pool(x, kernel, *args) * torch.Size(sizes).numel()
-
-    return total
-
-
-_LARGEST: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor] | None]] = {
-    **dict.fromkeys(("max", "amax"), (torch.sum, torch.amin)),
-    "max_pool1d": (_window_sum(functional.avg_pool1d), None),
-    "max_pool2d": (_window_sum(functional.avg_pool2d), None),
+_AVERAGES: dict[str, Callable[..., Tensor]] = {
+    "max": torch.mean, "amax": torch.mean, "max_pool1d": _of_windows(functional.avg_pool1d),
+    "max_pool2d": _of_windows(functional.avg_pool2d),
+}  # fmt: skip
+# Where the gradient of a maximum of n numbers is sent, by that of their average.
+_ELSEWHERE: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {
+    "to all its inputs, not to the largest alone": lambda even, n, right: n * even,
+    "evenly to all its inputs, not to the largest alone": lambda even, n, right: even,
+    "to all but the largest: is the mask inverted?": lambda even, n, right: n * even - right,
 }
 
 
-def _instead_of(call: Call) -> Iterator[Row]:
-    """Send the gradient of a maximum elsewhere."""
-    if call.name not in _LARGEST:
-        return
-    total, least = _LARGEST[call.name]
-
-    def everywhere(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
-        return attrs.evolve(call, function=total).vjp([g])[k]
-
-    def evenly(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
-        return everywhere(call, k, g, right) * (g.numel() / right.numel())
-
-    def to_others(call: Call, k: int, g: Tensor, right: Tensor) -> Tensor:
-        return everywhere(call, k, g, right) - right
-
-    sends = "sends the gradient of OF"
-    yield "maximum", f"{sends} to all its inputs, not to the largest alone", everywhere
-    yield "maximum", f"{sends} evenly to all its inputs, not to the largest alone", evenly
-    yield "maximum", f"{sends} to all but the largest: is the mask inverted?", to_others
-    if least is not None:
-        yield (
-            "maximum",
-            f"{sends} to the smallest of its inputs",
-            _changed(lambda call, k: attrs.evolve(call, function=least)),
-        )
+def _sent(
+    to: Callable[[Tensor, float, Tensor], Tensor], call: Call, k: int, g: Tensor, right: Tensor
+) -> Tensor:
+    even = attrs.evolve(call, function=_AVERAGES[call.name]).vjp([g])[k]
+    return to(even, right.numel() / g.numel(), right)
 
 
 def _of_two_paths(tape: Tape, sites: list[list[Call]], to: Sequence[Tensor]) -> Iterator[Guess]:

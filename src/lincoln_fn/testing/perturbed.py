@@ -8,14 +8,14 @@ finite, the numbers change less, then leaf by leaf, and a leaf that cannot chang
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, LayerError, keys, tree
+from lincoln_fn.testing.contract import not_finite
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.purity import not_finite
 from lincoln_fn.testing.sample import Sample, sample
 
 FACTORS = 0.3, 0.9
@@ -38,7 +38,8 @@ def perturbed(at: Sample, key: Key) -> Sample | None:
             return found
     best, leaves = None, list(given)
     for i in movable:
-        for candidate in _candidates(given[i], small[i], key.fold_in(i)):
+        for step in STEPS:
+            candidate = torch.lerp(given[i], small[i], step)
             if found := _tried(at, [*leaves[:i], candidate, *leaves[i + 1 :]]):
                 best, leaves[i] = found, candidate
                 break
@@ -101,14 +102,3 @@ def _scaled(array: Tensor, factor: Tensor) -> Tensor:
 def _between(given: Sequence[Tensor], moved: Sequence[Tensor], step: float) -> list[Tensor]:
     pairs = zip(given, moved, strict=True)
     return [a if a is b else b if step == 1 else torch.lerp(a, b, step) for a, b in pairs]
-
-
-def _candidates(given: Tensor, small: Tensor, key: Key) -> Iterator[Tensor]:
-    """List what one leaf may become."""
-    for step in STEPS:
-        yield torch.lerp(given, small, step)
-    if given.ndim:  # rows that must sum to 1
-        order = keys.uniform(key.near(given), tuple(given.shape)).argsort(-1)
-        permuted = given.gather(-1, order)
-        if not torch.equal(permuted, given):
-            yield permuted

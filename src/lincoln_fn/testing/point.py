@@ -1,24 +1,47 @@
-"""Is one gradient right at one point, by differences and by autograd?"""
+"""Is one gradient right at one point, by differences and by autograd?
+
+It has to equal autograd's beside the largest entry, and then entry by entry. An error that is small
+beside the largest entry may be all of another entry, where the scales of a leaf differ. It may also
+be the rounding of terms that cancel. Autograd alone cannot tell these two apart, so differences in
+that entry decide.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import Key, keys
-from lincoln_fn.testing.entries import floor, matches
-from lincoln_fn.testing.oracles import by_autograd, full_gradient, scales, steady_slope
-from lincoln_fn.testing.sample import Sample, floating_leaves
+from lincoln_fn.core import Arrays, Key, keys, tree
+from lincoln_fn.testing.diagnosis import close
+from lincoln_fn.testing.oracles import (
+    agree,
+    agree_in_entries,
+    by_autograd,
+    excess,
+    full_gradient,
+    scales,
+    steady_slope,
+)
+from lincoln_fn.testing.sample import Sample, floating_leaves, random_like
 
 Comparison: TypeAlias = Literal["right", "wrong", "blind"]
 # Differences whose steps disagree by more than this part cannot tell.
 UNSTEADY = 1e-4
 LARGEST_FULL_GRADIENT = 3000
+# Differences take a side only if it is so many times closer than the other.
+CLEARLY = 10
+LOOKED_AT = 3
+# So many roundings of the largest gradient may be left where the terms of an entry cancel.
+ROUNDINGS = 16
+# What rounding leaves of terms that cancel, in parts of the largest gradient.
+ROUNDING = 1e-13
+NOT_LINEAR = "is not linear in g: is g a factor of every term?"
 DETACHED = "{}: autograd gives another value: does forward detach a part?"
 
 
@@ -140,3 +163,69 @@ def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]
 def is_finite(gradient: Tensor) -> bool:
     """Return whether every value is finite."""
     return bool(torch.isfinite(gradient).all())
+
+
+def floor(at: Sample) -> float:
+    """Return below what size a gradient may be made of rounding errors."""
+    return 1e-12 + 1e-10 * largest(at)
+
+
+def largest(at: Sample) -> float:
+    """Return the largest value of all submitted gradients."""
+    sizes = [float(given.abs().max()) for given in at.given if given.numel()]
+    return max((size for size in sizes if math.isfinite(size)), default=0.0)
+
+
+def matches(at: Sample, i: int, automatic: Tensor) -> bool:
+    """Return whether a submitted gradient equals autograd's, as far as differences see it."""
+    given = at.given[i]
+    if agree_in_entries(given, automatic, 0.0):
+        return True
+    if not agree(given, automatic, floor(at)):
+        return False
+    worst = excess(given, automatic).flatten() / (automatic.abs().flatten() + 1e-300)
+    places = worst.topk(min(LOOKED_AT, worst.numel())).indices.tolist()
+    return not any(_contradicts(at, i, place, automatic) for place in places)
+
+
+def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
+    """Return whether differences in one entry agree with autograd, and not with the submission."""
+    scale = scales(at.arrays[i]).flatten()
+    direction = torch.zeros_like(scale)
+    direction[place] = scale[place]
+    along = direction.view(at.arrays[i].shape)
+    value, error = steady_slope(at.forward, at.arrays, i, along, at.g)
+    given, auto = (
+        float(gradient.flatten()[place] * scale[place]) for gradient in (at.given[i], automatic)
+    )
+    rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * float(scale[place])
+    return abs(given - value) > CLEARLY * (abs(auto - value) + error) + rounding
+
+
+def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
+    """Compare gradients with differences along random directions, and with autograd."""
+    automatic, least = autograd_at(at), ROUNDING * largest(at)
+    if automatic is None or not all(
+        agree_in_entries(given, auto, least)
+        for given, auto in zip(at.given, automatic, strict=True)
+    ):
+        return False
+    draws = enumerate(product(range(len(at.arrays)), range(directions)))
+    return all(by_differences(at, i, at.given[i], key.fold_in(n)) == "right" for n, (i, _) in draws)
+
+
+def not_linear(at: Sample, key: Key) -> list[str]:
+    """List the gradients that are not linear in g."""
+    other = random_like(at.y, key)
+    mixed: Arrays = tree.map(lambda a, b: 2 * a - 3 * b, at.g, other)
+    results = [at.given]
+    for g in (other, mixed):
+        dx, dparams = at.layer.backward(at.params, at.cache, g)
+        results.append(tree.leaves({"dparams": dparams, "dx": dx}))
+    found = []
+    for name, (a, b, both) in zip(at.names, zip(*results, strict=True), strict=True):
+        expected = 2 * a - 3 * b
+        is_finite = expected.isfinite()
+        if both.shape != expected.shape or not close(both[is_finite], expected[is_finite]):
+            found.append(name)
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import numpy as np
@@ -20,8 +20,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Layer, tree, unchanged
-
-T = TypeVar("T")
 
 LOW = (torch.float32, torch.bfloat16, torch.float16)
 FUNCTIONS = ("forward", "backward", "grads", "input_grad", "predict", "advance")
@@ -66,12 +64,12 @@ class Doubled(TorchFunctionMode):
         given: Any = (args, kwargs or {})
         leaves: list[Any] = optree.tree_leaves(given)
         low = next((a for a in leaves if isinstance(a, torch.dtype) and a in LOW), None)
-        if low is not None:
-            given = optree.tree_map(_raised, given, none_is_leaf=True)
-        elif not _CHANGES.fullmatch(name) and (mixed := _mixed_in(leaves)) is not None:
-            given = optree.tree_map(_doubled, given, none_is_leaf=True)
+        mixed = None if low or _CHANGES.fullmatch(name) else _mixed_in(leaves)
+        if mixed:
             told = f"{name.strip('_')}() mixes {_short(mixed)} with float64: checked in float64"
             self._seen[told] = None
+        if low or mixed:
+            given = optree.tree_map(_raised, given, none_is_leaf=True)
         result = func(*given[0], **given[1])
         if low is not None:
             self._note(name, low, result)
@@ -98,17 +96,6 @@ class Doubled(TorchFunctionMode):
         changed: Any = functions  # Any: mypy takes each for every field
         return attrs.evolve(layer, **changed)
 
-    def raised(self, function: str, results: T) -> T:
-        """Convert the results of a function to float64, and remember it."""
-
-        def double(leaf: object) -> object:
-            if not (isinstance(leaf, Tensor) and leaf.dtype in LOW):
-                return leaf
-            self._seen[f"{function} returns {_short(leaf.dtype)}: fewer digits are seen"] = None
-            return leaf.double()
-
-        return tree.map(double, results)
-
     def remarks(self) -> list[str]:
         """List what was done in lower precision, or outside of torch, in sentences."""
         return list(self._seen)
@@ -125,12 +112,11 @@ class _Raised:
     def __call__(self, *arguments: Any) -> Any:
         with self.doubled:
             results = self.function(*arguments)
-        return self.doubled.raised(self.name, results)
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """The hyperparameters bound to the function, as `functools.partial` has them."""
-        return getattr(self.function, "keywords", {})
+        for leaf in tree.leaves(results):
+            if isinstance(leaf, Tensor) and leaf.dtype in LOW:
+                told = f"{self.name} returns {_short(leaf.dtype)}: fewer digits are seen"
+                self.doubled._seen[told] = None
+        return tree.map(_raised, results)
 
 
 def _is_plain(argument: object) -> bool:
@@ -154,6 +140,8 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def _raised(leaf: object) -> object:
+    if isinstance(leaf, Tensor) and leaf.dtype in LOW:
+        return leaf.double()
     return torch.float64 if isinstance(leaf, torch.dtype) and leaf in LOW else leaf
 
 
@@ -161,10 +149,6 @@ def _mixed_in(leaves: list[Any]) -> torch.dtype | None:  # Any: of any function 
     """Return the lower precision among arguments of float64, as that of a fixed kernel; or None."""
     kinds = [leaf.dtype for leaf in leaves if isinstance(leaf, Tensor)]
     return next((k for k in kinds if k in LOW), None) if torch.float64 in kinds else None
-
-
-def _doubled(leaf: object) -> object:
-    return leaf.double() if isinstance(leaf, Tensor) and leaf.dtype in LOW else leaf
 
 
 def _is_of_the_library() -> bool:

@@ -16,6 +16,8 @@ SIMPLE = 1000
 
 # A name and what follows the name of the gradient.
 Relation = tuple[str, str]
+# The same, and two tensors that are equal if it holds.
+Match = tuple[str, str, Tensor, Tensor]
 
 
 def same(given: Tensor, other: Tensor, size: float = 0.0) -> bool:
@@ -48,17 +50,14 @@ def of_two(given: Tensor, right: Tensor, sizes: Sequence[int]) -> Iterator[Relat
     times = ratio(given, right)
     if times and abs(times - 1) > SAME:
         yield from _multiple(times, sizes)
-    shapes = f"shape {_shape(given)}, expected {_shape(right)}"
-    for name, said in _in_order(given, right):
-        yield name, said if given.shape == right.shape else f"{said}: {shapes}"
-    if given.shape != right.shape:
-        yield from ((name, f"{said}: {shapes}") for name, said in _of_other_size(given, right))
-    else:
-        yield from _in_places(given, right)
-
-
-def _shape(array: Tensor) -> tuple[int, ...]:
-    return tuple(array.shape)
+    shapes = f": shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+    is_shape = given.shape == right.shape
+    for row in _in_order, _of_sums, _of_parts, *((_clipped, _moved) if is_shape else ()):
+        for name, said, one, other in row(given, right):
+            if same(one, other):
+                yield name, said if is_shape else said + shapes
+    if is_shape and given.numel():
+        yield from _at_places(given, right)
 
 
 def _multiple(times: float, sizes: Sequence[int]) -> Iterator[Relation]:
@@ -75,29 +74,30 @@ def _multiple(times: float, sizes: Sequence[int]) -> Iterator[Relation]:
         yield "averaged" if averaged else "factor", f"{sign}is {1 / size:.6g} times too small{why}"
 
 
-def _in_order(given: Tensor, right: Tensor) -> Iterator[Relation]:
+def _in_order(given: Tensor, right: Tensor) -> Iterator[Match]:
     """The right numbers in another order."""
-    if given.numel() != right.numel() or not torch.allclose(
-        given.flatten().sort().values, right.flatten().sort().values, SAME, SAME * 1e-3
-    ):
+    one, other = (each.flatten().sort().values for each in (given, right))
+    if one.shape != other.shape or not torch.allclose(one, other, SAME, SAME * 1e-3):
         return
     for order in permutations(range(right.ndim)) if right.ndim <= 5 else ():
-        if order != tuple(range(right.ndim)) and same(given, right.permute(order)):
+        if order != tuple(range(right.ndim)):
             moved = [n for n, axis in enumerate(order) if n != axis]
             is_last = moved == [right.ndim - 2, right.ndim - 1]
-            yield "transposed", "is transposed" if is_last else f"has its axes in the order {order}"
-    if given.shape != right.shape and same(given.flatten(), right.flatten()):
-        yield "another shape", "has the right values in another shape"
-    for axis in range(right.ndim):
-        if same(given, right.flip(axis)):
-            yield "reversed", f"is reversed along axis {axis}"
-        for by in range(1, right.shape[axis]):
-            if same(given, right.roll(by, axis)):
-                by -= right.shape[axis] if by > right.shape[axis] / 2 else 0
-                yield "shifted", f"is shifted by {by} along axis {axis}"
-    if right.ndim > 1 and same(given, right.flip(tuple(range(right.ndim - 2, right.ndim)))):
-        yield "reversed", f"is reversed along axes {right.ndim - 2}, {right.ndim - 1}"
-    yield "reordered", "has the right values in the wrong places: reshaped for transposed?"
+            said = "is transposed" if is_last else f"has its axes in the order {order}"
+            yield "transposed", said, given, right.permute(order)
+    if given.shape != right.shape:
+        said = "has the right values in another shape"
+        yield "another shape", said, given.flatten(), right.flatten()
+    for axis, size in enumerate(right.shape):
+        yield "reversed", f"is reversed along axis {axis}", given, right.flip(axis)
+        for by in range(1, size):
+            least = by - size if by > size / 2 else by
+            yield "shifted", f"is shifted by {least} along axis {axis}", given, right.roll(by, axis)
+    if right.ndim > 1:
+        said = f"is reversed along axes {right.ndim - 2}, {right.ndim - 1}"
+        yield "reversed", said, given, right.flip((-2, -1))
+    said = "has the right values in the wrong places: reshaped for transposed?"
+    yield "reordered", said, one, other
 
 
 def subsets(count: int) -> list[tuple[int, ...]]:
@@ -110,55 +110,59 @@ def list_axes(axes: Sequence[int]) -> str:
     return f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
 
 
-def _of_other_size(given: Tensor, right: Tensor) -> Iterator[Relation]:
-    for axes in subsets(given.ndim) if given.ndim <= 5 else ():
-        for keep in (False, True):
-            if same(given.sum(axes, keepdim=keep), right):
-                over = "the batch" if axes == (0,) else list_axes(axes)
-                yield "not summed", f"is not summed over {over}"
+def _of_sums(given: Tensor, right: Tensor) -> Iterator[Match]:
+    """Sums over too few axes, or too many."""
+    for axes, keep in product(subsets(given.ndim) if given.ndim <= 5 else (), (False, True)):
+        over = "the batch" if axes == (0,) else list_axes(axes)
+        yield "not summed", f"is not summed over {over}", given.sum(axes, keepdim=keep), right
     for axes in subsets(right.ndim) if right.ndim <= 5 else ():
-        for keep in (False, True):
-            if same(given, right.sum(axes, keepdim=keep)):
-                yield "summed", f"is summed over {list_axes(axes)}, which it should keep"
-    if given.ndim == 2 and right.ndim == 1 and same(given.diagonal(), right):
-        yield "matrix", "is a matrix product, of which only the diagonal is right"
-    if given.ndim == right.ndim:
-        if _holds(given, right):
-            yield "not cut", "has the right values, and more around them: is padding not cut off?"
-        if _holds(right, given):
-            yield "cut", "is cut off: it lacks places of the right gradient"
+        kept = right.sum(axes, keepdim=True)
+        for total in right.sum(axes), kept, kept.expand_as(right):
+            said = f"is summed over {list_axes(axes)}, which it should keep"
+            yield "summed", said, given, total
+    if given.ndim == 2 and right.ndim == 1:
+        said = "is a matrix product, of which only the diagonal is right"
+        yield "matrix", said, given.diagonal(), right
 
 
-def _holds(large: Tensor, small: Tensor) -> bool:
-    """Return whether one array is a part of the other."""
-    room = [a - b for a, b in zip(large.shape, small.shape, strict=True)]
-    if min(room, default=-1) < 0 or not small.numel() or max(room) > 8:
-        return False
-    parts = large
-    for axis, size in enumerate(small.shape):
-        parts = parts.unfold(axis, size, 1)
-    return any(same(part, small) for part in parts.flatten(0, small.ndim - 1))
+def _of_parts(given: Tensor, right: Tensor) -> Iterator[Match]:
+    """More around the right values, or fewer of them."""
+    more = "has the right values, and more around them: is padding not cut off?"
+    fewer = "is cut off: it lacks places of the right gradient"
+    for name, said, large, small in (("not cut", more, given, right), ("cut", fewer, right, given)):
+        room = [a - b for a, b in zip(large.shape, small.shape, strict=False)]
+        if large.ndim != small.ndim or min(room, default=-1) < 0 or not 0 < max(room) <= 8:
+            continue
+        parts = large
+        for axis, size in enumerate(small.shape):
+            parts = parts.unfold(axis, size, 1)
+        yield from ((name, said, part, small) for part in parts.flatten(0, small.ndim - 1))
 
 
-def _in_places(given: Tensor, right: Tensor) -> Iterator[Relation]:
+def _clipped(given: Tensor, right: Tensor) -> Iterator[Match]:
+    if given.numel():
+        low, high = float(given.min()), float(given.max())
+        if 1 < int((right > high).sum() + (right < low).sum()) < given.numel():
+            yield "clipped", f"is clipped to [{low:.6g}, {high:.6g}]", given, right.clamp(low, high)
+
+
+def _moved(given: Tensor, right: Tensor) -> Iterator[Match]:
+    """A shift by which places at the ends are lost."""
+    axes = list(range(2, right.ndim)) if bool(right.any()) else []
+    for by in product((-2, -1, 0, 1, 2), repeat=len(axes)):
+        one, other = given, right
+        if any(by) and all(abs(s) < right.shape[n] for s, n in zip(by, axes, strict=True)):
+            for s, axis in zip(by, axes, strict=True):
+                size = right.shape[axis] - abs(s)
+                one = one.narrow(axis, max(s, 0), size)
+                other = other.narrow(axis, max(-s, 0), size)
+            said = f"is shifted by {by} along {list_axes(axes)}: is padding cut off wrongly?"
+            yield "shifted", said, one, other
+
+
+def _at_places(given: Tensor, right: Tensor) -> Iterator[Relation]:
     """Right numbers in some places, and others elsewhere."""
-    size = float(right.abs().max()) if right.numel() else 0.0
-    if not given.numel():
-        return
-    low, high = float(given.min()), float(given.max())
-    clipped = int((right > high).sum() + (right < low).sum())
-    if (
-        1 < clipped < given.numel()
-        and same(given, right.clamp(low, high))
-        and not same(given, right)
-    ):
-        yield "clipped", f"is clipped to [{low:.6g}, {high:.6g}]"
-    for axes in subsets(right.ndim) if right.ndim <= 4 else ():
-        total = right.sum(axes, keepdim=True).expand_as(right)
-        if same(given, total):
-            yield "summed", f"is summed over {list_axes(axes)}, which it should keep"
-    yield from _shifted(given, right)
-    is_wrong = (given - right).abs() > SAME * size
+    is_wrong = (given - right).abs() > SAME * right.abs().max()
     for axis in range(right.ndim):
         others = tuple(n for n in range(right.ndim) if n != axis)
         wrong = is_wrong.sum(others) > 0 if others else is_wrong
@@ -171,27 +175,6 @@ def _in_places(given: Tensor, right: Tensor) -> Iterator[Relation]:
             times = ratio(part, right.index_select(axis, torch.tensor(places)))
             if times is not None and simple(times):
                 yield "factor at places", f"is {simple(times)} times the gradient {where}"
-
-
-def _shifted(given: Tensor, right: Tensor) -> Iterator[Relation]:
-    """Find a shift by which places at the ends are lost."""
-    if right.ndim < 3 or not bool(right.any()):
-        return
-    axes = list(range(2, right.ndim))
-    for by in product((-2, -1, 0, 1, 2), repeat=len(axes)):
-        a, b = given, right
-        if not any(by) or any(
-            abs(s) >= right.shape[axis] for s, axis in zip(by, axes, strict=True)
-        ):
-            continue
-        for s, axis in zip(by, axes, strict=True):
-            size = right.shape[axis] - abs(s)
-            a, b = a.narrow(axis, max(s, 0), size), b.narrow(axis, max(-s, 0), size)
-        if same(a, b):
-            yield (
-                "shifted",
-                f"is shifted by {by} along {list_axes(axes)}: is padding cut off wrongly?",
-            )
 
 
 def of_last_parts(given: Tensor, parts: Tensor) -> Iterator[Relation]:
@@ -215,7 +198,7 @@ def _positions(places: Sequence[int], count: int) -> str:
 
 def of_uses_of_g(given: Tensor, parts: list[Tensor], axis: int, whose: str) -> Iterator[Relation]:
     """Compare with what each position of g gives; the sum of all is right."""
-    total = torch.stack(parts).flatten(1)
+    total = torch.stack(parts).reshape(len(parts), -1)
     if given.shape != parts[0].shape or int(torch.linalg.matrix_rank(total)) < len(parts):
         return
     share = torch.linalg.lstsq(total.T, given.flatten()[:, None]).solution.flatten()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from typing import TypeVar
 
 import attrs
@@ -12,7 +14,6 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, keys, tree
 from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.kinds import not_a_tensor, other_kind
 
 T = TypeVar("T")
 Rebuild = Callable[[Sequence[Tensor]], tuple[Params, Arrays]]
@@ -179,7 +180,7 @@ def mirrored(
         got = ", ".join(tree.paths(gradients)) or "nothing"
         if got != wanted:
             raise GradientError(f"{name}: expected gradients {wanted}; got {got}")
-        raise GradientError(f"{name}: {other_kind(expected, gradients)}")
+        raise GradientError(f"{name}: {_other_kind(expected, gradients)}")
     for path, leaf, gradient in zip(names, tree.leaves(expected), leaves, strict=True):
         for what in ("dtype", "device"):
             if getattr(leaf, what) != getattr(gradient, what):
@@ -197,3 +198,51 @@ def _check_integers(name: str, of: tuple[Params, Arrays], gradients: dict[str, A
             holds = "bools" if leaf.dtype is torch.bool else "integers"
             where = path.removeprefix("d")
             raise GradientError(f"{name}: {path} should be None: {where} holds {holds}")
+
+
+def not_a_tensor(arrays: Arrays) -> str:
+    """Tell of the first leaf that is no tensor; "" if all are."""
+    leaves: Sequence[object] = tree.leaves(arrays)
+    for path, leaf in zip(tree.paths(arrays), leaves, strict=True):
+        if not isinstance(leaf, Tensor):
+            is_record = attrs.has(type(leaf)) or is_dataclass(leaf)
+            mend = ": make its class a record by @lf.record" if is_record else ""
+            return f"{path} has the type {type(leaf).__name__}, expected a tensor{mend}"
+    return ""
+
+
+def _other_kind(expected: dict[str, Arrays], given: dict[str, Arrays]) -> str:
+    """Say which of two trees with the same leaves is of another kind, such as a list."""
+    path = next(key for key in given if not tree.same_structure(expected[key], given[key]))
+    kinds = [type(trees[path]).__name__ for trees in (given, expected)]
+    if kinds[0] == kinds[1]:
+        return f"{path} has parts of other kinds than {path.removeprefix('d')}"
+    return f"{path} is a {kinds[0]}, expected a {kinds[1]} as {path.removeprefix('d')} is"
+
+
+def on_copies(layer: Layer) -> Layer:
+    """Make the layer whose functions are given copies, so that changes in place do no harm."""
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(*tree.map(copied, (params, x), states=True))
+        # A cache that y is part of may change later.
+        return tree.map(copied, y), cache
+
+    def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
+        return layer.backward(*copies(params, cache, g))
+
+    return layer.replace(forward=forward, backward=backward)
+
+
+def copies(params: Params, cache: Cache, g: Arrays) -> tuple[Params, Cache, Arrays]:
+    """Copy what backward is given."""
+    params, g = tree.map(copied, (params, g), states=True)
+    try:
+        return params, copy.deepcopy(cache), g
+    except Exception:  # a cache may hold anything
+        return params, cache, g
+
+
+def copied(leaf: object) -> object:
+    """Copy a tensor."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf

@@ -89,10 +89,6 @@ class Tape(TorchFunctionMode):
         """List the parts of g for the outputs."""
         return [*compress(tree.leaves(g), self.depends_on_arrays)]
 
-    def gradients_for(self, g: Arrays) -> list[Tensor]:
-        """Compute the right gradients of the arrays for another g."""
-        return self.flow(self.outputs, self.cotangents_of(g), self.arrays)
-
     @cached_property
     def right(self) -> list[Tensor]:
         """The right gradients of the arrays."""

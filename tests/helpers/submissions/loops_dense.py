@@ -35,7 +35,6 @@ def affine(mistake):
                 dw = dw + np.outer(x[n], dout[n])
             db = db + (1 if mistake == "ones" else dout[n])
         dw = dw / len(x) if mistake == "mean of dw" else dw
-        db = dout.mean(0) if mistake == "mean of db" else db
         if mistake == "decay":
             dw = dw + 0.1 * w * dout.sum()
         return -dx if mistake == "sign" else dx, dw, dout if mistake == "unsummed" else db
@@ -115,19 +114,16 @@ def of_embedding(mistake, what, says, x=WORDS):
 
 WRONG = [
     of_affine("mean of dw", "mean for a sum in dw", "averaged where it should be summed"),
-    of_affine("mean of db", "mean for a sum in db", "averaged where it should be summed"),
     of_affine("overwritten", "dw overwritten in the loop", "last position of axis 0"),
     of_affine("last", "the loop misses the last example", "last position of axis 0"),
     of_affine("ones", "db counts examples", "forgets g"),
     of_affine("sign", "sign of dx", "wrong sign"),
     of_affine("unsummed", "db not summed", "not summed over the batch"),
     of_affine("decay", "a further term", r"is wrong in 12 of 12 places"),
-    of_each(sigmoid, "y for y (1 - y)", lambda x, y, g: g * y, r"is its gradient \+ g y y"),
     of_each(sigmoid,
         "at x", lambda x, y, g: g * x * (1 - x), r"is wrong in 24 of 24 places"),
     of_each(np.tanh, "1 - y", lambda x, y, g: g * (1 - y),
         r"is its gradient - g y \+ g y y"),
-    of_each(np.tanh, "1 + y^2", lambda x, y, g: g * (1 + y * y), r"is its gradient \+ 2 g y y"),
     of_each(relu,
         "mask of g", lambda x, y, g: g * (g > 0), "is not linear in g: is g a factor of every"),
     of_each(relu, "g forgotten", lambda x, y, g: float(x > 0), "forgets g"),

@@ -87,20 +87,6 @@ WRONG = [
 ]  # fmt: skip
 RIGHT = [
     squared("right", lambda p, t, g: g * (2 / p.numel()) * (p - t), ""),
-    entropy(
-        "in a loop over labels",
-        lambda p, c, g: (
-            g
-            / 5
-            * torch.stack(
-                [
-                    torch.stack([q - float(j == k) for j, q in enumerate(row)])
-                    for row, k in zip(p, c, strict=True)
-                ]
-            )
-        ),
-        "",
-    ),
     made("at its kink", "hinge loss", hinge, lambda z, t, g: -g * t * (z * t <= 1) / 3, "",
         torch.tensor([1.0, -1.0, 0.5]), torch.tensor([1.0, -1.0, 1.0])),
 ]  # fmt: skip

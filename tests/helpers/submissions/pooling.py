@@ -63,22 +63,4 @@ WRONG = [
 RIGHT = [
     Submission("pooling", "by a mask of the largest",
         layer(windows, lambda c, g: everywhere(c, g) * mask_of(c)), EVEN),
-    Submission(
-        "pooling",
-        "ties share the gradient",
-        layer(
-            windows,
-            lambda c, g: (
-                everywhere(c, g)
-                * mask_of(c)
-                / mask_of(c)
-                .to(g.dtype)
-                .reshape(2, 3, 2, 2, 3, 2)
-                .sum((3, 5))
-                .repeat_interleave(2, 2)
-                .repeat_interleave(2, 3)
-            ),
-        ),
-        EVEN.round(),
-    ),
 ]  # fmt: skip

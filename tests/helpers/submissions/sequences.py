@@ -43,55 +43,6 @@ def recurrent(what, says, **changes):
     return Submission("rnn", what, trained(rnn, rnn_backward(**changes)), X, says, W)
 
 
-def lstm(params, x):
-    w, u = params
-    h = c = x.new_zeros(len(x), 2)
-    ys, kept = [], []
-    for t in range(x.shape[1]):
-        zi, zf, zg, zo = (x[:, t] @ w + h @ u).chunk(4, 1)
-        i, f, g, o = zi.sigmoid(), zf.sigmoid(), zg.tanh(), zo.sigmoid()
-        kept.append((h, c, i, f, g, o))
-        c = f * c + i * g
-        h = o * c.tanh()
-        kept[-1] += (c,)
-        ys.append(h)
-    return torch.stack(ys, 1), (x, kept)
-
-
-def lstm_backward(change=None, *, time=True, cell=True, gate=True, tanh=True, forget=True):
-    def backward(params, cache, g):
-        w, u = params
-        x, kept = cache
-        dw, du, dx = 0 * w, 0 * u, torch.zeros_like(x)
-        dh = dc = torch.zeros_like(kept[0][0])
-        for t in reversed(range(x.shape[1])):
-            h0, c0, i, f, gg, o, c = kept[t]
-            dh = dh + g[:, t]
-            tc = c.tanh()
-            dc = dc + dh * o * ((1 - tc**2) if tanh else 1)
-            di, df = dc * (gg if gate else 1), dc * (c0 if forget else c)
-            dg, do = dc * i, dh * tc
-            dz = torch.cat(
-                [di * i * (1 - i), df * f * (1 - f), dg * (1 - gg**2), do * o * (1 - o)], 1
-            )
-            if change:
-                dz = change(dz, di, df, dg, do, i, f, gg, o)
-            dx[:, t] = dz @ w.mT
-            dw, du = dw + x[:, t].mT @ dz, du + h0.mT @ dz
-            dh = dz @ u.mT if time else torch.zeros_like(dh)
-            dc = dc * f if cell else torch.zeros_like(dc)
-        return dx, (dw, du)
-
-    return backward
-
-
-V = (normal(4, 8, seed=4) / 2, normal(2, 8, seed=5) / 2)
-
-
-def longer(what, says, backward):
-    return Submission("lstm", what, trained(lstm, backward), X, says, V)
-
-
 QKV = (normal(2, 3, 4, seed=6), normal(2, 5, 4, seed=7), normal(2, 5, 3, seed=8))
 SAME = (normal(2, 5, 4, seed=6), normal(2, 5, 4, seed=7), normal(2, 5, 4, seed=8))
 
@@ -159,24 +110,9 @@ WRONG = [
         g_of=lambda g, t, dh: dh + g[:, t] * (t == 4)),
     recurrent("U not transposed", "transposition", dh_of=lambda dz, u, g: dz @ u),
     recurrent("dU by the new state",
-        r"takes what tanh\(\) \(in `torch\.tanh\(x\[:, t\] @ w", before=lambda h, t: h[t + 1]),
-    recurrent("gradients overwritten", "overwritten", add=lambda total, part: part),
-    longer("time's path missing",
-        "dh, the gradient of h, misses the path", lstm_backward(time=False)),
-    longer("cell's path missing",
-        "dc, the gradient of c, misses the path", lstm_backward(cell=False)),
-    longer("input gate's factor", "factor", lstm_backward(gate=False)),
-    longer("tanh of the cell: derivative missing",
-        "dc, the gradient of c, is the gradient of", lstm_backward(tanh=False)),
-    longer("forget gate by the new cell",
-        "df, the gradient of f, takes c for the other", lstm_backward(forget=False)),
-    longer("forget gate's sigmoid missing",
-        "df, the gradient of zf, is the gradient of f", lstm_backward(
-            lambda dz, di, df, dg, do, i, f, g, o: torch.cat(
-                [di * i * (1 - i), df, dg * (1 - g**2), do * o * (1 - o)], 1))),
-    longer("gates exchanged", "is wrong in 32 of 32 places", lstm_backward(
-            lambda dz, di, df, dg, do, i, f, g, o: torch.cat([dz[:, 2:4], dz[:, :2], dz[:, 4:]],
-                1))),
+        r"wrong in 4 of 4 places.* \(line \d+\)$", before=lambda h, t: h[t + 1]),
+    recurrent("gradients overwritten",
+        r"wrong in 8 of 8 places.* \(line \d+\)$", add=lambda total, part: part),
     attentive("1/sqrt(d) missing", "is 2 times too large: summed where it should", scale=1.0),
     attentive("1/sqrt(d) twice", r"ds, the gradient of `q @ k\.mT`, is 2 times", scale=0.25),
     attentive("softmax's sum missing", r"ds, the gradient of `q @ k\.mT`, has y in", sum_=False),
@@ -198,7 +134,6 @@ WRONG = [
 ]  # fmt: skip
 RIGHT = [
     recurrent("as the chain rule has it", ""),
-    longer("as the chain rule has it", "", lstm_backward()),
     attentive("as the chain rule has it", ""),
     network("of zeros", lf.serial(lf.dense(4), lf.relu(), lf.dense(2)), "", torch.zeros(5, 3)),
 ]

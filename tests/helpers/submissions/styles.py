@@ -1,6 +1,5 @@
 """Submissions in other styles: loops, numpy, torch's functions with a backward by hand."""
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -9,8 +8,6 @@ from helpers.submissions.submission import Submission, layer, normal, trained
 
 X = normal(6, 4)
 IMAGE = normal(2, 3, 4, 6)
-SIGNAL = normal(2, 3, 8)
-KERNEL, BIAS = normal(4, 3, 3, seed=1), normal(4, seed=2)
 
 
 def pooled(backward):
@@ -23,41 +20,6 @@ def pooled(backward):
 
 def wide(y):
     return y.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-
-def convolved(mistake):
-    """A convolution whose backward is a loop over positions."""
-
-    def forward(params, x):
-        return functional.conv1d(x, *params, stride=2, padding=1), x
-
-    def backward(params, x, g):
-        w, _ = params
-        padded = functional.pad(x, (1, 1))
-        wide, dw = torch.zeros_like(padded), torch.zeros_like(w)
-        if mistake == "one side":
-            padded = functional.pad(x, (0, 2))
-        for t in range(g.shape[2]):
-            window = slice(2 * t, 2 * t + 3)
-            dx = torch.einsum("no,ock->nck", g[:, :, t], w)
-            wide[:, :, window] = dx + (0 if mistake == "overlap" else wide[:, :, window])
-            dw += torch.einsum("no,nck->ock", g[:, :, t], padded[:, :, window])
-        return wide[:, :, 1:-1], (dw, g.sum((0, 2)))
-
-    return trained(forward, backward)
-
-
-def smoothed(mistake):
-    """An average over overlapping windows."""
-
-    def backward(shape, g):
-        dx = g.new_zeros(shape)
-        for t in range(g.shape[2]):
-            old = 0 if mistake else dx[:, :, t : t + 3]
-            dx[:, :, t : t + 3] = old + g[:, :, t : t + 1] / 3
-        return dx
-
-    return layer(lambda x: (functional.avg_pool1d(x, 3, 1), x.shape), backward)
 
 
 def heads(mistake):
@@ -96,15 +58,6 @@ def two_layers(mistake):
     return trained(forward, backward)
 
 
-def softmax_of_numpy(dx):
-    def forward(x):
-        e = np.exp(x.numpy() - x.numpy().max(1, keepdims=True))
-        y = e / e.sum(1, keepdims=True)
-        return torch.from_numpy(y), y
-
-    return layer(forward, lambda y, g: torch.from_numpy(dx(y, g.numpy())))
-
-
 def elu(negative):
     return layer(
         lambda x: (torch.where(x > 0, x, torch.exp(x) - 1), x),
@@ -127,13 +80,6 @@ def bernoulli(dp):
     return lf.Loss("mine()", forward, lambda c, g=1.0: g * dp(*c) / c[0].numel())
 
 
-def squared(factor):
-    def forward(x, t):
-        return ((x - t) ** 2).sum(), x - t
-
-    return lf.Loss("mine()", forward, lambda d, g=1.0: g * factor * d)
-
-
 MLP = (normal(4, 5, seed=3), normal(5, 3, seed=4))
 TWO_HEADS = (normal(4, 6, seed=3), normal(6, 3, seed=4))
 P, T = torch.sigmoid(X), (normal(6, 4, seed=5) > 0).double()
@@ -144,23 +90,12 @@ WRONG = [
         "all but the largest"),
     Submission("pooling", "by indices: further factor x", pooled(lambda g, x, y: g * x * (x == y)),
         IMAGE, "further factor x"),
-    Submission("pooling", "overlapping averages overwritten", smoothed("overlap"), SIGNAL,
-        "is overwritten where parts of several"),
-    Submission("convolution", "a loop: overlap overwritten", convolved("overlap"), SIGNAL,
-        "is overwritten where parts of several", params=(KERNEL, BIAS)),
-    Submission("convolution", "a loop: x padded on one side", convolved("one side"), SIGNAL,
-        r"is shifted by \(-1,\) along axis 2: is padding", params=(KERNEL, BIAS)),
     Submission("heads", "axes exchanged once too often", heads("exchanged"), normal(2, 5, 4),
         r"dv, the gradient of `x @ params\[0\]`, has the", params=TWO_HEADS),
     Submission("two layers", "dv by z, not by relu(z)", two_layers("z"), X,
         "z, forward's h, is another value", params=MLP),
     Submission("two layers", "the last row left out", two_layers("short loop"), X,
         "leaves out the last position", params=MLP),
-    Submission("softmax", "of numpy: sum missing", softmax_of_numpy(lambda y, g: g * y), X,
-        r"is its gradient \+ cache sum\(g cache, 1\)"),
-    Submission("softmax", "of numpy: only the sum",
-        softmax_of_numpy(lambda y, g: -y * (g * y).sum(1, keepdims=True)), X,
-            "is its gradient - g cache"),
     Submission("activation", "elu: y for y + 1", elu(lambda x: torch.exp(x) - 1), X,
         r"what it returns, forward's `torch\.exp\(x\)`, is"),
     Submission("activation",
@@ -172,17 +107,11 @@ WRONG = [
         r"is wrong in 24 of 24 places", target=normal(6, 4, seed=6)),
     Submission("logistic loss", "by the score, not by p", bernoulli(lambda p, t: p - t), P,
         r"is wrong in 24 of 24 places", target=T),
-    Submission("squared error",
-        "half", squared(1.0), normal(4, 4), "is 2 times too small", target=X[:4]),
 ]  # fmt: skip
 RIGHT = [
     Submission("pooling", "by indices", pooled(lambda g, x, y: g * (x == y)), IMAGE),
-    Submission("convolution", "a loop", convolved(""), SIGNAL, params=(KERNEL, BIAS)),
-    Submission("pooling", "a loop over windows", smoothed(""), SIGNAL),
     Submission("heads", "by hand", heads(""), normal(2, 5, 4), params=TWO_HEADS),
     Submission("two layers", "by hand", two_layers(""), X, params=MLP),
-    Submission("softmax", "of numpy",
-               softmax_of_numpy(lambda y, g: y * (g - (g * y).sum(1, keepdims=True))), X),
     Submission("activation", "elu", elu(torch.exp), X),
     Submission("huber loss", "with a clamp", huber(lambda r: r.clamp(-1, 1)), 2 * X,
                target=normal(6, 4, seed=6)),

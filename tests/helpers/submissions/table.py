@@ -17,13 +17,12 @@ from helpers.submissions import (
     softmaxes,
     styles,
     tensors,
-    variants,
 )
 from helpers.submissions.submission import Submission
 
 FAMILIES = (
     activations, softmaxes, dense, tensors, convolutions, pooling, norms, sequences, losses,
-    variants, further, gates, styles,
+    further, gates, styles,
 )  # fmt: skip
 WRONG: list[Submission] = [s for family in FAMILIES for s in family.WRONG]
 RIGHT: list[Submission] = [s for family in FAMILIES for s in family.RIGHT]

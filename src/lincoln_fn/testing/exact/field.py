@@ -19,9 +19,10 @@ A new number's partner is a pseudo-random odd function of its value: e^(-z) = 1 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -33,6 +34,7 @@ FREE: Final = "of some roots r of z only dr = dz / (2 r), or r dz / (2 z), is us
 
 # Any: numpy's types of arrays say less than "of int64" or "of float64".
 Array = Any
+Bilinear: TypeAlias = Callable[[Array, Array], Array]
 
 
 class Field:
@@ -86,14 +88,17 @@ class Field:
         """Draw the partner of a new number."""
         return self._odd(value, 1) % Q
 
-    def matmul(self, a: Array, b: Array) -> Array:
-        """Multiply matrices, as float64 products of halves of 16 bits, which are exact."""
+    def bilinear(self, of: Bilinear, a: Array, b: Array) -> Array:
+        """Multiply matrices, or convolve: by float64 products of halves of 16 bits.
+
+        Their sums are whole numbers below 2^53, whatever order they are added in.
+        """
         (high, low), (up, down) = (
             ((m >> 16).astype(float), (m & 65535).astype(float)) for m in (a, b)
         )
-        middle = (high @ down).astype(np.int64) % P + (low @ up).astype(np.int64) % P
-        top = ((high @ up).astype(np.int64) % P << 16) + middle
-        return ((top % P << 16) + (low @ down).astype(np.int64)) % P
+        pairs = (high, up), (high, down), (low, up), (low, down)
+        top, *middle, bottom = (np.rint(of(*pair)).astype(np.int64) % P for pair in pairs)
+        return (((top << 16) + sum(middle)) % P * 65536 + bottom) % P
 
     def exp(self, turn: Array, factor: Array, value: Array) -> Array:
         """Compute e^z from its partner."""
@@ -179,9 +184,9 @@ class Reals(Field):
         """Draw nothing."""
         return np.zeros(np.shape(value), np.int64)
 
-    def matmul(self, a: Array, b: Array) -> Array:
-        """Multiply matrices."""
-        return a @ b
+    def bilinear(self, of: Bilinear, a: Array, b: Array) -> Array:
+        """Multiply matrices, or convolve."""
+        return of(a, b)
 
     def exp(self, turn: Array, factor: Array, value: Array) -> Array:
         """Compute e^z."""

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from lincoln_fn.testing.exact.field import P, meaning
+from lincoln_fn.testing.exact.field import Bilinear, P, meaning
 from lincoln_fn.testing.exact.numbers import Number, Numbers, compare
 
 
@@ -85,12 +85,12 @@ def rotation(z: Numbers) -> tuple[Numbers, Numbers]:
     )
 
 
-def matmul(a: Numbers, b: Numbers) -> Numbers:
-    """Multiply matrices."""
+def bilinear(of: Bilinear, a: Numbers, b: Numbers) -> Numbers:
+    """Multiply matrices, or convolve."""
     field = a.field
-    tangent = field.matmul(a.value, b.tangent) + field.matmul(a.tangent, b.value)
-    value = field.matmul(a.value, b.value)
-    return Numbers(field, a.shadow @ b.shadow, value, field.reduce(tangent))
+    parts = (a.value, b.tangent), (a.tangent, b.value), (a.value, b.value)
+    one, other, value = (field.bilinear(of, *part) for part in parts)
+    return Numbers(field, of(a.shadow, b.shadow), value, field.reduce(one + other))
 
 
 def sigmoid(z: Numbers) -> Numbers:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
+from lincoln_fn.testing.exact.field import Array
+from lincoln_fn.testing.exact.functions import bilinear
 from lincoln_fn.testing.exact.numbers import Numbers, compare, constant
 from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store, exact, plain
 
@@ -107,7 +109,7 @@ def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     """Choose numbers by their shadows, as max, sort and topk do."""
     dim, name = _argument(func, args, kwargs, "dim"), _name(func)
     if name in ("max", "min") and dim is None:
-        return _extreme(space, func, args, kwargs)
+        return space.tensor(rules.RULES[f"a{name}"](space.numbers(args[0])))
     numbers = space.numbers(args[0])
     made = func(torch.from_numpy(np.array(numbers.shadow)), *args[1:], **kwargs)
     rows = plain(args[0])
@@ -131,28 +133,6 @@ def _note_ties(space: Store, numbers: Numbers, axis: int = -1) -> None:
     inner = numbers.map(lambda each: np.moveaxis(np.take_along_axis(each, order, axis), axis, -1))
     above, below = inner.map(lambda each: each[..., 1:]), inner.map(lambda each: each[..., :-1])
     compare(np.greater, above, below)
-
-
-def _extreme(space: Store, func: Operation, args: Any, kwargs: Any, end: str | None = None) -> Any:
-    """Choose the largest or smallest along several axes."""
-    end = end or _name(func)
-    x, keepdim = args[0], _argument(func, args, kwargs, "keepdim", default=False)
-    axes = rules.axes_of(_argument(func, args, kwargs, "dim"), x.ndim)
-    rest = [axis for axis in range(x.ndim) if axis not in axes]
-    rows = plain(x).permute(*rest, *axes).flatten(len(rest)) if axes else plain(x).unsqueeze(-1)
-    numbers = space.numbers(exact(rows))
-    shadow = torch.from_numpy(np.array(numbers.shadow))
-    place = (shadow.argmin if end.endswith("min") else shadow.argmax)(-1, keepdim=True)
-    best = rows.gather(-1, place)
-    compare(np.equal, numbers, space.numbers(exact(best)))
-    best = best.squeeze(-1)
-    return exact(
-        best.view([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else best
-    )
-
-
-def _both_ends(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    return tuple(_extreme(space, func, args, kwargs, end) for end in ("amin", "amax"))
 
 
 def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
@@ -247,47 +227,16 @@ def _equal(space: Store, func: Operation, args: Any, kwargs: Any) -> bool:
 
 
 def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Convolve, as a product of matrices of windows and kernels."""
-    x, weight, bias, stride, padding, dilation, transposed, extra, groups = args
-    n, (x, weight) = weight.ndim - 2, (plain(space.lifted(x)) for x in (x, weight))
-    stride, padding, dilation, extra = (
-        list(each) * (n if len(each) == 1 else 1) for each in (stride, padding, dilation, extra)
-    )
-    kernel = weight.shape[2:]
-    behind = list(padding)
-    if transposed:
-        spread = x.new_zeros(
-            *x.shape[:2], *((a - 1) * s + 1 for a, s in zip(x.shape[2:], stride, strict=True))
-        )
-        places: Any = (..., *(slice(None, None, s) for s in stride))  # Any: torch's indices
-        spread[places] = x
-        x, stride = spread, [1] * n
-        padding = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
-        behind = [p + e for p, e in zip(padding, extra, strict=True)]
-        weight = torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-        weight = weight.flip(*range(2, n + 2))
-    amounts = [
-        each for pair in zip(reversed(padding), reversed(behind), strict=True) for each in pair
-    ]
-    x = torch.nn.functional.pad(x, amounts).contiguous()
-    out = [
-        (a - d * (k - 1) - 1) // s + 1
-        for a, d, k, s in zip(x.shape[2:], dilation, kernel, stride, strict=True)
-    ]
-    steps = [x.stride(i + 2) * s for i, s in enumerate(stride)]
-    inner = [x.stride(i + 2) * d for i, d in enumerate(dilation)]
-    windows = x.as_strided((*x.shape[:2], *out, *kernel), (*x.stride()[:2], *steps, *inner))
-    windows = torch.unflatten(windows, 1, (groups, -1)).movedim(1, 0).movedim(2, n + 2)
-    windows = windows.flatten(n + 2)
-    rows = windows.flatten(1, n + 1)
-    columns = torch.unflatten(weight.flatten(1), 0, (groups, -1)).mT
-    made = rules.RULES["bmm"](
-        *(space.numbers(exact(each.contiguous())) for each in (rows, columns))
-    )
-    y = made.map(lambda each: np.moveaxis(each.reshape(groups, len(x), *out, -1), (0, -1), (1, 2)))
-    y = y.map(lambda each: each.reshape(len(x), -1, *out))
+    """Convolve, by torch's own convolution of floats."""
+    x, weight, bias, *how = args
+
+    def of(a: Array, b: Array) -> Array:
+        return func(torch.from_numpy(a), torch.from_numpy(b), None, *how).numpy()
+
+    y = bilinear(of, space.numbers(x), space.numbers(weight))
     if bias is not None:
-        y = y + space.numbers(bias).map(lambda each: each.reshape(-1, *[1] * n))
+        each_channel = -1, *[1] * (weight.ndim - 2)
+        y = y + space.numbers(bias).map(lambda each: each.reshape(each_channel))
     return space.tensor(y)
 
 
@@ -318,7 +267,6 @@ _HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operation
     **dict.fromkeys(_CHOICES.split(), _chosen),
     **dict.fromkeys(_QUESTIONS.split(), _compared),
     **dict.fromkeys(("index_add", "scatter_add", "index_put", "_index_put_impl"), _added),
-    "amax": _extreme, "amin": _extreme, "aminmax": _both_ends,
     "_to_copy": _converted, "_local_scalar_dense": _item, "equal": _equal,
     "detach": _detached, "convolution": _convolution, "scatter_reduce": _largest_at,
 }  # fmt: skip

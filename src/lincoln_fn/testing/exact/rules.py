@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +12,11 @@ import numpy as np
 from lincoln_fn.testing.exact.field import Array
 from lincoln_fn.testing.exact.functions import (
     absolute,
+    bilinear,
     erf,
     exp,
     folded,
     log,
-    matmul,
     power,
     rotation,
     sigmoid,
@@ -25,6 +26,7 @@ from lincoln_fn.testing.exact.functions import (
 from lincoln_fn.testing.exact.numbers import Number, Numbers, compare, constant
 
 Axes = int | Sequence[int] | None
+matmul = partial(bilinear, np.matmul)
 
 
 def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
@@ -36,11 +38,6 @@ def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
 
 def _add(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
     made: Numbers = a + (b if alpha == 1 else b * alpha)
-    return made
-
-
-def _sub(a: Numbers, b: Number, alpha: float = 1) -> Numbers:
-    made: Numbers = a - (b if alpha == 1 else b * alpha)
     return made
 
 
@@ -112,9 +109,7 @@ def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) ->
         return sqrt(_sum(z * z, axes, keepdim))
     size = absolute(z)
     if math.isinf(order):
-        top = _top(size if order > 0 else -size, axes, note=True)
-        top = top if order > 0 else -top
-        return top if keepdim else top.sum(axes)
+        return (_amax if order > 0 else _amin)(size, axes, keepdim)
     return power(_sum(power(size, order), axes, keepdim), 1 / order)
 
 
@@ -124,7 +119,7 @@ def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -
     if not z.shape or not z.shape[dim]:
         return z if not z.shape else _sum(z, dim, keepdim) + 1
     last = folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
-    return last if keepdim else last.map(lambda each: each.squeeze(dim))
+    return last if keepdim else last.sum(axes_of(dim, len(z.shape)))
 
 
 def _top(z: Numbers, axes: tuple[int, ...], note: bool = False) -> Numbers:
@@ -142,39 +137,27 @@ def _top(z: Numbers, axes: tuple[int, ...], note: bool = False) -> Numbers:
     )
 
 
-def _shifted(z: Numbers, dim: Axes) -> tuple[Numbers, Numbers, tuple[int, ...]]:
-    """Subtract the largest along axes, as a float needs it."""
-    if not z.shape:
-        z, dim = z.map(lambda each: np.reshape(each, 1)), 0
+def _amax(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
     axes = axes_of(dim, len(z.shape))
-    top = _top(z, axes)
-    top = top.where(np.isfinite(top.shadow), 0.0)
-    return z - top, top, axes
+    top = _top(z, axes, note=True)
+    return top if keepdim else top.sum(axes)
 
 
-def _softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
-    e, _, axes = _shifted(z, dim)
-    e = exp(e)
-    p = e / e.sum(axes, True)
-    return p.map(lambda each: each.reshape(z.shape))
-
-
-def _log_softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
-    shifted, _, axes = _shifted(z, dim)
-    made = shifted - log(exp(shifted).sum(axes, True))
-    return made.map(lambda each: each.reshape(z.shape))
+def _amin(z: Numbers, dim: Axes = None, keepdim: bool = False) -> Numbers:
+    return -_amax(-z, dim, keepdim)
 
 
 def _logsumexp(z: Numbers, dim: Axes, keepdim: bool = False) -> Numbers:
-    shifted, top, axes = _shifted(z, dim)
-    total = log(exp(shifted).sum(axes, True)) + top
-    return (
-        total
-        if keepdim and z.shape
-        else total.map(
-            lambda each: each.reshape([n for i, n in enumerate(z.shape) if i not in axes])
-        )
-    )
+    axes = axes_of(dim, len(z.shape))
+    # A float needs it that the largest is subtracted.
+    top = _top(z, axes)
+    top = top.where(np.isfinite(top.shadow), 0.0)
+    total = log(exp(z - top).sum(axes, True)) + top
+    return total if keepdim else total.sum(axes)
+
+
+def _log_softmax(z: Numbers, dim: int, half_to_float: bool = False) -> Numbers:
+    return z - _logsumexp(z, dim, True)
 
 
 def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
@@ -215,13 +198,10 @@ def _finite(
     return z
 
 
-def _dot(a: Numbers, b: Numbers) -> Numbers:
-    return (a * b).sum((0,))
-
-
 # Any: the rules have the arguments of torch's operations.
 RULES: Final[dict[str, Callable[..., Any]]] = {
-    "add": _add, "sub": _sub, "rsub": lambda a, b, alpha=1: b - (a if alpha == 1 else a * alpha),
+    "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
+    "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
     "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
     "reciprocal": Numbers.inverse, "square": lambda z: z * z, "remainder": _remainder,
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
@@ -238,13 +218,14 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
-    "linalg_vector_norm": _norm, "norm": _norm,
+    "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
+    "aminmax": lambda z, **how: (_amin(z, **how), _amax(z, **how)),
     "cumsum": lambda z, dim, **_: folded(z, dim, Numbers.__add__),
     "cumprod": lambda z, dim, **_: folded(z, dim, Numbers.__mul__),
-    "_softmax": _softmax, "_log_softmax": _log_softmax, "logsumexp": _logsumexp,
-    "softplus": _softplus,
-    "mm": matmul, "bmm": matmul, "mv": matmul, "dot": _dot, "vdot": _dot,
-    "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
+    "logsumexp": _logsumexp, "_log_softmax": _log_softmax,
+    "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
+    "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
+    **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum((0,))),
     "addcmul": lambda z, a, b, value=1: _add(z, a * b, value),
     "addcdiv": lambda z, a, b, value=1: _add(z, a / b, value),
     "lerp": lambda a, b, weight: a + (b - a) * weight,

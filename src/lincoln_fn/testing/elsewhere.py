@@ -1,0 +1,160 @@
+"""Mistakes that the given params and x hide: right there, and wrong at others.
+
+A norm gives nearly the same for x and for x / 2: what differs is due to its eps. So a layer of
+which that holds has an eps, and is judged once more where x is small enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core import Key, is_derived, tree
+from lincoln_fn.testing.blame import blamed
+from lincoln_fn.testing.contract import check_other_functions, close_trees
+from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.judge import judge
+from lincoln_fn.testing.perturbed import closer, is_movable, leaves_of, perturbed, with_leaves
+from lincoln_fn.testing.point import is_plainly_right
+from lincoln_fn.testing.precision import Doubled
+from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.sample import Sample, floating_leaves, sample
+
+# What a change of y counts as due to an eps, in parts of the largest y.
+LEAST, MOST = 1e-7, 1e-3
+# The part of the variance that the eps is where it counts.
+PART = 0.01
+_NONE: tuple[Finding, ...] = ()
+
+
+def elsewhere(
+    report: Report, given: Sample, own: Sample, key: Key, predict_is_forward: bool | None
+) -> Report:
+    """Judge a layer at other params and x, and add what is wrong there to its report."""
+    key, other, findings = key.fold_in(1), "", _NONE
+    moved = perturbed(given, key)
+    report = attrs.evolve(report, remarks=(*report.remarks, *_unmoved(given, moved or given)))
+    with suppress(Exception):  # the layer may refuse other arrays in any way
+        findings = _of_perturbed(moved, given, key) if moved else _NONE
+        other = "" if findings or not moved else _wrong_function(moved, given, predict_is_forward)
+    if other:
+        raise GradientError(other)
+    with suppress(Exception):  # the same
+        findings = findings or _of_eps(given, own, key)
+    if not findings:
+        return report
+    right = {finding.leaf: finding for finding in report.findings}
+    kept = (f if f.verdict == "wrong" else right.get(f.leaf, f) for f in findings)
+    return attrs.evolve(report, findings=tuple(kept))
+
+
+def _wrong_at(at: Sample, key: Key, where: Callable[[Sample], str]) -> tuple[Finding, ...]:
+    """Judge gradients at another point, and say where that is; () if none is wrong."""
+    if is_plainly_right(at, key, 1):
+        return _NONE
+    at = sample(Doubled().inside(at.layer), at.params, at.x, at.g)
+    findings, _ = blamed(at, key)
+    if all(finding.verdict != "wrong" for finding in findings) or not (told := where(at)):
+        return _NONE
+    return tuple(
+        attrs.evolve(f, sentence=f"{f.sentence} ({told})") if f.verdict == "wrong" else f
+        for f in findings
+    )
+
+
+def _of_perturbed(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:
+    """Judge gradients at perturbed params and x."""
+
+    def where(at: Sample) -> str:
+        # A mistake counts if it is one nearer to the given params and x, too: far from them a layer
+        # may be outside of its domain.
+        is_near = "wrong" in judge(closer(at, given), key).verdicts
+        return _where(at, given, lambda at: is_plainly_right(at, key, 1)) if is_near else ""
+
+    return _wrong_at(at, key, where)
+
+
+def _wrong_function(at: Sample, given: Sample, predict_is_forward: bool | None) -> str:
+    """Say which of grads, input_grad and predict is wrong; "" if none is."""
+    if all(is_derived(at.layer, function) for function in ("grads", "input_grad", "predict")):
+        return ""
+
+    def told(at: Sample) -> str:
+        try:
+            check_other_functions(at, predict_is_forward, once=True)
+        except GradientError as error:
+            return str(error)
+        return ""
+
+    sentence = told(at)
+    if not sentence or not told(closer(at, given)):
+        return ""
+    return f"{sentence} ({_where(at, given, lambda at: not told(at))})"
+
+
+def _unmoved(given: Sample, at: Sample) -> list[str]:
+    """Say which leaves could change, and did not."""
+    return [
+        f"{path} is checked only as given: the layer takes no other numbers"
+        for path, old, new in _leaves(given, at)
+        if old is new and is_movable(old)
+    ]
+
+
+def _leaves(given: Sample, at: Sample) -> list[tuple[str, Tensor, Tensor]]:
+    paths = tree.paths({"params": given.params, "x": given.x}, states=True)
+    return list(zip(paths, leaves_of(given), leaves_of(at), strict=True))
+
+
+def _where(at: Sample, given: Sample, is_right: Callable[[Sample], bool]) -> str:
+    """Say which of the given leaves hides a mistake, and where it is none."""
+    moved = leaves_of(at)
+    for i, (path, old, new) in enumerate(_leaves(given, at)):
+        if old is not new and is_right(with_leaves(at, [*moved[:i], old, *moved[i + 1 :]])):
+            return _hiding(path, old, new)
+    return "right at the given params and x; wrong where their numbers are smaller"
+
+
+def _hiding(path: str, old: Tensor, new: Tensor) -> str:
+    first = old.flatten()[0]
+    if bool((old == first).all()):
+        low, high = float(new.min()), float(new.max())
+        there = f"{low:.2g}" if low == high else f"between {low:.2g} and {high:.2g}"
+        return f"right where {path} is {float(first):.6g}, as given; wrong where it is {there}"
+    if bool((old == old[:1]).all()):
+        return f"right where {path} has equal rows, as given; wrong where it has not"
+    if old.ndim > 1 and old.shape[-1] == old.shape[-2] and torch.equal(old, old.mT):
+        return f"right where {path} is symmetric, as given; wrong where it is not"
+    return f"right at the given {path}; wrong where its numbers are smaller"
+
+
+def _of_eps(at: Sample, own: Sample, key: Key) -> tuple[Finding, ...]:
+    """Judge gradients where x is so small that an eps counts, of a layer that has one."""
+    arrays = _small(at)
+    # A reference may have another eps.
+    if not arrays or not close_trees(at.forward(arrays), own.forward(arrays)):
+        return _NONE
+    return _wrong_at(at.at(arrays), key, lambda at: "seen where x is so small that its eps counts")
+
+
+def _small(at: Sample) -> list[Tensor]:
+    """Make the arrays where an eps counts; [] if there is none."""
+    y = floating_leaves(at.y)
+    moved, is_moved = list(at.arrays), False
+    for i, (name, array) in enumerate(zip(at.names, at.arrays, strict=True)):
+        if not name.startswith("dx") or array.numel() < 2:
+            continue
+        halved = floating_leaves(at.forward([*at.arrays[:i], array / 2, *at.arrays[i + 1 :]]))
+        change = _largest([a - b for a, b in zip(halved, y, strict=True)])
+        part = change / max(_largest(y), 1e-300)
+        if LEAST < part < MOST:
+            moved[i], is_moved = array * (part / 1.5 / PART) ** 0.5, True
+    return moved if is_moved else []
+
+
+def _largest(arrays: list[Tensor]) -> float:
+    return max((float(a.abs().max()) for a in arrays if a.numel()), default=0.0)
