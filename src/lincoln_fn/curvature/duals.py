@@ -7,9 +7,9 @@ functions give the tangents, which are written with a prime, in less time:
     dx = input_grad(params, g)     dx' = input_grad(params', g) + input_grad(params, g')
     dW = grads(x, g)               dW' = grads(x', g) + grads(x, g')
 
-So two calls of its backward give both tangents: that of (params, x, g') and that of (params', x', g).
-A factor without a tangent saves its term. The value of dW itself is not computed. The bias is in the
-first call alone.
+So two calls of its backward give both tangents: that of (params, x, g'), and that of
+(params', x', g). A factor without a tangent saves its term. The value of dW itself is not computed.
+The bias is in the first call alone.
 """
 
 from __future__ import annotations
