@@ -34,7 +34,7 @@ from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, In
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk import fields
-from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
+from lincoln_fn.walk.internal import Record, VisitRecord
 
 NAME = "multi_head_attention"
 
@@ -93,7 +93,7 @@ def find(x: Inputs, *, num_heads: int, batch_first: bool) -> Given:
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
     """Collect the dense layers' gradients, with db_k = 0."""
-    dparams: Params = visit_parts(_ARRANGEMENT, visit, params, records)
+    dparams: Params = attention_forms.gather(visit, params, records, arrange=_ARRANGEMENT)
     if type(params.key) is not dense.Params or params.key.bias is None:
         return dparams
     # The computed sum would be rounding errors, which an optimizer such as adam would amplify.
