@@ -160,9 +160,13 @@ def multi_head_attention(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    draw = partial(open_dense, "features", bias=bias, bias_init=bias_init)
+
+    def projection(weight_init: Initializer) -> Layer:
+        drawn = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
+        return drawn.replace(name="projection()")
+
     heads = attention_forms.heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
-    parts = (*(draw(weight_init=weight_init),) * 3, heads, draw(weight_init=output_weight_init))
+    parts = (*(projection(weight_init),) * 3, heads, projection(output_weight_init))
     of_x = partial(find, num_heads=num_heads, batch_first=batch_first)
     make = partial(
         attention_forms.attention_of, parts=parts, find=of_x, cls=Params,
