@@ -151,8 +151,8 @@ back(REV, Q, cache=(X,)) -> reversible: expected the cache of its own forward
 run(DECODER, (Q, M, None)) -> ^transformer_decoder_block[0] context(): expected x to be (target,
     memory) or (target, memory, mask, mask), got (float32[2, 5, 6], float32[2, 4, 6], None)
 DECODER.forward(DECODER.init(KEY, (Q, M)), (Q, N)) -> ^transformer_decoder_block[1] with_context[1]
-    serial[0] residual[0] serial[1] multi_head_attention(2): expected query, key and value with [6,
-    6, 6] features, got [6, 3, 3]
+    serial[0] residual[0] serial[1] multi_head_attention[1] projection(): expected x of shape (...,
+    6), got (2, 4, 3)
 ENCODER.forward(((), (), ()), (Q, None, None)) -> ^transformer_encoder_block[0] context(): expected
     x to be a sequence or (sequence, mask), got (float32[2, 5, 6], None, None)
 with_context(add(), add()).forward(((), ()), Q) -> ^with_context: expected x to be (input,

@@ -362,7 +362,7 @@ def test_errors_of_params_cache_and_g():
         if function is unchanged:
             continue
         assert_says("expected params multi_head_attention.Params", function, (), Q)
-    problem = "dense(features): expected x of shape (..., 6), got (2, 4, 3)"
+    problem = "projection(): expected x of shape (..., 6), got (2, 4, 3)"
     assert_refused(f"multi_head_attention[2] {problem}", layer.forward, params, (Q, K, V))
     assert_says("expected x of dtype torch.float64, got", layer.forward, params, Q.float())
 
@@ -470,5 +470,5 @@ def test_a_projection_may_have_an_init_of_its_own():
         return layer.replace(init=lambda key, x: lf.tree.map(torch.zeros_like, init(key, x)))
 
     net, x = lf.multi_head_attention(2), torch.ones(2, 3, 4)
-    own = lf.map_layers(lambda part: zeros(part) if part.name == "dense(features)" else part, net)
+    own = lf.map_layers(lambda part: zeros(part) if part.name == "projection()" else part, net)
     assert all(not leaf.any() for leaf in lf.tree.leaves(own.init(lf.Key(0), x)))

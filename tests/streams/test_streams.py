@@ -390,7 +390,7 @@ DEEP = lf.serial(
         (
             DEEP, "params.10.1.0.0.1.query.weight",
             "serial[10] transformer_encoder_block[1] serial[0] residual[0] serial[1] "
-            "multi_head_attention[0] dense(features)",
+            "multi_head_attention[0] projection()",
         ),
         (lf.dense(2), "params.bias", "dense(2)"),
         (NET, "opt_state.m.0.weight", None),  # which belongs to no layer

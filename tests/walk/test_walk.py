@@ -76,6 +76,7 @@ def flops(function):
         lf.serial(lf.layer_norm(), lf.dense(4), lf.layer_norm()),
         lf.serial(lf.unflatten(-1, (1, 3)), lf.lstm(4)),
         lf.serial(lf.unflatten(-1, (1, 3)), lf.multi_head_attention(3)),
+        lf.serial(lf.unflatten(-1, (1, 3)), lf.grouped_query_attention(3, positions=None)),
         lf.checkpointed(lf.serial(lf.dense(4), lf.dense(3))),
     ],
     ids=str,

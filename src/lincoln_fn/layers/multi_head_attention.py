@@ -34,7 +34,7 @@ from lincoln_fn.layers.common.attention_forms import Cache, Given, Gradients, In
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk import fields
-from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
+from lincoln_fn.walk.internal import Record, VisitRecord
 
 NAME = "multi_head_attention"
 
@@ -93,7 +93,7 @@ def find(x: Inputs, *, num_heads: int, batch_first: bool) -> Given:
 
 def gather(visit: VisitRecord, params: Params, records: tuple[Record, ...]) -> Params:
     """Collect the dense layers' gradients, with db_k = 0."""
-    dparams: Params = visit_parts(_ARRANGEMENT, visit, params, records)
+    dparams: Params = attention_forms.gather(visit, params, records, arrange=_ARRANGEMENT)
     if type(params.key) is not dense.Params or params.key.bias is None:
         return dparams
     # The computed sum would be rounding errors, which an optimizer such as adam would amplify.
@@ -160,9 +160,13 @@ def multi_head_attention(
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape
         torch.Size([2, 5, 8])
     """
-    draw = partial(open_dense, "features", bias=bias, bias_init=bias_init)
+
+    def projection(weight_init: Initializer) -> Layer:
+        drawn = open_dense("features", bias=bias, weight_init=weight_init, bias_init=bias_init)
+        return drawn.replace(name="projection()")
+
     heads = attention_forms.heads_from_the_start(num_heads, p=dropout, is_causal=is_causal)
-    parts = (*(draw(weight_init=weight_init),) * 3, heads, draw(weight_init=output_weight_init))
+    parts = (*(projection(weight_init),) * 3, heads, projection(output_weight_init))
     of_x = partial(find, num_heads=num_heads, batch_first=batch_first)
     make = partial(
         attention_forms.attention_of, parts=parts, find=of_x, cls=Params,

@@ -158,8 +158,8 @@ ROWS = {
         lambda: heads(query=dense.Params(torch.ones(4, 4), B[:1])), "multi_head_attention",
         "bias of shape (4,)", "(1,)"),
     "multi_head_attention: a query of another size": (
-        lambda: heads(query=dense.Params(torch.ones(4, 6), torch.ones(6))), "multi_head_attention",
-        "[6, 4, 4]"),
+        lambda: heads(query=dense.Params(torch.ones(4, 6), torch.ones(6))),
+        "multi_head_attention[3]", "a key with", "got 4"),
     "multi_head_attention: an output's bias": (
         lambda: heads(output=dense.Params(torch.ones(4, 4), B[:1])), "multi_head_attention",
         "bias of shape (4,)", "(1,)"),

@@ -19,7 +19,7 @@ from lincoln_fn.layers.attention_heads import attention_heads, merge_heads, spli
 from lincoln_fn.layers.common.attention import Mask, check_mask, check_sequences
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.walk import Arrangement, VisitBack, VisitThere, check_entries, composition
-from lincoln_fn.walk.internal import Record, visit_parts
+from lincoln_fn.walk.internal import Record, VisitRecord, visit_parts
 
 Positions: TypeAlias = Int[Tensor, "*batch length"]
 Inputs: TypeAlias = (
@@ -192,6 +192,17 @@ def _are_positions(x: object) -> bool:
     return x is None or (isinstance(x, Tensor) and not x.is_floating_point())
 
 
+def gather(
+    visit: VisitRecord, params: Params, records: tuple[Record, ...], *, arrange: Arrangement
+) -> Params:
+    """Collect the gradients of all parts but the heads, which have nothing to train."""
+
+    def of_part(i: int, entry: Params, record: Record) -> Params:
+        return entry if i == len(records) - 2 else visit(i, entry, record)
+
+    return visit_parts(arrange, of_part, params, records)
+
+
 def _advance(
     visit: VisitThere, params: Params, cache: Cache, *, cls: type, arrange: Arrangement
 ) -> Params:
@@ -234,6 +245,7 @@ def attention_of(
         **options: as of `composition`.
     """
     made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
+    options = {"gather": partial(gather, arrange=arrange), **options}
     return composition(
         call.of.__name__, parts, partial(there, find=find, counts=counts, **made_of),
         partial(back, counts=counts, **made_of), advance=partial(_advance, **made_of),
