@@ -22,7 +22,7 @@ from lincoln_fn.walk.internal import Pair
 _PRETRAINED: Final = "transformers.modeling_utils.PreTrainedModel"
 # Where torch keeps a module's hooks.
 _HOOKS: Final = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
-_NAMES: Final = {name.replace("_", ""): getattr(ours, name) for name in dir(ours)}
+_NAMES: Final = {name.replace("_", ""): made for name, made in vars(ours).items()}
 LAYERS: Final[dict[type[nn.Module], Maker]] = {
     # Their names and attributes are those of ours, apart from underscores and case.
     **{

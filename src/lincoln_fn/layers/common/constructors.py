@@ -10,8 +10,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import isfunction
-from types import SimpleNamespace
-from typing import Any
+from typing import Final
 
 from lincoln_fn import layers
 from lincoln_fn.core import Layer
@@ -33,5 +32,12 @@ def _find() -> Iterator[Callable[..., Layer]]:
                 yield value
 
 
-# Any: a type checker does not know the names.
-ours: Any = SimpleNamespace(**{constructor.__name__: constructor for constructor in _find()})
+class _Constructors:
+    def __init__(self) -> None:
+        vars(self).update({constructor.__name__: constructor for constructor in _find()})
+
+    def __getattr__(self, name: str) -> Callable[..., Layer]:
+        raise AttributeError(f"no file of layers/ has a constructor {name}")
+
+
+ours: Final = _Constructors()
