@@ -10,6 +10,8 @@ from helpers.children import printed_by_children
 
 from lincoln_fn import checkpoint
 
+pytestmark = pytest.mark.full
+
 # A state of 64 MiB, whose largest tensor has 16; how far the peak is above what was there before.
 PROGRAM = """
 import sys, torch

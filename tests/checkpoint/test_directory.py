@@ -185,6 +185,7 @@ def at_bits(data, begin, end):
             yield bytes(flipped)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("damaged", [1, 2, 3])
 def test_a_flipped_bit_in_a_score_does_not_remove_the_best(damaged, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk's own time

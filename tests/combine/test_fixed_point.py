@@ -103,6 +103,7 @@ def test_one_mask_is_drawn_for_all_steps_and_predict_draws_none():
     assert not same_number(predicted, z)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("uncompiled")
 def test_a_compiled_step_raises_the_error_of_the_step_itself():
     cell = lf.rnn_cell(4, weight_init=lf.initializers.normal(5.0))

@@ -58,6 +58,7 @@ def test_y_has_the_dtype_that_is_asked_for():
     assert same_bits(dparams, expected)
 
 
+@pytest.mark.full(but=("False",))
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
 def test_small_steps_are_not_lost(compiled):
     optimizer = lf.optim.sgd(1e-4)

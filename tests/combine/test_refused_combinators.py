@@ -215,6 +215,7 @@ assert all(" -> " in row for row in ROWS)
 NAMES = {name: getattr(lf, name) for name in lf.__all__} | globals()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("row", ROWS)
 def test_what_does_not_fit_is_refused(row):
     code, _, message = row.partition(" -> ")

@@ -168,6 +168,7 @@ class Operations(TorchDispatchMode):
         return made
 
 
+@pytest.mark.full(but=("lstm-masked",))
 @pytest.mark.parametrize("mask", [False, True], ids=["whole", "masked"])
 @pytest.mark.parametrize("cell", [lf.lstm_cell(5), MIXED], ids=["lstm", "with states"])
 def test_each_further_step_costs_as_much_as_the_one_before(cell, mask):

@@ -47,6 +47,7 @@ def test_which_products_are_cast(monkeypatch):
     assert not is_cast(256, 256, 256)
 
 
+@pytest.mark.full
 def test_products_of_a_compiled_step():
     net = lf.serial(lf.dense(80), lf.tanh(), lf.dense(3))
     graph, arguments = traced(net, X, torch.arange(70) % 3)

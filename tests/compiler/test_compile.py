@@ -29,6 +29,7 @@ def steps():
     return made
 
 
+@pytest.mark.full(but=("momentum",))
 @compiles
 @pytest.mark.parametrize("name", CASES)
 def test_five_compiled_steps_are_five_eager_steps(steps, name):
@@ -120,6 +121,7 @@ MORE = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("single",))
 @compiles
 @pytest.mark.parametrize("name", MORE)
 def test_compiled_steps_are_eager_steps(name):
@@ -128,6 +130,7 @@ def test_compiled_steps_are_eager_steps(name):
     assert_compiles(net, optimizer, x, target, donate=donate, loss=loss)
 
 
+@pytest.mark.full
 @compiles
 def test_a_compiled_graph_is_found_on_disk(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -141,6 +144,7 @@ def test_a_compiled_graph_is_found_on_disk(monkeypatch, tmp_path):
         assert counters["inductor"][f"fxgraph_cache_{found}"] == before + 1
 
 
+@pytest.mark.full
 @compiles
 def test_a_layer_that_draws_from_torchs_generator_draws_the_same():
     noisy = lf.Layer(
@@ -175,6 +179,7 @@ BAD = {
 }
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("name", BAD)
 def test_errors_are_the_eager_steps(steps, name):
@@ -185,6 +190,7 @@ def test_errors_are_the_eager_steps(steps, name):
         compiled(state, BAD[name])
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("wrong", [-1, 7, 10**9])
 def test_an_embedded_index_out_of_range_is_refused(steps, wrong):

@@ -15,7 +15,7 @@ X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])
 LOSS = lf.losses.softmax_cross_entropy()
 NET = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3))
-pytestmark = compiles
+pytestmark = [compiles, pytest.mark.full]
 
 
 @pytest.fixture

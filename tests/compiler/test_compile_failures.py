@@ -13,6 +13,8 @@ import lincoln_fn as lf
 from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.cache_folder import VARIABLE
 
+pytestmark = pytest.mark.full
+
 NOTE_ON = disk_cache.note_on
 
 TRAIN = """

@@ -61,6 +61,7 @@ def gan_step(state, real):
 COMPILED = lf.compile(gan_step)
 
 
+@pytest.mark.full
 def test_a_gans_step_of_two_networks_is_the_same_compiled():
     batches = [BATCH, BATCH.flip(0), BATCH]
     eager = list(lf.train(gan_step, begin(), batches))
@@ -73,6 +74,7 @@ def test_a_gans_step_of_two_networks_is_the_same_compiled():
     assert len(COMPILED.graphs.kinds) == 1
 
 
+@pytest.mark.full
 def test_a_compiled_function_leaves_its_arguments_and_gives_the_same_again():
     compiled, state = COMPILED, begin()
     before = [leaf.clone() for leaf in lf.tree.leaves(state, states=True)]
@@ -158,6 +160,7 @@ def test_a_tangent_through_two_matrices_is_the_same_compiled():
     assert same_number(lf.compile(tangents)(state, BATCH), tangents(state, BATCH))
 
 
+@pytest.mark.full
 def test_a_value_that_is_not_finite_is_the_functions_own_affair():
     compiled = lf.compile(lambda state, batch: (state, batch.log().sum()))
     assert compiled(torch.ones(1), torch.zeros(2))[1] == -torch.inf

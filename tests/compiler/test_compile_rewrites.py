@@ -35,6 +35,7 @@ def test_the_products_of_a_step_are_found():
         assert not {aten.mm.default, aten.addmm.default} & set(called)
 
 
+@pytest.mark.full(but=("[6-3276", "[6-3277", "[110"))
 @pytest.mark.parametrize(
     ("rows", "size", "small"),
     [(6, 5, True), (6, 3276, True), (6, 3277, False), (13, 3200, True), (64, 1000, True),
@@ -105,6 +106,7 @@ def test_large_products_are_made_by_onednn(monkeypatch):
     assert made_by(a, b.repeat_interleave(2, 1)[:, ::2]) == "plain"
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.skipif(not IS_KNOWN, reason="an older torch calls it from Python")
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
@@ -135,6 +137,7 @@ def test_onednn_is_called_from_compiled_code(monkeypatch, by_columns):
     assert same_number(fast(state, (x, T)), expected)
 
 
+@pytest.mark.full
 def test_products_of_many_matrices(monkeypatch):
     a, b, one = drawn(0, 6, 5, 7), drawn(1, 6, 7, 20), drawn(2, 7, 20).expand(6, 7, 20)
 
@@ -168,6 +171,7 @@ POOLS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", POOLS)
 def test_pooling_in_loops_is_aten_s(name):
     kernel, x = POOLS[name]
@@ -190,6 +194,7 @@ def pooled(pool, size=8, channels=8):
     return traced(net, images(6, 2, size, size))
 
 
+@pytest.mark.full
 def test_pooling_side_by_side_becomes_loops():
     graph, arguments = pooled(lf.max_pool2d(2))
     assert_same_after(pooling.rewrite, graph, arguments)
@@ -209,6 +214,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.full(but=("overlapping", "few channels"))
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_pooling_is_left_to_aten(name):
     pool, options = OTHERS[name]
@@ -259,6 +265,7 @@ def test_what_is_cut_out_of_a_tensor_is_not_written_from_its_beginning(place, ex
     assert same_bits(materialize(x[place]), x[place])
 
 
+@pytest.mark.full
 def test_an_lstm_is_one_operation_here_and_cells_elsewhere():
     net = lf.serial(lf.lstm(5), lf.flatten(), lf.dense(3))
     optimizer, loss = lf.optim.sgd(0.1), lf.losses.softmax_cross_entropy()

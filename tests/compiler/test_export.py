@@ -40,6 +40,7 @@ torch.save((names, state, losses), sys.argv[2])
 """
 
 
+@pytest.mark.full
 def test_three_steps_without_the_library_are_three_eager_steps(tmp_path):
     program, result = str(tmp_path / "step.pt2"), str(tmp_path / "result.pt")
     # A compiled step exports as the step that it is made of.
@@ -56,6 +57,7 @@ def test_three_steps_without_the_library_are_three_eager_steps(tmp_path):
     assert same_number(leaves, lf.tree.leaves(state, states=True))
 
 
+@pytest.mark.full
 def test_the_tensors_of_a_batch_are_named(tmp_path):
     net, loss = lf.parallel(lf.dense(2), lf.dense(2)), lf.losses.cosine_embedding()
     step = lf.make_step(net, loss, lf.optim.sgd(0.1))

@@ -47,6 +47,7 @@ def taken(net):
     return graph, (leaves, value), (lf.tree.leaves(after, states=True), expected)
 
 
+@pytest.mark.full(but=("window",))
 @pytest.mark.parametrize("name", NETS)
 def test_a_traced_step_has_the_kernel_and_computes_what_the_eager_step_does(name):
     graph, found, expected = taken(NETS[name])

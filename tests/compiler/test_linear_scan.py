@@ -17,6 +17,7 @@ lincoln = torch.ops.lincoln_fn
 NET = lf.serial(lf.mamba(4, 3), lf.flatten(), lf.dense(3))
 
 
+@pytest.mark.full
 def test_a_step_of_any_length_is_one_operation_for_each_scan():
     lengths = []
     for steps in (20, 70):

@@ -23,6 +23,7 @@ from lincoln_fn.compiler.passes import product_updates as product_update
 from lincoln_fn.compiler.passes import products
 
 pytestmark = [
+    pytest.mark.full,
     compiles,
     pytest.mark.usefixtures("needs_vectors"),
     pytest.mark.skipif(

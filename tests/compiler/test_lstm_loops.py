@@ -17,7 +17,7 @@ from lincoln_fn.compiler.passes.rewriting import copy_views
 from lincoln_fn.layers.common import scan
 from lincoln_fn.layers.lstm import FAMILY
 
-pytestmark = pytest.mark.usefixtures("needs_vectors")
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("needs_vectors")]
 
 
 def cells(batch, length, n_in, hidden):

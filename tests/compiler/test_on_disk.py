@@ -21,6 +21,7 @@ from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.trace.tracing import of_step, write_down
 
 pytestmark = [
+    pytest.mark.full,
     compiles,
     pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches have not been tried"),
 ]

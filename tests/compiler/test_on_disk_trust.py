@@ -119,6 +119,7 @@ def stepped():
     assert same_number(ours[1], theirs[1])
 
 
+@pytest.mark.full
 @compiles
 def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
     folder = tmp_path / "shared"
@@ -139,6 +140,7 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
         assert os.environ[VARIABLE] == str(folder)
 
 
+@pytest.mark.full
 @compiles
 def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
@@ -177,6 +179,7 @@ def kept(built, tmp_path, monkeypatch):
 FOREIGN = ["../../elsewhere/foreign.so", "/elsewhere/foreign.so", "../lincoln_fn/other.so"]
 
 
+@pytest.mark.full
 @compiles
 @keeps
 @pytest.mark.parametrize("path", FOREIGN)
@@ -199,6 +202,7 @@ def linked(file, elsewhere):
     file.symlink_to(elsewhere)
 
 
+@pytest.mark.full
 @compiles
 @keeps
 @pytest.mark.parametrize("suffix", [".so", ".json"])
@@ -211,6 +215,7 @@ def test_a_link_out_of_the_folder_is_not_followed(kept, tmp_path, suffix):
     assert disk_cache.find(kept) is None
 
 
+@pytest.mark.full
 @compiles
 @keeps
 @pytest.mark.parametrize("suffix", [".so", ".json", "its folder"])
@@ -276,6 +281,7 @@ DAMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.full
 @compiles
 @keeps
 @pytest.mark.parametrize("name", DAMAGES)
@@ -287,6 +293,7 @@ def test_a_damaged_entry_counts_as_missing(kept, name):
     assert disk_cache.find(kept) is None
 
 
+@pytest.mark.full
 @compiles
 @keeps
 def test_a_folder_that_cannot_be_written_costs_a_warning(kept, monkeypatch):
@@ -311,6 +318,7 @@ step(lf.init_state(lf.dense(2), lf.optim.sgd(0.1), lf.Key(0), x), (x, torch.ones
 """
 
 
+@pytest.mark.full
 @compiles
 @keeps
 def test_a_planted_library_does_not_run(kept, tmp_path):

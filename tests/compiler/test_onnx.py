@@ -100,6 +100,7 @@ def check_steps(net, loss, optimizer, batches, folder, state=None):
     assert same_bits(torch.as_tensor(theirs["key.bits"]), state.key.bits)
 
 
+@pytest.mark.full(but=("regression",))
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_in_onnxruntime_are_eager_steps(name, tmp_path):
     net, loss, optimizer, x, target = STEPS[name]
@@ -130,6 +131,7 @@ def layer_both_ways(layer, params, batch):
     return [leaf for leaf in flatten(made)[0] if leaf is not None], torch.zeros(())
 
 
+@pytest.mark.full(but=("conv_transpose2d(4, 3)", "max_pool2d(2)", "group_norm(2)"))
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_layers_gradients(case):
     params, (y, _) = case.params(), case.layer.forward(case.params(), case.x)
@@ -158,6 +160,7 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.full(but=("rmsprop",))
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_every_optimizers_steps(optimizer, tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
@@ -165,6 +168,7 @@ def test_every_optimizers_steps(optimizer, tmp_path):
     check_steps(net, lf.losses.mse(), optimizer, [batch] * 5, tmp_path)
 
 
+@pytest.mark.full
 def test_a_column_major_weight_is_trained_alike(tmp_path):
     net, x = lf.serial(lf.dense(4), lf.tanh(), lf.dense(2)), normal(6, 5)
     optimizer = lf.optim.adamw(0.1)
@@ -180,6 +184,7 @@ def loss_both_ways(loss, prediction, target):
     return [value, *flatten(loss.backward(cache))[0]], torch.zeros(())
 
 
+@pytest.mark.full(but=("huber",))
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("row", TABLE, ids=str)
 def test_every_losss_gradient(row, reduction):
@@ -187,6 +192,7 @@ def test_every_losss_gradient(row, reduction):
     check_both_ways(pure, row.prediction, row.target)
 
 
+@pytest.mark.full
 def test_the_gradient_of_ctc():
     prediction = torch.log_softmax(normal(5, 4, 3, seed=20), -1)
     labels = torch.tensor([[1, 1], [2, 1], [2, 7], [-1, 0]])
@@ -268,6 +274,7 @@ def test_a_prediction_is_saved_for_torch_too(tmp_path):
     assert same_number(y, net.predict(params, x))
 
 
+@pytest.mark.full
 def test_a_fixed_batch_needs_no_common_axis(tmp_path):
     net, optimizer = lf.dense(3), lf.optim.sgd(0.1)
     x, target = normal(5), normal(3, seed=1)
@@ -393,6 +400,7 @@ def operations_of(path):
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
+@pytest.mark.full
 def test_a_step_has_no_node_twice_and_none_that_nothing_reads(tmp_path):
     net, loss, optimizer, x, target = STEPS["transformer"]
     state, path = lf.init_state(net, optimizer, lf.Key(0), x), tmp_path / "step.onnx"
@@ -422,6 +430,7 @@ def test_pooling_is_exported_before_a_relu_and_its_gradient_is_one_operation(tmp
     assert operations_of(path).index("MaxPool") < operations_of(path).index("Relu")
 
 
+@pytest.mark.full(but=("options0", "options2"))
 @pytest.mark.parametrize(
     ("options", "unpools"),
     [({}, True), ({"stride": 3}, True), ({"stride": 1}, False), ({"padding": 1}, False)],

@@ -17,7 +17,7 @@ from lincoln_fn.compiler.passes.pooled_convolution import backward, forward
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
-pytestmark = [compiles, pytest.mark.usefixtures("needs_vectors")]
+pytestmark = [compiles, pytest.mark.full, pytest.mark.usefixtures("needs_vectors")]
 
 
 # The shapes of x and of a filter, how many vectors of filters, padding and window: one channel and

@@ -19,6 +19,7 @@ PARAMS = NET.init(lf.Key(0), X)
 NOTE_ON = disk_cache.note_on
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.parametrize("name", [name for name in CASES if name != "momentum"])
 def test_predictions_are_the_eager_ones(name):
@@ -46,6 +47,7 @@ def test_nothing_else_of_a_layer_changes():
         assert getattr(fast, name) is getattr(NET, name)
 
 
+@pytest.mark.full
 @compiles
 def test_metrics_are_those_of_the_eager_layer():
     batches = [(X, torch.arange(5) % 3), (X.flip(0), torch.arange(5) % 2)]
@@ -121,6 +123,7 @@ def test_a_compiled_layer_is_a_part_of_another():
     assert len(net.parts[0].predict.graphs.kinds) == 1
 
 
+@pytest.mark.full
 @compiles
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="older torches have not been tried")
 def test_a_prediction_is_found_on_disk(monkeypatch):

@@ -11,6 +11,8 @@ from helpers.compiling import compiles
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 
+pytestmark = pytest.mark.full
+
 ROOM = Path(lf.__file__).parent / "compiler" / "inductor"
 PRIVATE = ("torch._inductor", "torch._C", "torch._dynamo")
 

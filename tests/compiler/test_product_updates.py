@@ -20,6 +20,7 @@ from lincoln_fn.fastpath import product
 from lincoln_fn.recording.structures import flatten
 
 pytestmark = [
+    pytest.mark.full,
     compiles,
     pytest.mark.usefixtures("needs_vectors"),
     pytest.mark.skipif(torch.__version__ < "2.13", reason="an older torch makes no such updates"),

@@ -86,6 +86,7 @@ def same_state(step, state, batch):
     return same_number(same, value) and same_number(given, expected, terms=largest(expected))
 
 
+@pytest.mark.full
 def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():
     counts = set()
     for steps in (STEPS, 4 * STEPS):
@@ -96,6 +97,7 @@ def test_a_step_has_as_many_operations_for_a_sequence_of_any_length():
     assert len(counts) == 1
 
 
+@pytest.mark.full(but=("own cell",))
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_gives_the_same(name):

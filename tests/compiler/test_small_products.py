@@ -19,6 +19,7 @@ from lincoln_fn.compiler.passes.products import by_kernel as product
 from lincoln_fn.compiler.passes.products import suits_kernel as supports
 
 pytestmark = [
+    pytest.mark.full,
     compiles,
     pytest.mark.skipif(
         torch.__version__ < "2.13", reason="Python calls the kernels of older torches"

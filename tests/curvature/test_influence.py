@@ -45,6 +45,7 @@ def loss_of_test(theta, reduction):
     return torch.nn.functional.cross_entropy(logits, labels, reduction=reduction)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["gauss_newton", "hessian"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_it_predicts_the_test_loss_after_training_without_each_example(kind, reduction):

@@ -195,6 +195,7 @@ def steps_until(value, step, state, batch):
     return 400
 
 
+@pytest.mark.full
 def test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled():
     scales = torch.tensor([10.0, 1.0, 0.1])
     x = keys.normal(lf.Key(1), (64, 3)) * scales

@@ -11,6 +11,8 @@ from helpers.processes import outcomes, run_in_processes, started
 import lincoln_fn as lf
 from lincoln_fn import checkpoint, distributed
 
+pytestmark = pytest.mark.full
+
 X = lf.keys.normal(lf.Key(5), (64, 12))
 TARGET = lf.keys.bits(lf.Key(6), (64,)).remainder(3)
 STEPS = 12

@@ -149,6 +149,7 @@ def with_one_thread(function):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.full(but=("run_few",))
 @pytest.mark.parametrize(("world", "run"), [(2, run_few), (2, run_all), (4, run_all)])
 def test_any_number_of_processes_gives_the_same_bits(world, run, request):
     in_one = request.getfixturevalue("alone") if run is run_all else with_one_thread(run)
@@ -159,6 +160,7 @@ def test_any_number_of_processes_gives_the_same_bits(world, run, request):
             assert same_number(accuracy, its_accuracy), case
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["mlp", "small"])
 @pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
 def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone):
@@ -169,6 +171,7 @@ def test_a_step_of_shards_is_the_step_of_the_whole_batch(name, optimizer, alone)
     assert accuracy == its_accuracy
 
 
+@pytest.mark.full
 def test_synchronised_statistics_are_those_of_the_whole_batch(alone):
     CASES["plain"] = (
         lambda group: lf.serial(
@@ -193,6 +196,7 @@ class Counting(distributed.Group):
         return super().gather(x)
 
 
+@pytest.mark.full
 def test_the_parameters_of_a_frozen_backbone_are_not_sent():
     backbone = lf.frozen(lf.serial(lf.dense(40), lf.batch_norm()))
     net, optimizer, (x, target) = lf.serial(backbone, lf.dense(3)), lf.optim.sgd(0.1), data(8, 12)
@@ -219,6 +223,7 @@ def fitted(group):
     return state.params[0].weight.numpy(), records, out.getvalue() != ""
 
 
+@pytest.mark.full
 def test_fit_divides_arrays_and_shows_one_history(alone):
     weight, records, shown = with_one_thread(fitted)
     assert shown
@@ -239,6 +244,7 @@ def compiled_steps(group):
     return [leaf.numpy() for leaf in lf.tree.leaves(state, states=True)], value.item()
 
 
+@pytest.mark.full
 def test_a_compiled_pass_computes_the_same_with_any_number_of_processes():
     leaves, value = with_one_thread(compiled_steps)
     for its_leaves, its_value in run_in_processes(2, compiled_steps):
@@ -277,6 +283,7 @@ def test_recorded_passes_have_the_bits_of_eager_ones():
     assert same_bits(ends[0], ends[2])
 
 
+@pytest.mark.full
 def test_what_cannot_be_compiled_is_refused():
     group = distributed.alone()
     reduce = distributed.mean(group, compiled=True)
@@ -297,6 +304,7 @@ def counted_losses():
     yield lf.Loss("own()", LOSS.forward, LOSS.backward)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("loss", [*counted_losses()], ids=str)
 def test_a_loss_counts_as_in_the_whole_batch(loss):
     net, optimizer, (x, target) = lf.dense(3), lf.optim.sgd(0.1), data(7, 12)
@@ -335,6 +343,7 @@ def test_the_parts_of_a_batch_add_up_to_its_loss(loss, prediction, axis, target)
     assert same_number(torch.cat([part.g for part in parts], axis) / total, loss.backward(cache))
 
 
+@pytest.mark.full
 def test_a_weighted_loss_reports_its_parts_over_the_whole_batch():
     mse, (x, target) = lf.losses.mse(), data(7, 12)
     loss = lf.losses.weighted({"near": (1.0, LOSS), "far": (0.5, mse)})
@@ -455,6 +464,7 @@ def refuse(group):
     return errors
 
 
+@pytest.mark.full
 def test_wrong_use_is_refused_by_the_same_error_in_all_processes():
     first, second = run_in_processes(2, refuse)
     assert first == second
@@ -500,6 +510,7 @@ def leave(group):
     return str(caught.value)
 
 
+@pytest.mark.full
 def test_a_group_that_is_gone_is_refused():
     for error in run_in_processes(2, leave):
         assert error == (

@@ -3,11 +3,14 @@
 import os
 import signal
 
+import pytest
 import torch
 from helpers.processes import outcomes, started
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
+
+pytestmark = pytest.mark.full
 
 
 def train_until_killed(group):

@@ -25,6 +25,8 @@ from lincoln_fn.distributed import alone, grid, measure_link, one_f_one_b, pipel
 from lincoln_fn.distributed import zero_bubble_h1 as h1
 from lincoln_fn.distributed import zero_bubble_h2 as h2
 
+pytestmark = pytest.mark.full
+
 MIXED = [mixed_batch(11), mixed_batch(12), mixed_batch(9)]
 WRITER = [writer_batch(7), writer_batch(3)]  # fewer examples than microbatches
 COMPILED = lf.serial(lf.dense(5), lf.relu()), lf.serial(lf.dense(3))

@@ -197,6 +197,7 @@ def of_ranks(request, of_processes):
     return [results[request.param] for results, _ in of_processes]
 
 
+@pytest.mark.full
 def test_the_parts_together_are_what_one_process_computes(of_ranks):
     for name, case in CASES.items():
         expected = {key: leaves(value) for key, value in whole(case).items()}
@@ -208,6 +209,7 @@ def test_the_parts_together_are_what_one_process_computes(of_ranks):
                 assert same(arrays, expected[key]), f"{name}: {key}"
 
 
+@pytest.mark.full
 def test_what_all_processes_have_is_the_same_in_all_bit_for_bit(of_ranks):
     first, *others = (results for results, _ in of_ranks)
     for other in others:
@@ -241,6 +243,7 @@ def refused(group):
     return errors
 
 
+@pytest.mark.full
 def test_what_cannot_be_divided_is_refused_by_the_same_error_in_all(of_ranks, request):
     size = request.node.callspec.params["of_ranks"]
     first, *others = (errors for _, errors in of_ranks)
@@ -312,6 +315,7 @@ def trained(tensor, data):
     return values, leaves(distributed.join(state, like, tensor))
 
 
+@pytest.mark.full
 def test_a_grid_of_data_and_tensor_parallel_processes_trains_as_one_process(of_processes):
     net, optimizer, begin = one_process()
     values, state = taught(begin, lf.make_step(net, LOSS, optimizer))
@@ -348,6 +352,7 @@ def test_half_precision_is_added_up_in_float32():
     assert sum_over(x, group).item() == 258
 
 
+@pytest.mark.full
 def test_names_are_the_same_in_all_processes():
     for rank in (0, 1):
         group = distributed.Group(rank, (0, 1))

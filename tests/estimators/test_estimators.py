@@ -247,6 +247,7 @@ def test_partial_fit_of_a_regressor_takes_one_epoch():
     refused(ValueError, "is expecting 4 features", lambda: second.partial_fit(x[:, :3], x[:, 0]))
 
 
+@pytest.mark.full
 def test_partial_fit_learns_from_parts_that_lack_classes():
     x, y = iris()
     classifier = NetClassifier(optimizer=lf.optim.adam(0.01), random_state=0)

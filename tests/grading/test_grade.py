@@ -250,6 +250,7 @@ def test_a_file_a_module_and_its_names_are_submissions():
         assert grade(submission, reference, cases).points == 1, submission
 
 
+@pytest.mark.full
 def test_where_a_process_cannot_be_copied_a_new_one_is_started(monkeypatch):
     monkeypatch.setattr(isolated, "_can_fork", lambda: False)
     cases = make_cases(lf.softmax(), torch.zeros(5, 3), count=1)

@@ -13,6 +13,8 @@ import pytest
 import lincoln_fn
 from lincoln_fn.grading.assignment import files, write
 
+pytestmark = pytest.mark.full
+
 RIGHT = """
     x_rows, g_rows = x.flatten(0, -2), g.flatten(0, -2)
     return g @ params.weight.mT, Params(x_rows.mT @ g_rows, g_rows.sum(0))

@@ -9,6 +9,8 @@ from torch import nn
 import lincoln_fn as lf
 from lincoln_fn.interop import from_torch
 
+pytestmark = pytest.mark.full
+
 resnet = pytest.importorskip("torchvision.models.resnet")
 
 

@@ -36,6 +36,7 @@ GRADCHECKED = [
 ]  # fmt: skip
 
 
+@pytest.mark.full(but=("[dense", "lstm(3)0", "batch_norm(bias"))
 @pytest.mark.parametrize(("layer", "x"), GRADCHECKED, ids=[str(row[0]) for row in GRADCHECKED])
 def test_gradcheck(layer, x):
     module = made(layer, x[0] if len(x) == 1 else x, torch.float64)

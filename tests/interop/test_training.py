@@ -81,6 +81,7 @@ IDS = [
 SINGLE = [(*row, torch.float32) for row in ROWS if row[0] is not vgg]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("make", "xs", "targets", "dtype"),
     [*((*row, torch.float64) for row in ROWS), *SINGLE],

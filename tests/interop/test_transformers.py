@@ -98,6 +98,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.full(but=("bias=False",))
 @pytest.mark.parametrize(("norm", "style", "batch_first"), KINDS, ids=str)
 def test_an_encoder(norm, style, batch_first):
     module = encoder(norm, batch_first=batch_first, **style)
@@ -107,6 +108,7 @@ def test_an_encoder(norm, style, batch_first):
     agree(module, (x[0],), x[0])
 
 
+@pytest.mark.full(but=("bias=False",))
 @pytest.mark.parametrize(("norm", "style", "batch_first"), KINDS, ids=str)
 def test_a_decoder(norm, style, batch_first):
     module = decoder(norm, batch_first=batch_first, **style)
@@ -115,6 +117,7 @@ def test_a_decoder(norm, style, batch_first):
     agree(module, x, (*x, None, None))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("style", "batch_first"), [(STYLES[0], True), (STYLES[1], False)])
 def test_both(style, batch_first):
     module = whole(batch_first=batch_first, **style)
@@ -145,6 +148,7 @@ MASKS = {
 }
 
 
+@pytest.mark.full(but=("both-True",))
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("kind", MASKS)
 def test_masks_of_an_encoder_are_those_that_the_module_says(kind, batch_first):
@@ -153,6 +157,7 @@ def test_masks_of_an_encoder_are_those_that_the_module_says(kind, batch_first):
     agree(encoder(batch_first=batch_first), (x,), (x, ours), **theirs)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_masks_of_both(batch_first):
     x = sequence(SOURCE, 0, batch_first), sequence(TARGET, 1, batch_first)
@@ -215,6 +220,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_names_are_torchs_and_like_is_not_needed(module):
     layer, params = from_torch(module)
@@ -246,6 +252,7 @@ def test_what_is_shown_makes_the_layer():
     assert repr(both) == "transformer(transformer_encoder(tanh()), relu())"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("still", "other"), [("encoder", "decoder"), ("decoder", "encoder")])
 def test_a_part_that_is_not_trained_is_frozen_and_the_other_is_trained_all_the_same(still, other):
     module = whole(batch_first=True)

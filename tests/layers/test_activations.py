@@ -66,6 +66,7 @@ def at_and_beside(x):
     return below, x, above
 
 
+@pytest.mark.whole
 @in_both_versions
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def leaves_that_float(tree):
     return [leaf for leaf in lf.tree.leaves(tree) if leaf.is_floating_point()]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients_are_proven(case):
     lf.testing.check_layer(
@@ -23,6 +24,7 @@ def test_gradients_are_proven(case):
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", [case for case in CASES if case.torch], ids=str)
 def test_agrees_with_torch_in_float32(case):
     params = case.params()
@@ -47,6 +49,7 @@ def test_agrees_with_torch_in_float32(case):
 PRECISE = [case for family in (activations, attention) for case in family.CASES if case.torch]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "case", [case for case in PRECISE if case.predict_is_forward is not False], ids=str
 )

@@ -243,6 +243,7 @@ def test_each_dtype_is_close_to_float64(layer, dtype, scale):
     assert layer.predict(params, x).dtype is dtype
 
 
+@pytest.mark.full
 @either
 @pytest.mark.parametrize(("shape", "memory"), [
     ((2**22, 1), torch.contiguous_format), ((2**20, 2, 4), torch.contiguous_format),

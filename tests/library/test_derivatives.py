@@ -61,6 +61,7 @@ def step_and_state(kind, net=NET, optimizer=ADAM, x=X, **options):
     return lf.compile(step) if "compiled" in kind else step, cast(state)
 
 
+@pytest.mark.full(but=("adam",))
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("optimizer", [ADAM, optim.sgd(0.1, momentum=0.9)], ids=str)
 @pytest.mark.parametrize("kind", ["formula", "fast", "compiled"])

@@ -82,6 +82,7 @@ def test_losses_wait_as_the_page_says():
     assert {name for name, found in waits if MOVED in found} == LISTED["weights"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("optimizer", [*optimizers.RICH, optim.muon()], ids=str)
 def test_an_optimizer(optimizer):
     of_matrices = str(optimizer).startswith(("soap", "muon"))
@@ -131,6 +132,7 @@ STEPS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("on_device", [False, True], ids=["key on the CPU", "key on the device"])
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_step(kind, on_device):

@@ -69,6 +69,7 @@ def test_a_step_of_a_weighted_loss_asks_each_part():
         assert "weighted['second'] nll(): " in str(refused.value), way
 
 
+@pytest.mark.full
 def test_a_compiled_step_is_the_step_it_was_compiled_from_and_is_compiled_anew():
     optimizer = optim.sgd(0.1)
     compiled = lf.compile(lf.make_step(NET, CROSS_ENTROPY, optimizer, donate=True))
@@ -83,6 +84,7 @@ def test_a_compiled_step_is_the_step_it_was_compiled_from_and_is_compiled_anew()
         assert same_bits(step_results(optimizer, made.run.step), expected), way
 
 
+@pytest.mark.full
 def test_a_compiled_prediction_and_function_leave_their_graphs_behind():
     net = lf.serial(lf.dense(3), lf.tanh())
     x = normal(2, 4)
@@ -126,6 +128,7 @@ taken.write_bytes(pickle.dumps(step(state, batch)))
 """
 
 
+@pytest.mark.full
 def test_another_process_takes_the_same_step(tmp_path):
     optimizer = chain(optim.clip_by_value(0.1), optim.adamw(schedules.cosine(0.1, 9)))
     step = lf.make_step(NET, CROSS_ENTROPY, optimizer)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import typed_user
 
 
+@pytest.mark.full
 def test_the_program_runs(tmp_path, capsys):
     typed_user.main(tmp_path)
     said = capsys.readouterr().out

@@ -103,6 +103,7 @@ def tensors(slopes, dtype):
     return [t(slope, dtype=dtype) for slope in (slopes if type(slopes) is tuple else (slopes,))]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "module", "options", "x", "target", "slopes"), KINKS)
 def test_kinks_have_the_slope_of_the_page(name, module, options, x, target, slopes, dtype):

@@ -229,6 +229,7 @@ def test_is_pure_whatever_the_values(index, seed, scale):
         assert all(torch.isfinite(leaf).all() for leaf in lf.tree.leaves((params, state)))
 
 
+@pytest.mark.full(but=("[adamw", "[rprop", "[soap", "[chain(clip"))
 @pytest.mark.parametrize("optimizer", RICH, ids=str)
 def test_state_is_tensors_that_trace(optimizer):
     """A traced update, run on, takes the steps of the update itself: no number was baked in."""

@@ -126,6 +126,7 @@ def test_each_step_draws_other_noise():
     assert not same_number(weights[1] - weights[0], weights[2] - weights[1])
 
 
+@pytest.mark.full
 def test_a_compiled_step_takes_the_same(uncompiled):
     optimizer, loss = lf.optim.sgd(0.5), lf.losses.softmax_cross_entropy()
     gradient = per_example.clipped(0.3, noise=0.1, batch_size=4)

@@ -309,6 +309,7 @@ def test_all_outputs_of_a_layer_count_and_masks_do_not(given):
     assert heights(given) == [0.75, 0.25]
 
 
+@pytest.mark.full
 def test_every_layer_of_a_deep_network_has_axes(tmp_path):
     outputs = {
         f"{i} a_layer_of_a_rather_long_name(and=arguments)": torch.arange(9.0) for i in range(20)
@@ -445,6 +446,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_cannot_be_drawn_is_refused(message):
     with pytest.raises(ValueError, match=message):

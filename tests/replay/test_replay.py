@@ -190,6 +190,7 @@ def test_what_does_not_fit_is_refused(sound_run, call, message):
         call(sound_run)
 
 
+@pytest.mark.full
 @needs_mnist
 @pytest.mark.parametrize(
     ("fault", "said"),

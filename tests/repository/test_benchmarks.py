@@ -44,6 +44,7 @@ def test_every_workload_has_a_small_one_of_the_same_layers():
             assert kinds == of_small
 
 
+@pytest.mark.full(but=("mlp-small", "lenet-8-sgd", "char-lstm-sgd"))
 @pytest.mark.parametrize("optimizer", LEARNING_RATES)
 @pytest.mark.parametrize("workload", SMALL.values(), ids=lambda workload: workload.name)
 def test_losses_of_ours_and_torch_agree(workload, optimizer):
@@ -65,6 +66,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("workload", "optimizer"), OTHERS)
 @pytest.mark.parametrize("peer", ["jax", "thinc"])
 def test_losses_of_other_libraries_agree(peer, workload, optimizer):
@@ -114,6 +116,7 @@ def test_a_row_that_cannot_take_part_says_why():
     assert row == Row("jax", why="JAX is not installed")
 
 
+@pytest.mark.full
 def test_processes_take_turns():
     said = []
     rows = runner.measure(
@@ -201,6 +204,7 @@ def test_the_exponent_of_known_data(power):
     assert same_number(growth.exponent(sizes, costs), power)
 
 
+@pytest.mark.full
 def test_growth_is_measured_at_each_size(monkeypatch):
     monkeypatch.setitem(growth.BASE, "batch", 16)
     results = growth.measure({"depth": (1, 4)}, rounds=1)

@@ -222,6 +222,7 @@ def test_the_gallery_shows_every_picture_once():
     assert re.findall(r"^<!-- picture: (\w+) -->$", text, re.MULTILINE) == list(gallery.DRAWN)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", gallery.DRAWN)
 def test_a_picture_is_drawn_the_same_each_time_and_leaves_torch_as_it_was(name):
     threads = torch.get_num_threads()

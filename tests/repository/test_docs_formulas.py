@@ -36,6 +36,7 @@ def test_every_derivation_has_formulas(path):
     assert any(paragraph.is_formulas for paragraph in read(path).docstring)
 
 
+@pytest.mark.full
 def test_katex_takes_all_that_the_docstrings_hold():
     pytest.importorskip("py_mini_racer", reason="mini-racer runs KaTeX")
     markdown = pytest.importorskip("markdown", reason="the pages are Markdown")

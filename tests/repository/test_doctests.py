@@ -27,6 +27,7 @@ MODULES = [
 UNTRIED = () if IS_KNOWN else ("in_place", "lowering")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith(UNTRIED)])
 def test_docstring_examples_run(name):
     importlib.import_module(name)

@@ -31,6 +31,7 @@ def run_script():
     return run_example
 
 
+@pytest.mark.full
 def test_breast_cancer_reaches_the_notebooks_accuracy(run):
     lines = run("breast_cancer", "--epochs", 100)
     rows = table(lines)
@@ -73,6 +74,7 @@ def test_breast_cancer_measures_exactly_the_rows_it_held_out(run, monkeypatch):
     assert scaled == trained
 
 
+@pytest.mark.full
 def test_breast_cancer_follows_its_key_and_init(run):
     first = run("breast_cancer", "--epochs", 20, "--key", 1)
     assert run("breast_cancer", "--epochs", 20, "--key", 1) == first
@@ -80,6 +82,7 @@ def test_breast_cancer_follows_its_key_and_init(run):
     assert run("breast_cancer", "--epochs", 20, "--key", 1, "--init", "normal") != first
 
 
+@pytest.mark.full
 def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
     picture = tmp_path / "curve.png"
     done = run_script("breast_cancer.py", "--epochs", "40", "--plot", picture)
@@ -89,6 +92,7 @@ def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
     assert picture.stat().st_size > 10_000  # more than an empty page
 
 
+@pytest.mark.full
 def test_matplotlib_is_imported_only_to_draw(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # makes its import fail
     run("breast_cancer", "--epochs", 1)
@@ -132,6 +136,7 @@ def test_a_picture_that_could_not_be_saved_is_refused_before_training(
     assert told.out == ""
 
 
+@pytest.mark.full
 def test_the_picture_says_what_is_drawn_and_counts_epochs(run, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: drawn.append(figure))
@@ -153,6 +158,7 @@ def test_the_picture_says_what_is_drawn_and_counts_epochs(run, monkeypatch, tmp_
     assert "training examples" in loss.get_ylabel()
 
 
+@pytest.mark.full
 def test_breast_cancer_prints_its_lines_while_it_trains(run, monkeypatch):
     run("breast_cancer", "--epochs", 1)
     breast_cancer = import_module("breast_cancer")
@@ -169,6 +175,7 @@ def test_breast_cancer_prints_its_lines_while_it_trains(run, monkeypatch):
     assert lines[2:] == ["    1", "the second record", "the second record", "    1"]
 
 
+@pytest.mark.full
 @needs_mnist
 @pytest.mark.parametrize("output", ["softmax", "log_softmax"])
 def test_mnist_learns_in_an_epoch(output, run, tmp_path):
@@ -183,6 +190,7 @@ def test_mnist_learns_in_an_epoch(output, run, tmp_path):
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
 
 
+@pytest.mark.full
 @needs_mnist
 def test_mnist_goes_on_from_its_newest_checkpoint(run, tmp_path):
     options = ("mnist", "--epochs", 1, "--checkpoint", tmp_path)

@@ -6,6 +6,8 @@ import pytest
 from helpers.compare import same_number
 from helpers.examples import PNG_SIGNATURE, needs_mnist
 
+pytestmark = pytest.mark.full
+
 
 def numbers(lines, name):
     """Read the numbers in the line that begins with a name."""

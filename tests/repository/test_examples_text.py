@@ -55,6 +55,7 @@ MODELS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", MODELS)
 def test_the_first_losses_are_those_of_autograd(example, name):
     module, characters = example(name), example("characters")
@@ -79,6 +80,7 @@ def test_the_first_losses_are_those_of_autograd(example, name):
     assert last < first - 0.5
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [*MODELS, "char_mamba"])
 def test_a_short_run_prints_bits_beside_the_bigram_models_and_a_sample(example, capsys, name):
     example(name).main(["--steps", "2", "--sample", "7"])

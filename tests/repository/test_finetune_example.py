@@ -48,6 +48,7 @@ def test_the_held_out_loss_falls_and_the_model_writes_before_and_after(example, 
     assert f"{trained} numbers to train" in printed
 
 
+@pytest.mark.full
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(example, capsys, tmp_path):
     (before, after), _ = run(example, capsys, "--steps", "24")
     at_once = run(example, capsys, "--steps", "20", "--checkpoint", str(tmp_path))[0]

@@ -21,6 +21,8 @@ from helpers.fuzzing.trial import Trial, trial
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
 
+pytestmark = pytest.mark.full
+
 # Chosen for their many layers, and for each mode.
 SHORT = (1001, 2014, 2015, 2016)
 # Among them they draw every constructor. Should the draws change, other seeds are tried too.

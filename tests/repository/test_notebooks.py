@@ -12,6 +12,8 @@ from helpers.compare import same_number
 
 import lincoln_fn as lf
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs/_tools"))
 pytest.importorskip("ipykernel")

@@ -51,6 +51,7 @@ def test_ours_and_torch_learn_the_same(name, text):
         assert same_number(ours["held_out"], theirs["held_out"], error=1e-4)
 
 
+@pytest.mark.full
 def test_a_finished_run_is_not_run_again(text, tmp_path, monkeypatch, capsys):
     options = [
         str(text), "--folder", str(tmp_path / "runs"), "--optimizer", "sgd", "adamw",

@@ -8,6 +8,8 @@ from helpers.compare import same_bits, same_number, same_statistics
 
 import lincoln_fn as lf
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def example(example):

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 
+import pytest
 from helpers.compare import same_number
 from helpers.examples import EXAMPLES
 from helpers.processes import free_port
 
 import lincoln_fn as lf
+
+pytestmark = pytest.mark.full
 
 OPTIONS = ["--steps", "2", "--sample", "7"]
 

@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 
 import attrs
+import pytest
+
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "src/lincoln_fn"

@@ -13,7 +13,7 @@ LIBRARY = Path(lincoln_fn.__file__).parent
 OTHERS = {
     "keywords": {
         "recording/generate.py", "recording/program.py", "grading/courses/course.py",
-        "grading/blanks.py", "recording/surroundings.py", "testing/precision.py",
+        "grading/blanks.py", "recording/surroundings.py",
         "testing/follow.py",
     },
     "a name": {

@@ -19,6 +19,8 @@ import feedback_alignment
 import mnist
 import rule_settings
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import short_suite
 from helpers.cases import CASES
 from helpers.cases.case import Case, normal
@@ -16,19 +17,6 @@ import lincoln_fn as lf
 TESTS = Path(__file__).parents[1]
 LIBRARY = Path(lf.__file__).parent
 HOMES = [lf, *(home for home in names_of(lf).values() if hasattr(home, "__path__"))]
-
-
-def functions_of(file):
-    tree = ast.parse((TESTS / file).read_text())
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_what_is_left_out_is_there():
-    assert all(any(TESTS.rglob(file)) for file in short_suite.FILES)
-    for table in (short_suite.TESTS, short_suite.WHOLE):
-        for file, names in table.items():
-            assert set(names) <= set(functions_of(file)), file
-            assert file not in short_suite.FILES
 
 
 def names_in(node):
@@ -45,10 +33,10 @@ def names_used():
     """List the names in the tests of the short suite, and in the examples of docstrings."""
     yield from (case.layer.name.partition("(")[0] for case in CASES)
     for path in TESTS.rglob("*.py"):
-        out = short_suite.TESTS.get(short_suite.key_of(path), {})
-        if short_suite.key_of(path) not in short_suite.FILES and "submissions" not in path.parts:
+        if not short_suite.leaves_out(path) and "submissions" not in path.parts:
             for node in ast.parse(path.read_text()).body:
-                if out.get(getattr(node, "name", None), True):
+                marks = [ast.unparse(mark) for mark in getattr(node, "decorator_list", ())]
+                if "pytest.mark.full" not in marks:
                     yield from names_in(node)
     for path in LIBRARY.rglob("*.py"):
         for line in re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", path.read_text(), re.MULTILINE):
@@ -71,24 +59,25 @@ class Row(SimpleNamespace):
     """A test that can be an element of a set, as pytest's are."""
 
     __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
 
-def collected(name, values, file="walk/test_x.py"):
-    """Make what pytest collects of a test, a row for each value."""
+def collected(values, **marks):
+    """Make what pytest collects of a test with marks, a row for each value."""
     return [
         Row(
-            path=Path(file),
-            originalname=name,
-            name=f"{name}[{value}]",
+            path=Path("walk/test_x.py"),
+            originalname="test_it",
+            name=f"test_it[{value}]",
             callspec=SimpleNamespace(params={"given": value}),
-            get_closest_marker=lambda marker: None,
+            get_closest_marker=marks.get,
         )
         for value in values
     ]
 
 
 def test_of_many_rows_some_stay_the_first_and_the_last_among_them():
-    kept, left_out = short_suite.divided(collected("test_it", range(100)))
+    kept, left_out = short_suite.divided(collected(range(100)))
     values = [row.callspec.params["given"] for row in kept]
     assert len(values) == short_suite.ROWS
     assert (values[0], values[-1]) == (0, 99)
@@ -98,18 +87,25 @@ def test_of_many_rows_some_stay_the_first_and_the_last_among_them():
 def test_of_each_layer_the_first_configuration_stays():
     x = normal(2, 3)
     cases = [Case(lf.dense(3), x), Case(lf.dense(4), x), Case(lf.relu(), x)] * 9
-    kept, _ = short_suite.divided(collected("test_it", cases))
+    kept, _ = short_suite.divided(collected(cases))
     assert [row.callspec.params["given"] for row in kept] == [cases[0], cases[2]] * 9
 
 
-def test_a_test_whose_rows_stay_is_whole_and_another_has_the_rows_that_are_named():
-    (name,) = short_suite.WHOLE["repository/test_doctests.py"]
-    assert short_suite.divided(collected(name, range(100), "repository/test_doctests.py"))[1] == []
-    rows = collected("test_small_steps_are_not_lost", [False, True], "combine/test_in_dtype.py")
+def test_marks_say_what_stays():
+    rows = collected(range(100), whole=pytest.mark.whole.mark)
+    assert short_suite.divided(rows) == (rows, [])
+    rows = collected([False, True], full=pytest.mark.full.mark)
+    assert short_suite.divided(rows) == ([], rows)
+    rows = collected([False, True], full=pytest.mark.full(but=("False",)).mark)
     assert short_suite.divided(rows) == (rows[:1], rows[1:])
 
 
-def test_what_is_marked_is_left_out():
-    rows = collected("test_it", [1])
-    rows[0].get_closest_marker = {"full": True}.get
-    assert short_suite.divided(rows) == ([], rows)
+@pytest.mark.parametrize(("head", "expected"), [
+    ("pytestmark = pytest.mark.full", True), ("pytestmark = [compiles, pytest.mark.full]", True),
+    ("pytestmark = [\n    pytest.mark.full,\n    compiles,\n]", True),
+    ("pytestmark = compiles", False), ("@pytest.mark.full\ndef test_it(): ...", False),
+])  # fmt: skip
+def test_a_file_says_in_its_head_that_it_is_left_out(head, expected, tmp_path):
+    path = tmp_path / "test_x.py"
+    path.write_text(f"import pytest\n\n{head}\n")
+    assert short_suite.leaves_out(path) is expected

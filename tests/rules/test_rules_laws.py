@@ -46,6 +46,7 @@ def test_no_dx_is_computed_that_no_trained_part_needs(name):
     assert same_bits(deaf.grads(params, cache, g), net.grads(params, cache, g))
 
 
+@pytest.mark.full(but=("[sgd(0.1)-fixed", "[sgd(0.1)-pepita", "0.9)-feedback", "0.9)-straight"))
 @every_rule
 @pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.sgd(0.1, momentum=0.9)], ids=str)
 def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
@@ -59,6 +60,7 @@ def test_fast_and_donated_steps_are_those_of_the_formulas(name, optimizer):
         assert same_number(other, states[0], terms=max(0.1, largest(states[0])))
 
 
+@pytest.mark.full
 @every_rule
 def test_the_graph_of_a_compiled_step_computes_the_step(name, uncompiled):
     net, loss, target = RULES[name]
@@ -107,6 +109,7 @@ def test_its_tensors_have_names_and_are_found_by_them(name):
     assert same_number(lf.tree.leaves(given), lf.tree.leaves(params))
 
 
+@pytest.mark.full(but=("uniform",))
 @every_rule
 def test_summary_and_map_layers_see_its_parts(name):
     net, *_ = RULES[name]
@@ -135,6 +138,7 @@ MLP = lf.serial(lf.dense(24), lf.relu(), lf.dense(20), lf.relu(), lf.dense(2))
 TOY = ruled(MLP, lf.serial(*MLP.parts[:4]), 2)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", TOY)
 def test_it_learns(name):
     net, loss = TOY[name]

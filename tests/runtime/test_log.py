@@ -2,13 +2,13 @@
 
 import threading
 from contextlib import nullcontext
+from importlib import import_module
 
 import pytest
 import torch
 
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
-from lincoln_fn.compiler import step as compiled_step
 from lincoln_fn.compiler.inductor import disk_cache
 from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime.log import log_if_slow
@@ -47,7 +47,7 @@ def told(monkeypatch):
         told.append(what)
         return log_if_slow(what, seconds=3600.0)
 
-    for module in (graphs, compiled_step):
+    for module in (graphs, import_module("lincoln_fn.compiler.compile")):
         monkeypatch.setattr(module, "log_if_slow", note)
     return told
 

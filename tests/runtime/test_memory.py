@@ -11,6 +11,8 @@ from helpers.children import printed_by_children
 
 import lincoln_fn as lf
 
+pytestmark = pytest.mark.full
+
 # Ten times, four pieces of so many MiB are written to and freed; the pages asked for are counted.
 PROGRAM = """
 import resource, sys, torch

@@ -197,6 +197,7 @@ for _, record in lf.streams.logged(steps, sys.argv[1]):
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_a_killed_run_leaves_whole_lines(tmp_path):
     paths = [tmp_path / f"log{suffix}" for suffix in SUFFIXES]
@@ -205,6 +206,7 @@ def test_a_killed_run_leaves_whole_lines(tmp_path):
         assert read(path) == expected(range(1, 51))
 
 
+@pytest.mark.full
 def test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped(tmp_path):
     net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), lf.optim.adam(0.1)
     x, target = normal(12, 4), torch.arange(12) % 3

@@ -40,6 +40,7 @@ SMALL = [case for case in CASES if len(lf.tree.leaves(case.params())) < 20]
 PAIRS = [(how, case) for i, how in enumerate(INPUTS) for case in SMALL[i :: 3 * len(INPUTS)]]
 
 
+@pytest.mark.full(but=("[zeros",))
 @pytest.mark.parametrize(("how", "case"), PAIRS, ids=str)
 def test_layers_are_right_on_kinks_and_of_any_size(how, case):
     x = changed(case.x, how)
@@ -47,6 +48,7 @@ def test_layers_are_right_on_kinks_and_of_any_size(how, case):
         check_layer(case.layer, case.params(), x, predict_is_forward=case.predict_is_forward)
 
 
+@pytest.mark.full(but=("-zeros]",))
 @pytest.mark.parametrize("how", ["zeros", "ties", "tiny"])
 @pytest.mark.parametrize("row", [row for row in TABLE if row.wide][::3], ids=str)
 def test_losses_are_right_on_kinks_and_of_any_size(row, how):
@@ -67,6 +69,7 @@ CNN = lf.serial(
 )  # fmt: skip
 
 
+@pytest.mark.full(but=("serial", "batch_norm"))
 @pytest.mark.parametrize(
     "layer",
     [CNN, lf.max_pool2d(2), lf.relu(), lf.softmax(), lf.batch_norm(), lf.lp_pool2d(2, 2)],

@@ -55,6 +55,7 @@ MUON = [
 ]
 
 
+@pytest.mark.full(but=("[sgd", "[adam(0.1, a", "[chain(clip"))
 @pytest.mark.parametrize(
     "optimizer", [*OPTIMIZERS, *MUON], ids=lambda optimizer: optimizer.name.partition(" at 0x")[0]
 )

@@ -26,6 +26,7 @@ def test_right_code_written_in_another_way_is_right(submission):
     assert submission.report().mistakes == ()
 
 
+@pytest.mark.full
 def test_nine_of_ten_mistakes_have_a_name():
     assert len(WRONG) >= 100
     assert len(RIGHT) >= 20

@@ -59,6 +59,7 @@ COMPILED = [
 ]
 
 
+@pytest.mark.full(but=("False",))
 @pytest.mark.parametrize(
     ("name", "optimizer", "compiled"),
     [
@@ -80,6 +81,7 @@ def test_the_numbers_are_those_of_the_pure_step(name, optimizer, compiled):
     assert same_number(state, expected, **({"terms": 1.0, "error": 0.06} if is_sign else {}))
 
 
+@pytest.mark.full(but=("eager",))
 @pytest.mark.parametrize("compiled", WAYS)
 def test_a_weight_stays_where_it_is_and_the_old_state_is_empty(compiled):
     if compiled and not IS_KNOWN:
@@ -130,6 +132,7 @@ def test_an_optimizer_that_writes_over_nothing_leaves_the_old_state_whole():
     assert same_bits(state, before)
 
 
+@pytest.mark.full(but=("eager",))
 @pytest.mark.parametrize("compiled", WAYS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS[:2], ids=str)
 @pytest.mark.parametrize("problem", ["nan", "label"])
@@ -199,6 +202,7 @@ def test_each_leaf_is_handed_over_as_its_fate_says():
     assert [leaf.tolist() for leaf in old] == [[], [2.0] * 2, [3.0] * 3, [], [5.0] * 5]
 
 
+@pytest.mark.full(but=("eager",))
 @pytest.mark.parametrize("compiled", WAYS)
 @pytest.mark.parametrize("donate", [False, True])
 def test_column_major_weights_give_the_same_numbers_and_stay_so(donate, compiled):
@@ -215,6 +219,7 @@ def test_column_major_weights_give_the_same_numbers_and_stay_so(donate, compiled
     assert same_number(state, expected)
 
 
+@pytest.mark.full
 @compiles
 def test_a_product_with_a_leaf_of_the_state_is_made_before_that_is_written_over():
     def forward(params, x):

@@ -62,6 +62,7 @@ def last_of(stream):
     return state
 
 
+@pytest.mark.full(but=("[adam]", "clipped"))
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(name, tmp_path):
     optimizer = OPTIMIZERS[name]
@@ -146,6 +147,7 @@ def kill_again_and_again(folder):
     print(int(Directory(folder).latest(begin(FLAT, OPTIMIZERS["adam"])).step))
 
 
+@pytest.mark.full
 def test_a_run_killed_twenty_times_ends_the_same(tmp_path):
     whole = last_of(long_states(begin(FLAT, OPTIMIZERS["adam"])))
     # A process of its own, which has one thread, as one that forks should.

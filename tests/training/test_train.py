@@ -64,6 +64,7 @@ NOTEBOOK = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("logits", "averaged"))
 @pytest.mark.parametrize("name", NOTEBOOK)
 def test_200_steps_equal_torchs_autograd_and_sgd(name):
     net, loss, make_module, torchs_loss, n_in, classes, lr = NOTEBOOK[name]

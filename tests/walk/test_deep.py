@@ -52,6 +52,7 @@ def test_walks(nested):
     assert same_bits(found, lf.tree.leaves(expected))
 
 
+@pytest.mark.full
 def test_summary_and_trace(nested):
     net, params, _, _ = nested
     found = lf.summary(net, X)
@@ -61,6 +62,7 @@ def test_summary_and_trace(nested):
     assert dense.name == "dense(3)"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.adam()], ids=str)
 def test_a_step(nested, optimizer):
     net, _, _, _ = nested

@@ -21,9 +21,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Cache, bind_like, record, static
+from lincoln_fn.core import Cache, bind_like, record, static, with_spec
 from lincoln_fn.fastpath.twin import Argument, Function, unless_transformed
-from lincoln_fn.losses import Loss, nll, softmax_cross_entropy
+from lincoln_fn.losses import Loss, nll, softmax_cross_entropy, weighted
 from lincoln_fn.losses.internal import (
     Cotangent,
     Weights,
@@ -34,7 +34,6 @@ from lincoln_fn.losses.internal import (
     loss_of,
     parts_of,
     per_example,
-    weighted_of,
 )
 from lincoln_fn.losses.nll import backward as nll_formula_backward
 from lincoln_fn.losses.nll import forward as nll_formula
@@ -155,7 +154,7 @@ def fast_loss(loss: Loss) -> Loss:
     parts = parts_of(loss)
     if parts:
         faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}
-        return weighted_of(loss.name, faster)
+        return with_spec(attrs.evolve(weighted(faster), name=loss.name), loss.spec)
     formula = formula_of(loss)
     if formula is None:
         return loss

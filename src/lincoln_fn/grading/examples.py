@@ -93,5 +93,6 @@ UNSUITED: Final = {
     **dict.fromkeys(("spectral_norm", "weight_norm"), "which takes another layer"),
     "linear_head": "whose gradient comes from its loss",
     "stop_gradient": "whose gradient is 0",
+    "grouped_query_attention": "which is made of other layers",
     "vector_quantize": "which is made of other layers",
 }

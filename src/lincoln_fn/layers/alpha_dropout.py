@@ -67,7 +67,6 @@ def predict(params: Params, x: Elements, *, p: float, features: bool = False) ->
 
 
 declare(forward, kind="dropout")
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 
 def _check(params: Params, x: Tensor, features: bool) -> None:
@@ -114,3 +113,7 @@ def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
     """
     run, as_is = partial(forward, features=True), partial(predict, features=True)
     return bare(Layer, run, backward, init, predict=as_is, advance=advance)
+
+
+# After the constructor, which checks what `predict` is given.
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))

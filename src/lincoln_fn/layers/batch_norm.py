@@ -50,7 +50,7 @@ from lincoln_fn.layers.common.normalisation import (
     standardised_dx,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
-from lincoln_fn.layers.common.running_statistics import inference_forms
+from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 from lincoln_fn.layers.common.shapes import Channels
 
 
@@ -105,9 +105,6 @@ def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Param
     return dx.to(g.dtype), dparams
 
 
-_AT_INFERENCE = inference_forms("batch_norm")
-
-
 def predict(
     params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Channels:
@@ -115,9 +112,6 @@ def predict(
     options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
     y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
     return y
-
-
-core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 
 def advance(params: Params, cache: Cache) -> Params:
@@ -162,3 +156,8 @@ def batch_norm(
     """
     next_params = advance if track_running_stats else core.unchanged
     return core.bare(Layer, forward, backward, init, predict, advance=next_params)
+
+
+# After the constructor, which checks what the functions are given.
+_AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
+core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)

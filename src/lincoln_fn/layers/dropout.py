@@ -101,7 +101,6 @@ def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Call
 
 
 declare(forward, inference_forward, kind="dropout")
-declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 def advance(params: Params, cache: object) -> Params:
@@ -174,3 +173,5 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
 
 
 dropout1d, dropout2d, dropout3d = core.over_axes(_dropout_nd)
+# After the constructor, which checks what `predict` is given.
+declare(predict, kind="dropout", at_inference=as_it_is(predict))

