@@ -195,6 +195,11 @@ def test_a_layer_that_may_mix_positions_is_refused_by_its_name(name):
         lf.masked(lf.dense(4), MIXING[name])
 
 
+def test_a_flow_is_refused_as_its_log_det_is_a_sum_over_all_positions():
+    with pytest.raises(lf.LayerError, match=r"^masked: expected a .* mask.*, got coupling"):
+        lf.masked(lf.coupling(lf.dense(2)))
+
+
 def test_a_layer_that_is_refused_may_mix_the_padding_in_between_two_masked():
     net = lf.serial(lf.masked(lf.dense(4)), lf.parallel(MINE, lf.identity()), lf.masked(lf.gru(2)))
     params = net.init(lf.Key(0), (X, MASK))

@@ -205,7 +205,7 @@ run(graph(lambda a: a.chunk(3, 1)[3] + 1), Q) -> graph[1] item = item(3): expect
     entry 3
 run(graph(lambda a: a[:, 7]), Q) -> item = item(:, 7): expected x with [:, 7], got float32[2, 5, 6]:
     index 7
-run(graph(lambda a, m: a[m]), (S, MASK)) -> expected index of integers, got
+run(graph(lambda a, m: a[m]), (S, MASK)) -> expected index to be a tensor of integers, got
     torch.bool
 run(graph(lambda a, m: a * (m & a.argmax(1))), (S, MASK)) -> = bitwise_and(): torch refuses
 run(graph(lambda a, b: torch.cat([a, b])), (S, X)) -> concatenate

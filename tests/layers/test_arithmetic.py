@@ -102,7 +102,7 @@ WRONG = {
     "scatter: expected indices from 0 to 3, got 7": (lf.scatter(1), (TIES, INDEX, TIES[:1, :2])),
     "gather: expected an index no larger than x but along axis 0, got (3, 4) and (1, 5)":
         (lf.gather(0), (TIES, torch.zeros(1, 5, dtype=torch.int64))),
-    "gather: expected index of integers, got torch.float32":
+    "gather: expected index to be a tensor of integers, got torch.float32":
         (lf.gather(0), (TIES, OTHER)),
 }  # fmt: skip
 

@@ -179,11 +179,13 @@ FORM = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"
 @pytest.mark.parametrize(("function", "arguments", "message"), [
     ("embedding.forward", (TABLE, torch.tensor([0, 7, 3])), "indices from 0 to 6, got 7"),
     ("embedding.forward", (TABLE, torch.tensor([9, -2, 0])), "indices from 0 to 6, got -2"),
-    ("embedding.forward", (TABLE, torch.ones(2)), "x of integers, got torch.float32"),
-    ("embedding.forward", (TABLE, torch.ones(2) > 0), "x of integers, got torch.bool"),
+    ("embedding.forward", (TABLE, torch.ones(2)),
+        "x to be a tensor of integers, got torch.float32"),
+    ("embedding.forward", (TABLE, torch.ones(2) > 0),
+        "x to be a tensor of integers, got torch.bool"),
     ("embedding.forward", (TABLE, torch.ones(2, dtype=torch.complex64)),
-        "x of integers, got torch.complex64"),
-    ("embedding.forward", (TABLE, 3), "x of integers, got int"),
+        "x to be a tensor of integers, got torch.complex64"),
+    ("embedding.forward", (TABLE, 3), "x to be a tensor of integers, got int"),
     ("embedding.forward", (TABLE, INDICES.to("meta")), "x on cpu, got meta"),
     ("positional_embedding(6).forward", (PLACES, torch.zeros(7, 3)),
         "x of shape (..., length, 3) with length at most 6, got (7, 3)"),
@@ -217,7 +219,7 @@ def test_wrong_inputs(function, arguments, message):
 
 test_wrong_example_inputs = refused([
     (lambda: lf.embedding(7, 3).init(KEY, torch.zeros(2)),
-        "embedding: expected x of integers, got torch.float32"),
+        "embedding: expected x to be a tensor of integers, got torch.float32"),
     *((lambda x=x: lf.positional_embedding(6).init(KEY, x),
         "positional_embedding(6): expected x of shape (..., length, features) with length at most "
         f"6, got {tuple(x.shape)}")

@@ -209,7 +209,7 @@ def coupling(
         coupling, (net, bound),
         partial(there, dim=dim, swap=swap), partial(back, dim=dim, swap=swap),
         init=partial(_init, dim=dim, swap=swap), advance=_advance, needs_dx=_needs_dx, call=call,
-        arrange=ITS_PART,
+        arrange=ITS_PART, mask="lost",  # log_det is a sum over all positions
     )  # fmt: skip
 
 

@@ -118,8 +118,9 @@ def gauss_newton_vector_product(
 
 def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> None:
     pairs = zip(tree.leaves(params), tree.leaves(v), strict=False)
-    matches = all(p.shape == t.shape and p.dtype is t.dtype for p, t in pairs)
-    if not (matches and tree.same_structure(params, v)):
+    if not tree.same_structure(params, v) or any(
+        p.shape != t.shape or p.dtype is not t.dtype for p, t in pairs
+    ):
         problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
         raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")
     duals.check_not_nested(where, params, x, target, v)

@@ -61,7 +61,9 @@ def ratio_back(u: Tensor, u_bar: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, 
 
 def take_step(p: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
     """Compute p - lr direction, without an intermediate tensor for the product."""
-    return add_scaled(p, direction, -lr)
+    if isinstance(lr, Tensor):
+        return torch.addcmul(p, direction, lr, value=-1)
+    return torch.sub(p, direction, alpha=lr)
 
 
 def take_scaled_step(p: Tensor, direction: Tensor, scale: Tensor, lr: float | Tensor) -> Tensor:

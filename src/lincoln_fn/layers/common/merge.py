@@ -94,11 +94,11 @@ def check_integers(
     Example:
         >>> check_integers("gather", "index", torch.zeros(2))
         Traceback (most recent call last):
-        lincoln_fn.LayerError: gather: expected index of integers, got torch.float32
+        lincoln_fn.LayerError: gather: expected index to be a tensor of integers, got torch.float32
     """
     dtype = given.dtype if isinstance(given, Tensor) else type(given).__name__
     if dtype not in _INTEGERS:
-        raise LayerError(layer, f"expected {name} of integers, got {dtype}")
+        raise LayerError(layer, f"expected {name} to be a tensor of integers, got {dtype}")
     if isinstance(given, Tensor) and device not in (None, given.device):
         raise LayerError(layer, f"expected {name} on {device}, got {given.device}")
 
