@@ -19,8 +19,8 @@ def names(program):
 
 def test_what_leads_nowhere_is_left_out():
     def function(x, y):
-        x.t().exp()
-        return (x @ y,)
+        x.detach().exp()
+        return (x.t().t() @ y.mT.mT,)
 
     program = program_of(function, X, Y)
     assert names(simplify(program)) == ["mm"]
@@ -36,6 +36,28 @@ def test_what_depends_on_no_input_is_computed_once():
     assert names(simplify(program)) == ["mm"]
     run = generate(program)
     assert same_bits(run([X])[0], run([X])[0])
+
+
+def test_what_is_computed_several_times_is_computed_once():
+    def function(x, y):
+        return ((x @ y).exp() * (x @ y).exp().sum(0, keepdim=True) + x.mT.mT @ y,)
+
+    program = program_of(function, X, Y)
+    assert names(simplify(program)) == ["mm", "exp", "sum", "mul", "add"]
+    assert same_bits(generate(program)([X, Y])[0], function(X, Y)[0])
+
+    def other(x, state):
+        before, after = x * 2, x * 2
+        after.add_(1)
+        sums = [state.sum(), state.add_(1).sum()]
+        return before, after, x * 3, x * 3, sums[0] - sums[1], x + 0.0, x + -0.0
+
+    program = program_of(lambda state, x: other(x, state), X.clone(), X, donated=1)
+    assert len(simplify(program).operations) == len(program.operations)
+    outputs = generate(program)([X.clone(), X])
+    for given, wanted in zip(outputs, other(X, X.clone()), strict=True):
+        assert same_bits(given, wanted)
+    assert len({output.data_ptr() for output in outputs}) == 7
 
 
 def test_what_is_returned_or_written_into_is_made_each_time():

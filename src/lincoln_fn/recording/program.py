@@ -6,7 +6,7 @@ that is no input and that no operation returns is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +21,8 @@ Argument: TypeAlias = Any
 
 # What depends on no input is computed once, if it has at most so many bytes.
 _ONCE: Final = 2**22
+# A result of at most so many bytes may stay in memory from one use to a later one.
+_SMALL: Final = 2**12
 
 
 class At(int):
@@ -175,9 +177,10 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def simplify(program: Program) -> Program:
-    """Leave out what leads nowhere, and set apart what depends on no input."""
+    """Leave out what is computed again or leads nowhere, and set apart what depends on no input."""
+    lasting = _without_repetitions(program)
     used, needed = {*program.outputs}, []
-    for op in reversed(program.operations):
+    for op in reversed(lasting):
         if op.acts or used.intersection(op.results):
             needed.append(op)
             used |= op.used()
@@ -195,3 +198,52 @@ def simplify(program: Program) -> Program:
             still |= results
             once.append(op)
     return attrs.evolve(program, operations=tuple(each), once=tuple(once))
+
+
+def _put(value: Argument, names: Mapping[int, int]) -> Argument:
+    """Put other numbers of tensors into an argument."""
+    if isinstance(value, At):
+        return At(names.get(value, value))
+    if isinstance(value, tuple | list):
+        return type(value)([_put(entry, names) for entry in value])
+    return value
+
+
+def _without_repetitions(program: Program) -> list[Operation]:
+    """Compute once what several operations compute of the same tensors.
+
+    It holds for tensors whose memory nobody writes into, and for results that are not returned, as
+    long as the first result is still in use: what is computed again to save memory stays so.
+    """
+    memory, operations = program.memory, []
+    apart = {memory[number] for op in program.operations for number in op.written()}
+    returned = {memory[number] for number in program.outputs}
+    # By the number of a memory, the place of the last operation that uses it.
+    last = {memory[n]: i for i, op in enumerate(program.operations) for n in op.used()}
+    lasting = (*program.outputs, *program.constants, *range(program.inputs))
+    last |= dict.fromkeys((memory[n] for n in lasting), len(program.operations))
+    names: dict[int, int] = {}
+    first: dict[tuple[object, ...], tuple[int | None, ...]] = {}
+    for i, op in enumerate(program.operations):
+        op = op if names.keys().isdisjoint(op.used()) else attrs.evolve(
+            op, arguments=_put(op.arguments, names), keywords=_put(op.keywords, names)
+        )  # fmt: skip
+        operations.append(op)
+        results = [number for number in op.results if number is not None]
+        lie = {memory[number] for number in (*results, *op.used())}
+        if op.acts or traits_of(op.overload).may_draw or lie & apart:
+            continue
+        key = op.overload, repr((op.arguments, op.keywords))
+        same = first.setdefault(key, op.results)
+        if same is op.results or returned & {memory[number] for number in results}:
+            continue
+        both = zip(op.results, same, strict=True)
+        pairs = [(n, m) for n, m in both if n is not None and m is not None]
+        if op.nbytes > _SMALL and any(last.get(memory[m], -1) < i for _, m in pairs):
+            first[key] = op.results
+            continue
+        operations.pop()
+        names |= dict(pairs)
+        for n, m in pairs:
+            last[memory[m]] = max(last.get(memory[m], i), last.get(memory[n], i))
+    return operations

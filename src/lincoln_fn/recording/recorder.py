@@ -71,11 +71,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self._numbers: dict[int, tuple[Callable[[], Tensor | None], int]] = {}
         # By a tensor's number, that of the first tensor in the same memory.
         self._memory: list[int] = []
+        # Likewise, that of the first tensor that is the same view of it.
+        self._first_view: list[int] = []
+        self._views: dict[tuple[object, ...], int] = {}
         for tensor in inputs:
             before = len(self._memory)
             first = self._number(tensor, [])
             if first < before:  # the same tensor once more, which has a number of its own as well
                 self._memory.append(self._memory[first])
+                self._first_view.append(first)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -180,6 +184,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         base = next((self._memory[self._number(t)] for t in shared), number)
         self._numbers[id(tensor)] = ref(tensor), number
         self._memory.append(base)
+        self._first_view.append(self._views.setdefault((base, *_view_of(tensor)), number))
         return number
 
     def _new_constant(self, tensor: Tensor) -> None:
@@ -199,9 +204,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return Read(number)
 
     def _named(self, value: Argument) -> Argument:
-        """Put numbers in the place of tensors."""
+        """Put numbers in the place of tensors: of several that are the same view, the first."""
         if isinstance(value, Tensor):
-            return At(self._number(value))
+            return At(self._first_view[self._number(value)])
         if isinstance(value, tuple | list):
             return type(value)([self._named(entry) for entry in value])
         if isinstance(value, torch.Generator):
@@ -263,6 +268,14 @@ def _tensors(value: Argument) -> list[Tensor]:
     if isinstance(value, tuple | list):
         return [tensor for entry in value for tensor in _tensors(entry)]
     return []
+
+
+def _view_of(tensor: Tensor) -> tuple[object, ...]:
+    """Say how a tensor reads its memory."""
+    flags = tensor.is_conj(), tensor.is_neg()
+    if tensor.layout is not torch.strided:
+        return (id(tensor),)
+    return (tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, *flags)
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
