@@ -77,8 +77,7 @@ def norm(tensors):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_and_gradients_are_those_of_autograd_and_paths_those_of_the_network(name):
     net, x = NETWORKS[name]
-    x = cast(x)
-    params = cast(net.init(lf.Key(1), x))
+    params, x = cast(net.init(lf.Key(1), x)), cast(x)
     records = trace(net, params, x, SQUARES, None)
     expected = by_autograd(net, params, x)
     assert [record.name for record in records] == [layer for layer, _, _ in expected]

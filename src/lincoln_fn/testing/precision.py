@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +111,9 @@ class _Raised:
     doubled: Doubled
 
     def __call__(self, *arguments: Any) -> Any:
-        with self.doubled:
+        with self.doubled, warnings.catch_warnings():
+            # Of `x.T`, where the checker has other axes than the user.
+            warnings.filterwarnings("ignore", "The use of `x.T`")
             results = self.function(*arguments)
         for leaf in tree.leaves(results):
             if isinstance(leaf, Tensor) and leaf.dtype in LOW:
