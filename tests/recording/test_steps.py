@@ -247,3 +247,15 @@ def test_a_kind_that_goes_is_not_kept_by_the_states_after_it():
         by_kind.keep(state, tensors[:-1], memo)
     rows = [row for rows in by_kind.after.values() for row in rows]
     assert len({*by_kind.after, *(memo for *_, memo in rows)}) <= 3
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_an_index_out_of_range_is_the_layers_error(donate):
+    net, optimizer = lf.serial(lf.embedding(7, 3), lf.dense(4)), optim.sgd(0.1)
+    step = lf.make_step(net, lf.losses.softmax_cross_entropy(), optimizer, donate=donate)
+    x, y = torch.tensor([1, 2, 3]), torch.tensor([0, 1, 2])
+    state = lf.init_state(net, optimizer, lf.Key(0), x)
+    for _ in range(6):
+        state, _ = step(state, (x, y))
+    with pytest.raises(lf.LayerError, match=r"serial\[0\] embedding.*from 0 to 6, got 9"):
+        step(state, (torch.tensor([1, 9, 3]), y))
