@@ -163,7 +163,7 @@ ERRORS = [
     (lambda: lf.rotary_embedding(rotary_dim=4).predict((), normal(5, 3)),
      "x with at least 4 features, got (5, 3)"),
     (lambda: lf.rotary_embedding().predict((), normal(4)), "x of shape (..., length, features)"),
-    (lambda: lf.rotary_embedding().predict((), (HEADS, normal(5))), "positions of integers"),
+    (lambda: lf.rotary_embedding().predict((), (HEADS, normal(5))), "positions to be a tensor of integers"),
     (lambda: lf.rotary_embedding().predict((), (HEADS, torch.arange(4))),
      "positions that broadcast to (2, 3, 5), got (4,)"),
     (lambda: lf.rotary_embedding().predict((), (HEADS, torch.zeros(2, 5).long())),
