@@ -166,8 +166,14 @@ def _can_fork() -> bool:
         return False
     # Where there is an accelerator, autograd starts threads at its first use, and does not run in a
     # copy of the process then.
-    tasks = Path("/proc/self/task").glob("*/comm")
-    return not any(task.read_text().startswith("pt_autograd") for task in tasks)
+    return not any(map(_is_autograds, Path("/proc/self/task").glob("*/comm")))
+
+
+def _is_autograds(task: Path) -> bool:
+    try:
+        return task.read_text().startswith("pt_autograd")
+    except OSError:  # the thread has ended since
+        return False
 
 
 def _dumps(value: object) -> bytes:
