@@ -132,38 +132,42 @@ class Recorded:
 
     def run(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """Run the operations, if there is a program for these numbers."""
-        if not self._runs:
-            return None
-        if self._changed():
+        if self._runs and self._changed():
             self._forget()
-            return None
         for run in self._runs:
-            try:
-                outputs = run(leaves)
-            except IndexError:  # Python meets it again, and its error names the layer
-                return None
+            outputs = run(leaves)
             if outputs is not None:
                 self._misses -= self._misses > 0
                 return outputs
-        self._misses += 1
-        if self._misses > _MISSES and not self._tries:
-            self._give_up("reads numbers that are others at most calls")
         return None
 
     def call(self, arguments: tuple[Any, ...], leaves: Sequence[Tensor]) -> Any:  # Any: trees
-        """Run the function, and record it as long as that may be of use."""
+        """Run the function, and record it as long as that may be of use.
+
+        If it raises an error, that is neither a try nor a miss.
+        """
+        missed = bool(self._runs)
         if not self._tries or len(self._runs) == _PROGRAMS:
-            return self.function(*arguments)
-        self._tries -= 1
+            result = self.function(*arguments)
+        else:
+            result = self._record(arguments, leaves)
+        self._misses += missed
+        if self._runs and self._misses > _MISSES and not self._tries:
+            self._give_up("reads numbers that are others at most calls")
+        return result
+
+    def _record(self, arguments: tuple[Any, ...], leaves: Sequence[Tensor]) -> Any:  # Any: trees
+        """Run the function, and learn from what it does."""
         if self._facts is None or self._changed():
             try:
                 self._facts = facts_of(self.function)
             except UnseenError as reason:
                 self._give_up(str(reason))
                 return self.function(*arguments)
-        recorder = Recorder(leaves, self.donated, has_places=not self._tries)
+        recorder = Recorder(leaves, self.donated, has_places=self._tries == 1)
         with recorder, Showing(recorder):
             result = self.function(*arguments)
+        self._tries -= 1
         outputs, structure = flatten(result)
         program = recorder.program(outputs)
         if changed := self._changed():
@@ -228,8 +232,5 @@ class Recorded:
 
 def _gives(run: Run, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     """Return whether a program gives these results bit for bit."""
-    try:
-        made = run(leaves)
-    except (TypeError, RuntimeError):  # torch's own function takes other arguments
-        return False
+    made = run(leaves)  # None if torch's own function takes other arguments
     return made is not None and all(map(same_bits, made, outputs))
