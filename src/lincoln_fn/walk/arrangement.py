@@ -107,6 +107,21 @@ def visit_parts(
     return arrangement.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
 
 
+def gather_by(arrangement: Arrangement) -> Callable[..., Params]:
+    """Make the function (visit, params, records) -> params that joins what is visited."""
+    is_of_entries = arrangement in (ENTRIES, ALL_BUT_LAST)
+    return gather_entries if is_of_entries else partial(visit_parts, arrangement)
+
+
+# Any: as above.
+def gather_entries(
+    visit: Callable[[int, Params, Any], Params], params: Params, records: Any
+) -> Params:
+    """Return entry i of a tuple of params, for part i."""
+    pairs = enumerate(zip(params, records, strict=False))
+    return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
+
+
 # Any: a class of records.
 def _join_fields(
     parts: PartsParams, params: Params, *, cls: Any, names: tuple[str | None, ...]

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from lincoln_fn.core import Layer, LayerError
-from lincoln_fn.walk.visits import inside
+from lincoln_fn.walk.parts import inside
 
 
 def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:

@@ -18,18 +18,8 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_pair, declared_by, tree, unchanged
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import (
-    ALL,
-    DPARAMS,
-    DX,
-    FORWARD,
-    Record,
-    VisitBack,
-    VisitThere,
-    Walk,
-    Wants,
-    keep,
-)
+from lincoln_fn.walk.visitors import VisitBack, VisitThere
+from lincoln_fn.walk.visits import ALL, DPARAMS, DX, FORWARD, Record, Walk, Wants, keep
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
