@@ -388,6 +388,9 @@ test_what_does_not_fit_is_refused = refused([
      "function of the path may fit none"),
     (lambda: by_path({"*": sgd()}).update(TWO, (TWO[0], None), ((),)),
      "by_path: expected a gradient of its parameter's shape (2,) at 1, got NoneType"),
+])  # fmt: skip
+# The rest is optree's.
+test_gradients_of_another_structure_are_refused = refused([
     (lambda: by_path({"*": sgd()}).update(TWO, TWO[:1], ((),)), "by_path: expected gradients of "
      "the parameters' structure; tuple arity mismatch; expected: 2, got"),
     (lambda: by_path({"*": sgd()}).update(TWO, list(TWO), ((),)), "by_path: expected gradients of "

@@ -76,9 +76,11 @@ def _walk(
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        is_activation = belongs(layer, ACTIVATION)
-        g = g.clamp(min=0) if is_activation else g
-        return g if is_activation and not slope else layer.input_grad(params, cache, g), None
+        if belongs(layer, ACTIVATION):
+            g = g.clamp(min=0)
+            if not slope:
+                return g, None
+        return layer.input_grad(params, cache, g), None
 
     net = at_inference(function, net, x)
     y, cache = net.forward(params, x)
