@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.core.record import record, static
-from lincoln_fn.recording.structures import flatten, make_builder
+from lincoln_fn.recording import flatten, make_builder
 
 
 @pytest.fixture(scope="module")

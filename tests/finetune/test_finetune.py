@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
 from lincoln_fn.finetune import quantized_dense
+from lincoln_fn.recording import flatten
 from lincoln_fn.recording.generate import generate
-from lincoln_fn.recording.structures import flatten
 
 X = normal(6, 5)
 TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])

@@ -11,7 +11,7 @@ from helpers.graphs import column_major, trace
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.settings import IS_KNOWN
 from lincoln_fn.compiler.passes.donation import donate, make_handover
-from lincoln_fn.recording.structures import flatten
+from lincoln_fn.recording import flatten
 
 X = lf.keys.normal(lf.Key(0), (6, 5))
 TARGET = torch.tensor([0, 2, 1, 1, 2, 0])

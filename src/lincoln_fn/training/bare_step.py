@@ -21,7 +21,7 @@ from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gears import faster, faster_loss
-from lincoln_fn.training.gradient import Compute, Gradient
+from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk import forward_to_train
 

@@ -10,7 +10,7 @@ from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, count_examples
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gears import recorded
-from lincoln_fn.training.gradient import Reduce
+from lincoln_fn.training.protocols import Reduce
 from lincoln_fn.training.metrics import Metrics
 
 

@@ -25,7 +25,7 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.gradient import Gradient, Reduce
+from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.history import (
     FitRecord,
     History,

@@ -12,7 +12,7 @@ from lincoln_fn.optim import Optimizer
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.gradient import Gradient, Reduce
+from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction

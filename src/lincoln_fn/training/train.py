@@ -24,7 +24,7 @@ from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable, count_examples
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gears import faster
-from lincoln_fn.training.gradient import Gradient, GradientState
+from lincoln_fn.training.protocols import Gradient, GradientState
 from lincoln_fn.training.initial_params import copy_like
 
 
