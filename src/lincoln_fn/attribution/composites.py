@@ -29,9 +29,6 @@ def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
     Args:
         stabilizer: of the rules that divide.
 
-    Returns:
-        Pairs of a kind and a rule.
-
     Example:
         >>> base()[0][1]
         pass_()
@@ -65,9 +62,6 @@ class Composite:
     def rules_of(self, net: Layer) -> dict[str, Rule]:
         """Choose a rule for every single layer of a network.
 
-        Returns:
-            Rules by path.
-
         Raises:
             LayerError: if a layer has no rule, or net has no single layer at one of the paths.
 
@@ -93,12 +87,6 @@ class Composite:
         Args:
             layer: a single layer.
             path: its place in the network, for the error.
-
-        Returns:
-            The rule of the first choice whose kind the layer belongs to.
-
-        Raises:
-            LayerError: if there is none.
 
         Example:
             >>> epsilon_plus().rule_of(lf.add())
@@ -127,9 +115,6 @@ def composite(
         first: such pairs for the first layer that one of them fits.
         by_path: rules for single layers by their path.
 
-    Raises:
-        LayerError: if a choice is not such a pair, or a path has no rule.
-
     Example:
         >>> net = lf.serial(lf.dense(3), lf.layer_norm(), lf.dense(2))
         >>> made = composite((kinds.NORM, rules.constant_std()), by_path={"0": rules.w_square()})
@@ -148,7 +133,7 @@ def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) ->
 
     Args:
         epsilon: of the epsilon rule.
-        stabilizer: of the other rule.
+        stabilizer: of the other rules.
 
     Example:
         >>> epsilon_plus().choices[0][1]
@@ -161,9 +146,7 @@ def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) ->
 def epsilon_plus_flat(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) -> Composite:
     """Make a composite like `epsilon_plus`, with flat for the first dense layer or convolution.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rules.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_plus_flat().first[0][1]
@@ -176,9 +159,7 @@ def epsilon_plus_flat(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-
 def epsilon_alpha2_beta1(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) -> Composite:
     """Make a composite: alpha_beta(2, 1) for convolutions, epsilon for dense layers.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rule.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_alpha2_beta1().choices[0][1]
@@ -193,9 +174,7 @@ def epsilon_alpha2_beta1_flat(
 ) -> Composite:
     """Make a composite like `epsilon_alpha2_beta1`, with flat for the first such layer.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rules.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_alpha2_beta1_flat().first[0][1]

@@ -21,15 +21,10 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
     """Send back through each activation only what is positive: dx = max(0, g) f'(x).
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
         target: which output is explained, as `gradient` takes it.
 
     Returns:
         What arrives at x, which it mirrors.
-
-    Raises:
-        LayerError: as `gradient` does.
 
     Source:
         Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All
@@ -47,15 +42,10 @@ def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) 
     """Send back through each activation what is positive, wherever its x was: dx = max(0, g).
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
         target: which output is explained, as `gradient` takes it.
 
     Returns:
         What arrives at x, which it mirrors.
-
-    Raises:
-        LayerError: as `gradient` does.
 
     Source:
         Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.

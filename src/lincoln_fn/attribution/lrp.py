@@ -65,12 +65,6 @@ class Relevance:
 
         Args:
             path: of a layer or a composition.
-
-        Returns:
-            The relevance of its output and its input.
-
-        Raises:
-            KeyError: if there is none.
         """
         for layer in self.layers:
             if layer.path == path:
@@ -99,12 +93,9 @@ def lrp(
             y times 1 or times the weight.
         rules: the composite that chooses a rule for each layer; None is `epsilon_plus()`.
 
-    Returns:
-        The relevance of x, and that at every path.
-
     Raises:
-        LayerError: if a layer has no rule, or the target does not fit y; for `fixed_point` and an
-            `ode` with the continuous adjoint, where relevance is not defined; as the network does.
+        LayerError: if a layer has no rule; for `fixed_point` and an `ode` with the continuous
+            adjoint, where relevance is not defined.
 
     Source:
         Bach and others, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
@@ -204,9 +195,6 @@ def conservation(relevance: Relevance) -> Conservation:
 
     Args:
         relevance: what `lrp` returned.
-
-    Returns:
-        A record for each, with the sums over all examples.
 
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(1, 2)

@@ -126,9 +126,8 @@ def fixed_point(
         The layer, whose params are the cell's own.
 
     Raises:
-        LayerError: from its functions, if the cell raises one, its output is not like z, or an
-            example does not converge. In a compiled step such an example makes the loss nan, and
-            then the step raises the error.
+        LayerError: from its functions, if an example does not converge. In a compiled step such an
+            example makes the loss nan, and then the step raises the error.
 
     Source:
         Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019.

@@ -69,10 +69,6 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
 
-    Raises:
-        LayerError: if statistics is neither; from its functions, if the layer raises one, or params
-            are not frozen.
-
     Example:
         >>> net = lf.serial(frozen(lf.dense(5)), lf.relu(), lf.dense(2))
         >>> lf.tree.paths(net.init(lf.Key(0), torch.zeros(1, 3)))
@@ -111,10 +107,6 @@ def constant(layer: Layer) -> Layer:
 
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
-
-    Raises:
-        LayerError: as `inference` does; from its functions, if the layer raises one, or params are
-            not frozen.
 
     Example:
         >>> net, x = constant(lf.dense(2)), torch.ones(1, 3)

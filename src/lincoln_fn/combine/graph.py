@@ -72,7 +72,7 @@ def graph(
 
     Raises:
         LayerError: if an operation is not known, an argument is not used, or the function returns
-            something else; from its functions, if an operation raises one, with its name.
+            something else.
 
     Example:
         >>> net = graph(lambda x, *, w: (x @ w).exp().sum(-1).log(), init=lambda key, x: {
@@ -99,9 +99,6 @@ def plan_of(function: str, net: Layer) -> Plan:
     Args:
         function: the name of the function that asks, for the error.
 
-    Raises:
-        LayerError: if it is not made by `graph`.
-
     Example:
         >>> plan_of("plots.graph", graph(lambda x, y: x - y)).arguments
         ('x', 'y')
@@ -122,9 +119,6 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
     Returns:
         dL/dv by the name of v, in the order of the computation. None for an argument that has no
         gradient, such as indices.
-
-    Raises:
-        LayerError: if net is not made by `graph`; else as `backward` does.
 
     Example:
         >>> net = lf.graph(lambda a, b: ((a * b).exp().sum(), locals()))

@@ -27,9 +27,6 @@ def inference(layer: Layer) -> Layer:
     params are still trained: `frozen(inference(backbone))` is torch's `backbone.eval()` with
     `backbone.requires_grad_(False)`.
 
-    Args:
-        layer: a layer, or a composition of layers.
-
     Returns:
         The layer, with the params of the one given. Each part that changes is shown as
         `inference(...)`.
@@ -53,9 +50,6 @@ def with_statistics_still(layer: Layer) -> Layer:
 
     Returns:
         The layer. Its dropout still drops.
-
-    Raises:
-        LayerError: as `inference` does.
 
     Example:
         >>> with_statistics_still(lf.serial(lf.batch_norm(), lf.dropout(0.5)))

@@ -184,10 +184,6 @@ def mixture_of_experts(
         The layer. Its params are `combine.mixture_of_experts.Params`; its parts are named "router",
         "experts.0", "experts.1" and so on.
 
-    Raises:
-        LayerError: if there are fewer experts than top_k; from its functions, if a part raises one,
-            or the router does not return a logit for each expert.
-
     Source:
         Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated
         Mixture-of-Experts Layer", 2017. Jiang and others, "Mixtral of Experts", 2024.

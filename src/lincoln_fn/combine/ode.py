@@ -207,10 +207,6 @@ def ode(
     Returns:
         The layer, whose params are the field's own.
 
-    Raises:
-        LayerError: if t_0 = t_1, or there is no such method; from its functions, if the field
-            raises one, or its output is not like z.
-
     Source:
         Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.
 

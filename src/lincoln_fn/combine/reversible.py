@@ -137,10 +137,6 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
         The layer. x is a tensor, or a tuple (x_1, x_2); y has the form of x. Its params are a tuple
         with the entries of f and h of each block in turn.
 
-    Raises:
-        LayerError: if there is no block, or one is not a pair of layers; from its functions, if a
-            part raises one, or the shapes do not fit together.
-
     Source:
         Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network: Backpropagation Without
         Storing Activations", 2017.

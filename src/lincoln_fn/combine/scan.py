@@ -243,10 +243,6 @@ def scan(
         The layer, whose params are the cell's own. A state of them, such as the key of dropout,
         advances at each step.
 
-    Raises:
-        LayerError: from its functions, if the cell raises one, x is not a sequence with at least
-            one step, the mask does not fit it, or the cell returns something else.
-
     Source:
         Werbos, "Backpropagation Through Time: What It Does and How to Do It", 1990.
 

@@ -58,9 +58,6 @@ def patched(
         caches: patches of cache entries, by the path of a single layer, a dot and the entry's own
             path, such as "2.x_hat". If the cache is one tensor, the layer's path alone.
 
-    Returns:
-        The network, with the params of net.
-
     Raises:
         LayerError: if net has no such path, or there is no patch; from its functions, if a cache
             has no such entry, if a new value has another shape, dtype or device than the old, or if
@@ -209,9 +206,6 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     Returns:
         y by path, in the order in which they are computed; "" is the network's own. The second use
         of a layer has the path "3, use 2", and so on.
-
-    Raises:
-        LayerError: if net is not a layer; as the network does.
 
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(2)

@@ -120,12 +120,9 @@ def summary(net: Layer, x: Arrays) -> Summary:
         x: an example input, a tensor or a tuple, of which only shapes, strides, dtypes and devices
             matter; `meta` counts as the CPU.
 
-    Returns:
-        The summary, whose repr is the table.
-
     Raises:
-        LayerError: if an argument has the wrong type, x does not fit the network, or one of your
-            own layers reads the values of a tensor: a `meta` tensor has none.
+        LayerError: if one of your own layers reads the values of a tensor: a `meta` tensor has
+            none.
 
     Example:
         >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))

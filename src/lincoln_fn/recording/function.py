@@ -49,12 +49,6 @@ def recorded(function: Function) -> Function:
     Args:
         function: a pure function from trees of tensors to a tree of tensors.
 
-    Returns:
-        The function. Autograd, torch.func and tracers see the function given.
-
-    Raises:
-        LayerError: if function cannot be called.
-
     Example:
         >>> import torch
         >>> step = recorded(lambda x, y: (x + 2 * y).tanh())

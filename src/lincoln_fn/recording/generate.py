@@ -46,9 +46,6 @@ def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
     Args:
         program: as it was recorded.
         function_of: gives the function that computes an operation.
-
-    Returns:
-        The function. It frees each tensor after its last use.
     """
     code = _Code(simplify(program), function_of)
     text = code.text()

@@ -43,8 +43,7 @@ def alignment(
         if a gradient is 0. A layer that is used several times has the angle between the sums.
 
     Raises:
-        LayerError: as the network or the loss do; if the loss is not one number; and for
-            `forward_forward`, whose blocks have no common loss.
+        LayerError: for `forward_forward`, whose blocks have no common loss.
 
     Example:
         >>> net, x = lf.rules.feedback_alignment(lf.serial(lf.dense(5), lf.dense(2))), torch.eye(3)

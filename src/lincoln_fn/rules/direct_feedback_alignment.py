@@ -93,10 +93,6 @@ def direct_feedback_alignment(
     Returns:
         The network. Its params are those of net, and then a `State` that holds all B_i.
 
-    Raises:
-        LayerError: if net is not serial, or no part begins a block; from `init`, if the error does
-            not have such a shape.
-
     Source:
         Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
         2016.

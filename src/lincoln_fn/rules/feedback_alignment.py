@@ -59,9 +59,6 @@ def feedback_alignment(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a `State`, which holds B.
 
-    Raises:
-        LayerError: if no layer gets feedback.
-
     Source:
         Lillicrap et al., "Random synaptic feedback weights support error backpropagation for deep
         learning", Nature Communications, 2016.

@@ -126,12 +126,6 @@ def forward_forward(
         threshold: theta, what the mean square of a block's output is compared with.
         layers: whether a part begins a block, as in `direct_feedback_alignment`.
 
-    Returns:
-        The network, with the params of net.
-
-    Raises:
-        LayerError: if net is not serial, or no part begins a block.
-
     Source:
         Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022.
 
@@ -157,13 +151,6 @@ def with_label(
         x: the examples, of at least n_classes numbers each.
         labels: class indices below n_classes.
         n_classes: the number of classes.
-
-    Returns:
-        Examples of x's shape.
-
-    Raises:
-        LayerError: if an example has fewer numbers than there are classes, or the labels are not
-            one class index for each.
 
     Example:
         >>> with_label(torch.zeros(2, 4), torch.tensor([0, 2]), 3)
@@ -202,9 +189,6 @@ def true_and_false_labels(
     Returns:
         The examples with true labels and then those with false ones; and the target, 1 for true and
         0 for false.
-
-    Raises:
-        LayerError: as `with_label` does, or if n_classes is below 2.
 
     Example:
         >>> x, target = true_and_false_labels(lf.Key(0), torch.ones(1, 3), torch.tensor([1]), 2)

@@ -50,9 +50,6 @@ def kolen_pollack(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a tuple of trained matrices, one for each matrix of the layer.
 
-    Raises:
-        LayerError: if no layer gets feedback.
-
     Source:
         Akrout et al., "Deep Learning without Weight Transport", NeurIPS 2019.
 

@@ -44,10 +44,6 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
     Returns:
         The loss, on (out_1, ..., y) and class indices of shape (N,).
 
-    Raises:
-        LayerError: if an argument is not as above; from its functions, if prediction is not a
-            tuple, or was made with heads of another kind.
-
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 

@@ -174,8 +174,7 @@ def local_losses(
         The network. Its params are those of net, and then those of the heads.
 
     Raises:
-        LayerError: if net is not serial, no part begins a block, or there is no such kind; from
-            `init`, if net does not end with logits of n_classes.
+        LayerError: from `init`, if net does not end with logits of n_classes.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

@@ -31,9 +31,6 @@ def has_matrices(layer: Layer) -> bool:
 
     These are dense, convolutional, bilinear and recurrent layers, and attention.
 
-    Returns:
-        False for any other layer, and for one of your own unless it declares such a kind.
-
     Example:
         >>> [has_matrices(layer) for layer in (lf.gru(3), lf.batch_norm(), lf.serial(lf.dense(2)))]
         [True, False, True]

@@ -161,10 +161,6 @@ def pepita(
     Returns:
         The network. Its params are those of net, and then a `State` that holds F.
 
-    Raises:
-        LayerError: if net is not serial, or no part begins a block; from `init`, if x or the output
-            does not have such a shape.
-
     Source:
         Dellaferrera and Kreiman, "Error-driven Input Modulation: Solving the Credit Assignment
         Problem without a Backward Pass", ICML 2022.

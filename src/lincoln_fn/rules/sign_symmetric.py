@@ -102,9 +102,6 @@ def sign_symmetric(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a `State`, which holds the scale, its key, or M.
 
-    Raises:
-        LayerError: if there is no such variant, or no layer gets feedback.
-
     Source:
         Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?", AAAI 2016.
 

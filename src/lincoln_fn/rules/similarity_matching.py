@@ -111,9 +111,6 @@ def similarity_matching(
         The loss, on features of shape (N, C) and class indices of shape (N,). Of images
         (N, C, ...), with two positions or more, the features are the channels' standard deviations.
 
-    Raises:
-        LayerError: if n_classes is below 2, or there is no such reduction.
-
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 

@@ -31,9 +31,6 @@ def straight_through(layer: Layer) -> Layer:
     Args:
         layer: whose y has the shape of its x, such as rounding, or a ReLU whose units must not die.
 
-    Returns:
-        The layer, with its own params and their own gradients.
-
     Source:
         Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
         Neurons for Conditional Computation", 2013.

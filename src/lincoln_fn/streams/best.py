@@ -17,15 +17,14 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
 
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
-        metric: the score's name.
         mode: whether the highest or the lowest is best.
 
     Returns:
         The state and its record; for equal scores, the earliest. `nan` is never the best.
 
     Raises:
-        LayerError: if mode is neither "max" nor "min", or no record has that score, or it is always
-            `nan`; if the step is made with `donate=True`, which updates the best state in place.
+        LayerError: if no record has that score, or it is always `nan`; if the step is made with
+            `donate=True`, which updates the best state in place.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7]

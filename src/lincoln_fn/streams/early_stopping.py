@@ -24,7 +24,6 @@ def early_stopping(
 
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
-        metric: the score's name.
         patience: the number of evaluations without an improvement that end it, at least 1.
         mode: whether the highest or the lowest is best.
         min_delta: by how much a score has to exceed the best to count as an improvement, at least
@@ -34,8 +33,7 @@ def early_stopping(
         The stream's pairs, up to the evaluation that ends it.
 
     Raises:
-        LayerError: if a number is below its minimum or mode is neither "max" nor "min"; at the end
-            of the stream, if there were steps and none had the score.
+        LayerError: at the end of the stream, if there were steps and none had the score.
 
     Example:
         >>> scores = [0.5, 0.9, 0.7, 0.8, 1.0]

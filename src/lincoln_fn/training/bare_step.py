@@ -114,13 +114,6 @@ def value_and_gradient(
         loss: the loss, with reduction mean or sum.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
 
-    Returns:
-        The function. The gradient mirrors params.
-
-    Raises:
-        LayerError: from the function, if the batch is no pair or the loss more than one number, and
-            as the network and the loss do.
-
     Example:
         >>> import torch, lincoln_fn as lf
         >>> params = lf.layers.dense.Params(torch.ones(1, 1), None)

@@ -69,8 +69,8 @@ def make_step(
             cross-entropy on logits, which computes that itself.
 
     Raises:
-        LayerError: if an argument has the wrong type, both gradient and reduce are given, or
-            gradient expects another reduction than the loss has, or another kind of loss.
+        LayerError: if both gradient and reduce are given, or gradient expects another reduction
+            than the loss has, or another kind of loss.
 
     Example:
         >>> import lincoln_fn as lf

@@ -63,16 +63,9 @@ class Step:
     ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
         """Take a step, and report the value of each part of a weighted loss, too.
 
-        Args:
-            state: as for a call.
-            batch: likewise.
-
         Returns:
             The new state, and the value. For a weighted loss the value is a dict of numbers:
             "loss", and each part by its name.
-
-        Raises:
-            LayerError: as a call does.
         """
         new_state, value = self._taken(state, batch)
         if not self.parts:

@@ -170,16 +170,7 @@ def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
-    """Check that a tuple has one entry per part.
-
-    Args:
-        label: the composition's name.
-        what: the name of the tuple.
-        given: the tuple given.
-        count: how many parts there are.
-
-    Raises:
-        LayerError: if it is not a tuple, or one of another length.
+    """Check that what is `given` for `what`, of composition `label`, is a tuple of `count` entries.
 
     Example:
         >>> check_entries("serial", "params", ((), ()), 3)
@@ -195,9 +186,6 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 
 def is_trained(params: Params) -> bool:
     """Return whether parameters have a leaf that an optimizer updates.
-
-    Args:
-        params: of any layer.
 
     Returns:
         False for the empty tuple, for a `State`, and for trees that contain only these.

@@ -20,9 +20,6 @@ def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
     Args:
         path: the network's own.
 
-    Returns:
-        Pairs of a path and a layer.
-
     Example:
         >>> list(paths(lf.serial(lf.tanh())))
         [('', serial(tanh())), ('0', tanh())]
@@ -37,7 +34,6 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
 
     Args:
         f: (layer, path) -> layer. A composition has its new parts already.
-        path: the network's own.
 
     Returns:
         The network. A composition of the same parts as before is the same object.

@@ -20,10 +20,7 @@ class Site:
     """One use of one layer, as the backward walk recorded it.
 
     Args:
-        layer: the layer.
         path: its position in the network, such as "2.0".
-        params: its parameters.
-        cache: its cache.
         g: dL/dy of this use; None if it was not needed: the network's dx was not wanted, and
             neither this layer nor one before it is trained.
         dparams: the gradient of this use, if it was computed together with dx, as in norms and
@@ -85,9 +82,6 @@ def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree o
 
     Returns:
         dparams, bit for bit as `net.grads` returns it.
-
-    Raises:
-        LayerError: as `grads` does.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)

@@ -148,9 +148,6 @@ def walk_back(
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted. None keeps the records as they are.
         add: as `Walk` takes it.
-
-    Returns:
-        dx, and the record of the network.
     """
 
     def at(
