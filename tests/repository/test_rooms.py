@@ -300,15 +300,15 @@ def test_what_another_room_names_is_public():
 @pytest.mark.parametrize(
     "code",
     [
-        "from lincoln_fn.rules._blocks import split",
-        "from lincoln_fn.rules import _blocks",
-        "from lincoln_fn.rules.feedback import _step",
-        "from lincoln_fn.rules import feedback\nfeedback._step()",
+        "from lincoln_fn.combine._wiring import split",
+        "from lincoln_fn.combine import _wiring",
+        "from lincoln_fn.combine.ode import _step",
+        "from lincoln_fn.combine import ode\node._step()",
     ],
 )
 def test_every_way_to_name_what_is_private_is_seen(code):
     assert [*private_of(code, "lincoln_fn.attribution.lrp")]
-    assert not [*private_of(code, "lincoln_fn.rules.pepita")]
+    assert not [*private_of(code, "lincoln_fn.combine.scan")]
 
 
 def test_modules_found_by_name_are_those_of_these_files():

@@ -7,16 +7,19 @@ convolutions, by which they differ, they have the rules of `base` for all other 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
-from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
+from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR, Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core import Layer, LayerError, NonNegative, checked, kind_of
+from lincoln_fn.core import Layer, LayerError, NonNegative, checked, describe, kind_of, wrong_kind
+from lincoln_fn.rules.internal import no_backward
 from lincoln_fn.walk.internal import paths, unknown_path
+
+Choice: TypeAlias = tuple[Kind, Rule]
 
 
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
@@ -60,7 +63,7 @@ class Composite:
     by_path: Mapping[str, Rule] = attrs.field(factory=dict)
 
     def rules_of(self, net: Layer) -> dict[str, Rule]:
-        """Choose a rule for every single layer of a network.
+        """Choose a rule for every single layer of a network, by its path.
 
         Raises:
             LayerError: if a layer has no rule, or net has no single layer at one of the paths.
@@ -69,14 +72,18 @@ class Composite:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
             {'0': z_plus(), '1': pass_(), '2': epsilon(1e-06)}
         """
-        singles = {path: layer for path, layer in paths(net) if has_relevance(layer)}
+        singles = {
+            path: layer
+            for path, layer in paths(net)
+            if layer.composition is None and layer.backward is not no_backward  # a rule's feedback
+        }
         for path in self.by_path:
             if path not in singles:
                 raise unknown_path("lrp", path, singles)
         chosen: dict[str, Rule] = {}
         first = self.first
         for path, layer in singles.items():
-            special = fitting(layer, first)
+            special = _fitting(layer, first)
             first = () if special else first
             chosen[path] = self.by_path.get(path) or special or self.rule_of(layer, path)
         return chosen
@@ -92,7 +99,7 @@ class Composite:
             >>> epsilon_plus().rule_of(lf.add())
             norm()
         """
-        rule = fitting(layer, self.choices)
+        rule = _fitting(layer, self.choices)
         if rule is None:
             mend = f"give it one by composite(by_path={{{path!r}: rule}})"
             if kind_of(layer) == "log_softmax":
@@ -122,7 +129,7 @@ def composite(
         {'0': w_square(), '1': constant_std(), '2': epsilon(1e-06)}
     """
     first, by_path = tuple(first), dict(by_path or {})
-    check_composite(choices, first, by_path)
+    _check(choices, first, by_path)
     last = (LINEAR, rules.epsilon())
     return Composite((*choices, *base(), last), first, by_path)
 
@@ -214,3 +221,30 @@ def epsilon_gamma_box(
 def _two(for_convolutions: Rule, epsilon: float, stabilizer: float, *first: Choice) -> Composite:
     own = (CONVOLUTION, for_convolutions), (DENSE, rules.epsilon(epsilon))
     return Composite((*own, *base(stabilizer)), first)
+
+
+def _fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
+    """Return the rule of the first choice whose kind a layer belongs to."""
+    return next((rule for kind, rule in choices if belongs(layer, kind)), None)
+
+
+def _check(
+    choices: Iterable[object], first: Iterable[object], by_path: Mapping[str, object]
+) -> None:
+    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path."""
+    for name, pairs in (("choices", choices), ("first", first)):
+        for i, pair in enumerate(pairs):
+            match pair:
+                case (frozenset(), Rule()):
+                    continue
+            problem = f"expected {name}[{i}] to be a pair of a kind and a rule, got {_shown(pair)}"
+            raise LayerError("composite", f"{problem}; write (kinds.DENSE, rules.epsilon())")
+    for path, rule in by_path.items():
+        if not isinstance(rule, Rule):
+            raise wrong_kind("composite", f"by_path[{path!r}]", rule, "Rule")
+
+
+def _shown(choice: object) -> str:
+    if isinstance(choice, tuple):
+        return f"({', '.join(map(_shown, choice))})"
+    return "a kind" if isinstance(choice, frozenset) else describe(choice)

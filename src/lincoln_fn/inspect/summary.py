@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, called, checked, shown, tree
-from lincoln_fn.inspect.table import table
+from lincoln_fn.inspect.records import table
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.walks import there
 

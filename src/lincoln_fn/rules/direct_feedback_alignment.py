@@ -20,9 +20,17 @@ from typing import Final
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
-from lincoln_fn.rules import _blocks
-from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules.matrices import (
+    PROJECTIONS,
+    Projections,
+    Selector,
+    blocks_of,
+    draw_projection,
+    has_matrices,
+    needs_dx_in_block,
+    of_blocks,
+    projected,
+)
 from lincoln_fn.walk import VisitBack, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -44,7 +52,7 @@ def back(
         if i == starts[-1]:
             error = g
         if i in ends and error is not None:
-            g = _blocks.projected(error, params[-1].matrices[ends[i]])
+            g = projected(error, params[-1].matrices[ends[i]])
         g, records[i] = visit(i, params[i], cache[i], g)
     return g, tuple(records)
 
@@ -53,7 +61,7 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     """Return whether a trained part needs dx of part i: behind the last layer, each does."""
     if i > starts[-1]:
         return any(map(is_trained, params[:i]))
-    return _blocks.needs_dx_in_block(i, params, starts=starts)
+    return needs_dx_in_block(i, params, starts=starts)
 
 
 def _init(
@@ -68,10 +76,10 @@ def _init(
     drawn = key.fold_in(len(made))
     error = outputs[starts[-1]]
     matrices = tuple(
-        _blocks.draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
+        draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
         for i, start in enumerate(starts[1:])
     )
-    return (*made, _blocks.Projections(matrices))
+    return (*made, Projections(matrices))
 
 
 @constructor

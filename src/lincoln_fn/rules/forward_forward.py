@@ -31,9 +31,15 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, format_briefly, record
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.internal import check_between
-from lincoln_fn.rules._blocks import advance_parts, blocks_of, needs_dx_in_block, of_blocks
 from lincoln_fn.rules.local_loss import Classes
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules.matrices import (
+    Selector,
+    advance_parts,
+    blocks_of,
+    has_matrices,
+    needs_dx_in_block,
+    of_blocks,
+)
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record
 

@@ -22,9 +22,8 @@ from lincoln_fn.combine import branch, serial
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, constructor
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
-from lincoln_fn.rules._blocks import blocks_of, of_blocks
 from lincoln_fn.rules.local_loss import Classes, Kind
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 

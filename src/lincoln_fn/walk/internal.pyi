@@ -12,14 +12,14 @@ from lincoln_fn.walk.init import (
     init_in_turn as init_in_turn, init_with_outputs as init_with_outputs, on_meta as on_meta,
     output_of as output_of,
 )
-from lincoln_fn.walk.map_params import Pair as Pair, change_parts as change_parts
 from lincoln_fn.walk.one_part import around as around
 from lincoln_fn.walk.parts import (
     ERRORS as ERRORS, Placed as Placed, Tap as Tap, always as always, inside as inside,
     place_parts as place_parts,
 )
 from lincoln_fn.walk.paths import (
-    is_target as is_target, map_paths as map_paths, paths as paths, unknown_path as unknown_path,
+    Pair as Pair, change_parts as change_parts, is_target as is_target, map_paths as map_paths,
+    paths as paths, unknown_path as unknown_path,
 )
 from lincoln_fn.walk.visitors import Around as Around, allows_loops as allows_loops
 from lincoln_fn.walk.visits import (

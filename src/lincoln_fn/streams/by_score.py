@@ -1,12 +1,54 @@
-"""End a run when its score no longer improves."""
+"""Streams that look at a score: return the best state, or end a run that no longer improves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from lincoln_fn.core import NonNegative, PositiveInt, checked
+from lincoln_fn.core import LayerError, NonNegative, PositiveInt, checked
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
-from lincoln_fn.training import Mode, StepRecord, TrainState, is_gain
+from lincoln_fn.training import Mode, StepRecord, TrainState, check_unspent, is_gain
+
+_MEND: Final = "make the step with donate=False, or give copies of the states"
+
+
+@checked
+def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
+    """Run a stream to its end, and return the state with the best score.
+
+    Args:
+        stream: some of its records have the score, as `evaluated` adds it.
+        mode: whether the highest or the lowest is best.
+
+    Returns:
+        The state and its record; for equal scores, the earliest. `nan` is never the best.
+
+    Raises:
+        LayerError: if no record has that score, or it is always `nan`; if the step is made with
+            `donate=True`, which updates the best state in place.
+
+    Example:
+        >>> scores = [0.5, 0.9, 0.7]
+        >>> steps = [(None, StepRecord(i, 0.1, scores={"f1": s})) for i, s in enumerate(scores)]
+        >>> best(steps, "f1")[1].step
+        1
+    """
+    best_pair: tuple[TrainState, StepRecord] | None = None
+    best_score, seen, is_new = None, set[str](), False
+    with closing("best", stream) as steps:
+        for state, record in steps:
+            if best_pair is not None and is_new:
+                check_unspent(best_pair[0], "best", _MEND)
+            seen.update(record.scores)
+            score = record.scores.get(metric)
+            is_new = score is not None and is_gain(score, best_score, mode)
+            if is_new:
+                best_pair, best_score = (state, record), score
+    if best_pair is None:
+        if metric not in seen:
+            raise no_score("best", metric, seen)
+        raise LayerError("best", f"expected a record with a score {metric!r}, got only nan")
+    return best_pair
 
 
 @checked
