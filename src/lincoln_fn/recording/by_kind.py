@@ -11,14 +11,7 @@ import optree
 from torch import Tensor
 
 from lincoln_fn.core import EVERYTHING, Arrays, is_forward_mode, is_record
-from lincoln_fn.recording.conditions import (
-    Conditions,
-    Fits,
-    can_be_recorded,
-    conditions,
-    fits_like,
-    layouts,
-)  # fmt: skip
+from lincoln_fn.recording.conditions import Fits, can_be_recorded, conditions, fits_like, layouts
 
 # Any: optree's class, whose constructor no type checker knows.
 Structure: TypeAlias = Any
@@ -48,7 +41,7 @@ class ByKind(Generic[M]):
         self.make, self.place, self.most = make, place, most  # `place` as `conditions` says
         self.kinds: dict[Hashable, M] = {}
         self.made: WeakKeyDictionary[Arrays, tuple[list[Tensor], M]] = WeakKeyDictionary()
-        self.after = defaultdict[M, list[tuple[Fits, Structure, Conditions, M]]](list)
+        self.after = defaultdict[M, list[tuple[Fits, Structure, object, M]]](list)
 
     def find(self, *arguments: Arrays) -> tuple[list[Tensor], M] | None:
         """List the tensors of the arguments, and find what runs the function on them.

@@ -16,8 +16,6 @@ from lincoln_fn.core import is_plain, is_transformed
 from lincoln_fn.runtime import precision
 
 Layouts: TypeAlias = tuple[Hashable, ...]
-# Which arguments share a place, and the settings of the process.
-Conditions: TypeAlias = tuple[object, ...]
 # A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
 _TYPES: Final = (Tensor, torch.nn.Parameter)
@@ -57,7 +55,9 @@ def address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def conditions(tensors: Sequence[Tensor], place: Callable[[Tensor], int] | None) -> Conditions:
+def conditions(
+    tensors: Sequence[Tensor], place: Callable[[Tensor], int] | None
+) -> tuple[object, ...]:
     """Return what a program depends on beside the structure and the layouts of its arguments.
 
     Args:

@@ -17,20 +17,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from torch import Tensor
+
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
-from lincoln_fn.rules.matrices import (
-    PROJECTIONS,
-    Projections,
-    Selector,
-    blocks_of,
-    draw_projection,
-    has_matrices,
-    needs_dx_in_block,
-    of_blocks,
-    projected,
-)
+from lincoln_fn.rules import matrices
+from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -52,7 +45,7 @@ def back(
         if i == starts[-1]:
             error = g
         if i in ends and error is not None:
-            g = projected(error, params[-1].matrices[ends[i]])
+            g = matrices.projected(error, params[-1].matrices[ends[i]])
         g, records[i] = visit(i, params[i], cache[i], g)
     return g, tuple(records)
 
@@ -61,7 +54,7 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     """Return whether a trained part needs dx of part i: behind the last layer, each does."""
     if i > starts[-1]:
         return any(map(is_trained, params[:i]))
-    return needs_dx_in_block(i, params, starts=starts)
+    return matrices.needs_dx_in_block(i, params, starts=starts)
 
 
 def _init(
@@ -73,13 +66,16 @@ def _init(
     feedback_init: Initializer,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = key.fold_in(len(made))
-    error = outputs[starts[-1]]
-    matrices = tuple(
-        draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
-        for i, start in enumerate(starts[1:])
+    drawn, error = key.fold_in(len(made)), outputs[starts[-1]]
+
+    def draw(i: int, start: int) -> Tensor:
+        key, hidden = drawn.fold_in(i), outputs[start - 1]
+        return matrices.draw_projection(_RULE, key, error, hidden, feedback_init)
+
+    return (
+        *made,
+        matrices.Projections(tuple(draw(i, start) for i, start in enumerate(starts[1:]))),
     )
-    return (*made, Projections(matrices))
 
 
 @constructor

@@ -31,15 +31,9 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, format_briefly, record
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.internal import check_between
+from lincoln_fn.rules import matrices
 from lincoln_fn.rules.local_loss import Classes
-from lincoln_fn.rules.matrices import (
-    Selector,
-    advance_parts,
-    blocks_of,
-    has_matrices,
-    needs_dx_in_block,
-    of_blocks,
-)
+from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record
 
@@ -144,7 +138,7 @@ def forward_forward(
     """
     return of_blocks(
         net, blocks_of("forward_forward", net, layers), (), _there, back,
-        advance=advance_parts, predict=_predict, needs_dx=needs_dx_in_block,
+        advance=matrices.advance_parts, predict=_predict, needs_dx=matrices.needs_dx_in_block,
     )  # fmt: skip
 
 

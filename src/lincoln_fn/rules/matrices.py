@@ -21,19 +21,7 @@ from typing import Any, Final, TypeAlias
 from torch import Tensor
 
 from lincoln_fn import combine, core
-from lincoln_fn.core import (
-    Arrays,
-    Cache,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    Spec,
-    State,
-    kind_of,
-    record,
-    tree,
-)
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, tree
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers import multi_head_attention
 from lincoln_fn.walk import VisitThere, composition, is_trained
@@ -55,7 +43,7 @@ def has_matrices(layer: Layer) -> bool:
         [True, False, True]
     """
     if is_one_layer(layer):
-        return layer.composition is not None or kind_of(layer) in _KINDS
+        return layer.composition is not None or core.kind_of(layer) in _KINDS
     return any(map(has_matrices, layer.parts))
 
 
@@ -109,8 +97,8 @@ def fans_of(matrix: Tensor) -> Fans:
     return Fans(n_in * size, n_out * size)
 
 
-@record
-class Projections(State):
+@core.record
+class Projections(core.State):
     """Fixed random matrices: each maps an error to the shape of one position's activation."""
 
     matrices: tuple[Tensor, ...]
@@ -126,7 +114,7 @@ def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
     return starts
 
 
-def advance_parts(visit: VisitThere, params: Params, cache: Cache) -> Params:
+def advance_parts(visit: VisitThere, params: Params, cache: core.Cache) -> Params:
     """Advance each part, by the `caches` in the cache of a rule."""
     pairs = enumerate(zip(params, cache.caches, strict=True))
     return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)

@@ -33,17 +33,8 @@ from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, check_cache, record
 from lincoln_fn.initializers import Initializer, he_uniform
-from lincoln_fn.rules.matrices import (
-    PROJECTIONS,
-    Projections,
-    Selector,
-    advance_parts,
-    blocks_of,
-    draw_projection,
-    has_matrices,
-    of_blocks,
-    projected,
-)
+from lincoln_fn.rules import matrices
+from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -103,7 +94,7 @@ def back(
     if g is None:
         raise LayerError(visit.label, "expected the visitor to return dx behind the last layer")
     n = len(g) if reduction == "mean" else 1
-    changed = cache.x + n * projected(g, params[-1].matrices[0])
+    changed = cache.x + n * matrices.projected(g, params[-1].matrices[0])
     again, outputs, h = [], [], changed
     for i in range(last + 1):
         h, part_cache = visit.parts[i].forward(params[i], h)
@@ -139,8 +130,8 @@ def _init(
     made, outputs = init_with_outputs(parts[:-1], key, x)
     drawn = key.fold_in(len(made))
     error = outputs[starts[-1]]
-    matrix = draw_projection(_RULE, drawn, error, x, feedback_init)
-    return (*made, Projections((scale * matrix,)))
+    matrix = matrices.draw_projection(_RULE, drawn, error, x, feedback_init)
+    return (*made, matrices.Projections((scale * matrix,)))
 
 
 @core.constructor
@@ -180,6 +171,6 @@ def pepita(
     """
     starts = blocks_of(_RULE, net, layers)
     return of_blocks(
-        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=advance_parts,
+        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=matrices.advance_parts,
         predict=there, needs_dx=_needs_dx,
     )  # fmt: skip
