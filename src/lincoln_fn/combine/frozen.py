@@ -41,14 +41,12 @@ def thaw(params: Params) -> Params:
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
     """Compute y as the layer does."""
-    check_params("frozen", params, FrozenParams)
-    return visit(0, params.params, x, train=False)
+    return visit(0, *visit.made.split_params(params), x, train=False)
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute only the layer's dx."""
-    check_params("frozen", params, FrozenParams)
-    return visit(0, params.params, cache, g, train=False)
+    return visit(0, *visit.made.split_params(params), cache, g, train=False)
 
 
 def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
@@ -83,8 +81,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
 
 def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:
     """Use the layer as it is, and keep only the shapes of x."""
-    check_params("constant", params, FrozenParams)
-    y, _ = visit(0, params.params, x)
+    y, _ = visit(0, *visit.made.split_params(params), x)
     return tree.map(Tensor.detach, y), tree.map(stand_in, x)
 
 

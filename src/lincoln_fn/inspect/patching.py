@@ -19,9 +19,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
 from lincoln_fn.inspect.records import note
-from lincoln_fn.walk import is_trained
+from lincoln_fn.walk import VisitBack, is_trained
 from lincoln_fn.walk.internal import (
-    Around,
     Record,
     composition_of,
     inside,
@@ -153,10 +152,14 @@ def _patch_layer(
 
 
 @attrs.frozen(eq=False)
-class _Refusing(Around):
+class _Refusing:
     """A visitor of a loop back that refuses a patch of g on which no gradient depends."""
 
+    visit: VisitBack
     within: Mapping[int, str]
+
+    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
+        return getattr(self.visit, name)
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True

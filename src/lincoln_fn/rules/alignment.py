@@ -10,7 +10,6 @@ vector,
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -65,25 +64,19 @@ def alignment(
 def _gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Tensor]:
     """Compute dparams of each single layer, as one vector."""
     vectors: dict[str, Tensor] = {}
-    walk_back(partial(_visit, vectors), net, params, cache, g, ALL)
+
+    def visit(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, None]:
+        if not (wants.dparams and is_trained(params)):
+            return layer.input_grad(params, cache, g), None
+        dx, dparams = layer.backward(params, cache, g)
+        vector = torch.cat([leaf.flatten().double() for leaf in tree.leaves(dparams)])
+        vectors[path] = vectors[path] + vector if path in vectors else vector
+        return dx, None
+
+    walk_back(visit, net, params, cache, g, ALL)
     return vectors
-
-
-def _visit(
-    found: dict[str, Tensor],
-    layer: Layer,
-    path: str,
-    params: Params,
-    cache: Cache,
-    g: Arrays,
-    wants: Wants,
-) -> tuple[Arrays, None]:
-    if not (wants.dparams and is_trained(params)):
-        return layer.input_grad(params, cache, g), None
-    dx, dparams = layer.backward(params, cache, g)
-    vector = torch.cat([leaf.flatten().double() for leaf in tree.leaves(dparams)])
-    found[path] = found[path] + vector if path in found else vector
-    return dx, None
 
 
 def _positions(path: str) -> list[int]:

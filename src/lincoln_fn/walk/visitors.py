@@ -168,16 +168,6 @@ class VisitBack(Visitor):
         return self.walk.add(record, later)
 
 
-@attrs.frozen(eq=False)
-class Around:
-    """What is called in the place of a walk's visitor, and has all else of it."""
-
-    visit: Any  # Any: VisitThere or VisitBack
-
-    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
-        return getattr(self.visit, name)
-
-
 def allows_loops(visit: Visitor) -> bool:
     """Return whether a loop over the uses of a part may be traced once, as one operation.
 
