@@ -16,8 +16,8 @@ from lincoln_fn.recording.by_kind import ByKind, Structure, flatten, make_builde
 from lincoln_fn.recording.conditions import address
 from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
-from lincoln_fn.recording.recorder import Recorder, Showing
-from lincoln_fn.recording.surroundings import Fact, UnseenError, facts_of
+from lincoln_fn.recording.recorder import Recorder
+from lincoln_fn.recording.surroundings import Fact, Showing, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
 
 Pure: TypeAlias = Callable[..., Any]  # Any: from trees of tensors to a tree of tensors
@@ -159,7 +159,7 @@ class Recorded:
                 self._give_up(str(reason))
                 return self.function(*arguments)
         recorder = Recorder(leaves, self.donated, has_places=self._tries == 1)
-        with recorder, Showing(recorder):
+        with recorder, Showing(recorder.refuse):
             result = self.function(*arguments)
         self._tries -= 1
         outputs, structure = flatten(result)
