@@ -41,12 +41,12 @@ def thaw(params: Params) -> Params:
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
     """Compute y as the layer does."""
-    return visit(0, *visit.made.split_params(params), x, train=False)
+    return visit(0, visit.made.split_params(params)[0], x, train=False)
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute only the layer's dx."""
-    return visit(0, *visit.made.split_params(params), cache, g, train=False)
+    return visit(0, visit.made.split_params(params)[0], cache, g, train=False)
 
 
 def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
@@ -81,7 +81,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
 
 def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:
     """Use the layer as it is, and keep only the shapes of x."""
-    y, _ = visit(0, *visit.made.split_params(params), x)
+    y, _ = visit(0, visit.made.split_params(params)[0], x)
     return tree.map(Tensor.detach, y), tree.map(stand_in, x)
 
 

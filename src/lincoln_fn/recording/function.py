@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from lincoln_fn.recording.recorder import Recorder
 from lincoln_fn.recording.surroundings import Fact, Showing, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
 
-Pure: TypeAlias = Callable[..., Any]  # Any: from trees of tensors to a tree of tensors
+Pure: TypeAlias = Callable[..., Arrays]  # from trees of tensors to a tree of tensors
 Function = TypeVar("Function", bound=Pure)
 
 # So many calls are recorded at most.
@@ -79,8 +79,7 @@ class RecordedFunction:
     def __repr__(self) -> str:
         return self.name or f"recorded({getattr(self.function, '__qualname__', self.function)})"
 
-    # Any: its own arguments.
-    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[object, ...]]:
         return RecordedFunction, (self.function, self.name, self.donate)
 
     def __call__(self, *arguments: Arrays) -> Arrays:
@@ -117,7 +116,7 @@ class Recorded:
         # The structure of the result, and the function that makes one of its leaves.
         self._structure: Structure = None
         self.carried = 0  # how many leaves a record has that the result begins with
-        self.build: Callable[[Sequence[Tensor]], Any] = tuple
+        self.build: Callable[[Sequence[Tensor]], Arrays] = tuple
         self._runs: list[Run] = []
         self._candidates: list[Program] = []
         self._facts: list[Fact] | None = None
@@ -135,7 +134,7 @@ class Recorded:
                 return outputs
         return None
 
-    def call(self, arguments: tuple[Any, ...], leaves: Sequence[Tensor]) -> Any:  # Any: trees
+    def call(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
         """Run the function, and record it as long as that may be of use.
 
         If it raises an error, that is neither a try nor a miss.
@@ -150,7 +149,7 @@ class Recorded:
             self._give_up("reads numbers that are others at most calls")
         return result
 
-    def _record(self, arguments: tuple[Any, ...], leaves: Sequence[Tensor]) -> Any:  # Any: trees
+    def _record(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
         """Run the function, and learn from what it does."""
         if self._facts is None or self._changed():
             try:

@@ -28,7 +28,7 @@ B = TypeVar("B")
 class Batches:
     """Batches of arrays in memory; made by `batches`, and iterable any number of times."""
 
-    arrays: tuple[Any, ...]  # Any: trees of tensors
+    arrays: tuple[core.Arrays, ...]
     batch_size: int
     key: Key | None
     epochs: int

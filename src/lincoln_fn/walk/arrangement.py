@@ -10,6 +10,8 @@ import attrs
 
 from lincoln_fn.core import Params, evolve
 
+# Any: a visitor's record of a part, or the records that a loop returns.
+Record: TypeAlias = Any
 # Of each part; a composition's last parts may have none.
 PartsParams: TypeAlias = tuple[Params, ...]
 
@@ -95,12 +97,11 @@ def _split_fields(params: Params, *, names: tuple[str | None, ...]) -> PartsPara
     return tuple(() if name is None else getattr(params, name) for name in names)
 
 
-# Any: a visitor's record of a part.
 def visit_parts(
     arrangement: Arrangement,
-    visit: Callable[[int, Params, Any], Params],
+    visit: Callable[[int, Params, Record], Params],
     params: Params,
-    records: tuple[Any, ...],
+    records: tuple[Record, ...],
 ) -> Params:
     """Join what visit(i, params of part i, record of part i) returns of each part with params."""
     pairs = enumerate(zip(arrangement.split(params), records, strict=False))
@@ -113,9 +114,8 @@ def gather_by(arrangement: Arrangement) -> Callable[..., Params]:
     return gather_entries if is_of_entries else partial(visit_parts, arrangement)
 
 
-# Any: as above.
 def gather_entries(
-    visit: Callable[[int, Params, Any], Params], params: Params, records: Any
+    visit: Callable[[int, Params, Record], Params], params: Params, records: Record
 ) -> Params:
     """Return entry i of a tuple of params, for part i."""
     pairs = enumerate(zip(params, records, strict=False))

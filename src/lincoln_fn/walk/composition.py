@@ -22,12 +22,12 @@ import attrs
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, unchanged, wrong_kind
-from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, gather_by, visit_parts
+from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, Record, gather_by, visit_parts
 from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn, remembering
 from lincoln_fn.walk.parts import Parts, always
 from lincoln_fn.walk.visitors import VisitBack, VisitThere
-from lincoln_fn.walk.visits import BACKWARD, DPARAMS, DX, FORWARD, PREDICT, Record
+from lincoln_fn.walk.visits import BACKWARD, DPARAMS, DX, FORWARD, PREDICT
 
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
 Back: TypeAlias = Callable[[VisitBack, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -151,11 +151,11 @@ class Composition(Parts):
     def __attrs_post_init__(self) -> None:
         make_room(self.label, self.depth)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Give the fields by name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(Composition)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Load a pickle, if there is room for its depth."""
         for name, value in state.items():
             object.__setattr__(self, name, value)

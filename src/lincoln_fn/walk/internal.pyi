@@ -1,5 +1,7 @@
 from lincoln_fn.walk import one_part as one_part
-from lincoln_fn.walk.arrangement import gather_entries as gather_entries, visit_parts as visit_parts
+from lincoln_fn.walk.arrangement import (
+    Record as Record, gather_entries as gather_entries, visit_parts as visit_parts,
+)
 from lincoln_fn.walk.composition import (
     Back as Back, Mask as Mask, There as There, VisitRecord as VisitRecord,
     composition_of as composition_of, mask_form as mask_form,
@@ -23,7 +25,7 @@ from lincoln_fn.walk.paths import (
 )
 from lincoln_fn.walk.visitors import allows_loops as allows_loops
 from lincoln_fn.walk.visits import (
-    ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT, Record as Record,
+    ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
     Wants as Wants, sum_uses as sum_uses, untrained as untrained,
 )
 from lincoln_fn.walk.walks import walk_back as walk_back

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from lincoln_fn.core import Key, Layer, LayerError, Params, checked, format_briefly
 from lincoln_fn.walk.composition import composition_of
@@ -78,7 +78,7 @@ Change: TypeAlias = Callable[[Layer, str, Params, Key | None], Pair | None]
 
 @checked
 def map_params(
-    f: Callable[..., Any],  # Any: with a key, if one is given
+    f: Callable[..., Pair],  # with a key, if one is given
     net: Layer,
     params: Params,
     key: Key | None = None,

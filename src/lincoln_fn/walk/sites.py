@@ -7,9 +7,8 @@ bits of `backward`, and compute no product twice.
 
 from __future__ import annotations
 
-from typing import Any
-
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, is_derived, record, static
+from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import Wants
 from lincoln_fn.walk.walks import walk_back
@@ -38,7 +37,7 @@ class Site:
 @checked
 def cotangents(
     net: Layer, params: Params, cache: Cache, g: Arrays, *, dx: bool = True
-) -> tuple[Arrays, Any]:  # Any: a tree of sites
+) -> tuple[Arrays, Record]:
     """Compute dx of a network, and record what the gradients of its parameters are computed from.
 
     Args:
@@ -74,7 +73,7 @@ def _skip(layer: Layer, path: str, params: Params) -> Site:
     return Site(layer, path, params, None, None, params)
 
 
-def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree of sites
+def grads_at(net: Layer, params: Params, sites: Record) -> Params:
     """Compute the gradients of a network's parameters from its sites.
 
     Args:

@@ -13,8 +13,9 @@ import attrs
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, check_pair, is_ours
+from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.parts import ERRORS, Parts, Tap, inside, is_trained, place_error
-from lincoln_fn.walk.visits import ALL, DPARAMS, DX, NOTHING, Record, Walk, Wants
+from lincoln_fn.walk.visits import ALL, DPARAMS, DX, NOTHING, Walk, Wants
 
 
 @attrs.define(eq=False)

@@ -10,16 +10,14 @@ each part that is a composition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import attrs
 import torch
 
 from lincoln_fn.core import Arrays, Cache, Layer, Params, tree
+from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.init import recall
-
-# Any: a visitor's record of a part, or the records that a loop returns.
-Record: TypeAlias = Any
 
 
 @attrs.frozen
