@@ -23,9 +23,8 @@ import attrs
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, unchanged, wrong_kind
 from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, Record, gather_by, visit_parts
-from lincoln_fn.walk.depth import make_room
 from lincoln_fn.walk.init import init_in_turn, remembering
-from lincoln_fn.walk.parts import Parts, always
+from lincoln_fn.walk.parts import Parts, always, make_room
 from lincoln_fn.walk.visitors import VisitBack, VisitThere
 from lincoln_fn.walk.visits import BACKWARD, DPARAMS, DX, FORWARD, PREDICT
 
