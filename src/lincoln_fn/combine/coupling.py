@@ -28,8 +28,6 @@ it makes of x_1. A `serial` is solved from its last part to its first.
     x_1 = y_1
     x_2 = (y_2 - t) e^(-s)
     l = l' - sum s
-
-Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 """
 
 from __future__ import annotations

@@ -25,10 +25,6 @@ linear system for each example:
 
 For a linear f this is a restarted GMRES. An example is done when |r_k| <= tol |f(z_k)|, and is then
 left as it is. So its result does not depend on the other examples.
-
-Source: Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019; Anderson, "Iterative Procedures for
-Nonlinear Integral Equations", 1965; Walker and Ni, "Anderson Acceleration for Fixed-Point
-Iterations", 2011.
 """
 
 from __future__ import annotations
@@ -146,7 +142,9 @@ def fixed_point(
             example makes the loss nan, and then the step raises the error.
 
     Source:
-        Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019.
+        Bai, Kolter and Koltun, "Deep Equilibrium Models", 2019; Anderson, "Iterative Procedures for
+        Nonlinear Integral Equations", 1965; Walker and Ni, "Anderson Acceleration for Fixed-Point
+        Iterations", 2011.
 
     Example:
         >>> net, x = fixed_point(lf.rnn_cell(3), shape=(3,)), torch.ones(2, 4)

@@ -20,9 +20,6 @@ Here each expert sees all tokens, so that every shape is known: w_i is 0 for tho
 choose it. `fastpath/experts.py` gives an expert only its own.
 
 Cache: those of the router and of the experts; p, S and all h_i.
-
-Source: Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated
-Mixture-of-Experts Layer", 2017.
 """
 
 from __future__ import annotations

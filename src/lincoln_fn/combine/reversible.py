@@ -20,8 +20,6 @@ The output of a block is the input of the next. So the last output gives all inp
 other.
 
 Cache: the last y.
-
-Source: Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network", 2017.
 """
 
 from __future__ import annotations

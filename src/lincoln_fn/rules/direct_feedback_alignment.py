@@ -8,9 +8,6 @@ i. Backpropagation computes dh_i from dh_(i+1). Here each comes from e, by a fix
 Within a block, from h_i to its layer's dparams, g goes back as in backpropagation. No block waits
 for another. B_i has the shape of e's last axis, then of h_i without the axes that it shares with e:
 the batch, and in a sequence with an error for each entry also the length.
-
-Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
-2016.
 """
 
 from __future__ import annotations

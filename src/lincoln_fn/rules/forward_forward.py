@@ -15,8 +15,6 @@ goes back through this:
 blocks but the first, which sees the label itself.
 
 Cache: those of the parts, and h_j.
-
-Source: Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022, section 3.3.
 """
 
 from __future__ import annotations
@@ -127,7 +125,7 @@ def forward_forward(
         layers: whether a part begins a block, as in `direct_feedback_alignment`.
 
     Source:
-        Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022.
+        Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022, section 3.3.
 
     Example:
         >>> net = forward_forward(lf.serial(lf.dense(5), lf.relu(), lf.dense(4), lf.relu()), 3)

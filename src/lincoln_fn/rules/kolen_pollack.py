@@ -14,9 +14,6 @@ difference shrinks by the same factor in each:
     W' - B' = (1 - r d) (W - B)
 
 So B becomes W, and the gradient the true one. Without weight decay the difference stays.
-
-Source: Kolen and Pollack, "Backpropagation without weight transport", 1994; Akrout, Wilson,
-Humphreys, Lillicrap and Tweed, "Deep Learning without Weight Transport", NeurIPS 2019.
 """
 
 from __future__ import annotations
@@ -51,7 +48,8 @@ def kolen_pollack(
         is a tuple of trained matrices, one for each matrix of the layer.
 
     Source:
-        Akrout et al., "Deep Learning without Weight Transport", NeurIPS 2019.
+        Kolen and Pollack, "Backpropagation without weight transport", 1994; Akrout, Wilson,
+        Humphreys, Lillicrap and Tweed, "Deep Learning without Weight Transport", NeurIPS 2019.
 
     Example:
         >>> net, x = kolen_pollack(lf.dense(2)), torch.ones(1, 3)

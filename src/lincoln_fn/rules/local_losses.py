@@ -7,8 +7,6 @@ output from h_i, whose gradient is g_i. No gradient goes from a block to the one
     dh_i = "dx of head"_i "for" g_i
 
 `local_loss` makes the losses.
-
-Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 """
 
 from __future__ import annotations

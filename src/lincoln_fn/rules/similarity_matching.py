@@ -25,8 +25,6 @@ channels, with M positions p:
     dh_k[p] = dx_k (h_k[p] - mean(h_k)) / ((M - 1) x_k)
 
 Cache: c, z, S - T; for images the centred positions.
-
-Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 """
 
 from __future__ import annotations

@@ -6,9 +6,6 @@ would learn. The straight-through estimator takes it for 1:
     dx = g
 
 The gradients of the layer's own parameters stay as they are.
-
-Source: Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
-Neurons for Conditional Computation", 2013.
 """
 
 from __future__ import annotations
