@@ -91,10 +91,6 @@ class Composite:
     def rule_of(self, layer: Layer, path: str = "") -> Rule:
         """Choose a rule for a layer by its kind.
 
-        Args:
-            layer: a single layer.
-            path: its place in the network, for the error.
-
         Example:
             >>> epsilon_plus().rule_of(lf.add())
             norm()

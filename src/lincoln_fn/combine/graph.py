@@ -94,15 +94,7 @@ def graph(
 
 
 def plan_of(function: str, net: Layer) -> Plan:
-    """Return how the nodes of a graph are connected.
-
-    Args:
-        function: the name of the function that asks, for the error.
-
-    Example:
-        >>> plan_of("plots.graph", graph(lambda x, y: x - y)).arguments
-        ('x', 'y')
-    """
+    """Return how the nodes of a graph are connected; an error names the `function` that asks."""
     if net.spec is None or net.spec.of is not graph:
         raise LayerError(function, f"expected net to be made by lf.graph, got {net.name}")
     plan: Plan = net.spec["function"]

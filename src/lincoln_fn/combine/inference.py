@@ -46,15 +46,7 @@ def inference(layer: Layer) -> Layer:
 
 
 def with_statistics_still(layer: Layer) -> Layer:
-    """Let the parts of a layer that track statistics normalise by them without updating them.
-
-    Returns:
-        The layer. Its dropout still drops.
-
-    Example:
-        >>> with_statistics_still(lf.serial(lf.batch_norm(), lf.dropout(0.5)))
-        serial(inference(batch_norm()), dropout())
-    """
+    """Let the parts of a layer that track statistics normalise by them, without updating."""
 
     def still(part: Layer) -> Layer:
         is_norm = declared_by(part.predict).kind in ("norm", "batch_norm")

@@ -41,12 +41,7 @@ def by_function(overload: Overload) -> Callable[..., Any]:
 
 
 def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
-    """Make the function of a program.
-
-    Args:
-        program: as it was recorded.
-        function_of: gives the function that computes an operation.
-    """
+    """Make the function of a program, which frees each tensor after its last use."""
     code = _Code(simplify(program), function_of)
     text = code.text()
     exec(text, code.known)

@@ -80,14 +80,7 @@ class Fact:
 
 
 def facts_of(function: object) -> list[Fact]:
-    """Find what a function reads beside its arguments.
-
-    Args:
-        function: any function or object of functions, such as a layer.
-
-    Raises:
-        UnseenError: if it reads something whose changes cannot be seen.
-    """
+    """Find what a function reads beside its arguments, or say what cannot be seen to change."""
     facts: list[Fact] = []
     seen: dict[int, object] = {}
     rest: list[tuple[str, object]] = [("", function)]

@@ -106,11 +106,7 @@ class Step:
         return new_state, value
 
     def _begun(self, state: TrainState, batch: Batch) -> list[Version]:
-        """Check what there is to check before a step.
-
-        Returns:
-            The versions of what it must not change, at the first step and for `debug`.
-        """
+        """Check what there is before a step; return the versions of what it must not change."""
         if self.debug and self.reduce is None:
             step_errors.check_layers(self.net, self.loss, state.params, batch)
         notes = state.step.is_cpu and not self.donate  # on a GPU, it would have to wait

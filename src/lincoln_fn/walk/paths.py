@@ -50,16 +50,7 @@ def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> L
 
 
 def is_target(path: str, targets: tuple[str, ...]) -> bool:
-    """Return whether a path fits one of the patterns; "*.query" fits "query" alone, too.
-
-    Args:
-        path: of a layer, with the names of parts where they have some.
-        targets: patterns, in which `*` stands for any text.
-
-    Example:
-        >>> is_target("1.0.query", ("*.query",)), is_target("query_norm", ("*.query",))
-        (True, False)
-    """
+    """Return whether a path fits one of the patterns; "*.query" fits "query" alone, too."""
     return any(fnmatchcase(path, each) or fnmatchcase(f".{path}", each) for each in targets)
 
 
