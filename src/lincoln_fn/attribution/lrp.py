@@ -61,7 +61,7 @@ class Relevance:
     layers: tuple[LayerRelevance, ...] = attrs.field(repr=False)
 
     def __getitem__(self, path: str) -> LayerRelevance:
-        """Return the relevance at a path; of several uses, that which the walk back came to first."""
+        """Return the relevance at a path; of several uses, that of the last one."""
         for layer in self.layers:
             if layer.path == path:
                 return layer
