@@ -40,7 +40,6 @@ ARGUMENTS: Final = {
     ("loss", "Loss"): "the loss.",
     ("optimizer", "Optimizer"): "the optimizer.",
     ("group", "Group"): "the processes.",
-    ("stream", "Stream"): "such as `train` yields.",
     ("metric", "ScoreName"): "the score's name.",
     ("state", "TrainState"): "the state.",
     ("batch", "Batch"): "(x, target).",

@@ -189,9 +189,6 @@ class Conservation(tuple[LayerSums, ...]):
 def conservation(relevance: Relevance) -> Conservation:
     """Compare the sums of relevance before and behind every layer and composition.
 
-    Args:
-        relevance: what `lrp` returned.
-
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(1, 2)
         >>> found = lf.attribution.lrp(net, net.init(lf.Key(0), x), x, 0)

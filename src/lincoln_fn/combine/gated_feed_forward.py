@@ -78,9 +78,7 @@ def swiglu(
 
     Args:
         intermediate_size: the features between the dense layers.
-        bias: whether the three dense layers have biases.
         weight_init: draws the weights. The default is torch's: uniform within 1 / sqrt(n_in).
-        bias_init: draws the biases, with the same default.
 
     Returns:
         The layer. Its params are `combine.gated_feed_forward.Params`.

@@ -105,9 +105,6 @@ def plan_of(function: str, net: Layer) -> Plan:
 def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Arrays]:
     """Compute the gradient of every value of a graph: arguments, parameters and what is between.
 
-    Args:
-        net: made by `graph`.
-
     Returns:
         dL/dv by the name of v, in the order of the computation. None for an argument that has no
         gradient, such as indices.

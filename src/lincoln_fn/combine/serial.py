@@ -69,9 +69,6 @@ def is_serial(layer: Layer) -> bool:
 def repeat(n: PositiveInt, layer: Layer) -> Layer:
     """Repeat a layer n times in a row, each time with its own parameters.
 
-    Args:
-        n: how many times, at least 1.
-
     Example:
         >>> repeat(3, lf.serial(lf.dense(5), lf.relu()))
         repeat(3, serial(dense(5), relu()))

@@ -69,7 +69,6 @@ def transformer_encoder_block(
         norm_first: whether to normalise each sublayer's input instead of the sum.
         is_causal: whether each position attends only to itself and earlier ones, as in a language
             model.
-        bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
 

@@ -42,7 +42,6 @@ def trace(
 
     Args:
         loss: with reduction mean or sum.
-        target: the target that the loss takes.
         unit_axis: the axis of the units in every output; 1 for a network of 1d convolutions. An
             output that lacks this axis, or has only one axis, has no share of dead units.
 

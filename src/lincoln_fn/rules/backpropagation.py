@@ -126,7 +126,6 @@ def alignment(
     Args:
         net: a network with rules, such as `lf.rules.feedback_alignment` makes.
         loss: with reduction mean or sum.
-        target: the target that the loss takes.
 
     Returns:
         The angle in degrees, from 0 to 180, by the path of each single layer that is trained; `nan`

@@ -148,7 +148,6 @@ def with_label(
     Args:
         x: the examples, of at least n_classes numbers each.
         labels: class indices below n_classes.
-        n_classes: the number of classes.
 
     Example:
         >>> with_label(torch.zeros(2, 4), torch.tensor([0, 2]), 3)
