@@ -17,6 +17,8 @@ from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.testing.diagnosis import TOLERANCE
 from lincoln_fn.testing.follow import Forward, outputs
 
+# Of differences, the usual one first.
+STEPS = 1e-5, 1e-6, 1e-4, 1e-7, 1e-9
 # Two steps that agree to this part need no third.
 STEADY = 1e-8
 # An entry may differ by this part of itself, and of the largest entry.
@@ -36,8 +38,7 @@ def steady_slope(
         return tree.leaves(forward([*arrays[:which], array, *arrays[which + 1 :]]))
 
     best, last = (math.nan, math.inf), math.nan
-    for exponent in (5, 6, 4, 7, 9):
-        step = 10.0**-exponent
+    for step in STEPS:
         try:
             # So outputs that do not change contribute no rounding error.
             triples = zip(moved(step), moved(-step), tree.leaves(g), strict=True)
@@ -52,6 +53,16 @@ def steady_slope(
             break
         last = slope
     return best
+
+
+def least_slope(y: Arrays, g: Arrays) -> float:
+    """Compute the size of slopes that differences do not see: y changes by less than it is rounded.
+
+    Where y does not change at all, the slope may be 0, or as large as this.
+    """
+    pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
+    size = sum(float((leaf * c).abs().sum()) for leaf, c in pairs if leaf.is_floating_point())
+    return size * torch.finfo(torch.float64).eps / STEPS[0]
 
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:

@@ -25,6 +25,7 @@ from lincoln_fn.testing.oracles import (
     by_autograd,
     excess,
     full_gradient,
+    least_slope,
     scales,
     steady_slope,
 )
@@ -53,11 +54,7 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison
     value, error = steady_slope(at.forward, at.arrays, i, direction, at.g)
     products = gradient * direction
     size = max(float(products.abs().sum()), abs(value))
-    noise = floor(at) * float(direction.abs().sum())
-    if value == 0:  # a change below the rounding of large outputs is not seen
-        pairs = zip(tree.leaves(at.forward(at.arrays)), tree.leaves(at.g), strict=True)
-        sizes = sum(float((y * c).abs().sum()) for y, c in pairs if y.is_floating_point())
-        noise += sizes * torch.finfo(torch.float64).eps / 1e-5
+    noise = floor(at) * float(direction.abs().sum()) + least_slope(at.y, at.g)
     if not math.isfinite(value) or error > UNSTEADY * size + noise:
         return "blind"
     is_right = abs(float(products.sum()) - value) <= 2e-6 * size + 10 * error + noise
@@ -203,7 +200,8 @@ def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
         float(gradient.flatten()[place] * scale[place]) for gradient in (at.given[i], automatic)
     )
     rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * float(scale[place])
-    return abs(given - value) > CLEARLY * (abs(auto - value) + error) + rounding
+    unseen = CLEARLY * (abs(auto - value) + error) + least_slope(at.y, at.g)
+    return abs(given - value) > unseen + rounding
 
 
 def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:
