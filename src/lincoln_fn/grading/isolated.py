@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -70,12 +71,8 @@ def run_isolated(
     try:
         target: Callable[..., None] = _run_sent
         if context.get_start_method() == "fork":
-            # What a check of wrong code uses is imported once, and not in each copy.
-            from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
-
-            from lincoln_fn.testing.internal import blame
-
-            del symbolic_shapes, blame
+            # What torch.autograd.grad imports is imported once, and not in each copy.
+            import_module("torch.fx.experimental.symbolic_shapes")
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
         else:

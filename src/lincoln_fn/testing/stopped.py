@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn.combine import constant
-from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree, with_spec
+from lincoln_fn.core import Arrays, Cache, Layer, Params, made_by, tree
 from lincoln_fn.layers import stop_gradient
-from lincoln_fn.losses import Loss, through, weighted
-from lincoln_fn.losses.internal import parts_of, through_of
+from lincoln_fn.losses import Loss, through
+from lincoln_fn.losses.internal import map_parts, through_of
 from lincoln_fn.walk.internal import map_paths, paths
 
 
@@ -33,11 +32,7 @@ def hold_stopped_of_loss(loss: Loss) -> Loss:
     if (pair := through_of(loss)) is not None:
         layer, behind = pair
         return through(hold_stopped(layer), hold_stopped_of_loss(behind))
-    parts = parts_of(loss).items()
-    held = {name: (weight, hold_stopped_of_loss(part)) for name, (weight, part) in parts}
-    if not held:
-        return loss
-    return with_spec(attrs.evolve(weighted(held), name=loss.name), loss.spec)
+    return map_parts(hold_stopped_of_loss, loss)
 
 
 def _stops(layer: Layer) -> bool:
