@@ -10,10 +10,9 @@ from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, describe, tree
 from lincoln_fn.grading.answers import Ran
-from lincoln_fn.grading.examined import examined
 from lincoln_fn.grading.isolated import KEPT, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
-from lincoln_fn.grading.submission import Submission
+from lincoln_fn.grading.submission import Submission, examined
 from lincoln_fn.testing import Finding, Report
 from lincoln_fn.testing.internal import FUNCTIONS, IN_PLACE, doubled, floating
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.testing.diagnosis import TOLERANCE
-from lincoln_fn.testing.follow import Forward, outputs
+from lincoln_fn.testing.from_numpy import Forward, outputs
 
 # Of differences, the usual one first.
 STEPS = 1e-5, 1e-6, 1e-4, 1e-7, 1e-9
