@@ -21,9 +21,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Cache, bind_like, record, static
+from lincoln_fn.core import Cache, bind_like, record, static, with_spec
 from lincoln_fn.fastpath.twin import Argument, Function, unless_transformed
-from lincoln_fn.losses import Loss, nll, softmax_cross_entropy
+from lincoln_fn.losses import Loss, nll, softmax_cross_entropy, weighted
 from lincoln_fn.losses.internal import (
     Cotangent,
     Weights,
@@ -32,7 +32,7 @@ from lincoln_fn.losses.internal import (
     formula_of,
     label_column,
     loss_of,
-    map_parts,
+    parts_of,
     per_example,
 )
 from lincoln_fn.losses.nll import backward as nll_formula_backward
@@ -151,9 +151,13 @@ def fast_loss(loss: Loss) -> Loss:
     """Make the same loss of faster functions: the same value and gradient."""
     # Whether predictions are probabilities is not checked, for example. A loss with a user's own
     # functions is not changed.
+    parts = parts_of(loss)
+    if parts:
+        faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}
+        return with_spec(attrs.evolve(weighted(faster), name=loss.name), loss.spec)
     formula = formula_of(loss)
     if formula is None:
-        return map_parts(fast_loss, loss)
+        return loss
     if formula.check is not None:  # the check reads all values, and would run in every step
         formula = attrs.evolve(formula, check=None)
         loss = loss_of(loss.name, formula)

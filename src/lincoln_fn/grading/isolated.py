@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -72,7 +71,8 @@ def run_isolated(
         target: Callable[..., None] = _run_sent
         if context.get_start_method() == "fork":
             # What torch.autograd.grad imports is imported once, and not in each copy.
-            import_module("torch.fx.experimental.symbolic_shapes")
+            from torch.fx.experimental import symbolic_shapes  # noqa: F401
+
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
         else:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Annotated, TypeAlias, TypeVar
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -128,15 +127,6 @@ def _check_each(
     for name, check, *given in zip(parts, checks, predictions, targets, strict=True):
         if check is not None:
             _named(name, parts[name][1], check, *given)
-
-
-def map_parts(change: Callable[[Loss], Loss], loss: Loss) -> Loss:
-    """Change each part of a weighted loss, which keeps its name and spec; any other loss stays."""
-    parts = parts_of(loss)
-    if not parts:
-        return loss
-    changed = {name: (weight, change(part)) for name, (weight, part) in parts.items()}
-    return core.with_spec(attrs.evolve(weighted(changed), name=loss.name), loss.spec)
 
 
 def parts_of(loss: Loss) -> Parts:

@@ -27,8 +27,8 @@ from lincoln_fn.core import (
     tree,
 )
 from lincoln_fn.layers import stop_gradient
-from lincoln_fn.losses import Loss, through
-from lincoln_fn.losses.internal import map_parts, through_of
+from lincoln_fn.losses import Loss, through, weighted
+from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.testing.contract import close_trees
 from lincoln_fn.testing.diagnosis import GradientError
 from lincoln_fn.testing.report import Finding, Report
@@ -210,7 +210,9 @@ def hold_stopped_of_loss(loss: Loss) -> Loss:
     if (pair := through_of(loss)) is not None:
         layer, behind = pair
         return through(hold_stopped(layer), hold_stopped_of_loss(behind))
-    return map_parts(hold_stopped_of_loss, loss)
+    parts = parts_of(loss).items()
+    held = {name: (weight, hold_stopped_of_loss(part)) for name, (weight, part) in parts}
+    return weighted(held) if held else loss
 
 
 def _stops(layer: Layer) -> bool:
