@@ -25,12 +25,7 @@ def hint(finding: Finding, level: Level) -> str:
         return ""
     if level == 1:
         return f"look at {finding.gradient}"
-    sentence = finding.sentence
-    if not finding.path:
-        sentence = sentence.removeprefix(f"{finding.layer}: ")
-    # The numbers follow.
-    told, unnamed, _ = sentence.partition(", a term missing or wrong")
-    return (told + unnamed).rstrip(": ")
+    return finding.sentence.removeprefix("" if finding.path else f"{finding.layer}: ")
 
 
 PURITY = "purity"

@@ -85,26 +85,18 @@ def scales(array: Tensor) -> Tensor:
     return torch.where(size > 0, size, typical)
 
 
-def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
-    """Compute the gradients of s by autograd of the same forward; None if it leaves torch."""
-    if not arrays:
-        return []
-    found = _differentiated(forward, arrays, g)
-    if found is None:
-        return None
-    pairs = zip(arrays, found, strict=True)
-    return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
-
-
 def is_reached(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> bool:
     """Return whether autograd finds a path from an array to s, whatever its derivative is."""
-    found = _differentiated(forward, arrays, g)
+    found = differentiated(forward, arrays, g)
     return found is not None and found[which] is not None
 
 
-def _differentiated(
+def differentiated(
     forward: Forward, arrays: Sequence[Tensor], g: Arrays
 ) -> Sequence[Tensor | None] | None:
+    """Compute the gradients of s by autograd; None if it does not follow, or for one array."""
+    if not arrays:
+        return ()
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:
@@ -116,16 +108,6 @@ def _differentiated(
             return found
         except (RuntimeError, TypeError, ValueError):
             return None
-
-
-def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
-    """Return whether two gradients are finite and equal, within 1e-5 of the largest value."""
-    if given.shape != expected.shape:
-        return False
-    if not given.numel():
-        return True
-    limit = TOLERANCE * expected.abs().max() + floor
-    return bool(((given - expected).abs() <= limit).all())
 
 
 def agree_in_entries(given: Tensor, expected: Tensor, floor: float) -> bool:
