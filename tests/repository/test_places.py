@@ -117,7 +117,7 @@ ADDITIONS = (
             ),
             (f"{SOURCE}/interop/names.py", "    layers.gru.Params: _RECURRENT,\n"),
             (
-                f"{SOURCE}/grading/examples.py",
+                f"{SOURCE}/grading/assignment.py",
                 '    "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),\n',
             ),
         ),
