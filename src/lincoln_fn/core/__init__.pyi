@@ -80,7 +80,7 @@ from lincoln_fn.errors.kinds import (
     check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
 )
 from lincoln_fn.errors.shapes import (
-    check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
+    Like as Like, check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
     check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
     check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
 )

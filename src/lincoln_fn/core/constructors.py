@@ -12,16 +12,15 @@
 `constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
 text is its name, without the arguments at their defaults. Each of its functions gets the arguments
 that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
-`forward` and `predict` have the constructor's defaults. In a file of `layers/` that is named after
-its layer, what the functions are given is checked by the types in their signatures, as
-`shape_checked` does.
+`forward` and `predict` have the constructor's defaults. What the file's own functions of the
+protocol are given is checked by the types in their signatures, as `shape_checked` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import CO_VARARGS, CO_VARKEYWORDS, Parameter, Signature, signature, unwrap
+from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -108,19 +107,18 @@ def _declaring(function: Function, traits: ByName) -> list[Function]:
     return [own[name] for name in names if name in own]
 
 
-def _check_by_types(function: Function) -> None:
-    """Check what the functions of a file of `layers/` are given, if it has the layer's name."""
+def _check_by_types(function: Function, *, over_axes: bool = False) -> None:
+    """Check what the functions of a constructor's file are given, by their signatures."""
     own = getattr(unwrap(function), "__globals__", {})
-    package, _, file = own.get("__name__", "").rpartition(".")
-    family = function.__name__.removesuffix("d").rstrip("123")
-    if package != "lincoln_fn.layers" or file not in (function.__name__, family):
-        return
-    for name, target in _functions_of(
+    for target in _functions_of(
         own, "init", "forward", "backward", "input_grad", "grads", "predict", "advance"
     ):
-        takes_more = target.__code__.co_flags & (CO_VARARGS | CO_VARKEYWORDS)
-        if target.__code__.co_varnames[0] in ("params", "key") and not takes_more:
-            own[name] = shape_checked(target)
+        shape_checked(target, _family(function), over_axes=over_axes)
+
+
+def _family(function: Function) -> str:
+    """Return the name of a constructor, or of a family over spatial axes, such as conv."""
+    return function.__name__.strip("_").removesuffix("_nd")
 
 
 def _give_defaults(function: Function) -> None:
@@ -131,15 +129,15 @@ def _give_defaults(function: Function) -> None:
         if parameter.default is not Parameter.empty
     }
     own = getattr(unwrap(function), "__globals__", {})
-    for _, target in _functions_of(own, "init", "forward", "predict"):
+    for target in _functions_of(own, "init", "forward", "predict"):
         asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
         target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
 
 
-def _functions_of(own: ByName, *names: str) -> list[tuple[str, FunctionType]]:
+def _functions_of(own: ByName, *names: str) -> list[FunctionType]:
     """List those of some functions that a file, with these globals, has made itself."""
-    found = [(name, own.get(name)) for name in names]
-    return [(n, f) for n, f in found if isinstance(f, FunctionType) and f.__globals__ is own]
+    found = [own.get(name) for name in names]
+    return [f for f in found if isinstance(f, FunctionType) and f.__globals__ is own]
 
 
 def _keywords(function: object) -> tuple[str, ...]:
@@ -213,6 +211,7 @@ def over_axes(
         >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
         (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))
     """
+    _check_by_types(family, over_axes=True)
     first, second, third = (_with_axes(family, n, traits) for n in (1, 2, 3))
     return first, second, third
 
@@ -224,7 +223,7 @@ def _with_axes(family: Callable[Concatenate[int, P], R], n: int, traits: ByName)
 
     made: Any = call  # Any: a function with an attribute of its own
     own = signature(family)
-    made.__name__ = made.__qualname__ = f"{family.__name__.strip('_').removesuffix('_nd')}{n}d"
+    made.__name__ = made.__qualname__ = f"{_family(family)}{n}d"
     made.__signature__ = Signature(
         list(own.parameters.values())[1:], return_annotation=own.return_annotation
     )

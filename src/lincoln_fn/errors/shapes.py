@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
+from lincoln_fn.errors.annotations import ByName
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.suggestions import suggest
+
+
+class Like(NamedTuple):
+    """A tensor's shape, dtype and device, which a cache keeps of y if no tensor in it has them."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, y: Tensor) -> Like:
+        """Read them off a tensor."""
+        return cls(y.shape, y.dtype, y.device)
+
+
+def called(layer: str, over_axes: bool, given: ByName) -> str:
+    """Name a layer as it is called, by the arguments of a function that several layers share."""
+    sizes = given.get("kernel_size") or given.get("output_size")
+    weight = getattr(given.get("params"), "weight", None)
+    n = len(sizes) if isinstance(sizes, tuple) else getattr(weight, "ndim", 2) - 2
+    if over_axes and 1 <= n <= 3:
+        return f"{layer}{n}d"
+    return given.get("function") or getattr(given.get("family"), "name", layer)
 
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
@@ -75,10 +102,10 @@ def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
     return LayerError(layer, f"expected {name} of shape {shape}, got {got}")
 
 
-def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
+def check_like(layer: str, name: str, given: Tensor, like: Tensor | Like) -> None:
     """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
-        if not isinstance(like, Tensor):  # a numpy array has a dtype, too
+        if not isinstance(like, Tensor | Like):  # a numpy array has a dtype, too
             got = f"{type(like).__name__}{_mend(like)}"
             raise LayerError(layer, f"expected params of tensors, got {got}")
         problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
@@ -92,8 +119,8 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
 def check_cotangent(
     layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
 ) -> None:
-    """Check that g has the output's shape, dtype and device, as a cached tensor has them."""
-    if not isinstance(cached, Tensor):
+    """Check that g has the output's shape, dtype and device, as the cache has them."""
+    if not isinstance(cached, Tensor | Like):
         raise LayerError(
             layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
         )

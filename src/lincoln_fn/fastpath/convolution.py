@@ -17,14 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
+from lincoln_fn.core import check_cache, check_input, check_params, record, static
 from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.pad_axes import Amounts, check_amounts, fold, pad
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.conv import Params
 
 
@@ -41,10 +40,9 @@ class Arguments(NamedTuple):
 
 @record
 class Cache:
-    """The kernel's input, a stand-in for y, its steps, and the padding before: () if none."""
+    """The kernel's input and its steps, and the padding that was added before: () if none."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
-    y: Float[Tensor, "*out_channels_and_positions"]
     arguments: Arguments = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -74,8 +72,7 @@ def forward(
     )
     x = _in_layout(x, weight)
     y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
-    y = y if x.ndim == weight.ndim else y[0]
-    return y, Cache(x, stand_in(y), arguments, amounts, mode)
+    return y if x.ndim == weight.ndim else y[0], Cache(x, arguments, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
@@ -100,10 +97,10 @@ def _gradients(
     """Run the backward kernel for the wanted gradients; the others are None."""
     check_params("conv", params, Params)
     weight = params.weight
-    layer = convolution.named("conv", weight)
-    check_cache(layer, cache, Cache)
+    check_cache("conv", cache, Cache)
     x, arguments = cache.x, cache.arguments
-    check_cotangent(layer, g, cache.y)
+    sizes = positions(x, weight, arguments)
+    convolution.check_g("conv", g, x, weight, len(weight), sizes)
     wanted = (dx, dparams, dparams and params.bias is not None)
     of_x, dweight, dbias = torch.ops.aten.convolution_backward(
         _in_layout(_add_batch(g, weight), weight), _add_batch(x, weight), weight, [len(weight)],
@@ -139,7 +136,7 @@ def to_formula_cache(params: Params, cache: Cache) -> conv.Cache:
     stride, padding, dilation, _, _, groups = cache.arguments
     x = pad(cache.x, tuple((q, q) for q in padding), "constant")
     geometry = convolution.Geometry(stride, dilation, groups)
-    return conv.Cache(x, cache.y, geometry, cache.amounts, cache.mode)
+    return conv.Cache(x, geometry, cache.amounts, cache.mode)
 
 
 TWINS: Final = (

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent, file_of
+from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent, check_input, file_of
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
 from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
@@ -55,7 +55,8 @@ def max_pool_forward(
 ) -> tuple[Arrays, max_pool.Cache]:
     """Compute the largest x_i of each window."""
     window = window_of("max_pool", len(options["kernel_size"]), **options)
-    check_windows("max_pool", params, x, window)
+    check_input(f"max_pool{window.n}d", params, x)
+    check_windows("max_pool", x, window)
     if not _supports(window):
         return max_pool.forward(params, x, return_indices=return_indices, **options)
     y, indices = aten.max_pool2d_with_indices(channels_last(x), *window)
@@ -85,7 +86,8 @@ def avg_pool_forward(
     if window.n != 2:
         options |= {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
         return avg_pool.forward(params, x, **options)
-    check_windows("avg_pool", params, x, window)
+    check_input(f"avg_pool{window.n}d", params, x)
+    check_windows("avg_pool", x, window)
     cache = avg_pool.Cache(stand_in(x), window, count_include_pad, divisor_override)
     return aten.avg_pool2d(channels_last(x), *_arguments(cache)), cache
 

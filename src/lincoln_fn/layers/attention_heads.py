@@ -149,7 +149,6 @@ def attend(
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
-@core.shape_checked
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = attention.softmax_backward,
@@ -306,7 +305,6 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
 
 def check_backward(cache: Cache, g: Sequence) -> None:
     """Check that the cache is of this layer, and g mirrors y."""
-    core.check_cache(NAME, cache, Cache)
     q = cache.q
     features = q.shape[-3] * cache.v.shape[-1]
     core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))

@@ -15,7 +15,7 @@ x_c[t] is multiplied by W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
 dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's
 backward, derived in `pad`, adds dx of the padded x back onto x.
 
-Cache: the padded x; the shape of y; the stride, the dilation and the groups; the padding.
+Cache: the padded x; the stride, the dilation and the groups; the padding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode,
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -49,10 +48,9 @@ class Params:
 
 @record
 class Cache:
-    """The padded input, a stand-in for y, how the kernel moves, and the amounts of padding."""
+    """The padded input, how the kernel moves, and the amounts of padding."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
-    y: ConvOutput
     geometry: Geometry = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -83,16 +81,22 @@ def forward(
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
-    return y, Cache(padded, stand_in(y), geometry, amounts, mode)
+    return y, Cache(padded, geometry, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
-    return input_grad(params, cache, g), grads(params, cache, g)
+    dparams = grads(params, cache, g)
+    return _dx(params, cache, g), dparams
 
 
 def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
+    _check_g(params, cache, g)
+    return _dx(params, cache, g)
+
+
+def _dx(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     weight, geometry = params.weight, cache.geometry
     n = weight.ndim - 2
     reached = convolution.reach(g.shape[-n:], weight, geometry)
@@ -104,6 +108,7 @@ def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
+    _check_g(params, cache, g)
     dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)
     return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))
 
@@ -116,6 +121,12 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 core.declare(input_grad, reads=())
+
+
+def _check_g(params: Params, cache: Cache, g: ConvOutput) -> None:
+    weight, geometry = params.weight, cache.geometry
+    sizes = convolution.fits(cache.x.shape[2 - weight.ndim :], weight, geometry)
+    convolution.check_g("conv", g, cache.x, weight, len(weight), sizes)
 
 
 def _conv_nd(

@@ -56,7 +56,7 @@ def forward(
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(kernel_size)
     window = window_of("max_pool", n, kernel_size, stride, padding, dilation, ceil_mode)
-    check_windows("max_pool", params, x, window)
+    check_windows("max_pool", x, window)
     return pooled(x, window_positions(window, x), n, return_indices, window)
 
 
