@@ -35,6 +35,8 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        short_suite.check(items)
     kept, left_out = short_suite.divided(items)
     for item in left_out:
         item.add_marker("full")

@@ -12,10 +12,13 @@ chosen by what most tests take and show, and is marked:
 Of another test that has many rows, those of a layer's or a loss's first configuration stay, or,
 where the rows are of neither, a few. The tables that prove the gradients stay whole.
 
-A new test that takes more than half a second is marked `@pytest.mark.full`.
+A new test that takes more than half a second is marked `@pytest.mark.full`. A name in `but` that no
+row has is refused.
 """
 
 import re
+
+import pytest
 
 # Rows that stay of a test that has more, unless its rows are of layers or losses.
 ROWS = 16
@@ -31,24 +34,44 @@ def leaves_out(path):
 
 def divided(items):
     """Divide the tests that were collected into those of the short suite and the others."""
+    kept = {item for rows in _by_test(items) for item in _kept(rows)}
+    return [item for item in items if item in kept], [item for item in items if item not in kept]
+
+
+def check(items):
+    """Refuse a mark that names no row of its test, which then has none in the short suite.
+
+    Args:
+        items: every test that there is.
+    """
+    for rows in _by_test(items):
+        names = " ".join(row.name for row in rows)
+        for mark in filter(None, (row.get_closest_marker("full") for row in rows)):
+            is_read = not mark.args and mark.kwargs.keys() <= {"but"} and type(_but(mark)) is tuple
+            if not is_read or any(part not in names for part in _but(mark)):
+                raise pytest.UsageError(f"{mark} names no row among {names}")
+
+
+def _by_test(items):
+    """Give the rows of each test."""
     by_test = {}
     for item in items:
         by_test.setdefault((item.path, item.originalname), []).append(item)
-    kept = {item for rows in by_test.values() for item in _kept(rows)}
-    return [item for item in items if item in kept], [item for item in items if item not in kept]
+    return by_test.values()
 
 
 def _kept(rows):
     """Give the rows of a test that stay."""
     marks = [(row, row.get_closest_marker("full")) for row in rows]
-    named = [row for row, mark in marks if mark and _has_one(row.name, mark.kwargs.get("but", ()))]
+    named = [row for row, mark in marks if any(part in row.name for part in _but(mark))]
     is_whole = len(rows) <= ROWS or rows[0].get_closest_marker("whole")
     few = rows if is_whole else _few(rows)
     return named or [row for row, mark in marks if not mark and row in few]
 
 
-def _has_one(name, parts):
-    return any(part in name for part in parts)
+def _but(mark):
+    """Give what the names have of the rows that stay in spite of `full`."""
+    return mark.kwargs.get("but", ()) if mark else ()
 
 
 def _few(rows):

@@ -1,12 +1,16 @@
-"""The oldest releases admitted stand once, in pyproject.toml, where `.ci/run` reads them."""
+"""What the gate reads and names: the oldest releases in pyproject.toml, and files of tests."""
 
+import re
 import runpy
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+GATE = (ROOT / ".ci" / "run").read_text()
 floors = runpy.run_path(str(ROOT / ".ci" / "floors.py"))["floors"]
+processors = runpy.run_path(str(ROOT / ".ci" / "processors.py"))
 
 
 def test_each_dependency_has_a_floor():
@@ -24,6 +28,20 @@ def test_a_dependency_without_a_floor_is_named():
 
 
 def test_the_gate_tries_them():
-    gate = (ROOT / ".ci" / "run").read_text()
-    assert "floors=$($bin/python .ci/floors.py)" in gate
-    assert "typed_user.py" in gate
+    assert "floors=$($bin/python .ci/floors.py)" in GATE
+    assert "typed_user.py" in GATE
+
+
+def in_braces(path):
+    """Give the paths that a shell makes of one with words in braces."""
+    parts = [part.split(",") for part in re.split(r"[{}]", path)]
+    return ["".join(one) for one in product(*parts)]
+
+
+def test_the_gate_names_files_that_exist():
+    groups = (processors[name] for name in ("TWINS", "KERNELS", "COMPILED", "BITS"))
+    named = {*processors["files"](*groups), *processors["EMULATED"][:2]}
+    for path in re.findall(r"tests/\S+\.py", GATE):
+        named |= {*in_braces(path)}
+    assert len(named) > 30
+    assert sorted(path for path in named if not (ROOT / path).is_file()) == []

@@ -100,6 +100,17 @@ def test_marks_say_what_stays():
     assert short_suite.divided(rows) == (rows[:1], rows[1:])
 
 
+@pytest.mark.parametrize("mark", [
+    pytest.mark.full(but=("False", "Treu")), pytest.mark.full(but="False"),
+    pytest.mark.full("False"), pytest.mark.full(rows=("False",)),
+])  # fmt: skip
+def test_a_mark_that_names_no_row_is_refused(mark):
+    with pytest.raises(pytest.UsageError, match=r"full.* names no row among .*\[False\]"):
+        short_suite.check(collected([False, True], full=mark.mark))
+    right = pytest.mark.full(but=("False", "True"))
+    short_suite.check(collected([False, True], full=right.mark))
+
+
 @pytest.mark.parametrize(("head", "expected"), [
     ("pytestmark = pytest.mark.full", True), ("pytestmark = [compiles, pytest.mark.full]", True),
     ("pytestmark = [\n    pytest.mark.full,\n    compiles,\n]", True),

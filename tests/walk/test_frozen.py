@@ -33,6 +33,16 @@ def test_a_frozen_backbone_keeps_nothing():
     check_step(net, IMAGES)
 
 
+@pytest.mark.parametrize("frozen", [lf.dense(3), lf.serial(lf.dense(3), lf.tanh(), lf.dense(2))])
+def test_a_network_that_is_frozen_as_a_whole_keeps_nothing(frozen):
+    net, x = lf.frozen(frozen), normal(5, 4)
+    params = net.init(lf.Key(0), x)
+    y, cache = lf.walk.forward_to_train(net, params, x)
+    assert lf.tree.leaves(cache, states=True) == []
+    assert lf.walk.gradients(net, params, cache, y) is params
+    check_step(net, x)
+
+
 def test_the_states_of_a_frozen_backbone_advance():
     backbone = lf.serial(lf.dense(6), lf.batch_norm(), lf.residual(lf.dropout(0.5)))
     params, *_ = check_step(lf.serial(lf.frozen(backbone), lf.dense(2)), normal(5, 4))

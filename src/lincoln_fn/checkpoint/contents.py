@@ -33,6 +33,7 @@ _MOVED: Final = {
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
+    "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
 }
 # The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"

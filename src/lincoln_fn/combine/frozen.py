@@ -39,6 +39,12 @@ def thaw(params: Params) -> Params:
     return thaw(params.params) if isinstance(params, FrozenParams) else params
 
 
+def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
+    """Compute y as the layer does."""
+    check_params("frozen", params, FrozenParams)
+    return visit(0, params.params, x, train=False)
+
+
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute only the layer's dx."""
     check_params("frozen", params, FrozenParams)
@@ -76,7 +82,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     """
     if statistics == "still":
         layer = with_statistics_still(layer)
-    return around(frozen, layer, back=_back, gather=_gather, mask="part", arrange=_ARRANGEMENT)
+    return around(frozen, layer, _there, _back, gather=_gather, mask="part", arrange=_ARRANGEMENT)
 
 
 def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:

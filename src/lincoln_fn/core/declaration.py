@@ -9,7 +9,8 @@ functions, so the declaration goes wherever they go: through `functools.partial`
 - The terms are those of the layer whose `grads` they are declared of, or whose `backward` if it has
   no `grads` of its own. A layer with another `grads` has other gradients, and no terms.
 
-Nothing is required: every walk works for a layer that declares nothing, by its functions alone.
+Nothing is required. A walk that needs what a layer does not declare works by the layer's functions
+alone, tries it on the layer, or refuses the layer by name.
 """
 
 from __future__ import annotations

@@ -182,9 +182,9 @@ class Layer(Made):
         A new `forward` resets `predict` to its default, and a new `backward` resets `grads` and
         `input_grad`, unless they are given too. If only `grads` or `input_grad` is new, `backward`
         becomes the pair of both. If any function of a composition except `init` is replaced, the
-        result is a single layer: no walk reaches its parts. With another function, the layer is not
-        what its constructor makes: it has no `spec`, unless one is given. What is declared of a
-        function goes with the function.
+        result is a single layer: no walk reaches its parts. With another function than `init`, the
+        layer is not what its constructor makes: it has no `spec`, unless one is given. What is
+        declared of a function goes with the function.
 
         Args:
             **changes: new values by field name.

@@ -6,8 +6,9 @@
     str(layer)                   "elu(alpha=0.5)", the text of the spec
 
 Each layer, loss and optimizer of a constructor has a spec. One that is made by hand has none, and
-works by its functions alone. One with another function is no longer what its constructor makes, so
-`replace` drops the spec with the function. Tables of other rooms are keyed by `spec.of`.
+works by its functions alone. One with another function than `init` is no longer what its
+constructor makes, so `replace` drops the spec. Tables of other rooms are keyed by `spec.of`, or by
+its file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bare step: forward, loss, backward, advance and update, without checks of its arguments.
+"""The bare step: forward, loss, advance, gradient and update, without checks of its arguments.
 
 `value_and_gradient` is its first half, for users' own updates.
 """

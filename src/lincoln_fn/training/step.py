@@ -1,4 +1,4 @@
-"""A training step: forward, loss, backward, advance and update, in that order."""
+"""A training step: forward, loss, advance, gradient and update, in that order."""
 
 from __future__ import annotations
 

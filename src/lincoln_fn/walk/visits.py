@@ -166,9 +166,11 @@ class VisitThere(Visitor):
         y, record = loop(self, params, x)
         return (y, tuple(self.outputs)), record
 
-    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, Record]:
+    def __call__(
+        self, i: int, params: Params, x: Arrays, train: bool = True
+    ) -> tuple[Arrays, Record]:
         """Visit part i."""
-        part, wants = self.made.parts[i], self.wants_of_part(i, params)
+        part, wants = self.made.parts[i], self.wants_of_part(i, params, train)
         try:
             result = self.walk.visit(part, inside(self.path, i), params, x, wants)
             check_pair(part.name, "forward", result)
