@@ -6,14 +6,14 @@
 
     elu("a")                LayerError: elu: expected alpha to be a finite number, got 'a'
     elu(0.5)                elu(alpha=0.5)
-    elu(0.5).forward        partial(forward, alpha=0.5)
+    elu(0.5).forward        forward, with alpha=0.5
     forward((), x)          alpha is 1.0, as for elu()
 
 `constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
 text is its name, without the arguments at their defaults. Each of its functions gets the arguments
 that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
-`forward` and `predict` have the constructor's defaults. What the file's own functions of the
-protocol are given is checked by the types in their signatures, as `shape_checked` does.
+`forward` and `predict` have the constructor's defaults. What the functions of a layer are given is
+checked by the types in their signatures, as `shape_checked` does.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from types import FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.signatures import shape_checked, unbound
 from lincoln_fn.core.spec import Made, Spec, with_spec
-from lincoln_fn.errors.annotations import ByName, Function, Given
+from lincoln_fn.errors.annotations import ByName, Function
 from lincoln_fn.errors.arguments import call_with, read_arguments
-from lincoln_fn.errors.signatures import shape_checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,7 +79,6 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
     """
     if function is None:
         return partial(constructor, **traits)
-    _check_by_types(function)
     _give_defaults(function)
     if traits:
         declare(*_declaring(function, traits), **traits)
@@ -89,8 +89,14 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         lacking: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(lacking, _Bare), "a constructor returns bare(...)"
         spec, own = Spec(call, arguments), lacking.others.items()
-        bound = [_with_arguments(each, spec.arguments) for each in lacking.functions]
-        others = {key: _with_arguments(each, spec.arguments) for key, each in own}
+
+        def complete(function: Function) -> Function:
+            is_of_layer = lacking.make is Layer
+            checked = shape_checked(function, call.__name__) if is_of_layer else function
+            return _with_arguments(checked, spec.arguments)
+
+        bound = map(complete, lacking.functions)
+        others = {key: complete(each) for key, each in own}
         result = lacking.make(spec, *bound, **others)
         return with_spec(result, spec) if isinstance(result, Made) else result
 
@@ -105,20 +111,6 @@ def _declaring(function: Function, traits: ByName) -> list[Function]:
     if traits.keys() & {"terms", "dx_and_terms", "params"}:
         names.append("grads" if "grads" in own else "backward")
     return [own[name] for name in names if name in own]
-
-
-def _check_by_types(function: Function, *, over_axes: bool = False) -> None:
-    """Check what the functions of a constructor's file are given, by their signatures."""
-    own = getattr(unwrap(function), "__globals__", {})
-    for target in _functions_of(
-        own, "init", "forward", "backward", "input_grad", "grads", "predict", "advance"
-    ):
-        shape_checked(target, _family(function), over_axes=over_axes)
-
-
-def _family(function: Function) -> str:
-    """Return the name of a constructor, or of a family over spatial axes, such as conv."""
-    return function.__name__.strip("_").removesuffix("_nd")
 
 
 def _give_defaults(function: Function) -> None:
@@ -136,7 +128,7 @@ def _give_defaults(function: Function) -> None:
 
 def _functions_of(own: ByName, *names: str) -> list[FunctionType]:
     """List those of some functions that a file, with these globals, has made itself."""
-    found = [own.get(name) for name in names]
+    found = map(own.get, names)
     return [f for f in found if isinstance(f, FunctionType) and f.__globals__ is own]
 
 
@@ -151,13 +143,10 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 def _with_arguments(function: Function, arguments: ByName) -> Function:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
-    args: Given = ()
-    given: ByName = {}
-    inner = function
-    if isinstance(function, partial):
-        inner, args, given = function.func, function.args, function.keywords
-    new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
-    return partial(inner, *args, **new, **given) if new else function
+    given = arguments_of(function)
+    own = asked_of(unbound(function), arguments).items()
+    new = {name: value for name, value in own if name not in given}
+    return partial(function, **new) if new else function
 
 
 def asked_of(function: Function, arguments: ByName) -> dict[str, Any]:  # Any: as there
@@ -211,7 +200,6 @@ def over_axes(
         >>> sum2d(keepdim=True), sum2d().predict((), torch.ones(4, 2, 3))
         (sum2d(keepdim=True), tensor([6., 6., 6., 6.]))
     """
-    _check_by_types(family, over_axes=True)
     first, second, third = (_with_axes(family, n, traits) for n in (1, 2, 3))
     return first, second, third
 
@@ -223,7 +211,7 @@ def _with_axes(family: Callable[Concatenate[int, P], R], n: int, traits: ByName)
 
     made: Any = call  # Any: a function with an attribute of its own
     own = signature(family)
-    made.__name__ = made.__qualname__ = f"{_family(family)}{n}d"
+    made.__name__ = made.__qualname__ = f"{family.__name__.strip('_').removesuffix('_nd')}{n}d"
     made.__signature__ = Signature(
         list(own.parameters.values())[1:], return_annotation=own.return_annotation
     )

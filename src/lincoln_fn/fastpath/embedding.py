@@ -12,18 +12,19 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import is_plain, shape_checked
+from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import embedding
 from lincoln_fn.layers.embedding import Cache, Params
 
 
-@shape_checked
-def backward(params: Params, cache: Cache, g: Tensor) -> tuple[None, Params]:
+def backward(
+    params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]
+) -> tuple[None, Params]:
     """Compute dW_v = sum of g_t over all t with x_t = v, and zero for v = padding_idx."""
-    embedding.check_g(params, cache, g)
     count, features = params.weight.shape
     x, padding_idx = cache.x.long(), cache.padding_idx
     wide = g.to(torch.promote_types(g.dtype, torch.float32))

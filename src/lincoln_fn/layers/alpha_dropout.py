@@ -33,7 +33,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Probability, bare, constructor, declare
+from lincoln_fn.core import Layer, LayerError, Like, Probability, bare, constructor, declare
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
@@ -57,7 +57,7 @@ def forward(
     a = 1 / math.sqrt((1 - p) * (1 + p * DROPPED**2)) if p < 1 else 0.0
     b = -a * p * DROPPED
     h = torch.where(mask, x, DROPPED)
-    return a * h + b, Cache(mask, a, x.dtype)
+    return a * h + b, Cache(mask, a, Like.of(x))
 
 
 def predict(params: Params, x: Elements, *, p: float, features: bool = False) -> Elements:

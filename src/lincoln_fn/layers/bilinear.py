@@ -71,27 +71,18 @@ def forward(params: Params, x: Inputs) -> tuple[Outputs, Inputs]:
 
 def backward(params: Params, x: Inputs, g: Outputs) -> tuple[Inputs, Params]:
     """Compute dx = (du, dv) as `input_grad` does, and dparams as `grads` does."""
-    p = _p(params, x, g)
-    return _dx(params, x, g, p), _dparams(params, x, g, p)
+    return input_grad(params, x, g), grads(params, x, g)
 
 
 def input_grad(params: Params, x: Inputs, g: Outputs) -> Inputs:
     """Compute du_i = sum_k g_k q_ki and dv = p A."""
-    return _dx(params, x, g, _p(params, x, g))
+    p = _p(params, x, g)
+    return (g.unsqueeze(-2) @ _q(params, x[1])).squeeze(-2), p @ params.weight.flatten(0, 1)
 
 
 def grads(params: Params, x: Inputs, g: Outputs) -> Params:
     """Compute dA = p^T v and db = sum of g over the rows."""
-    return _dparams(params, x, g, _p(params, x, g))
-
-
-def _dx(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Inputs:
-    du = (g.unsqueeze(-2) @ _q(params, x[1])).squeeze(-2)
-    return du, p @ params.weight.flatten(0, 1)
-
-
-def _dparams(params: Params, x: Inputs, g: Tensor, p: Tensor) -> Params:
-    dweight = (rows(p).mT @ rows(x[1])).reshape(params.weight.shape)
+    dweight = (rows(_p(params, x, g)).mT @ rows(x[1])).reshape(params.weight.shape)
     return Params(dweight, None if params.bias is None else rows(g).sum(0))
 
 

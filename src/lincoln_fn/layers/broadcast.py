@@ -19,17 +19,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import (
-    Layer,
-    LayerError,
-    Like,
-    OpenSize,
-    bare,
-    check_cache,
-    check_cotangent,
-    constructor,
-    record,
-)
+from lincoln_fn.core import Layer, LayerError, Like, OpenSize, bare, constructor, record
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.shapes import Elements, Moved, Several
 
@@ -67,7 +57,7 @@ def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Sev
         expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
         raise LayerError("broadcast_tensors", f"{expected}, got {core.describe_non_tuple(g)}")
     for g_i in g:
-        check_cotangent("broadcast_tensors", g_i, cache.y)
+        core.check_cotangent("broadcast_tensors", g_i, cache.y)
     return tuple(map(summed_to, g, cache.shapes)), ()
 
 
@@ -107,7 +97,6 @@ def broadcast_tensors() -> Layer:
 
 def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, Cache]:
     """Repeat the elements of x to a shape."""
-    check_inputs("broadcast_to", params, (x,))
     try:
         y = x.expand(sizes)
     except RuntimeError:
@@ -121,8 +110,6 @@ core.declare(forward_to, kind="moving")
 
 def backward_to(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
-    check_cache("broadcast_to", cache, Cache)
-    check_cotangent("broadcast_to", g, cache.y)
     return summed_to(g, cache.shapes[0]), ()
 
 

@@ -15,7 +15,7 @@ x_c[t] is multiplied by W_(o,c)[k] in each y_o[p] with s p + d k = t, and so
 dx is the transposed convolution of g with W, and dW the correlation of x with g. The padding's
 backward, derived in `pad`, adds dx of the padded x back onto x.
 
-Cache: the padded x; the stride, the dilation and the groups; the padding.
+Cache: the padded x; the shape of y; the stride, the dilation and the groups; the padding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Correlation, Key, Layer, PositiveInt, PositiveSizes, record, static
+from lincoln_fn.core import (
+    Correlation,
+    Key,
+    Layer,
+    Like,
+    PositiveInt,
+    PositiveSizes,
+    record,
+    static,
+)
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode, conv_axes
@@ -48,9 +57,10 @@ class Params:
 
 @record
 class Cache:
-    """The padded input, how the kernel moves, and the amounts of padding."""
+    """The padded input, what y is like, how the kernel moves, and the amounts of padding."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
+    y: Like = static()
     geometry: Geometry = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -81,22 +91,16 @@ def forward(
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
-    return y, Cache(padded, geometry, amounts, mode)
+    return y, Cache(padded, Like.of(y), geometry, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
-    dparams = grads(params, cache, g)
-    return _dx(params, cache, g), dparams
+    return input_grad(params, cache, g), grads(params, cache, g)
 
 
 def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[t] = sum_o sum_(p,k: s p + d k = t) g_o[p] W_(o,c)[k], and fold it onto x."""
-    _check_g(params, cache, g)
-    return _dx(params, cache, g)
-
-
-def _dx(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     weight, geometry = params.weight, cache.geometry
     n = weight.ndim - 2
     reached = convolution.reach(g.shape[-n:], weight, geometry)
@@ -108,7 +112,6 @@ def _dx(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(o,c)[k] = sum_p g_o[p] x_c[s p + d k] and db_o = sum_p g_o[p]."""
-    _check_g(params, cache, g)
     dweight = convolution.weight_gradient(g, cache.x, params.weight, cache.geometry)
     return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))
 
@@ -121,12 +124,6 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
 
 
 core.declare(input_grad, reads=())
-
-
-def _check_g(params: Params, cache: Cache, g: ConvOutput) -> None:
-    weight, geometry = params.weight, cache.geometry
-    sizes = convolution.fits(cache.x.shape[2 - weight.ndim :], weight, geometry)
-    convolution.check_g("conv", g, cache.x, weight, len(weight), sizes)
 
 
 def _conv_nd(

@@ -15,7 +15,7 @@ x_c[p] is multiplied by W_(c,o)[k] only in y_o[s p + d k - q], if that is within
 where g is 0 outside. dx is the convolution of g, padded by q, with W, and dW the correlation of
 the padded g with x.
 
-Cache: x; the stride, the dilation and the groups; both paddings.
+Cache: x; the shape of y; the stride, the dilation and the groups; both paddings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegativeSizes, PositiveInt, PositiveSizes, record, static
+from lincoln_fn.core import (
+    Key,
+    Layer,
+    Like,
+    NonNegativeSizes,
+    PositiveInt,
+    PositiveSizes,
+    record,
+    static,
+)
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.convolution import Geometry, conv_transpose_axes, kernel_axes
@@ -47,9 +56,10 @@ class Params:
 
 @record
 class Cache:
-    """The input, how the kernel moves over it, and both paddings."""
+    """The input, what y is like, how the kernel moves over it, and both paddings."""
 
     x: ConvInput
+    y: Like = static()
     geometry: Geometry = static()
     padding: Sizes = static()
     output_padding: Sizes = static()
@@ -73,27 +83,25 @@ def forward(
     layer, n = convolution.named("conv_transpose", weight), weight.ndim - 2
     check_image(layer, x, n, len(weight))
     axes = conv_transpose_axes(layer, n, stride, padding, output_padding, groups, dilation)
-    cache = Cache(x, *axes)
-    n_out = weight.shape[1] * groups
-    convolution.check_fit(layer, x, weight, params.bias, n_out, _y_spatial(weight, cache))
-    return convolution.convolve_transposed(x, weight, params.bias, *axes), cache
+    reached = zip(convolution.reach(x.shape[-n:], weight, axes[0]), *axes[1:], strict=True)
+    sizes = tuple(size - 2 * q + more for size, q, more in reached)
+    convolution.check_fit(layer, x, weight, params.bias, weight.shape[1] * groups, sizes)
+    y = convolution.convolve_transposed(x, weight, params.bias, *axes)
+    return y, Cache(x, Like.of(y), *axes)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:
     """Compute dx as `input_grad` does, and dparams as `grads` does."""
-    dparams = grads(params, cache, g)
-    return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry), dparams
+    return input_grad(params, cache, g), grads(params, cache, g)
 
 
 def input_grad(params: Params, cache: Cache, g: ConvOutput) -> ConvInput:
     """Compute dx_c[p] = sum_(o,k) W_(c,o)[k] g_o[s p + d k - q]."""
-    _check_g(params, cache, g)
     return convolution.convolve(_padded(cache, g), params.weight, None, cache.geometry)
 
 
 def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW_(c,o)[k] = sum_p x_c[p] g_o[s p + d k - q] and db_o = sum_t g_o[t]."""
-    _check_g(params, cache, g)
     dweight = convolution.weight_gradient(cache.x, _padded(cache, g), params.weight, cache.geometry)
     return Params(dweight, convolution.bias_gradient(params.bias, g, cache.geometry))
 
@@ -112,19 +120,6 @@ def _padded(cache: Cache, g: Tensor) -> Tensor:
     """Pad g with q zeros on both sides, and cut the end that no x_c[p] reaches."""
     sides = zip(cache.padding, cache.output_padding, strict=True)
     return pad_axes.pad(g, tuple((q, q - more) for q, more in sides), "constant")
-
-
-def _y_spatial(weight: Tensor, cache: Cache) -> Sizes:
-    reached = convolution.reach(cache.x.shape[2 - weight.ndim :], weight, cache.geometry)
-    axes = zip(reached, cache.padding, cache.output_padding, strict=True)
-    return tuple(size - 2 * q + more for size, q, more in axes)
-
-
-def _check_g(params: Params, cache: Cache, g: ConvOutput) -> None:
-    weight = params.weight
-    n_out = weight.shape[1] * cache.geometry.groups
-    sizes = _y_spatial(weight, cache)
-    convolution.check_g("conv_transpose", g, cache.x, weight, n_out, sizes)
 
 
 def _conv_transpose_nd(

@@ -21,12 +21,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Probability, bare, check_cotangent, declare, keys, record
+from lincoln_fn.core import (
+    Key,
+    Layer,
+    Like,
+    Probability,
+    bare,
+    check_cotangent,
+    declare,
+    keys,
+    record,
+)
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -42,11 +51,11 @@ class Params:
 
 @record
 class Cache:
-    """The mask, the scale, and y's dtype."""
+    """The mask, the scale, and what y is like."""
 
     mask: Bool[Tensor, "*s"]
     scale: float = core.static()
-    dtype: torch.dtype = core.static()
+    y: Like = core.static()
 
 
 def init(key: Key, x: Elements) -> Params:
@@ -64,14 +73,12 @@ def dropped(key: Key, x: Elements, p: float, spatial: int) -> tuple[Elements, Ca
     """Compute y, with one draw for the last `spatial` axes."""
     mask = draw_mask(key, x, p, spatial)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, Cache(mask, scale, x.dtype)
+    return x * mask * scale, Cache(mask, scale, Like.of(x))
 
 
 def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
-    mask = cache.mask
-    check_cotangent("dropout", g, core.Like(mask.shape, cache.dtype, mask.device))
-    return g * mask * cache.scale, params
+    return g * cache.mask * cache.scale, params
 
 
 def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Elements:

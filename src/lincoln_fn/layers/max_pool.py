@@ -84,8 +84,7 @@ def given_back(family: str, cache: Cache, g: Arrays) -> Image:
 
 
 def dy_of(family: str, cache: Cache, g: Arrays) -> Tensor:
-    """Check the cache and g, and return dy: g is (dy, None) where y is (y, indices)."""
-    core.check_cache(family, cache, Cache)
+    """Check g, and return dy: g is (dy, None) where y is (y, indices)."""
     layer = f"{family}{cache.n}d"
     if cache.return_indices and (type(g) is not tuple or len(g) != 2):
         raise core.LayerError(layer, f"expected g as (dy, None), got {core.format_briefly(g)}")

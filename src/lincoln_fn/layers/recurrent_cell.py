@@ -73,7 +73,6 @@ def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache
     return _packed(new), Cache(given, state[0], kept, family, type(x) is tuple, has_state)
 
 
-@core.shape_checked
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
     family, x, h = cache.family, cache.x, cache.h

@@ -14,16 +14,7 @@ from typing import Annotated
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import (
-    NOT_EMPTY,
-    Layer,
-    LayerError,
-    Like,
-    NonNegativeInt,
-    PositiveInt,
-    bare,
-    record,
-)
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Like, NonNegativeInt, PositiveInt, record
 from lincoln_fn.layers.common.shapes import Elements, Several
 
 
@@ -75,4 +66,4 @@ def split(
         >>> split((1, 2)).predict((), torch.tensor([1.0, 2.0, 3.0]))
         (tensor([1.]), tensor([2., 3.]))
     """
-    return bare(Layer, forward, backward)
+    return core.bare(Layer, forward, backward)

@@ -126,14 +126,6 @@ def check_fit(
         raise LayerError(layer, f"expected at least one position for the kernel, got {given}")
 
 
-def check_g(
-    family: str, g: object, x: Tensor, weight: Tensor, n_out: int, y_spatial: Sizes
-) -> None:
-    """Check that g has the dtype and the batch of x, n_out channels, and y's positions."""
-    shape = (*x.shape[: 1 - weight.ndim], n_out, *y_spatial)
-    core.check_cotangent(named(family, weight), g, x, shape)
-
-
 def draw(
     family: str, key: Key, x: Tensor, kernel_size: Sizes, groups: int, out_channels: int,
     bias: bool, weight_init: Initializer, bias_init: Initializer,

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from lincoln_fn.errors.annotations import ByName
+from lincoln_fn.core.signatures import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
 from lincoln_fn.errors.suggestions import suggest
-
-
-class Like(NamedTuple):
-    """A tensor's shape, dtype and device, which a cache keeps of y if no tensor in it has them."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
-
-    @classmethod
-    def of(cls, y: Tensor) -> Like:
-        """Read them off a tensor."""
-        return cls(y.shape, y.dtype, y.device)
-
-
-def called(layer: str, over_axes: bool, given: ByName) -> str:
-    """Name a layer as it is called, by the arguments of a function that several layers share."""
-    sizes = given.get("kernel_size") or given.get("output_size")
-    weight = getattr(given.get("params"), "weight", None)
-    n = len(sizes) if isinstance(sizes, tuple) else getattr(weight, "ndim", 2) - 2
-    if over_axes and 1 <= n <= 3:
-        return f"{layer}{n}d"
-    return given.get("function") or getattr(given.get("family"), "name", layer)
 
 
 def check_input(layer: str, params: object, x: object, expected: type | None = None) -> None:
