@@ -55,6 +55,7 @@ from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
 
@@ -187,16 +188,6 @@ def inference_forward(
 
 
 declare(predict, kind="attention", at_inference=(inference_forward, backward))
-
-
-def advance(params: Params, cache: object) -> Params:
-    """Return the next key of the weights' dropout, if there is any."""
-    if isinstance(params, dropout.Params):
-        return dropout.Params(params.key.fold_in(0))
-    return params
-
-
-declare(advance, reads=())
 
 
 def grouped(x: Heads, k: Heads) -> Heads:
