@@ -26,6 +26,7 @@ from torch import Tensor
 from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 from lincoln_fn.runtime import precision
 
@@ -134,7 +135,7 @@ def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
     return (b.mT @ a.mT).mT
 
 
-def forward(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+def forward(params: Params, x: Features) -> tuple[Tensor, Tensor]:
     """Compute y = x W + b in one call."""
     check_forward(params, x)
     return linear(x, params.weight.mT, params.bias), x
