@@ -44,6 +44,7 @@ ARGUMENTS: Final = {
     ("maximize", "bool"): "whether to maximize the loss.",
     ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
+    ("reduction", "Reduction"): '"mean" over the elements, "sum" of them, or "none".',
 }
 SAME_SHAPE: Final = "x has any shape, and y has the same."
 # By what is returned: what its functions refuse.

@@ -51,14 +51,11 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
     """Make the negative log-likelihood of a flow's examples, in nats.
 
     l = |z|^2 / 2 + D / 2 log(2 pi) - log_det, where D is the number of elements of z of one
-    example.
+    example. The prediction is (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them,
+    and the target None.
 
     Args:
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them, with the
-        target None.
 
     Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 

@@ -29,11 +29,7 @@ def backward(d: Elements, dl: Cotangent) -> Elements:
 def l1(*, reduction: Reduction = "mean") -> Loss:
     """Make the absolute error: |d| with d = prediction - target.
 
-    Args:
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on predictions of any shape and targets of that shape.
+    Predictions have any shape, and targets the same.
 
     Example:
         >>> loss = lf.losses.l1()

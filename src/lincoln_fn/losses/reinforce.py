@@ -81,20 +81,16 @@ def reinforce(
 ) -> Loss:
     """Make the policy-gradient loss of actions with returns: l = -(R - b) log p.
 
+    log_probs have any shape, such as (N,) or (N, T) for the tokens of sequences. The target is
+    returns, or (returns, mask). Returns have the shape of log_probs or its first axes: (N,) is one
+    of each sequence. The mask is True for the actions that count.
+
     Args:
         baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
             the other ones. Both are of what the mask leaves; an action without others has R - b =
             0. One of your own, such as a network's estimate, is subtracted from the returns
             beforehand.
         reduction: "mean" over the actions, "sum" of them, or "none".
-
-    Returns:
-        The loss, on log_probs of any shape, such as (N,) or (N, T) for the tokens of sequences. The
-        target is returns, or (returns, mask). Returns have the shape of log_probs or its first
-        axes: (N,) is one of each sequence. The mask is True for the actions that count.
-
-    Raises:
-        ValueError: if there is no such reduction or baseline.
 
     Source: Williams, "Simple statistical gradient-following algorithms for connectionist
     reinforcement learning", 1992.

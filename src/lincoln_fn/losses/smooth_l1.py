@@ -35,15 +35,11 @@ def backward(d: Elements, dl: Cotangent, *, beta: float) -> Elements:
 def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the absolute error with its corner rounded off.
 
-    l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at
-    beta = 0, |d|.
+    l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at beta
+    = 0, |d|. Predictions have any shape, and targets the same.
 
     Args:
         beta: the |d| at which the parabola becomes a line.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on predictions of any shape and targets of that shape.
 
     Source: Girshick, "Fast R-CNN", 2015.
 

@@ -23,7 +23,6 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
 from lincoln_fn.losses.common.checks import check_same_shape
-from lincoln_fn.losses.common.weights import with_copies
 from lincoln_fn.losses.loss import Loss
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
@@ -52,7 +51,8 @@ class Formula:
         forward: (prediction, target) -> (l, cache).
         backward: (cache, dl) -> dprediction.
         count: cache -> n, of shape () or of l's shape; None for the number of values.
-        inputs: the names of the prediction's tensors; several are a tuple.
+        inputs: the names of the prediction's tensors; several are a tuple. Without any, `forward`
+            checks what it is given.
         targets: the names of the target's tensors, likewise; without any, the target is None.
         optional: the names of further tensors of the target, which may be left out.
         masks: the names of those that are masks, of booleans.
@@ -119,7 +119,9 @@ def make_loss(
             form[key] = partial(form[key], name, mend)
         if own := core.asked_of(form.get("count", number_of_values), {"name": name}):
             form["count"] = partial(form["count"], **own)
-        forward = with_copies(name, forward)
+        given = core.arguments_of(forward).items()
+        copies = {key: value.clone() for key, value in given if isinstance(value, Tensor)}
+        forward = partial(forward, **copies) if copies else forward
         return loss_of(call, Formula(name, reduction, forward, backward, spec=call, **form))
 
     return bare(make, forward, backward, **form)
@@ -146,8 +148,10 @@ def formula_of(loss: Loss) -> Formula | None:
 
 def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
     """Compute l, sum l or sum l / n."""
-    first = _check_given(formula, prediction, target)
-    read = target if formula.reads is None else formula.reads(formula.name, target, first)
+    read = target
+    if formula.inputs:
+        first = _check_given(formula, prediction, target)
+        read = target if formula.reads is None else formula.reads(formula.name, target, first)
     values, of_formula = formula.forward(prediction, read)
     n = formula.count(of_formula) if formula.is_mean else None
     cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
@@ -194,20 +198,14 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
     for what, given in labels:
         if given.device != first.device:
             raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
-    if formula.like:
-        _check_alike(formula, dict((*predicted, *labels)))
-    return first
-
-
-def _check_alike(formula: Formula, of_names: Mapping[str, Tensor]) -> None:
-    """Check that masks are of booleans, and each tensor like another has its shape."""
-    for what, other in formula.like.items():
-        if (given := of_names.get(what)) is None:
-            continue
         if what in formula.masks and given.dtype is not torch.bool:
             problem = f"expected {what} of booleans, got {given.dtype}"
-            raise LayerError(formula.name, f"{problem}; write {what} > 0")
-        check_same_shape(formula.name, what, given, other, of_names[other])
+            raise LayerError(name, f"{problem}; write {what} > 0")
+    of_names = dict((*predicted, *labels))
+    for what, other in formula.like.items():
+        if what in of_names:
+            check_same_shape(name, what, of_names[what], other, of_names[other])
+    return first
 
 
 def _listed(
