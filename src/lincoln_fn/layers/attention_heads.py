@@ -258,9 +258,6 @@ def attention_heads(
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
 
-    Raises:
-        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,
         "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",

@@ -89,9 +89,6 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     Returns:
         The layer, whose params are `layers.rrelu.Params`: a key; nothing is trained.
 
-    Raises:
-        ValueError: if lower is above upper.
-
     Example:
         >>> layer = rrelu(0.25, 0.75)
         >>> layer.predict(layer.init(Key(0), torch.zeros(2)), torch.tensor([-1.0, 2.0]))

@@ -101,9 +101,6 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
         is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
 
-    Source:
-        Vaswani and others, "Attention Is All You Need", 2017, equation 1.
-
     Example:
         >>> query, key, value = torch.zeros(1, 3), torch.zeros(2, 3), torch.tensor([[1.0], [3.0]])
         >>> scaled_dot_product_attention().predict((), (query, key, value))

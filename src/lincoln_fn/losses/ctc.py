@@ -180,8 +180,6 @@ def ctc(
         reduction: "mean" over the sequences, each divided by its number of labels (if there are
             any), "sum" of them, or "none".
 
-    Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
-
     Example:
         >>> loss, z = lf.losses.ctc(), torch.full((2, 1, 2), 0.5).log()
         >>> one = torch.tensor([1])

@@ -65,9 +65,6 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         eps: keeps the loss finite for a class that is nowhere.
         reduction: "mean" over examples and classes, "sum" of them, or "none".
 
-    Source: Milletari et al., "V-Net: fully convolutional neural networks for volumetric medical
-    image segmentation", 2016.
-
     Example:
         >>> loss = lf.losses.dice()
         >>> p, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]])

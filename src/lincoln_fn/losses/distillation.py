@@ -67,8 +67,6 @@ def distillation(
         dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
-
     Example:
         >>> loss = lf.losses.distillation(temperature=1.0)
         >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[1e4, 0.0]])

@@ -84,9 +84,6 @@ def dpo(
             usually means over an answer's tokens, not sums.
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
-    Source: Rafailov et al., "Direct preference optimization: your language model is secretly a
-    reward model", 2023.
-
     Example:
         >>> loss = lf.losses.dpo(beta=1.0)
         >>> chosen, rejected = torch.tensor([-2.0]), torch.tensor([-3.0])

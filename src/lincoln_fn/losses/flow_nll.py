@@ -57,8 +57,6 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
     Args:
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
-
     Example:
         >>> z, log_det = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0])
         >>> value, cache = lf.losses.flow_nll().forward((z, log_det), None)

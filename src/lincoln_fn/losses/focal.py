@@ -65,8 +65,6 @@ def focal(
         gamma: the higher, the less an example counts that is already right. With 0 it is the
             logistic loss.
 
-    Source: Lin et al., "Focal loss for dense object detection", 2017.
-
     Example:
         >>> loss = lf.losses.focal(alpha=None)
         >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))

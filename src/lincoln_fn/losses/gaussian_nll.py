@@ -73,9 +73,6 @@ def gaussian_nll(
         full: whether to include the constant.
         eps: the smallest variance.
 
-    Source: Nix and Weigend, "Estimating the mean and variance of the target probability
-    distribution", 1994.
-
     Example:
         >>> loss, m, v = lf.losses.gaussian_nll(), torch.tensor([3.0]), torch.tensor([1.0])
         >>> value, cache = loss.forward((m, v), torch.tensor([1.0]))

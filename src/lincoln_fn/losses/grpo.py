@@ -97,9 +97,6 @@ def grpo(
         scale_rewards: whether to divide by the standard deviation.
         reduction: "mean" over the answers, "sum" of them, or "none".
 
-    Source: Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open
-    language models", 2024.
-
     Example:
         >>> loss = lf.losses.grpo(beta=0.0, scale_rewards=False)
         >>> log_probs, rewards = torch.zeros(1, 2, 1), torch.tensor([[1.0, 0.0]])

@@ -41,8 +41,6 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
     Args:
         delta: the |d| at which the parabola becomes a line.
 
-    Source: Huber, "Robust Estimation of a Location Parameter", 1964.
-
     Example:
         >>> loss = lf.losses.huber(delta=2.0, reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))

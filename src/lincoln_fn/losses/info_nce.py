@@ -83,8 +83,6 @@ def info_nce(
         symmetric: whether each column should pick its row, too.
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
-    Source: van den Oord et al., "Representation learning with contrastive predictive coding", 2018.
-
     Example:
         >>> loss = lf.losses.info_nce(symmetric=True)
         >>> value, cache = loss.forward(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), None)

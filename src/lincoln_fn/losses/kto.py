@@ -81,8 +81,6 @@ def kto(
         undesirable_weight: w of undesirable ones.
         reduction: "mean" over the answers, "sum" of them, or "none".
 
-    Source: Ethayarajh et al., "KTO: model alignment as prospect theoretic optimization", 2024.
-
     Example:
         >>> loss = lf.losses.kto(beta=1.0)
         >>> log_probs, zero = torch.tensor([-1.0, -1.0]), torch.zeros(2)

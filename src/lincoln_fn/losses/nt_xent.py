@@ -75,9 +75,6 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         temperature: the lower, the more the nearest negatives count.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Source: Chen et al., "A simple framework for contrastive learning of visual representations",
-    2020.
-
     Example:
         >>> loss = lf.losses.nt_xent(temperature=1.0)
         >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])

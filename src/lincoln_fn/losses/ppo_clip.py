@@ -74,8 +74,6 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         clip_range: e. Beyond it, an action that has become as likely as it should is left alone.
         reduction: "mean" over the actions, "sum" of them, or "none".
 
-    Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
-
     Example:
         >>> loss = lf.losses.ppo_clip()
         >>> advantages, old = torch.tensor([1.0, -1.0]), torch.zeros(2)

@@ -92,9 +92,6 @@ def reinforce(
             beforehand.
         reduction: "mean" over the actions, "sum" of them, or "none".
 
-    Source: Williams, "Simple statistical gradient-following algorithms for connectionist
-    reinforcement learning", 1992.
-
     Example:
         >>> loss = lf.losses.reinforce(baseline="mean")
         >>> log_probs, returns = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 0.0])

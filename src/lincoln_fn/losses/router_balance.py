@@ -74,9 +74,6 @@ def router_balance(top_k: PositiveInt = 2) -> Loss:
     Args:
         top_k: how many experts a token has.
 
-    Source:
-        Fedus, Zoph and Shazeer, "Switch Transformers", 2021.
-
     Example:
         >>> value, _ = router_balance(top_k=1).forward(torch.eye(4), None)
         >>> value

@@ -73,9 +73,6 @@ def router_z() -> Loss:
     Large logits round, and a rounded choice of experts jumps from step to step. ST-MoE adds the
     loss to its own with a weight of 0.001. Prediction and target are as those of `router_balance`.
 
-    Source:
-        Zoph and others, "ST-MoE: Designing Stable and Transferable Sparse Expert Models", 2022.
-
     Example:
         >>> value, _ = router_z().forward(torch.zeros(3, 2), None)
         >>> value

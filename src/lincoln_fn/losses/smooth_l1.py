@@ -41,8 +41,6 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
     Args:
         beta: the |d| at which the parabola becomes a line.
 
-    Source: Girshick, "Fast R-CNN", 2015.
-
     Example:
         >>> loss = lf.losses.smooth_l1(beta=2.0, reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))

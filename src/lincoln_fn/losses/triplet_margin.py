@@ -101,9 +101,6 @@ def triplet_margin(
         swap: whether the negative's distance from the positive counts, too, if it is smaller.
         reduction: "mean" over the triplets, "sum" of them, or "none".
 
-    Source: Balntas et al., "Learning local feature descriptors with triplets and shallow
-    convolutional neural networks", 2016.
-
     Example:
         >>> loss = lf.losses.triplet_margin(eps=0.0)
         >>> x = tuple(torch.tensor([vector]) for vector in ([0.0, 0.0], [3.0, 4.0], [0.0, 1.0]))

@@ -82,8 +82,6 @@ def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mea
     Args:
         beta: the weight of the second term, which moves the vectors. The first moves the codes.
 
-    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
-
     Example:
         >>> loss, x, q = lf.losses.vector_quantization(), torch.tensor([3.0]), torch.tensor([1.0])
         >>> value, cache = loss.forward((x, q), None)
