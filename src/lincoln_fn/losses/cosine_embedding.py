@@ -76,4 +76,4 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         >>> value, loss.backward(cache)[0]
         (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
     """
-    return make_loss(reduction, forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})
+    return make_loss(forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})

@@ -81,6 +81,6 @@ def cross_entropy(
         (tensor(1.3863), tensor([[-4.,  0.]]))
     """
     return make_loss(
-        reduction, forward, backward, count=total_weight,
+        forward, backward, count=total_weight,
         check=check_probabilities, check_first=check_distribution, mend=_MEND,
     )  # fmt: skip

@@ -187,9 +187,7 @@ def ctc(
         >>> value, loss.backward(cache)[0]
         (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
-    return make_loss(
-        reduction, forward, backward, count=count, targets=("labels", "steps", "lengths")
-    )
+    return make_loss(forward, backward, count=count, targets=("labels", "steps", "lengths"))
 
 
 def _read_target(

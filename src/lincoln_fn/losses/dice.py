@@ -72,6 +72,4 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
     """
-    return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
-    )
+    return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

@@ -95,6 +95,6 @@ def dpo(
         require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)
     names = ("rejected", "reference_chosen", "reference_rejected")
     return make_loss(
-        reduction, forward, backward, inputs=("chosen", "rejected"),
+        forward, backward, inputs=("chosen", "rejected"),
         targets=("reference_chosen", "reference_rejected"), like=dict.fromkeys(names, "chosen"),
     )  # fmt: skip

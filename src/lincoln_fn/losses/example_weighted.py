@@ -74,7 +74,7 @@ def example_weighted(loss: Loss) -> Loss:
     there, back = (partial(function, loss=each) for function in (forward, backward))
     is_plain = formula.count is number_of_values
     return make_loss(
-        formula.reduction, there, back, inputs=(), mixes_examples=formula.mixes_examples,
+        there, back, reduction=formula.reduction, inputs=(), mixes_examples=formula.mixes_examples,
         count=number_of_values if is_plain else partial(_count, formula=formula),
     )  # fmt: skip
 

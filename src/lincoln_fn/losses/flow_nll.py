@@ -63,4 +63,4 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
         >>> value, lf.losses.flow_nll().backward(cache)  # 12.5 + log(2 pi) - 1
         (tensor(13.3379), (tensor([[3., 4.]]), tensor([-1.])))
     """
-    return make_loss(reduction, forward, backward, inputs=("z", "log_det"), targets=())
+    return make_loss(forward, backward, inputs=("z", "log_det"), targets=())

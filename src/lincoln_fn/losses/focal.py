@@ -71,4 +71,4 @@ def focal(
         >>> value, loss.backward(cache)
         (tensor(0.0866), tensor([-0.1491,  0.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=hard_labels)
+    return make_loss(forward, backward, reads=hard_labels)

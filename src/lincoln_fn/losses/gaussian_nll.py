@@ -79,4 +79,4 @@ def gaussian_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
-    return make_loss(reduction, forward, backward, inputs=("mean", "var"), reads=same_shape)
+    return make_loss(forward, backward, inputs=("mean", "var"), reads=same_shape)

@@ -106,6 +106,6 @@ def grpo(
     """
     names = ("old_log_probs", *(("reference",) if beta else ()))
     return make_loss(
-        reduction, forward, backward, inputs=("log_probs",), targets=("rewards", *names),
-        optional=("mask",), like=dict.fromkeys((*names, "mask"), "log_probs"), masks=("mask",),
+        forward, backward, inputs=("log_probs",), targets=("rewards", *names),
+        like=dict.fromkeys(names, "log_probs"), masks={"mask": "log_probs"},
     )  # fmt: skip

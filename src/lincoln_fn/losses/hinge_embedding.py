@@ -46,4 +46,4 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
         >>> value, loss.backward(cache)
         (tensor(1.), tensor([ 1., -1.]))
     """
-    return make_loss(reduction, forward, backward, reads=signs)
+    return make_loss(forward, backward, reads=signs)

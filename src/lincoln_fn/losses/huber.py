@@ -47,4 +47,4 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
         >>> value, loss.backward(cache)
         (tensor(4.5000), tensor([1., 2.]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

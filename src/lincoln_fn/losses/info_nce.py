@@ -90,4 +90,4 @@ def info_nce(
         (tensor(0.3133), tensor([[-0.1345,  0.1345],
                 [ 0.1345, -0.1345]]))
     """
-    return make_loss(reduction, forward, backward, targets=(), mixes_examples=True)
+    return make_loss(forward, backward, targets=(), mixes_examples=True)

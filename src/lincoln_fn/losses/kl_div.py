@@ -73,6 +73,6 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
     """
     count = number_of_rows if reduction == "batchmean" else number_of_values
     return make_loss(
-        reduction, forward, backward, count=count, reads=same_shape,
+        forward, backward, count=count, reads=same_shape,
         check=_check, mend="end the net with log_softmax()",
     )  # fmt: skip

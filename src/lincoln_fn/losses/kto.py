@@ -90,8 +90,8 @@ def kto(
         (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
     return make_loss(
-        reduction, forward, backward, inputs=("log_probs", "mismatched"),
-        targets=("desirable", "reference", "reference_mismatched"), masks=("desirable",),
-        like={"reference": "log_probs", "reference_mismatched": "mismatched",
-              "desirable": "log_probs"},
+        forward, backward, inputs=("log_probs", "mismatched"),
+        targets=("desirable", "reference", "reference_mismatched"),
+        like={"reference": "log_probs", "reference_mismatched": "mismatched"},
+        masks={"desirable": "log_probs"},
     )  # fmt: skip

@@ -147,6 +147,4 @@ def linear_cross_entropy(
         (tensor(0.6931), tensor([[-0.2500,  0.2500],
                 [ 0.2500, -0.2500]]))
     """
-    return make_loss(
-        reduction, forward, backward, count=total_weight, inputs=("features", "linear_weight")
-    )
+    return make_loss(forward, backward, count=total_weight, inputs=("features", "linear_weight"))

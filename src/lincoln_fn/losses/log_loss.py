@@ -66,6 +66,4 @@ def log_loss(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-2.,  2.]))
     """
-    return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
-    )
+    return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

@@ -63,6 +63,5 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         (tensor(1.3863), tensor([-1.,  1.]))
     """
     return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_log_probabilities,
-        mend=_MEND,
-    )  # fmt: skip
+        forward, backward, reads=probabilities, check=check_log_probabilities, mend=_MEND
+    )

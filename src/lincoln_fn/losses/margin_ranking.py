@@ -50,4 +50,4 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
         (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
     names = {"inputs": ("x1", "x2"), "like": {"x2": "x1"}}
-    return make_loss(reduction, forward, backward, reads=signs, **names)
+    return make_loss(forward, backward, reads=signs, **names)

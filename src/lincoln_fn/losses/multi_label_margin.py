@@ -65,4 +65,4 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([-0.5000,  0.2500,  0.2500,  0.0000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

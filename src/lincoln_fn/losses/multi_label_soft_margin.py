@@ -65,4 +65,4 @@ def multi_label_soft_margin(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

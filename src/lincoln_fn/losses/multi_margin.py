@@ -74,4 +74,4 @@ def multi_margin(
         >>> value, loss.backward(cache)
         (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

@@ -72,6 +72,6 @@ def nll(
         (tensor(1.3863), tensor([[-1.,  0.]]))
     """
     return make_loss(
-        reduction, forward, backward, count=total_weight,
+        forward, backward, count=total_weight,
         check=check_log_probabilities, check_first=check_log_distribution, mend=_MEND,
     )  # fmt: skip

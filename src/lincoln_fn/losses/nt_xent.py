@@ -83,6 +83,5 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         (tensor(0.5514), tensor(0.2119))
     """
     return make_loss(
-        reduction, forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"},
-        mixes_examples=True,
-    )  # fmt: skip
+        forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"}, mixes_examples=True
+    )

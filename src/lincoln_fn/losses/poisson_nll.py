@@ -75,4 +75,4 @@ def poisson_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([-2.,  1.]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

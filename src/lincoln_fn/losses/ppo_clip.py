@@ -82,9 +82,9 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         (tensor(-0.1000), tensor([0.0000, 0.5000]))
     """
     return make_loss(
-        reduction, forward, backward, count=count_masked, inputs=("log_probs",),
-        targets=("advantages", "old_log_probs"), optional=("mask",), masks=("mask",),
-        like={"old_log_probs": "log_probs", "mask": "log_probs"},
+        forward, backward, count=count_masked, inputs=("log_probs",),
+        targets=("advantages", "old_log_probs"), like={"old_log_probs": "log_probs"},
+        masks={"mask": "log_probs"},
     )  # fmt: skip
 
 

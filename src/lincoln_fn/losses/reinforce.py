@@ -100,7 +100,6 @@ def reinforce(
         (tensor(-0.2500), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
-        reduction, forward, backward, count=count_masked, mixes_examples=baseline != "none",
-        inputs=("log_probs",), targets=("returns",), optional=("mask",), masks=("mask",),
-        like={"mask": "log_probs"},
+        forward, backward, count=count_masked, mixes_examples=baseline != "none",
+        inputs=("log_probs",), targets=("returns",), masks={"mask": "log_probs"},
     )  # fmt: skip

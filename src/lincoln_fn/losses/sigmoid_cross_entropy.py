@@ -69,4 +69,4 @@ def sigmoid_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=probabilities)
+    return make_loss(forward, backward, reads=probabilities)

@@ -47,4 +47,4 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
         >>> value, loss.backward(cache)
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

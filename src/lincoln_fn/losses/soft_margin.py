@@ -44,4 +44,4 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=signs)
+    return make_loss(forward, backward, reads=signs)

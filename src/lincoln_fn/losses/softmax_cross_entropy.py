@@ -149,4 +149,4 @@ def softmax_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward, count=count)
+    return make_loss(forward, backward, count=count)

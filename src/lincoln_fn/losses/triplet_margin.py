@@ -110,4 +110,4 @@ def triplet_margin(
     """
     names = ("anchor", "positive", "negative")
     like = dict.fromkeys(names[1:], "anchor")
-    return make_loss(reduction, forward, backward, inputs=names, targets=(), like=like)
+    return make_loss(forward, backward, inputs=names, targets=(), like=like)

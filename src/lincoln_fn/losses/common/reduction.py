@@ -54,9 +54,8 @@ class Formula:
         inputs: the names of the prediction's tensors; several are a tuple. Without any, `forward`
             checks what it is given.
         targets: the names of the target's tensors, likewise; without any, the target is None.
-        optional: the names of further tensors of the target, which may be left out.
-        masks: the names of those that are masks, of booleans.
         like: by the name of a tensor, the name of that whose shape it has.
+        masks: likewise of those of booleans. One that is no target's name may follow the targets.
         reads: (name of the loss, target, first input) -> what `forward` gets as the target, which
             is checked and converted; None for the target itself.
         check: (prediction, target) -> None, which refuses values that the loss does not accept;
@@ -73,9 +72,8 @@ class Formula:
     count: Callable[[Cache], Tensor | None] = number_of_values
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
-    optional: tuple[str, ...] = ()
-    masks: tuple[str, ...] = ()
     like: Mapping[str, str] = attrs.field(factory=dict)
+    masks: Mapping[str, str] = attrs.field(factory=dict)
     reads: Callable[[str, Tensor, Tensor], Tensor] | None = None
     check: Check | None = None
     check_first: Check | None = attrs.field(
@@ -102,19 +100,17 @@ class ReducedCache:
 
 # Any: fields of `Formula`.
 def make_loss(
-    reduction: str,
-    forward: Callable[..., tuple[Tensor, Cache]],
-    backward: Callable[..., Arrays],
-    **form: Any,
+    forward: Callable[..., tuple[Tensor, Cache]], backward: Callable[..., Arrays], **form: Any
 ) -> Loss:
     """Make a loss from the fields of its formula; `constructor` adds its name and its options.
 
-    Checks get the loss's name and `mend`, what to write, before what `Formula` says. A count may
-    take the `name` by keyword. Weights among the options are copied.
+    The reduction is the constructor's own, unless it is given. Checks get the loss's name and
+    `mend`, what to write, before what `Formula` says. A count may take the `name` by keyword.
+    Weights among the options are copied.
     """
 
     def make(call: Spec, forward: Any, backward: Any, *, mend: str = "", **form: Any) -> Loss:
-        name = call.of.__name__
+        name, reduction = call.of.__name__, form.pop("reduction", call.arguments.get("reduction"))
         for key in form.keys() & {"check", "check_first"}:
             form[key] = partial(form[key], name, mend)
         if own := core.asked_of(form.get("count", number_of_values), {"name": name}):
@@ -182,7 +178,8 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
     """Check the tensors that were given, and return the first input."""
     name, inputs, targets = formula.name, formula.inputs, formula.targets
     predicted = _listed(name, "prediction", inputs, prediction)
-    labels = _listed(name, "target", targets, target, formula.optional)
+    optional = tuple(mask for mask in formula.masks if mask not in targets)
+    labels = _listed(name, "target", targets, target, optional)
     for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
             raise core.wrong_kind(name, what, given, "tensor")
@@ -202,7 +199,7 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
             problem = f"expected {what} of booleans, got {given.dtype}"
             raise LayerError(name, f"{problem}; write {what} > 0")
     of_names = dict((*predicted, *labels))
-    for what, other in formula.like.items():
+    for what, other in {**formula.like, **formula.masks}.items():
         if what in of_names:
             check_same_shape(name, what, of_names[what], other, of_names[other])
     return first
