@@ -17,7 +17,7 @@ UNREAD = ("attention_heads", "class_token")
 # By layer, the file whose functions it shares.
 FILES = {
     "weight_norm": "dense conv", "spectral_norm": "dense conv_transpose",
-    "stochastic_depth": "dropout", "alpha_dropout": "dropout",
+    "stochastic_depth": "dropout", "alpha_dropout": "dropout", "rrelu": "dropout",
     "feature_alpha_dropout": "alpha_dropout dropout", **dict.fromkeys(CELLS, "recurrent_cell"),
     **dict.fromkeys(("zero_pad", "constant_pad", "reflection_pad", "replication_pad",
         "circular_pad"), "pad"),

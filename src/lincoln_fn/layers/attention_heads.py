@@ -53,19 +53,13 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
+from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
 
 NAME = "attention_heads"
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Weights: TypeAlias = Float[Tensor, "*batch heads length key_length"]
-Inputs: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-Gradients: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
-)
 # The key of the weights' dropout. Without dropout it is (), and None in `multi_head_attention`.
 Params: TypeAlias = dropout.Params | tuple[()] | None
 # (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.

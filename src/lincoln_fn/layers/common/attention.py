@@ -11,8 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_input, check_like, format_briefly
+from lincoln_fn.layers.common.shapes import Sequence
 
 Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
+Inputs: TypeAlias = (
+    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
+)
+Gradients: TypeAlias = (
+    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
+)
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
