@@ -196,7 +196,7 @@ KINDS: Final[dict[type, Naming]] = {
     ),
     # torch draws from its own generator, so a key has no name there.
     **dict.fromkeys(
-        (layers.dropout.Params, layers.rrelu.Params, layers.fractional_max_pool.Params),
+        (layers.dropout.Params, layers.fractional_max_pool.Params),
         Naming(_fixed(""), _sizes("1")),
     ),
 }
