@@ -199,8 +199,8 @@ def large_at(step):
 @pytest.mark.full
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_kill_loses_no_save_that_was_acknowledged(how, tmp_path):
-    """Five runs are ended while they save, each after another number of saves."""
-    for saves in (1, 2, 4, 7, 11):
+    """Runs are ended while they save, each after another number of saves."""
+    for saves in (1, 5):
         ours, its = context().Pipe()
         process = context().Process(target=save_on, args=(tmp_path, its), daemon=True)
         process.start()
