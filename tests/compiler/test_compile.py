@@ -98,10 +98,6 @@ MORE = {
         lf.serial(lf.dense(10), lf.flatten(), lf.dense(3)), CE, SGD,
         (drawn(5, 16, 2, 8), torch.arange(16) % 3),
     ),
-    "narrow products": (
-        lf.serial(lf.dense(40), lf.sigmoid(), lf.dense(10)), CE, SGD,
-        (drawn(0, 300, 30), torch.arange(300) % 3),
-    ),
     "many small products": (
         lf.serial(
             lf.dense(12), lf.transformer_encoder_block(3, 24, 0.0), lf.flatten(), lf.dense(3)

@@ -13,8 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from lincoln_fn.compiler.onnx import arrays, elementwise, indices, windows
-from lincoln_fn.compiler.onnx.sizes import fit
-from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
+from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer, fit
 from lincoln_fn.fastpath import Argument
 
 ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **windows.ROWS, **indices.ROWS}

@@ -15,8 +15,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
-from lincoln_fn.compiler.onnx.sizes import Affine, Size
-from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
+from lincoln_fn.compiler.onnx.writer import (
+    BATCH,
+    Affine,
+    Size,
+    UnknownOperationError,
+    Value,
+    Writer,
+    code,
+)
 from lincoln_fn.compiler.trace.tracing import Program, write_down
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.recording import flatten
