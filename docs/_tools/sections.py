@@ -43,6 +43,8 @@ ARGUMENTS: Final = {
     ("bias", "bool"): "whether there is a bias.",
     ("maximize", "bool"): "whether to maximize the loss.",
     ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
+    ("weight_decay", "NonNegative"): "the factor of p that is added to dp.",
+    ("eps", "Epsilon"): "is added to the denominator, so that it is not 0.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
 }
 SAME_SHAPE: Final = "x has any shape, and y has the same."

@@ -119,7 +119,6 @@ def adam(
         betas: how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
             0 becomes nan, as in torch.
-        weight_decay: the factor of p that is added to dp.
         amsgrad: whether the largest v so far is used.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; Reddi,

@@ -62,7 +62,6 @@ def radam(
 
     Args:
         betas: b1 and b2, how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
             1 - lr weight_decay.
         decoupled_weight_decay: whether p is multiplied, as by AdamW.

@@ -53,19 +53,7 @@ def model_of(
     *,
     dynamic_batch: bool,
 ) -> ModelProto:
-    """Convert a program of two trees.
-
-    Args:
-        program: what is traced.
-        first: the state, or params. Its tensors are the model's defaults of these inputs.
-        batch: an example of a batch.
-        names: of all tensors that go in and come out.
-        dynamic_batch: whether the number of examples, along the first axis of each tensor of the
-            batch, may change.
-
-    Raises:
-        LayerError: if a part of the program has no counterpart in ONNX.
-    """
+    """Convert a program of two trees: the state or params, which become defaults, and a batch."""
     # ONNX's tensors have no strides. An optimizer asks for those of a column-major weight.
     first = tree.map(Tensor.contiguous, first, states=True)
     write = Writer()

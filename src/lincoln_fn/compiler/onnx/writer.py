@@ -178,16 +178,8 @@ def code(dtype: torch.dtype) -> int:
 
 
 def fit(values: Sequence[object], batches: Sequence[int], error: float = 1e-12) -> object:
-    """Find what gives these values at these numbers of examples; the first two are fitted.
-
-    Args:
-        values: one for each number of examples.
-        batches: these numbers.
-        error: the relative error of the values.
-
-    Raises:
-        ValueError: if the values are no numbers, or nothing here gives all of them.
-    """
+    """Find what gives these values, of a relative error, at these numbers of examples."""
+    # The first two are fitted, and all have to agree.
     first = values[0]
     if all(_are_equal(first, value) for value in values):
         return first
