@@ -89,6 +89,25 @@ def test_the_formula_computes_each_half_once(maker):
     assert counts == [1, 1, 2]
 
 
+@pytest.mark.parametrize("layer", [
+    lf.conv2d(6, 3, 2, 1, groups=2),
+    lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
+    lf.conv2d(6, 3, padding=1, padding_mode="circular"),
+], ids=str)  # fmt: skip
+def test_vmap(layer):
+    layer, x = fast(layer), normal(3, 2, 4, 5, 7)
+    params = layer.init(lf.Key(0), x[0])
+    y, cache = torch.func.vmap(lambda one: layer.forward(params, one))(x)
+    g = normal(*y.shape, seed=1)
+    given = torch.func.vmap(lambda c, g: layer.backward(params, c, g))(cache, g)
+    for i in range(3):
+        y_i, cache_i = layer.forward(params, x[i])
+        expected = layer.backward(params, cache_i, g[i])
+        assert same_number(y[i], y_i)
+        for ours, theirs in zip(lf.tree.leaves(given), lf.tree.leaves(expected), strict=True):
+            assert same_number(ours[i], theirs)
+
+
 CONVOLUTIONS = [case for case in convolution.CASES if file_of(case.layer) is conv]
 
 
