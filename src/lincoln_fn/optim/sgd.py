@@ -89,7 +89,7 @@ def sgd(
         nesterov: whether the momentum is Nesterov's, which needs momentum and no dampening.
 
     Returns:
-        The optimizer. Its state is () for a number as lr and no momentum.
+        The optimizer. Its state is () for a number as lr and no momentum, else `SgdState`.
 
     Example:
         >>> optimizer = sgd(0.5)

@@ -69,9 +69,6 @@ def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
     Returns:
         The optimizer. Its state differs from process to process.
 
-    Raises:
-        LayerError: if optimizer is not one, or does not update each number by itself.
-
     Example:
         >>> optimizer = lf.optim.sharded(lf.optim.adamw(0.1), lf.distributed.alone())
         >>> optimizer, optimizer.init({"weight": torch.zeros(2, 3)}).inner.m
