@@ -285,8 +285,6 @@ def test_a_page_says_what_a_function_takes_what_it_returns_and_what_it_raises():
             continue
         assert not facts.returns or {"Returns", "Yields"} & {*sections}, (file, name)
         assert not (facts.is_checked and facts.parameters) or "Raises" in sections, (file, name)
-        if "." not in name and "Its arguments" not in text:
-            assert not [key for key in facts.parameters if not re.search(rf"\b{key}\b", text)], name
     assert count > 500
 
 
