@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from operator import index
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import torch
@@ -119,13 +119,13 @@ def generate(
                 choose = decoder.wrap(choose)
 
 
-def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
+def _ids_of(stop: int | Collection[int] | Tensor) -> list[int]:
     """List the ids of the tokens that end a text."""
     if isinstance(stop, Tensor):
         stop = stop.flatten().tolist()
     try:
-        is_several = isinstance(stop, Collection) and not isinstance(stop, str)
-        return [index(entry) for entry in (stop if is_several else [stop])]
+        is_one = isinstance(stop, str) or not isinstance(stop, Collection)
+        return [index(entry) for entry in ([stop] if is_one else stop)]
     except TypeError:
         mend = "write the ids that the text's tokens have, such as stop=tokenizer.encode(text)"
         problem = f"expected stop to be ids of tokens, got {format_briefly(stop)}; {mend}"
