@@ -40,14 +40,9 @@ Along: TypeAlias = list[int | None]  # of each tensor of x, its axis of position
 def is_by_position(
     layer: Layer, params: Params, x: Arrays, axes: LeafAxes, length: int, noise: Noise
 ) -> bool:
-    """Return whether `predict` of several positions is that of each, up to a length of the text.
+    """Return whether a single layer's `predict` of up to `length` positions is that of each.
 
-    Args:
-        layer: a single layer.
-        x: an example input; of a tensor with an axis of positions only the other axes matter.
-        axes: of each tensor of x, its axes of positions.
-        length: the most positions.
-        noise: draws the inputs.
+    `axes` are those of positions in each tensor of x, of which only the other axes matter.
     """
     if any(len(each) > 1 for each in axes):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from operator import index
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import torch
@@ -119,7 +119,7 @@ def generate(
                 choose = decoder.wrap(choose)
 
 
-def _ids_of(stop: int | Collection[int] | Tensor) -> list[int]:
+def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
     """List the ids of the tokens that end a text."""
     if isinstance(stop, Tensor):
         stop = stop.flatten().tolist()

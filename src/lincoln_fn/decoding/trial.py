@@ -55,7 +55,7 @@ def run(
 ) -> Arrays:
     """Compute y of a network, where `at` computes that of each single layer.
 
-    The name of a layer is its path, and from its second use on also the number of the use.
+    A layer's name is its path, and from its second use on also the number of the use.
     """
     uses: Counter[str] = Counter()
 
@@ -72,11 +72,7 @@ def find_states(
 ) -> tuple[States, int]:
     """Return the first state of each layer that decodes by its row, and the axis of y's positions.
 
-    Args:
-        net: a network of which `without_walk` was made.
-        short: an input of one position.
-        long: an input of two.
-        max_length: the most positions.
+    `without_walk` has made the network. The inputs have one position and two.
     """
     runs = [_try(net, params, x) for x in (short, long)]
     noise = cache(_noise)  # of a deep network, many layers have inputs of one shape

@@ -106,7 +106,8 @@ def input_grad(params: DoraParams, cache: Cache, g: Outputs, *, factor: float) -
 
 def _v(params: DoraParams, factor: float) -> Float[Tensor, "n_in n_out"]:
     """Compute V = W + s A B."""
-    return params.base.params.weight + factor * (params.lora_a @ params.lora_b)
+    v: Tensor = params.base.params.weight + factor * (params.lora_a @ params.lora_b)
+    return v
 
 
 def decompose(params: Params, key: Key, *, r: int) -> DoraParams:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
+from lincoln_fn.core.tree import Tree
 
 
-def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tree of arrays
+def to_numpy(arrays: Tree) -> Tree:
     """Convert all tensors of a tree to numpy arrays, including those in states.
 
     Args:
@@ -30,7 +29,7 @@ def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tre
     return tree.map(_array, arrays, states=True)
 
 
-def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tree of tensors
+def from_numpy(arrays: Tree) -> Tree:
     """Convert all numpy arrays of a tree to tensors, including those in states.
 
     Args:
@@ -47,7 +46,7 @@ def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tr
     return tree.map(lambda a: torch.from_numpy(np.array(a, order="C")), arrays, states=True)
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor) -> Tree:
     if tensor.dtype is torch.bfloat16:
         raise TypeError("to_numpy: numpy has no bfloat16; convert first, for example by t.float()")
     return np.array(tensor.detach().cpu().numpy(), order="C")

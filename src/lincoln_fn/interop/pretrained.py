@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, PositiveInt, checked
 from lincoln_fn.interop.assembly import assemble, fitting, model_of, refuse
 from lincoln_fn.interop.slots import expected
-from lincoln_fn.interop.stored import CONFIG, opened, read_json, write
+from lincoln_fn.interop.stored import CONFIG, Json, opened, read_json, write
 
-# Any: what config.json holds.
-Config: TypeAlias = dict[str, Any]
+Config: TypeAlias = Json
 Folder: TypeAlias = str | os.PathLike[str]
 
 

@@ -6,15 +6,14 @@ which are a layer's own. Parameters that the table does not list keep their name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Function, Key, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
@@ -22,7 +21,7 @@ from lincoln_fn.walk import ENTRIES, Composition
 from lincoln_fn.walk.internal import composition_of
 
 
-def _constructor(layer: Layer | None) -> Callable[..., Any] | None:
+def _constructor(layer: Layer | None) -> Function | None:
     return None if layer is None or layer.spec is None else layer.spec.of
 
 
@@ -110,10 +109,10 @@ def _paths_of_parts(made: Composition, params: Params) -> list[str]:
 def _beginning(named: Params) -> str:
     """Return what the paths at the leaves of a tree begin with, before those within the tree."""
     within = tree.paths(named, states=True)
-    whole: list[Any] = tree.leaves(named, states=True)  # Any: texts in the places of tensors
     if not within:
         return ""
-    return whole[0].removesuffix(within[0]) if within[0] else f"{whole[0]}."
+    whole = str(tree.leaves(named, states=True)[0])  # texts are in the places of tensors
+    return whole.removesuffix(within[0]) if within[0] else f"{whole}."
 
 
 def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
