@@ -160,14 +160,10 @@ def dora(
     V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
 
     Args:
-        params: the network's, trained before.
         key: A is drawn from it.
         r: the rank of the updates.
         alpha: the updates are multiplied by alpha / r.
         targets: patterns of the paths of dense layers, as `lora` takes them.
-
-    Returns:
-        The network and its params. `merge_lora` makes layers like those given of them.
 
     Raises:
         LayerError: if a pattern fits no dense layer, and it lists their paths; if a column of a

@@ -121,7 +121,6 @@ def lora(
     `State`: no optimizer sees them, and a training step keeps for them only what dx needs.
 
     Args:
-        params: the network's, trained before.
         key: A is drawn from it, uniform within 1 / sqrt(n_in), and the masks of dropout.
         r: the rank of the updates.
         alpha: the updates are multiplied by alpha / r.

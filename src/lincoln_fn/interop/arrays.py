@@ -11,13 +11,7 @@ from lincoln_fn.core.tree import Tree
 
 
 def to_numpy(arrays: Tree) -> Tree:
-    """Convert all tensors of a tree to numpy arrays, including those in states.
-
-    Args:
-        arrays: params, a batch, or any other tree.
-
-    Returns:
-        The same tree of arrays; they share no memory with the tensors.
+    """Convert all tensors of a tree to numpy arrays in new memory, including those in states.
 
     Raises:
         TypeError: for a dtype that numpy lacks, such as bfloat16.
@@ -30,13 +24,9 @@ def to_numpy(arrays: Tree) -> Tree:
 
 
 def from_numpy(arrays: Tree) -> Tree:
-    """Convert all numpy arrays of a tree to tensors, including those in states.
+    """Convert all numpy arrays of a tree to tensors in new memory, including those in states.
 
-    Args:
-        arrays: a tree of arrays, of any strides.
-
-    Returns:
-        The same tree of tensors; they share no memory with the arrays. float64 stays float64.
+    Arrays have any strides, and float64 stays float64.
 
     Example:
         >>> from_numpy({"x": np.ones((2, 1)), "y": np.int64(3)})

@@ -67,11 +67,7 @@ class LayerModule(nn.Module):
         return self._tree([leaf.detach().clone() for leaf in self._leaves()])
 
     def forward(self, *inputs: Arrays) -> Arrays:
-        """Compute y, and in training replace the states by the next ones.
-
-        Args:
-            *inputs: x, or the entries of x.
-        """
+        """Compute y of x, or of the entries of x; in training replace the states by the next."""
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
         given: Arrays = self._tree(self._leaves()), x
         tensors, form = optree.tree_flatten(given, namespace=EVERYTHING)

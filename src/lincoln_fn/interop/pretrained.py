@@ -29,9 +29,6 @@ def from_config(config: Config) -> Layer:
         config: what config.json holds, with `model_type` and `architectures`. Other options have
             the library's defaults.
 
-    Returns:
-        The network, as `from_pretrained` makes it.
-
     Raises:
         LayerError: if the model's type or an option is not known. The message lists all of them.
 

@@ -100,15 +100,12 @@ def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
     x is a sequence or (sequence, mask), as each block takes it; y is a sequence.
 
     Args:
-        *blocks: the blocks, first to last, such as `transformer_encoder_block` makes.
+        *blocks: one or more, first to last, such as `transformer_encoder_block` makes.
         norm: a layer for the last block's output, or None.
 
     Returns:
         The layer. Its params, caches and dparams are tuples with an entry for each block, and one
         for the norm.
-
-    Raises:
-        ValueError: if there is no block.
 
     Example:
         >>> block = lf.transformer_encoder_block(2, 16)
@@ -127,15 +124,8 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
     is a sequence as the target is.
 
     Args:
-        *blocks: the blocks, first to last, such as `transformer_decoder_block` makes.
-        norm: a layer for the last block's output, or None.
-
-    Returns:
-        The layer. Its params, caches and dparams are tuples with an entry for each block, and one
-        for the norm.
-
-    Raises:
-        ValueError: if there is no block.
+        *blocks: one or more, first to last, such as `transformer_decoder_block` makes.
+        norm: as `transformer_encoder` takes it, whose structure of params this one has.
 
     Example:
         >>> net = transformer_decoder(lf.transformer_decoder_block(2, 16), norm=lf.layer_norm())
