@@ -13,16 +13,12 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import inference
-from lincoln_fn.core import Function, Key, Layer, LayerError, Params, check_argument, tree
+from lincoln_fn.core import Key, Layer, LayerError, Params, check_argument, tree
 from lincoln_fn.interop.names import BLOCKS, KINDS, NamedTensors, Naming
 from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill, present
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk import ENTRIES, Composition
 from lincoln_fn.walk.internal import composition_of
-
-
-def _constructor(layer: Layer | None) -> Function | None:
-    return None if layer is None or layer.spec is None else layer.spec.of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -85,7 +81,8 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
     made = composition_of(layer) if layer is not None else None
-    row = BLOCKS.get(_constructor(layer)) or KINDS.get(type(params))
+    of = None if layer is None else core.constructor_of(layer)
+    row = BLOCKS.get(of) or KINDS.get(type(params))
     if row is not None:
         yield from (slot.below(name, path) for slot in row.slots(params))
     elif made is not None and (made.arrange != ENTRIES or type(params) is tuple):
@@ -145,7 +142,7 @@ def _row(layer: Layer) -> Naming | None:
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
     own = KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
-    return BLOCKS.get(_constructor(layer), own)
+    return BLOCKS.get(core.constructor_of(layer), own)
 
 
 def _select_below(name: str, names: NamedTensors) -> NamedTensors:
