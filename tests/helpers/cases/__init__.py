@@ -38,3 +38,5 @@ CASES: list[Case] = [
     )
     for case in family.CASES
 ]
+# One configuration of each constructor: for what a constructor's way of making layers decides.
+FIRST: list[Case] = [*{case.constructor: case for case in reversed(CASES)}.values()][::-1]
