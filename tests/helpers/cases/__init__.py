@@ -38,5 +38,11 @@ CASES: list[Case] = [
     )
     for case in family.CASES
 ]
-# One configuration of each constructor: for what a constructor's way of making layers decides.
-FIRST: list[Case] = [*{case.constructor: case for case in reversed(CASES)}.values()][::-1]
+
+
+def first_of(cases: list[Case]) -> list[Case]:
+    """Give one configuration of each constructor."""
+    return [*{case.constructor: case for case in reversed(cases)}.values()][::-1]
+
+
+FIRST = first_of(CASES)
