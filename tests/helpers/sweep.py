@@ -90,7 +90,8 @@ def of_matrices(optimizer: Any) -> Any:
 # Each with torch's defaults, with all that it can keep, and by schedules.
 OPTIMIZERS = [
     *(make() for make, _, options in TABLE_OF_OPTIMIZERS if not options),
-    optim.sgd(0.1, momentum=0.9, nesterov=True), *RICH, of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)),
+    optim.sgd(0.1, momentum=0.9, nesterov=True), *RICH,
+    of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)),
     *(
         optim.chain(transform, optim.sgd(0.1))
         for transform in (optim.clip_by_value(0.1), optim.weight_decay(0.1), optim.accumulate(2))
