@@ -76,17 +76,14 @@ class Decoder:
         """Make the state before the first position.
 
         It runs the network on one position and on two, to find how each layer decodes, and tries
-        layers of one's own on `max_length` positions. So it takes the time of a few tokens, or of a
-        few texts.
+        layers of one's own on `max_length` positions.
 
         Args:
             batch_size: how many texts are decoded together.
-            max_length: the most positions of a text. The state's shapes depend on it, and not on
-                how many positions it has.
+            max_length: the most positions of a text, on which the state's shapes depend.
             x: an example input, for a network whose input is not of token ids (batch_size, length):
                 a tensor, or a tuple with the text first and context behind it, such as an encoder's
-                output. Of the text only the shape, without its length, the dtype and the device
-                matter.
+                output. The text may have any length and numbers.
 
         Raises:
             LayerError: if a layer cannot decode. The error names the path of each.
@@ -107,13 +104,11 @@ class Decoder:
 
         Args:
             state: that after the positions before.
-            x: the next positions, one or several, as the network takes them; token ids
-                (batch_size, length), for instance. Context behind the text is the same at each
-                step.
+            x: the next positions, one or several, such as token ids (batch_size, length). Context
+                behind the text is the same at each step.
 
         Returns:
-            The outputs, as `net.predict` of the whole text has them at these positions; and the
-            state after them.
+            The outputs, as `net.predict` of the whole text has them there, and the state behind.
 
         Raises:
             LayerError: as the layers raise it, or if there are more than `max_length` positions.
@@ -165,8 +160,8 @@ def decode(net: Layer, *, dim: NonNegativeInt = 1) -> Decoder:
     """Make a network run position by position, for instance to write text.
 
     Recurrent layers keep their last state, causal attention its keys and values, causal
-    convolutions their last inputs. Positions are counted on. Every other layer has to work position
-    by position. A layer that mixes positions is refused, unless it declares how it decodes.
+    convolutions their last inputs. A layer that mixes positions otherwise is refused, unless it
+    declares how it decodes.
 
     Args:
         dim: the axis of the positions in the network's input: 1, or 0 if the batch is the second.

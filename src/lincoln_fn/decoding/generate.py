@@ -56,7 +56,7 @@ def generate(
 
     Args:
         decoder: from `decode`; or `lf.compile` of it, which makes one graph of a token's step and
-            its choice. The prompt is read without a graph, so that its length does not matter.
+            its choice, and reads the prompt without one.
         prompt: token ids (batch, length), at least one; or a tuple of them and context, as
             `Decoder.step` takes it.
         key: of all draws. A token's draw depends on the key and on its position.
@@ -65,16 +65,16 @@ def generate(
         max_new_tokens: how many tokens are written, at most.
         stop: ids of tokens that end a text. The stream ends when all texts of the batch have ended;
             until then, those that have repeat their last token.
-        max_length: the most positions. A compiled graph depends on it: give the same number for
-            prompts of different lengths. The default is the prompt's length and `max_new_tokens`.
+        max_length: the most positions, on which a compiled graph depends; None for the prompt's
+            length and `max_new_tokens`.
         state: to go on from, such as that of an earlier text, to which the prompt is an answer.
 
     Yields:
         The state, which has read all but the token; and the token of each text, (batch,).
 
     Raises:
-        LayerError: as `Decoder.init` and `Decoder.step` do, if the prompt is empty or has a mask
-            of padding, if stop is not of ids, or if the text would be longer than `max_length`.
+        LayerError: if a layer cannot decode, the prompt is empty or has a mask of padding, stop is
+            not of ids, or the text would be longer than `max_length`.
 
     Example:
         >>> net, prompt = lf.serial(lf.embedding(10, 4), lf.gru(8), lf.dense(10)), torch.ones(1, 3)

@@ -31,12 +31,7 @@ ROWS: Final[Rows] = {
 
 
 def row_of(layer: Layer) -> Row | None:
-    """Return a layer's row, with its hyperparameters; None if it has none.
-
-    Example:
-        >>> row_of(lf.dense(3)), row_of(lf.lstm(3)) is None
-        (None, False)
-    """
+    """Return a layer's row, with its hyperparameters; None if it has none."""
     if made_by(layer, inference):
         assert layer.spec is not None, "it has a constructor"
         return row_of(layer.spec["layer"])  # whose prediction it is

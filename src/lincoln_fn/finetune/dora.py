@@ -23,8 +23,6 @@ The paper, and peft, leave out U. Here the gradient is exact. U is computed with
 little.
 
 Cache: x and z.
-
-Source: Liu and others, "DoRA: Weight-Decomposed Low-Rank Adaptation", 2024.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ Derivation. The base is frozen, so only its dx is computed. With h = drop(x) A a
 B begins at 0, so that y begins as base(x). The matrix of a merged layer is W + s A B.
 
 Cache: those of the parts. The base's holds no x, since its dx needs none.
-
-Source: Hu and others, "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ Derivation. W and b are constants, so
 W is made from the codes twice, in forward and in `input_grad`, and freed each time.
 
 Cache: the shape of x.
-
-Source: Dettmers and others, "QLoRA: Efficient Finetuning of Quantized LLMs", 2023.
 """
 
 from __future__ import annotations
@@ -136,11 +134,10 @@ def quantize(
 ) -> tuple[Layer, Params]:
     """Store the matrices of dense layers in 8 or 4 bits a number; they are not trained any more.
 
-    In each block of a matrix, W = c v. c is the largest absolute value of the block, and v is
-    k / 127 for 8 bits, and one of the 16 values of NF4 for 4 bits. A matrix takes 0.27 of its
-    memory in float32 with 8 bits, and 0.14 with 4. The layer computes in the dtype of the matrix
-    that it had, which is made from the codes where it is used. `lora(*quantize(net, params), key)`
-    is QLoRA.
+    Each block of a matrix is its largest absolute value times k / 127 for 8 bits, or times one of
+    the 16 values of NF4 for 4 bits. A matrix takes 0.27 of its memory in float32 with 8 bits, and
+    0.14 with 4. It is made from the codes where it is used, in the dtype that it had.
+    `lora(*quantize(net, params), key)` is QLoRA.
 
     Args:
         bits: 4 or 8.
