@@ -75,7 +75,6 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
     Returns:
         The function (params, x) -> y, which has the module.
     """
-    import torch
 
     def run(params: Any, x: Any) -> Any:
         given = torch_names(params) if names is None else {n: of(params) for n, of in names.items()}
@@ -85,10 +84,15 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
     return run
 
 
+def both(name: str, x: Tensor, *arguments: Any, note: str = "", **options: Any) -> Case:
+    """Pair our constructor with torch's class of the same name and hyperparameters."""
+    theirs = name.title().replace("_", "").replace("Lp", "LP").replace("D", "d")
+    module = getattr(torch.nn, theirs)(*arguments, **options)
+    return Case(getattr(lf, name)(*arguments, **options), x, by_module(module), note=note)
+
+
 def torch_names(params: Any, layer: lf.Layer | None = None) -> dict[str, Tensor]:
     """Name params as `to_state_dict` does, but keep their derivative."""
-    import torch
-
     paths, leaves = lf.tree.paths(params, states=True), lf.tree.leaves(params, states=True)
     ours = dict(zip(paths, leaves, strict=True))
 

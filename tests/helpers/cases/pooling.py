@@ -3,15 +3,8 @@
 from torch import nn
 
 import lincoln_fn as lf
-from helpers.cases.case import Case, by_module, normal, uniform
+from helpers.cases.case import Case, both, by_module, normal, uniform
 from lincoln_fn.layers.fractional_max_pool import draw_samples
-
-
-def both(name, x, *arguments, note="", **options):
-    """Pair our constructor with torch's class of the same hyperparameters."""
-    theirs = name.title().replace("_", "").replace("Lp", "LP").replace("D", "d")
-    module = getattr(nn, theirs)(*arguments, **options)
-    return Case(getattr(lf, name)(*arguments, **options), x, by_module(module), note=note)
 
 
 def fractional(x, n, *arguments, note="", **options):

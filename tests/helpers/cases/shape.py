@@ -3,7 +3,7 @@
 from torch import nn
 
 import lincoln_fn as lf
-from helpers.cases.case import Case, by_module, normal
+from helpers.cases.case import Case, both, by_module, normal
 
 LINE, PLANE, SPACE = normal(2, 3, 5), normal(2, 3, 5, 4), normal(2, 3, 4, 5, 6)
 
@@ -32,36 +32,32 @@ PIXELS = [
 ]
 
 
-def upsample(x, **options):
-    # torch takes no align_corners for a nearest mode, and None, which is False, elsewhere.
-    return Case(lf.upsample(**options), x, by_module(nn.Upsample(**options)))
-
-
 UPSAMPLE = [
-    upsample(LINE, scale_factor=2),
-    upsample(LINE, size=7),
-    upsample(LINE, size=1),
-    upsample(PLANE, size=(7, 9)),
-    upsample(PLANE, scale_factor=2.5),
-    upsample(PLANE, scale_factor=(2.0, 3.0)),
-    upsample(SPACE, size=(5, 7, 4)),
-    upsample(LINE, size=8, mode="nearest-exact"),
-    upsample(PLANE, scale_factor=1.7, mode="nearest-exact"),
-    upsample(SPACE, size=(5, 7, 4), mode="nearest-exact"),
-    upsample(LINE, size=8, mode="linear"),
-    upsample(LINE, scale_factor=2.3, mode="linear"),
-    upsample(LINE, size=8, mode="linear", align_corners=True),
-    upsample(PLANE, size=(8, 3), mode="bilinear"),
-    upsample(PLANE, scale_factor=(2.3, 3.0), mode="bilinear"),
-    upsample(PLANE, scale_factor=2, mode="bilinear", align_corners=True),
-    upsample(SPACE, scale_factor=1.5, mode="trilinear"),
-    upsample(SPACE, size=(3, 7, 8), mode="trilinear", align_corners=True),
-    upsample(PLANE, size=(8, 7), mode="bicubic"),
-    upsample(PLANE, scale_factor=2.3, mode="bicubic"),
-    upsample(PLANE, size=(8, 7), mode="bicubic", align_corners=True),
-    upsample(normal(1, 3, 1, 4), size=(3, 7), mode="bilinear"),
-    upsample(LINE, scale_factor=1.1, mode="linear"),
-    upsample(PLANE, scale_factor=(1.1, 2.0), mode="bilinear"),
+    # torch takes no align_corners for a nearest mode, and None, which is False, elsewhere.
+    both("upsample", LINE, scale_factor=2),
+    both("upsample", LINE, size=7),
+    both("upsample", LINE, size=1),
+    both("upsample", PLANE, size=(7, 9)),
+    both("upsample", PLANE, scale_factor=2.5),
+    both("upsample", PLANE, scale_factor=(2.0, 3.0)),
+    both("upsample", SPACE, size=(5, 7, 4)),
+    both("upsample", LINE, size=8, mode="nearest-exact"),
+    both("upsample", PLANE, scale_factor=1.7, mode="nearest-exact"),
+    both("upsample", SPACE, size=(5, 7, 4), mode="nearest-exact"),
+    both("upsample", LINE, size=8, mode="linear"),
+    both("upsample", LINE, scale_factor=2.3, mode="linear"),
+    both("upsample", LINE, size=8, mode="linear", align_corners=True),
+    both("upsample", PLANE, size=(8, 3), mode="bilinear"),
+    both("upsample", PLANE, scale_factor=(2.3, 3.0), mode="bilinear"),
+    both("upsample", PLANE, scale_factor=2, mode="bilinear", align_corners=True),
+    both("upsample", SPACE, scale_factor=1.5, mode="trilinear"),
+    both("upsample", SPACE, size=(3, 7, 8), mode="trilinear", align_corners=True),
+    both("upsample", PLANE, size=(8, 7), mode="bicubic"),
+    both("upsample", PLANE, scale_factor=2.3, mode="bicubic"),
+    both("upsample", PLANE, size=(8, 7), mode="bicubic", align_corners=True),
+    both("upsample", normal(1, 3, 1, 4), size=(3, 7), mode="bilinear"),
+    both("upsample", LINE, scale_factor=1.1, mode="linear"),
+    both("upsample", PLANE, scale_factor=(1.1, 2.0), mode="bilinear"),
     # torch's gradient of these is not that of its y, so it is no oracle: it takes the factor for 1,
     # or for 2.
     Case(lf.upsample(scale_factor=1.1), LINE),
@@ -72,9 +68,7 @@ UPSAMPLE = [
 
 def pad(kind, x, *arguments, note=""):
     n = x.ndim - 1 if note else x.ndim - 2
-    name = f"{kind}_pad{n}d"
-    module = getattr(nn, name.title().replace("_", "").replace("D", "d"))
-    return Case(getattr(lf, name)(*arguments), x, by_module(module(*arguments)), note=note)
+    return both(f"{kind}_pad{n}d", x, *arguments, note=note)
 
 
 PADDING = [
