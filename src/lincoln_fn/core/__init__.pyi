@@ -7,7 +7,7 @@ from lincoln_fn.core.autodiff import (
 )
 from lincoln_fn.core.checks import (
     check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
-    check_cotangent as check_cotangent, check_example as check_example, check_input as check_input, check_like as check_like,
+    check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
     check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
 )
 from lincoln_fn.core.checksum import checksum as checksum

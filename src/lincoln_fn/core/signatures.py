@@ -20,7 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn.errors import later
 
 # Any: a function of a layer, what it is given and what it returns.
 Function = Callable[..., Any]
@@ -78,7 +78,7 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     """Find the check of a function, and the types that it checks; (None,) if there are none."""
     own = inspect.unwrap(function)
     code, hints = getattr(own, "__code__", None), getattr(own, "__annotations__", {})
-    names = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
+    names: tuple[str, ...] = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
     if names[:1] not in (("key",), ("params",)) or len(names) < 2 or not hints.keys() >= {*names}:
         return (None,)
     # A type by its name is found in the function's file; `tuple[()]` and the like have no name.
@@ -87,18 +87,20 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     floats = [_is_floating(kind) for kind in kinds]
     if names[0] == "key":
         return _init, floats[1]
+    check: Function
+    types: tuple[object, ...]
     if names[2:] == ("g",):
         fields = getattr(of_cache, "__annotations__", {}).items()
         like = [key for key, hint in fields if hint in ("Like", Like) and floats[2]]
         like = like or [key for key, hint in fields if hint == hints["g"]]
         if floats[1] and hints[names[1]] == hints["g"]:
             like = [""]
-        checks = _back, of_params, of_cache, like[0] if like else None
+        check, types = _back, (of_params, of_cache, like[0] if like else None)
     elif of_cache is not None:
-        checks = _advance, of_params, of_cache
+        check, types = _advance, (of_params, of_cache)
     else:
-        checks = _there, tuple if kinds[0] == "tuple[()]" else of_params, floats[1]
-    return checks if any(each not in (None, False) for each in checks[1:]) else (None,)
+        check, types = _there, (tuple if kinds[0] == "tuple[()]" else of_params, floats[1])
+    return (None,) if all(each in (None, False) for each in types) else (check, *types)
 
 
 def _is_floating(kind: object) -> bool:
@@ -108,7 +110,7 @@ def _is_floating(kind: object) -> bool:
 
 # Any: params, a cache, tensors, and hyperparameters, each of any kind until it is checked.
 def _init(function: Function, layer: str, floats: bool, /, key: Any, x: Any, **options: Any) -> Any:
-    core.check_example(layer, key, x if floats else None)
+    later.check_example(layer, key, x if floats else None)
     return function(key, x, **options)
 
 
@@ -117,9 +119,9 @@ def _there(
     x: Any, **options: Any,
 ) -> Any:  # fmt: skip
     if kind and (type(params) is not kind or (kind is tuple and params)):
-        core.check_params(layer, params, None if kind is tuple else kind)
+        later.check_params(layer, params, None if kind is tuple else kind)
     if floats and not (isinstance(x, Tensor) and x.is_floating_point()):
-        core.check_input(layer, (), x)
+        later.check_input(layer, (), x)
     return function(params, x, **options)
 
 
@@ -128,14 +130,14 @@ def _back(
     /, params: Any, cache: Any, g: Any, **options: Any,
 ) -> Any:  # fmt: skip
     if kind and type(params) is not kind:
-        core.check_params(layer, params, kind)
+        later.check_params(layer, params, kind)
     if cache_kind and type(cache) is not cache_kind:
-        core.check_cache(layer, cache, cache_kind)
+        later.check_cache(layer, cache, cache_kind)
     if like is not None:
         y = getattr(cache, like) if like else cache
         is_like = isinstance(g, Tensor) and isinstance(y, _HAVE_A_SHAPE)
         if not is_like or g.shape != y.shape or g.dtype is not y.dtype or g.device != y.device:
-            core.check_cotangent(layer, g, y)
+            later.check_cotangent(layer, g, y)
     return function(params, cache, g, **options)
 
 
@@ -144,9 +146,9 @@ def _advance(
     cache: Any, **options: Any,
 ) -> Any:  # fmt: skip
     if kind and type(params) is not kind:
-        core.check_params(layer, params, kind)
+        later.check_params(layer, params, kind)
     if type(cache) is not cache_kind:
-        core.check_cache(layer, cache, cache_kind)
+        later.check_cache(layer, cache, cache_kind)
     return function(params, cache, **options)
 
 
