@@ -53,7 +53,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
+from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.dropout import advance
 
@@ -61,12 +61,6 @@ NAME = "attention_heads"
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Weights: TypeAlias = Float[Tensor, "*batch heads length key_length"]
-Inputs: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-Gradients: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
-)
 # The key of the weights' dropout. Without dropout it is (), and None in `multi_head_attention`.
 Params: TypeAlias = dropout.Params | tuple[()] | None
 # (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.
@@ -247,9 +241,6 @@ def attention_heads(
 
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
-
-    Raises:
-        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
 
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,

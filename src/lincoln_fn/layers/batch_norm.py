@@ -150,10 +150,6 @@ def batch_norm(
         spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
             (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.
 
-    Source:
-        Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
-        Internal Covariate Shift", ICML 2015.
-
     Example:
         >>> params = Params(None, None, None)
         >>> batch_norm(affine=False).forward(params, torch.tensor([[1.0, 6.0], [3.0, 4.0]]))[0]

@@ -110,7 +110,8 @@ def embedding(
     """Look up rows of a trained table: row x_t for each index x_t.
 
     x holds indices from 0 to num_embeddings - 1, of any integer dtype and any shape; y has x's
-    shape, with a last axis of embedding_dim features.
+    shape, with a last axis of embedding_dim features. dx is None. On a GPU, the device reports an
+    index out of range.
 
     Args:
         num_embeddings: the number of rows.
@@ -119,14 +120,6 @@ def embedding(
             if it is negative; None for none.
         weight_init: draws the table. The default is torch's: the standard normal distribution.
         dtype: of the table; it cannot be found from indices.
-
-    Returns:
-        The layer. Its params are `layers.embedding.Params`, its dx is None.
-
-    Raises:
-        ValueError: if a size is below 1, or there is no row padding_idx.
-        LayerError: from its functions, if x is not a tensor of integers in the table's range and on
-            its device. On a GPU, the device reports an index out of range.
 
     Example:
         >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))

@@ -149,10 +149,6 @@ def instance_norm(
             example without a batch, as torch's InstanceNorm2d reads it. None takes every x as a
             batch.
 
-    Source:
-        Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
-        Stylization", 2016.
-
     Example:
         >>> params = Params(None, None, None)
         >>> instance_norm(spatial_axes=1).forward(params, torch.tensor([[1.0, 3.0], [6.0, 4.0]]))[0]

@@ -113,11 +113,6 @@ def _max_pool_nd(
             of elements for a window with only padding. `backward` then takes g = (dy, None); the
             second entry is not used.
 
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
-
     Example:
         >>> lf.max_pool2d((2, 3), padding=1, ceil_mode=True)
         max_pool2d((2, 3), padding=1, ceil_mode=True)

@@ -102,9 +102,6 @@ def subtract() -> Layer:
     x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
     differ.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> subtract().predict((), (torch.tensor([5.0]), torch.tensor([3.0])))
         tensor([2.])
@@ -118,12 +115,6 @@ def divide() -> Layer:
 
     x and y are as those of `subtract`.
 
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: as `subtract` does.
-
     Example:
         >>> divide().predict((), (torch.tensor([6.0]), torch.tensor([3.0])))
         tensor([2.])
@@ -136,12 +127,6 @@ def maximum() -> Layer:
     """Take the larger of two inputs: y = max(a, b). Where they are equal, each gets half of g.
 
     x and y are as those of `subtract`.
-
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: as `subtract` does.
 
     Example:
         >>> maximum().predict((), (torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])))

@@ -122,9 +122,6 @@ def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
         dim: the axis or the axes that are added up, counted from the end if negative; None for all.
         keepdim: whether y keeps the axes, with size 1.
 
-    Returns:
-        The layer, without parameters.
-
     Example:
         >>> sum(1).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         tensor([3., 7.])
@@ -141,9 +138,6 @@ def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     Args:
         dim: as `sum` takes it.
         keepdim: whether y keeps the axes, with size 1.
-
-    Returns:
-        The layer, without parameters.
 
     Example:
         >>> mean(0).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -162,12 +156,6 @@ def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     Args:
         dim: as `sum` takes it.
         keepdim: whether y keeps the axes, with size 1.
-
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes, or is empty.
 
     Example:
         >>> amax(1, keepdim=True).predict((), torch.tensor([[1.0, 2.0], [4.0, 3.0]]))
@@ -189,12 +177,6 @@ def norm(
         p: the exponent, at least 1; 2 gives the Euclidean length.
         dim: as `sum` takes it.
         keepdim: whether y keeps the axes, with size 1.
-
-    Returns:
-        The layer, without parameters.
-
-    Raises:
-        ValueError: if p is below 1.
 
     Example:
         >>> norm(dim=1).predict((), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))

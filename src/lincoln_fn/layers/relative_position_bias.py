@@ -145,16 +145,6 @@ def relative_position_bias(
         weight_init: draws the numbers. The default is the normal distribution with standard
             deviation 0.02.
 
-    Raises:
-        ValueError: if there are too few buckets, or max_distance is not above half of those of a
-            direction.
-        LayerError: from its functions, if x has none of these forms, or the sequence another dtype
-            or device than the weight.
-
-    Source:
-        Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
-        Transformer", 2020.
-
     Example:
         >>> params = Params(torch.tensor([[0.0], [1.0], [0.0], [2.0]]))
         >>> relative_position_bias(1, 4, 8).predict(params, torch.zeros(3, 5))

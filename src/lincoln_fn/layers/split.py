@@ -59,9 +59,6 @@ def split(
             up to that of the axis.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with this axis and size.
-
     Example:
         >>> split((1, 2)).predict((), torch.tensor([1.0, 2.0, 3.0]))
         (tensor([1.]), tensor([2., 3.]))

@@ -62,13 +62,6 @@ def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
-    Raises:
-        ValueError: if p is not from 0 to 1, or there is no such mode.
-        LayerError: from its functions, if x has no axis.
-
-    Source:
-        Huang and others, "Deep Networks with Stochastic Depth", 2016.
-
     Example:
         >>> stochastic_depth(0.5).forward(Params(lf.Key(0)), torch.ones(3, 2))[0]
         tensor([[0., 0.],

@@ -49,10 +49,6 @@ def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
     Returns:
         The layer. Its params are `layers.dropout.Params`, the same in all processes.
 
-    Raises:
-        LayerError: if p is not from 0 to 1; from its functions, if x is not a floating tensor with
-            that axis.
-
     Example:
         >>> layer, x = parallel_dropout(1.0, lf.distributed.alone()), torch.ones(2)
         >>> layer.forward(layer.init(lf.Key(0), x), x)[0]
