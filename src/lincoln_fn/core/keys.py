@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.record import State, record, static
+from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, at_least, check_argument
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
 
 _P = ParamSpec("_P")
 Shape = tuple[int, ...]
@@ -165,7 +165,7 @@ class Key(State):
             device(type='cpu')
         """
         if not isinstance(x, Tensor):
-            raise wrong_kind("Key.near", "x", x, "tensor")
+            raise later.wrong_kind("Key.near", "x", x, "tensor")
         if x.device == self.bits.device or x.is_meta:
             return self
         return self._with(self.bits.to(x.device))
@@ -260,7 +260,7 @@ def checked_key(where: str, key: object) -> Key:
         lincoln_fn.LayerError: dense: expected key to be a Key, got 7; write lf.Key(7)
     """
     if not isinstance(key, Key):
-        raise wrong_kind(where, "key", key, "Key")
+        raise later.wrong_kind(where, "key", key, "Key")
     return key
 
 

@@ -127,8 +127,8 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
 def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
-        expected = f"(N, C{axes}) or (C{axes})"
-        raise core.LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
+        expected = f"expected x of shape (N, C{axes}) or (C{axes}), got {tuple(x.shape)}"
+        raise core.LayerError(f"dropout{spatial}d", expected)
 
 
 @core.constructor

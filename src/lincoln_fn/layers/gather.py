@@ -25,7 +25,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
+from lincoln_fn.core import Layer, bare, constructor, declare, record
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import stand_ins
@@ -112,8 +112,6 @@ def backward_slices(
     params: tuple[()], cache: Cache, g: Moved
 ) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_i = k."""
-    check_cache("index_select", cache, Cache)
-    check_cotangent("index_select", g, cache.y)
     x, dim, index = cache.x, cache.dim, cache.index.reshape(-1)
     rows = g.reshape(*x.shape[:dim], len(index), *x.shape[dim + 1 :])
     return (torch.zeros_like(x).index_add(dim, index, rows), None), ()
