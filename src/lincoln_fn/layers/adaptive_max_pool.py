@@ -17,8 +17,12 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Arrays, Layer, bare, over_axes
-from lincoln_fn.layers.common.pool_positions import adaptive_positions
-from lincoln_fn.layers.common.pooling import OutputSize, check_spatial, output_sizes
+from lincoln_fn.layers.common.pooling import (
+    OutputSize,
+    adaptive_positions,
+    check_spatial,
+    output_sizes,
+)
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 

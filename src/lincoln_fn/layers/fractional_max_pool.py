@@ -38,8 +38,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, keys, record, require
-from lincoln_fn.layers.common.pool_positions import flat_positions, summed_in
-from lincoln_fn.layers.common.pooling import check_spatial
+from lincoln_fn.layers.common.pooling import check_spatial, flat_positions, summed_in
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled

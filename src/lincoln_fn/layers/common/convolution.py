@@ -155,12 +155,7 @@ def conv_axes(
     layer: str, kernel_size: Sizes, stride: int | Sizes, padding: int | Sizes | str,
     dilation: int | Sizes, groups: int, padding_mode: str,
 ) -> tuple[Geometry, Amounts, str]:  # fmt: skip
-    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes.
-
-    Example:
-        >>> conv_axes("conv1d", (4,), 1, "same", 1, 2, "zeros")
-        (Geometry(stride=(1,), dilation=(1,), groups=2), ((1, 2),), 'constant')
-    """
+    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes."""
     n = len(kernel_size)
     steps = per_axis(layer, "stride", stride, n)
     dilations = per_axis(layer, "dilation", dilation, n)
@@ -179,12 +174,7 @@ def conv_transpose_axes(
     layer: str, n: int, stride: int | Sizes, padding: int | Sizes, output_padding: int | Sizes,
     groups: int, dilation: int | Sizes,
 ) -> tuple[Geometry, Sizes, Sizes]:  # fmt: skip
-    """Find the geometry of a transposed convolution, its padding and its output padding.
-
-    Example:
-        >>> conv_transpose_axes("conv_transpose2d", 2, 2, 1, (0, 1), 1, 1)[1:]
-        ((1, 1), (0, 1))
-    """
+    """Find the geometry of a transposed convolution, its padding and its output padding."""
     steps = per_axis(layer, "stride", stride, n)
     dilations = per_axis(layer, "dilation", dilation, n)
     more = per_axis(layer, "output_padding", output_padding, n)
