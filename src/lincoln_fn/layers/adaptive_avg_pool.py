@@ -66,9 +66,6 @@ def _adaptive_avg_pool_nd(
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
 
-    Raises:
-        ValueError: if a number is below 1, or there are too many or too few.
-
     Example:
         >>> lf.adaptive_avg_pool2d((4, None))
         adaptive_avg_pool2d((4, None))

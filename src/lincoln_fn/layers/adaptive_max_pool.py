@@ -52,9 +52,6 @@ def _adaptive_max_pool_nd(
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
-    Raises:
-        ValueError: if a number is below 1, or there are too many or too few.
-
     Example:
         >>> lf.adaptive_max_pool2d((4, None))
         adaptive_max_pool2d((4, None))

@@ -93,11 +93,6 @@ def _avg_pool_nd(
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.
 
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
-
     Example:
         >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
         tensor([[[4.]]])

@@ -141,9 +141,6 @@ def dropout(p: Probability = 0.5) -> Layer:
     Args:
         p: the probability to drop, from 0 to 1.
 
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
     Example:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
         tensor([0., 2., 2., 0., 2.])
@@ -160,9 +157,6 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
 
     Args:
         p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
     Example:
         >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]

@@ -133,14 +133,9 @@ def _fractional_max_pool_nd(
             given.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
-    Returns:
-        The layer, whose parameters are a key; nothing is trained.
-
     Raises:
         ValueError: if a number is out of its range, there are too many or few, or not exactly one
             of output_size and output_ratio is given.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or is too
-            small for this many windows.
 
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)

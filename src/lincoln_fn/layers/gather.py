@@ -78,11 +78,7 @@ def gather(dim: int) -> Layer:
         dim: the axis that the index counts along; it may be negative, the indices may not.
 
     Returns:
-        The layer, without parameters. Its dx is (dx, None).
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with an integer index of such
-            a shape, or an index is out of range.
+        The layer. Its dx is (dx, None).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1], [0]])
@@ -128,11 +124,7 @@ def index_select(dim: int = 0) -> Layer:
         dim: the axis that the index counts along; it may be negative, the indices may not.
 
     Returns:
-        The layer, without parameters. Its dx is (dx, None).
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with an integer index, or an
-            index is out of range.
+        The layer. Its dx is (dx, None).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0, 1])

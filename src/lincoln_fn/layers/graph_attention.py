@@ -172,9 +172,6 @@ def graph_attention(
     Returns:
         The layer. Its params are `layers.graph_attention.Params`, its dx is (dnodes, None).
 
-    Raises:
-        LayerError: from its functions, if x is no such tuple, or an edge has no node.
-
     Source:
         Velickovic and others, "Graph Attention Networks", 2018.
 

@@ -104,11 +104,6 @@ def _lp_pool_nd(
         stride: steps between windows; None for kernel_size.
         ceil_mode: whether a last window may extend beyond the end.
 
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
-
     Example:
         >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
         lp_pool2d(1.5, (2, 3), stride=2)
