@@ -24,8 +24,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, constructor, declare, record
+from lincoln_fn.core import Layer, LayerError, bare, constructor, declare, record, static
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import stand_ins
@@ -40,7 +39,7 @@ class Cache:
     index: Int[Tensor, "*positions"]
     x: Elements
     y: Moved
-    dim: int = core.static()
+    dim: int = static()
 
 
 def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
@@ -52,7 +51,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
         shapes = f"{tuple(x_0.shape)} and {tuple(index.shape)}"
         problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
-        raise core.LayerError("gather", problem)
+        raise LayerError("gather", problem)
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
     like = stand_ins(x_0, y)
     return y, Cache(index, like.x, like.y, dim)

@@ -31,8 +31,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, record, static
+from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, over_axes, record, static
 from lincoln_fn.layers.common import pooling
 from lincoln_fn.layers.common.pooling import Window
 from lincoln_fn.layers.common.shapes import Image, Pooled
@@ -116,4 +115,4 @@ def _lp_pool_nd(
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = core.over_axes(_lp_pool_nd, kind="average")
+lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd, kind="average")

@@ -21,8 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require
+from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require, warn
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
@@ -140,7 +139,7 @@ def draw(
     if is_square and x.shape[-1] in (1, 3) and not x.is_meta:
         problem = f"{layer}: x of shape {tuple(x.shape)} has {channels} channels, the first of its"
         mend = "for images with the channels last, write x.movedim(-1, -3)"
-        core.warn(f"{problem} last three axes; {mend}")
+        warn(f"{problem} last three axes; {mend}")
     if channels % groups:
         raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
     is_transposed = family == "conv_transpose"
