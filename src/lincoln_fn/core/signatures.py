@@ -85,6 +85,7 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
     of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
     floats = [_is_floating(kind) for kind in kinds]
+    checks: tuple[Any, ...]
     if names[0] == "key":
         return _init, floats[1]
     check: Function
