@@ -20,6 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 
 # Any: a function of a layer, what it is given and what it returns.
@@ -85,7 +86,6 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
     of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
     floats = [_is_floating(kind) for kind in kinds]
-    checks: tuple[Any, ...]
     if names[0] == "key":
         return _init, floats[1]
     check: Function
@@ -109,16 +109,17 @@ def _is_floating(kind: object) -> bool:
     return text.startswith("Float[") and " | " not in text
 
 
-# Any: params, a cache, tensors, and hyperparameters, each of any kind until it is checked.
-def _init(function: Function, layer: str, floats: bool, /, key: Any, x: Any, **options: Any) -> Any:
+def _init(
+    function: Function, layer: str, floats: bool, /, key: object, x: Arrays, **options: object
+) -> Params:
     later.check_example(layer, key, x if floats else None)
     return function(key, x, **options)
 
 
 def _there(
-    function: Function, layer: str, kind: type | None, floats: bool, /, params: Any,
-    x: Any, **options: Any,
-) -> Any:  # fmt: skip
+    function: Function, layer: str, kind: type | None, floats: bool, /, params: Params,
+    x: Arrays, **options: object,
+) -> Arrays | tuple[Arrays, Cache]:  # fmt: skip
     if kind and (type(params) is not kind or (kind is tuple and params)):
         later.check_params(layer, params, None if kind is tuple else kind)
     if floats and not (isinstance(x, Tensor) and x.is_floating_point()):
@@ -128,8 +129,8 @@ def _there(
 
 def _back(
     function: Function, layer: str, kind: type | None, cache_kind: type | None, like: str | None,
-    /, params: Any, cache: Any, g: Any, **options: Any,
-) -> Any:  # fmt: skip
+    /, params: Params, cache: Cache, g: Arrays, **options: object,
+) -> Arrays | Params | tuple[Arrays, Params]:  # fmt: skip
     if kind and type(params) is not kind:
         later.check_params(layer, params, kind)
     if cache_kind and type(cache) is not cache_kind:
@@ -143,9 +144,9 @@ def _back(
 
 
 def _advance(
-    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Any,
-    cache: Any, **options: Any,
-) -> Any:  # fmt: skip
+    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Params,
+    cache: Cache, **options: object,
+) -> Params:  # fmt: skip
     if kind and type(params) is not kind:
         later.check_params(layer, params, kind)
     if type(cache) is not cache_kind:

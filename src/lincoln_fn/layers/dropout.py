@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -87,9 +87,8 @@ def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Eleme
     return x
 
 
-# Any: the keywords of `predict`, the layer's own.
 def inference_forward(
-    predict: Callable[..., Elements], params: Params, x: Elements, **options: Any
+    predict: Callable[..., Elements], params: Params, x: Elements, **options: object
 ) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, **options), stand_in(x)
@@ -101,7 +100,7 @@ def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Element
     return g, params
 
 
-def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def as_it_is(predict: Callable[..., Elements]) -> tuple[core.Function, core.Function]:
     """Return forward and backward of a `predict` that returns x itself, for `lf.inference`."""
     return partial(inference_forward, predict), inference_backward
 
