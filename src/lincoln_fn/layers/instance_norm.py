@@ -108,9 +108,7 @@ def predict(
     params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Instances:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
-    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
-    return y
+    return _AT_INFERENCE[0](params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
 
 
 def advance(params: Params, cache: Cache) -> Params:
