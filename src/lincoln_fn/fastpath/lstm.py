@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
@@ -73,7 +73,7 @@ def supports(x: Tensor) -> bool:
 @unless_transformed(scan)
 def _scan(
     rule: Rule, cell: Cell, x: Tensor, state: Tensors, mask: Tensor | None, reverse: bool
-) -> tuple[Tensor, Tensors, Any]:  # Any: a ScanCache, or the kernel's own
+) -> tuple[Tensor, Tensors, ScanCache | KernelCache]:
     """Compute what `scan` does, by the kernel if it supports the sequence."""
     if mask is not None or not supports(x):
         return scan(rule, cell, x, state, mask, reverse)

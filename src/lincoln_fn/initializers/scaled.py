@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, Shape, bare, checked, constructor, keys
-from lincoln_fn.initializers.plain import Fans, Initializer
+from lincoln_fn.initializers.initializer import Fans, Initializer
 
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 

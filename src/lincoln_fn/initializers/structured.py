@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, NonNegative, PositiveInt, Probability, Shape, bare, keys
-from lincoln_fn.initializers.plain import Fans, Initializer
+from lincoln_fn.initializers.initializer import Fans, Initializer
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:

@@ -55,6 +55,7 @@ from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
 
@@ -143,7 +144,6 @@ def attend(
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
-@core.shape_checked
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = attention.softmax_backward,
@@ -182,16 +182,6 @@ def inference_forward(
 
 
 declare(predict, kind="attention", at_inference=(inference_forward, backward))
-
-
-def advance(params: Params, cache: object) -> Params:
-    """Return the next key of the weights' dropout, if there is any."""
-    if isinstance(params, dropout.Params):
-        return dropout.Params(params.key.fold_in(0))
-    return params
-
-
-declare(advance, reads=())
 
 
 def grouped(x: Heads, k: Heads) -> Heads:
@@ -297,7 +287,6 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
 
 def check_backward(cache: Cache, g: Sequence) -> None:
     """Check that the cache is of this layer, and g mirrors y."""
-    core.check_cache(NAME, cache, Cache)
     q = cache.q
     features = q.shape[-3] * cache.v.shape[-1]
     core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))

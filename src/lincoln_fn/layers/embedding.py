@@ -27,10 +27,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, record
+from lincoln_fn.core import FloatingDtype, Key, Layer, Like, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
@@ -42,10 +41,10 @@ class Params:
 
 @record
 class Cache:
-    """The indices, a stand-in for y, and the index that has no gradient, or None."""
+    """The indices, what y is like, and the index that has no gradient, or None."""
 
     x: Int[Tensor, "*batch"]
-    y: Float[Tensor, "*batch embedding_dim"]
+    y: Like = core.static()
     padding_idx: int | None = core.static()
 
 
@@ -72,7 +71,7 @@ def forward(
     count, _ = core.shape_of("embedding", weight, "(num_embeddings, n)")
     index = x.long()
     y = in_range("embedding", x, count, lambda: torch.nn.functional.embedding(index, weight))
-    return y, Cache(x, stand_in(y), padding_idx)
+    return y, Cache(x, Like.of(y), padding_idx)
 
 
 def backward(

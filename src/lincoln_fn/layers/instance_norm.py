@@ -104,11 +104,17 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
+_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
+
+
 def predict(
     params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Instances:
     """Compute y by the running statistics, or as `forward` does if there are none."""
     return _AT_INFERENCE[0](params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
+
+
+core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
 def advance(params: Params, cache: Cache) -> Params:
@@ -149,8 +155,3 @@ def instance_norm(
     """
     next_params = advance if track_running_stats else core.unchanged
     return core.bare(Layer, forward, backward, init, predict, advance=next_params)
-
-
-# After the constructor, which checks what the functions are given.
-_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
-core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)

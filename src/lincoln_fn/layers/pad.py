@@ -40,7 +40,6 @@ class Cache:
     mode: str = static()
 
 
-@core.shape_checked
 def forward(
     params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
     value: float = 0.0,
@@ -57,7 +56,6 @@ def forward(
 core.declare(forward, kind="moving")
 
 
-@core.shape_checked
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
     return pad_axes.fold(g, cache.amounts, cache.mode), ()

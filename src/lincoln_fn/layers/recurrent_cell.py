@@ -60,7 +60,7 @@ def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
     core.check_input(family.name, (), given)
-    keys = map(core.checked_key(family.name, key).fold_in, range(4))
+    keys = map(key.fold_in, range(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
@@ -75,7 +75,6 @@ def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
-    core.check_cache("recurrent_cell", cache, Cache)
     family, x, h = cache.family, cache.x, cache.h
     _check_params(params, family)
     ds = _checked_state(family, "g", g, tuple(h.shape), h)

@@ -45,7 +45,7 @@ from lincoln_fn.layers.common.merge import add_at
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.stand_in import stand_ins
 
 NAME = "relative_position_bias"
 
@@ -93,7 +93,8 @@ def forward(
     y = bias.expand(*sequence.shape[:-2], *bias.shape)
     if mask is not None:
         y = y.masked_fill(~mask[..., None, None, :], -math.inf)
-    return y, Cache(stand_in(sequence), stand_in(y), buckets, mask, isinstance(x, tuple))
+    like = stand_ins(sequence, y)
+    return y, Cache(like.x, like.y, buckets, mask, isinstance(x, tuple))
 
 
 def backward(

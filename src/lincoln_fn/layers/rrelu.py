@@ -18,15 +18,14 @@ import torch
 from torch.nn.functional import leaky_relu
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, bare, check_input, declare, keys, shape_checked
+from lincoln_fn.core import Key, Layer, bare, declare, keys
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import Params, advance
 
 
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first slopes."""
-    check_input("rrelu", (), x)
-    return Params(core.checked_key("rrelu", key))
+    return Params(key)
 
 
 def forward(
@@ -39,7 +38,6 @@ def forward(
     return x * slope, slope
 
 
-@shape_checked
 def backward(params: Params, slope: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g slope."""
     return g * slope, params

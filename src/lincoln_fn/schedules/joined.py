@@ -21,7 +21,7 @@ from lincoln_fn.core import (
     Probability,
     bare,
 )  # fmt: skip
-from lincoln_fn.schedules.single import Schedule
+from lincoln_fn.schedules.schedule import Schedule
 
 # A rate that stays, or one of each step.
 Rate: TypeAlias = float | Callable[[Tensor], Tensor]
