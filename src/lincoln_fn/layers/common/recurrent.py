@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, LayerError, check_params, checked_key, format_briefly
+from lincoln_fn.core import Arrays, Key, LayerError, check_params, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
@@ -46,7 +46,7 @@ def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     forms.check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
     count = 4 * form.num_layers * directions
-    keys = map(checked_key(family.name, key).fold_in, range(count))
+    keys = map(key.fold_in, range(count))
 
     def cell(n_in: int) -> Cell:
         return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
