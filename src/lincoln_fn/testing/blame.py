@@ -181,10 +181,8 @@ def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         named = name_mistakes(evidence, wrong) if wrong and evidence is not None else {}
         mistakes = dict.fromkeys(wrong, UNSEEN) | named
     if at.layer.parts and not parts:
-        why = "all parts are right, but not how they are connected"
-        mistakes = {
-            i: attrs.evolve(m, sentence=f"{m.sentence} ({why})") for i, m in mistakes.items()
-        }
+        why = " (all parts are right, but not how they are connected)"
+        mistakes = {i: attrs.evolve(m, sentence=m.sentence + why) for i, m in mistakes.items()}
     findings = (*parts, *_findings(at, judgement, mistakes))
     return findings, (*judgement.remarks, *remarks)
 
@@ -213,7 +211,7 @@ def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
     found: list[Finding] = []
     for part in parts_at(at.layer, at.params, at.x) if at.layer.parts else ():
         if any(finding.path.startswith(f"{part.path}.") for finding in found):
-            continue
+            continue  # a part of this one is wrong
         try:
             alone = sample(part.layer, part.params, part.x, key)
             if is_plainly_right(alone, key, 2):

@@ -94,9 +94,6 @@ def check_layer(
             It also says what autograd cannot where `forward` uses what torch's copy of numpy lacks.
         all: whether to return a report of every gradient, in place of an error at the first.
 
-    Returns:
-        The `Report`, with `all=True`; else None.
-
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
         LayerError: if an argument has the wrong type; and as the layer does, not with `all=True`.
@@ -150,9 +147,6 @@ def check_loss(
         target: its labels, or a tuple or None; converted to float64 if they are floating.
         key: g and the directions are drawn from it.
         all: whether to return a report of every gradient, in place of an error at the first.
-
-    Returns:
-        The `Report`, with `all=True`; else None.
 
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -101,6 +101,7 @@ def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
 DEEPEST = 6
+_EMPTY_CELL = CellType()
 _OTHERS = ("lincoln_fn", "numpy", "torch", "builtins", "functools")
 
 
@@ -143,7 +144,8 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     if isinstance(value, FunctionType):
-        return [*map(_content, value.__closure__ or ()), *(value.__defaults__ or ())]
+        filled = [cell for cell in value.__closure__ or () if cell != _EMPTY_CELL]
+        return [*(cell.cell_contents for cell in filled), *(value.__defaults__ or ())]
     if attrs.has(type(value)):
         return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
     if isinstance(value, list | tuple):
@@ -156,13 +158,6 @@ def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
     yield value
     for part in _parts(value) if depth < DEEPEST else ():
         yield from held_by(part, depth + 1)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty as yet
-        return None
 
 
 def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
