@@ -2,7 +2,8 @@
 
 A docstring says what its signature cannot. What it leaves out is made here:
 
-    Args       what an argument of a known name and type is, such as `net` and `params`
+    Args       what an argument of a known name and type is, such as `net` and `params`; of
+               another that the docstring does not name, which numbers its type takes, or the type
     Returns    the class of what is returned; of a layer, its params
     Raises     which arguments are refused, by the call and by what it makes
 """
@@ -39,11 +40,31 @@ ARGUMENTS: Final = {
     ("loss", "Loss"): "the loss.",
     ("optimizer", "Optimizer"): "the optimizer.",
     ("group", "Group"): "the processes.",
+    ("metric", "ScoreName"): "the score's name.",
+    ("state", "TrainState"): "the state.",
+    ("batch", "Batch"): "(x, target).",
     ("tree", "Tree"): "any tree.",
     ("bias", "bool"): "whether there is a bias.",
     ("maximize", "bool"): "whether to maximize the loss.",
     ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
+    ("weight_decay", "NonNegative"): "the factor of p that is added to dp.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
+    ("key", "Key"): "the key.",
+    ("stream", "Stream"): "such as `train` yields.",
+    ("target", "Arrays"): "the target that the loss takes.",
+    ("reduction", "Reduction"): '"mean" over the elements, "sum" of them, or "none".',
+    ("weight", "ClassWeights | None"): "w, of shape (C,); None for ones.",
+    ("p", "Probability"): "the probability to drop.",
+    ("dropout", "Probability"): "the probability to drop a weight during training.",
+    ("bias_init", "Initializer"): "draws the biases, with the same default.",
+    ("eps", "Epsilon"): "is added to the denominator, so that it is not 0.",
+    ("dim", "Dims"): "the axis or the axes, counted from the end if negative; None for all.",
+    ("keepdim", "bool"): "whether y keeps the axes, with size 1.",
+    ("stride", "PositiveSizes | None"): "steps between windows; None for kernel_size.",
+    ("ceil_mode", "bool"): "whether a last window may extend beyond the end.",
+    ("num_layers", "PositiveInt"): "how many layers are stacked, each on the outputs of the last.",
+    ("bidirectional", "bool"): "whether each layer also runs from the end to the beginning.",
+    ("is_causal", "bool"): "whether query i attends only to keys 0 to i, in addition to a mask.",
 }
 SAME_SHAPE: Final = "x has any shape, and y has the same."
 # By what is returned: what its functions refuse.
@@ -131,10 +152,16 @@ def _keeps_shape(file: Path) -> bool:
     return ast.unparse(forward.returns).startswith("tuple[Elements, ")
 
 
-def made_arguments(facts: Facts) -> dict[str, str]:
-    """Say what the arguments of known names and types are."""
-    texts = {name: ARGUMENTS.get((name, of)) for name, of in facts.parameters.items()}
-    return {name: text for name, text in texts.items() if text}
+def made_arguments(facts: Facts, docstring: str) -> dict[str, str]:
+    """Say what the arguments are that have a known name and type, or that a docstring omits."""
+    made: dict[str, str] = {}
+    if "Its arguments" in docstring:  # are another's, which says them
+        return made
+    for name, hint in facts.parameters.items():
+        known = ARGUMENTS.get((name, hint))
+        if known or not re.search(rf"\b{name}\b", docstring):
+            made[name] = known or f"{range_of(hint) or f'`{hint}`'}."
+    return made
 
 
 def made_returns(facts: Facts) -> str:
@@ -195,12 +222,11 @@ def completed(docstring: str, facts: Facts) -> str:
         first, *rest = "\n".join(parts[0]).strip("\n").split("\n\n")
         parts[0] = "\n\n".join([first, SAME_SHAPE, *rest]).split("\n")
     own = {part[0].removesuffix(":"): part for part in parts if HEADER.fullmatch(part[0])}
-    texts = made_arguments(facts)
-    if "Args" in own or len(texts) == len(facts.parameters):
-        said = entries(own.get("Args", []))
-        all_said = {**{name: [f"    {name}: {text}"] for name, text in texts.items()}, **said}
-        in_order = sorted(all_said, key=[*facts.parameters, *said].index)
-        _put(parts, "Args", [line for name in in_order for line in all_said[name]])
+    texts = made_arguments(facts, docstring)
+    said = entries(own.get("Args", []))
+    all_said = {name: [f"    {name}: {text}"] for name, text in texts.items()} | said
+    in_order = sorted(all_said, key=[*facts.parameters, *said].index)
+    _put(parts, "Args", [line for name in in_order for line in all_said[name]])
     if not {"Returns", "Yields"} & own.keys() and (returns := made_returns(facts)):
         _put(parts, "Returns", [f"    {returns}"])
     raised = [*filter(None, own.get("Raises", [])[1:])]

@@ -51,6 +51,12 @@ CASES = {
         "Returns:\n    dparams.\n\nRaises:\n    ValueError: often.\n"
         "    LayerError: as the functions of the network do.",
     ),
+    "what is neither said nor known is of its type": (
+        "def flip(alpha: Positive, way: Way, step: int) -> Rule: ...",
+        "Flip by step.",
+        "Flip by step.\n\nArgs:\n    alpha: a finite number above 0.\n    way: `Way`.\n\n"
+        "Returns:\n    The rule.",
+    ),
     "a sibling's docstring": (LAYER, "As `elu`.", "As `elu`."),
 }
 

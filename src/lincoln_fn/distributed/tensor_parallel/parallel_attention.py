@@ -165,10 +165,10 @@ def parallel_attention(
     Args:
         num_heads: the number of all heads, a multiple of the number of processes. The number of the
             query's features is a multiple of it.
-        dropout: the probability to drop a weight during training.
-        bias: whether the four projections have biases.
-        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
-        batch_first: whether the batch is the first axis of the sequences.
+        dropout: as for `lf.multi_head_attention`.
+        bias: likewise.
+        is_causal: likewise.
+        batch_first: likewise.
         weight_init: draws the whole weights of query, key and value.
         output_weight_init: draws the output's whole weight.
         bias_init: draws the whole biases.
@@ -177,10 +177,6 @@ def parallel_attention(
         The layer. Its params are `layers.multi_head_attention.Params`, where query, key and value
         have 1 / n of their columns for n processes, and output has 1 / n of its rows. The parts of
         all processes together are what `lf.multi_head_attention` draws from the same key.
-
-    Raises:
-        LayerError: if num_heads is below 1, or not a multiple of the number of processes, or
-            dropout is not from 0 to 1; from its functions, if x does not fit.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
@@ -200,11 +196,7 @@ def parallel_attention(
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
     own = composition_of(whole)
     assert own is not None
-    return bare(
-        lambda call: whole.rebuild(
-            (*whole.parts[:3], heads, output),
-            back=partial(back, group=group, whole=own.back),
-            init=partial(_init_own, whole=whole, group=group),
-            call=call,
-        )
-    )
+    go_back = partial(back, group=group, whole=own.back)
+    init = partial(_init_own, whole=whole, group=group)
+    parts = *whole.parts[:3], heads, output
+    return bare(lambda call: whole.rebuild(parts, back=go_back, init=init, call=call))
