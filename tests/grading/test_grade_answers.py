@@ -84,9 +84,6 @@ def relu_backward(dout, cache):
 SAYS = "writes into the pipe of the grading"
 ACTS = {
     "pipe.send(Ran(result=5))": SAYS,
-    "pipe.send(Ran(problem=10**5000))": SAYS,
-    "pipe.send_bytes(b'5')": SAYS,
-    "pipe.send_bytes(b'[null, 1' + b'0' * 5000 + b', \"\", 0]')": SAYS,
     "pipe.send_bytes(json.dumps([None, '', '', 0]).encode())": SAYS,
     # Two reports of three cases.
     "pipe.send_bytes(json.dumps([[{'name': '', 'findings': [], 'remarks': []}] * 3, "
