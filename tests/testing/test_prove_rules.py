@@ -13,7 +13,8 @@ from helpers.cases.case import normal, uniform
 from helpers.compare import same_number
 from torch.nn import functional as F
 
-from lincoln_fn.testing.exact import field, numbers, rules, space, store
+from lincoln_fn.testing import trial
+from lincoln_fn.testing.exact import field, numbers, rules, store
 from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
@@ -149,7 +150,7 @@ class Reals(Field):
         return c
 
 
-class Noting(space.Space):
+class Noting(trial.Space):
     """A space that notes the operations that are run in it."""
 
     names = set()  # noqa: RUF012  # of all spaces
@@ -326,7 +327,7 @@ def test_a_float_is_read_as_it_was_meant(c, meant):
 
 
 def test_exact_numbers_are_refused_where_they_have_no_value():
-    place = space.Space(Field(1))
+    place = trial.Space(Field(1))
     x = place.enter(A, FIELD.draw(A.numpy()))
     with pytest.raises(store.MissingError, match="outside of their space"):
         x + 1

@@ -61,10 +61,8 @@ def run_isolated(
     limit: float,
     folder: Path | None = None,
 ) -> Ran[T]:
-    """Run a function in a process of its own, which ends if it writes too much into a folder.
-
-    The result has the type `answer`: records, tuples, texts and numbers.
-    """
+    """Run a function in a process of its own, which ends if it writes too much into a folder."""
+    # The result has the type `answer`: records, tuples, texts and numbers.
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:

@@ -30,8 +30,7 @@ from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.testing.contract import close_trees
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled, not_a_tensor
 from lincoln_fn.training import check_example

@@ -127,24 +127,28 @@ def check_other_functions(
     for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
         alone = called(half, partial(getattr(layer, half), params, cache, g))
         if not close_trees(alone, whole):
-            raise GradientError(f"{layer.name}: {half} differs from backward(...)[{i}]")
+            raise GradientError(f"{layer.name}: {half} differs from backward(...)[{i}]", half)
     predicted = called("predict", lambda: layer.predict(params, x))
     expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
     if expected and not close_trees(predicted, at.y):
-        raise GradientError(f"{layer.name}: predict differs from forward")
+        raise GradientError(f"{layer.name}: predict differs from forward", "predict")
     _check_advanced(layer, params, called("advance", lambda: layer.advance(params, cache)))
 
 
 def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
+    problem = ""
     if not tree.same_structure(advanced, params, states=True):
-        raise GradientError(f"{layer.name}: advance returns params of another structure")
-    if not close_trees(advanced, params):
-        raise GradientError(f"{layer.name}: advance changes trained parameters")
-    paths = tree.paths(params, states=True)
-    leaves = (tree.leaves(both, states=True) for both in (params, advanced))
-    for path, old, new in zip(paths, *leaves, strict=True):
-        if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
-            raise GradientError(f"{layer.name}: advance changes the shape or kind of {path}")
+        problem = "returns params of another structure"
+    elif not close_trees(advanced, params):
+        problem = "changes trained parameters"
+    else:
+        paths = tree.paths(params, states=True)
+        leaves = (tree.leaves(both, states=True) for both in (params, advanced))
+        for path, old, new in zip(paths, *leaves, strict=True):
+            if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
+                problem = f"changes the shape or kind of {path}"
+    if problem:
+        raise GradientError(f"{layer.name}: advance {problem}", "advance")
 
 
 def check_walks(at: Sample) -> None:

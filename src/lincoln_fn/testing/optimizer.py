@@ -31,8 +31,7 @@ from lincoln_fn.core import (
     tree,
 )
 from lincoln_fn.optim import Adjoints, Optimizer, OptimizerState
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked, foremost
 from lincoln_fn.testing.sample import doubled, not_a_tensor, random_like
 

@@ -232,10 +232,8 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
-    """Draw until each output was one that depends on no number without a root; [] if none is.
-
-    What depends on such a number changes with the other one that is drawn for its root.
-    """
+    """Draw until each output was one that depends on no number without a root; [] if none is."""
+    # What depends on such a number changes with the other one that is drawn for its root.
     trials: list[Trial] = []
     left: list[Array] = []
     for seed in seeds:

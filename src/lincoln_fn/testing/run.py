@@ -20,11 +20,10 @@ from lincoln_fn.testing.contract import (
     not_finite,
     snapshot,
 )
-from lincoln_fn.testing.diagnosis import GradientError, ImpureError
+from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report
 from lincoln_fn.testing.elsewhere import elsewhere
 from lincoln_fn.testing.point import NOT_LINEAR, autograd_at, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
     Sample,
     copied,
@@ -201,7 +200,7 @@ def _check_range(name: str, y: Arrays) -> None:
     """Raise an error for nan, and another if y is only too large to be a number."""
     if told := not_finite(y):
         if any(bool(leaf.isnan().any()) for leaf in tree.leaves(y)):
-            raise GradientError(f"{name}: y {told}")
+            raise GradientError(f"{name}: y {told}", "forward")
         raise OverflowError("y is infinite for these numbers: take smaller ones")
 
 

@@ -51,13 +51,7 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 class Store:
-    """What reads and makes tensors of exact numbers: their rows, one for each number.
-
-    Row 0 is the number 0, and row 1 the number 1.
-
-    Args:
-        field: what they are numbers of.
-    """
+    """The rows of exact numbers, of which 0 and 1 are the numbers 0 and 1, and tensors of them."""
 
     def __init__(self, field: Field) -> None:
         self.field, self._rows = field, 0
