@@ -8,7 +8,6 @@ since a layer's `grads` may compute that number in another way than its `backwar
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -169,12 +168,10 @@ def check_walks(at: Sample) -> None:
         ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
     )
     for walk, run, expected, mend in walks:
-        # What `precision` runs in float64 does so here, too.
-        with getattr(layer.grads, "doubled", nullcontext()):
-            try:
-                given = run()
-            except Exception as error:
-                problem = f"{walk} raised {type(error).__name__}, and backward did not: {error}"
-                raise GradientError(f"{layer.name}: {problem}; {mend}") from error
+        try:
+            given = run()
+        except Exception as error:
+            problem = f"{walk} raised {type(error).__name__}, and backward did not: {error}"
+            raise GradientError(f"{layer.name}: {problem}; {mend}") from error
         if not close_trees(given, expected):
             raise GradientError(f"{layer.name}: {walk} differs from backward; {mend}")

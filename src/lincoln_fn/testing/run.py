@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 
 import attrs
@@ -103,7 +104,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         raise
     except GradientError as error:
         problem = error
-    report = _judged(_pure(doubled.inside(layer), params, x, key), options)
+    report = _judged(_pure(doubled.inside(layer), params, x, key), options, doubled)
     if problem is not None and not report.mistakes and not doubled.remarks():
         raise problem
     return attrs.evolve(report, remarks=(*report.remarks, *doubled.remarks()))
@@ -118,7 +119,7 @@ def _computes_another(at: Sample, reference: Layer | None) -> bool:
     return reference is not None and not close_trees(at.y, reference.forward(at.params, at.x)[0])
 
 
-def _judged(own: Sample, options: Options) -> Report:
+def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     key, reference, at = options.key.fold_in(0), options.reference, own
     is_other = _computes_another(own, reference)
@@ -140,7 +141,7 @@ def _judged(own: Sample, options: Options) -> Report:
         return attrs.evolve(report, findings=(y, *report.findings))
     if report.mistakes:
         return report
-    _check_others(own, options)
+    _check_others(own, options, doubled)
     return elsewhere(report, at, own, options.key, options.predict_is_forward)
 
 
@@ -204,8 +205,9 @@ def _check_range(name: str, y: Arrays) -> None:
         raise OverflowError("y is infinite for these numbers: take smaller ones")
 
 
-def _check_others(at: Sample, options: Options) -> None:
+def _check_others(at: Sample, options: Options, mode: Doubled | None = None) -> None:
     if wrong := not_linear(at, options.key.fold_in(1)):
         raise GradientError(f"{at.layer.name}: {wrong[0]} {NOT_LINEAR}")
     check_other_functions(at, options.predict_is_forward)
-    check_walks(at)
+    with mode or nullcontext():  # a walk calls the parts
+        check_walks(at)
