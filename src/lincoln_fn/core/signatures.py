@@ -78,13 +78,14 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     """Find the check of a function, and the types that it checks; (None,) if there are none."""
     own = inspect.unwrap(function)
     code, hints = getattr(own, "__code__", None), getattr(own, "__annotations__", {})
-    names = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
+    names: tuple[str, ...] = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
     if names[:1] not in (("key",), ("params",)) or len(names) < 2 or not hints.keys() >= {*names}:
         return (None,)
     # A type by its name is found in the function's file; `tuple[()]` and the like have no name.
     kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
     of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
     floats = [_is_floating(kind) for kind in kinds]
+    checks: tuple[Any, ...]
     if names[0] == "key":
         return _init, floats[1]
     if names[2:] == ("g",):
