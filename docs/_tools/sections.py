@@ -47,7 +47,7 @@ ARGUMENTS: Final = {
     ("bias", "bool"): "whether there is a bias.",
     ("maximize", "bool"): "whether to maximize the loss.",
     ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
-    ("weight_decay", "NonNegative"): "how strongly p decays.",
+    ("weight_decay", "NonNegative"): "the factor of p that is added to dp.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
     ("key", "Key"): "the key.",
     ("stream", "Stream"): "such as `train` yields.",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.core.layer import unbound
+from lincoln_fn.core.signatures import unbound
 
 X = normal(5, 3)
 G = normal(5, 2, seed=1)

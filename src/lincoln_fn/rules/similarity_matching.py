@@ -117,4 +117,4 @@ def similarity_matching(
         >>> similarity_matching(2).forward(features, torch.tensor([0, 0, 1]))[0] < 1e-10
         tensor(True)
     """
-    return make_loss(reduction, forward, backward, mixes_examples=True)
+    return make_loss(forward, backward, mixes_examples=True)

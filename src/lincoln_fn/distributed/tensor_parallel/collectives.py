@@ -118,9 +118,6 @@ def split(whole: T, like: T, group: Group) -> T:
     Returns:
         The tree of this process. Its tensors have memory of their own.
 
-    Raises:
-        LayerError: if the trees differ in structure, or shapes do not fit.
-
     Example:
         >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
         >>> plain, parallel = lf.dense(4), lf.distributed.column_parallel(4, group)
@@ -147,9 +144,6 @@ def join(parts: T, like: T, group: Group) -> T:
 
     Returns:
         The whole tree, the same in each process.
-
-    Raises:
-        LayerError: as `split` does.
 
     Example:
         >>> group, whole = lf.distributed.alone(), torch.ones(3, 4)
