@@ -37,16 +37,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
-from lincoln_fn.core import (
-    Arrays,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    PositiveInt,
-    check_argument,
-    keys,
-)
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, keys
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -122,8 +113,8 @@ def smooth_grad(
         >>> smooth_grad(net, (), x, 0, key=lf.Key(0), noise=0.0, samples=2)
         tensor([[1., 0.]])
     """
-    check_argument("smooth_grad", "key", Key, key)
-    check_argument("smooth_grad", "samples", PositiveInt, samples)
+    core.check_argument("smooth_grad", "key", Key, key)
+    core.check_argument("smooth_grad", "samples", PositiveInt, samples)
     if not isinstance(noise, int | float) or not noise >= 0:
         raise LayerError("smooth_grad", f"expected noise of at least 0, got {noise!r}")
     net, y, g = _explained("smooth_grad", net, params, x, target)
@@ -174,7 +165,7 @@ def integrated_gradients(
         >>> (attribution - torch.tensor([[0.0, 4.0]]).tanh()).abs().max() < 1e-5
         tensor(True)
     """
-    check_argument("integrated_gradients", "steps", PositiveInt, steps)
+    core.check_argument("integrated_gradients", "steps", PositiveInt, steps)
     net, y, g = _explained("integrated_gradients", net, params, x, target)
     start = torch.zeros_like(x) if baseline is None else _baseline(x, baseline)
     nodes, weights = (each.tolist() for each in np.polynomial.legendre.leggauss(steps))
