@@ -49,6 +49,8 @@ ARGUMENTS: Final = {
     ("lr", "LearningRate"): "the learning rate, above 0, or a schedule.",
     ("weight_decay", "NonNegative"): "the factor of p that is added to dp.",
     ("axes", "Axes | None"): "to draw on; None makes a figure.",
+    ("stabilizer", "NonNegative"): "is added to the denominators' absolute values.",
+    ("zero_bias", "bool"): "whether the bias is left out of z.",
     ("key", "Key"): "the key.",
     ("stream", "Stream"): "such as `train` yields.",
     ("target", "Arrays"): "the target that the loss takes.",

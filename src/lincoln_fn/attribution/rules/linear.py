@@ -48,7 +48,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 
     Args:
         epsilon: is added to |z|; 0 conserves relevance exactly.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> epsilon(0.25)
@@ -64,10 +63,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 @constructor
 def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share in proportion to the positive contributions only.
-
-    Args:
-        stabilizer: is added to |z|.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> z_plus()
@@ -93,8 +88,6 @@ def alpha_beta(
     Args:
         alpha: the weight of the positive contributions.
         beta: that of the negative ones; alpha - beta = 1, so that relevance is conserved.
-        stabilizer: is added to |z| of both.
-        zero_bias: whether the bias is left out of z.
 
     Raises:
         LayerError: if alpha - beta is not 1.
@@ -122,8 +115,6 @@ def gamma(
     Args:
         gamma: how much more they count. With 0 it is the rule `epsilon`; the larger it is, the less
             the contributions of the other sign count.
-        stabilizer: is added to |z|.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> gamma(0.1)
@@ -151,7 +142,6 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     Args:
         low: the smallest value that x_i can have: a number, or a tensor that broadcasts to x.
         high: the largest value.
-        stabilizer: is added to |z|.
 
     Raises:
         LayerError: if low is above high; from the walk, if one does not broadcast to x.
@@ -178,7 +168,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
     """Share in proportion to the squared weights.
 
     Args:
-        stabilizer: is added to |z|.
         zero_bias: whether the bias, whose square counts, is left out of z.
 
     Example:
@@ -196,9 +185,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
 @constructor
 def flat(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share equally among all x_i that enter y_j.
-
-    Args:
-        stabilizer: is added to their number.
 
     Example:
         >>> flat()
