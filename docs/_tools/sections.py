@@ -54,6 +54,8 @@ ARGUMENTS: Final = {
     ("key", "Key"): "the key.",
     ("stream", "Stream"): "such as `train` yields.",
     ("target", "Arrays"): "the target that the loss takes.",
+    ("target", "Target"): "which output is explained, as `gradient` takes it.",
+    ("mode", "Mode"): "whether the highest or the lowest is best.",
     ("reduction", "Reduction"): '"mean" over the elements, "sum" of them, or "none".',
     ("weight", "ClassWeights | None"): "w, of shape (C,); None for ones.",
     ("p", "Probability"): "the probability to drop.",

@@ -71,9 +71,6 @@ def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target =
 
     If F is linear, or its layers are ReLUs and layers without biases, the products sum to F.
 
-    Args:
-        target: which output F is, as `gradient` takes it.
-
     Source:
         Shrikumar, Greenside, Shcherbina and Kundaje, "Not Just a Black Box", 2016.
 

@@ -18,7 +18,6 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
 
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
-        mode: whether the highest or the lowest is best.
 
     Returns:
         The state and its record; for equal scores, the earliest. `nan` is never the best.
@@ -67,7 +66,6 @@ def early_stopping(
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
         patience: the number of evaluations without an improvement that end it, at least 1.
-        mode: whether the highest or the lowest is best.
         min_delta: by how much a score has to exceed the best to count as an improvement, at least
             0. `nan` never counts.
 
