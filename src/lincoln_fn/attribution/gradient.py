@@ -36,7 +36,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
+from lincoln_fn.attribution._explained import (
+    Target,
+    at_inference,
+    expanded,
+    explained_output,
+    product,
+)
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, keys
 
 
@@ -164,7 +170,9 @@ def integrated_gradients(
     """
     core.check_argument("integrated_gradients", "steps", PositiveInt, steps)
     net, y, g = _explained("integrated_gradients", net, params, x, target)
-    start = torch.zeros_like(x) if baseline is None else _baseline(x, baseline)
+    start, wanted = torch.zeros_like(x), "a baseline that broadcasts to"
+    if baseline is not None:
+        start = expanded("integrated_gradients", wanted, baseline, x)
     nodes, weights = (each.tolist() for each in np.polynomial.legendre.leggauss(steps))
     pairs = zip(nodes, weights, strict=True)  # on [-1, 1]
     points = ((weight / 2, start + (node + 1) / 2 * (x - start)) for node, weight in pairs)
@@ -192,12 +200,3 @@ def _mean(
     runs = ((weight, net.forward(params, x)[1]) for weight, x in points)
     mean: Tensor = reduce(torch.add, (w * net.input_grad(params, c, g) for w, c in runs))
     return mean
-
-
-def _baseline(x: Tensor, baseline: object) -> Tensor:
-    try:
-        return torch.as_tensor(baseline).to(x).expand(x.shape)
-    except (RuntimeError, TypeError, ValueError) as error:
-        wanted = f"a baseline that broadcasts to {tuple(x.shape)}"
-        problem = f"expected {wanted}, got {core.format_briefly(baseline)}"
-        raise LayerError("integrated_gradients", problem) from error

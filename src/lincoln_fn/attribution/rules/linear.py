@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
+from lincoln_fn.attribution._explained import expanded
 from lincoln_fn.attribution.rules.rule import Change, Rule, Use, by_terms, changed, one_input
 from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, format_briefly
 
@@ -155,8 +156,10 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         x = one_input(use)
-        of_low = _bound("low", low, x), changed(use, lambda p: -_positive(p))
-        of_high = _bound("high", high, x), changed(use, lambda p: -_negative(p))
+        below = expanded("z_box", "low to broadcast to x,", low, x)
+        above = expanded("z_box", "high to broadcast to x,", high, x)
+        of_low = below, changed(use, lambda p: -_positive(p))
+        of_high = above, changed(use, lambda p: -_negative(p))
         return by_terms(use, relevance, stabilizer, (x, use.params), of_low, of_high)
 
     shown = [format_briefly(each) if isinstance(each, Tensor) else each for each in (low, high)]
@@ -215,11 +218,3 @@ def _by_signs(
     of_negative = _negative(x), changed(use, below, zero_bias=True)
     result: Tensor = by_terms(use, relevance, stabilizer, of_positive, of_negative)
     return result
-
-
-def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:
-    try:
-        return torch.as_tensor(value).to(x).expand(x.shape)
-    except RuntimeError as error:
-        wanted = f"{name} to broadcast to x, {tuple(x.shape)}"
-        raise core.LayerError("z_box", f"expected {wanted}, got {format_briefly(value)}") from error
