@@ -35,6 +35,8 @@ _MOVED: Final = {
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
+    "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",
+    "lincoln_fn.layers.fractional_max_pool.Params": "lincoln_fn.layers.dropout.Params",
     "lincoln_fn.finetune.low_rank.Params": "lincoln_fn.finetune.lora.LowRankParams",
     "lincoln_fn.finetune.weight_decomposed.Params": "lincoln_fn.finetune.dora.DoraParams",
     "lincoln_fn.finetune.quantized_dense.Params": "lincoln_fn.finetune.quantize.QuantizedParams",
