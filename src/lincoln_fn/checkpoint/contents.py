@@ -31,6 +31,7 @@ _MOVED: Final = {
     "lincoln_fn.keys": "lincoln_fn.core.keys",
     "lincoln_fn.train": "lincoln_fn.training.train",
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
+    "lincoln_fn.rules._blocks": "lincoln_fn.rules.matrices",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
