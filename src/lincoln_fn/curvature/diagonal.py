@@ -57,7 +57,6 @@ def ggn_diagonal(
             layer's output. It runs as in training: for the curvature of what `predict` computes,
             give `lf.inference(net)`.
         loss: with reduction mean or sum, and convex in the prediction.
-        target: the batch's target.
         columns_at_once: how many columns of the loss's Hessian go back together, such as 10 of 100
             classes; None for all. Fewer take less memory.
 

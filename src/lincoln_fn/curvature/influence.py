@@ -67,9 +67,8 @@ def influence(
         net: the network, which computes each example alone. It runs as in training: give
             `lf.inference(net)` for what `predict` computes.
         params: a minimum of the training loss.
-        x: the training inputs, with the examples on axis 0.
+        x: the training inputs, with the examples on axis 0, and `target` theirs.
         loss: with reduction mean or sum. For a mean, d_n is divided by the number of examples.
-        target: the training targets.
         test: x and target of the test examples.
         damping: lambda. The weight of an L2 penalty of the parameters, lambda/2 ||params||^2, is
             part of it.

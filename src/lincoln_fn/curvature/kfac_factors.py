@@ -77,7 +77,6 @@ def kfac_factors(
     Args:
         net: the network, as for `ggn_diagonal`.
         loss: with reduction mean or sum.
-        target: the batch's target.
         fisher: "exact" for the Gauss-Newton matrix, whose g come from the loss's Hessian;
             "empirical" for the second moment of the examples' own gradients. For a loss that is a
             mean, both are means over the examples.

@@ -44,7 +44,6 @@ def hessian_vector_product(
 
     Args:
         loss: the loss, with reduction mean or sum.
-        target: the batch's target.
         v: the vector, a tree that mirrors params.
 
     Returns:
@@ -81,10 +80,7 @@ def gauss_newton_vector_product(
 
     For cross-entropies and the squared error, G is the Fisher matrix, too.
 
-    Args:
-        loss: the loss, with reduction mean or sum.
-        target: the batch's target.
-        v: the vector, a tree that mirrors params.
+    Its arguments are those of `hessian_vector_product`.
 
     Returns:
         G v, a tree that mirrors params.

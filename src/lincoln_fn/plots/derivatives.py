@@ -43,8 +43,7 @@ def layer(
     Args:
         layer: works element by element, such as `lf.gelu()` or `lf.dropout(0.5)`.
         params: its parameters; None draws them from `lf.Key(0)`.
-        low: the smallest x.
-        high: the largest x.
+        low: the smallest x, and `high` the largest.
 
     Returns:
         The axes. The first line is y, the second dy/dx; a break is a `nan`.
@@ -88,7 +87,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     Thin lines separate the examples of a batch.
 
     Args:
-        layer: any layer.
         params: its parameters; None draws them from `lf.Key(0)`.
         x: its input, a small one: each number of y takes a backward pass.
 

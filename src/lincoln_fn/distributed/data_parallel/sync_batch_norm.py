@@ -127,16 +127,9 @@ def sync_batch_norm(
 
     It computes what `lf.batch_norm` computes from the whole batch, has the same params, and the
     same `predict`. Each call of `forward` and of `backward` communicates, so all processes must
-    make it.
-
-    Args:
-        group: the processes. In a step with `reduce=mean(group, shards=...)`, the statistics are
-            taken over its logical shards.
-        eps: as for `lf.batch_norm`.
-        momentum: likewise.
-        affine: likewise.
-        track_running_stats: likewise; without, `predict` uses the statistics of this process's
-            batch.
+    make it. Its arguments are the processes and those of `lf.batch_norm`. In a step with
+    `reduce=mean(group, shards=...)`, the statistics are taken over its logical shards. Without
+    running statistics, `predict` uses those of this process's batch.
 
     Returns:
         The layer, whose params are `layers.batch_norm.Params`.

@@ -164,7 +164,6 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
     Args:
         net: `lf.serial` or `lf.repeat` of at least as many parts as stages.
         x: an example input, on which the parts are measured.
-        stages: how many.
         repeats: how often each part is measured; the least time counts.
 
     Returns:
