@@ -6,7 +6,7 @@ from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
-from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.curvature.columns import columns
 from lincoln_fn.layers import dense
 
 X = keys.normal(lf.Key(1), (5, 2, 6, 4)).double()

@@ -1,4 +1,4 @@
-"""The Laplace approximation, held against exact Bayesian linear regression and laplace-torch."""
+"""The Laplace approximation, held against exact Bayesian linear regression and autograd."""
 
 import math
 

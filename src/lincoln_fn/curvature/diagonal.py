@@ -1,6 +1,6 @@
 """The diagonal of the Gauss-Newton matrix, exactly.
 
-Derivation. With s_(kn) the columns of a square root of the loss's Hessian, from `loss_hessian.py`,
+Derivation. With s_(kn) the columns of a square root of the loss's Hessian, from `columns.py`,
 
     G = J^T H_L J = sum_(k,n) d_(kn) d_(kn)^T    with d_(kn) = J_n^T s_(kn)
     diag(G) = sum_(k,n) d_(kn)^2
@@ -29,9 +29,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, Term, evolve, tree
-from lincoln_fn.curvature._rows import column_sites, has_inputs_first, rows_of
+from lincoln_fn.curvature.columns import column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.losses import Loss
 from lincoln_fn.per_example.internal import check_independent, dx_and_terms, examples_in, forms
 from lincoln_fn.walk import Site, grads_at

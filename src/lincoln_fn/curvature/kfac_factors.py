@@ -38,9 +38,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, Params, eigh, evolve, record
-from lincoln_fn.curvature._rows import Rows, column_sites, has_inputs_first, rows_of
+from lincoln_fn.curvature.columns import Rows, column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import formula_of

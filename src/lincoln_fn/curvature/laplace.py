@@ -37,8 +37,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import inference, is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, record, static, tree
+from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import ggn_diagonal
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss, mse, softmax_cross_entropy
 from lincoln_fn.training import Batch, check_batch, check_walkable
