@@ -14,8 +14,6 @@ One product for each example gives d_(kn) for all columns. If each example has o
 the outer product of the squares, and the sum over k comes first:
 
     sum_(k,n) (x_n^T g_(kn))^2 = sum_n (x_n^2)^T sum_k g_(kn)^2
-
-Source: Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020, section 2.3.
 """
 
 from __future__ import annotations
@@ -63,7 +61,8 @@ def ggn_diagonal(
         diag(G), a tree that mirrors params.
 
     Source:
-        Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020.
+        Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020,
+        section 2.3.
 
     Example:
         >>> net, loss = lf.dense(1, bias=False), lf.losses.mse(reduction="sum")

@@ -17,8 +17,7 @@ H v, without H. Its products with all d_n are one forward pass along s:
 
 Without example n, e = -1, the test loss changes by about minus the influence.
 
-Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017;
-Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+Source: Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
 """
 
 from __future__ import annotations

@@ -19,9 +19,6 @@ A loss that is a sum gives the likelihood. For `softmax_cross_entropy`, -L is th
 For `mse` with noise of standard deviation sigma and M targets, it is
 
     log p(D | theta) = -L / (2 sigma^2) - M/2 log(2 pi sigma^2)
-
-Source: MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992; Daxberger and
-others, "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
 """
 
 from __future__ import annotations

@@ -18,9 +18,6 @@ The Gauss-Newton product is three products, from right to left: J v is the deriv
 prediction along v, H_L times it that of the loss's own gradient, and J^T is the backward pass.
 
 For a loss that is convex in the prediction, G is positive semidefinite; H may not be.
-
-Source: Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994; Schraudolph, "Fast Curvature
-Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -161,8 +161,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         p: Array = np.exp(self.predict_log_proba(X))
         return p
 
-    # Any: of sklearn
-    def _check(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+    def _check(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Array, Array]:
         x, labels = self._features(X, y=y, reset=reset)
         check_classification_targets(labels)
         return x, column_or_1d(labels, warn=True)

@@ -77,18 +77,6 @@ class Plan:
         own = [each for each in self.intervals if each.stage == stage]
         return own[0].begin, own[-1].end + self.gradient_sum[stage]
 
-    def bars(self) -> list[tuple[str, int, float, float, str]]:
-        """List kind, stage, begin, end and microbatch of all actions and sums of gradients."""
-        bars: list[tuple[str, int, float, float, str]] = [
-            (each.kind, each.stage, each.begin, each.end, str(each.microbatch))
-            for each in self.intervals
-        ]
-        for stage, seconds in enumerate(self.gradient_sum):
-            if seconds:
-                end = self.span(stage)[1]
-                bars.append(("sum", stage, end - seconds, end, ""))
-        return bars
-
     def __repr__(self) -> str:
         parts = [f"bubble={self.bubble:.1%}", f"period={self.period:.4g} s"]
         parts += [f"makespan={self.makespan:.4g} s", f"peak_caches={self.peak_caches}"]
@@ -100,18 +88,25 @@ class Plan:
             {"name": "thread_name", "ph": "M", "pid": 0, "tid": s, "args": {"name": f"stage {s}"}}
             for s in range(len(self.times))
         ]
-        events += [
-            {
-                "name": f"{kind}{microbatch}" if kind in "FBW" else "gradient sum", "cat": kind,
-                "ph": "X", "pid": 0, "tid": stage, "ts": begin * 1e6, "dur": (end - begin) * 1e6,
-            }
-            for kind, stage, begin, end, microbatch in self.bars()
-        ]  # fmt: skip
+        for each in self.intervals:
+            name, length = f"{each.kind}{each.microbatch}", each.end - each.begin
+            events.append(_event(name, each.kind, each.stage, each.begin, length))
+        for stage, seconds in enumerate(self.gradient_sum):
+            if seconds:
+                end = self.span(stage)[1]
+                events.append(_event("gradient sum", "sum", stage, end - seconds, seconds))
         return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
     def save_trace(self, path: str | Path) -> None:
         """Write the timeline into a file at `path` that Perfetto (ui.perfetto.dev) opens."""
         Path(path).write_text(self.trace())
+
+
+def _event(name: str, kind: str, stage: int, begin: float, length: float) -> dict[str, object]:
+    return {
+        "name": name, "cat": kind, "ph": "X", "pid": 0, "tid": stage,
+        "ts": begin * 1e6, "dur": length * 1e6,
+    }  # fmt: skip
 
 
 def plan(
