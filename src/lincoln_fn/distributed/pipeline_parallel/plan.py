@@ -18,19 +18,10 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn.core import Arrays, Layer, LayerError
-from lincoln_fn.distributed.pipeline_parallel.measurement import (
-    Link,
-    Measured,
-    measure,
-    split_into_stages,
-)
+from lincoln_fn.distributed.pipeline_parallel import measurement, simulation
+from lincoln_fn.distributed.pipeline_parallel.measurement import Link, Measured
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import (
-    Interval,
-    Times,
-    check_schedule,
-    simulate,
-)
+from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times
 
 
 @attrs.frozen(repr=False)
@@ -142,7 +133,7 @@ def plan(
         >>> plan((), None, schedule, times=[Times()] * 4)
         Plan(bubble=8.3%, period=39 s, makespan=39 s, peak_caches=(4, 4, 4, 4))
     """
-    peaks = check_schedule(schedule)
+    peaks = simulation.check_schedule(schedule)
     count, link = len(schedule), Link() if link is None else link
     replicas, rest = divmod(count if world is None else world, count)
     if rest or replicas < 1:
@@ -151,17 +142,19 @@ def plan(
     cut: tuple[Layer, ...] = ()
     measured: tuple[Measured, ...] = ()
     if times is None:
-        cut = split_into_stages(stages, x, count) if isinstance(stages, Layer) else tuple(stages)
+        if isinstance(stages, Layer):
+            stages = measurement.split_into_stages(stages, x, count)
+        cut = tuple(stages)
         if len(cut) != count:
             problem = f"expected {count} stages, as the schedule has, got {len(cut)}"
             raise LayerError("plan", problem)
-        measured = measure(cut, x, link=link, repeats=repeats)
+        measured = measurement.measure(cut, x, link=link, repeats=repeats)
         times = [each.times for each in measured]
     if len(times) != count:
         raise LayerError("plan", f"expected times of {count} stages, got {len(times)}")
     return Plan(
         cut,
-        simulate(schedule, times, joint_backward=joint_backward),
+        simulation.simulate(schedule, times, joint_backward=joint_backward),
         tuple(times),
         peaks,
         tuple(peak * each.kept + each.params for peak, each in zip(peaks, measured, strict=False)),
