@@ -130,8 +130,7 @@ def confusion_matrix(
         size = "small" if len(counts) > 8 else "medium"
         for (row, column), count in np.ndenumerate(counts.numpy()):
             colour = "white" if shares[row, column] > 0.4 else "black"
-            place = {"ha": "center", "va": "center"}
-            axes.text(column, row, str(count), fontsize=size, color=colour, **place)
+            axes.text(column, row, str(count), ha="center", va="center", size=size, color=colour)
     title = f"Confusion matrix, {int(counts.sum())} examples"
     axes.set(xlabel="predicted class", ylabel="class", title=title)
     axes.figure.colorbar(image, ax=axes, label="share of the class")
