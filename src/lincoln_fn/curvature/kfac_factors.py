@@ -74,7 +74,6 @@ def kfac_factors(
     B the sum of g g^T. A convolution's x~ is what the kernel sees at one position.
 
     Args:
-        net: the network, as for `ggn_diagonal`.
         loss: with reduction mean or sum.
         fisher: "exact" for the Gauss-Newton matrix, whose g come from the loss's Hessian;
             "empirical" for the second moment of the examples' own gradients. For a loss that is a

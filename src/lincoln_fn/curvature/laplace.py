@@ -132,9 +132,6 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 
     A larger one stands for a better prior precision, noise or network.
 
-    Args:
-        posterior: from `laplace`.
-
     Source:
         MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992.
 

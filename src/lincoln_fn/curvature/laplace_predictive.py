@@ -45,8 +45,7 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     For a regression, add `noise_std` squared to the variance to get that of the targets.
 
     Args:
-        net: the network that `laplace` was given.
-        posterior: from `laplace`.
+        net: the network that `laplace` was given, and made the posterior for.
         x: the input of N examples.
 
     Returns:

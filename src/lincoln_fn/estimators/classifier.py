@@ -87,8 +87,6 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         net_: the network, with as many outputs as needed.
         state_: the last `TrainState` of the training.
         history_: the training history of the last call, a `FitRecord` for each epoch.
-        n_features_in_: the number of features.
-        feature_names_in_: their names, if X had any.
 
     Example:
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]

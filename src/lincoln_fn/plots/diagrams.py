@@ -92,9 +92,6 @@ def _lower_parameters(levels: list[int], sources: list[tuple[int, ...]]) -> None
 def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
     """Draw when each stage computes which microbatch; what is white is waiting.
 
-    Args:
-        plan: from `lf.distributed.plan`.
-
     Returns:
         The axes. Each action is a bar, with the number of its microbatch if there is room.
 

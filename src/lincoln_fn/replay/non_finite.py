@@ -56,7 +56,6 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
     parameters, the layer's backward is repeated with the g of one example at a time.
 
     Args:
-        run: the run.
         steps: the number of the last step; by default that of the last saved state, or that of the
             last batch. If all saved states are finite, the steps after the last of them are
             repeated.

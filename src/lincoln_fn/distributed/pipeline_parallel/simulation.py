@@ -21,13 +21,9 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Kind, Sch
 
 @attrs.frozen
 class Times:
-    """How long a stage's actions on one microbatch take, in seconds.
+    """How long F, B and W of a stage take for one microbatch, in seconds.
 
-    Args:
-        F: forward.
-        B: dx.
-        W: dparams.
-        send: sending the output to the next stage, or its gradient back; 0 for the last stage.
+    `send` is the time to send the output to the next stage, or its gradient back; 0 for the last.
     """
 
     F: float = 1.0

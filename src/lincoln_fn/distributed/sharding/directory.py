@@ -51,11 +51,7 @@ class Directory(checkpoint.Directory):
     must call them. The folder is one that all processes see. `latest` and `best` load what all
     processes can load, and raise a `LostProcessError` if one is gone.
 
-    Args:
-        path: the folder; the first save makes it.
-        group: the processes.
-        keep_last: how many of the newest checkpoints are kept, at least 1.
-        keep_best: how many of those with the highest scores are kept as well.
+    Its arguments are the same, and the processes.
 
     Example:
         >>> Directory(path="runs/digits", group=lf.distributed.alone(), keep_last=2)

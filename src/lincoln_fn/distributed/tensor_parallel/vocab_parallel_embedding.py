@@ -105,8 +105,7 @@ def vocab_parallel_embedding(
     Args:
         num_embeddings: the number of rows of the whole table, a multiple of the number of
             processes. A vocabulary of another size gets some rows that no index uses.
-        embedding_dim: the number of features of y.
-        padding_idx: as for `lf.embedding`.
+        embedding_dim: as for `lf.embedding`; and `padding_idx`.
         weight_init: draws the whole table, of which each process keeps its own rows.
 
     Returns:
