@@ -121,7 +121,6 @@ WALKED = NETS | {
 PROVEN = NETS | STATEFUL
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("name", PROVEN)
 def test_gradients_are_proven(name):
     layer, x = PROVEN[name]
@@ -129,6 +128,7 @@ def test_gradients_are_proven(name):
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
+@pytest.mark.full(but=("residual",))
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
     ("layer", "x", "same"),

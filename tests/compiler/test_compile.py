@@ -14,7 +14,7 @@ from helpers.graphs import drawn, trace
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.core.record import record, static
-from lincoln_fn.recording.structures import flatten, make_builder
+from lincoln_fn.recording import flatten, make_builder
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lincoln_fn.compiler.passes import product_updates as op
 from lincoln_fn.compiler.passes.donation import donate
 from lincoln_fn.compiler.passes.product_updates import supports, updates, write
 from lincoln_fn.fastpath import product
-from lincoln_fn.recording.structures import flatten
+from lincoln_fn.recording import flatten
 
 pytestmark = [
     pytest.mark.full,

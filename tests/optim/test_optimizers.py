@@ -345,9 +345,12 @@ test_what_does_not_fit_is_refused = refused([
     (lambda: muon().init(parameters(torch.float32)),
      "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"),
     # Where nothing is trained, too.
-    (lambda: optim.adam().update((), (), ()), "adam: expected state AdamState, got ()"),
-    (lambda: optim.nadam().update((), (), ()), "nadam: expected state NadamState, got ()"),
-    (lambda: optim.adagrad().update((), (), ()), "adagrad: expected state AdagradState, got ()"),
+    (lambda: optim.adam().update((), (), ()),
+     "adam: expected state AdamState, got (); init(params) makes one"),
+    (lambda: optim.nadam().update((), (), ()),
+     "nadam: expected state NadamState, got (); init(params) makes one"),
+    (lambda: optim.adagrad().update((), (), ()),
+     "adagrad: expected state AdagradState, got (); init(params) makes one"),
     (lambda: by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32)),
      "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"),
     (lambda: by_path({"bais": sgd(), "*": sgd()}).init(NAMED),
@@ -355,6 +358,9 @@ test_what_does_not_fit_is_refused = refused([
      "function of the path may fit none"),
     (lambda: by_path({"*": sgd()}).update(TWO, (TWO[0], None), ((),)),
      "by_path: expected a gradient of its parameter's shape (2,) at 1, got NoneType"),
+])  # fmt: skip
+# The rest is optree's.
+test_gradients_of_another_structure_are_refused = refused([
     (lambda: by_path({"*": sgd()}).update(TWO, TWO[:1], ((),)), "by_path: expected gradients of "
      "the parameters' structure; tuple arity mismatch; expected: 2, got"),
     (lambda: by_path({"*": sgd()}).update(TWO, list(TWO), ((),)), "by_path: expected gradients of "

@@ -131,7 +131,7 @@ def _with_gates(cell: Cell, cache: KernelCache | ScanCache) -> ScanCache:
     c_before = torch.stack(c)
     u = torch.tanh(torch.addcmul(new, f, c_before))
     kept = tuple(zip(*(gate.unbind() for gate in (i, f, g, o, c_before, u)), strict=True))
-    return ScanCache(x.transpose(0, 1), before, kept, None, reverse)
+    return ScanCache(x.transpose(0, 1), before.transpose(0, 1), kept, None, reverse)
 
 
 def _run(

@@ -21,6 +21,7 @@ from torch import Tensor
 from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 from lincoln_fn.runtime import precision
 
@@ -101,7 +102,7 @@ def sums_by_onednn(a: Tensor, b: Tensor) -> bool:
     return is_known and a.mT.is_contiguous() and b.is_contiguous()
 
 
-def forward(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+def forward(params: Params, x: Features) -> tuple[Tensor, Tensor]:
     """Compute y = x W + b in one call."""
     check_forward(params, x)
     return linear(x, params.weight.mT, params.bias), x

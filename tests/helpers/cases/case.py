@@ -36,6 +36,11 @@ class Case:
         shape = "+".join("x".join(map(str, leaf.shape)) for leaf in lf.tree.leaves(self.x))
         return f"{self.layer.name}-{shape}{self.note and '-' + self.note}"
 
+    @property
+    def constructor(self) -> str:
+        """Name the constructor."""
+        return self.layer.name.partition("(")[0]
+
     @functools.cache  # noqa: B019  The table lives as long as the process.
     def params(self) -> Any:
         """Draw the layer's parameters, in float32: once, since nothing changes them."""
