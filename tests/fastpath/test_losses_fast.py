@@ -8,7 +8,7 @@ from helpers.losses import REDUCTIONS, TABLE
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
-from lincoln_fn.fastpath.losses import fast_loss
+from lincoln_fn.fastpath.table import fast_loss
 from lincoln_fn.losses.common.reduction import formula_of
 
 
