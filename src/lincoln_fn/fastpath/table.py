@@ -7,7 +7,7 @@ both orders. After the pooling there are fewer elements, a quarter for windows o
 layer has params; only the caches differ.
 
 An eager step of lenet-128 takes a fiftieth less time. A compiled step needs the pooling right after
-the convolution, for `compiler/passes/pooled_convolution.py`, which says what that gains.
+the convolution, for `compiler/passes/pooling.py`, which says what that gains.
 """
 
 from __future__ import annotations
