@@ -1,4 +1,4 @@
-"""Three hundred damaged files: each gives one clear error, and a directory passes over each."""
+"""Damaged files: each gives one clear error, and a directory passes over each."""
 
 import io
 import json
@@ -18,33 +18,23 @@ import lincoln_fn as lf
 from lincoln_fn import checkpoint
 
 X = normal(6, 5)
-ADAM = lf.optim.adam(0.01)
+ADAM, BATCH_NORM = lf.optim.adam(0.01), lf.batch_norm()
 
 
-def state_of(*layers, optimizer=ADAM):
-    return lf.init_state(lf.serial(*layers), optimizer, lf.Key(0), X)
+def state_of(units=7, norm=BATCH_NORM, optimizer=ADAM):
+    net = lf.serial(lf.dense(units), norm, lf.dropout(0.5), lf.dense(4))
+    return lf.init_state(net, optimizer, lf.Key(0), X)
 
 
-STATE = state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4))
+STATE = state_of()
 OTHERS = {
-    "wider": state_of(lf.dense(8), lf.batch_norm(), lf.dropout(0.5), lf.dense(4)),
-    "shallower": state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5)),
-    "deeper": state_of(lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4), lf.dense(4)),
-    "without batch norm": state_of(lf.dense(7), lf.tanh(), lf.dropout(0.5), lf.dense(4)),
-    "without dropout": state_of(lf.dense(7), lf.batch_norm(), lf.tanh(), lf.dense(4)),
-    "with layer norm": state_of(lf.dense(7), lf.layer_norm(7), lf.dropout(0.5), lf.dense(4)),
-    "by momentum": state_of(
-        lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4),
-        optimizer=lf.optim.sgd(0.1, momentum=0.9),
-    ),
-    "by amsgrad": state_of(
-        lf.dense(7), lf.batch_norm(), lf.dropout(0.5), lf.dense(4),
-        optimizer=lf.optim.adam(0.01, amsgrad=True),
-    ),
+    "wider": state_of(8),
+    "without batch norm": state_of(norm=lf.tanh()),
+    "by momentum": state_of(optimizer=lf.optim.sgd(0.1, momentum=0.9)),
     "in float64": lf.tree.map(lambda t: t.double(), STATE),
     "its parameters alone": STATE.params,
     "nothing": (),
-}  # fmt: skip
+}
 
 
 def good_bytes(folder):
@@ -114,42 +104,36 @@ def pickle_within(data, folder):
 
 WEIGHT, BIAS, MEAN = "params.0.weight", "params.0.bias", "params.1.running.mean"
 CHANGES = {
-    "without a weight": lambda t, n: t.pop(WEIGHT),
     "without a statistic": lambda t, n: t.pop(MEAN),
-    "without the step": lambda t, n: t.pop("step"),
     "without any tensor": lambda t, n: t.clear(),
     "with a tensor": lambda t, n: t.update({"params.9.weight": torch.ones(2)}),
     "with an empty tensor": lambda t, n: t.update(extra=torch.ones(0)),
     "with another name": lambda t, n: t.update({"params.0.wait": t.pop(WEIGHT)}),
     "with two exchanged": lambda t, n: t.update({BIAS: t[MEAN], MEAN: t[BIAS]}),
     "transposed": lambda t, n: t.update({WEIGHT: t[WEIGHT].T.contiguous()}),
-    "as a row": lambda t, n: t.update({BIAS: t[BIAS].view(1, -1)}),
     "as integers of the same bits": lambda t, n: t.update({BIAS: t[BIAS].view(torch.int32)}),
     "in float64": lambda t, n: t.update({BIAS: t[BIAS].double()}),
     "with -0.0 for 0.0": lambda t, n: t.update({BIAS: -t[BIAS]}),
     "with a later step": lambda t, n: t.update(step=t["step"] + 1),
     "without version": lambda t, n: n.pop("version"),
     "without a checksum": lambda t, n: n.pop("sha256"),
-    "without the rest": lambda t, n: n.pop("rest"),
-    "with no checksum": lambda t, n: n.update(sha256=None),
     "with other records": lambda t, n: n["rest"].update(params="list"),
     "with strides": lambda t, n: n["strides"].update({WEIGHT: [1, 5]}),
     "with a score": lambda t, n: n.update(score=1.0),
 }
 DAMAGES = {
-    **{f"the first {i}%": partial(truncated, i / 100) for i in range(0, 100, 2)},
+    **{f"the first {i}%": partial(truncated, i / 100) for i in range(0, 100, 4)},
     "all but the last byte": lambda data, folder: data[:-1],
     **{f"bit {i} of the length": partial(flipped, ("length", i / 8), i) for i in range(8)},
-    **{f"bit {i} of the header": partial(flipped, ("header", i / 112), i % 8) for i in range(112)},
-    **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 80), i % 8) for i in range(80)},
+    **{f"bit {i} of the header": partial(flipped, ("header", i / 60), i % 8) for i in range(60)},
+    **{f"bit {i} of the numbers": partial(flipped, ("numbers", i / 40), i % 8) for i in range(40)},
     **{f"rewritten {name}": partial(rewritten, change) for name, change in CHANGES.items()},
     **{f"of a network {name}": partial(of_another, name) for name in OTHERS},
-    **{f"a pickle of protocol {i}": partial(pickled, i) for i in range(6)},
+    **{f"a pickle of protocol {i}": partial(pickled, i) for i in (0, 2, 5)},
     "a pickle by torch.save": partial(torch_saved, True),
     "an old pickle by torch.save": partial(torch_saved, False),
     "a pickle in the notes": pickle_within,
     "a letter for its first byte": lambda data, folder: b"{" + data[1:],
-    "a byte more": lambda data, folder: data + b"\0",
     "twice": lambda data, folder: data + data,
     "without its first byte": lambda data, folder: data[1:],
     "zeros": lambda data, folder: bytes(len(data)),
@@ -159,8 +143,6 @@ DAMAGES = {
     "of another library, with notes": lambda data, folder: to_bytes({}, {"format": "pt"}),
     "of notes that are no JSON": lambda data, folder: to_bytes({}, {"lincoln_fn": "{"}),
     "of notes that are a list": lambda data, folder: to_bytes({}, {"lincoln_fn": "[1]"}),
-    "of notes that are a number": lambda data, folder: to_bytes({}, {"lincoln_fn": "1"}),
-    "of notes without end": lambda data, folder: to_bytes({}, {"lincoln_fn": "[" * 100_000}),
     "of a JSON alone": lambda data, folder: data[8 : 8 + int.from_bytes(data[:8], "little")],
     "a header of 10^18 bytes": lambda data, folder: (10**18).to_bytes(8, "little") + data[8:],
     "its numbers alone": lambda data, folder: data[8 + int.from_bytes(data[:8], "little") :],
@@ -171,12 +153,6 @@ DAMAGES = {
 def no_sync(monkeypatch):
     """Save without waiting for the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def test_there_are_three_hundred():
-    assert len(DAMAGES) == 308
-    assert sum(name.startswith("bit ") for name in DAMAGES) == 200
-    assert sum(name.startswith("the first ") for name in DAMAGES) == 50
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -68,23 +68,13 @@ def test_the_best_that_is_damaged_is_passed_over(tmp_path):
         directory.save(state_at(step), score=step)
     file = tmp_path / name(3)
     file.write_bytes(file.read_bytes()[:-1] + b"\7")
-    with pytest.warns(UserWarning, match=name(3)) as warned:
-        assert int(directory.best(LIKE).step) == 2
-    assert warned[0].filename == __file__
+    for load in (directory.best, directory.latest):
+        with pytest.warns(UserWarning, match=name(3)) as warned:
+            assert int(load(LIKE).step) == 2
+        assert warned[0].filename == __file__
     file.write_bytes(b"")
     directory.save(state_at(4), score=0.0)  # a score that cannot be read is none
     assert int(directory.best(LIKE).step) == 2
-
-
-def test_every_damaged_file_is_told_of(tmp_path):
-    directory = Directory(tmp_path)
-    for step in (1, 2, 3):
-        directory.save(state_at(step))
-    (tmp_path / name(3)).write_bytes(b"")
-    (tmp_path / name(2)).write_bytes((tmp_path / name(1)).read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="passed over a checkpoint") as warned:
-        assert int(directory.latest(LIKE).step) == 1
-    assert [name(3) in str(warned[0].message), name(2) in str(warned[1].message)] == [True, True]
 
 
 def test_a_run_does_not_begin_anew_over_files_that_do_not_load(tmp_path):
@@ -176,47 +166,12 @@ def test_every_keeps_the_best_by_a_score(tmp_path):
     assert int(directory.best(LIKE).step) == 4
 
 
-def at_bits(data, begin, end):
-    """Flip each bit of some bytes in turn."""
-    for place in range(begin, end):
-        for bit in range(8):
-            flipped = bytearray(data)
-            flipped[place] ^= 1 << bit
-            yield bytes(flipped)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("damaged", [1, 2, 3])
-def test_a_flipped_bit_in_a_score_does_not_remove_the_best(damaged, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk's own time
-    made = Directory(tmp_path / "made", keep_last=9)
-    for step, score in ((1, 0.125), (2, 0.875), (3, 0.25)):
-        made.save(state_at(step), score=score)
-    files = {step: (made.path / name(step)).read_bytes() for step in (1, 2, 3)}
-    begin = files[damaged].index(b"score") - 2
-    variants = list(at_bits(files[damaged], begin, begin + len(b'\\"score\\": 0.125')))
-    assert len(variants) > 100
-    (tmp_path / "run").mkdir()
-    for data in variants:
-        for step in files:
-            file = tmp_path / "run" / name(step)
-            file.write_bytes(data if step == damaged else files[step])
-        directory = Directory(tmp_path / "run", keep_last=1)
-        directory.save(state_at(4), score=0.5)
-        # A file that is damaged may be the best and stays; of the others the best does.
-        best = {1: 2, 2: 4, 3: 2}[damaged]
-        assert steps_in(directory) == sorted({damaged, best, 4})
-        assert int(directory.best(LIKE).step) == best
-
-
 def foreign(path, metadata=None):
     save_file({"embedding": torch.ones(3)}, path, metadata)
 
 
 FOREIGN = {
     "of another library": foreign,
-    "of another library, with notes": lambda path: foreign(path, {"format": "pt"}),
-    "a text": lambda path: path.write_text("my notes on step 7"),
     "empty": lambda path: path.touch(),
     "of a later version": lambda path: foreign(path, {"lincoln_fn": '{"version": 2}'}),
 }

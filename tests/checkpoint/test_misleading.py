@@ -1,4 +1,4 @@
-"""Four hundred lies in files whose checksums agree: each is refused, or loaded rightly.
+"""Lies in files whose checksums agree, of each kind some: each is refused, or loaded rightly.
 
 Each lie is told under the checksums of this version, and every eighth also under that of 0.1.
 """
@@ -103,17 +103,11 @@ def with_text(where, change):
     return lambda file: setattr(file, where, change)
 
 
-def renamed(new):
-    return lambda file: file.header.update({new: file.header.pop("weight")})
-
-
-def with_bytes(of, **by_place):
-    """Put bytes into a tensor, by their places."""
+def with_byte(of, place, value):
+    """Put a byte into a tensor."""
 
     def change(file):
-        begin = file.header[of]["data_offsets"][0]
-        for place, value in by_place.items():
-            file.data[begin + int(place[1:])] = value
+        file.data[file.header[of]["data_offsets"][0] + place] = value
 
     return change
 
@@ -125,61 +119,42 @@ def with_signature(**fields):
 def shapes():
     of_weight = {
         r"expected weight|weight: expected float32\[2, 3\], got": [
-            [3, 2], [6], [1, 6], [2, 3, 1], [1, 1, 2, 3], [1] * 60 + [2, 3],
+            [3, 2], [6], [2, 3, 1], [1] * 60 + [2, 3],
         ],
-        "bytes of 'weight' by its shape": [
-            [], [24], [2, 2], [0], [2, 4], [2], [2**31, 2**31], [2**62, 2**62], [0, 2**62],
-            [2**61], [2**61 + 6],
-        ],
+        "bytes of 'weight' by its shape": [[], [2, 2], [0, 2**62], [2**62, 2**62], [2**61 + 6]],
         "expected a shape of 'weight'": [
-            [-2, -3], [-6, -1], [-1], ["2", 3], [2.0, 3.0], [True, 6], [2, 3, None], "23", None,
-            {"0": 2}, [2**64], [2**63, 0], [[2, 3]], [1] * 65 + [2, 3], 6, True, [0, 2**70],
+            [-2, -3], ["2", 3], [2.0, 3.0], [True, 6], "23", None, {"0": 2}, [2**63, 0], [[2, 3]],
+            [1] * 65 + [2, 3], 6,
         ],
     }  # fmt: skip
     for words, claims in of_weight.items():
         for claim in claims:
             yield f"shape {claim} of weight", told("weight", shape=claim), words
-    for of, claims in {
-        "count": ([1], [1, 1]), "empty": ([2, 0], [0], [0, 2, 0], [0, 2**62], [0, 0]),
-        "flags": ([2, 2], [4, 1], [1, 4]), "half": ([2, 1], [1, 2]),
-        "pair.0": ([], [1, 1]), "kernel": ([24], [3, 2, 2, 2], [2, 2, 2, 3], [2, 3, 4]),
-    }.items():  # fmt: skip
-        for claim in claims:
-            yield f"shape {claim} of {of}", told(of, shape=claim), f"{of}: expected"
-    for claim in ([0], [2], [0, 0]):
-        yield f"shape {claim} of count", told("count", shape=claim), "bytes of 'count'"
+    for of, claim in (
+        ("count", [1]), ("empty", [2, 0]), ("empty", [0, 2**62]), ("flags", [2, 2]),
+        ("pair.0", []), ("kernel", [3, 2, 2, 2]),
+    ):  # fmt: skip
+        yield f"shape {claim} of {of}", told(of, shape=claim), f"{of}: expected"
+    yield "shape [0] of count", told("count", shape=[0]), "bytes of 'count'"
 
 
 def dtypes():
-    for claim in (
-        "U32", "U16", "U64", "C64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F128", "f32",
-        "float32", "", None, 3, ["F32"], {"F32": 1}, "F32 ", "F32\0", "torch.float32", True,
-    ):  # fmt: skip
+    for claim in ("U32", "F8_E4M3", "f32", "", None, 3, ["F32"], {"F32": 1}, "F32\0"):
         words = "expected one of BOOL, .* for 'weight', got"
         yield f"dtype {claim!r} of weight", told("weight", dtype=claim), words
-    for claim in ("F16", "BF16", "F64", "BOOL", "I8", "I16", "U8", "I64"):
+    for claim in ("F16", "F64", "BOOL"):
         yield f"dtype {claim} of weight", told("weight", dtype=claim), "bytes of 'weight'"
-    for of, claim in (
-        ("weight", "I32"), ("flags", "U8"), ("flags", "I8"), ("count", "F64"), ("half", "F16"),
-        ("half", "I16"), ("bias", "I32"), ("empty", "F64"), ("empty", "BOOL"), ("empty", "I32"),
-    ):  # fmt: skip
+    for of, claim in (("weight", "I32"), ("flags", "U8"), ("half", "F16"), ("empty", "F64")):
         yield f"dtype {claim} of {of}", told(of, dtype=claim), f"{of}: expected"
 
 
 def offsets(begin, end, size):
     """Claim places of the weight, which is at begin and end, in so many bytes."""
-    overlap_or_gap = [
-        [begin + 4, end + 4], [begin + 1, end + 1], [0, end - begin], [size, size + end - begin],
-        [2**40, 2**40 + end - begin], [2**62, 2**62 + end - begin],
-    ]  # fmt: skip
-    other_size = [
-        [begin, end + 4], [begin, begin], [end, begin], [begin, size], [begin, end - 1],
-        [0, 2**62], [begin - 8, end], [0, 0],
-    ]  # fmt: skip
+    overlap_or_gap = [[begin + 1, end + 1], [0, 24], [size, size + 24], [2**62, 2**62 + 24]]
+    other_size = [[begin, end + 4], [end, begin], [begin, end - 1], [0, 2**62], [0, 0]]
     no_offsets = [
-        [-24, 0], [begin], [begin, end, end], [], None, {}, "0", [str(begin), str(end)],
-        [float(begin), float(end)], [True, end], [begin, None], [begin, 2**63], [2**70, 2**70 + 24],
-        end, [[begin, end]],
+        [-24, 0], [begin], [begin, end, end], None, {}, "0", [str(begin), str(end)],
+        [float(begin), float(end)], [True, end], [begin, 2**63], end,
     ]  # fmt: skip
     for claims, words in (
         (overlap_or_gap, "its tensors overlap, or have a gap|expected [0-9]+ bytes, got"),
@@ -191,24 +166,21 @@ def offsets(begin, end, size):
 
 
 def names():
-    for name in (
-        "Weight", "weight ", " weight", "weight\0", "wéight", "", "0", "weight.weight", "'weight'",
-        "wei\u200bght", "w" * 10_000, "_", "rate ", "__metadata", "pair", "weight\n",
-    ):  # fmt: skip
-        yield f"the name {name:.20}", renamed(name), "missing weight"
-    for name in ("\ud800", "weight\udfff"):
-        yield f"the name {name!r}", renamed(name), "expected a name that safetensors can hold"
-    for name in ("bias", "flags", "count", "empty", "kernel", "half", "pair.0"):
-        # The place stays taken, under a name that is not known.
-        change = lambda f, n=name: f.header.update({"x": f.header.pop(n)})  # noqa: E731
-        yield f"without {name}", change, f"missing {name}"
+    missing, cannot = "missing weight", "expected a name that safetensors can hold"
+    for name, words in {
+        "Weight": missing, "weight ": missing, "weight\0": missing, "wei\u200bght": missing,
+        "": missing, "w" * 10_000: missing, "__metadata": missing, "\ud800": cannot,
+    }.items():  # fmt: skip
+        change = lambda f, n=name: f.header.update({n: f.header.pop("weight")})  # noqa: E731
+        yield f"the name {name[:20]!r}", change, words
+    for name in ("count", "empty", "pair.0"):
         twice = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
         yield f"{name}.0 too", lambda f, n=name, t=twice: f.header.update({f"{n}.x": t}), "unexpec"
     for field in ("dtype", "shape", "data_offsets"):
         words = "expected dtype, shape and data_offsets of 'weight'"
         yield f"no {field}", lambda f, k=field: f.header["weight"].pop(k), words
         yield f"another {field}", told("weight", **{f"{field}s": 1}), words
-    for entry in (None, [], 7, "F32", ["F32", [2, 3], [0, 24]]):
+    for entry in (None, 7, ["F32", [2, 3], [0, 24]]):
         change = lambda f, e=entry: f.header.update(weight=e)  # noqa: E731
         yield f"weight as {entry}", change, "expected dtype, shape and data_offsets of 'weight'"
 
@@ -216,16 +188,11 @@ def names():
 def strides():
     wrong = {
         "weight": [
-            [0, 0], [3, 0], [0, 1], [1, 1], [2, 1], [4, 1], [3, 2], [-3, -1], [3], [3, 1, 1],
-            ["3", "1"], [3.0, 1.0], [True, 2], None, "31", {}, [2**62, 1], [10**12, 1], [2**64, 1],
-            [10**400, 1], [1, 3], [3, 3], [[3, 1]], 3, [6, 1], [3, None], [], [1, 2**61],
+            [0, 0], [2, 1], [4, 1], [1, 3], [-3, -1], [3], [3, 1, 1], ["3", "1"], [3.0, 1.0],
+            [True, 2], None, "31", {}, [2**62, 1], [10**400, 1], 3, [3, None], [],
         ],
-        "bias": [[2], [0], [-1], [2**40], [], [1, 1]],
-        "kernel": [
-            [0, 0, 0, 0], [12, 1, 6, 2], [24, 1, 6, 3], [12, 1, 6], [12, 1, 6, 3, 1], [1, 1, 1, 1],
-            [12, 0, 6, 3], [-12, 1, 6, 3], [2**41, 1, 6, 3], [12, 1, 6, 2**50], [11, 1, 6, 3],
-        ],
-        "count": [[1], [0], 1], "empty": [[-1, 1], [2**70, 1], [1], [1, 1, 1]],
+        "kernel": [[12, 1, 6, 2], [24, 1, 6, 3], [12, 1, 6], [12, 0, 6, 3], [12, 1, 6, 2**50]],
+        "count": [[1], 1], "empty": [[-1, 1], [2**70, 1], [1]],
         "nobody": [[1], []], "rate": [[]], "": [[1]],
     }  # fmt: skip
     for of, claims in wrong.items():
@@ -242,35 +209,31 @@ def strides():
 
 
 def notes():
-    for version in (0, 2, -1, 1.0, True, "1", None, [1], 2**70, 1.5, {"version": 1}):
+    for version in (0, 2, 1.0, True, "1", None, [1], 2**70):
         yield f"version {version}", noted(version=version), "expected version 1 of the format, got"
     for field in ("rest", "strides"):
-        for value in (None, [], "{}", 0, [["weight", "x"]], True):
+        for value in (None, [], "{}", 0):
             yield f"{field} {value}", noted(**{field: value}), "its metadata is not complete"
     for text in (1, None, ["tuple"], {}):
         yield f"rest of {text}", with_rest(rate=text), "its metadata is not complete"
     for path, text in (
-        ("rate", "0.25"), ("rate", "0.50"), ("rate", "nan"), ("rate", "None"), ("rate", ""),
-        ("nothing", "0.5"), ("pair", "list"), ("pair.1", "tuple"), ("", "list"), ("", "None"),
+        ("rate", "0.50"), ("rate", ""), ("nothing", "0.5"), ("pair", "list"), ("", "list"),
         ("pair.1.0", "'other'"), ("pair.1.0", "text"), ("extra", "0.5"), ("pair.2", "None"),
     ):  # fmt: skip
         yield f"rest {path} {text}", with_rest(**{path: text}), "does not fit"
-    for path in ("rate", "nothing", "pair", "pair.1.0", ""):
+    for path in ("rate", "pair.1.0", ""):
         change = lambda f, p=path: f.notes["rest"].pop(p)  # noqa: E731
         yield f"rest without {path}", change, "does not fit"
     yield "rest of a tensor", with_rest(weight="static 5"), RIGHT
     yield "more notes", noted(more=[1, {"a": None}]), RIGHT
-    for score in (
-        math.nan, math.inf, -math.inf, "0.9", True, False, [], [0.9], {}, 10**400, -(10**309),
-        "nan", {"score": 1}, [[1.0]],
-    ):  # fmt: skip
+    for score in (math.nan, math.inf, -math.inf, "0.9", True, [0.9], {"score": 1}, 10**400):
         yield f"score {score!r:.20}", noted(score=score), RIGHT
     change = lambda text: text.replace('"score": null', '"score": 1e999')  # noqa: E731
     yield "score 1e999", with_text("in_notes", change), "checksum"
     for field in ("sha256", "head_sha256"):
-        for value in ("", "0" * 64, "f" * 63, "é" * 64):
+        for value in ("", "0" * 64, "é" * 64):
             yield f"{field} {value:.5}", with_signature(**{field: value}), "checksum"
-    for value in (None, 5, [], {}, True):
+    for value in (None, 5, {}):
         yield f"sha256 {value}", with_signature(sha256=value), "not complete"
         yield f"head_sha256 {value}", with_signature(head_sha256=value), "checksum"
 
@@ -323,10 +286,10 @@ def texts():
         yield f"header with {name}", with_text("in_header", change), RIGHT
     yield "no notes", with_text("in_notes", lambda t: None), "it has no lincoln_fn in its metadata"
     yield "more metadata", lambda file: file.metadata.update(format="pt"), RIGHT
-    for value in (1, None, [], {}, True):
+    for value in (1, None, {}):
         change = lambda f, v=value: f.metadata.update(more=v)  # noqa: E731
         yield f"metadata with {value}", change, "its metadata is not text by name"
-    for value in ("null", "[]", "7", '"text"'):
+    for value in ("null", "7"):
         change = lambda t, v=value: t.replace('"__metadata__": {', f'"__metadata__": {v}, "x": {{')  # noqa: E731
         yield f"metadata of {value}", with_text("in_header", change), "its metadata is not text"
 
@@ -339,11 +302,10 @@ def sharing(file):
 
 def numbers():
     yield "two tensors in one place", sharing, "its tensors overlap"
-    for value in (2, 3, 127, 128, 254, 255):
-        for place in range(4):
-            change = with_bytes("flags", **{f"_{place}": value})
-            yield f"a bool of {value} at {place}", change, "flags has a bool that is neither"
-    for count in (1, 8, 4096):
+    for value, place in ((2, 0), (255, 3)):
+        change = with_byte("flags", place, value)
+        yield f"a bool of {value} at {place}", change, "flags has a bool that is neither"
+    for count in (1, 4096):
         yield f"{count} bytes more", lambda f, n=count: f.data.extend(bytes(n)), "expected .* bytes"
         yield f"{count} bytes less", lambda f, n=count: f.data.__delitem__(slice(-n, None)), "bytes"
 
@@ -378,8 +340,8 @@ def scored(tmp_path_factory):
     return saved(tmp_path_factory, 0.5)
 
 
-def test_there_are_four_hundred_lies():
-    assert len(BY_NAME) == len(LIES) == 407
+def test_each_lie_has_a_name_of_its_own():
+    assert len(BY_NAME) == len(LIES) > 200
 
 
 def test_the_weight_is_where_the_table_thinks(data):
@@ -396,13 +358,9 @@ def test_a_file_without_a_lie_is_signed_as_the_library_does(of_old, data, tmp_pa
     told.sign(of_old)
     assert of_old or told.notes == given
     file.write_bytes(told.to_bytes())
-    assert_is_tree(checkpoint.load(file, LIKE))
+    assert same_bits(checkpoint.load(file, LIKE), TREE)
     with safe_open(file, "pt") as opened:
         assert sorted(opened.keys()) == sorted(told.header)
-
-
-def assert_is_tree(loaded):
-    assert same_bits(loaded, TREE)
 
 
 # Whichever checksums there are, the same code has read the file before they are compared.
@@ -420,14 +378,14 @@ def test_a_lie_is_refused_or_does_not_matter(name, of_old, data, scored, tmp_pat
     file.write_bytes(lying.to_bytes())
     (tmp_path / "step_000000001.safetensors").write_bytes(scored)
     if words is RIGHT:
-        assert_is_tree(checkpoint.load(file, LIKE))
+        assert same_bits(checkpoint.load(file, LIKE), TREE)
         assert score_of(file) is None
     else:
         with pytest.raises(CheckpointError, match=words) as caught:
             checkpoint.load(file, LIKE)
         assert PROBLEM.fullmatch(caught.value.problem)
         with pytest.warns(UserWarning, match="passed over a checkpoint"):
-            assert_is_tree(directory.latest(LIKE))
-    assert_is_tree(directory.best(LIKE))
+            assert same_bits(directory.latest(LIKE), TREE)
+    assert same_bits(directory.best(LIKE), TREE)
     directory.save(lf.TrainState((), (), lf.Key(0), torch.tensor(9)))
     assert (tmp_path / "step_000000001.safetensors").exists()  # which has the best score

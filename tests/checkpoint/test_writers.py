@@ -14,7 +14,7 @@ from helpers.checkpoints import name, refused, state_at
 from helpers.children import context, run_child
 
 import lincoln_fn as lf
-from lincoln_fn.checkpoint import CheckpointError, Directory, every, lock
+from lincoln_fn.checkpoint import CheckpointError, Directory, every, folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock")
 
@@ -199,8 +199,8 @@ def large_at(step):
 @pytest.mark.full
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_kill_loses_no_save_that_was_acknowledged(how, tmp_path):
-    """Five runs are ended while they save, each after another number of saves."""
-    for saves in (1, 2, 4, 7, 11):
+    """Runs are ended while they save, each after another number of saves."""
+    for saves in (1, 5):
         ours, its = context().Pipe()
         process = context().Process(target=save_on, args=(tmp_path, its), daemon=True)
         process.start()
@@ -221,7 +221,7 @@ def test_a_disk_without_locks_is_told_of_and_written_to(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    monkeypatch.setattr(folder.fcntl, "flock", flock)
     directory = Directory(tmp_path)
     with pytest.warns(UserWarning, match="cannot be locked against a second writer") as warned:
         directory.save(state_at(1))

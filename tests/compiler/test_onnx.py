@@ -14,9 +14,9 @@ from helpers.losses import TABLE
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.onnx.program import Names, model_of
-from lincoln_fn.compiler.onnx.sizes import Affine, Reciprocal, fit
+from lincoln_fn.compiler.onnx.writer import Affine, Reciprocal, fit
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.recording.structures import flatten
+from lincoln_fn.recording import flatten
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

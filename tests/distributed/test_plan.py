@@ -11,7 +11,7 @@ from helpers.pipelines import mixed, mixed_batch
 import lincoln_fn as lf
 from lincoln_fn.distributed import Link, Times, gpipe, measure, one_f_one_b, plan, split_into_stages
 from lincoln_fn.distributed.pipeline_parallel.measurement import _cuts
-from lincoln_fn.plots.timeline import timeline
+from lincoln_fn.plots import timeline
 
 ONES = [Times()] * 4
 

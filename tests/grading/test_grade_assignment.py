@@ -14,9 +14,8 @@ from helpers.compare import same_bits
 import lincoln_fn as lf
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.grading.answers import Ran
-from lincoln_fn.grading.assignment import files, main, write
+from lincoln_fn.grading.assignment import UNSUITED, files, main, write
 from lincoln_fn.grading.blanks import backward_pass, without_terms
-from lincoln_fn.grading.examples import UNSUITED
 
 LAYERS = Path(lf.layers.__path__[0])
 NAMES = sorted({path.stem for path in LAYERS.glob("[a-z]*.py")} - {*UNSUITED})

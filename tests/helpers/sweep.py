@@ -1,4 +1,7 @@
-"""A training step of each case of a layer, each loss and each optimizer of the tables."""
+"""A training step of each case of a layer, each loss and each optimizer of the tables.
+
+A row is (name, network, loss, optimizer, batch).
+"""
 
 from __future__ import annotations
 

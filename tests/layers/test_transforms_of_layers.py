@@ -15,7 +15,7 @@ from helpers.fast_layers import changed
 from torch.func import jvp, vmap
 
 import lincoln_fn as lf
-from lincoln_fn.testing.stopped import hold_stopped
+from lincoln_fn.testing.check import hold_stopped
 
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")

@@ -21,7 +21,7 @@ from lincoln_fn.distributed.data_parallel.shards import (
     root_of,
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
-from lincoln_fn.optim.slices import slice_rows, spans
+from lincoln_fn.optim.sharded import slice_rows, spans
 from lincoln_fn.training.history import is_gain
 
 

@@ -194,7 +194,6 @@ def test_all_examples_ignored(smoothing):
         losses.nll(weight=t([0.0, 1.0, 1.0])).forward(x, t([0, 0]))
 
 
-# scatter_ runs example by example under vmap, and torch warns of that.
 def test_a_weight_is_frozen():
     weight = torch.ones(3)
     loss = losses.nll(weight=weight, reduction="none")

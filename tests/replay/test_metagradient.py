@@ -1,9 +1,5 @@
 """The gradient of a training run against central differences of runs that are trained again."""
 
-import os
-import subprocess
-import sys
-
 import attrs
 import pytest
 import torch
@@ -11,7 +7,7 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn import keys, optim
 from lincoln_fn.replay import Run, metagradient
-from lincoln_fn.replay.run import next_held, states_back
+from lincoln_fn.replay.run import states_back
 
 STEPS = 6
 LOSS = lf.losses.softmax_cross_entropy()
@@ -244,12 +240,6 @@ def test_states_are_held_where_they_save_most(states, most):
     assert sum(run.repeated) <= most * steps
 
 
-def test_the_next_state_lies_before_the_last():
-    for steps in range(2, 40):
-        for states in range(1, 8):
-            assert 1 <= next_held(steps, states) <= steps - 1
-
-
 def test_other_batches_have_a_tensor_for_each_step():
     data = lf.data.batches((X, T), 5, key=lf.Key(5))  # of 5, 5 and 2
     run, listed = small(batches=data), small(batches=[*data])
@@ -306,30 +296,6 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     assert counts == [8, 9, 10, 11, 12]
     assert all(map(torch.equal, tensors_of(expected), tensors_of(found)))
     assert not [*tmp_path.iterdir()]
-
-
-KILLED = """
-import os, sys
-sys.path.insert(0, os.path.dirname({file!r}))
-from test_metagradient import TEST, WRT, metagradient, small
-def kill(done, total):
-    if done == {at}:
-        os.kill(os.getpid(), 9)
-metagradient(small(), TEST, WRT, folder={folder!r}, save_seconds=0, progress=kill)
-"""
-
-
-@pytest.mark.full
-def test_it_goes_on_after_a_kill(tmp_path):
-    code = KILLED.format(file=__file__, folder=str(tmp_path), at=6)
-    process = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
-    assert process.returncode == -9
-    counts = []
-    found = metagradient(
-        small(), TEST, WRT, folder=tmp_path, progress=lambda done, _: counts.append(done)
-    )
-    assert counts[0] == 6
-    assert all(map(torch.equal, tensors_of(metagradient(small(), TEST, WRT)), tensors_of(found)))
 
 
 @pytest.mark.full

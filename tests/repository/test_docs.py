@@ -25,6 +25,7 @@ from helpers.names import names_of
 from helpers.pages import BLOCK, run_in_fresh_process
 
 import lincoln_fn as lf
+from lincoln_fn.core.signatures import unbound
 from lincoln_fn.plots.derivatives import jacobian_matrix
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
@@ -175,7 +176,7 @@ def test_every_layer_is_in_one_family_and_the_activations_are_those_of_the_tests
     families = source_pages.by_family()
     assert sorted(name for names in families.values() for name in names) == LAYERS
     layers = [case.layer for case in activations.CASES]
-    forwards = [getattr(layer.forward, "func", layer.forward) for layer in layers]
+    forwards = [unbound(layer.forward) for layer in layers]
     tested = {forward.__module__.rpartition(".")[2] for forward in forwards}
     assert set(families["Activations"]) == tested
 
@@ -189,7 +190,7 @@ def test_the_page_of_every_layer_has_one_picture():
 @pytest.mark.parametrize("name", jacobians.EXAMPLES)
 def test_a_jacobian_on_a_page_is_that_of_its_own_layer(name):
     layer, _ = jacobians.EXAMPLES[name]
-    forward = getattr(layer.forward, "func", layer.forward)
+    forward = unbound(layer.forward)
     assert layer.parts or forward.__module__ == f"lincoln_fn.layers.{name}"
     assert f"lf.{layer.name}" in made_page(f"layers/{name}")
 

@@ -4,22 +4,20 @@ import logging
 import random
 import re
 from itertools import chain
+from types import SimpleNamespace
 
-import attrs
 import fuzz
 import pytest
 import torch
-from helpers.cases import CASES
 from helpers.compare import same_bits
 from helpers.compiling import compiles
 from helpers.constructors import CONSTRUCTORS
-from helpers.fuzzing import layers, networks, objectives, optimizers
 from helpers.fuzzing.compare import Outcome, outcome, smaller
 from helpers.fuzzing.runs import eagerly, in_dtype, shaken_by
 from helpers.fuzzing.trial import Trial, trial
 
 import lincoln_fn as lf
-from lincoln_fn import keys, losses
+from lincoln_fn import keys
 
 pytestmark = pytest.mark.full
 
@@ -27,9 +25,10 @@ pytestmark = pytest.mark.full
 SHORT = (1001, 2014, 2015, 2016)
 # Among them they draw every constructor. Should the draws change, other seeds are tried too.
 SPREAD = (
-    6225, 4409, 7062, 7, 4617, 6495, 4386, 1009, 7070, 157, 230, 4823, 8105, 3869, 4968, 39, 142,
-    1420, 3500, 6861, 964, 4618, 4871, 7526, 305, 523, 1247, 4265, 48, 442, 464, 882, 1743, 2, 5,
-    15, 23, 43, 107, 256, 462, 463, 4503, 4600, 6878, 16318,
+    1313, 355, 541, 1198, 1357, 588, 403, 643, 902, 1317, 218, 470, 156, 435, 597, 73, 211, 216,
+    303, 804, 807, 1180, 66, 78, 93, 140, 184, 626, 1303, 7, 65, 74, 145, 224, 359, 386, 401,
+    532, 884, 8, 15, 31, 32, 39, 87, 109, 164, 165, 316, 367, 697, 785, 878, 1025, 1178, 1319,
+    2025, 2638, 7014, 8170, 8993, 9447, 15581, 16318, 43434,
 )  # fmt: skip
 # What no trial draws, and why.
 NEVER = {
@@ -54,20 +53,6 @@ NEVER = {
 def test_a_short_run_finds_nothing(seed):
     told = outcome(trial(seed))
     assert (told.kind, told.reason) == ("same", "")
-
-
-def test_every_layer_loss_and_optimizer_has_a_row():
-
-    rows = {name for _, rows in layers.FAMILIES for name in rows}
-    rows |= {*layers.ELSEWHERE, *networks.COMBINED, *networks.TUPLED}
-    singles = {
-        case.layer.name.partition("(")[0] for case in CASES if case.layer.composition is None
-    }
-    assert {name for name in singles if hasattr(lf, name)} - rows == set()
-    assert {name for name in losses.__all__ if name[0].islower()} - {*objectives.LOSSES} == set()
-    made = {f"optim.{name}" for name in optimizers.OPTIMIZERS}
-    returned = {n for n, f in CONSTRUCTORS.items() if f.__annotations__["return"] == "Optimizer"}
-    assert returned - made - {"optim.sharded"} == set()
 
 
 def test_every_constructor_is_drawn():
@@ -199,27 +184,15 @@ def test_a_failing_network_is_reduced_to_what_fails():
     assert smaller(drawn, compiled).body == (drawn.body[1],)
 
 
-class Pipe(list):
-    """What a worker has sent, to be read in order."""
-
-    send = list.append
-
-    def recv(self):
-        return self.pop(0)
-
-
 def test_the_command_counts_and_prints_what_differs(monkeypatch, capsys):
     told = iter([Outcome("same"), Outcome("differs", "planted"), Outcome("refused", "too bad")])
     monkeypatch.setattr(fuzz, "outcome", lambda drawn: next(told))
     monkeypatch.setattr(logging.Logger, "setLevel", lambda log, level: None)  # of this process
-    pipe, tally = Pipe(), fuzz.Tally()
-    fuzz.work(pipe, range(7, 10))
-    worker = attrs.make_class("Fake", ["pipe", "seeds", "seed", "shown", "since"])(
-        pipe, range(7, 10), 7, "", 0.0
-    )
-    while (behind := fuzz.told_by(worker, True, tally)) is None:
-        pass
-    assert behind == 10
+    sent, tally = [], fuzz.Tally()
+    fuzz.work(SimpleNamespace(send=sent.append), range(7, 10))
+    for _, shown, found in sent:
+        if found:
+            tally.add(shown, found)
     assert tally.report()
     printed = capsys.readouterr().out
     assert str(trial(8)) in printed

@@ -1,9 +1,9 @@
 """A mutant takes the place of a function's own code, not of its decorators'."""
 
 import importlib
+import inspect
 
 from helpers.mutation.code import PACKAGE
-from helpers.mutation.trials import undecorated
 
 
 def test_the_own_functions_of_a_file_are_found():
@@ -16,7 +16,7 @@ def test_the_own_functions_of_a_file_are_found():
             for name in ("init", "forward", "backward"):
                 if (function := getattr(module, name, None)) is None:
                     continue
-                code = undecorated(function).__code__
+                code = inspect.unwrap(function).__code__
                 assert code.co_name == name
                 assert not code.co_freevars
                 found += "/layers/" in code.co_filename or "/losses/" in code.co_filename

@@ -21,10 +21,9 @@ OTHERS = {
     },
     "a module": {
         "checkpoint/description.py", "compiler/inductor/disk_cache.py", "errors/annotations.py",
-        "errors/descriptions.py", "errors/shapes.py", "errors/signatures.py",
-        "interop/conversions.py", "interop/torch_nn.py", "layers/common/constructors.py",
-        "layers/common/normalisation.py", "notebook/trees.py", "recording/surroundings.py",
-        "vocabulary.py",
+        "errors/descriptions.py", "interop/conversions.py", "interop/torch_nn.py",
+        "layers/common/constructors.py", "layers/common/normalisation.py", "notebook/trees.py",
+        "recording/surroundings.py", "vocabulary.py",
     },
 }  # fmt: skip
 

@@ -323,7 +323,7 @@ def test_every_way_to_name_a_private_part_is_seen(code):
 
 def test_torchs_private_parts_are_touched_in_two_places():
     found = naming(LIBRARY, PRIVATE)
-    places = "compiler/inductor/", "recording/by_kind.py"
+    places = "compiler/inductor/", "recording/conditions.py"
     inside = {line for line in found if line.startswith(places)}
     # What runs on `meta` asks whether the compiler has been imported.
     assert found - inside == {"runtime/on_meta.py: torch._dynamo"}

@@ -14,7 +14,7 @@ from helpers.compare import same_number
 from torch.nn import functional as F
 
 from lincoln_fn.testing.exact import field, functions, numbers, rules, space, store
-from lincoln_fn.testing.exact.field import Field, P, Q, Reals, meaning
+from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
 A, B = normal(3, 4).double(), normal(3, 4, seed=1).double()
@@ -98,6 +98,55 @@ def written(a, b):
     a.mul_(b)
     a[MASK] = b[MASK]
     return a.masked_fill_(b > 1, 0.3).scatter(1, AT[:, :1], 0.7)
+
+
+class Reals(Field):
+    """Floats with the functions of the field: its rules are formulas of them, then."""
+
+    dtype = np.float64
+
+    def draw(self, shadow):
+        return np.asarray(shadow, float)
+
+    def direction(self, shape):
+        return self._random.standard_normal(shape)
+
+    def reduce(self, a):
+        return a
+
+    def power(self, base, exponent):
+        return np.power(base, exponent)
+
+    def inverse(self, a):
+        return 1 / a
+
+    def turn(self, value):
+        return np.zeros(np.shape(value), np.int64)
+
+    def bilinear(self, of, a, b):
+        return of(a, b)
+
+    def exp(self, turn, factor, value):
+        return np.exp(value)
+
+    def log(self, value):
+        return np.log(value)
+
+    def root(self, value):
+        r = np.sqrt(value)
+        return r, 1 / (2 * r)
+
+    def rational(self, value, over, under):
+        return np.sign(value) * np.abs(value) ** (over / under) if under > 1 else value**over
+
+    def erf(self, value):
+        return np.vectorize(math.erf, otypes=[float])(value)
+
+    def rotation(self, value):
+        return np.cos(value), np.sin(value)
+
+    def number(self, c):
+        return c
 
 
 class Noting(space.Space):

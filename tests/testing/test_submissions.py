@@ -26,7 +26,7 @@ def test_a_mistake_is_caught_and_never_misnamed(submission):
 def test_each_gradient_of_a_mistake_in_several_has_its_name():
     (overwritten,) = (s for s in WRONG if str(s) == "rnn: gradients overwritten")
     # The first state is zero, and so is dU at it.
-    assert [m.name for m in overwritten.report().mistakes] == ["line", "zero", "line"]
+    assert [m.name for m in overwritten.report().mistakes] == ["one use", "zero", "one use"]
 
 
 @pytest.mark.parametrize("submission", RIGHT, ids=str)

@@ -61,9 +61,6 @@ def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Ar
     Returns:
         s, which mirrors x; None for an entry that has no gradient, such as a mask.
 
-    Raises:
-        LayerError: if x is not floating, or the target does not fit y; as the network does.
-
     Source:
         Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2014.
 
@@ -84,15 +81,7 @@ def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target =
     If F is linear, or its layers are ReLUs and layers without biases, the products sum to F.
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
         target: which output F is, as `gradient` takes it.
-
-    Returns:
-        The products, which mirror x.
-
-    Raises:
-        LayerError: as `gradient` does.
 
     Source:
         Shrikumar, Greenside, Shcherbina and Kundaje, "Not Just a Black Box", 2016.
@@ -119,18 +108,10 @@ def smooth_grad(
     """Average the gradient of the explained output over noisy copies of x.
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         key: draws the noise.
         noise: the noise's standard deviation, as a share of max x - min x of each example.
         samples: how many noisy copies.
-
-    Returns:
-        The mean gradient, of x's shape.
-
-    Raises:
-        LayerError: if samples is below 1, or noise below 0; as `gradient` does.
 
     Source:
         Smilkov, Thorat, Kim, Viégas and Wattenberg, "SmoothGrad: removing noise by adding noise",
@@ -177,17 +158,12 @@ def integrated_gradients(
     """Attribute F(x) - F(baseline) to the elements of x.
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         baseline: an input without information, which broadcasts to x; None is zeros.
         steps: the number of gradients on the way. The gap says whether they are enough.
 
     Returns:
         The attributions, of x's shape, and the gap of each example.
-
-    Raises:
-        LayerError: if steps is below 1, or the baseline does not fit x; as `gradient` does.
 
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.

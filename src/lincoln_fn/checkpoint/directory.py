@@ -13,10 +13,9 @@ from typing import Annotated, TypeVar
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.checkpoint import listing
+from lincoln_fn.checkpoint import folder
 from lincoln_fn.checkpoint.contents import read_score
-from lincoln_fn.checkpoint.file import CheckpointError, check_score, load, save
-from lincoln_fn.checkpoint.lock import writing
+from lincoln_fn.checkpoint.file import CheckpointError, add_path_to_errors, check_score, load, save
 from lincoln_fn.core import OR_INFINITE, NonNegativeInt, Positive, PositiveInt, check_argument
 from lincoln_fn.streams.internal import closing
 from lincoln_fn.training import TrainState
@@ -55,9 +54,6 @@ class Directory:
         keep_last: how many of the newest checkpoints are kept, at least 1.
         keep_best: how many of those with the highest scores are kept as well.
 
-    Raises:
-        ValueError: if a number is below its minimum, or is not an integer.
-
     Example:
         >>> Directory("runs/digits", keep_last=2)
         Directory(path=PosixPath('runs/digits'), keep_last=2, keep_best=1)
@@ -84,34 +80,26 @@ class Directory:
             score: a finite number, higher is better: an accuracy, or a negated loss.
 
         Raises:
-            CheckpointError: as `checkpoint.save` does; if the step is not a whole number of at
-                least 0; if another process saves in the folder.
-            OSError: if the file cannot be written.
+            CheckpointError: as `checkpoint.save` does; if another process saves in the folder.
         """
-        written = listing.file_of(self.path, state)
-        try:
-            score = None if score is None else check_score(score)
-        except ValueError as error:
-            raise CheckpointError(written, str(error)) from error
+        written = folder.file_of(self.path, state)
+        with add_path_to_errors(written):
+            score = check_score(score)
         self.path.mkdir(parents=True, exist_ok=True)
-        with writing(self, self.path):
-            listing.set_aside(written)
+        with folder.writing(self, self.path):
+            folder.set_aside(written)
             save(written, state, score=score)
             # The file just written stays, even if files of later steps are there.
-            for file in listing.list_superfluous(self.path, self.keep_last, self.keep_best):
+            for file in folder.list_superfluous(self.path, self.keep_last, self.keep_best):
                 if file != written:
                     file.unlink(missing_ok=True)
         return written
 
     def check_free(self) -> None:
-        """Check that the folder can be written, and that no other process saves in it.
-
-        Raises:
-            CheckpointError: if it cannot, or one does.
-        """
+        """Check that the folder can be written, and that no other process saves in it."""
         _check_writable(self.path)
         if self.path.is_dir():
-            with writing(self, self.path):
+            with folder.writing(self, self.path):
                 pass
 
     def latest(self, like: TrainState) -> TrainState | None:
@@ -127,7 +115,7 @@ class Directory:
 
         Raises:
             CheckpointError: if there are checkpoints and none can be loaded, so that a run does not
-                start again and remove them; if the folder cannot be listed.
+                start again and remove them.
         """
         return self._first(self._newest_first, like)
 
@@ -141,18 +129,14 @@ class Directory:
 
         Returns:
             The state, the earliest if scores are equal; None if no checkpoint has a score.
-
-        Raises:
-            CheckpointError: if there are checkpoints with scores and none can be loaded; if the
-                folder cannot be listed.
         """
         return self._first(self._best_first, like)
 
     def _newest_first(self) -> list[Path]:
-        return listing.newest_first(self.path)
+        return folder.newest_first(self.path)
 
     def _best_first(self) -> list[Path]:
-        return listing.best_first(self._newest_first())
+        return folder.rank_by_score(folder.read_scores(self._newest_first()))
 
     def _load(self, file: Path, like: TrainState) -> TrainState:
         return load(file, like)
@@ -192,8 +176,8 @@ def every(
     Args:
         stream: such as `train` yields.
         directory: where the checkpoints go.
-        steps: save after each step that is a multiple of it, a whole number above 0.
-        seconds: save after the first step that ends this long after the last save, above 0.
+        steps: save after each step that is a multiple of it.
+        seconds: save after the first step that ends this long after the last save.
         score: a function of the state, higher is better; the directory keeps the best. A state
             whose score is not finite is saved without one, with a warning.
 
@@ -201,9 +185,7 @@ def every(
         The stream's pairs; a state is saved before it is yielded.
 
     Raises:
-        ValueError: if neither steps nor seconds is given, or one is not above 0; if an argument has
-            the wrong type.
-        LayerError: during iteration, if the stream does not give (state, record).
+        ValueError: if neither steps nor seconds is given.
         CheckpointError: during iteration, as `Directory.save` does; before the first step, if the
             directory cannot be written, or another process saves in it.
 

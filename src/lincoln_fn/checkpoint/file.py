@@ -61,9 +61,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
 
     Raises:
         CheckpointError: if a leaf has a type, dtype or name that the file cannot hold; if a step
-            with `donate=True` has updated the state in place; if the score is not finite; if the
-            path is not a regular file.
-        LayerError: if path is no path.
+            with `donate=True` has updated the state in place; if the path is not a regular file.
         OSError: if the file cannot be written; the old one then stays unchanged.
 
     Example:
@@ -74,7 +72,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
         {'weight': tensor([1., 1.])}
     """
     path = _as_path("checkpoint.save", path, "(path, state)")
-    with _add_path_to_errors(path):
+    with add_path_to_errors(path):
         described = describe(state)
         for name, leaf in described.tensors.items():
             _check_numbers(name, leaf)
@@ -84,7 +82,7 @@ def save(path: str | os.PathLike[str], state: Tree, *, score: float | None = Non
             "version": VERSION,
             "rest": described.rest,
             "strides": places.record_strides(described.tensors),
-            "score": None if score is None else check_score(score),
+            "score": check_score(score),
         }
         notes["head_sha256"] = contents.head_digest(notes, shapes)
 
@@ -125,7 +123,6 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     Raises:
         CheckpointError: if the file cannot be read, is damaged or of another version, or differs
             from `like`; the message then names every path that differs.
-        LayerError: if path is no path.
     """
     path = _as_path("checkpoint.load", path, "(path, like)")
     with _open(path) as opened:
@@ -165,16 +162,16 @@ def score_of(path: Path) -> float | None:
     return None if isinstance(score, bool) else contents.read_score(score)
 
 
-def check_score(score: object) -> float:
-    """Check a score that is to be saved."""
+def check_score(score: object) -> float | None:
+    """Check a score that is to be saved, or None."""
     number = contents.read_score(score)
-    if number is None:
+    if number is None and score is not None:
         raise ValueError(f"expected a score that is a finite number, got {score!r}")
     return number
 
 
 @contextmanager
-def _add_path_to_errors(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Add the file's name to an error."""
     try:
         yield
@@ -184,7 +181,7 @@ def _add_path_to_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[contents.Contents]:
-    with _add_path_to_errors(path), reading(path) as (file, size):
+    with add_path_to_errors(path), reading(path) as (file, size):
         yield contents.read_contents(file, size, VERSION)
 
 

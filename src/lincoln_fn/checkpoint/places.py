@@ -158,11 +158,7 @@ def _place(name: str, fields: object) -> Place:
 
 def _is_text(name: str) -> bool:
     """Return whether UTF-8 can encode a name: a lone surrogate cannot be encoded."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return name == name.encode(errors="ignore").decode()
 
 
 def blocks(tensor: Tensor) -> Iterator[Tensor]:

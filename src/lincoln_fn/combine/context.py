@@ -66,10 +66,6 @@ def with_context(*layers: Layer) -> Layer:
     Returns:
         The layer. Its params, caches and dparams are tuples with one entry per part.
 
-    Raises:
-        ValueError: if there is no layer.
-        LayerError: from its functions, if a part raises one, or x is not a tuple of two or more.
-
     Example:
         >>> net = with_context(lf.multiply(), lf.multiply())
         >>> net.predict(((), ()), (torch.tensor([2.0]), torch.tensor([3.0])))
@@ -127,9 +123,6 @@ def select(*entries: NonNegativeInt) -> Layer:
 
     Returns:
         The layer. Its y is a tuple if several entries are selected.
-
-    Raises:
-        ValueError: if there is no entry, or one below 0.
 
     Example:
         >>> select(1, 0, 1).predict((), ("a", "b"))

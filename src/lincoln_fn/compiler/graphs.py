@@ -21,11 +21,10 @@ from lincoln_fn.compiler.passes import (
     pooled_convolution,
     pooling,
     products,
-    scalars,
     torch_kernels,
 )
 from lincoln_fn.compiler.passes.donation import Flat, donate
-from lincoln_fn.compiler.passes.rewriting import copy_views
+from lincoln_fn.compiler.passes.rewriting import copy_views, write_numbers
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
 from lincoln_fn.core import Arrays, LayerError
 from lincoln_fn.recording import Structure, flatten
@@ -38,7 +37,7 @@ _ONE_AT_A_TIME: Final = RLock()
 # the graph: it looks for products.
 PASSES: Final = (
     pooling.rewrite, pooled_convolution.rewrite, lstm.rewrite, linear_scan.rewrite,
-    products.rewrite, scalars.rewrite, torch_kernels.rewrite, copy_views,
+    products.rewrite, write_numbers, torch_kernels.rewrite, copy_views,
 )  # fmt: skip
 
 

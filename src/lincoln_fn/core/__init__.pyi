@@ -5,6 +5,11 @@ from lincoln_fn.core.autodiff import (
     is_transformed as is_transformed, is_wrapped as is_wrapped, recorded_in as recorded_in,
     tensors_in as tensors_in,
 )
+from lincoln_fn.core.checks import (
+    check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
+    check_cotangent as check_cotangent, check_example as check_example, check_input as check_input, check_like as check_like,
+    check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
+)
 from lincoln_fn.core.checksum import checksum as checksum
 from lincoln_fn.core.constructors import (
     arguments_of as arguments_of, asked_of as asked_of, bare as bare, bind_like as bind_like,
@@ -37,6 +42,7 @@ from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
     is_record as is_record, record as record, static as static,
 )
+from lincoln_fn.core.signatures import Like as Like, shape_checked as shape_checked
 from lincoln_fn.core.spec import (
     Made as Made, Spec as Spec, call_of as call_of, call_of_parts as call_of_parts,
     called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,
@@ -79,12 +85,6 @@ from lincoln_fn.errors.kinds import (
     check_functions as check_functions, check_not_missing as check_not_missing,
     check_pair as check_pair, describe_non_pair as describe_non_pair, wrong_kind as wrong_kind,
 )
-from lincoln_fn.errors.shapes import (
-    check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
-    check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
-    check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
-)
-from lincoln_fn.errors.signatures import shape_checked as shape_checked
 from lincoln_fn.errors.suggestions import (
     HABITS as HABITS, STATE as STATE, no_attribute as no_attribute, suggest as suggest,
 )

@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from lincoln_fn.core.defaults import backward_dparams, backward_dx, forward_output, no_params
-from lincoln_fn.core.layer import Layer, unbound
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.values import Params
 
 

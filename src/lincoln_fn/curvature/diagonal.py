@@ -56,8 +56,6 @@ def ggn_diagonal(
         net: the network. It computes each example alone, with the examples on axis 0 of every
             layer's output. It runs as in training: for the curvature of what `predict` computes,
             give `lf.inference(net)`.
-        params: where G is taken.
-        x: the input of a batch.
         loss: with reduction mean or sum, and convex in the prediction.
         target: the batch's target.
         columns_at_once: how many columns of the loss's Hessian go back together, such as 10 of 100
@@ -65,10 +63,6 @@ def ggn_diagonal(
 
     Returns:
         diag(G), a tree that mirrors params.
-
-    Raises:
-        LayerError: if a layer mixes examples, the prediction is not one tensor, or the loss's
-            Hessian has a negative eigenvalue.
 
     Source:
         Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020.

@@ -32,7 +32,7 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import check_one_number
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import Composition
-from lincoln_fn.walk.internal import DPARAMS, Record, Wants, sum_uses, untrained, walk_back
+from lincoln_fn.walk.internal import Record, Wants, sum_uses, untrained, walk_back
 
 T = TypeVar("T")
 
@@ -96,7 +96,10 @@ def _mapped(f: Callable[..., Arrays], *trees: Arrays) -> Arrays:
 
 def values_of(duals: T) -> T:
     """Return the values of a tree's leaves, those inside a state too."""
-    return tree.map(_value, duals, states=True)
+    # A cache may have leaves that are not tensors.
+    return tree.map(
+        lambda leaf: _unpacked(leaf)[0] if isinstance(leaf, Tensor) else leaf, duals, states=True
+    )
 
 
 def tangents_of(duals: T) -> T:
@@ -109,21 +112,12 @@ def tangents_of(duals: T) -> T:
     return tree.map(tangent, duals)
 
 
-def _value(leaf: object) -> object:  # a cache may have leaves that are not tensors
-    return _unpacked(leaf)[0] if isinstance(leaf, Tensor) else leaf
-
-
 def _split(duals: Arrays) -> tuple[Arrays, Arrays]:
     """Return the values of a tree's leaves, and their tangents; None if no leaf has one."""
     if isinstance(duals, Tensor):
         return _unpacked(duals)
-    pairs = [_unpacked(leaf) for leaf in tree.leaves(duals)]
-    values = iter([value for value, _ in pairs])
-    at = tree.map(lambda _: next(values), duals)
-    if all(tangent is None for _, tangent in pairs):
-        return at, None
-    tangents = iter([torch.zeros_like(v) if t is None else t for v, t in pairs])
-    return at, tree.map(lambda _: next(tangents), duals)
+    has_tangent = any(_unpacked(leaf)[1] is not None for leaf in tree.leaves(duals))
+    return values_of(duals), tangents_of(duals) if has_tangent else None
 
 
 def _dual(value: Tensor, tangent: Tensor) -> Tensor:
@@ -146,11 +140,6 @@ def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
 
 def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
     return with_tangents(value, reduce(torch.add, tangents)) if tangents else value
-
-
-def tangents_of_grads(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
-    """Compute the tangents of dparams, from a dual cache and a dual g."""
-    return walk_of(tangents_leaf)(net, params, cache, g, DPARAMS)[1]
 
 
 def tangents_leaf(

@@ -45,10 +45,7 @@ from lincoln_fn.walk.internal import Record
 
 @record
 class KfacState:
-    """The number of steps, and the factors of each layer with their eigenvectors.
-
-    The layers are in the order of their parameters.
-    """
+    """The number of steps, and each layer's factors and eigenvectors, in the parameters' order."""
 
     step: Int[Tensor, ""]
     factors: tuple[Factors, ...]
@@ -81,8 +78,8 @@ def kfac(
         The gradient, for `make_step(..., gradient=...)` and `init_state(..., gradient=...)`.
 
     Raises:
-        LayerError: if damping is not positive, decay is not in [0, 1), or every is below 1; from
-            the step, if a layer mixes examples, or `init_state` was not given the gradient.
+        LayerError: from the step, if a layer mixes examples, or `init_state` was not given the
+            gradient.
 
     Source:
         Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
@@ -99,22 +96,20 @@ def kfac(
 
 def _init(net: Layer, params: Params) -> KfacState:
     """Make factors of zeros, and the eigenvectors of nothing."""
-    weights = [(layer.weight, layer.bias) for layer in _matrix_params(net, params)]
-    factors = tuple(_zeros(weight, bias) for weight, bias in weights)
+    factors = tuple(map(_zeros, _matrix_params(net, params)))
     eigen = tuple(
         Eigen(f.a.new_zeros(len(f.a)), f.a, f.b.new_zeros(len(f.b)), f.b) for f in factors
     )
-    device = weights[0][0].device if weights else None
+    device = factors[0].a.device if factors else None
     return KfacState(torch.zeros((), dtype=torch.int64, device=device), factors, eigen)
 
 
-def _zeros(weight: Tensor, bias: Tensor | None) -> Factors:
-    n_in, n_out = weight.shape if has_inputs_first(weight) else (weight[0].numel(), len(weight))
-    n_in += bias is not None
+def _zeros(layer: Params) -> Factors:
+    weight, matrix = layer.weight, layer.weight.flatten(1)
+    n_in, n_out = matrix.shape if has_inputs_first(weight) else matrix.mT.shape
+    sizes = n_in + (layer.bias is not None), n_out
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    return Factors(
-        weight.new_zeros(n_in, n_in, dtype=dtype), weight.new_zeros(n_out, n_out, dtype=dtype)
-    )
+    return Factors(*(weight.new_zeros(size, size, dtype=dtype) for size in sizes))
 
 
 def _matrix_params(net: Layer, params: Params) -> list[Params]:

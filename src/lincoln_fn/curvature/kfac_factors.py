@@ -18,11 +18,8 @@ two ways:
     expand    every row counts as an example: A = 1/(N T) sum x~ x~^T, B = sum g g^T, over n and t
     reduce    x~_n is the mean of its rows, and g_n their sum
 
-The inverse of a damped product is computed by the eigenvectors of its factors:
-
-    (A ox B + lambda I)^(-1) dW~ = U_A ((U_A^T dW~ U_B) / (a b^T + lambda)) U_B^T
-
-`kfac.py` derives it. dW~ has the gradient of the bias as its last row.
+The inverse of a damped product is computed by the eigenvectors of its factors, as `kfac.py`
+derives it.
 
 Source: Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
 Curvature", ICML 2015; for convolutions Grosse and Martens, ICML 2016 (expand); Eschenhagen and
@@ -79,8 +76,6 @@ def kfac_factors(
 
     Args:
         net: the network, as for `ggn_diagonal`.
-        params: where the curvature is taken.
-        x: the input of a batch.
         loss: with reduction mean or sum.
         target: the batch's target.
         fisher: "exact" for the Gauss-Newton matrix, whose g come from the loss's Hessian;
@@ -93,9 +88,6 @@ def kfac_factors(
         The factors by the layer's path, such as "2.0"; float32 for half precision. Convolutions
         with groups have none. If a layer is used several times, A is the mean over the uses, and B
         the sum.
-
-    Raises:
-        LayerError: as `ggn_diagonal` does, or for an unknown fisher or sharing.
 
     Source:
         Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate

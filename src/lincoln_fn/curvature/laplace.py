@@ -90,9 +90,6 @@ def laplace(
             of 1/2 ||params||^2 in a loss that is a sum, is tau.
         noise_std: sigma of the targets, for `mse`.
 
-    Raises:
-        LayerError: for another loss or network, or as `ggn_diagonal` does.
-
     Source:
         Daxberger and others, "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
 
@@ -140,9 +137,6 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
 
     Args:
         posterior: from `laplace`.
-
-    Returns:
-        The number.
 
     Source:
         MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992.

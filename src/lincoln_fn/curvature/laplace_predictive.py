@@ -58,10 +58,6 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
         half precision. For "diagonal" it holds the derivatives of all examples in memory at once:
         give it few.
 
-    Raises:
-        LayerError: if an argument has the wrong type, or a prediction another shape than (N, O);
-            or as `laplace` does.
-
     Source:
         Immer, Korzepa and Bauer, "Improving Predictions of Bayesian Neural Nets via Local
         Linearization", AISTATS 2021.

@@ -25,9 +25,12 @@ Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 
 from __future__ import annotations
 
+import operator
+
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
 from lincoln_fn.curvature import duals
 from lincoln_fn.losses import Loss
+from lincoln_fn.walk.internal import DPARAMS
 
 
 @checked
@@ -40,8 +43,6 @@ def hessian_vector_product(
     what `predict` computes, give `lf.inference(net)`.
 
     Args:
-        params: where the Hessian is taken.
-        x: the input of a batch.
         loss: the loss, with reduction mean or sum.
         target: the batch's target.
         v: the vector, a tree that mirrors params.
@@ -50,8 +51,7 @@ def hessian_vector_product(
         H v, a tree that mirrors params.
 
     Raises:
-        LayerError: if v does not mirror params, or as `forward` and `backward` do; under autograd
-            or torch.func, for the product is a derivative in forward mode itself.
+        LayerError: under autograd or torch.func: the product is a derivative in forward mode.
 
     Source:
         Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994.
@@ -70,7 +70,7 @@ def hessian_vector_product(
         prediction, cache = net.forward(at, x)
         g = duals.loss_gradient(loss, prediction, target)
         del prediction
-        return duals.tangents_of_grads(net, at, cache, g)
+        return duals.walk_of(duals.tangents_leaf)(net, at, cache, g, DPARAMS)[1]
 
 
 @checked
@@ -79,22 +79,15 @@ def gauss_newton_vector_product(
 ) -> Params:
     """Compute G v, with G = J^T H_L J the generalised Gauss-Newton matrix of all parameters.
 
-    J is the derivative of the prediction in the parameters, and H_L the Hessian of the loss in the
-    prediction. For cross-entropies and the squared error, G is the Fisher matrix, too.
+    For cross-entropies and the squared error, G is the Fisher matrix, too.
 
     Args:
-        net: as for `hessian_vector_product`.
-        params: likewise.
-        x: likewise.
-        loss: likewise.
-        target: likewise.
-        v: likewise.
+        loss: the loss, with reduction mean or sum.
+        target: the batch's target.
+        v: the vector, a tree that mirrors params.
 
     Returns:
         G v, a tree that mirrors params.
-
-    Raises:
-        LayerError: as `hessian_vector_product` does.
 
     Source:
         Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent",
@@ -117,10 +110,8 @@ def gauss_newton_vector_product(
 
 
 def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> None:
-    pairs = zip(tree.leaves(params), tree.leaves(v), strict=False)
-    if not tree.same_structure(params, v) or any(
-        p.shape != t.shape or p.dtype is not t.dtype for p, t in pairs
-    ):
+    forms = ([(leaf.shape, leaf.dtype) for leaf in tree.leaves(each)] for each in (params, v))
+    if not tree.same_structure(params, v) or operator.ne(*forms):
         problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
         raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")
     duals.check_not_nested(where, params, x, target, v)

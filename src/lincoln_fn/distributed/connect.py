@@ -32,9 +32,6 @@ def world() -> Group:
 
     `connect` makes the process group, too.
 
-    Raises:
-        LayerError: if there is no process group.
-
     Example:
         >>> world()
         Traceback (most recent call last):
@@ -63,9 +60,6 @@ def connect(*, backend: str | None = None, timeout: Positive = 600.0) -> Iterato
 
     Yields:
         The group of all processes. It is left at the end, also after an error.
-
-    Raises:
-        LostProcessError: within, if a process is gone.
 
     Example:
         >>> with connect() as group:
@@ -104,9 +98,6 @@ def grid(group: Group, columns: PositiveInt) -> tuple[Group, Group]:
 
     Returns:
         The processes of this one's row, and those of its column.
-
-    Raises:
-        LayerError: if the number of processes is not a multiple of columns.
 
     Example:
         >>> grid(lf.distributed.alone(), 1)

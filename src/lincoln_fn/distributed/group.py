@@ -75,11 +75,7 @@ class Group:
         return attrs.evolve(self, rank=positions.index(self.rank), ranks=ranks, handle=handle)
 
     def duplicate(self) -> Group:
-        """Make a group of the same processes, for what runs beside the communication in this one.
-
-        Returns:
-            The group.
-        """
+        """Make a group of the same processes, for communication beside that in this one."""
         if self.handle is None:
             return self
         # Other groups of a grid may do the same at the same time: torch must not count them as one.
@@ -109,13 +105,12 @@ class Group:
             return result
         result[self.rank] = own
         others, handle = [i for i in range(self.size) if i != self.rank], self.handle
+        # Faster than gloo's all_gather, which passes each tensor from process to process.
+        sends = [(dist.isend, own, i) for i in others]
+        calls = [*sends, *((dist.irecv, result[i], i) for i in others)]
         with self.waiting():
-            # Faster than gloo's all_gather, which passes each tensor from process to process.
-            sends = [dist.P2POp(dist.isend, own, self.ranks[i], handle, _GATHER) for i in others]
-            receives = [
-                dist.P2POp(dist.irecv, result[i], self.ranks[i], handle, _GATHER) for i in others
-            ]
-            for work in dist.batch_isend_irecv(sends + receives):
+            works = [dist.P2POp(f, part, self.ranks[i], handle, _GATHER) for f, part, i in calls]
+            for work in dist.batch_isend_irecv(works):
                 work.wait()
         return result
 
@@ -124,25 +119,11 @@ class Group:
         self.gather(torch.zeros(1))
 
     def agree(self, is_so: bool) -> bool:
-        """Return whether something is so in all processes.
-
-        Args:
-            is_so: whether it is in this one.
-
-        Returns:
-            The same answer in all.
-        """
+        """Return, in all processes, whether `is_so` is true in each of them."""
         return bool(self.gather(torch.tensor(is_so)).all())
 
     def totals(self, numbers: Sequence[float]) -> list[float]:
-        """Add up numbers over all processes, in the order of their ranks.
-
-        Args:
-            numbers: as many in each.
-
-        Returns:
-            The sums.
-        """
+        """Add up numbers, as many in each process, in the order of the ranks."""
         own = torch.tensor(numbers, dtype=torch.float64)
         sums: list[float] = self.gather(own).sum(0).tolist()
         return sums
@@ -171,10 +152,7 @@ class Group:
         """Add up one tensor of each process, in an order that depends on their number.
 
         Args:
-            x: of the same shape and dtype in each; it becomes the sum.
-
-        Returns:
-            x itself.
+            x: of the same shape and dtype in each; it becomes the sum, and is returned.
         """
         if self.handle is not None:
             _check_not_transformed(x)
@@ -188,21 +166,13 @@ class Group:
         Args:
             x: the tensor, which must stay as it is until `wait` of the result.
             to: the rank of the other process in this group.
-
-        Returns:
-            The work; its `wait` returns when x is sent.
         """
         _check_not_transformed(x)
         with self.waiting():
             return dist.isend(x.contiguous(), self.ranks[to], group=self.handle)
 
     def receive(self, like: Tensor, source: int) -> Tensor:
-        """Wait for a tensor from a process, which calls `send`.
-
-        Args:
-            like: of its shape, dtype and device.
-            source: the rank of the other process in this group.
-        """
+        """Wait for a tensor like another from the process of rank `source`, which calls `send`."""
         result = torch.empty_like(like, memory_format=torch.contiguous_format)
         with self.waiting():
             dist.recv(result, self.ranks[source], group=self.handle)
@@ -210,12 +180,7 @@ class Group:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Turn torch's error about a lost connection into one that names the process.
-
-        Raises:
-            LayerError: if the group's connection has been closed.
-            LostProcessError: if the communication within fails.
-        """
+        """Turn torch's error about a closed or lost connection into one that names the process."""
         try:
             yield
         except ValueError as error:

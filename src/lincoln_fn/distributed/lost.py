@@ -6,6 +6,7 @@ Each process shows that it is alive by counting in a shared store. This is the i
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -84,9 +85,7 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Count, and read who is lost, until `stop` is called."""
-        count = 0
-        while True:
-            count += 1
+        for count in itertools.count(1):
             try:
                 self.store.set(f"beat/{self.rank}", str(count))
                 if self.store.check(["lost"]):
@@ -161,20 +160,19 @@ def store_of_attempt(rank: int, wait: timedelta) -> PrefixStore:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(
         address, port,
-        is_master=rank == 0 and _is_kept_by_rank_0(), wait_for_workers=False, timeout=wait,
-        multi_tenant=True,
+        is_master=_keeps_store(rank), wait_for_workers=False, timeout=wait, multi_tenant=True,
     )  # fmt: skip
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return PrefixStore(f"lincoln_fn/{attempt}", store)
 
 
-def _is_kept_by_rank_0() -> bool:
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+def _keeps_store(rank: int) -> bool:
+    return rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
 def start(rank: int) -> Heartbeat:
     """Begin to beat, in a connection of its own to the store, until `stop`."""
     store = PrefixStore("heartbeat", store_of_attempt(rank, timedelta(seconds=30)))
-    heartbeat = Heartbeat(rank, store, rank == 0 and _is_kept_by_rank_0())
+    heartbeat = Heartbeat(rank, store, _keeps_store(rank))
     threading.Thread(target=heartbeat.beat, daemon=True).start()
     return heartbeat

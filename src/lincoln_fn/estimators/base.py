@@ -89,17 +89,11 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
             # Steps count from 0 again, so that epochs are whole if there are fewer examples now;
             # the order of the data is drawn from a key that no call before had.
             state = TrainState(self.state_.params, self.state_.opt_state, key, state.step)
+        arrays = torch.as_tensor(x), torch.as_tensor(target)
         self.state_, self.history_ = fit(
-            net,
-            loss,
-            optimizer,
-            (torch.as_tensor(x), torch.as_tensor(target)),
-            key=key,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            state=state,
-            progress=self.verbose,
-        )
+            net, loss, optimizer, arrays, key=key, epochs=epochs, batch_size=self.batch_size,
+            state=state, progress=self.verbose,
+        )  # fmt: skip
         self.net_, self._dtype = net, x.dtype
 
     def _key(self) -> Key:

@@ -99,20 +99,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
     classes_: Array
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> NetClassifier:
-        """Train the network.
-
-        Args:
-            X: features, of shape (examples, features).
-            y: labels, of shape (examples,).
-
-        Returns:
-            The estimator itself.
-
-        Raises:
-            ValueError: if X, y or an argument of the estimator is not valid, or the network does
-                not have an output for each class.
-            TypeError: if X is sparse.
-        """
+        """Train the network on X of shape (examples, features), and labels y (examples,)."""
         goes_on = self._goes_on()
         x, labels = self._check(X, y, reset=not goes_on)
         classes = unique_labels(labels)
@@ -130,15 +117,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         Args:
             X: features, of shape (examples, features).
             y: labels, of shape (examples,); some classes may be missing.
-            classes: all labels; needed in the first call.
-
-        Returns:
-            The estimator itself.
-
-        Raises:
-            ValueError: as `fit` does; if classes are missing in the first call or differ in a later
-                one; or if y has a label that is not among them.
-            TypeError: if X is sparse.
+            classes: all labels; needed in the first call, and the same in later ones.
         """
         goes_on = hasattr(self, "state_")
         if classes is None and not goes_on:
@@ -151,18 +130,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         return self._learn(x, labels, known, epochs=1, goes_on=goes_on)
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return the class with the highest output.
-
-        Args:
-            X: features, of shape (examples, features).
-
-        Returns:
-            Labels, of shape (examples,).
-
-        Raises:
-            NotFittedError: before `fit`.
-            ValueError: if X is not valid.
-        """
+        """Return the class with the highest output, for each example."""
         outputs = self._outputs(X)
         if _has_one_output(_loss_of(self)):
             outputs = _log_probabilities(self)(outputs)
@@ -171,18 +139,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Return the logarithms of `predict_proba`, without its rounding to 0.
-
-        Args:
-            X: features, of shape (examples, features).
-
-        Returns:
-            Of shape (examples, classes), in float64.
-
-        Raises:
-            NotFittedError: before `fit`.
-            ValueError: if X is not valid.
-        """
+        """Return the logarithms of `predict_proba`, without its rounding to 0."""
         log_p = _log_probabilities(self)(self._outputs(X).double())
         sums = log_p.exp().sum(1)
         wrong = sums[~((sums - 1).abs() <= _SUM_TOLERANCE)]
@@ -196,20 +153,10 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
 
     @available_if(_log_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the probability of each class. The loss has to be one that defines it.
+        """Return the probabilities, of shape (examples, classes), in float64.
 
-        These losses are `softmax_cross_entropy`, `nll`, `cross_entropy`, and for two classes
-        `sigmoid_cross_entropy`, `log_sigmoid_loss` and `log_loss`.
-
-        Args:
-            X: features, of shape (examples, features).
-
-        Returns:
-            Of shape (examples, classes), in float64.
-
-        Raises:
-            NotFittedError: before `fit`.
-            ValueError: if X is not valid.
+        The losses that define them are `softmax_cross_entropy`, `nll`, `cross_entropy`, and for two
+        classes `sigmoid_cross_entropy`, `log_sigmoid_loss` and `log_loss`.
         """
         p: Array = np.exp(self.predict_log_proba(X))
         return p

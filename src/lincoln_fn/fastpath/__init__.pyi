@@ -6,7 +6,7 @@ from lincoln_fn.fastpath.losses import fast_loss as fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
-    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with, is_narrow as is_narrow,
+    goes_to_mkl as goes_to_mkl, is_amd_with as is_amd_with,
     onednn_is_faster as onednn_is_faster,
     sums_by_onednn as sums_by_onednn,
 )

@@ -26,7 +26,6 @@ from lincoln_fn.fastpath.twin import Argument, Function, unless_transformed
 from lincoln_fn.losses import Loss, nll, softmax_cross_entropy, weighted
 from lincoln_fn.losses.internal import (
     Cotangent,
-    Weights,
     all_within,
     any_true,
     formula_of,
@@ -123,7 +122,7 @@ def softmax_backward(cache: Picked | Rows, dl: Cotangent) -> Tensor:
 
 
 def _read_plain_labels(
-    name: str, z: Tensor, target: Tensor, dim: int, *, weight: Weights | None, ignore_index: int
+    name: str, z: Tensor, target: Tensor, dim: int, *, weight: Tensor | None, ignore_index: int
 ) -> Tensor | None:
     """Read the labels c, each of weight 1; None if the formula has to read them."""
     if weight is not None:

@@ -70,12 +70,9 @@ def run_isolated(
     try:
         target: Callable[..., None] = _run_sent
         if context.get_start_method() == "fork":
-            # What a check of wrong code uses is imported once, and not in each copy.
-            from torch.fx.experimental import symbolic_shapes  # which torch.autograd.grad imports
+            # What torch.autograd.grad imports is imported once, and not in each copy.
+            from torch.fx.experimental import symbolic_shapes  # noqa: F401
 
-            from lincoln_fn.testing.internal import blame
-
-            del symbolic_shapes, blame
             given: tuple[object, ...] = function, arguments
             target = _run_in_copy
         else:

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import optree
 import torch
@@ -51,7 +51,7 @@ def _without_numbers(f: Callable[..., Arrays], given: tuple[Arrays, ...]) -> Arr
     return tree.map(lambda entry: entry.to("meta"), y, states=True)
 
 
-def _zeros(entry: Any) -> Any:  # Any: a tensor, or what a tree holds besides
+def _zeros(entry: object) -> object:
     return torch.zeros_like(entry, device="cpu") if isinstance(entry, Tensor) else entry
 
 
@@ -84,7 +84,7 @@ def _backward(
     for g_i, y_i in zip(gs, ys, strict=True):
         core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)
-    dentries: list[Any] = [None] * len(entries)  # Any: a tensor, or None
+    dentries: list[Tensor | None] = [None] * len(entries)
     for i, dentry in zip(floating, grads[len(trained) :], strict=True):
         dentries[i] = dentry
     ours = iter(grads[: len(trained)])

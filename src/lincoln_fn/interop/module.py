@@ -63,21 +63,13 @@ class LayerModule(nn.Module):
                 owner.register_buffer(name, own)
 
     def as_params(self) -> Params:
-        """Return copies of the current parameters, as a tree.
-
-        Returns:
-            The parameters, in the structure that `to_torch` was given.
-        """
+        """Return copies of the current parameters, in the structure that `to_torch` was given."""
         return self._tree([leaf.detach().clone() for leaf in self._leaves()])
 
     def forward(self, *inputs: Arrays) -> Arrays:
-        """Compute y, and in training replace the states by the next ones.
-
-        Args:
-            *inputs: x, or the entries of x.
-        """
+        """Compute y of x, or of the entries of x; in training replace the states by the next."""
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
-        given: Any = self._tree(self._leaves()), x  # Any: a tree for optree
+        given: Arrays = self._tree(self._leaves()), x
         tensors, form = optree.tree_flatten(given, namespace=EVERYTHING)
         call = _Call(self._layer, self.training, form)
         apply: Any = _ByHand.apply  # Any: only newer torches give it a type
@@ -120,8 +112,8 @@ class _Call:
 
     layer: Layer
     training: bool
-    form: Any  # Any: optree's PyTreeSpec, of (params, x)
-    y_form: Any = None  # likewise, of y
+    form: optree.PyTreeSpec  # of (params, x)
+    y_form: optree.PyTreeSpec = attrs.field(init=False)
     advanced: Sequence[Tensor] = ()
 
 

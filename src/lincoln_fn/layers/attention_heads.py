@@ -53,19 +53,14 @@ from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
+from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Weights: TypeAlias = Float[Tensor, "*batch heads length key_length"]
-Inputs: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-Gradients: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
-)
 # The key of the weights' dropout. Without dropout it is (), and None in `multi_head_attention`.
 Params: TypeAlias = dropout.Params | tuple[()] | None
 # (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.
@@ -149,7 +144,6 @@ def attend(
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
-@core.shape_checked
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = attention.softmax_backward,
@@ -188,16 +182,6 @@ def inference_forward(
 
 
 declare(predict, kind="attention", at_inference=(inference_forward, backward))
-
-
-def advance(params: Params, cache: object) -> Params:
-    """Return the next key of the weights' dropout, if there is any."""
-    if isinstance(params, dropout.Params):
-        return dropout.Params(params.key.fold_in(0))
-    return params
-
-
-declare(advance, reads=())
 
 
 def grouped(x: Heads, k: Heads) -> Heads:
@@ -258,9 +242,6 @@ def attention_heads(
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
 
-    Raises:
-        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,
         "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
@@ -306,7 +287,6 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
 
 def check_backward(cache: Cache, g: Sequence) -> None:
     """Check that the cache is of this layer, and g mirrors y."""
-    core.check_cache(NAME, cache, Cache)
     q = cache.q
     features = q.shape[-3] * cache.v.shape[-1]
     core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))

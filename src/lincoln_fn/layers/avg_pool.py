@@ -55,7 +55,7 @@ def forward(
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(kernel_size)
     window = window_of("avg_pool", n, kernel_size, stride, padding, ceil_mode=ceil_mode)
-    check_windows("avg_pool", params, x, window)
+    check_windows("avg_pool", x, window)
     cache = Cache(stand_in(x), window, count_include_pad, divisor_override)
     y = sums_of(x, window_positions(window, x), n) / _divisor(cache)
     return y.to(x.dtype), cache

@@ -21,12 +21,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Probability, bare, check_cotangent, declare, keys, record
+from lincoln_fn.core import (
+    Key,
+    Layer,
+    Like,
+    Probability,
+    bare,
+    check_cotangent,
+    declare,
+    keys,
+    record,
+)
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -42,22 +51,21 @@ class Params:
 
 @record
 class Cache:
-    """The mask, the scale, and y's dtype."""
+    """The mask, the scale, and what y is like."""
 
     mask: Bool[Tensor, "*s"]
     scale: float = core.static()
-    dtype: torch.dtype = core.static()
+    y: Like = core.static()
 
 
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first mask."""
-    core.check_input("dropout", (), x)
-    return Params(core.checked_key("dropout", key).fold_in(0))
+    return Params(key.fold_in(0))
 
 
 def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask drawn from the key."""
-    _check(params, x, spatial)
+    _check(x, spatial)
     return dropped(params.key, x, p, spatial)
 
 
@@ -65,19 +73,17 @@ def dropped(key: Key, x: Elements, p: float, spatial: int) -> tuple[Elements, Ca
     """Compute y, with one draw for the last `spatial` axes."""
     mask = draw_mask(key, x, p, spatial)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, Cache(mask, scale, x.dtype)
+    return x * mask * scale, Cache(mask, scale, Like.of(x))
 
 
 def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
-    like_y = cache.mask.new_empty((), dtype=cache.dtype)
-    check_cotangent("dropout", g, like_y, cache.mask.shape)
     return g * cache.mask * cache.scale, params
 
 
 def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Elements:
     """Return x itself."""
-    _check(params, x, spatial)
+    _check(x, spatial)
     return x
 
 
@@ -101,6 +107,7 @@ def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Call
 
 
 declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 def advance(params: Params, cache: object) -> Params:
@@ -117,8 +124,7 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
     return keys.bernoulli(key.near(x), shape, 1 - p).expand(x.shape)
 
 
-def _check(params: Params, x: Tensor, spatial: int) -> None:
-    core.check_input("dropout", params, x, Params)
+def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
         expected = f"(N, C{axes}) or (C{axes})"
@@ -173,5 +179,3 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
 
 
 dropout1d, dropout2d, dropout3d = core.over_axes(_dropout_nd)
-# After the constructor, which checks what `predict` is given.
-declare(predict, kind="dropout", at_inference=as_it_is(predict))

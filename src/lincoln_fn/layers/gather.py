@@ -28,7 +28,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.stand_in import stand_ins
 
 Indexed: TypeAlias = tuple[Elements, Int[Tensor, "*positions"]]
 
@@ -54,7 +54,8 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
         problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
         raise core.LayerError("gather", problem)
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
-    return y, Cache(index, stand_in(x_0), stand_in(y), dim)
+    like = stand_ins(x_0, y)
+    return y, Cache(index, like.x, like.y, dim)
 
 
 declare(forward, kind="moving", along="dim")
@@ -100,7 +101,8 @@ def forward_slices(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, C
     size, flat = x_0.shape[dim], index.reshape(-1)
     read = in_range("index_select", flat, size, lambda: torch.index_select(x_0, dim, flat))
     y = read.reshape(*x_0.shape[:dim], *index.shape, *x_0.shape[dim + 1 :])
-    return y, Cache(index, stand_in(x_0), stand_in(y), dim)
+    like = stand_ins(x_0, y)
+    return y, Cache(index, like.x, like.y, dim)
 
 
 declare(forward_slices, kind="moving", along="dim")

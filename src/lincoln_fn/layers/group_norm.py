@@ -104,9 +104,6 @@ def group_norm(
         affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
 
-    Source:
-        Wu and He, "Group Normalization", ECCV 2018.
-
     Example:
         >>> params = Params(None, None)
         >>> group_norm(2, affine=False).predict(params, torch.tensor([[1.0, 3.0, 6.0, 4.0]]))

@@ -89,10 +89,6 @@ def local_response_norm(
         beta: the exponent.
         k: added to the mean square.
 
-    Source:
-        Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural
-        Networks", 2012.
-
     Example:
         >>> local_response_norm(1, alpha=1.0, beta=1.0).predict((), torch.tensor([[1.0, 2.0]]))
         tensor([[0.5000, 0.4000]])

@@ -63,7 +63,7 @@ def forward(
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
     window = window_of("lp_pool", len(kernel_size), kernel_size, stride, ceil_mode=ceil_mode)
-    check_windows("lp_pool", params, x, window)
+    check_windows("lp_pool", x, window)
     positions = window_positions(window, x)
     seen = picked(x, positions, window.n, 0.0).to(summed_in(x))
     largest = seen.abs().amax(-1, keepdim=True)

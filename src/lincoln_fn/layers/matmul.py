@@ -8,7 +8,7 @@ Derivation. With y_(ij) = sum_k a_(ik) b_(kj),
 Leading axes are those of a batch of matrices. Where a or b is repeated along one, its gradient is
 the sum over the copies, as `broadcast` derives it.
 
-Cache: a and b, and the shape of y.
+Cache: a and b.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, record
 from lincoln_fn.layers.broadcast import common_shape, summed_to
 from lincoln_fn.layers.common.merge import check_inputs
-from lincoln_fn.layers.common.stand_in import stand_in
 
 Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k m"]]
 
 
 @record
 class Cache:
-    """The factors, and a stand-in for y."""
+    """The factors."""
 
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
-    y: Float[Tensor, "*batch n m"]
 
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
@@ -48,8 +46,7 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
         raise LayerError("matmul", problem)
     common_shape("matmul", (shapes[0][:-2], shapes[1][:-2]))
     a, b = x
-    y = torch.matmul(a, b)
-    return y, Cache(a, b, stand_in(y))
+    return torch.matmul(a, b), Cache(a, b)
 
 
 def backward(
@@ -57,6 +54,8 @@ def backward(
 ) -> tuple[Pair, tuple[()]]:
     """Compute da = g b^T and db = a^T g."""
     a, b = cache.a, cache.b
+    batch = common_shape("matmul", (tuple(a.shape[:-2]), tuple(b.shape[:-2])))
+    core.check_cotangent("matmul", g, a, (*batch, a.shape[-2], b.shape[-1]))
     da, db = g @ b.mT, a.mT @ g
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 

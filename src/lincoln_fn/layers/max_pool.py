@@ -56,7 +56,7 @@ def forward(
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(kernel_size)
     window = window_of("max_pool", n, kernel_size, stride, padding, dilation, ceil_mode)
-    check_windows("max_pool", params, x, window)
+    check_windows("max_pool", x, window)
     return pooled(x, window_positions(window, x), n, return_indices, window)
 
 
@@ -84,8 +84,7 @@ def given_back(family: str, cache: Cache, g: Arrays) -> Image:
 
 
 def dy_of(family: str, cache: Cache, g: Arrays) -> Tensor:
-    """Check the cache and g, and return dy: g is (dy, None) where y is (y, indices)."""
-    core.check_cache(family, cache, Cache)
+    """Check g, and return dy: g is (dy, None) where y is (y, indices)."""
     layer = f"{family}{cache.n}d"
     if cache.return_indices and (type(g) is not tuple or len(g) != 2):
         raise core.LayerError(layer, f"expected g as (dy, None), got {core.format_briefly(g)}")
@@ -113,11 +112,6 @@ def _max_pool_nd(
             flat position of each window's largest element within x's spatial axes, or their number
             of elements for a window with only padding. `backward` then takes g = (dy, None); the
             second entry is not used.
-
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
 
     Example:
         >>> lf.max_pool2d((2, 3), padding=1, ceil_mode=True)

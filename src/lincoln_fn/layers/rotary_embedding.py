@@ -102,14 +102,6 @@ def rotary_embedding(
             networks. If not, feature i and feature i + n / 2 are a pair, as in Llama.
         scaling: other frequencies, made by `lf.rope_scaling`; None for theta^(-2 i / n).
 
-    Raises:
-        ValueError: if theta is not above 0, or rotary_dim is odd.
-        LayerError: from its functions, if x has none of these forms, or too few features, or an odd
-            number of them.
-
-    Source:
-        Su and others, "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
-
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
         >>> rotary_embedding().predict((), x)

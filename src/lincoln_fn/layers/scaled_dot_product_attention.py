@@ -27,7 +27,6 @@ Cache: x, the weights and scale.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,15 +34,7 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
-from lincoln_fn.layers.common.shapes import Sequence
-
-Inputs: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-Gradients: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
-)
+from lincoln_fn.layers.common.attention import Gradients, Inputs, SoftmaxBackward
 
 NAME = "scaled_dot_product_attention"
 
@@ -100,9 +91,6 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
     Args:
         is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
-
-    Source:
-        Vaswani and others, "Attention Is All You Need", 2017, equation 1.
 
     Example:
         >>> query, key, value = torch.zeros(1, 3), torch.zeros(2, 3), torch.tensor([[1.0], [3.0]])

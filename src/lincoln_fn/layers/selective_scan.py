@@ -37,6 +37,7 @@ Cache: u, delta, B, C, all h_t and the first state; a_t is computed again.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -114,23 +115,10 @@ def forward(
 
 
 def backward(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and sum ds and dD over the examples."""
-    return _backward(params, cache, g, scan, sequences.over_all)
-
-
-def dx_and_terms(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and return ds_n and dD_n of each example n."""
-    return _backward(params, cache, g, scan, sequences.by_example)
-
-
-def _backward(
-    params: Params, cache: Cache, g: Outputs, scan: Scan, total: sequences.Total
-) -> tuple[Gradients, Params]:
-    """Compute dx, and the totals of ds and dD of each sequence."""
+    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan,
+    total: sequences.Total = sequences.over_all,
+) -> tuple[Gradients, Params]:  # fmt: skip
+    """Compute dx, and the total of ds and dD over all examples, or over those of each."""
     check_params(NAME, params, Params)
     core.check_cache(NAME, cache, Cache)
     u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
@@ -149,6 +137,9 @@ def _backward(
     dx = form.gradients(du, ddelta, db, dc, state=a[:, 0] * dh[:, 0])
     dskip = (dy * u).sum(1)
     return dx, core.evolve(params, log_rate=total(dlog_rate, form.y), skip=total(dskip, form.y))
+
+
+dx_and_terms = partial(backward, total=sequences.by_example)
 
 
 def _decays(
@@ -190,9 +181,6 @@ def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16
     Returns:
         The layer. Its params are `layers.selective_scan.Params`: the rates begin at 1, 2, ...,
         state_size for each feature.
-
-    Source:
-        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023.
 
     Example:
         >>> u, delta, b = torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 2)

@@ -166,14 +166,6 @@ def spectral_norm(
     Returns:
         The layer, whose params are `layers.spectral_norm.SpectralNormParams`.
 
-    Raises:
-        LayerError: if layer is a composition or has a state, n_power_iterations is below 1 or eps
-            not above 0; from its functions, as the layer raises it, or if its params have no
-            weight, or it has no axis dim.
-
-    Source:
-        Miyato and others, "Spectral Normalization for Generative Adversarial Networks", 2018.
-
     Example:
         >>> layer, x = spectral_norm(lf.dense(2, bias=False)), torch.eye(3)
         >>> y = layer.predict(layer.init(lf.Key(0), x), x)

@@ -110,14 +110,6 @@ def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     Returns:
         The layer. Its params are `layers.weight_norm.WeightNormParams`.
 
-    Raises:
-        LayerError: if layer is a composition, or has a state; from its functions, as the layer
-            raises it, or if its params have no weight, or it has no axis dim.
-
-    Source:
-        Salimans and Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate
-        Training of Deep Neural Networks", 2016.
-
     Example:
         >>> direction = dense.Params(torch.tensor([[3.0], [4.0]]), None)
         >>> params = WeightNormParams(torch.tensor([[10.0]]), direction)

@@ -76,17 +76,11 @@ _DIFFERENCES: Final = composition("differences", (stop_gradient(),), _there, _ba
 def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mean") -> Loss:
     """Make the loss that draws codes to their vectors, and vectors to their codes.
 
-    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element.
+    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element. x and q have one shape: the
+    prediction are the second and the third output of `vector_quantize`, and the target is None.
 
     Args:
         beta: the weight of the second term, which moves the vectors. The first moves the codes.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (x, q) of one shape, the second and the third output of `vector_quantize`, with
-        the target None.
-
-    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
 
     Example:
         >>> loss, x, q = lf.losses.vector_quantization(), torch.tensor([3.0]), torch.tensor([1.0])

@@ -55,10 +55,9 @@ def clipped(
         UserWarning: for noise without batch_size, if reduction is "mean".
 
     Raises:
-        LayerError: if max_norm is not positive, noise is negative, or batch_size is below 1; from
-            `make_step`, if an example moves the gradients of others in the loss (of a loss that
-            does not say so, from the first step); from the step, as `gradients` does, or for a mean
-            over no example.
+        LayerError: from `make_step`, if an example moves the gradients of others in the loss (of a
+            loss that does not say so, from the first step); from the step, as `gradients` does, or
+            for a mean over no example.
 
     Source:
         Abadi and others, "Deep Learning with Differential Privacy", CCS 2016.

@@ -62,18 +62,6 @@ def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[
 
     Most layers give it without d_n. For a dense layer it is ||x_n||^2 ||g_n||^2.
 
-    Args:
-        net: as for `gradients`; d_n is the same.
-        params: likewise.
-        cache: likewise.
-        g: likewise.
-
-    Returns:
-        The squared norms, one for each example.
-
-    Raises:
-        LayerError: as `gradients` does.
-
     Source:
         Goodfellow, "Efficient Per-Example Gradient Computations", 2015.
 
@@ -91,18 +79,6 @@ def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "
 
     Where it is positive, a step along the gradient of example m reduces the loss of example n, too.
     On the diagonal are the squared norms.
-
-    Args:
-        net: as for `gradients`; d_n is the same.
-        params: likewise.
-        cache: likewise.
-        g: likewise.
-
-    Returns:
-        The Gram matrix of the gradients.
-
-    Raises:
-        LayerError: as `gradients` does.
 
     Source:
         Jacot, Gabriel and Hongler, "Neural Tangent Kernel", NeurIPS 2018: with g = 1, it is the
@@ -128,17 +104,10 @@ def weighted_sum(
     """Compute sum_n w_n d_n, the gradient in which each example has a weight.
 
     Args:
-        net: as for `gradients`; d_n is the same.
-        params: likewise.
-        cache: likewise.
-        g: likewise.
         weights: w, one number for each example.
 
     Returns:
         A tree that mirrors params. With weights of 1 it is `net.grads`.
-
-    Raises:
-        LayerError: as `gradients` does, or if there are not N weights.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [10.0]])
@@ -157,17 +126,8 @@ def weighted_sum(
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the mean of d_n^2 over the examples, element by element.
 
-    Args:
-        net: as for `gradients`; d_n is the same.
-        params: likewise.
-        cache: likewise.
-        g: likewise.
-
     Returns:
         1/N sum_n d_n^2, a tree that mirrors params.
-
-    Raises:
-        LayerError: as `gradients` does, or if there is no example.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
@@ -185,17 +145,8 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
 
     It is computed as a difference from the second moment, and has that one's rounding errors.
 
-    Args:
-        net: as for `gradients`; d_n is the same.
-        params: likewise.
-        cache: likewise.
-        g: likewise.
-
     Returns:
         1/N sum_n d_n^2 - (1/N sum_n d_n)^2, at least 0, a tree that mirrors params.
-
-    Raises:
-        LayerError: as `gradients` does, or if there is no example.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])

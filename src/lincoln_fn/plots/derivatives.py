@@ -50,8 +50,7 @@ def layer(
         The axes. The first line is y, the second dy/dx; a break is a `nan`.
 
     Raises:
-        LayerError: if layer is not a `Layer`, does not take a row of numbers, or an element of y
-            depends on several elements of x.
+        LayerError: if an element of y depends on several elements of x.
 
     Example:
         >>> axes = layer(lf.relu(), low=-2, high=2)
@@ -67,15 +66,14 @@ def layer(
     except LayerError as error:
         problem = f"expected a layer that works element by element, got {layer}"
         raise LayerError("layer", f"{problem}; lf.plots.jacobian draws any layer") from error
-    axes = new_axes(6.4, 4.0) if axes is None else axes
-    if is_random(params):
-        axes.plot(x, y, ".", color=COLOURS[0], markersize=3, label="y")
-        axes.plot(x, slope, ".", color=COLOURS[1], markersize=3, label="dy/dx")
-    else:
-        axes.plot(*_break_at_jumps(x, y), "-", color=COLOURS[0], label="y")
-        axes.plot(*_break_at_jumps(x, slope), "--", color=COLOURS[1], label="dy/dx")
-    axes.axhline(0, color="grey", linewidth=0.8, zorder=0)
-    axes.axvline(0, color="grey", linewidth=0.8, zorder=0)
+    axes = axes or new_axes(6.4, 4.0)
+    as_points = is_random(params)
+    curves = ("y", y, "-", COLOURS[0]), ("dy/dx", slope, "--", COLOURS[1])
+    for label, values, look, colour in curves:
+        points = (x, values, ".") if as_points else (*_break_at_jumps(x, values), look)
+        axes.plot(*points, color=colour, markersize=3, label=label)
+    for line in (axes.axhline, axes.axvline):
+        line(0, color="grey", linewidth=0.8, zorder=0)
     axes.set(xlabel="x", xlim=(low, high), title=layer.name)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -99,7 +97,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
 
     Raises:
         ValueError: if y has more than 2,000 numbers, or x has no gradient.
-        LayerError: if layer is not a `Layer`; and as the layer does.
 
     Example:
         >>> axes = jacobian(lf.relu(), (), torch.tensor([-1.0, 2.0]))
@@ -110,7 +107,7 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     params = layer.init(Key(0), x) if params is None else params
     y, rows = jacobian_matrix(layer, params, x)
     matrix = rows.detach().double().cpu().numpy()
-    axes = new_axes() if axes is None else axes
+    axes = axes or new_axes()
     limit = float(np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0)) or 1.0
     image = signed_image(axes, matrix, limit, aspect="auto")
     axes.set_facecolor("lightgrey")  # of what is not finite
@@ -118,8 +115,8 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     for i in range(1, examples if examples <= _MOST_EXAMPLES else 1):
         axes.axhline(i * len(matrix) / examples - 0.5, color="grey", linewidth=0.8)
         axes.axvline(i * matrix.shape[1] / examples - 0.5, color="grey", linewidth=0.8)
-    axes.set(xlabel=f"x, {_shapes(x)}", ylabel=f"y, {_shapes(y)}")
-    axes.set_title(fill(layer.name, 50))
+    title = fill(layer.name, 50)
+    axes.set(xlabel=f"x, {_shapes(x)}", ylabel=f"y, {_shapes(y)}", title=title)
     axes.figure.colorbar(image, ax=axes, label="dy/dx")
     return axes
 

@@ -38,34 +38,26 @@ def filters(
     Returns:
         The axes, with one image of all tiles; lines of nan separate them.
 
-    Raises:
-        ValueError: if the weight has another number of axes, or does not make such images.
-
     Example:
         >>> weight = torch.eye(4)  # four outputs, each of which sees one pixel of a 2 by 2 image
         >>> filters(weight).images[0].get_array().shape
         (5, 5)
     """
     outputs = _kernels(weight.detach().cpu().float(), image_shape)
-    kernels = outputs[: max(count, 1)]
-    in_colour = kernels.shape[1] == 3
-    if kernels.shape[1] == 1 or in_colour:
-        columns = math.ceil(math.sqrt(len(kernels)))
-        tiles = kernels
-    else:
+    tiles = kernels = outputs[: max(count, 1)]
+    columns, in_colour = math.ceil(math.sqrt(len(kernels))), kernels.shape[1] == 3
+    if kernels.shape[1] not in (1, 3):
         columns, tiles = kernels.shape[1], kernels.flatten(0, 1).unsqueeze(1)
     limit = quantile_limit(tiles.numpy())
     picture = _tile(tiles, columns)
-    axes = new_axes() if axes is None else axes
+    axes = axes or new_axes()
     if in_colour:
         colours = (picture / limit / 2 + 0.5).clamp(0, 1).nan_to_num(1.0)
         axes.imshow(colours.movedim(0, -1).numpy())
     else:
-        image = signed_image(axes, picture[0].numpy(), limit)
-        height, width = picture.shape[1:]
-        axes.figure.colorbar(
-            image, ax=axes, label="weight", extend="both", shrink=min(1.0, height / width)
-        )
+        image, (height, width) = signed_image(axes, picture[0].numpy(), limit), picture.shape[1:]
+        shrink = min(1.0, height / width)
+        axes.figure.colorbar(image, ax=axes, label="weight", extend="both", shrink=shrink)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     of = "" if len(kernels) == len(outputs) else f"{len(kernels)} of "
@@ -100,8 +92,7 @@ def _tile(
     lined = torch.nn.functional.pad(tiles, (0, 1, 0, 1), value=torch.nan)
     free = lined.new_full((rows * columns - len(tiles), *lined.shape[1:]), torch.nan)
     grid = torch.cat([lined, free]).view(rows, columns, *lined.shape[1:])
-    laid = grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-    return laid[:, :-1, :-1]
+    return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)[:, :-1, :-1]
 
 
 def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None = None) -> Axes:
@@ -118,16 +109,13 @@ def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None 
     Returns:
         The axes. The last image's array holds the values.
 
-    Raises:
-        ValueError: if values or image have another number of axes.
-
     Example:
         >>> axes = relevance(torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]]]))
         >>> axes.images[0].get_array().tolist()
         [[1.5, -2.0]]
     """
     shown = _plane("values", values).sum(0)
-    axes = new_axes() if axes is None else axes
+    axes = axes or new_axes()
     height, width = shown.shape
     if image is not None:
         below = _plane("image", image).mean(0)
@@ -156,13 +144,9 @@ def effects(
         values: by layer, a number for each position: a tensor of one axis.
         columns: the names of the positions, such as characters; None counts them.
         label: what the numbers are.
-        axes: to draw on; None makes a figure large enough for all layers.
 
     Returns:
         The axes. The image's array has a row for each layer and a column for each position.
-
-    Raises:
-        ValueError: if there are no values, or they are not one number for each position.
 
     Example:
         >>> values = {"0": torch.tensor([1.0, -2.0]), "1": torch.zeros(2)}
@@ -178,9 +162,7 @@ def effects(
     if columns is not None and len(columns) != length:
         raise ValueError(f"effects: expected {length} columns, got {len(columns)}")
     rows = np.array([row.detach().double().cpu().numpy() for row in values.values()])
-    if axes is None:
-        size = max(6.4, 2.0 + 0.16 * length), max(3.2, 1.2 + 0.2 * len(rows))
-        axes = new_axes(*size)
+    axes = axes or new_axes(max(6.4, 2.0 + 0.16 * length), max(3.2, 1.2 + 0.2 * len(rows)))
     image = signed_image(axes, rows, aspect="auto")
     axes.set_yticks(range(len(rows)), list(values), fontsize="small")
     if columns is not None:

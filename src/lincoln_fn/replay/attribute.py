@@ -88,12 +88,6 @@ def attribute(
         folder: likewise.
         progress: likewise.
 
-    Returns:
-        The effect of each example.
-
-    Raises:
-        LayerError: as `metagradient` does; for other batches.
-
     Source:
         Ilyas and Engstrom, "MAGIC: Near-Optimal Data Attribution for Deep Learning", 2025.
 
@@ -137,10 +131,6 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
 
     Returns:
         The run, whose loss is `losses.example_weighted` of the run's own.
-
-    Raises:
-        LayerError: if the run has another step or other batches, or there is not one weight for
-            each row.
 
     Example:
         >>> x, t = torch.ones(4, 3), torch.zeros(4, 1)
@@ -196,9 +186,6 @@ def smoothness(
 
     Returns:
         The smoothness, from -1 to 1.
-
-    Raises:
-        LayerError: as `reweighted` does.
 
     Source:
         Engstrom and others, "Optimizing ML Training with Metagradient Descent", 2025, section 3.

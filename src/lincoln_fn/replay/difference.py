@@ -82,8 +82,7 @@ def first_difference(
         The difference; None if there is none.
 
     Raises:
-        LayerError: if an argument has the wrong type, or the last step is not known; as the steps
-            do.
+        LayerError: if the last step is not known; as the steps do.
         CheckpointError: if a saved state cannot be loaded.
 
     Example:

@@ -104,14 +104,10 @@ def metagradient(
         save_seconds: the time between two saves.
         progress: is called after each step, with the number of steps done and of all.
 
-    Returns:
-        The derivatives.
-
     Raises:
-        LayerError: if an argument has the wrong type; if the step is not of `make_step`, or has a
-            gradient of its own, rules, or a `reduce` that is not `distributed.mean`; if the
-            optimizer has no adjoint, or lacks what is asked for; if the saved file is that of
-            another run; if several processes have not their own parts of the batches, or layers
+        LayerError: if the step is not of `make_step`, or has a gradient of its own, rules, or a
+            `reduce` that is not `distributed.mean`; if the optimizer has no adjoint, or lacks what
+            is asked for; if the saved file is that of another run; if several processes have layers
             with running statistics.
 
     Source:

@@ -72,7 +72,7 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
         The origin; None if all is finite.
 
     Raises:
-        LayerError: if run is not a `Run`, or the last step is not known; as the steps do.
+        LayerError: if the last step is not known; as the steps do.
         CheckpointError: if a saved state cannot be loaded.
 
     Example:

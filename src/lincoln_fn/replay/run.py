@@ -52,9 +52,6 @@ class Run:
             has its own. Without one, the first different array is found, and no layer.
         loss: its loss.
 
-    Raises:
-        LayerError: if an argument has the wrong type, or a state was donated to a step.
-
     Example:
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)
         >>> step = lf.make_step(net, lf.losses.mse(), optimizer)
@@ -168,16 +165,7 @@ def rows_of(run: Run, i: int) -> Tensor | None:
 
 
 def states_back(run: Run, last: int, states: int) -> Iterator[State]:
-    """Give the states before the steps of a run, from the last step to the first.
-
-    Args:
-        run: the run. Its saved states are used where it has any.
-        last: the number of the last step.
-        states: how many states may be held in memory, at least 1.
-
-    Yields:
-        The state before each step.
-    """
+    """Give the states before the steps of a run, from the last to the first; hold so many."""
     marks = [run.begun, *(step for step in run.marks if step < last)]
     for mark in reversed(marks):
         held = [run.at(mark)]
@@ -198,14 +186,9 @@ def states_back(run: Run, last: int, states: int) -> Iterator[State]:
 
 
 def next_held(steps: int, states: int) -> int:
-    """Return after how many steps the next state is held, of `steps` to be walked back.
+    """Return after how many steps the next state is held, of at least 2 to be walked back.
 
-    Args:
-        steps: at least 2.
-        states: how many can be held, with that before the first step.
-
-    Returns:
-        The number, from 1 to steps - 1.
+    `states` is how many can be held, with that before the first step.
     """
     if states == 1:
         return steps - 1

@@ -34,9 +34,6 @@ def keep_freed_memory(bytes: int = 2**30) -> bool:  # noqa: A002  # the unit say
         Whether the C library supports this. glibc does, which nearly every Linux has, unless the
         process may not use this much memory. Other libraries may keep freed memory by default.
 
-    Raises:
-        ValueError: if bytes is no int, negative or too large.
-
     Example:
         >>> kept = keep_freed_memory()
     """

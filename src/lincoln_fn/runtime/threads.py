@@ -53,9 +53,6 @@ def share_cores(processes: int) -> None:
     """Set the number of torch's threads so that some processes together have one for each core.
 
     A number that the user has set by OMP_NUM_THREADS stays, and so does a smaller one.
-
-    Args:
-        processes: how many share the cores, this one included.
     """
     share = max(1, count_cores() // processes)
     if not any(name in os.environ for name in _NUMBER) and torch.get_num_threads() > share:

@@ -1,5 +1,4 @@
-from lincoln_fn.streams.best import best as best
-from lincoln_fn.streams.early_stopping import early_stopping as early_stopping
+from lincoln_fn.streams.by_score import best as best, early_stopping as early_stopping
 from lincoln_fn.streams.evaluated import evaluated as evaluated
 from lincoln_fn.streams.finite import finite as finite
 from lincoln_fn.streams.logged import logged as logged

@@ -32,9 +32,8 @@ def evaluated(
         The states and their records; those of evaluated steps have `scores`.
 
     Raises:
-        LayerError: if an argument has the wrong type, `every` is below 1, there is no metric, one
-            has the name of a record's own number ("step", "loss"), or batches can be iterated over
-            only once; from the stream, if there is no batch or one does not fit.
+        LayerError: if there is no metric, one has the name of a record's own number ("step",
+            "loss"), or batches can be iterated over only once.
 
     Example:
         >>> net, x = lf.dense(1), torch.ones(4, 3)

@@ -40,7 +40,6 @@ def logged(
     they are the strings "NaN", "Infinity" and "-Infinity", which `float` reads.
 
     Args:
-        stream: such as `train` yields.
         path: a file that ends in .csv (one column per number, empty where a step lacks a score) or
             .jsonl (one object per line); its folder is made if it does not exist.
         every: write each step that is a multiple of it, and each step that has scores.
@@ -49,9 +48,8 @@ def logged(
         The stream's pairs, unchanged.
 
     Raises:
-        ValueError: if `every` is below 1 or the path has another ending; from the stream, if the
-            file exists and is not such a log.
-        OSError: from the stream, if the file cannot be written.
+        ValueError: if the path has another ending; from the stream, if the file exists and is not
+            such a log.
 
     Example:
         >>> import tempfile

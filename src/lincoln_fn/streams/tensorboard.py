@@ -21,7 +21,6 @@ def tensorboard(
     files in the folder. So a resumed run looks like one that was not stopped.
 
     Args:
-        stream: such as `train` yields.
         folder: where the event file goes; made if it does not exist.
         every: write the loss of each step that is a multiple of it; scores are always written.
 

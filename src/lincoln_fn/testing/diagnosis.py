@@ -21,14 +21,12 @@ class ImpureError(GradientError):
         self.function = function
 
 
-def close(given: Tensor, expected: Tensor) -> bool:
+def close(given: Tensor, expected: Tensor, floor: float = 1e-9) -> bool:
     """Return whether two tensors have one shape and, up to the oracles' error, the same values."""
     if given.shape != expected.shape:
         return False
-    if given.numel() == 0:
-        return True
     if torch.equal(given, expected):  # infinities included
         return True
     if expected.dtype is torch.bool:  # a mask that a layer passes on
         return False
-    return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max() + 1e-9)
+    return bool((given - expected).abs().max() <= TOLERANCE * expected.abs().max() + floor)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, tree
-from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.follow import as_tensor, held_by
+from lincoln_fn.testing.from_numpy import as_tensor, held_by
 from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, truth
 from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
-from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.tape import Call, Tape
 from lincoln_fn.testing.terms import one_hot
 
 # Of values that a term may be made of.
@@ -98,7 +97,8 @@ class Evidence:
     @cached_property
     def _recorded(self) -> tuple[Tape | None, dict[int, str]]:
         tape, names = _record(self.sample)
-        pairs = zip(self.expected, tape.right if tape else (), strict=False)
+        right = tape.flow(tape.outputs, tape.cotangents, tape.arrays) if tape else ()
+        pairs = zip(self.expected, right, strict=False)
         return (tape if tape and all(close(*pair) for pair in pairs) else None), names
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -111,9 +110,7 @@ class _Raised:
     doubled: Doubled
 
     def __call__(self, *arguments: Any) -> Any:
-        with self.doubled, warnings.catch_warnings():
-            # Of `x.T`, where the checker has other axes than the user.
-            warnings.filterwarnings("ignore", "The use of `x.T`")
+        with self.doubled:
             results = self.function(*arguments)
         for leaf in tree.leaves(results):
             if isinstance(leaf, Tensor) and leaf.dtype in LOW:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache
 
 import attrs
 
@@ -144,28 +145,15 @@ def _judged(own: Sample, options: Options) -> Report:
     return elsewhere(report, at, own, options.key, options.predict_is_forward)
 
 
-@attrs.frozen(eq=False, slots=False)
-class _Deferred:
-    """The cache of a forward that runs when backward needs it."""
-
-    layer: Layer
-    params: Params
-    x: Arrays
-
-    @cached_property
-    def cache(self) -> Cache:
-        """Run forward."""
-        return self.layer.forward(self.params, self.x)[1]
-
-
 def _held_to(layer: Layer, reference: Layer) -> Layer:
     """Make the layer that has a reference's output, and its own backward pass."""
 
     def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
-        return reference.forward(params, x)[0], _Deferred(layer, params, x)
+        # The layer's own forward runs when backward needs its cache.
+        return reference.forward(params, x)[0], cache(lambda: layer.forward(params, x)[1])
 
-    def backward(params: Params, cache: _Deferred, g: Arrays) -> tuple[Arrays, Params]:
-        return layer.backward(params, cache.cache, g)
+    def backward(params: Params, own: Callable[[], Cache], g: Arrays) -> tuple[Arrays, Params]:
+        return layer.backward(params, own(), g)
 
     return layer.replace(forward=forward, backward=backward)
 

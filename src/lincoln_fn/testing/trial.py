@@ -34,14 +34,16 @@ class Trial:
         of: the layer.
         field: draws the numbers.
         only: the one leaf that has a tangent; None if all have.
-        along: that tangent, in place of one that is drawn.
         seen: by output, where g is not 0; None is everywhere.
     """
 
     def __init__(
-        self, of: Subject, field: Field, only: int | None = None, along: Array = None,
+        self,
+        of: Subject,
+        field: Field,
+        only: int | None = None,
         seen: Sequence[Array] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.of, self.field, self.space, self.seen = of, field, Space(field), seen
         self.tangents: list[Array] = []
 
@@ -53,8 +55,6 @@ class Trial:
             if not leaf.is_floating_point():
                 return leaf
             drawn, i = field.direction(tuple(leaf.shape)), len(self.tangents)
-            if i == only and along is not None:
-                drawn = along
             self.tangents.append(drawn if only in (None, i) else np.zeros_like(drawn))
             return self.space.moved(leaf, self.tangents[-1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import attrs
 
@@ -34,7 +34,7 @@ def as_batches(
         if batch_size is None:
             problem = f"expected a batch_size for {name} given as arrays, got None"
             raise LayerError("fit", f"{problem}; write batch_size=32, or give batches")
-        arrays: tuple[Any, ...] = data  # Any: for mypy, two arrays may also be a batch
+        arrays: tuple[Arrays, ...] = data  # for mypy, two arrays may also be a batch
         return batches(arrays, batch_size, shard=shard)
     if is_used_once(data) and not used_once:
         problem = f"expected {name} that can be walked once an epoch, got an iterator"

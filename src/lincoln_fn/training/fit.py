@@ -25,7 +25,6 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.gradient import Gradient, Reduce
 from lincoln_fn.training.history import (
     FitRecord,
     History,
@@ -36,6 +35,7 @@ from lincoln_fn.training.history import (
 )
 from lincoln_fn.training.make_step import make_step
 from lincoln_fn.training.progress_display import Display, display
+from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.train import StepRecord, TrainState, init_state, take_steps
 
@@ -108,10 +108,9 @@ def fit(
             gradients enough.
 
     Raises:
-        LayerError: if an argument has the wrong type, a number is below 1, arrays come without
-            batch_size or batches with one, a metric or patience comes without validation data, a
-            metric is named "step" or "loss", or the data is not iterable or has no batch in an
-            epoch, or autograd or torch.func sees it; and as the step does.
+        LayerError: if arrays come without batch_size or batches with one, a metric or patience
+            comes without validation data, a metric is named "step" or "loss", or an epoch has no
+            batch; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf

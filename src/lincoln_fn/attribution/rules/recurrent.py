@@ -129,7 +129,7 @@ def _through_scan(
     of_x = [cache.x[:, :0]] * len(times)
     for t in times if cache.reverse else reversed(times):
         later, r = r, (r[0] + r_y[:, t], *r[1:])
-        x, h, kept = cache.x[:, t], cache.before[t], cache.kept[t]
+        x, h, kept = cache.x[:, t], cache.before[:, t], cache.kept[t]
         of_x[t], r = through(step, cell, x, h, kept, r)
         if cache.mask is not None:
             mask = cache.mask[t]

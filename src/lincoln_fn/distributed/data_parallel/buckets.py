@@ -121,41 +121,26 @@ class Buckets:
             return _sum_slices(shards, known, count)
         if shards.group.size == 1:
             return [root_of(nodes, shards.total) / count for nodes in known]
-        leaves = [_as_stored(self._leaves[i], self._leaves[i]) for i in bucket]
+        leaves = [self._leaves[i] for i in bucket]
         starts = _starts(leaves, shards.group.size)
         nodes = shards.nodes(shards.group.rank)
         flat = leaves[0].new_empty((len(nodes), starts[-1]))
         for row, node in zip(flat, nodes, strict=True):
-            for start, leaf, of_leaf, i in zip(starts, leaves, known, bucket, strict=False):
-                whole = row[start : start + leaf.numel()].view(leaf.shape)
-                whole.copy_(_as_stored(of_leaf[node], self._leaves[i]))
+            for start, leaf, of_leaf in zip(starts, leaves, known, strict=False):
+                _view(row, start, leaf).copy_(of_leaf[node])
         flat[:, -1] = torch.inf if self.own_failed else 0
         if shards.deterministic:
             total = _sum_in_tree(shards, flat, count)
         else:
             total = shards.group.sum_in_place(flat[0]).div_(count)
         self._failed.append(total[-1])
-        return [
-            _as_seen(total[start : start + leaf.numel()].view(leaf.shape), self._leaves[i])
-            for start, leaf, i in zip(starts, leaves, bucket, strict=False)
-        ]
+        return [_view(total, start, leaf) for start, leaf in zip(starts, leaves, strict=False)]
 
 
-def _order(leaf: Tensor) -> list[int]:
-    """Return the axes by their strides, the largest first."""
-    strides = leaf.stride()
-    return sorted(range(leaf.ndim), key=lambda axis: -strides[axis])
-
-
-def _as_stored(x: Tensor, leaf: Tensor) -> Tensor:
-    """Permute the axes of a leaf, or of a gradient of its layout, so that it is contiguous."""
-    return x.permute(_order(leaf))
-
-
-def _as_seen(x: Tensor, leaf: Tensor) -> Tensor:
-    """Permute the axes back."""
-    order = _order(leaf)
-    return x.permute(sorted(range(leaf.ndim), key=order.__getitem__))
+def _view(row: Tensor, start: int, leaf: Tensor) -> Tensor:
+    """View some numbers of a bucket in a leaf's shape and memory layout."""
+    stride = torch.empty_like(leaf, device="meta").stride()
+    return row[start:].as_strided(leaf.shape, stride)
 
 
 def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:

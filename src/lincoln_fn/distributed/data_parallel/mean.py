@@ -65,10 +65,9 @@ def mean(
         `lf.data.batches(..., shard=(group.rank, group.size))`; or for `fit`.
 
     Raises:
-        LayerError: if shards is not a multiple of the number of processes, or the processes give
-            different settings or have different versions; from `make_step`, if compiled is True and
-            layers communicate; from the step, the same one in all processes, if their batches,
-            steps, networks or first parameters differ, or a part of the batch is refused.
+        LayerError: if settings or versions of the processes differ; from `make_step`, if compiled
+            is True and layers communicate; from the step, the same one in all processes, if their
+            batches, steps, networks or first parameters differ.
 
     Example:
         >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)

@@ -132,19 +132,17 @@ def sync_batch_norm(
     Args:
         group: the processes. In a step with `reduce=mean(group, shards=...)`, the statistics are
             taken over its logical shards.
-        eps: added to the variance.
-        momentum: the weight of the batch in the running statistics; None for their average over
-            all batches.
-        affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics; without, `predict` uses those of
-            this process's batch.
+        eps: as for `lf.batch_norm`.
+        momentum: likewise.
+        affine: likewise.
+        track_running_stats: likewise; without, `predict` uses the statistics of this process's
+            batch.
 
     Returns:
         The layer, whose params are `layers.batch_norm.Params`.
 
     Raises:
-        LayerError: if eps is below 0, or momentum not from 0 to 1; from `forward`, if x does not
-            fit, or there is only one value for each channel in all processes.
+        LayerError: from `forward`, if there is only one value for each channel in all processes.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", ICML 2015.

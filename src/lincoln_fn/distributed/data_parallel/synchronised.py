@@ -82,16 +82,11 @@ def is_synchronised(net: Layer) -> bool:
 
 
 def communicates(net: Layer) -> bool:
-    """Return whether any function of a network sends something."""
-    made = composition_of(net)
-    if made is not None and (is_fully_sharded(made) or _is_divided(net)):
+    """Return whether any function of a network sends something: of what is made for a group."""
+    made, arguments = composition_of(net), {} if net.spec is None else net.spec.arguments
+    if made is not None and (is_fully_sharded(made) or "group" in arguments):
         return True
     return made_by(net, sync_batch_norm) or any(map(communicates, net.parts))
-
-
-def _is_divided(net: Layer) -> bool:
-    """Return whether a composition is made for a group, as in tensor parallelism."""
-    return net.spec is not None and "group" in net.spec.arguments
 
 
 def synchronise(net: Layer, meeting: Meeting, shard: int) -> Layer:

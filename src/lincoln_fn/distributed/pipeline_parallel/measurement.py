@@ -64,7 +64,7 @@ def measure(
         repeats: how often each is measured; the least time counts.
 
     Returns:
-        Their times and bytes. The time of a loss is not in them.
+        Their times and bytes, without those of a loss.
 
     Example:
         >>> first, last = measure((lf.dense(4), lf.dense(2)), torch.ones(3, 5), repeats=1)
@@ -96,18 +96,12 @@ def measure_link(group: Group, like: Tensor, *, repeats: int = 5) -> Link:
 
     Returns:
         The link, the same in all processes.
-
-    Raises:
-        LayerError: if there is only one process.
     """
     if group.size == 1:
-        raise LayerError(
-            "measure_link", "expected at least 2 processes, got 1; start it by torchrun"
-        )
-    least = [
-        min(_back_and_forth(group, each) for _ in range(repeats))
-        for each in (like.flatten()[:1], like)
-    ]
+        problem = "expected at least 2 processes, got 1; start it by torchrun"
+        raise LayerError("measure_link", problem)
+    sizes = (like.flatten()[:1], like)
+    least = [min(_back_and_forth(group, x) for _ in range(repeats)) for x in sizes]
     own = torch.tensor(least, dtype=torch.float64, device=like.device)
     latency, whole = group.gather(own)[0].tolist()
     rest = max(whole - latency, 1e-9)
@@ -142,8 +136,8 @@ def _round(
         back = _now(x)
         grads_at(layer, params, sites)
         end = _now(x)
-    known = {leaf.untyped_storage().data_ptr() for leaf in tree.leaves(params, states=True)}
-    kept = max(_bytes(cache, known), _bytes(sites, known))
+    known = _storages(params)
+    kept = max(_bytes(each, known) for each in (cache, sites))
     return (forward - begin, back - forward, end - back), kept
 
 
@@ -155,11 +149,13 @@ def _now(x: Arrays) -> float:
 
 def _bytes(arrays: Arrays, known: Collection[int] = ()) -> int:
     """Count the bytes of tensors, each memory once."""
-    sizes = {
-        leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes()
-        for leaf in tree.leaves(arrays, states=True)
-    }
-    return sum(size for place, size in sizes.items() if place not in known)
+    return sum(size for place, size in _storages(arrays).items() if place not in known)
+
+
+def _storages(arrays: Arrays) -> dict[int, int]:
+    """Return the sizes of the memory of tensors, by address."""
+    storages = (leaf.untyped_storage() for leaf in tree.leaves(arrays, states=True))
+    return {each.data_ptr(): each.nbytes() for each in storages}
 
 
 def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -> tuple[Layer, ...]:
@@ -173,9 +169,6 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
 
     Returns:
         The stages: each is `lf.serial` of some parts.
-
-    Raises:
-        LayerError: if the network is not serial, or has too few parts.
 
     Example:
         >>> split_into_stages(lf.serial(lf.dense(3), lf.relu()), torch.ones(1, 2), 2)

@@ -84,9 +84,8 @@ def pipeline(
         its data-parallel group: `lf.data.batches(..., shard=(data.rank, data.size))`.
 
     Raises:
-        LayerError: if the number of stages is not a multiple of the number of processes, or the
-            schedule cannot run; from the step, the same one in all processes, if a stage raises
-            one, or their batches, steps or networks differ.
+        LayerError: if the schedule cannot run; from the step, the same one in all processes, if a
+            stage raises one, or their batches, steps or networks differ.
 
     Source:
         Huang et al., "GPipe", 2019; Qi et al., "Zero Bubble Pipeline Parallelism", 2023.

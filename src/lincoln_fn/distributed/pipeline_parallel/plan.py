@@ -77,44 +77,41 @@ class Plan:
         own = [each for each in self.intervals if each.stage == stage]
         return own[0].begin, own[-1].end + self.gradient_sum[stage]
 
+    def bars(self) -> list[tuple[str, int, float, float, str]]:
+        """List kind, stage, begin, end and microbatch of all actions and sums of gradients."""
+        bars: list[tuple[str, int, float, float, str]] = [
+            (each.kind, each.stage, each.begin, each.end, str(each.microbatch))
+            for each in self.intervals
+        ]
+        for stage, seconds in enumerate(self.gradient_sum):
+            if seconds:
+                end = self.span(stage)[1]
+                bars.append(("sum", stage, end - seconds, end, ""))
+        return bars
+
     def __repr__(self) -> str:
         parts = [f"bubble={self.bubble:.1%}", f"period={self.period:.4g} s"]
         parts += [f"makespan={self.makespan:.4g} s", f"peak_caches={self.peak_caches}"]
         return f"Plan({', '.join(parts)})"
 
     def trace(self) -> str:
-        """Write the timeline in Chrome's trace-event format, for Perfetto or chrome://tracing.
-
-        Returns:
-            JSON.
-        """
+        """Write the timeline as JSON, in Chrome's trace-event format, for Perfetto."""
         events: list[dict[str, object]] = [
             {"name": "thread_name", "ph": "M", "pid": 0, "tid": s, "args": {"name": f"stage {s}"}}
             for s in range(len(self.times))
         ]
-        for each in self.intervals:
-            name, length = f"{each.kind}{each.microbatch}", each.end - each.begin
-            events.append(_event(name, each.kind, each.stage, each.begin, length))
-        for stage, seconds in enumerate(self.gradient_sum):
-            if seconds:
-                end = self.span(stage)[1]
-                events.append(_event("gradient sum", "sum", stage, end - seconds, seconds))
+        events += [
+            {
+                "name": f"{kind}{microbatch}" if kind in "FBW" else "gradient sum", "cat": kind,
+                "ph": "X", "pid": 0, "tid": stage, "ts": begin * 1e6, "dur": (end - begin) * 1e6,
+            }
+            for kind, stage, begin, end, microbatch in self.bars()
+        ]  # fmt: skip
         return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
     def save_trace(self, path: str | Path) -> None:
-        """Write the timeline into a file that Perfetto (ui.perfetto.dev) and Chrome open.
-
-        Args:
-            path: of the file, such as "plan.json".
-        """
+        """Write the timeline into a file at `path` that Perfetto (ui.perfetto.dev) opens."""
         Path(path).write_text(self.trace())
-
-
-def _event(name: str, kind: str, stage: int, begin: float, length: float) -> dict[str, object]:
-    return {
-        "name": name, "cat": kind, "ph": "X", "pid": 0, "tid": stage,
-        "ts": begin * 1e6, "dur": length * 1e6,
-    }  # fmt: skip
 
 
 def plan(
@@ -144,9 +141,6 @@ def plan(
 
     Returns:
         The plan, with the timeline, the bubble, and the memory of each stage.
-
-    Raises:
-        LayerError: if the schedule cannot run, or a number does not fit it.
 
     Example:
         >>> schedule = lf.distributed.zero_bubble_h1(stages=4, microbatches=12)

@@ -42,6 +42,7 @@ class Action(NamedTuple):
         return f"{self.kind}{self.microbatch}"
 
 
+# The actions of each stage.
 Schedule: TypeAlias = tuple[tuple[Action, ...], ...]
 
 
@@ -52,9 +53,6 @@ def gpipe(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     Args:
         stages: p.
         microbatches: m.
-
-    Returns:
-        The actions of each stage.
 
     Source:
         Huang et al., "GPipe: Efficient Training of Giant Neural Networks using Pipeline
@@ -76,9 +74,6 @@ def one_f_one_b(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     Args:
         stages: p.
         microbatches: m.
-
-    Returns:
-        The actions of each stage.
 
     Source:
         Narayanan et al., "PipeDream: Generalized Pipeline Parallelism for DNN Training", 2019, as
@@ -102,9 +97,6 @@ def zero_bubble_h1(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
         stages: p.
         microbatches: m, best at least p.
 
-    Returns:
-        The actions of each stage.
-
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.
 
@@ -126,9 +118,6 @@ def zero_bubble_h2(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     Args:
         stages: p.
         microbatches: m, best at least 2 p - 1.
-
-    Returns:
-        The actions of each stage.
 
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.

@@ -76,9 +76,6 @@ def simulate(
     Returns:
         All actions, in the order in which they begin.
 
-    Raises:
-        LayerError: if actions wait for each other in a cycle, or for one that is missing.
-
     Example:
         >>> run = simulate(((("F", 0), ("B", 0), ("W", 0)),), [Times(1.0, 2.0, 3.0)])
         >>> [(each.kind, each.begin, each.end) for each in run]
@@ -93,10 +90,8 @@ def simulate(
                 before[stage, action].append((neighbour, action))
     for stage, action in (source for sources in before.values() for source in sources):
         if (stage, action) not in before:
-            problem = (
-                f"expected {Action(*action)} in stage {stage}, got none, but another waits for it"
-            )
-            raise LayerError("schedule", problem)
+            problem = f"expected {Action(*action)} in stage {stage}, got none"
+            raise LayerError("schedule", f"{problem}, but another waits for it")
     done: dict[Source, Interval] = {}
     try:
         for stage, action in TopologicalSorter(before).static_order():
@@ -154,9 +149,8 @@ def check_schedule(
         kept from F to W.
 
     Raises:
-        LayerError: if an action is missing, unknown, twice in a stage or before one that it needs;
-            if actions of several stages wait for each other in a cycle; if a stage keeps more
-            caches than the limit. It names the stage and the position.
+        LayerError: if an action is missing, unknown, twice in a stage or before one that it needs,
+            also by a cycle over several stages. It names the stage and the position.
 
     Example:
         >>> check_schedule(lf.distributed.one_f_one_b(3, 8))

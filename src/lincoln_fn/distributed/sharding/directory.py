@@ -79,14 +79,9 @@ class Directory(checkpoint.Directory):
         Args:
             state: the state; its step names the folder.
             score: a finite number, the same in all processes; higher is better.
-
-        Raises:
-            CheckpointError: if a leaf has a type that the file cannot hold; if the score is not
-                finite.
-            LostProcessError: if a process is gone.
         """
         folder = file_of(self.path, state).with_suffix("")
-        score = None if score is None else check_score(score)
+        score = check_score(score)
         rank, size = self.group.rank, self.group.size
         if rank == 0:
             folder.mkdir(parents=True, exist_ok=True)

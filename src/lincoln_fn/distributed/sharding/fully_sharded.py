@@ -103,8 +103,7 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
         update each number by itself. To clip, use `distributed.clip_by_global_norm`.
 
     Raises:
-        LayerError: from `init`, if the parameters have several dtypes or there are none; from its
-            other functions, if the layer raises one.
+        LayerError: from `init`, if the parameters have several dtypes or there are none.
 
     Example:
         >>> net, x = fully_sharded(lf.dense(4), lf.distributed.alone()), torch.ones(1, 3)

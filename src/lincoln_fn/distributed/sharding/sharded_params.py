@@ -106,9 +106,6 @@ def clip_by_global_norm(
     Returns:
         The transform, for `lf.optim.chain`.
 
-    Raises:
-        LayerError: if max_norm is not above 0; from the update, if `like` has another structure.
-
     Example:
         >>> clip = clip_by_global_norm(10.0, lf.distributed.alone())
         >>> dp = torch.tensor([30.0, 40.0])

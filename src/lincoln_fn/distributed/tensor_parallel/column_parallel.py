@@ -23,10 +23,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from jaxtyping import Float
-from torch import Tensor
-
-from lincoln_fn.core import Key, Layer, PositiveInt, Spec, bare, constructor, tree
+from lincoln_fn.core import Arrays, Key, Layer, PositiveInt, Spec, bare, constructor, tree
 from lincoln_fn.distributed.group import Group, check_divisible
 from lincoln_fn.distributed.tensor_parallel import collectives
 from lincoln_fn.initializers import Initializer, fan_in_uniform
@@ -46,9 +43,7 @@ def copy_own_columns(whole: dense.Params, group: Group) -> dense.Params:
     return tree.map(lambda leaf: collectives.take_own_part(leaf, group).clone(), whole)
 
 
-def _init_own(
-    key: Key, x: Float[Tensor, "*batch n_in"], *, whole: Layer, group: Group
-) -> dense.Params:
+def _init_own(key: Key, x: Arrays, *, whole: Layer, group: Group) -> dense.Params:
     return copy_own_columns(whole.init(key, x), group)
 
 
@@ -82,10 +77,6 @@ def column_parallel(
         The layer. Its params are `layers.dense.Params`: weight (n_in, n_out / n) and bias
         (n_out / n,). The parts of all processes together are what `lf.dense` draws from the same
         key.
-
-    Raises:
-        LayerError: if n_out is below 1, or not a multiple of the number of processes; from its
-            functions, if x does not fit.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

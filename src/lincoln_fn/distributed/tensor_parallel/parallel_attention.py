@@ -38,7 +38,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as d
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout
-from lincoln_fn.layers.common.attention import Mask
+from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
@@ -59,7 +59,7 @@ class HeadsCache:
 def heads_there(
     visit: VisitThere,
     params: dropout.Params | None,
-    x: tuple[Sequence, Sequence, Sequence, Mask | None],
+    x: tuple[Sequence, Sequence, Sequence, attention.Mask | None],
     *,
     group: Group,
 ) -> tuple[Sequence, HeadsCache]:
@@ -118,7 +118,7 @@ def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: Head
 
 # Any: the keywords of the heads' `forward`.
 def _forward_dropped(
-    params: dropout.Params | None, x: attention_heads.Inputs, *, group: Group, **options: Any
+    params: dropout.Params | None, x: attention.Inputs, *, group: Group, **options: Any
 ) -> tuple[Sequence, attention_heads.Cache]:
     """Compute the own heads, with their part of the mask that one process draws."""
     drop = partial(drop_part, group=group, axis=-3)
@@ -165,10 +165,10 @@ def parallel_attention(
     Args:
         num_heads: the number of all heads, a multiple of the number of processes. The number of the
             query's features is a multiple of it.
-        dropout: the probability to drop a weight during training.
-        bias: whether the four projections have biases.
-        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
-        batch_first: whether the batch is the first axis of the sequences.
+        dropout: as for `lf.multi_head_attention`.
+        bias: likewise.
+        is_causal: likewise.
+        batch_first: likewise.
         weight_init: draws the whole weights of query, key and value.
         output_weight_init: draws the output's whole weight.
         bias_init: draws the whole biases.
@@ -177,10 +177,6 @@ def parallel_attention(
         The layer. Its params are `layers.multi_head_attention.Params`, where query, key and value
         have 1 / n of their columns for n processes, and output has 1 / n of its rows. The parts of
         all processes together are what `lf.multi_head_attention` draws from the same key.
-
-    Raises:
-        LayerError: if num_heads is below 1, or not a multiple of the number of processes, or
-            dropout is not from 0 to 1; from its functions, if x does not fit.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
@@ -200,11 +196,7 @@ def parallel_attention(
     output = row_parallel(1, group).replace(name="row_parallel(features, group)")
     own = composition_of(whole)
     assert own is not None
-    return bare(
-        lambda call: whole.rebuild(
-            (*whole.parts[:3], heads, output),
-            back=partial(back, group=group, whole=own.back),
-            init=partial(_init_own, whole=whole, group=group),
-            call=call,
-        )
-    )
+    go_back = partial(back, group=group, whole=own.back)
+    init = partial(_init_own, whole=whole, group=group)
+    parts = *whole.parts[:3], heads, output
+    return bare(lambda call: whole.rebuild(parts, back=go_back, init=init, call=call))

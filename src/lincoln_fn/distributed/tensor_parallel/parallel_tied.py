@@ -33,10 +33,6 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         The layer, from indices (...) to logits (..., n_embeddings), which are the same in all
         processes.
 
-    Raises:
-        LayerError: from its functions, if a part raises one, or the body's output has another
-            number of features.
-
     Example:
         >>> group = lf.distributed.alone()
         >>> embedding = lf.distributed.vocab_parallel_embedding(10, 4, group)

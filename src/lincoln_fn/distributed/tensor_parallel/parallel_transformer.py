@@ -54,21 +54,16 @@ def parallel_encoder_block(
     Args:
         num_heads: the number of all heads, a multiple of the number of processes.
         dim_feedforward: the features between the two dense layers, likewise a multiple.
-        dropout: the probability to drop: attention's weights, the activation's values, and each
-            sublayer's output.
-        activation: "relu" or "gelu".
-        layer_norm_eps: of the layer norms.
-        norm_first: whether to normalise each sublayer's input instead of the sum.
-        is_causal: whether each position attends only to itself and earlier ones.
-        bias: whether dense layers, attention and layer norms have biases.
-        batch_first: whether the batch is the first axis of sequences.
+        dropout: as for `lf.transformer_encoder_block`.
+        activation: likewise.
+        layer_norm_eps: likewise.
+        norm_first: likewise.
+        is_causal: likewise.
+        bias: likewise.
+        batch_first: likewise.
 
     Returns:
         The layer, whose params have the structure of `lf.transformer_encoder_block`'s.
-
-    Raises:
-        LayerError: if a hyperparameter is out of its range, or num_heads or dim_feedforward is not
-            a multiple of the number of processes.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -103,10 +103,6 @@ def row_parallel(
         The layer. Its params are `layers.dense.Params`: weight (n_in / n, n_out) and bias (n_out,).
         The parts of all processes together are what `lf.dense` draws from the same key.
 
-    Raises:
-        LayerError: if n_out is below 1; from its functions, if x does not fit, or its features
-            cannot be divided.
-
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
 

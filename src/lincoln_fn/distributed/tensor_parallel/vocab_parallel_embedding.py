@@ -116,11 +116,6 @@ def vocab_parallel_embedding(
         The layer. Its params are `layers.embedding.Params`, with num_embeddings / n rows for n
         processes. Its dx is None.
 
-    Raises:
-        LayerError: if a size is below 1, num_embeddings is not a multiple of the number of
-            processes, or there is no row padding_idx; from its functions, if x is not a tensor of
-            integers in the table's range.
-
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
 

@@ -142,16 +142,8 @@ def of_tokens(
 ) -> Network:
     """Embed tokens, run the body on (h, *context), and the head on its output.
 
-    Args:
-        names: of the entries of x: the tokens, and the context.
-        embedding: from tokens to h.
-        body: from (h, *context) to h.
-        head: from h to y; None for y = h. With `ties`, from the scores to y.
-        ties: whether the body's output is scored by the embedding's matrix.
-        **options: further fields of the network.
-
-    Returns:
-        The network, whose places are "embedding", "body" and "head".
+    With `ties` the embedding's matrix scores the body's output, and the head gets these scores.
+    The network's places are "embedding", "body" and "head".
     """
     first, rest = arguments(*names), () if head is None else (head,)
     context = (ours.identity(),) * (len(names) - 1)
@@ -177,14 +169,8 @@ def causal(
 ) -> Network:
     """Make a model of texts, whose scores may be those of the embedding's matrix.
 
-    Args:
-        options: with `vocab_size` and `tie_word_embeddings`.
-        n_features: of a token's state.
-        body: from (h, mask) to h.
-        scores: layers behind the scores, in a `serial` with the matrix; None for the matrix alone.
-        has_head: whether there are scores; if not, y is the body's h.
-        copies: the names of a tied matrix.
-        padding: the token whose vector has no gradient.
+    Layers in `scores` are behind the scores, in a `serial` with the matrix. `copies` are the names
+    of a tied matrix. The vector of the token `padding` has no gradient.
     """
     ties = has_head and options.tie_word_embeddings
     tokens = ours.embedding(options.vocab_size, n_features, padding)

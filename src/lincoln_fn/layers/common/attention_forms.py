@@ -67,13 +67,8 @@ def parts_of(
     """Find query, key and value, the mask and the positions in x, and check that they fit.
 
     Args:
-        label: the layer's name.
-        x: in one of the forms of `Inputs`.
         batch_first: whether the batch is the first axis of the sequences, or the length is.
         takes_positions: whether x may be (sequence, mask, positions).
-
-    Raises:
-        LayerError: if x has none of these forms.
     """
     entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
     count = len(entries)
@@ -235,14 +230,8 @@ def attention_of(
 ) -> Layer:  # fmt: skip
     """Make the composition.
 
-    Args:
-        call: of the constructor, whose name the layer has.
-        parts: five of them, or nine, as the module says.
-        find: x -> its parts.
-        cls: the class of params.
-        arrange: how they are made of those of the parts.
-        counts: the number of heads of queries and of keys.
-        **options: as of `composition`.
+    `parts` are five, or nine, as the module says; `find` finds those of x, and `counts` are the
+    numbers of heads of queries and of keys.
     """
     made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
     options = {"gather": partial(gather, arrange=arrange), **options}

@@ -50,22 +50,6 @@ def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
         raise LayerError(layer, f"expected inputs of one shape, got {', '.join(map(str, shapes))}")
 
 
-def check_shape(layer: str, g: object, shape: tuple[int, ...]) -> None:
-    """Check that g has the shape that forward returned.
-
-    Args:
-        g: the gradient given to `backward`.
-        shape: y's shape.
-
-    Raises:
-        LayerError: if it is not a tensor of that shape.
-    """
-    if not isinstance(g, Tensor):
-        raise LayerError(layer, f"expected g to be a tensor, got {type(g).__name__}")
-    if g.shape != shape:
-        raise LayerError(layer, f"expected g of shape {shape}, got {tuple(g.shape)}")
-
-
 def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -> None:
     """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors.
 

@@ -10,12 +10,6 @@ from lincoln_fn.core import Layer, LayerError, Params, describe, require, unchan
 def check_layer(name: str, layer: Layer) -> None:
     """Check that a layer is a single one without a state.
 
-    Args:
-        name: of the layer around it.
-
-    Raises:
-        LayerError: if it is not.
-
     Example:
         >>> check_layer("f", lf.dropout())
         Traceback (most recent call last):
@@ -26,17 +20,7 @@ def check_layer(name: str, layer: Layer) -> None:
 
 
 def weight_of(name: str, params: Params) -> Tensor:
-    """Return the weight of a layer's params.
-
-    Args:
-        name: of the layer around it.
-        params: the layer's params.
-
-    Returns:
-        The weight, of two axes or more.
-
-    Raises:
-        LayerError: if there is none.
+    """Return the weight of a layer's params, of two axes or more.
 
     Example:
         >>> weight_of("weight_norm", lf.layers.dense.Params(torch.ones(2, 1), None))
@@ -52,14 +36,6 @@ def weight_of(name: str, params: Params) -> Tensor:
 
 def axis_of(name: str, weight: Tensor, dim: int) -> int:
     """Return the axis of a weight, counted from its begin.
-
-    Args:
-        name: of the layer around it.
-        weight: the weight.
-        dim: the axis, from the begin or from the end.
-
-    Raises:
-        LayerError: if there is no such axis.
 
     Example:
         >>> axis_of("weight_norm", torch.ones(2, 1), -1)

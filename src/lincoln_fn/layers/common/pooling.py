@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, PositiveInt, check_input, require
+from lincoln_fn.core import LayerError, PositiveInt, require
 from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
@@ -78,16 +78,15 @@ def pooled_shape(shape: Sizes, window: Window) -> Sizes:
     return (*shape[: -window.n], *counts)
 
 
-def check_windows(family: str, params: object, x: Tensor, window: Window) -> None:
+def check_windows(family: str, x: Tensor, window: Window) -> None:
     """Check that x has the axes that a window pools over, and room for one window.
 
     Example:
-        >>> check_windows("max_pool", (), torch.zeros(2, 4), window_of("max_pool", 1, 5))
+        >>> check_windows("max_pool", torch.zeros(2, 4), window_of("max_pool", 1, 5))
         Traceback (most recent call last):
         lincoln_fn.LayerError: max_pool1d: expected x with room for a window of (5,), got \
 (2, 4)
     """
-    check_input(f"{family}{window.n}d", params, x)
     check_spatial(family, x, window.n)
     if min(pooled_shape(tuple(x.shape), window)[-window.n :]) < 1:
         problem = f"expected x with room for a window of {window.kernel_size}"

@@ -10,6 +10,7 @@ layer 0 forward, layer 0 backward, layer 1 forward, and so on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import torch
@@ -19,7 +20,7 @@ from lincoln_fn.core import Arrays, Key, LayerError, check_params, checked_key, 
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
-from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, scan, scan_backward, scan_terms
+from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, cell_terms, scan, scan_backward
 
 # Any: the cache of a scan; a faster scan may have another.
 Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
@@ -129,7 +130,9 @@ def run_backward(
 
 def run_terms(params: Any, cache: Cache, g: Arrays) -> tuple[Arrays, Any]:
     """Compute dx, and return the terms of the cells' parameters."""
-    return run_backward(cache.family.name, params, cache, g, scan_terms)
+    return run_backward(
+        cache.family.name, params, cache, g, partial(scan_backward, total=cell_terms)
+    )
 
 
 def _first_state(rule: Rule, cell: Cell, inputs: Inputs, which: int) -> Tensors:

@@ -105,4 +105,6 @@ declare(forward, backward, kind="norm", terms=terms)
 
 def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return forward and backward of a normalisation as after training."""
+    forward_, backward_ = (core.shape_checked(f, norm.name) for f in (norm.forward, norm.backward))
+    norm = norm._replace(forward=forward_, backward=backward_)
     return partial(forward, norm=norm), partial(backward, norm=norm)

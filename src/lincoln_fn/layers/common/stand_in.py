@@ -10,11 +10,11 @@ from math import prod
 
 from torch import Tensor
 
-from lincoln_fn.core import record
+from lincoln_fn import core
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
-@record
+@core.record
 class StandIns:
     """Stand-ins for a layer's input and output."""
 

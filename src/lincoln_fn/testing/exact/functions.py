@@ -1,8 +1,7 @@
 """Functions of exact numbers, each with its derivative.
 
 Those with a derivative of their own stand here, beside sum, product and quotient (`numbers`); all
-others are written by them. `Reals` in place of `Field` makes them formulas of floats, which the
-tests hold against torch's.
+others are written by them.
 """
 
 from __future__ import annotations

@@ -63,11 +63,6 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
     return rounded
 
 
-def _remainder(a: Numbers, b: Number) -> Numbers:
-    made: Numbers = a - _rounded(np.floor)(a / b) * b
-    return made
-
-
 def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
     for bound, beyond in ((min, np.less), (max, np.greater)):
         if bound is not None:
@@ -165,11 +160,6 @@ def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
     return z.where(scaled.shadow > threshold, log(exp(scaled) + 1) / beta)
 
 
-def _xlogy(a: Numbers, b: Number) -> Numbers:
-    made: Numbers = a * log(a.like(b))
-    return made.where(a.shadow != 0, 0.0)
-
-
 def _sign(z: Numbers, **_: Any) -> Numbers:
     compare(np.equal, z, z.like(0.0))
     return constant(z.field, np.sign(z.shadow))
@@ -179,31 +169,13 @@ def _addmm(c: Numbers, a: Numbers, b: Numbers, beta: float = 1, alpha: float = 1
     return _add(c if beta == 1 else c * beta, matmul(a, b), alpha)
 
 
-def _logaddexp(a: Numbers, b: Numbers) -> Numbers:
-    top = a.where(a.shadow > b.shadow, b)
-    return top + log(exp(a - top) + exp(b - top))
-
-
-def _finite(
-    z: Numbers, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Numbers:
-    ends = (
-        nan or 0.0,
-        np.finfo(float).max if posinf is None else posinf,
-        np.finfo(float).min if neginf is None else neginf,
-    )
-    places = (np.isnan(z.shadow), np.isposinf(z.shadow), np.isneginf(z.shadow))
-    for end, is_at in zip(ends, places, strict=True):
-        z = z.like(end).where(is_at, z)
-    return z
-
-
 # Any: the rules have the arguments of torch's operations.
 RULES: Final[dict[str, Callable[..., Any]]] = {
     "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
     "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
     "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
-    "reciprocal": Numbers.inverse, "square": lambda z: z * z, "remainder": _remainder,
+    "reciprocal": Numbers.inverse, "square": lambda z: z * z,
+    "remainder": lambda a, b: a - _rounded(np.floor)(a / b) * b,
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
     "log": log, "log1p": lambda z: log(z + 1), "log2": lambda z: log(z) / math.log(2),
     "log10": lambda z: log(z) / math.log(10), "sqrt": sqrt, "rsqrt": lambda z: 1 / sqrt(z),
@@ -214,7 +186,7 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
     "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
     "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
-    "trunc": _rounded(np.trunc), "xlogy": _xlogy, "logaddexp": _logaddexp, "nan_to_num": _finite,
+    "trunc": _rounded(np.trunc),
     "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
@@ -226,7 +198,4 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
     "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
     **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum((0,))),
-    "addcmul": lambda z, a, b, value=1: _add(z, a * b, value),
-    "addcdiv": lambda z, a, b, value=1: _add(z, a / b, value),
-    "lerp": lambda a, b, weight: a + (b - a) * weight,
 }  # fmt: skip

@@ -1,17 +1,18 @@
-"""The norms of outputs and gradients by layer: of a walk through a network, and step by step."""
+"""What happens in each layer: the norms of outputs and gradients, and the outputs' values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from textwrap import shorten
+from collections.abc import Mapping, Sequence
+from textwrap import fill, shorten
 
 import numpy as np
+import torch
 
 from lincoln_fn import inspect
-from lincoln_fn.core import Arrays, Layer, Params
+from lincoln_fn.core import Arrays, Layer, Params, tree
 from lincoln_fn.losses import Loss
-from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
+from lincoln_fn.plots._figure import COLOURS, Axes, axes_grid, new_axes, new_figure
 
 
 def flow(
@@ -32,14 +33,10 @@ def flow(
     Args:
         loss: with reduction mean or sum.
         target: the target that the loss takes.
-        axes: to draw on; None makes a figure tall enough for all layers.
 
     Returns:
         The axes. The first line is |y|, the second |g|, from the first layer to the last; a gap is
         a `nan`.
-
-    Raises:
-        LayerError: as `lf.inspect.trace` does.
 
     Example:
         >>> x, net = torch.tensor([[3.0, 4.0]]), lf.serial(lf.relu(), lf.identity())
@@ -48,7 +45,7 @@ def flow(
         [[5.0, 5.0], [10.0, 10.0]]
     """
     records = inspect.trace(net, params, x, loss, target)
-    axes = new_axes(7.2, max(3.0, 1.4 + 0.26 * len(records))) if axes is None else axes
+    axes = axes or new_axes(7.2, max(3.0, 1.4 + 0.26 * len(records)))
     axes.set_xscale("log")
     going = [record.output_norm for record in records]
     coming = [record.gradient_norm for record in records]
@@ -84,13 +81,9 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
     Args:
         norms: by step, norms by layer, as `lf.inspect.trace(...).gradient_norms()` gives them. A
             layer may be missing from a step. What is missing, 0 or not finite is grey.
-        axes: to draw on; None makes a figure tall enough for all layers.
 
     Returns:
         The axes. The image's array has a row for each layer and a column for each step.
-
-    Raises:
-        ValueError: if there are no norms.
 
     Example:
         >>> norms = {0: {"0 dense(3)": 0.1, "1 tanh()": 0.5}, 100: {"0 dense(3)": 0.2}}
@@ -101,12 +94,10 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
     if not layers:
         raise ValueError("gradient_norms: expected norms of at least one layer, got none")
     steps = sorted(norms)
-    rows = [[norms[step].get(layer, math.nan) for step in steps] for layer in layers]
-    if axes is None:
-        axes = new_axes(7.2, max(4.8, 1.2 + 0.22 * len(layers)))
+    values = np.array([[norms[step].get(layer, math.nan) for step in steps] for layer in layers])
+    axes = axes or new_axes(7.2, max(4.8, 1.2 + 0.22 * len(layers)))
     from matplotlib.colors import LogNorm
 
-    values = np.array(rows)
     shown = np.ma.masked_where(~np.isfinite(values) | (values <= 0), values)
     scale = LogNorm() if shown.count() else None  # no values, so no range of a log scale
     image = axes.imshow(shown, cmap="viridis", norm=scale, aspect="auto", interpolation="nearest")
@@ -114,7 +105,55 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
     axes.set_yticks(range(len(layers)), layers, fontsize="small")
     apart = math.ceil(len(steps) / 8)
     axes.set_xticks(range(0, len(steps), apart), [str(step) for step in steps[::apart]])
-    axes.set(xlabel="step")
-    axes.set_title("Gradients by layer")
+    axes.set(xlabel="step", title="Gradients by layer")
     axes.figure.colorbar(image, ax=axes, label="norm of dL/dy")
     return axes
+
+
+def activations(
+    outputs: Mapping[str, Arrays], *, bins: int = 40, axes: Sequence[Axes] | None = None
+) -> tuple[Axes, ...]:
+    """Draw a histogram of each layer's output.
+
+    Args:
+        outputs: by layer, as `lf.inspect.trace(...).outputs()` gives them. Values that are not
+            finite are left out, and counted in the title.
+        bins: the number of bars, of equal width, from the smallest value to the largest.
+        axes: one for each layer; None makes a figure with up to three in a row.
+
+    Returns:
+        The axes, one for each layer. The heights of the bars are shares of the finite values.
+
+    Example:
+        >>> (axes,) = activations({"relu()": torch.tensor([0.0, 0.0, 0.0, 1.0])}, bins=2)
+        >>> [float(bar.get_height()) for bar in axes.patches]
+        [0.75, 0.25]
+    """
+    if not outputs:
+        raise ValueError("activations: expected at least one layer's output, got none")
+    if axes is None:
+        columns = math.ceil(math.sqrt(min(len(outputs), 9)))
+        rows = math.ceil(len(outputs) / columns)
+        figure = new_figure(6.4 if columns < 3 else 9.0, max(4.8, 2.2 * rows))
+        figure.suptitle("Activations by layer")
+        figure.supylabel("share of the values", fontsize="medium")
+        axes = axes_grid(figure, rows, columns, len(outputs))
+    if len(axes) != len(outputs):
+        raise ValueError(f"activations: expected {len(outputs)} axes, got {len(axes)}")
+    for one, (layer, output) in zip(axes, outputs.items(), strict=True):
+        _histogram(one, layer, output, bins)
+    return axes if isinstance(axes, tuple) else tuple(axes)
+
+
+def _histogram(axes: Axes, layer: str, output: Arrays, bins: int) -> None:
+    leaves = [leaf.flatten() for leaf in tree.leaves(output) if leaf.is_floating_point()]
+    values = torch.cat(leaves).double().cpu() if leaves else torch.empty(0)
+    finite = values[torch.isfinite(values)]
+    lost = len(values) - len(finite)
+    axes.set_title(fill(layer, 34) + (f"\n{lost} not finite" if lost else ""), fontsize="medium")
+    axes.tick_params(labelsize="small")
+    if len(finite):
+        share = torch.full_like(finite, 1 / len(finite)).numpy()
+        axes.hist(finite.numpy(), bins=bins, weights=share, color=COLOURS[0])
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", alpha=0.3)

@@ -1,8 +1,8 @@
-"""The confusion matrix of a classifier."""
+"""The results of training: learning curves, and the confusion matrix of a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,11 +10,81 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn.plots._figure import Axes, new_axes
+from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
+from lincoln_fn.training import FitRecord, StepRecord
 
+History: TypeAlias = Sequence[FitRecord] | Sequence[StepRecord]
 # With more classes, the counts would overlap at the figure's default size.
 _MOST_WRITTEN = 15
 Text: TypeAlias = dict[str, Any]  # Any: matplotlib's options of a text
+
+
+def learning_curve(
+    history: History | Mapping[str, History],
+    value: str = "loss",
+    *,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the loss, the metric or a score of one or several runs against the step.
+
+    Args:
+        history: of a run, as `fit` returns it, or a list of the records of `train`; or several by
+            name.
+        value: "loss", "metric" for the metric on the validation data, or the name of a score:
+            one that `streams.evaluated` adds, one of several metrics of `fit`, or a part of
+            `losses.weighted`. Records without it are left out.
+
+    Returns:
+        The axes, with one line per run.
+
+    Example:
+        >>> history = [lf.FitRecord(10, 1, 0.9, None, 0.1), lf.FitRecord(20, 2, 0.5, None, 0.2)]
+        >>> learning_curve(history).lines[0].get_ydata().tolist()
+        [0.9, 0.5]
+    """
+    runs = history if isinstance(history, Mapping) else {"": history}
+    if not runs:
+        raise ValueError("learning_curve: expected at least one run, got none")
+    points = {name: _points(name, run, value) for name, run in runs.items()}
+    axes = axes or new_axes()
+    for i, (name, (steps, values)) in enumerate(points.items()):
+        # Several runs have different markers, too; many points would merge into a broad line.
+        marker = "os^Dv"[i % 5] if len(steps) <= 60 else None
+        style = ("-", "--", "-.", ":")[i // len(COLOURS) % 4]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(
+            steps, values, style, color=colour, marker=marker, markersize=3.5, label=name or None
+        )
+    label = {"loss": "training loss", "metric": "validation metric"}.get(value, value)
+    title = "Learning curve" if len(runs) == 1 else "Learning curves"
+    axes.set(xlabel="step", ylabel=label, title=title)
+    axes.grid(alpha=0.3)
+    if any(runs):
+        axes.legend()
+    return axes
+
+
+def _points(name: str, run: History, value: str) -> tuple[list[int], list[float]]:
+    steps, values, seen = [], [], dict[str, None]()
+    for record in run:
+        numbers = _numbers(record)
+        seen.update(dict.fromkeys(numbers))
+        if value in numbers:
+            steps.append(record.step)
+            values.append(numbers[value])
+    if not steps:
+        of = f" of {name!r}" if name else ""
+        got = f"records with {', '.join(seen)}" if seen else "none"
+        raise ValueError(f"learning_curve: expected records with {value!r}, got {got}{of}")
+    return steps, values
+
+
+def _numbers(record: FitRecord | StepRecord) -> dict[str, float]:
+    """Return what can be drawn of a record, by name."""
+    if isinstance(record, StepRecord):
+        return {"loss": record.loss, **record.scores}
+    metric = {} if record.metric is None else {"metric": record.metric}
+    return {"loss": record.loss, **metric, **record.parts, **record.scores}
 
 
 def confusion_matrix(
@@ -39,19 +109,14 @@ def confusion_matrix(
     Returns:
         The axes. The image's array holds the shares.
 
-    Raises:
-        ValueError: if shapes do not fit, or a class has no index or no name.
-
     Example:
-        >>> axes = confusion_matrix(
-        ...     torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
-        ... )
+        >>> axes = confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
         >>> axes.images[0].get_array().tolist()
         [[0.5, 0.5], [0.0, 1.0]]
     """
     counts = _counts(prediction, target, labels)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    axes = new_axes() if axes is None else axes
+    axes = axes or new_axes()
     from matplotlib.colors import PowerNorm
 
     image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -68,8 +133,8 @@ def confusion_matrix(
             colour = "white" if shares[row, column] > 0.4 else "black"
             look: Text = {"ha": "center", "va": "center", "fontsize": size, "color": colour}
             axes.text(column, row, str(count), **look)
-    axes.set(xlabel="predicted class", ylabel="class")
-    axes.set_title(f"Confusion matrix, {int(counts.sum())} examples")
+    title = f"Confusion matrix, {int(counts.sum())} examples"
+    axes.set(xlabel="predicted class", ylabel="class", title=title)
     axes.figure.colorbar(image, ax=axes, label="share of the class")
     return axes
 

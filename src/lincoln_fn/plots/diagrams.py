@@ -1,14 +1,23 @@
-"""The picture of a graph: which value is computed of which."""
+"""Diagrams: which value of a graph is computed of which, and what a pipeline computes when."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
 from lincoln_fn.combine import plan_of
 from lincoln_fn.core import Arrays, Layer, called
 from lincoln_fn.plots._figure import COLOURS, Axes, new_axes
+
+if TYPE_CHECKING:
+    from lincoln_fn.distributed import Plan
+
+_COLOUR_OF: Final = {"F": COLOURS[0], "B": COLOURS[4], "W": COLOURS[2], "sum": COLOURS[3]}
+_NAMES: Final = {"F": "F: forward", "B": "B: dx", "W": "W: dparams", "sum": "sum of gradients"}
+# With more actions, the numbers would overlap at the figure's default size.
+_MOST_WRITTEN: Final = 400
 
 
 def graph(
@@ -22,14 +31,10 @@ def graph(
     Args:
         net: made by `lf.graph`.
         gradients: from `lf.gradients_by_name`, to write the norm of each below its name.
-        axes: to draw on; None makes a figure large enough.
 
     Returns:
         The axes. Each value is a text, in the order of the computation, arguments first; each line
         leads from a value to one that reads it.
-
-    Raises:
-        LayerError: if net is not made by `lf.graph`.
 
     Example:
         >>> axes = graph(lf.graph(lambda x, y: (x * y).exp() + x))
@@ -37,8 +42,7 @@ def graph(
         (['x', 'y', 'multiply()', 'exp()', 'add()'], 5)
     """
     plan = plan_of("plots.graph", net)
-    sources: list[tuple[int, ...]] = [node.inputs for node in plan.nodes]
-    sources[:0] = [()] * len(plan.arguments)
+    sources = [*[()] * len(plan.arguments), *(node.inputs for node in plan.nodes)]
     names = [*plan.arguments, *(node.name for node in plan.nodes)]
     calls = [*plan.arguments, *(part.name.partition(" = ")[2] for part in net.parts)]
     levels: list[int] = []
@@ -49,8 +53,7 @@ def graph(
     for level in levels:
         places.append((filled[level] - (levels.count(level) - 1) / 2, -level))
         filled[level] += 1
-    if axes is None:
-        axes = new_axes(1.0 + 1.7 * max(filled), 0.8 + 0.6 * len(filled))
+    axes = axes or new_axes(1.0 + 1.7 * max(filled), 0.8 + 0.6 * len(filled))
     for i, of_value in enumerate(sources):
         for j in of_value:
             xs, ys = _curve(places[j], places[i])
@@ -84,3 +87,42 @@ def _lower_parameters(levels: list[int], sources: list[tuple[int, ...]]) -> None
         readers = [levels[i] for i, inputs in enumerate(sources) if j in inputs]
         if not of_value and readers:
             levels[j] = min(readers) - 1
+
+
+def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
+    """Draw when each stage computes which microbatch; what is white is waiting.
+
+    Args:
+        plan: from `lf.distributed.plan`.
+
+    Returns:
+        The axes. Each action is a bar, with the number of its microbatch if there is room.
+
+    Example:
+        >>> schedule = lf.distributed.gpipe(stages=2, microbatches=3)
+        >>> plan = lf.distributed.plan((), None, schedule, times=[lf.distributed.Times()] * 2)
+        >>> len(timeline(plan).patches)
+        18
+    """
+    count = len(plan.times)
+    axes = axes or new_axes(9.0, 1.2 + 0.45 * count)
+    bars = plan.bars()
+    named: set[str] = set()
+    for kind, stage, begin, end, number in bars:
+        axes.barh(
+            stage, end - begin, left=begin, height=0.9, color=_COLOUR_OF[kind],
+            edgecolor="white", linewidth=0.5, label=None if kind in named else _NAMES[kind],
+        )  # fmt: skip
+        named.add(kind)
+        if len(bars) <= _MOST_WRITTEN:
+            colour = "white" if kind == "F" else "black"
+            axes.text(
+                (begin + end) / 2, stage, number,
+                ha="center", va="center", fontsize=7, color=colour,
+            )  # fmt: skip
+    axes.set_yticks(range(count), [f"stage {stage}" for stage in range(count)])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_title(f"bubble {plan.bubble:.1%} of the time computed", fontsize="medium")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, frameon=False)
+    return axes
