@@ -197,10 +197,7 @@ KINDS: Final[dict[type, Naming]] = {
         _parts(gate="gate_proj", up="up_proj", down="down_proj"), _sizes("1 gate_proj.weight.1")
     ),
     # torch draws from its own generator, so a key has no name there.
-    **dict.fromkeys(
-        (layers.dropout.Params, layers.fractional_max_pool.Params),
-        Naming(_fixed(""), _sizes("1")),
-    ),
+    layers.dropout.Params: Naming(_fixed(""), _sizes("1")),
 }
 
 
