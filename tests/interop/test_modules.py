@@ -35,8 +35,14 @@ def without_bias(module):
     return module
 
 
-# Modules of the table of layers.
-OF_CASES = [(case.torch.module, case.x) for case in CASES if hasattr(case.torch, "module")]
+# Modules of the table of layers, where x is what they take: one tensor, or as many as here.
+INPUTS = {nn.Bilinear: 2, nn.MultiheadAttention: 3, nn.TransformerDecoderLayer: 2}
+OF_CASES = [
+    (module, case.x)
+    for case in CASES
+    if (module := getattr(case.torch, "module", None))
+    and len(case.x if isinstance(case.x, tuple) else (case.x,)) == INPUTS.get(type(module), 1)
+]
 OTHERS = [
     (nn.ReLU(inplace=True), ROW),
     (nn.Softmax2d(), PLANE),
@@ -53,37 +59,22 @@ OTHERS = [
     *by_axes("FractionalMaxPool", 2, 2),
     *by_axes("FractionalMaxPool", 2, output_ratio=0.5, return_indices=True),
     (nn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.7)), PLANE),
-    *((kind(6, 3, batch_first=True), SEQUENCE) for kind in (nn.RNN, nn.GRU, nn.LSTM)),
-    *(
-        (kind(6, 3, 2, batch_first=True, bias=False, bidirectional=True), SEQUENCE)
-        for kind in (nn.RNN, nn.GRU, nn.LSTM)
-    ),
-    (nn.RNN(6, 3, nonlinearity="relu", dropout=0.0, batch_first=True), SEQUENCE),
     *((kind(6, 3), x) for kind in (nn.RNN, nn.GRU, nn.LSTM) for x in (SEQUENCE, SEQUENCE[0])),
-    *((kind(6, 3), ROW) for kind in (nn.RNNCell, nn.GRUCell, nn.LSTMCell)),
-    (nn.RNNCell(6, 3, bias=False, nonlinearity="relu"), ROW),
-    (nn.MultiheadAttention(6, 2, batch_first=True), (SEQUENCE, MEMORY, MEMORY)),
-    (nn.MultiheadAttention(6, 3, 0.3, bias=False, batch_first=True), (SEQUENCE, MEMORY, MEMORY)),
+    (nn.MultiheadAttention(6, 3, 0.3, bias=False, batch_first=True), CROSS),
     (nn.MultiheadAttention(6, 2), tuple(t.transpose(0, 1) for t in CROSS)),
     *(
         (nn.MultiheadAttention(6, 2, batch_first=batch_first), tuple(t[0] for t in CROSS))
         for batch_first in (False, True)
     ),
-    (
-        nn.MultiheadAttention(6, 2, kdim=4, vdim=3, batch_first=True),
-        (SEQUENCE, normal(2, 4, 4), normal(2, 4, 3)),
-    ),
     *(
-        (kind(6, 2, 8, batch_first=True, **options), x)
+        (kind(6, 2, 8, batch_first=True, norm_first=True, **options), x)
         for kind, x in (
             (nn.TransformerEncoderLayer, SEQUENCE),
             (nn.TransformerDecoderLayer, (SEQUENCE, MEMORY)),
         )
         for options in (
-            {},
-            {"dropout": 0.0, "activation": "gelu", "layer_norm_eps": 0.1},
-            {"norm_first": True, "bias": False, "activation": nn.ReLU()},
-            {"norm_first": True, "dropout": 0.0, "activation": nn.GELU()},
+            {"bias": False, "activation": nn.ReLU()},
+            {"dropout": 0.0, "activation": nn.GELU()},
         )
     ),
     (nn.Sequential(), ROW),

@@ -170,6 +170,7 @@ def attention(heads, sizes, is_causal=False, **options):
         named, given = torch_names(params), (query, key, value)
         return torch.func.functional_call(module, named, given, arguments)[0]
 
+    run.module = module
     return run
 
 
@@ -200,6 +201,7 @@ def encoder(features, heads, hidden, is_causal=False, **options):
         arguments = {"src_mask": forbidden(mask, x, x, heads)}
         return torch.func.functional_call(module, named, (x,), arguments)
 
+    run.module = module
     return run
 
 
@@ -220,6 +222,7 @@ def decoder(features, heads, hidden, is_causal=True, **options):
         }
         return torch.func.functional_call(module, named, (target, memory), arguments)
 
+    run.module = module
     return run
 
 

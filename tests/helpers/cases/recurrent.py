@@ -34,6 +34,7 @@ def by_torch(kind, **options):
         padded = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=length)
         return padded[0], last
 
+    run.module = module
     return run
 
 
@@ -44,6 +45,7 @@ def cell_by_torch(kind, **options):
     def run(params, x):
         return functional_call(module, torch_names(params), x if isinstance(x, tuple) else (x,))
 
+    run.module = module
     return run
 
 
