@@ -59,10 +59,7 @@ class Loss(Made):
 
 
 def check_one_number(loss: str, value: Tensor) -> None:
-    """Check that the value of a loss is one number.
-
-    reduction='mean' or 'sum'
-    """
+    """Check that the value of a loss is one number."""
     if value.ndim:
         mend = "use reduction='mean' or 'sum'"
         raise LayerError(loss, f"expected one number, got {tuple(value.shape)}; {mend}")
