@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 
 import torch
 from helpers.fuzzing import tables
@@ -36,32 +37,18 @@ def words(text: str) -> set[str]:
 
 
 def work(pipe: Connection, seeds: range) -> None:
-    """Run trials, and tell each before it begins and as it ends."""
+    """Run trials, and tell (seed, trial, outcome) as each begins, without an outcome, and ends."""
     torch.set_num_threads(1)
     logging.getLogger("lincoln_fn").setLevel(logging.ERROR)  # every trial compiles
     for seed in seeds:
-        pipe.send((seed, "", None))
+        pipe.send((seed, f"seed {seed}", None))
         try:
             drawn = trial(seed)
             pipe.send((seed, str(drawn), None))
-            told = outcome(drawn)
+            pipe.send((seed, str(drawn), outcome(drawn)))
         except Exception as error:  # the generator found an error of a layer's
             told = Outcome("differs", f"while drawn: {type(error).__name__}: {error}")
-        pipe.send((seed, None, told))
-    pipe.send((None, None, None))
-
-
-class Worker:
-    """A process, the trial that it is at, and since when."""
-
-    def __init__(self, first: int, stride: int) -> None:
-        self.seeds = range(first, first + stride * TRIALS_PER_WORKER, stride)
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, self.seeds))
-        self.process.start()
-        theirs.close()
-        self.seed, self.shown, self.since = first, "", time.monotonic()
+            pipe.send((seed, f"seed {seed}", told))
 
 
 class Tally:
@@ -72,13 +59,13 @@ class Tally:
         self.layers: Counter[str] = Counter()
         self.chaotic = 0
 
-    def add(self, shown: str, told: Outcome, seed: int) -> None:
+    def add(self, shown: str, told: Outcome) -> None:
         self.kinds[told.kind] += 1
         self.chaotic += told.is_chaotic
         if told.kind != "refused":
             self.layers.update(words(shown))
         if told.kind == "differs":
-            print(f"{shown or f'seed {seed}'}\n  DIFFERS {told.reason}\n", flush=True)
+            print(f"{shown}\n  DIFFERS {told.reason}\n", flush=True)
 
     def report(self) -> bool:
         """Print the counts, and tell whether anything differs."""
@@ -92,45 +79,35 @@ class Tally:
 def fuzz(minutes: float, seed: int, count: int) -> bool:
     """Run trials for some minutes, in some processes."""
     end, tally = time.monotonic() + 60 * minutes, Tally()
-    workers = [Worker(seed + i, count) for i in range(count)]
-    while workers:
-        ready = wait([worker.pipe for worker in workers], timeout=5)
-        for worker in list(workers):
-            next_seed = told_by(worker, worker.pipe in ready, tally)
-            is_late = time.monotonic() > end
-            if next_seed is None and not is_late:
-                continue
-            worker.process.kill()
-            worker.process.join()
-            workers.remove(worker)
-            if not is_late and next_seed is not None:
-                workers.append(Worker(next_seed, count))
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(lambda i: run(seed + i, count, end, tally), range(count)))
     return tally.report()
 
 
-def told_by(worker: Worker, is_ready: bool, tally: Tally) -> int | None:
-    """Read one message; give the seed that a new process begins at, if this one has ended."""
-    behind = worker.seed + worker.seeds.step
-    if not is_ready:
-        if time.monotonic() - worker.since < LONGEST:
-            return None
-        reason = f"took more than {LONGEST} seconds"
-        tally.add(worker.shown, Outcome("differs", reason), worker.seed)
-        return behind
-    try:
-        seed, shown, told = worker.pipe.recv()
-    except EOFError:
-        worker.process.join()
-        reason = f"the process died: {worker.process.exitcode}"
-        tally.add(worker.shown, Outcome("differs", reason), worker.seed)
-        return behind
-    if seed is None:
-        return behind
-    if told is None:
-        worker.seed, worker.shown, worker.since = seed, shown, time.monotonic()
-    else:
-        tally.add(worker.shown, told, seed)
-    return None
+def run(seed: int, stride: int, end: float, tally: Tally) -> None:
+    """Run trials until an end in time, in one process after the other."""
+    context = multiprocessing.get_context("spawn")
+    while time.monotonic() < end:
+        pipe, theirs = context.Pipe()
+        seeds = range(seed, seed + stride * TRIALS_PER_WORKER, stride)
+        process = context.Process(target=work, args=(theirs, seeds))
+        process.start()
+        theirs.close()
+        shown, reason = f"seed {seed}", ""
+        try:
+            while pipe.poll(wait := min(LONGEST, max(end - time.monotonic(), 0.0))):
+                seed, shown, told = pipe.recv()
+                if told:
+                    tally.add(shown, told)
+            reason = f"took more than {LONGEST} seconds" if wait == LONGEST else ""
+            process.kill()
+        except EOFError:
+            process.join()
+            reason = f"the process died: {process.exitcode}" if process.exitcode else ""
+        if reason:
+            tally.add(shown, Outcome("differs", reason))
+        process.join()
+        seed += stride
 
 
 def main() -> bool:
@@ -150,7 +127,7 @@ def main() -> bool:
     for row in tables.rows():
         if not chosen.tables or any(word in row.name for word in chosen.tables):
             drawn = of_row(row, 0)
-            tally.add(f"{row.name}\n{drawn}", outcome(drawn), 0)
+            tally.add(f"{row.name}\n{drawn}", outcome(drawn))
     return tally.report()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 import lincoln_fn as lf
-from lincoln_fn.grading import examples
+from lincoln_fn.grading import assignment
 from lincoln_fn.plots.derivatives import jacobian_matrix
 
 
@@ -112,7 +112,7 @@ EXAMPLES: Final[Mapping[str, tuple[lf.Layer, Any]]] = {
     "where": (lf.where(), (_PAIR[0] > 0, *_PAIR)),
 }
 # Of a layer without a row here: those of its assignment. Integers have no gradient.
-ASSIGNED: Final = {name: row for name, row in examples.EXAMPLES.items() if name != "embedding"}
+ASSIGNED: Final = {name: row for name, row in assignment.EXAMPLES.items() if name != "embedding"}
 MARGIN, CELL = 20, 10
 LEVELS: Final = 12  # of opacity
 

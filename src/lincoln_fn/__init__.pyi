@@ -197,7 +197,7 @@ from lincoln_fn.runtime.threads import adapt_waiting as adapt_waiting
 from lincoln_fn.training import data as data, metrics as metrics
 from lincoln_fn.training.evaluate import evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.gradient import Gradient as Gradient
+from lincoln_fn.training.protocols import Gradient as Gradient
 from lincoln_fn.training.history import FitRecord as FitRecord, History as History
 from lincoln_fn.training.make_step import make_step as make_step
 from lincoln_fn.training.train import (

@@ -10,7 +10,7 @@ from torch import nn
 import lincoln_fn as lf
 from lincoln_fn import attribution, keys
 from lincoln_fn.attribution import kinds
-from lincoln_fn.core.layer import unbound
+from lincoln_fn.core.signatures import unbound
 
 X = keys.normal(lf.Key(1), (3, 2, 8, 7), dtype=torch.float64)
 TARGET = torch.tensor([1, 4, 0])

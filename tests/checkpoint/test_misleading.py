@@ -1,6 +1,6 @@
 """Lies in files whose checksums agree, of each kind some: each is refused, or loaded rightly.
 
-Each lie is told twice, under the checksums of this version and under the one that 0.1 wrote.
+Each lie is told under the checksums of this version, and every eighth also under that of 0.1.
 """
 
 import hashlib
@@ -351,8 +351,11 @@ def test_a_file_without_a_lie_is_signed_as_the_library_does(of_old, data, tmp_pa
         assert sorted(opened.keys()) == sorted(told.header)
 
 
-@pytest.mark.parametrize("of_old", [False, True], ids=["signed as now", "signed as by 0.1"])
-@pytest.mark.parametrize("name", BY_NAME)
+# Whichever checksums there are, the same code has read the file before they are compared.
+TOLD = [(name, False) for name in BY_NAME] + [(name, True) for name in [*BY_NAME][::8]]
+
+
+@pytest.mark.parametrize(("name", "of_old"), TOLD)
 def test_a_lie_is_refused_or_does_not_matter(name, of_old, data, scored, tmp_path):
     change, words = BY_NAME[name]
     lying = File(data)

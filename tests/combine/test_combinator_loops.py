@@ -121,7 +121,6 @@ WALKED = NETS | {
 PROVEN = NETS | STATEFUL
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("name", PROVEN)
 def test_gradients_are_proven(name):
     layer, x = PROVEN[name]
@@ -129,6 +128,7 @@ def test_gradients_are_proven(name):
     lf.testing.check_layer(layer, layer.init(lf.Key(1), x), x, predict_is_forward=same)
 
 
+@pytest.mark.full(but=("residual",))
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
     ("layer", "x", "same"),
@@ -182,6 +182,8 @@ COMPILED = {
     "discrete": (lf.ode(FIELD, method="midpoint", steps=2), X),
     "continuous": (lf.ode(FIELD, method="midpoint", steps=2, adjoint="continuous"), X),
     "reversible": (lf.reversible((F, H), (lf.dense(3), F)), HALVES),
+    "mixture": (lf.mixture_of_experts(lf.dense(2), (lf.dense(3), lf.swiglu(4)), top_k=1), X),
+    "in dtype": (lf.in_dtype(FIELD, torch.float64), X),
     "own cell": (lf.serial(lf.scan(MIXED), lf.select(0)), (S, STATE)),
     "lstm": SCANS["lstm"],
     "masked": (lf.serial(lf.scan(lf.gru_cell(5)), lf.select(0)), (S, STATE, MASK)),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.core.layer import unbound
+from lincoln_fn.core.signatures import unbound
 
 X = normal(5, 3)
 G = normal(5, 2, seed=1)
@@ -99,33 +99,6 @@ def test_serial_hands_on_predict_advance_and_states(name):
     for old, new in zip(lf.tree.leaves(params), lf.tree.leaves(advanced), strict=True):
         assert old is new
     assert not same_bits(net.forward(advanced, X)[0], y)
-
-
-def test_serial_without_states_leaves_params_as_they_are():
-    net = lf.serial(lf.dense(2), lf.serial(lf.tanh()))
-    params = net.init(lf.Key(0), X)
-    assert net.advance(params, net.forward(params, X)[1]) is params
-
-
-def test_serial_is_its_parts_one_after_the_other():
-    first, second = lf.dense(4), lf.dense(2)
-    net = lf.serial(first, lf.tanh(), second)
-    params = net.init(lf.Key(0), X)
-    assert [p.weight.shape for p in (params[0], params[2])] == [(3, 4), (4, 2)]
-    hidden, cache_0 = first.forward(params[0], X)
-    active, cache_1 = lf.tanh().forward((), hidden)
-    y, cache_2 = second.forward(params[2], active)
-    given, cache = net.forward(params, X)
-    assert same_bits(given, y)
-    assert same_bits(net.predict(params, X), y)
-    assert same_bits(cache, (cache_0, cache_1, cache_2))
-    g, dparams_2 = second.backward(params[2], cache_2, G)
-    g, _ = lf.tanh().backward((), cache_1, g)
-    g, dparams_0 = first.backward(params[0], cache_0, g)
-    dx, dparams = net.backward(params, cache, G)
-    assert same_bits(dx, g)
-    expected = lf.tree.leaves((dparams_0, (), dparams_2))
-    assert same_bits(lf.tree.leaves(dparams), expected)
 
 
 @pytest.mark.parametrize(
@@ -288,11 +261,6 @@ def test_tied_takes_a_tuple_of_indices_alone_in_init_as_in_forward():
     assert same_bits(net.predict(params, (x,)), net.predict(params, x))
 
 
-def test_a_layer_is_frozen():
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        NOISY.forward = None
-
-
 def test_map_layers_replaces_every_single_layer_and_keeps_the_composition():
     net = lf.serial(lf.dense(4), lf.serial(lf.tanh(), lf.serial(lf.relu())))
     seen = []
@@ -309,14 +277,3 @@ def test_map_layers_replaces_every_single_layer_and_keeps_the_composition():
     assert same_number(
         swapped.predict(params, X), torch.sigmoid(torch.tanh(lf.dense(4).predict(params[0], X)))
     )
-
-
-def test_a_users_layer_is_treated_like_ours():
-    double = lf.Layer(
-        "double()",
-        forward=lambda params, x: (2 * x, None),
-        backward=lambda params, cache, g: (2 * g, ()),
-    )
-    net = lf.serial(lf.dense(4), double, lf.dense(2))
-    assert repr(net) == "serial(dense(4), double(), dense(2))"
-    lf.testing.check_layer(net, net.init(lf.Key(0), X), X)

@@ -9,7 +9,7 @@ from helpers.loops import ROWS as X
 from helpers.loops import STEP
 
 import lincoln_fn as lf
-from lincoln_fn.combine._solver import Solver
+from lincoln_fn.combine.fixed_point import Solver
 
 
 def expanding(norm):

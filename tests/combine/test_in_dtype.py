@@ -1,9 +1,7 @@
 """A layer that computes in another dtype keeps its parameters, and all around it, in their own."""
 
-import pytest
 import torch
 from helpers.compare import same_bits, same_number
-from helpers.compiling import compiles
 
 import lincoln_fn as lf
 
@@ -16,27 +14,16 @@ def dtypes(tree):
     return {leaf.dtype for leaf in lf.tree.leaves(tree, states=True)}
 
 
-def test_numbers_are_near_and_dtypes_are_kept():
-    params = LOW.init(lf.Key(1), X)
-    y, cache = LOW.forward(params, X)
-    exact, exact_cache = INNER.forward(params, X)
-    g = lf.keys.normal(lf.Key(2), tuple(y.shape))
-    given = (y, LOW.predict(params, X), *LOW.backward(params, cache, g))
-    expected = (exact, exact, *INNER.backward(params, exact_cache, g))
-    assert dtypes((params, *given)) == {torch.float32}
-    assert dtypes(cache.cache) == {torch.bfloat16}
-    assert same_number(given, expected, dtype=torch.bfloat16)
-    assert not same_number(given, expected)
-
-
 def test_it_equals_the_layer_on_cast_numbers():
     params = LOW.init(lf.Key(1), X)
     low = lf.tree.map(torch.Tensor.bfloat16, params)
     y, cache = LOW.forward(params, X)
     inner_y, inner_cache = INNER.forward(low, X.bfloat16())
-    assert same_bits(y, inner_y.float())
+    assert same_bits((y, LOW.predict(params, X)), (inner_y.float(),) * 2)
     g = lf.keys.normal(lf.Key(2), tuple(y.shape))
     results = LOW.backward(params, cache, g)
+    assert dtypes((params, y, results)) == {torch.float32}
+    assert dtypes(cache.cache) == {torch.bfloat16}
     inner = INNER.backward(low, inner_cache, g.bfloat16())
     assert same_bits(results, lf.tree.map(torch.Tensor.float, inner))
 
@@ -58,12 +45,9 @@ def test_y_has_the_dtype_that_is_asked_for():
     assert same_bits(dparams, expected)
 
 
-@pytest.mark.full(but=("False",))
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
-def test_small_steps_are_not_lost(compiled):
+def test_small_steps_are_not_lost():
     optimizer = lf.optim.sgd(1e-4)
     step = lf.make_step(LOW, lf.losses.softmax_cross_entropy(), optimizer)
-    step = lf.compile(step) if compiled else step
     state = first = lf.init_state(LOW, optimizer, lf.Key(1), X)
     for _ in range(5):
         state, _ = step(state, (X, TARGET))

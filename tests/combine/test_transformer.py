@@ -85,20 +85,6 @@ def test_blocks_without_biases_have_none_anywhere(norm_first):
         assert len(with_) == 2 * len(without)
 
 
-def test_a_stack_adds_up_what_its_blocks_make_of_the_memory():
-    x = normal(2, 5, 6), normal(2, 4, 3, seed=1)
-    first, second = DECODER(2, 7, 0.0), DECODER(3, 8, 0.0)
-    net = lf.with_context(first, second)
-    params, g = net.init(lf.Key(0), x), normal(2, 5, 6, seed=9)
-    y, (dtarget, dmemory), dparams = run(net, x, g, params)
-    h, cache = first.forward(params[0], x)
-    y_2, cache_2 = second.forward(params[1], (h, x[1]))
-    (dh, of_second), dparams_2 = second.backward(params[1], cache_2, g)
-    (dx, of_first), dparams_1 = first.backward(params[0], cache, dh)
-    assert same_number((y, dtarget, dmemory), (y_2, dx, of_first + of_second))
-    assert same_number(dparams, (dparams_1, dparams_2))
-
-
 def test_padded_places_do_not_reach_the_others():
     x, mask = normal(2, 5, 6), torch.tensor([True, True, True, False, False]).expand(2, 5)
     net = lf.with_context(*[ENCODER(2, 7, 0.0)] * 3)

@@ -1,6 +1,5 @@
 """A compiled step is loaded only from where nobody but the user can have put it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -140,19 +139,6 @@ def test_a_folder_that_others_write_is_not_used(tmp_path, monkeypatch):
         assert os.environ[VARIABLE] == str(folder)
 
 
-@pytest.mark.full
-@compiles
-def test_a_folder_of_another_user_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    # The folder that is used instead would be another user's too.
-    with (
-        pytest.warns(UserWarning, match=f"{tmp_path} belongs to another user, of id {os.getuid()}"),
-        use_trusted_cache(),
-    ):
-        assert Path(os.environ[VARIABLE]) != tmp_path
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Compile the step once, in a cache folder to be copied."""
@@ -177,24 +163,6 @@ def kept(built, tmp_path, monkeypatch):
 
 
 FOREIGN = ["../../elsewhere/foreign.so", "/elsewhere/foreign.so", "../lincoln_fn/other.so"]
-
-
-@pytest.mark.full
-@compiles
-@keeps
-@pytest.mark.parametrize("path", FOREIGN)
-def test_a_note_leads_to_no_library_but_the_one_beside_it(kept, tmp_path, path, monkeypatch):
-    """What a note said once, a path, it may still say: nobody reads it."""
-    for place in (tmp_path / "elsewhere", kept.parent):
-        place.mkdir(exist_ok=True)
-        for name in ("foreign.so", "other.so"):
-            (place / name).write_bytes(b"no library at all")
-    named = path.replace("/elsewhere", str(tmp_path / "elsewhere"), path[0] == "/")
-    told = json.loads(kept.read_text())
-    kept.write_text(json.dumps({**told, "library": named, "file": named}))
-    assert disk_cache.find(kept).run.file == kept.with_suffix(".so")
-    kept.with_suffix(".so").unlink()
-    assert disk_cache.find(kept) is None
 
 
 def linked(file, elsewhere):

@@ -7,16 +7,16 @@ import optree
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases import CASES
+from helpers.cases import CASES, FIRST
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.losses import REDUCTIONS, TABLE
+from helpers.losses import TABLE
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.onnx.program import Names, model_of
-from lincoln_fn.compiler.onnx.sizes import Affine, Reciprocal, fit
+from lincoln_fn.compiler.onnx.writer import Affine, Reciprocal, fit
 from lincoln_fn.compiler.trace.tracing import Program
-from lincoln_fn.recording.structures import flatten
+from lincoln_fn.recording import flatten
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -61,6 +61,17 @@ SOLVING = {
     for name in (case.layer.name for case in CASES)
     if name.startswith("fixed_point") and "solver='iteration'" not in name
 }
+
+
+# The first configurations have all operations of the table but a few, which these have. By hand,
+# `exported_sweep.py` trains every configuration.
+OTHERS = [
+    case for case in CASES
+    if str(case).startswith(
+        ("dense(4)-3", "masked(transformer", "ode(serial(concat", "batch_norm(momentum=None)-5x3",
+         "attention_heads(4, num_kv_heads=2, is_causal=True, sliding_window=2)-")
+    )
+]  # fmt: skip
 
 
 def session_of(model):
@@ -131,8 +142,8 @@ def layer_both_ways(layer, params, batch):
     return [leaf for leaf in flatten(made)[0] if leaf is not None], torch.zeros(())
 
 
-@pytest.mark.full(but=("conv_transpose2d(4, 3)", "max_pool2d(2)", "group_norm(2)"))
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.full(but=("conv_transpose2d", "max_pool2d(2)", "group_norm"))
+@pytest.mark.parametrize("case", [*FIRST, *OTHERS], ids=str)
 def test_every_layers_gradients(case):
     params, (y, _) = case.params(), case.layer.forward(case.params(), case.x)
     g = optree.tree_map(lambda leaf: normal(*leaf.shape, seed=3).to(leaf.dtype), y)
@@ -185,10 +196,9 @@ def loss_both_ways(loss, prediction, target):
 
 
 @pytest.mark.full(but=("huber",))
-@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("row", TABLE, ids=str)
-def test_every_losss_gradient(row, reduction):
-    pure = functools.partial(loss_both_ways, row.loss(reduction))
+def test_every_losss_gradient(row):
+    pure = functools.partial(loss_both_ways, row.loss("mean"))
     check_both_ways(pure, row.prediction, row.target)
 
 

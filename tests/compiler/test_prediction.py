@@ -47,15 +47,6 @@ def test_nothing_else_of_a_layer_changes():
         assert getattr(fast, name) is getattr(NET, name)
 
 
-@pytest.mark.full
-@compiles
-def test_metrics_are_those_of_the_eager_layer():
-    batches = [(X, torch.arange(5) % 3), (X.flip(0), torch.arange(5) % 2)]
-    metrics = {"accuracy": lf.metrics.accuracy}
-    made = lf.evaluate(lf.compile(NET), PARAMS, batches, metrics)
-    assert made == lf.evaluate(NET, PARAMS, batches, metrics)
-
-
 BAD = {
     "another number of features": X[:, :4],
     "another dtype": X.double(),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers.cases import FIRST
 from helpers.cases.case import cast
 from helpers.compare import largest, same_bits, same_number
 from helpers.compositions import random_like
@@ -54,7 +54,7 @@ def oracle(net, params, x, v):
     return hessian, grad(ys, leaves, h_j_v)
 
 
-TRAINED = [case for case in CASES if lf.tree.leaves(case.params())]
+TRAINED = [case for case in FIRST if lf.tree.leaves(case.params())]
 
 
 @pytest.mark.parametrize("case", TRAINED, ids=str)

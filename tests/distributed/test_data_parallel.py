@@ -15,7 +15,8 @@ from helpers.processes import run_in_processes
 
 import lincoln_fn as lf
 from lincoln_fn import distributed
-from lincoln_fn.core.layer import no_params, unbound
+from lincoln_fn.core.layer import no_params
+from lincoln_fn.core.signatures import unbound
 from lincoln_fn.losses.common.sums import sum_of
 
 SHARDS = 4

@@ -5,7 +5,7 @@ import torch
 from helpers.cases import convolution
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
-from helpers.convolutions import MAKERS, axes_of, input_for, run
+from helpers.convolutions import MAKERS, input_for, run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
@@ -89,22 +89,6 @@ def test_the_formula_computes_each_half_once(maker):
     assert counts == [1, 1, 2]
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_other_orders_in_memory_and_meta(maker):
-    layer, x = fast(maker(6, 3, 2, 1)), input_for(maker)
-    params = layer.init(lf.Key(0), x)
-    expected = run(layer, params, x)
-    orders = [x.repeat_interleave(2, -1)[..., ::2], x.permute(2, 0, 1, *range(3, x.ndim))]
-    orders[1] = orders[1].contiguous().permute(1, 2, 0, *range(3, x.ndim))
-    if axes_of(maker) == 3:
-        orders.append(x.contiguous(memory_format=torch.channels_last_3d))
-    for other in orders:
-        assert not other.is_contiguous()
-        assert same_number(run(layer, params, other), expected)
-    on_meta = lf.tree.map(lambda leaf: leaf.to("meta"), params)
-    assert layer.predict(on_meta, x.to("meta")).shape == expected[0].shape
-
-
 @pytest.mark.parametrize("layer", [
     lf.conv2d(6, 3, 2, 1, groups=2),
     lf.conv2d(6, 2, padding="same", padding_mode="reflect"),
@@ -133,22 +117,3 @@ def test_the_shape_of_y_is_known_beforehand(case):
     y, cache = layer.forward(params, case.x)
     spatial = params.weight.ndim - 2
     assert twins.positions(cache.x, params.weight, cache.arguments) == y.shape[-spatial:]
-
-
-@pytest.mark.parametrize("maker", [lf.conv1d, lf.conv2d, lf.conv_transpose2d, lf.conv_transpose3d])
-def test_errors_are_the_formulas(maker):
-    x = input_for(maker)
-    for layer in (maker(6, 3, 2), fast(maker(6, 3, 2))):
-        params = layer.init(lf.Key(0), x)
-        y, cache = layer.forward(params, x)
-        for call, message in [
-            (lambda: layer.forward((), x), "expected params conv"),  # noqa: B023
-            (lambda: layer.forward(params, x[:, 1:]), "expected x of shape"),  # noqa: B023
-            (lambda: layer.forward(params, x.double()), "expected x of dtype"),  # noqa: B023
-            (lambda: layer.backward(params, cache, y[1:]), "expected g of shape"),  # noqa: B023
-            (lambda: layer.grads(params, cache, y.double()), "expected g of dtype"),  # noqa: B023
-            (lambda: layer.grads(params, x, y), "expected the cache of its own"),  # noqa: B023
-            (lambda: layer.input_grad((), cache, y), "expected params conv"),  # noqa: B023
-        ]:
-            with pytest.raises(lf.LayerError, match=message):
-                call()

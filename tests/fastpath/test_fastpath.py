@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.cases import CASES
+from helpers.cases import CASES, first_of
 from helpers.cases.case import Case, cast, normal
 from helpers.compare import largest, same_number
 from helpers.fast_layers import LARGE, ROWS
@@ -43,8 +43,11 @@ def assert_same(given, expected, size=1.0):
     assert same_number(given, expected, terms=terms)
 
 
-@pytest.mark.parametrize("extreme", EXTREMES)
-@pytest.mark.parametrize("case", ROWS, ids=str)
+# Kinks, ties and denormals are a kernel's business, and not that of its options.
+@pytest.mark.parametrize(("case", "extreme"), [
+    pytest.param(case, extreme, id=f"{case}-{extreme}") for case in ROWS for extreme in EXTREMES
+    if case in first_of(ROWS) or extreme in ("usual", "far")
+])  # fmt: skip
 def test_a_twin_is_equal_to_its_formula(case, extreme):
     if case.layer.parts and extreme == "far":
         pytest.skip("a composition amplifies what its layers round; each of them is a row itself")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.compare import same_bits, same_number
 from helpers.fast_optimizers import EVERY, KINDS, MATRICES, leaves_of
-from helpers.optimizers import RICH, gradient, matrices, parameters, steps_of
+from helpers.optimizers import matrices, parameters, steps_of
 
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
@@ -109,31 +109,6 @@ def test_transforms_and_tracers_see_the_formula(make):
     slope = torch.func.grad(lambda dp: moved(dp).sum())(dp)
     expected = torch.func.grad(lambda dp: make().update(p, dp, state)[0].sum())(dp)
     assert same_number([slope], [expected])
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own jvp
-@pytest.mark.parametrize("optimizer", RICH, ids=str)
-def test_an_update_can_be_differentiated(optimizer):
-    """So that one can learn through a step."""
-    params = parameters(torch.float64)
-    grads = lf.tree.map(partial(gradient, t=0), params)
-    params, state = optimizer.update(params, grads, optimizer.init(params))
-    grads = lf.tree.map(partial(gradient, t=1), params)
-    direction = parameters(torch.float64, seed=2)
-
-    def moved(*leaves):
-        given = iter(leaves)
-        new, _ = optimizer.update(params, lf.tree.map(lambda g: next(given), grads), state)
-        return lf.tree.leaves(new)
-
-    def at(size):
-        return moved(*lf.tree.leaves(lf.tree.map(lambda g, d: g + size * d, grads, direction)))
-
-    leaves, along = (tuple(lf.tree.leaves(tree)) for tree in (grads, direction))
-    _, given = torch.func.jvp(moved, leaves, along)
-    expected = [(a - b) / 2e-6 for a, b in zip(at(1e-6), at(-1e-6), strict=True)]
-    # The quotient has the rounding of parameters of about 1, divided by the step.
-    assert same_number(given, expected, terms=1.0, error=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", [

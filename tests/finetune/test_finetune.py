@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from benchmarks.memory import LiveBytes
-from lincoln_fn.finetune import quantized_dense
+from lincoln_fn.finetune.quantize import from_dense
+from lincoln_fn.recording import flatten
 from lincoln_fn.recording.generate import generate
-from lincoln_fn.recording.structures import flatten
 
 X = normal(6, 5)
 TOKENS = torch.tensor([[1, 2, 0, 3], [4, 4, 1, 2]])
@@ -173,10 +173,8 @@ def test_the_gradients_are_proven(net, x, name):
 @pytest.mark.parametrize(("bits", "largest_gap"), [(8, 1 / 127), (4, 0.304)])
 def test_a_number_of_few_bits_is_the_nearest(bits, largest_gap):
     weight = normal(13, 9)
-    params = quantized_dense.from_dense(
-        lf.layers.dense.Params(weight, None), bits=bits, block_size=16
-    )
-    given = quantized_dense.dequantize(params)
+    params = from_dense(lf.layers.dense.Params(weight, None), bits=bits, block_size=16)
+    given = params.weight
     scales = params.scales.expand(-1, 16).flatten()[: 13 * 9].view(13, 9)
     assert ((given - weight).abs() <= scales * largest_gap / 2 * 1.00001).all()
     assert ((given - weight).abs() > scales * largest_gap / 6).any()
@@ -192,7 +190,7 @@ def test_few_bits_take_little_memory_and_dx_is_that_of_their_matrix(bits, share)
     few, params = lf.quantize(net, before, bits=bits)
     size = sum(leaf.nbytes for leaf in lf.tree.leaves(params, states=True))
     assert size == share * before.weight.nbytes
-    dense = lf.layers.dense.Params(quantized_dense.dequantize(params), params.bias)
+    dense = lf.layers.dense.Params(params.weight, params.bias)
     y, cache = few.forward(params, x)
     assert same_number(y, net.predict(dense, x))
     assert cache.untyped_storage().nbytes() == 4

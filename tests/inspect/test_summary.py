@@ -46,17 +46,17 @@ def test_it_is_printed_as_a_table():
     assert str(summary(net, torch.zeros(5, 3))).splitlines() == [
         "path   layer            output shape  parameters  cache bytes  multiply-adds",
         "────────────────────────────────────────────────────────────────────────────",
-        "0      residual         (5, 3)            14,003       40,004         60,000",
+        "0      residual         (5, 3)            14,003       40,000         60,000",
         "0.0      serial         (5, 3)            14,003       40,000         60,000",
         "0.0.0      dense(2000)  (5, 2000)          8,000            0         30,000",
         "0.0.1      tanh()       (5, 2000)              0       40,000              0",
         "0.0.2      dense(3)     (5, 3)             6,003            0         30,000",
         "0.1      identity()     (5, 3)                 0            0              0",
-        "0.2      add()          (5, 3)                 0            4              0",
+        "0.2      add()          (5, 3)                 0            0              0",
         "1      frozen           (5, 1)                 0           60             15",
         "1.0      dense(1)       (5, 1)                 0           60             15",
         "────────────────────────────────────────────────────────────────────────────",
-        "       total            (5, 1)            14,003       40,064         60,015",
+        "       total            (5, 1)            14,003       40,060         60,015",
         "The states hold 4 numbers more, which are not trained.",
     ]
 

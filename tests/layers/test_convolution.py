@@ -159,7 +159,7 @@ test_inputs_that_do_not_fit = refused([
     (lambda: lf.conv_transpose2d(6, 3, groups=3).init(lf.Key(0), torch.zeros(2, 4, 5, 7)),
         "conv_transpose2d: expected channels that groups=3 divides, got 4"),
     (lambda: lf.conv_transpose2d(6, 3).init(0, torch.zeros(2, 4, 5, 7)),
-        "conv_transpose: expected key to be a Key, got 0; write lf.Key(0)"),
+        "conv_transpose2d: expected key to be a Key, got 0; write lf.Key(0)"),
     (lambda: conv.forward(conv.Params(torch.zeros(6, 4), None), torch.zeros(2, 4)),
         "conv: expected a weight with one to three spatial axes, got (6, 4)"),
     (lambda: conv.forward(conv.Params(None, None), torch.zeros(2, 4)),

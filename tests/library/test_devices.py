@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import losses, optimizers, rules, stateful
 from helpers.accelerator import DEVICE, Accelerator, here
-from helpers.cases import CASES
+from helpers.cases import FIRST
 from helpers.cases.case import normal
 from helpers.compare import same_bits, same_number
 
@@ -40,7 +40,7 @@ def devices(arrays):
     return {leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):
     net, expected = lf.serial(BEFORE, case.layer), case.params()
     with Accelerator() as gpu:

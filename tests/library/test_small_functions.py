@@ -11,7 +11,7 @@ from lincoln_fn.checkpoint.contents import read_score
 from lincoln_fn.checkpoint.places import is_count, record_strides
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
 from lincoln_fn.compiler.passes.products import is_turned, without_gaps
-from lincoln_fn.core.checksum import checksum
+from lincoln_fn.core.versions import checksum
 from lincoln_fn.distributed.data_parallel.buckets import layout
 from lincoln_fn.distributed.data_parallel.shards import (
     Shards,
@@ -21,7 +21,7 @@ from lincoln_fn.distributed.data_parallel.shards import (
     root_of,
 )
 from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
-from lincoln_fn.optim.slices import slice_rows, spans
+from lincoln_fn.optim.sharded import slice_rows, spans
 from lincoln_fn.training.history import is_gain
 
 

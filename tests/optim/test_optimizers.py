@@ -11,8 +11,6 @@ from helpers.compare import largest, same_bits, same_number
 from helpers.names import names_of
 from helpers.optimizers import RICH, SCHEDULED, TABLE, T, gradient, matrices, parameters, steps_of
 from helpers.refusals import refused
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lincoln_fn as lf
@@ -68,16 +66,6 @@ def test_plain_sgd_keeps_no_state(dtype):
         (moved,), state = sgd(lr).update((p,), (dp,), ())
         assert same_number(moved, p - lr * dp)
         assert (moved.dtype, state) == (dtype, ())
-
-
-def test_rprop_grows_and_shrinks_by_its_factors_in_float64():
-    p = torch.zeros(2, dtype=torch.float64)
-    optimizer = optim.rprop(0.1)
-    state = optimizer.init(p)
-    for grads in (torch.tensor([1.0, 1.0]), torch.tensor([1.0, -1.0])):
-        p, state = optimizer.update(p, grads.double(), state)
-    assert same_number(state.size, torch.tensor([0.12, 0.05], dtype=torch.float64))
-    assert same_number(p, torch.tensor([-0.22, -0.1], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
@@ -199,34 +187,22 @@ def test_a_leaf_without_axes_keeps_its_dtype_under_a_schedule():
         assert {leaf.dtype for leaf in lf.tree.leaves(moved) + kept} == {dtype}
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("optimizer", [*RICH, sgd()], ids=str)
-def test_is_pure(optimizer):
-    params, grads = parameters(torch.float32), parameters(torch.float32, seed=1)
+def test_is_pure(optimizer, scale):
+    params, grads = parameters(torch.float64, scale), parameters(torch.float64, 1 / scale, 1)
     _, state = optimizer.update(params, grads, optimizer.init(params))
     before = snapshot(params=params, grads=grads, state=state)
     first = optimizer.update(params, grads, state)
     check_untouched(optimizer.name, "update", before)
     check_same(optimizer.name, "a second update", optimizer.update(params, grads, state), first)
     assert lf.tree.same_structure(first, (params, state), states=True)
+    assert all(torch.isfinite(leaf).all() for leaf in lf.tree.leaves(first))
     # No tensor stands in two places: a tracer would take the two for one.
     everything = lf.tree.leaves((params, state), states=True)
     assert len({id(leaf) for leaf in everything}) == len(everything)
     given = {leaf.data_ptr() for leaf in lf.tree.leaves((params, grads, state))}
     assert not given & {leaf.data_ptr() for leaf in lf.tree.leaves(first)}
-
-
-@given(st.integers(0, len(RICH) - 1), st.integers(0, 2**32), st.floats(1e-3, 1e3))
-@settings(max_examples=60, deadline=None)
-def test_is_pure_whatever_the_values(index, seed, scale):
-    optimizer = RICH[index]
-    params = parameters(torch.float64, scale, seed)
-    grads = parameters(torch.float64, 1 / scale, seed + 1)
-    state = optimizer.init(params)
-    for _ in range(3):
-        before = snapshot(params=params, grads=grads, state=state)
-        params, state = optimizer.update(params, grads, state)
-        check_untouched(optimizer.name, "update", before)
-        assert all(torch.isfinite(leaf).all() for leaf in lf.tree.leaves((params, state)))
 
 
 @pytest.mark.full(but=("[adamw", "[rprop", "[soap", "[chain(clip"))
@@ -303,21 +279,12 @@ def test_what_does_not_mirror_the_parameters_is_named(optimizer):
     ("call", "said"),
     [
         ("sgd(-1)", "lr of at least 0, got -1"),
-        ("sgd(momentum=-1)", "momentum of at least 0, got -1"),
-        ("sgd(weight_decay=-1)", "weight_decay of at least 0, got -1"),
         ("sgd(nesterov=True)", "momentum and no dampening for nesterov, got (0.0, 0.0)"),
-        ("adagrad(lr_decay=-1)", "lr_decay of at least 0, got -1"),
         ("adagrad(initial_accumulator_value=-1)",
          "initial_accumulator_value of at least 0, got -1"),
         ("rmsprop(alpha=1.5)", "alpha from 0 to 1, got 1.5"),
-        ("rmsprop(momentum=-1)", "momentum of at least 0, got -1"),
-        ("adadelta(rho=1.5)", "rho from 0 to 1, got 1.5"),
         ("adam(float('nan'))", "lr to be a finite number of at least 0 or a function, got nan"),
         ("adamw(betas=(0.9, 1))", "betas[1] in [0, 1), got 1"),
-        ("adamax(eps=-1)", "eps of at least 0, got -1"),
-        ("nadam(momentum_decay=-1)", "momentum_decay of at least 0, got -1"),
-        ("radam(weight_decay=-1)", "weight_decay of at least 0, got -1"),
-        ("asgd(-1)", "lr of at least 0, got -1"),
         ("rprop(etas=(1.5, 2))", "etas below and above 1, got (1.5, 2)"),
         ("lion(betas=(-1, 0))", "betas[0] in [0, 1), got -1"),
         ("muon(momentum=2)", "momentum from 0 to 1, got 2"),
@@ -378,9 +345,12 @@ test_what_does_not_fit_is_refused = refused([
     (lambda: muon().init(parameters(torch.float32)),
      "muon: expected matrices, got 0.bias of shape (4,); give it to another optimizer by by_path"),
     # Where nothing is trained, too.
-    (lambda: optim.adam().update((), (), ()), "adam: expected state AdamState, got ()"),
-    (lambda: optim.nadam().update((), (), ()), "nadam: expected state NadamState, got ()"),
-    (lambda: optim.adagrad().update((), (), ()), "adagrad: expected state AdagradState, got ()"),
+    (lambda: optim.adam().update((), (), ()),
+     "adam: expected state AdamState, got (); init(params) makes one"),
+    (lambda: optim.nadam().update((), (), ()),
+     "nadam: expected state NadamState, got (); init(params) makes one"),
+    (lambda: optim.adagrad().update((), (), ()),
+     "adagrad: expected state AdagradState, got (); init(params) makes one"),
     (lambda: by_path({"0.*": sgd(), "2.*": adamw()}).init(parameters(torch.float32)),
      "by_path: expected a pattern that matches '3.gain', got '0.*', '2.*'"),
     (lambda: by_path({"bais": sgd(), "*": sgd()}).init(NAMED),
@@ -388,6 +358,9 @@ test_what_does_not_fit_is_refused = refused([
      "function of the path may fit none"),
     (lambda: by_path({"*": sgd()}).update(TWO, (TWO[0], None), ((),)),
      "by_path: expected a gradient of its parameter's shape (2,) at 1, got NoneType"),
+])  # fmt: skip
+# The rest is optree's.
+test_gradients_of_another_structure_are_refused = refused([
     (lambda: by_path({"*": sgd()}).update(TWO, TWO[:1], ((),)), "by_path: expected gradients of "
      "the parameters' structure; tuple arity mismatch; expected: 2, got"),
     (lambda: by_path({"*": sgd()}).update(TWO, list(TWO), ((),)), "by_path: expected gradients of "
@@ -397,15 +370,3 @@ test_what_does_not_fit_is_refused = refused([
 
 def test_a_function_of_the_path_may_fit_none():
     assert by_path({lambda path: False: sgd(), "*": sgd()}).init(NAMED) == ((), ())
-
-
-def test_trains_a_network_within_a_step():
-    net = lf.serial(lf.dense(8), lf.tanh(), lf.dense(3), lf.log_softmax())
-    x, target = keys.normal(lf.Key(0), (30, 5)), torch.arange(30) % 3
-    optimizer = by_path({"0.weight": muon(0.02), "*": adamw(schedules.linear(0.02, 0.01, 100))})
-    state = lf.init_state(net, optimizer, lf.Key(1), x)
-    step = lf.make_step(net, lf.losses.nll(), optimizer)
-    _, first = step(state, (x, target))
-    for _ in range(60):
-        state, value = step(state, (x, target))
-    assert value < 0.7 * first

@@ -5,16 +5,14 @@ import io
 import json
 import math
 
-import attrs
 import pytest
 import torch
-from helpers.compare import same_bits, same_number
+from helpers.compare import same_number
 from helpers.small_benchmarks import SMALL
 
 import lincoln_fn as lf
-from benchmarks import __main__ as command
-from benchmarks import ancestor, busy, growth, length, memory, report, runner, worker
-from benchmarks.peers import PEERS, AbsentError, Way, floor, ours
+from benchmarks import ancestor, growth, memory, report, runner, worker
+from benchmarks.peers import AbsentError, Way, floor
 from benchmarks.runner import Row
 from benchmarks.workloads import LEARNING_RATES, WORKLOADS
 
@@ -73,16 +71,6 @@ def test_losses_of_other_libraries_agree(peer, workload, optimizer):
     (expected,) = losses("torch_eager", SMALL[workload], optimizer)
     for of_way in losses(peer, SMALL[workload], optimizer, ways=1):
         assert same_number(of_way, expected, dtype=torch.float32)
-
-
-def test_ours_begins_with_the_workload_s_weights():
-    net = ours.network(SMALL["gpt-nano"])
-    state = ours.start(SMALL["gpt-nano"], net, ours.make_optimizer("sgd"))
-    weights = SMALL["gpt-nano"].weights()
-    block, given = state.params[2], weights[2]
-    qkv = torch.cat([getattr(block[1][0][2], part).weight for part in ("query", "key", "value")], 1)
-    assert same_bits(qkv, torch.from_numpy(given["qkv.weight"]))
-    assert same_bits(state.params[0].weight, torch.from_numpy(weights[0]["weight"]))
 
 
 class Pretended:
@@ -186,15 +174,6 @@ def test_a_ratio_is_taken_within_each_round():
     assert runner.ratio(one, other) == (0.5, 0.25, 0.5)
 
 
-def test_pictures_are_saved(tmp_path):
-    pytest.importorskip("matplotlib")
-    report.picture(tmp_path / "steps.png", {"mlp": rows(ours=1e-3, torch_eager=2e-3)}, "title")
-    curve = [growth.Point(size, size / 10, size * 10) for size in (1, 2, 4)]
-    growth.picture(tmp_path / "growth.png", {"batch": {"ours": curve}}, "title")
-    for name in ("steps.png", "growth.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.5])
 def test_the_exponent_of_known_data(power):
     sizes = [10, 20, 40, 80, 160]
@@ -202,26 +181,6 @@ def test_the_exponent_of_known_data(power):
     # What small sizes cost beside does not count.
     costs = [7.0, 7.0] + [size**power for size in sizes[2:]]
     assert same_number(growth.exponent(sizes, costs), power)
-
-
-@pytest.mark.full
-def test_growth_is_measured_at_each_size(monkeypatch):
-    monkeypatch.setitem(growth.BASE, "batch", 16)
-    results = growth.measure({"depth": (1, 4)}, rounds=1)
-    assert set(results["depth"]) == set(growth.PROGRAMS)
-    for points in results["depth"].values():
-        assert [point.size for point in points] == [1, 4]
-        assert points[1].bytes > points[0].bytes
-    workload = growth.network(batch=5, width=3, depth=9)
-    whole, parts = ours.network(workload), growth.checkpointed(workload)
-    assert len(parts.parts) == 3
-    optimizer = ours.make_optimizer("sgd")
-    x = ours.batches(workload)[0][0]
-    states = [ours.start(workload, net, optimizer) for net in (whole, parts)]
-    first, second = (
-        net.predict(s.params, x) for net, s in zip((whole, parts), states, strict=True)
-    )
-    assert same_bits(first, second)
 
 
 def test_the_memory_counter_counts_a_known_program():
@@ -261,50 +220,12 @@ def test_the_memory_counter_sees_what_autograd_keeps_and_lets_go():
     assert 4 * 5000 <= allocated <= 4 * 6000 + 64
 
 
-def test_memory_of_ours_is_counted_beside_torch_s():
-    workload = attrs.evolve(SMALL["mlp"], distinct=1)
-    peaks = {"ours": memory.peaks(ours.ways(workload, "sgd")[0])}
-    weights = sum(weight.nbytes for layer in workload.weights() for weight in layer.values())
-    batch = sum(array.nbytes for array in workload.batches()[0])
-    assert peaks["ours"].tensors > 2 * weights + batch  # the old parameters and the new
-    of = {**peaks, "ours_compiled": memory.Peaks(None, 1), "torch_eager": peaks["ours"]}
-    assert memory.table({"mlp": of}).splitlines()[-1].split()[3] == "1.00"
-
-
 def test_the_floor_has_every_product_of_a_step():
     assert len(floor.products(SMALL["mlp"])) == 5  # no dx of the first layer
     assert len(floor.products(SMALL["lenet-8"])) == 2 + 2 * 3
     # Two dense layers around the scan with three each, the scan's two a step and its weight's.
     assert len(floor.products(SMALL["char-lstm"])) == 2 * 3 + 2 * 6 + 1
     assert len(floor.products(SMALL["gpt-pico"])) == 2 * (4 * 3 + 6) + 3
-
-
-def test_the_command_line(capsys):
-    options = command.parse_options(["--workload", "mlp", "lenet-8", "--peer", "jax"])
-    assert (options.workload, options.peer) == (["mlp", "lenet-8"], ["jax"])
-    assert command.parse_options([]).peer == list(PEERS)
-    with pytest.raises(SystemExit):
-        command.parse_options(["--workload", "resnet"])
-    assert "resnet" in capsys.readouterr().err
-
-
-def test_end_to_end_measures_23_times():
-    end_to_end = pytest.importorskip("benchmarks.end_to_end", reason="needs torchvision")
-    steps = end_to_end.STEPS
-    at = [step for step in range(1, steps + 1) if end_to_end.measured_at(step)]
-    assert len(at) == 23
-    assert at[-1] == steps == 2345
-
-
-def test_what_runs_again_has_run_before():
-    end_to_end = pytest.importorskip("benchmarks.end_to_end", reason="needs torchvision")
-    seen = set()
-    for name, run in end_to_end.PROGRAMS.items():
-        first = name.removesuffix(end_to_end.AGAIN)
-        assert first == name or first in seen
-        assert end_to_end.PROGRAMS[first] is run
-        seen.add(name)
-    assert sum(name.endswith(end_to_end.AGAIN) for name in seen) == 4
 
 
 def test_the_ancestor_takes_the_same_step():
@@ -320,43 +241,3 @@ def test_the_ancestor_takes_the_same_step():
             ancestor.step(weights, x, target, 0.1), value.item(), dtype=torch.float32
         )
     assert same_number(lf.tree.leaves(state.params), list(weights))
-
-
-def test_the_ancestor_begins_with_what_a_network_needs():
-    weights = ancestor.init(5, 4, 3)
-    assert [tuple(weight.shape) for weight in weights] == [(5, 4), (4,), (4, 3), (3,)]
-    p = ancestor.forward(weights, torch.ones(2, 5))[1].exp()
-    assert same_number(p.sum(1), torch.ones(2))
-
-
-class Fake:
-    """A process that takes so many steps a second."""
-
-    def __init__(self, rate):
-        self.rate = rate
-
-    def ask(self, *, seconds):
-        self.seconds = seconds
-
-    def answer(self):
-        return {"steps": self.rate * self.seconds, "seconds": self.seconds}
-
-
-def test_of_two_runs_at_once_the_slower_one_counts():
-    assert busy.together([Fake(7), Fake(5)], 3.0) == 5
-    line = busy.table({"mlp": {"ours, passive": {"0": 7.0, "twice": 5.0}}}).splitlines()[1]
-    assert line.split() == ["ours,", "passive", "7", "5"]
-
-
-def test_the_table_of_lengths_marks_the_least_and_the_picture_shows_all(tmp_path):
-    found = {"ours": {0: 1.0, 1: 1.5, 10: 1.6}, "torch_eager": {0: 0.5, 1: 1.4, 10: 1.75}}
-    results = {"mlp": {"empty": found, "warm": found}}
-    lines = [line.split() for line in length.table(results).splitlines()]
-    assert lines[2] == ["mlp,", "empty", "caches", "import", "1", "10"]
-    assert lines[3] == ["ours", "eager", "1.00", "1.50", "1.60*"]
-    assert lines[4] == ["torch", "eager", "0.50*", "1.40*", "1.75"]
-    length.picture(tmp_path / "lengths.png", results, "machine")
-    assert (tmp_path / "lengths.png").stat().st_size > 10_000
-    compiled = {"ours_compiled": {0: 1.0, 1: 4.5}}
-    words = length.compile_times({"mlp": {"empty": compiled}}).split()
-    assert words[-4:] == ["mlp", "3.5", "-", "-"]

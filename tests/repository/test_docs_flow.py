@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import lincoln_fn as lf
-
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -51,16 +49,6 @@ def test_every_number_is_autograds(flow):
         *(layer.name for layer in flow.NET.parts),
     ]
     assert sorted(shown) == sorted(expected)
-
-
-def test_the_walk_layer_by_layer_is_the_networks(flow):
-    made = flow.run()
-    y, cache = flow.NET.forward(flow.PARAMS, flow.X)
-    dx, dparams = flow.NET.backward(flow.PARAMS, cache, made.gradients[-1])
-    assert torch.equal(y, made.outputs[-1])
-    assert torch.equal(dx, made.gradients[0])
-    assert torch.equal(dparams[2].weight, made.dparams[2].weight)
-    lf.testing.check_layer(flow.NET, flow.PARAMS, flow.X)
 
 
 def test_each_step_has_a_caption_and_shows_something(flow):

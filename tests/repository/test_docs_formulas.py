@@ -26,14 +26,9 @@ BLOCKS = [part for file in FILES for part in file.docstring if part.is_formulas]
 FORMULAS = [REMARK.split(line)[0] for block in BLOCKS for line in block.lines]
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
-def test_every_formula_of_a_docstring_can_be_translated(formula):
-    assert to_tex(formula, aligned=True)
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_every_derivation_has_formulas(path):
-    assert any(paragraph.is_formulas for paragraph in read(path).docstring)
+def test_every_formula_of_a_docstring_can_be_translated():
+    assert len(FORMULAS) > 600
+    assert all(to_tex(formula, aligned=True) for formula in FORMULAS)  # an error has the formula
 
 
 @pytest.mark.full

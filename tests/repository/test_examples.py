@@ -5,12 +5,10 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from urllib.error import URLError
 
 import pytest
 from helpers.children import run_child
 from helpers.examples import EXAMPLES, MNIST_FILES, PNG_SIGNATURE, needs_mnist, table
-from matplotlib.figure import Figure
 
 import lincoln_fn as lf
 
@@ -75,14 +73,6 @@ def test_breast_cancer_measures_exactly_the_rows_it_held_out(run, monkeypatch):
 
 
 @pytest.mark.full
-def test_breast_cancer_follows_its_key_and_init(run):
-    first = run("breast_cancer", "--epochs", 20, "--key", 1)
-    assert run("breast_cancer", "--epochs", 20, "--key", 1) == first
-    assert run("breast_cancer", "--epochs", 20, "--key", 2) != first
-    assert run("breast_cancer", "--epochs", 20, "--key", 1, "--init", "normal") != first
-
-
-@pytest.mark.full
 def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
     picture = tmp_path / "curve.png"
     done = run_script("breast_cancer.py", "--epochs", "40", "--plot", picture)
@@ -90,14 +80,6 @@ def test_breast_cancer_runs_as_a_script_and_draws(run_script, tmp_path):
     assert [row[0] for row in table(done.stdout.splitlines())] == [20, 40]
     assert picture.read_bytes().startswith(PNG_SIGNATURE)
     assert picture.stat().st_size > 10_000  # more than an empty page
-
-
-@pytest.mark.full
-def test_matplotlib_is_imported_only_to_draw(run, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # makes its import fail
-    run("breast_cancer", "--epochs", 1)
-    with pytest.raises(ImportError):
-        run("breast_cancer", "--epochs", 1, "--plot", tmp_path / "curve.png")
 
 
 @pytest.mark.parametrize(
@@ -134,45 +116,6 @@ def test_a_picture_that_could_not_be_saved_is_refused_before_training(
     assert f"argument --plot: {'' if said[0] == 't' else tmp_path}" in told.err
     assert said in told.err
     assert told.out == ""
-
-
-@pytest.mark.full
-def test_the_picture_says_what_is_drawn_and_counts_epochs(run, monkeypatch, tmp_path):
-    drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: drawn.append(figure))
-    run("breast_cancer", "--epochs", 40, "--plot", tmp_path / "curve.png")
-    loss, accuracy = drawn[0].axes
-    for axes in (loss, accuracy):
-        assert axes.get_xlabel() == "epoch"
-        assert [list(line.get_xdata()) for line in axes.lines] == [[20.0, 40.0]] * 2
-        first, last = axes.get_xlim()
-        assert first < 20
-        assert 40 < last < 50
-    legends = [[text.get_text() for text in axes.get_legend().texts] for axes in drawn[0].axes]
-    assert legends[0] == ["trained on all 569 examples", "trained on 456"]
-    assert legends[1] == [
-        "trained on all 569, measured on the same",
-        "trained on 456, measured on the other 113",
-    ]
-    assert loss.get_title() == "Training loss"
-    assert "training examples" in loss.get_ylabel()
-
-
-@pytest.mark.full
-def test_breast_cancer_prints_its_lines_while_it_trains(run, monkeypatch):
-    run("breast_cancer", "--epochs", 1)
-    breast_cancer = import_module("breast_cancer")
-    lines = []
-
-    def endless():
-        record = lf.FitRecord(1, 1, 0.5, 0.9, 0.1)
-        yield record
-        lines.append("the second record")
-        yield record
-
-    monkeypatch.setattr("builtins.print", lambda *text, **options: lines.append(text[0][:5]))
-    breast_cancer.print_table(endless(), endless())
-    assert lines[2:] == ["    1", "the second record", "the second record", "    1"]
 
 
 @pytest.mark.full
@@ -220,17 +163,3 @@ def test_mnist_says_where_missing_files_belong(tmp_path):
     assert str(tmp_path / "MNIST" / "raw") in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # a download would have made MNIST/raw first
-
-
-def test_mnist_says_the_same_after_a_failed_download(run, monkeypatch, tmp_path):
-    from torchvision.datasets import MNIST
-
-    def unreachable(self):
-        raise URLError("no network")
-
-    monkeypatch.setattr(MNIST, "download", unreachable)
-    monkeypatch.delenv("LINCOLN_FN_DATA", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(SystemExit, match=r"^Place the MNIST files ") as stop:
-        run("mnist")
-    assert str(tmp_path / ".cache" / "lincoln_fn" / "MNIST" / "raw") in stop.value.code

@@ -1,9 +1,10 @@
 """A mutant takes the place of a function's own code, not of its decorators'."""
 
 import importlib
+import inspect
 
 from helpers.mutation.code import PACKAGE
-from helpers.mutation.trials import undecorated
+from helpers.mutation.trials import files_for
 
 
 def test_the_own_functions_of_a_file_are_found():
@@ -16,8 +17,13 @@ def test_the_own_functions_of_a_file_are_found():
             for name in ("init", "forward", "backward"):
                 if (function := getattr(module, name, None)) is None:
                     continue
-                code = undecorated(function).__code__
+                code = inspect.unwrap(function).__code__
                 assert code.co_name == name
                 assert not code.co_freevars
                 found += "/layers/" in code.co_filename or "/losses/" in code.co_filename
     assert found > 150
+
+
+def test_the_files_of_the_short_suite_are_tried():
+    names = [file.rpartition("/")[2] for file in files_for(PACKAGE / "layers/gelu.py", False, True)]
+    assert "test_layers.py" in names

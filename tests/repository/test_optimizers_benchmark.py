@@ -1,7 +1,5 @@
 """The benchmark of optimizers: tuned alike, resumed, and torch's take the same steps."""
 
-import json
-
 import pytest
 import torch
 from helpers.compare import same_number
@@ -49,30 +47,3 @@ def test_ours_and_torch_learn_the_same(name, text):
     if benchmark.CONTENDERS[name].torch is not None and name not in DIFFERENT:
         theirs = trained(name, "torch", text)
         assert same_number(ours["held_out"], theirs["held_out"], error=1e-4)
-
-
-@pytest.mark.full
-def test_a_finished_run_is_not_run_again(text, tmp_path, monkeypatch, capsys):
-    options = [
-        str(text), "--folder", str(tmp_path / "runs"), "--optimizer", "sgd", "adamw",
-        "--search-steps", "2", "--steps", "4", "--loss", "9", "0.1", "--library", "ours", "torch",
-    ]  # fmt: skip
-    benchmark.main(options)
-    first = capsys.readouterr().out
-    files = [json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json")]
-    cells = [line.split("|") for line in first.splitlines() if "|" in line]
-    rows = {each[1].strip(): each for each in cells}
-    assert {"adamw", "adamw torch", "sgd", "sgd torch"} <= rows.keys()
-    assert [cell.strip() for cell in rows["adamw"][6:10:2]] == ["2", "-"]  # steps to 9 and to 0.1
-    tried = [each for each in files if each["optimizer"] == "sgd" and each["steps"] == 2]
-    best = min(tried, key=lambda each: each["held_out"])["lr"]
-    rates = [each["lr"] for each in tried]
-    assert min(rates) < best < max(rates)
-    taken = [each for each in files if each["optimizer"] == "sgd" and each["steps"] == 4]
-    assert {each["lr"] for each in taken} == {best}
-    monkeypatch.setattr(benchmark, "train", None)
-    benchmark.main(options)
-    again = capsys.readouterr().out
-    assert again.splitlines()[1:] == first[first.index("| optimizer") :].splitlines()
-    benchmark.main([*options, "--table"])
-    assert capsys.readouterr().out.splitlines() == again.splitlines()[1:]

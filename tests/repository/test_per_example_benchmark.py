@@ -5,7 +5,6 @@ import torch
 from helpers.compare import same_number
 from helpers.small_benchmarks import SMALL
 
-from benchmarks import __main__ as command
 from benchmarks import per_example as benchmark
 from benchmarks.peers import AbsentError
 
@@ -54,19 +53,3 @@ def test_a_program_that_is_missing_says_why(monkeypatch):
     monkeypatch.setattr(benchmark, "CLIPPED", {"ours": benchmark.our_clipped})
     assert set(benchmark.programs(SMALL["mlp"], said.append)) == {"norms, ours", "clipped, ours"}
     assert said == ["mlp, norms: opacus is not installed"]
-
-
-def test_the_table(monkeypatch):
-    head, line = benchmark.table({"mlp": {"norms, ours": 0.5, "clipped, ours": 1.25}}).splitlines()
-    assert head.split("  ")[0] == "workload"
-    assert line.split() == ["mlp", "0.50", "-", "-", "1.25", "-"]
-    assert command.parse_options(["--per-example"]).per_example
-
-
-def test_it_is_measured_in_rounds(monkeypatch):
-    monkeypatch.setattr(benchmark, "WORKLOADS", SMALL)
-    monkeypatch.setattr(benchmark, "NORMS", {"ours": benchmark.our_norms})
-    monkeypatch.setattr(benchmark, "CLIPPED", {"ours": benchmark.our_clipped})
-    of = benchmark.measure(["mlp"], 2, 0.001, print)["mlp"]
-    assert set(of) == {"norms, ours", "clipped, ours"}
-    assert all(ratio > 0 for ratio in of.values())

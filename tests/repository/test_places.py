@@ -88,41 +88,6 @@ ADDITIONS = (
         ),
     ),
     Addition(
-        "rms_norm", "gentle_norm", "layers",
-        (
-            (
-                f"{SOURCE}/__init__.pyi",
-                "from lincoln_fn.layers.rms_norm import rms_norm as rms_norm\n",
-            ),
-            (
-                "tests/helpers/cases/normalisation.py",
-                "    case(lf.rms_norm(), spread(5, 3), nn.RMSNorm(3)),\n",
-            ),
-            (TORCH_NN, LINEAR, "    nn.RMSNorm: same(ours.gentle_norm),\n"),
-            (
-                f"{SOURCE}/interop/names.py",
-                "    layers.rms_norm.Params: Naming(_WEIGHT, _row),\n",
-            ),
-        ),
-    ),
-    Addition(
-        "gru", "gentle_unit", "layers",
-        (
-            (f"{SOURCE}/__init__.pyi", "from lincoln_fn.layers.gru import gru as gru\n"),
-            (
-                "tests/helpers/cases/recurrent.py",
-                "CASES = []\n",
-                "CASES += [Case(lf.gentle_unit(4), SEQUENCE), Case(lf.gentle_unit(4), "
-                "(SEQUENCE, None, MASK))]\n",
-            ),
-            (f"{SOURCE}/interop/names.py", "    layers.gru.Params: _RECURRENT,\n"),
-            (
-                f"{SOURCE}/grading/examples.py",
-                '    "gru": ("gru(2)", "torch.zeros(3, 4, 5)"),\n',
-            ),
-        ),
-    ),
-    Addition(
         "shared", "gently_shared", "combine",
         (
             (
@@ -203,7 +168,7 @@ def test_everything_is_added_in_few_places(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider"]
         + [f"tests/{file}" for file in FILES]
-        + ["-k", f"({names} or Softsign or PReLU or RMSNorm or {TABLES}) and not is_drawn"],
+        + ["-k", f"({names} or Softsign or PReLU or {TABLES}) and not is_drawn"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
         capture_output=True,

@@ -10,7 +10,7 @@ from helpers.rules import with_gradients
 
 import lincoln_fn as lf
 from lincoln_fn import rules
-from lincoln_fn.rules import _blocks
+from lincoln_fn.rules import matrices
 
 X = normal(5, 2, 7, 6).double()
 ROWS = normal(6, 5).double()
@@ -151,8 +151,8 @@ def is_relu(layer):
 
 def test_a_block_begins_with_each_layer_that_has_matrices():
     nested = lf.serial(lf.serial(lf.dense(4), lf.relu()), lf.serial(lf.dropout(), lf.dense(2)))
-    assert _blocks.blocks_of("rule", CONV, rules.has_matrices) == (0, 5, 7)
-    assert _blocks.blocks_of("rule", nested, rules.has_matrices) == (0, 1)
+    assert matrices.blocks_of("rule", CONV, rules.has_matrices) == (0, 5, 7)
+    assert matrices.blocks_of("rule", nested, rules.has_matrices) == (0, 1)
     for rule in (rules.direct_feedback_alignment, rules.pepita):
         with pytest.raises(lf.LayerError, match="expected net to be made by serial, got dense"):
             rule(lf.dense(2))

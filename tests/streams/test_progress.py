@@ -191,17 +191,3 @@ def test_nothing_is_shown_where_nothing_is_wanted(capsys):
         show.step(lf.StepRecord(1, 0.5))
         show.line("epoch 1", {})
     assert capsys.readouterr() == ("", "")
-
-
-def test_fit_shows_the_metric_in_its_bar(capsys, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    x, target = torch.eye(3), torch.arange(3)
-    lf.fit(
-        lf.serial(lf.dense(3), lf.log_softmax()), lf.losses.nll(), lf.optim.sgd(1.0), (x, target),
-        key=lf.Key(0), epochs=2, batch_size=3, valid=(x, target), metric=lf.metrics.accuracy,
-    )  # fmt: skip
-    assert re.search(
-        r"2/2 \[.*, loss [\d.]+, metric [\d.]+, [\d,]+ examples/s\]", capsys.readouterr().err
-    )

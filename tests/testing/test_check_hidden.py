@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.testing import GradientError, blame, check_layer, check_loss, grade, naming
+from lincoln_fn.testing import GradientError, blame, check_layer, check_loss, grade
 
 X = keys.normal(lf.Key(1), (5, 3))
 SQUARE = keys.normal(lf.Key(2), (4, 4))
@@ -117,7 +117,7 @@ def test_a_search_that_fails_costs_no_verdict(monkeypatch):
     def fails(evidence, wrong):
         raise IndexError("no such place")
 
-    monkeypatch.setattr(naming, "find_steps", fails)
+    monkeypatch.setattr(blame, "find_steps", fails)
     with pytest.raises(GradientError, match="dx is wrong in 15 of 15 places"):
         check_layer(NORM, NORM.init(lf.Key(0), X), X)
 

@@ -13,8 +13,9 @@ from helpers.cases.case import normal, uniform
 from helpers.compare import same_number
 from torch.nn import functional as F
 
-from lincoln_fn.testing.exact import field, functions, numbers, rules, space, store
-from lincoln_fn.testing.exact.field import Field, P, Q, Reals, meaning
+from lincoln_fn.testing import trial
+from lincoln_fn.testing.exact import field, numbers, rules, store
+from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
 A, B = normal(3, 4).double(), normal(3, 4, seed=1).double()
@@ -100,7 +101,56 @@ def written(a, b):
     return a.masked_fill_(b > 1, 0.3).scatter(1, AT[:, :1], 0.7)
 
 
-class Noting(space.Space):
+class Reals(Field):
+    """Floats with the functions of the field: its rules are formulas of them, then."""
+
+    dtype = np.float64
+
+    def draw(self, shadow):
+        return np.asarray(shadow, float)
+
+    def direction(self, shape):
+        return self._random.standard_normal(shape)
+
+    def reduce(self, a):
+        return a
+
+    def power(self, base, exponent):
+        return np.power(base, exponent)
+
+    def inverse(self, a):
+        return 1 / a
+
+    def turn(self, value):
+        return np.zeros(np.shape(value), np.int64)
+
+    def bilinear(self, of, a, b):
+        return of(a, b)
+
+    def exp(self, turn, factor, value):
+        return np.exp(value)
+
+    def log(self, value):
+        return np.log(value)
+
+    def root(self, value):
+        r = np.sqrt(value)
+        return r, 1 / (2 * r)
+
+    def rational(self, value, over, under):
+        return np.sign(value) * np.abs(value) ** (over / under) if under > 1 else value**over
+
+    def erf(self, value):
+        return np.vectorize(math.erf, otypes=[float])(value)
+
+    def rotation(self, value):
+        return np.cos(value), np.sin(value)
+
+    def number(self, c):
+        return c
+
+
+class Noting(trial.Space):
     """A space that notes the operations that are run in it."""
 
     names = set()  # noqa: RUF012  # of all spaces
@@ -249,17 +299,17 @@ def exact(values):
 
 def test_the_laws_of_exp_log_and_the_circle():
     a, b = exact(ANY[:100]), exact(ANY[100:])
-    e = [functions.exp(z).value for z in (a, b, a + b, a - b, a * 3, -a, functions.log(a) + b)]
+    e = [numbers.exp(z).value for z in (a, b, a + b, a - b, a * 3, -a, numbers.log(a) + b)]
     assert (e[2] == e[0] * e[1] % P).all()
     assert (e[3] * e[1] % P == e[0]).all()
     assert (e[4] == e[0] * e[0] % P * e[0] % P).all()
     assert (e[5] * e[0] % P == 1).all()
     assert (e[6] == a.value * e[1] % P).all()
-    total = functions.exp(a.sum((0,))).value
+    total = numbers.exp(a.sum((0,))).value
     assert total == math.prod(e[0].tolist()) % P
-    c, s = functions.rotation(a)
+    c, s = numbers.rotation(a)
     assert ((c * c + s * s).value == 1).all()
-    assert (functions.erf(-a).value == (-functions.erf(a)).value).all()
+    assert (numbers.erf(-a).value == (-numbers.erf(a)).value).all()
 
 
 @pytest.mark.parametrize(("c", "meant"), [
@@ -277,7 +327,7 @@ def test_a_float_is_read_as_it_was_meant(c, meant):
 
 
 def test_exact_numbers_are_refused_where_they_have_no_value():
-    place = space.Space(Field(1))
+    place = trial.Space(Field(1))
     x = place.enter(A, FIELD.draw(A.numpy()))
     with pytest.raises(store.MissingError, match="outside of their space"):
         x + 1
@@ -288,7 +338,7 @@ def test_exact_numbers_are_refused_where_they_have_no_value():
 
 
 def test_the_numbers_are_of_numpy_alone():
-    for module in (field, numbers, functions, rules):
+    for module in (field, numbers, rules):
         tree = ast.parse(pathlib.Path(module.__file__).read_text())
         found = {
             (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)

@@ -7,7 +7,7 @@ import torch
 from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
-from lincoln_fn.training.gradient import Gradient
+from lincoln_fn.training.protocols import Gradient
 
 X = lf.keys.normal(lf.Key(1), (5, 3))
 TARGET = lf.keys.normal(lf.Key(2), (5, 2))

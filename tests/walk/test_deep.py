@@ -62,19 +62,6 @@ def test_summary_and_trace(nested):
     assert dense.name == "dense(3)"
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("optimizer", [lf.optim.sgd(0.1), lf.optim.adam()], ids=str)
-def test_a_step(nested, optimizer):
-    net, _, _, _ = nested
-    loss = lf.losses.mse()
-    state = lf.init_state(net, optimizer, lf.Key(0), X)
-    new, value = lf.make_step(net, loss, optimizer)(state, (X, X))
-    y = net.predict(state.params, X)
-    assert same_number(value, loss.forward(y, X)[0])
-    pairs = zip(lf.tree.leaves(state.params), lf.tree.leaves(new.params), strict=True)
-    assert not any(same_bits(before, after) for before, after in pairs)
-
-
 class Counted(TorchDispatchMode):
     """Counts the operations of torch."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from torch import Tensor
@@ -28,7 +28,7 @@ from lincoln_fn.combine.reversible import back as reversible_back
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, add_trees, bind_like, tree
 from lincoln_fn.layers.add import add
 from lincoln_fn.walk import Composition, VisitBack, VisitThere
-from lincoln_fn.walk.internal import Around, Back, Record, There, composition_of
+from lincoln_fn.walk.internal import Back, Record, There, Wants, composition_of
 
 # Of a sum: its terms and the relevance of it, to the relevance of each term.
 Shares: TypeAlias = Callable[[tuple[Arrays, ...], Arrays], tuple[Arrays, ...]]
@@ -68,9 +68,19 @@ def _of_reversible(made: Composition, shares: Shares) -> Loops:
 def _of_ode(made: Composition, shares: Shares) -> Loops:
     def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
         """Take all steps, and keep the values of each stage."""
-        staged: Any = _Staged(visit)  # Any: it stands for a VisitThere
-        walked: tuple[Arrays, Record] = made.there(staged, params, x)
-        return walked
+        walk = visit.walk
+
+        def stage(
+            part: Layer, path: str, params: Params, x: Arrays, wants: Wants
+        ) -> tuple[Arrays, _Stage]:
+            k, record = walk.visit(part, path, params, x, wants)
+            return k, _Stage(x, k, record)
+
+        def advance(part: Layer, params: Params, stage: _Stage) -> Params:
+            return walk.advance(part, params, stage.record)
+
+        staged = attrs.evolve(walk, visit=stage, advance=advance)
+        return made.there(attrs.evolve(visit, walk=staged), params, x)
 
     return there, bind_like(partial(_ode_back, shares=shares), made.back)
 
@@ -82,19 +92,6 @@ class _Stage:
     x: Arrays
     k: Arrays
     record: Record
-
-
-@attrs.frozen(eq=False)
-class _Staged(Around):
-    """A visitor whose records are stages."""
-
-    def __call__(self, i: int, params: Params, x: Arrays) -> tuple[Arrays, _Stage]:
-        k, record = self.visit(i, params, x)
-        return k, _Stage(x, k, record)
-
-    def advance(self, i: int, params: Params, record: _Stage) -> Params:
-        moved: Params = self.visit.advance(i, params, record.record)
-        return moved
 
 
 def _ode_back(
@@ -137,7 +134,7 @@ def _through_step(
     return of_z
 
 
-# By constructor. Any: its arguments.
+# By constructor.
 _LOOPS: Final[dict[Callable[..., object] | None, Callable[[Composition, Shares], Loops]]] = {
     reversible: _of_reversible,
     ode: _of_ode,

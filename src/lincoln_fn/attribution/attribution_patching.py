@@ -51,9 +51,6 @@ def attribution_patching(
         shape; None for an output without a gradient. The second use of a layer has the path
         "3, use 2", and so on.
 
-    Raises:
-        LayerError: if the outputs of the two runs differ in shape; as the network does.
-
     Source:
         Nanda, "Attribution Patching: Activation Patching At Industrial Scale", 2023; Syed, Rager
         and Conmy, "Attribution Patching Outperforms Automated Circuit Discovery", 2023.

@@ -7,16 +7,19 @@ convolutions, by which they differ, they have the rules of `base` for all other 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import attrs
 from torch import Tensor
 
 from lincoln_fn.attribution import kinds, rules
-from lincoln_fn.attribution._choices import Choice, check_composite, fitting, has_relevance
-from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR
+from lincoln_fn.attribution.kinds import CONVOLUTION, DENSE, LINEAR, Kind, belongs
 from lincoln_fn.attribution.rules import Rule
-from lincoln_fn.core import Layer, LayerError, NonNegative, checked, kind_of
+from lincoln_fn.core import Layer, LayerError, NonNegative, checked, describe, kind_of, wrong_kind
+from lincoln_fn.rules.internal import no_backward
 from lincoln_fn.walk.internal import paths, unknown_path
+
+Choice: TypeAlias = tuple[Kind, Rule]
 
 
 def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
@@ -28,9 +31,6 @@ def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
 
     Args:
         stabilizer: of the rules that divide.
-
-    Returns:
-        Pairs of a kind and a rule.
 
     Example:
         >>> base()[0][1]
@@ -63,10 +63,7 @@ class Composite:
     by_path: Mapping[str, Rule] = attrs.field(factory=dict)
 
     def rules_of(self, net: Layer) -> dict[str, Rule]:
-        """Choose a rule for every single layer of a network.
-
-        Returns:
-            Rules by path.
+        """Choose a rule for every single layer of a network, by its path.
 
         Raises:
             LayerError: if a layer has no rule, or net has no single layer at one of the paths.
@@ -75,14 +72,18 @@ class Composite:
             >>> epsilon_plus().rules_of(lf.serial(lf.conv2d(4, 3), lf.relu(), lf.dense(2)))
             {'0': z_plus(), '1': pass_(), '2': epsilon(1e-06)}
         """
-        singles = {path: layer for path, layer in paths(net) if has_relevance(layer)}
+        singles = {
+            path: layer
+            for path, layer in paths(net)
+            if layer.composition is None and layer.backward is not no_backward  # a rule's feedback
+        }
         for path in self.by_path:
             if path not in singles:
                 raise unknown_path("lrp", path, singles)
         chosen: dict[str, Rule] = {}
         first = self.first
         for path, layer in singles.items():
-            special = fitting(layer, first)
+            special = _fitting(layer, first)
             first = () if special else first
             chosen[path] = self.by_path.get(path) or special or self.rule_of(layer, path)
         return chosen
@@ -90,21 +91,11 @@ class Composite:
     def rule_of(self, layer: Layer, path: str = "") -> Rule:
         """Choose a rule for a layer by its kind.
 
-        Args:
-            layer: a single layer.
-            path: its place in the network, for the error.
-
-        Returns:
-            The rule of the first choice whose kind the layer belongs to.
-
-        Raises:
-            LayerError: if there is none.
-
         Example:
             >>> epsilon_plus().rule_of(lf.add())
             norm()
         """
-        rule = fitting(layer, self.choices)
+        rule = _fitting(layer, self.choices)
         if rule is None:
             mend = f"give it one by composite(by_path={{{path!r}: rule}})"
             if kind_of(layer) == "log_softmax":
@@ -127,9 +118,6 @@ def composite(
         first: such pairs for the first layer that one of them fits.
         by_path: rules for single layers by their path.
 
-    Raises:
-        LayerError: if a choice is not such a pair, or a path has no rule.
-
     Example:
         >>> net = lf.serial(lf.dense(3), lf.layer_norm(), lf.dense(2))
         >>> made = composite((kinds.NORM, rules.constant_std()), by_path={"0": rules.w_square()})
@@ -137,7 +125,7 @@ def composite(
         {'0': w_square(), '1': constant_std(), '2': epsilon(1e-06)}
     """
     first, by_path = tuple(first), dict(by_path or {})
-    check_composite(choices, first, by_path)
+    _check(choices, first, by_path)
     last = (LINEAR, rules.epsilon())
     return Composite((*choices, *base(), last), first, by_path)
 
@@ -148,7 +136,7 @@ def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) ->
 
     Args:
         epsilon: of the epsilon rule.
-        stabilizer: of the other rule.
+        stabilizer: of the other rules.
 
     Example:
         >>> epsilon_plus().choices[0][1]
@@ -161,9 +149,7 @@ def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) ->
 def epsilon_plus_flat(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) -> Composite:
     """Make a composite like `epsilon_plus`, with flat for the first dense layer or convolution.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rules.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_plus_flat().first[0][1]
@@ -176,9 +162,7 @@ def epsilon_plus_flat(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-
 def epsilon_alpha2_beta1(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) -> Composite:
     """Make a composite: alpha_beta(2, 1) for convolutions, epsilon for dense layers.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rule.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_alpha2_beta1().choices[0][1]
@@ -193,9 +177,7 @@ def epsilon_alpha2_beta1_flat(
 ) -> Composite:
     """Make a composite like `epsilon_alpha2_beta1`, with flat for the first such layer.
 
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rules.
+    Its arguments are those of `epsilon_plus`.
 
     Example:
         >>> epsilon_alpha2_beta1_flat().first[0][1]
@@ -235,3 +217,30 @@ def epsilon_gamma_box(
 def _two(for_convolutions: Rule, epsilon: float, stabilizer: float, *first: Choice) -> Composite:
     own = (CONVOLUTION, for_convolutions), (DENSE, rules.epsilon(epsilon))
     return Composite((*own, *base(stabilizer)), first)
+
+
+def _fitting(layer: Layer, choices: Iterable[Choice]) -> Rule | None:
+    """Return the rule of the first choice whose kind a layer belongs to."""
+    return next((rule for kind, rule in choices if belongs(layer, kind)), None)
+
+
+def _check(
+    choices: Iterable[object], first: Iterable[object], by_path: Mapping[str, object]
+) -> None:
+    """Check the arguments of `composite`: pairs of a kind and a rule, and rules by path."""
+    for name, pairs in (("choices", choices), ("first", first)):
+        for i, pair in enumerate(pairs):
+            match pair:
+                case (frozenset(), Rule()):
+                    continue
+            problem = f"expected {name}[{i}] to be a pair of a kind and a rule, got {_shown(pair)}"
+            raise LayerError("composite", f"{problem}; write (kinds.DENSE, rules.epsilon())")
+    for path, rule in by_path.items():
+        if not isinstance(rule, Rule):
+            raise wrong_kind("composite", f"by_path[{path!r}]", rule, "Rule")
+
+
+def _shown(choice: object) -> str:
+    if isinstance(choice, tuple):
+        return f"({', '.join(map(_shown, choice))})"
+    return "a kind" if isinstance(choice, frozenset) else describe(choice)

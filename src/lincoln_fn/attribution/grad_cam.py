@@ -26,18 +26,11 @@ def grad_cam(
     """Compute where the feature maps at a path speak for the explained output.
 
     Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
-        target: which output F is, as `gradient` takes it.
         path: the layer or composition whose output are the feature maps A, of shape (batch,
             channels, *positions), such as the last convolution's ReLU.
 
     Returns:
         cam, at the feature maps' resolution. `lf.upsample` or `lf.plots.relevance` enlarge it.
-
-    Raises:
-        LayerError: if net has no such path, its layer is used several times, or its output has no
-            positions; as `gradient` does.
 
     Source:
         Selvaraju and others, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based

@@ -20,16 +20,8 @@ from lincoln_fn.walk.walks import back
 def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation only what is positive: dx = max(0, g) f'(x).
 
-    Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
-        target: which output is explained, as `gradient` takes it.
-
     Returns:
         What arrives at x, which it mirrors.
-
-    Raises:
-        LayerError: as `gradient` does.
 
     Source:
         Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All
@@ -46,16 +38,8 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
 def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation what is positive, wherever its x was: dx = max(0, g).
 
-    Args:
-        net: the network, which is explained as it is after training.
-        x: its input, with the batch first.
-        target: which output is explained, as `gradient` takes it.
-
     Returns:
         What arrives at x, which it mirrors.
-
-    Raises:
-        LayerError: as `gradient` does.
 
     Source:
         Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
@@ -76,9 +60,11 @@ def _walk(
     def visit(
         layer: Layer, path: str, params: Params, cache: Cache, g: Arrays
     ) -> tuple[Arrays, None]:
-        is_activation = belongs(layer, ACTIVATION)
-        g = g.clamp(min=0) if is_activation else g
-        return g if is_activation and not slope else layer.input_grad(params, cache, g), None
+        if belongs(layer, ACTIVATION):
+            g = g.clamp(min=0)
+            if not slope:
+                return g, None
+        return layer.input_grad(params, cache, g), None
 
     net = at_inference(function, net, x)
     y, cache = net.forward(params, x)

@@ -61,17 +61,7 @@ class Relevance:
     layers: tuple[LayerRelevance, ...] = attrs.field(repr=False)
 
     def __getitem__(self, path: str) -> LayerRelevance:
-        """Return the relevance at a path; of several uses, that which the walk back came to first.
-
-        Args:
-            path: of a layer or a composition.
-
-        Returns:
-            The relevance of its output and its input.
-
-        Raises:
-            KeyError: if there is none.
-        """
+        """Return the relevance at a path; of several uses, that of the last one."""
         for layer in self.layers:
             if layer.path == path:
                 return layer
@@ -99,12 +89,9 @@ def lrp(
             y times 1 or times the weight.
         rules: the composite that chooses a rule for each layer; None is `epsilon_plus()`.
 
-    Returns:
-        The relevance of x, and that at every path.
-
     Raises:
-        LayerError: if a layer has no rule, or the target does not fit y; for `fixed_point` and an
-            `ode` with the continuous adjoint, where relevance is not defined; as the network does.
+        LayerError: if a layer has no rule; for `fixed_point` and an `ode` with the continuous
+            adjoint, where relevance is not defined.
 
     Source:
         Bach and others, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by
@@ -201,12 +188,6 @@ class Conservation(tuple[LayerSums, ...]):
 @checked
 def conservation(relevance: Relevance) -> Conservation:
     """Compare the sums of relevance before and behind every layer and composition.
-
-    Args:
-        relevance: what `lrp` returned.
-
-    Returns:
-        A record for each, with the sums over all examples.
 
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(1, 2)

@@ -26,14 +26,20 @@ from lincoln_fn.checkpoint.description import shape_text
 
 _DAMAGED: Final = "is damaged: what it holds does not agree with its checksum"
 _STATE: Final = "lincoln_fn.training.train.TrainState"  # as a file names its root
-# By what older files name it: a module that has records in them.
+# By what older files name it: a record, or a module that has records in them.
 _MOVED: Final = {
     "lincoln_fn.keys": "lincoln_fn.core.keys",
     "lincoln_fn.train": "lincoln_fn.training.train",
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
+    "lincoln_fn.rules._blocks": "lincoln_fn.rules.matrices",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
+    "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",
+    "lincoln_fn.layers.fractional_max_pool.Params": "lincoln_fn.layers.dropout.Params",
+    "lincoln_fn.finetune.low_rank.Params": "lincoln_fn.finetune.lora.LowRankParams",
+    "lincoln_fn.finetune.weight_decomposed.Params": "lincoln_fn.finetune.dora.DoraParams",
+    "lincoln_fn.finetune.quantized_dense.Params": "lincoln_fn.finetune.quantize.QuantizedParams",
 }
 # The only key in safetensors' metadata: several keys would be written in varying order.
 KEY: Final = "lincoln_fn"
@@ -137,7 +143,7 @@ def _read(contents: Contents, tensors: Mapping[str, Tensor]) -> str:
 def _current_kind(kind: str) -> str:
     """Return the present name of a record's class."""
     module, dot, name = kind.rpartition(".")
-    return f"{_MOVED.get(module, module)}{dot}{name}"
+    return _MOVED.get(kind, f"{_MOVED.get(module, module)}{dot}{name}")
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

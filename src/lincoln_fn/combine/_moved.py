@@ -26,10 +26,10 @@ from lincoln_fn.layers.broadcast import summed_to
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.stop_gradient import zero
 
-# Any: arguments of torch's functions.
-Args: TypeAlias = tuple[Any, ...]
-Options: TypeAlias = dict[str, Any]
-Index: TypeAlias = Any  # a number, a slice, None, ..., a name of an input, or a tuple of them
+# Arguments of torch's functions.
+Args: TypeAlias = tuple[object, ...]
+Options: TypeAlias = dict[str, object]
+Index: TypeAlias = Any  # Any: a number, a slice, None, ..., a name of an input, or a tuple of them
 # dx of g, x, which has a shape alone, and the arguments.
 Back: TypeAlias = Callable[..., Tensor]
 

@@ -67,10 +67,6 @@ class Plan(Wiring):
     parameters: tuple[str, ...]
     nodes: tuple[Node, ...]
 
-    def split(self, label: str, params: Params) -> tuple[Params, ...]:
-        """Return the params of each node, () for one without any."""
-        return self.arrange.split(params)
-
     def values_of(self, label: str, x: Arrays) -> tuple[Arrays, ...]:
         """Return an entry of x for each argument of the function."""
         if self.entries is not None and (type(x) is not tuple or len(x) != self.entries):

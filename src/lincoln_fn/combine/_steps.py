@@ -129,6 +129,29 @@ def _entry(which: int | slice) -> Callable[[Tensor], Tensor]:
     return lambda steps: steps[which]
 
 
+def unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays, Tensor | None]:
+    """Return the sequences, the first state and the mask, with the axis of the steps first."""
+    entries = x if type(x) is tuple else (x,)
+    sequences = entries[:count]
+    is_one = count == 1 and type(x) is tuple and len(x) == 1
+    fits = count <= len(entries) <= count + 2 and not is_one
+    if not fits or not all(isinstance(sequence, Tensor) for sequence in sequences):
+        form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
+        first = "a sequence" if count == 1 else f"({form})"
+        expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
+        raise LayerError("scan", f"{expected}, got {core.describe_non_tuple(x)}")
+    for sequence in sequences:
+        core.check_axis("scan", sequence, dim)
+    lengths = {sequence.shape[dim] for sequence in sequences}
+    if len(lengths) > 1 or 0 in lengths:
+        problem = f"at least one step in axis {dim}"
+        problem += "" if count == 1 else ", and as many in each sequence"
+        shapes = ", ".join(str(tuple(sequence.shape)) for sequence in sequences)
+        raise LayerError("scan", f"expected {problem}, got {shapes}")
+    state, mask = (*entries[count:], None, None)[:2]
+    return sequences, state, steps_first(mask, sequences[0], dim)
+
+
 def steps_first(mask: object, sequence: Tensor, dim: int) -> Bool[Tensor, "length ..."] | None:
     """Check a mask that has the first axes of a sequence, and put the axis of the steps first."""
     if mask is None:

@@ -89,7 +89,6 @@ def where(condition: Arg, a: Arg, b: Arg) -> Arg:
 
 
 def _of_values(a: Arg, b: Arg) -> tuple[Arg, Arg]:
-    """Make a value of one that is a number."""
     a = b.apply(flat("full_like", a)) if _is_number(a) else a
     return a, a.apply(flat("full_like", b)) if _is_number(b) else b
 
@@ -109,7 +108,6 @@ def amin(x: Arg, dim: Arg = None, keepdim: bool = False) -> Arg:
 
 
 def matmul(a: Arg, b: Arg) -> Arg:
-    """Multiply matrices."""
     return a.apply(ours.matmul(), b)
 
 
@@ -120,7 +118,6 @@ def joined(layer: Layer, values: Arg) -> Arg:
 
 
 def prelu(x: Arg, *args: Arg, **options: Arg) -> Arg:
-    """Apply the layer with its own weight."""
     if any(not _is_number(each) for each in args):
         raise refused("prelu with a weight", "v.prelu(), which has a weight of its own")
     return x.apply(ours.prelu(*args, **options))

@@ -41,9 +41,6 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
         The layer. Its params and dparams are tuples with one entry per branch; its caches have one
         more, for the merge.
 
-    Raises:
-        ValueError: if there is no branch.
-
     Example:
         >>> net = branch(lf.relu(), lf.identity(), merge=lf.multiply())
         >>> net.predict(((), ()), torch.tensor([-2.0, 3.0]))
@@ -98,10 +95,6 @@ def parallel(*layers: Layer) -> Layer:
 
     Returns:
         The layer. Its x, y, params, caches and gradients are tuples with one entry per part.
-
-    Raises:
-        LayerError: from its functions, if a part raises one, or a tuple has the wrong number of
-            entries.
 
     Example:
         >>> net = parallel(lf.relu(), lf.tanh())

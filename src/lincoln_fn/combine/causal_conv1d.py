@@ -33,10 +33,6 @@ def causal_conv1d(
         dilation: the step from one of them to the next.
         groups: the number of groups that the features are divided into, as `conv1d` says.
         weight_init: draws the kernels. The default is torch's: uniform within 1 / sqrt(n_in).
-        bias_init: draws the bias, with the same default.
-
-    Raises:
-        ValueError: if a number is below 1, or groups does not divide out_channels.
 
     Example:
         >>> layer, x = causal_conv1d(3, 2, weight_init=lf.initializers.ones()), torch.ones(1, 4, 1)

@@ -28,9 +28,6 @@ def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arr
 def checkpointed(layer: Layer) -> Layer:
     """Trade time for memory: keep only x, and run forward again during backward.
 
-    Args:
-        layer: the layer, such as a block of several in a deep network.
-
     Returns:
         The layer, whose params are the layer's own.
 

@@ -28,8 +28,6 @@ it makes of x_1. A `serial` is solved from its last part to its first.
     x_1 = y_1
     x_2 = (y_2 - t) e^(-s)
     l = l' - sum s
-
-Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 """
 
 from __future__ import annotations
@@ -184,13 +182,6 @@ def coupling(
             None for s = a.
         dim: the axis of the features, such as 1 for the channels of images.
 
-    Returns:
-        The layer, whose params are those of the network.
-
-    Raises:
-        LayerError: if max_log_scale is not above 0, or dim is 0; from its functions, if x has none
-            of these forms, or the network's output another shape.
-
     Source:
         Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 
@@ -228,9 +219,6 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
     Returns:
         (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
         log_det, or to 0 for a tensor.
-
-    Raises:
-        LayerError: if a layer is none of these, or y does not fit.
 
     Example:
         >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)

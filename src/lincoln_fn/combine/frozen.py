@@ -41,14 +41,12 @@ def thaw(params: Params) -> Params:
 
 def _there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Record]:
     """Compute y as the layer does."""
-    check_params("frozen", params, FrozenParams)
-    return visit(0, params.params, x, train=False)
+    return visit(0, visit.made.split_params(params)[0], x, train=False)
 
 
 def _back(visit: VisitBack, params: FrozenParams, cache: Cache, g: Arrays) -> tuple[Arrays, Record]:
     """Compute only the layer's dx."""
-    check_params("frozen", params, FrozenParams)
-    return visit(0, params.params, cache, g, train=False)
+    return visit(0, visit.made.split_params(params)[0], cache, g, train=False)
 
 
 def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> FrozenParams:
@@ -69,10 +67,6 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
 
-    Raises:
-        LayerError: if statistics is neither; from its functions, if the layer raises one, or params
-            are not frozen.
-
     Example:
         >>> net = lf.serial(frozen(lf.dense(5)), lf.relu(), lf.dense(2))
         >>> lf.tree.paths(net.init(lf.Key(0), torch.zeros(1, 3)))
@@ -87,8 +81,7 @@ def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
 
 def _constant_there(visit: VisitThere, params: FrozenParams, x: Arrays) -> tuple[Arrays, Arrays]:
     """Use the layer as it is, and keep only the shapes of x."""
-    check_params("constant", params, FrozenParams)
-    y, _ = visit(0, params.params, x)
+    y, _ = visit(0, visit.made.split_params(params)[0], x)
     return tree.map(Tensor.detach, y), tree.map(stand_in, x)
 
 
@@ -111,10 +104,6 @@ def constant(layer: Layer) -> Layer:
 
     Returns:
         The layer, whose params are `FrozenParams` of the layer's own.
-
-    Raises:
-        LayerError: as `inference` does; from its functions, if the layer raises one, or params are
-            not frozen.
 
     Example:
         >>> net, x = constant(lf.dense(2)), torch.ones(1, 3)

@@ -78,9 +78,7 @@ def swiglu(
 
     Args:
         intermediate_size: the features between the dense layers.
-        bias: whether the three dense layers have biases.
         weight_init: draws the weights. The default is torch's: uniform within 1 / sqrt(n_in).
-        bias_init: draws the biases, with the same default.
 
     Returns:
         The layer. Its params are `combine.gated_feed_forward.Params`.
@@ -109,20 +107,13 @@ def geglu(
 ) -> Layer:
     """Make the feed-forward layer of Gemma and of T5 1.1: y = (gelu(x W_g) (x W_u)) W_d.
 
-    x has shape (..., features), with any number of leading axes, and y has the same.
+    Its arguments are those of `swiglu`, and one of `gelu`.
 
     Args:
-        intermediate_size: the features between the dense layers.
         approximate: of `gelu`; Gemma and T5 have "tanh".
-        bias: whether the three dense layers have biases.
-        weight_init: draws the weights. The default is torch's: uniform within 1 / sqrt(n_in).
-        bias_init: draws the biases, with the same default.
 
     Returns:
         The layer. Its params are `combine.gated_feed_forward.Params`.
-
-    Raises:
-        ValueError: if intermediate_size is below 1, or there is no such approximation.
 
     Source:
         Shazeer, "GLU Variants Improve Transformer", 2020.

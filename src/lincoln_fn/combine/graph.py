@@ -72,7 +72,7 @@ def graph(
 
     Raises:
         LayerError: if an operation is not known, an argument is not used, or the function returns
-            something else; from its functions, if an operation raises one, with its name.
+            something else.
 
     Example:
         >>> net = graph(lambda x, *, w: (x @ w).exp().sum(-1).log(), init=lambda key, x: {
@@ -94,18 +94,7 @@ def graph(
 
 
 def plan_of(function: str, net: Layer) -> Plan:
-    """Return how the nodes of a graph are connected.
-
-    Args:
-        function: the name of the function that asks, for the error.
-
-    Raises:
-        LayerError: if it is not made by `graph`.
-
-    Example:
-        >>> plan_of("plots.graph", graph(lambda x, y: x - y)).arguments
-        ('x', 'y')
-    """
+    """Return how the nodes of a graph are connected; an error names the `function` that asks."""
     if net.spec is None or net.spec.of is not graph:
         raise LayerError(function, f"expected net to be made by lf.graph, got {net.name}")
     plan: Plan = net.spec["function"]
@@ -116,15 +105,9 @@ def plan_of(function: str, net: Layer) -> Plan:
 def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> dict[str, Arrays]:
     """Compute the gradient of every value of a graph: arguments, parameters and what is between.
 
-    Args:
-        net: made by `graph`.
-
     Returns:
         dL/dv by the name of v, in the order of the computation. None for an argument that has no
         gradient, such as indices.
-
-    Raises:
-        LayerError: if net is not made by `graph`; else as `backward` does.
 
     Example:
         >>> net = lf.graph(lambda a, b: ((a * b).exp().sum(), locals()))

@@ -76,12 +76,6 @@ def in_dtype(
         out_dtype: y's dtype, if it is not x's: for instance float32, for images that are stored in
             bfloat16.
 
-    Returns:
-        The layer, with the layer's own params.
-
-    Raises:
-        ValueError: if a dtype is not floating.
-
     Example:
         >>> net = lf.serial(in_dtype(lf.dense(5), torch.bfloat16), lf.relu())
         >>> x = torch.ones(2, 3)

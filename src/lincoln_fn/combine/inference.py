@@ -27,9 +27,6 @@ def inference(layer: Layer) -> Layer:
     params are still trained: `frozen(inference(backbone))` is torch's `backbone.eval()` with
     `backbone.requires_grad_(False)`.
 
-    Args:
-        layer: a layer, or a composition of layers.
-
     Returns:
         The layer, with the params of the one given. Each part that changes is shown as
         `inference(...)`.
@@ -49,18 +46,7 @@ def inference(layer: Layer) -> Layer:
 
 
 def with_statistics_still(layer: Layer) -> Layer:
-    """Let the parts of a layer that track statistics normalise by them without updating them.
-
-    Returns:
-        The layer. Its dropout still drops.
-
-    Raises:
-        LayerError: as `inference` does.
-
-    Example:
-        >>> with_statistics_still(lf.serial(lf.batch_norm(), lf.dropout(0.5)))
-        serial(inference(batch_norm()), dropout())
-    """
+    """Let the parts of a layer that track statistics normalise by them, without updating."""
 
     def still(part: Layer) -> Layer:
         is_norm = declared_by(part.predict).kind in ("norm", "batch_norm")

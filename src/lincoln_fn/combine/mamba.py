@@ -75,9 +75,6 @@ def mamba(
         conv_bias: whether the convolution has a bias.
         chunk_size: of `selective_scan`.
 
-    Returns:
-        The layer, a composition.
-
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023. The
         arguments have the names of Hugging Face's configurations.

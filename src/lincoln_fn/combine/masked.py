@@ -108,7 +108,7 @@ def masked(*layers: Layer) -> Layer:
     Raises:
         LayerError: if `masked_mean` or `last_state` is a part, or a composition in which a layer
             would get no mask, or a layer that mixes positions without one or does not say whether
-            it does; from its functions, if a part raises one, or x is not (sequence, mask).
+            it does.
 
     Example:
         >>> body = masked(lf.embedding(10, 4), lf.lstm(3, bidirectional=True), lf.dropout(0.1))

@@ -20,9 +20,6 @@ Here each expert sees all tokens, so that every shape is known: w_i is 0 for tho
 choose it. `fastpath/experts.py` gives an expert only its own.
 
 Cache: those of the router and of the experts; p, S and all h_i.
-
-Source: Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated
-Mixture-of-Experts Layer", 2017.
 """
 
 from __future__ import annotations
@@ -183,10 +180,6 @@ def mixture_of_experts(
     Returns:
         The layer. Its params are `combine.mixture_of_experts.Params`; its parts are named "router",
         "experts.0", "experts.1" and so on.
-
-    Raises:
-        LayerError: if there are fewer experts than top_k; from its functions, if a part raises one,
-            or the router does not return a logit for each expert.
 
     Source:
         Shazeer and others, "Outrageously Large Neural Networks: The Sparsely-Gated

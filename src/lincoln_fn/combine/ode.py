@@ -20,8 +20,6 @@ dx = a(t_0). z is recomputed on the way. Both z and the gradient differ from tho
 steps by an error of the method.
 
 Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
-
-Source: Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.
 """
 
 from __future__ import annotations
@@ -206,10 +204,6 @@ def ode(
 
     Returns:
         The layer, whose params are the field's own.
-
-    Raises:
-        LayerError: if t_0 = t_1, or there is no such method; from its functions, if the field
-            raises one, or its output is not like z.
 
     Source:
         Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.

@@ -20,8 +20,6 @@ The output of a block is the input of the next. So the last output gives all inp
 other.
 
 Cache: the last y.
-
-Source: Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network", 2017.
 """
 
 from __future__ import annotations
@@ -136,10 +134,6 @@ def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     Returns:
         The layer. x is a tensor, or a tuple (x_1, x_2); y has the form of x. Its params are a tuple
         with the entries of f and h of each block in turn.
-
-    Raises:
-        LayerError: if there is no block, or one is not a pair of layers; from its functions, if a
-            part raises one, or the shapes do not fit together.
 
     Source:
         Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network: Backpropagation Without

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine import _steps, _uses
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, PositiveInt, record, tree
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, PositiveInt, record, tree
 from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.walk import ITS_PART, VisitBack, VisitThere, check_entries, composition
 from lincoln_fn.walk.internal import Record, allows_loops
@@ -55,7 +55,7 @@ def there(
     *, dim: int, reverse: bool, has_output: bool, sequences: int = 1,
 ) -> tuple[Arrays, Record]:  # fmt: skip
     """Compute y_t, s_t = cell(x_t, s_(t-1)) at each step."""
-    given, state, mask = _unpack(x, dim, sequences)
+    given, state, mask = _steps.unpack(x, dim, sequences)
     step = partial(_step_there, visit, has_output)
     walked = _steps.steps_in_order(given, dim, reverse), _steps.steps_in_order(mask, 0, reverse)
     is_loop = allows_loops(visit) and core.is_traced_once(given[0], given[0].shape[dim])
@@ -143,7 +143,7 @@ def _params_of_steps(visit: VisitBack, params: Params, caches: Cache) -> list[Pa
 def _init(
     parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int, reverse: bool, sequences: int = 1
 ) -> Params:
-    given, state, _ = _unpack(x, dim, sequences)
+    given, state, _ = _steps.unpack(x, dim, sequences)
     first = tuple(sequence.select(dim, -1 if reverse else 0) for sequence in given)
     return parts[0].init(key, (_as_given(first), state))
 
@@ -152,29 +152,6 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
     if isinstance(cache[0], _steps.Looped):
         return _uses.with_states(visit, params, _uses.Kept((), cache[0].advanced))
     return reduce(partial(visit.advance, 0), cache[0], params)
-
-
-def _unpack(x: Arrays, dim: int, count: int) -> tuple[tuple[Tensor, ...], Arrays, Tensor | None]:
-    """Return the sequences, the first state and the mask, with the axis of the steps first."""
-    entries = x if type(x) is tuple else (x,)
-    sequences = entries[:count]
-    is_one = count == 1 and type(x) is tuple and len(x) == 1
-    fits = count <= len(entries) <= count + 2 and not is_one
-    if not fits or not all(isinstance(sequence, Tensor) for sequence in sequences):
-        form = "sequence" if count == 1 else ", ".join(f"sequence {i + 1}" for i in range(count))
-        first = "a sequence" if count == 1 else f"({form})"
-        expected = f"expected x to be {first}, ({form}, state) or ({form}, state, mask)"
-        raise LayerError("scan", f"{expected}, got {core.describe_non_tuple(x)}")
-    for sequence in sequences:
-        core.check_axis("scan", sequence, dim)
-    lengths = {sequence.shape[dim] for sequence in sequences}
-    if len(lengths) > 1 or 0 in lengths:
-        problem = f"at least one step in axis {dim}"
-        problem += "" if count == 1 else ", and as many in each sequence"
-        shapes = ", ".join(str(tuple(sequence.shape)) for sequence in sequences)
-        raise LayerError("scan", f"expected {problem}, got {shapes}")
-    state, mask = (*entries[count:], None, None)[:2]
-    return sequences, state, _steps.steps_first(mask, sequences[0], dim)
 
 
 def _as_given(x_t: tuple[Tensor, ...]) -> Arrays:
@@ -242,10 +219,6 @@ def scan(
     Returns:
         The layer, whose params are the cell's own. A state of them, such as the key of dropout,
         advances at each step.
-
-    Raises:
-        LayerError: from its functions, if the cell raises one, x is not a sequence with at least
-            one step, the mask does not fit it, or the cell returns something else.
 
     Source:
         Werbos, "Backpropagation Through Time: What It Does and How to Do It", 1990.

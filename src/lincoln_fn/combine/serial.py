@@ -52,10 +52,6 @@ def serial(*layers: Layer) -> Layer:
     Returns:
         The layer. Its params, caches and dparams are tuples with one entry per part.
 
-    Raises:
-        LayerError: from its functions, if a part raises one, or params or cache have the wrong
-            number of entries.
-
     Example:
         >>> lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())
         serial(dense(500), sigmoid(), dense(10), log_softmax())
@@ -72,12 +68,6 @@ def is_serial(layer: Layer) -> bool:
 @checked
 def repeat(n: PositiveInt, layer: Layer) -> Layer:
     """Repeat a layer n times in a row, each time with its own parameters.
-
-    Args:
-        n: how many times, at least 1.
-
-    Returns:
-        The layer: `serial` of n copies.
 
     Example:
         >>> repeat(3, lf.serial(lf.dense(5), lf.relu()))

@@ -72,9 +72,6 @@ def shared(layer: Layer) -> Layer:
         The layer. Its x, y, caches and dx are tuples with one entry per input; its params are the
         layer's own.
 
-    Raises:
-        LayerError: from its functions, if the layer raises one, or x is not a tuple with an entry.
-
     Example:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))
         (tensor([0.]), tensor([2.]))

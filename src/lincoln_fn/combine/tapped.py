@@ -155,8 +155,7 @@ def tapped(net: Layer, *paths: str) -> Layer:
 
     Raises:
         LayerError: if a path fits nothing, or lies in `scan`, `shared`, `fixed_point`, `ode` or
-            `reversible`, which run their parts several times; from its functions, if a part of your
-            own combinator does, or g is not like y.
+            `reversible`, which run their parts several times.
 
     Example:
         >>> net, x = lf.serial(lf.dense(4), lf.relu(), lf.dense(2)), torch.ones(1, 3)

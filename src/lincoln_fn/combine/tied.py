@@ -156,10 +156,6 @@ def tied(embedding: Layer, body: Layer) -> Layer:
         The layer, from indices (...), or (indices, *context), to logits (..., n_embeddings). Its
         params are those of the embedding and of the body; its parts are these and the scores.
 
-    Raises:
-        LayerError: from its functions, if a part raises one, the embedding's params have no such
-            weight, or the body's output has another number of features.
-
     Example:
         >>> net = tied(lf.embedding(10, 4), lf.dense(4))
         >>> x = torch.tensor([[1, 2, 3]])

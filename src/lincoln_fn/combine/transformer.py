@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 
 from lincoln_fn import core
 from lincoln_fn.combine.branch import parallel, residual
-from lincoln_fn.combine.context import complete, select, with_context
+from lincoln_fn.combine.context import OF_SEQUENCE, OF_TARGET, complete, select, with_context
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
@@ -69,7 +69,6 @@ def transformer_encoder_block(
         norm_first: whether to normalise each sublayer's input instead of the sum.
         is_causal: whether each position attends only to itself and earlier ones, as in a language
             model.
-        bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
             says.
 
@@ -98,21 +97,12 @@ def transformer_decoder_block(
 
     x is (target, memory) or (target, memory, target mask, memory mask), with masks or None as
     `multi_head_attention` takes them; y is a sequence as the target is. The memory, an encoder's
-    output, may have another length and other features.
+    output, may have another length and other features. Its arguments are those of
+    `transformer_encoder_block`.
 
     Args:
-        num_heads: the number of heads; the number of the target's features is a multiple of it.
-        dim_feedforward: the features between the two dense layers.
-        dropout: the probability to drop: attention's weights, the activation's values, and each
-            sublayer's output.
-        activation: "relu" or "gelu".
-        layer_norm_eps: of the layer norms.
-        norm_first: whether to normalise each sublayer's input instead of the sum.
         is_causal: whether each position of the target attends only to itself and earlier ones.
             torch's layer takes this at each call, and its default is False.
-        bias: whether dense layers, attention and layer norms have biases.
-        batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
-            says.
 
     Example:
         >>> x = torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)
@@ -124,13 +114,13 @@ def transformer_decoder_block(
 
 
 def _encoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
-    return _block(call, complete(1, 2), attention((0, 1)), feed_forward(), mask="sequence")
+    return _block(call, complete(OF_SEQUENCE), attention((0, 1)), feed_forward(), mask="sequence")
 
 
 def _decoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
     to_memory = attention((0, 1, 1, 3), is_causal=False)
     last = serial(select(0), feed_forward())
-    return _block(call, complete(2, 4), with_context(attention((0, 2)), to_memory, last))
+    return _block(call, complete(OF_TARGET), with_context(attention((0, 2)), to_memory, last))
 
 
 def _block(call: Spec, *layers: Layer, mask: Mask | None = None) -> Layer:

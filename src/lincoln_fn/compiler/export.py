@@ -39,35 +39,15 @@ def export_step(
     `params.0.weight`, `x` and `target`. The tensors of the given state are the defaults of these
     inputs. The outputs are the new state's tensors, `next.params.0.weight` and so on, and `loss`,
     which of `losses.weighted` has the values of its parts behind it. It needs the package `onnx`.
-    To train:
-
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path)
-        state = {}
-        for x, target in batches:
-            *new, loss = session.run(None, {**state, "x": x, "target": target})
-            names = [output.name for output in session.get_outputs()][:-1]
-            state = dict(zip([name.removeprefix("next.") for name in names], new))
 
     **A path that ends in `.pt2`** gets a `torch.export` program, of flat lists of tensors. Its
     inputs are the tensors of the state and then those of the batch; its outputs are those of the
-    new state, in the same order, and then the loss, as above. The file also holds these tensors'
-    names, and the state and batch given as the example inputs. To train:
+    new state, in the same order, and then the loss, as above. The file `names.json` in it has these
+    tensors' names, {"state": [...], "batch": [...]}; its example inputs are the state and batch.
 
-        import json, torch
-
-        extra = {"names.json": ""}
-        program = torch.export.load(path, extra_files=extra)
-        names = json.loads(extra["names.json"])    # {"state": [...], "batch": [...]}
-        step, (inputs, _) = program.module(), program.example_inputs
-        state, batch = inputs[: len(names["state"])], inputs[len(names["state"]) :]
-        for _ in range(3):
-            *state, loss = step(*state, *batch)
-
-    What the step checks of numbers, the file does not: in a `.pt2` program, the loss is nan for a
-    label out of range, and onnxruntime raises an error of its own. A loss that is not finite raises
-    none.
+    The guide "Compile and export" trains with both. What the step checks of numbers, the file does
+    not: in a `.pt2` program, the loss is nan for a label out of range, and onnxruntime raises an
+    error of its own. A loss that is not finite raises none.
 
     Args:
         step: from `make_step`, compiled or not.

@@ -6,30 +6,30 @@
 
     elu("a")                LayerError: elu: expected alpha to be a finite number, got 'a'
     elu(0.5)                elu(alpha=0.5)
-    elu(0.5).forward        partial(forward, alpha=0.5)
+    elu(0.5).forward        forward, with alpha=0.5
     forward((), x)          alpha is 1.0, as for elu()
 
 `constructor` checks the arguments as `checked` does. What is made has the call as its `Spec`, whose
 text is its name, without the arguments at their defaults. Each of its functions gets the arguments
 that it takes by keyword; what the constructor has bound itself stays. And the file's own `init`,
-`forward` and `predict` have the constructor's defaults. In a file of `layers/` that is named after
-its layer, what the functions are given is checked by the types in their signatures, as
-`shape_checked` does.
+`forward` and `predict` have the constructor's defaults. What the functions of a layer are given is
+checked by the types in their signatures, as `shape_checked` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import CO_VARARGS, CO_VARKEYWORDS, Parameter, Signature, signature, unwrap
+from inspect import Parameter, Signature, signature, unwrap
 from types import FunctionType
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 from lincoln_fn.core.declaration import declare
+from lincoln_fn.core.layer import Layer
+from lincoln_fn.core.signatures import shape_checked, unbound
 from lincoln_fn.core.spec import Made, Spec, with_spec
-from lincoln_fn.errors.annotations import ByName, Function, Given
+from lincoln_fn.errors.annotations import ByName, Function
 from lincoln_fn.errors.arguments import call_with, read_arguments
-from lincoln_fn.errors.signatures import shape_checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,7 +79,6 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
     """
     if function is None:
         return partial(constructor, **traits)
-    _check_by_types(function)
     _give_defaults(function)
     if traits:
         declare(*_declaring(function, traits), **traits)
@@ -90,8 +89,14 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         lacking: Any = call_with(function, arguments)  # Any: as `bare` has returned it
         assert isinstance(lacking, _Bare), "a constructor returns bare(...)"
         spec, own = Spec(call, arguments), lacking.others.items()
-        bound = [_with_arguments(each, spec.arguments) for each in lacking.functions]
-        others = {key: _with_arguments(each, spec.arguments) for key, each in own}
+
+        def complete(function: Function) -> Function:
+            is_of_layer = lacking.make is Layer
+            checked = shape_checked(function, call.__name__) if is_of_layer else function
+            return _with_arguments(checked, spec.arguments)
+
+        bound = map(complete, lacking.functions)
+        others = {key: complete(each) for key, each in own}
         result = lacking.make(spec, *bound, **others)
         return with_spec(result, spec) if isinstance(result, Made) else result
 
@@ -108,21 +113,6 @@ def _declaring(function: Function, traits: ByName) -> list[Function]:
     return [own[name] for name in names if name in own]
 
 
-def _check_by_types(function: Function) -> None:
-    """Check what the functions of a file of `layers/` are given, if it has the layer's name."""
-    own = getattr(unwrap(function), "__globals__", {})
-    package, _, file = own.get("__name__", "").rpartition(".")
-    family = function.__name__.removesuffix("d").rstrip("123")
-    if package != "lincoln_fn.layers" or file not in (function.__name__, family):
-        return
-    for name, target in _functions_of(
-        own, "init", "forward", "backward", "input_grad", "grads", "predict", "advance"
-    ):
-        takes_more = target.__code__.co_flags & (CO_VARARGS | CO_VARKEYWORDS)
-        if target.__code__.co_varnames[0] in ("params", "key") and not takes_more:
-            own[name] = shape_checked(target)
-
-
 def _give_defaults(function: Function) -> None:
     """Give the functions in a constructor's file its defaults, for those who call them directly."""
     defaults = {
@@ -131,15 +121,15 @@ def _give_defaults(function: Function) -> None:
         if parameter.default is not Parameter.empty
     }
     own = getattr(unwrap(function), "__globals__", {})
-    for _, target in _functions_of(own, "init", "forward", "predict"):
+    for target in _functions_of(own, "init", "forward", "predict"):
         asked = {name: defaults[name] for name in _keywords(target) if name in defaults}
         target.__kwdefaults__ = {**asked, **(target.__kwdefaults__ or {})}
 
 
-def _functions_of(own: ByName, *names: str) -> list[tuple[str, FunctionType]]:
+def _functions_of(own: ByName, *names: str) -> list[FunctionType]:
     """List those of some functions that a file, with these globals, has made itself."""
-    found = [(name, own.get(name)) for name in names]
-    return [(n, f) for n, f in found if isinstance(f, FunctionType) and f.__globals__ is own]
+    found = map(own.get, names)
+    return [f for f in found if isinstance(f, FunctionType) and f.__globals__ is own]
 
 
 def _keywords(function: object) -> tuple[str, ...]:
@@ -153,13 +143,10 @@ def _keywords(function: object) -> tuple[str, ...]:
 
 def _with_arguments(function: Function, arguments: ByName) -> Function:
     """Bind the arguments that a function takes by keyword, unless they are already bound."""
-    args: Given = ()
-    given: ByName = {}
-    inner = function
-    if isinstance(function, partial):
-        inner, args, given = function.func, function.args, function.keywords
-    new = {name: of for name, of in asked_of(inner, arguments).items() if name not in given}
-    return partial(inner, *args, **new, **given) if new else function
+    given = arguments_of(function)
+    own = asked_of(unbound(function), arguments).items()
+    new = {name: value for name, value in own if name not in given}
+    return partial(function, **new) if new else function
 
 
 def asked_of(function: Function, arguments: ByName) -> dict[str, Any]:  # Any: as there

@@ -45,12 +45,12 @@ from lincoln_fn.core.defaults import (
 from lincoln_fn.core.html import shown
 from lincoln_fn.core.init import as_init
 from lincoln_fn.core.keys import Key
+from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.spec import Made, constructor_of, with_spec
 from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class Layer(Made):
     composition: Composed | None = None
 
     def __attrs_post_init__(self) -> None:
-        check_functions(
+        later.check_functions(
             "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
             predict=self.predict, input_grad=self.input_grad, grads=self.grads,
             advance=self.advance,
@@ -228,8 +228,3 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
     if net.composition is None:
         return f(net)
     return net.rebuild(tuple(map_layers(f, part) for part in net.parts))
-
-
-def unbound(function: Callable[..., T]) -> Callable[..., T]:
-    """Return a function without the hyperparameters that `functools.partial` binds to it."""
-    return function.func if isinstance(function, partial) else function

@@ -4,8 +4,9 @@ The queries of a step attend to the kept keys and to their own,
 
     y_i = attention(query_i, the keys at positions up to i, their values)
 
-by the layer's own formula, with a mask in the place of `is_causal`. With a sliding window only the
-last keys are kept: those of position t are in slot t mod window. So before position n, slot s has
+by the layer's own formula, with a mask in the place of `is_causal`; a layer without heads has one.
+With a sliding window only the last keys are kept: those of position t are in slot t mod window. So
+before position n, slot s has
 
     p = n - 1 - (n - 1 - s) mod window    and nothing, if p < 0
 """
@@ -13,38 +14,30 @@ last keys are kept: those of position t are in slot t mod window. So before posi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, Params, record, static
+from lincoln_fn.core import Arrays, LayerError, Like, Params, record, static
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
+from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads, ungrouped
 
 
 @record
 class KeyValue:
-    """The keys and values of earlier positions."""
+    """The keys and values of earlier positions, by head."""
 
-    key: Float[Tensor, "*batch slots features"]
-    value: Float[Tensor, "*batch slots n_out"]
+    key: Float[Tensor, "*batch heads slots features"]
+    value: Float[Tensor, "*batch heads slots n_out"]
     window: int | None = static()
 
 
-# (keys or values, hyperparameters) -> these as they are kept
-Split: TypeAlias = Callable[[Tensor, dict[str, Any]], Tensor]
-# (query, kept keys, kept values, mask, hyperparameters) -> y
-Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
-
-
-# Any: a sequence or a mask; and the hyperparameters of each kind of attention.
 def _init(
-    params: Params, x: tuple[Any, ...], *, axis: int, max_length: int, split: Split,
-    is_causal: bool, sliding_window: int | None = None, **options: Any,
+    params: Params, x: Arrays, *, axis: int, max_length: int, is_causal: bool, num_heads: int = 1,
+    num_kv_heads: int | None = None, sliding_window: int | None = None, **options: object,
 ) -> KeyValue:  # fmt: skip
     if axis != -2:
         raise LayerError("", f"attends along axis -2, but the positions are in axis {axis}")
@@ -57,19 +50,20 @@ def _init(
     window = sliding_window if slots < max_length else None
 
     def empty(t: Tensor) -> Tensor:
-        t = split(t, options)
+        t = split_heads(t, num_kv_heads or num_heads)
         return t.new_zeros(*t.shape[:-2], slots, t.shape[-1])
 
     return KeyValue(empty(key), empty(value), window)
 
 
 def _step(
-    params: Params, state: KeyValue, x: tuple[Any, ...], *, position: Tensor, split: Split,
-    attend: Attend, **options: Any,
+    params: Params, state: KeyValue, x: Arrays, *, position: Tensor, num_heads: int = 1,
+    num_kv_heads: int | None = None, scale: float | None, softcap: float | None = None,
+    **options: object,
 ) -> tuple[Tensor, KeyValue]:  # fmt: skip
     """Compute attention to the kept keys and to those of this step."""
-    query, key, value, *_ = x
-    key, value = split(key, options), split(value, options)
+    counts = num_heads, num_kv_heads or num_heads, num_kv_heads or num_heads
+    query, key, value = (split_heads(t, n) for t, n in zip(x[:3], counts, strict=True))
     own = position + torch.arange(query.shape[-2], device=query.device)
     slots, window = torch.arange(state.key.shape[-2], device=query.device), state.window
     if window is None:
@@ -86,7 +80,11 @@ def _step(
         last = position - 1
         at = torch.cat([last - (last - slots) % window, own])
         allowed = (at >= 0) & (at <= own[:, None]) & (own[:, None] - at < window)
-    return attend(query, seen.key, seen.value, allowed, options), after
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    form = (Like.of(query), False, None, softcap, scale, True, 4)
+    cache = attention_heads.Cache(query * scale, seen.key, seen.value, allowed, None, *form)
+    weights, _ = attention_heads.weights_and_slope(cache)
+    return merge_heads(ungrouped(grouped(weights, seen.key) @ seen.value, query)), after
 
 
 def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyValue:
@@ -96,39 +94,6 @@ def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyV
     )
 
 
-# Any: the hyperparameters.
-def _split_heads(t: Tensor, options: dict[str, Any]) -> Tensor:
-    return attention_heads.split_heads(t, options["num_kv_heads"] or options["num_heads"])
-
-
-def _attend_by_heads(
-    query: Tensor, k: Tensor, v: Tensor, mask: Tensor, options: dict[str, Any]
-) -> Tensor:
-    """Compute what `attention_heads.forward` does, of keys and values that are split already."""
-    num_heads, scale = options["num_heads"], options["scale"]
-    if scale is None:
-        scale = 1 / math.sqrt(query.shape[-1] // num_heads)
-    q = attention_heads.split_heads(query, num_heads) * scale
-    form = (False, None, options["softcap"], scale, True, 4)
-    weights, _ = attention_heads.weights_and_slope(
-        attention_heads.Cache(q, k, v, mask, None, *form)
-    )
-    y = attention_heads.ungrouped(attention_heads.grouped(weights, k) @ v, q)
-    return attention_heads.merge_heads(y)
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, options: dict[str, Any]
-) -> Tensor:
-    x = query, key, value, mask
-    return scaled_dot_product_attention.forward((), x, is_causal=False, scale=options["scale"])[0]
-
-
-def _row(split: Split, attend: Attend) -> Row:
-    return Row(partial(_init, split=split), partial(_step, split=split, attend=attend))
-
-
-ROWS: Final[Rows] = {
-    attention_heads: _row(_split_heads, _attend_by_heads),
-    scaled_dot_product_attention: _row(lambda t, options: t, _attend),
-}
+ROWS: Final[Rows] = dict.fromkeys(
+    (attention_heads, scaled_dot_product_attention), Row(_init, _step)
+)

@@ -2,8 +2,8 @@
 
 With x of n positions and y = f(x), the layer works by position if, for every t and s != t,
 
-    y_t is f of x_t alone              which is tried of the first, the middle and the last position
-    y_t does not depend on the place   which is tried by another order of the positions
+    y_t is f of x_t alone              which is tried of the first position
+    y_t does not depend on the place   which is tried with each position at the next one's place
     y_t does not depend on x_s         which is tried of each pair, in 2 log n runs
 
 For each binary digit, large noise takes the place of x_s wherever s has the digit 0, then wherever
@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-import attrs
 import optree
 import torch
 from torch import Tensor
@@ -34,19 +33,16 @@ _LARGE: Final = 1000.0
 # (i, shape, dtype, device) -> noise for the tensor i of an input
 Noise: TypeAlias = Callable[[int, torch.Size, torch.dtype, torch.device], Tensor]
 LeafAxes: TypeAlias = list[tuple[int, ...]]
+Tensors: TypeAlias = list[Tensor]
+Along: TypeAlias = list[int | None]  # of each tensor of x, its axis of positions
 
 
 def is_by_position(
     layer: Layer, params: Params, x: Arrays, axes: LeafAxes, length: int, noise: Noise
 ) -> bool:
-    """Return whether `predict` of several positions is that of each, up to a length of the text.
+    """Return whether a single layer's `predict` of up to `length` positions is that of each.
 
-    Args:
-        layer: a single layer.
-        x: an example input; of a tensor with an axis of positions only the other axes matter.
-        axes: of each tensor of x, its axes of positions.
-        length: the most positions.
-        noise: draws the inputs.
+    `axes` are those of positions in each tensor of x, of which only the other axes matter.
     """
     if any(len(each) > 1 for each in axes):
         return False
@@ -55,75 +51,65 @@ def is_by_position(
         return True
     is_known = kind is not None and is_ours(layer.forward) and is_ours(layer.predict)
     count = max(min(length, _FEW) if is_known else length, 2)
+    leaves, form = optree.tree_flatten(x, namespace=EVERYTHING)
+    along = [axis[0] if axis else None for axis in axes]
+    drawn, other = (_drawn(i, leaves, along, count, noise) for i in (0, len(leaves)))
+
+    def predict(tensors: Tensors, positions: Tensor) -> Tensors:
+        """Compute the outputs of some positions of an input."""
+        pairs = zip(tensors, along, strict=True)
+        chosen = [t if axis is None else t.index_select(axis, positions) for t, axis in pairs]
+        return tree.leaves(layer.predict(params, form.unflatten(chosen)), states=True)
+
     try:
-        return _holds(_Text(layer, params, x, [*axes], count, noise))
+        return _holds(predict, drawn, other, along, count)
     except ERRORS:  # it does not take any number of positions
         return False
 
 
-@attrs.frozen(eq=False)
-class _Text:
-    """A layer, and inputs of some positions."""
-
-    layer: Layer
-    params: Params
-    x: Arrays
-    axes: LeafAxes
-    count: int
-    noise: Noise
-
-    def drawn(self, first: int) -> list[Tensor]:
-        """Draw the tensors of an input; those without positions are the given ones."""
-        leaves = optree.tree_leaves(self.x, namespace=EVERYTHING)
-        return [
-            self._varied(first + i, leaf, axis[0]) if axis else leaf
-            for i, (leaf, axis) in enumerate(zip(leaves, self.axes, strict=True))
-        ]
-
-    def _varied(self, i: int, leaf: Tensor, axis: int) -> Tensor:
-        shape = [*leaf.shape]
-        shape[axis] = self.count
-        if leaf.is_floating_point():
-            return self.noise(i, torch.Size(shape), leaf.dtype, leaf.device)
-        # 0 and 1, which every vocabulary has.
-        along = [1] * leaf.ndim
-        along[axis] = -1
-        bits = keys.bernoulli(Key(i).near(leaf), (self.count,), 0.5)
-        return bits.view(along).expand(shape).to(leaf.dtype)
-
-    def predicted(self, leaves: list[Tensor], positions: Tensor) -> list[Tensor]:
-        """Compute the outputs of some positions of an input."""
-        chosen = [
-            leaf.index_select(axis[0], positions) if axis else leaf
-            for leaf, axis in zip(leaves, self.axes, strict=True)
-        ]
-        structure = optree.tree_structure(self.x, namespace=EVERYTHING)
-        y = self.layer.predict(self.params, structure.unflatten(chosen))
-        return tree.leaves(y, states=True)
-
-    def replaced(self, leaves: list[Tensor], others: list[Tensor], where: Tensor) -> list[Tensor]:
-        """Put large inputs into the place of some positions."""
-        made = []
-        for leaf, other, axis in zip(leaves, others, self.axes, strict=True):
-            if axis:
-                is_floating = leaf.is_floating_point()
-                large = other * _LARGE if is_floating else (leaf == 0).to(leaf.dtype)
-                leaf = torch.where(where.view(-1, *(1,) * (-1 - axis[0])), large, leaf)
-            made.append(leaf)
-        return made
+def _drawn(first: int, leaves: Tensors, along: Along, count: int, noise: Noise) -> Tensors:
+    """Draw the tensors of an input; those without positions are the given ones."""
+    drawn = []
+    for i, (leaf, axis) in enumerate(zip(leaves, along, strict=True), first):
+        if axis is not None:
+            shape = [*leaf.shape]
+            shape[axis] = count
+            # 0 and 1, which every vocabulary has.
+            bits = keys.bernoulli(Key(i).near(leaf), (count,), 0.5)
+            leaf = (
+                noise(i, torch.Size(shape), leaf.dtype, leaf.device)
+                if leaf.is_floating_point()
+                else _facing(bits, axis).expand(shape).to(leaf.dtype)
+            )
+        drawn.append(leaf)
+    return drawn
 
 
-def _holds(text: _Text) -> bool:
-    x, other, n = text.drawn(0), text.drawn(len(text.axes)), text.count
-    device = next(leaf.device for leaf, axis in zip(x, text.axes, strict=True) if axis)
+def _facing(row: Tensor, axis: int) -> Tensor:
+    """Give a row of numbers the axis of positions, counted from the end."""
+    return row.view(-1, *(1,) * (-1 - axis))
+
+
+def _replaced(leaf: Tensor, other: Tensor, axis: int | None, where: Tensor) -> Tensor:
+    """Put large inputs into the place of some positions."""
+    if axis is None:
+        return leaf
+    large = other * _LARGE if leaf.is_floating_point() else (leaf == 0).to(leaf.dtype)
+    return torch.where(_facing(where, axis), large, leaf)
+
+
+def _holds(
+    predict: Callable[[Tensors, Tensor], Tensors], x: Tensors, other: Tensors, along: Along, n: int
+) -> bool:
+    device = next(leaf.device for leaf, axis in zip(x, along, strict=True) if axis is not None)
     every = torch.arange(n, device=device)
-    whole = text.predicted(x, every)
-    of_first = text.predicted(x, every[:1])
+    first, following = every[:1], every.roll(1)
+    whole, of_first = predict(x, every), predict(x, first)
     axes = axes_of(of_first, whole, n - 1)
     if axes is None or any(len(each) > 1 for each in axes):
         return False
 
-    def agrees(y: list[Tensor], there: Tensor, here: Tensor) -> bool:
+    def agrees(y: Tensors, there: Tensor, here: Tensor) -> bool:
         """Compare outputs at some positions with those of the whole at others."""
         pairs = zip(y, whole, axes, strict=True)
         return all(
@@ -132,25 +118,18 @@ def _holds(text: _Text) -> bool:
             for a, b, axis in pairs
         )  # fmt: skip
 
-    first = every[:1]
-    if not agrees(of_first, first, first):
-        return False
-    for t in {n // 2, n - 1}:
-        if not agrees(text.predicted(x, every[t : t + 1]), first, every[t : t + 1]):
-            return False
-    order = keys.permutation(Key(0).near(every), n)
-    if not agrees(text.predicted(x, order), every, order):
+    if not agrees(of_first, first, first) or not agrees(predict(x, following), every, following):
         return False
     for digit in range((n - 1).bit_length()):
-        for value in (False, True):
-            where = (every >> digit & 1).bool() ^ value
-            kept = every[~where]
-            if not agrees(text.predicted(text.replaced(x, other, where), every), kept, kept):
+        for value in (0, 1):
+            where = (every >> digit & 1) != value
+            changed = [_replaced(*each, where) for each in zip(x, other, along, strict=True)]
+            if not agrees(predict(changed, every), every[~where], every[~where]):
                 return False
     return True
 
 
-def axes_of(short: list[Tensor], long: list[Tensor], more: int) -> LeafAxes | None:
+def axes_of(short: Tensors, long: Tensors, more: int) -> LeafAxes | None:
     """Find the axes that have so many more entries, of each tensor; None if any axis has others."""
     found: LeafAxes = []
     if [t.ndim for t in short] != [t.ndim for t in long]:

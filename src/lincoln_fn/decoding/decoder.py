@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import attrs
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, LayerError, NonNegativeInt, Params, record, static, tree
+from lincoln_fn.decoding.row import States
 from lincoln_fn.decoding.rows import row_of, without_walk
 from lincoln_fn.decoding.trial import find_states, run
 from lincoln_fn.fastpath import fast
@@ -38,7 +38,7 @@ class DecodeState:
     """
 
     position: Int64[Tensor, ""]
-    layers: dict[str, Any]  # Any: each layer has its own
+    layers: States
     max_length: int = static()
     axis: int = static()
 

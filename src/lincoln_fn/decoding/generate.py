@@ -124,8 +124,8 @@ def _ids_of(stop: Any) -> list[int]:  # Any: ids, until they are checked
     if isinstance(stop, Tensor):
         stop = stop.flatten().tolist()
     try:
-        is_several = isinstance(stop, Collection) and not isinstance(stop, str)
-        return [index(entry) for entry in (stop if is_several else [stop])]
+        is_one = isinstance(stop, str) or not isinstance(stop, Collection)
+        return [index(entry) for entry in ([stop] if is_one else stop)]
     except TypeError:
         mend = "write the ids that the text's tokens have, such as stop=tokenizer.encode(text)"
         problem = f"expected stop to be ids of tokens, got {format_briefly(stop)}; {mend}"

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, record
+from lincoln_fn.core import Arrays, LayerError, Params, record
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.layers import positional_embedding, rotary_embedding, sinusoidal_positions
 from lincoln_fn.layers.common.rope_scaling import RopeScaling
@@ -39,18 +39,18 @@ def _fixed_init(params: tuple[()], x: Tensor, *, axis: int, max_length: int) -> 
     return Table(sinusoidal_positions.forward((), x.new_zeros(max_length, x.shape[-1]))[0])
 
 
-# Any: the params and the state of each.
-def _add_step(params: Any, state: Any, x: Tensor, *, position: Tensor) -> tuple[Tensor, Any]:
+def _add_step(
+    params: Params, state: Table | tuple[()], x: Tensor, *, position: Tensor
+) -> tuple[Tensor, Table | tuple[()]]:
     """Compute y = x + the rows of W or P at the positions of x."""
     table = state.rows if isinstance(state, Table) else params.weight
     own = position + torch.arange(x.shape[-2], device=x.device)
     return x + table.index_select(0, own), state
 
 
-# Any: the hyperparameters of `rotary_embedding`.
 def _turned_init(
     params: tuple[()], x: Arrays, *, axis: int, max_length: int, theta: float,
-    rotary_dim: int | None, scaling: RopeScaling | None, **options: Any,
+    rotary_dim: int | None, scaling: RopeScaling | None, **options: object,
 ) -> tuple[()]:  # fmt: skip
     _check_axis(axis)
     if scaling is not None:
@@ -64,6 +64,7 @@ def _turned_init(
     return ()
 
 
+# Any: the hyperparameters of `rotary_embedding`.
 def _turned_step(
     params: tuple[()], state: tuple[()], x: Arrays, *, position: Tensor, **options: Any
 ) -> tuple[Tensor, tuple[()]]:

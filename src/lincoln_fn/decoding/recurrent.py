@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from lincoln_fn import layers
 from lincoln_fn.combine.scan import there as scan_there
-from lincoln_fn.core import Arrays, LayerError, Params, record, tree
+from lincoln_fn.core import Arrays, Function, LayerError, Params, record, tree
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.walk import Composition, VisitThere
 from lincoln_fn.walk.internal import PREDICT
@@ -24,10 +23,9 @@ class Recurrent:
     last: Arrays
 
 
-# Any: the params and the hyperparameters of any recurrent layer.
 def _init(
-    params: Any, x: Arrays, *, axis: int, max_length: int, forward: Callable[..., Any],
-    sequences: int, **options: Any,
+    params: Params, x: Arrays, *, axis: int, max_length: int, forward: Function, sequences: int,
+    **options: object,
 ) -> Recurrent:  # fmt: skip
     if len(getattr(params, "cells", [()])[0]) == 2:
         raise LayerError("", "is bidirectional: it also runs from the end of the text")
@@ -38,32 +36,18 @@ def _init(
 
 
 def _step(
-    params: Any,
-    state: Recurrent,
-    x: Arrays,
-    *,
-    position: Tensor,
-    forward: Callable[..., Any],
-    sequences: int,
-    **options: Any,
-) -> tuple[Arrays, Recurrent]:
+    params: Params, state: Recurrent, x: Arrays, *, position: Tensor, forward: Function,
+    sequences: int, **options: object,
+) -> tuple[Arrays, Recurrent]:  # fmt: skip
     """Compute the outputs from the last state."""
     made = forward(params, _from(state, x, sequences), **options)[0]
     return _with_last(x, made, sequences)
 
 
 def _scan_init(
-    params: Params,
-    x: Arrays,
-    *,
-    axis: int,
-    max_length: int,
-    dim: int,
-    reverse: bool,
-    has_output: bool,
-    made: Composition,
-    sequences: int = 1,
-) -> Recurrent:
+    params: Params, x: Arrays, *, axis: int, max_length: int, dim: int, reverse: bool,
+    **options: object,
+) -> Recurrent:  # fmt: skip
     if reverse:
         raise LayerError("", "runs from the end of the text")
     ndim = (x[0] if type(x) is tuple else x).ndim
@@ -71,16 +55,11 @@ def _scan_init(
     return Recurrent(None)  # only the cell knows its first state
 
 
+# Any: the hyperparameters of `scan`.
 def _scan_step(
-    params: Params,
-    state: Recurrent,
-    x: Arrays,
-    *,
-    position: Tensor,
-    made: Composition,
-    sequences: int = 1,
-    **options: Any,
-) -> tuple[Arrays, Recurrent]:
+    params: Params, state: Recurrent, x: Arrays, *, position: Tensor, made: Composition,
+    sequences: int = 1, **options: Any,
+) -> tuple[Arrays, Recurrent]:  # fmt: skip
     """Run the cell from the last state."""
     visit, given = VisitThere(made, PREDICT), _from(state, x, sequences)
     y, _ = scan_there(visit, params, given, sequences=sequences, **options)
@@ -104,9 +83,9 @@ def _with_last(x: Arrays, made: Arrays, sequences: int = 1) -> tuple[Arrays, Rec
     return (made if has_state else made[0]), Recurrent(made[1])
 
 
-def _row(forward: Callable[..., Any], sequences: int) -> Row:
-    bound: dict[str, Any] = {"forward": forward, "sequences": sequences}  # Any: for mypy
-    return Row(partial(_init, **bound), partial(_step, **bound))
+def _row(forward: Function, n: int) -> Row:
+    init = partial(_init, forward=forward, sequences=n)
+    return Row(init, partial(_step, forward=forward, sequences=n))
 
 
 # The most sequences in x of a layer, behind which its state is.

@@ -7,7 +7,7 @@ y, state = row.step(params, state, x, position=position)
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -35,5 +35,7 @@ class Row:
     pads: bool = False
 
 
+# By a layer's path; Any: each row has a state of its own.
+States: TypeAlias = dict[str, Any]
 # By the file of a layer's constructor.
 Rows: TypeAlias = dict[ModuleType | None, Row]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, format_briefly, keys, tree
 from lincoln_fn.decoding.by_position import LeafAxes, Noise, axes_of, is_by_position
+from lincoln_fn.decoding.row import States
 from lincoln_fn.decoding.rows import row_of
 from lincoln_fn.walk.internal import ERRORS
 from lincoln_fn.walk.walks import there
@@ -54,7 +55,7 @@ def run(
 ) -> Arrays:
     """Compute y of a network, where `at` computes that of each single layer.
 
-    The name of a layer is its path, and from its second use on also the number of the use.
+    A layer's name is its path, and from its second use on also the number of the use.
     """
     uses: Counter[str] = Counter()
 
@@ -68,18 +69,14 @@ def run(
 
 def find_states(
     net: Layer, params: Params, short: Arrays, long: Arrays, max_length: int
-) -> tuple[dict[str, Any], int]:  # Any: each row's own state
+) -> tuple[States, int]:
     """Return the first state of each layer that decodes by its row, and the axis of y's positions.
 
-    Args:
-        net: a network of which `without_walk` was made.
-        short: an input of one position.
-        long: an input of two.
-        max_length: the most positions.
+    `without_walk` has made the network. The inputs have one position and two.
     """
     runs = [_try(net, params, x) for x in (short, long)]
     noise = cache(_noise)  # of a deep network, many layers have inputs of one shape
-    states: dict[str, Any] = {}
+    states: States = {}
     refused: list[str] = []
     for one, two in zip(runs[0].visited, runs[1].visited, strict=False):
         if refused and _axes(one.x, two.x) is None:
@@ -130,9 +127,7 @@ def _try(net: Layer, params: Params, x: Arrays) -> Trial:
         return Trial(visited, None, error)
 
 
-def _state(
-    one: Visited, two: Visited, max_length: int, noise: Noise
-) -> dict[str, Any]:  # Any: as above
+def _state(one: Visited, two: Visited, max_length: int, noise: Noise) -> States:
     """Make the first state of a layer that decodes by its row; check that any other needs none."""
     axes = _axes(one.x, two.x)
     if axes is None:

@@ -24,15 +24,8 @@ from lincoln_fn.fastpath.flash_attention import Form, added, attend, attend_back
 from lincoln_fn.fastpath.twin import Argument, Twin, unless_transformed
 from lincoln_fn.layers import attention_heads
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
-from lincoln_fn.layers.attention_heads import (
-    Gradients,
-    Heads,
-    Inputs,
-    Params,
-    merge_heads,
-    split_heads,
-)
-from lincoln_fn.layers.common.attention import visible_keys
+from lincoln_fn.layers.attention_heads import Heads, Params, merge_heads, split_heads
+from lincoln_fn.layers.common.attention import Gradients, Inputs, visible_keys
 from lincoln_fn.layers.common.shapes import Sequence
 
 aten = torch.ops.aten
@@ -51,7 +44,7 @@ class HeadsCache:
 class Cache:
     """x and y, the kernel's logarithms of sums, and the options."""
 
-    x: sdpa.Inputs
+    x: Inputs
     y: Tensor
     logsumexp: Tensor
     is_causal: bool = static()
@@ -111,7 +104,7 @@ def _scaled(params: Params, cache: HeadsCache, g: Sequence) -> attention_heads.C
 def heads_backward(params: Params, cache: HeadsCache, g: Sequence) -> tuple[Gradients, Params]:
     """Compute dquery, dkey and dvalue."""
     given = cache.given
-    attention_heads.check_backward(given, g)
+    check_cotangent(attention_heads.NAME, g, given.y)
     dy = split_heads(g, given.q.shape[-3])
     dq, dk, dv = attend_backward(
         dy, given.q, given.k, given.v, cache.y, cache.logsumexp, _form_of(given)
@@ -122,7 +115,7 @@ def heads_backward(params: Params, cache: HeadsCache, g: Sequence) -> tuple[Grad
 
 @unless_transformed(sdpa.forward)
 def forward(
-    params: tuple[()], x: sdpa.Inputs, *, is_causal: bool, scale: float | None
+    params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Tensor, Cache | sdpa.Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
     if not supports(x):
@@ -134,7 +127,7 @@ def forward(
     return found[0], Cache(x, *found, is_causal, scale)
 
 
-def _form(x: sdpa.Inputs, is_causal: bool, scale: float) -> Form:
+def _form(x: Inputs, is_causal: bool, scale: float) -> Form:
     return Form(added(x[3] if len(x) == 4 else None, x[0]), is_causal, scale)
 
 
@@ -143,7 +136,7 @@ def _remade(params: tuple[()], cache: Cache, g: Tensor) -> sdpa.Cache:
 
 
 @unless_transformed(_by_formula, Cache, _remade)
-def backward(params: tuple[()], cache: Cache, g: Tensor) -> tuple[sdpa.Gradients, tuple[()]]:
+def backward(params: tuple[()], cache: Cache, g: Tensor) -> tuple[Gradients, tuple[()]]:
     """Compute dx = (dquery, dkey, dvalue), and None for a mask."""
     check_params(sdpa.NAME, params, None)
     check_cotangent(sdpa.NAME, g, cache.y)

@@ -17,14 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, record, static
+from lincoln_fn.core import Like, record, static
 from lincoln_fn.fastpath.pooling import channels_last
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import conv
 from lincoln_fn.layers.common import convolution
 from lincoln_fn.layers.common.pad_axes import Amounts, check_amounts, fold, pad
+from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
 from lincoln_fn.layers.conv import Params
 
 
@@ -41,21 +41,20 @@ class Arguments(NamedTuple):
 
 @record
 class Cache:
-    """The kernel's input, a stand-in for y, its steps, and the padding before: () if none."""
+    """The kernel's input, what y is like, its steps, and the padding before: () if none."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
-    y: Float[Tensor, "*out_channels_and_positions"]
+    y: Like = static()
     arguments: Arguments = static()
     amounts: Amounts = static()
     mode: str = static()
 
 
 def forward(
-    params: Params, x: Tensor, *, stride: int | Sizes = 1, padding: int | Sizes | str = 0,
+    params: Params, x: ConvInput, *, stride: int | Sizes = 1, padding: int | Sizes | str = 0,
     dilation: int | Sizes = 1, groups: int = 1, padding_mode: str = "zeros",
 ) -> tuple[Tensor, Cache]:  # fmt: skip
     """Compute what the formula does; pad first what the kernel cannot pad."""
-    check_input("conv", params, x, Params)
     weight = params.weight
     layer, n = convolution.named("conv", weight), weight.ndim - 2
     check_image(layer, x, n, weight.shape[1] * groups)
@@ -75,21 +74,21 @@ def forward(
     x = _in_layout(x, weight)
     y = torch.convolution(_add_batch(x, weight), weight, params.bias, *arguments)
     y = y if x.ndim == weight.ndim else y[0]
-    return y, Cache(x, stand_in(y), arguments, amounts, mode)
+    return y, Cache(x, Like.of(y), arguments, amounts, mode)
 
 
-def backward(params: Params, cache: Cache, g: Tensor) -> tuple[Tensor, Params]:
+def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[Tensor, Params]:
     """Compute dx, dW and db by one call of the kernel."""
     dx, *dparams = _gradients(params, cache, g, dx=True, dparams=True)
     return _fold(cache, dx), Params(*dparams)
 
 
-def input_grad(params: Params, cache: Cache, g: Tensor) -> Tensor:
+def input_grad(params: Params, cache: Cache, g: ConvOutput) -> Tensor:
     """Compute dx alone."""
     return _fold(cache, _gradients(params, cache, g, dx=True, dparams=False)[0])
 
 
-def grads(params: Params, cache: Cache, g: Tensor) -> Params:
+def grads(params: Params, cache: Cache, g: ConvOutput) -> Params:
     """Compute dW and db alone."""
     return Params(*_gradients(params, cache, g, dx=False, dparams=True)[1:])
 
@@ -98,12 +97,7 @@ def _gradients(
     params: Params, cache: Cache, g: Tensor, *, dx: bool, dparams: bool
 ) -> tuple[Argument, Argument, Argument]:  # the caller knows which are tensors
     """Run the backward kernel for the wanted gradients; the others are None."""
-    check_params("conv", params, Params)
-    weight = params.weight
-    layer = convolution.named("conv", weight)
-    check_cache(layer, cache, Cache)
-    x, arguments = cache.x, cache.arguments
-    check_cotangent(layer, g, cache.y)
+    weight, x, arguments = params.weight, cache.x, cache.arguments
     wanted = (dx, dparams, dparams and params.bias is not None)
     of_x, dweight, dbias = torch.ops.aten.convolution_backward(
         _in_layout(_add_batch(g, weight), weight), _add_batch(x, weight), weight, [len(weight)],

@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import is_plain, shape_checked
+from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import embedding
 from lincoln_fn.layers.embedding import Cache, Params
 
 
-@shape_checked
 def backward(
     params: Params, cache: Cache, g: Float[Tensor, "*batch embedding_dim"]
 ) -> tuple[None, Params]:

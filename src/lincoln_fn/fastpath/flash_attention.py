@@ -70,18 +70,10 @@ def added(allowed: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, form: Form) -> tuple[Tensor, Tensor] | None:
-    """Compute y and logsumexp; None if the scores are too large for the kernel.
-
-    Args:
-        q: queries (..., heads, length, n), not yet scaled; or without the heads' axis.
-        k: keys (..., heads, key length, n), of as many heads as q or fewer, each for several heads
-            of q in a row.
-        v: values (..., heads, key length, m).
-        form: the mask, whether it is causal, and the scale.
-
-    Returns:
-        y (..., heads, length, m), and logsumexp as the kernel has it.
-    """
+    """Compute y and logsumexp; None if the scores are too large for the kernel."""
+    # q (..., heads, length, n) is not yet scaled. k (..., heads, key length, n), and v of m
+    # features, may have fewer heads: each is for several of q in a row. y is (..., heads, length,
+    # m). All may be without the axis of heads.
     run: Callable[..., tuple[Tensor, Tensor]] = _in_graph if is_traced(q) else _forward
     options = _mask(form, q), form.is_causal, form.scale
     y, logsumexp = run(*map(_four, (q, k, v)), *options)

@@ -8,7 +8,7 @@ Forward and backward take 0.4 to 0.6 of the formula's time for 64 x 28 x 28 to 1
 (batch, length, n_in) and 128 to 512 features of a state. Measured on a Zen 5, with one thread.
 
 In a traced step it is two operations of this library, which exist only in this process. A compiled
-step may have kernels for them (`compiler/passes/lstm.py`). An exported step has the operations of
+step may have kernels for them (`compiler/passes/sequences.py`). An exported step has the operations of
 the formula's cells.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
@@ -73,7 +73,7 @@ def supports(x: Tensor) -> bool:
 @unless_transformed(scan)
 def _scan(
     rule: Rule, cell: Cell, x: Tensor, state: Tensors, mask: Tensor | None, reverse: bool
-) -> tuple[Tensor, Tensors, Any]:  # Any: a ScanCache, or the kernel's own
+) -> tuple[Tensor, Tensors, ScanCache | KernelCache]:
     """Compute what `scan` does, by the kernel if it supports the sequence."""
     if mask is not None or not supports(x):
         return scan(rule, cell, x, state, mask, reverse)
@@ -131,7 +131,7 @@ def _with_gates(cell: Cell, cache: KernelCache | ScanCache) -> ScanCache:
     c_before = torch.stack(c)
     u = torch.tanh(torch.addcmul(new, f, c_before))
     kept = tuple(zip(*(gate.unbind() for gate in (i, f, g, o, c_before, u)), strict=True))
-    return ScanCache(x.transpose(0, 1), before, kept, None, reverse)
+    return ScanCache(x.transpose(0, 1), before.transpose(0, 1), kept, None, reverse)
 
 
 def _run(

@@ -19,12 +19,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Layer, check_cache, check_cotangent, file_of
+from lincoln_fn.core import Arrays, Layer, check_cotangent, file_of
 from lincoln_fn.fastpath.twin import Argument, Twin
 from lincoln_fn.layers import avg_pool, max_pool
+from lincoln_fn.layers.avg_pool import Cache as AvgPoolCache
 from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.max_pool import Cache as MaxPoolCache
 
 aten = torch.ops.aten
 
@@ -51,20 +54,20 @@ def _pays(x: Tensor, channels: int | None = None) -> bool:
 
 
 def max_pool_forward(
-    params: tuple[()], x: Tensor, *, return_indices: bool = False, **options: Argument
-) -> tuple[Arrays, max_pool.Cache]:
+    params: tuple[()], x: Image, *, return_indices: bool = False, **options: Argument
+) -> tuple[Arrays, MaxPoolCache]:
     """Compute the largest x_i of each window."""
     window = window_of("max_pool", len(options["kernel_size"]), **options)
-    check_windows("max_pool", params, x, window)
+    check_windows("max_pool", x, window)
     if not _supports(window):
         return max_pool.forward(params, x, return_indices=return_indices, **options)
     y, indices = aten.max_pool2d_with_indices(channels_last(x), *window)
-    cache = max_pool.Cache(stand_in(x), indices, 2, return_indices, window)
+    cache = MaxPoolCache(stand_in(x), indices, 2, return_indices, window)
     return (y, indices) if return_indices else y, cache
 
 
 def max_pool_backward(
-    params: tuple[()], cache: max_pool.Cache, g: Arrays
+    params: tuple[()], cache: MaxPoolCache, g: Arrays
 ) -> tuple[Tensor, tuple[()]]:
     """Give each g_o to the element that was largest."""
     dy, window = max_pool.dy_of("max_pool", cache, g), cache.window
@@ -77,24 +80,23 @@ def max_pool_backward(
 
 
 def avg_pool_forward(
-    params: tuple[()], x: Tensor, *, count_include_pad: bool = True,
+    params: tuple[()], x: Image, *, count_include_pad: bool = True,
     divisor_override: int | None = None, **options: Argument,
-) -> tuple[Tensor, avg_pool.Cache]:  # fmt: skip
+) -> tuple[Tensor, AvgPoolCache]:  # fmt: skip
     """Compute the mean of each window."""
     window = window_of("avg_pool", len(options["kernel_size"]), **options)
     if window.n != 2:
         options |= {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
         return avg_pool.forward(params, x, **options)
-    check_windows("avg_pool", params, x, window)
-    cache = avg_pool.Cache(stand_in(x), window, count_include_pad, divisor_override)
+    check_windows("avg_pool", x, window)
+    cache = AvgPoolCache(stand_in(x), window, count_include_pad, divisor_override)
     return aten.avg_pool2d(channels_last(x), *_arguments(cache)), cache
 
 
 def avg_pool_backward(
-    params: tuple[()], cache: avg_pool.Cache, g: Tensor
+    params: tuple[()], cache: AvgPoolCache, g: Tensor
 ) -> tuple[Tensor, tuple[()]]:
     """Spread each g_o / n_o over its window."""
-    check_cache("avg_pool", cache, avg_pool.Cache)
     x, window = cache.x, cache.window
     if window.n != 2:
         return avg_pool.backward(params, cache, g)
@@ -109,7 +111,7 @@ def with_indices(layer: Layer) -> Layer:
     return TWINS[0].faster(layer) if is_ours else layer
 
 
-def _arguments(cache: avg_pool.Cache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
+def _arguments(cache: AvgPoolCache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
     """List the arguments of ATen's kernels after the tensors."""
     kernel_size, stride, padding, _, ceil_mode = cache.window
     more = cache.count_include_pad, cache.divisor_override

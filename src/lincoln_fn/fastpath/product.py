@@ -1,17 +1,12 @@
-"""Matrix products, each computed in the fastest way on this machine, and dense layers by them.
+"""Matrix products, each by the faster library on this machine, and dense layers by them.
 
-Only this file chooses. Eager steps multiply by `linear` and `outer`. Compiled steps choose by the
-same functions (`onednn_is_faster`, `goes_to_mkl`, `is_narrow`) for the products in their graph.
+Only this file chooses. Eager steps multiply by `linear` and `outer`. Compiled steps choose by
+`onednn_is_faster`, `sums_by_onednn` and `goes_to_mkl`, too.
 
 y = x W + b, and dW = x^T g. Torch computes products in float32 by MKL. On a processor that is not
 Intel's, MKL does not use vectors of 512 bits. There oneDNN, which torch has for convolutions, takes
 a half to nine tenths of the time of a large product, on a Zen 4 and a Zen 5. On other processors,
 and for small products, MKL is used.
-
-Few columns, such as ten classes. MKL fills its vectors along a row of the product. If a row has
-fewer than 16 numbers, a b is computed as (b^T a^T)^T. For 784 features, 10 classes and 128 examples
-y then takes a third to three quarters of the time, and dW = x^T g a third to two thirds; a step of
-mlp takes 0.95, on a Zen 5.
 
 A column-major W, such as a transposed weight of torch's, has a column-major gradient.
 """
@@ -26,17 +21,17 @@ from torch import Tensor
 from lincoln_fn.core import is_plain
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import dense
+from lincoln_fn.layers.common.shapes import Features
 from lincoln_fn.layers.dense import Params, check_backward, check_forward, rows
 from lincoln_fn.runtime import precision
 
-# With fewer multiply-adds a product is left to torch: one of few columns, one of many, and x^T g,
-# of which oneDNN copies x^T first. On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time
-# for a smaller x^T g, and 0.85 to 0.89 for a larger one.
-_LEAST: Final = 2**16
-_LEAST_OF_ONEDNN: Final = 2**22
-_LEAST_SUM_OF_ONEDNN: Final = 2**28
-# How many numbers of float32 a vector holds, at most.
-VECTOR: Final = 16
+# With fewer multiply-adds a product is left to torch; and x^T g, of which oneDNN copies x^T first.
+# On two cores of a Zen 4, oneDNN takes 1 to 1.07 of MKL's time for a smaller x^T g, and 0.85 to
+# 0.89 for a larger one.
+_LEAST: Final = 2**22
+_LEAST_SUM: Final = 2**28
+# With fewer columns, x^T g is left to torch, too.
+_LEAST_COLUMNS: Final = 16
 # If W is so many times as large as x, a copy of x takes little time.
 _WIDER: Final = 16
 
@@ -57,15 +52,8 @@ HERE: Final = MKL and is_amd_with("avx512_f")
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute x W^T + b on the last axis of x, as torch.nn.functional.linear does."""
-    n_out = len(weight)
-    if x.numel() * n_out < (_LEAST if n_out < VECTOR else _LEAST_OF_ONEDNN):
-        return torch.nn.functional.linear(x, weight, bias)
     if onednn_is_faster(x, weight) and is_plain(x, weight, bias):
         return _by_onednn(x, weight, bias)
-    if is_narrow(x, weight.mT) and is_plain(x, weight, bias):
-        product = _multiply_transposed(x.reshape(-1, x.shape[-1]), weight.mT).contiguous()
-        product = product.view(*x.shape[:-1], n_out)
-        return product if bias is None else product + bias
     return torch.nn.functional.linear(x, weight, bias)
 
 
@@ -73,8 +61,8 @@ def outer(x: Tensor, g: Tensor, *, like: Tensor) -> Tensor:
     """Compute x^T g, the sum over rows of their outer products; column-major if `like` is."""
     is_turned = is_column_major(like)
     a, b = (g.mT, x) if is_turned else (x.mT, g)
-    product = _quick(a, b)
-    product = a @ b if product is None else product.contiguous()
+    is_by_onednn = sums_by_onednn(a, b) and is_plain(a, b)
+    product = _by_onednn(a, b.mT) if is_by_onednn else a @ b
     return product.mT if is_turned else product
 
 
@@ -91,7 +79,7 @@ def goes_to_mkl(a: Tensor, b: Tensor) -> bool:
 
 def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN takes less time than MKL for x W^T on this machine."""
-    if not HERE or x.numel() * weight.shape[0] < _LEAST_OF_ONEDNN:
+    if not HERE or x.numel() * weight.shape[0] < _LEAST:
         return False
     is_known = x.dtype is weight.dtype is torch.float32 and x.device.type == "cpu"
     n_out, n_in = weight.shape
@@ -101,14 +89,6 @@ def onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     return is_known and is_quick and weight.stride() in ((n_in, 1), (1, n_out))
 
 
-def _quick(a: Tensor, b: Tensor) -> Tensor | None:
-    """Compute a sum over rows, x^T g or g^T x, if there is a faster way than torch's own."""
-    by_onednn = sums_by_onednn(a, b)
-    if not (by_onednn or is_narrow(a, b)) or not is_plain(a, b):
-        return None
-    return _by_onednn(a, b.mT) if by_onednn else _multiply_transposed(a, b)
-
-
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return y
@@ -116,25 +96,13 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def sums_by_onednn(a: Tensor, b: Tensor) -> bool:
     """Return whether oneDNN takes less time for a sum over rows, x^T g or g^T x."""
-    if not HERE or a.numel() * b.shape[1] < _LEAST_SUM_OF_ONEDNN or b.shape[1] < VECTOR:
+    if not HERE or a.numel() * b.shape[1] < _LEAST_SUM or b.shape[1] < _LEAST_COLUMNS:
         return False
     is_known = a.dtype is b.dtype is torch.float32 and a.device.type == "cpu"
     return is_known and a.mT.is_contiguous() and b.is_contiguous()
 
 
-def is_narrow(a: Tensor, b: Tensor) -> bool:
-    """Return whether MKL takes less time for (b^T a^T)^T than for a b."""
-    if not 1 < b.shape[1] < VECTOR or a.numel() * b.shape[1] < _LEAST:
-        return False
-    rows = a.numel() // a.shape[-1]
-    return rows >= VECTOR and a.device.type == "cpu" and goes_to_mkl(a, b)
-
-
-def _multiply_transposed(a: Tensor, b: Tensor) -> Tensor:
-    return (b.mT @ a.mT).mT
-
-
-def forward(params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
+def forward(params: Params, x: Features) -> tuple[Tensor, Tensor]:
     """Compute y = x W + b in one call."""
     check_forward(params, x)
     return linear(x, params.weight.mT, params.bias), x

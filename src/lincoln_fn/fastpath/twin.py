@@ -61,8 +61,9 @@ class Twin:
         bound = {name: getattr(layer, name) for name in NAMES}
         if core.is_derived(layer, "predict"):
             bound["predict"] = layer.forward
+        constructor = core.called(layer.name)
         changes = {
-            name: bind_like(getattr(self, name), bound[name])
+            name: core.shape_checked(bind_like(getattr(self, name), bound[name]), constructor)
             for name in NAMES
             if getattr(self, name) is not None
             # Hyperparameters may leave a layer no state, such as batch norm without statistics.
@@ -74,9 +75,10 @@ class Twin:
 
 
 def unless_transformed(
-    formula: Function, cache: type | tuple[type, ...] | None = None, remake: Function | None = None
+    formula: Function, cache: type | None = None, remake: Function | None = None
 ) -> Callable[[Function], Function]:
     """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
+    formula = core.shape_checked(formula)
 
     def decorate(kernel: Function) -> Function:
         @wraps(kernel)
@@ -92,6 +94,7 @@ def unless_transformed(
             made = remake(*arguments)
             return formula(*(made if isinstance(x, cache) else x for x in arguments), **options)
 
+        del choose.__wrapped__  # its signature: a cache may be the formula's, too
         return choose
 
     return decorate

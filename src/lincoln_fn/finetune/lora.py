@@ -1,22 +1,109 @@
-"""Low-rank adaptation of a trained network."""
+"""Low-rank adaptation: a trained update beside a frozen layer, y = base(x) + s drop(x) A B.
+
+Derivation. The base is frozen, so only its dx is computed. With h = drop(x) A and s = alpha / r,
+
+    dB = s h^T g
+    dh = s g B^T
+    dA = drop(x)^T dh
+    dx = "base's" dx + drop's dx of dh A^T
+
+B begins at 0, so that y begins as base(x). The matrix of a merged layer is W + s A B.
+
+Cache: those of the parts. The base's holds no x, since its dx needs none.
+
+Source: Hu and others, "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
-from lincoln_fn.combine import FrozenParams
-from lincoln_fn.core import Key, Layer, Params, Positive, PositiveInt, Probability, checked
-from lincoln_fn.finetune.low_rank import Params as LowRankParams
-from lincoln_fn.finetune.low_rank import low_rank
-from lincoln_fn.finetune.targets import ATTENTION, Targets, adapt, read_matrix, sizes_of
+from lincoln_fn import core
+from lincoln_fn.combine import FrozenParams, Wiring, constant, frozen, wired
+from lincoln_fn.core import Key, Layer, Params, Positive, PositiveInt, Probability, Spec, record
+from lincoln_fn.finetune.quantize import QuantizedParams, dense_like
+from lincoln_fn.finetune.targets import Targets, check_targets
 from lincoln_fn.initializers import zeros
-from lincoln_fn.layers.dense import dense
+from lincoln_fn.layers import dense
+from lincoln_fn.layers.add import add
 from lincoln_fn.layers.dropout import dropout as dropout_layer
 from lincoln_fn.layers.identity import identity
-from lincoln_fn.walk.internal import Pair
+from lincoln_fn.layers.scale import scale
+from lincoln_fn.walk import fields, is_trained
+from lincoln_fn.walk.internal import Pair, change_parts, composition_of, is_target
+
+ATTENTION: Targets = ("*.query", "*.value")
+# (layer, params, key) -> the adapted layer and its params
+Adapt: TypeAlias = Callable[[Layer, Params, Key], Pair]
 
 
-@checked
+@record
+class LowRankParams:
+    """A and B, the frozen params of the layer beside them, and the key of dropout, or ()."""
+
+    lora_a: dense.Params
+    lora_b: dense.Params
+    base: FrozenParams
+    dropout: Params
+
+
+# The frozen layer, dropout, A, the scale, B, and the sum of the first and the last.
+_WIRING = Wiring(
+    reads=(0, 0, 2, 3, 4, (1, 5)), y=6, bare=(3, 5),
+    arrange=fields(LowRankParams, "base", "dropout", "lora_a", None, "lora_b", None),
+)  # fmt: skip
+
+
+def low_rank(base: Layer, lora_a: Layer, lora_b: Layer, dropout: Layer, factor: float) -> Layer:
+    """Put the update beside a layer, which becomes frozen."""
+    parts = (frozen(base), dropout, lora_a, scale(factor), lora_b, add())
+    names = ("base", "dropout", "lora_a", "", "lora_b", "")
+    return wired("lora", parts, _WIRING, call=partial(_call, factor=factor), names=names)
+
+
+def _call(parts: tuple[Layer, ...], *, factor: float) -> Spec:
+    base, dropout, lora_a, _, lora_b, _ = parts
+    arguments = {"base": base.parts[0], "lora_a": lora_a, "lora_b": lora_b, "dropout": dropout}
+    return Spec(low_rank, arguments | {"factor": factor}, f"lora({base.parts[0].name})")
+
+
+def merge_low_rank(layer: Layer, params: LowRankParams) -> Pair:
+    """Make the dense layer with the matrix W + s A B."""
+    assert layer.spec is not None, "`low_rank` made it"
+    base, factor = params.base.params, layer.spec["factor"]
+    weight = base.weight + factor * (params.lora_a.weight @ params.lora_b.weight)
+    former = layer.parts[0].parts[0]
+    is_dense = isinstance(base, dense.Params)
+    return former if is_dense else dense_like(base), dense.Params(weight, base.bias)
+
+
+def adapt(
+    where: str, adapted: Adapt, net: Layer, params: Params, key: Key, targets: Targets
+) -> Pair:
+    """Adapt the dense layers that are targets, and freeze everything else."""
+    suitable = check_targets(where, targets, net, params, dense.Params, QuantizedParams)
+    chosen = [path for path in suitable if is_target(path, targets)]
+
+    def change(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | None:
+        assert key is not None, "it was given"
+        if path in chosen:
+            return adapted(layer, params, key)
+        inside = f"{path}." if path else ""
+        made = composition_of(layer)
+        if made is not None and any(each.startswith(inside) for each in chosen):
+            if core.made_by(layer, frozen, constant):  # the adapter inside is trained
+                return change_parts(change, made.parts[0], made.inside(path, 0), params.params, key)
+            return None
+        if not is_trained(params):  # nothing to freeze
+            return layer, params
+        return frozen(layer), FrozenParams(params)
+
+    return change_parts(change, net, "", params, key)
+
+
+@core.checked
 def lora(
     net: Layer,
     params: Params,
@@ -34,7 +121,6 @@ def lora(
     `State`: no optimizer sees them, and a training step keeps for them only what dx needs.
 
     Args:
-        params: the network's, trained before.
         key: A is drawn from it, uniform within 1 / sqrt(n_in), and the masks of dropout.
         r: the rank of the updates.
         alpha: the updates are multiplied by alpha / r.
@@ -66,9 +152,10 @@ def _adapted(
     layer: Layer, params: Params, key: Key, *, r: int, factor: float, dropout: float
 ) -> Pair:
     """Put an update beside a layer."""
-    n_in, n_out = sizes_of(params)
-    like = read_matrix(params)
-    lora_a, lora_b = dense(r, bias=False), dense(n_out, bias=False, weight_init=zeros())
+    like = params.weight
+    n_in, n_out = like.shape
+    lora_a = dense.dense(r, bias=False)
+    lora_b = dense.dense(n_out, bias=False, weight_init=zeros())
     drop = dropout_layer(dropout) if dropout else identity()
     x, h = like.new_empty((1, n_in)), like.new_empty((1, r))
     adapter = LowRankParams(

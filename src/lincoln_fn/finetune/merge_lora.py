@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lincoln_fn.combine import frozen
 from lincoln_fn.core import Key, Layer, Params, checked, made_by
-from lincoln_fn.finetune import low_rank
-from lincoln_fn.finetune import weight_decomposed as dora
+from lincoln_fn.finetune.dora import DoraParams, merge_decomposed
+from lincoln_fn.finetune.lora import low_rank, merge_low_rank
 from lincoln_fn.walk.internal import Pair, change_parts, composition_of
 
 
@@ -35,9 +35,9 @@ def _merged(layer: Layer, path: str, params: Params, key: Key | None) -> Pair | 
     composed = composition_of(layer)
     # By the layer, for a combinator's params may be those of its part.
     if composed is None:
-        return dora.merge(layer, params) if isinstance(params, dora.Params) else None
-    if made_by(layer, low_rank.low_rank):
-        return low_rank.merge(layer, params)
+        return merge_decomposed(layer, params) if isinstance(params, DoraParams) else None
+    if made_by(layer, low_rank):
+        return merge_low_rank(layer, params)
     if made_by(layer, frozen):
         return change_parts(_merged, composed.parts[0], path, params.params, key)
     return None

@@ -10,10 +10,9 @@ from typing import Literal, TypeAlias, get_args
 
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_argument, describe, tree
 from lincoln_fn.grading.answers import Ran
-from lincoln_fn.grading.examined import examined
 from lincoln_fn.grading.isolated import KEPT, run_isolated
 from lincoln_fn.grading.record import Grade, Mark
-from lincoln_fn.grading.submission import Submission
+from lincoln_fn.grading.submission import Submission, examined
 from lincoln_fn.testing import Finding, Report
 from lincoln_fn.testing.internal import FUNCTIONS, IN_PLACE, doubled, floating
 
@@ -26,12 +25,7 @@ def hint(finding: Finding, level: Level) -> str:
         return ""
     if level == 1:
         return f"look at {finding.gradient}"
-    sentence = finding.sentence
-    if not finding.path:
-        sentence = sentence.removeprefix(f"{finding.layer}: ")
-    # The numbers follow.
-    told, unnamed, _ = sentence.partition(", a term missing or wrong")
-    return (told + unnamed).rstrip(": ")
+    return finding.sentence.removeprefix("" if finding.path else f"{finding.layer}: ")
 
 
 PURITY = "purity"

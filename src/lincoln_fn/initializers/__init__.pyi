@@ -1,4 +1,4 @@
-from lincoln_fn.initializers.plain import (
+from lincoln_fn.initializers.initializer import (
     Fans as Fans, Initializer as Initializer, constant as constant, normal as normal, ones as ones,
     truncated_normal as truncated_normal, uniform as uniform, zeros as zeros,
 )

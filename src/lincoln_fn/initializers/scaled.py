@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, Shape, bare, checked, constructor, keys
-from lincoln_fn.initializers.plain import Fans, Initializer
+from lincoln_fn.initializers.initializer import Fans, Initializer
 
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 
@@ -77,10 +77,8 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
 def glorot_normal(gain: float = 1.0) -> Initializer:
     """Draw from the normal distribution of variance v = 2 gain^2 / (n_in + n_out).
 
-    A compromise between keeping the scale of y and that of dx. torch calls it xavier.
-
-    Args:
-        gain: the factor for the nonlinearity after the layer, such as `gain("tanh")`.
+    Its arguments are those of `glorot_uniform`. A compromise between keeping the scale of y and
+    that of dx. torch calls it xavier.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", 2010, equations 12 and 16.
@@ -111,9 +109,6 @@ def he_uniform(
         nonlinearity: the one after the layer, by a name that `gain` takes.
         negative_slope: that of a leaky_relu.
 
-    Raises:
-        ValueError: for an unknown mode or nonlinearity.
-
     Source: He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015, equations 10 and 14.
 
     Example:
@@ -130,16 +125,8 @@ def he_normal(
 ) -> Initializer:
     """Draw from the normal distribution of variance v = gain^2 / n.
 
-    For layers before a ReLU, which halves the variance, or its like. torch calls it kaiming.
-
-    Args:
-        mode: "fan_in" for n = n_in, which keeps the scale of y; "fan_out" for n = n_out, which
-            keeps that of dx.
-        nonlinearity: the one after the layer, by a name that `gain` takes.
-        negative_slope: that of a leaky_relu.
-
-    Raises:
-        ValueError: for an unknown mode or nonlinearity.
+    Its arguments are those of `he_uniform`. For layers before a ReLU, which halves the variance, or
+    its like. torch calls it kaiming.
 
     Source: He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015, equations 10 and 14.
 
@@ -189,14 +176,11 @@ def gain(nonlinearity: Nonlinearity, negative_slope: float = 0.01) -> float:
     """Return the factor by which weights should be larger for a nonlinearity, as torch does.
 
     Args:
-        nonlinearity: linear, sigmoid, tanh, relu, leaky_relu or selu.
+        nonlinearity: its name.
         negative_slope: that of a leaky_relu.
 
     Returns:
         The factor: 1, 1, 5/3, sqrt(2), sqrt(2 / (1 + negative_slope^2)) or 3/4.
-
-    Raises:
-        ValueError: for any other nonlinearity.
 
     Example:
         >>> gain("tanh")

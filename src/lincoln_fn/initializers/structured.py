@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, NonNegative, PositiveInt, Probability, Shape, bare, keys
-from lincoln_fn.initializers.plain import Fans, Initializer
+from lincoln_fn.initializers.initializer import Fans, Initializer
 
 
 def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain: float) -> Tensor:
@@ -36,12 +36,6 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     Args:
         gain: the factor, such as `gain("tanh")`.
 
-    Returns:
-        The initializer, for weights of at least two axes.
-
-    Raises:
-        ValueError: from `draw`, for fewer.
-
     Source: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks", 2014; Mezzadri, "How to generate random matrices from the
     classical compact groups", 2007, for the signs.
@@ -61,12 +55,6 @@ def _identity(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype) -> Tensor:
 
 def identity() -> Initializer:
     """Fill a matrix with 1 on the diagonal and 0 elsewhere: y = x, cut or filled with zeros.
-
-    Returns:
-        The initializer, for weights of two axes.
-
-    Raises:
-        ValueError: from `draw`, for any others.
 
     Example:
         >>> identity().draw(Key(0), (2, 3), Fans(2, 3), torch.float32)
@@ -99,12 +87,6 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
     Args:
         groups: the number of groups of the convolution.
 
-    Returns:
-        The initializer, for weights of shape (out, in / groups, *kernel).
-
-    Raises:
-        ValueError: from `draw`, for fewer than 3 axes, or channels that groups does not divide.
-
     Example:
         >>> dirac().draw(Key(0), (1, 2, 3), Fans(6, 3), torch.float32)
         tensor([[[0., 1., 0.],
@@ -134,12 +116,6 @@ def sparse(sparsity: Probability, std: NonNegative = 0.01) -> Initializer:
     Args:
         sparsity: the share, in [0, 1]; rounded up to whole elements.
         std: the standard deviation of the others.
-
-    Returns:
-        The initializer, for weights of two axes.
-
-    Raises:
-        ValueError: if sparsity is out of its range; from `draw`, for other weights.
 
     Source: Martens, "Deep learning via Hessian-free optimization", 2010, section 5.
 

@@ -3,4 +3,4 @@ from lincoln_fn.inspect.records import (
     LayerTrace as LayerTrace, NonFinite as NonFinite, Trace as Trace,
 )
 from lincoln_fn.inspect.trace import trace as trace
-from lincoln_fn.rules.alignment import alignment as alignment
+from lincoln_fn.rules.backpropagation import alignment as alignment

@@ -19,16 +19,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
 from lincoln_fn.inspect.records import note
-from lincoln_fn.walk import is_trained
-from lincoln_fn.walk.internal import (
-    Around,
-    Record,
-    composition_of,
-    inside,
-    map_paths,
-    paths,
-    unknown_path,
-)
+from lincoln_fn.walk import VisitBack, is_trained
+from lincoln_fn.walk.internal import Record, composition_of, inside, map_paths, paths, unknown_path
 
 # The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]
@@ -57,9 +49,6 @@ def patched(
             `input_grad` and `grads`.
         caches: patches of cache entries, by the path of a single layer, a dot and the entry's own
             path, such as "2.x_hat". If the cache is one tensor, the layer's path alone.
-
-    Returns:
-        The network, with the params of net.
 
     Raises:
         LayerError: if net has no such path, or there is no patch; from its functions, if a cache
@@ -156,10 +145,14 @@ def _patch_layer(
 
 
 @attrs.frozen(eq=False)
-class _Refusing(Around):
+class _Refusing:
     """A visitor of a loop back that refuses a patch of g on which no gradient depends."""
 
+    visit: VisitBack
     within: Mapping[int, str]
+
+    def __getattr__(self, name: str) -> Any:  # Any: its label, its parts, `advance` and `add`
+        return getattr(self.visit, name)
 
     def __call__(
         self, i: int, params: Params, cache: Cache, g: Arrays, train: bool = True
@@ -209,9 +202,6 @@ def outputs(net: Layer, params: Params, x: Arrays) -> dict[str, Arrays]:
     Returns:
         y by path, in the order in which they are computed; "" is the network's own. The second use
         of a layer has the path "3, use 2", and so on.
-
-    Raises:
-        LayerError: if net is not a layer; as the network does.
 
     Example:
         >>> net, x = lf.serial(lf.tanh(), lf.residual(lf.relu())), torch.ones(2)

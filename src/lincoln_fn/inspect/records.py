@@ -1,14 +1,13 @@
-"""What `trace` finds: a record for each use of a layer."""
+"""What `trace` finds: a record for each use of a layer, and the text of a table of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import attrs
 
 from lincoln_fn.core import Arrays, format_briefly, shown
-from lincoln_fn.inspect.table import table
 
 
 @attrs.frozen
@@ -129,3 +128,19 @@ def note(seen: dict[str, Arrays], path: str, y: Arrays) -> str:
 def labels_of(path: str, seen: Iterable[str]) -> list[str]:
     """List the labels of a layer's uses, as `note` makes them."""
     return [label for label in seen if label == path or label.startswith(f"{path}, use ")]
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Format rows under headings, in columns two spaces apart."""
+    lines = [headings, (), *rows]
+    widths = [max(map(len, column)) for column in zip(headings, *filter(None, rows), strict=True)]
+    across = "─" * (sum(widths) + 2 * (len(widths) - 1))
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(cells) if cells else across for cells in lines)

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, called, checked, shown, tree
-from lincoln_fn.inspect.table import table
+from lincoln_fn.inspect.records import table
 from lincoln_fn.training import check_example
 from lincoln_fn.walk.walks import there
 
@@ -120,12 +120,9 @@ def summary(net: Layer, x: Arrays) -> Summary:
         x: an example input, a tensor or a tuple, of which only shapes, strides, dtypes and devices
             matter; `meta` counts as the CPU.
 
-    Returns:
-        The summary, whose repr is the table.
-
     Raises:
-        LayerError: if an argument has the wrong type, x does not fit the network, or one of your
-            own layers reads the values of a tensor: a `meta` tensor has none.
+        LayerError: if one of your own layers reads the values of a tensor: a `meta` tensor has
+            none.
 
     Example:
         >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))

@@ -42,16 +42,8 @@ def trace(
 
     Args:
         loss: with reduction mean or sum.
-        target: the target that the loss takes.
         unit_axis: the axis of the units in every output; 1 for a network of 1d convolutions. An
             output that lacks this axis, or has only one axis, has no share of dead units.
-
-    Returns:
-        One record for each use of a single layer, in the order of their use.
-
-    Raises:
-        LayerError: if net or loss has the wrong type; as the network or the loss do; or if the loss
-            is not one number.
 
     Example:
         >>> net = lf.serial(lf.dense(2), lf.relu())

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
+from lincoln_fn.core import Tree, tree
 
 
-def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tree of arrays
-    """Convert all tensors of a tree to numpy arrays, including those in states.
-
-    Args:
-        arrays: params, a batch, or any other tree.
-
-    Returns:
-        The same tree of arrays; they share no memory with the tensors.
+def to_numpy(arrays: Tree) -> Tree:
+    """Convert all tensors of a tree to numpy arrays in new memory, including those in states.
 
     Raises:
         TypeError: for a dtype that numpy lacks, such as bfloat16.
@@ -30,14 +22,10 @@ def to_numpy(arrays: Any) -> Any:  # Any: a tree of tensors becomes the same tre
     return tree.map(_array, arrays, states=True)
 
 
-def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tree of tensors
-    """Convert all numpy arrays of a tree to tensors, including those in states.
+def from_numpy(arrays: Tree) -> Tree:
+    """Convert all numpy arrays of a tree to tensors in new memory, including those in states.
 
-    Args:
-        arrays: a tree of arrays, of any strides.
-
-    Returns:
-        The same tree of tensors; they share no memory with the arrays. float64 stays float64.
+    Arrays have any strides, and float64 stays float64.
 
     Example:
         >>> from_numpy({"x": np.ones((2, 1)), "y": np.int64(3)})
@@ -47,7 +35,7 @@ def from_numpy(arrays: Any) -> Any:  # Any: a tree of arrays becomes the same tr
     return tree.map(lambda a: torch.from_numpy(np.array(a, order="C")), arrays, states=True)
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor) -> Tree:
     if tensor.dtype is torch.bfloat16:
         raise TypeError("to_numpy: numpy has no bfloat16; convert first, for example by t.float()")
     return np.array(tensor.detach().cpu().numpy(), order="C")

@@ -39,16 +39,9 @@ def refuse(where: str, problems: Iterable[str]) -> LayerError:
 def model_of(
     config: Config, ignore: Iterable[str] = (), tensors: int = _MOST_PARTS
 ) -> tuple[Model | None, list[str]]:
-    """Make the network of a config.
+    """Make the network of a config, with supported options in place of others; list the problems.
 
-    Args:
-        config: config.json.
-        ignore: options that are not known, but may be left out.
-        tensors: how many there are. There are no more layers or experts, each of which has one.
-
-    Returns:
-        The model, with supported options in place of others, None if there is no such network; and
-        the problems.
+    Options in `ignore` may be unknown. There are no more layers or experts than tensors.
     """
     kind = config.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
@@ -89,20 +82,7 @@ def assemble(
     dtype: torch.dtype | None = None,
     ignore: tuple[str, ...] = (),
 ) -> tuple[Layer, Params]:
-    """Make the network of a config, and its params of stored tensors.
-
-    Args:
-        where: the function's name, for errors.
-        config: config.json.
-        stored: the tensors.
-        key: for dropout's keys.
-        dtype: of the params; None for the tensors' own.
-        ignore: patterns of options and of tensors' names that may be left out.
-
-    Raises:
-        LayerError: if anything is unknown, missing or unexpected; the message lists five of each
-            kind.
-    """
+    """Make the network of a config, and its params of stored tensors, or list what is wrong."""
     skipped = [name for name in config if _matches(name, ignore)]
     model, problems = model_of(config, skipped, len(stored.tensors))
     if model is None:
@@ -153,19 +133,7 @@ def _unequal(network: Network, names: Mapping[str, str], stored: Stored) -> list
 
 
 def fitting(where: str, config: Config, params: Params) -> tuple[Model, dict[str, Tensor]]:
-    """Make the model of a config that params fit, and find their tensors by the model's paths.
-
-    Args:
-        where: the function's name, for errors.
-        config: config.json.
-        params: of the config's network, whose parts may be `frozen`.
-
-    Returns:
-        The model, and the tensors of params by path.
-
-    Raises:
-        LayerError: if anything is unknown or differs; the message lists five of each kind.
-    """
+    """Make the model of a config that params fit, and find their tensors by the model's paths."""
     # A frozen layer's params are a field of those of `frozen`.
     given = {re.sub(r"\bparams\.", "", path): leaf for path, leaf in by_path(params).items()}
     model, problems = model_of(config, tensors=len(given))

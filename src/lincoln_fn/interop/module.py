@@ -51,44 +51,34 @@ class LayerModule(nn.Module):
         super().__init__()
         self._layer = layer
         leaves, self._form = optree.tree_flatten(params, namespace=EVERYTHING)
-        self._paths = tree.paths(params, states=True)
         trained = set(tree.paths(params))
-        self._trained = [path in trained for path in self._paths]
-        for path, leaf, is_trained in zip(self._paths, leaves, self._trained, strict=True):
+        # Of each leaf: the module that holds it, its name there, and whether it is trained.
+        self._places: list[tuple[nn.Module, str, bool]] = []
+        for path, leaf in zip(tree.paths(params, states=True), leaves, strict=True):
             owner, name = self._owner(path)
             own = leaf.detach().clone()
-            if is_trained:
+            self._places.append((owner, name, path in trained))
+            if path in trained:
                 owner.register_parameter(name, nn.Parameter(own))
             else:
                 owner.register_buffer(name, own)
 
     def as_params(self) -> Params:
-        """Return copies of the current parameters, as a tree.
-
-        Returns:
-            The parameters, in the structure that `to_torch` was given.
-        """
+        """Return copies of the current parameters, in the structure that `to_torch` was given."""
         return self._tree([leaf.detach().clone() for leaf in self._leaves()])
 
     def forward(self, *inputs: Arrays) -> Arrays:
-        """Compute y, and in training replace the states by the next ones.
-
-        Args:
-            *inputs: x, or the entries of x.
-        """
+        """Compute y of x, or of the entries of x; in training replace the states by the next."""
         x: Arrays = inputs[0] if len(inputs) == 1 else inputs
-        given: Any = self._tree(self._leaves()), x  # Any: a tree for optree
+        given: Arrays = self._tree(self._leaves()), x
         tensors, form = optree.tree_flatten(given, namespace=EVERYTHING)
         call = _Call(self._layer, self.training, form)
         apply: Any = _ByHand.apply  # Any: only newer torches give it a type
         ys = apply(call, *tensors)
         if self.training:
-            for path, is_trained, leaf in zip(
-                self._paths, self._trained, call.advanced, strict=True
-            ):
+            for (owner, name, is_trained), leaf in zip(self._places, call.advanced, strict=True):
                 if not is_trained:
                     # Not copied in place: this call's backward still needs the old one.
-                    owner, name = self._owner(path)
                     setattr(owner, name, leaf)
         return optree.tree_unflatten(call.y_form, ys)
 
@@ -107,8 +97,7 @@ class LayerModule(nn.Module):
         return owner, name
 
     def _leaves(self) -> list[Tensor]:
-        owners = map(self._owner, self._paths)
-        return [getattr(owner, name) for owner, name in owners]
+        return [getattr(owner, name) for owner, name, _ in self._places]
 
     def _tree(self, leaves: Sequence[Tensor]) -> Params:
         return optree.tree_unflatten(self._form, leaves)
@@ -120,8 +109,8 @@ class _Call:
 
     layer: Layer
     training: bool
-    form: Any  # Any: optree's PyTreeSpec, of (params, x)
-    y_form: Any = None  # likewise, of y
+    form: optree.PyTreeSpec  # of (params, x)
+    y_form: optree.PyTreeSpec = attrs.field(init=False)
     advanced: Sequence[Tensor] = ()
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import combine, layers
-from lincoln_fn.core import EVERYTHING, Arrays, Params
+from lincoln_fn.core import EVERYTHING, Arrays, Function, Params
 from lincoln_fn.interop.slots import Slot
 
 NamedTensors: TypeAlias = Mapping[str, Tensor]
@@ -27,7 +27,7 @@ Hyperparameters: TypeAlias = Mapping[str, Any]
 class Naming(NamedTuple):
     """A row of the table: the slots of parameters, and an example input made of torch's tensors."""
 
-    slots: Callable[[Any], Iterable[Slot]]  # Any: parameters of the row's class
+    slots: Callable[[Params], Iterable[Slot]]
     example: Callable[[NamedTensors, Hyperparameters], Arrays]
 
 
@@ -42,7 +42,7 @@ def size(names: NamedTensors, name: str, axis: int, default: int = 1) -> int:
     return shape[axis] if len(shape) > axis else default
 
 
-def _fixed(text: str) -> Callable[[Any], Iterable[Slot]]:
+def _fixed(text: str) -> Callable[[Params], Iterable[Slot]]:
     """Read slots, as in "weight.T a=b": of torch's weight, transposed here, and of a, here b."""
     rows = [word.partition("=") for word in text.split()]
     slots = [Slot(name.removesuffix(".T"), (path or name.removesuffix(".T"),), name.endswith(".T"))
@@ -66,7 +66,7 @@ def _sizes(*entries: str) -> Callable[[NamedTensors, Hyperparameters], Arrays]:
     return example
 
 
-def _cells(params: Any) -> Iterable[Slot]:  # Any: of rnn, gru or lstm
+def _cells(params: Params) -> Iterable[Slot]:
     for k, pair in enumerate(params.cells):
         for d in range(len(pair)):
             for field in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -94,10 +94,15 @@ def _heads_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     return tuple(shaped(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
 
 
-def _parts(**fields: str) -> Callable[[Any], Iterable[Slot]]:
+def _projected_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
+    sizes = (size(names, f"{part}_proj.weight", 1, options["num_heads"]) for part in "qkv")
+    return tuple(shaped(1, 1, n) for n in sizes)
+
+
+def _parts(**fields: str) -> Callable[[Params], Iterable[Slot]]:
     """Make the slots of params that consist of other params: torch's prefix by field."""
 
-    def slots(params: Any) -> Iterable[Slot]:  # Any: of the row's class
+    def slots(params: Params) -> Iterable[Slot]:
         for field, name in fields.items():
             part = getattr(params, field)
             if type(part) in KINDS:
@@ -187,22 +192,16 @@ KINDS: Final[dict[type, Naming]] = {
         _fixed("weight_ih.T weight_hh.T bias_ih bias_hh"), _sizes("1 weight_ih.1")
     ),
     layers.multi_head_attention.Params: Naming(_heads, _heads_example),
-    layers.grouped_query_attention.Params: Naming(
-        _PROJECTIONS,
-        lambda names, options: shaped(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
-    ),
+    layers.grouped_query_attention.Params: Naming(_PROJECTIONS, _projected_example),
     combine.gated_feed_forward.Params: Naming(
         _parts(gate="gate_proj", up="up_proj", down="down_proj"), _sizes("1 gate_proj.weight.1")
     ),
     # torch draws from its own generator, so a key has no name there.
-    **dict.fromkeys(
-        (layers.dropout.Params, layers.rrelu.Params, layers.fractional_max_pool.Params),
-        Naming(_fixed(""), _sizes("1")),
-    ),
+    layers.dropout.Params: Naming(_fixed(""), _sizes("1")),
 }
 
 
-def owners(params: Params) -> list[tuple[str, Any]]:  # Any: params of a class in the table
+def owners(params: Params) -> list[tuple[str, Params]]:
     """List the params within a tree that are in the table, with their paths."""
     paths, parts, _ = optree.tree_flatten_with_path(
         params, is_leaf=lambda part: type(part) in KINDS, namespace=EVERYTHING
@@ -234,11 +233,14 @@ def _encoder_example(names: NamedTensors, options: Hyperparameters) -> Tensor:
 
 def _decoder_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     x = _encoder_example(names, options)
-    return x, shaped(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
+    n = size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1])  # if as many are in a memory
+    return x, shaped(1, 1, size(names, "multihead_attn.k_proj_weight", 1, n))
 
 
-# Transformer blocks, which are one module in torch, by constructor. A room above adds its own.
-BLOCKS: Final[dict[Callable[..., Any] | None, Naming]] = {
+# By constructor: transformer blocks, which are one module in torch, and what has the params of
+# another layer. A room above adds its own.
+BLOCKS: Final[dict[Function | None, Naming]] = {
     combine.transformer_encoder_block: Naming(_block_slots, _encoder_example),
     combine.transformer_decoder_block: Naming(_block_slots, _decoder_example),
+    layers.linear_head.linear_head: KINDS[layers.dense.Params],
 }

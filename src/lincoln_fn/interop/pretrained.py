@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from lincoln_fn.core import FloatingDtype, Key, Layer, LayerError, Params, PositiveInt, checked
 from lincoln_fn.interop.assembly import assemble, fitting, model_of, refuse
 from lincoln_fn.interop.slots import expected
-from lincoln_fn.interop.stored import CONFIG, opened, read_json, write
+from lincoln_fn.interop.stored import CONFIG, Json, opened, read_json, write
 
-# Any: what config.json holds.
-Config: TypeAlias = dict[str, Any]
+Config: TypeAlias = Json
 Folder: TypeAlias = str | os.PathLike[str]
 
 
@@ -29,9 +28,6 @@ def from_config(config: Config) -> Layer:
     Args:
         config: what config.json holds, with `model_type` and `architectures`. Other options have
             the library's defaults.
-
-    Returns:
-        The network, as `from_pretrained` makes it.
 
     Raises:
         LayerError: if the model's type or an option is not known. The message lists all of them.

@@ -29,14 +29,7 @@ class Slot(NamedTuple):
     leading: int = 0
 
     def joined(self, leaves: Iterable[Tensor]) -> Tensor:
-        """Convert tensors to torch's layout.
-
-        Args:
-            leaves: ours, one for each of the fields.
-
-        Returns:
-            torch's tensor, in new memory.
-        """
+        """Join our tensors, one for each of the fields, to torch's, in new memory."""
         parts = [leaf.detach().mT if self.transposed else leaf.detach() for leaf in leaves]
         if len(parts) > 1:
             whole = torch.cat(parts, self.dim)
@@ -45,15 +38,7 @@ class Slot(NamedTuple):
         return whole.reshape((1,) * self.leading + whole.shape)
 
     def divided(self, tensor: Tensor, leaves: Iterable[Tensor]) -> list[Tensor]:
-        """Split one of torch's tensors.
-
-        Args:
-            tensor: torch's, of the shape that `joined` makes.
-            leaves: tensors of our shapes, one for each of the fields.
-
-        Returns:
-            Ours, one for each of the fields; they share torch's memory.
-        """
+        """Divide torch's tensor into ours, in its memory; `leaves` have our shapes."""
         parts = [tensor.detach().reshape(tensor.shape[self.leading :])]
         if len(self.fields) > 1:
             sizes = [(leaf.mT if self.transposed else leaf).shape[self.dim] for leaf in leaves]
@@ -61,12 +46,7 @@ class Slot(NamedTuple):
         return [part.mT if self.transposed else part for part in parts]
 
     def below(self, name: str, path: str) -> Slot:
-        """Return the same slot within a larger module and a larger tree.
-
-        Args:
-            name: the prefix of torch's name.
-            path: the prefix of the fields' paths.
-        """
+        """Return the same slot within a larger module and a larger tree, by their prefixes."""
         fields = tuple(path + field for field in self.fields)
         return self._replace(name=name + self.name, fields=fields)
 
@@ -110,12 +90,7 @@ def fill(
 ) -> Params:
     """Make params like others, with copies of the tensors that `read` returns for the slots' names.
 
-    Args:
-        like: params that give structure, shapes and memory layouts; they may be on `meta`.
-        slots: whose names and shapes have been checked.
-        read: name -> tensor. Each is read once, and copied before the next one is read.
-        key: the keys of leaves on `meta` that have no slot, such as dropout's, are made from it.
-        dtype: of the copies of floating tensors; None for the tensors' own.
+    Each is copied before the next one is read. Leaves on `meta` without a slot are keys.
     """
     leaves = by_path(like)
     found: dict[str, Tensor] = {}

@@ -6,8 +6,7 @@ which are a layer's own. Parameters that the table does not list keep their name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -20,10 +19,6 @@ from lincoln_fn.interop.slots import Slot, by_path, differences, expected, fill,
 from lincoln_fn.interop.transformers import part_name
 from lincoln_fn.walk import ENTRIES, Composition
 from lincoln_fn.walk.internal import composition_of
-
-
-def _constructor(layer: Layer | None) -> Callable[..., Any] | None:
-    return None if layer is None or layer.spec is None else layer.spec.of
 
 
 def name_tensors(layer: Layer, params: Params) -> dict[str, Tensor]:
@@ -86,7 +81,8 @@ def _slots(layer: Layer, params: Params) -> list[Slot]:
 
 def _walk(layer: Layer | None, params: Params, name: str, path: str) -> Iterator[Slot]:
     made = composition_of(layer) if layer is not None else None
-    row = BLOCKS.get(_constructor(layer)) or KINDS.get(type(params))
+    of = None if layer is None else core.constructor_of(layer)
+    row = BLOCKS.get(of) or KINDS.get(type(params))
     if row is not None:
         yield from (slot.below(name, path) for slot in row.slots(params))
     elif made is not None and (made.arrange != ENTRIES or type(params) is tuple):
@@ -110,21 +106,21 @@ def _paths_of_parts(made: Composition, params: Params) -> list[str]:
 def _beginning(named: Params) -> str:
     """Return what the paths at the leaves of a tree begin with, before those within the tree."""
     within = tree.paths(named, states=True)
-    whole: list[Any] = tree.leaves(named, states=True)  # Any: texts in the places of tensors
     if not within:
         return ""
-    return whole[0].removesuffix(within[0]) if within[0] else f"{whole[0]}."
+    whole = str(tree.leaves(named, states=True)[0])  # texts are in the places of tensors
+    return whole.removesuffix(within[0]) if within[0] else f"{whole}."
 
 
 def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
     made, row = composition_of(layer), _row(layer)
     if made is not None and row is None:
-        if made.arrange.is_around:
-            below = [names]
-        else:
-            below = [_select_below(part_name(layer, i), names) for i in range(len(layer.parts))]
-        parts = zip(layer.parts, below, strict=True)
+        parts = [
+            # Of what is around a part, no other part has params.
+            (part, names if made.arrange.is_around else _select_below(part_name(layer, i), names))
+            for i, part in enumerate(layer.parts)
+        ]
         return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
     if core.has_no_params(layer):
         return ()
@@ -146,7 +142,7 @@ def _row(layer: Layer) -> Naming | None:
     if layer.spec is not None and layer.spec.of is inference:
         return _row(layer.spec["layer"])
     own = KINDS.get(getattr(core.file_of(layer), "Params", type(None)))
-    return BLOCKS.get(_constructor(layer), own)
+    return BLOCKS.get(core.constructor_of(layer), own)
 
 
 def _select_below(name: str, names: NamedTensors) -> NamedTensors:

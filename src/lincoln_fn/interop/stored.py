@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from lincoln_fn.checkpoint.internal import (
 )
 
 CONFIG: Final = "config.json"
+Json: TypeAlias = dict[str, Any]  # Any: JSON of any kind
 _SINGLE: Final = "model.safetensors"
 _INDEX: Final = "model.safetensors.index.json"
 _PICKLED: Final = "pytorch_model*.bin"
@@ -42,8 +43,7 @@ class Stored(NamedTuple):
     read: Callable[[str], Tensor]
 
 
-# Any: JSON of any kind.
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """Read a JSON object, or raise a ValueError that names the file."""
     try:
         with reading(path) as (file, size):
@@ -102,20 +102,14 @@ def _files(folder: Path) -> list[Path]:
 
 def write(
     folder: Path,
-    # Any: JSON of any kind.
-    config: Mapping[str, Any],
+    config: Json,
     tensors: Mapping[str, Tensor],
     read: Callable[[str], Tensor],
     most_bytes: int,
 ) -> None:
     """Write a folder as Hugging Face's library does, in one file, or several with an index.
 
-    Args:
-        folder: made if it does not exist.
-        config: for config.json.
-        tensors: on `meta`, by name.
-        read: name -> tensor, asked for each when it is written.
-        most_bytes: of a file's tensors; a larger tensor has a file of its own.
+    `tensors` are on `meta`: each is read when it is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
@@ -150,7 +144,6 @@ def _write_file(path: Path, tensors: Mapping[str, Tensor], read: Callable[[str],
                 file.write(bytes_of(block).numpy().data)
 
 
-# Any: JSON of any kind.
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write_json(path: Path, value: Json) -> None:
     with replacing(path, follows=False) as file:
         file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

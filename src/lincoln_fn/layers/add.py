@@ -14,17 +14,16 @@ from functools import reduce
 
 import torch
 
-from lincoln_fn.core import Layer, bare, constructor, record, static
+from lincoln_fn.core import Layer, Like, bare, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Several
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """A stand-in for y, and the number of inputs."""
+    """The shape, dtype and device of y, and the number of inputs."""
 
-    y: Elements
+    y: Like = static()
     count: int = static()
 
 
@@ -32,7 +31,7 @@ def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     """Compute y = x_1 + ... + x_n."""
     check_inputs("add", params, x)
     check_one_shape("add", x)
-    return reduce(torch.add, x), Cache(stand_in(x[0]), len(x))
+    return reduce(torch.add, x), Cache(Like.of(x[0]), len(x))
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:

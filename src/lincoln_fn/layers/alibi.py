@@ -59,10 +59,6 @@ def alibi(num_heads: PositiveInt) -> Layer:
     Args:
         num_heads: the number of heads, each with a slope of its own.
 
-    Source:
-        Press, Smith and Lewis, "Train Short, Test Long: Attention with Linear Biases Enables Input
-        Length Extrapolation", 2022.
-
     Example:
         >>> alibi(1).predict((), torch.zeros(2, 4)) * 256
         tensor([[[-0., -1.],

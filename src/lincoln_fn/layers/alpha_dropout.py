@@ -33,7 +33,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Probability, bare, check_input, constructor, declare
+from lincoln_fn.core import Layer, LayerError, Like, Probability, bare, constructor, declare
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
@@ -52,27 +52,28 @@ def forward(
     params: Params, x: Elements, *, p: float, features: bool = False
 ) -> tuple[Elements, Cache]:
     """Compute y = a h + b, with h = x where the mask keeps it, else alpha'."""
-    _check(params, x, features)
+    _check(x, features)
     mask = dropout.draw_mask(params.key, x, p, spatial=x.ndim - 2 if features else 0)
     a = 1 / math.sqrt((1 - p) * (1 + p * DROPPED**2)) if p < 1 else 0.0
     b = -a * p * DROPPED
     h = torch.where(mask, x, DROPPED)
-    return a * h + b, Cache(mask, a, x.dtype)
+    return a * h + b, Cache(mask, a, Like.of(x))
 
 
 def predict(params: Params, x: Elements, *, p: float, features: bool = False) -> Elements:
     """Return x itself."""
-    _check(params, x, features)
+    _check(x, features)
     return x
 
 
 declare(forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 
-def _check(params: Params, x: Tensor, features: bool) -> None:
-    check_input("alpha_dropout", params, x, Params)
+def _check(x: Tensor, features: bool) -> None:
     if features and x.ndim < 2:
-        raise LayerError("alpha_dropout", f"expected x of shape (N, C, ...), got {tuple(x.shape)}")
+        expected = f"expected x of shape (N, C, ...), got {tuple(x.shape)}"
+        raise LayerError("feature_alpha_dropout", expected)
 
 
 @constructor
@@ -113,7 +114,3 @@ def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
     """
     run, as_is = partial(forward, features=True), partial(predict, features=True)
     return bare(Layer, run, backward, init, predict=as_is, advance=advance)
-
-
-# After the constructor, which checks what `predict` is given.
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))

@@ -50,22 +50,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
+from lincoln_fn.core import Key, Layer, Like, Positive, PositiveInt, Probability, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
-from lincoln_fn.layers.common.attention import Mask, SoftmaxBackward
+from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
 from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.dropout import advance
 
 NAME = "attention_heads"
 
 Heads: TypeAlias = Float[Tensor, "*batch heads length features"]
 Weights: TypeAlias = Float[Tensor, "*batch heads length key_length"]
-Inputs: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
-)
-Gradients: TypeAlias = (
-    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
-)
 # The key of the weights' dropout. Without dropout it is (), and None in `multi_head_attention`.
 Params: TypeAlias = dropout.Params | tuple[()] | None
 # (sequence, num_heads) -> heads; `split_heads`, or a faster function in its place.
@@ -83,6 +78,7 @@ class Cache:
     v: Heads
     mask: Mask | None
     dropped: dropout.Cache | None
+    y: Like = static()
     is_causal: bool = static()
     sliding_window: int | None = static()
     softcap: float | None = static()
@@ -128,8 +124,10 @@ def by_head(
         scale = 1 / math.sqrt(query.shape[-1] // num_heads)
     q, k, v = split(query, num_heads), split(key, num_kv_heads), split(value, num_kv_heads)
     mask = x[3] if len(x) == 4 else None
+    features = num_heads * v.shape[-1]
+    y = Like(torch.Size((*query.shape[:-1], features)), query.dtype, query.device)
     options = (is_causal, sliding_window, softcap, scale, is_aligned_at_end, len(x))
-    return Cache(q, k, v, mask, None, *options)
+    return Cache(q, k, v, mask, None, y, *options)
 
 
 def scaled(cache: Cache) -> Cache:
@@ -149,13 +147,11 @@ def attend(
     return merge_heads(ungrouped(grouped(kept, cache.k) @ cache.v, cache.q)), cache
 
 
-@core.shape_checked
 def backward(
     params: Params, cache: Cache, g: Sequence, *, split: Split = split_heads,
     softmax_backward: SoftmaxBackward = attention.softmax_backward,
 ) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dquery, dkey, dvalue and dmask, the last None unless the mask is floating."""
-    check_backward(cache, g)
     q, k, v = cache.q, cache.k, cache.v
     weights, slope = weights_and_slope(cache)
     dy = split(g, q.shape[-3])
@@ -187,17 +183,7 @@ def inference_forward(
     return forward(None, x, **options)
 
 
-declare(predict, kind="attention", at_inference=(inference_forward, backward))
-
-
-def advance(params: Params, cache: object) -> Params:
-    """Return the next key of the weights' dropout, if there is any."""
-    if isinstance(params, dropout.Params):
-        return dropout.Params(params.key.fold_in(0))
-    return params
-
-
-declare(advance, reads=())
+core.declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
 def grouped(x: Heads, k: Heads) -> Heads:
@@ -258,9 +244,6 @@ def attention_heads(
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
 
-    Raises:
-        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-
     Source:
         Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,
         "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
@@ -302,14 +285,6 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     if masks:
         scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
         attention.check_mask(NAME, masks[0], query, scores)
-
-
-def check_backward(cache: Cache, g: Sequence) -> None:
-    """Check that the cache is of this layer, and g mirrors y."""
-    core.check_cache(NAME, cache, Cache)
-    q = cache.q
-    features = q.shape[-3] * cache.v.shape[-1]
-    core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))
 
 
 def key_of_dropout(params: Params, p: float) -> dropout.Params | None:

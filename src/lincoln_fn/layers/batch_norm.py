@@ -105,13 +105,17 @@ def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Param
     return dx.to(g.dtype), dparams
 
 
+_AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
+
+
 def predict(
     params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Channels:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
-    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
-    return y
+    return _AT_INFERENCE[0](params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
+
+
+core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 
 def advance(params: Params, cache: Cache) -> Params:
@@ -144,10 +148,6 @@ def batch_norm(
         spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
             (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.
 
-    Source:
-        Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
-        Internal Covariate Shift", ICML 2015.
-
     Example:
         >>> params = Params(None, None, None)
         >>> batch_norm(affine=False).forward(params, torch.tensor([[1.0, 6.0], [3.0, 4.0]]))[0]
@@ -156,8 +156,3 @@ def batch_norm(
     """
     next_params = advance if track_running_stats else core.unchanged
     return core.bare(Layer, forward, backward, init, predict, advance=next_params)
-
-
-# After the constructor, which checks what the functions are given.
-_AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
-core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, OpenSize, bare, check_cache, constructor, record
-from lincoln_fn.layers.common.merge import check_inputs, check_shape
+from lincoln_fn.core import Layer, LayerError, Like, OpenSize, bare, constructor, record
+from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.shapes import Elements, Moved, Several
 
 Shape: TypeAlias = tuple[int, ...]
@@ -28,10 +28,10 @@ Shape: TypeAlias = tuple[int, ...]
 
 @record
 class Cache:
-    """The shapes of the inputs, and the one of y."""
+    """The shapes of the inputs; the shape, dtype and device of y."""
 
     shapes: tuple[Shape, ...] = core.static()
-    shape: Shape = core.static()
+    y: Like = core.static()
 
 
 def summed_to(g: Moved, shape: Shape) -> Elements:
@@ -45,7 +45,7 @@ def forward(params: tuple[()], x: Several) -> tuple[tuple[Moved, ...], Cache]:
     """Repeat the elements of all inputs to their common shape."""
     check_inputs("broadcast_tensors", params, x)
     y = repeated("broadcast_tensors", x)
-    return y, Cache(tuple(tuple(x_i.shape) for x_i in x), tuple(y[0].shape))
+    return y, Cache(tuple(tuple(x_i.shape) for x_i in x), Like.of(y[0]))
 
 
 core.declare(forward, kind="moving")
@@ -53,12 +53,11 @@ core.declare(forward, kind="moving")
 
 def backward(params: tuple[()], cache: Cache, g: tuple[Moved, ...]) -> tuple[Several, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
-    check_cache("broadcast_tensors", cache, Cache)
     if type(g) is not tuple or len(g) != len(cache.shapes):
         expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
         raise LayerError("broadcast_tensors", f"{expected}, got {core.describe_non_tuple(g)}")
     for g_i in g:
-        check_shape("broadcast_tensors", g_i, cache.shape)
+        core.check_cotangent("broadcast_tensors", g_i, cache.y)
     return tuple(map(summed_to, g, cache.shapes)), ()
 
 
@@ -70,6 +69,8 @@ def repeated(layer: str, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def common_shape(layer: str, shapes: tuple[Shape, ...]) -> Shape:
     """Find the shape to which all are repeated."""
+    if len(set(shapes)) == 1:
+        return shapes[0]
     try:
         return tuple(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]  # torch's own
     except RuntimeError:
@@ -96,13 +97,12 @@ def broadcast_tensors() -> Layer:
 
 def forward_to(params: tuple[()], x: Elements, *, sizes: Shape) -> tuple[Moved, Cache]:
     """Repeat the elements of x to a shape."""
-    check_inputs("broadcast_to", params, (x,))
     try:
         y = x.expand(sizes)
     except RuntimeError:
         problem = f"expected x of a shape that fits {sizes}, got {tuple(x.shape)}"
         raise LayerError("broadcast_to", problem) from None
-    return y, Cache((tuple(x.shape),), tuple(y.shape))
+    return y, Cache((tuple(x.shape),), Like.of(y))
 
 
 core.declare(forward_to, kind="moving")
@@ -110,8 +110,6 @@ core.declare(forward_to, kind="moving")
 
 def backward_to(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute dx_i = sum of g_r over the copies of x_i."""
-    check_cache("broadcast_to", cache, Cache)
-    check_shape("broadcast_to", g, cache.shape)
     return summed_to(g, cache.shapes[0]), ()
 
 
@@ -125,7 +123,6 @@ def broadcast_to(*sizes: OpenSize) -> Layer:
 
     Raises:
         ValueError: if there is no size.
-        LayerError: from its functions, if x is not a floating tensor of a shape that fits.
 
     Example:
         >>> broadcast_to(-1, 3).predict((), torch.tensor([[1.0], [2.0]]))

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_axis, record, static
+from lincoln_fn.core import Layer, LayerError, Like, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.shapes import Elements, Several
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """A stand-in for y, the inputs' sizes along the axis, and the axis."""
+    """The shape, dtype and device of y, the inputs' sizes along the axis, and the axis."""
 
-    y: Elements
+    y: Like = static()
     sizes: tuple[int, ...] = static()
     dim: int = static()
 
@@ -38,7 +36,7 @@ def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache
         shapes = ", ".join(str(tuple(x_i.shape)) for x_i in x)
         raise LayerError("concatenate", f"expected shapes alike but for axis {dim}, got {shapes}")
     y = torch.cat(x, dim)
-    return y, Cache(stand_in(y), sizes, dim)
+    return y, Cache(Like.of(y), sizes, dim)
 
 
 def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tuple[()]]:
@@ -46,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@core.constructor(kind="moving", along="dim")
+@constructor(kind="moving", along="dim")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

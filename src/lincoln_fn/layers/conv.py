@@ -27,14 +27,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Correlation, Key, Layer, PositiveInt, PositiveSizes, record, static
+from lincoln_fn.core import (
+    Correlation,
+    Key,
+    Layer,
+    Like,
+    PositiveInt,
+    PositiveSizes,
+    record,
+    static,
+)
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.convolution import Geometry, Padding, PaddingMode, conv_axes
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -49,10 +57,10 @@ class Params:
 
 @record
 class Cache:
-    """The padded input, a stand-in for y, how the kernel moves, and the amounts of padding."""
+    """The padded input, what y is like, how the kernel moves, and the amounts of padding."""
 
     x: Float[Tensor, "*in_channels_and_padded"]
-    y: ConvOutput
+    y: Like = static()
     geometry: Geometry = static()
     amounts: Amounts = static()
     mode: str = static()
@@ -83,7 +91,7 @@ def forward(
     sizes = convolution.fits(padded.shape[-n:], weight, geometry)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[0], sizes)
     y = convolution.convolve(padded, weight, params.bias, geometry)
-    return y, Cache(padded, stand_in(y), geometry, amounts, mode)
+    return y, Cache(padded, Like.of(y), geometry, amounts, mode)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:

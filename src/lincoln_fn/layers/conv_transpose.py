@@ -27,13 +27,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegativeSizes, PositiveInt, PositiveSizes, record, static
+from lincoln_fn.core import (
+    Key,
+    Layer,
+    Like,
+    NonNegativeSizes,
+    PositiveInt,
+    PositiveSizes,
+    record,
+    static,
+)
 from lincoln_fn.initializers import Initializer, fan_in_uniform
 from lincoln_fn.layers.common import convolution, pad_axes
 from lincoln_fn.layers.common.convolution import Geometry, conv_transpose_axes, kernel_axes
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
 from lincoln_fn.layers.common.spatial import Sizes, check_image
-from lincoln_fn.layers.common.stand_in import stand_in
 
 DEFAULT_INIT: Final = fan_in_uniform()
 
@@ -48,10 +56,10 @@ class Params:
 
 @record
 class Cache:
-    """The input, a stand-in for y, how the kernel moves over it, and both paddings."""
+    """The input, what y is like, how the kernel moves over it, and both paddings."""
 
     x: ConvInput
-    y: ConvOutput
+    y: Like = static()
     geometry: Geometry = static()
     padding: Sizes = static()
     output_padding: Sizes = static()
@@ -79,7 +87,7 @@ def forward(
     sizes = tuple(size - 2 * q + more for size, q, more in reached)
     convolution.check_fit(layer, x, weight, params.bias, weight.shape[1] * groups, sizes)
     y = convolution.convolve_transposed(x, weight, params.bias, *axes)
-    return y, Cache(x, stand_in(y), *axes)
+    return y, Cache(x, Like.of(y), *axes)
 
 
 def backward(params: Params, cache: Cache, g: ConvOutput) -> tuple[ConvInput, Params]:

@@ -19,14 +19,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Probability, bare, check_cotangent, declare, keys, record
+from lincoln_fn.core import (
+    Key,
+    Layer,
+    Like,
+    Probability,
+    bare,
+    check_cotangent,
+    declare,
+    keys,
+    record,
+)
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.common.stand_in import stand_in
 
@@ -42,22 +51,21 @@ class Params:
 
 @record
 class Cache:
-    """The mask, the scale, and y's dtype."""
+    """The mask, the scale, and what y is like."""
 
     mask: Bool[Tensor, "*s"]
     scale: float = core.static()
-    dtype: torch.dtype = core.static()
+    y: Like = core.static()
 
 
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first mask."""
-    core.check_input("dropout", (), x)
-    return Params(core.checked_key("dropout", key).fold_in(0))
+    return Params(key.fold_in(0))
 
 
 def forward(params: Params, x: Elements, *, p: float, spatial: int = 0) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask drawn from the key."""
-    _check(params, x, spatial)
+    _check(x, spatial)
     return dropped(params.key, x, p, spatial)
 
 
@@ -65,25 +73,22 @@ def dropped(key: Key, x: Elements, p: float, spatial: int) -> tuple[Elements, Ca
     """Compute y, with one draw for the last `spatial` axes."""
     mask = draw_mask(key, x, p, spatial)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, Cache(mask, scale, x.dtype)
+    return x * mask * scale, Cache(mask, scale, Like.of(x))
 
 
 def backward(params: Params, cache: Cache, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g mask scale."""
-    like_y = cache.mask.new_empty((), dtype=cache.dtype)
-    check_cotangent("dropout", g, like_y, cache.mask.shape)
     return g * cache.mask * cache.scale, params
 
 
 def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Elements:
     """Return x itself."""
-    _check(params, x, spatial)
+    _check(x, spatial)
     return x
 
 
-# Any: the keywords of `predict`, the layer's own.
 def inference_forward(
-    predict: Callable[..., Elements], params: Params, x: Elements, **options: Any
+    predict: Callable[..., Elements], params: Params, x: Elements, **options: object
 ) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, **options), stand_in(x)
@@ -95,12 +100,13 @@ def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Element
     return g, params
 
 
-def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def as_it_is(predict: Callable[..., Elements]) -> tuple[core.Function, core.Function]:
     """Return forward and backward of a `predict` that returns x itself, for `lf.inference`."""
     return partial(inference_forward, predict), inference_backward
 
 
 declare(forward, inference_forward, kind="dropout")
+declare(predict, kind="dropout", at_inference=as_it_is(predict))
 
 
 def advance(params: Params, cache: object) -> Params:
@@ -117,12 +123,11 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
     return keys.bernoulli(key.near(x), shape, 1 - p).expand(x.shape)
 
 
-def _check(params: Params, x: Tensor, spatial: int) -> None:
-    core.check_input("dropout", params, x, Params)
+def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
-        expected = f"(N, C{axes}) or (C{axes})"
-        raise core.LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
+        expected = f"expected x of shape (N, C{axes}) or (C{axes}), got {tuple(x.shape)}"
+        raise core.LayerError(f"dropout{spatial}d", expected)
 
 
 @core.constructor
@@ -134,9 +139,6 @@ def dropout(p: Probability = 0.5) -> Layer:
 
     Args:
         p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
     Example:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
@@ -155,9 +157,6 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
     Args:
         p: the probability to drop, from 0 to 1.
 
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
-
     Example:
         >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]
         tensor([[0., 0.],
@@ -173,5 +172,3 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
 
 
 dropout1d, dropout2d, dropout3d = core.over_axes(_dropout_nd)
-# After the constructor, which checks what `predict` is given.
-declare(predict, kind="dropout", at_inference=as_it_is(predict))

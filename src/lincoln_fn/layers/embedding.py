@@ -27,10 +27,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import FloatingDtype, Key, Layer, PositiveInt, record
+from lincoln_fn.core import FloatingDtype, Key, Layer, Like, PositiveInt, record
 from lincoln_fn.initializers import Fans, Initializer, normal
 from lincoln_fn.layers.common.merge import add_at, check_integers, in_range
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
@@ -42,10 +41,10 @@ class Params:
 
 @record
 class Cache:
-    """The indices, a stand-in for y, and the index that has no gradient, or None."""
+    """The indices, what y is like, and the index that has no gradient, or None."""
 
     x: Int[Tensor, "*batch"]
-    y: Float[Tensor, "*batch embedding_dim"]
+    y: Like = core.static()
     padding_idx: int | None = core.static()
 
 
@@ -72,7 +71,7 @@ def forward(
     count, _ = core.shape_of("embedding", weight, "(num_embeddings, n)")
     index = x.long()
     y = in_range("embedding", x, count, lambda: torch.nn.functional.embedding(index, weight))
-    return y, Cache(x, stand_in(y), padding_idx)
+    return y, Cache(x, Like.of(y), padding_idx)
 
 
 def backward(
@@ -111,7 +110,8 @@ def embedding(
     """Look up rows of a trained table: row x_t for each index x_t.
 
     x holds indices from 0 to num_embeddings - 1, of any integer dtype and any shape; y has x's
-    shape, with a last axis of embedding_dim features.
+    shape, with a last axis of embedding_dim features. dx is None. On a GPU, the device reports an
+    index out of range.
 
     Args:
         num_embeddings: the number of rows.
@@ -120,14 +120,6 @@ def embedding(
             if it is negative; None for none.
         weight_init: draws the table. The default is torch's: the standard normal distribution.
         dtype: of the table; it cannot be found from indices.
-
-    Returns:
-        The layer. Its params are `layers.embedding.Params`, its dx is None.
-
-    Raises:
-        ValueError: if a size is below 1, or there is no row padding_idx.
-        LayerError: from its functions, if x is not a tensor of integers in the table's range and on
-            its device. On a GPU, the device reports an index out of range.
 
     Example:
         >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))

@@ -37,6 +37,7 @@ Cache: u, r, i, all h_t and the first state.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import torch
@@ -45,7 +46,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, check_params, keys, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, keys, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -98,7 +99,6 @@ def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
     sequences.check_steps(NAME, "u", u)
-    key = core.checked_key(NAME, key)
     # In bfloat16, 0.999 is 1, whose lambda is infinite.
     wide = torch.promote_types(u.dtype, torch.float32)
     decay = keys.uniform(key, (u.shape[-1],), 0.9, 0.999, dtype=wide)
@@ -122,25 +122,10 @@ def forward(
 
 
 def backward(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and sum d lambda over the examples."""
-    return _backward(params, cache, g, scan, sequences.over_all)
-
-
-def dx_and_terms(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and return d lambda_n of each example n."""
-    return _backward(params, cache, g, scan, sequences.by_example)
-
-
-def _backward(
-    params: Params, cache: Cache, g: Outputs, scan: Scan, total: sequences.Total
-) -> tuple[Gradients, Params]:
-    """Compute dx, and the total of d lambda of each sequence."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
+    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan,
+    total: sequences.Total = sequences.over_all,
+) -> tuple[Gradients, Params]:  # fmt: skip
+    """Compute dx, and the total of d lambda over all examples, or over those of each."""
     dy, dlast = cache.form.cotangents(NAME, g)
     gates, wide = _gates(params, cache.r, cache.i), widened(params.decay)
     size = cache.chunk_size
@@ -156,6 +141,9 @@ def _backward(
     slope = torch.sigmoid(wide) / softplus(wide).clamp(min=torch.finfo(wide.dtype).tiny)
     dx = cache.form.gradients(du, dr, di, state=gates.a[:, 0] * dh[:, 0])
     return dx, core.evolve(params, decay=total(e.sum(1) * slope, cache.form.y))
+
+
+dx_and_terms = partial(backward, total=sequences.by_example)
 
 
 def _gates(params: Params, r: Rows, i: Rows) -> _Gates:
@@ -196,10 +184,6 @@ def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
 
     Args:
         chunk_size: how many steps are computed in turn, as `linear_scan` says.
-
-    Source:
-        De and others, "Griffin: Mixing Gated Linear Recurrences with Local Attention for Efficient
-        Language Models", 2024.
 
     Example:
         >>> u, gate = torch.ones(1, 3, 1), torch.zeros(1, 3, 1)

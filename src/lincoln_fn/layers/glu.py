@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_axis, check_cache, check_input, record
+from lincoln_fn.core import Layer, LayerError, bare, check_axis, record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
@@ -29,7 +29,6 @@ class Cache:
 
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y = a s(b)."""
-    check_input("glu", params, x)
     check_axis("glu", x, dim)
     if x.shape[dim] % 2:
         raise LayerError("glu", f"expected x of even size along dim={dim}, got {tuple(x.shape)}")
@@ -39,7 +38,6 @@ def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Moved, Cache]:
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple[()]]:
     """Compute da = g s and db = g a s (1 - s)."""
-    check_cache("glu", cache, Cache)
     a, b = torch.chunk(cache.x, 2, cache.dim)
     core.check_cotangent("glu", g, a)
     s = torch.sigmoid(b)

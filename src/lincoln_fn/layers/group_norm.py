@@ -25,8 +25,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, record
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, constructor, record
 from lincoln_fn.layers.common.normalisation import (
     affine_backward,
     affine_terms,
@@ -90,7 +89,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (1,))
 
 
-@core.constructor(kind="norm", terms=terms)
+@constructor(kind="norm", terms=terms)
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:
@@ -103,9 +102,6 @@ def group_norm(
         eps: added to the variance.
         affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
-
-    Source:
-        Wu and He, "Group Normalization", ECCV 2018.
 
     Example:
         >>> params = Params(None, None)

@@ -166,13 +166,6 @@ def grouped_query_attention(
     Returns:
         The layer, whose params are `layers.grouped_query_attention.Params`.
 
-    Raises:
-        ValueError: if num_kv_heads does not divide num_heads, or another argument is out of range.
-
-    Source:
-        Ainslie and others, "GQA: Training Generalized Multi-Query Transformer Models from
-        Multi-Head Checkpoints", 2023.
-
     Example:
         >>> layer = grouped_query_attention(4, 2, qk_norm=lf.rms_norm())
         >>> params = layer.init(lf.Key(0), torch.zeros(2, 5, 16))

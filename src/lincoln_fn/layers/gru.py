@@ -113,25 +113,8 @@ def gru(
 ) -> Layer:  # fmt: skip
     """Make a layer of gated recurrent units.
 
-    x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the
-    outputs (batch, length, directions * hidden_size). x may also be a tuple (sequence, state) or
-    (sequence, state, mask). Then y is (outputs, last state). A state has the shape
-    (num_layers * directions, batch, hidden_size); it may be None for zeros. The mask
-    (batch, length) is True where the sequence has an entry.
-
-    Args:
-        hidden_size: features of a state.
-        num_layers: how many layers are stacked, each on the outputs of the one before.
-        bias: whether there are biases.
-        bidirectional: whether each layer also runs from the end to the beginning.
-        batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
-            if False, they are (length, batch, ...), as torch's are by default.
-        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
-        bias_init: draws the biases, with the same default.
-
-    Source:
-        Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical
-        Machine Translation", EMNLP 2014.
+    x, y and the state are those of `lstm`, but that a state is one tensor. Its arguments are those
+    of `lstm`, too.
 
     Example:
         >>> layer, x = lf.gru(8, num_layers=2), torch.zeros(2, 5, 3)

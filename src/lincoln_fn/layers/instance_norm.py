@@ -104,13 +104,17 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
+_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
+
+
 def predict(
     params: Params, x: Instances, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Instances:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
-    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
-    return y
+    return _AT_INFERENCE[0](params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
+
+
+core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 
 def advance(params: Params, cache: Cache) -> Params:
@@ -143,10 +147,6 @@ def instance_norm(
             example without a batch, as torch's InstanceNorm2d reads it. None takes every x as a
             batch.
 
-    Source:
-        Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
-        Stylization", 2016.
-
     Example:
         >>> params = Params(None, None, None)
         >>> instance_norm(spatial_axes=1).forward(params, torch.tensor([[1.0, 3.0], [6.0, 4.0]]))[0]
@@ -155,8 +155,3 @@ def instance_norm(
     """
     next_params = advance if track_running_stats else core.unchanged
     return core.bare(Layer, forward, backward, init, predict, advance=next_params)
-
-
-# After the constructor, which checks what the functions are given.
-_AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
-core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.stand_in import stand_ins
 
 
 @record
@@ -40,7 +40,8 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     y = sequence.gather(-2, _for_each_feature(place, sequence.shape)).squeeze(-2)
     if is_there is not None:
         y = torch.where(is_there, y, 0.0)
-    return y, Cache(place, is_there, stand_in(sequence), stand_in(y), isinstance(x, tuple))
+    like = stand_ins(sequence, y)
+    return y, Cache(place, is_there, like.x, like.y, isinstance(x, tuple))
 
 
 def backward(

@@ -116,13 +116,6 @@ def layer_norm(
         elementwise_affine: whether there is a weight.
         bias: whether there is a bias beside the weight.
 
-    Raises:
-        ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
-            positive nor -1.
-
-    Source:
-        Ba, Kiros and Hinton, "Layer Normalization", 2016.
-
     Example:
         >>> layer_norm(elementwise_affine=False).predict(Params(None, None), torch.tensor([1.0, 3]))
         tensor([-1.0000,  1.0000])

@@ -252,10 +252,6 @@ def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) ->
         chunk_size: how many steps are computed together by products of matrices. It decides time
             and memory, and not what is computed.
 
-    Source:
-        Katharopoulos and others, "Transformers are RNNs", 2020; Yang and others, "Gated Linear
-        Attention Transformers with Hardware-Efficient Training", 2024.
-
     Example:
         >>> ones = torch.ones(3, 1)
         >>> linear_attention(1).predict((), (ones, ones, ones)).flatten()

@@ -128,9 +128,6 @@ def lstm(
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
         bias_init: draws the biases, with the same default.
 
-    Source:
-        Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation, 1997.
-
     Example:
         >>> layer, x = lf.lstm(8, bias=False), torch.zeros(2, 5, 3)
         >>> layer.predict(layer.init(lf.Key(0), x), x).shape

@@ -23,7 +23,7 @@ from lincoln_fn.core import Layer, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, Mask, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Features, Sequence
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.stand_in import stand_ins
 
 
 @record
@@ -46,7 +46,8 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
         kept = torch.where(mask.unsqueeze(-1), wide, 0.0)
         count = mask.sum(-1, keepdim=True).clamp(min=1).to(wide.dtype)
     y = (kept.sum(-2) / count).to(sequence.dtype)
-    return y, Cache(mask, count, stand_in(sequence), stand_in(y), isinstance(x, tuple))
+    like = stand_ins(sequence, y)
+    return y, Cache(mask, count, like.x, like.y, isinstance(x, tuple))
 
 
 def backward(

@@ -8,7 +8,7 @@ Derivation. With y_(ij) = sum_k a_(ik) b_(kj),
 Leading axes are those of a batch of matrices. Where a or b is repeated along one, its gradient is
 the sum over the copies, as `broadcast` derives it.
 
-Cache: a and b, and the shape of y.
+Cache: a and b.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record
+from lincoln_fn.core import Layer, LayerError, Like, bare, record
 from lincoln_fn.layers.broadcast import common_shape, summed_to
 from lincoln_fn.layers.common.merge import check_inputs
-from lincoln_fn.layers.common.stand_in import stand_in
 
 Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k m"]]
 
 
 @record
 class Cache:
-    """The factors, and a stand-in for y."""
+    """The factors, and what y is like."""
 
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
-    y: Float[Tensor, "*batch n m"]
+    y: Like = core.static()
 
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
@@ -49,7 +48,7 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
     common_shape("matmul", (shapes[0][:-2], shapes[1][:-2]))
     a, b = x
     y = torch.matmul(a, b)
-    return y, Cache(a, b, stand_in(y))
+    return y, Cache(a, b, Like.of(y))
 
 
 def backward(

@@ -151,9 +151,6 @@ def multi_head_attention(
     Returns:
         The layer, whose params are `layers.multi_head_attention.Params`.
 
-    Source:
-        Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
-
     Example:
         >>> x = torch.zeros(2, 5, 8)
         >>> layer = multi_head_attention(4)

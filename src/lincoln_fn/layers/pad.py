@@ -40,7 +40,6 @@ class Cache:
     mode: str = static()
 
 
-@core.shape_checked
 def forward(
     params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
     value: float = 0.0,
@@ -57,7 +56,6 @@ def forward(
 core.declare(forward, kind="moving")
 
 
-@core.shape_checked
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum_(j: s(j) = i) g_j."""
     return pad_axes.fold(g, cache.amounts, cache.mode), ()
@@ -72,9 +70,6 @@ def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
             (front, back) along those before it; or one number for all. Negative
             numbers remove elements.
-
-    Raises:
-        ValueError: if there are too many or too few numbers.
 
     Example:
         >>> zero_pad2d((1, 2, 0, 0))
@@ -97,9 +92,6 @@ def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
             numbers remove elements.
         value: of the new elements.
 
-    Raises:
-        ValueError: if there are too many or too few numbers.
-
     Example:
         >>> constant_pad2d(1, 0.5)
         constant_pad2d(1, 0.5)
@@ -120,9 +112,6 @@ def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
             (front, back) along those before it; or one number for all. Each is
             below the axis's size.
 
-    Raises:
-        ValueError: if a number is negative, or there are too many or too few numbers.
-
     Example:
         >>> reflection_pad2d((1, 2, 0, 0))
         reflection_pad2d((1, 2, 0, 0))
@@ -141,9 +130,6 @@ def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     Args:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
             (front, back) along those before it; or one number for all.
-
-    Raises:
-        ValueError: if a number is negative, or there are too many or too few numbers.
 
     Example:
         >>> replication_pad2d((1, 2, 0, 0))
@@ -164,9 +150,6 @@ def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
         padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
             (front, back) along those before it; or one number for all. Each is
             at most the axis's size.
-
-    Raises:
-        ValueError: if a number is negative, or there are too many or too few numbers.
 
     Example:
         >>> circular_pad2d((1, 2, 0, 0))

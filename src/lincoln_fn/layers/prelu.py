@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_input, mirror, record
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.shapes import Elements
 
@@ -29,17 +29,13 @@ class Params:
     weight: Float[Tensor, " num_parameters"]
 
 
-@core.shape_checked
 def init(key: Key, x: Elements, *, num_parameters: int, init: float) -> Params:
     """Make num_parameters slopes, all equal to init."""
-    check_input("prelu", (), x)
-    device = core.checked_key("prelu", key).bits.device
-    params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=device))
+    params = Params(torch.full((num_parameters,), init, dtype=x.dtype, device=key.bits.device))
     _check_channels(params, x)
     return params
 
 
-@core.shape_checked
 def forward(params: Params, x: Elements) -> tuple[Elements, Elements]:
     """Compute y = x for x > 0, else w x."""
     core.check_like("prelu", "x", x, params.weight)

@@ -60,7 +60,7 @@ def init(key: Key, x: Arrays, *, family: Family, form: Form) -> Params:
     """Draw the parameters, as for one layer of `rnn`, `gru` or `lstm`."""
     given = x[0] if type(x) is tuple and x else x
     core.check_input(family.name, (), given)
-    keys = map(core.checked_key(family.name, key).fold_in, range(4))
+    keys = map(key.fold_in, range(4))
     return drawn_cell(keys, given.shape[-1], family.rule.gates, form, given.dtype)
 
 
@@ -75,14 +75,13 @@ def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache
 
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
-    core.check_cache("recurrent_cell", cache, Cache)
     family, x, h = cache.family, cache.x, cache.h
     _check_params(params, family)
     ds = _checked_state(family, "g", g, tuple(h.shape), h)
     da, db, ds = family.rule.step_backward(cache.kept, ds)
     dx = affine(da, params.weight_ih.mT)
     dh = ds[0] + affine(db, params.weight_hh.mT)
-    dparams = cell_grads(params, *(t.reshape(-1, t.shape[-1]) for t in (x, h, da, db)))
+    dparams = cell_grads(params, x, h, da, db)
     dstate = _packed((dh, *ds[1:])) if cache.has_state else None
     return (dx, dstate) if cache.is_tuple else dx, dparams
 
@@ -150,11 +149,6 @@ def rnn_cell(
         hidden_size: features of the state.
         bias: whether there are biases.
         nonlinearity: f, "tanh" or "relu".
-        weight_init: as `lstm_cell` takes it.
-        bias_init: likewise.
-
-    Returns:
-        The layer, whose params are `layers.recurrent_cell.Params`.
 
     Example:
         >>> cell, x = lf.rnn_cell(8, nonlinearity="relu"), torch.zeros(2, 3)
@@ -173,9 +167,6 @@ def gru_cell(
     """Make one step of a gated recurrent unit.
 
     Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
-
-    Returns:
-        The layer, whose params are `layers.recurrent_cell.Params`.
 
     Example:
         >>> cell, x = lf.gru_cell(8), torch.zeros(2, 3)

@@ -45,7 +45,7 @@ from lincoln_fn.layers.common.merge import add_at
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Inputs, mirrored, sequence_and_mask
 from lincoln_fn.layers.common.shapes import Sequence
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.layers.common.stand_in import stand_ins
 
 NAME = "relative_position_bias"
 
@@ -93,7 +93,8 @@ def forward(
     y = bias.expand(*sequence.shape[:-2], *bias.shape)
     if mask is not None:
         y = y.masked_fill(~mask[..., None, None, :], -math.inf)
-    return y, Cache(stand_in(sequence), stand_in(y), buckets, mask, isinstance(x, tuple))
+    like = stand_ins(sequence, y)
+    return y, Cache(like.x, like.y, buckets, mask, isinstance(x, tuple))
 
 
 def backward(
@@ -143,16 +144,6 @@ def relative_position_bias(
             its causal decoder has all buckets for keys before the query.
         weight_init: draws the numbers. The default is the normal distribution with standard
             deviation 0.02.
-
-    Raises:
-        ValueError: if there are too few buckets, or max_distance is not above half of those of a
-            direction.
-        LayerError: from its functions, if x has none of these forms, or the sequence another dtype
-            or device than the weight.
-
-    Source:
-        Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
-        Transformer", 2020.
 
     Example:
         >>> params = Params(torch.tensor([[0.0], [1.0], [0.0], [2.0]]))

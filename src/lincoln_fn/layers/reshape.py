@@ -43,11 +43,6 @@ def reshape(*shape: OpenSize) -> Layer:
     Args:
         *shape: of one example; one size may be -1, and is then computed.
 
-    Raises:
-        ValueError: if a size is neither positive nor the only -1.
-        LayerError: from its functions, if x is not a floating tensor whose examples have as many
-            elements.
-
     Example:
         >>> reshape(1, 28, 28)
         reshape(1, 28, 28)

@@ -123,13 +123,6 @@ def rms_norm(
         offset: added to the weight, which begins at 1 - offset: 0, or 1 as in Gemma, where weight
             decay moves the scale towards 1.
 
-    Raises:
-        ValueError: if eps is below 0, or normalized_shape is empty or has a size that is neither
-            positive nor -1.
-
-    Source:
-        Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
-
     Example:
         >>> rms_norm(elementwise_affine=False).predict(Params(None), torch.tensor([1.0, 7.0]))
         tensor([0.2000, 1.4000])

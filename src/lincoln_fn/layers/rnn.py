@@ -109,28 +109,11 @@ def rnn(
 ) -> Layer:  # fmt: skip
     """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
-    x is a sequence (batch, length, n_in), or one sequence without a batch, (length, n_in). y is the
-    outputs (batch, length, directions * hidden_size). x may also be a tuple (sequence, state) or
-    (sequence, state, mask). Then y is (outputs, last state). A state has the shape
-    (num_layers * directions, batch, hidden_size); it may be None for zeros. The mask
-    (batch, length) is True where the sequence has an entry.
+    x, y and the state are those of `lstm`, but that a state is one tensor. Its arguments are those
+    of `lstm`, too.
 
     Args:
-        hidden_size: features of a state.
-        num_layers: how many layers are stacked, each on the outputs of the one before.
         nonlinearity: f, "tanh" or "relu".
-        bias: whether there are biases.
-        bidirectional: whether each layer also runs from the end to the beginning.
-        batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
-            if False, they are (length, batch, ...), as torch's are by default.
-        weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
-        bias_init: draws the biases, with the same default.
-
-    Raises:
-        ValueError: if there is no such nonlinearity, or a number is below 1.
-
-    Source:
-        Elman, "Finding Structure in Time", Cognitive Science, 1990.
 
     Example:
         >>> layer, x = lf.rnn(8, bidirectional=True), torch.zeros(2, 5, 3)

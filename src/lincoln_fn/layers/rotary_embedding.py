@@ -26,7 +26,7 @@ Cache: the shape of x, c and s.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -102,14 +102,6 @@ def rotary_embedding(
             networks. If not, feature i and feature i + n / 2 are a pair, as in Llama.
         scaling: other frequencies, made by `lf.rope_scaling`; None for theta^(-2 i / n).
 
-    Raises:
-        ValueError: if theta is not above 0, or rotary_dim is odd.
-        LayerError: from its functions, if x has none of these forms, or too few features, or an odd
-            number of them.
-
-    Source:
-        Su and others, "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
-
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
         >>> rotary_embedding().predict((), x)
@@ -150,10 +142,9 @@ def _cos_and_sin(
     return scaling.attention_factor * angle.cos(), scaling.attention_factor * angle.sin()
 
 
-def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
+def _parts(params: tuple[()], x: core.Arrays) -> tuple[Heads, Positions | None]:
     """Find the heads and the positions in x, and check that they fit together."""
-    both: Any = x if isinstance(x, tuple) and len(x) == 2 else (x, None)  # Any: checked below
-    heads, positions = both
+    heads, positions = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
     core.check_input(NAME, params, heads)
     if heads.ndim < 2:
         raise core.wrong_shape(NAME, "x", heads, "(..., length, features)")

@@ -6,8 +6,8 @@ there is no derivative, and r is used, as in torch. With slope = 1 where x > 0, 
     y = x slope
     dx = g slope
 
-`predict` takes r = (lower + upper) / 2. The key is in params, as a state: `forward` with the same
-params draws the same slopes, and `advance` returns params with the next key, key.fold_in(0).
+`predict` takes r = (lower + upper) / 2. Params, with the key, and `advance` are those of dropout:
+`forward` with the same params draws the same slopes.
 
 Cache: slope.
 """
@@ -18,21 +18,14 @@ import torch
 from torch.nn.functional import leaky_relu
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, bare, check_input, declare, keys, record, shape_checked
+from lincoln_fn.core import Key, Layer, bare, declare, keys
 from lincoln_fn.layers.common.shapes import Elements
-
-
-@record
-class Params:
-    """The key that the next slopes are drawn from; nothing is trained."""
-
-    key: Key
+from lincoln_fn.layers.dropout import Params, advance
 
 
 def init(key: Key, x: Elements) -> Params:
     """Make the key of the first slopes."""
-    check_input("rrelu", (), x)
-    return Params(core.checked_key("rrelu", key))
+    return Params(key)
 
 
 def forward(
@@ -45,7 +38,6 @@ def forward(
     return x * slope, slope
 
 
-@shape_checked
 def backward(params: Params, slope: Elements, g: Elements) -> tuple[Elements, Params]:
     """Compute dx = g slope."""
     return g * slope, params
@@ -67,14 +59,6 @@ def inference_forward(
 declare(predict, kind="activation", at_inference=(inference_forward, backward))
 
 
-def advance(params: Params, cache: object) -> Params:
-    """Return the next slopes' key, key.fold_in(0)."""
-    return Params(params.key.fold_in(0))
-
-
-declare(advance, reads=())
-
-
 @core.constructor(kind="activation")
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
@@ -85,12 +69,6 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     Args:
         lower: the smallest slope for x < 0.
         upper: the upper bound; `predict` uses the mean of both.
-
-    Returns:
-        The layer, whose params are `layers.rrelu.Params`: a key; nothing is trained.
-
-    Raises:
-        ValueError: if lower is above upper.
 
     Example:
         >>> layer = rrelu(0.25, 0.75)

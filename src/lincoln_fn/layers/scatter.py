@@ -75,18 +75,12 @@ def backward(
 def scatter(dim: int, *, reduce: Literal["add"] | None = None) -> Layer:
     """Write a source into x at one position for each of its elements, as `torch.scatter`.
 
-    x is (x, index, source). The index has the source's shape; y has x's.
+    x is (x, index, source). The index has the source's shape; y has x's. dx is (dx, None, dsource).
 
     Args:
         dim: the axis that the index counts along; it may be negative, the indices may not.
         reduce: "add" adds the source to x, several elements at one position too; None replaces x's
             elements. Then no position may be written twice: which element stays is not defined.
-
-    Returns:
-        The layer, without parameters. Its dx is (dx, None, dsource).
-
-    Raises:
-        LayerError: from its functions, if x is not such a tuple, or an index is out of range.
 
     Example:
         >>> x, source = torch.zeros(3), torch.tensor([5.0, 7.0, 1.0])

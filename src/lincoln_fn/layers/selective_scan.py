@@ -37,6 +37,7 @@ Cache: u, delta, B, C, all h_t and the first state; a_t is computed again.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -44,7 +45,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_params, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -89,8 +90,7 @@ def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     sequences.check_steps(NAME, "u", u)
-    device = core.checked_key(NAME, key).bits.device
-    rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
+    rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=key.bits.device).log()
     features = u.shape[-1]
     return Params(
         rates.unsqueeze(1).repeat(1, features), torch.ones_like(rates[:1]).repeat(features)
@@ -114,25 +114,10 @@ def forward(
 
 
 def backward(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and sum ds and dD over the examples."""
-    return _backward(params, cache, g, scan, sequences.over_all)
-
-
-def dx_and_terms(
-    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan
-) -> tuple[Gradients, Params]:
-    """Compute dx, and return ds_n and dD_n of each example n."""
-    return _backward(params, cache, g, scan, sequences.by_example)
-
-
-def _backward(
-    params: Params, cache: Cache, g: Outputs, scan: Scan, total: sequences.Total
-) -> tuple[Gradients, Params]:
-    """Compute dx, and the totals of ds and dD of each sequence."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
+    params: Params, cache: Cache, g: Outputs, *, scan: Scan = scan,
+    total: sequences.Total = sequences.over_all,
+) -> tuple[Gradients, Params]:  # fmt: skip
+    """Compute dx, and the total of ds and dD over all examples, or over those of each."""
     u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
     dy, dlast = form.cotangents(NAME, g)
     dy = one_batch(dy)
@@ -149,6 +134,9 @@ def _backward(
     dx = form.gradients(du, ddelta, db, dc, state=a[:, 0] * dh[:, 0])
     dskip = (dy * u).sum(1)
     return dx, core.evolve(params, log_rate=total(dlog_rate, form.y), skip=total(dskip, form.y))
+
+
+dx_and_terms = partial(backward, total=sequences.by_example)
 
 
 def _decays(
@@ -190,9 +178,6 @@ def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16
     Returns:
         The layer. Its params are `layers.selective_scan.Params`: the rates begin at 1, 2, ...,
         state_size for each feature.
-
-    Source:
-        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023.
 
     Example:
         >>> u, delta, b = torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 2)

@@ -12,16 +12,9 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_axis, constructor, record, static
+from lincoln_fn.core import Layer, bare, check_axis, constructor
 from lincoln_fn.layers.common.shapes import Elements
-
-
-@record
-class Cache:
-    """The weights, and the axis along which they sum to 1."""
-
-    y: Elements
-    dim: int = static()
+from lincoln_fn.layers.softmax import Cache
 
 
 def forward(params: tuple[()], x: Elements, *, dim: int) -> tuple[Elements, Cache]:

@@ -14,16 +14,15 @@ from typing import Annotated
 import torch
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, NonNegativeInt, PositiveInt, bare, record
-from lincoln_fn.layers.common.merge import check_shape
+from lincoln_fn.core import NOT_EMPTY, Layer, LayerError, Like, NonNegativeInt, PositiveInt, record
 from lincoln_fn.layers.common.shapes import Elements, Several
 
 
 @record
 class Cache:
-    """The outputs' shapes, and the axis."""
+    """The shape, dtype and device of each output, and the axis."""
 
-    shapes: tuple[tuple[int, ...], ...] = core.static()
+    y: tuple[Like, ...] = core.static()
     dim: int = core.static()
 
 
@@ -36,16 +35,16 @@ def forward(
         problem = f"expected sizes that add up to {x.shape[dim]}, got {split_size}"
         raise LayerError("split", problem)
     y = torch.split(x, split_size if isinstance(split_size, int) else [*split_size], dim)
-    return y, Cache(tuple(tuple(y_i.shape) for y_i in y), dim % x.ndim)
+    return y, Cache(tuple(map(Like.of, y)), dim % x.ndim)
 
 
 def backward(params: tuple[()], cache: Cache, g: Several) -> tuple[Elements, tuple[()]]:
     """Compute dx = [g_1, ..., g_n]."""
-    if type(g) is not tuple or len(g) != len(cache.shapes):
-        expected = f"expected g to be a tuple of {len(cache.shapes)} tensors"
+    if type(g) is not tuple or len(g) != len(cache.y):
+        expected = f"expected g to be a tuple of {len(cache.y)} tensors"
         raise LayerError("split", f"{expected}, got {core.describe_non_tuple(g)}")
-    for g_i, shape in zip(g, cache.shapes, strict=True):
-        check_shape("split", g_i, shape)
+    for g_i, y_i in zip(g, cache.y, strict=True):
+        core.check_cotangent("split", g_i, y_i)
     return torch.cat(g, cache.dim), ()
 
 
@@ -60,11 +59,8 @@ def split(
             up to that of the axis.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with this axis and size.
-
     Example:
         >>> split((1, 2)).predict((), torch.tensor([1.0, 2.0, 3.0]))
         (tensor([1.]), tensor([2., 3.]))
     """
-    return bare(Layer, forward, backward)
+    return core.bare(Layer, forward, backward)

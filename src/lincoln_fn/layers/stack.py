@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn.core import Layer, bare, check_axis, constructor, record, static
+from lincoln_fn.core import Layer, Like, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs, check_one_shape
 from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
 
 
 @record
 class Cache:
-    """A stand-in for y, and the new axis."""
+    """The shape, dtype and device of y, and the new axis."""
 
-    y: Moved
+    y: Like = static()
     dim: int = static()
 
 
@@ -33,7 +32,7 @@ def forward(params: tuple[()], x: tuple[Elements, ...], *, dim: int) -> tuple[Mo
     check_one_shape("stack", x)
     check_axis("stack", x[0].unsqueeze(0), dim)
     y = torch.stack(x, dim)
-    return y, Cache(stand_in(y), dim % y.ndim)
+    return y, Cache(Like.of(y), dim % y.ndim)
 
 
 def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements, ...], tuple[()]]:

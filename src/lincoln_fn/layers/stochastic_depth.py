@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from lincoln_fn.core import Layer, LayerError, Probability, bare, check_input, constructor, declare
+from lincoln_fn.core import Layer, LayerError, Probability, bare, constructor, declare
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common.shapes import Elements
 from lincoln_fn.layers.dropout import Cache, Params, advance, backward, init
@@ -34,7 +34,6 @@ Mode: TypeAlias = Literal["row", "batch"]
 
 def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Elements, Cache]:
     """Compute y = x mask scale, with a mask of one number for each example, or one for all."""
-    check_input("stochastic_depth", params, x, Params)
     if not x.ndim:
         raise LayerError("stochastic_depth", "expected x with the examples on axis 0, got shape ()")
     is_row = mode == "row"
@@ -44,8 +43,10 @@ def forward(params: Params, x: Elements, *, p: float, mode: Mode) -> tuple[Eleme
 
 def predict(params: Params, x: Elements, *, p: float, mode: Mode) -> Elements:
     """Return x itself."""
-    check_input("stochastic_depth", params, x, Params)
     return x
+
+
+declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 
 @constructor(kind="dropout")
@@ -61,13 +62,6 @@ def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
     Returns:
         The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
-    Raises:
-        ValueError: if p is not from 0 to 1, or there is no such mode.
-        LayerError: from its functions, if x has no axis.
-
-    Source:
-        Huang and others, "Deep Networks with Stochastic Depth", 2016.
-
     Example:
         >>> stochastic_depth(0.5).forward(Params(lf.Key(0)), torch.ones(3, 2))[0]
         tensor([[0., 0.],
@@ -77,7 +71,3 @@ def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
         residual(serial(dense(4), tanh(), stochastic_depth(0.1)))
     """
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)
-
-
-# After the constructor, which checks what `predict` is given.
-declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))

@@ -55,9 +55,6 @@ def take(index: int, dim: int) -> Layer:
         index: which entry of the axis, counted from the end if it is negative.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with that index.
-
     Example:
         >>> take(0, -2)  # the first token of (batch, length, features)
         take(0, -2)

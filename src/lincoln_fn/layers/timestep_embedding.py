@@ -76,21 +76,12 @@ def timestep_embedding(
 
     x holds times, integers or floats, of any shape; y has x's shape, with a last axis of
     embedding_dim features. Times from 0 to 1 are multiplied by 1000 before, since the longest waves
-    change little in less.
+    change little in less. dx is None for integers.
 
     Args:
         embedding_dim: the number of features, which is even.
         max_period: the longest wave is nearly 2 pi times as long.
         dtype: of y for integers; for floats it is x's.
-
-    Returns:
-        The layer, without parameters. Its dx is None for integers.
-
-    Raises:
-        ValueError: if embedding_dim is not even and positive, or max_period not above 0.
-
-    Source:
-        Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", 2020.
 
     Example:
         >>> timestep_embedding(4).predict((), torch.tensor([0, 100]))

@@ -52,11 +52,6 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
         dim: the axis, counted from the end if it is negative.
         unflattened_size: the sizes that it is split into; one size may be -1, and is then computed.
 
-    Raises:
-        ValueError: if a size is neither positive nor the only -1.
-        LayerError: from its functions, if x is not a floating tensor, has no such axis, or the axis
-            has another size.
-
     Example:
         >>> unflatten(1, (2, -1))
         unflatten(1, (2, -1))

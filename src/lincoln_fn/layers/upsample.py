@@ -187,10 +187,6 @@ def upsample(
         align_corners: whether the first and the last elements of y are at those of x; if not, the
             outer edges of x and y are aligned. The nearest modes have no such choice.
 
-    Raises:
-        ValueError: if not exactly one of size and scale_factor is given, one is not positive, the
-            mode is none of the above, or align_corners is True with a nearest mode.
-
     Example:
         >>> layer = upsample(scale_factor=2, mode="linear")
         >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0]]]))

@@ -68,10 +68,6 @@ def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool 
         correction: c. 1 divides by N - 1, Bessel's correction; 0 by N, as norms do.
         keepdim: whether y keeps the axes, with size 1.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes and more than
-            c elements along them.
-
     Example:
         >>> variance(1).predict((), torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
         tensor([2., 0.])

@@ -228,13 +228,6 @@ def vector_quantize(
         The layer. Its params are `layers.vector_quantize.Codebook`, or `RunningCodebook` with a
         decay.
 
-    Raises:
-        ValueError: if n is below 1, or decay not in [0, 1).
-        LayerError: from its functions, if x has another number of features than the codes.
-
-    Source:
-        van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
-
     Example:
         >>> layer, params = vector_quantize(2), Codebook(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
         >>> layer.predict(params, torch.tensor([[0.2, 0.1], [0.6, 0.9]]))[0]

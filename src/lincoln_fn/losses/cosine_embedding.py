@@ -62,14 +62,12 @@ def backward(cache: Tensors, dl: Cotangent, *, margin: float) -> Pair:
 def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Make the loss of the angle between x1 and x2: small where y = 1, wide where y = -1.
 
-    l = 1 - c where y = 1, and max(0, c - margin) where y = -1, with c the cosine of the angle.
+    l = 1 - c where y = 1, and max(0, c - margin) where y = -1, with c the cosine of the angle. x1
+    and x2 have one shape (..., D), and the labels y, 1 or -1, shape (...).
 
     Args:
         margin: where y = -1, the loss is 0 up to this cosine.
         reduction: "mean" over the pairs, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (x1, x2) of one shape (..., D) and labels y, 1 or -1, of shape (...).
 
     Example:
         >>> loss = lf.losses.cosine_embedding()
@@ -78,4 +76,4 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         >>> value, loss.backward(cache)[0]
         (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
     """
-    return make_loss(reduction, forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})
+    return make_loss(forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.checks import check_distribution, check_probabilities
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted_values
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
-from lincoln_fn.losses.internal import SMALLEST, Cotangent, Loss, Reduction, make_loss, per_example
+from lincoln_fn.losses.common.labels import ClassWeights, Labels, read_labels, weighted_values
+from lincoln_fn.losses.internal import SMALLEST, Cotangent, make_loss, per_example, total_weight
+from lincoln_fn.losses.loss import Loss, Reduction
 
 _MEND: Final = (
     "end the net with softmax(), or take softmax_cross_entropy() on logits, nll() on logs"
@@ -34,7 +34,7 @@ Cache = tuple[Labels, Float[Tensor, "N C *s"]]
 
 def forward(
     p: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"],
-    *, weight: Weights | None, ignore_index: int, dim: int = 1,
+    *, weight: Tensor | None, ignore_index: int, dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c log p_c."""
     labels = read_labels("cross_entropy", p, target, weight, ignore_index, dim)
@@ -64,7 +64,8 @@ def cross_entropy(
     """Make the cross-entropy of the label c, on probabilities p.
 
     l = -w_c log p_c, with p_c clamped to at least 2^-126, so that the loss is 87.3 for p_c = 0. The
-    mean is weighted, sum l / sum w_c.
+    mean is weighted, sum l / sum w_c. p has shape (N, C) or (N, C, ...), and the target are class
+    indices (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too.
 
     Args:
         weight: w, of shape (C,); None for ones.
@@ -73,13 +74,6 @@ def cross_entropy(
         dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Returns:
-        The loss, on p of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
-        for (N, C) a column (N, 1) is accepted too. With another dim, the classes are on that axis.
-
-    Raises:
-        ValueError: if there is no such reduction, or weight is not of one axis.
-
     Example:
         >>> loss = lf.losses.cross_entropy()
         >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]), torch.tensor([0]))
@@ -87,6 +81,6 @@ def cross_entropy(
         (tensor(1.3863), tensor([[-4.,  0.]]))
     """
     return make_loss(
-        reduction, forward, backward, count=total_weight,
+        forward, backward, count=total_weight,
         check=check_probabilities, check_first=check_distribution, mend=_MEND,
     )  # fmt: skip

@@ -169,19 +169,16 @@ def ctc(
     l = -log P, with P the summed probability of all paths that give the labels. A path has one
     class per step; repeated classes are merged, and then blanks are removed.
 
+    Log-probabilities have shape (T, N, C), and the target is (labels, steps, lengths): labels of
+    shape (N, S), or all in one row, and for each sequence its number of steps and of labels, both
+    of shape (N,). Without a batch, the shapes are (T, C), (S) and ().
+
     Args:
         blank: the class that means no label.
         zero_infinity: whether the loss of sequences that are too short for their labels is 0, not
             infinity.
         reduction: "mean" over the sequences, each divided by its number of labels (if there are
             any), "sum" of them, or "none".
-
-    Returns:
-        The loss, on log-probabilities of shape (T, N, C), and (labels, steps, lengths) as target:
-        labels of shape (N, S), or all in one row, and for each sequence its number of steps and of
-        labels, both of shape (N,). Without a batch, the shapes are (T, C), (S) and ().
-
-    Source: Graves et al., "Connectionist Temporal Classification", ICML 2006.
 
     Example:
         >>> loss, z = lf.losses.ctc(), torch.full((2, 1, 2), 0.5).log()
@@ -190,9 +187,7 @@ def ctc(
         >>> value, loss.backward(cache)[0]
         (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
-    return make_loss(
-        reduction, forward, backward, count=count, targets=("labels", "steps", "lengths")
-    )
+    return make_loss(forward, backward, count=count, targets=("labels", "steps", "lengths"))
 
 
 def _read_target(

@@ -57,18 +57,13 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
     """Make the dice loss of segmentation, on probabilities: one minus the overlap with the labels.
 
     l = 1 - (2 sum p y + eps) / (sum p + sum y + eps) for each example and class, with the sums over
-    all places. A class has the same weight, however few places it has.
+    all places. A class has the same weight, however few places it has. Probabilities and labels,
+    from 0 to 1, have one shape (N, C, ...), with at least one axis of places;
+    `torch.nn.functional.one_hot` makes the labels of class indices.
 
     Args:
         eps: keeps the loss finite for a class that is nowhere.
         reduction: "mean" over examples and classes, "sum" of them, or "none".
-
-    Returns:
-        The loss, on probabilities of shape (N, C, ...), with at least one axis of places, and
-        labels from 0 to 1 of that shape: `torch.nn.functional.one_hot` makes them of class indices.
-
-    Source: Milletari et al., "V-Net: fully convolutional neural networks for volumetric medical
-    image segmentation", 2016.
 
     Example:
         >>> loss = lf.losses.dice()
@@ -77,6 +72,4 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
     """
-    return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
-    )
+    return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

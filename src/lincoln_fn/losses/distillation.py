@@ -58,18 +58,14 @@ def distillation(
 ) -> Loss:
     """Make the loss of a student's logits beside a teacher's: T^2 times their divergence at T.
 
-    l = T^2 sum_j q_j (log q_j - log p_j), with p and q the softmax of the logits divided by T.
+    l = T^2 sum_j q_j (log q_j - log p_j), with p and q the softmax of the logits divided by T. The
+    logits have shape (N, C) or (N, C, ...). The target are the teacher's, of the same shape:
+    `lf.data.with_outputs` computes them.
 
     Args:
         temperature: T. The higher, the more the unlikely classes count.
         dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on logits of shape (N, C) or (N, C, ...), or with the classes on another axis. The
-        target are the teacher's logits, of the same shape: `lf.data.with_outputs` computes them.
-
-    Source: Hinton et al., "Distilling the knowledge in a neural network", 2015.
 
     Example:
         >>> loss = lf.losses.distillation(temperature=1.0)
@@ -78,4 +74,4 @@ def distillation(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

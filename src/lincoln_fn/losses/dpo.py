@@ -72,6 +72,10 @@ def dpo(
     l = -log s(beta h) with s the sigmoid, and h by how much more the trained model prefers the
     chosen answer than the reference model does, in log-probability.
 
+    The prediction is (chosen, rejected), the log-probabilities of whole answers, of one shape. The
+    target is (reference_chosen, reference_rejected), those by the reference model:
+    `lf.data.with_outputs` computes them.
+
     Args:
         beta: how near the model stays to the reference: the larger, the nearer.
         label_smoothing: the probability that a preference is the wrong way round; only for
@@ -79,18 +83,6 @@ def dpo(
         loss_type: "sigmoid" is DPO. "ipo" is IPO, (h - 1 / (2 beta))^2, whose log-probabilities are
             usually means over an answer's tokens, not sums.
         reduction: "mean" over the pairs, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (chosen, rejected), the log-probabilities of whole answers, of one shape. The
-        target is (reference_chosen, reference_rejected), those by the reference model:
-        `lf.data.with_outputs` computes them.
-
-    Raises:
-        ValueError: if there is no such reduction or loss_type, beta is not above 0, or "ipo" is
-            given label_smoothing.
-
-    Source: Rafailov et al., "Direct preference optimization: your language model is secretly a
-    reward model", 2023.
 
     Example:
         >>> loss = lf.losses.dpo(beta=1.0)
@@ -103,6 +95,6 @@ def dpo(
         require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)
     names = ("rejected", "reference_chosen", "reference_rejected")
     return make_loss(
-        reduction, forward, backward, inputs=("chosen", "rejected"),
+        forward, backward, inputs=("chosen", "rejected"),
         targets=("reference_chosen", "reference_rejected"), like=dict.fromkeys(names, "chosen"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ of its example, and n the divisor of the reduction, which the weights do not cha
     L = sum_i w_i l_i / n
     dl_i = w_i g / n
 
-Cache: the loss's own, w, and n of a mean, or None.
+Cache: the loss's own, and w.
 """
 
 from __future__ import annotations
@@ -17,32 +17,17 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Arrays, LayerError, bare, format_briefly, record
-from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.losses.common.reduction import Cotangent, Formula, formula_of, loss_of
-from lincoln_fn.losses.loss import Loss
+from lincoln_fn.core import Arrays, Cache, LayerError, constructor, format_briefly
+from lincoln_fn.losses.common.reduction import ReducedCache, number_of_values
+from lincoln_fn.losses.internal import Cotangent, Formula, Loss, formula_of, loss_of, make_loss
 
 NAME = "example_weighted"
 
 
-@record
-class Cache:
-    """The loss's cache, the weights in the shape that multiplies l, and n of a mean, or None."""
-
-    of_loss: AnyCache
-    w: Tensor
-    n: Tensor | int | None
-
-
 def forward(
-    prediction: Arrays,
-    target: tuple[Arrays, Float[Tensor, " N"]],
-    *,
-    loss: Loss,
-    formula: Formula,
-) -> tuple[Tensor, Cache]:
-    """Compute L = sum_i w_i l_i / n."""
+    prediction: Arrays, target: tuple[Arrays, Float[Tensor, " N"]], *, loss: Loss
+) -> tuple[Tensor, tuple[Cache, Tensor]]:
+    """Compute w_i l_i, with l of a loss that is not reduced."""
     if not isinstance(target, tuple) or len(target) != 2 or not isinstance(target[1], Tensor):
         raise LayerError(NAME, f"expected target (target, weights), got {format_briefly(target)}")
     of_target, w = target
@@ -51,29 +36,19 @@ def forward(
         problem = f"expected a prediction with an axis of examples, got one value from {loss.name}"
         raise LayerError(NAME, f"{problem}; give it an axis 0, such as by unsqueeze(0)")
     if w.shape != values.shape[:1] or not w.is_floating_point():
-        shape = f"a float tensor of shape ({len(values)},)"
-        raise LayerError(
-            NAME, f"expected weights, {shape}, one per example, got {format_briefly(w)}"
-        )
+        wanted = f"weights, a float tensor of shape ({len(values)},), one per example"
+        raise LayerError(NAME, f"expected {wanted}, got {format_briefly(w)}")
     w = w.to(values.dtype).view(-1, *(1,) * (values.ndim - 1))
-    weighted, n = w * values, None
-    if formula.is_mean:
-        count = formula.count(cache.formula)
-        n = values.numel() if count is None else count
-        mean = (weighted / n).sum().to(values.dtype)
-        return mean, Cache(cache, w.expand_as(values), n)
-    reduced = weighted.sum() if formula.reduction == "sum" else weighted
-    return reduced, Cache(cache, w.expand_as(values), n)
+    return w * values, (cache, w.expand_as(values))
 
 
-def backward(cache: Cache, g: Cotangent = 1.0, *, loss: Loss, formula: Formula) -> Arrays:
-    """Compute dl_i = w_i g / n, and from it dprediction."""
-    core.check_cache(NAME, cache, Cache)
-    dl = cache.w * g
-    return loss.backward(cache.of_loss, dl if cache.n is None else dl / cache.n)
+def backward(cache: tuple[Cache, Tensor], dl: Cotangent, *, loss: Loss) -> Arrays:
+    """Compute dprediction, from w_i dl_i."""
+    of_loss, w = cache
+    return loss.backward(of_loss, w * dl)
 
 
-@core.constructor
+@constructor
 def example_weighted(loss: Loss) -> Loss:
     """Give each example of a loss a weight: L = sum_n w_n L_n.
 
@@ -84,12 +59,6 @@ def example_weighted(loss: Loss) -> Loss:
 
     Args:
         loss: a loss of the library, of one prediction; for `weighted`, give weights to its parts.
-
-    Returns:
-        The loss, whose target is (target, weights), with weights of shape (N,).
-
-    Raises:
-        LayerError: if the loss is another one; from its functions, for a target of another kind.
 
     Example:
         >>> loss = example_weighted(lf.losses.mse(reduction="sum"))
@@ -102,8 +71,16 @@ def example_weighted(loss: Loss) -> Loss:
     if formula is None:
         raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
-    there, back = (partial(f, loss=each, formula=formula) for f in (forward, backward))
-    return bare(partial(Loss, mixes_examples=loss.mixes_examples), there, back)
+    there, back = (partial(function, loss=each) for function in (forward, backward))
+    is_plain = formula.count is number_of_values
+    return make_loss(
+        there, back, reduction=formula.reduction, inputs=(), mixes_examples=formula.mixes_examples,
+        count=number_of_values if is_plain else partial(_count, formula=formula),
+    )  # fmt: skip
+
+
+def _count(cache: tuple[ReducedCache, Tensor], *, formula: Formula) -> Tensor | None:
+    return formula.count(cache[0].formula)
 
 
 def unweighted(loss: Loss) -> Loss | None:

@@ -51,16 +51,11 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
     """Make the negative log-likelihood of a flow's examples, in nats.
 
     l = |z|^2 / 2 + D / 2 log(2 pi) - log_det, where D is the number of elements of z of one
-    example.
+    example. The prediction is (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them,
+    and the target None.
 
     Args:
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (z, log_det) of shapes (N, ...) and (N,), as `coupling` returns them, with the
-        target None.
-
-    Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017.
 
     Example:
         >>> z, log_det = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0])
@@ -68,4 +63,4 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
         >>> value, lf.losses.flow_nll().backward(cache)  # 12.5 + log(2 pi) - 1
         (tensor(13.3379), (tensor([[3., 4.]]), tensor([-1.])))
     """
-    return make_loss(reduction, forward, backward, inputs=("z", "log_det"), targets=())
+    return make_loss(forward, backward, inputs=("z", "log_det"), targets=())

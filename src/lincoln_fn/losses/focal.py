@@ -58,21 +58,12 @@ def focal(
 
     l = -w (1 - p)^gamma log p, with p the probability of the label, and w = alpha for the label 1,
     1 - alpha for 0. It is for rare classes: many easy examples of the other one count little.
+    Logits have any shape, and labels the same or, for x of shape (N, 1), shape (N,).
 
     Args:
         alpha: the weight of the label 1; None for no weights.
         gamma: the higher, the less an example counts that is already right. With 0 it is the
             logistic loss.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on logits of any shape, and labels 0 or 1 of that shape or, for x of shape (N, 1),
-        of shape (N,).
-
-    Raises:
-        ValueError: if there is no such reduction, alpha is not within [0, 1], or gamma is below 0.
-
-    Source: Lin et al., "Focal loss for dense object detection", 2017.
 
     Example:
         >>> loss = lf.losses.focal(alpha=None)
@@ -80,4 +71,4 @@ def focal(
         >>> value, loss.backward(cache)
         (tensor(0.0866), tensor([-0.1491,  0.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=hard_labels)
+    return make_loss(forward, backward, reads=hard_labels)

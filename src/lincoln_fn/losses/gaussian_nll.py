@@ -66,19 +66,12 @@ def gaussian_nll(
     """Make the negative log-likelihood of t under a normal distribution of mean m and variance v.
 
     l = (log v + (m - t)^2 / v) / 2 + log(2 pi) / 2, with the last term only if `full`, and v
-    clamped to at least eps.
+    clamped to at least eps. m and the targets have one shape. v has it too, or size 1 on some axes,
+    or lacks the last axis.
 
     Args:
         full: whether to include the constant.
         eps: the smallest variance.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (m, v) and targets of m's shape. v has m's shape, or size 1 on some axes, or
-        lacks the last axis.
-
-    Source: Nix and Weigend, "Estimating the mean and variance of the target probability
-    distribution", 1994.
 
     Example:
         >>> loss, m, v = lf.losses.gaussian_nll(), torch.tensor([3.0]), torch.tensor([1.0])
@@ -86,4 +79,4 @@ def gaussian_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
-    return make_loss(reduction, forward, backward, inputs=("mean", "var"), reads=same_shape)
+    return make_loss(forward, backward, inputs=("mean", "var"), reads=same_shape)

@@ -86,24 +86,16 @@ def grpo(
     beta times an estimate of the divergence from a reference model. A_i is the answer's reward less
     the mean of its group's, divided by their standard deviation plus 10^-4.
 
+    log_probs have shape (prompts, answers, tokens), with the answers to one prompt as its group.
+    The target is (rewards, old_log_probs, reference), or these and a mask: rewards of shape
+    (prompts, answers), the log-probabilities by the policy that has drawn the answers and by the
+    reference model, and True for the tokens that count.
+
     Args:
         beta: the weight of the divergence; with 0 there is no reference in the target.
         clip_range: as in `ppo_clip`.
         scale_rewards: whether to divide by the standard deviation.
         reduction: "mean" over the answers, "sum" of them, or "none".
-
-    Returns:
-        The loss, on log_probs of shape (prompts, answers, tokens), with the answers to one prompt
-        as its group. The target is (rewards, old_log_probs, reference), or these and a mask:
-        rewards of shape (prompts, answers), the log-probabilities by the policy that has drawn the
-        answers and by the reference model, and True for the tokens that count.
-
-    Raises:
-        ValueError: if there is no such reduction, beta is below 0, or clip_range is not within
-            [0, 1].
-
-    Source: Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open
-    language models", 2024.
 
     Example:
         >>> loss = lf.losses.grpo(beta=0.0, scale_rewards=False)
@@ -114,6 +106,6 @@ def grpo(
     """
     names = ("old_log_probs", *(("reference",) if beta else ()))
     return make_loss(
-        reduction, forward, backward, inputs=("log_probs",), targets=("rewards", *names),
-        optional=("mask",), like=dict.fromkeys((*names, "mask"), "log_probs"), masks=("mask",),
+        forward, backward, inputs=("log_probs",), targets=("rewards", *names),
+        like=dict.fromkeys(names, "log_probs"), masks={"mask": "log_probs"},
     )  # fmt: skip

@@ -34,14 +34,11 @@ def backward(cache: Tensors, dl: Cotangent) -> Elements:
 def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the hinge loss on distances x: small where y = 1, at least the margin where y = -1.
 
-    l = x where y = 1, and max(0, margin - x) where y = -1.
+    l = x where y = 1, and max(0, margin - x) where y = -1. x has any shape, and the labels y, 1 or
+    -1, the same.
 
     Args:
         margin: where y = -1, the loss is 0 from this distance on.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of any shape and labels y, 1 or -1, of that shape.
 
     Example:
         >>> loss = lf.losses.hinge_embedding(reduction="sum")
@@ -49,4 +46,4 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
         >>> value, loss.backward(cache)
         (tensor(1.), tensor([ 1., -1.]))
     """
-    return make_loss(reduction, forward, backward, reads=signs)
+    return make_loss(forward, backward, reads=signs)

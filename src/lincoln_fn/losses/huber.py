@@ -36,15 +36,10 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
     """Make Huber's loss, on which outliers have less influence than on the squared error.
 
     l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = prediction - target.
+    Predictions have any shape, and targets the same.
 
     Args:
         delta: the |d| at which the parabola becomes a line.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on predictions of any shape and targets of that shape.
-
-    Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 
     Example:
         >>> loss = lf.losses.huber(delta=2.0, reduction="sum")
@@ -52,4 +47,4 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
         >>> value, loss.backward(cache)
         (tensor(4.5000), tensor([1., 2.]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

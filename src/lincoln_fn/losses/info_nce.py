@@ -75,16 +75,13 @@ def info_nce(
     l_i = -log softmax(x_i / t)_i: row i should be most similar to column i. `symmetric` takes the
     mean with the same along the columns, as CLIP does.
 
+    The similarities x have shape (N, N), or (N, M) with M - N columns of further negatives, such as
+    from `cosine_similarities`. The target is None.
+
     Args:
         temperature: t. The scale of `cosine_similarities` is a trained 1 / t; then leave it at 1.
         symmetric: whether each column should pick its row, too.
         reduction: "mean" over the pairs, "sum" of them, or "none".
-
-    Returns:
-        The loss, on similarities x of shape (N, N), or (N, M) with M - N columns of further
-        negatives, such as from `cosine_similarities`. The target is None.
-
-    Source: van den Oord et al., "Representation learning with contrastive predictive coding", 2018.
 
     Example:
         >>> loss = lf.losses.info_nce(symmetric=True)
@@ -93,4 +90,4 @@ def info_nce(
         (tensor(0.3133), tensor([[-0.1345,  0.1345],
                 [ 0.1345, -0.1345]]))
     """
-    return make_loss(reduction, forward, backward, targets=(), mixes_examples=True)
+    return make_loss(forward, backward, targets=(), mixes_examples=True)

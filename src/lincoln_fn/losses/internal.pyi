@@ -1,6 +1,6 @@
 from lincoln_fn.layers.common.shapes import Elements as Elements
 from lincoln_fn.losses.common.checks import (
-    all_within as all_within, any_true as any_true, check_between as check_between,
+    any_true as any_true, check_between as check_between,
     check_same_shape as check_same_shape, check_vector as check_vector,
     hard_labels as hard_labels, outside as outside, probabilities as probabilities,
     same_shape as same_shape, signs as signs,
@@ -15,7 +15,6 @@ from lincoln_fn.losses.common.reduction import (
     number_of_values as number_of_values, per_example as per_example,
 )
 from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of
-from lincoln_fn.losses.common.weights import Weights as Weights
 from lincoln_fn.losses.example_weighted import unweighted as unweighted
 from lincoln_fn.losses.loss import (
     Loss as Loss, Reduction as Reduction, check_each_alone as check_each_alone,

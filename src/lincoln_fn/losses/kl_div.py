@@ -58,18 +58,12 @@ def _check(name: str, mend: str, z: Tensor, target: Tensor, *, log_target: bool)
 def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss:
     """Make the Kullback-Leibler divergence of t from the log-probabilities z, element by element.
 
-    l = t (log t - z), which is 0 where t = 0.
+    l = t (log t - z), which is 0 where t = 0. z has any shape, and the target the same.
 
     Args:
         log_target: whether the target is log t instead of t.
         reduction: "mean" over the elements, "batchmean" over the rows (the divergence itself),
             "sum" of the elements, or "none".
-
-    Returns:
-        The loss, on z of any shape and targets of that shape.
-
-    Raises:
-        ValueError: if there is no such reduction.
 
     Example:
         >>> loss = lf.losses.kl_div(reduction="batchmean")
@@ -79,6 +73,6 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
     """
     count = number_of_rows if reduction == "batchmean" else number_of_values
     return make_loss(
-        reduction, forward, backward, count=count, reads=same_shape,
+        forward, backward, count=count, reads=same_shape,
         check=_check, mend="end the net with log_softmax()",
     )  # fmt: skip

@@ -71,21 +71,15 @@ def kto(
     with s the sigmoid, h the log-ratio of the trained model to the reference, and z_0 the mean of
     that of mismatched pairs, at least 0. By the definition of the method z_0 has no gradient.
 
+    The prediction is (log_probs, mismatched): the log-probabilities of the answers, of shape (N,),
+    and of mismatched pairs, such as each prompt with the answer to another one. The target is
+    (desirable, reference, reference_mismatched): booleans, and those by the reference model.
+
     Args:
         beta: how near the model stays to the reference: the larger, the nearer.
         desirable_weight: w of desirable answers.
         undesirable_weight: w of undesirable ones.
         reduction: "mean" over the answers, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (log_probs, mismatched): the log-probabilities of the answers, of shape (N,),
-        and of mismatched pairs, such as each prompt with the answer to another one. The target is
-        (desirable, reference, reference_mismatched): booleans, and those by the reference model.
-
-    Raises:
-        ValueError: if there is no such reduction, beta is not above 0, or a weight is below 0.
-
-    Source: Ethayarajh et al., "KTO: model alignment as prospect theoretic optimization", 2024.
 
     Example:
         >>> loss = lf.losses.kto(beta=1.0)
@@ -96,8 +90,8 @@ def kto(
         (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
     return make_loss(
-        reduction, forward, backward, inputs=("log_probs", "mismatched"),
-        targets=("desirable", "reference", "reference_mismatched"), masks=("desirable",),
-        like={"reference": "log_probs", "reference_mismatched": "mismatched",
-              "desirable": "log_probs"},
+        forward, backward, inputs=("log_probs", "mismatched"),
+        targets=("desirable", "reference", "reference_mismatched"),
+        like={"reference": "log_probs", "reference_mismatched": "mismatched"},
+        masks={"desirable": "log_probs"},
     )  # fmt: skip

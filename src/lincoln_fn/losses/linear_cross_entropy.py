@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, PositiveInt, constructor, is_transformed
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.common.labels import ClassWeights
 from lincoln_fn.losses.internal import Cotangent, Labels, make_loss, read_labels, total_weight
 from lincoln_fn.losses.loss import Loss, Reduction
 
@@ -44,7 +44,7 @@ Cache: TypeAlias = tuple[Labels, Features, Matrix, tuple[Features, Matrix] | Non
 
 def forward(
     x: tuple[Features, Matrix], target: Int[Tensor, " N *s"],
-    *, weight: Weights | None, ignore_index: int, chunk_size: int, reduction: Reduction,
+    *, weight: Tensor | None, ignore_index: int, chunk_size: int, reduction: Reduction,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c log p_c, and the gradients for dl = 1 if the values are reduced."""
     h, matrix = x
@@ -127,7 +127,9 @@ def linear_cross_entropy(
 
     l = -w_c log p_c with p the softmax of h W^T and c the label. Value and gradients are those of a
     dense layer and `softmax_cross_entropy`. Of a large vocabulary the scores take most of a step's
-    memory; here only those of a chunk exist at a time.
+    memory; here only those of a chunk exist at a time. The prediction is (features, linear_weight)
+    of shapes (N, ..., D) and (C, D), as `linear_head` gives them, and the target are class indices
+    (N, ...).
 
     Args:
         weight: w, of shape (C,); None for ones.
@@ -137,14 +139,6 @@ def linear_cross_entropy(
         reduction: "mean" over the rows, "sum" of them, or "none". The mean is weighted,
             sum l / sum w_c. "none" computes the scores a second time in `backward`.
 
-    Returns:
-        The loss, on (features, linear_weight) of shapes (N, ..., D) and (C, D), as `linear_head`
-        gives them, and class indices of shape (N, ...).
-
-    Raises:
-        ValueError: if there is no such reduction, weight is not of one axis, or chunk_size is below
-            1.
-
     Example:
         >>> loss = lf.losses.linear_cross_entropy(chunk_size=1)
         >>> h, weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2)
@@ -153,6 +147,4 @@ def linear_cross_entropy(
         (tensor(0.6931), tensor([[-0.2500,  0.2500],
                 [ 0.2500, -0.2500]]))
     """
-    return make_loss(
-        reduction, forward, backward, count=total_weight, inputs=("features", "linear_weight")
-    )
+    return make_loss(forward, backward, count=total_weight, inputs=("features", "linear_weight"))

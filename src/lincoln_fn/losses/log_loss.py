@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from lincoln_fn.core import NonNegative, constructor
 from lincoln_fn.losses.common.checks import check_probabilities, probabilities
-from lincoln_fn.losses.common.weights import ElementWeights, Weights
+from lincoln_fn.losses.common.labels import ElementWeights, of_elements
 from lincoln_fn.losses.internal import Cotangent, Elements, Loss, Reduction, make_loss
 
 _MEND: Final = "end the net with sigmoid(), or take sigmoid_cross_entropy() on logits"
@@ -25,10 +26,11 @@ Cache = tuple[Elements, Elements, Elements | None]
 
 
 def forward(
-    p: Elements, y: Elements, *, weight: Weights | None, eta: float
+    p: Elements, y: Elements, *, weight: Tensor | None, eta: float
 ) -> tuple[Elements, Cache]:
     """Compute l = w (-y log(p + eta) - (1 - y) log(1 - p + eta))."""
-    w, eta = None if weight is None else weight.of_elements(p), _least(p, eta)
+    w = None if weight is None else of_elements("log_loss", "weight", weight, p)
+    eta = _least(p, eta)
     loss = -torch.log(p + eta) * y - torch.log(1 - p + eta) * (1 - y)
     return loss if w is None else w * loss, (p, y, w)
 
@@ -50,21 +52,13 @@ def log_loss(
     """Make the logistic loss on probabilities, the binary cross-entropy.
 
     l = w (-y log(p + eta) - (1 - y) log(1 - p + eta)), with p the probability of class 1, and y the
-    label.
+    label. p has any shape, and the labels, from 0 to 1, the same or, for p of shape (N, 1), shape
+    (N,).
 
     Args:
         weight: w, which broadcasts to p; None for ones. A mean still divides by the number of
             elements.
-        reduction: "mean" over the elements, "sum" of them, or "none".
         eta: the small number added to each probability, which keeps the logarithms finite.
-
-    Returns:
-        The loss, on p of any shape within [0, 1], and labels of its shape or, for p of shape
-        (N, 1), of shape (N,). A floating label between 0 and 1 is a probability of class 1 (a soft
-        label).
-
-    Raises:
-        ValueError: if there is no such reduction, or weight is not a floating tensor.
 
     Example:
         >>> loss = lf.losses.log_loss(reduction="sum")
@@ -72,6 +66,4 @@ def log_loss(
         >>> value, loss.backward(cache)
         (tensor(1.3863), tensor([-2.,  2.]))
     """
-    return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND
-    )
+    return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

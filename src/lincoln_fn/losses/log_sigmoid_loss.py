@@ -53,14 +53,8 @@ def _log1mexp(z: Elements) -> Elements:
 def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss on log-probabilities z = log p of class 1.
 
-    l = -y z - (1 - y) log(1 - e^z), with y the label.
-
-    Args:
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on z of any shape, at most 0, and labels of its shape or, for z of shape (N, 1),
-        of shape (N,). A floating label between 0 and 1 is a probability of class 1 (a soft label).
+    l = -y z - (1 - y) log(1 - e^z), with y the label. z has any shape, and the labels, from 0 to 1,
+    the same or, for z of shape (N, 1), shape (N,).
 
     Example:
         >>> loss = lf.losses.log_sigmoid_loss(reduction="sum")
@@ -69,6 +63,5 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
         (tensor(1.3863), tensor([-1.,  1.]))
     """
     return make_loss(
-        reduction, forward, backward, reads=probabilities, check=check_log_probabilities,
-        mend=_MEND,
-    )  # fmt: skip
+        forward, backward, reads=probabilities, check=check_log_probabilities, mend=_MEND
+    )

@@ -121,10 +121,13 @@ def moves_others(loss: Loss, prediction: Arrays, target: Arrays, by_target: bool
         g = loss.backward(cache, torch.ones_like(value) if value.ndim else 1.0)
         return [leaf.detach()[:kept] for leaf in tree.leaves(g) if has_batch(leaf)]
 
-    whole = gradients(count) if count > 1 else []
-    return any(
-        not all(_is_near(g, other[:kept]) for g, other in zip(gradients(kept), whole, strict=True))
-        for kept in ({(count + 1) // 2, 1} if count > 1 else ())
+    if count < 2:
+        return False
+    whole = gradients(count)
+    return not all(
+        _is_near(g, other[:kept])
+        for kept in {(count + 1) // 2, 1}
+        for g, other in zip(gradients(kept), whole, strict=True)
     )
 
 

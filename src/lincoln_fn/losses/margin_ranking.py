@@ -37,14 +37,10 @@ def backward(cache: Tensors, dl: Cotangent) -> Pair:
 def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Loss:
     """Make the ranking loss: score x1 should be above x2 where y = 1, and below it where y = -1.
 
-    l = max(0, margin - y (x1 - x2)).
+    l = max(0, margin - y (x1 - x2)). x1, x2 and the labels y, 1 or -1, have one shape.
 
     Args:
         margin: how far apart the scores should be.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (x1, x2) of one shape and labels y, 1 or -1, of that shape.
 
     Example:
         >>> loss = lf.losses.margin_ranking(margin=0.5)
@@ -54,4 +50,4 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
         (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
     names = {"inputs": ("x1", "x2"), "like": {"x2": "x1"}}
-    return make_loss(reduction, forward, backward, reads=signs, **names)
+    return make_loss(forward, backward, reads=signs, **names)

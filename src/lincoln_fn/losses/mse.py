@@ -29,11 +29,7 @@ def backward(d: Elements, dl: Cotangent) -> Elements:
 def mse(*, reduction: Reduction = "mean") -> Loss:
     """Make the squared error: d^2 with d = prediction - target.
 
-    Args:
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on predictions of any shape and targets of that shape.
+    Predictions have any shape, and targets the same.
 
     Example:
         >>> loss = lf.losses.mse()
@@ -41,4 +37,4 @@ def mse(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(5.), tensor([1., 3.]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

@@ -51,14 +51,12 @@ def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "*n C"]:
 def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
     """Make the hinge loss of several labels: each one's score should be above all other classes'.
 
-    l = 1 / C sum over labels c, and over classes j that are no label, of max(0, 1 - x_c + x_j).
+    l = 1 / C sum over labels c, and over classes j that are no label, of max(0, 1 - x_c + x_j). x
+    has shape (N, C) or (C), and the target are class indices of its shape: an example's labels come
+    first, and -1 ends them.
 
     Args:
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of shape (N, C) or (C) and class indices of its shape: an example's labels
-        come first, and -1 ends them.
 
     Example:
         >>> loss = lf.losses.multi_label_margin(reduction="sum")
@@ -67,4 +65,4 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(0.5000), tensor([-0.5000,  0.2500,  0.2500,  0.0000]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

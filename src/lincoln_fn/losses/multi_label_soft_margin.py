@@ -20,20 +20,21 @@ from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.checks import check_classes_last, check_shape, probabilities
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.common.labels import ClassWeights, of_classes
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, per_example
 
+NAME = "multi_label_soft_margin"
 Scores = Float[Tensor, "*n C"]
 
 
 def forward(
-    x: Scores, target: Tensor, *, weight: Weights | None
+    x: Scores, target: Tensor, *, weight: Tensor | None
 ) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))."""
-    n = check_classes_last("multi_label_soft_margin", x)
-    check_shape("multi_label_soft_margin", target, tuple(x.shape), x)
-    y = probabilities("multi_label_soft_margin", target, x)
-    scale = (x.new_ones(n) if weight is None else weight.of_classes(n, x)) / n
+    n = check_classes_last(NAME, x)
+    check_shape(NAME, target, tuple(x.shape), x)
+    y = probabilities(NAME, target, x)
+    scale = (x.new_ones(n) if weight is None else of_classes(NAME, weight, n, x)) / n
     loss = -(y * logsigmoid(x) + (1 - y) * logsigmoid(-x)) * scale
     return loss.sum(-1), (x, y, scale)
 
@@ -51,17 +52,12 @@ def multi_label_soft_margin(
 ) -> Loss:
     """Make the logistic loss of each class on its own, on logits x, averaged over the classes.
 
-    l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j)), with s the sigmoid.
+    l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j)), with s the sigmoid. x has shape
+    (N, C) or (C), and the labels, from 0 to 1, the same.
 
     Args:
         weight: w, of shape (C,); None for ones.
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of shape (N, C) or (C) and labels of its shape, from 0 to 1.
-
-    Raises:
-        ValueError: if there is no such reduction, or weight is not of one axis.
 
     Example:
         >>> loss = lf.losses.multi_label_soft_margin()
@@ -69,4 +65,4 @@ def multi_label_soft_margin(
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

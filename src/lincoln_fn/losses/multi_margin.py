@@ -20,14 +20,14 @@ from torch import Tensor
 
 from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.checks import check_classes_last, check_shape, class_indices
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
+from lincoln_fn.losses.common.labels import ClassWeights, of_classes
 from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, Tensors, make_loss, per_example
 
 Scores = Float[Tensor, "*n C"]
 
 
 def forward(
-    x: Scores, target: Int[Tensor, "*n"], *, p: int, margin: float, weight: Weights | None
+    x: Scores, target: Int[Tensor, "*n"], *, p: int, margin: float, weight: Tensor | None
 ) -> tuple[Float[Tensor, "*n"], Tensors]:
     """Compute l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p."""
     n = check_classes_last("multi_margin", x)
@@ -36,7 +36,7 @@ def forward(
     hinge = (margin - x.gather(-1, index) + x).clamp(min=0).scatter(-1, index, 0)
     scale = torch.full_like(hinge[..., :1], 1 / n)
     if weight is not None:
-        scale = scale * weight.of_classes(n, x)[index]
+        scale = scale * of_classes("multi_margin", weight, n, x)[index]
     value = ((hinge**p).sum(-1, keepdim=True) * scale).squeeze(-1)
     return value, (hinge, index, scale)
 
@@ -59,7 +59,8 @@ def multi_margin(
 ) -> Loss:
     """Make the multi-class hinge loss: the label's score should be above each other by the margin.
 
-    l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p.
+    l = w_c / C sum over j != c of max(0, margin - x_c + x_j)^p. x has shape (N, C) or (C), and the
+    target are class indices (N) or ().
 
     Args:
         p: the power, 1 or 2.
@@ -67,16 +68,10 @@ def multi_margin(
         weight: w, of shape (C,); None for ones.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Returns:
-        The loss, on x of shape (N, C) or (C) and class indices of shape (N) or ().
-
-    Raises:
-        ValueError: if there is no such reduction, p is another power, or weight is not of one axis.
-
     Example:
         >>> loss = lf.losses.multi_margin()
         >>> value, cache = loss.forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))
         >>> value, loss.backward(cache)
         (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

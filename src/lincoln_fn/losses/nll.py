@@ -21,9 +21,9 @@ from torch import Tensor
 
 from lincoln_fn.core import constructor
 from lincoln_fn.losses.common.checks import check_log_distribution, check_log_probabilities
-from lincoln_fn.losses.common.labels import Labels, read_labels, total_weight, weighted_values
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
-from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss, per_example
+from lincoln_fn.losses.common.labels import ClassWeights, Labels, read_labels, weighted_values
+from lincoln_fn.losses.internal import Cotangent, make_loss, per_example, total_weight
+from lincoln_fn.losses.loss import Loss, Reduction
 
 _MEND: Final = "end the net with log_softmax(), or take softmax_cross_entropy() on logits"
 Cache = tuple[Labels, Float[Tensor, "N C *s"]]
@@ -31,7 +31,7 @@ Cache = tuple[Labels, Float[Tensor, "N C *s"]]
 
 def forward(
     z: Float[Tensor, "N C *s"], target: Int[Tensor, " N *s"],
-    *, weight: Weights | None, ignore_index: int, dim: int = 1,
+    *, weight: Tensor | None, ignore_index: int, dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c z_c."""
     labels = read_labels("nll", z, target, weight, ignore_index, dim)
@@ -55,7 +55,8 @@ def nll(
 ) -> Loss:
     """Make the negative log-likelihood of the label c, on log-probabilities z.
 
-    l = -w_c z_c. The mean is weighted, sum l / sum w_c.
+    l = -w_c z_c. The mean is weighted, sum l / sum w_c. z has shape (N, C) or (N, C, ...), and the
+    target are class indices (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too.
 
     Args:
         weight: w, of shape (C,); None for ones.
@@ -64,13 +65,6 @@ def nll(
         dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
-    Returns:
-        The loss, on z of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...);
-        for (N, C) a column (N, 1) is accepted too. With another dim, the classes are on that axis.
-
-    Raises:
-        ValueError: if there is no such reduction, or weight is not of one axis.
-
     Example:
         >>> loss = lf.losses.nll()
         >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]).log(), torch.tensor([0]))
@@ -78,6 +72,6 @@ def nll(
         (tensor(1.3863), tensor([[-1.,  0.]]))
     """
     return make_loss(
-        reduction, forward, backward, count=total_weight,
+        forward, backward, count=total_weight,
         check=check_log_probabilities, check_first=check_log_distribution, mend=_MEND,
     )  # fmt: skip

@@ -67,18 +67,13 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
     """Make SimCLR's contrastive loss: two views of an example should be near among all views.
 
     For each view it is the cross-entropy of the cosines to all others, divided by the temperature,
-    with the other view of its example as the label. l_i is the mean of both views of example i.
+    with the other view of its example as the label. l_i is the mean of both views of example i. The
+    prediction is (a, b), the embeddings of two views, both of shape (N, D), such as from `shared`.
+    The target is None.
 
     Args:
         temperature: the lower, the more the nearest negatives count.
         reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (a, b), the embeddings of two views, both of shape (N, D), such as from
-        `shared`. The target is None.
-
-    Source: Chen et al., "A simple framework for contrastive learning of visual representations",
-    2020.
 
     Example:
         >>> loss = lf.losses.nt_xent(temperature=1.0)
@@ -88,6 +83,5 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         (tensor(0.5514), tensor(0.2119))
     """
     return make_loss(
-        reduction, forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"},
-        mixes_examples=True,
-    )  # fmt: skip
+        forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"}, mixes_examples=True
+    )

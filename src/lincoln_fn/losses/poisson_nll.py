@@ -61,16 +61,13 @@ def poisson_nll(
 ) -> Loss:
     """Make the negative log-likelihood of counts t under a Poisson distribution of rate r.
 
-    l = r - t log r + log t!, where x = log r is predicted, or x = r itself.
+    l = r - t log r + log t!, where x = log r is predicted, or x = r itself. x has any shape, and
+    the counts the same.
 
     Args:
         log_input: whether log r is predicted.
         full: whether to include log t!, by Stirling's formula; it does not depend on x.
         eps: added to r if r is predicted.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of any shape and counts of that shape.
 
     Example:
         >>> loss = lf.losses.poisson_nll(reduction="sum")
@@ -78,4 +75,4 @@ def poisson_nll(
         >>> value, loss.backward(cache)
         (tensor(2.), tensor([-2.,  1.]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

@@ -65,20 +65,14 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
     l = -min(r A, clip(r, 1 - e, 1 + e) A), with r the ratio of an action's probability to that by
     the policy that has drawn it, A its advantage, and e the clip range.
 
+    log_probs have any shape, such as (N,) or (N, T) for the tokens of sequences. The target is
+    (advantages, old_log_probs) or (advantages, old_log_probs, mask). The advantages have the shape
+    of log_probs or its first axes: (N,) is one of each sequence. The mask is True for the actions
+    that count.
+
     Args:
         clip_range: e. Beyond it, an action that has become as likely as it should is left alone.
         reduction: "mean" over the actions, "sum" of them, or "none".
-
-    Returns:
-        The loss, on log_probs of any shape, such as (N,) or (N, T) for the tokens of sequences. The
-        target is (advantages, old_log_probs) or (advantages, old_log_probs, mask). The advantages
-        have the shape of log_probs or its first axes: (N,) is one of each sequence. The mask is
-        True for the actions that count.
-
-    Raises:
-        ValueError: if there is no such reduction, or clip_range is not within [0, 1].
-
-    Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 
     Example:
         >>> loss = lf.losses.ppo_clip()
@@ -88,9 +82,9 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         (tensor(-0.1000), tensor([0.0000, 0.5000]))
     """
     return make_loss(
-        reduction, forward, backward, count=count_masked, inputs=("log_probs",),
-        targets=("advantages", "old_log_probs"), optional=("mask",), masks=("mask",),
-        like={"old_log_probs": "log_probs", "mask": "log_probs"},
+        forward, backward, count=count_masked, inputs=("log_probs",),
+        targets=("advantages", "old_log_probs"), like={"old_log_probs": "log_probs"},
+        masks={"mask": "log_probs"},
     )  # fmt: skip
 
 

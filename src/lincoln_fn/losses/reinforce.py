@@ -81,23 +81,16 @@ def reinforce(
 ) -> Loss:
     """Make the policy-gradient loss of actions with returns: l = -(R - b) log p.
 
+    log_probs have any shape, such as (N,) or (N, T) for the tokens of sequences. The target is
+    returns, or (returns, mask). Returns have the shape of log_probs or its first axes: (N,) is one
+    of each sequence. The mask is True for the actions that count.
+
     Args:
         baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
             the other ones. Both are of what the mask leaves; an action without others has R - b =
             0. One of your own, such as a network's estimate, is subtracted from the returns
             beforehand.
         reduction: "mean" over the actions, "sum" of them, or "none".
-
-    Returns:
-        The loss, on log_probs of any shape, such as (N,) or (N, T) for the tokens of sequences. The
-        target is returns, or (returns, mask). Returns have the shape of log_probs or its first
-        axes: (N,) is one of each sequence. The mask is True for the actions that count.
-
-    Raises:
-        ValueError: if there is no such reduction or baseline.
-
-    Source: Williams, "Simple statistical gradient-following algorithms for connectionist
-    reinforcement learning", 1992.
 
     Example:
         >>> loss = lf.losses.reinforce(baseline="mean")
@@ -107,7 +100,6 @@ def reinforce(
         (tensor(-0.2500), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
-        reduction, forward, backward, count=count_masked, mixes_examples=baseline != "none",
-        inputs=("log_probs",), targets=("returns",), optional=("mask",), masks=("mask",),
-        like={"mask": "log_probs"},
+        forward, backward, count=count_masked, mixes_examples=baseline != "none",
+        inputs=("log_probs",), targets=("returns",), masks={"mask": "log_probs"},
     )  # fmt: skip

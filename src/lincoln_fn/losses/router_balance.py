@@ -66,18 +66,13 @@ def router_balance(top_k: PositiveInt = 2) -> Loss:
 
     It is E sum_i f_i q_i, with f_i the share of the tokens that choose expert i, q_i the mean of
     its probability, and E the number of experts. It is at least `top_k`, if all have equal shares.
-    Mixtral adds it to its own loss with a weight of 0.001 to 0.02.
+    Mixtral adds it to its own loss with a weight of 0.001 to 0.02. The prediction are the router's
+    logits (..., experts), or a tuple with those of several routers, as `lf.tapped(net, "*.router")`
+    returns them; the shares are those among the tokens of all. The target is None, or a mask of the
+    tokens (...), False for those that do not count.
 
     Args:
         top_k: how many experts a token has.
-
-    Returns:
-        The loss, on the router's logits (..., experts), or a tuple with those of several routers,
-        as `lf.tapped(net, "*.router")` returns them. The shares are those among the tokens of all.
-        The target is None, or a mask of the tokens (...), False for those that do not count.
-
-    Source:
-        Fedus, Zoph and Shazeer, "Switch Transformers", 2021.
 
     Example:
         >>> value, _ = router_balance(top_k=1).forward(torch.eye(4), None)

@@ -71,15 +71,7 @@ def router_z() -> Loss:
     """Make the loss that keeps the logits of a router small: the mean of (log sum_i e^(z_i))^2.
 
     Large logits round, and a rounded choice of experts jumps from step to step. ST-MoE adds the
-    loss to its own with a weight of 0.001.
-
-    Returns:
-        The loss, on the router's logits (..., experts), or a tuple with those of several routers,
-        as `lf.tapped(net, "*.router")` returns them. The target is None, or a mask of the tokens
-        (...), False for those that do not count.
-
-    Source:
-        Zoph and others, "ST-MoE: Designing Stable and Transferable Sparse Expert Models", 2022.
+    loss to its own with a weight of 0.001. Prediction and target are as those of `router_balance`.
 
     Example:
         >>> value, _ = router_z().forward(torch.zeros(3, 2), None)

@@ -16,23 +16,26 @@ Cache: x, y_0 = w (1 - y) and y_1 = w r y.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lincoln_fn.core import constructor
-from lincoln_fn.losses.common.weights import ElementWeights, Weights
+from lincoln_fn.losses.common.labels import ElementWeights, of_elements
 from lincoln_fn.losses.internal import Cotangent, Elements, Tensors, make_loss, probabilities
 from lincoln_fn.losses.loss import Loss, Reduction
 
+NAME = "sigmoid_cross_entropy"
+
 
 def forward(
-    x: Elements, y: Elements, *, weight: Weights | None, pos_weight: Weights | None
+    x: Elements, y: Elements, *, weight: Tensor | None, pos_weight: Tensor | None
 ) -> tuple[Elements, Tensors]:
     """Compute l = -y1 log s(x) - y0 log s(-x), with y1 = w r y and y0 = w (1 - y)."""
     y0, y1 = 1 - y, y
     if pos_weight is not None:
-        y1 = y1 * pos_weight.of_elements(x)
+        y1 = y1 * of_elements(NAME, "pos_weight", pos_weight, x)
     if weight is not None:
-        w = weight.of_elements(x)
+        w = of_elements(NAME, "weight", weight, x)
         y0, y1 = y0 * w, y1 * w
     return -y1 * logsigmoid(x) - y0 * logsigmoid(-x), (x, y0, y1)
 
@@ -52,20 +55,13 @@ def sigmoid_cross_entropy(
 ) -> Loss:
     """Make the logistic loss on logits x: `sigmoid` and `log_loss` in one, without their limits.
 
-    l = w (-r y log s(x) - (1 - y) log s(-x)), with s the sigmoid and y the label.
+    l = w (-r y log s(x) - (1 - y) log s(-x)), with s the sigmoid and y the label. x has any shape,
+    and the labels, from 0 to 1, the same or, for x of shape (N, 1), shape (N,).
 
     Args:
         weight: w, which broadcasts to x; None for ones. A mean still divides by the number of
             elements.
         pos_weight: r, which broadcasts to x; None for ones. Above 1, it favours recall.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of any shape and labels of its shape or, for x of shape (N, 1), of shape
-        (N,). A floating label between 0 and 1 is a probability of class 1 (a soft label).
-
-    Raises:
-        ValueError: if there is no such reduction, or a weight is not a floating tensor.
 
     Example:
         >>> loss = lf.losses.sigmoid_cross_entropy(reduction="sum")
@@ -73,4 +69,4 @@ def sigmoid_cross_entropy(
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=probabilities)
+    return make_loss(forward, backward, reads=probabilities)

@@ -35,17 +35,11 @@ def backward(d: Elements, dl: Cotangent, *, beta: float) -> Elements:
 def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss:
     """Make the absolute error with its corner rounded off.
 
-    l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at
-    beta = 0, |d|.
+    l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at beta
+    = 0, |d|. Predictions have any shape, and targets the same.
 
     Args:
         beta: the |d| at which the parabola becomes a line.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on predictions of any shape and targets of that shape.
-
-    Source: Girshick, "Fast R-CNN", 2015.
 
     Example:
         >>> loss = lf.losses.smooth_l1(beta=2.0, reduction="sum")
@@ -53,4 +47,4 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
         >>> value, loss.backward(cache)
         (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=same_shape)
+    return make_loss(forward, backward, reads=same_shape)

@@ -36,11 +36,7 @@ def backward(cache: Tensors, dl: Cotangent) -> Elements:
 def soft_margin(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss on logits x, for labels 1 and -1: l = log(1 + exp(-y x)).
 
-    Args:
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on x of any shape and labels y, 1 or -1, of that shape.
+    x has any shape, and the labels y the same.
 
     Example:
         >>> loss = lf.losses.soft_margin(reduction="sum")
@@ -48,4 +44,4 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
         >>> value, loss.backward(cache)
         (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
-    return make_loss(reduction, forward, backward, reads=signs)
+    return make_loss(forward, backward, reads=signs)

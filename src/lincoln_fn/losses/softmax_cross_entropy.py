@@ -33,9 +33,17 @@ from torch import Tensor
 
 from lincoln_fn.core import LayerError, Probability, constructor, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
-from lincoln_fn.losses.common.labels import Labels, check_classes, read_labels, weighted_values
-from lincoln_fn.losses.common.weights import ClassWeights, Weights
-from lincoln_fn.losses.internal import Cotangent, Loss, Reduction, make_loss, per_example
+from lincoln_fn.losses.common.labels import ClassWeights, check_classes, of_classes, weighted_values
+from lincoln_fn.losses.internal import (
+    Cotangent,
+    Labels,
+    Loss,
+    Reduction,
+    make_loss,
+    per_example,
+    read_labels,
+    total_weight,
+)
 
 NAME = "softmax_cross_entropy"
 Scores = Float[Tensor, "N C *s"]
@@ -61,7 +69,7 @@ class Cache:
 
 def forward(
     x: Scores, target: Int[Tensor, " N *s"] | Scores,
-    *, weight: Weights | None, ignore_index: int, label_smoothing: float, dim: int = 1,
+    *, weight: Tensor | None, ignore_index: int, label_smoothing: float, dim: int = 1,
 ) -> tuple[Float[Tensor, " N *s"], Cache]:  # fmt: skip
     """Compute l = -w_c z_c of labels, l = -sum_j a_j z_j of probabilities or smoothed labels."""
     if target.is_floating_point() and target.shape == x.shape and x.ndim > 1:
@@ -73,24 +81,33 @@ def forward(
     else:
         labels = read_labels(NAME, x, target, weight, ignore_index, dim)
         if not label_smoothing:
-            z = torch.log_softmax(x, dim)
+            z = _log_softmax(x, dim)
             values = weighted_values(-z.gather(dim, labels.index), labels)
             return values, Cache(z, labels, None, dim)
         q = torch.zeros_like(x).scatter(dim, labels.index, 1)
-    z, a = torch.log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
+    z, a = _log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
     if labels is not None:
         a = torch.where(labels.ignored, 0, a)
     return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, labels, a, dim)
 
 
-def _mixture(q: Scores, e: float, weight: Weights | None, dim: int) -> Scores:
+def _log_softmax(x: Scores, dim: int) -> Scores:
+    """Compute z; where the classes are neighbours in memory, they are so in z and in dx, too."""
+    # So the products of the dense layer before a `permute` read dx as one matrix.
+    if x.stride(dim) == 1:
+        return torch.log_softmax(x.movedim(dim, -1), -1).movedim(-1, dim)
+    return torch.log_softmax(x, dim)
+
+
+def _mixture(q: Scores, e: float, weight: Tensor | None, dim: int) -> Scores:
     """Compute a_j = w_j ((1 - e) q_j + e / C)."""
     classes = q.shape[dim]
     if e:
         q = (1 - e) * q + e / classes
     if weight is None:
         return q
-    return q * weight.of_classes(classes, q).view(-1, *(1,) * (q.ndim - 1 - dim % q.ndim))
+    w = of_classes(NAME, weight, classes, q)
+    return q * w.view(-1, *(1,) * (q.ndim - 1 - dim % q.ndim))
 
 
 def backward(cache: Cache, dl: Cotangent) -> Scores:
@@ -104,7 +121,7 @@ def backward(cache: Cache, dl: Cotangent) -> Scores:
 
 def count(cache: Cache, *, name: str) -> Tensor | None:
     """Compute sum w_c of labels; None, for the number of examples, of probabilities."""
-    return None if cache.labels is None else cache.labels.total_weight(name)
+    return None if cache.labels is None else total_weight((cache.labels,), name=name)
 
 
 @constructor
@@ -121,6 +138,9 @@ def softmax_cross_entropy(
     l = -w_c log p_c with p the softmax of x and c the label. With a target of probabilities q,
     l = -sum_j w_j q_j log p_j. Label smoothing by e replaces q by (1 - e) q + e / C.
 
+    x has shape (N, C) or (N, C, ...), and the target are class indices (N,) or (N, ...), or
+    probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
+
     Args:
         weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
@@ -131,19 +151,10 @@ def softmax_cross_entropy(
             sum l / sum w_c; with a target of probabilities it divides by the number of examples,
             without regard to the weights.
 
-    Returns:
-        The loss, on x of shape (N, C) or (N, C, ...) and class indices of shape (N,) or (N, ...),
-        or probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
-        With another dim, the classes are on that axis.
-
-    Raises:
-        ValueError: if there is no such reduction, weight is not of one axis, or label_smoothing is
-            not within [0, 1].
-
     Example:
         >>> loss = lf.losses.softmax_cross_entropy()
         >>> value, cache = loss.forward(torch.tensor([[1e4, 1e4]]), torch.tensor([0]))
         >>> value, loss.backward(cache)
         (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
-    return make_loss(reduction, forward, backward, count=count)
+    return make_loss(forward, backward, count=count)

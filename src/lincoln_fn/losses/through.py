@@ -64,12 +64,6 @@ def through(layer: Layer, loss: Loss) -> Loss:
         layer: a layer without params.
         loss: a loss of its output.
 
-    Returns:
-        The loss, with the loss's own target.
-
-    Raises:
-        LayerError: from its functions, as the layer and the loss raise it.
-
     Example:
         >>> second = through(lf.select(1), lf.losses.mse())
         >>> value, cache = second.forward((torch.zeros(2), torch.ones(2)), torch.zeros(2))

@@ -90,8 +90,9 @@ def triplet_margin(
 ) -> Loss:
     """Make the triplet loss: the anchor should be nearer to the positive than to the negative.
 
-    l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm. With swap, the smaller of
-    |a - n + eps| and |p - n + eps| is subtracted.
+    l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm. With swap, the smaller of |a
+    - n + eps| and |p - n + eps| is subtracted. The prediction is (anchor, positive, negative) of
+    one shape (..., D), and the target None.
 
     Args:
         margin: how much nearer the positive should be.
@@ -99,15 +100,6 @@ def triplet_margin(
         eps: added to each difference, so that none is 0.
         swap: whether the negative's distance from the positive counts, too, if it is smaller.
         reduction: "mean" over the triplets, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (anchor, positive, negative) of one shape (..., D), with the target None.
-
-    Raises:
-        ValueError: if there is no such reduction, or margin or p is not above 0.
-
-    Source: Balntas et al., "Learning local feature descriptors with triplets and shallow
-    convolutional neural networks", 2016.
 
     Example:
         >>> loss = lf.losses.triplet_margin(eps=0.0)
@@ -118,4 +110,4 @@ def triplet_margin(
     """
     names = ("anchor", "positive", "negative")
     like = dict.fromkeys(names[1:], "anchor")
-    return make_loss(reduction, forward, backward, inputs=names, targets=(), like=like)
+    return make_loss(forward, backward, inputs=names, targets=(), like=like)

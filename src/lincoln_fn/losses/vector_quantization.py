@@ -25,12 +25,13 @@ equation 3.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from lincoln_fn.core import LayerError, NonNegative, Params, bare, constructor
 from lincoln_fn.layers.stop_gradient import stop_gradient
+from lincoln_fn.losses.common.reduction import Back, There
 from lincoln_fn.losses.internal import Cotangent, Elements, Formula, Loss, Reduction, loss_of
 from lincoln_fn.losses.through import through
 from lincoln_fn.walk import VisitBack, VisitThere, composition
@@ -76,17 +77,11 @@ _DIFFERENCES: Final = composition("differences", (stop_gradient(),), _there, _ba
 def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mean") -> Loss:
     """Make the loss that draws codes to their vectors, and vectors to their codes.
 
-    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element.
+    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element. x and q have one shape: the
+    prediction are the second and the third output of `vector_quantize`, and the target is None.
 
     Args:
         beta: the weight of the second term, which moves the vectors. The first moves the codes.
-        reduction: "mean" over the elements, "sum" of them, or "none".
-
-    Returns:
-        The loss, on (x, q) of one shape, the second and the third output of `vector_quantize`, with
-        the target None.
-
-    Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017.
 
     Example:
         >>> loss, x, q = lf.losses.vector_quantization(), torch.tensor([3.0]), torch.tensor([1.0])
@@ -97,7 +92,6 @@ def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mea
     return bare(partial(_made, reduction=reduction), forward, backward)
 
 
-# Any: the functions of the squares, with beta.
-def _made(call: str, forward: Any, backward: Any, *, reduction: str) -> Loss:
+def _made(call: str, forward: There, backward: Back, *, reduction: str) -> Loss:
     squares = Formula(NAME, reduction, forward, backward, inputs=("a", "b"), targets=())
     return attrs.evolve(through(_DIFFERENCES, loss_of(call, squares)), name=call)

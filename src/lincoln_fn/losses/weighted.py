@@ -79,11 +79,6 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
     Args:
         parts: (weight, loss) by name, in the order of the prediction's entries.
 
-    Raises:
-        LayerError: if parts is not such a mapping, is empty, or names a part "step" or "loss"; from
-            its functions, if a loss raises one, its reduction is "none", or prediction or target is
-            not a tuple with an entry for each.
-
     Example:
         >>> mse = lf.losses.mse()
         >>> loss = weighted({"place": (1.0, mse), "size": (0.5, mse)})
@@ -131,9 +126,6 @@ def _check_each(
 
 def parts_of(loss: Loss) -> Parts:
     """Return the parts of a weighted loss, by name; any other loss has none.
-
-    Returns:
-        Weights and losses.
 
     Example:
         >>> mse = lf.losses.mse()

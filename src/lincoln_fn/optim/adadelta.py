@@ -78,7 +78,6 @@ def adadelta(
     Args:
         rho: how much of s and u is kept from step to step.
         eps: added under both roots, so that neither the denominator nor the first steps are 0.
-        weight_decay: the factor of p that is added to dp.
 
     Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1.
 

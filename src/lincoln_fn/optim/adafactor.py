@@ -32,7 +32,7 @@ the last line up,
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import torch
 from torch import Tensor
@@ -154,12 +154,13 @@ def _least(eps: float | None, dtype: torch.dtype) -> float:
 
 
 def _moment_adjoint(
-    moment: Moment, v_bar: Tensor, bar: Any, eps: float, share: Tensor
-) -> tuple[Moment, Tensor]:  # Any: of moment's kind
+    moment: Moment, v_bar: Tensor, bar: Moment, eps: float, share: Tensor
+) -> tuple[Moment, Tensor]:
     """Compute the bars of the old means, and that of dp^2."""
-    if isinstance(moment, Tensor):
+    if isinstance(bar, Tensor):
         v_bar = v_bar + bar
         return (1 - share) * v_bar, share * v_bar
+    assert isinstance(moment, SecondMoment)  # a bar is of the moment's kind
     row, column = moment.row, moment.column
     mean = row.mean(-2, keepdim=True)
     total = (_variance(moment, eps) * v_bar).sum((-2, -1), keepdim=True)

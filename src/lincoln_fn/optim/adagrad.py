@@ -68,9 +68,7 @@ def adagrad(
 
     Args:
         lr_decay: how fast the learning rate falls.
-        weight_decay: the factor of p that is added to dp.
         initial_accumulator_value: the initial s.
-        eps: is added to the denominator, so that it is not 0.
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and
     Stochastic Optimization", 2011.

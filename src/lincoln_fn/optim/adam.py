@@ -10,17 +10,19 @@ so that m' and v' are unbiased from the first step on. AMSGrad replaces v by the
 Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which does not
 enter the running means.
 
-Adjoint. With c1 = 1 - b1^t, c2 = 1 - b2^t, r = sqrt(v'), s = r + eps and u = m' / s, from the last
-line up,
+Adjoint. With the direction u = n / s, n = a dp + b m and s = sqrt(v / c) + eps, from the last line
+up,
 
     bar lr = -sum u bar p
-    bar m += -lr bar p / (c1 s)
-    bar v += lr u bar p / (2 c2 s r)
-    bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v
+    bar n = -lr bar p / s
+    bar m += b bar n
+    bar v += -u bar n / (2 sqrt(c v))
+    bar dp = a bar n + (1 - b1) bar m + 2 (1 - b2) dp bar v
     bar m <- b1 bar m
     bar v <- b2 bar v
 
-Where AMSGrad's largest v so far is v itself, its bar goes to v, and elsewhere to the old one.
+Here a = 0, b = 1 / (1 - b1^t) and c = 1 - b2^t; NAdam and RAdam have others. Where AMSGrad's
+largest v so far is v itself, its bar goes to v, and elsewhere to the old one.
 AdamW's factor of p gives
 
     bar lr += -weight_decay sum p bar p
@@ -35,6 +37,7 @@ from torch import Tensor
 
 from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, constructor, record
 from lincoln_fn.optim.leafwise import At, Row, Rules, Start, leafwise
+from lincoln_fn.optim.leaves import Entry
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
 from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
@@ -52,29 +55,46 @@ class AdamState:
 def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     """Compute p <- p - lr m' / (sqrt(v') + eps), and the new means."""
     c1, c2 = (1 - beta**at.t for beta in betas)
+    return moment_rules(at.lr, betas, eps, b=1 / c1, c=c2)
 
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None) -> Row:
+
+def moment_rules(
+    lr: float | Tensor, betas: tuple[float, float], eps: float, *, b: Tensor, c: Tensor | float,
+    a: Tensor | float = 0.0, is_scaled: Tensor | None = None,
+) -> Rules:  # fmt: skip
+    """Compute p <- p - lr (a dp + b m) / s, s = sqrt(v / c) + eps, or 1 where it is not scaled."""
+
+    def direction(dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute n and s."""
+        n, s = b * m, root(v / c) + eps
+        s = s if is_scaled is None else torch.where(is_scaled, s, 1.0)
+        return (a * dp + n if isinstance(a, Tensor) else n), s
+
+    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None = None) -> Row:
         m, v = moments(m, v, dp, betas)
         v_max = None if v_max is None else torch.maximum(v_max, v)
-        scale = root((v if v_max is None else v_max) / c2) + eps
-        return take_scaled_step(p, m / c1, scale, at.lr), m, v, v_max
+        return (
+            take_scaled_step(p, *direction(dp, m, v if v_max is None else v_max), lr),
+            m,
+            v,
+            v_max,
+        )
 
-    def adjoint(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None,
-        p_bar: Tensor, m_bar: Tensor, v_bar: Tensor, v_max_bar: Tensor | None,
-    ) -> Row:  # fmt: skip
+    def adjoint(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, *given: Entry) -> Row:
+        # Adam's own state has AMSGrad's largest v, or None, behind the two means.
+        v_max, p_bar, m_bar, v_bar, *of_max = given if len(given) > 3 else (None, *given)
         m, v = moments(m, v, dp, betas)
-        unbiased_v = (v if v_max is None else torch.maximum(v_max, v)) / c2
-        s = root(unbiased_v) + eps
-        u = m / (c1 * s)
-        of_m, of_v = ratio_back(u, -at.lr * p_bar, s, unbiased_v)
-        of_v = of_v / c2
-        if v_max is not None and v_max_bar is not None:
-            of_v = of_v + v_max_bar
-            v_max_bar = torch.where(v > v_max, 0, of_v)
+        largest = v if v_max is None else torch.maximum(v_max, v)
+        n, s = direction(dp, m, largest)
+        u = n / s
+        n_bar, of_v = ratio_back(u, -lr * p_bar, s, largest / c)
+        of_v = of_v / c if is_scaled is None else torch.where(is_scaled, of_v / c, 0)
+        if v_max is not None:
+            of_v = of_v + of_max[0]
+            of_max = [torch.where(v > v_max, 0, of_v)]
             of_v = torch.where(v > v_max, of_v, 0)
-        bars = moments_back(dp, m_bar + of_m / c1, v_bar + of_v, betas)
-        return p_bar, *bars, v_max_bar, {"lr": -u * p_bar}
+        dp_bar, *bars = moments_back(dp, m_bar + b * n_bar, v_bar + of_v, betas)
+        return p_bar, a * n_bar + dp_bar, *bars, *of_max, {"lr": -u * p_bar}
 
     return rule, adjoint
 
@@ -99,7 +119,6 @@ def adam(
         betas: how much of m and of v is kept from step to step.
         eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
             0 becomes nan, as in torch.
-        weight_decay: the factor of p that is added to dp.
         amsgrad: whether the largest v so far is used.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; Reddi,

@@ -79,7 +79,6 @@ def adamax(
     Args:
         betas: b1 and b2, how much of m and of u is kept from step to step.
         eps: is added to |dp|, so that the denominator is not 0.
-        weight_decay: the factor of p that is added to dp.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 2.
 

@@ -78,7 +78,6 @@ def asgd(
         lambd: how strongly p decays.
         alpha: how fast eta falls.
         t0: the step at which averaging begins.
-        weight_decay: the factor of p that is added to dp.
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.
 

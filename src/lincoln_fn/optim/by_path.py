@@ -121,9 +121,7 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
         of another optimizer.
 
     Raises:
-        ValueError: if there is no optimizer.
-        LayerError: if a parameter matches no pattern, or a pattern no parameter; and as the
-            optimizers do.
+        LayerError: if a parameter matches no pattern, or a pattern no parameter.
 
     Example:
         >>> from lincoln_fn.optim import sgd

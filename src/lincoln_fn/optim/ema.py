@@ -85,13 +85,6 @@ def ema_params(state: OptimizerState, params: Params) -> Params:
         state: of an optimizer with `ema` anywhere in its chain.
         params: the parameters of the same step; running statistics and keys are taken from them.
 
-    Returns:
-        Parameters to predict with.
-
-    Raises:
-        LayerError: if the mean does not mirror the parameters, or the state has no such mean, or
-            several.
-
     Example:
         >>> ema_params(EmaState((torch.tensor(1.0),), ()), (torch.tensor(2.0),))
         (tensor(1.),)

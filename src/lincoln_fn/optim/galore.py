@@ -144,9 +144,6 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
             compiled step.
         scale: the factor of the step within the subspace, above 0.
 
-    Raises:
-        LayerError: from `init`, if all parameters are vectors.
-
     Source: Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
     2024, algorithm 2.
 

@@ -82,7 +82,6 @@ def lamb(
 
     Args:
         betas: how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to the direction.
 
     Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",

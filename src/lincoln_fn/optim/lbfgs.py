@@ -38,8 +38,8 @@ _LEAST_CURVATURE: Final = 1e-10
 class LbfgsState:
     """The parameters, how many steps were taken, and the last pairs.
 
-    `moves` (history_size, n) has s, and `changes` y, for the n numbers of all parameters, the
-    newest in the last row. `pairs` is how many rows are filled.
+    `moves` (history_size, n) has s, and `changes` y, of all n numbers, the newest in the last row.
+    `pairs` is how many rows are filled.
     """
 
     params: Params
@@ -65,12 +65,9 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
     """Make the state of `lbfgs` before the first step.
 
     Args:
-        params: the parameters to start from.
+        params: the parameters to start from, whole and not none.
         history_size: how many pairs are kept, at most; the state has room for as many from the
             start. A pair takes as much memory as the parameters twice.
-
-    Raises:
-        LayerError: if there are no parameters, or this process has slices of them.
 
     Example:
         >>> lbfgs_state(torch.zeros(3), history_size=5).moves.shape
@@ -105,8 +102,8 @@ def lbfgs(
         for state, record in lf.train(step, state, [(x, target)] * 10):
             ...
 
-    The function has to give the same numbers each time: no dropout, and no batch that changes.
-    Running statistics and keys stay as they are.
+    The function has to give the same numbers each time, without dropout, say. Running statistics
+    and keys stay as they are.
 
     Args:
         value_and_gradient: (params, batch) -> (loss, gradient), such as `lf.value_and_gradient`
@@ -120,10 +117,6 @@ def lbfgs(
 
     Returns:
         The step: (state, batch) -> (state, loss), where the loss is that before the step.
-
-    Raises:
-        LayerError: from the step, if the gradient does not mirror the parameters, or the state
-            belongs to other parameters.
 
     Source: Nocedal and Wright, "Numerical Optimization", 2006, algorithms 7.4, 7.5, 3.5 and 3.6, in
     the form of torch.optim.LBFGS.

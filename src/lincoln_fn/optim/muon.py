@@ -204,10 +204,6 @@ def muon(
         adjust_lr_fn: how f follows from the shape; None is "original".
         dtype: in which the passes run.
 
-    Raises:
-        LayerError: from `init`, for a parameter that is not a matrix; from `update`, if the
-            gradients do not mirror the parameters.
-
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 
     Example:

@@ -6,16 +6,7 @@ With t counting from 1, m, v and v' as in Adam, and M_t the product of all mu so
     M_t = mu_1 ... mu_t
     p <- p - lr ((1 - mu_t) / (1 - M_t) dp + mu_(t+1) / (1 - M_(t+1)) m) / (sqrt(v') + eps)
 
-Adjoint. With a and b the factors of dp and m above, c2 = 1 - b2^t, r = sqrt(v'), s = r + eps and
-u = (a dp + b m) / s, from the last line up,
-
-    bar lr = -sum u bar p
-    bar u = -lr bar p
-    bar m += b bar u / s
-    bar v += -u bar u / (2 c2 s r)
-    bar dp = a bar u / s + (1 - b1) bar m + 2 (1 - b2) dp bar v
-    bar m <- b1 bar m
-    bar v <- b2 bar v
+Adjoint. Adam's, with a and b the factors of dp and m above, and c = 1 - b2^t.
 """
 
 from __future__ import annotations
@@ -23,9 +14,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, constructor, record
-from lincoln_fn.optim.leafwise import At, Once, Row, Rules, Start, leafwise
+from lincoln_fn.optim.adam import moment_rules
+from lincoln_fn.optim.leafwise import At, Once, Rules, Start, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
 
 @record
@@ -43,23 +34,8 @@ def rules(at: At, *, betas: tuple[float, float], eps: float, momentum_decay: flo
     t, (b1, b2) = at.t, betas
     mu, mu_next = (_mu(s, b1, momentum_decay) for s in (t, t + 1))
     product = next_product(at, betas=betas, momentum_decay=momentum_decay)
-    a, b, c2 = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next), 1 - b2**t
-
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> Row:
-        m, v = moments(m, v, dp, betas)
-        return take_scaled_step(p, a * dp + b * m, root(v / c2) + eps, at.lr), m, v
-
-    def adjoint(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
-    ) -> Row:
-        m, v = moments(m, v, dp, betas)
-        s = root(v / c2) + eps
-        u = (a * dp + b * m) / s
-        n_bar, of_v = ratio_back(u, -at.lr * p_bar, s, v / c2)
-        dp_bar, *bars = moments_back(dp, m_bar + b * n_bar, v_bar + of_v / c2, betas)
-        return p_bar, a * n_bar + dp_bar, *bars, {"lr": -u * p_bar}
-
-    return rule, adjoint
+    a, b = (1 - mu) / (1 - product), mu_next / (1 - product * mu_next)
+    return moment_rules(at.lr, betas, eps, a=a, b=b, c=1 - b2**t)
 
 
 def _mu(s: Tensor, b1: float, momentum_decay: float) -> Tensor:
@@ -91,7 +67,6 @@ def nadam(
 
     Args:
         betas: b1 and b2, how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
             1 - lr weight_decay.
         momentum_decay: how fast mu rises.

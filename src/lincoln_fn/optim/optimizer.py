@@ -69,10 +69,6 @@ class Optimizer(Made):
         adjoint: (params, grads, state, params_bar, state_bar) -> `Adjoints`, for the gradient of a
             training run; or the reason why there is none.
 
-    Raises:
-        LayerError: if name is not a string, a function is not callable, or update names its
-            gradients before its params.
-
     Example:
         >>> still = Optimizer("still()", lambda params: (), lambda params, grads, s: (params, s))
         >>> still, still.update(1, 2, ())

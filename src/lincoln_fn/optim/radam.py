@@ -8,16 +8,8 @@ With m, v and m' as in Adam, and n_t the number of gradients that v averages,
     p <- p - lr r m' / (sqrt(v) + eps)    if n_t > 5
     p <- p - lr m'                        otherwise
 
-Adjoint. With c1 = 1 - b1^t and k = r / c1, s = sqrt(v) + eps and u = k m / s, or k = 1 / c1 and
-s = 1 in the first steps, from the last line up,
-
-    bar lr = -sum u bar p
-    bar u = -lr bar p
-    bar m += k bar u / s
-    bar v += -u bar u / (2 s sqrt(v)),    or 0 in the first steps
-    bar dp = (1 - b1) bar m + 2 (1 - b2) dp bar v
-    bar m <- b1 bar m
-    bar v <- b2 bar v
+Adjoint. Adam's, with a = 0, b = r / (1 - b1^t) and c = 1; or b = 1 / (1 - b1^t), s = 1 and no bar v
+in the first steps.
 """
 
 from __future__ import annotations
@@ -26,9 +18,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Decay, Epsilon, NonNegative, Params, constructor, record
-from lincoln_fn.optim.leafwise import At, Row, Rules, leafwise
+from lincoln_fn.optim.adam import moment_rules
+from lincoln_fn.optim.leafwise import At, Rules, leafwise
 from lincoln_fn.optim.optimizer import LearningRate, Optimizer
-from lincoln_fn.optim.rules import moments, moments_back, ratio_back, root, take_scaled_step
 
 
 @record
@@ -48,23 +40,7 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
     is_scaled = n_t > 5
     square = (n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t) * (1 - b2**t)
     k = torch.where(is_scaled, square, 1.0).sqrt() / (1 - b1**t)
-    lr = at.lr * k
-
-    def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor) -> Row:
-        m, v = moments(m, v, dp, betas)
-        return take_scaled_step(p, m, torch.where(is_scaled, root(v) + eps, 1.0), lr), m, v
-
-    def adjoint(
-        p: Tensor, dp: Tensor, m: Tensor, v: Tensor, p_bar: Tensor, m_bar: Tensor, v_bar: Tensor
-    ) -> Row:
-        m, v = moments(m, v, dp, betas)
-        s = torch.where(is_scaled, root(v) + eps, 1.0)
-        u = k * m / s
-        n_bar, of_v = ratio_back(u, -at.lr * p_bar, s, v)
-        v_bar = v_bar + torch.where(is_scaled, of_v, 0)
-        return p_bar, *moments_back(dp, m_bar + k * n_bar, v_bar, betas), {"lr": -u * p_bar}
-
-    return rule, adjoint
+    return moment_rules(at.lr, betas, eps, b=k, c=1.0, is_scaled=is_scaled)
 
 
 @constructor
@@ -86,7 +62,6 @@ def radam(
 
     Args:
         betas: b1 and b2, how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
         weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
             1 - lr weight_decay.
         decoupled_weight_decay: whether p is multiplied, as by AdamW.

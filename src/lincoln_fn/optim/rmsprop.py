@@ -109,8 +109,6 @@ def rmsprop(
 
     Args:
         alpha: how much of s is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
-        weight_decay: the factor of p that is added to dp.
         momentum: how much of b is kept from step to step.
         centered: whether to divide by the root of the variance, not of the mean square.
 

@@ -65,9 +65,6 @@ def rprop(
         etas: the factors by which size shrinks and grows.
         step_sizes: the smallest and the largest size.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     Source: Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning:
     The RPROP Algorithm", 1993.
 

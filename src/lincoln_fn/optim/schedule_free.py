@@ -41,11 +41,7 @@ NO_ADJOINT: Final = "the weights of its mean follow a schedule, in which they ha
 
 @record
 class ScheduleFreeState:
-    """z, what x is computed with, and the state of the inner optimizer.
-
-    `step` counts the steps. `total` is w, the sum of the weights of all z, and `largest` is g, the
-    largest learning rate so far.
-    """
+    """The count of steps, w, g, z, the inner optimizer's state, and the place between z and x."""
 
     step: Tensor
     total: Tensor
@@ -132,9 +128,6 @@ def schedule_free(
         lr: the inner optimizer's, if that is a schedule, such as a rise in the first steps. Steps
             of a small rate then count less: by the square of the largest rate so far.
 
-    Raises:
-        ValueError: if momentum is out of its range.
-
     Source: Defazio et al., "The Road Less Scheduled", 2024, equations 3 to 5 and algorithm 1.
 
     Example:
@@ -155,12 +148,6 @@ def schedule_free_params(state: OptimizerState, params: Params) -> Params:
     Args:
         state: of an optimizer with `schedule_free` anywhere in its chain.
         params: y, the parameters of the same step; running statistics and keys are taken from them.
-
-    Returns:
-        Parameters to predict with.
-
-    Raises:
-        LayerError: if z does not mirror the parameters, or the state has no z, or several.
 
     Example:
         >>> from lincoln_fn.optim import chain, sgd

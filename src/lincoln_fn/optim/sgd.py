@@ -86,14 +86,10 @@ def sgd(
     Args:
         momentum: how much of b is kept from step to step, at least 0.
         dampening: how much of dp is left out of b.
-        weight_decay: the factor of p that is added to dp.
         nesterov: whether the momentum is Nesterov's, which needs momentum and no dampening.
 
     Returns:
-        The optimizer. Its state is () for a number as lr and no momentum.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
+        The optimizer. Its state is () for a number as lr and no momentum, else `SgdState`.
 
     Example:
         >>> optimizer = sgd(0.5)

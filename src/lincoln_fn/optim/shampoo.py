@@ -115,7 +115,6 @@ def shampoo(
     Args:
         momentum: how much of b is kept from step to step, at least 0.
         decay: how much of L and R is kept from step to step; 1 sums them up, as the source does.
-        weight_decay: the factor of p that is added to dp.
         eps: is added to the eigenvalues of L and R.
         every: how many steps use the same roots. Only the first of them computes the roots, also in
             a compiled step.

@@ -149,7 +149,6 @@ def soap(
 
     Args:
         betas: how much of m, and how much of v and of the matrices, is kept from step to step.
-        eps: is added to the denominator, so that it is not 0.
         weight_decay: how strongly p decays.
         every: how many steps use the same basis. Only the first of them computes it, also in a
             compiled step.

@@ -34,18 +34,10 @@ class Point(NamedTuple):
 def search(
     at: Callable[[float], Point], start: Point, t: float, *, least: float, most: int
 ) -> tuple[Point, int]:
-    """Find a point that meets the strong Wolfe conditions.
+    """Find a point that meets the strong Wolfe conditions, and count those that were computed.
 
-    Args:
-        at: computes the point at a distance.
-        start: the point at 0, of negative slope.
-        t: the first distance.
-        least: the shortest interval.
-        most: how many points may be computed after the first one.
-
-    Returns:
-        The point; or, where there is none after so many points, the lowest end of the interval.
-        And how many points were computed.
+    After `most` points, the lowest end of the interval takes its place; so where it is shorter than
+    `least`. `start` is the point at 0, of negative slope, and t the first distance.
     """
     previous, new = start, at(t)
     for i in range(most):

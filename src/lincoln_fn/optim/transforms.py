@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import attrs
 import torch
@@ -76,9 +76,6 @@ def chain(*parts: Transform | Optimizer) -> Optimizer:
         The optimizer. Its state is the first transform's, which contains the next one's. A
         transform without state does not appear in it.
 
-    Raises:
-        LayerError: if the last part is not an optimizer, or another is not a transform.
-
     Example:
         >>> from lincoln_fn.optim import adamw
         >>> chain(clip_by_global_norm(1.0), adamw(0.002))
@@ -100,24 +97,21 @@ def _named(optimizer: Optimizer, name: str) -> Optimizer:
     return attrs.evolve(optimizer, name=name)
 
 
-# Any: the functions of a transform, whose first argument is the inner optimizer.
-def transform(
-    name: str,
-    init: Callable[..., OptimizerState],
-    update: Callable[..., tuple[Params, OptimizerState]],
-    adjoint: Callable[..., Adjoints] | str,
-) -> Transform:
-    """Make a transform of functions that take the inner optimizer first.
+# The functions of a transform, whose first argument is the inner optimizer.
+Init: TypeAlias = Callable[..., OptimizerState]
+Step: TypeAlias = Callable[..., tuple[Params, OptimizerState]]
+Back: TypeAlias = Callable[..., Adjoints] | str
 
-    There is an adjoint if the transform and the inner optimizer have one.
-    """
+
+def transform(name: str, init: Init, update: Step, adjoint: Back) -> Transform:
+    """Make a transform of functions that take the inner optimizer first."""
     return Transform(name, partial(_around, init, update, adjoint))
 
 
-def _around(init: Any, update: Any, adjoint: Any, inner: Optimizer) -> Optimizer:
-    reasons = [each for each in (adjoint, inner.adjoint) if isinstance(each, str)]
-    back = reasons[0] if reasons else partial(adjoint, inner)
-    return Optimizer(inner.name, partial(init, inner), partial(update, inner), back)
+def _around(init: Init, update: Step, adjoint: Back, inner: Optimizer) -> Optimizer:
+    if not isinstance(adjoint, str):
+        adjoint = inner.adjoint if isinstance(inner.adjoint, str) else partial(adjoint, inner)
+    return Optimizer(inner.name, partial(init, inner), partial(update, inner), adjoint)
 
 
 def _on_gradients(name: core.Spec, change: Change) -> Transform:

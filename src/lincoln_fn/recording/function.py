@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, is_record, wrong_kind
-from lincoln_fn.recording.by_kind import ByKind, address
+from lincoln_fn.recording.by_kind import ByKind, Structure, flatten, make_builder
+from lincoln_fn.recording.conditions import address
 from lincoln_fn.recording.generate import Run, by_function, by_overload, generate
 from lincoln_fn.recording.program import Program, same_bits
-from lincoln_fn.recording.recorder import Recorder, Showing
-from lincoln_fn.recording.structures import Structure, flatten, make_builder
-from lincoln_fn.recording.surroundings import Fact, UnseenError, facts_of
+from lincoln_fn.recording.recorder import Recorder
+from lincoln_fn.recording.surroundings import Fact, Showing, UnseenError, facts_of
 from lincoln_fn.runtime import LOG
 
-Pure: TypeAlias = Callable[..., Any]  # Any: from trees of tensors to a tree of tensors
+Pure: TypeAlias = Callable[..., Arrays]  # from trees of tensors to a tree of tensors
 Function = TypeVar("Function", bound=Pure)
 
 # So many calls are recorded at most.
@@ -48,12 +48,6 @@ def recorded(function: Function) -> Function:
 
     Args:
         function: a pure function from trees of tensors to a tree of tensors.
-
-    Returns:
-        The function. Autograd, torch.func and tracers see the function given.
-
-    Raises:
-        LayerError: if function cannot be called.
 
     Example:
         >>> import torch
@@ -85,8 +79,7 @@ class RecordedFunction:
     def __repr__(self) -> str:
         return self.name or f"recorded({getattr(self.function, '__qualname__', self.function)})"
 
-    # Any: its own arguments.
-    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[RecordedFunction], tuple[object, ...]]:
         return RecordedFunction, (self.function, self.name, self.donate)
 
     def __call__(self, *arguments: Arrays) -> Arrays:
@@ -123,7 +116,7 @@ class Recorded:
         # The structure of the result, and the function that makes one of its leaves.
         self._structure: Structure = None
         self.carried = 0  # how many leaves a record has that the result begins with
-        self.build: Callable[[Sequence[Tensor]], Any] = tuple
+        self.build: Callable[[Sequence[Tensor]], Arrays] = tuple
         self._runs: list[Run] = []
         self._candidates: list[Program] = []
         self._facts: list[Fact] | None = None
@@ -132,38 +125,42 @@ class Recorded:
 
     def run(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """Run the operations, if there is a program for these numbers."""
-        if not self._runs:
-            return None
-        if self._changed():
+        if self._runs and self._changed():
             self._forget()
-            return None
         for run in self._runs:
-            try:
-                outputs = run(leaves)
-            except IndexError:  # Python meets it again, and its error names the layer
-                return None
+            outputs = run(leaves)
             if outputs is not None:
                 self._misses -= self._misses > 0
                 return outputs
-        self._misses += 1
-        if self._misses > _MISSES and not self._tries:
-            self._give_up("reads numbers that are others at most calls")
         return None
 
-    def call(self, arguments: tuple[Any, ...], leaves: Sequence[Tensor]) -> Any:  # Any: trees
-        """Run the function, and record it as long as that may be of use."""
+    def call(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
+        """Run the function, and record it as long as that may be of use.
+
+        If it raises an error, that is neither a try nor a miss.
+        """
+        missed = bool(self._runs)
         if not self._tries or len(self._runs) == _PROGRAMS:
-            return self.function(*arguments)
-        self._tries -= 1
+            result = self.function(*arguments)
+        else:
+            result = self._record(arguments, leaves)
+        self._misses += missed
+        if self._runs and self._misses > _MISSES and not self._tries:
+            self._give_up("reads numbers that are others at most calls")
+        return result
+
+    def _record(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
+        """Run the function, and learn from what it does."""
         if self._facts is None or self._changed():
             try:
                 self._facts = facts_of(self.function)
             except UnseenError as reason:
                 self._give_up(str(reason))
                 return self.function(*arguments)
-        recorder = Recorder(leaves, self.donated, has_places=not self._tries)
-        with recorder, Showing(recorder):
+        recorder = Recorder(leaves, self.donated, has_places=self._tries == 1)
+        with recorder, Showing(recorder.refuse):
             result = self.function(*arguments)
+        self._tries -= 1
         outputs, structure = flatten(result)
         program = recorder.program(outputs)
         if changed := self._changed():
@@ -228,8 +225,5 @@ class Recorded:
 
 def _gives(run: Run, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     """Return whether a program gives these results bit for bit."""
-    try:
-        made = run(leaves)
-    except (TypeError, RuntimeError):  # torch's own function takes other arguments
-        return False
+    made = run(leaves)  # None if torch's own function takes other arguments
     return made is not None and all(map(same_bits, made, outputs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any, Final, TypeAlias
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from lincoln_fn.recording.program import Argument, At, Operation, Overload, Program, simplify
 
-# From the inputs to the outputs; None where a number that the program has read is another one now.
+# From the inputs to the outputs; None where a number that the program has read is another one now,
+# or an operation raises an error before any has written into an input: Python then meets it.
 Run: TypeAlias = Callable[[Sequence[Tensor]], tuple[Tensor, ...] | None]
 FunctionOf: TypeAlias = Callable[[Overload], Callable[..., Any]]  # Any: what torch takes
 
@@ -39,15 +41,7 @@ def by_function(overload: Overload) -> Callable[..., Any]:
 
 
 def generate(program: Program, function_of: FunctionOf = by_function) -> Run:
-    """Make the function of a program.
-
-    Args:
-        program: as it was recorded.
-        function_of: gives the function that computes an operation.
-
-    Returns:
-        The function. It frees each tensor after its last use.
-    """
+    """Make the function of a program, which frees each tensor after its last use."""
     code = _Code(simplify(program), function_of)
     text = code.text()
     exec(text, code.known)
@@ -66,30 +60,41 @@ class _Code:
     def text(self) -> str:
         """Write a function that makes the program's: what runs once stands in the outer one."""
         program = self.program
-        written = {program.memory[n] for op in program.operations for n in op.written()}
+        written = [{program.memory[n] for n in op.written()} for op in program.operations]
+        changed = set[int]().union(*written)
         first, each = [], [f"({''.join(f't{i}, ' for i in range(program.inputs))}) = inputs"]
         for number, constant in program.constants.items():
             name = self._know(constant, "constant")
-            if number in written:
+            if number in changed:
                 each.append(f"t{number} = {name}.clone()")
             else:
                 first.append(f"t{number} = {name}")
         first += [line for op in program.once for line in self._call(op)]
-        lines: list[str] = []  # from the last to the first
+        # Once an operation may have written into an input, no call is left to Python.
+        inputs = {*range(program.inputs)}
+        writes = (i for i, numbers in enumerate(written) if numbers & inputs)
+        lines = self._operations()
+        begin = next(writes, len(lines))
+        blocks = (
+            ("", ["def make():"]),
+            ("    ", [*first, "def run(inputs):", "    try:"]),
+            (" " * 12, [*each, *chain(*lines[:begin])]),
+            (" " * 8, ["except Exception:", "    return None", *chain(*lines[begin:])]),
+            (" " * 8, [f"return ({''.join(f't{number}, ' for number in program.outputs)})"]),
+            ("    ", ["return run"]),
+        )
+        return "".join(f"{indent}{line}\n" for indent, block in blocks for line in block)
+
+    def _operations(self) -> list[list[str]]:
+        """Write the lines of each operation, with those that free what it is the last to use."""
+        program, lines = self.program, []
         stays = {*program.outputs, *program.constants}.union(*(op.results for op in program.once))
         for op in reversed(program.operations):
-            # What no later operation uses, this one is the last to use.
             unused = [n for n in {*op.results, *op.used()} - stays if n is not None]
             stays.update(unused)
-            lines += [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
-            lines += reversed(self._call(op))
-        each += reversed(lines)
-        each.append(f"return ({''.join(f't{number}, ' for number in program.outputs)})")
-        outer, inner = (
-            "".join(f"{indent}{line}\n" for line in lines)
-            for indent, lines in (("    ", first), ("        ", each))
-        )
-        return f"def make():\n{outer}    def run(inputs):\n{inner}    return run\n"
+            end = [f"del {', '.join(f't{n}' for n in unused)}"] if unused else []
+            lines.append([*self._call(op), *end])
+        return lines[::-1]
 
     def _call(self, op: Operation) -> list[str]:
         """Write the lines of one operation."""

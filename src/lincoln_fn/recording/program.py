@@ -105,8 +105,8 @@ class Operation:
 
     @property
     def acts(self) -> bool:
-        """Whether it does more than return tensors."""
-        return self.read is not None or bool(self.shapes) or traits_of(self.overload).is_mutable
+        """Whether it does more than return tensors; one that returns none may raise an error."""
+        return not self.results or bool(self.shapes) or traits_of(self.overload).is_mutable
 
     def used(self) -> set[int]:
         """Return the numbers of the tensors that it is given."""

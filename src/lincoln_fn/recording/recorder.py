@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from weakref import ref
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lincoln_fn.core import ASKED
-from lincoln_fn.recording.program import (
-    Argument,
-    At,
-    Operation,
-    Overload,
-    Program,
-    Read,
-    traits_of,
-)
+from lincoln_fn.recording.program import Argument, At, Operation, Overload, Program, Read, traits_of
+from lincoln_fn.recording.surroundings import generator_states
 
 # What torch gives a mode.
 Arguments: TypeAlias = tuple[Argument, ...]
 Options: TypeAlias = dict[str, Argument]
 # A longer program takes more time to make than it saves.
 _MOST: Final = 50_000
-# Functions that show a tensor's numbers, or its memory, to other code than torch's.
-_SHOW: Final = frozenset(
-    {
-        *(Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr),
-        *(Tensor.__dlpack__, Tensor.__reduce_ex__, Tensor.__deepcopy__, Tensor.register_hook),
-        Tensor.data.__set__,  # type: ignore[attr-defined]  # a descriptor
-    }
-)
 # Operations that give a tensor another shape or memory.
 _RESHAPE: Final = ("aten::set_", "aten::resize_", "aten::resize_as_", "aten::set_data")
 # The file that calls a recorded function, and the folders of the library's code and torch's.
@@ -212,36 +194,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if isinstance(value, torch.Generator):
             self.refuse("draws from a generator, and not from a key")
         return value
-
-
-def generator_states() -> tuple[object, ...]:
-    """Give the states of the generators of Python, numpy and torch."""
-    of_numpy: Any = np.random.get_state()  # noqa: NPY002  # Any: a tuple or a dict, says numpy
-    name, numbers, *rest = of_numpy
-    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    states = (state.tolist() for state in (torch.get_rng_state(), *on_devices))
-    return random.getstate(), name, numbers.tolist(), *rest, *states
-
-
-class Showing(TorchFunctionMode):
-    """A mode that sees which functions show a tensor's numbers to other code than torch's."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Argument],
-        types: object,
-        args: Arguments = (),
-        kwargs: Options | None = None,
-    ) -> Argument:
-        """Call a function."""
-        if func in _SHOW:
-            name = getattr(func, "__name__", str(func))
-            self.recorder.refuse(f"shows a tensor's numbers to other code than torch's, by {name}")
-        return func(*args, **(kwargs or {}))
 
 
 def place_here() -> str:

@@ -4,10 +4,13 @@ The library's functions read their arguments alone. A user's may also read a glo
 of the function around them, a default, or an attribute of an object. These are found by following a
 function to all that it can reach. Where something may change on the way, what a name stands for or
 what a list or an object holds, that is a fact. A recorded program holds as long as its facts do.
+
+What a function reads of a generator, or shows to other code than torch's, is seen while it runs.
 """
 
 from __future__ import annotations
 
+import random
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +21,7 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 # Values that cannot change. A program reads the numbers of a tensor anew.
 _CONSTANT: Final = (
@@ -42,6 +46,14 @@ _WORLD: Final = frozenset(
 )
 _ACTS: Final = frozenset(
     {"print", "open", "input", "exec", "eval", "globals", "setattr", "breakpoint"}
+)
+# Functions that show a tensor's numbers, or its memory, to other code than torch's.
+_SHOW: Final = frozenset(
+    {
+        *(Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.data_ptr),
+        *(Tensor.__dlpack__, Tensor.__reduce_ex__, Tensor.__deepcopy__, Tensor.register_hook),
+        Tensor.data.__set__,  # type: ignore[attr-defined]  # a descriptor
+    }
 )
 _MOST: Final = 200_000
 _DEEPEST: Final = 8
@@ -68,14 +80,7 @@ class Fact:
 
 
 def facts_of(function: object) -> list[Fact]:
-    """Find what a function reads beside its arguments.
-
-    Args:
-        function: any function or object of functions, such as a layer.
-
-    Raises:
-        UnseenError: if it reads something whose changes cannot be seen.
-    """
+    """Find what a function reads beside its arguments, or say what cannot be seen to change."""
     facts: list[Fact] = []
     seen: dict[int, object] = {}
     rest: list[tuple[str, object]] = [("", function)]
@@ -205,3 +210,33 @@ def _package(value: Any) -> str:  # Any: likewise
     owner = value if of_itself else type(value)
     module = value.__name__ if isinstance(value, types.ModuleType) else owner.__module__
     return str(module).partition(".")[0]
+
+
+def generator_states() -> tuple[object, ...]:
+    """Give the states of the generators of Python, numpy and torch."""
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002  # Any: a tuple or a dict, says numpy
+    name, numbers, *rest = of_numpy
+    on_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    states = (state.tolist() for state in (torch.get_rng_state(), *on_devices))
+    return random.getstate(), name, numbers.tolist(), *rest, *states
+
+
+class Showing(TorchFunctionMode):
+    """A mode that sees which functions show a tensor's numbers to other code than torch's."""
+
+    def __init__(self, refuse: Callable[[str], None]) -> None:
+        super().__init__()
+        self.refuse = refuse
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        """Call a function."""
+        if func in _SHOW:
+            name = getattr(func, "__name__", str(func))
+            self.refuse(f"shows a tensor's numbers to other code than torch's, by {name}")
+        return func(*args, **(kwargs or {}))

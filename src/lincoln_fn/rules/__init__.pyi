@@ -1,5 +1,6 @@
-from lincoln_fn.rules.alignment import alignment as alignment
-from lincoln_fn.rules.backpropagation import backpropagation as backpropagation
+from lincoln_fn.rules.backpropagation import (
+    alignment as alignment, backpropagation as backpropagation,
+)
 from lincoln_fn.rules.direct_feedback_alignment import (
     direct_feedback_alignment as direct_feedback_alignment,
 )

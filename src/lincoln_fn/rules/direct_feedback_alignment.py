@@ -8,21 +8,19 @@ i. Backpropagation computes dh_i from dh_(i+1). Here each comes from e, by a fix
 Within a block, from h_i to its layer's dparams, g goes back as in backpropagation. No block waits
 for another. B_i has the shape of e's last axis, then of h_i without the axes that it shares with e:
 the batch, and in a sequence with an error for each entry also the length.
-
-Source: Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
-2016.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from torch import Tensor
+
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, constructor
 from lincoln_fn.initializers import Initializer, glorot_uniform
-from lincoln_fn.rules import _blocks
-from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules import matrices
+from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -44,7 +42,7 @@ def back(
         if i == starts[-1]:
             error = g
         if i in ends and error is not None:
-            g = _blocks.projected(error, params[-1].matrices[ends[i]])
+            g = matrices.projected(error, params[-1].matrices[ends[i]])
         g, records[i] = visit(i, params[i], cache[i], g)
     return g, tuple(records)
 
@@ -53,7 +51,7 @@ def _needs_dx(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
     """Return whether a trained part needs dx of part i: behind the last layer, each does."""
     if i > starts[-1]:
         return any(map(is_trained, params[:i]))
-    return _blocks.needs_dx_in_block(i, params, starts=starts)
+    return matrices.needs_dx_in_block(i, params, starts=starts)
 
 
 def _init(
@@ -65,13 +63,16 @@ def _init(
     feedback_init: Initializer,
 ) -> Params:
     made, outputs = init_with_outputs(parts[:-1], key, x)
-    drawn = key.fold_in(len(made))
-    error = outputs[starts[-1]]
-    matrices = tuple(
-        _blocks.draw_projection(_RULE, drawn.fold_in(i), error, outputs[start - 1], feedback_init)
-        for i, start in enumerate(starts[1:])
+    drawn, error = key.fold_in(len(made)), outputs[starts[-1]]
+
+    def draw(i: int, start: int) -> Tensor:
+        key, hidden = drawn.fold_in(i), outputs[start - 1]
+        return matrices.draw_projection(_RULE, key, error, hidden, feedback_init)
+
+    return (
+        *made,
+        matrices.Projections(tuple(draw(i, start) for i, start in enumerate(starts[1:]))),
     )
-    return (*made, _blocks.Projections(matrices))
 
 
 @constructor
@@ -92,10 +93,6 @@ def direct_feedback_alignment(
 
     Returns:
         The network. Its params are those of net, and then a `State` that holds all B_i.
-
-    Raises:
-        LayerError: if net is not serial, or no part begins a block; from `init`, if the error does
-            not have such a shape.
 
     Source:
         Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS

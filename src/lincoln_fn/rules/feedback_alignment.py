@@ -9,9 +9,6 @@ trained:
 For recurrent layers, g goes back through time by B, too. In attention, each projection has its own
 B. With B = W it is backpropagation. During training W comes to agree with B, and dx with the true
 gradient to within 90 degrees.
-
-Source: Lillicrap, Cownden, Tweed and Akerman, "Random synaptic feedback weights support error
-backpropagation for deep learning", Nature Communications, 2016.
 """
 
 from __future__ import annotations
@@ -59,12 +56,9 @@ def feedback_alignment(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a `State`, which holds B.
 
-    Raises:
-        LayerError: if no layer gets feedback.
-
     Source:
-        Lillicrap et al., "Random synaptic feedback weights support error backpropagation for deep
-        learning", Nature Communications, 2016.
+        Lillicrap, Cownden, Tweed and Akerman, "Random synaptic feedback weights support error
+        backpropagation for deep learning", Nature Communications, 2016.
 
     Example:
         >>> net = feedback_alignment(lf.serial(lf.dense(5), lf.relu(), lf.dense(2)))

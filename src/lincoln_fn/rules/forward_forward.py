@@ -15,8 +15,6 @@ goes back through this:
 blocks but the first, which sees the label itself.
 
 Cache: those of the parts, and h_j.
-
-Source: Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022, section 3.3.
 """
 
 from __future__ import annotations
@@ -31,9 +29,9 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, format_briefly, record
 from lincoln_fn.core import Cache as AnyCache
 from lincoln_fn.losses.internal import check_between
-from lincoln_fn.rules._blocks import advance_parts, blocks_of, needs_dx_in_block, of_blocks
+from lincoln_fn.rules import matrices
 from lincoln_fn.rules.local_loss import Classes
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record
 
@@ -126,14 +124,8 @@ def forward_forward(
         threshold: theta, what the mean square of a block's output is compared with.
         layers: whether a part begins a block, as in `direct_feedback_alignment`.
 
-    Returns:
-        The network, with the params of net.
-
-    Raises:
-        LayerError: if net is not serial, or no part begins a block.
-
     Source:
-        Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022.
+        Hinton, "The Forward-Forward Algorithm: Some Preliminary Investigations", 2022, section 3.3.
 
     Example:
         >>> net = forward_forward(lf.serial(lf.dense(5), lf.relu(), lf.dense(4), lf.relu()), 3)
@@ -144,7 +136,7 @@ def forward_forward(
     """
     return of_blocks(
         net, blocks_of("forward_forward", net, layers), (), _there, back,
-        advance=advance_parts, predict=_predict, needs_dx=needs_dx_in_block,
+        advance=matrices.advance_parts, predict=_predict, needs_dx=matrices.needs_dx_in_block,
     )  # fmt: skip
 
 
@@ -156,14 +148,6 @@ def with_label(
     Args:
         x: the examples, of at least n_classes numbers each.
         labels: class indices below n_classes.
-        n_classes: the number of classes.
-
-    Returns:
-        Examples of x's shape.
-
-    Raises:
-        LayerError: if an example has fewer numbers than there are classes, or the labels are not
-            one class index for each.
 
     Example:
         >>> with_label(torch.zeros(2, 4), torch.tensor([0, 2]), 3)
@@ -202,9 +186,6 @@ def true_and_false_labels(
     Returns:
         The examples with true labels and then those with false ones; and the target, 1 for true and
         0 for false.
-
-    Raises:
-        LayerError: as `with_label` does, or if n_classes is below 2.
 
     Example:
         >>> x, target = true_and_false_labels(lf.Key(0), torch.ones(1, 3), torch.tensor([1]), 2)

@@ -52,4 +52,4 @@ def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
         (tensor(0.6931), tensor([[-0.2500],
                 [ 0.2500]]))
     """
-    return make_loss(reduction, forward, backward)
+    return make_loss(forward, backward)

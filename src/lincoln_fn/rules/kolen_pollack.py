@@ -14,9 +14,6 @@ difference shrinks by the same factor in each:
     W' - B' = (1 - r d) (W - B)
 
 So B becomes W, and the gradient the true one. Without weight decay the difference stays.
-
-Source: Kolen and Pollack, "Backpropagation without weight transport", 1994; Akrout, Wilson,
-Humphreys, Lillicrap and Tweed, "Deep Learning without Weight Transport", NeurIPS 2019.
 """
 
 from __future__ import annotations
@@ -50,11 +47,9 @@ def kolen_pollack(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a tuple of trained matrices, one for each matrix of the layer.
 
-    Raises:
-        LayerError: if no layer gets feedback.
-
     Source:
-        Akrout et al., "Deep Learning without Weight Transport", NeurIPS 2019.
+        Kolen and Pollack, "Backpropagation without weight transport", 1994; Akrout, Wilson,
+        Humphreys, Lillicrap and Tweed, "Deep Learning without Weight Transport", NeurIPS 2019.
 
     Example:
         >>> net, x = kolen_pollack(lf.dense(2)), torch.ones(1, 3)

@@ -10,8 +10,6 @@ the cross-entropy H, similarity matching M and beta in [0, 1],
     B("out"_i, c) = (1 - beta) H("out"_(i1), c) + beta M("out"_(i2), c)
 
 Each term depends on one output alone, and so the gradient of an output is that of its own loss.
-
-Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 """
 
 from __future__ import annotations
@@ -43,10 +41,6 @@ def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0
 
     Returns:
         The loss, on (out_1, ..., y) and class indices of shape (N,).
-
-    Raises:
-        LayerError: if an argument is not as above; from its functions, if prediction is not a
-            tuple, or was made with heads of another kind.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

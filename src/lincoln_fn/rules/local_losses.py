@@ -7,8 +7,6 @@ output from h_i, whose gradient is g_i. No gradient goes from a block to the one
     dh_i = "dx of head"_i "for" g_i
 
 `local_loss` makes the losses.
-
-Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 """
 
 from __future__ import annotations
@@ -22,9 +20,8 @@ from lincoln_fn.combine import branch, serial
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, constructor
 from lincoln_fn.initializers import zeros
 from lincoln_fn.layers import conv, dense, flatten, identity
-from lincoln_fn.rules._blocks import blocks_of, of_blocks
 from lincoln_fn.rules.local_loss import Classes, Kind
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules.matrices import Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -174,8 +171,7 @@ def local_losses(
         The network. Its params are those of net, and then those of the heads.
 
     Raises:
-        LayerError: if net is not serial, no part begins a block, or there is no such kind; from
-            `init`, if net does not end with logits of n_classes.
+        LayerError: from `init`, if net does not end with logits of n_classes.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

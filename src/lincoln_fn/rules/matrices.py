@@ -1,24 +1,31 @@
-"""The layers that have matrices, which a rule may replace on the way back.
+"""The layers that have matrices, which a rule may replace, and the blocks that begin with them.
 
 A matrix is a trained tensor with two axes or more in a layer that multiplies by it: dense,
 convolution, bilinear and recurrent layers, and attention. Biases have one axis. The parameters of a
 norm do not mix the features of x, and an embedding passes nothing back, so these have no matrices
 here. Attention is a composition, but counts as one layer: its params hold the matrices of its four
 projections.
+
+Rules that send no gradient from one block to the one before it treat a serial network as blocks. A
+block ends before the next one begins, so activations, norms and pooling belong to the layer before
+them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import Layer, LayerError, Params, kind_of, tree
-from lincoln_fn.initializers import Fans
+from lincoln_fn import combine, core
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Spec, tree
+from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers import multi_head_attention
-from lincoln_fn.walk.internal import composition_of
+from lincoln_fn.walk import VisitThere, composition, is_trained
+from lincoln_fn.walk.internal import Back, There, composition_of
 
 Selector: TypeAlias = Callable[[Layer], bool]
 
@@ -31,15 +38,12 @@ def has_matrices(layer: Layer) -> bool:
 
     These are dense, convolutional, bilinear and recurrent layers, and attention.
 
-    Returns:
-        False for any other layer, and for one of your own unless it declares such a kind.
-
     Example:
         >>> [has_matrices(layer) for layer in (lf.gru(3), lf.batch_norm(), lf.serial(lf.dense(2)))]
         [True, False, True]
     """
     if is_one_layer(layer):
-        return layer.composition is not None or kind_of(layer) in _KINDS
+        return layer.composition is not None or core.kind_of(layer) in _KINDS
     return any(map(has_matrices, layer.parts))
 
 
@@ -91,3 +95,96 @@ def fans_of(matrix: Tensor) -> Fans:
     n_out, n_in, *kernel = matrix.shape
     size = math.prod(kernel)
     return Fans(n_in * size, n_out * size)
+
+
+@core.record
+class Projections(core.State):
+    """Fixed random matrices: each maps an error to the shape of one position's activation."""
+
+    matrices: tuple[Tensor, ...]
+
+
+def blocks_of(rule: str, net: Layer, layers: Selector) -> tuple[int, ...]:
+    """Return the positions of the parts of a serial network that begin a block."""
+    if not combine.is_serial(net):
+        raise LayerError(rule, f"expected net to be made by serial, got {net}")
+    starts = tuple(i for i, part in enumerate(net.parts) if layers(part))
+    if not starts:
+        raise no_matrices(rule, net)
+    return starts
+
+
+def advance_parts(visit: VisitThere, params: Params, cache: core.Cache) -> Params:
+    """Advance each part, by the `caches` in the cache of a rule."""
+    pairs = enumerate(zip(params, cache.caches, strict=True))
+    return tuple(visit.advance(i, entry, record) for i, (entry, record) in pairs)
+
+
+def needs_dx_in_block(i: int, params: Params, *, starts: tuple[int, ...]) -> bool:
+    """Return whether a trained part in the same block is before part i."""
+    start = max((start for start in starts[1:] if start <= i), default=0)
+    return any(map(is_trained, params[start:i]))
+
+
+def draw_projection(
+    rule: str, key: Key, error: Arrays, target: Arrays, initializer: Initializer
+) -> Tensor:
+    """Draw the matrix from the last axis of an error to the axes of an array that it lacks."""
+    k = error.ndim - 1 if isinstance(error, Tensor) else 0
+    fits = k > 0 and isinstance(target, Tensor) and target.shape[:k] == error.shape[:k]
+    if not fits or not target.is_floating_point():
+        wanted = "expected an error of shape (batch, n), or one for each entry of a sequence"
+        given, sent_to = core.format_briefly(error), core.format_briefly(target)
+        raise LayerError(rule, f"{wanted}, got {given} to be sent to {sent_to}")
+    shape = tuple(target.shape[k:])
+    n_in, n_out = error.shape[-1], math.prod(shape)
+    return initializer.draw(key, (n_in, *shape), Fans(n_in, n_out), target.dtype)
+
+
+def projected(error: Tensor, matrix: Tensor) -> Tensor:
+    """Compute e B, with all axes of B after its first in place of the last axis of e."""
+    return (error @ matrix.flatten(1)).reshape(*error.shape[:-1], *matrix.shape[1:])
+
+
+# A function of a composition, which may take `starts`. Any: what it returns.
+Loop: TypeAlias = Callable[..., Any]
+
+
+def of_blocks(
+    net: Layer, starts: tuple[int, ...], added: tuple[Layer, ...], there: Loop, back: Loop,
+    **loops: Loop,
+) -> Layer:  # fmt: skip
+    """Make the network of a rule, from within its constructor, and give `starts` to its loops."""
+    parts, count = (*net.parts, *added), len(net.parts)
+
+    def begun(loop: Loop) -> Loop:
+        asked = core.asked_of(loop, {"starts": starts})
+        return partial(loop, **asked) if asked else loop
+
+    def make(call: Spec, there: There, back: Back, **loops: Any) -> Layer:
+        loops["call"] = partial(_call, call=call, count=count)
+        return composition(call.of.__name__, parts, there, back, **loops)
+
+    own: dict[str, Any] = {name: begun(loop) for name, loop in loops.items()}
+    return core.bare(make, begun(there), begun(back), **own)
+
+
+def _call(parts: tuple[Layer, ...], *, call: Spec, count: int) -> Spec:
+    """Write the call of a rule for the parts of its network, behind which are those it added."""
+    return Spec(call.of, {**call.arguments, "net": combine.serial(*parts[:count])})
+
+
+def _stays(params: Projections, x: Arrays) -> tuple[Arrays, None]:
+    core.check_params("projections", params, Projections)
+    return x, None
+
+
+core.declare(_stays, kind="moving")
+
+
+def _stays_backward(params: Projections, cache: None, g: Arrays) -> tuple[Arrays, Projections]:
+    return g, params
+
+
+# The last part of a rule's network: y = x, and its params are the matrices.
+PROJECTIONS: Final = Layer("projections()", _stays, _stays_backward)

@@ -17,9 +17,7 @@ N is the number of examples if the loss is their mean, else 1. a_i is the activi
 the output of the last part after it, in the same block, up to which the shape stays the same. For a
 dense layer before a ReLU it is the ReLU's output, and so dW = tilde h^T (a - tilde a) / N. The
 network's own dx is that change, too: (x - tilde x) / N. Dropout has the same masks in both passes.
-
-Source: Dellaferrera and Kreiman, "Error-driven Input Modulation: Solving the Credit Assignment
-Problem without a Backward Pass", ICML 2022. Norms between are trained in the same way.
+Norms between are trained in the same way.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ from lincoln_fn.combine.serial import back as serial_back
 from lincoln_fn.combine.serial import there
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, Positive, check_cache, record
 from lincoln_fn.initializers import Initializer, he_uniform
-from lincoln_fn.rules import _blocks
-from lincoln_fn.rules._blocks import PROJECTIONS, blocks_of, of_blocks
-from lincoln_fn.rules.matrices import Selector, has_matrices
+from lincoln_fn.rules import matrices
+from lincoln_fn.rules.matrices import PROJECTIONS, Selector, blocks_of, has_matrices, of_blocks
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries, is_trained
 from lincoln_fn.walk.internal import Record, init_with_outputs
 
@@ -95,7 +92,7 @@ def back(
     if g is None:
         raise LayerError(visit.label, "expected the visitor to return dx behind the last layer")
     n = len(g) if reduction == "mean" else 1
-    changed = cache.x + n * _blocks.projected(g, params[-1].matrices[0])
+    changed = cache.x + n * matrices.projected(g, params[-1].matrices[0])
     again, outputs, h = [], [], changed
     for i in range(last + 1):
         h, part_cache = visit.parts[i].forward(params[i], h)
@@ -131,8 +128,8 @@ def _init(
     made, outputs = init_with_outputs(parts[:-1], key, x)
     drawn = key.fold_in(len(made))
     error = outputs[starts[-1]]
-    matrix = _blocks.draw_projection(_RULE, drawn, error, x, feedback_init)
-    return (*made, _blocks.Projections((scale * matrix,)))
+    matrix = matrices.draw_projection(_RULE, drawn, error, x, feedback_init)
+    return (*made, matrices.Projections((scale * matrix,)))
 
 
 @core.constructor
@@ -161,10 +158,6 @@ def pepita(
     Returns:
         The network. Its params are those of net, and then a `State` that holds F.
 
-    Raises:
-        LayerError: if net is not serial, or no part begins a block; from `init`, if x or the output
-            does not have such a shape.
-
     Source:
         Dellaferrera and Kreiman, "Error-driven Input Modulation: Solving the Credit Assignment
         Problem without a Backward Pass", ICML 2022.
@@ -176,6 +169,6 @@ def pepita(
     """
     starts = blocks_of(_RULE, net, layers)
     return of_blocks(
-        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=_blocks.advance_parts,
+        net, starts, (PROJECTIONS,), _there, back, init=_init, advance=matrices.advance_parts,
         predict=there, needs_dx=_needs_dx,
     )  # fmt: skip

@@ -11,10 +11,6 @@ Derivation. The feedback is B = M sign(W), element by element, with magnitudes M
 
 s is the root mean square of W at first. So B has the scale of the first W in each variant: the
 square of a number that is uniform from 0 to sqrt(3) s has the mean s^2.
-
-Source: Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?", AAAI 2016;
-with the scale of Xiao, Chen, Liao and Poggio, "Biologically-Plausible Learning Algorithms Can Scale
-to Large Datasets", ICLR 2019, as BioTorch has it (Sanfiz and Akrout, 2021).
 """
 
 from __future__ import annotations
@@ -102,11 +98,10 @@ def sign_symmetric(
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback
         is a `State`, which holds the scale, its key, or M.
 
-    Raises:
-        LayerError: if there is no such variant, or no layer gets feedback.
-
     Source:
-        Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?", AAAI 2016.
+        Liao, Leibo and Poggio, "How Important is Weight Symmetry in Backpropagation?", AAAI 2016;
+        with the scale of Xiao, Chen, Liao and Poggio, "Biologically-Plausible Learning Algorithms
+        Can Scale to Large Datasets", ICLR 2019, as BioTorch has it (Sanfiz and Akrout, 2021).
 
     Example:
         >>> net = sign_symmetric(lf.dense(2))

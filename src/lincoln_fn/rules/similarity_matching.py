@@ -25,8 +25,6 @@ channels, with M positions p:
     dh_k[p] = dx_k (h_k[p] - mean(h_k)) / ((M - 1) x_k)
 
 Cache: c, z, S - T; for images the centred positions.
-
-Source: Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 """
 
 from __future__ import annotations
@@ -111,9 +109,6 @@ def similarity_matching(
         The loss, on features of shape (N, C) and class indices of shape (N,). Of images
         (N, C, ...), with two positions or more, the features are the channels' standard deviations.
 
-    Raises:
-        LayerError: if n_classes is below 2, or there is no such reduction.
-
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.
 
@@ -122,4 +117,4 @@ def similarity_matching(
         >>> similarity_matching(2).forward(features, torch.tensor([0, 0, 1]))[0] < 1e-10
         tensor(True)
     """
-    return make_loss(reduction, forward, backward, mixes_examples=True)
+    return make_loss(forward, backward, mixes_examples=True)

@@ -6,9 +6,6 @@ would learn. The straight-through estimator takes it for 1:
     dx = g
 
 The gradients of the layer's own parameters stay as they are.
-
-Source: Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic
-Neurons for Conditional Computation", 2013.
 """
 
 from __future__ import annotations
@@ -30,9 +27,6 @@ def straight_through(layer: Layer) -> Layer:
 
     Args:
         layer: whose y has the shape of its x, such as rounding, or a ReLU whose units must not die.
-
-    Returns:
-        The layer, with its own params and their own gradients.
 
     Source:
         Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic

@@ -21,7 +21,7 @@ from lincoln_fn.core import (
     Probability,
     bare,
 )  # fmt: skip
-from lincoln_fn.schedules.single import Schedule
+from lincoln_fn.schedules.schedule import Schedule
 
 # A rate that stays, or one of each step.
 Rate: TypeAlias = float | Callable[[Tensor], Tensor]
@@ -51,9 +51,6 @@ def piecewise(
     Args:
         lrs: the rates.
         boundaries: the increasing steps at which each one except the first begins.
-
-    Raises:
-        ValueError: if the boundaries do not increase, or are not one fewer than the rates.
 
     Example:
         >>> piecewise((0.5, 0.25), (10,))(torch.tensor([9, 10])).tolist()
@@ -104,9 +101,6 @@ def joined(
         schedules: first to last.
         boundaries: the increasing steps at which each one except the first begins.
 
-    Raises:
-        ValueError: if the boundaries do not increase, or are not one fewer than the schedules.
-
     Example:
         >>> from lincoln_fn.schedules import constant, linear
         >>> joined((constant(2.0), linear(1.0, 0.0, 4)), (3,))(torch.tensor([2, 3, 5])).tolist()
@@ -141,9 +135,6 @@ def wsd(
         steady: the number of steps at lr.
         decay: the length of the fall, at least 1.
         lr_min: the rate after the fall, at most lr.
-
-    Raises:
-        ValueError: if an argument is out of its range.
 
     Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable
     Training Strategies", 2024, section 4; Hägele et al., "Scaling Laws and Compute-Optimal Training
@@ -204,9 +195,6 @@ def one_cycle(
         final_div_factor: the first rate divided by the last one.
         three_phase: whether the fall takes as many steps as the rise, followed by a last phase that
             falls further.
-
-    Raises:
-        ValueError: if an argument is out of its range, or a phase is too short.
 
     Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
     Learning Rates", 2018.

@@ -25,7 +25,6 @@ def finite(
     stream finds an error one step earlier, before the new state is used, saved or evaluated.
 
     Args:
-        stream: such as `train` yields.
         net: the network, for the names of its layers.
         every: check after each step that is a multiple of it. A check reads every tensor once.
 

@@ -24,16 +24,12 @@ def progress(
     widgets. Elsewhere a plain line is written at intervals, and at the end.
 
     Args:
-        stream: such as `train` yields.
         total: the number of steps to come, such as `len(batches)`; None if it is not known.
         seconds: between two plain lines, at least 0. The loss is the mean since the last line.
         file: where to write; None is standard error, and in a notebook the cell's output.
 
     Yields:
         The stream's pairs, unchanged.
-
-    Raises:
-        LayerError: if total or seconds is below 0, or has the wrong type.
 
     Example:
         >>> list(progress([], total=0))

@@ -1,22 +1,130 @@
-"""Which gradient of which part of a layer is wrong, or which function fails, and why."""
+"""Which gradient of which part of a layer is wrong, or which function fails, and why.
+
+A mistake is told by the line that made it, and by how what is given differs from what is right.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 import attrs
+import torch
+from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params
-from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.align import Step, find_steps
+from lincoln_fn.testing.contract import not_finite
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Verdict, close, kink_remark
+from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
-from lincoln_fn.testing.naming import Mistake, name_mistakes, worst_place
+from lincoln_fn.testing.oracles import allowed, is_reached
 from lincoln_fn.testing.point import is_plainly_right
-from lincoln_fn.testing.precision import FUNCTIONS
-from lincoln_fn.testing.report import Finding, Verdict, kink_remark
+from lincoln_fn.testing.relations import Relation
 from lincoln_fn.testing.sample import Sample, sample
+from lincoln_fn.testing.search import Search
 from lincoln_fn.walk.internal import map_paths, paths
+
+
+@attrs.frozen
+class Mistake:
+    """What is wrong with a gradient."""
+
+    # "" if nothing explains it.
+    name: str
+    # What follows the name of the gradient.
+    sentence: str
+
+
+def name_mistakes(evidence: Evidence, wrong: Collection[int]) -> dict[int, Mistake]:
+    """Say what is wrong with gradients, as far as another draw confirms it."""
+    found = {i: plain for i in wrong if (plain := _plain(evidence, i))}
+    left = [i for i in wrong if i not in found]
+    with suppress(Exception):  # what fails in the search costs a sentence, and not the verdict
+        found |= _explained(evidence, left) if left else {}
+    for i in left:
+        found.setdefault(i, _unexplained(evidence.given[i], evidence.expected[i], None))
+    return found
+
+
+def _explained(evidence: Evidence, wrong: list[int]) -> dict[int, Mistake]:
+    # The params of `init`, of 0 and 1, would hide what a term is made of.
+    draws = [draw for n in (11, 12) if (draw := evidence.again(Key(n))) is not None]
+    draws = [d for d in draws if not any(close(d.given[i], d.expected[i]) for i in wrong)]
+    first, again = [*draws, evidence, None][:2] if draws else (evidence, None)
+    assert first is not None
+    steps = find_steps(first, wrong)
+    searches = [Search(each) for each in (first, again) if each is not None]
+    found = {}
+    for i in wrong:
+        step = steps.get(i)
+        if step is not None and (step.which != i or step.is_constant):
+            relation = _confirmed([search.of_step(step) for search in searches])
+            name, said = relation or ("line", "is not right")
+            found[i] = Mistake(name, f"is wrong by {step.describe(first)} {said}")
+        elif relation := _confirmed([search.of_leaf(i) for search in searches]):
+            is_named = step is not None and step.place.target
+            found[i] = Mistake(relation[0], relation[1] + (_line(step) if is_named else ""))
+        else:
+            found[i] = _unexplained(evidence.given[i], evidence.expected[i], step)
+    return found
+
+
+def _confirmed(draws: Sequence[Iterator[Relation]]) -> Relation | None:
+    """Return the first relation of a draw that the other draw has, too, if there is one."""
+    one, *others = draws
+    seen: list[Relation] = []
+    for relation in one:
+        while others and relation not in seen and (following := next(others[0], None)):
+            seen.append(following)
+        if not others or relation in seen:
+            return relation
+    return None
+
+
+def _plain(evidence: Evidence, i: int) -> Mistake | None:
+    """Name what can be seen of the two gradients alone."""
+    given, right, at = evidence.given[i], evidence.expected[i], evidence.sample
+    if told := not_finite(given):
+        return Mistake("not finite", told)
+    if right.numel() and not given.numel():
+        shapes = f"shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+        slices = "a slice such as pad:-pad takes nothing where pad is 0"
+        return Mistake("empty slice", f"is empty: {shapes}; {slices}")
+    is_zero = given.shape == right.shape and not bool(right.any())
+    # Behind a dead ReLU the right gradient is zero, too, and the mistake has a name of its own.
+    if is_zero and not is_reached(at.forward, at.arrays, i, at.g):
+        return Mistake("forward ignores it", "should be zero: forward does not depend on it")
+    return None
+
+
+def _unexplained(given: Tensor, right: Tensor, step: Step | None) -> Mistake:
+    """Say where a gradient is wrong, if nothing says why."""
+    is_shape = given.shape == right.shape
+    if is_shape and not bool(right.any()):
+        return Mistake("forward is flat", "should be zero here: forward does not change near x")
+    said = f"has shape {tuple(given.shape)}, expected {tuple(right.shape)}"
+    if is_shape:
+        # The worst place counts as wrong, whatever the tolerance.
+        wrong = max(1, int(((given - right).abs() > allowed(right)).sum()))
+        place = f"most at {list(worst_place(given, right))}"
+        said = f"is wrong in {wrong} of {given.numel()} places, {place}: a term is missing or wrong"
+    # Here a line says something, even if it is the one that returns.
+    return Mistake("line" if step is not None else "", said + _line(step))
+
+
+def _line(step: Step | None) -> str:
+    return f" (line {step.place.line})" if step is not None else ""
+
+
+def worst_place(given: Tensor, expected: Tensor) -> tuple[int, ...]:
+    """Return the place where two tensors of one shape differ most."""
+    worst = (given - expected).abs().nan_to_num(torch.inf).argmax()
+    return tuple(int(i) for i in torch.unravel_index(worst, given.shape))
+
 
 UNSEEN = Mistake("", "is not the gradient of forward; with fewer numbers it may be seen where")
 
@@ -71,10 +179,8 @@ def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         named = name_mistakes(evidence, wrong) if wrong and evidence is not None else {}
         mistakes = dict.fromkeys(wrong, UNSEEN) | named
     if at.layer.parts and not parts:
-        why = "all parts are right, but not how they are connected"
-        mistakes = {
-            i: attrs.evolve(m, sentence=f"{m.sentence} ({why})") for i, m in mistakes.items()
-        }
+        why = " (all parts are right, but not how they are connected)"
+        mistakes = {i: attrs.evolve(m, sentence=m.sentence + why) for i, m in mistakes.items()}
     findings = (*parts, *_findings(at, judgement, mistakes))
     return findings, (*judgement.remarks, *remarks)
 
@@ -103,7 +209,7 @@ def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
     found: list[Finding] = []
     for part in parts_at(at.layer, at.params, at.x) if at.layer.parts else ():
         if any(finding.path.startswith(f"{part.path}.") for finding in found):
-            continue
+            continue  # a part of this one is wrong
         try:
             alone = sample(part.layer, part.params, part.x, key)
             if is_plainly_right(alone, key, 2):
@@ -119,32 +225,19 @@ def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
 
 def failure(part: Part, error: GradientError | LayerError) -> Finding:
     """Make the finding of an error: of which function it is, and what it says."""
-    refused = isinstance(error, LayerError)
-    function = _refusing(part) if refused else _told(str(error), part.layer.name)
-    name = "refused" if refused else "contract"
-    sentence = str(error)
+    sentence, name = str(error), "contract"
+    if isinstance(error, GradientError):
+        function = error.function
+    else:
+        name, function = "refused", "forward"
+        with suppress(Exception):  # a submission may fail in any way
+            part.layer.forward(part.params, part.x)
+            function = "backward"
     if _EMPTY.search(sentence):
         name, sentence = "empty slice", f"{sentence}; is a slice such as pad:-pad empty at pad 0?"
     is_old = bool(_REMOVED.search(sentence))
     if is_old:
         name, sentence = "numpy", f"{sentence}; this version of numpy has removed it"
-    is_doubtful = is_old or (refused and function == "forward")
+    is_doubtful = is_old or (name, function) == ("refused", "forward")
     verdict: Verdict = "not judged" if is_doubtful else "wrong"
     return Finding(part.path, part.layer.name, function, verdict, name, sentence)
-
-
-def _refusing(part: Part) -> str:
-    """Find out which function refuses."""
-    try:
-        part.layer.forward(part.params, part.x)
-    except Exception:  # a submission may fail in any way
-        return "forward"
-    return "backward"
-
-
-def _told(sentence: str, name: str) -> str:
-    """Find the function that an error tells of."""
-    told = sentence.removeprefix(f"{name}: ")
-    if told.startswith("y "):  # its output
-        return "forward"
-    return next((f for f in FUNCTIONS if told.startswith(f) or f" {f} " in told), "backward")

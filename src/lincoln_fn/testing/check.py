@@ -1,21 +1,40 @@
-"""`check_layer` and `check_loss`: is backward the gradient of forward, and is all of it pure?"""
+"""`check_layer` and `check_loss`: is backward the gradient of forward, and is all of it pure?
+
+`stop_gradient` and `constant` have a dx of 0, which is not the derivative of what they compute. The
+checker holds the output of each at its first value, wherever x and params are moved to. Of that
+function 0 is the derivative, and all else in the layer is checked as it is.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
 from typing import Literal, overload
 
 import torch
+from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument
-from lincoln_fn.losses import Loss
+from lincoln_fn.combine import constant
+from lincoln_fn.core import (
+    Arrays,
+    Cache,
+    Key,
+    Layer,
+    LayerError,
+    Params,
+    check_argument,
+    made_by,
+    tree,
+)
+from lincoln_fn.layers import stop_gradient
+from lincoln_fn.losses import Loss, through, weighted
+from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.testing.contract import close_trees
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled, not_a_tensor
-from lincoln_fn.testing.stopped import hold_stopped, hold_stopped_of_loss
 from lincoln_fn.training import check_example
+from lincoln_fn.walk.internal import map_paths, paths
 
 
 @overload
@@ -74,9 +93,6 @@ def check_layer(
             It also says what autograd cannot where `forward` uses what torch's copy of numpy lacks.
         all: whether to return a report of every gradient, in place of an error at the first.
 
-    Returns:
-        The `Report`, with `all=True`; else None.
-
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
         LayerError: if an argument has the wrong type; and as the layer does, not with `all=True`.
@@ -131,9 +147,6 @@ def check_loss(
         key: g and the directions are drawn from it.
         all: whether to return a report of every gradient, in place of an error at the first.
 
-    Returns:
-        The `Report`, with `all=True`; else None.
-
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.
         LayerError: if an argument has the wrong type; and as the loss does, not with `all=True`.
@@ -176,3 +189,58 @@ def _default_of_g(loss: Loss, prediction: Arrays, target: Arrays) -> str:
     one = loss.backward(cache, torch.ones_like(value))
     is_one = close_trees(loss.backward(cache), one)
     return "" if is_one else "backward(cache) differs from backward(cache, g=1)"
+
+
+def hold_stopped(layer: Layer) -> Layer:
+    """Make a layer in which the outputs of what stops a gradient stay at their first values."""
+    if not any(_stops(part) for _, part in paths(layer)):
+        return layer
+    return map_paths(lambda part, path: _held(part) if _stops(part) else part, layer)
+
+
+def hold_stopped_of_loss(loss: Loss) -> Loss:
+    """Make a loss in which the outputs of what stops a gradient stay at their first values."""
+    if (pair := through_of(loss)) is not None:
+        layer, behind = pair
+        return through(hold_stopped(layer), hold_stopped_of_loss(behind))
+    parts = parts_of(loss).items()
+    held = {name: (weight, hold_stopped_of_loss(part)) for name, (weight, part) in parts}
+    return weighted(held) if held else loss
+
+
+def _stops(layer: Layer) -> bool:
+    return made_by(layer, constant, stop_gradient.stop_gradient)
+
+
+def _held(layer: Layer) -> Layer:
+    """Let a layer return its first output again, for each shape of it."""
+    # The first call gets what the check was given, without a tangent.
+    first: dict[tuple[object, ...], Arrays] = {}
+
+    def hold(x: Arrays, y: Arrays) -> Arrays:
+        kind = tuple((leaf.shape, leaf.dtype) for leaf in tree.leaves(y))
+        moving = [leaf for leaf in tree.leaves(x) if leaf.is_floating_point()]
+        held = first.setdefault(kind, y)
+        # Autograd sees that it depends on x, with the derivative 0.
+        return tree.map(partial(_depending, moving), held)
+
+    def forward(params: Params, x: Arrays) -> tuple[Arrays, Cache]:
+        y, cache = layer.forward(params, x)
+        return hold(x, y), cache
+
+    def predict(params: Params, x: Arrays) -> Arrays:
+        return hold(x, layer.predict(params, x))
+
+    return layer.replace(
+        forward=forward,
+        predict=predict,
+        backward=layer.backward,
+        input_grad=layer.input_grad,
+        grads=layer.grads,
+    )
+
+
+def _depending(on: list[Tensor], y: Tensor) -> Tensor:
+    if not on or not y.is_floating_point():
+        return y
+    return y + 0 * torch.stack([leaf.sum() for leaf in on]).sum()

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, tree
-from lincoln_fn.testing.call import Call
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.follow import as_tensor, held_by
+from lincoln_fn.testing.from_numpy import as_tensor, held_by
 from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, truth
 from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
-from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.tape import Call, Tape
 from lincoln_fn.testing.terms import one_hot
 
 # Of values that a term may be made of.
@@ -62,11 +61,6 @@ class Evidence:
         return self.sample.given
 
     @cached_property
-    def x(self) -> list[Tensor]:
-        """The floating tensors of x."""
-        return floating_leaves(self.sample.x)
-
-    @cached_property
     def y(self) -> list[Tensor]:
         """The floating tensors of y."""
         return floating_leaves(self.sample.y)
@@ -84,7 +78,7 @@ class Evidence:
             for first in range(leaf.ndim):
                 for last in range(first, leaf.ndim):
                     found.add(leaf.shape[first : last + 1].numel())
-        sizes = [leaf.numel() for leaf in (*self.x, *self.y)]
+        sizes = [leaf.numel() for leaf in (*floating_leaves(self.sample.x), *self.y)]
         # A pooling averages so many numbers.
         found |= {a // b for a in sizes for b in sizes if b and a % b == 0}
         return sorted(n for n in found if n > 1)
@@ -98,7 +92,8 @@ class Evidence:
     @cached_property
     def _recorded(self) -> tuple[Tape | None, dict[int, str]]:
         tape, names = _record(self.sample)
-        pairs = zip(self.expected, tape.right if tape else (), strict=False)
+        right = tape.flow(tape.outputs, tape.cotangents, tape.arrays) if tape else ()
+        pairs = zip(self.expected, right, strict=False)
         return (tape if tape and all(close(*pair) for pair in pairs) else None), names
 
     @property
@@ -192,7 +187,7 @@ class Evidence:
         integers += [
             leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
         ]
-        return [*one_hot(integers, self.x), *values][:MOST_AT_HAND]
+        return [*one_hot(integers, floating_leaves(at.x)), *values][:MOST_AT_HAND]
 
     def again(self, key: Key) -> Evidence | None:
         """Make the same of another draw of params, x and g; None if the layer takes no other."""

@@ -1,17 +1,26 @@
-"""A layer of two functions of numpy."""
+"""Code in numpy: the layer of its functions, and its forward run so that autograd follows it.
+
+The functions of the forward's own modules find torch's copy of numpy under the name `np`. What is
+computed so counts only if it is what numpy computed.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params
-from lincoln_fn.testing.follow import as_tensor
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
 
 
 def from_numpy(
@@ -88,3 +97,146 @@ def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
         return value
     array = np.asarray(value)
     return torch.from_numpy(np.array(array)) if array.dtype.kind in "fiub" else value
+
+
+Forward = Callable[[Sequence[Tensor]], Arrays]
+DEEPEST = 6
+_EMPTY_CELL = CellType()
+_OTHERS = ("lincoln_fn", "numpy", "torch", "builtins", "functools")
+
+
+def outputs(forward: Forward, arrays: Sequence[Tensor]) -> list[Tensor]:
+    """Run a forward of arrays that autograd watches, and list its outputs."""
+    try:
+        y = tree.leaves(forward(arrays))
+    except RuntimeError:  # x.numpy() of what autograd watches
+        y = tree.leaves(forward([array.detach() for array in arrays]))
+    scopes = [] if any(leaf.requires_grad for leaf in y) else _scopes_with_numpy(forward)
+    if not scopes:
+        return y
+    try:
+        with _numpy_on_tensors(scopes):
+            followed = tree.leaves(forward(arrays))
+    except Exception:  # torch's copy of numpy lacks something, in any way
+        return y
+    pairs = zip(followed, y, strict=False)
+    return followed if len(followed) == len(y) and all(_same(*pair) for pair in pairs) else y
+
+
+def as_tensor(value: object) -> object:
+    """Return the tensor of an array of torch's copy of numpy, and all else as it is."""
+    tensor = getattr(value, "tensor", None)
+    return tensor if isinstance(tensor, Tensor) else value
+
+
+def _same(followed: Tensor, y: Tensor) -> bool:
+    return (
+        isinstance(followed, Tensor)
+        and followed.shape == y.shape
+        and torch.allclose(followed.detach(), y, 1e-9, 1e-12)
+    )
+
+
+# Any: what a function holds.
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, FunctionType):
+        filled = [cell for cell in value.__closure__ or () if cell != _EMPTY_CELL]
+        return [*(cell.cell_contents for cell in filled), *(value.__defaults__ or ())]
+    if attrs.has(type(value)):
+        return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(value.values()) if isinstance(value, dict) else []
+
+
+def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
+    """List what a function holds: its closure, defaults and arguments, and what those hold."""
+    yield value
+    for part in _parts(value) if depth < DEEPEST else ():
+        yield from held_by(part, depth + 1)
+
+
+def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
+    """List the modules of a function, and of those that it calls, that name numpy."""
+    found: dict[int, dict[str, Any]] = {}
+
+    def add(scope: dict[str, Any]) -> None:
+        if id(scope) in found or str(scope.get("__name__")).partition(".")[0] in _OTHERS:
+            return
+        found[id(scope)] = scope
+        for value in list(scope.values()):
+            if isinstance(value, FunctionType):
+                add(value.__globals__)
+
+    for value in held_by(forward):
+        if isinstance(value, FunctionType):
+            add(value.__globals__)
+    return [scope for scope in found.values() if any(value is np for value in scope.values())]
+
+
+@contextmanager
+def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
+    """Give modules numpy's functions on tensors."""
+    from torch import _numpy as on_tensors  # it takes as long to import as numpy
+
+    array = vars(on_tensors)["ndarray"]
+    stand_in = _numpy_of(on_tensors)
+    with ExitStack() as stack:
+        for scope in scopes:
+            changed = {name: stand_in for name, value in scope.items() if value is np}
+            stack.enter_context(patch.dict(scope, changed))
+        # Numpy's own arrays leave a product with a tensor to the tensor.
+        stack.enter_context(patch.object(array, "__array_ufunc__", None, create=True))
+        # What is saved for the gradient may be changed in place later.
+        stack.enter_context(
+            torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
+        )
+        stack.enter_context(_Passing(array))
+        yield
+
+
+def _numpy_of(on_tensors: ModuleType) -> SimpleNamespace:
+    """Make torch's copy of numpy, with numpy itself for what that lacks."""
+    kind = on_tensors.ndarray
+
+    def array(values: Any, *args: Any, **options: Any) -> Any:
+        # Any: as numpy has it. An array of a list of arrays keeps its gradient.
+        if isinstance(values, list | tuple) and any(isinstance(v, kind) for v in values):
+            return on_tensors.stack([array(v) for v in values])
+        return on_tensors.array(values, *args, **options)
+
+    own = {name: value for name, value in vars(on_tensors).items() if name != "random"}
+    return SimpleNamespace(**{**vars(np), **own, "array": array, "asarray": array})
+
+
+class _Passing(TorchFunctionMode):
+    """Passes tensors on to torch's copy of numpy, and back, and refuses to leave both."""
+
+    def __init__(self, array: type) -> None:
+        super().__init__()
+        self._array = array
+        # What was detached on the way to numpy, with what it was.
+        self._detached: dict[int, tuple[Tensor, Tensor]] = {}
+
+    # Any: of every function of torch.
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch."""
+        if func is Tensor.numpy:  # x.detach().numpy()
+            return self._array(self._detached.get(id(args[0]), args)[-1])
+        if func in (torch.as_tensor, torch.tensor, torch.asarray):
+            args = (as_tensor(args[0]), *args[1:])
+            if isinstance(args[0], Tensor):
+                return args[0]
+        name = getattr(func, "__name__", "")
+        if name in ("item", "tolist", "__array__", "__float__") and args[0].requires_grad:
+            raise TypeError("a number of Python has no gradient")
+        result = func(*args, **(kwargs or {}))
+        if func is Tensor.detach:
+            self._detached[id(result)] = result, args[0]
+        return result

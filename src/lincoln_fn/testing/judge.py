@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, LayerError, keys
-from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
+from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Verdict, close
 from lincoln_fn.testing.evidence import Evidence
-from lincoln_fn.testing.oracles import agree, scales
+from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.point import (
     DETACHED,
     Comparison,
@@ -32,7 +32,6 @@ from lincoln_fn.testing.point import (
     one_sided,
     truth,
 )
-from lincoln_fn.testing.report import Verdict
 from lincoln_fn.testing.sample import Sample
 
 # How far the points close by are, in parts of each value.
@@ -100,7 +99,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
             kinks, is_wrong = _at_itself(at, i, around, here, nearer)
             if is_wrong:
                 verdict, wrong_here = "wrong", True
-        if verdict == "right" and here and not agree(at.given[i], here[i], floor(at)) and not kinks:
+        if verdict == "right" and here and not close(at.given[i], here[i], floor(at)) and not kinks:
             is_nan = not is_finite(here[i])
             remarks.append(f"{name}: autograd gives nan" if is_nan else DETACHED.format(name))
         if verdict == "right" and here is None and detaches(at) and not leaves_torch(at):
@@ -108,7 +107,7 @@ def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
         if verdict == "not judged":
             why = FEW_DIGITS
             auto = automatic(0)
-            if auto and agree(points[0].given[i], auto[i]) and detaches(points[0]):
+            if auto and close(points[0].given[i], auto[i]) and detaches(points[0]):
                 why = "forward detaches a part, and autograd and differences disagree"
             remarks.append(f"{name} cannot be judged: {why}")
         verdicts.append(verdict)
@@ -128,7 +127,7 @@ def _is_doubtful(at: Sample, i: int, right: Tensor, automatic: Gradients) -> boo
     """Return whether a gradient that was found wrong equals the right one all the same."""
     if automatic and automatic[i] is right:
         return matches(at, i, right)
-    return agree(at.given[i], right, floor(at))
+    return close(at.given[i], right, floor(at))
 
 
 def _by_most(
@@ -201,7 +200,7 @@ def _at_itself(
             is_kink &= (near[0] - near[1]).abs() > KINK * size
     kinks = _places(is_kink)
     auto = here[i] if here else None
-    if auto is not None and agree(given, auto, floor(at)):
+    if auto is not None and close(given, auto, floor(at)):
         return kinks, False
     slack = KINK * size * 0.2 + 1e-12
     fits = (given >= low - slack) & (given <= high + slack)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.testing.diagnosis import TOLERANCE
-from lincoln_fn.testing.follow import Forward, outputs
+from lincoln_fn.testing.from_numpy import Forward, outputs
 
+# Of differences, the usual one first.
+STEPS = 1e-5, 1e-6, 1e-4, 1e-7, 1e-9
 # Two steps that agree to this part need no third.
 STEADY = 1e-8
 # An entry may differ by this part of itself, and of the largest entry.
@@ -26,18 +28,15 @@ OF_ENTRY, OF_LARGEST = 1e-2, 1e-8
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
 ) -> tuple[float, float]:
-    """Compute the derivative of s along a direction, and by how much it changes with the step.
-
-    Of central differences with several steps, those that change least are taken.
-    """
+    """Compute the derivative of s along a direction, and by how much it changes with the step."""
+    # Of central differences with several steps, those that change least are taken.
 
     def moved(step: float) -> list[Tensor]:
         array = arrays[which] + step * direction
         return tree.leaves(forward([*arrays[:which], array, *arrays[which + 1 :]]))
 
     best, last = (math.nan, math.inf), math.nan
-    for exponent in (5, 6, 4, 7, 9):
-        step = 10.0**-exponent
+    for step in STEPS:
         try:
             # So outputs that do not change contribute no rounding error.
             triples = zip(moved(step), moved(-step), tree.leaves(g), strict=True)
@@ -52,6 +51,14 @@ def steady_slope(
             break
         last = slope
     return best
+
+
+def least_slope(y: Arrays, g: Arrays) -> float:
+    """Compute the size of slopes that differences do not see, since y is rounded."""
+    # Where y does not change at all, the slope may be 0, or as large as this.
+    pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
+    size = sum(float((leaf * c).abs().sum()) for leaf, c in pairs if leaf.is_floating_point())
+    return size * torch.finfo(torch.float64).eps / STEPS[0]
 
 
 def full_gradient(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> Tensor:
@@ -74,26 +81,18 @@ def scales(array: Tensor) -> Tensor:
     return torch.where(size > 0, size, typical)
 
 
-def by_autograd(forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> list[Tensor] | None:
-    """Compute the gradients of s by autograd of the same forward; None if it leaves torch."""
-    if not arrays:
-        return []
-    found = _differentiated(forward, arrays, g)
-    if found is None:
-        return None
-    pairs = zip(arrays, found, strict=True)
-    return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
-
-
 def is_reached(forward: Forward, arrays: Sequence[Tensor], which: int, g: Arrays) -> bool:
     """Return whether autograd finds a path from an array to s, whatever its derivative is."""
-    found = _differentiated(forward, arrays, g)
+    found = differentiated(forward, arrays, g)
     return found is not None and found[which] is not None
 
 
-def _differentiated(
+def differentiated(
     forward: Forward, arrays: Sequence[Tensor], g: Arrays
 ) -> Sequence[Tensor | None] | None:
+    """Compute the gradients of s by autograd; None if it does not follow, or for one array."""
+    if not arrays:
+        return ()
     with torch.enable_grad():
         watched = [array.detach().clone().requires_grad_() for array in arrays]
         try:
@@ -105,16 +104,6 @@ def _differentiated(
             return found
         except (RuntimeError, TypeError, ValueError):
             return None
-
-
-def agree(given: Tensor, expected: Tensor, floor: float = 1e-12) -> bool:
-    """Return whether two gradients are finite and equal, within 1e-5 of the largest value."""
-    if given.shape != expected.shape:
-        return False
-    if not given.numel():
-        return True
-    limit = TOLERANCE * expected.abs().max() + floor
-    return bool(((given - expected).abs() <= limit).all())
 
 
 def agree_in_entries(given: Tensor, expected: Tensor, floor: float) -> bool:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lincoln_fn.testing.call import Call
-from lincoln_fn.testing.tape import Tape
+from lincoln_fn.testing.tape import Call, Tape
 from lincoln_fn.testing.terms import Hand, fits
 
 # For one input of a call, from the gradient of the output and the right one, a wrong one.

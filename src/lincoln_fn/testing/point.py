@@ -20,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 from lincoln_fn.core import Arrays, Key, keys, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.oracles import (
-    agree,
     agree_in_entries,
-    by_autograd,
+    differentiated,
     excess,
     full_gradient,
+    least_slope,
     scales,
     steady_slope,
 )
@@ -53,11 +53,7 @@ def by_differences(at: Sample, i: int, gradient: Tensor, key: Key) -> Comparison
     value, error = steady_slope(at.forward, at.arrays, i, direction, at.g)
     products = gradient * direction
     size = max(float(products.abs().sum()), abs(value))
-    noise = floor(at) * float(direction.abs().sum())
-    if value == 0:  # a change below the rounding of large outputs is not seen
-        pairs = zip(tree.leaves(at.forward(at.arrays)), tree.leaves(at.g), strict=True)
-        sizes = sum(float((y * c).abs().sum()) for y, c in pairs if y.is_floating_point())
-        noise += sizes * torch.finfo(torch.float64).eps / 1e-5
+    noise = floor(at) * float(direction.abs().sum()) + least_slope(at.y, at.g)
     if not math.isfinite(value) or error > UNSTEADY * size + noise:
         return "blind"
     is_right = abs(float(products.sum()) - value) <= 2e-6 * size + 10 * error + noise
@@ -85,12 +81,11 @@ def compare(at: Sample, i: int, automatic: Sequence[Tensor] | None, key: Key) ->
 
 
 class _Seen(TorchFunctionMode):
-    """Notices which of torch's functions are called, and whether autograd is off meanwhile."""
+    """Notices which of torch's functions are called; "no_grad" is one while autograd is off."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
-        self.is_off = False
 
     # Any: of every function of torch.
     def __torch_function__(
@@ -103,26 +98,25 @@ class _Seen(TorchFunctionMode):
         self.names.add(name)
         result = func(*args, **(kwargs or {}))
         is_number = isinstance(result, Tensor) and result.is_floating_point()
-        self.is_off = self.is_off or (is_number and not torch.is_grad_enabled())
+        if is_number and not torch.is_grad_enabled():
+            self.names.add("no_grad")
         return result
 
 
 def detaches(at: Sample) -> bool:
     """Return whether forward detaches a tensor, and so declares its gradient by autograd."""
-    seen = _seen(at)
-    return seen.is_off or not seen.names.isdisjoint(("detach", "detach_", "data"))
+    return _calls(at, "detach", "detach_", "data", "no_grad")
 
 
 def leaves_torch(at: Sample) -> bool:
     """Return whether forward goes on with arrays of numpy, or with numbers of Python."""
-    return not _seen(at).names.isdisjoint(("numpy", "__array__", "item", "tolist"))
+    return _calls(at, "numpy", "__array__", "item", "tolist")
 
 
-def _seen(at: Sample) -> _Seen:
-    seen = _Seen()
-    with torch.enable_grad(), seen:
+def _calls(at: Sample, *names: str) -> bool:
+    with torch.enable_grad(), _Seen() as seen:
         at.forward(at.arrays)
-    return seen
+    return not seen.names.isdisjoint(names)
 
 
 def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tensor]:
@@ -140,8 +134,12 @@ def truth(at: Sample, automatic: Sequence[Tensor] | None, key: Key) -> list[Tens
 
 
 def autograd_at(at: Sample) -> list[Tensor] | None:
-    """Compute autograd's gradients at a point."""
-    return by_autograd(at.forward, at.arrays, at.g)
+    """Compute autograd's gradients at a point; None if forward leaves torch."""
+    found = differentiated(at.forward, at.arrays, at.g)
+    if found is None:
+        return None
+    pairs = zip(at.arrays, found, strict=True)
+    return [torch.zeros_like(array) if grad is None else grad for array, grad in pairs]
 
 
 def one_sided(at: Sample, i: int, place: tuple[int, ...]) -> tuple[float, float]:
@@ -185,7 +183,7 @@ def matches(at: Sample, i: int, automatic: Tensor) -> bool:
     given = at.given[i]
     if agree_in_entries(given, automatic, 0.0):
         return True
-    if not agree(given, automatic, floor(at)):
+    if not close(given, automatic, floor(at)):
         return False
     worst = excess(given, automatic).flatten() / (automatic.abs().flatten() + 1e-300)
     places = worst.topk(min(LOOKED_AT, worst.numel())).indices.tolist()
@@ -203,7 +201,8 @@ def _contradicts(at: Sample, i: int, place: int, automatic: Tensor) -> bool:
         float(gradient.flatten()[place] * scale[place]) for gradient in (at.given[i], automatic)
     )
     rounding = ROUNDINGS * torch.finfo(at.given[i].dtype).eps * largest(at) * float(scale[place])
-    return abs(given - value) > CLEARLY * (abs(auto - value) + error) + rounding
+    unseen = CLEARLY * (abs(auto - value) + error) + least_slope(at.y, at.g)
+    return abs(given - value) > unseen + rounding
 
 
 def is_plainly_right(at: Sample, key: Key, directions: int) -> bool:

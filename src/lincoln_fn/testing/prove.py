@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 import attrs
 import numpy as np
 import torch
+from torch import Tensor
 
 from lincoln_fn.core import (
     Arrays,
@@ -28,6 +29,7 @@ from lincoln_fn.core import (
     Params,
     check_argument,
     is_derived,
+    keys,
     tree,
     unchanged,
 )  # fmt: skip
@@ -35,15 +37,15 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.check import as_layer
 from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
-from lincoln_fn.testing.exact.field import FREE, Array, Field, P, Reals
+from lincoln_fn.testing.exact.field import FREE, Array, Field, P
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import READ, STOPPED
 from lincoln_fn.testing.exact.store import MissingError
-from lincoln_fn.testing.optimizer import at_a_step, update_as_layer
-from lincoln_fn.testing.oracles import steady_slope
+from lincoln_fn.testing.optimizer import Update, at_a_step, update_as_layer
+from lincoln_fn.testing.perturbed import perturbed
+from lincoln_fn.testing.point import autograd_at, by_differences
 from lincoln_fn.testing.sample import Sample, doubled, sample
 from lincoln_fn.testing.trial import Subject, Trial
-from lincoln_fn.testing.update import Update
 
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
@@ -222,11 +224,7 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
         parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
         if any(slope != given for slope, given in parts):
             # Scales of 1 and biases of 0 hide a mistake from floats.
-            random = np.random.default_rng(seeds[0])
-            factors = (torch.from_numpy(random.uniform(0.3, 0.9, a.shape)) for a in at.arrays)
-            pairs = zip(at.arrays, factors, strict=True)
-            smaller = at.at([torch.where(a == 0, 1, a) * factor for a, factor in pairs])
-            doubts = [_doubt(here, i, seeds[0], least) for here in (at, smaller)]
+            doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
             if all(doubts):
                 return Undecided(of.layer.name, READ if READ in notes else doubts[0])
             return Refutation(of.layer.name, name, _ratio(parts))
@@ -234,10 +232,8 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
-    """Draw until each output was one that depends on no number without a root; [] if none is.
-
-    What depends on such a number changes with the other one that is drawn for its root.
-    """
+    """Draw until each output was one that depends on no number without a root; [] if none is."""
+    # What depends on such a number changes with the other one that is drawn for its root.
     trials: list[Trial] = []
     left: list[Array] = []
     for seed in seeds:
@@ -259,28 +255,29 @@ def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
     return []
 
 
-def _doubt(at: Sample, i: int, seed: int, least: float) -> str:
+def _doubt(at: Sample, i: int, key: Key, least: float) -> str:
     """Say why floats do not confirm a refutation; "" if they do."""
-    drawn = Trial(Subject(at.layer, at.params, at.x), Reals(seed))
-    gradient = drawn.gradients[i].value
+    given = at.given[i]
+    if by_differences(at, i, given, key) == "wrong":
+        return ""
     # Along this direction, no terms cancel.
-    along = np.where(gradient < 0, -1, 1) * abs(drawn.tangents[i])
-    random, errors = np.random.default_rng(seed), []
-    for _ in range(POINTS):
-        factors = (1 + APART * torch.from_numpy(random.uniform(-1, 1, a.shape)) for a in at.arrays)
-        arrays = [a * factor for a, factor in zip(at.arrays, factors, strict=True)]
-        trial = Trial(Subject(at.layer, *at.rebuild(arrays)), Reals(seed), i, along)
-        size = float(np.sum(abs(trial.gradients[i].value * along)))
-        errors.append(float(trial.given(i) - trial.slope) / (size or 1))
+    along = keys.normal(key.near(given), tuple(given.shape), dtype=given.dtype).abs()
+    along, errors = torch.where(given < 0, -along, along), []
+    for n in range(POINTS):
+        near = at.at([_near(a, key.fold_in(n)) for a in at.arrays])
+        automatic = autograd_at(near)
+        if automatic is None or by_differences(near, i, automatic[i], key) == "wrong":
+            return "autograd and central differences disagree"
+        size = float((near.given[i] * along).abs().sum()) or 1.0
+        errors.append(float(((near.given[i] - automatic[i]) * along).sum()) / size)
     smallest, largest = sorted((min(errors), max(errors)), key=abs)
-    if not (abs(smallest) > least and smallest * largest > 0 and abs(largest) < 2 * abs(smallest)):
-        return BELOW_ROUNDING
-    g = tree.map(lambda leaf: torch.from_numpy(np.array(trial.space.numbers(leaf).shadow)), trial.g)
-    value, error = steady_slope(at.forward, arrays, i, torch.from_numpy(np.array(along)), g)
-    slope = float(trial.slope)
-    if abs(slope - value) > TOLERANCE * abs(value) + 10 * error + 1e-9:
-        return "exact numbers and central differences disagree"
-    return ""
+    is_seen = abs(smallest) > least and smallest * largest > 0 and abs(largest) < 2 * abs(smallest)
+    return "" if is_seen else BELOW_ROUNDING
+
+
+def _near(array: Tensor, key: Key) -> Tensor:
+    drawn = keys.uniform(key.near(array), tuple(array.shape), -APART, APART)
+    return array * (1 + drawn.to(array))
 
 
 def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:

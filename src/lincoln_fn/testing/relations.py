@@ -61,17 +61,16 @@ def of_two(given: Tensor, right: Tensor, sizes: Sequence[int]) -> Iterator[Relat
 
 
 def _multiple(times: float, sizes: Sequence[int]) -> Iterator[Relation]:
-    size, sign = abs(times), "has the wrong sign and " if times < 0 else ""
     if abs(times + 1) <= SAME:
         yield "sign", "has the wrong sign"
-    elif size > 1:
-        summed = any(abs(size - n) <= SAME * n for n in sizes)
-        why = ": summed where it should be averaged?" if summed else ""
-        yield "summed" if summed else "factor", f"{sign}is {size:.6g} times too large{why}"
-    else:
-        averaged = any(abs(1 / size - n) <= SAME * n for n in sizes)
-        why = ": averaged where it should be summed?" if averaged else ""
-        yield "averaged" if averaged else "factor", f"{sign}is {1 / size:.6g} times too small{why}"
+        return
+    is_large, sign = abs(times) > 1, "has the wrong sign and " if times < 0 else ""
+    size = abs(times) if is_large else 1 / abs(times)
+    name, why = "factor", ""
+    if any(abs(size - n) <= SAME * n for n in sizes):
+        name, other = ("summed", "averaged") if is_large else ("averaged", "summed")
+        why = f": {name} where it should be {other}?"
+    yield name, f"{sign}is {size:.6g} times too {'large' if is_large else 'small'}{why}"
 
 
 def _in_order(given: Tensor, right: Tensor) -> Iterator[Match]:

@@ -71,33 +71,27 @@ def sample_of(
 
 def run_forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
     """Run `forward`, and raise a `GradientError` if it fails or does not return a pair."""
-    y, cache = _pair(layer, "forward", params, x)
-    _check_tensors(layer, {"y": y})
-    return y, cache
+    return _pair(layer, "forward", ("y",), params, x)
 
 
 def run_backward(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Run `backward`, and raise a `GradientError` if it fails or does not return a pair."""
-    dx, dparams = _pair(layer, "backward", params, cache, g)
-    _check_tensors(layer, {"dx": dx, "dparams": dparams})
-    return dx, dparams
+    return _pair(layer, "backward", ("dx", "dparams"), params, cache, g)
 
 
-def _check_tensors(layer: Layer, results: Arrays) -> None:
-    if told := not_a_tensor(results):
-        raise GradientError(f"{layer.name}: {told}")
-
-
-def _pair(layer: Layer, function: str, *arguments: Arrays) -> tuple[Arrays, Arrays]:
+def _pair(
+    layer: Layer, function: str, of_tensors: Sequence[str], *arguments: Arrays
+) -> tuple[Arrays, Arrays]:
     try:
         result = getattr(layer, function)(*arguments)
     except (LayerError, GradientError):
         raise
     except Exception as error:
         told = f"{function} raised {_told(error)}{_of_precision(layer, function, arguments)}"
-        raise GradientError(f"{layer.name}: {told}") from error
-    if problem := core.describe_non_pair(function, result):
-        raise GradientError(f"{layer.name}: {problem}")
+        raise GradientError(f"{layer.name}: {told}", function) from error
+    problem = core.describe_non_pair(function, result)
+    if problem := problem or not_a_tensor(dict(zip(of_tensors, result, strict=False))):
+        raise GradientError(f"{layer.name}: {problem}", function)
     pair: tuple[Arrays, Arrays] = result
     return pair
 

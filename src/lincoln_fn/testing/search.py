@@ -104,6 +104,7 @@ def _relations(
     yield from of_factor(given, right, hand)
     yield from of_sums(given, right, of.gs, hand)
     if tensor is not None and is_shape:
+        yield from _of_uses(of, given, tensor)
         yield from _of_parts(of, given, tensor)
     if any(same(given, g) for g in of.g):
         yield "derivative missing", "is g itself: the derivative is missing"
@@ -124,6 +125,16 @@ def _of_g(of: Evidence, given: Tensor, right: Tensor, tensor: Tensor) -> Iterato
                 yield from of_uses_of_g(given, parts, axis, whose)
         if len(leaves) > 1 and same(given, right - of.gradient(tensor, _masked(g, n))):
             yield "part of g", f"forgets g.{n}, the gradient of output {n}"
+
+
+def _of_uses(of: Evidence, given: Tensor, tensor: Tensor) -> Iterator[Relation]:
+    """Compare with what single uses of a tensor give."""
+    assert of.tape is not None
+    uses = [(call, k) for call in of.tape.calls for k, u in enumerate(call.inputs) if u is tensor]
+    for n, (call, k) in enumerate(uses if 1 < len(uses) <= MOST_POSITIONS else ()):
+        if same(given, call.vjp(of.tape.arrived(call))[k]):
+            only = f"use {n + 1} of {len(uses)} only, as if overwritten"
+            yield "one use", f"is the gradient of {only}: the gradients of all uses must add up"
 
 
 def _of_parts(of: Evidence, given: Tensor, tensor: Tensor) -> Iterator[Relation]:

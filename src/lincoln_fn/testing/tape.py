@@ -7,41 +7,136 @@ then computes what all gradients would be if the derivative of some calls were a
 
 from __future__ import annotations
 
+import linecache
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import compress
+from itertools import compress, islice
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any, TypeAlias
 
+import attrs
 import optree
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, tree
-from lincoln_fn.testing.call import Call, Function, Position, floats
-from lincoln_fn.testing.follow import Forward, outputs
+from lincoln_fn.testing.from_numpy import Forward, outputs
+
+# Any: of every function of torch.
+Function: TypeAlias = Callable[..., Any]
+# Code and the place in it, the innermost first.
+Position: TypeAlias = tuple[tuple[CodeType, int], ...]
+# A longer piece of code is not quoted.
+LONGEST_CODE = 40
+_TORCH = str(Path(torch.__file__).parent)
+_LIBRARY = str(Path(__file__).parent.parent)
+_OPERATORS = {
+    "truediv": "div", "rsub": "sub", "rpow": "pow", "rdiv": "div", "rtruediv": "div",
+    "rmul": "mul", "radd": "add", "rmatmul": "matmul", "mm": "matmul", "bmm": "matmul",
+    "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div",
+}  # fmt: skip
+
+
+@attrs.frozen(eq=False, slots=False)
+class Call:
+    """One call of a function of torch."""
+
+    function: Function
+    # Its arguments, flat, and their structure.
+    leaves: list[Any]
+    spec: Any  # Any: optree's
+    # The places in `leaves` of the tensors that depend on the arrays.
+    tracked: list[int]
+    # The floating tensors that it returned.
+    outputs: list[Tensor]
+    position: Position
+
+    @property
+    def name(self) -> str:
+        """The function's name: "mul" for `a * b`."""
+        name = getattr(self.function, "__name__", "")
+        if name == "__get__":
+            name = self.function.__self__.__name__  # type: ignore[attr-defined]  # of a property
+        name = name.strip("_")
+        return _OPERATORS.get(name, name.removesuffix("_with_indices"))
+
+    @property
+    def code(self) -> str:
+        """The call as forward has it, such as "x * w"; "" if it is long or the library's."""
+        own = ((c, offset) for c, offset in self.position if not c.co_filename.startswith(_TORCH))
+        code, offset = next(own, (None, 0))
+        if code is None or code.co_filename.startswith(_LIBRARY):
+            return ""
+        return _source(code, offset)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors that depend on the arrays, as they are part of autograd's graph."""
+        return [self.leaves[i] for i in self.tracked]
+
+    @cached_property
+    def _again(self) -> tuple[list[Tensor], list[Tensor]]:
+        inputs = [u.detach().clone().requires_grad_() for u in self.inputs]
+        return inputs, self.run(inputs)
+
+    def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Call the function of other inputs, and return its floating outputs."""
+        leaves = list(self.leaves)
+        for i, u in zip(self.tracked, inputs, strict=True):
+            leaves[i] = u
+        args, kwargs = optree.tree_unflatten(self.spec, leaves)
+        with torch.enable_grad():
+            return floats(self.function(*args, **kwargs))
+
+    def vjp(self, gs: Sequence[Tensor], at: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Compute the gradient of the inputs from that of the outputs, here or at other inputs."""
+        if at is None:
+            inputs, outputs = self._again
+        else:
+            inputs = [u.detach().clone().requires_grad_() for u in at]
+            outputs = self.run(inputs)
+        return list(
+            torch.autograd.grad(
+                outputs, inputs, list(gs), retain_graph=True, materialize_grads=True
+            )
+        )
+
+
+def _source(code: CodeType, offset: int) -> str:
+    """Return the expression at an offset of compiled code, if it is short."""
+    lines = next(islice(code.co_positions(), offset // 2, None), (None,) * 4)
+    first, last, start, end = lines
+    if first is None or first != last or start is None or end is None:
+        return ""
+    line = linecache.getline(code.co_filename, first).encode()[start:end].decode()
+    return line if len(line) <= LONGEST_CODE else ""
+
+
+def floats(result: Any) -> list[Tensor]:
+    """List the floating tensors in what a function returned."""
+    leaves: list[Any] = optree.tree_leaves(result)  # Any: of any function of torch
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
 
 # For one call, the gradients of its outputs and the right ones of its inputs, the wrong ones of the
 # inputs; None where they are right.
 Mistake: TypeAlias = Callable[[Call, list[Tensor], list[Tensor]], Sequence[Tensor | None]]
 
 MOST_IN_CHAIN = 16
+# So many frames tell one place of the code from another.
+DEEPEST = 8
 _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 
 
 class Tape(TorchFunctionMode):
     """A recording of a forward."""
 
-    def __init__(
-        self,
-        forward: Forward,
-        arrays: Sequence[Tensor],
-        g: Arrays,
-    ) -> None:
+    def __init__(self, forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self._known: dict[int, list[Tensor]] = {}
         with torch.enable_grad():
             self.arrays = [array.detach().clone().requires_grad_() for array in arrays]
             with self:
@@ -90,11 +185,6 @@ class Tape(TorchFunctionMode):
         return [*compress(tree.leaves(g), self.depends_on_arrays)]
 
     @cached_property
-    def right(self) -> list[Tensor]:
-        """The right gradients of the arrays."""
-        return self.flow(self.outputs, self.cotangents, self.arrays)
-
-    @cached_property
     def _arrived(self) -> dict[int, Tensor]:
         outputs = [out for call in self.calls for out in call.outputs]
         found = self.flow(self.outputs, self.cotangents, outputs)
@@ -104,12 +194,6 @@ class Tape(TorchFunctionMode):
         """Return the right gradients of a call's outputs."""
         return [self._arrived[id(out)] for out in call.outputs]
 
-    def _passed(self, call: Call) -> list[Tensor]:
-        """Return the right gradients of a call's inputs."""
-        if id(call) not in self._known:
-            self._known[id(call)] = call.vjp(self.arrived(call))
-        return self._known[id(call)]
-
     def gradients_if(
         self, calls: Sequence[Call], mistake: Mistake, to: Sequence[Tensor]
     ) -> list[Tensor]:
@@ -118,26 +202,26 @@ class Tape(TorchFunctionMode):
         more: list[Tensor] = []
         # Of long loops, those alone whose rounds do not depend on each other.
         is_chain = 1 < len(calls) <= MOST_IN_CHAIN
-        if len(calls) > MOST_IN_CHAIN and self._depends(calls[-1], calls[0]):
-            raise ValueError("the loop is too long")
+        if len(calls) > MOST_IN_CHAIN:
+            last = calls[-1].inputs
+            if any(
+                bool(d.any())
+                for d in self.flow(last, [*map(torch.ones_like, last)], calls[0].outputs)
+            ):
+                raise ValueError("the loop is too long")
         for call in reversed(calls):
-            gs, right = self.arrived(call), self._passed(call)
+            gs = self.arrived(call)
             # A backward pass is linear: only what the mistakes add flows again.
             added = self.flow(sources, more, call.outputs) if is_chain else []
             if any(bool(extra.any()) for extra in added):
                 gs = [g + extra for g, extra in zip(gs, added, strict=True)]
-                right = call.vjp(gs)
+            right = call.vjp(gs)
             for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
                 if wrong is not None:
                     sources.append(u)
                     more.append(wrong - du)
         rights = self.flow(self.outputs, self.cotangents, to)
         return [r + extra for r, extra in zip(rights, self.flow(sources, more, to), strict=True)]
-
-    def _depends(self, call: Call, on: Call) -> bool:
-        """Return whether a call's inputs depend on the outputs of another."""
-        ones = list(map(torch.ones_like, call.inputs))
-        return any(bool(d.any()) for d in self.flow(call.inputs, ones, on.outputs))
 
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]
@@ -153,14 +237,10 @@ class Tape(TorchFunctionMode):
 
 def _position() -> Position:
     """Return where the call stands: the same in each round of a loop."""
-    frame = sys._getframe(2)
-    return tuple((f.f_code, f.f_lasti) for f in _frames(frame))
-
-
-def _frames(frame: Any) -> Iterator[Any]:  # Any: frames of Python
-    for _ in range(8):
-        if frame is None:
-            return
+    frame: FrameType | None = sys._getframe(2)
+    found: list[tuple[CodeType, int]] = []
+    while frame is not None and len(found) < DEEPEST:
         if frame.f_code.co_name != "__torch_function__":
-            yield frame
+            found.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
+    return tuple(found)

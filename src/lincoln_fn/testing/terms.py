@@ -7,7 +7,7 @@ coefficient, which has to be a simple fraction.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations_with_replacement
 from math import prod
 from typing import Any
 
@@ -122,7 +122,7 @@ def _every_term(shape: torch.Size, gs: Hand, hand: Hand) -> Iterator[tuple[str, 
         if count == 2:  # what has no g is no gradient, but a decay is written so
             yield from fitting
         for factors in combinations_with_replacement(fitting, count):
-            for inside in dict.fromkeys(_splits(count)):
+            for inside in ((), *subsets(count)):
                 inner = [factors[n] for n in inside]
                 outer = [factors[n] for n in range(count) if n not in inside]
                 for g_name, g in gs:
@@ -136,10 +136,6 @@ def _every_term(shape: torch.Size, gs: Hand, hand: Hand) -> Iterator[tuple[str, 
                         where = ", ".join(map(str, some))
                         total = factor * value.sum(some, keepdim=True)
                         yield _times(before, f"sum({name}, {where})"), total
-
-
-def _splits(count: int) -> list[tuple[int, ...]]:
-    return [some for n in range(count + 1) for some in combinations(range(count), n)]
 
 
 def fits(shape: torch.Size, to: torch.Size) -> bool:

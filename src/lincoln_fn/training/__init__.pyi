@@ -11,7 +11,7 @@ from lincoln_fn.training.donation import (
 )
 from lincoln_fn.training.evaluate import check_metrics as check_metrics, evaluate as evaluate
 from lincoln_fn.training.fit import fit as fit
-from lincoln_fn.training.gradient import (
+from lincoln_fn.training.protocols import (
     Compute as Compute, ComputeShards as ComputeShards, Gradient as Gradient,
     GradientState as GradientState, OfShard as OfShard, Reduce as Reduce,
 )

@@ -21,7 +21,7 @@ from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
 from lincoln_fn.training.gears import faster, faster_loss
-from lincoln_fn.training.gradient import Compute, Gradient
+from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk import forward_to_train
 
@@ -113,13 +113,6 @@ def value_and_gradient(
     Args:
         loss: the loss, with reduction mean or sum.
         fast: whether to run `lf.fast(net)`, which computes the same in less time.
-
-    Returns:
-        The function. The gradient mirrors params.
-
-    Raises:
-        LayerError: from the function, if the batch is no pair or the loss more than one number, and
-            as the network and the loss do.
 
     Example:
         >>> import torch, lincoln_fn as lf

@@ -12,10 +12,11 @@ import optree
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, warn, wrong_kind
+from lincoln_fn import core
+from lincoln_fn.core import TRAINED, LayerError, describe, format_briefly, tree, warn
 
 
-def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
+def as_tensors(arrays: object) -> tuple[core.Arrays, ...]:
     """Make tensors of a tuple of arrays, or raise a `LayerError`."""
     if not isinstance(arrays, tuple | list):
         mend = "write (x,) for one array, (x, target) for two"
@@ -25,7 +26,7 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
 
     float64: list[object] = []  # of x, and not chosen as a tensor's is
 
-    def as_tensor(i: int, array: Any) -> Tensor:  # Any: of torch, numpy or pandas
+    def as_tensor(i: int, array: object) -> Tensor:
         try:
             made = np.array(array) if hasattr(array, "to_numpy") else array
             if not i and isinstance(made, np.ndarray) and made.dtype == np.float64:
@@ -34,7 +35,9 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
         except (TypeError, ValueError, RuntimeError) as error:
             _check_layout(f"arrays[{i}]", array)
             _check_columns(f"arrays[{i}]", array)
-            raise wrong_kind("batches", f"arrays[{i}]", array, "an array of numbers") from error
+            raise core.wrong_kind(
+                "batches", f"arrays[{i}]", array, "an array of numbers"
+            ) from error
 
     def is_leaf(node: object) -> bool:
         return isinstance(node, list) and not any(map(is_array, node))
@@ -52,7 +55,7 @@ def as_tensors(arrays: object) -> tuple[Any, ...]:  # Any: trees of tensors
     return tensors
 
 
-def _as_tensor(array: Any) -> Tensor:  # Any: of torch or numpy, or a list
+def _as_tensor(array: object) -> Tensor:
     """Make a tensor, of the array's own memory if there is an array."""
     if not isinstance(array, np.ndarray) or array.flags.writeable:
         return torch.as_tensor(array)
@@ -110,7 +113,7 @@ def check_example(where: str, x: object) -> None:
     """Check that an example input is a tensor, or a tree of them."""
     leaves = tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
-        raise wrong_kind(where, "x", x, "tensor")
+        raise core.wrong_kind(where, "x", x, "tensor")
 
 
 def is_array(value: object) -> bool:

@@ -28,7 +28,7 @@ B = TypeVar("B")
 class Batches:
     """Batches of arrays in memory; made by `batches`, and iterable any number of times."""
 
-    arrays: tuple[Any, ...]  # Any: trees of tensors
+    arrays: tuple[core.Arrays, ...]
     batch_size: int
     key: Key | None
     epochs: int
@@ -66,12 +66,6 @@ class Batches:
 
         Args:
             i: at least 0; after the last epoch, further epochs follow.
-
-        Returns:
-            The batch that iteration yields at that position.
-
-        Raises:
-            LayerError: if i is below 0.
 
         Example:
             >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
@@ -128,9 +122,8 @@ def batches(
         UserWarning: if x, the first, is an array or data frame of float64, numpy's default.
 
     Raises:
-        LayerError: if arrays is not a tuple of numeric arrays, there is no example, the lengths
-            differ, a number is below its minimum or not an int, key is not a `Key`, or shard is not
-            two ints with 0 <= rank < size.
+        LayerError: if arrays is not a tuple of numeric arrays, there is no example, or the lengths
+            differ.
 
     Example:
         >>> for x, target in batches((np.float32([0, 1, 2]), np.arange(3)), 2):
@@ -188,9 +181,6 @@ def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
     Returns:
         An iterable that can be iterated over as often as the source.
 
-    Raises:
-        LayerError: if f is not a function, or source is not iterable.
-
     Example:
         >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
         >>> [x.shape for x, _ in map(lambda x, target: (x.flatten(1), target), loader)]
@@ -216,9 +206,6 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
     Returns:
         An iterable that can be iterated over as often as the source, in the source's order. Batches
         are computed when they are asked for, so a run resumes as it does with the source.
-
-    Raises:
-        LayerError: if source is not iterable, or net is not a layer.
 
     Example:
         >>> import lincoln_fn as lf
@@ -246,13 +233,15 @@ def is_used_once(batches: object) -> bool:
     Args:
         batches: an iterable.
 
-    Returns:
-        False for what gives the same batches each time.
-
     Example:
         >>> is_used_once([1, 2]), is_used_once(iter([1, 2]))
         (False, True)
     """
+    return isinstance(innermost(batches), Iterator)
+
+
+def innermost(batches: object) -> object:
+    """Return the batches before all maps."""
     while isinstance(batches, Mapped):
         batches = batches.source
-    return isinstance(batches, Iterator)
+    return batches

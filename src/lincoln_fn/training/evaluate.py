@@ -10,8 +10,8 @@ from lincoln_fn.runtime import adapt_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, count_examples
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.gears import recorded
-from lincoln_fn.training.gradient import Reduce
 from lincoln_fn.training.metrics import Metrics
+from lincoln_fn.training.protocols import Reduce
 
 
 @checked
@@ -33,8 +33,7 @@ def evaluate(
             `distributed.mean(group)`; None for one process.
 
     Raises:
-        LayerError: if an argument has the wrong type, there is no metric or no batch, a batch does
-            not fit, or a metric does not return a number.
+        LayerError: if there is no metric or no batch, or a metric does not return a number.
 
     Example:
         >>> import torch, lincoln_fn as lf

@@ -12,7 +12,7 @@ from lincoln_fn.optim import Optimizer
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
 from lincoln_fn.training.data import Batch
-from lincoln_fn.training.gradient import Gradient, Reduce
+from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.step import Step
 from lincoln_fn.training.step_errors import check_prediction, warn_of_second_softmax
 from lincoln_fn.training.train import StepFunction
@@ -69,8 +69,8 @@ def make_step(
             cross-entropy on logits, which computes that itself.
 
     Raises:
-        LayerError: if an argument has the wrong type, both gradient and reduce are given, or
-            gradient expects another reduction than the loss has, or another kind of loss.
+        LayerError: if both gradient and reduce are given, or gradient expects another reduction
+            than the loss has, or another kind of loss.
 
     Example:
         >>> import lincoln_fn as lf

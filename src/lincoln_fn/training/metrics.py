@@ -32,7 +32,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
         counts as wrong.
 
     Raises:
-        LayerError: if the shapes do not fit, a label is not a class index, or there is no example.
+        LayerError: if a label is not a class index, or there is no example.
 
     Example:
         >>> import torch
@@ -64,8 +64,8 @@ def top_k_error(k: PositiveInt = 5) -> Metric:
         prediction contains `nan` counts as wrong.
 
     Raises:
-        LayerError: if k is below 1; from the metric, if the shapes do not fit, a label is not a
-            class index, there are fewer than k classes, or there is no example.
+        LayerError: from the metric, if a label is not a class index, there are fewer than k
+            classes, or there is no example.
 
     Example:
         >>> import torch
@@ -88,8 +88,7 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
         A share from 0 to 1. `nan` counts as wrong, whatever the label.
 
     Raises:
-        LayerError: if there is not one prediction per label, a label is neither 0 nor 1, or there
-            is no example.
+        LayerError: if a label is neither 0 nor 1, or there is no example.
 
     Example:
         >>> import torch

@@ -18,7 +18,7 @@ from lincoln_fn.training import step_errors
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_unspent
-from lincoln_fn.training.gradient import Gradient, Reduce
+from lincoln_fn.training.protocols import Gradient, Reduce
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk.internal import check_unchanged
 
@@ -63,16 +63,9 @@ class Step:
     ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
         """Take a step, and report the value of each part of a weighted loss, too.
 
-        Args:
-            state: as for a call.
-            batch: likewise.
-
         Returns:
             The new state, and the value. For a weighted loss the value is a dict of numbers:
             "loss", and each part by its name.
-
-        Raises:
-            LayerError: as a call does.
         """
         new_state, value = self._taken(state, batch)
         if not self.parts:
@@ -113,11 +106,7 @@ class Step:
         return new_state, value
 
     def _begun(self, state: TrainState, batch: Batch) -> list[Version]:
-        """Check what there is to check before a step.
-
-        Returns:
-            The versions of what it must not change, at the first step and for `debug`.
-        """
+        """Check what there is before a step; return the versions of what it must not change."""
         if self.debug and self.reduce is None:
             step_errors.check_layers(self.net, self.loss, state.params, batch)
         notes = state.step.is_cpu and not self.donate  # on a GPU, it would have to wait

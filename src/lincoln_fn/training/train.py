@@ -24,8 +24,8 @@ from lincoln_fn.runtime import count_cores, watch_pace
 from lincoln_fn.training.batch_checks import check_example, check_walkable, count_examples
 from lincoln_fn.training.data import Batch, is_used_once
 from lincoln_fn.training.gears import faster
-from lincoln_fn.training.gradient import Gradient, GradientState
 from lincoln_fn.training.initial_params import copy_like
+from lincoln_fn.training.protocols import Gradient, GradientState
 
 
 @record
@@ -130,12 +130,8 @@ def init_state(
             draws them from the key.
         gradient: the step's own gradient, if `make_step` has one.
 
-    Returns:
-        The state, with step 0.
-
     Raises:
-        LayerError: if an argument has the wrong type, x does not fit the network, or params do not
-            have the network's structure and shapes.
+        LayerError: if x does not fit the network, or params do not have its structure and shapes.
 
     Example:
         >>> import lincoln_fn as lf
@@ -173,8 +169,8 @@ def train(
         The state after each step, and its record.
 
     Raises:
-        LayerError: if step or state has the wrong type, batches are not iterable or an empty
-            iterator, or autograd or torch.func sees the steps; and as the step does.
+        LayerError: if an iterator of batches is empty, or autograd or torch.func sees the steps;
+            and as the step does.
         NonFiniteError: for a loss that is not finite, even if the step does not check it.
 
     Example:

@@ -10,6 +10,8 @@ import attrs
 
 from lincoln_fn.core import Params, evolve
 
+# Any: a visitor's record of a part, or the records that a loop returns.
+Record: TypeAlias = Any
 # Of each part; a composition's last parts may have none.
 PartsParams: TypeAlias = tuple[Params, ...]
 
@@ -95,16 +97,29 @@ def _split_fields(params: Params, *, names: tuple[str | None, ...]) -> PartsPara
     return tuple(() if name is None else getattr(params, name) for name in names)
 
 
-# Any: a visitor's record of a part.
 def visit_parts(
     arrangement: Arrangement,
-    visit: Callable[[int, Params, Any], Params],
+    visit: Callable[[int, Params, Record], Params],
     params: Params,
-    records: tuple[Any, ...],
+    records: tuple[Record, ...],
 ) -> Params:
     """Join what visit(i, params of part i, record of part i) returns of each part with params."""
     pairs = enumerate(zip(arrangement.split(params), records, strict=False))
     return arrangement.join(tuple(visit(i, entry, record) for i, (entry, record) in pairs), params)
+
+
+def gather_by(arrangement: Arrangement) -> Callable[..., Params]:
+    """Make the function (visit, params, records) -> params that joins what is visited."""
+    is_of_entries = arrangement in (ENTRIES, ALL_BUT_LAST)
+    return gather_entries if is_of_entries else partial(visit_parts, arrangement)
+
+
+def gather_entries(
+    visit: Callable[[int, Params, Record], Params], params: Params, records: Record
+) -> Params:
+    """Return entry i of a tuple of params, for part i."""
+    pairs = enumerate(zip(params, records, strict=False))
+    return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
 
 
 # Any: a class of records.

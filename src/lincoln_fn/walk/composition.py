@@ -14,29 +14,19 @@ that is not trained is visited with `train=False`. If a part's dx is not needed,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, unchanged, wrong_kind
-from lincoln_fn.walk.arrangement import ALL_BUT_LAST, ENTRIES, Arrangement, visit_parts
-from lincoln_fn.walk.depth import make_room
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, unchanged, wrong_kind
+from lincoln_fn.walk.arrangement import ENTRIES, Arrangement, Record, gather_by, visit_parts
 from lincoln_fn.walk.init import init_in_turn, remembering
-from lincoln_fn.walk.parts import place_parts
-from lincoln_fn.walk.visits import (
-    BACKWARD,
-    DPARAMS,
-    DX,
-    FORWARD,
-    PREDICT,
-    Record,
-    Tap,
-    VisitBack,
-    VisitThere,
-)
+from lincoln_fn.walk.parts import Parts, always, make_room
+from lincoln_fn.walk.visitors import VisitBack, VisitThere
+from lincoln_fn.walk.visits import BACKWARD, DPARAMS, DX, FORWARD, PREDICT
 
 There: TypeAlias = Callable[[VisitThere, Params, Arrays], tuple[Arrays, Record]]
 Back: TypeAlias = Callable[[VisitBack, Params, Cache, Arrays], tuple[Arrays, Record]]
@@ -44,7 +34,7 @@ VisitRecord: TypeAlias = Callable[[int, Params, Record], Params]
 Gather: TypeAlias = Callable[[VisitRecord, Params, Record], Params]
 Init: TypeAlias = Callable[[tuple[Layer, ...], Key, Arrays], Params]
 Advance: TypeAlias = Callable[[VisitThere, Params, Cache], Params]
-
+CallOf: TypeAlias = Callable[[tuple[Layer, ...]], str]
 Mask: TypeAlias = Literal["part", "sequence", "state", "position", "lost"]
 
 
@@ -59,7 +49,7 @@ def composition(
     advance: Advance | None = None,
     predict: There | None = None,
     needs_dx: Callable[[int, Params], bool] | None = None,
-    call: Callable[[tuple[Layer, ...]], str] | str | None = None,
+    call: CallOf | str | None = None,
     arrange: Arrangement = ENTRIES,
     names: tuple[str, ...] = (),
     mask: Mask | None = None,
@@ -120,128 +110,71 @@ def composition(
     """
     if not isinstance(label, str):
         call, label = call or partial(core.call_of_parts, label), label.__name__
-    for i, part in enumerate(parts):
-        if not isinstance(part, Layer):
-            raise wrong_kind(f"{label}[{i}]", "", part, "Layer")
-    if names and len(names) != len(parts):
-        raise LayerError(label, f"expected {len(parts)} names of parts, got {names}")
-    is_of_entries = arrange in (ENTRIES, ALL_BUT_LAST)
-    made = Composition(
-        label,
-        parts,
-        there,
-        back,
-        gather or (gather_entries if is_of_entries else partial(visit_parts, arrange)),
-        init or init_in_turn,
-        advance or partial(_advance_parts, arrange),
-        predict or there,
-        needs_dx or always,
-        partial(_named, name=call) if isinstance(call, str) else call or partial(_call, label),
-        arrange,
-        names,
-        mask,
-    )
-    is_still = all(part.advance is unchanged for part in parts)
-    name = made.call(parts)
-    layer = Layer(
-        name, made.forward, made.backward, made.initialise, made.predict, made.input_grad,
-        made.grads, unchanged if is_still else made.advanced, made,
-    )  # fmt: skip
-    return core.with_spec(layer, name) if isinstance(name, core.Spec) else layer
-
-
-def gather_entries(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Return entry i of a tuple of params, for part i."""
-    pairs = enumerate(zip(params, records, strict=False))
-    return tuple(visit(i, entry, record) for i, (entry, record) in pairs)
+    return Composition(
+        label=label, parts=parts, there=there, back=back, gather=gather or gather_by(arrange),
+        init=init or init_in_turn, advance=advance or partial(_advance_parts, arrange),
+        predict=predict or there, needs_dx=needs_dx or always, call=call or partial(_call, label),
+        arrange=arrange, names=names, mask=mask,
+    )._layer()  # fmt: skip
 
 
 def _advance_parts(arrange: Arrangement, visit: VisitThere, params: Params, cache: Cache) -> Params:
     return visit_parts(arrange, visit.advance, params, cache)
 
 
-def always(i: int, params: Params) -> bool:
-    """Say that a trained part needs the dx of every part."""
-    return True
-
-
 def _named(parts: tuple[Layer, ...], *, name: str) -> str:
     return name
+
+
+def _as_call(call: CallOf | str) -> CallOf:
+    return partial(_named, name=call) if isinstance(call, str) else call
 
 
 def _call(label: str, parts: tuple[Layer, ...]) -> str:
     return f"{label}({', '.join(part.name for part in parts)})"
 
 
-@attrs.frozen(eq=False, slots=False)  # with slots, attrs of 2023 keeps no cached property
-class Composition:
+@attrs.frozen(eq=False, slots=False, kw_only=True)
+class Composition(Parts):
     """How a layer is made of its parts; `composition` explains the fields."""
 
-    label: str
-    parts: tuple[Layer, ...]
     there: There
     back: Back
     gather: Gather
     init: Init
     advance: Advance
-    predict_there: There
-    needs_dx: Callable[[int, Params], bool]
-    call: Callable[[tuple[Layer, ...]], str]
-    arrange: Arrangement
-    names: tuple[str, ...]
+    predict_there: There = attrs.field(alias="predict")
+    call: CallOf = attrs.field(converter=_as_call)
     mask: Mask | None
-    # The outputs that are taken out, by the part. Then y is (y, outputs), and g their gradients.
-    taps: Mapping[int, Tap] = attrs.Factory(dict)
-    # How deeply compositions are nested within this one, itself included.
-    depth: int = attrs.field(init=False)
-    # How it takes a mask, as `mask_form` has it.
-    takes_mask: str | None = attrs.field(init=False)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __attrs_post_init__(self) -> None:
+        make_room(self.label, self.depth)
+
+    def __getstate__(self) -> dict[str, object]:
         """Give the fields by name."""
         return {field.name: getattr(self, field.name) for field in attrs.fields(Composition)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Load a pickle, if there is room for its depth."""
         for name, value in state.items():
             object.__setattr__(self, name, value)
         make_room(self.label, self.depth)
 
-    @depth.default
-    def _measure(self) -> int:
+    @cached_property
+    def depth(self) -> int:
+        """How deeply compositions are nested within this one, itself included."""
         within = map(composition_of, self.parts)
-        depth = 1 + max((made.depth for made in within if made is not None), default=0)
-        make_room(self.label, depth)
-        return depth
+        return 1 + max((made.depth for made in within if made is not None), default=0)
 
-    @takes_mask.default
-    def _find_mask(self) -> str | None:
+    @cached_property
+    def takes_mask(self) -> str | None:
+        """How it takes a mask, as `mask_form` has it."""
         if self.mask == "part":
             return mask_form(self.parts[0])
         forms = {*map(mask_form, self.parts)}
         if self.mask or not forms <= {"position", None}:
             return self.mask or "lost"
         return "position" if None not in forms and core.is_ours(self.there) else None
-
-    @cached_property
-    def placed(self) -> tuple[Layer, ...]:
-        """The parts; their errors name their position."""
-        return place_parts(self.label, self.parts)
-
-    def inside(self, path: str, i: int) -> str:
-        """Return the path of part i, by its name if it has one."""
-        name = (self.names[i] if self.names else "") or str(i)
-        return f"{path}.{name}" if path else name
-
-    def split_params(self, params: Params) -> tuple[Params, ...]:
-        """Return the params of each part, () for one without any."""
-        if self.arrange == ENTRIES and type(params) is not tuple:
-            problem = f"expected params with an entry for each part, got {core.describe(params)}"
-            raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
-        if self.arrange.kind is not None:
-            core.check_params(self.label, params, self.arrange.kind)
-        split = self.arrange.split(params)
-        return (*split, *((),) * (len(self.parts) - len(split)))
 
     def forward(self, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
         """Walk forward, with each part's `forward`."""
@@ -283,14 +216,19 @@ class Composition:
     # Any: arguments of `composition`, by name.
     def rebuild(self, parts: tuple[Layer, ...], **changes: Any) -> Layer:
         """Make the same composition of other parts, with other taps or arguments of its maker."""
-        taps = changes.pop("taps", self.taps)
-        names = "there", "back", "gather", "init", "advance", "needs_dx", "call", "arrange", "names"
-        kept = {name: getattr(self, name) for name in (*names, "mask")}
-        if self.predict_there is not self.there:  # else a new `there` is that of `predict`, too
-            kept["predict"] = self.predict_there
-        layer = composition(self.label, parts, **{**kept, **changes})
-        object.__setattr__(layer.composition, "taps", taps)  # nobody else has seen it yet
-        return layer
+        if self.predict_there is self.there:  # so a new one is that of `predict`, too
+            changes = {"predict": changes.get("there", self.there), **changes}
+        return attrs.evolve(self, parts=parts, **changes)._layer()
+
+    def _layer(self) -> Layer:
+        """Make the layer."""
+        is_still = all(part.advance is unchanged for part in self.parts)
+        name = self.call(self.parts)
+        layer = Layer(
+            name, self.forward, self.backward, self.initialise, self.predict, self.input_grad,
+            self.grads, unchanged if is_still else self.advanced, self,
+        )  # fmt: skip
+        return core.with_spec(layer, name) if isinstance(name, core.Spec) else layer
 
 
 def mask_form(layer: Layer) -> str | None:

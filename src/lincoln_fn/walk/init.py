@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 import optree
@@ -23,8 +23,8 @@ from lincoln_fn.walk.parts import Placed
 
 T = TypeVar("T")
 # By what a thing was found of: what has to live as long, so that its id stays its own, and the
-# thing. Any: a tensor on `meta`, or an output.
-Found: TypeAlias = dict[object, tuple[object, Any]]
+# thing: a tensor on `meta`, or an output.
+Found: TypeAlias = dict[object, tuple[object, Arrays]]
 _FOUND: Final[ContextVar[Found | None]] = ContextVar("_FOUND", default=None)
 
 
@@ -90,8 +90,8 @@ def on_meta(arrays: T) -> T:
     return tree.map(_move, arrays, states=True)
 
 
-# Any: other values than tensors are left unchanged, and the layer refuses them.
-def _move(leaf: Any) -> Any:
+# Other values than tensors are left unchanged, and the layer refuses them.
+def _move(leaf: object) -> object:
     if not isinstance(leaf, Tensor) or leaf.is_meta:
         return leaf
     found = _FOUND.get()

@@ -1,8 +1,10 @@
 from lincoln_fn.walk import one_part as one_part
-from lincoln_fn.walk.arrangement import visit_parts as visit_parts
+from lincoln_fn.walk.arrangement import (
+    Record as Record, gather_entries as gather_entries, visit_parts as visit_parts,
+)
 from lincoln_fn.walk.composition import (
-    Back as Back, Mask as Mask, There as There, VisitRecord as VisitRecord, always as always,
-    composition_of as composition_of, gather_entries as gather_entries, mask_form as mask_form,
+    Back as Back, Mask as Mask, There as There, VisitRecord as VisitRecord,
+    composition_of as composition_of, mask_form as mask_form,
 )
 from lincoln_fn.walk.in_place import (
     InPlaceError as InPlaceError, check_in_place as check_in_place,
@@ -12,15 +14,18 @@ from lincoln_fn.walk.init import (
     init_in_turn as init_in_turn, init_with_outputs as init_with_outputs, on_meta as on_meta,
     output_of as output_of,
 )
-from lincoln_fn.walk.map_params import Pair as Pair, change_parts as change_parts
 from lincoln_fn.walk.one_part import around as around
-from lincoln_fn.walk.parts import ERRORS as ERRORS, Placed as Placed, place_parts as place_parts
-from lincoln_fn.walk.paths import (
-    is_target as is_target, map_paths as map_paths, paths as paths, unknown_path as unknown_path,
+from lincoln_fn.walk.parts import (
+    ERRORS as ERRORS, Placed as Placed, Tap as Tap, always as always, inside as inside,
+    place_parts as place_parts,
 )
+from lincoln_fn.walk.paths import (
+    Pair as Pair, change_parts as change_parts, is_target as is_target, map_paths as map_paths,
+    paths as paths, unknown_path as unknown_path,
+)
+from lincoln_fn.walk.visitors import allows_loops as allows_loops
 from lincoln_fn.walk.visits import (
-    ALL as ALL, Around as Around, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
-    Record as Record, Tap as Tap, Wants as Wants, allows_loops as allows_loops, inside as inside, sum_uses as sum_uses,
-    untrained as untrained,
+    ALL as ALL, BACKWARD as BACKWARD, DPARAMS as DPARAMS, PREDICT as PREDICT,
+    Wants as Wants, sum_uses as sum_uses, untrained as untrained,
 )
 from lincoln_fn.walk.walks import walk_back as walk_back

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params
-from lincoln_fn.walk.arrangement import ITS_PART, Arrangement
+from lincoln_fn.walk.arrangement import ITS_PART, Arrangement, Record
 from lincoln_fn.walk.composition import Back, There, VisitRecord, composition
-from lincoln_fn.walk.visits import Record, VisitBack, VisitThere
+from lincoln_fn.walk.visitors import VisitBack, VisitThere
 
 
 def there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:

@@ -1,8 +1,14 @@
-"""The parts of a composition: errors that name their position, and checks of tuples."""
+"""The parts of a composition: their paths and params, and errors that name their position.
+
+A walk through nested compositions is a recursion, with a few Python calls per level. Python's
+recursion limit, 1,000 calls by default, is a setting of the whole process: `make_room` raises it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -12,9 +18,78 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import A_TUPLE, Declaration, Layer, LayerError, Params, State, describe, tree
+from lincoln_fn.walk.arrangement import ENTRIES, Arrangement
 
 _WALK: Final = Path(__file__).parent
 _LIBRARY: Final = _WALK.parent
+
+
+@attrs.frozen
+class Tap:
+    """The outputs that are taken out at a part: its own, if it is one, and those within it."""
+
+    first: int
+    count: int
+    is_output: bool
+
+    @property
+    def within(self) -> slice:
+        """Where the outputs within the part are, among those of the composition."""
+        return slice(self.first + self.is_output, self.first + self.count)
+
+
+@attrs.frozen(eq=False, slots=False, kw_only=True)  # slots of attrs 2023 keep no cached property
+class Parts:
+    """The parts of a composition, as its visitors know them; `composition` explains the fields."""
+
+    label: str
+    parts: tuple[Layer, ...] = attrs.field()
+    arrange: Arrangement
+    names: tuple[str, ...] = attrs.field()
+    needs_dx: Callable[[int, Params], bool]
+    # The outputs that are taken out, by the part. Then y is (y, outputs), and g their gradients.
+    taps: Mapping[int, Tap] = attrs.Factory(dict)
+
+    @parts.validator
+    def _check_parts(self, attribute: object, parts: tuple[Layer, ...]) -> None:
+        for i, part in enumerate(parts):
+            if not isinstance(part, Layer):
+                raise core.wrong_kind(f"{self.label}[{i}]", "", part, "Layer")
+
+    @names.validator
+    def _check_names(self, attribute: object, names: tuple[str, ...]) -> None:
+        if names and len(names) != len(self.parts):
+            raise LayerError(self.label, f"expected {len(self.parts)} names of parts, got {names}")
+
+    @cached_property
+    def placed(self) -> tuple[Layer, ...]:
+        """The parts; their errors name their position."""
+        return place_parts(self.label, self.parts)
+
+    def inside(self, path: str, i: int) -> str:
+        """Return the path of part i, by its name if it has one."""
+        name = (self.names[i] if self.names else "") or str(i)
+        return f"{path}.{name}" if path else name
+
+    def split_params(self, params: Params) -> tuple[Params, ...]:
+        """Return the params of each part, () for one without any."""
+        if self.arrange == ENTRIES and type(params) is not tuple:
+            problem = f"expected params with an entry for each part, got {core.describe(params)}"
+            raise LayerError(self.label, f"{problem}; say by arrange= how they are made")
+        if self.arrange.kind is not None:
+            core.check_params(self.label, params, self.arrange.kind)
+        split = self.arrange.split(params)
+        return (*split, *((),) * (len(self.parts) - len(split)))
+
+
+def always(i: int, params: Params) -> bool:
+    """Say that a trained part needs the dx of every part."""
+    return True
+
+
+def inside(path: str, i: int) -> str:
+    """Return the path of part i of the composition at a path."""
+    return f"{path}.{i}" if path else str(i)
 
 
 def place_parts(label: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -100,16 +175,7 @@ def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
-    """Check that a tuple has one entry per part.
-
-    Args:
-        label: the composition's name.
-        what: the name of the tuple.
-        given: the tuple given.
-        count: how many parts there are.
-
-    Raises:
-        LayerError: if it is not a tuple, or one of another length.
+    """Check that what is `given` for `what`, of composition `label`, is a tuple of `count` entries.
 
     Example:
         >>> check_entries("serial", "params", ((), ()), 3)
@@ -126,9 +192,6 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 def is_trained(params: Params) -> bool:
     """Return whether parameters have a leaf that an optimizer updates.
 
-    Args:
-        params: of any layer.
-
     Returns:
         False for the empty tuple, for a `State`, and for trees that contain only these.
 
@@ -142,3 +205,22 @@ def is_trained(params: Params) -> bool:
         return False
     below = tree.children(params)
     return any(map(is_trained, below)) if below else bool(tree.leaves(params))
+
+
+# The largest number of calls per level, which `summary` of a residual needs. And the calls that a
+# single layer, a test runner or a notebook needs.
+_A_LEVEL: Final = 10
+_BESIDE: Final = 500
+# Python's stack and optree, which lists the params, end at about twice as many.
+MOST: Final = 500
+
+
+def make_room(label: str, depth: int) -> None:
+    """Raise Python's recursion limit if a walk through a deeply nested network would reach it."""
+    if depth > MOST:
+        problem = f"expected at most {MOST} compositions within each other, got {depth}"
+        raise LayerError(label, f"{problem}; write one serial of many parts")
+    # The limit is never lowered: other threads may be in the middle of a walk.
+    needed = _A_LEVEL * depth + _BESIDE
+    if sys.getrecursionlimit() < needed:
+        sys.setrecursionlimit(needed)

@@ -7,9 +7,8 @@ bits of `backward`, and compute no product twice.
 
 from __future__ import annotations
 
-from typing import Any
-
 from lincoln_fn.core import Arrays, Cache, Layer, Params, checked, is_derived, record, static
+from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.composition import composition_of
 from lincoln_fn.walk.visits import Wants
 from lincoln_fn.walk.walks import walk_back
@@ -20,10 +19,7 @@ class Site:
     """One use of one layer, as the backward walk recorded it.
 
     Args:
-        layer: the layer.
         path: its position in the network, such as "2.0".
-        params: its parameters.
-        cache: its cache.
         g: dL/dy of this use; None if it was not needed: the network's dx was not wanted, and
             neither this layer nor one before it is trained.
         dparams: the gradient of this use, if it was computed together with dx, as in norms and
@@ -41,7 +37,7 @@ class Site:
 @checked
 def cotangents(
     net: Layer, params: Params, cache: Cache, g: Arrays, *, dx: bool = True
-) -> tuple[Arrays, Any]:  # Any: a tree of sites
+) -> tuple[Arrays, Record]:
     """Compute dx of a network, and record what the gradients of its parameters are computed from.
 
     Args:
@@ -77,7 +73,7 @@ def _skip(layer: Layer, path: str, params: Params) -> Site:
     return Site(layer, path, params, None, None, params)
 
 
-def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree of sites
+def grads_at(net: Layer, params: Params, sites: Record) -> Params:
     """Compute the gradients of a network's parameters from its sites.
 
     Args:
@@ -85,9 +81,6 @@ def grads_at(net: Layer, params: Params, sites: Any) -> Params:  # Any: a tree o
 
     Returns:
         dparams, bit for bit as `net.grads` returns it.
-
-    Raises:
-        LayerError: as `grads` does.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)

@@ -10,33 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_pair, declared_by, tree, unchanged
+from lincoln_fn.walk.arrangement import Record
 from lincoln_fn.walk.composition import Composition, composition_of
 from lincoln_fn.walk.parts import is_trained
-from lincoln_fn.walk.visits import (
-    ALL,
-    DPARAMS,
-    DX,
-    FORWARD,
-    Record,
-    VisitBack,
-    VisitThere,
-    Walk,
-    Wants,
-    keep,
-)
+from lincoln_fn.walk.visitors import VisitBack, VisitThere
+from lincoln_fn.walk.visits import ALL, DPARAMS, DX, FORWARD, Walk, Wants, keep
 
 ThereVisitor: TypeAlias = Callable[[Layer, str, Params, Arrays], tuple[Arrays, Record]]
 BackVisitor: TypeAlias = Callable[[Layer, str, Params, Cache, Arrays], tuple[Arrays, Record]]
 # How a state advances between two uses of one layer, from the visitor's record of the first.
 Advance: TypeAlias = Callable[[Layer, Params, Record], Params]
-# Any: (y, record), as the walk through the composition returns them.
-Wrap: TypeAlias = Callable[[Layer, str, Params, Callable[[], Any]], Any]
+Walked: TypeAlias = tuple[Arrays, Record]
+Wrap: TypeAlias = Callable[[Layer, str, Params, Callable[[], Walked]], Walked]
 
 
 def _into_parts(advance: Advance) -> Advance:
@@ -96,8 +87,7 @@ def there(
             return visit(part, path, params, x)
         parts = VisitThere(made, walk, path)
         run = partial(parts.run, made.there, params, x)
-        result: tuple[Arrays, Record] = around(part, path, params, run) if around else run()
-        return result
+        return around(part, path, params, run) if around else run()
 
     walk = Walk(at, advance=_into_parts(advance))
     return at(net, "", params, x, ALL)
@@ -158,9 +148,6 @@ def walk_back(
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted. None keeps the records as they are.
         add: as `Walk` takes it.
-
-    Returns:
-        dx, and the record of the network.
     """
 
     def at(

@@ -38,3 +38,11 @@ CASES: list[Case] = [
     )
     for case in family.CASES
 ]
+
+
+def first_of(cases: list[Case]) -> list[Case]:
+    """Give one configuration of each constructor."""
+    return [*{case.constructor: case for case in reversed(cases)}.values()][::-1]
+
+
+FIRST = first_of(CASES)

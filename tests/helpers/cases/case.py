@@ -36,6 +36,11 @@ class Case:
         shape = "+".join("x".join(map(str, leaf.shape)) for leaf in lf.tree.leaves(self.x))
         return f"{self.layer.name}-{shape}{self.note and '-' + self.note}"
 
+    @property
+    def constructor(self) -> str:
+        """Name the constructor."""
+        return self.layer.name.partition("(")[0]
+
     @functools.cache  # noqa: B019  The table lives as long as the process.
     def params(self) -> Any:
         """Draw the layer's parameters, in float32: once, since nothing changes them."""
@@ -66,6 +71,9 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
         module: the module.
         names: by the module's parameter name, how our params give that tensor; None for the names
             of the state dict.
+
+    Returns:
+        The function (params, x) -> y, which has the module.
     """
     import torch
 
@@ -73,6 +81,7 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
         given = torch_names(params) if names is None else {n: of(params) for n, of in names.items()}
         return torch.func.functional_call(module, given, x)
 
+    run.module = module
     return run
 
 

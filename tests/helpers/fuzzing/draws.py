@@ -19,19 +19,6 @@ def divisor(rng, n):
     return rng.choice([d for d in range(1, n + 1) if n % d == 0])
 
 
-def per_axis(rng, n, choices):
-    """Draw one number for all of n axes, or one for each."""
-    if chance(rng, 0.6):
-        return rng.choice(choices)
-    return tuple(rng.choice(choices) for _ in range(n))
-
-
-def axis(rng, ndim):
-    """Draw an axis that is not the batch's, from either end."""
-    positive = rng.randrange(1, ndim)
-    return positive - ndim if chance(rng, 0.5) else positive
-
-
 def options(rng, **choices):
     """Draw some of the keyword arguments, each from its choices; the others keep their defaults."""
     return {name: rng.choice(of) for name, of in choices.items() if chance(rng, 0.4)}

@@ -2,7 +2,6 @@
 
 import lincoln_fn as lf
 from helpers.fuzzing.draws import chance, size
-from helpers.fuzzing.spatial import SPATIAL
 
 
 def activation(rng):
@@ -27,4 +26,4 @@ def perceptron(rng, x, depth):
     return lf.serial(*parts, *([lf.dropout(0.2)] if chance(rng, 0.3) else []))
 
 
-IDIOMS = {"convolved": (SPATIAL, convolved), "perceptron": ((2, 3), perceptron)}
+IDIOMS = {"convolved": ((3, 4, 5), convolved), "perceptron": ((2, 3), perceptron)}

@@ -8,21 +8,27 @@ import math
 import torch
 
 import lincoln_fn as lf
-from helpers.fuzzing import idioms, layers
+from helpers.fuzzing import idioms
 from helpers.fuzzing.draws import chance, divisor, options, size
+from helpers.fuzzing.layers import fork, named, single
 from lincoln_fn import keys
 
 LARGEST = 4000  # numbers in an activation
+ANY = (2, 3, 4, 5)
 DTYPES = (torch.float64, torch.float64, torch.bfloat16, torch.float16)
 
 
 def applied(layer, x):
     """Give a layer's y; an error if it is none that the next layer could take."""
-    y, _ = layer.forward(layer.init(lf.Key(0), x), x)
-    if not isinstance(y, torch.Tensor) or y.ndim not in layers.ANY or len(y) != len(first(x)):
+    params = layer.init(lf.Key(0), x)
+    y, _ = layer.forward(params, x)
+    if not isinstance(y, torch.Tensor) or y.ndim not in ANY or len(y) != len(first(x)):
         raise ValueError("no such activation goes on")
     if not 0 < y.numel() <= LARGEST or not y.isfinite().all():
         raise ValueError("too large")
+    more = lf.tree.map(lambda leaf: torch.cat([leaf, leaf[:1]]), x)
+    if len(layer.predict(params, more)) != len(y) + 1:
+        raise ValueError("the first axis is not the batch's")
     return y
 
 
@@ -41,25 +47,30 @@ def grown(rng, x, count, depth):
 
 def one(rng, x, depth):
     """Draw a layer or a combinator that takes x; give it and its y."""
-    families = [
-        *layers.FAMILIES,
-        *(((4, COMBINED), (4, TUPLED), (3, idioms.IDIOMS)) if depth else ()),
-    ]
     while True:
-        (rows,) = rng.choices([rows for _, rows in families], [weight for weight, _ in families])
-        fitting = [draw for axes, draw in rows.values() if x.ndim in axes]
-        if not fitting:
-            continue
-        draw = rng.choice(fitting)
         try:
-            layer = (
-                draw(rng, x, depth)
-                if any(rows is made for made in MADE_OF_LAYERS)
-                else draw(rng, tuple(x.shape))
-            )
-            return layer, applied(layer, x)
+            layer = composed(rng, x, depth) if depth and chance(rng, 0.25) else single(rng, x)
         except (lf.LayerError, ValueError, IndexError):
             continue
+        for around in AROUND:
+            try:
+                return around(layer), applied(around(layer), x)
+            except (lf.LayerError, ValueError, IndexError):
+                continue
+
+
+# As it is, with the first of several outputs, or above 0.
+AROUND = (
+    lambda layer: layer,
+    lambda layer: lf.serial(layer, lf.select(0)),
+    lambda layer: lf.serial(lf.softplus(), lf.shift(0.5), layer),
+)
+
+
+def composed(rng, x, depth):
+    """Draw a combinator of layers."""
+    rows = rng.choice((COMBINED, TUPLED, idioms.IDIOMS))
+    return rng.choice([draw for axes, draw in rows.values() if x.ndim in axes])(rng, x, depth)
 
 
 def chain(rng, x, depth, most=2):
@@ -82,11 +93,6 @@ def alike(rng, x, depth):
     """Draw a chain that gives x's shape again."""
     drawn, y = chain(rng, x, depth)
     return drawn if y.shape == x.shape else lf.serial(drawn, reshaping(y, x))
-
-
-def fork(*parts):
-    """Give each part the same input, and their outputs as a tuple."""
-    return lf.branch(*parts, merge=lf.identity())
 
 
 def merge(rng, ndim):
@@ -113,7 +119,7 @@ def branch(rng, x, depth):
 
 def around(name):
     """Give a row of a combinator around one chain."""
-    return layers.ANY, lambda r, x, depth: getattr(lf, name)(chain(r, x, depth)[0])
+    return ANY, lambda r, x, depth: getattr(lf, name)(chain(r, x, depth)[0])
 
 
 def ode(rng, x, depth):
@@ -141,23 +147,18 @@ def expressed(rng, x, depth):
 
 
 COMBINED = {
-    "serial": (layers.ANY, lambda r, x, depth: lf.serial(*grown(r, x, r.choice((0, 2, 3)), 0)[0])),
-    "residual": (layers.ANY, residual),
-    "branch": (layers.ANY, branch),
+    "serial": (ANY, lambda r, x, depth: lf.serial(*grown(r, x, r.choice((0, 2, 3)), 0)[0])),
+    "residual": (ANY, residual),
+    "branch": (ANY, branch),
     **{name: around(name) for name in ("checkpointed", "frozen", "inference")},
-    "in_dtype": (layers.ANY,
+    "in_dtype": (ANY,
         lambda r, x, depth: lf.in_dtype(chain(r, x, depth)[0], r.choice(DTYPES))),
-    "repeat": (layers.ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
-    "graph": (layers.ANY, expressed),
-    "ode": (layers.ANY, ode),
-    "reversible": (layers.ANY, reversible),
+    "repeat": (ANY, lambda r, x, depth: lf.repeat(r.choice((1, 2, 3)), alike(r, x, depth))),
+    "graph": (ANY, expressed),
+    "ode": (ANY, ode),
+    "reversible": (ANY, reversible),
     "scan": ((3,), scan),
 }  # fmt: skip
-
-
-def bilinear(rng, x, depth):
-    more = options(rng, bias=(False,))
-    return lf.serial(fork(lf.identity(), lf.dense(size(rng))), lf.bilinear(size(rng), **more))
 
 
 def flowing(rng, x, depth):
@@ -165,11 +166,6 @@ def flowing(rng, x, depth):
     changed = (n + 1) // 2 if swap else n // 2
     bound = options(rng, max_log_scale=(None, 0.5))
     return lf.serial(lf.coupling(lf.dense(2 * changed), swap=swap, **bound), lf.select(0))
-
-
-def comparing(rng, x, depth):
-    n = size(rng)
-    return lf.serial(fork(lf.dense(n), lf.dense(n)), lf.cosine_similarities())
 
 
 def repeating(rng, x, depth):
@@ -196,40 +192,10 @@ def shared(rng, x, depth):
     return lf.serial(fork(lf.identity(), alike(rng, x, depth)), lf.shared(used), merge(rng, y.ndim))
 
 
-def attending(rng, x, depth):
-    width = size(rng)
-    parts = lf.dense(width), lf.dense(width), lf.dense(size(rng))
-    more = options(rng, is_causal=(True,), scale=(0.3,))
-    return lf.serial(fork(*parts), lf.scaled_dot_product_attention(**more))
-
-
-def grouping(rng, x, depth):
-    shared, heads, n = rng.choice((1, 2)), rng.choice((1, 2, 3)), rng.choice((1, 2, 5))
-    count = heads * shared
-    parts = lf.dense(count * n), lf.dense(heads * n), lf.dense(heads * rng.choice((1, 4)))
-    masks = rng.choice(((), (lf.alibi(count),), (lf.relative_position_bias(count, 4, 8),)))
-    more = options(
-        rng, is_causal=(True,), sliding_window=(2,), softcap=(1.5,), scale=(0.3,), dropout=(0.2,)
-    )
-    return lf.serial(fork(*parts, *masks), lf.attention_heads(count, heads, **more))
-
-
-def crossing(rng, x, depth):
-    _, memory = chain(rng, x, depth)
-    layer = lf.multi_head_attention(divisor(rng, x.shape[-1]), **options(rng, bias=(False,)))
-    keys_of = lf.dense(size(rng)) if memory.ndim == 3 else lf.tanh()
-    return lf.serial(fork(lf.identity(), keys_of, lf.dense(size(rng))), layer)
-
-
 def decoder(rng, x):
     more = options(rng, norm_first=(True,), is_causal=(False,), activation=("gelu",))
     heads, dropout = divisor(rng, x.shape[-1]), rng.choice((0.0, 0.0, 0.2))
     return lf.transformer_decoder_block(heads, size(rng), dropout, **more)
-
-
-def decoding(rng, x, depth):
-    memory, _ = chain(rng, x, depth)
-    return lf.serial(fork(lf.identity(), memory), decoder(rng, x))
 
 
 def with_context(rng, x, depth):
@@ -238,43 +204,6 @@ def with_context(rng, x, depth):
         parts.append(decoder(rng, x))
     chosen = rng.choices(parts, k=rng.choice((1, 2, 3)))
     return lf.serial(fork(lf.identity(), lf.sigmoid()), lf.with_context(*chosen))
-
-
-def from_a_state(rng, x, depth):
-    """Make a recurrent layer whose first state another layer computes from the sequence."""
-    name, hidden = rng.choice(("rnn", "gru", "lstm")), min(size(rng), 33)
-    state = lf.serial(
-        lf.masked_mean(), lf.dense(hidden), lf.reshape(1, hidden), lf.permute(1, 0, 2)
-    )
-    given = fork(state, state) if name == "lstm" else state
-    return lf.serial(fork(lf.identity(), given), getattr(lf, name)(hidden), lf.select(0))
-
-
-def cell_from_a_state(rng, x, depth):
-    name, hidden = rng.choice(("rnn_cell", "gru_cell", "lstm_cell")), size(rng)
-    if name == "lstm_cell":
-        both = fork(lf.dense(hidden), lf.dense(hidden))
-        return lf.serial(fork(lf.identity(), both), lf.lstm_cell(hidden), lf.select(0))
-    return lf.serial(fork(lf.identity(), lf.dense(hidden)), getattr(lf, name)(hidden))
-
-
-def remembering(rng, x, depth):
-    """Make linear attention of a sequence."""
-    same = [lf.identity()] * 3
-    return lf.serial(fork(*same), lf.linear_attention(divisor(rng, x.shape[-1])))
-
-
-def scanning(rng, x, depth):
-    """Make a selective scan whose inputs dense layers make of the sequence."""
-    delta, state = lf.serial(lf.dense(x.shape[-1]), lf.softplus()), size(rng)
-    parts = lf.identity(), delta, lf.dense(state), lf.dense(state)
-    return lf.serial(fork(*parts), lf.selective_scan(state))
-
-
-def gating(rng, x, depth):
-    """Make a gated recurrence whose gates dense layers make of the sequence."""
-    gates = lf.dense(x.shape[-1]), lf.dense(x.shape[-1])
-    return lf.serial(fork(lf.identity(), *gates), lf.gated_linear_recurrence())
 
 
 def looking_back(rng, x, depth):
@@ -289,27 +218,13 @@ def of_mamba(rng, x, depth):
 TUPLED = {
     "causal_conv1d": ((3,), looking_back),
     "mamba": ((3,), of_mamba),
-    "linear_attention": ((3,), remembering),
-    "selective_scan": ((3,), scanning),
-    "gated_linear_recurrence": ((3,), gating),
-    "bilinear": ((2, 3), bilinear),
-    "cosine_similarities": ((3,), comparing),
     "coupling": ((2,), flowing),
     "matmul": ((3,), multiplying),
-    "parallel": (layers.ANY, parallel),
-    "repeating": (layers.ANY, repeating),
-    "shared": (layers.ANY, shared),
-    "scaled_dot_product_attention": ((3, 4), attending),
-    "attention_heads": ((3, 4), grouping),
-    "multi_head_attention": ((3,), crossing),
-    "transformer_decoder_block": ((3,), decoding),
-    "with_context": (layers.ANY, with_context),
-    "state": ((3,), from_a_state),
-    "state of a cell": ((2,), cell_from_a_state),
+    "parallel": (ANY, parallel),
+    "repeating": (ANY, repeating),
+    "shared": (ANY, shared),
+    "with_context": (ANY, with_context),
 }
-
-
-MADE_OF_LAYERS = (COMBINED, TUPLED, idioms.IDIOMS)
 
 
 def reading(rng, x, codes):
@@ -320,12 +235,10 @@ def reading(rng, x, codes):
         parts.append(lf.embedding(codes, size(rng)))
         sequence = applied(parts[0], sequence)
     names = ("rnn", "gru", "lstm", "multi_head_attention", "transformer_encoder_block")
-    rows = {**layers.RECURRENT, **layers.ATTENTION, **layers.DENSE, **layers.NORMS}
     for _ in range(rng.randint(1, 3)):
         name = rng.choice((*names, "dense", "layer_norm", "relu"))
-        shape = sequence.shape[:: 2 if name == "layer_norm" else 1]  # not over the positions
-        layer = lf.relu() if name == "relu" else rows[name][1](rng, tuple(shape))
-        parts.append(layer)
+        # The norm is not over the positions.
+        parts.append(lf.layer_norm() if name == "layer_norm" else named(rng, name, sequence))
         sequence = applied(lf.serial(lf.masked(*parts), lf.select(0)), x)
     return lf.serial(lf.masked(*parts), rng.choice((lf.masked_mean, lf.last_state))())
 

@@ -7,6 +7,8 @@ rounding, they would otherwise move the parameters by that rounding's sign. Thos
 sign alone are given some of the parameters too, so that no gradient is 0.
 """
 
+import inspect
+
 import attrs
 
 import lincoln_fn as lf
@@ -46,14 +48,25 @@ def rate(rng):
     return rng.choice((0.01, 0.05))
 
 
-def adaptive(name, **choices):
-    """Give the row of an optimizer that divides by the size of the gradient."""
+# By argument, what is drawn for it.
+CHOICES = {
+    "weight_decay": (0.1,), "maximize": (True,), "amsgrad": (True,), "betas": ((0.8, 0.9),),
+    "lr_decay": (0.1,), "initial_accumulator_value": (0.5,), "momentum": (0.5,), "rho": (0.8,),
+    "centered": (True,), "alpha": (0.9,), "momentum_decay": (0.1,), "lambd": (0.1,), "t0": (2.0,),
+    "decoupled_weight_decay": (True,), "every": (1, 2),
+}  # fmt: skip
+# By optimizer, what it is always given. Soap's bases are arbitrary where a gradient has less than
+# full rank, so it has none here.
+FIXED = {"adafactor": {"eps": (1e-2, 1e-3)}, "soap": {"max_size": 1}, "rprop": {"lr": 0.01}}
 
-    def draw(r, params_of):
-        more = options(r, weight_decay=(0.1,), maximize=(True,), **choices)
-        return getattr(optim, name)(rate(r), eps=1e-2, **more)
 
-    return draw
+def by_name(name):
+    """Give the row of an optimizer, most of which divide by the size of the gradient."""
+    make = getattr(optim, name)
+    arguments = inspect.signature(make).parameters.keys()
+    fixed = {**({"eps": 1e-2} if "eps" in arguments else {}), **FIXED.get(name, {})}
+    choices = {n: CHOICES[n] for n in CHOICES if n in arguments}
+    return lambda r, params_of: make(**{"lr": rate(r), **options(r, **choices), **fixed})
 
 
 def sgd(r, params_of):
@@ -69,7 +82,7 @@ def sgd_with_momentum(r, params_of):
 
 def of_signs(make):
     """Have an optimizer of signs see gradients that are not 0."""
-    return lambda r, params_of: optim.chain(optim.weight_decay(0.3), make(r))
+    return lambda r, params_of: optim.chain(optim.weight_decay(0.3), make(r, params_of))
 
 
 @attrs.frozen
@@ -92,47 +105,29 @@ def muon(r, params_of):
 
 def by_path(r, params_of):
     first = (*lf.tree.paths(params_of()), "")[0]
-    return optim.by_path({f"{first}*": sgd(r, params_of), "*": adaptive("adam")(r, params_of)})
+    return optim.by_path({f"{first}*": sgd(r, params_of), "*": by_name("adam")(r, params_of)})
 
 
 def chained(r, params_of):
     parts = r.sample([*TRANSFORMS], r.randint(1, 2))
-    last = r.choice((sgd, sgd_with_momentum, adaptive("adamw")))
+    last = r.choice((sgd, sgd_with_momentum, by_name("adamw")))
     return optim.chain(*(TRANSFORMS[part](r) for part in parts), last(r, params_of))
 
 
 OPTIMIZERS = {
+    **{
+        name: by_name(name)
+        for name in optim.__all__
+        if getattr(getattr(optim, name), "__annotations__", {}).get("return") == "Optimizer"
+        and name not in ("lbfgs", "sharded")
+    },
     "sgd": sgd,
     "sgd with momentum": sgd_with_momentum,
-    "adagrad": adaptive("adagrad", lr_decay=(0.1,), initial_accumulator_value=(0.5,)),
-    "rmsprop": adaptive("rmsprop", momentum=(0.5,), centered=(True,), alpha=(0.9,)),
-    "adadelta": adaptive("adadelta", rho=(0.8,)),
-    "adam": adaptive("adam", amsgrad=(True,), betas=((0.8, 0.9),)),
-    "adamw": adaptive("adamw", amsgrad=(True,), betas=((0.8, 0.9),)),
-    "adamax": adaptive("adamax", betas=((0.8, 0.9),)),
-    "nadam": adaptive("nadam", momentum_decay=(0.1,), decoupled_weight_decay=(True,)),
-    "radam": adaptive("radam", decoupled_weight_decay=(True,)),
-    "asgd": lambda r, params_of: optim.asgd(rate(r),
-        **options(r, lambd=(0.1,), t0=(2.0,), weight_decay=(0.1,), maximize=(True,))),
-    "rprop": of_signs(lambda r: optim.rprop(0.01, **options(r, maximize=(True,)))),
-    "lion": of_signs(lambda r: optim.lion(0.01, **options(r, weight_decay=(0.1,)))),
+    "rprop": of_signs(by_name("rprop")),
+    "lion": of_signs(by_name("lion")),
     "muon": muon,
-    "adafactor": lambda r, params_of: optim.adafactor(rate(r),
-        **options(r, eps=((1e-2, 1e-3),), weight_decay=(0.1,), maximize=(True,))),
-    "lamb": adaptive("lamb", betas=((0.8, 0.9),)),
-    # Its bases are arbitrary where a gradient has less than full rank, so it has none here.
-    "soap": lambda r, params_of: optim.soap(rate(r), eps=1e-2, max_size=1,
-        **options(r, every=(1, 2), weight_decay=(0.1,))),
-    "shampoo": adaptive("shampoo", every=(1, 2), decay=(0.9,), momentum=(0.0,)),
     "by_path": by_path,
     "chain": chained,
-}  # fmt: skip
-# An optimizer without a row is drawn with its defaults, for a learning rate.
-OPTIMIZERS |= {
-    name: lambda r, params_of, name=name: getattr(optim, name)(rate(r))
-    for name in optim.__all__
-    if name not in {*OPTIMIZERS, "sharded"}
-    and getattr(getattr(optim, name), "__annotations__", {}).get("return") == "Optimizer"
 }
 # sgd is fused into the walk back, and adamw is what most use, so they are drawn more often.
 WEIGHTS = [6 if name == "sgd" else 3 if name in ("sgd with momentum", "adamw") else 1

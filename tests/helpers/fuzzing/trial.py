@@ -11,7 +11,7 @@ import lincoln_fn as lf
 from helpers.fuzzing import tables
 from helpers.fuzzing.draws import chance, size
 from helpers.fuzzing.networks import begun, grown
-from helpers.fuzzing.objectives import LOSS_WEIGHTS, LOSSES
+from helpers.fuzzing.objectives import drawn_loss
 from helpers.fuzzing.optimizers import OPTIMIZERS, WEIGHTS
 from lincoln_fn import keys
 
@@ -180,9 +180,8 @@ def drawn_parts(rng: random.Random, key: lf.Key) -> tuple[Any, ...] | None:
     is_begun = isinstance(x, tuple) or not x.is_floating_point()
     first, y = begun(rng, x, inputs.codes) if is_begun else ([], x)
     body, y = grown(rng, y, rng.randint(0 if first else 1, 5), 2)
-    draw = rng.choices([*LOSSES.values()], LOSS_WEIGHTS)[0]
     try:
-        head, loss, target = draw(rng, y)
+        head, loss, target = drawn_loss(rng, y)
         for layer in head:
             y, _ = layer.forward(layer.init(lf.Key(0), y), y)
         target(lf.Key(0), y)

@@ -20,6 +20,7 @@ from _pytest.main import pytest_runtestloop as runtestloop
 
 from helpers.mutation.code import PACKAGE, Module
 from helpers.mutation.mistakes import Mutant
+from lincoln_fn.core.signatures import unbound
 
 TESTS = Path(__file__).resolve().parents[2]
 TABLES = {
@@ -94,21 +95,12 @@ class Trials:
         module = sys.modules[module_of(self.path)]
         compiled = compile(source, self.path, "exec", dont_inherit=True)
         for code in (part for part in compiled.co_consts if isinstance(part, CodeType)):
-            function = undecorated(getattr(module, code.co_name, None))
+            function = inspect.unwrap(getattr(module, code.co_name, None))
             if isinstance(function, FunctionType):
                 function.__code__ = code
         with contextlib.suppress(session.Failed):
             runtestloop(session)
         return bool(session.testsfailed)
-
-
-def undecorated(function):
-    """Give the function of a file itself, without what its decorators have put around it."""
-    function = inspect.unwrap(function)
-    names = getattr(function, "__code__", undecorated.__code__).co_freevars
-    if "function" in names:  # of `shape_checked`, which has the inner function's signature, too
-        return function.__closure__[names.index("function")].cell_contents
-    return function
 
 
 def may_use(module, users, rows):
@@ -125,8 +117,7 @@ def module_of_row(item):
     given = getattr(item, "callspec", None)
     match given and given.params:
         case {"case": object(layer=layer)} | {"layer": object(forward=_) as layer}:
-            # A constructor binds hyperparameters to forward: func is the layer file's own.
-            return getattr(layer.forward, "func", layer.forward).__module__
+            return unbound(layer.forward).__module__
         case {"row": object(name=name)} | {"name": name}:
             losses = sys.modules["lincoln_fn.losses"]
             return getattr(getattr(losses, str(name), None), "__module__", None)
@@ -149,7 +140,7 @@ def files_for(path: Path, full: bool, rows: bool) -> list[str]:
     tables = TABLES[path.relative_to(PACKAGE).parts[0]]
     others = sorted({str(file.relative_to(TESTS)) for file in family_of(path)} - {*tables})
     names = tables if rows else (*tables, *others, *GENERAL)
-    return [str(TESTS / name) for name in names if full or name not in short_suite.FILES]
+    return [str(TESTS / name) for name in names if full or not short_suite.leaves_out(TESTS / name)]
 
 
 def plugins(full: bool, *given: object) -> list[object]:

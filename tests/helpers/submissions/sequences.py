@@ -112,7 +112,7 @@ WRONG = [
     recurrent("dU by the new state",
         r"wrong in 4 of 4 places.* \(line \d+\)$", before=lambda h, t: h[t + 1]),
     recurrent("gradients overwritten",
-        r"wrong in 8 of 8 places.* \(line \d+\)$", add=lambda total, part: part),
+        "use 1 of 5 only, as if overwritten", add=lambda total, part: part),
     attentive("1/sqrt(d) missing", "is 2 times too large: summed where it should", scale=1.0),
     attentive("1/sqrt(d) twice", r"ds, the gradient of `q @ k\.mT`, is 2 times", scale=0.25),
     attentive("softmax's sum missing", r"ds, the gradient of `q @ k\.mT`, has y in", sum_=False),

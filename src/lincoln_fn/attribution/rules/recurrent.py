@@ -39,10 +39,6 @@ from lincoln_fn.layers.common.scan import Rule as Step
 def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share the relevance of a recurrent layer's outputs and last state to its sequence and state.
 
-    Args:
-        stabilizer: is added to the denominators' absolute values.
-        zero_bias: whether the biases are left out of z.
-
     Returns:
         The rule, for `rnn`, `gru`, `lstm` and their cells.
 
@@ -129,7 +125,7 @@ def _through_scan(
     of_x = [cache.x[:, :0]] * len(times)
     for t in times if cache.reverse else reversed(times):
         later, r = r, (r[0] + r_y[:, t], *r[1:])
-        x, h, kept = cache.x[:, t], cache.before[t], cache.kept[t]
+        x, h, kept = cache.x[:, t], cache.before[:, t], cache.kept[t]
         of_x[t], r = through(step, cell, x, h, kept, r)
         if cache.mask is not None:
             mask = cache.mask[t]

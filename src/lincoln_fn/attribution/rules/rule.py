@@ -30,15 +30,7 @@ from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, fo
 
 @attrs.frozen(eq=False)
 class Use:
-    """One use of a single layer, as the forward walk recorded it.
-
-    Args:
-        layer: the layer.
-        params: its parameters.
-        x: its input.
-        y: its output.
-        cache: its cache.
-    """
+    """One use of a single layer, as the forward walk recorded it."""
 
     layer: Layer
     params: Params
@@ -71,11 +63,6 @@ class Rule:
 
 def share(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
     """Compute s = R / (z + epsilon sign(z)), with sign(0) = 1.
-
-    Args:
-        relevance: R.
-        total: z, the sum of the contributions.
-        epsilon: what is added to |z|.
 
     Returns:
         s; 0 where the denominator is 0: there is nothing to give relevance to.

@@ -1,1 +1,1 @@
-"""The only place that uses torch's private parts; settings.py has the version that it needs."""
+"""The only place that uses Inductor, torch's private part; settings.py has the version it needs."""

@@ -9,8 +9,7 @@ from typing import Final
 import torch
 
 from lincoln_fn.compiler.onnx.elementwise import wide
-from lincoln_fn.compiler.onnx.sizes import Number, Size
-from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
+from lincoln_fn.compiler.onnx.writer import Number, Rows, Size, UnknownOperationError, Value, Writer
 
 aten = torch.ops.aten
 

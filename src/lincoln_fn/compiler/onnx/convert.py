@@ -13,8 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from lincoln_fn.compiler.onnx import arrays, elementwise, indices, windows
-from lincoln_fn.compiler.onnx.sizes import fit
-from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer
+from lincoln_fn.compiler.onnx.writer import Rows, UnknownOperationError, Value, Writer, fit
 from lincoln_fn.fastpath import Argument
 
 ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **windows.ROWS, **indices.ROWS}
@@ -23,20 +22,7 @@ ROWS: Final[Rows] = {**elementwise.ROWS, **arrays.ROWS, **windows.ROWS, **indice
 def convert(
     write: Writer, graphs: Sequence[GraphModule], batches: Sequence[int], inputs: Sequence[str]
 ) -> list[Value]:
-    """Write the operations of graphs that differ in their batch size alone.
-
-    Args:
-        write: takes the nodes.
-        graphs: of one program, each for another number of examples.
-        batches: these numbers.
-        inputs: the names of the graph's inputs.
-
-    Returns:
-        The outputs.
-
-    Raises:
-        UnknownOperationError: if an operation has no counterpart, or the graphs differ in more.
-    """
+    """Write the operations of graphs that differ in their batch size alone; return the outputs."""
     values: dict[Node, Argument] = {}  # a value, or a list of values
     known: dict[Node, Tensor] = {}  # what depends on no input
     names = iter(inputs)

@@ -7,8 +7,16 @@ from typing import Final, TypeAlias
 
 import torch
 
-from lincoln_fn.compiler.onnx.sizes import Affine, Number, Reciprocal
-from lincoln_fn.compiler.onnx.writer import DTYPES, Rows, UnknownOperationError, Value, Writer
+from lincoln_fn.compiler.onnx.writer import (
+    DTYPES,
+    Affine,
+    Number,
+    Reciprocal,
+    Rows,
+    UnknownOperationError,
+    Value,
+    Writer,
+)
 
 aten = torch.ops.aten
 

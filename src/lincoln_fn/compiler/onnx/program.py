@@ -15,8 +15,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lincoln_fn.compiler.onnx.convert import convert
 from lincoln_fn.compiler.onnx.decompositions import decompositions
-from lincoln_fn.compiler.onnx.sizes import Affine, Size
-from lincoln_fn.compiler.onnx.writer import BATCH, UnknownOperationError, Value, Writer, code
+from lincoln_fn.compiler.onnx.writer import (
+    BATCH,
+    Affine,
+    Size,
+    UnknownOperationError,
+    Value,
+    Writer,
+    code,
+)
 from lincoln_fn.compiler.trace.tracing import Program, write_down
 from lincoln_fn.core import Arrays, LayerError, tree
 from lincoln_fn.recording import flatten
@@ -46,19 +53,7 @@ def model_of(
     *,
     dynamic_batch: bool,
 ) -> ModelProto:
-    """Convert a program of two trees.
-
-    Args:
-        program: what is traced.
-        first: the state, or params. Its tensors are the model's defaults of these inputs.
-        batch: an example of a batch.
-        names: of all tensors that go in and come out.
-        dynamic_batch: whether the number of examples, along the first axis of each tensor of the
-            batch, may change.
-
-    Raises:
-        LayerError: if a part of the program has no counterpart in ONNX.
-    """
+    """Convert a program of two trees: the state or params, which become defaults, and a batch."""
     # ONNX's tensors have no strides. An optimizer asks for those of a column-major weight.
     first = tree.map(Tensor.contiguous, first, states=True)
     write = Writer()

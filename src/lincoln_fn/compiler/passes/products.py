@@ -5,8 +5,7 @@ small_product.cpp keeps tiles of sums in registers. A product of up to 2**19 mul
 to 1.0 of MKL's time, on a Xeon. Without the kernel, the step of gpt-pico took 1.43 of the time, on
 a Zen 5.
 
-For others fastpath/product.py chooses, as for eager steps: oneDNN, or (b^T a^T)^T if b has few
-columns. ATen computes the rest.
+For others fastpath/product.py chooses, as for eager steps: oneDNN or ATen.
 
 `torch.set_float32_matmul_precision("medium")` allows bfloat16. Torch then computes such products by
 oneDNN, in bfloat16 on a processor with AMX. AMD processors, from Zen 4 on, have vectors of bfloat16
@@ -29,7 +28,7 @@ from lincoln_fn.compiler.inductor.settings import lanes
 from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes.rewriting import by_rules, materialize, tensors_of
 from lincoln_fn.compiler.passes.torch_kernels import mm_by_onednn
-from lincoln_fn.fastpath import is_amd_with, is_narrow, onednn_is_faster, sums_by_onednn
+from lincoln_fn.fastpath import is_amd_with, onednn_is_faster, sums_by_onednn
 from lincoln_fn.runtime import precision
 
 aten = torch.ops.aten
@@ -113,8 +112,6 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return by_kernel(a, b)
     if onednn_is_faster(a, b.mT) or sums_by_onednn(a, b):
         return mm_by_onednn(a, b)
-    if is_narrow(a, b):
-        return materialize(b.mT @ a.mT).mT
     # In memory: otherwise Inductor would have ATen add what is added to the product, and could not
     # fuse that sum with what follows.
     return materialize(a @ b)
@@ -133,11 +130,6 @@ def _one_with_one(a: Tensor, b: Tensor) -> Tensor:
     return product(a[0], b[0])[None]
 
 
-def _many_with_one(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the products of many a (batch, n, k) with one b, as one product of all their rows."""
-    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
-
-
 def _replace(node: Node) -> None:
     node.target = product
 
@@ -148,8 +140,6 @@ def _replace_many(node: Node) -> None:
         node.target = _one_with_one
     elif suits_kernel(a, b):
         node.target = by_kernel
-    elif b.stride(0) == 0 < len(a) and a.is_contiguous():
-        node.target = _many_with_one
 
 
 rewrite: Final = by_rules({aten.mm.default: _replace, aten.bmm.default: _replace_many})

@@ -1,7 +1,6 @@
 """Tracing: a step, or a prediction, as one flat graph of tensor operations.
 
     flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
-    flat(*leaves of (params, x)) -> leaves of (y, 0)
 
 `make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and records each
 operation. Python code runs once, while tracing. What it computes of Python numbers and shapes

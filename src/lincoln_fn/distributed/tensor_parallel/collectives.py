@@ -143,11 +143,9 @@ def join(parts: T, like: T, group: Group) -> T:
         The whole tree, the same in each process.
 
     Example:
-        >>> group, x = lf.distributed.alone(), torch.ones(5, 3)
-        >>> plain, parallel = lf.dense(4), lf.distributed.column_parallel(4, group)
-        >>> like = plain.init(lf.Key(0), x)
-        >>> join(parallel.init(lf.Key(1), x), like, group)
-        Params(weight=float32[3, 4], bias=float32[4])
+        >>> group, whole = lf.distributed.alone(), torch.ones(3, 4)
+        >>> join(split(whole, torch.ones(3, 4), group), whole, group).shape
+        torch.Size([3, 4])
     """
 
     def whole(leaf: Tensor, full: Tensor) -> Tensor:
@@ -172,7 +170,6 @@ def _axis(function: str, whole: Tensor, part: Tensor, group: Group) -> int | Non
 
 def _map(function: str, f: Callable[[Tensor, Tensor], Tensor], given: T, like: T) -> T:
     if not tree.same_structure(given, like, states=True):
-        raise LayerError(
-            function, f"expected a tree like {format_briefly(like)}, got {format_briefly(given)}"
-        )
+        expected = f"expected a tree like {format_briefly(like)}"
+        raise LayerError(function, f"{expected}, got {format_briefly(given)}")
     return tree.map(f, given, like, states=True)

@@ -38,7 +38,7 @@ from lincoln_fn.distributed.tensor_parallel.parallel_dropout import forward as d
 from lincoln_fn.distributed.tensor_parallel.row_parallel import copy_own_rows, row_parallel
 from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform, zeros
 from lincoln_fn.layers import attention_heads, dropout
-from lincoln_fn.layers.common.attention import Mask
+from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
 from lincoln_fn.layers.common.shapes import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
@@ -59,7 +59,7 @@ class HeadsCache:
 def heads_there(
     visit: VisitThere,
     params: dropout.Params | None,
-    x: tuple[Sequence, Sequence, Sequence, Mask | None],
+    x: tuple[Sequence, Sequence, Sequence, attention.Mask | None],
     *,
     group: Group,
 ) -> tuple[Sequence, HeadsCache]:
@@ -118,7 +118,7 @@ def _advance_heads(visit: VisitThere, params: dropout.Params | None, cache: Head
 
 # Any: the keywords of the heads' `forward`.
 def _forward_dropped(
-    params: dropout.Params | None, x: attention_heads.Inputs, *, group: Group, **options: Any
+    params: dropout.Params | None, x: attention.Inputs, *, group: Group, **options: Any
 ) -> tuple[Sequence, attention_heads.Cache]:
     """Compute the own heads, with their part of the mask that one process draws."""
     drop = partial(drop_part, group=group, axis=-3)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Layer, Probability, bare, check_axis, check_input, constructor, keys
+from lincoln_fn.core import Layer, Like, Probability, bare, check_axis, constructor, keys
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.tensor_parallel.collectives import take_own_part
 from lincoln_fn.layers import dropout
@@ -27,13 +27,12 @@ def forward(
     params: dropout.Params, x: Float[Tensor, "*s"], *, p: float, group: Group, axis: int
 ) -> tuple[Float[Tensor, "*s"], dropout.Cache]:
     """Compute y_r = x_r M_r scale."""
-    check_input("parallel_dropout", params, x, dropout.Params)
     check_axis("parallel_dropout", x, axis)
     sizes = list(x.shape)
     sizes[axis] *= group.size
     mask = take_own_part(keys.bernoulli(params.key.near(x), tuple(sizes), 1 - p), group, axis)
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * mask * scale, dropout.Cache(mask.clone(), scale, x.dtype)
+    return x * mask * scale, dropout.Cache(mask.clone(), scale, Like.of(x))
 
 
 @constructor

@@ -56,16 +56,7 @@ def _alternatives(text: str) -> list[str]:
 
 
 def find_slots(table: str, places: Mapping[str, str], params: Params) -> list[Slot]:
-    """Find the name of each trained parameter in a file.
-
-    Args:
-        table: as above.
-        places: paths by the words that stand for them in the table.
-        params: of a network, on any device.
-
-    Returns:
-        A slot for each tensor of a file, in the order of the parameters.
-    """
+    """Find the slot of each tensor in a file, in the order of params; places are paths by word."""
     rows = [
         (row, i, *_pattern(path, places))
         for row in _read_pairs(table)

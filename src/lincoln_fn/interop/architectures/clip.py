@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import torch
 
@@ -153,7 +153,7 @@ _VISION: Final[Config] = {
 def _flattened(config: Config) -> Config:
     """Name the options of the two networks by their place, as in "text_config.hidden_size"."""
     parts = ("text_config", "vision_config")
-    flat: dict[str, Any] = {n: v for n, v in config.items() if n not in parts}
+    flat = {n: v for n, v in config.items() if n not in parts}
     for part in parts:
         flat |= {f"{part}.{name}": value for name, value in (config.get(part) or {}).items()}
     return flat

@@ -91,16 +91,7 @@ HARMLESS: Final = frozenset({
 def read_options(
     family: Family, config: Config, ignore: frozenset[str]
 ) -> tuple[Options, list[str]]:
-    """Read a config.
-
-    Args:
-        family: of the config's `model_type`.
-        config: config.json.
-        ignore: further options that do not change what is computed.
-
-    Returns:
-        The options, with defaults, and supported values in place of others; and the problems.
-    """
+    """Read the options of a config, with supported values in place of others; list the problems."""
     given = family.flattened(config)
     options = {**family.defaults, **given}
     problems = []

@@ -62,7 +62,7 @@ class Style(NamedTuple):
     feed_forward: Callable[[Options], Layer] | None = None
 
 
-def _with_rope(config: Config) -> dict[str, Any]:  # Any: as in `Config`
+def _with_rope(config: Config) -> Config:
     """Put all options of rotary positions into `rope_parameters`, and their type beside them."""
     flat = dict(config)
     rope = {**(flat.pop("rope_parameters", None) or {}), **(flat.pop("rope_scaling", None) or {})}

@@ -11,8 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, check_input, check_like, format_briefly
+from lincoln_fn.layers.common.shapes import Sequence
 
 Mask: TypeAlias = Bool[Tensor, "*mask"] | Float[Tensor, "..."]
+Inputs: TypeAlias = (
+    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Mask | None]
+)
+Gradients: TypeAlias = (
+    tuple[Sequence, Sequence, Sequence] | tuple[Sequence, Sequence, Sequence, Tensor | None]
+)
 # (dweights, weights) -> dscores; `softmax_backward`, or a faster function in its place.
 SoftmaxBackward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,8 +31,6 @@ def visible_keys(
     """Find which keys each query may see, by their places alone.
 
     Args:
-        scores: of which only the last two sizes and the device matter.
-        is_causal: whether query i sees only the keys up to its place.
         sliding_window: whether it sees only keys less than so many places away.
         is_aligned_at_end: whether the last query has the place of the last key. If not, the first
             query has that of the first key.
@@ -51,13 +56,7 @@ def masked_softmax(
 ) -> Float[Tensor, "*batch length key_length"]:  # fmt: skip
     """Compute weights = softmax(scores + mask), along the keys.
 
-    Args:
-        scores: of each query and key.
-        mask: True where attention is allowed, or numbers that are added; None for no mask.
-        visible: True where attention is allowed in addition; None for everywhere.
-
-    Returns:
-        Rows that sum to 1; rows of zeros where no key is allowed.
+    A row is zeros where no key is allowed.
     """
     if mask is None and visible is None:
         return torch.softmax(scores, -1)
@@ -73,44 +72,19 @@ def masked_softmax(
 
 
 def softmax_backward(dweights: Tensor, weights: Tensor) -> Tensor:
-    """Compute dscores_j = weights_j (dweights_j - sum_n dweights_n weights_n), along the keys.
-
-    Args:
-        dweights: dL/dweights.
-        weights: what `masked_softmax` returned.
-
-    Returns:
-        dscores; 0 where the weight is 0, for instance where a mask forbids attention.
-    """
+    """Compute dscores_j = weights_j (dweights_j - sum_n dweights_n weights_n), along the keys."""
     return weights * (dweights - (dweights * weights).sum(-1, keepdim=True))
 
 
 def mask_grad(dscores: Tensor, mask: Mask | None) -> Tensor | None:
-    """Compute dmask: dscores, summed over the axes along which the mask was broadcast.
-
-    Args:
-        dscores: dL/dscores.
-        mask: the mask, which was added to the scores.
-
-    Returns:
-        dmask; None for a mask of bools, or no mask.
-    """
+    """Compute dmask: dscores, summed over the axes that the mask was broadcast along, or None."""
     if mask is None or not mask.is_floating_point():
         return None
     return dscores.sum_to_size(mask.shape)
 
 
 def check_sequences(layer: str, params: object, x: object, expected: type | None) -> None:
-    """Check that query, key and value have one dtype, one device and the same leading axes.
-
-    Args:
-        params: the parameters given.
-        x: the three of them, and further entries.
-        expected: the record class of the layer's parameters; None for a layer without any.
-
-    Raises:
-        LayerError: if they do not.
-    """
+    """Check that query, key and value have one dtype, one device and the same leading axes."""
     if type(x) is not tuple or len(x) not in (3, 4):
         forms = "(query, key, value) or (query, key, value, mask)"
         raise LayerError(layer, f"expected x to be {forms}, got {format_briefly(x)}")
@@ -130,16 +104,7 @@ def check_sequences(layer: str, params: object, x: object, expected: type | None
 
 
 def check_mask(layer: str, mask: object, like: Tensor, shape: tuple[int, ...]) -> None:
-    """Check that a mask is bool, or floating as the query is, and broadcasts to the scores.
-
-    Args:
-        mask: the mask given, or None.
-        like: the query.
-        shape: that of the scores.
-
-    Raises:
-        LayerError: if it is not.
-    """
+    """Check that a mask is bool, or floating as the query is, and broadcasts to the scores."""
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype not in (torch.bool, like.dtype):

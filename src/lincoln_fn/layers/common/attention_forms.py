@@ -62,20 +62,15 @@ class Cache:
 
 
 def parts_of(
-    label: str, x: object, *, batch_first: bool = True, takes_positions: bool = True
+    label: str, x: core.Arrays, *, batch_first: bool = True, takes_positions: bool = True
 ) -> Given:
     """Find query, key and value, the mask and the positions in x, and check that they fit.
 
     Args:
-        label: the layer's name.
-        x: in one of the forms of `Inputs`.
         batch_first: whether the batch is the first axis of the sequences, or the length is.
         takes_positions: whether x may be (sequence, mask, positions).
-
-    Raises:
-        LayerError: if x has none of these forms.
     """
-    entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
+    entries = x if isinstance(x, tuple) else (x,)
     count = len(entries)
     if not 1 + isinstance(x, tuple) <= count <= 4:
         forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
@@ -180,7 +175,7 @@ def _mirrored(
     return (*dx, dmask, None)[: form.entries] if form.entries else dx[0]
 
 
-def _batch_first(x: Any) -> Any:  # Any: only a sequence is changed, and the checks refuse all else
+def _batch_first(x: core.Arrays) -> core.Arrays:  # the checks refuse all else
     return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 2 else x
 
 
@@ -235,14 +230,8 @@ def attention_of(
 ) -> Layer:  # fmt: skip
     """Make the composition.
 
-    Args:
-        call: of the constructor, whose name the layer has.
-        parts: five of them, or nine, as the module says.
-        find: x -> its parts.
-        cls: the class of params.
-        arrange: how they are made of those of the parts.
-        counts: the number of heads of queries and of keys.
-        **options: as of `composition`.
+    `parts` are five, or nine, as the module says; `find` finds those of x, and `counts` are the
+    numbers of heads of queries and of keys.
     """
     made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
     options = {"gather": partial(gather, arrange=arrange), **options}

@@ -13,17 +13,7 @@ Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
 
 
 def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the axes that are reduced, counted from the front.
-
-    Args:
-        x: the input.
-        dim: one axis, several, or None for all.
-
-    Returns:
-        The axes in ascending order.
-
-    Raises:
-        LayerError: if x has no such axis, or one is named twice.
+    """Return the axes that are reduced, counted from the front, in ascending order.
 
     Example:
         >>> axes_of("sum", torch.zeros(2, 3, 4), (-1, 0)), axes_of("sum", torch.zeros(2, 3), None)
@@ -42,13 +32,6 @@ def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[i
 
 def with_axes(reduced: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Put the reduced axes back, with size 1.
-
-    Args:
-        reduced: y or g, without the axes.
-        axes: in ascending order.
-
-    Returns:
-        A view of it, which broadcasts to x.
 
     Example:
         >>> with_axes(torch.zeros(3), (0, 2)).shape

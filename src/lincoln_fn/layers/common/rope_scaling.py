@@ -54,15 +54,7 @@ class RopeScaling:
 
 
 def unscaled(theta: float | Tensor, n: int, length: Tensor) -> Tensor:
-    """Compute f_i = theta^(-2 i / n).
-
-    Args:
-        theta: the base.
-        n: the number of features.
-        length: a tensor whose dtype and device the frequencies have.
-
-    Returns:
-        The n / 2 frequencies.
+    """Compute f_i = theta^(-2 i / n), in the dtype and on the device of `length`.
 
     Example:
         >>> unscaled(100.0, 4, torch.zeros(()))
@@ -170,9 +162,6 @@ def yarn(
         mscale_all_dim: see mscale.
         truncate: whether the ends of the ramp are rounded to whole pairs.
 
-    Raises:
-        ValueError: if beta_fast is not above beta_slow.
-
     Source:
         Peng, Quesnelle, Fan and Shippole, "YaRN: Efficient Context Window Extension of Large
         Language Models", 2023, section 3.
@@ -219,9 +208,6 @@ def llama3(
         low_freq_factor: turns up to which a frequency is divided.
         high_freq_factor: turns from which on it is kept.
 
-    Raises:
-        ValueError: if high_freq_factor is not above low_freq_factor.
-
     Source:
         Llama Team, "The Llama 3 Herd of Models", 2024; the code that came with Llama 3.1.
 
@@ -263,9 +249,6 @@ def longrope(
         original_max_position_embeddings: T, the length of the first training.
         attention_factor: a factor of the rotated features; None for
             sqrt(1 + ln(factor) / ln(T)), or 1 where factor is at most 1.
-
-    Raises:
-        ValueError: if there are not as many long factors as short ones.
 
     Source:
         Ding and others, "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", 2024.

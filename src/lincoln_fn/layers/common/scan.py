@@ -67,12 +67,16 @@ class Rule(NamedTuple):
     step_backward: Callable[[Tensors, Tensors], tuple[Tensor, Tensor, Tensors]]
 
 
+# (cell, x, h, da, db) -> the gradients of a cell's parameters, or their terms.
+Total: TypeAlias = Callable[[Cell, Tensor, Tensor, Tensor, Tensor], Cell]
+
+
 @record
 class ScanCache:
     """The input, the output before each step, and the tensors that each step saved."""
 
     x: Float[Tensor, "batch length n_in"]
-    before: Float[Tensor, "length batch hidden"]
+    before: Float[Tensor, "batch length hidden"]
     kept: tuple[Tensors, ...]
     mask: Bool[Tensor, "length batch 1"] | None
     reverse: bool = static()
@@ -107,26 +111,26 @@ def scan(
             state = tuple(torch.where(masks[t], s, old) for s, old in zip(new, state, strict=True))
             y[t] = torch.where(masks[t], new[0], 0)
     outputs = torch.stack(y, 1) if y else x.new_empty(len(x), 0, state[0].shape[-1])
-    stacked = torch.stack(before) if before else state[0].new_empty(0, *state[0].shape)
+    stacked = torch.stack(before, 1) if before else outputs
     return outputs, state, ScanCache(x, stacked, tuple(kept), masks, reverse)
 
 
 def scan_backward(
-    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
-) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:
-    """Compute dx, the gradients of the cell's parameters, and that of the first state.
+    rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors,
+    *, total: Total | None = None,
+) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:  # fmt: skip
+    """Compute dx, the gradients of the cell's parameters or their terms, and ds of the first state.
 
     `ds` is the gradient of the last state.
     """
     da, db, ds = sums_backward(rule, cell, cache, g, ds)
-    da_rows, db_rows = da.flatten(0, 1), db.flatten(0, 1)
-    dcell = cell_grads(cell, cache.x.flatten(0, 1), cache.before.flatten(0, 1), da_rows, db_rows)
-    return affine(da_rows, cell.weight_ih.mT).view(cache.x.shape), dcell, ds
+    dcell = (total or cell_grads)(cell, cache.x, cache.before, da, db)
+    return affine(da, cell.weight_ih.mT), dcell, ds
 
 
 def sums_backward(
     rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors
-) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "length batch gates"], Tensors]:
+) -> tuple[Float[Tensor, "batch length gates"], Float[Tensor, "batch length gates"], Tensors]:
     """Compute da_t and db_t of every step, and the gradient of the first state."""
     masks, times = cache.mask, range(len(cache.kept))
     da: list[Tensor] = [g] * len(times)
@@ -142,30 +146,15 @@ def sums_backward(
             ds = tuple(d + other for d, other in zip(ds, handed_on, strict=True))
     if not da:
         none = g.new_empty(len(g), 0, cell.weight_ih.shape[1])
-        return none, none.transpose(0, 1), ds
-    return torch.stack(da, 1), torch.stack(db), ds
+        return none, none, ds
+    return torch.stack(da, 1), torch.stack(db, 1), ds
 
 
-def cell_grads(
-    cell: Cell, x: Float[Tensor, "rows n_in"], h: Float[Tensor, "rows hidden"],
-    da: Float[Tensor, "rows gates"], db: Float[Tensor, "rows gates"],
-) -> Cell:  # fmt: skip
+def cell_grads(cell: Cell, x: Tensor, h: Tensor, da: Tensor, db: Tensor) -> Cell:
     """Compute dW_ih = x^T da, dW_hh = h^T db, db_ih = sum of da and db_hh = sum of db."""
-    return Cell(
-        x.mT @ da,
-        h.mT @ db,
-        None if cell.bias_ih is None else da.sum(0),
-        None if cell.bias_hh is None else db.sum(0),
-    )
-
-
-def scan_terms(
-    rule: Rule, cell: Cell, cache: ScanCache, g: Tensor, ds: Tensors
-) -> tuple[Tensor, Cell, Tensors]:
-    """Compute what `scan_backward` does, with terms in the place of the cell's gradients."""
-    da, db, ds = sums_backward(rule, cell, cache, g, ds)
-    h, db = cache.before.transpose(0, 1), db.transpose(0, 1)
-    return affine(da, cell.weight_ih.mT), cell_terms(cell, cache.x, h, da, db), ds
+    x, h, da, db = (rows.reshape(-1, rows.shape[-1]) for rows in (x, h, da, db))
+    db_ih = None if cell.bias_ih is None else da.sum(0)
+    return Cell(x.mT @ da, h.mT @ db, db_ih, None if cell.bias_hh is None else db.sum(0))
 
 
 def cell_terms(cell: Cell, x: Tensor, h: Tensor, da: Tensor, db: Tensor) -> Cell:

@@ -29,22 +29,7 @@ Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 
 def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, Mask | None]:
-    """Find the sequence and the mask in x, and check that they fit together.
-
-    Args:
-        name: the layer's name.
-        params: its params, which are ().
-        x: a sequence, or (sequence, mask), with a mask or None.
-
-    Returns:
-        The sequence, and the mask or None.
-
-    Raises:
-        LayerError: if x is neither.
-
-    Example:
-        >>> sequence_and_mask("last_state", (), torch.zeros(2, 5, 3))[1]
-    """
+    """Find the sequence and the mask in x, and check that they fit together."""
     if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
         wanted = "x to be a sequence or (sequence, mask)"
         raise LayerError(name, f"expected {wanted}, got {core.describe_non_tuple(x)}")

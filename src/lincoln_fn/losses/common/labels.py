@@ -1,4 +1,4 @@
-"""Class indices as labels: one per example, with class weights and a label to ignore.
+"""Weights of classes and elements; and class indices as labels, one of which may be to ignore.
 
 The prediction has the classes on axis `dim`, such as 1: (N, C) or (N, C, ...). Labels have its
 shape without that axis, (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too. An example
@@ -8,22 +8,51 @@ over only such examples is an error.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Annotated, Final, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lincoln_fn.core import LayerError, record, static
-from lincoln_fn.losses.common.checks import any_true, check_between, check_integers
-from lincoln_fn.losses.common.weights import Weights
+from lincoln_fn.core import Cache, LayerError, Range, record, static
+from lincoln_fn.losses.common.checks import all_within, any_true, check_between, check_integers
+
+
+def _is_finite(weight: Tensor) -> bool:
+    return weight.is_meta or bool(((weight >= 0) & (weight < math.inf)).all())
+
+
+_OF_FLOATS: Final = Range("of a floating dtype", Tensor.is_floating_point)
+_OF_ONE_AXIS: Final = Range("of 1 axis", lambda weight: weight.ndim == 1)
+_FINITE: Final = Range("of finite numbers of at least 0", _is_finite)
+
+ElementWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _FINITE]
+ClassWeights: TypeAlias = Annotated[Tensor, _OF_FLOATS, _OF_ONE_AXIS, _FINITE]
+
+
+def of_classes(name: str, weight: Tensor, n: int, like: Tensor) -> Tensor:
+    """Return the weights of n classes, in the dtype and on the device of like."""
+    if weight.shape != (n,):
+        raise LayerError(name, f"expected weight of shape ({n},), got {tuple(weight.shape)}")
+    return weight.to(like)
+
+
+def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
+    """Return the weights, which broadcast to like, in its dtype and on its device."""
+    sizes = zip(reversed(weight.shape), reversed(like.shape), strict=False)
+    if weight.ndim > like.ndim or any(n not in (1, of) for n, of in sizes):
+        shapes = f"{tuple(like.shape)}, got {tuple(weight.shape)}"
+        raise LayerError(name, f"expected {what} of a shape that broadcasts to {shapes}")
+    return weight.to(like)
 
 
 @record
 class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
 
-    An ignored example has the weight 0, and the label 0 instead of its own.
+    An ignored example has the weight 0, and the label 0 instead of its own. If it `is_plain`, all
+    weights are known to be 1.
     """
 
     index: Int[Tensor, "N 1 *s"]
@@ -31,36 +60,33 @@ class Labels:
     ignored: Bool[Tensor, "N 1 *s"]
     dim: int = static()
     ignore_index: int = static()
-
-    def total_weight(self, name: str) -> Tensor:
-        """Compute sum w_c, which a mean divides by."""
-        # A sum in float16 overflows at 65504 examples.
-        n = self.w.sum(dtype=torch.promote_types(self.w.dtype, torch.float32))
-        if not any_true(n):
-            got = f"ignore_index={self.ignore_index} or labels of weight 0"
-            raise LayerError(name, f"expected labels to average over, got only {got}")
-        return n
+    is_plain: bool = static()
 
 
 def read_labels(
     name: str,
     prediction: Float[Tensor, "N C *s"],
     target: Int[Tensor, " N *s"],
-    weight: Weights | None,
+    weight: Tensor | None,
     ignore_index: int,
     dim: int,
 ) -> Labels:
     """Read class indices, of the prediction's shape without the classes."""
     index = label_column(name, prediction, target, dim)
     classes = prediction.shape[dim]
+    may_ignore = 0 <= ignore_index < classes and any_true(index == ignore_index)
+    if weight is None and not may_ignore and all_within(index, 0, classes - 1):
+        one = prediction.new_ones(())
+        w, ignored = one.expand(index.shape), (one == 0).expand(index.shape)
+        return Labels(index, w, ignored, dim, ignore_index, is_plain=True)
     ignored = index == ignore_index
     index = torch.where(ignored, 0, index)
     check_between(name, "labels", index, 0, classes - 1)
     if weight is None:
         w = ignored.logical_not().to(prediction.dtype)
     else:
-        w = torch.where(ignored, 0, weight.of_classes(classes, prediction)[index])
-    return Labels(index, w, ignored, dim, ignore_index)
+        w = torch.where(ignored, 0, of_classes(name, weight, classes, prediction)[index])
+    return Labels(index, w, ignored, dim, ignore_index, is_plain=False)
 
 
 def label_column(
@@ -93,10 +119,19 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
 
 def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
     """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
+    if labels.is_plain:
+        return values.squeeze(labels.dim)
     return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
 
-def total_weight(cache: tuple[Any, ...], *, name: str) -> Tensor:
-    """Compute the sum of the weights of the labels, which come first in a cache."""
+def total_weight(cache: Cache, *, name: str) -> Tensor | None:
+    """Compute sum w_c of the labels, which come first in a cache; None for the number of values."""
     labels: Labels = cache[0]
-    return labels.total_weight(name)
+    if labels.is_plain:
+        return None
+    # A sum in float16 overflows at 65504 examples.
+    n = labels.w.sum(dtype=torch.promote_types(labels.w.dtype, torch.float32))
+    if not any_true(n):
+        got = f"ignore_index={labels.ignore_index} or labels of weight 0"
+        raise LayerError(name, f"expected labels to average over, got only {got}")
+    return n

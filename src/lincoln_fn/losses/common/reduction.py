@@ -23,7 +23,6 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, LayerError, Spec, bare, check_cache, record, static
 from lincoln_fn.losses.common.checks import check_same_shape
-from lincoln_fn.losses.common.weights import with_copies
 from lincoln_fn.losses.loss import Loss
 
 # A logarithm's argument is clamped to float32's smallest normal number, in every dtype, so that
@@ -35,6 +34,9 @@ Cotangent: TypeAlias = Tensor | float
 # A cache of tensors, in the order that the loss's page says.
 Tensors: TypeAlias = tuple[Tensor, ...]
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
+# The two functions of a loss, and their hyperparameters by keyword.
+There: TypeAlias = Callable[..., tuple[Tensor, Cache]]
+Back: TypeAlias = Callable[..., Arrays]
 
 
 def number_of_values(cache: Cache) -> None:
@@ -52,11 +54,11 @@ class Formula:
         forward: (prediction, target) -> (l, cache).
         backward: (cache, dl) -> dprediction.
         count: cache -> n, of shape () or of l's shape; None for the number of values.
-        inputs: the names of the prediction's tensors; several are a tuple.
+        inputs: the names of the prediction's tensors; several are a tuple. Without any, `forward`
+            checks what it is given.
         targets: the names of the target's tensors, likewise; without any, the target is None.
-        optional: the names of further tensors of the target, which may be left out.
-        masks: the names of those that are masks, of booleans.
         like: by the name of a tensor, the name of that whose shape it has.
+        masks: likewise of those of booleans. One that is no target's name may follow the targets.
         reads: (name of the loss, target, first input) -> what `forward` gets as the target, which
             is checked and converted; None for the target itself.
         check: (prediction, target) -> None, which refuses values that the loss does not accept;
@@ -73,9 +75,8 @@ class Formula:
     count: Callable[[Cache], Tensor | None] = number_of_values
     inputs: tuple[str, ...] = ("prediction",)
     targets: tuple[str, ...] = ("target",)
-    optional: tuple[str, ...] = ()
-    masks: tuple[str, ...] = ()
     like: Mapping[str, str] = attrs.field(factory=dict)
+    masks: Mapping[str, str] = attrs.field(factory=dict)
     reads: Callable[[str, Tensor, Tensor], Tensor] | None = None
     check: Check | None = None
     check_first: Check | None = attrs.field(
@@ -101,25 +102,23 @@ class ReducedCache:
 
 
 # Any: fields of `Formula`.
-def make_loss(
-    reduction: str,
-    forward: Callable[..., tuple[Tensor, Cache]],
-    backward: Callable[..., Arrays],
-    **form: Any,
-) -> Loss:
+def make_loss(forward: There, backward: Back, **form: Any) -> Loss:
     """Make a loss from the fields of its formula; `constructor` adds its name and its options.
 
-    Checks get the loss's name and `mend`, what to write, before what `Formula` says. A count may
-    take the `name` by keyword. Weights among the options are copied.
+    The reduction is the constructor's own, unless it is given. Checks get the loss's name and
+    `mend`, what to write, before what `Formula` says. A count may take the `name` by keyword.
+    Weights among the options are copied.
     """
 
-    def make(call: Spec, forward: Any, backward: Any, *, mend: str = "", **form: Any) -> Loss:
-        name = call.of.__name__
+    def make(call: Spec, forward: There, backward: Back, *, mend: str = "", **form: Any) -> Loss:
+        name, reduction = call.of.__name__, form.pop("reduction", call.arguments.get("reduction"))
         for key in form.keys() & {"check", "check_first"}:
             form[key] = partial(form[key], name, mend)
         if own := core.asked_of(form.get("count", number_of_values), {"name": name}):
             form["count"] = partial(form["count"], **own)
-        forward = with_copies(name, forward)
+        given = core.arguments_of(forward).items()
+        copies = {key: value.clone() for key, value in given if isinstance(value, Tensor)}
+        forward = partial(forward, **copies) if copies else forward
         return loss_of(call, Formula(name, reduction, forward, backward, spec=call, **form))
 
     return bare(make, forward, backward, **form)
@@ -146,8 +145,10 @@ def formula_of(loss: Loss) -> Formula | None:
 
 def _forward(formula: Formula, prediction: Arrays, target: Arrays) -> tuple[Tensor, ReducedCache]:
     """Compute l, sum l or sum l / n."""
-    first = _check_given(formula, prediction, target)
-    read = target if formula.reads is None else formula.reads(formula.name, target, first)
+    read = target
+    if formula.inputs:
+        first = _check_given(formula, prediction, target)
+        read = target if formula.reads is None else formula.reads(formula.name, target, first)
     values, of_formula = formula.forward(prediction, read)
     n = formula.count(of_formula) if formula.is_mean else None
     cache = ReducedCache(of_formula, n, tuple(values.shape), formula.name)
@@ -178,7 +179,8 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
     """Check the tensors that were given, and return the first input."""
     name, inputs, targets = formula.name, formula.inputs, formula.targets
     predicted = _listed(name, "prediction", inputs, prediction)
-    labels = _listed(name, "target", targets, target, formula.optional)
+    optional = tuple(mask for mask in formula.masks if mask not in targets)
+    labels = _listed(name, "target", targets, target, optional)
     for what, given in (*predicted, *labels):
         if not isinstance(given, Tensor):
             raise core.wrong_kind(name, what, given, "tensor")
@@ -194,20 +196,14 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
     for what, given in labels:
         if given.device != first.device:
             raise LayerError(name, f"expected {what} on {first.device}, got {given.device}")
-    if formula.like:
-        _check_alike(formula, dict((*predicted, *labels)))
-    return first
-
-
-def _check_alike(formula: Formula, of_names: Mapping[str, Tensor]) -> None:
-    """Check that masks are of booleans, and each tensor like another has its shape."""
-    for what, other in formula.like.items():
-        if (given := of_names.get(what)) is None:
-            continue
         if what in formula.masks and given.dtype is not torch.bool:
             problem = f"expected {what} of booleans, got {given.dtype}"
-            raise LayerError(formula.name, f"{problem}; write {what} > 0")
-        check_same_shape(formula.name, what, given, other, of_names[other])
+            raise LayerError(name, f"{problem}; write {what} > 0")
+    of_names = dict((*predicted, *labels))
+    for what, other in {**formula.like, **formula.masks}.items():
+        if what in of_names:
+            check_same_shape(name, what, of_names[what], other, of_names[other])
+    return first
 
 
 def _listed(

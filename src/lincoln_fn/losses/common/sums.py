@@ -19,7 +19,6 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, LayerError
 from lincoln_fn.losses.common.reduction import ReducedCache, formula_of, loss_of
-from lincoln_fn.losses.example_weighted import Cache as ExampleWeightedCache
 from lincoln_fn.losses.loss import Loss, check_one_number
 from lincoln_fn.losses.weighted import Parts, parts_of
 
@@ -50,16 +49,7 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     Args:
         loss: a loss with reduction mean or sum, a weighted loss of means, or a loss of one's own
             that is a mean over the examples.
-        prediction: of the part.
-        target: of the part.
         rows: how many examples it has.
-
-    Returns:
-        The sum, the count, and the sum's gradient.
-
-    Raises:
-        LayerError: as the loss raises it; if its value is not one number; if a part of a weighted
-            loss is not a mean over all values.
 
     Example:
         >>> part = sum_of(lf.losses.mse(), torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]), 2)
@@ -83,13 +73,10 @@ def sum_of(loss: Loss, prediction: Arrays, target: Arrays, rows: int) -> PartSum
     if parts:
         _check_counts(parts, cache.caches)
     values = torch.stack((value, *(cache.values if parts else ())))
-    of_examples = isinstance(cache, ExampleWeightedCache)
-    if (formula is not None and formula.reduction == "sum") or (of_examples and cache.n is None):
+    if formula is not None and formula.reduction == "sum":
         return PartSum(values, None, loss.backward(cache))
     # Each value has a divisor of its own, such as its length.
     examples: float = math.prod(cache.shape) if isinstance(cache, ReducedCache) else rows
-    if of_examples and torch.as_tensor(cache.n).ndim == 0:
-        examples = float(cache.n)
     return PartSum(values * examples, _number(value, examples), loss.backward(cache, examples))
 
 

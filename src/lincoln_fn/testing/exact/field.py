@@ -1,4 +1,4 @@
-"""Arithmetic modulo a prime, and floats with the same functions.
+"""Arithmetic modulo a prime.
 
 P = 2 Q + 1 with Q prime, so odd roots are unique. P = 3 mod 4, so the root of a square is one power
 of it, and that root is itself a square: roots of products are products of roots. The primes up to
@@ -89,10 +89,8 @@ class Field:
         return self._odd(value, 1) % Q
 
     def bilinear(self, of: Bilinear, a: Array, b: Array) -> Array:
-        """Multiply matrices, or convolve: by float64 products of halves of 16 bits.
-
-        Their sums are whole numbers below 2^53, whatever order they are added in.
-        """
+        """Multiply matrices, or convolve: by float64 products of halves of 16 bits."""
+        # Their sums are whole numbers below 2^53, whatever order they are added in.
         (high, low), (up, down) = (
             ((m >> 16).astype(float), (m & 65535).astype(float)) for m in (a, b)
         )
@@ -153,69 +151,6 @@ class Field:
             x = (x ^ (x >> np.uint64(shift))) * np.uint64(times)
         drawn = (x % np.uint64(Q - 1)).astype(np.int64).reshape(value.shape) + 1
         return np.where(value == 0, 0, np.where(size == value, drawn, -drawn))
-
-
-class Reals(Field):
-    """Floats with the functions of the field, on which its rules are tested."""
-
-    dtype: Final = np.float64  # type: ignore[misc,assignment]  # the other kind of numbers
-
-    def draw(self, shadow: Array) -> Array:
-        """Take the floats themselves."""
-        return np.asarray(shadow, float)
-
-    def direction(self, shape: tuple[int, ...]) -> Array:
-        """Draw tangents."""
-        return self._random.standard_normal(shape)
-
-    def reduce(self, a: Array) -> Array:
-        """Leave a float."""
-        return a
-
-    def power(self, base: Array, exponent: Array) -> Array:
-        """Compute powers."""
-        return np.power(base, exponent)
-
-    def inverse(self, a: Array) -> Array:
-        """Compute 1 / a."""
-        return 1 / a
-
-    def turn(self, value: Array) -> Array:
-        """Draw nothing."""
-        return np.zeros(np.shape(value), np.int64)
-
-    def bilinear(self, of: Bilinear, a: Array, b: Array) -> Array:
-        """Multiply matrices, or convolve."""
-        return of(a, b)
-
-    def exp(self, turn: Array, factor: Array, value: Array) -> Array:
-        """Compute e^z."""
-        return np.exp(value)
-
-    def log(self, value: Array) -> Array:
-        """Compute log z."""
-        return np.log(value)
-
-    def root(self, value: Array) -> tuple[Array, Array]:
-        """Compute r = sqrt(z) and dr/dz."""
-        r = np.sqrt(value)
-        return r, 1 / (2 * r)
-
-    def rational(self, value: Array, over: int, under: int) -> Array:
-        """Compute z^(over / under)."""
-        return np.sign(value) * np.abs(value) ** (over / under) if under > 1 else value**over
-
-    def erf(self, value: Array) -> Array:
-        """Compute erf z."""
-        return np.vectorize(math.erf, otypes=[float])(value)
-
-    def rotation(self, value: Array) -> tuple[Array, Array]:
-        """Compute cos z and sin z."""
-        return np.cos(value), np.sin(value)
-
-    def number(self, c: float) -> float:  # type: ignore[override]  # the other kind of numbers
-        """Leave a float."""
-        return c
 
 
 def power(base: Array, exponent: Array) -> Array:

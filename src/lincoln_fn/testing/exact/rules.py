@@ -10,23 +10,36 @@ from typing import Any, Final
 import numpy as np
 
 from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.functions import (
-    absolute,
+from lincoln_fn.testing.exact.numbers import (
+    Number,
+    Numbers,
     bilinear,
+    compare,
+    constant,
     erf,
     exp,
-    folded,
     log,
     power,
     rotation,
-    sigmoid,
     sqrt,
-    tanh,
-)  # fmt: skip
-from lincoln_fn.testing.exact.numbers import Number, Numbers, compare, constant
+)
 
 Axes = int | Sequence[int] | None
 matmul = partial(bilinear, np.matmul)
+
+
+def _abs(z: Numbers) -> Numbers:
+    """Compute |z|."""
+    return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
+
+
+def _folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+    """Accumulate along an axis."""
+    parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
+    for i in range(1, len(parts)):
+        parts[i] = of(parts[i - 1], parts[i])
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return Numbers(z.field, *(np.stack(each, axis) for each in columns))
 
 
 def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
@@ -61,11 +74,6 @@ def _rounded(function: Callable[[Array], Array]) -> Callable[..., Numbers]:
         return constant(z.field, function(z.shadow))
 
     return rounded
-
-
-def _remainder(a: Numbers, b: Number) -> Numbers:
-    made: Numbers = a - _rounded(np.floor)(a / b) * b
-    return made
 
 
 def _clamp(z: Numbers, min: Number = None, max: Number = None) -> Numbers:  # noqa: A002
@@ -107,7 +115,7 @@ def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) ->
     axes = axes_of(dim, len(z.shape))
     if order == 2:
         return sqrt(_sum(z * z, axes, keepdim))
-    size = absolute(z)
+    size = _abs(z)
     if math.isinf(order):
         return (_amax if order > 0 else _amin)(size, axes, keepdim)
     return power(_sum(power(size, order), axes, keepdim), 1 / order)
@@ -118,7 +126,7 @@ def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -
         z, dim = z.map(np.ravel), 0
     if not z.shape or not z.shape[dim]:
         return z if not z.shape else _sum(z, dim, keepdim) + 1
-    last = folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
+    last = _folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
     return last if keepdim else last.sum(axes_of(dim, len(z.shape)))
 
 
@@ -165,11 +173,6 @@ def _softplus(z: Numbers, beta: Number = 1, threshold: Number = 20) -> Numbers:
     return z.where(scaled.shadow > threshold, log(exp(scaled) + 1) / beta)
 
 
-def _xlogy(a: Numbers, b: Number) -> Numbers:
-    made: Numbers = a * log(a.like(b))
-    return made.where(a.shadow != 0, 0.0)
-
-
 def _sign(z: Numbers, **_: Any) -> Numbers:
     compare(np.equal, z, z.like(0.0))
     return constant(z.field, np.sign(z.shadow))
@@ -179,54 +182,34 @@ def _addmm(c: Numbers, a: Numbers, b: Numbers, beta: float = 1, alpha: float = 1
     return _add(c if beta == 1 else c * beta, matmul(a, b), alpha)
 
 
-def _logaddexp(a: Numbers, b: Numbers) -> Numbers:
-    top = a.where(a.shadow > b.shadow, b)
-    return top + log(exp(a - top) + exp(b - top))
-
-
-def _finite(
-    z: Numbers, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Numbers:
-    ends = (
-        nan or 0.0,
-        np.finfo(float).max if posinf is None else posinf,
-        np.finfo(float).min if neginf is None else neginf,
-    )
-    places = (np.isnan(z.shadow), np.isposinf(z.shadow), np.isneginf(z.shadow))
-    for end, is_at in zip(ends, places, strict=True):
-        z = z.like(end).where(is_at, z)
-    return z
-
-
 # Any: the rules have the arguments of torch's operations.
 RULES: Final[dict[str, Callable[..., Any]]] = {
     "add": _add, "sub": lambda a, b, alpha=1: _add(a, b, -alpha),
     "rsub": lambda a, b, alpha=1: _add(b, a, -alpha),
     "mul": lambda a, b: a * b, "div": _div, "pow": _pow, "neg": Numbers.__neg__,
-    "reciprocal": Numbers.inverse, "square": lambda z: z * z, "remainder": _remainder,
+    "reciprocal": Numbers.inverse, "square": lambda z: z * z,
+    "remainder": lambda a, b: a - _rounded(np.floor)(a / b) * b,
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
     "log": log, "log1p": lambda z: log(z + 1), "log2": lambda z: log(z) / math.log(2),
     "log10": lambda z: log(z) / math.log(10), "sqrt": sqrt, "rsqrt": lambda z: 1 / sqrt(z),
-    "sigmoid": sigmoid, "tanh": tanh, "erf": erf, "erfc": lambda z: 1 - erf(z),
+    "sigmoid": lambda z: 1 / (exp(-z) + 1), "tanh": lambda z: 1 - 2 / (exp(z * 2) + 1),
+    "erf": erf, "erfc": lambda z: 1 - erf(z),
     "cos": lambda z: rotation(z)[0], "sin": lambda z: rotation(z)[1],
     "tan": lambda z: rotation(z)[1] / rotation(z)[0],
-    "abs": absolute, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
+    "abs": _abs, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
     "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
     "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
     "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
-    "trunc": _rounded(np.trunc), "xlogy": _xlogy, "logaddexp": _logaddexp, "nan_to_num": _finite,
+    "trunc": _rounded(np.trunc),
     "sum": _sum, "mean": _mean, "prod": _prod, "var_mean": _var_mean,
     "var": lambda *z, **how: _var_mean(*z, **how)[0],
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
     "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
     "aminmax": lambda z, **how: (_amin(z, **how), _amax(z, **how)),
-    "cumsum": lambda z, dim, **_: folded(z, dim, Numbers.__add__),
-    "cumprod": lambda z, dim, **_: folded(z, dim, Numbers.__mul__),
+    "cumsum": lambda z, dim, **_: _folded(z, dim, Numbers.__add__),
+    "cumprod": lambda z, dim, **_: _folded(z, dim, Numbers.__mul__),
     "logsumexp": _logsumexp, "_log_softmax": _log_softmax,
     "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
     "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,
     **dict.fromkeys(("dot", "vdot"), lambda a, b: (a * b).sum((0,))),
-    "addcmul": lambda z, a, b, value=1: _add(z, a * b, value),
-    "addcdiv": lambda z, a, b, value=1: _add(z, a / b, value),
-    "lerp": lambda a, b, weight: a + (b - a) * weight,
 }  # fmt: skip

@@ -92,9 +92,6 @@ def uniform(low: Shown[float] = 0.0, high: Shown[float] = 1.0) -> Initializer:
         low: the smallest value.
         high: the upper bound, not included.
 
-    Raises:
-        ValueError: if low is above high.
-
     Example:
         >>> uniform(-0.05, 0.05)
         uniform(-0.05, 0.05)
@@ -158,9 +155,6 @@ def truncated_normal(
         mean: the mean before truncation.
         low: the smallest value; as in torch, it is not in units of std.
         high: the largest.
-
-    Raises:
-        ValueError: if std is not above 0, or low not below high.
 
     Example:
         >>> values = truncated_normal().draw(Key(0), (100,), Fans(1, 1), torch.float32)

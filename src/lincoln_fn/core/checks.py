@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lincoln_fn.core.signatures import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind
@@ -75,10 +76,10 @@ def wrong_shape(layer: str, name: str, given: object, shape: str) -> LayerError:
     return LayerError(layer, f"expected {name} of shape {shape}, got {got}")
 
 
-def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
+def check_like(layer: str, name: str, given: Tensor, like: Tensor | Like) -> None:
     """Check that a tensor has another's dtype and device."""
     if given.dtype is not like.dtype:
-        if not isinstance(like, Tensor):  # a numpy array has a dtype, too
+        if not isinstance(like, Tensor | Like):  # a numpy array has a dtype, too
             got = f"{type(like).__name__}{_mend(like)}"
             raise LayerError(layer, f"expected params of tensors, got {got}")
         problem = f"expected {name} of dtype {like.dtype}, got {given.dtype}"
@@ -92,8 +93,8 @@ def check_like(layer: str, name: str, given: Tensor, like: Tensor) -> None:
 def check_cotangent(
     layer: str, g: object, cached: object, shape: tuple[int, ...] | None = None
 ) -> None:
-    """Check that g has the output's shape, dtype and device, as a cached tensor has them."""
-    if not isinstance(cached, Tensor):
+    """Check that g has the output's shape, dtype and device, as the cache has them."""
+    if not isinstance(cached, Tensor | Like):
         raise LayerError(
             layer, f"expected the cache of its own forward, got {format_briefly(cached)}"
         )

@@ -82,9 +82,6 @@ class Gradient(Made):
         by_example: whether it needs the gradient of each example's own loss. Then a step refuses a
             loss in which an example moves the gradients of others.
 
-    Raises:
-        LayerError: if name is not a string, or a function is not callable.
-
     Example:
         >>> def half(net, params, cache, g, state, key):
         ...     return lf.tree.map(lambda dp: dp / 2, net.grads(params, cache, g)), state
@@ -125,9 +122,6 @@ class Reduce:
         bind_recorded: as `bind`, for a step that is recorded; None if nothing of it is.
         first_error: (error, place) -> the error of the lowest place in all processes, and its
             place. None is no error.
-
-    Raises:
-        LayerError: if name is not a string, or a function is not callable.
 
     Example:
         >>> lf.distributed.mean(lf.distributed.alone())

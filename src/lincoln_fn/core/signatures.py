@@ -1,0 +1,158 @@
+"""Checks of what a layer's functions are given, by the types in their signatures.
+
+    def backward(params: Params, cache: Cache, g: Float[Tensor, "*s"]) -> ...
+
+`params` and `cache` are records of these classes, `x` is a floating tensor, `key` is a Key, and `g`
+is like what the cache holds of the same type, or as a `Like`. Where a call does not fit, a check in
+`checks` says what is wrong. What a signature cannot say, the function checks itself.
+
+`constructor` puts these checks around the functions of the layers that it makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.errors import later
+
+# Any: a function of a layer, what it is given and what it returns.
+Function = Callable[..., Any]
+
+
+class Like(NamedTuple):
+    """A tensor's shape, dtype and device, which a cache keeps of y if no tensor in it has them."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, y: Tensor) -> Like:
+        """Read them off a tensor."""
+        return cls(y.shape, y.dtype, y.device)
+
+
+def shape_checked(function: Function, layer: str = "") -> Function:
+    """Put checks around a layer's function, by the types in its signature.
+
+    Args:
+        function: `init(key, x)`, `forward(params, x)`, `backward(params, cache, g)` or the like.
+            The cache may have any name.
+        layer: the layer's name, for errors; "" for the name of the function's file.
+
+    Returns:
+        A function that raises a `LayerError` where the arguments are not of their types. It is the
+        function itself if its types say nothing that can be checked.
+
+    Example:
+        >>> from lincoln_fn.layers import tanh
+        >>> shape_checked(tanh.backward, "tanh")((), torch.zeros(2, 4), torch.zeros(2, 3))
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: tanh: expected g of shape (2, 4), got (2, 3)
+    """
+    inner = function.func if isinstance(function, partial) else function
+    check, *types = _checks_of(inner)
+    if check is None or (isinstance(function, partial) and function.args):
+        return function
+    bound = function.keywords if isinstance(function, partial) else {}
+    layer = layer or inner.__module__.rpartition(".")[2]
+    return partial(check, inner, layer, *types, **bound)
+
+
+def unbound(function: Function) -> Function:
+    """Return a function without its checks, and without the arguments that are bound to it."""
+    while isinstance(function, partial):
+        function = function.args[0] if function.func in _CHECKS else function.func
+    return function
+
+
+@lru_cache(1024)
+def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what it has to know
+    """Find the check of a function, and the types that it checks; (None,) if there are none."""
+    own = inspect.unwrap(function)
+    code, hints = getattr(own, "__code__", None), getattr(own, "__annotations__", {})
+    names: tuple[str, ...] = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
+    if names[:1] not in (("key",), ("params",)) or len(names) < 2 or not hints.keys() >= {*names}:
+        return (None,)
+    # A type by its name is found in the function's file; `tuple[()]` and the like have no name.
+    kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
+    of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
+    floats = [_is_floating(kind) for kind in kinds]
+    if names[0] == "key":
+        return _init, floats[1]
+    check: Function
+    types: tuple[object, ...]
+    if names[2:] == ("g",):
+        fields = getattr(of_cache, "__annotations__", {}).items()
+        like = [key for key, hint in fields if hint in ("Like", Like) and floats[2]]
+        like = like or [key for key, hint in fields if hint == hints["g"]]
+        if floats[1] and hints[names[1]] == hints["g"]:
+            like = [""]
+        check, types = _back, (of_params, of_cache, like[0] if like else None)
+    elif of_cache is not None:
+        check, types = _advance, (of_params, of_cache)
+    else:
+        check, types = _there, (tuple if kinds[0] == "tuple[()]" else of_params, floats[1])
+    return (None,) if all(each in (None, False) for each in types) else (check, *types)
+
+
+def _is_floating(kind: object) -> bool:
+    text = str(getattr(kind, "__name__", kind))
+    return text.startswith("Float[") and " | " not in text
+
+
+def _init(
+    function: Function, layer: str, floats: bool, /, key: object, x: Arrays, **options: object
+) -> Params:
+    later.check_example(layer, key, x if floats else None)
+    return function(key, x, **options)
+
+
+def _there(
+    function: Function, layer: str, kind: type | None, floats: bool, /, params: Params,
+    x: Arrays, **options: object,
+) -> Arrays | tuple[Arrays, Cache]:  # fmt: skip
+    if kind and (type(params) is not kind or (kind is tuple and params)):
+        later.check_params(layer, params, None if kind is tuple else kind)
+    if floats and not (isinstance(x, Tensor) and x.is_floating_point()):
+        later.check_input(layer, (), x)
+    return function(params, x, **options)
+
+
+def _back(
+    function: Function, layer: str, kind: type | None, cache_kind: type | None, like: str | None,
+    /, params: Params, cache: Cache, g: Arrays, **options: object,
+) -> Arrays | Params | tuple[Arrays, Params]:  # fmt: skip
+    if kind and type(params) is not kind:
+        later.check_params(layer, params, kind)
+    if cache_kind and type(cache) is not cache_kind:
+        later.check_cache(layer, cache, cache_kind)
+    if like is not None:
+        y = getattr(cache, like) if like else cache
+        is_like = isinstance(g, Tensor) and isinstance(y, _HAVE_A_SHAPE)
+        if not is_like or g.shape != y.shape or g.dtype is not y.dtype or g.device != y.device:
+            later.check_cotangent(layer, g, y)
+    return function(params, cache, g, **options)
+
+
+def _advance(
+    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Params,
+    cache: Cache, **options: object,
+) -> Params:  # fmt: skip
+    if kind and type(params) is not kind:
+        later.check_params(layer, params, kind)
+    if type(cache) is not cache_kind:
+        later.check_cache(layer, cache, cache_kind)
+    return function(params, cache, **options)
+
+
+_HAVE_A_SHAPE: Final = (Tensor, Like)
+_CHECKS: Final = (_init, _there, _back, _advance)

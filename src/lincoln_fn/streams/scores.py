@@ -1,0 +1,157 @@
+"""Streams of scores: evaluate at intervals, return the best state, or end without a gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from lincoln_fn import training
+from lincoln_fn.core import Layer, LayerError, NonNegative, PositiveInt, checked, describe, evolve
+from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
+from lincoln_fn.training import Batch, Metrics, Mode, StepRecord, TrainState, evaluate, is_gain
+
+
+@checked
+def evaluated(
+    stream: Stream,
+    net: Layer,
+    batches: Iterable[Batch],
+    metrics: Metrics,
+    *,
+    every: PositiveInt,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Evaluate the state every `every` steps, and add the scores to that step's record.
+
+    Args:
+        stream: such as `train` yields. Scores that its records already have are kept.
+        net: the network, of which `predict` is used.
+        batches: batches of (x, target), which can be iterated over several times.
+        metrics: by name, functions (prediction, target) -> mean over the examples.
+        every: evaluate after each step that is a multiple of it.
+
+    Yields:
+        The states and their records; those of evaluated steps have `scores`.
+
+    Raises:
+        LayerError: if there is no metric, one has the name of a record's own number ("step",
+            "loss"), or batches can be iterated over only once.
+
+    Example:
+        >>> net, x = lf.dense(1), torch.ones(4, 3)
+        >>> state = lf.init_state(net, lf.optim.sgd(0.1), lf.Key(0), x)
+        >>> steps = [(state, StepRecord(1, 0.7)), (state, StepRecord(2, 0.6))]
+        >>> mean = {"mean": lambda prediction, target: prediction.mean().item()}
+        >>> [len(record.scores) for _, record in evaluated(steps, net, [(x, None)], mean, every=2)]
+        [0, 1]
+    """
+    if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
+        got = list(metrics) if isinstance(metrics, Mapping) else describe(metrics)
+        names = f"at least one, and none named 'step' or 'loss', got {got}"
+        raise LayerError("evaluated", f"expected metrics by name, {names}")
+    training.check_metrics("evaluated", metrics)
+    if training.is_used_once(batches):
+        problem = "expected batches that can be iterated over each time, got an iterator"
+        mend = "give a list, a DataLoader or data.batches"
+        raise LayerError("evaluated", f"{problem}; {mend}")
+    training.check_walkable("evaluated", batches)
+
+    def evaluating() -> Iterator[tuple[TrainState, StepRecord]]:
+        with closing("evaluated", stream) as steps:
+            for state, record in steps:
+                if record.step % every == 0:
+                    scores = evaluate(net, state.params, batches, metrics)
+                    record = evolve(record, scores={**record.scores, **scores})
+                yield state, record
+
+    return evaluating()
+
+
+_MEND: Final = "make the step with donate=False, or give copies of the states"
+
+
+@checked
+def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[TrainState, StepRecord]:
+    """Run a stream to its end, and return the state with the best score.
+
+    Args:
+        stream: some of its records have the score, as `evaluated` adds it.
+
+    Returns:
+        The state and its record; for equal scores, the earliest. `nan` is never the best.
+
+    Raises:
+        LayerError: if no record has that score, or it is always `nan`; if the step is made with
+            `donate=True`, which updates the best state in place.
+
+    Example:
+        >>> scores = [0.5, 0.9, 0.7]
+        >>> steps = [(None, StepRecord(i, 0.1, scores={"f1": s})) for i, s in enumerate(scores)]
+        >>> best(steps, "f1")[1].step
+        1
+    """
+    best_pair: tuple[TrainState, StepRecord] | None = None
+    best_score, seen, is_new = None, set[str](), False
+    with closing("best", stream) as steps:
+        for state, record in steps:
+            if best_pair is not None and is_new:
+                training.check_unspent(best_pair[0], "best", _MEND)
+            seen.update(record.scores)
+            score = record.scores.get(metric)
+            is_new = score is not None and is_gain(score, best_score, mode)
+            if is_new:
+                best_pair, best_score = (state, record), score
+    if best_pair is None:
+        if metric not in seen:
+            raise no_score("best", metric, seen)
+        raise LayerError("best", f"expected a record with a score {metric!r}, got only nan")
+    return best_pair
+
+
+@checked
+def early_stopping(
+    stream: Stream,
+    metric: ScoreName,
+    *,
+    patience: PositiveInt,
+    mode: Mode = "max",
+    min_delta: NonNegative = 0.0,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """End a stream after `patience` evaluations in a row without an improvement.
+
+    A resumed run starts counting again. (Prechelt, "Early Stopping - But When?", 1998.)
+
+    Args:
+        stream: some of its records have the score, as `evaluated` adds it.
+        patience: the number of evaluations without an improvement that end it, at least 1.
+        min_delta: by how much a score has to exceed the best to count as an improvement, at least
+            0. `nan` never counts.
+
+    Yields:
+        The stream's pairs, up to the evaluation that ends it.
+
+    Raises:
+        LayerError: at the end of the stream, if there were steps and none had the score.
+
+    Example:
+        >>> scores = [0.5, 0.9, 0.7, 0.8, 1.0]
+        >>> steps = [(None, StepRecord(i, 0.1, scores={"f1": s})) for i, s in enumerate(scores)]
+        >>> [record.step for _, record in early_stopping(steps, "f1", patience=2)]
+        [0, 1, 2, 3]
+    """
+    best, without_gain, seen, steps_taken = None, 0, set[str](), False
+    with closing("early_stopping", stream) as steps:
+        for state, record in steps:
+            steps_taken = True
+            yield state, record
+            seen.update(record.scores)
+            score = record.scores.get(metric)
+            if score is None:
+                continue
+            if is_gain(score, best, mode, min_delta):
+                best, without_gain = score, 0
+            else:
+                without_gain += 1
+            if without_gain == patience:
+                return
+    if steps_taken and metric not in seen:
+        raise no_score("early_stopping", metric, seen)
