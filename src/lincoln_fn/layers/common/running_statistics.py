@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +35,10 @@ from lincoln_fn.layers.common.normalisation import (
 )
 from lincoln_fn.layers.common.shapes import Instances
 
+# Of either normalisation, which has params, caches and hyperparameters of its own.
+There: TypeAlias = Callable[..., tuple[Tensor, core.Cache]]
+Back: TypeAlias = Callable[..., tuple[Tensor, core.Params]]
+
 
 @record
 class Cache:
@@ -49,9 +53,9 @@ class Norm(NamedTuple):
     """What differs between the two normalisations: their functions, and the channels' axis."""
 
     name: str
-    forward: core.Function
-    backward: core.Function
-    params: type
+    forward: There
+    backward: Back
+    params: type[core.Params]
     axis_of: Callable[..., int]
 
 
@@ -62,8 +66,7 @@ def forward(
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
     running: Running | None = getattr(params, "running", None)
     if running is None:
-        y, cache = norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
-        return y, cache
+        return norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
     check_input(norm.name, params, x, norm.params)
     axis = norm.axis_of(params, x, spatial_axes)
     places = x.ndim - 1 - axis
@@ -80,8 +83,7 @@ def backward(
     """Compute dx = g w rstd, dw and db."""
     check_params(norm.name, params, norm.params)
     if params.running is None:
-        dx, dparams = norm.backward(params, cache, g)
-        return dx, dparams
+        return norm.backward(params, cache, g)
     check_cache(norm.name, cache, Cache)
     check_cotangent(norm.name, g, cache.x_hat)
     dx_hat, dparams = affine_backward(params, cache.x_hat, g, (cache.axis,))
@@ -97,7 +99,7 @@ def terms(params: core.Params, cache: core.Cache, g: Tensor) -> core.Params:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-def inference_forms(norm: Norm) -> tuple[core.Function, core.Function]:
+def inference_forms(norm: Norm) -> tuple[There, Back]:
     """Return forward and backward of a normalisation as after training."""
     forward_, backward_ = (core.shape_checked(f, norm.name) for f in (norm.forward, norm.backward))
     norm = norm._replace(forward=forward_, backward=backward_)
