@@ -92,10 +92,13 @@ def is_below(name, rooms):
 
 
 def taken_from_faces(source):
-    """Give the (face, name) that some code takes as `core.Layer`, after `import core`."""
-    imports, attributes = seen_in(source)
-    faces = {name for home, name in imports if home == "lincoln_fn"}
-    return [(f"lincoln_fn.{name}", attribute) for name, attribute in attributes if name in faces]
+    """Give the (face, name) that some code takes as `core.Layer`, after an import of the face."""
+    froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    whole = {
+        alias.asname or alias.name: f"{n.module}.{alias.name}" for n in froms for alias in n.names
+    }
+    faces = {name: face for name, face in whole.items() if face in FACES}
+    return [(faces[name], attribute) for name, attribute in seen_in(source)[1] if name in faces]
 
 
 def homes_of(face):
@@ -195,7 +198,7 @@ def past_a_face(source, module):
     own = module.split(".")[1]
     for home, name in [*seen_in(source)[0], *taken_from_faces(source)]:
         room = home.split(".")[1] if home.startswith("lincoln_fn.") else own
-        is_listed = name in FACES.get(home, ())
+        is_listed = name in FACES.get(home, ()) or f"{home}.{name}" in FACES
         is_private = room != own and re.search(r"\._(?!_)", f"{home}.{name}")
         shared = {own, room} == {"core", "errors"} or room in ("faces", "layers", own)
         if is_private or not (shared or module in LATER or is_listed or name in FORMULAS):
@@ -227,6 +230,8 @@ def test_imports_across_rooms_take_names_from_faces():
         ("from lincoln_fn.testing import blame", 1),
         ("from lincoln_fn import core\ncore.describe", 0),
         ("from lincoln_fn import core\ncore.layer", 1),
+        ("from lincoln_fn.optim import internal as parts\nparts.Lists", 0),
+        ("from lincoln_fn.optim import internal as parts\nparts.leaves", 1),
     ],
 )
 def test_an_import_past_a_face_is_seen(code, count):

@@ -15,10 +15,7 @@ from lincoln_fn.core.declaration import (
     kind_of as kind_of, mask_of as mask_of,
 )
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
-from lincoln_fn.core.defaults import (
-    file_of_forward as file_of_forward, has_no_params as has_no_params, is_derived as is_derived,
-    is_ours as is_ours, no_params as no_params, unchanged as unchanged,
-)
+from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
 from lincoln_fn.core.due import when_due as when_due
 from lincoln_fn.core.html import html as html, shown as shown
@@ -29,6 +26,10 @@ from lincoln_fn.core.layer import Composed as Composed, Layer as Layer, map_laye
 from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
+)
+from lincoln_fn.core.questions import (
+    file_of_forward as file_of_forward, has_no_params as has_no_params, is_derived as is_derived,
+    is_ours as is_ours,
 )
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (

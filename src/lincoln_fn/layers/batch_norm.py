@@ -39,16 +39,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record
-from lincoln_fn.layers.common.normalisation import (
-    Running,
-    advanced,
-    affine_backward,
-    first_affine,
-    first_running,
-    scale_and_shift,
-    standardised,
-    standardised_dx,
-)
+from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.normalisation import Running
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
 from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 from lincoln_fn.layers.common.shapes import Channels
@@ -80,8 +72,8 @@ def init(
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     channels = x.shape[check_batch(None, x, spatial_axes)]
-    running = first_running(key, x, channels) if track_running_stats else None
-    return Params(*first_affine(key, x, (channels,), affine, bias), running)
+    running = normalisation.first_running(key, x, channels) if track_running_stats else None
+    return Params(*normalisation.first_affine(key, x, (channels,), affine, bias), running)
 
 
 def forward(
@@ -91,18 +83,16 @@ def forward(
     check_batch(params, x, spatial_axes)
     count = x.shape[0] * x.shape[2:].numel()
     check_count("batch_norm", x, count)
-    x_hat, rstd, mean, var = standardised(x, (0, *range(2, x.ndim)), eps)
-    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    axes = (0, *range(2, x.ndim))
+    y, x_hat, rstd, mean, var = normalisation.normalised(params, x, axes, eps, x.ndim - 2)
     unbiased = var * (count / (count - 1))
-    cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(), unbiased.flatten(), momentum)
-    return y.to(x.dtype), cache
+    return y, Cache(x_hat, rstd, mean.flatten(), unbiased.flatten(), momentum)
 
 
 def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (1,))
-    dx = standardised_dx(dx_hat, cache.x_hat, cache.rstd, (0, *range(2, g.ndim)))
-    return dx.to(g.dtype), dparams
+    axes = (0, *range(2, g.ndim))
+    return normalisation.normalised_backward(params, cache.x_hat, cache.rstd, g, (1,), axes)
 
 
 _AT_INFERENCE = inference_forms(Norm("batch_norm", forward, backward, Params, check_batch))
@@ -120,7 +110,7 @@ core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)
 
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics: new = (1 - momentum) old + momentum batch."""
-    return advanced(params, cache)
+    return normalisation.advanced(params, cache)
 
 
 core.declare(advance, reads=("mean", "var"))

@@ -26,14 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, constructor, record
-from lincoln_fn.layers.common.normalisation import (
-    affine_backward,
-    affine_terms,
-    first_affine,
-    scale_and_shift,
-    standardised,
-    standardised_dx,
-)
+from lincoln_fn.layers.common import normalisation
 from lincoln_fn.layers.common.normalisation_checks import check_grouped
 from lincoln_fn.layers.common.shapes import Channels
 
@@ -57,25 +50,25 @@ class Cache:
 def init(key: Key, x: Channels, *, num_groups: int, affine: bool, bias: bool) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     check_grouped(None, x, num_groups)
-    return Params(*first_affine(key, x, (x.shape[1],), affine, bias))
+    return Params(*normalisation.first_affine(key, x, (x.shape[1],), affine, bias))
 
 
 def forward(params: Params, x: Channels, *, num_groups: int, eps: float) -> tuple[Channels, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, group by group."""
     check_grouped(params, x, num_groups)
     grouped = _in_groups(x, num_groups)
-    x_hat, rstd, _, _ = standardised(grouped, tuple(range(2, grouped.ndim)), eps)
+    x_hat, rstd, _, _ = normalisation.standardised(grouped, tuple(range(2, grouped.ndim)), eps)
     x_hat = x_hat.flatten(1, 2)
-    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    y = normalisation.scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd)
 
 
 def backward(params: Params, cache: Cache, g: Channels) -> tuple[Channels, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
-    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (1,))
+    dx_hat, dparams = normalisation.affine_backward(params, cache.x_hat, g, (1,))
     rstd = cache.rstd
     dx_hat, x_hat = (_in_groups(each, rstd.shape[1]) for each in (dx_hat, cache.x_hat))
-    dx = standardised_dx(dx_hat, x_hat, rstd, tuple(range(2, rstd.ndim)))
+    dx = normalisation.standardised_dx(dx_hat, x_hat, rstd, tuple(range(2, rstd.ndim)))
     return dx.flatten(1, 2).to(g.dtype), dparams
 
 
@@ -86,7 +79,7 @@ def _in_groups(x: Tensor, num_groups: int) -> Tensor:
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    return affine_terms(params, cache.x_hat, g, (1,))
+    return normalisation.affine_terms(params, cache.x_hat, g, (1,))
 
 
 @constructor(kind="norm", terms=terms)

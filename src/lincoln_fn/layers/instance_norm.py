@@ -31,17 +31,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, Probability, record
-from lincoln_fn.layers.common.normalisation import (
-    Running,
-    advanced,
-    affine_backward,
-    affine_terms,
-    first_affine,
-    first_running,
-    scale_and_shift,
-    standardised,
-    standardised_dx,
-)
+from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.normalisation import Running
 from lincoln_fn.layers.common.normalisation_checks import check_count, check_instances
 from lincoln_fn.layers.common.running_statistics import Norm, inference_forms
 from lincoln_fn.layers.common.shapes import Instances
@@ -73,8 +64,8 @@ def init(
 ) -> Params:  # fmt: skip
     """Make a weight of ones, a bias of zeros and running statistics for inputs like x."""
     channels = x.shape[check_instances(None, x, spatial_axes)]
-    running = first_running(key, x, channels) if track_running_stats else None
-    return Params(*first_affine(key, x, (channels,), affine, bias), running)
+    running = normalisation.first_running(key, x, channels) if track_running_stats else None
+    return Params(*normalisation.first_affine(key, x, (channels,), affine, bias), running)
 
 
 def forward(
@@ -84,24 +75,22 @@ def forward(
     axis = check_instances(params, x, spatial_axes)
     count = x.shape[axis + 1 :].numel()
     check_count("instance_norm", x, count)
-    x_hat, rstd, mean, var = standardised(x, tuple(range(axis + 1, x.ndim)), eps)
-    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 1 - axis)
+    axes = tuple(range(axis + 1, x.ndim))
+    y, x_hat, rstd, mean, var = normalisation.normalised(params, x, axes, eps, len(axes))
     unbiased = var * (count / (count - 1))
-    cache = Cache(x_hat.to(x.dtype), rstd, mean.flatten(axis), unbiased.flatten(axis), momentum)
-    return y.to(x.dtype), cache
+    return y, Cache(x_hat, rstd, mean.flatten(axis), unbiased.flatten(axis), momentum)
 
 
 def backward(params: Params, cache: Cache, g: Instances) -> tuple[Instances, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     axis = cache.mean.ndim - 1
-    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (axis,))
-    dx = standardised_dx(dx_hat, cache.x_hat, cache.rstd, tuple(range(axis + 1, g.ndim)))
-    return dx.to(g.dtype), dparams
+    axes = tuple(range(axis + 1, g.ndim))
+    return normalisation.normalised_backward(params, cache.x_hat, cache.rstd, g, (axis,), axes)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    return affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
+    return normalisation.affine_terms(params, cache.x_hat, g, (cache.mean.ndim - 1,))
 
 
 _AT_INFERENCE = inference_forms(Norm("instance_norm", forward, backward, Params, check_instances))
@@ -119,7 +108,7 @@ core.declare(predict, kind="norm", at_inference=_AT_INFERENCE)
 
 def advance(params: Params, cache: Cache) -> Params:
     """Update the running statistics by the averages over the batch's examples."""
-    return advanced(params, cache)
+    return normalisation.advanced(params, cache)
 
 
 core.declare(advance, reads=("mean", "var"))

@@ -40,15 +40,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, bare, constructor, record, static
-from lincoln_fn.layers.common.normalisation import (
-    Sizes,
-    affine_backward,
-    affine_terms,
-    first_affine,
-    scale_and_shift,
-    standardised,
-    standardised_dx,
-)
+from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.normalisation import Sizes
 from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
 from lincoln_fn.layers.common.shapes import Rows
 
@@ -75,7 +68,7 @@ def init(
 ) -> Params:
     """Make a weight of ones and a bias of zeros for inputs like x."""
     sizes = trailing_sizes("layer_norm", None, x, normalized_shape)
-    return Params(*first_affine(key, x, sizes, elementwise_affine, bias))
+    return Params(*normalisation.first_affine(key, x, sizes, elementwise_affine, bias))
 
 
 def forward(
@@ -83,21 +76,20 @@ def forward(
 ) -> tuple[Rows, Cache]:
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, row by row."""
     axes = len(trailing_sizes("layer_norm", params, x, normalized_shape))
-    x_hat, rstd, _, _ = standardised(x, tuple(range(-axes, 0)), eps)
-    y = scale_and_shift(x_hat, params.weight, params.bias)
-    return y.to(x.dtype), Cache(x_hat.to(x.dtype), rstd, axes)
+    y, x_hat, rstd, *_ = normalisation.normalised(params, x, tuple(range(-axes, 0)), eps)
+    return y, Cache(x_hat, rstd, axes)
 
 
 def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     """Compute dx = rstd (dx_hat - mean(dx_hat) - x_hat mean(dx_hat x_hat)), dw and db."""
     row = tuple(range(g.ndim - cache.axes, g.ndim))
-    dx_hat, dparams = affine_backward(params, cache.x_hat, g, row)
-    return standardised_dx(dx_hat, cache.x_hat, cache.rstd, row).to(g.dtype), dparams
+    return normalisation.normalised_backward(params, cache.x_hat, cache.rstd, g, row, row)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over what shares them in example n."""
-    return affine_terms(params, cache.x_hat, g, tuple(range(g.ndim - cache.axes, g.ndim)))
+    row = tuple(range(g.ndim - cache.axes, g.ndim))
+    return normalisation.affine_terms(params, cache.x_hat, g, row)
 
 
 @constructor(kind="norm", terms=terms)

@@ -114,15 +114,9 @@ def _max_pool_nd(
             second entry is not used.
 
     Example:
-        >>> lf.max_pool2d((2, 3), padding=1, ceil_mode=True)
-        max_pool2d((2, 3), padding=1, ceil_mode=True)
         >>> x = torch.tensor([[[1.0, 5.0], [2.0, 3.0]]])
         >>> lf.max_pool2d(2, return_indices=True).predict((), x)
         (tensor([[[5.]]]), tensor([[[1]]]))
-        >>> lf.max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
-        tensor([[5., 3.]])
-        >>> lf.max_pool3d(2, dilation=3)
-        max_pool3d(2, dilation=3)
     """
     window = pooling.window_of("max_pool", n, kernel_size, stride, padding, dilation)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)

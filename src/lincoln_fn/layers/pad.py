@@ -82,14 +82,10 @@ zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
 def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
-    """Pad x of shape (channels, *spatial), or a batch of these, with a constant.
-
-    x has one, two or three spatial axes.
+    """Pad with a constant.
 
     Args:
-        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all. Negative
-            numbers remove elements.
+        padding: it and x are as `zero_pad1d` and its like take them.
         value: of the new elements.
 
     Example:
@@ -103,14 +99,10 @@ constant_pad1d, constant_pad2d, constant_pad3d = over_axes(_constant_pad_nd)
 
 
 def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, *spatial), or a batch of these, by reflecting x.
-
-    The edge is not repeated. x has one, two or three spatial axes.
+    """Pad by reflecting x. The edge is not repeated.
 
     Args:
-        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all. Each is
-            below the axis's size.
+        padding: it and x are as `zero_pad1d` and its like take them; each is below the axis's size.
 
     Example:
         >>> reflection_pad2d((1, 2, 0, 0))
@@ -123,13 +115,10 @@ reflection_pad1d, reflection_pad2d, reflection_pad3d = over_axes(_reflection_pad
 
 
 def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, *spatial), or a batch of these, by repeating x's edge.
-
-    x has one, two or three spatial axes.
+    """Pad by repeating x's edge.
 
     Args:
-        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all.
+        padding: it and x are as `zero_pad1d` and its like take them.
 
     Example:
         >>> replication_pad2d((1, 2, 0, 0))
@@ -142,14 +131,11 @@ replication_pad1d, replication_pad2d, replication_pad3d = over_axes(_replication
 
 
 def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad x of shape (channels, *spatial), or a batch of these, with the opposite end of x.
-
-    x has one, two or three spatial axes.
+    """Pad with the opposite end of x.
 
     Args:
-        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all. Each is
-            at most the axis's size.
+        padding: it and x are as `zero_pad1d` and its like take them; each is at most the axis's
+            size.
 
     Example:
         >>> circular_pad2d((1, 2, 0, 0))

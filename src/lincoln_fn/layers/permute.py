@@ -51,8 +51,6 @@ def permute(*dims: int) -> Layer:
         *dims: for each axis of y, the axis of x, counted from the end if it is negative.
 
     Example:
-        >>> permute(0, 2, 3, 1)
-        permute(0, 2, 3, 1)
         >>> permute(0, 2, 1).predict((), torch.zeros(5, 2, 3)).shape
         torch.Size([5, 3, 2])
     """

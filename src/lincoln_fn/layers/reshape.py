@@ -44,8 +44,6 @@ def reshape(*shape: OpenSize) -> Layer:
         *shape: of one example; one size may be -1, and is then computed.
 
     Example:
-        >>> reshape(1, 28, 28)
-        reshape(1, 28, 28)
         >>> reshape(3, -1).predict((), torch.zeros(5, 2, 6)).shape
         torch.Size([5, 3, 4])
     """

@@ -39,15 +39,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Key, Layer, NonNegative, bare, constructor, record, static
-from lincoln_fn.layers.common.normalisation import (
-    Sizes,
-    affine_terms,
-    first_affine,
-    mean_over,
-    scale_and_shift,
-    weight_gradient,
-    widened,
-)
+from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.normalisation import Sizes, mean_over, scale_and_shift, widened
 from lincoln_fn.layers.common.normalisation_checks import NormalizedShape, trailing_sizes
 from lincoln_fn.layers.common.shapes import Rows
 
@@ -74,7 +67,7 @@ def init(
 ) -> Params:
     """Make a weight for inputs like x, with which the scale is 1."""
     sizes = trailing_sizes("rms_norm", None, x, normalized_shape)
-    ones, _ = first_affine(key, x, sizes, elementwise_affine, bias=False)
+    ones, _ = normalisation.first_affine(key, x, sizes, elementwise_affine, bias=False)
     return Params(ones - offset if ones is not None and offset else ones)
 
 
@@ -96,14 +89,15 @@ def backward(params: Params, cache: Cache, g: Rows) -> tuple[Rows, Params]:
     x_hat, dy, rows = widened(cache.x_hat), widened(g), g.ndim - cache.axes
     dx_hat = scale_and_shift(dy, scale(params, cache.offset))
     dx = cache.rstd * (dx_hat - x_hat * mean_over(dx_hat * x_hat, tuple(range(rows, g.ndim))))
-    weight = params.weight
-    dw = None if weight is None else weight_gradient(dy, x_hat, weight, tuple(range(rows)))
+    weight, shared = params.weight, tuple(range(rows))
+    dw = None if weight is None else normalisation.weight_gradient(dy, x_hat, weight, shared)
     return dx.to(g.dtype), Params(dw)
 
 
 def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     """Return dw_n = sum of g x_hat, over what shares w in example n."""
-    return affine_terms(params, cache.x_hat, g, tuple(range(g.ndim - cache.axes, g.ndim)))
+    row = tuple(range(g.ndim - cache.axes, g.ndim))
+    return normalisation.affine_terms(params, cache.x_hat, g, row)
 
 
 @constructor(kind="norm", terms=terms)

@@ -107,9 +107,6 @@ def rotary_embedding(
         >>> rotary_embedding().predict((), x)
         tensor([[1.0000, 0.0000],
                 [0.5403, 0.8415]])
-        >>> rotary_embedding().predict((), (x, torch.tensor([1, 1])))
-        tensor([[0.5403, 0.8415],
-                [0.5403, 0.8415]])
     """
     is_even = rotary_dim is None or rotary_dim % 2 == 0
     require(is_even, NAME, "rotary_dim to be even", rotary_dim)

@@ -67,7 +67,5 @@ def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
         tensor([[0., 0.],
                 [2., 2.],
                 [2., 2.]])
-        >>> lf.residual(lf.serial(lf.dense(4), lf.tanh(), stochastic_depth(0.1)))
-        residual(serial(dense(4), tanh(), stochastic_depth(0.1)))
     """
     return bare(Layer, forward, backward, init, predict=predict, advance=advance)

@@ -56,8 +56,6 @@ def take(index: int, dim: int) -> Layer:
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
     Example:
-        >>> take(0, -2)  # the first token of (batch, length, features)
-        take(0, -2)
         >>> take(0, -2).predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
         tensor([[1., 2.]])
     """

@@ -53,8 +53,6 @@ def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
         unflattened_size: the sizes that it is split into; one size may be -1, and is then computed.
 
     Example:
-        >>> unflatten(1, (2, -1))
-        unflatten(1, (2, -1))
         >>> unflatten(1, (2, -1)).predict((), torch.zeros(5, 6)).shape
         torch.Size([5, 2, 3])
     """

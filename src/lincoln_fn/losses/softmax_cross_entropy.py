@@ -34,16 +34,8 @@ from torch import Tensor
 from lincoln_fn.core import LayerError, Probability, constructor, record, static
 from lincoln_fn.layers.log_softmax import minus_one_hot
 from lincoln_fn.losses.common.labels import ClassWeights, check_classes, of_classes, weighted_values
-from lincoln_fn.losses.internal import (
-    Cotangent,
-    Labels,
-    Loss,
-    Reduction,
-    make_loss,
-    per_example,
-    read_labels,
-    total_weight,
-)
+from lincoln_fn.losses.common.reduction import Cotangent, make_loss, per_example
+from lincoln_fn.losses.internal import Labels, Loss, Reduction, read_labels, total_weight
 
 NAME = "softmax_cross_entropy"
 Scores = Float[Tensor, "N C *s"]

@@ -93,14 +93,7 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
 
 
 def first_check(loss: Loss) -> Check | None:
-    """Return a loss's check of the first batch of a step.
-
-    Args:
-        loss: the loss, weighted or not.
-
-    Returns:
-        (prediction, target) -> None, which refuses values that the loss, or a part of it, does not
-        accept; None if it accepts all values.
+    """Return a loss's check of the first batch of a step; None if it accepts all values.
 
     Example:
         >>> first_check(lf.losses.mse())
@@ -125,12 +118,6 @@ def _check_each(
 
 
 def parts_of(loss: Loss) -> Parts:
-    """Return the parts of a weighted loss, by name; any other loss has none.
-
-    Example:
-        >>> mse = lf.losses.mse()
-        >>> parts_of(mse), list(parts_of(lf.losses.weighted({"size": (0.5, mse)})))
-        ({}, ['size'])
-    """
+    """Return the parts of a weighted loss, by name; any other loss has none."""
     spec = loss.spec
     return spec["parts"] if spec is not None and spec.of is weighted else {}

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Key, NonNegative, Params, Positive, PositiveInt, keys, tree
-from lincoln_fn.per_example.checks import check_any, examples_in
-from lincoln_fn.per_example.network import measure, sum_weighted, terms_of
+from lincoln_fn.per_example.network import check_any, examples_in, measure, sum_weighted, terms_of
 from lincoln_fn.training import Gradient, GradientState
 
 

@@ -1,20 +1,26 @@
-"""One walk back through a network, which finds the terms of all its parameters."""
+"""One walk back through a network finds the terms of all its parameters; what mixes is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
 
+import attrs
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Explicit, Layer, LayerError, Params, Term, no_batch, tree
+from lincoln_fn.combine import graph, inference, scan
+from lincoln_fn.core import Arrays, Cache, Explicit, Layer, LayerError, Params, Term, kind_of, tree
+from lincoln_fn.fastpath import gives_own_tokens
+from lincoln_fn.layers import permute
+from lincoln_fn.layers.batch_norm import batch_norm
+from lincoln_fn.layers.linear_head import linear_head
+from lincoln_fn.losses.internal import any_true
 from lincoln_fn.per_example import forms
-from lincoln_fn.per_example.checks import check_axes, check_independent, examples_in
 from lincoln_fn.walk import Composition, is_trained
-from lincoln_fn.walk.internal import DPARAMS, Wants, untrained, walk_back
+from lincoln_fn.walk.internal import DPARAMS, Wants, composition_of, untrained, walk_back
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -64,7 +70,7 @@ def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: in
     """
     for leaf in tree.leaves(g):
         if leaf.ndim == 0 or len(leaf) != count:
-            raise no_batch(layer.name, leaf)
+            raise core.no_batch(layer.name, leaf)
 
     def alone(n: int) -> Params:
         def masked(leaf: Tensor) -> Tensor:
@@ -102,3 +108,133 @@ def sum_weighted(params: Params, terms: Params, weights: Float[Tensor, " N"]) ->
         return forms.weighted_sum(term, p, weights.to(torch.promote_types(p.dtype, torch.float32)))
 
     return map_terms(total, params, terms)
+
+
+def check_independent(net: Layer, position: str = "") -> None:
+    """Check that no layer of a network, at a position in one around it, mixes the examples."""
+    composed = composition_of(net)
+    if composed is not None:
+        arguments = net.spec.arguments if net.spec is not None else {}
+        if arguments.get("batch_first") is False:
+            raise core.length_first(f"{position}{net.name}", "batch_first=True")
+        if core.made_by(net, scan) and arguments["dim"] == 0:
+            raise core.length_first(f"{position}{net.name}", "dim=1")
+        if core.made_by(net, graph):
+            problem = "expected layers that compute each example alone, got an expression, which"
+            mend = "compose the layers by serial and branch"
+            raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
+        if gives_own_tokens(net):
+            problem = "expected parts that get all examples, got experts that get their own tokens"
+            raise LayerError(f"{position}{net.name}", f"{problem}; leave out lf.fast")
+        for i, part in enumerate(composed.parts):
+            check_independent(part, f"{position}{composed.label}[{i}] ")
+        return
+    if _mixes(net):
+        problem = "expected a layer that computes each example alone, got one that normalises over"
+        mend = "use group_norm, layer_norm or inference(batch_norm())"
+        raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
+    if core.made_by(net, linear_head):
+        problem = "expected a layer that computes each example alone, got one whose loss has added"
+        mend = "write dense and softmax_cross_entropy"
+        raise LayerError(f"{position}{net.name}", f"{problem} up the examples; {mend}")
+    if _moves(net):
+        problem = "expected the examples on axis 0 of every layer's output, got a layer that moves"
+        raise LayerError(f"{position}{net.name}", f"{problem} them; leave axis 0 where it is")
+
+
+def _moves(layer: Layer) -> bool:
+    if core.file_of_forward(layer) is not permute:
+        return False
+    if layer.spec is None:
+        problem = "expected a layer whose axes are known, got one that moves what it is given"
+        raise LayerError(layer.name, f"{problem}; make it by its constructor")
+    dims = layer.spec["dims"]
+    return bool(dims[0] % len(dims))
+
+
+def _mixes(layer: Layer) -> bool:
+    if layer.spec is not None and layer.spec.of is inference:
+        spec = layer.spec["layer"].spec  # without running statistics, it is as in training
+        return spec is not None and spec.of is batch_norm and not spec["track_running_stats"]
+    return kind_of(layer) == "batch_norm"
+
+
+def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
+    """Check that no layer works along axis 0, which is that of the examples."""
+    for leaf in tree.leaves(g)[:1]:
+        if leaf.ndim < _least_axes(layer, params, cache):
+            raise core.no_batch(layer.name, leaf)
+        if 0 in _axes_of(layer, cache, leaf):
+            problem = "expected a layer that computes each example alone, got one along their axis"
+            raise LayerError(layer.name, f"{problem}; use another dim")
+    if getattr(cache, "batch_axis", 0) == 1:
+        raise core.length_first(layer.name, "batch_first=True")
+    if kind_of(layer) is None and not core.is_traced(*tree.leaves(g)):
+        _try_alone(layer, params, cache, g)
+
+
+def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
+    """Try whether the g of one example reaches the dx of others: the layer does not say.
+
+    Tried are the first, one in the middle and the last: a layer may carry g in one direction.
+    """
+    count = examples_in(g)
+    for i in sorted({0, count // 2, count - 1}):
+        is_other = torch.arange(count) != i
+
+        def alone(leaf: Tensor, is_other: Tensor = is_other) -> Tensor:
+            # The numbers of g itself may be 0, and within vmap nothing that comes of them is read.
+            drawn = core.normal(core.Key(0).near(leaf), tuple(leaf.shape)).to(leaf.dtype)
+            return drawn.masked_fill(is_other.to(leaf.device).view(-1, *[1] * (leaf.ndim - 1)), 0)
+
+        for leaf in tree.leaves(layer.input_grad(params, cache, tree.map(alone, g))):
+            is_by_example = leaf.ndim and len(leaf) == count
+            if is_by_example and any_true(leaf[is_other.to(leaf.device)] != 0):
+                problem = "expected a layer that computes each example alone, got one in which"
+                raise LayerError(layer.name, f"{problem} the g of one reaches the dx of others")
+
+
+def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:
+    """Count the axes that y has at least, if axis 0 is that of the examples."""
+    kind = kind_of(layer)
+    if kind == "attention" or core.declared_by(layer.forward).along == "rows":
+        return 3
+    if kind == "convolution":
+        return int(params.weight.ndim)
+    if kind == "recurrent":
+        return 3 if getattr(cache, "batch_axis", 0) is None else 2
+    if kind == "norm" and isinstance(axes := getattr(cache, "axes", None), int):
+        return axes + 1
+    return 2 if kind == "dense" else 1
+
+
+def _axes_of(layer: Layer, cache: Cache, g: Tensor) -> tuple[int, ...]:
+    """List the axes of y that a layer adds up, mixes or moves elements along."""
+    along = core.declared_by(layer.forward).along
+    if along is None or along == "rows":
+        return ()
+    if attrs.has(type(cache)) and hasattr(cache, along):
+        axes = getattr(cache, along)
+    elif layer.spec is not None:
+        axes = layer.spec[along]
+    else:
+        problem = "expected a layer whose axes are known, got one that runs along an axis"
+        raise LayerError(layer.name, f"{problem} of its own; make it by its constructor")
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    return tuple(axis if axis >= 0 else axis % g.ndim for axis in axes if axis is not None)
+
+
+def examples_in(g: Arrays) -> int:
+    """Count the examples: axis 0 of g."""
+    for leaf in tree.leaves(g):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return len(leaf)
+    raise LayerError(
+        "per_example", f"expected g with the examples on axis 0, got {core.format_briefly(g)}"
+    )
+
+
+def check_any(name: str, count: int) -> None:
+    """Check that there is an example to take a mean over."""
+    if not count:
+        raise LayerError(name, "expected at least one example, got none")

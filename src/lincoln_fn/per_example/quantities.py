@@ -21,9 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, Term, cast_like, tree
-from lincoln_fn.per_example import forms
-from lincoln_fn.per_example.checks import check_any, examples_in
-from lincoln_fn.per_example.network import map_terms, measure, sum_weighted, terms_of
+from lincoln_fn.per_example import forms, network
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -47,7 +45,7 @@ def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> gradients(net, params, net.forward(params, x)[1], torch.ones(5, 2))
         Params(weight=float32[5, 3, 2], bias=float32[5, 2])
     """
-    terms, count = terms_of("gradients", net, params, cache, g), examples_in(g)
+    terms, count = network.terms_of("gradients", net, params, cache, g), network.examples_in(g)
 
     def each(p: Tensor, term: Term | Tensor) -> Tensor:
         if isinstance(term, Tensor):
@@ -71,7 +69,7 @@ def squared_norms(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[
         >>> squared_norms(net, params, net.forward(params, x)[1], torch.ones(2, 2))
         tensor([10., 18.])
     """
-    return measure(params, terms_of("squared_norms", net, params, cache, g), g)[0]
+    return network.measure(params, network.terms_of("squared_norms", net, params, cache, g), g)[0]
 
 
 def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "N N"]:
@@ -91,7 +89,7 @@ def gram(net: Layer, params: Params, cache: Cache, g: Arrays) -> Float[Tensor, "
         tensor([[5., 3.],
                 [3., 9.]])
     """
-    terms, count = terms_of("gram", net, params, cache, g), examples_in(g)
+    terms, count = network.terms_of("gram", net, params, cache, g), network.examples_in(g)
     leaves: list[Term | Tensor] = [*tree.leaves(terms)]
     pairs = zip(tree.leaves(params), leaves, strict=True)
     each = [forms.gram(term, p) for p, term in pairs if isinstance(term, Term)]
@@ -115,12 +113,12 @@ def weighted_sum(
         >>> weighted_sum(net, params, net.forward(params, x)[1], torch.ones(2, 1), weights).weight
         tensor([[8.]])
     """
-    terms = terms_of("weighted_sum", net, params, cache, g)
-    count = examples_in(g)
+    terms = network.terms_of("weighted_sum", net, params, cache, g)
+    count = network.examples_in(g)
     if not isinstance(weights, Tensor) or weights.shape != (count,):
         got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise LayerError("weighted_sum", f"expected weights of shape ({count},), got {got}")
-    return cast_like(sum_weighted(params, terms, weights), params)
+    return cast_like(network.sum_weighted(params, terms, weights), params)
 
 
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -135,8 +133,8 @@ def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params
         >>> second_moment(net, params, net.forward(params, x)[1], torch.ones(2, 1)).weight
         tensor([[5.]])
     """
-    terms = terms_of("second_moment", net, params, cache, g)
-    check_any("second_moment", examples_in(g))
+    terms = network.terms_of("second_moment", net, params, cache, g)
+    network.check_any("second_moment", network.examples_in(g))
     return cast_like(_second_moment(params, terms), params)
 
 
@@ -154,10 +152,10 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
         >>> variance(net, params, net.forward(params, x)[1], torch.ones(2, 1)).weight
         tensor([[1.]])
     """
-    terms = terms_of("variance", net, params, cache, g)
-    count = examples_in(g)
-    check_any("variance", count)
-    mean = sum_weighted(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
+    terms = network.terms_of("variance", net, params, cache, g)
+    count = network.examples_in(g)
+    network.check_any("variance", count)
+    mean = network.sum_weighted(params, terms, tree.leaves(g)[0].new_full((count,), 1 / count))
 
     def difference(squares: Tensor, mean: Tensor) -> Tensor:
         return (squares - mean.square()).clamp(min=0)
@@ -166,4 +164,4 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
 
 
 def _second_moment(params: Params, terms: Params) -> Params:
-    return map_terms(lambda term, p: forms.square_sum(term, p) / term.count, params, terms)
+    return network.map_terms(lambda term, p: forms.square_sum(term, p) / term.count, params, terms)

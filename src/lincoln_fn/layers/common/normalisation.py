@@ -114,6 +114,23 @@ def affine_backward(params: Params, x_hat: Tensor, g: Tensor, axes: Axes) -> tup
     return dx_hat, evolve(params, weight=dw, bias=db)
 
 
+def normalised(
+    params: Params, x: Tensor, axes: Axes, eps: float, places: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Compute y = x_hat w + b, x_hat, rstd, mean and var; y and x_hat in x's dtype."""
+    x_hat, rstd, mean, var = standardised(x, axes, eps)
+    y = scale_and_shift(x_hat, params.weight, params.bias, places)
+    return y.to(x.dtype), x_hat.to(x.dtype), rstd, mean, var
+
+
+def normalised_backward(
+    params: Params, x_hat: Tensor, rstd: Tensor, g: Tensor, of_weight: Axes, axes: Axes
+) -> tuple[Tensor, Params]:
+    """Compute dx, dw and db; w has some axes of x_hat, and the statistics are over others."""
+    dx_hat, dparams = affine_backward(params, x_hat, g, of_weight)
+    return standardised_dx(dx_hat, x_hat, rstd, axes).to(g.dtype), dparams
+
+
 def weight_gradient(g: Tensor, x_hat: Tensor, weight: Tensor, shared: Axes) -> Tensor:
     """Compute dw = sum of g x_hat over the axes that share w."""
     return _mirrored(sum_over(g * widened(x_hat), shared), weight)

@@ -7,15 +7,8 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import (
-    BY_POSITION,
-    NOT_EMPTY,
-    LayerError,
-    OpenSize,
-    Params,
-    check_like,
-    wrong_shape,
-)
+from lincoln_fn import core
+from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, Params, check_like
 from lincoln_fn.layers.common.normalisation import Sizes
 
 NormalizedShape: TypeAlias = Annotated[
@@ -81,7 +74,7 @@ def check_channels(layer: str, params: Params, x: Tensor, *forms: str) -> int:
     _check_affine(layer, params, x, sizes)
     for name in ("mean", "var") if running is not None else ():
         if (given := getattr(running, name)).shape != sizes:  # it would broadcast
-            raise wrong_shape(layer, f"running.{name}", given, f"{sizes}")
+            raise core.wrong_shape(layer, f"running.{name}", given, f"{sizes}")
     return axis
 
 
@@ -90,7 +83,7 @@ def trailing_sizes(layer: str, params: Params, x: Tensor, normalized_shape: int 
     own = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     weight = getattr(params, "weight", None)
     if weight is not None and not isinstance(weight, Tensor):
-        raise wrong_shape(layer, "weight", weight, f"{own}")
+        raise core.wrong_shape(layer, "weight", weight, f"{own}")
     expected = own if weight is None else tuple(weight.shape)
     sizes = tuple(x.shape[x.ndim - len(own) :]) if x.ndim else ()
     fits = len(sizes) == len(expected)
@@ -107,8 +100,8 @@ def _check_affine(layer: str, params: Params, x: Tensor, sizes: Sizes) -> None:
     if weight is not None:
         check_like(layer, "x", x, weight)
         if weight.shape != sizes:
-            raise wrong_shape(layer, "weight", weight, f"{sizes}")
+            raise core.wrong_shape(layer, "weight", weight, f"{sizes}")
     if bias is not None:
         check_like(layer, "bias", bias, x)
         if bias.shape != sizes:
-            raise wrong_shape(layer, "bias", bias, f"{sizes}")
+            raise core.wrong_shape(layer, "bias", bias, f"{sizes}")

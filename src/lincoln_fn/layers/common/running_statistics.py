@@ -26,13 +26,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import check_cache, check_cotangent, check_input, check_params, declare, record
-from lincoln_fn.layers.common.normalisation import (
-    Running,
-    affine_backward,
-    affine_terms,
-    scale_and_shift,
-    widened,
-)
+from lincoln_fn.layers.common import normalisation
+from lincoln_fn.layers.common.normalisation import Running, scale_and_shift, widened
 from lincoln_fn.layers.common.shapes import Instances
 
 # Of either normalisation, which has params, caches and hyperparameters of its own.
@@ -86,14 +81,14 @@ def backward(
         return norm.backward(params, cache, g)
     check_cache(norm.name, cache, Cache)
     check_cotangent(norm.name, g, cache.x_hat)
-    dx_hat, dparams = affine_backward(params, cache.x_hat, g, (cache.axis,))
+    dx_hat, dparams = normalisation.affine_backward(params, cache.x_hat, g, (cache.axis,))
     return scale_and_shift(dx_hat, cache.rstd, None, g.ndim - 1 - cache.axis).to(g.dtype), dparams
 
 
 def terms(params: core.Params, cache: core.Cache, g: Tensor) -> core.Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over the positions of example n."""
     axis = cache.axis if isinstance(cache, Cache) else cache.mean.ndim - 1
-    return affine_terms(params, cache.x_hat, g, (axis,))
+    return normalisation.affine_terms(params, cache.x_hat, g, (axis,))
 
 
 declare(forward, backward, kind="norm", terms=terms)
