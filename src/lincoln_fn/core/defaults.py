@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lincoln_fn.errors import later
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.values import Arrays, Backward, Cache, Forward, Grads, InputGrad, Params
+from lincoln_fn.errors import later
 
 
 def no_params(key: Key, x: Arrays) -> Params:
