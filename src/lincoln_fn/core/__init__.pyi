@@ -36,7 +36,7 @@ from lincoln_fn.core.record import (
     EVERYTHING as EVERYTHING, State as State, TRAINED as TRAINED, evolve as evolve,
     is_record as is_record, record as record, static as static,
 )
-from lincoln_fn.core.signatures import Like as Like, shape_checked as shape_checked
+from lincoln_fn.core.signatures import shape_checked as shape_checked
 from lincoln_fn.core.spec import (
     Made as Made, Spec as Spec, call_of as call_of, call_of_parts as call_of_parts,
     called as called, constructor_of as constructor_of, file_of as file_of, made_by as made_by,
@@ -54,7 +54,9 @@ from lincoln_fn.core.tracing import (
     recorded_in as recorded_in, runs_here as runs_here, tensors_in as tensors_in,
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
-from lincoln_fn.core.values import Arrays as Arrays, Cache as Cache, Params as Params
+from lincoln_fn.core.values import (
+    Arrays as Arrays, Cache as Cache, Like as Like, Params as Params,
+)
 from lincoln_fn.core.versions import (
     Version as Version, changed_since as changed_since, checksum as checksum,
     version_of as version_of, versions as versions,

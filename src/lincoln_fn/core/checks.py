@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lincoln_fn.core.signatures import Like
+from lincoln_fn.core.values import Like
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
 from lincoln_fn.errors.kinds import wrong_kind

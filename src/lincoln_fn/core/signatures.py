@@ -14,30 +14,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
-import torch
 from torch import Tensor
 
-from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.core.values import Arrays, Cache, Like, Params
 from lincoln_fn.errors import later
 
 # Any: a function of a layer, what it is given and what it returns.
 Function = Callable[..., Any]
-
-
-class Like(NamedTuple):
-    """A tensor's shape, dtype and device, which a cache keeps of y if no tensor in it has them."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
-
-    @classmethod
-    def of(cls, y: Tensor) -> Like:
-        """Read them off a tensor."""
-        return cls(y.shape, y.dtype, y.device)
 
 
 def shape_checked(function: Function, layer: str = "") -> Function:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
 
 # Any: each layer has its own records, and a composition has tuples of them. Python's types cannot
 # express "what this layer's forward returned".
@@ -16,3 +19,16 @@ Forward: TypeAlias = Callable[[Params, Arrays], tuple[Arrays, Cache]]
 Backward: TypeAlias = Callable[[Params, Cache, Arrays], tuple[Arrays, Params]]
 InputGrad: TypeAlias = Callable[[Params, Cache, Arrays], Arrays]
 Grads: TypeAlias = Callable[[Params, Cache, Arrays], Params]
+
+
+class Like(NamedTuple):
+    """A tensor's shape, dtype and device, which a cache keeps of y if no tensor in it has them."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, y: Tensor) -> Like:
+        """Read them off a tensor."""
+        return cls(y.shape, y.dtype, y.device)
