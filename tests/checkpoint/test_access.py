@@ -92,19 +92,15 @@ def test_what_is_no_file_is_named_and_stays(kind, tmp_path):
     make(path)
     before = path.lstat()
     problem = words if words.startswith("cannot") else f"cannot be read: {words}"
-    for read in (
-        lambda: checkpoint.load(path, LIKE),
-        lambda: checkpoint.file.score_of(path),
+    of_save = problem.replace("read", "written")
+    for call, expected in (
+        (lambda: checkpoint.load(path, LIKE), problem),
+        (lambda: checkpoint.file.score_of(path), problem),
+        (lambda: checkpoint.save(path, STATE), of_save),
+        (lambda: directory.save(STATE, score=1.0), of_save),
     ):
-        refusal = refused(read)
-        assert (refusal.path, refusal.problem) == (path, problem)
-    for save in (
-        lambda: checkpoint.save(path, STATE),
-        lambda: directory.save(STATE, score=1.0),
-    ):
-        refusal = refused(save)
-        assert refusal.path == path
-        assert refusal.problem == problem.replace("read", "written")
+        refusal = refused(call)
+        assert (refusal.path, refusal.problem) == (path, expected)
     with pytest.raises(CheckpointError, match="no checkpoint can be loaded\n.*" + words):
         directory.latest(LIKE)
     assert directory.best(LIKE) is None

@@ -240,15 +240,11 @@ def notes():
 
 def texts():
     unreadable = {
-        "nothing": lambda t: "", "a number": lambda t: "1", "null": lambda t: "null",
-        "a list": lambda t: f"[{t}]", "a text": json.dumps, "cut off": lambda t: t[:-1],
-        "twice": lambda t: t + t, "with more": lambda t: t + "x",
-        "with a comma": lambda t: t[:-1] + ",}",
-        "single quotes": lambda t: t.replace('"', "'"), "a mark before": lambda t: "\ufeff" + t,
-        "without end": lambda t: "[" * 100_000,
+        "nothing": lambda t: "", "null": lambda t: "null", "a list": lambda t: f"[{t}]",
+        "a text": json.dumps, "cut off": lambda t: t[:-1], "twice": lambda t: t + t,
+        "a mark before": lambda t: "\ufeff" + t, "without end": lambda t: "[" * 100_000,
         "deep": lambda t: t[:-1] + ',"x":' + "[" * 100_000,
         "a long number": lambda t: t[:-1] + ', "x": ' + "9" * 5000 + "}",
-        "a comment": lambda t: t[:-1] + "/**/}",
     }  # fmt: skip
     for name, change in unreadable.items():
         for where, words in (
@@ -259,11 +255,8 @@ def texts():
     in_header = {
         "a space before": lambda t: " " + t, "UTF-16": lambda t: t.encode("utf-16"),
         "Latin-1": lambda t: t.encode().replace(b"weight", b"w\xe9ight"),
-        "no UTF-8": lambda t: t.encode() + b"\xff", "a zero": lambda t: t + "\0",
+        "a zero": lambda t: t + "\0",
         "a constant": lambda t: t.replace('"shape": [2, 3]', '"shape": [NaN, 3]'),
-        "infinity": lambda t: t.replace('"shape": [2, 3]', '"shape": [Infinity, 3]'),
-        "a float": lambda t: t.replace('"shape": [2, 3]', '"shape": [2.0, 3]'),
-        "an exponent": lambda t: t.replace('"shape": [2, 3]', '"shape": [2e0, 3]'),
         "a zero before": lambda t: t.replace('"shape": [2, 3]', '"shape": [02, 3]'),
         "a tensor twice": lambda t: t[:-1] + t[t.index(', "weight"'):],
         "a field twice": lambda t: t.replace('"shape": [2, 3]', '"shape": [3, 2], "shape": [2, 3]'),
@@ -271,15 +264,10 @@ def texts():
     }  # fmt: skip
     for name, change in in_header.items():
         yield f"header with {name}", with_text("in_header", change), "cannot be read as safetensors"
-    in_notes = {
-        "a field twice": lambda t: t[:-1] + ', "score": null}',
-        "the version twice": lambda t: '{"version": 2, ' + t[1:],
-    }
-    for name, change in in_notes.items():
-        yield f"notes with {name}", with_text("in_notes", change), "its metadata cannot be read"
+    change = lambda t: '{"version": 2, ' + t[1:]  # noqa: E731
+    yield "the version twice", with_text("in_notes", change), "its metadata cannot be read"
     for name, change in {
-        "spaces after": lambda t: t + "   ", "a line's end": lambda t: t + "\n",
-        "lines": lambda t: json.dumps(json.loads(t), indent=2),
+        "lines": lambda t: json.dumps(json.loads(t), indent=2) + "\n",
         "escapes": lambda t: t.replace('"weight"', '"\\u0077eight"'),
         "another order": lambda t: json.dumps(dict(reversed(json.loads(t).items()))),
     }.items():  # fmt: skip

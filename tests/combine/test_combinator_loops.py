@@ -183,6 +183,8 @@ COMPILED = {
     "discrete": (lf.ode(FIELD, method="midpoint", steps=2), X),
     "continuous": (lf.ode(FIELD, method="midpoint", steps=2, adjoint="continuous"), X),
     "reversible": (lf.reversible((F, H), (lf.dense(3), F)), HALVES),
+    "mixture": (lf.mixture_of_experts(lf.dense(2), (lf.dense(3), lf.swiglu(4)), top_k=1), X),
+    "in dtype": (lf.in_dtype(FIELD, torch.float64), X),
     "own cell": (lf.serial(lf.scan(MIXED), lf.select(0)), (S, STATE)),
     "lstm": SCANS["lstm"],
     "masked": (lf.serial(lf.scan(lf.gru_cell(5)), lf.select(0)), (S, STATE, MASK)),

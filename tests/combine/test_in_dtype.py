@@ -1,9 +1,7 @@
 """A layer that computes in another dtype keeps its parameters, and all around it, in their own."""
 
-import pytest
 import torch
 from helpers.compare import same_bits, same_number
-from helpers.compiling import compiles
 
 import lincoln_fn as lf
 
@@ -47,12 +45,9 @@ def test_y_has_the_dtype_that_is_asked_for():
     assert same_bits(dparams, expected)
 
 
-@pytest.mark.full(but=("False",))
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=compiles)])
-def test_small_steps_are_not_lost(compiled):
+def test_small_steps_are_not_lost():
     optimizer = lf.optim.sgd(1e-4)
     step = lf.make_step(LOW, lf.losses.softmax_cross_entropy(), optimizer)
-    step = lf.compile(step) if compiled else step
     state = first = lf.init_state(LOW, optimizer, lf.Key(1), X)
     for _ in range(5):
         state, _ = step(state, (X, TARGET))

@@ -88,17 +88,6 @@ def test_a_step_learns_from_the_routers_logits():
     assert [z.shape for z in y[1]] == [(3, 7, 4), (3, 7, 4)]
 
 
-@pytest.mark.full
-def test_a_compiled_step_computes_the_same():
-    net, sgd = lf.serial(NET, lf.dense(2)), lf.optim.sgd(0.1)
-    state = lf.init_state(net, sgd, lf.Key(0), X)
-    step = lf.make_step(net, lf.losses.mse(), sgd)
-    batch = X, normal(3, 7, 2)
-    (new, value), (made, again) = step(state, batch), lf.compile(step)(state, batch)
-    assert same_number(again, value)
-    assert same_number(made.params, new.params)
-
-
 def test_a_text_is_decoded_token_by_token():
     net = lf.serial(lf.embedding(11, 5), NET, lf.gru(4))
     ids = torch.tensor([[3, 1, 4, 1, 5, 9]])

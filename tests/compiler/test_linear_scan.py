@@ -10,7 +10,7 @@ from helpers.graphs import assert_same_after, drawn, targets, traced
 from helpers.kernels_together import together
 
 import lincoln_fn as lf
-from lincoln_fn.compiler.passes import linear_scan
+from lincoln_fn.compiler.passes import sequences
 from lincoln_fn.layers.linear_scan import scan
 
 lincoln = torch.ops.lincoln_fn
@@ -26,7 +26,7 @@ def test_a_step_of_any_length_is_one_operation_for_each_scan():
         assert called.count(lincoln.linear_scan.default) == 2  # there and back
         lengths.append(len(called))
     assert max(lengths) - min(lengths) < 20
-    assert_same_after(linear_scan.rewrite, graph, arguments)
+    assert_same_after(sequences.rewrite, graph, arguments)
 
 
 def test_an_exported_step_has_the_formulas_operations(tmp_path):
@@ -55,7 +55,7 @@ def test_the_kernel_computes_the_scan():
 
     def run(shape, reverse, threads):
         torch.set_num_threads(threads)
-        return linear_scan.by_kernel(*given(*shape), 16, reverse)
+        return sequences.scan_by_kernel(*given(*shape), 16, reverse)
 
     calls = [partial(run, *size) for size in sizes]
     for (shape, reverse, _), made in zip(sizes, together(calls), strict=True):

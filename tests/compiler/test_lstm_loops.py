@@ -12,7 +12,7 @@ from helpers.kernels_together import together
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.settings import lanes
-from lincoln_fn.compiler.passes import lstm
+from lincoln_fn.compiler.passes import sequences
 from lincoln_fn.compiler.passes.rewriting import copy_views
 from lincoln_fn.layers.common import scan
 from lincoln_fn.layers.lstm import FAMILY
@@ -32,9 +32,9 @@ def cells(batch, length, n_in, hidden):
 
 def by_loops(x, params, state, g, dstate, reverse):
     steps = x.transpose(0, 1)
-    y, last_h, last_c, notes = lstm.forward(steps, *params, *state, reverse)
+    y, last_h, last_c, notes = sequences.lstm_forward(steps, *params, *state, reverse)
     kept = tuple(note.clone() for note in notes)  # for those that are given are written over
-    dx, dw_ih, dw_hh, db, dh, dc = lstm.backward(
+    dx, dw_ih, dw_hh, db, dh, dc = sequences.lstm_backward(
         steps, *params, *state, y, last_h, last_c, g, *dstate, reverse, kept
     )
     forward = y.transpose(0, 1), last_h, last_c
@@ -88,7 +88,7 @@ def gates_of(*sums):
     bias = torch.tensor(sums).expand(4).repeat_interleave(lanes())
     zero = torch.zeros(1, lanes())
     weights = torch.zeros(1, len(bias)), torch.zeros(lanes(), len(bias))
-    *_, (gates, _) = lstm.forward(
+    *_, (gates, _) = sequences.lstm_forward(
         torch.ones(1, 1, 1), *weights, bias, 0 * zero[0, 0], zero, zero, False
     )
     return gates.view(4, lanes())[:, 0]
@@ -109,9 +109,9 @@ def sequence_net(hidden, **form):
 def test_they_take_the_place_of_onednn_s_kernel():
     net = sequence_net(lanes(), bidirectional=True)
     graph, arguments = traced(net, drawn(1, 6, 4, 3))
-    assert_same_after(lstm.rewrite, graph, arguments)
+    assert_same_after(sequences.rewrite, graph, arguments)
     called = targets(graph)
-    assert called.count(lstm.forward) == called.count(lstm.backward) == 2
+    assert called.count(sequences.lstm_forward) == called.count(sequences.lstm_backward) == 2
     assert not [target for target in map(str, called) if "lincoln_fn.lstm" in target]
 
 
@@ -129,8 +129,8 @@ def test_others_are_left_to_onednn(name):
     graph, _ = traced(
         sequence_net(hidden()), torch.zeros(shape), target=torch.zeros(shape[0]).long()
     )
-    lstm.rewrite(graph)
-    assert lstm.forward not in targets(graph)
+    sequences.rewrite(graph)
+    assert sequences.lstm_forward not in targets(graph)
 
 
 @compiles
@@ -142,7 +142,7 @@ def test_notes_that_are_read_twice_are_not_written_over():
         again = graph.graph.call_function(kernel, reader.args)
     with graph.graph.inserting_after(again):
         graph.graph.call_function(getitem, (again, 0))
-    lstm.rewrite(graph)
+    sequences.rewrite(graph)
     assert targets(graph).count(kernel) == 2
 
 
@@ -155,9 +155,9 @@ def test_views_of_sequences_that_are_length_first_become_copies_where_needed():
     graph, arguments = traced(net, x, target)
 
     def rewrite(graph):
-        lstm.rewrite(graph)
+        sequences.rewrite(graph)
         copy_views(graph)
 
     assert_same_after(rewrite, graph, arguments)
-    assert targets(graph).count(lstm.forward) == 3
+    assert targets(graph).count(sequences.lstm_forward) == 3
     assert_compiles(net, lf.optim.adam(), x, target, donate=False)

@@ -1,7 +1,6 @@
 """A compiled step on disk is found by the text of its trace, and by nothing else."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.utils import fresh_cache
 
 import lincoln_fn as lf
+from lincoln_fn.compiler import graphs as making
 from lincoln_fn.compiler.inductor import compile_graph, disk_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.settings import lanes
@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 X, T = drawn(4, 5, 8), torch.arange(5) % 3
-NOTE_ON, GRAPHS = disk_cache.note_on, sys.modules["lincoln_fn.compiler.graphs"]
+NOTE_ON = disk_cache.note_on
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def compiled(monkeypatch):
         return by_inductor(graph, inputs)
 
     with fresh_cache():
-        monkeypatch.setattr(GRAPHS, "by_inductor", noted)
+        monkeypatch.setattr(making, "by_inductor", noted)
         monkeypatch.setattr(disk_cache, "note_on", NOTE_ON)
         yield graphs
 

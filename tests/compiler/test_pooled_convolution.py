@@ -12,8 +12,9 @@ from helpers.kernels_together import together
 
 import lincoln_fn as lf
 from lincoln_fn.compiler.inductor.settings import lanes
-from lincoln_fn.compiler.passes import pooled_convolution, pooling
-from lincoln_fn.compiler.passes.pooled_convolution import backward, forward
+from lincoln_fn.compiler.passes import pooling
+from lincoln_fn.compiler.passes.pooling import convolve_and_pool as forward
+from lincoln_fn.compiler.passes.pooling import convolve_and_pool_backward as backward
 
 aten = torch.ops.aten
 CHANNELS_LAST = torch.channels_last
@@ -177,7 +178,7 @@ NETS = {
 
 def rewritten(graph):
     pooling.rewrite(graph)
-    pooled_convolution.rewrite(graph)
+    pooling.rewrite_convolutions(graph)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -204,7 +205,7 @@ def test_the_first_layer_s_dx_is_left_out():
 
 @pytest.mark.parametrize(("most", "count"), [(18, 1), (17, 0)])
 def test_a_filter_of_many_numbers_is_left_to_onednn(monkeypatch, most, count):
-    monkeypatch.setattr(pooled_convolution, "_MOST", most)
+    monkeypatch.setattr(pooling, "_MOST", most)
     graph, _ = traced(pooled(convolution()), drawn(1, 6, 2, 8, 6))
     rewritten(graph)
     assert targets(graph).count(forward) == count
@@ -221,7 +222,7 @@ def test_permutations_are_seen_through_if_they_come_to_nothing():
         graph = torch.fx.experimental.proxy_tensor.make_fx(run)(torch.ones(2, 3, 4, 4)).graph
         (made,) = graph.find_nodes(op="call_function", target=aten.mul.Tensor)
         (last,) = graph.find_nodes(op="call_function", target=aten.sin.default)
-        return pooled_convolution._find_unpermuted(last.args[0]) is made
+        return pooling._find_unpermuted(last.args[0]) is made
 
     assert permuted()
     assert permuted((0, 2, 3, 1), (0, 3, 1, 2))

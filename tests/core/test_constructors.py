@@ -5,7 +5,6 @@ import math
 import pickle
 import re
 import warnings
-from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -439,14 +438,6 @@ def test_a_training_step_checks_no_hyperparameters(monkeypatch):
     assert not calls
     lf.dense(3)
     assert calls == [(arguments.PositiveInt, 3)]
-
-
-if __name__ == "__main__":  # counts what a version of the library does
-    found = [(name, *row) for name in CONSTRUCTORS for row in swept(name)]
-    print(len(CONSTRUCTORS), len(found), Counter(row[3] for row in found))
-    for row in found:
-        if row[3] not in ("refused", "works"):
-            print(*row)
 
 
 def test_a_function_called_directly_has_the_constructors_defaults():

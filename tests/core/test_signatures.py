@@ -68,6 +68,7 @@ Y, CACHE = LAYER.forward(PARAMS, X)
     ("input_grad", (PARAMS, CACHE, X), "g of shape (2, 3), got (3,)"),
     ("backward", (PARAMS, CACHE, None), "g to be a tensor, got NoneType"),
     ("backward", (PARAMS, CACHE, Y.double()), "g of dtype torch.float32, got torch.float64"),
+    ("grads", (PARAMS, CACHE, Y.to("meta")), "g on cpu, got meta"),
 ])  # fmt: skip
 def test_what_is_not_of_its_type_is_refused(function, arguments, problem):
     with pytest.raises(lf.LayerError) as caught:

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
+from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import square_sums
 from lincoln_fn.curvature.duals import fast_for_columns
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.per_example import gradients
 
 SUM = lf.losses.mse(reduction="sum")

@@ -6,7 +6,7 @@ from helpers.compare import same_bits, same_number
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
-from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.curvature.columns import columns
 from lincoln_fn.layers import dense
 
 X = keys.normal(lf.Key(1), (5, 2, 6, 4)).double()
@@ -59,40 +59,6 @@ def test_the_factors_are_the_moments_of_rows_and_cotangents(fisher, sharing, red
     assert sorted(got) == ["0", "3", "5"]
     for path, b in wanted_b.items():
         assert same_number(got[path].b, b)
-
-
-@pytest.mark.parametrize("sharing", ["expand", "reduce"])
-@pytest.mark.parametrize("fisher", ["exact", "empirical"])
-def test_the_factors_equal_curvlinops(fisher, sharing):
-    linops = pytest.importorskip("curvlinops")
-    module = torch.nn.Sequential(
-        torch.nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0)), torch.nn.Tanh(),
-        torch.nn.Flatten(), torch.nn.Linear(27, 4), torch.nn.Tanh(),
-        torch.nn.Linear(4, 3, bias=False),
-    ).double()  # fmt: skip
-    with torch.no_grad():
-        for i in (0, 3, 5):
-            weight, bias = PARAMS[i].weight, PARAMS[i].bias
-            module[i].weight.copy_(weight if i == 0 else weight.mT)
-            if bias is not None:
-                module[i].bias.copy_(bias)
-    operator = linops.KFACLinearOperator(
-        module,
-        torch.nn.CrossEntropyLoss(),
-        list(module.parameters()),
-        [(X, LABELS)],
-        fisher_type="type-2" if fisher == "exact" else "empirical",
-        kfac_approx=sharing,
-        separate_weight_and_bias=False,
-        check_deterministic=False,
-    )
-    operator.compute_kronecker_factors()
-    state = operator.state_dict()
-    loss = lf.losses.softmax_cross_entropy()
-    got = curvature.kfac_factors(NET, PARAMS, X, loss, LABELS, fisher=fisher, sharing=sharing)
-    for path, factors in got.items():
-        assert same_number(factors.a, state["input_covariances"][path])
-        assert same_number(factors.b, state["gradient_covariances"][path])
 
 
 def step_of(net, params, x, loss, target, gradient, state=None):
@@ -185,33 +151,6 @@ def test_a_shared_layer_has_the_mean_of_its_inputs_and_the_sum_of_its_cotangents
 
 def _sites(tree):
     return [tree] if isinstance(tree, lf.Site) else [s for part in tree for s in _sites(part)]
-
-
-def steps_until(value, step, state, batch):
-    for n in range(1, 400):
-        state, loss = step(state, batch)
-        if loss < value:
-            return n
-    return 400
-
-
-@pytest.mark.full
-def test_it_needs_fewer_steps_than_sgd_where_inputs_are_badly_scaled():
-    scales = torch.tensor([10.0, 1.0, 0.1])
-    x = keys.normal(lf.Key(1), (64, 3)) * scales
-    target = torch.tanh(x / scales @ keys.normal(lf.Key(2), (3, 2)))
-    net, loss, batch = lf.serial(lf.dense(8), lf.tanh(), lf.dense(2)), lf.losses.mse(), (x, target)
-    counts = {"kfac": [], "sgd": []}
-    for name, gradient in (("kfac", curvature.kfac(1e-3)), ("sgd", None)):
-        for lr in (0.003, 0.01, 0.03, 0.1, 0.3):
-            optimizer = lf.optim.sgd(lr)
-            state = lf.init_state(net, optimizer, lf.Key(0), x, gradient=gradient)
-            step = lf.make_step(net, loss, optimizer, gradient=gradient)
-            try:
-                counts[name].append(steps_until(0.02, step, state, batch))
-            except lf.NonFiniteError:
-                counts[name].append(400)
-    assert 4 * min(counts["kfac"]) < min(counts["sgd"]), counts
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -1,4 +1,4 @@
-"""The Laplace approximation, held against exact Bayesian linear regression and laplace-torch."""
+"""The Laplace approximation, held against exact Bayesian linear regression and autograd."""
 
 import math
 
@@ -82,49 +82,6 @@ LABELS = (X @ keys.normal(lf.Key(2), (4, 3)).double()).argmax(1)
 NET = lf.serial(lf.dense(6), lf.tanh(), lf.dropout(0.5), lf.dense(3))
 PARAMS = NET.init(lf.Key(0), X)
 LOSS = lf.losses.softmax_cross_entropy(reduction="sum")
-
-
-def module():
-    made = torch.nn.Sequential(
-        torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 3)
-    ).double()
-    with torch.no_grad():
-        for theirs, ours in ((made[0], PARAMS[0]), (made[2], PARAMS[3])):
-            theirs.weight.copy_(ours.weight.mT)
-            theirs.bias.copy_(ours.bias)
-    return made
-
-
-# laplace-torch imports what torch.jit.script compiles.
-@pytest.mark.filterwarnings("ignore:.torch.jit.script")
-@pytest.mark.parametrize("structure", ["last_layer", "diagonal"])
-def test_a_classifier_equals_laplace_torch(structure):
-    laplace_torch = pytest.importorskip("laplace")
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, LABELS), batch_size=8)
-    theirs = laplace_torch.Laplace(
-        module(),
-        "classification",
-        subset_of_weights="all" if structure == "diagonal" else "last_layer",
-        hessian_structure="diag" if structure == "diagonal" else "full",
-        prior_precision=TAU,
-        **({} if structure == "diagonal" else {"last_layer_name": "2"}),
-    )
-    theirs.fit(loader)
-    batches = [(X[:8], LABELS[:8]), (X[8:], LABELS[8:])]
-    posterior = curvature.laplace(
-        NET, PARAMS, batches, LOSS, structure=structure, prior_precision=TAU
-    )
-    ours = curvature.laplace_predictive(NET, posterior, X[:5])
-    mean, covariance = theirs._glm_predictive_distribution(X[:5])
-    assert same_number(ours.mean, mean)
-    # laplace-torch makes the last layer's matrix in float32.
-    dtype = torch.float32 if structure == "last_layer" else torch.float64
-    assert same_number(ours.covariance, covariance, dtype=dtype)
-    evidence = theirs.log_marginal_likelihood()
-    assert same_number(curvature.log_marginal_likelihood(posterior), evidence.double(), dtype=dtype)
-    probabilities = curvature.laplace_probabilities(ours)
-    wanted = theirs(X[:5], pred_type="glm", link_approx="probit")
-    assert same_number(probabilities, wanted.double(), dtype=dtype)
 
 
 def test_the_last_layers_precision_is_that_of_autograds_jacobian():

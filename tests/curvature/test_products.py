@@ -6,12 +6,9 @@ from helpers.cases import FIRST
 from helpers.cases.case import cast
 from helpers.compare import largest, same_bits, same_number
 from helpers.compositions import random_like
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 import lincoln_fn as lf
 from lincoln_fn import curvature, keys
-from lincoln_fn.layers import dense
 
 
 def floating(tree):
@@ -85,43 +82,6 @@ def test_products_in_float32_run_through_the_fast_functions(case):
         exact = function(case.layer, cast(params), cast(x), CUBIC, None, cast(v))
         assert {leaf.dtype for leaf in lf.tree.leaves(got)} == {torch.float32}
         assert same_number(got, exact, dtype=torch.float32)
-
-
-LABELS = torch.tensor([0, 2, 1, 1, 0, 2])
-
-
-# torch's own, at the first jvp of a process.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-def test_the_products_of_an_mlp_equal_torch_func():
-    x = keys.normal(lf.Key(1), (6, 5)).double()
-    module = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
-    weights = {name: p.detach() for name, p in module.named_parameters()}
-    v = {name: random_like(p, 7 + i) for i, (name, p) in enumerate(weights.items())}
-
-    def predict(weights):
-        return torch.func.functional_call(module, weights, x)
-
-    def value(weights):
-        return cross_entropy(predict(weights), LABELS)
-
-    _, hessian = torch.func.jvp(torch.func.grad(value), (weights,), (v,))
-    y, j_v = torch.func.jvp(predict, (weights,), (v,))
-    _, h_j_v = torch.func.jvp(torch.func.grad(lambda y: cross_entropy(y, LABELS)), (y,), (j_v,))
-    (gauss_newton,) = torch.func.vjp(predict, weights)[1](h_j_v)
-
-    net, loss = lf.serial(lf.dense(4), lf.tanh(), lf.dense(3)), lf.losses.softmax_cross_entropy()
-    params, tangent = (_ours(tree) for tree in (weights, v))
-    for function, wanted in (
-        (curvature.hessian_vector_product, hessian),
-        (curvature.gauss_newton_vector_product, gauss_newton),
-    ):
-        got = function(net, params, x, loss, LABELS, tangent)
-        assert same_number(got, _ours(wanted))
-
-
-def _ours(of):
-    first = dense.Params(of["0.weight"].mT, of["0.bias"])
-    return first, (), dense.Params(of["2.weight"].mT, of["2.bias"])
 
 
 def test_frozen_parameters_and_states_are_no_part_of_the_curvature():

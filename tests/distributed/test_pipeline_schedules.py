@@ -35,13 +35,6 @@ def test_gpipe_and_1f1b_wait_for_one_backward_of_each_other_stage(make, p, m):
     assert same_number(relative, (p - 1) / m)
 
 
-@pytest.mark.parametrize(("p", "m"), [*SIZES, (4, 4)])
-def test_h1_waits_half_as_long_and_a_third_as_long_as_with_one_backward(p, m):
-    assert waiting(zero_bubble_h1(p, m), Times()) == p - 1
-    assert waiting(gpipe(p, m), Times()) == 2 * (p - 1)
-    assert waiting(gpipe(p, m), Times(), joint_backward=True) == 3 * (p - 1)
-
-
 @pytest.mark.parametrize(("p", "m"), SIZES)
 def test_each_w_fills_time_of_its_own_length(p, m):
     once = (p - 1) * (UNEQUAL.F + UNEQUAL.B - UNEQUAL.W)

@@ -54,11 +54,8 @@ def block(x, **options):
     )
 
 
-def dense(parallel, bias=True, **axes):
-    return Case(
-        lf.dense(16, bias=bias), lambda group: parallel(16, group, bias=bias), normal(1, 3, 5, 12),
-        **axes,
-    )  # fmt: skip
+def dense(parallel, **axes):
+    return Case(lf.dense(16), lambda group: parallel(16, group), normal(1, 3, 5, 12), **axes)
 
 
 def embedding(**options):
@@ -74,10 +71,8 @@ SEQUENCE, SQUARE = normal(1, 3, 5, 8), normal(2, 3, 5, 5)
 QUERY, KEY, VALUE = normal(3, 3, 5, 16), normal(4, 3, 7, 6), normal(5, 3, 7, 9)
 CASES = {
     "column": dense(distributed.column_parallel, y_axis=-1),
-    "column without bias": dense(distributed.column_parallel, bias=False, y_axis=-1),
     "column gathered": dense(partial(distributed.column_parallel, gather_output=True)),
     "row": dense(distributed.row_parallel, x_axis=-1),
-    "row without bias": dense(distributed.row_parallel, bias=False, x_axis=-1),
     "row of whole x": dense(partial(distributed.row_parallel, input_is_parallel=False)),
     "dropout": Case(
         lf.dropout(0.3), lambda group: distributed.parallel_dropout(0.3, group), normal(1, 3, 12),
@@ -90,7 +85,6 @@ CASES = {
     "embedding": embedding(),
     "embedding with padding": embedding(padding_idx=-7),
     "attention": attention(SEQUENCE),
-    "attention without bias": attention(SEQUENCE, is_causal=True, bias=False),
     "attention with dropout": attention(SEQUENCE, dropout=0.2),
     "attention, length first": attention(SEQUENCE, batch_first=False, num_heads=8),
     "attention, padded": attention((SEQUENCE, padding(5, 2, 4))),

@@ -7,7 +7,6 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn import LayerError
-from lincoln_fn.layers import elu, layer_norm
 
 KEY = lf.Key(0)
 X = torch.zeros(2, 3)
@@ -31,9 +30,6 @@ def failing(params, *arguments):
     raise RuntimeError("no such thing")
 
 
-OF_ELU, NONE = elu.Cache(X, 1.0), layer_norm.Params(None, None)
-NORM = lf.layer_norm(3)
-OF_NORM = NORM.forward(NONE, X)[1]
 MINE = lf.Layer("mine()", failing, failing)
 MINE_BACK = lf.Layer("mine()", lambda params, x: (x, None), failing)
 
@@ -112,28 +108,6 @@ LAYERS = {
     "a user's backward raises": (
         lambda: lf.serial(lf.tanh(), MINE_BACK).backward(((), ()), (X, None), X),
         "serial[1] mine(): backward raised RuntimeError on float32[2, 3]: no such thing"),
-    "an int": (lambda: lf.tanh().forward((), 3),
-        "tanh: expected x to be a tensor, got int; convert it by torch.tensor"),
-    "parameters for a function without any": (lambda: lf.tanh().forward((1,), X),
-        "tanh: expected params (), got (1,)"),
-    "integers for a function": (lambda: lf.tanh().forward((), X.long()), f"tanh: {FLOATING}"),
-    "no parameters for a function": (lambda: NORM.forward((), X),
-        "layer_norm: expected params layer_norm.Params, got ()"),
-    "no parameters on the way back": (lambda: NORM.backward((), OF_NORM, X),
-        "layer_norm: expected params layer_norm.Params, got ()"),
-    "a number as the cache": (lambda: lf.tanh().backward((), 3, X), f"tanh: {OWN}, got 3"),
-    "an empty cache": (lambda: lf.elu().backward((), (), X), f"elu: {OWN}, got ()"),
-    "no g": (lambda: lf.elu().backward((), OF_ELU, None),
-        "elu: expected g to be a tensor, got NoneType"),
-    "g of an example": (lambda: lf.elu().backward((), OF_ELU, X[0]),
-        "elu: expected g of shape (2, 3), got (3,)"),
-    "g's dtype for a function": (lambda: lf.elu().backward((), OF_ELU, X.double()),
-        "elu: expected g of dtype torch.float32, got torch.float64"),
-    "g's device for a function": (lambda: lf.elu().backward((), OF_ELU, X.to("meta")),
-        "elu: expected g on cpu, got meta"),
-    # The cache holds rstd, too: g is like the tensor of its own shape.
-    "g of another tensor's shape": (lambda: NORM.backward(NONE, OF_NORM, X[:, :1]),
-        "layer_norm: expected g of shape (2, 3), got (2, 1)"),
 }  # fmt: skip
 
 

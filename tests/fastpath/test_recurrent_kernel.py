@@ -70,10 +70,7 @@ def test_two_biases_are_two_tensors():
 ], ids=str)  # fmt: skip
 def test_what_the_kernel_cannot_take(x):
     assert not kernel.supports(x)
-
-
-def test_a_traced_step_is_written_cell_by_cell():
-    with FakeTensorMode():
+    with FakeTensorMode():  # a traced step is written cell by cell
         assert not kernel.supports(torch.zeros(2, 3, 4))
 
 
@@ -83,11 +80,3 @@ def test_a_mask_takes_the_formula():
     mask = torch.arange(7) < torch.tensor([[7], [4], [0]])
     _, cache = layer.forward(layer.init(lf.Key(1), x), (x, None, mask))
     assert used_kernel(cache) == {False}
-
-
-def test_double_precision_takes_the_formula():
-    layer = lf.fast(lf.lstm(5))
-    x = lf.keys.normal(lf.Key(0), (3, 7, 4)).double()
-    y, cache = layer.forward(layer.init(lf.Key(1), x), x)
-    assert used_kernel(cache) == {False}
-    assert y.dtype is torch.float64

@@ -14,7 +14,7 @@ from lincoln_fn.grading import isolated
 from lincoln_fn.grading.answers import Ran, decoded, encoded
 from lincoln_fn.grading.courses import course
 from lincoln_fn.grading.courses.graded import grade_file
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.diagnosis import Finding, Report
 
 # JAX, which the tests of the benchmarks import, warns of every fork from then on.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
@@ -82,16 +82,13 @@ def relu_backward(dout, cache):
     return dout * (cache > 0)
 """
 SAYS = "writes into the pipe of the grading"
-ACTS = {
-    "pipe.send(Ran(result=5))": SAYS,
-    "pipe.send(Ran(problem=10**5000))": SAYS,
-    "pipe.send_bytes(b'5')": SAYS,
-    "pipe.send_bytes(b'[null, 1' + b'0' * 5000 + b', \"\", 0]')": SAYS,
-    "pipe.send_bytes(json.dumps([None, '', '', 0]).encode())": SAYS,
+ACTS = (
+    "pipe.send(Ran(result=5))",
+    "pipe.send_bytes(json.dumps([None, '', '', 0]).encode())",
     # Two reports of three cases.
     "pipe.send_bytes(json.dumps([[{'name': '', 'findings': [], 'remarks': []}] * 3, "
-    "'', '', 0]).encode())": SAYS,
-}
+    "'', '', 0]).encode())",
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux enforces it")
@@ -100,9 +97,8 @@ def test_a_forged_answer_costs_its_own_exercise_alone(act, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(RELU.format(act=act))
     rows = grade_file(path, course.read("cs231n"), 10.0)
-    assert [(row.gradient, row.points, row.said) for row in rows if row.exercise] == [
-        ("dx", 0, ACTS[act])
-    ]
+    told = [(row.gradient, row.points, row.said) for row in rows if row.exercise]
+    assert told == [("dx", 0, SAYS)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of its pipes")

@@ -15,6 +15,8 @@ import lincoln_fn as lf
 from helpers.cases import CASES
 from helpers.cases.case import normal, uniform
 from helpers.losses import TABLE
+from helpers.optimizers import RICH
+from helpers.optimizers import TABLE as TABLE_OF_OPTIMIZERS
 from lincoln_fn import optim, schedules
 
 
@@ -85,23 +87,15 @@ def of_matrices(optimizer: Any) -> Any:
     return optim.by_path({"*.bias": optim.sgd(0.1), "*": optimizer})
 
 
+# Each with torch's defaults, with all that it can keep, and by schedules.
 OPTIMIZERS = [
-    optim.adadelta(), optim.adafactor(), optim.adagrad(), optim.adam(), optim.adam(amsgrad=True),
-    optim.adamw(), optim.adamax(), optim.asgd(), optim.lamb(), optim.lion(),
-    of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)), optim.nadam(),
-    optim.radam(), optim.rmsprop(),
-    optim.rmsprop(centered=True, momentum=0.5), optim.rprop(), optim.sgd(0.1),
-    optim.sgd(0.1, momentum=0.9), optim.sgd(0.1, momentum=0.9, nesterov=True), optim.shampoo(),
-    optim.soap(),
+    *(make() for make, _, options in TABLE_OF_OPTIMIZERS if not options),
+    optim.sgd(0.1, momentum=0.9, nesterov=True), *RICH,
+    of_matrices(optim.muon()), of_matrices(optim.muon(dtype=torch.float32)),
     *(
         optim.chain(transform, optim.sgd(0.1))
-        for transform in (
-            optim.accumulate(2), optim.clip_by_global_norm(0.1), optim.clip_by_value(0.1),
-            optim.ema(0.9), optim.galore(2, every=2), optim.schedule_free(),
-            optim.weight_decay(0.1),
-        )
+        for transform in (optim.clip_by_value(0.1), optim.weight_decay(0.1), optim.accumulate(2))
     ),
-    optim.by_path({"*.bias": optim.sgd(0.1), "*": optim.adam()}),
     *(
         optim.sgd(schedule)
         for schedule in (

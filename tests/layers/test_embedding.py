@@ -107,16 +107,6 @@ def test_embedding_under_vmap(of):
     assert same_number(mapped[1].weight.sum(0), dparams.weight)
 
 
-def test_embedding_begins_a_network():
-    net = lf.serial(lf.embedding(7, 3), lf.positional_embedding(5), lf.dense(2))
-    params = net.init(KEY, INDICES)
-    y, cache = net.forward(params, INDICES)
-    assert y.shape == (2, 4, 2)
-    dx, dparams = net.backward(params, cache, torch.ones_like(y))
-    assert dx is None
-    assert lf.tree.same_structure(dparams, params)
-
-
 def test_sinusoids_keep_their_phase_far_along():
     y = lf.sinusoidal_positions().predict((), torch.zeros(10_001, 3))
     angle = 10_000 / 10_000 ** (2 / 3)

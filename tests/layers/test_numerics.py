@@ -149,19 +149,6 @@ def test_a_log_probability_that_rounds_to_0_costs_what_the_smallest_normal_numbe
     assert loss.backward(cache).item() == -1
 
 
-@in_both_versions
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("layer", [*ELEMENTWISE, *ALONG_ROWS], ids=str)
-def test_extreme_inputs_stay_finite_in_every_dtype(layer, dtype, version):
-    layer = version(layer)
-    x = torch.tensor([[-1e4, 0.0, 1e4], [1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]], dtype=dtype)
-    y, cache = layer.forward((), x)
-    dx, _ = layer.backward((), cache, torch.ones_like(x))
-    assert torch.isfinite(y).all()
-    assert torch.isfinite(dx).all()
-    assert y.dtype is dx.dtype is dtype
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_a_row_of_zeros_has_no_direction(dtype):
     layer, rows = lf.cosine_similarities(), torch.ones(2, 3, dtype=dtype)

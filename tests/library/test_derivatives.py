@@ -33,8 +33,8 @@ from lincoln_fn import (
     rules,
 )
 from lincoln_fn.core.record import evolve
-from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer
+from lincoln_fn.fastpath.table import fast_loss
 
 # torch's own, at the first jvp of a process.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 import lincoln_fn as lf
 from lincoln_fn import keys, losses
+from lincoln_fn.testing.sample import random_like
 from lincoln_fn.training.data import batches
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
@@ -30,12 +31,6 @@ def tensors(shapes=SHAPES, dtypes=DTYPES, numbers=NUMBERS):
         return st.builds(lambda array, dtype: torch.from_numpy(array).to(dtype), values, dtypes)
 
     return shapes.flatmap(filled)
-
-
-def like(tree, key):
-    return lf.tree.map(
-        lambda leaf: keys.normal(key.fold_in(leaf.numel()), tuple(leaf.shape)).to(leaf.dtype), tree
-    )
 
 
 def without_notes(leaf):
@@ -59,7 +54,7 @@ def assert_pure(function, *arguments):
 
 def assert_layer_is_pure(layer, params, x, key):
     y, cache = assert_pure(layer.forward, params, x)
-    g = like(y, key)
+    g = random_like(y, key)
     dx, dparams = assert_pure(layer.backward, params, cache, g)
     assert same_bits(assert_pure(layer.grads, params, cache, g), dparams)
     assert same_bits(assert_pure(layer.input_grad, params, cache, g), dx)
@@ -91,7 +86,7 @@ def test_every_layer_of_the_table_is_pure(case):
 def assert_backward_is_linear(layer, params, x, key, factors):
     a, b = factors
     y, cache = layer.forward(params, x)
-    g, h = like(y, key), like(y, key.fold_in(1))
+    g, h = random_like(y, key), random_like(y, key.fold_in(1))
     mixed = lf.tree.map(lambda p, q: a * p + b * q, g, h)
     results = [lf.tree.leaves(layer.backward(params, cache, each)) for each in (g, h, mixed)]
     for of_g, of_h, of_both in zip(*results, strict=True):
@@ -127,8 +122,8 @@ def test_serial_is_associative(parts, x, key):
     results = []
     for net, params in nested:
         y, cache = net.forward(params, x)
-        dx, dparams = net.backward(params, cache, like(y, key))
-        results.append((y, dx, dparams, net.grads(params, cache, like(y, key))))
+        dx, dparams = net.backward(params, cache, random_like(y, key))
+        results.append((y, dx, dparams, net.grads(params, cache, random_like(y, key))))
     for result in results[1:]:
         assert same_bits(lf.tree.leaves(result), lf.tree.leaves(results[0]))
 
@@ -180,7 +175,7 @@ def test_a_losss_backward_is_linear_in_g(name, reduction, data, factors):
     loss, prediction, labels = draw_loss(name, reduction, data, st.just(torch.float64))
     a, b = factors
     value, cache = loss.forward(prediction, labels)
-    g, h = like(value, lf.Key(0)), like(value, lf.Key(1))
+    g, h = random_like(value, lf.Key(0)), random_like(value, lf.Key(1))
     of_g, of_h, both = (loss.backward(cache, each) for each in (g, h, a * g + b * h))
     assert same_number(
         both / (of_g.abs() + of_h.abs() + 1e-300),

@@ -18,8 +18,8 @@ from helpers.schedules import SCHEDULES
 
 import lincoln_fn as lf
 from lincoln_fn import metrics, optim
-from lincoln_fn.fastpath.losses import fast_loss
 from lincoln_fn.fastpath.optimizers import adam_update, fast_optimizer, sgd_update
+from lincoln_fn.fastpath.table import fast_loss
 from lincoln_fn.initializers import Fans
 from lincoln_fn.optim import chain
 

@@ -11,7 +11,7 @@ from lincoln_fn.checkpoint.contents import read_score
 from lincoln_fn.checkpoint.places import is_count, record_strides
 from lincoln_fn.compiler.kernels.cpp_kernel import result_of
 from lincoln_fn.compiler.passes.products import is_turned, without_gaps
-from lincoln_fn.core.checksum import checksum
+from lincoln_fn.core.versions import checksum
 from lincoln_fn.distributed.data_parallel.buckets import layout
 from lincoln_fn.distributed.data_parallel.shards import (
     Shards,

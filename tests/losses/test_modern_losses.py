@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lincoln_fn as lf
 from lincoln_fn import losses
-from lincoln_fn.curvature.loss_hessian import columns
+from lincoln_fn.curvature.columns import columns
 
 LABELS = torch.tensor([[1, 0, 3], [2, 2, 0]])
 

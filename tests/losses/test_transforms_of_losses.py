@@ -13,7 +13,8 @@ from helpers.losses import TABLE, X, to
 from torch.func import jvp, vjp, vmap
 
 import lincoln_fn as lf
-from lincoln_fn import keys, losses
+from lincoln_fn import losses
+from lincoln_fn.testing.sample import random_like
 
 # torch warns of its own kl_div, of what its jvp imports, and where its vmap goes one by one.
 pytestmark = [
@@ -66,16 +67,6 @@ def cases():
 EVERY = [pytest.param(case, id=name) for name, case in cases()]
 
 
-def like(arrays, seed):
-    count = iter(range(100))
-
-    def drawn(leaf):
-        key = lf.Key(seed).fold_in(next(count))
-        return keys.normal(key, tuple(leaf.shape), dtype=leaf.dtype)
-
-    return lf.tree.map(drawn, arrays)
-
-
 def assert_close(given, expected):
     """Compare with a tolerance relative to the largest number of all."""
     scale = max(leaf.abs().max().item() for leaf in lf.tree.leaves(expected))
@@ -101,8 +92,8 @@ def functions(case):
 @pytest.mark.parametrize("case", EVERY)
 def test_backward_and_its_derivatives_are_those_of_the_gradient(case):
     x, forward, backward, expected = functions(case)
-    g, dx = like(forward(x), 2), like(x, 1)
-    dg = like(g, 3)
+    g, dx = random_like(forward(x), lf.Key(2)), random_like(x, lf.Key(1))
+    dg = random_like(g, lf.Key(3))
     along, truth = (jvp(f, (x, g), (dx, dg)) for f in (backward, expected))
     assert_close(along, truth)
     back, truth = (vjp(f, x, g)[1](dx) for f in (backward, expected))
@@ -112,9 +103,9 @@ def test_backward_and_its_derivatives_are_those_of_the_gradient(case):
 @pytest.mark.parametrize("case", EVERY)
 def test_vmap_goes_over_predictions_and_cotangents(case):
     x, forward, backward, _ = functions(case)
-    moved = lf.tree.map(lambda leaf, d: leaf + 1e-3 * d, x, like(x, 4))
+    moved = lf.tree.map(lambda leaf, d: leaf + 1e-3 * d, x, random_like(x, lf.Key(4)))
     xs = lf.tree.map(lambda *leaves: torch.stack(leaves), x, moved)
-    g = like(forward(x), 2)
+    g = random_like(forward(x), lf.Key(2))
     gs = torch.stack([g, 2 * g.flip(0) if g.ndim else -g])
 
     def check(given, *results):

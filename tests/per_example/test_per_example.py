@@ -89,17 +89,14 @@ COMPOSITIONS = {
         lf.shared(lf.conv1d(4, 3)),
         (ROWS, keys.normal(lf.Key(3), (3, 4, 9))),
     ),
-    "shared of shared": (lf.shared(lf.shared(BLOCK)), ((X, X + 1), (2 * X, X * X))),
     "shared in a row": (
         lf.serial(lf.shared(lf.dense(3)), lf.shared(lf.checkpointed(lf.dense(2)))),
         (X, X.tanh()),
     ),
     "tied": (tied(), TOKENS),
-    "tied, one token": (tied(), TOKENS[:, :1]),
     "tied to frozen": (lf.tied(lf.frozen(lf.embedding(6, 2)), lf.dense(2)), TOKENS),
     "checkpointed": (lf.checkpointed(BLOCK), X),
     "frozen": (lf.serial(lf.dense(4), lf.frozen(BLOCK), lf.dense(2)), X),
-    "frozen first": (lf.serial(lf.frozen(BLOCK), lf.dense(2)), X),
     "residual": (lf.residual(lf.serial(lf.layer_norm(), lf.dense(3)), lf.dense(3)), X),
     "in_dtype": (lf.in_dtype(lf.shared(BLOCK), torch.float64), (X, X + 1)),
     "transformer": (

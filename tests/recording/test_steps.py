@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+import torch.utils.flop_counter
 from helpers.cases import FIRST
 from helpers.compare import same_bits
 from helpers.fuzzing.runs import changed, own_step

@@ -1,14 +1,11 @@
 """Replay: the first difference between two runs, or between a run and its repetition."""
 
 import math
-import sys
-from importlib import import_module
 
 import attrs
 import pytest
 import torch
 from helpers.compare import same_number
-from helpers.examples import EXAMPLES, needs_mnist
 from helpers.replays import (
     ADAM,
     BATCHES,
@@ -188,26 +185,6 @@ def endless(run):
 def test_what_does_not_fit_is_refused(sound_run, call, message):
     with pytest.raises(lf.LayerError, match=message):
         call(sound_run)
-
-
-@pytest.mark.full
-@needs_mnist
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        ("error", "step 105: backward of 2 faulty(dense(50)): dparams.0.weight[3, 1] is "),
-        ("infinity", "step 137: backward of 2 faulty(dense(50)): dx[11, 0] is inf; batch 136, "),
-    ],
-)
-def test_the_example_finds_its_fault_and_draws(fault, said, monkeypatch, capsys, tmp_path):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    monkeypatch.setattr(sys, "stderr", sys.stdout)  # the progress bar
-    picture = tmp_path / "fault.png"
-    import_module("find_fault").main(
-        ["--fault", fault, "--steps", "140", "--save-every", "40", "--plot", str(picture)]
-    )
-    assert said in capsys.readouterr().out
-    assert picture.stat().st_size > 10_000
 
 
 # A run that ended early

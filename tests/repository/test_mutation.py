@@ -4,6 +4,7 @@ import importlib
 import inspect
 
 from helpers.mutation.code import PACKAGE
+from helpers.mutation.trials import files_for
 
 
 def test_the_own_functions_of_a_file_are_found():
@@ -21,3 +22,8 @@ def test_the_own_functions_of_a_file_are_found():
                 assert not code.co_freevars
                 found += "/layers/" in code.co_filename or "/losses/" in code.co_filename
     assert found > 150
+
+
+def test_the_files_of_the_short_suite_are_tried():
+    names = [file.rpartition("/")[2] for file in files_for(PACKAGE / "layers/gelu.py", False, True)]
+    assert "test_layers.py" in names

@@ -14,7 +14,7 @@ OTHERS = {
     "keywords": {
         "recording/generate.py", "recording/program.py", "grading/courses/course.py",
         "grading/blanks.py", "recording/surroundings.py",
-        "testing/follow.py",
+        "testing/from_numpy.py",
     },
     "a name": {
         "compiler/kernels/cpp_kernel.py", "errors/errors.py", "fastpath/twin.py",

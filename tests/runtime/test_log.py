@@ -10,7 +10,6 @@ import torch
 import lincoln_fn as lf
 from lincoln_fn.compiler import graphs
 from lincoln_fn.compiler.inductor import disk_cache
-from lincoln_fn.runtime import log as _waiting
 from lincoln_fn.runtime.log import log_if_slow
 
 
@@ -50,10 +49,6 @@ def told(monkeypatch):
     for module in (graphs, import_module("lincoln_fn.compiler.compile")):
         monkeypatch.setattr(module, "log_if_slow", note)
     return told
-
-
-def test_two_seconds_are_the_least():
-    assert _waiting.SECONDS == 2.0
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -9,8 +9,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
-from helpers.cases.case import normal
 from helpers.children import printed_by_child, run_child
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,49 +184,6 @@ def test_a_file_that_is_no_log_is_left_alone(suffix, text, tmp_path):
     assert path.read_text() == text
 
 
-KILLED = """
-import os, signal, sys
-import lincoln_fn as lf
-steps = ((None, lf.StepRecord(i, i / 7, scores={"f1": 1 / i} if i % 3 == 0 else {}))
-         for i in range(1, 10**9))
-for _, record in lf.streams.logged(steps, sys.argv[1]):
-    if record.step == 50:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.full
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_a_killed_run_leaves_whole_lines(tmp_path):
-    paths = [tmp_path / f"log{suffix}" for suffix in SUFFIXES]
-    for path in paths:
-        assert run_child(KILLED, path).returncode == -signal.SIGKILL
-        assert read(path) == expected(range(1, 51))
-
-
-@pytest.mark.full
-def test_a_resumed_training_writes_the_log_of_one_that_was_not_stopped(tmp_path):
-    net, loss, optimizer = lf.dense(3), lf.losses.softmax_cross_entropy(), lf.optim.adam(0.1)
-    x, target = normal(12, 4), torch.arange(12) % 3
-    start = lf.init_state(net, optimizer, lf.Key(0), x)
-
-    def training(path, state, epochs):
-        batches = lf.data.batches(
-            (x, target), 4, key=state.key, epochs=epochs, start=int(state.step)
-        )
-        steps = lf.train(lf.make_step(net, loss, optimizer), state, batches)
-        metrics = {"accuracy": lf.metrics.accuracy}
-        steps = lf.streams.evaluated(steps, net, [(x, target)], metrics, every=2)
-        return list(logged(steps, path))
-
-    training(tmp_path / "whole.jsonl", start, epochs=4)
-    states = training(tmp_path / "resumed.jsonl", start, epochs=3)
-    training(tmp_path / "resumed.jsonl", states[4][0], epochs=4)
-    assert len(read(tmp_path / "whole.jsonl")) == 12
-    whole = (tmp_path / "whole.jsonl").read_bytes()
-    assert (tmp_path / "resumed.jsonl").read_bytes() == whole
-
-
 RESUMED = """
 import os, signal, sys
 import torch
@@ -263,6 +218,7 @@ print(calls)
 
 
 @pytest.mark.full
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_a_run_killed_at_any_time_loses_no_row_in_the_order_of_the_guide(tmp_path):
     guide = (Path(__file__).parents[2] / "docs/guides/watching.md").read_text()
     order = re.findall(r"steps = lf\.(streams\.logged|checkpoint\.every)\(", guide)

@@ -52,16 +52,11 @@ def with_nan(dx):
 
 
 WRONG_GRADIENTS = {
-    "transposed": (weight(lambda w: w.mT), X, r"dparams\.weight is transposed: shape \(4, 3\)"),
     "wrong factor": (weight(lambda w: 2.5 * w), X, r"dparams\.weight is 2\.5 times too large$"),
     "g ignored in db": (bias(lambda b, g: torch.ones_like(b)), X,
         r"dparams\.bias is not linear in g: is g a factor of every term\?$"),
-    "shifted": (wrong_tanh(lambda dx: dx.roll(1, 1)), X, "dx is shifted by 1 along axis 1$"),
-    "reversed": (wrong_tanh(lambda dx: dx.flip(0)), X, "dx is reversed along axis 0$"),
     "summed away": (wrong_tanh(lambda dx: dx.sum(0)), X,
         r"dx is summed over axis 0, which it should keep: shape \(3,\), expected \(5, 3\)$"),
-    "right values in another shape": (wrong_tanh(lambda dx: dx.reshape(15)), X,
-        r"dx has the right values in another shape: shape \(15,\), expected \(5, 3\)$"),
     "missing term": (single(lambda x: (x * x.sum(), x), lambda x, g: g * x.sum()), X,
         r"dx misses the path through sum\(\) \(in `x.sum\(\)`\), as if it were a constant$"),
     "linear, and nothing known": (wrong_tanh(lambda dx: dx @ MIXED), X,

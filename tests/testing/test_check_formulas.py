@@ -45,8 +45,6 @@ def total(v):
 # For each formula, by what is said of dx, wrong gradients of x by x, its normalised value or y, r,
 # d = w g, and g.
 NORM = {
-    "lacks the factor r in the path through sub() (in `x - mean(x)`)":
-        lambda x, n, r, d, g: d - r * mean(d) - r * n * mean(d * n),
     "has the further factor r in the path through mul() (in `w * n`)":
         lambda x, n, r, d, g: r**2 * (d - mean(d) - n * mean(d * n)),
     "is divided by r, where it should be multiplied in the path through mul() (in `w * n`)":
@@ -75,8 +73,6 @@ SOFTMAX = {
     "is its gradient + 4/5 y sum(g y, 1)": lambda x, y, r, d, g: y * (g - mean(g * y)),
 }  # fmt: skip
 LOG_SOFTMAX = {
-    "is its gradient + e^y sum(g, 1) - g e^y": lambda x, y, r, d, g: g - y.exp() * g,
-    "is its gradient - sum(g, 1) + e^y sum(g, 1)": lambda x, y, r, d, g: g - total(g),
     "is its gradient - 1/5 sum(g, 1) + e^y sum(g, 1)": lambda x, y, r, d, g: g - mean(g),
     "is its gradient - e^y sum(g, 0) + e^y sum(g, 1)": lambda x, y, r, d, g: g - y.exp() * g.sum(0),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 
 import lincoln_fn as lf
 from lincoln_fn import keys, optim, schedules
-from lincoln_fn.optim.nadam import rules as nadam_rules
+from lincoln_fn.optim.adam import rules as adam_rules
 from lincoln_fn.testing import GradientError, check_optimizer
 
 PARAMS = {"weight": keys.normal(lf.Key(3), (3, 2)), "bias": keys.normal(lf.Key(4), (4,))}
@@ -166,12 +166,12 @@ def test_mistakes_are_named(changes, told):
 
 
 def test_a_term_that_is_left_out_is_found(monkeypatch):
-    """The test of the test: the derivative of NAdam's root."""
+    """The test of the test: the derivative of the root that Adam and NAdam share."""
 
     def without_root(u, u_bar, s, v):
         return u_bar / s, torch.zeros_like(v)
 
-    monkeypatch.setitem(nadam_rules.__globals__, "ratio_back", without_root)
+    monkeypatch.setitem(adam_rules.__globals__, "ratio_back", without_root)
     report = check_optimizer(optim.nadam(0.1), PARAMS, all=True)
     assert not report.is_right
 

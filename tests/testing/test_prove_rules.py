@@ -13,7 +13,8 @@ from helpers.cases.case import normal, uniform
 from helpers.compare import same_number
 from torch.nn import functional as F
 
-from lincoln_fn.testing.exact import field, functions, numbers, rules, space, store
+from lincoln_fn.testing import trial
+from lincoln_fn.testing.exact import field, numbers, rules, store
 from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
@@ -149,7 +150,7 @@ class Reals(Field):
         return c
 
 
-class Noting(space.Space):
+class Noting(trial.Space):
     """A space that notes the operations that are run in it."""
 
     names = set()  # noqa: RUF012  # of all spaces
@@ -298,17 +299,17 @@ def exact(values):
 
 def test_the_laws_of_exp_log_and_the_circle():
     a, b = exact(ANY[:100]), exact(ANY[100:])
-    e = [functions.exp(z).value for z in (a, b, a + b, a - b, a * 3, -a, functions.log(a) + b)]
+    e = [numbers.exp(z).value for z in (a, b, a + b, a - b, a * 3, -a, numbers.log(a) + b)]
     assert (e[2] == e[0] * e[1] % P).all()
     assert (e[3] * e[1] % P == e[0]).all()
     assert (e[4] == e[0] * e[0] % P * e[0] % P).all()
     assert (e[5] * e[0] % P == 1).all()
     assert (e[6] == a.value * e[1] % P).all()
-    total = functions.exp(a.sum((0,))).value
+    total = numbers.exp(a.sum((0,))).value
     assert total == math.prod(e[0].tolist()) % P
-    c, s = functions.rotation(a)
+    c, s = numbers.rotation(a)
     assert ((c * c + s * s).value == 1).all()
-    assert (functions.erf(-a).value == (-functions.erf(a)).value).all()
+    assert (numbers.erf(-a).value == (-numbers.erf(a)).value).all()
 
 
 @pytest.mark.parametrize(("c", "meant"), [
@@ -326,7 +327,7 @@ def test_a_float_is_read_as_it_was_meant(c, meant):
 
 
 def test_exact_numbers_are_refused_where_they_have_no_value():
-    place = space.Space(Field(1))
+    place = trial.Space(Field(1))
     x = place.enter(A, FIELD.draw(A.numpy()))
     with pytest.raises(store.MissingError, match="outside of their space"):
         x + 1
@@ -337,7 +338,7 @@ def test_exact_numbers_are_refused_where_they_have_no_value():
 
 
 def test_the_numbers_are_of_numpy_alone():
-    for module in (field, numbers, functions, rules):
+    for module in (field, numbers, rules):
         tree = ast.parse(pathlib.Path(module.__file__).read_text())
         found = {
             (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)

@@ -72,3 +72,12 @@ def product(first: Arrays, second: Arrays) -> Arrays:
     if isinstance(first, tuple) and isinstance(second, tuple):
         return tuple(product(a, b) for a, b in zip(first, second, strict=True))
     return None if first is None or second is None else first * second
+
+
+def expanded(where: str, wanted: str, value: object, x: Tensor) -> Tensor:
+    """Give a number or a tensor the shape, the dtype and the device of x."""
+    try:
+        return torch.as_tensor(value).to(x).expand(x.shape)
+    except (RuntimeError, TypeError, ValueError) as error:
+        problem = f"expected {wanted} {tuple(x.shape)}, got {format_briefly(value)}"
+        raise LayerError(where, problem) from error

@@ -26,7 +26,6 @@ def grad_cam(
     """Compute where the feature maps at a path speak for the explained output.
 
     Args:
-        target: which output F is, as `gradient` takes it.
         path: the layer or composition whose output are the feature maps A, of shape (batch,
             channels, *positions), such as the last convolution's ReLU.
 

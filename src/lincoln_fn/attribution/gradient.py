@@ -36,17 +36,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.attribution._explained import Target, at_inference, explained_output, product
-from lincoln_fn.core import (
-    Arrays,
-    Key,
-    Layer,
-    LayerError,
-    Params,
-    PositiveInt,
-    check_argument,
-    keys,
+from lincoln_fn.attribution._explained import (
+    Target,
+    at_inference,
+    expanded,
+    explained_output,
+    product,
 )
+from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, PositiveInt, keys
 
 
 def gradient(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
@@ -79,9 +76,6 @@ def gradient_times_input(net: Layer, params: Params, x: Arrays, target: Target =
     """Compute the product of the gradient and the input: x_i dF/dx_i.
 
     If F is linear, or its layers are ReLUs and layers without biases, the products sum to F.
-
-    Args:
-        target: which output F is, as `gradient` takes it.
 
     Source:
         Shrikumar, Greenside, Shcherbina and Kundaje, "Not Just a Black Box", 2016.
@@ -122,8 +116,8 @@ def smooth_grad(
         >>> smooth_grad(net, (), x, 0, key=lf.Key(0), noise=0.0, samples=2)
         tensor([[1., 0.]])
     """
-    check_argument("smooth_grad", "key", Key, key)
-    check_argument("smooth_grad", "samples", PositiveInt, samples)
+    core.check_argument("smooth_grad", "key", Key, key)
+    core.check_argument("smooth_grad", "samples", PositiveInt, samples)
     if not isinstance(noise, int | float) or not noise >= 0:
         raise LayerError("smooth_grad", f"expected noise of at least 0, got {noise!r}")
     net, y, g = _explained("smooth_grad", net, params, x, target)
@@ -174,9 +168,11 @@ def integrated_gradients(
         >>> (attribution - torch.tensor([[0.0, 4.0]]).tanh()).abs().max() < 1e-5
         tensor(True)
     """
-    check_argument("integrated_gradients", "steps", PositiveInt, steps)
+    core.check_argument("integrated_gradients", "steps", PositiveInt, steps)
     net, y, g = _explained("integrated_gradients", net, params, x, target)
-    start = torch.zeros_like(x) if baseline is None else _baseline(x, baseline)
+    start, wanted = torch.zeros_like(x), "a baseline that broadcasts to"
+    if baseline is not None:
+        start = expanded("integrated_gradients", wanted, baseline, x)
     nodes, weights = (each.tolist() for each in np.polynomial.legendre.leggauss(steps))
     pairs = zip(nodes, weights, strict=True)  # on [-1, 1]
     points = ((weight / 2, start + (node + 1) / 2 * (x - start)) for node, weight in pairs)
@@ -204,12 +200,3 @@ def _mean(
     runs = ((weight, net.forward(params, x)[1]) for weight, x in points)
     mean: Tensor = reduce(torch.add, (w * net.input_grad(params, c, g) for w, c in runs))
     return mean
-
-
-def _baseline(x: Tensor, baseline: object) -> Tensor:
-    try:
-        return torch.as_tensor(baseline).to(x).expand(x.shape)
-    except (RuntimeError, TypeError, ValueError) as error:
-        wanted = f"a baseline that broadcasts to {tuple(x.shape)}"
-        problem = f"expected {wanted}, got {core.format_briefly(baseline)}"
-        raise LayerError("integrated_gradients", problem) from error

@@ -20,9 +20,6 @@ from lincoln_fn.walk.walks import back
 def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation only what is positive: dx = max(0, g) f'(x).
 
-    Args:
-        target: which output is explained, as `gradient` takes it.
-
     Returns:
         What arrives at x, which it mirrors.
 
@@ -40,9 +37,6 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
 
 def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation what is positive, wherever its x was: dx = max(0, g).
-
-    Args:
-        target: which output is explained, as `gradient` takes it.
 
     Returns:
         What arrives at x, which it mirrors.

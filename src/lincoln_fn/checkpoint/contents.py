@@ -31,9 +31,12 @@ _MOVED: Final = {
     "lincoln_fn.keys": "lincoln_fn.core.keys",
     "lincoln_fn.train": "lincoln_fn.training.train",
     "lincoln_fn.layers._normalisation": "lincoln_fn.layers.common.normalisation",
+    "lincoln_fn.rules._blocks": "lincoln_fn.rules.matrices",
     "lincoln_fn.rules._feedback": "lincoln_fn.rules.feedback",
     "lincoln_fn.replay.partial_result": "lincoln_fn.replay.walk_back",
     "lincoln_fn.curvature._eigen": "lincoln_fn.curvature.kfac_factors",
+    "lincoln_fn.layers.rrelu.Params": "lincoln_fn.layers.dropout.Params",
+    "lincoln_fn.layers.fractional_max_pool.Params": "lincoln_fn.layers.dropout.Params",
     "lincoln_fn.finetune.low_rank.Params": "lincoln_fn.finetune.lora.LowRankParams",
     "lincoln_fn.finetune.weight_decomposed.Params": "lincoln_fn.finetune.dora.DoraParams",
     "lincoln_fn.finetune.quantized_dense.Params": "lincoln_fn.finetune.quantize.QuantizedParams",
@@ -46,12 +49,8 @@ NO_DIGEST: Final = "0" * 64
 Notes: TypeAlias = dict[str, Any]
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
 _FIELDS: Final[dict[str, Callable[[object], bool]]] = {
-    "rest": _is_texts,
+    "rest": lambda value: isinstance(value, dict) and {str} >= {*map(type, value.values())},
     "strides": lambda value: isinstance(value, dict),
     "score": lambda value: True,  # anything that is not a score counts as none
     "sha256": lambda value: isinstance(value, str),
@@ -98,7 +97,8 @@ def check_fit(contents: Contents, rest: Mapping[str, str], shapes: Mapping[str, 
     # A file of an earlier version is hashed while its tensors are read.
     if differences or "head_sha256" in contents.notes:
         check_head(contents, _differences(shapes, contents.shapes))
-    is_state = saved.get("") == _STATE and set(contents.shapes) >= {*map(_in_state, shapes)}
+    in_state = {f"params.{path}".removesuffix(".") for path in shapes}
+    is_state = saved.get("") == _STATE and set(contents.shapes) >= in_state
     if differences and shapes and is_state:
         mend = "load it as a state, such as lf.init_state makes, and use its params"
         raise ValueError(f"holds a TrainState, and is to be loaded as its params; {mend}")
@@ -144,11 +144,6 @@ def _current_kind(kind: str) -> str:
     """Return the present name of a record's class."""
     module, dot, name = kind.rpartition(".")
     return _MOVED.get(kind, f"{_MOVED.get(module, module)}{dot}{name}")
-
-
-def _in_state(path: str) -> str:
-    """Return the path in a `TrainState` of a leaf of its params."""
-    return f"params.{path}".removesuffix(".")
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str]) -> str:

@@ -54,7 +54,8 @@ def describe(tree: Tree) -> Description:
             return
         rest[path] = _kind(node)
         for name, value in _static_fields(node):
-            rest[_join_path(path, name)] = f"static {_text(value)}"
+            # without the addresses that a function's repr holds
+            rest[_join_path(path, name)] = f"static {_ADDRESS.sub('', repr(value))}"
         children, _, entries, *_ = optree.tree_flatten_one_level(node, namespace=EVERYTHING)
         for entry, child in zip(entries, children, strict=True):
             if not _is_empty_default(node, entry, child):
@@ -101,8 +102,3 @@ def _is_empty_default(node: Tree, entry: object, child: Tree) -> bool:
     if type(child) is not tuple or child or not attrs.has(type(node)):
         return False
     return any(a.name == entry and a.default == () for a in attrs.fields(type(node)))
-
-
-def _text(value: object) -> str:
-    """Write a static value without the addresses that a function's repr holds."""
-    return _ADDRESS.sub("", repr(value))

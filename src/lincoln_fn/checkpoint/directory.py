@@ -105,10 +105,8 @@ class Directory:
     def latest(self, like: TrainState) -> TrainState | None:
         """Load the newest checkpoint that can be loaded.
 
-        A file that is damaged, or of another network, is skipped with a warning.
-
-        Args:
-            like: as for `checkpoint.load`.
+        A file that is damaged, or of another network, is skipped with a warning. `like` is as for
+        `checkpoint.load`.
 
         Returns:
             The state; None if there is no checkpoint.
@@ -123,9 +121,6 @@ class Directory:
         """Load the checkpoint with the highest score, as `latest` does.
 
         A score whose checksum is wrong, or that is not finite, is ignored.
-
-        Args:
-            like: as for `checkpoint.load`.
 
         Returns:
             The state, the earliest if scores are equal; None if no checkpoint has a score.

@@ -27,10 +27,6 @@ T = TypeVar("T")
 class CheckpointError(ValueError):
     """An error in a checkpoint file, or in the values to be saved in it.
 
-    Args:
-        path: the file.
-        problem: what was expected and what was found.
-
     Example:
         >>> raise CheckpointError("run/last.safetensors", "no such file")
         Traceback (most recent call last):

@@ -5,7 +5,9 @@ from lincoln_fn.combine.branch import (
 )
 from lincoln_fn.combine.causal_conv1d import causal_conv1d as causal_conv1d
 from lincoln_fn.combine.checkpointed import checkpointed as checkpointed
-from lincoln_fn.combine.context import select as select, with_context as with_context
+from lincoln_fn.combine.context import (
+    complete as complete, select as select, with_context as with_context,
+)
 from lincoln_fn.combine.coupling import coupling as coupling, inverse as inverse
 from lincoln_fn.combine.fixed_point import fixed_point as fixed_point
 from lincoln_fn.combine.frozen import (

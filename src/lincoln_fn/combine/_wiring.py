@@ -22,15 +22,7 @@ import attrs
 from lincoln_fn import walk
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, add_trees, check_params
 from lincoln_fn.layers.common.open_dense import with_outputs
-from lincoln_fn.walk import (
-    ALL_BUT_LAST,
-    ENTRIES,
-    Arrangement,
-    VisitBack,
-    VisitThere,
-    check_entries,
-    composition,
-)
+from lincoln_fn.walk import ENTRIES, Arrangement, VisitBack, VisitThere, check_entries
 from lincoln_fn.walk.internal import Record, on_meta, output_of
 
 # The number of a value, or those of a tuple of values.
@@ -77,7 +69,7 @@ class Wiring:
 
     def split(self, label: str, params: Params) -> tuple[Params, ...]:
         """Return the params of each part, () for one without any; refuse other params."""
-        if self.arrange in (ENTRIES, ALL_BUT_LAST):
+        if self.arrange in (ENTRIES, walk.ALL_BUT_LAST):
             check_entries(label, "params", params, len(self.reads) - len(self.bare))
         elif self.arrange.kind is not None:
             check_params(label, params, self.arrange.kind)
@@ -208,4 +200,4 @@ def wired(
         "arrange": wiring.arrange,
     }
     loops = partial(there, wiring=wiring), partial(back, wiring=wiring)
-    return composition(label, parts, *loops, **{**own, **options})
+    return walk.composition(label, parts, *loops, **{**own, **options})

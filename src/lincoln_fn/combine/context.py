@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
+from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.combine._wiring import Wiring, wired
@@ -133,12 +134,10 @@ def select(*entries: NonNegativeInt) -> Layer:
     return core.bare(Layer, partial(_forward, name=name), partial(_backward, name=name))
 
 
-CONTEXT: Final = "context()"
-# The forms of x, by the number of its entries with all masks.
-FORMS: Final = {
-    2: "a sequence or (sequence, mask)",
-    4: "(target, memory) or (target, memory, mask, mask)",
-}
+# The forms of x: the number of its entries, and what they are.
+Forms: TypeAlias = tuple[tuple[int, str], ...]
+OF_SEQUENCE: Final[Forms] = ((1, "a sequence"), (2, "(sequence, mask)"))
+OF_TARGET: Final[Forms] = ((2, "(target, memory)"), (4, "(target, memory, mask, mask)"))
 
 
 @record
@@ -148,27 +147,38 @@ class Completed:
     entries: int = core.static()
 
 
-def _fill(params: Params, x: Arrays, *, least: int, most: int) -> tuple[Arrays, Completed]:
-    """Insert None for the masks that x lacks."""
-    core.check_params(CONTEXT, params, None)
-    entries = x if isinstance(x, tuple) else (x,)
-    if len(entries) not in (least, most):
-        raise LayerError(
-            CONTEXT, f"expected x to be {FORMS[most]}, got {core.describe_non_tuple(x)}"
-        )
-    missing = (None,) * (most - len(entries))
-    return (*entries, *missing), Completed(len(x) if isinstance(x, tuple) else 0)
+def _fill(
+    params: Params, x: Arrays, *, label: str, forms: Forms, masks: tuple[int, ...]
+) -> tuple[Arrays, Completed]:
+    """Insert None for the entries that x lacks, and make bools of masks of integers."""
+    core.check_params(label, params, None)
+    entries = x if type(x) is tuple else (x,)
+    if len(entries) not in dict(forms):
+        expected = f"expected x to be {' or '.join(form for _, form in forms)}"
+        raise LayerError(label, f"{expected}, got {core.describe_non_tuple(x)}")
+    y = (*entries, *(None,) * (forms[-1][0] - len(entries)))
+    filled = tuple(_as_bools(entry) if i in masks else entry for i, entry in enumerate(y))
+    return filled, Completed(len(x) if type(x) is tuple else 0)
 
 
 declare(_fill, kind="moving")
 
 
-def _unfill(params: Params, cache: Completed, g: Arrays) -> tuple[Arrays, Params]:
-    """Remove the masks that x lacked."""
-    core.check_cache(CONTEXT, cache, Completed)
+def _as_bools(mask: Tensor | None) -> Tensor | None:
+    is_integer = isinstance(mask, Tensor) and not (mask.is_floating_point() or mask.is_complex())
+    return mask.bool() if is_integer and mask is not None else mask
+
+
+def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple[Arrays, Params]:
+    """Remove the entries that x lacked."""
+    core.check_cache(label, cache, Completed)
     return g[: cache.entries] if cache.entries else g[0], ()
 
 
-def complete(least: int, most: int) -> Layer:
-    """Make a layer that inserts None for the masks that x lacks; x has all of them or none."""
-    return Layer(CONTEXT, partial(_fill, least=least, most=most), _unfill)
+def complete(forms: Forms, label: str = "context()", masks: tuple[int, ...] = ()) -> Layer:
+    """Make a layer that inserts None for the entries that x lacks in one of some forms.
+
+    The last form has all entries. Those in `masks` may be of integers, and become bools.
+    """
+    fill = partial(_fill, label=label, forms=forms, masks=masks)
+    return Layer(label, fill, partial(_unfill, label=label))

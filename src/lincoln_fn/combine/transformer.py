@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 
 from lincoln_fn import core
 from lincoln_fn.combine.branch import parallel, residual
-from lincoln_fn.combine.context import complete, select, with_context
+from lincoln_fn.combine.context import OF_SEQUENCE, OF_TARGET, complete, select, with_context
 from lincoln_fn.combine.serial import back, needs_dx, serial, there
 from lincoln_fn.core import Arrays, Key, Layer, NonNegative, PositiveInt, Probability, Spec, bare
 from lincoln_fn.layers.common.open_dense import open_dense, with_outputs
@@ -114,13 +114,13 @@ def transformer_decoder_block(
 
 
 def _encoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
-    return _block(call, complete(1, 2), attention((0, 1)), feed_forward(), mask="sequence")
+    return _block(call, complete(OF_SEQUENCE), attention((0, 1)), feed_forward(), mask="sequence")
 
 
 def _decoder(call: Spec, attention: Sublayer, feed_forward: Sublayer) -> Layer:
     to_memory = attention((0, 1, 1, 3), is_causal=False)
     last = serial(select(0), feed_forward())
-    return _block(call, complete(2, 4), with_context(attention((0, 2)), to_memory, last))
+    return _block(call, complete(OF_TARGET), with_context(attention((0, 2)), to_memory, last))
 
 
 def _block(call: Spec, *layers: Layer, mask: Mask | None = None) -> Layer:

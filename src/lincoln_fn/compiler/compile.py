@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial, update_wrapper
-from typing import Any, TypeVar, overload
+from typing import TypeGuard, TypeVar, overload
 
 import attrs
 import torch
@@ -24,8 +24,7 @@ from lincoln_fn.recording import ByKind, Pure, address, flatten, make_builder
 from lincoln_fn.runtime import adapt_waiting, log_if_slow
 from lincoln_fn.training import Batch, Step, TrainState, copy_shared, count_examples, total_of
 
-# Any: trees of tensors, of whatever kinds the function takes and returns.
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Arrays])
 
 
 @overload
@@ -36,7 +35,7 @@ def compile(whole: Layer) -> Layer: ...
 def compile(whole: Decoder) -> Decoder: ...
 @overload
 def compile(whole: Function) -> Function: ...
-def compile(whole: Any) -> Any:  # Any: as the overloads say
+def compile(whole: object) -> object:
     """Compile a step, a layer's prediction or a pure function: the same numbers in less time.
 
     The numbers are the same up to rounding.
@@ -190,7 +189,7 @@ def compile_function(function: Pure) -> CompiledFunction:
     return CompiledFunction(partial(of_function, function))
 
 
-def _is_pure(whole: object) -> bool:
+def _is_pure(whole: object) -> TypeGuard[Pure]:
     """Return whether an object can be compiled as a function of two arguments or more."""
     if not is_function(whole) or isinstance(whole, type | nn.Module) or is_constructor(whole):
         return False

@@ -15,14 +15,7 @@ from lincoln_fn.compiler.inductor.cache_folder import use_trusted_cache
 from lincoln_fn.compiler.inductor.compile_graph import by_inductor
 from lincoln_fn.compiler.inductor.disk_cache import Graph
 from lincoln_fn.compiler.inductor.settings import with_threads
-from lincoln_fn.compiler.passes import (
-    linear_scan,
-    lstm,
-    pooled_convolution,
-    pooling,
-    products,
-    torch_kernels,
-)
+from lincoln_fn.compiler.passes import pooling, products, sequences, torch_kernels
 from lincoln_fn.compiler.passes.donation import Flat, donate
 from lincoln_fn.compiler.passes.rewriting import copy_views, write_numbers
 from lincoln_fn.compiler.trace.tracing import Program, Traced, graphs_in, guard, write_down
@@ -36,8 +29,8 @@ _ONE_AT_A_TIME: Final = RLock()
 # one sees the strides that the others have changed. Before them, donation puts a donated state into
 # the graph: it looks for products.
 PASSES: Final = (
-    pooling.rewrite, pooled_convolution.rewrite, lstm.rewrite, linear_scan.rewrite,
-    products.rewrite, write_numbers, torch_kernels.rewrite, copy_views,
+    pooling.rewrite, pooling.rewrite_convolutions, sequences.rewrite, products.rewrite,
+    write_numbers, torch_kernels.rewrite, copy_views,
 )  # fmt: skip
 
 

@@ -1,16 +1,10 @@
 from lincoln_fn.core import declaration as declaration, keys as keys, tree as tree
 from lincoln_fn.core.addable import Addable as Addable, add_trees as add_trees
-from lincoln_fn.core.autodiff import (
-    check_not_transformed as check_not_transformed, is_forward_mode as is_forward_mode,
-    is_transformed as is_transformed, is_wrapped as is_wrapped, recorded_in as recorded_in,
-    tensors_in as tensors_in,
-)
 from lincoln_fn.core.checks import (
     check_axis as check_axis, check_bias as check_bias, check_cache as check_cache,
-    check_cotangent as check_cotangent, check_example as check_example, check_input as check_input, check_like as check_like,
+    check_cotangent as check_cotangent, check_input as check_input, check_like as check_like,
     check_params as check_params, shape_of as shape_of, wrong_shape as wrong_shape,
 )
-from lincoln_fn.core.checksum import checksum as checksum
 from lincoln_fn.core.constructors import (
     arguments_of as arguments_of, asked_of as asked_of, bare as bare, bind_like as bind_like,
     constructor as constructor, over_axes as over_axes, takes_all as takes_all,
@@ -21,8 +15,11 @@ from lincoln_fn.core.declaration import (
     kind_of as kind_of, mask_of as mask_of,
 )
 from lincoln_fn.core.decompositions import eigh as eigh, svd as svd
+from lincoln_fn.core.defaults import (
+    file_of_forward as file_of_forward, has_no_params as has_no_params, is_derived as is_derived,
+    is_ours as is_ours, no_params as no_params, unchanged as unchanged,
+)
 from lincoln_fn.core.dtypes import cast as cast, cast_like as cast_like, dtype_of as dtype_of
-from lincoln_fn.core.defaults import no_params as no_params, unchanged as unchanged
 from lincoln_fn.core.due import when_due as when_due
 from lincoln_fn.core.html import html as html, shown as shown
 from lincoln_fn.core.keys import (
@@ -32,10 +29,6 @@ from lincoln_fn.core.layer import Composed as Composed, Layer as Layer, map_laye
 from lincoln_fn.core.loops import (
     Steps as Steps, is_traced_once as is_traced_once, loop as loop, stacked_tree as stacked_tree,
     tree_of_step as tree_of_step, trees as trees,
-)
-from lincoln_fn.core.questions import (
-    file_of_forward as file_of_forward, has_init as has_init, has_no_params as has_no_params,
-    is_derived as is_derived, is_ours as is_ours,
 )
 from lincoln_fn.core.reads import ASKED as ASKED, is_between as is_between, is_finite as is_finite
 from lincoln_fn.core.record import (
@@ -54,14 +47,16 @@ from lincoln_fn.core.terms import (
     no_batch as no_batch, sum_axes as sum_axes, sum_rows as sum_rows,
 )
 from lincoln_fn.core.tracing import (
-    RunsHere as RunsHere, is_plain as is_plain, is_traced as is_traced, losses_of as losses_of,
-    runs_here as runs_here,
+    RunsHere as RunsHere, check_not_transformed as check_not_transformed,
+    is_forward_mode as is_forward_mode, is_plain as is_plain, is_traced as is_traced,
+    is_transformed as is_transformed, is_wrapped as is_wrapped, losses_of as losses_of,
+    recorded_in as recorded_in, runs_here as runs_here, tensors_in as tensors_in,
 )
 from lincoln_fn.core.tree import T as T, Tree as Tree
 from lincoln_fn.core.values import Arrays as Arrays, Cache as Cache, Params as Params
 from lincoln_fn.core.versions import (
-    Version as Version, changed_since as changed_since, version_of as version_of,
-    versions as versions,
+    Version as Version, changed_since as changed_since, checksum as checksum,
+    version_of as version_of, versions as versions,
 )
 from lincoln_fn.errors.annotations import Function as Function
 from lincoln_fn.errors.arguments import (

@@ -21,8 +21,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
+from lincoln_fn.core.defaults import is_derived
 from lincoln_fn.core.layer import Layer
-from lincoln_fn.core.questions import is_derived
 from lincoln_fn.core.signatures import unbound
 from lincoln_fn.core.spec import constructor_of
 from lincoln_fn.core.values import Arrays, Cache, Params
@@ -30,7 +30,7 @@ from lincoln_fn.errors.annotations import Function
 from lincoln_fn.errors.errors import LayerError
 
 # (params, cache, g) -> terms, in the structure of params.
-Terms: TypeAlias = Callable[[Any, Any, Any], Any]
+Terms: TypeAlias = Callable[[Params, Cache, Arrays], Params]
 
 Kind: TypeAlias = Literal[
     # They multiply by a matrix or by kernels, and may add a bias.
@@ -164,7 +164,7 @@ def declared_by(function: Function) -> Declaration:
 
 
 def declare_like(
-    function: Function, formula: Function, to_formula_cache: Callable[[Any, Any], Any] | None
+    function: Function, formula: Function, to_formula_cache: Callable[[Params, Cache], Cache] | None
 ) -> None:
     """Declare of a faster function what its formula declares."""
     # to_formula_cache: (params, cache) -> the formula's cache; None if the caches are the same.
@@ -181,11 +181,10 @@ def declare_like(
     _attach(function, made)
 
 
-# Any: terms, or dx and terms.
 def _by_formula(
-    terms: Terms, to_formula_cache: Callable[[Any, Any], Any], params: Params, cache: Cache,
+    terms: Terms, to_formula_cache: Callable[[Params, Cache], Cache], params: Params, cache: Cache,
     g: Arrays,
-) -> Any:  # fmt: skip
+) -> Params:  # fmt: skip
     return terms(params, to_formula_cache(params, cache), g)
 
 

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
-from lincoln_fn.core.autodiff import is_transformed
-from lincoln_fn.core.tracing import is_traced, runs_here
+from lincoln_fn.core.tracing import is_traced, is_transformed, runs_here
 
 # Registered once, when this module is imported; the names live as long as the library object.
 _LIBRARY: Any = Library("lincoln_fn", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's own

@@ -14,8 +14,8 @@ from torch import Tensor
 from lincoln_fn.core import tree
 from lincoln_fn.core.keys import Key
 from lincoln_fn.core.values import Arrays, Params
+from lincoln_fn.errors import later
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_not_missing
 
 
 class Init(partial[Params]):
@@ -28,7 +28,9 @@ class Init(partial[Params]):
     def __call__(self, *arguments: Any, **options: Any) -> Params:  # Any: the key, x, and options
         """Call the function."""
         if len(arguments) + len(options) < 2 and not self._binds(*arguments, **options):
-            check_not_missing("init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options)
+            later.check_not_missing(
+                "init", "net.init(lf.Key(0), x)", ("key", "x"), arguments, options
+            )
         given = dict(zip(("key", "x"), arguments, strict=False)) | options
         if isinstance(given.get("key"), Key):
             key = _beside(given["key"], given.get("x"))

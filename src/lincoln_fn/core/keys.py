@@ -9,7 +9,8 @@ counter-based, number i of key k being
 with the finalizer and the odd constants a, b, c of SplitMix64 (Steele, Lea and Flood, "Fast
 Splittable Pseudorandom Number Generators", OOPSLA 2014). XOR in place of SplitMix64's sum keeps the
 sequence of one key from being a shifted copy of another's. All of it is integer arithmetic on
-tensors, so the bits are the same eagerly, compiled, exported and on every device.
+tensors, so the bits are the same eagerly, compiled, exported and on every device. Numbers are made
+on the key's device.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core.record import State, record, static
+from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import NonNegativeInt, PositiveInt, at_least, check_argument
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import wrong_kind
 
 _P = ParamSpec("_P")
 Shape = tuple[int, ...]
@@ -111,12 +112,6 @@ class Key(State):
     def split(self, n: int = 2) -> tuple[Key, ...]:
         """Make n new keys, independent of each other, of this key and of those of `fold_in`.
 
-        Args:
-            n: how many, at least 1.
-
-        Raises:
-            LayerError: if n is below 1, or not an int.
-
         Example:
             >>> len(Key(0).split(3))
             3
@@ -133,9 +128,6 @@ class Key(State):
         Returns:
             The key. Equal numbers give equal keys.
 
-        Raises:
-            LayerError: if it is not an integer, or one of more than 64 bits.
-
         Example:
             >>> bool(Key(0).fold_in(7).bits == Key(0).fold_in(torch.tensor(7)).bits)
             True
@@ -151,21 +143,12 @@ class Key(State):
     def near(self, x: Tensor) -> Key:
         """Move the key to a tensor's device, unless that is `meta`, where tensors have no values.
 
-        Args:
-            x: any tensor.
-
-        Returns:
-            The key, whose draws are on x's device.
-
-        Raises:
-            LayerError: if x is not a tensor.
-
         Example:
             >>> Key(0).near(torch.empty(3, device="meta")).bits.device
             device(type='cpu')
         """
         if not isinstance(x, Tensor):
-            raise wrong_kind("Key.near", "x", x, "tensor")
+            raise later.wrong_kind("Key.near", "x", x, "tensor")
         if x.device == self.bits.device or x.is_meta:
             return self
         return self._with(self.bits.to(x.device))
@@ -245,34 +228,14 @@ def _check_number(data: object) -> int | Tensor:
 
 
 def checked_key(where: str, key: object) -> Key:
-    """Check that a value is a `Key`.
-
-    Args:
-        where: the function that was given it.
-        key: what was given.
-
-    Raises:
-        LayerError: if it is not.
-
-    Example:
-        >>> checked_key("dense", 7)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: dense: expected key to be a Key, got 7; write lf.Key(7)
-    """
+    """Check that a value is a `Key`."""
     if not isinstance(key, Key):
-        raise wrong_kind(where, "key", key, "Key")
+        raise later.wrong_kind(where, "key", key, "Key")
     return key
 
 
 def bits(key: Key, shape: Shape) -> Tensor:
-    """Draw 64 random bits for each element.
-
-    Args:
-        key: the key, on whose device the numbers are made.
-        shape: of the result.
-
-    Returns:
-        int64 of that shape, uniform over all 2^64 values.
+    """Draw 64 random bits for each element: int64, uniform over all 2^64 values.
 
     Example:
         >>> bits(Key(0), (2, 3)).shape
@@ -310,15 +273,10 @@ def uniform(
     """Draw uniformly from [low, high).
 
     Args:
-        key: the key, on whose device the numbers are made.
-        shape: of the result.
         low: the smallest value.
         high: the upper bound, not included; but numbers that are scaled or rounded to a short dtype
             can reach it.
         dtype: a floating dtype. float64 uses 53 random bits, every other dtype 24.
-
-    Returns:
-        The numbers.
 
     Example:
         >>> bool((uniform(Key(0), (1000,)) < 1).all())
@@ -339,15 +297,7 @@ def normal(
 ) -> Tensor:
     """Draw from the normal distribution, by Box and Muller's transform of two uniform numbers.
 
-    Args:
-        key: the key, on whose device the numbers are made.
-        shape: of the result.
-        mean: the mean.
-        std: the standard deviation.
-        dtype: a floating dtype.
-
-    Returns:
-        sqrt(-2 log u) cos(2 pi v) std + mean, with u in (0, 1].
+    With u in (0, 1], a number is sqrt(-2 log u) cos(2 pi v) std + mean.
 
     Example:
         >>> round(normal(Key(0), (100_000,)).std().item(), 2)
@@ -364,12 +314,7 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
     """Draw True with probability p.
 
     Args:
-        key: the key, on whose device the mask is made.
-        shape: of the result.
         p: the probability, from 0 to 1, used with 53 bits.
-
-    Returns:
-        A bool tensor.
 
     Raises:
         ValueError: if p is not from 0 to 1.
@@ -385,14 +330,7 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
 
 
 def permutation(key: Key, n: int) -> Tensor:
-    """Draw a random permutation of the numbers 0 to n - 1.
-
-    Args:
-        key: the key, on whose device the order is made.
-        n: how many numbers.
-
-    Returns:
-        int64 of shape (n,).
+    """Draw a random permutation of the numbers 0 to n - 1, in int64.
 
     Example:
         >>> permutation(Key(0), 4).sort().values

@@ -51,7 +51,6 @@ from lincoln_fn.core.values import Arrays, Cache, Params
 from lincoln_fn.errors import later
 from lincoln_fn.errors.arguments import check_argument
 from lincoln_fn.errors.errors import LayerError
-from lincoln_fn.errors.kinds import check_functions
 
 T = TypeVar("T")
 
@@ -127,7 +126,7 @@ class Layer(Made):
     composition: Composed | None = None
 
     def __attrs_post_init__(self) -> None:
-        check_functions(
+        later.check_functions(
             "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
             predict=self.predict, input_grad=self.input_grad, grads=self.grads,
             advance=self.advance,

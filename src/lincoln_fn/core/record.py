@@ -48,9 +48,6 @@ def static(**options: Any) -> Any:
     Args:
         **options: what `attrs.field` takes, such as `default`.
 
-    Returns:
-        The field, for use as the right-hand side in a record's class body.
-
     Example:
         >>> @record
         ... class Cache:
@@ -68,12 +65,6 @@ def record(cls: type[T]) -> type[T]:
 
     Two records are equal only if they are the same object, because comparing tensors gives no
     single answer. Printing a record shows each tensor's dtype and shape, not its numbers.
-
-    Args:
-        cls: a class with annotated fields.
-
-    Returns:
-        The frozen attrs class, registered in both views and with torch's pytree.
 
     Example:
         >>> @record

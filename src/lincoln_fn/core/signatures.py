@@ -20,7 +20,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn.core.values import Arrays, Cache, Params
+from lincoln_fn.errors import later
 
 # Any: a function of a layer, what it is given and what it returns.
 Function = Callable[..., Any]
@@ -85,21 +86,22 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
     of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
     floats = [_is_floating(kind) for kind in kinds]
-    checks: tuple[Any, ...]
     if names[0] == "key":
         return _init, floats[1]
+    check: Function
+    types: tuple[object, ...]
     if names[2:] == ("g",):
         fields = getattr(of_cache, "__annotations__", {}).items()
         like = [key for key, hint in fields if hint in ("Like", Like) and floats[2]]
         like = like or [key for key, hint in fields if hint == hints["g"]]
         if floats[1] and hints[names[1]] == hints["g"]:
             like = [""]
-        checks = _back, of_params, of_cache, like[0] if like else None
+        check, types = _back, (of_params, of_cache, like[0] if like else None)
     elif of_cache is not None:
-        checks = _advance, of_params, of_cache
+        check, types = _advance, (of_params, of_cache)
     else:
-        checks = _there, tuple if kinds[0] == "tuple[()]" else of_params, floats[1]
-    return checks if any(each not in (None, False) for each in checks[1:]) else (None,)
+        check, types = _there, (tuple if kinds[0] == "tuple[()]" else of_params, floats[1])
+    return (None,) if all(each in (None, False) for each in types) else (check, *types)
 
 
 def _is_floating(kind: object) -> bool:
@@ -107,47 +109,48 @@ def _is_floating(kind: object) -> bool:
     return text.startswith("Float[") and " | " not in text
 
 
-# Any: params, a cache, tensors, and hyperparameters, each of any kind until it is checked.
-def _init(function: Function, layer: str, floats: bool, /, key: Any, x: Any, **options: Any) -> Any:
-    core.check_example(layer, key, x if floats else None)
+def _init(
+    function: Function, layer: str, floats: bool, /, key: object, x: Arrays, **options: object
+) -> Params:
+    later.check_example(layer, key, x if floats else None)
     return function(key, x, **options)
 
 
 def _there(
-    function: Function, layer: str, kind: type | None, floats: bool, /, params: Any,
-    x: Any, **options: Any,
-) -> Any:  # fmt: skip
+    function: Function, layer: str, kind: type | None, floats: bool, /, params: Params,
+    x: Arrays, **options: object,
+) -> Arrays | tuple[Arrays, Cache]:  # fmt: skip
     if kind and (type(params) is not kind or (kind is tuple and params)):
-        core.check_params(layer, params, None if kind is tuple else kind)
+        later.check_params(layer, params, None if kind is tuple else kind)
     if floats and not (isinstance(x, Tensor) and x.is_floating_point()):
-        core.check_input(layer, (), x)
+        later.check_input(layer, (), x)
     return function(params, x, **options)
 
 
 def _back(
     function: Function, layer: str, kind: type | None, cache_kind: type | None, like: str | None,
-    /, params: Any, cache: Any, g: Any, **options: Any,
-) -> Any:  # fmt: skip
+    /, params: Params, cache: Cache, g: Arrays, **options: object,
+) -> Arrays | Params | tuple[Arrays, Params]:  # fmt: skip
     if kind and type(params) is not kind:
-        core.check_params(layer, params, kind)
+        later.check_params(layer, params, kind)
     if cache_kind and type(cache) is not cache_kind:
-        core.check_cache(layer, cache, cache_kind)
+        later.check_cache(layer, cache, cache_kind)
     if like is not None:
         y = getattr(cache, like) if like else cache
         is_like = isinstance(g, Tensor) and isinstance(y, _HAVE_A_SHAPE)
         if not is_like or g.shape != y.shape or g.dtype is not y.dtype or g.device != y.device:
-            core.check_cotangent(layer, g, y)
+            later.check_cotangent(layer, g, y)
     return function(params, cache, g, **options)
 
 
 def _advance(
-    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Any,
-    cache: Any, **options: Any,
-) -> Any:  # fmt: skip
+    function: Function, layer: str, kind: type | None, cache_kind: type, /, params: Params,
+    cache: Cache, **options: object,
+) -> Params:  # fmt: skip
     if kind and type(params) is not kind:
-        core.check_params(layer, params, kind)
+        later.check_params(layer, params, kind)
     if type(cache) is not cache_kind:
-        core.check_cache(layer, cache, cache_kind)
+        later.check_cache(layer, cache, cache_kind)
     return function(params, cache, **options)
 
 

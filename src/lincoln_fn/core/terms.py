@@ -174,12 +174,7 @@ class Total(Term):
 def sum_axes(values: Float[Tensor, " N *s"], axes: tuple[int, ...]) -> Explicit:
     """Sum an elementwise product over the axes that share a parameter, in float32 at least.
 
-    Args:
-        values: such as g times x; the examples are on axis 0.
-        axes: none of them 0.
-
-    Returns:
-        The term.
+    The examples are on axis 0, which is none of them.
 
     Example:
         >>> sum_axes(torch.ones(2, 7, 3), (1,)).values

@@ -34,9 +34,6 @@ def map(f: Callable[..., Any], tree: T, *rest: Tree, states: bool = False) -> T:
         *rest: trees of the same structure.
         states: whether the tensors inside a `State` are leaves, too.
 
-    Returns:
-        A tree like the first, with the new leaves.
-
     Raises:
         ValueError: if the trees differ in structure.
 
@@ -50,13 +47,7 @@ def map(f: Callable[..., Any], tree: T, *rest: Tree, states: bool = False) -> T:
 
 
 def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
-    """List the leaves from left to right.
-
-    Args:
-        states: whether the tensors inside a `State` are included.
-
-    Returns:
-        The leaves: the tree's own tensors, not copies.
+    """List the leaves from left to right: the tree's own tensors, not copies.
 
     Example:
         >>> leaves({"a": 1, "b": (2, None)})
@@ -90,9 +81,6 @@ def children(tree: Tree) -> Collection[Tree]:
 def paths(tree: Tree, *, states: bool = False) -> list[str]:
     """Name the leaves from left to right, such as "2.weight".
 
-    Args:
-        states: whether the tensors inside a `State` are included.
-
     Returns:
         One path per leaf: positions in tuples and names of fields, joined by dots; "" for a tree
         that is itself a leaf.
@@ -106,14 +94,7 @@ def paths(tree: Tree, *, states: bool = False) -> list[str]:
 
 
 def same_structure(tree: Tree, other: Tree, *, states: bool = False) -> bool:
-    """Return whether two trees have leaves in the same positions.
-
-    Args:
-        other: any tree.
-        states: whether the tensors inside a `State` are included.
-
-    Returns:
-        True if `map` can take both together.
+    """Return whether two trees have leaves in the same positions, so that `map` can take both.
 
     Example:
         >>> same_structure((1, None), (2, None)), same_structure((1, None), (2, 3))

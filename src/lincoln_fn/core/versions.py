@@ -1,9 +1,12 @@
-"""Whether tensors were changed in place, as torch counts it in each tensor."""
+"""Whether tensors have changed: in place, as torch counts it, or by a checksum of their bits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lincoln_fn.core import tree
@@ -31,3 +34,12 @@ def versions(**trees: object) -> list[Version]:
 def changed_since(noted: list[Version]) -> str:
     """Return the path of the first tensor that was changed in place since, or "" if none was."""
     return next((path for path, t, version in noted if version_of(t) != version), "")
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """Compute a number that almost certainly changes if a bit of the tensors changes."""
+    digest = blake2b(digest_size=8)
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(numbers.data)
+    return int.from_bytes(digest.digest(), "little", signed=True)

@@ -1,6 +1,6 @@
 """The diagonal of the Gauss-Newton matrix, exactly.
 
-Derivation. With s_(kn) the columns of a square root of the loss's Hessian, from `loss_hessian.py`,
+Derivation. With s_(kn) the columns of a square root of the loss's Hessian, from `columns.py`,
 
     G = J^T H_L J = sum_(k,n) d_(kn) d_(kn)^T    with d_(kn) = J_n^T s_(kn)
     diag(G) = sum_(k,n) d_(kn)^2
@@ -14,8 +14,6 @@ One product for each example gives d_(kn) for all columns. If each example has o
 the outer product of the squares, and the sum over k comes first:
 
     sum_(k,n) (x_n^T g_(kn))^2 = sum_n (x_n^2)^T sum_k g_(kn)^2
-
-Source: Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020, section 2.3.
 """
 
 from __future__ import annotations
@@ -29,9 +27,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, PositiveInt, Term, evolve, tree
-from lincoln_fn.curvature._rows import column_sites, has_inputs_first, rows_of
+from lincoln_fn.curvature.columns import column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.losses import Loss
 from lincoln_fn.per_example.internal import check_independent, dx_and_terms, examples_in, forms
 from lincoln_fn.walk import Site, grads_at
@@ -57,7 +54,6 @@ def ggn_diagonal(
             layer's output. It runs as in training: for the curvature of what `predict` computes,
             give `lf.inference(net)`.
         loss: with reduction mean or sum, and convex in the prediction.
-        target: the batch's target.
         columns_at_once: how many columns of the loss's Hessian go back together, such as 10 of 100
             classes; None for all. Fewer take less memory.
 
@@ -65,7 +61,8 @@ def ggn_diagonal(
         diag(G), a tree that mirrors params.
 
     Source:
-        Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020.
+        Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020,
+        section 2.3.
 
     Example:
         >>> net, loss = lf.dense(1, bias=False), lf.losses.mse(reduction="sum")

@@ -138,10 +138,6 @@ def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
     return fast.backward(cache)
 
 
-def _with_sum(value: Tensor, tangents: list[Tensor]) -> Tensor:
-    return with_tangents(value, reduce(torch.add, tangents)) if tangents else value
-
-
 def tangents_leaf(
     layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
 ) -> tuple[Arrays, Params]:
@@ -167,7 +163,8 @@ def _product_leaf(
     tangents += [of_x] if others.dx else []
     if others.dparams:
         dparams = evolve(dparams, weight=dparams.weight + more.weight)
-    return _with_sum(layer.input_grad(at, x, g), tangents) if wants.dx else None, dparams
+    dx = layer.input_grad(at, x, g) if wants.dx else None
+    return with_tangents(dx, reduce(torch.add, tangents)) if wants.dx and tangents else dx, dparams
 
 
 def _backward(

@@ -17,8 +17,7 @@ H v, without H. Its products with all d_n are one forward pass along s:
 
 Without example n, e = -1, the test loss changes by about minus the influence.
 
-Source: Koh and Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017;
-Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+Source: Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
 """
 
 from __future__ import annotations
@@ -67,9 +66,8 @@ def influence(
         net: the network, which computes each example alone. It runs as in training: give
             `lf.inference(net)` for what `predict` computes.
         params: a minimum of the training loss.
-        x: the training inputs, with the examples on axis 0.
+        x: the training inputs, with the examples on axis 0, and `target` theirs.
         loss: with reduction mean or sum. For a mean, d_n is divided by the number of examples.
-        target: the training targets.
         test: x and target of the test examples.
         damping: lambda. The weight of an L2 penalty of the parameters, lambda/2 ||params||^2, is
             part of it.

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Decay, Layer, Params, Positive, PositiveInt, Shown, evolve, record, tree
-from lincoln_fn.curvature._rows import has_inputs_first, is_site, matrix_classes, rows_of
+from lincoln_fn.curvature.columns import has_inputs_first, is_site, matrix_classes, rows_of
 from lincoln_fn.curvature.kfac_factors import Eigen, Factors, Sharing, factors_of, merge
 from lincoln_fn.per_example.internal import check_independent, examples_in
 from lincoln_fn.training import Gradient

@@ -38,9 +38,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, Params, eigh, evolve, record
-from lincoln_fn.curvature._rows import Rows, column_sites, has_inputs_first, rows_of
+from lincoln_fn.curvature.columns import Rows, column_sites, columns, has_inputs_first, rows_of
 from lincoln_fn.curvature.duals import fast_for_columns, loss_gradient
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import formula_of
@@ -75,9 +74,7 @@ def kfac_factors(
     B the sum of g g^T. A convolution's x~ is what the kernel sees at one position.
 
     Args:
-        net: the network, as for `ggn_diagonal`.
         loss: with reduction mean or sum.
-        target: the batch's target.
         fisher: "exact" for the Gauss-Newton matrix, whose g come from the loss's Hessian;
             "empirical" for the second moment of the examples' own gradients. For a loss that is a
             mean, both are means over the examples.

@@ -19,9 +19,6 @@ A loss that is a sum gives the likelihood. For `softmax_cross_entropy`, -L is th
 For `mse` with noise of standard deviation sigma and M targets, it is
 
     log p(D | theta) = -L / (2 sigma^2) - M/2 log(2 pi sigma^2)
-
-Source: MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992; Daxberger and
-others, "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -37,8 +34,8 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.combine import inference, is_serial
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, Positive, record, static, tree
+from lincoln_fn.curvature.columns import columns
 from lincoln_fn.curvature.diagonal import ggn_diagonal
-from lincoln_fn.curvature.loss_hessian import columns
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.losses import Loss, mse, softmax_cross_entropy
 from lincoln_fn.training import Batch, check_batch, check_walkable
@@ -134,9 +131,6 @@ def log_marginal_likelihood(posterior: Posterior) -> Tensor:
     """Compute the Laplace approximation of the evidence, log p(D).
 
     A larger one stands for a better prior precision, noise or network.
-
-    Args:
-        posterior: from `laplace`.
 
     Source:
         MacKay, "A Practical Bayesian Framework for Backpropagation Networks", 1992.

@@ -11,10 +11,6 @@ The probability of a class is the mean of the softmax over f'. MacKay's probit a
 the logits by what their variance adds; a Monte Carlo estimate draws f':
 
     p ~~ softmax(f / sqrt(1 + pi/8 v))        with v the variance of each logit
-
-Source: Immer, Korzepa and Bauer, "Improving Predictions of Bayesian Neural Nets via Local
-Linearization", AISTATS 2021; MacKay, "The Evidence Framework Applied to Classification Networks",
-1992.
 """
 
 from __future__ import annotations
@@ -49,8 +45,7 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     For a regression, add `noise_std` squared to the variance to get that of the targets.
 
     Args:
-        net: the network that `laplace` was given.
-        posterior: from `laplace`.
+        net: the network that `laplace` was given, and made the posterior for.
         x: the input of N examples.
 
     Returns:

@@ -18,9 +18,6 @@ The Gauss-Newton product is three products, from right to left: J v is the deriv
 prediction along v, H_L times it that of the loss's own gradient, and J^T is the backward pass.
 
 For a loss that is convex in the prediction, G is positive semidefinite; H may not be.
-
-Source: Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994; Schraudolph, "Fast Curvature
-Matrix-Vector Products for Second-Order Gradient Descent", 2002.
 """
 
 from __future__ import annotations
@@ -44,7 +41,6 @@ def hessian_vector_product(
 
     Args:
         loss: the loss, with reduction mean or sum.
-        target: the batch's target.
         v: the vector, a tree that mirrors params.
 
     Returns:
@@ -81,10 +77,7 @@ def gauss_newton_vector_product(
 
     For cross-entropies and the squared error, G is the Fisher matrix, too.
 
-    Args:
-        loss: the loss, with reduction mean or sum.
-        target: the batch's target.
-        v: the vector, a tree that mirrors params.
+    Its arguments are those of `hessian_vector_product`.
 
     Returns:
         G v, a tree that mirrors params.

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, LayerError, Params, record, static
+from lincoln_fn.core import Arrays, LayerError, Like, Params, record, static
 from lincoln_fn.decoding.row import Row, Rows
 from lincoln_fn.layers import attention_heads, scaled_dot_product_attention
 from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads, ungrouped
@@ -81,7 +81,7 @@ def _step(
         at = torch.cat([last - (last - slots) % window, own])
         allowed = (at >= 0) & (at <= own[:, None]) & (own[:, None] - at < window)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    form = (False, None, softcap, scale, True, 4)
+    form = (Like.of(query), False, None, softcap, scale, True, 4)
     cache = attention_heads.Cache(query * scale, seen.key, seen.value, allowed, None, *form)
     weights, _ = attention_heads.weights_and_slope(cache)
     return merge_heads(ungrouped(grouped(weights, seen.key) @ seen.value, query)), after

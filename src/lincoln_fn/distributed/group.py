@@ -59,11 +59,7 @@ class Group:
     def subgroup(self, positions: Sequence[int]) -> Group | None:
         """Make the group of some of the processes; all of them must call it, in the same order.
 
-        Args:
-            positions: their ranks in this group, in any order.
-
-        Returns:
-            The group; None in a process outside of it.
+        `positions` are their ranks in this group, in any order. A process outside of it gets None.
         """
         positions = sorted(positions)
         ranks = tuple(self.ranks[i] for i in positions)
@@ -89,13 +85,9 @@ class Group:
         return None if self.timeout is None else timedelta(seconds=self.timeout)
 
     def gather(self, x: Tensor) -> Tensor:
-        """Collect one tensor of each process.
+        """Collect one tensor of each process, of the same shape and dtype in each.
 
-        Args:
-            x: of the same shape and dtype in each.
-
-        Returns:
-            Of shape (size, *x.shape), in the order of the ranks.
+        The result has the shape (size, *x.shape), in the order of the ranks.
         """
         if self.handle is None:
             return x.unsqueeze(0)
@@ -151,8 +143,7 @@ class Group:
     def sum_in_place(self, x: Tensor) -> Tensor:
         """Add up one tensor of each process, in an order that depends on their number.
 
-        Args:
-            x: of the same shape and dtype in each; it becomes the sum, and is returned.
+        x has the same shape and dtype in each. It becomes the sum, and is returned.
         """
         if self.handle is not None:
             _check_not_transformed(x)

@@ -32,12 +32,7 @@ ANSWERED: Final = 12.0
 
 
 class LostProcessError(ConnectionError):
-    """A process of the group has ended, or has not answered in time.
-
-    Args:
-        ranks: the processes that are gone; () if it is not known which.
-        cause: what torch reported.
-    """
+    """Processes of the group have ended, or not answered: these `ranks`; () if not known which."""
 
     def __init__(self, ranks: tuple[int, ...], cause: str) -> None:
         super().__init__(ranks, cause)

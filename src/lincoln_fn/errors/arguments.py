@@ -25,7 +25,6 @@ from lincoln_fn.errors.annotations import BY_HAND as BY_HAND
 from lincoln_fn.errors.annotations import OR_INFINITE as OR_INFINITE
 from lincoln_fn.errors.annotations import ByName, Doubt, Function, Given, Hint, RefusedError, read
 from lincoln_fn.errors.annotations import Range as Range
-from lincoln_fn.errors.calls import check_order, suggest_call
 from lincoln_fn.errors.descriptions import describe, format_briefly
 from lincoln_fn.errors.errors import LayerError, warn
 
@@ -144,7 +143,7 @@ def read_arguments(function: Function, args: Given, kwargs: ByName) -> ByName:
         given = form.signature.bind(*args, **kwargs).arguments
     except TypeError as error:
         raise _wrong_call(function, args, kwargs, error) from None
-    check_order(name, args)
+    later.check_order(name, args)
     return {
         key: check_argument(name, key, form.hints[key], value, form.order)
         for key, value in given.items()
@@ -166,7 +165,7 @@ def _wrong_call(function: Function, args: Given, kwargs: ByName, error: TypeErro
         function(*args, **kwargs)
     except TypeError as of_python:
         said = str(of_python) if str(of_python).startswith(f"{function.__name__}()") else said
-    mend = suggest_call(function.__name__, form_of(function).signature, args, kwargs)
+    mend = later.suggest_call(function.__name__, form_of(function).signature, args, kwargs)
     return TypeError(f"{said}; {mend}" if mend else said)
 
 

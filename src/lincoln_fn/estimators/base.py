@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import cloudpickle
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -103,11 +103,13 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         return Key(int(check_random_state(self.random_state).randint(2**31)))
 
     # Any: of sklearn
-    def _features(self, X: Any, dtype: Any = (np.float64, np.float32), **options: Any) -> Any:
+    def _features(
+        self, X: ArrayLike, dtype: object = (np.float64, np.float32), **options: object
+    ) -> Any:
         """Check features, and y if it is given, and return arrays that torch accepts."""
         return validate_data(self, X, dtype=dtype, order="C", force_writeable=True, **options)
 
-    def _outputs(self, X: Any) -> Tensor:  # Any: of sklearn
+    def _outputs(self, X: ArrayLike) -> Tensor:
         """Compute the fitted network's outputs, in the dtype of `fit`."""
         check_is_fitted(self)
         x = torch.as_tensor(self._features(X, dtype=self._dtype, reset=False))
@@ -141,6 +143,5 @@ def _net(name: str, net: Net | None, n_out: int) -> Layer:
     return made
 
 
-# Any: a shape and a dtype, of each tensor.
-def _kinds(state: TrainState) -> list[Any]:
+def _kinds(state: TrainState) -> list[tuple[torch.Size, torch.dtype]]:
     return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(state, states=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -87,8 +87,6 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         net_: the network, with as many outputs as needed.
         state_: the last `TrainState` of the training.
         history_: the training history of the last call, a `FitRecord` for each epoch.
-        n_features_in_: the number of features.
-        feature_names_in_: their names, if X had any.
 
     Example:
         >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
@@ -161,8 +159,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         p: Array = np.exp(self.predict_log_proba(X))
         return p
 
-    # Any: of sklearn
-    def _check(self, X: Any, y: Any, *, reset: bool) -> tuple[Array, Array]:
+    def _check(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Array, Array]:
         x, labels = self._features(X, y=y, reset=reset)
         check_classification_targets(labels)
         return x, column_or_1d(labels, warn=True)

@@ -51,11 +51,9 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
         tags.target_tags.multi_output = True
         return tags
 
-    # Any: of sklearn
-    def _learn(self, X: Any, y: Any, *, epochs: int, goes_on: bool) -> NetRegressor:
+    def _learn(self, X: ArrayLike, y: ArrayLike, *, epochs: int, goes_on: bool) -> NetRegressor:
         # What was fitted before stays, its number of features too, if this X is refused.
-        kind = {"multi_output": True, "y_numeric": True}
-        x, given = self._features(X, y=y, reset=not goes_on, **kind)
+        x, given = self._features(X, y=y, reset=not goes_on, multi_output=True, y_numeric=True)
         target = np.array(given.reshape(len(given), -1), dtype=x.dtype)
         loss = mse() if self.loss is None else self.loss
         self._train(x, target, target.shape[1], loss, epochs=epochs, goes_on=goes_on)

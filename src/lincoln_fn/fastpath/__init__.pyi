@@ -2,7 +2,6 @@ from lincoln_fn.fastpath import (
     linear_scan as linear_scan, lstm as lstm, product as product,
 )
 from lincoln_fn.fastpath.experts import gives_own_tokens as gives_own_tokens
-from lincoln_fn.fastpath.losses import fast_loss as fast_loss
 from lincoln_fn.fastpath.optimizers import fast_optimizer as fast_optimizer
 from lincoln_fn.fastpath.pooling import with_indices as with_indices
 from lincoln_fn.fastpath.product import (
@@ -11,7 +10,8 @@ from lincoln_fn.fastpath.product import (
     sums_by_onednn as sums_by_onednn,
 )
 from lincoln_fn.fastpath.table import (
-    fast as fast, fast_by_example as fast_by_example, rearrange as rearrange,
+    fast as fast, fast_by_example as fast_by_example, fast_loss as fast_loss,
+    rearrange as rearrange,
 )
 from lincoln_fn.fastpath.twin import (
     Argument as Argument, Operation as Operation, operation as operation,

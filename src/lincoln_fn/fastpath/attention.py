@@ -104,7 +104,7 @@ def _scaled(params: Params, cache: HeadsCache, g: Sequence) -> attention_heads.C
 def heads_backward(params: Params, cache: HeadsCache, g: Sequence) -> tuple[Gradients, Params]:
     """Compute dquery, dkey and dvalue."""
     given = cache.given
-    attention_heads.check_backward(given, g)
+    check_cotangent(attention_heads.NAME, g, given.y)
     dy = split_heads(g, given.q.shape[-3])
     dq, dk, dv = attend_backward(
         dy, given.q, given.k, given.v, cache.y, cache.logsumexp, _form_of(given)

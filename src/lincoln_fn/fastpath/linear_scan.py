@@ -4,7 +4,7 @@ Traced, the formula is some operations for each step of a chunk and for each chu
 takes the longer to compile them, the longer the sequence is. Eager steps compute the formula.
 
 The operation exists only in this process. A compiled step may have a C++ kernel for it
-(`compiler/passes/linear_scan.py`). An exported step has the formula's operations.
+(`compiler/passes/sequences.py`). An exported step has the formula's operations.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Twin:
 
 
 def unless_transformed(
-    formula: Function, cache: type | tuple[type, ...] | None = None, remake: Function | None = None
+    formula: Function, cache: type | None = None, remake: Function | None = None
 ) -> Callable[[Function], Function]:
     """Decorate a kernel's function: the formula computes what autograd or torch.func sees."""
     formula = core.shape_checked(formula)

@@ -94,7 +94,6 @@ EXAMPLES: Final = {
     "softcap": ("softcap(2.0)", "torch.zeros(5, 3)"),
     "split": ("split(2, 1)", "torch.zeros(3, 5)"),
     "stack": ("stack(1)", "(torch.zeros(5, 3), torch.zeros(5, 3))"),
-    "stochastic_depth": ("stochastic_depth(0.3)", "torch.zeros(5, 3)"),
     "take": ("take(1, -2)", "torch.zeros(2, 5, 3)"),
     "threshold": ("threshold(0.1, 20.0)", "torch.zeros(5, 3)"),
     "timestep_embedding": ("timestep_embedding(6)", "torch.zeros(5)"),
@@ -110,6 +109,7 @@ EXAMPLES: Final = {
 UNSUITED: Final = {
     **dict.fromkeys(("elementwise", "pairwise", "reductions"), "whose table holds every gradient"),
     **dict.fromkeys(("spectral_norm", "weight_norm"), "which takes another layer"),
+    **dict.fromkeys(("alpha_dropout", "stochastic_depth"), "whose backward is that of dropout"),
     "linear_head": "whose gradient comes from its loss",
     "stop_gradient": "whose gradient is 0",
     "grouped_query_attention": "which is made of other layers",

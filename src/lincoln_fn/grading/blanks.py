@@ -38,21 +38,13 @@ def backward_pass(source: str) -> tuple[str, ...]:
 
     while more := helpers():
         found |= more
-    imported = (
-        alias.name
-        for node in module.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.name in _PASS
-    )
-    return (*imported, *(name for name in functions if name in found))
+    return tuple(name for name in functions if name in found)
 
 
 def blanked(
     source: str, functions: Collection[str], *, derivation: bool = True, solution: bool = False
 ) -> str:
     """Blank the bodies of functions; their signatures stay."""
-    source = _without_imports(source, functions)
     module = ast.parse(source)
     nodes = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
     for name in functions:
@@ -95,26 +87,6 @@ def without_terms(source: str) -> str:
             call = ast.unparse(node).replace("'", '"')
             lines[place] = [first[: node.col_offset] + call + last[node.end_col_offset :]]
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join([*lines, ""]))
-
-
-def _without_imports(source: str, functions: Collection[str]) -> str:
-    """Replace the import of a function, such as dropout's `backward`, by an empty function."""
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        taken = [alias.name for alias in node.names if (alias.asname or alias.name) in functions]
-        if not taken:
-            continue
-        lines = source.splitlines()
-        kept = [alias for alias in node.names if alias.name not in taken]
-        imports = ast.unparse(ast.ImportFrom(node.module, kept, node.level)) if kept else ""
-        lines[node.lineno - 1 : node.end_lineno] = [imports]
-        for name in taken:  # a function that imports its solution
-            given = {"forward": "params, x", "backward": "params, cache, g"}.get(name, "*given")
-            solution = f"    from {node.module} import {name} as solution"
-            lines += ["\n", f"def {name}({given}):", solution, "", f"    return solution({given})"]
-        return _without_imports("\n".join([*lines, ""]), functions)
-    return source
 
 
 def _without_derivation(source: str) -> str:

@@ -75,10 +75,7 @@ def in_confinement(function: Callable[..., T], folder: Path, seconds: float, *ar
 
 
 def confine(folder: Path, seconds: float) -> tuple[str, ...]:
-    """Take from this process what it could do harm with; it may write in one folder.
-
-    Returns what this machine lacks for it.
-    """
+    """Take from this process what it could do harm with, and return what this machine lacks."""
     missing: tuple[str, ...] = ("Landlock", "libseccomp")
     _limit(seconds)
     if sys.platform == "linux":

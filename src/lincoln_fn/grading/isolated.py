@@ -61,10 +61,8 @@ def run_isolated(
     limit: float,
     folder: Path | None = None,
 ) -> Ran[T]:
-    """Run a function in a process of its own, which ends if it writes too much into a folder.
-
-    The result has the type `answer`: records, tuples, texts and numbers.
-    """
+    """Run a function in a process of its own, which ends if it writes too much into a folder."""
+    # The result has the type `answer`: records, tuples, texts and numbers.
     context = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     try:
@@ -163,14 +161,11 @@ def _can_fork() -> bool:
         return False
     # Where there is an accelerator, autograd starts threads at its first use, and does not run in a
     # copy of the process then.
-    return not any(map(_is_autograds, Path("/proc/self/task").glob("*/comm")))
-
-
-def _is_autograds(task: Path) -> bool:
-    try:
-        return task.read_text().startswith("pt_autograd")
-    except OSError:  # the thread has ended since
-        return False
+    for task in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # the thread may have ended since
+            if task.read_text().startswith("pt_autograd"):
+                return False
+    return True
 
 
 def _dumps(value: object) -> bytes:

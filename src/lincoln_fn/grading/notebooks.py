@@ -97,11 +97,7 @@ def _notebook(cells: list[Cell]) -> str:
 def otter_results(grade: Grade) -> str:
     """Write a grade as otter-grader writes its results: `results.json`, in Gradescope's format.
 
-    Args:
-        grade: the grade.
-
-    Returns:
-        JSON. It has a test for each gradient, with its name, score, highest score and hints.
+    It has a test for each gradient, with its name, score, highest score and hints.
 
     Example:
         >>> from lincoln_fn.testing import Grade, Mark

@@ -85,9 +85,6 @@ class Grade:
     def mark(self, leaf: str) -> Mark:
         """Return the mark of a gradient; one without points if there is none.
 
-        Args:
-            leaf: the gradient.
-
         Example:
             >>> Grade("tanh()", (Mark("dx", 1, 1),)).mark("dx").points
             1
@@ -96,9 +93,6 @@ class Grade:
 
     def check(self, leaf: str) -> None:
         """Raise an error unless a gradient has full marks: a test of nbgrader or otter-grader.
-
-        Args:
-            leaf: the gradient.
 
         Raises:
             GradeError: with its hints, and the problems.

@@ -20,14 +20,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
 from lincoln_fn.inspect.records import note
 from lincoln_fn.walk import VisitBack, is_trained
-from lincoln_fn.walk.internal import (
-    Record,
-    composition_of,
-    inside,
-    map_paths,
-    paths,
-    unknown_path,
-)
+from lincoln_fn.walk.internal import Record, composition_of, inside, map_paths, paths, unknown_path
 
 # The new value, or a function from the old value to the new one.
 Patch: TypeAlias = Arrays | Callable[[Arrays], Arrays]

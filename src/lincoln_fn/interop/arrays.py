@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
-from lincoln_fn.core.tree import Tree
+from lincoln_fn.core import Tree, tree
 
 
 def to_numpy(arrays: Tree) -> Tree:

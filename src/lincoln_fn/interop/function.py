@@ -13,7 +13,6 @@ from functools import partial
 from itertools import chain
 from typing import TypeAlias
 
-import optree
 import torch
 from torch import Tensor, nn
 
@@ -65,30 +64,25 @@ def _backward(
     """Compute g^T df/dx and g^T df/dparams, by running f again under autograd."""
     core.check_cache(name, cache, Cache)
     trained = tree.leaves(params)
-    entries, form = optree.tree_flatten(cache.x, namespace=core.EVERYTHING)
-    floating = [i for i, entry in enumerate(entries) if _is_floating(entry)]
+    entries = [entry for entry in tree.leaves(cache.x, states=True) if _is_floating(entry)]
 
     def of_leaves(*given: Tensor) -> list[Tensor]:
-        own, mine = iter(given[: len(trained)]), list(entries)
-        for i, entry in zip(floating, given[len(trained) :], strict=True):
-            mine[i] = entry
-        x = optree.tree_unflatten(form, mine)
+        own, mine = iter(given[: len(trained)]), iter(given[len(trained) :])
+        x = tree.map(lambda e: next(mine) if _is_floating(e) else e, cache.x, states=True)
         y = run(tree.map(lambda _: next(own), params), x)
         return [entry for entry in tree.leaves(y) if _is_floating(entry)]
 
     gs = [entry for entry in tree.leaves(g) if _is_floating(entry)]
-    ys, pull = _pull(of_leaves, [*trained, *(entries[i] for i in floating)], gs)
+    ys, pull = _pull(of_leaves, [*trained, *entries], gs)
     if len(gs) != len(ys):
         expected = f"expected g with {len(ys)} floating tensors, one for each of y's"
         raise LayerError(name, f"{expected}, got {core.format_briefly(g)}")
     for g_i, y_i in zip(gs, ys, strict=True):
         core.check_cotangent(name, g_i, y_i)
     grads = pull(gs)
-    dentries: list[Tensor | None] = [None] * len(entries)
-    for i, dentry in zip(floating, grads[len(trained) :], strict=True):
-        dentries[i] = dentry
-    ours = iter(grads[: len(trained)])
-    return optree.tree_unflatten(form, dentries), tree.map(lambda _: next(ours), params)
+    own, mine = iter(grads[: len(trained)]), iter(grads[len(trained) :])
+    dx = tree.map(lambda e: next(mine) if _is_floating(e) else None, cache.x, states=True)
+    return dx, tree.map(lambda _: next(own), params)
 
 
 def _pull(

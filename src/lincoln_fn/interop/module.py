@@ -51,13 +51,14 @@ class LayerModule(nn.Module):
         super().__init__()
         self._layer = layer
         leaves, self._form = optree.tree_flatten(params, namespace=EVERYTHING)
-        self._paths = tree.paths(params, states=True)
         trained = set(tree.paths(params))
-        self._trained = [path in trained for path in self._paths]
-        for path, leaf, is_trained in zip(self._paths, leaves, self._trained, strict=True):
+        # Of each leaf: the module that holds it, its name there, and whether it is trained.
+        self._places: list[tuple[nn.Module, str, bool]] = []
+        for path, leaf in zip(tree.paths(params, states=True), leaves, strict=True):
             owner, name = self._owner(path)
             own = leaf.detach().clone()
-            if is_trained:
+            self._places.append((owner, name, path in trained))
+            if path in trained:
                 owner.register_parameter(name, nn.Parameter(own))
             else:
                 owner.register_buffer(name, own)
@@ -75,12 +76,9 @@ class LayerModule(nn.Module):
         apply: Any = _ByHand.apply  # Any: only newer torches give it a type
         ys = apply(call, *tensors)
         if self.training:
-            for path, is_trained, leaf in zip(
-                self._paths, self._trained, call.advanced, strict=True
-            ):
+            for (owner, name, is_trained), leaf in zip(self._places, call.advanced, strict=True):
                 if not is_trained:
                     # Not copied in place: this call's backward still needs the old one.
-                    owner, name = self._owner(path)
                     setattr(owner, name, leaf)
         return optree.tree_unflatten(call.y_form, ys)
 
@@ -99,8 +97,7 @@ class LayerModule(nn.Module):
         return owner, name
 
     def _leaves(self) -> list[Tensor]:
-        owners = map(self._owner, self._paths)
-        return [getattr(owner, name) for owner, name in owners]
+        return [getattr(owner, name) for owner, name, _ in self._places]
 
     def _tree(self, leaves: Sequence[Tensor]) -> Params:
         return optree.tree_unflatten(self._form, leaves)

@@ -94,6 +94,11 @@ def _heads_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     return tuple(shaped(1, 1, size(names, f"{part}_proj_weight", 1, n)) for part in "qkv")
 
 
+def _projected_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
+    sizes = (size(names, f"{part}_proj.weight", 1, options["num_heads"]) for part in "qkv")
+    return tuple(shaped(1, 1, n) for n in sizes)
+
+
 def _parts(**fields: str) -> Callable[[Params], Iterable[Slot]]:
     """Make the slots of params that consist of other params: torch's prefix by field."""
 
@@ -187,18 +192,12 @@ KINDS: Final[dict[type, Naming]] = {
         _fixed("weight_ih.T weight_hh.T bias_ih bias_hh"), _sizes("1 weight_ih.1")
     ),
     layers.multi_head_attention.Params: Naming(_heads, _heads_example),
-    layers.grouped_query_attention.Params: Naming(
-        _PROJECTIONS,
-        lambda names, options: shaped(1, 1, size(names, "q_proj.weight", 1, options["num_heads"])),
-    ),
+    layers.grouped_query_attention.Params: Naming(_PROJECTIONS, _projected_example),
     combine.gated_feed_forward.Params: Naming(
         _parts(gate="gate_proj", up="up_proj", down="down_proj"), _sizes("1 gate_proj.weight.1")
     ),
     # torch draws from its own generator, so a key has no name there.
-    **dict.fromkeys(
-        (layers.dropout.Params, layers.fractional_max_pool.Params),
-        Naming(_fixed(""), _sizes("1")),
-    ),
+    layers.dropout.Params: Naming(_fixed(""), _sizes("1")),
 }
 
 
@@ -234,11 +233,14 @@ def _encoder_example(names: NamedTensors, options: Hyperparameters) -> Tensor:
 
 def _decoder_example(names: NamedTensors, options: Hyperparameters) -> Arrays:
     x = _encoder_example(names, options)
-    return x, shaped(1, 1, size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1]))
+    n = size(names, "multihead_attn.in_proj_weight", 1, x.shape[-1])  # if as many are in a memory
+    return x, shaped(1, 1, size(names, "multihead_attn.k_proj_weight", 1, n))
 
 
-# Transformer blocks, which are one module in torch, by constructor. A room above adds its own.
+# By constructor: transformer blocks, which are one module in torch, and what has the params of
+# another layer. A room above adds its own.
 BLOCKS: Final[dict[Function | None, Naming]] = {
     combine.transformer_encoder_block: Naming(_block_slots, _encoder_example),
     combine.transformer_decoder_block: Naming(_block_slots, _decoder_example),
+    layers.linear_head.linear_head: KINDS[layers.dense.Params],
 }

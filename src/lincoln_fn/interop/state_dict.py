@@ -116,11 +116,11 @@ def _structure(layer: Layer, names: NamedTensors, whole: Layer) -> Params:
     """Make params of the right shapes, on `meta` where a tensor is to be filled in."""
     made, row = composition_of(layer), _row(layer)
     if made is not None and row is None:
-        if made.arrange.is_around:
-            below = [names]
-        else:
-            below = [_select_below(part_name(layer, i), names) for i in range(len(layer.parts))]
-        parts = zip(layer.parts, below, strict=True)
+        parts = [
+            # Of what is around a part, no other part has params.
+            (part, names if made.arrange.is_around else _select_below(part_name(layer, i), names))
+            for i, part in enumerate(layer.parts)
+        ]
         return made.arrange.join(tuple(_structure(part, own, whole) for part, own in parts), None)
     if core.has_no_params(layer):
         return ()

@@ -15,8 +15,15 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Layer, bare, check_cotangent, over_axes, record, static
-from lincoln_fn.layers.common.pool_positions import adaptive_positions, sizes_in, spread, sums_of
-from lincoln_fn.layers.common.pooling import OutputSize, check_spatial, output_sizes
+from lincoln_fn.layers.common.pooling import (
+    OutputSize,
+    adaptive_positions,
+    check_spatial,
+    output_sizes,
+    sizes_in,
+    spread,
+    sums_of,
+)
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -58,9 +65,6 @@ def _adaptive_avg_pool_nd(
 
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
-
-    Raises:
-        ValueError: if a number is below 1, or there are too many or too few.
 
     Example:
         >>> lf.adaptive_avg_pool2d((4, None))

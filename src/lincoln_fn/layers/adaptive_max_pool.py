@@ -17,8 +17,12 @@ from __future__ import annotations
 from functools import partial
 
 from lincoln_fn.core import Arrays, Layer, bare, over_axes
-from lincoln_fn.layers.common.pool_positions import adaptive_positions
-from lincoln_fn.layers.common.pooling import OutputSize, check_spatial, output_sizes
+from lincoln_fn.layers.common.pooling import (
+    OutputSize,
+    adaptive_positions,
+    check_spatial,
+    output_sizes,
+)
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 
@@ -47,9 +51,6 @@ def _adaptive_max_pool_nd(
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
-
-    Raises:
-        ValueError: if a number is below 1, or there are too many or too few.
 
     Example:
         >>> lf.adaptive_max_pool2d((4, None))

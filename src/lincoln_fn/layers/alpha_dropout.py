@@ -72,7 +72,8 @@ declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 
 def _check(x: Tensor, features: bool) -> None:
     if features and x.ndim < 2:
-        raise LayerError("alpha_dropout", f"expected x of shape (N, C, ...), got {tuple(x.shape)}")
+        expected = f"expected x of shape (N, C, ...), got {tuple(x.shape)}"
+        raise LayerError("feature_alpha_dropout", expected)
 
 
 @constructor

@@ -50,7 +50,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, Positive, PositiveInt, Probability, declare, record, static
+from lincoln_fn.core import Key, Layer, Like, Positive, PositiveInt, Probability, record, static
 from lincoln_fn.layers import dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, Mask, SoftmaxBackward
@@ -78,6 +78,7 @@ class Cache:
     v: Heads
     mask: Mask | None
     dropped: dropout.Cache | None
+    y: Like = static()
     is_causal: bool = static()
     sliding_window: int | None = static()
     softcap: float | None = static()
@@ -123,8 +124,10 @@ def by_head(
         scale = 1 / math.sqrt(query.shape[-1] // num_heads)
     q, k, v = split(query, num_heads), split(key, num_kv_heads), split(value, num_kv_heads)
     mask = x[3] if len(x) == 4 else None
+    features = num_heads * v.shape[-1]
+    y = Like(torch.Size((*query.shape[:-1], features)), query.dtype, query.device)
     options = (is_causal, sliding_window, softcap, scale, is_aligned_at_end, len(x))
-    return Cache(q, k, v, mask, None, *options)
+    return Cache(q, k, v, mask, None, y, *options)
 
 
 def scaled(cache: Cache) -> Cache:
@@ -149,7 +152,6 @@ def backward(
     softmax_backward: SoftmaxBackward = attention.softmax_backward,
 ) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dquery, dkey, dvalue and dmask, the last None unless the mask is floating."""
-    check_backward(cache, g)
     q, k, v = cache.q, cache.k, cache.v
     weights, slope = weights_and_slope(cache)
     dy = split(g, q.shape[-3])
@@ -181,7 +183,7 @@ def inference_forward(
     return forward(None, x, **options)
 
 
-declare(predict, kind="attention", at_inference=(inference_forward, backward))
+core.declare(predict, kind="attention", at_inference=(inference_forward, backward))
 
 
 def grouped(x: Heads, k: Heads) -> Heads:
@@ -283,13 +285,6 @@ def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     if masks:
         scores = (*query.shape[:-2], num_heads, query.shape[-2], key.shape[-2])
         attention.check_mask(NAME, masks[0], query, scores)
-
-
-def check_backward(cache: Cache, g: Sequence) -> None:
-    """Check that the cache is of this layer, and g mirrors y."""
-    q = cache.q
-    features = q.shape[-3] * cache.v.shape[-1]
-    core.check_cotangent(NAME, g, q, (*q.shape[:-3], q.shape[-2], features))
 
 
 def key_of_dropout(params: Params, p: float) -> dropout.Params | None:

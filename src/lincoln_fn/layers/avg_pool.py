@@ -24,13 +24,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Layer, NonNegativeSizes, PositiveSizes, Range, bare, record, static
-from lincoln_fn.layers.common.pool_positions import (
-    axis_positions,
-    spread,
-    sums_of,
-    window_positions,
-)
-from lincoln_fn.layers.common.pooling import Window, check_windows, pooled_shape, window_of
+from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.pooling import Window
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -54,18 +49,18 @@ def forward(
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = (1 / n_o) sum of the x_i in window o."""
     n = len(kernel_size)
-    window = window_of("avg_pool", n, kernel_size, stride, padding, ceil_mode=ceil_mode)
-    check_windows("avg_pool", x, window)
+    window = pooling.window_of("avg_pool", n, kernel_size, stride, padding, ceil_mode=ceil_mode)
+    pooling.check_windows("avg_pool", x, window)
     cache = Cache(stand_in(x), window, count_include_pad, divisor_override)
-    y = sums_of(x, window_positions(window, x), n) / _divisor(cache)
+    y = pooling.sums_of(x, pooling.window_positions(window, x), n) / _divisor(cache)
     return y.to(x.dtype), cache
 
 
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o / n_o over all windows o that i is in."""
     x, window = cache.x, cache.window
-    core.check_cotangent(f"avg_pool{window.n}d", g, x, pooled_shape(tuple(x.shape), window))
-    return spread(g / _divisor(cache), window_positions(window, x), x, window.n), ()
+    core.check_cotangent(f"avg_pool{window.n}d", g, x, pooling.pooled_shape(tuple(x.shape), window))
+    return pooling.spread(g / _divisor(cache), pooling.window_positions(window, x), x, window.n), ()
 
 
 def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
@@ -73,7 +68,7 @@ def _divisor(cache: Cache) -> int | Int[Tensor, "*pooled"]:
     if cache.divisor_override is not None:
         return cache.divisor_override
     spatial = cache.x.shape[-cache.window.n :]
-    by_axis = axis_positions(cache.window, cache.x)
+    by_axis = pooling.axis_positions(cache.window, cache.x)
     n = torch.ones((), dtype=torch.int64, device=cache.x.device)
     for at, size, p in zip(by_axis, spatial, cache.window.padding, strict=True):
         border = p if cache.count_include_pad else 0
@@ -98,11 +93,6 @@ def _avg_pool_nd(
         count_include_pad: whether the zeros count in the mean.
         divisor_override: what a window's sum is divided by; None for its number of elements.
 
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
-
     Example:
         >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
         tensor([[[4.]]])
@@ -111,7 +101,7 @@ def _avg_pool_nd(
         >>> lf.avg_pool3d(2, stride=(1, 2, 2))
         avg_pool3d(2, stride=(1, 2, 2))
     """
-    window = window_of("avg_pool", n, kernel_size, stride, padding)
+    window = pooling.window_of("avg_pool", n, kernel_size, stride, padding)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 

@@ -112,9 +112,7 @@ def predict(
     params: Params, x: Channels, *, eps: float, momentum: float | None, spatial_axes: int | None
 ) -> Channels:
     """Compute y by the running statistics, or as `forward` does if there are none."""
-    options = {"eps": eps, "momentum": momentum, "spatial_axes": spatial_axes}
-    y: Tensor = _AT_INFERENCE[0](params, x, **options)[0]
-    return y
+    return _AT_INFERENCE[0](params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)[0]
 
 
 core.declare(predict, kind="batch_norm", at_inference=_AT_INFERENCE)

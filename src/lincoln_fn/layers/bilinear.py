@@ -125,10 +125,6 @@ def bilinear(
         weight_init: draws A. The default is torch's: uniform within 1 / sqrt(features of u).
         bias_init: draws b, with the same default.
 
-    Returns:
-        The layer. Its params are `layers.bilinear.Params`: weight (out_features, n_u, n_v) and
-        bias (out_features,).
-
     Example:
         >>> bilinear(4, bias=False)
         bilinear(4, bias=False)

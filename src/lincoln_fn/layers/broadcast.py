@@ -123,7 +123,6 @@ def broadcast_to(*sizes: OpenSize) -> Layer:
 
     Raises:
         ValueError: if there is no size.
-        LayerError: from its functions, if x is not a floating tensor of a shape that fits.
 
     Example:
         >>> broadcast_to(-1, 3).predict((), torch.tensor([[1.0], [2.0]]))

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, Like, bare, check_axis, record, static
+from lincoln_fn.core import Layer, LayerError, Like, bare, check_axis, constructor, record, static
 from lincoln_fn.layers.common.merge import check_inputs
 from lincoln_fn.layers.common.shapes import Elements, Several
 
@@ -45,7 +44,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
     return torch.split_with_sizes(g, cache.sizes, cache.dim), ()
 
 
-@core.constructor(kind="moving", along="dim")
+@constructor(kind="moving", along="dim")
 def concatenate(dim: int = -1) -> Layer:
     """Join the inputs along an axis: y = [x_1, ..., x_n].
 

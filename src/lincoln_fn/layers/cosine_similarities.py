@@ -115,9 +115,6 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     Args:
         init_scale: the scale before training; the default is CLIP's.
 
-    Raises:
-        LayerError: from its functions, if x is no such pair, or of another dtype than s.
-
     Source:
         Radford and others, "Learning Transferable Visual Models From Natural Language Supervision",
         2021.

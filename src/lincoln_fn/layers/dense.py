@@ -100,9 +100,6 @@ def dense(
         weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
         bias_init: draws b, with the same default.
 
-    Returns:
-        The layer. Its params are `layers.dense.Params`: weight (n_in, n_out) and bias (n_out,).
-
     Example:
         >>> dense(500, weight_init=lf.initializers.normal(0.01))
         dense(500, weight_init=normal(0.01))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jaxtyping import Bool
 from torch import Tensor
@@ -87,9 +87,8 @@ def predict(params: Params, x: Elements, *, p: float, spatial: int = 0) -> Eleme
     return x
 
 
-# Any: the keywords of `predict`, the layer's own.
 def inference_forward(
-    predict: Callable[..., Elements], params: Params, x: Elements, **options: Any
+    predict: Callable[..., Elements], params: Params, x: Elements, **options: object
 ) -> tuple[Elements, Elements]:
     """Compute y = x, and keep its shape, dtype and device in the memory of one number."""
     return predict(params, x, **options), stand_in(x)
@@ -101,7 +100,7 @@ def inference_backward(params: P, cache: Elements, g: Elements) -> tuple[Element
     return g, params
 
 
-def as_it_is(predict: Callable[..., Elements]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def as_it_is(predict: Callable[..., Elements]) -> tuple[core.Function, core.Function]:
     """Return forward and backward of a `predict` that returns x itself, for `lf.inference`."""
     return partial(inference_forward, predict), inference_backward
 
@@ -127,8 +126,8 @@ def draw_mask(key: Key, x: Elements, p: float, spatial: int) -> Bool[Tensor, "*s
 def _check(x: Tensor, spatial: int) -> None:
     if spatial and x.ndim - spatial not in (1, 2):
         axes = "".join(f", L{i}" for i in range(1, spatial + 1))
-        expected = f"(N, C{axes}) or (C{axes})"
-        raise core.LayerError("dropout", f"expected x of shape {expected}, got {tuple(x.shape)}")
+        expected = f"expected x of shape (N, C{axes}) or (C{axes}), got {tuple(x.shape)}"
+        raise core.LayerError(f"dropout{spatial}d", expected)
 
 
 @core.constructor
@@ -140,9 +139,6 @@ def dropout(p: Probability = 0.5) -> Layer:
 
     Args:
         p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
     Example:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
@@ -160,9 +156,6 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
 
     Args:
         p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
     Example:
         >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]

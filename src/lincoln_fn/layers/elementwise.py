@@ -29,8 +29,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Bound, Layer, bare, constructor, declare, record, require
+from lincoln_fn.core import Bound, Layer, bare, constructor, declare, record, require, static
 from lincoln_fn.layers.common.shapes import Elements
 
 Numbers: TypeAlias = tuple[float | None, ...]
@@ -49,7 +48,7 @@ class Cache:
     """The input, the output, or a stand-in of their shape; and the numbers."""
 
     kept: Elements
-    numbers: Numbers = core.static()
+    numbers: Numbers = static()
 
 
 def _power_dx(g: Tensor, x: Tensor, p: float) -> Tensor:

@@ -45,10 +45,6 @@ def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
         start_dim: the first axis to join, counted from the end if it is negative.
         end_dim: the last, likewise.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor, or has no such axes in this
-            order.
-
     Example:
         >>> flatten(), flatten(2)
         (flatten(), flatten(start_dim=2))

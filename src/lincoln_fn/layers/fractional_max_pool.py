@@ -37,28 +37,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, keys, record, require
-from lincoln_fn.layers.common.pool_positions import flat_positions, summed_in
-from lincoln_fn.layers.common.pooling import check_spatial
+from lincoln_fn.core import Arrays, Key, Layer, PositiveSizes, keys, require
+from lincoln_fn.layers.common.pooling import check_spatial, flat_positions, summed_in
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, per_axis
+from lincoln_fn.layers.dropout import Params, advance, init
 from lincoln_fn.layers.max_pool import Cache, given_back, pooled
 
 Ratio: TypeAlias = Annotated[float, core.Range("between 0 and 1", lambda ratio: 0 < ratio < 1)]
 
 Ratios = tuple[float, ...]
-
-
-@record
-class Params:
-    """The key that the next windows are drawn from; nothing is trained."""
-
-    key: Key
-
-
-def init(key: Key, x: Image) -> Params:
-    """Make the key of the first windows, on x's device."""
-    return Params(key.fold_in(0))
 
 
 def forward(
@@ -87,14 +75,6 @@ def forward(
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Image, Params]:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i; the key has no gradient."""
     return given_back("fractional_max_pool", cache, g), params
-
-
-def advance(params: Params, cache: object) -> Params:
-    """Return the next windows' key, key.fold_in(0)."""
-    return Params(params.key.fold_in(0))
-
-
-core.declare(advance, reads=())
 
 
 def draw_samples(
@@ -134,14 +114,9 @@ def _fractional_max_pool_nd(
             given.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
-    Returns:
-        The layer, whose parameters are a key; nothing is trained.
-
     Raises:
         ValueError: if a number is out of its range, there are too many or few, or not exactly one
             of output_size and output_ratio is given.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or is too
-            small for this many windows.
 
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)

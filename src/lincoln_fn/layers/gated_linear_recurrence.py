@@ -46,7 +46,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, check_params, keys, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, keys, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -99,7 +99,6 @@ def init(key: Key, x: Inputs) -> Params:
     """Draw lambda so that a_t is within 0.9 and 0.999 where the recurrence gate is open."""
     (u, *_), _ = sequences.unpacked(NAME, x, _NAMES)
     sequences.check_steps(NAME, "u", u)
-    key = core.checked_key(NAME, key)
     # In bfloat16, 0.999 is 1, whose lambda is infinite.
     wide = torch.promote_types(u.dtype, torch.float32)
     decay = keys.uniform(key, (u.shape[-1],), 0.9, 0.999, dtype=wide)
@@ -127,8 +126,6 @@ def backward(
     total: sequences.Total = sequences.over_all,
 ) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dx, and the total of d lambda over all examples, or over those of each."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
     dy, dlast = cache.form.cotangents(NAME, g)
     gates, wide = _gates(params, cache.r, cache.i), widened(params.decay)
     size = cache.chunk_size

@@ -24,8 +24,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, bare, check_cache, check_cotangent, constructor, declare, record
+from lincoln_fn.core import Layer, LayerError, bare, constructor, declare, record, static
 from lincoln_fn.layers.common.merge import check_indexed, in_range
 from lincoln_fn.layers.common.shapes import Elements, Moved
 from lincoln_fn.layers.common.stand_in import stand_ins
@@ -40,7 +39,7 @@ class Cache:
     index: Int[Tensor, "*positions"]
     x: Elements
     y: Moved
-    dim: int = core.static()
+    dim: int = static()
 
 
 def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
@@ -52,7 +51,7 @@ def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     if index.ndim != x_0.ndim or any(n > m for axis, (n, m) in pairs if axis != dim):
         shapes = f"{tuple(x_0.shape)} and {tuple(index.shape)}"
         problem = f"expected an index no larger than x but along axis {dim}, got {shapes}"
-        raise core.LayerError("gather", problem)
+        raise LayerError("gather", problem)
     y = in_range("gather", index, x_0.shape[dim], lambda: torch.gather(x_0, dim, index))
     like = stand_ins(x_0, y)
     return y, Cache(index, like.x, like.y, dim)
@@ -78,11 +77,7 @@ def gather(dim: int) -> Layer:
         dim: the axis that the index counts along; it may be negative, the indices may not.
 
     Returns:
-        The layer, without parameters. Its dx is (dx, None).
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with an integer index of such
-            a shape, or an index is out of range.
+        The layer. Its dx is (dx, None).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1], [0]])
@@ -112,8 +107,6 @@ def backward_slices(
     params: tuple[()], cache: Cache, g: Moved
 ) -> tuple[tuple[Elements, None], tuple[()]]:
     """Compute dx_kj = sum of g_ij over all i with index_i = k."""
-    check_cache("index_select", cache, Cache)
-    check_cotangent("index_select", g, cache.y)
     x, dim, index = cache.x, cache.dim, cache.index.reshape(-1)
     rows = g.reshape(*x.shape[:dim], len(index), *x.shape[dim + 1 :])
     return (torch.zeros_like(x).index_add(dim, index, rows), None), ()
@@ -130,11 +123,7 @@ def index_select(dim: int = 0) -> Layer:
         dim: the axis that the index counts along; it may be negative, the indices may not.
 
     Returns:
-        The layer, without parameters. Its dx is (dx, None).
-
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with an integer index, or an
-            index is out of range.
+        The layer. Its dx is (dx, None).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0, 1])

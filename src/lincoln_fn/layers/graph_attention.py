@@ -39,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, check_params, mirror, record
+from lincoln_fn.core import Key, Layer, LayerError, PositiveInt, bare, mirror, record
 from lincoln_fn.initializers import Fans, Initializer, glorot_uniform
 from lincoln_fn.layers.common.merge import add_at
 from lincoln_fn.layers.graph_conv import Edges, Ends, Nodes, graph_parts
@@ -71,7 +71,7 @@ class Cache:
 def init(key: Key, x: tuple[Nodes, Edges], *, num_heads: int, weight_init: Initializer) -> Params:
     """Draw a and b."""
     h = _by_head(graph_parts(NAME, x)[0], num_heads)
-    key, shape = core.checked_key(NAME, key), tuple(h.shape[-2:])
+    shape = tuple(h.shape[-2:])
     fans = Fans(shape[1], 1)
     a, b = (weight_init.draw(key.fold_in(i), shape, fans, h.dtype) for i in (0, 1))
     return Params(a, b)
@@ -117,8 +117,6 @@ def terms(params: Params, cache: Cache, g: Nodes) -> Params:
 
 def _of_scores(params: Params, cache: Cache, g: Nodes) -> tuple[Tensor, Tensor]:
     """Compute dp and dq, one number for each node and head."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
     core.check_cotangent(NAME, g, cache.h, tuple(cache.h.flatten(-2).shape))
     w, source, target, count = cache.weights, cache.source, cache.target, cache.h.shape[-3]
     by_head = g.reshape(*g.shape[:-1], *cache.h.shape[-2:])
@@ -173,9 +171,6 @@ def graph_attention(
 
     Returns:
         The layer. Its params are `layers.graph_attention.Params`, its dx is (dnodes, None).
-
-    Raises:
-        LayerError: from its functions, if x is no such tuple, or an edge has no node.
 
     Source:
         Velickovic and others, "Graph Attention Networks", 2018.

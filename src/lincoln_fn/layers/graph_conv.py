@@ -131,10 +131,7 @@ def graph_conv(*, add_self_loops: bool = True, normalize: bool = True) -> Layer:
             edges into both nodes. If not, neighbours are added up.
 
     Returns:
-        The layer, without parameters. Its dx is (dnodes, None), and dweights if x has weights.
-
-    Raises:
-        LayerError: from its functions, if x is no such tuple, or an edge has no node.
+        The layer. Its dx is (dnodes, None), and dweights if x has weights.
 
     Source:
         Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", 2017.

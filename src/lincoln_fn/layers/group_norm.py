@@ -25,8 +25,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, record
+from lincoln_fn.core import Key, Layer, NonNegative, PositiveInt, bare, constructor, record
 from lincoln_fn.layers.common.normalisation import (
     affine_backward,
     affine_terms,
@@ -90,7 +89,7 @@ def terms(params: Params, cache: Cache, g: Tensor) -> Params:
     return affine_terms(params, cache.x_hat, g, (1,))
 
 
-@core.constructor(kind="norm", terms=terms)
+@constructor(kind="norm", terms=terms)
 def group_norm(
     num_groups: PositiveInt, eps: NonNegative = 1e-5, affine: bool = True, *, bias: bool = True
 ) -> Layer:

@@ -35,8 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, constructor, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of
@@ -123,7 +122,7 @@ def backward(
     return cache.form.gradients(da, dh, state=dfirst), ()
 
 
-@core.constructor(kind="gated")
+@constructor(kind="gated")
 def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
     """Compute h_t = a_t h_(t-1) + b_t along a sequence, element by element.
 

@@ -30,8 +30,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, PositiveInt, bare, record, static
+from lincoln_fn.core import Layer, PositiveInt, bare, constructor, record, static
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.normalisation_checks import check_channels
 from lincoln_fn.layers.common.shapes import Channels
@@ -75,7 +74,7 @@ def _window_sums(values: Tensor, before: int, after: int) -> Tensor:
     return padded.unfold(1, before + 1 + after, 1).sum(-1)
 
 
-@core.constructor(kind="norm")
+@constructor(kind="norm")
 def local_response_norm(
     size: PositiveInt, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Layer:

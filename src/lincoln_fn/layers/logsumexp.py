@@ -60,9 +60,6 @@ def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
         dim: the axis or the axes, counted from the end if negative; None for all.
         keepdim: whether y keeps the axes, with size 1.
 
-    Raises:
-        LayerError: from its functions, if x is not a floating tensor with these axes, or is empty.
-
     Example:
         >>> logsumexp(-1).predict((), torch.tensor([[100.0, 100.0], [0.0, 1.0]]))
         tensor([100.6931,   1.3133])

@@ -31,16 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, record, static
-from lincoln_fn.layers.common.pool_positions import (
-    added_up,
-    picked,
-    sizes_in,
-    summed_in,
-    window_positions,
-)
-from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
+from lincoln_fn.core import Layer, PositiveSizes, at_least, bare, over_axes, record, static
+from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.pooling import Window
 from lincoln_fn.layers.common.shapes import Image, Pooled
 from lincoln_fn.layers.common.spatial import Sizes
 
@@ -62,10 +55,12 @@ def forward(
     stride: int | Sizes | None, ceil_mode: bool,
 ) -> tuple[Pooled, Cache]:  # fmt: skip
     """Compute y_o = M_o (c_o sum of (x_i / M_o)^p in window o)^(1/p)."""
-    window = window_of("lp_pool", len(kernel_size), kernel_size, stride, ceil_mode=ceil_mode)
-    check_windows("lp_pool", x, window)
-    positions = window_positions(window, x)
-    seen = picked(x, positions, window.n, 0.0).to(summed_in(x))
+    window = pooling.window_of(
+        "lp_pool", len(kernel_size), kernel_size, stride, ceil_mode=ceil_mode
+    )
+    pooling.check_windows("lp_pool", x, window)
+    positions = pooling.window_positions(window, x)
+    seen = pooling.picked(x, positions, window.n, 0.0).to(pooling.summed_in(x))
     largest = seen.abs().amax(-1, keepdim=True)
     scale = torch.where((largest > 0) & (largest < inf), largest, 1)
     s = _c(positions, x, window) * ((seen / scale) ** norm_type).sum(-1)
@@ -76,21 +71,21 @@ def forward(
 def backward(params: tuple[()], cache: Cache, g: Pooled) -> tuple[Image, tuple[()]]:
     """Compute dx_i = sum of g_o c_o (x_i / y_o)^(p - 1) over all windows o that i is in."""
     x, y, window, p = cache.x, cache.y, cache.window, cache.norm_type
-    positions = window_positions(window, x)
+    positions = pooling.window_positions(window, x)
     # 1 outside x, because a power of 0 would have no derivative.
-    seen = picked(x, positions, window.n, 1.0).to(summed_in(x))
+    seen = pooling.picked(x, positions, window.n, 1.0).to(pooling.summed_in(x))
     slope = (seen / torch.where(y == 0, 1, y).unsqueeze(-1)) ** (p - 1)
     if p > 1:
         slope = torch.where((y == 0).unsqueeze(-1), 0, slope)
     parts = (g * _c(positions, x, window)).unsqueeze(-1) * slope
-    return added_up(parts, positions, x, window.n), ()
+    return pooling.added_up(parts, positions, x, window.n), ()
 
 
 def _c(
     positions: Int[Tensor, "*pooled k"], x: Float[Tensor, "*s"], window: Window
 ) -> Float[Tensor, "*pooled"]:
     """Compute c_o = k / n_o."""
-    return (positions.shape[-1] / sizes_in(x, positions, window.n)).to(summed_in(x))
+    return (positions.shape[-1] / pooling.sizes_in(x, positions, window.n)).to(pooling.summed_in(x))
 
 
 def _lp_pool_nd(
@@ -108,11 +103,6 @@ def _lp_pool_nd(
         stride: steps between windows; None for kernel_size.
         ceil_mode: whether a last window may extend beyond the end.
 
-    Raises:
-        ValueError: if a number is out of its range, or there are too many or too few.
-        LayerError: from its functions, if x is not a floating tensor of such a shape, or smaller
-            than a window.
-
     Example:
         >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
         lp_pool2d(1.5, (2, 3), stride=2)
@@ -121,8 +111,8 @@ def _lp_pool_nd(
         >>> lf.lp_pool3d(2, 2, ceil_mode=True)
         lp_pool3d(2, 2, ceil_mode=True)
     """
-    window = window_of("lp_pool", n, kernel_size, stride)
+    window = pooling.window_of("lp_pool", n, kernel_size, stride)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 
-lp_pool1d, lp_pool2d, lp_pool3d = core.over_axes(_lp_pool_nd, kind="average")
+lp_pool1d, lp_pool2d, lp_pool3d = over_axes(_lp_pool_nd, kind="average")

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, record
+from lincoln_fn.core import Layer, LayerError, Like, bare, record
 from lincoln_fn.layers.broadcast import common_shape, summed_to
 from lincoln_fn.layers.common.merge import check_inputs
 
@@ -29,10 +29,11 @@ Pair: TypeAlias = tuple[Float[Tensor, "*batch_a n k"], Float[Tensor, "*batch_b k
 
 @record
 class Cache:
-    """The factors."""
+    """The factors, and what y is like."""
 
     a: Float[Tensor, "*batch_a n k"]
     b: Float[Tensor, "*batch_b k m"]
+    y: Like = core.static()
 
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
@@ -46,7 +47,8 @@ def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Ca
         raise LayerError("matmul", problem)
     common_shape("matmul", (shapes[0][:-2], shapes[1][:-2]))
     a, b = x
-    return torch.matmul(a, b), Cache(a, b)
+    y = torch.matmul(a, b)
+    return y, Cache(a, b, Like.of(y))
 
 
 def backward(
@@ -54,8 +56,6 @@ def backward(
 ) -> tuple[Pair, tuple[()]]:
     """Compute da = g b^T and db = a^T g."""
     a, b = cache.a, cache.b
-    batch = common_shape("matmul", (tuple(a.shape[:-2]), tuple(b.shape[:-2])))
-    core.check_cotangent("matmul", g, a, (*batch, a.shape[-2], b.shape[-1]))
     da, db = g @ b.mT, a.mT @ g
     return (summed_to(da, tuple(a.shape)), summed_to(db, tuple(b.shape))), ()
 

@@ -31,8 +31,8 @@ from torch import Tensor
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Layer, NonNegativeSizes, PositiveSizes, bare, record, static
-from lincoln_fn.layers.common.pool_positions import added_up, picked, window_positions
-from lincoln_fn.layers.common.pooling import Window, check_windows, window_of
+from lincoln_fn.layers.common import pooling
+from lincoln_fn.layers.common.pooling import Window
 from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes
 from lincoln_fn.layers.common.stand_in import stand_in
@@ -55,9 +55,9 @@ def forward(
 ) -> tuple[Arrays, Cache]:  # fmt: skip
     """Compute y_o = x_(m(o)), the largest x_i in window o."""
     n = len(kernel_size)
-    window = window_of("max_pool", n, kernel_size, stride, padding, dilation, ceil_mode)
-    check_windows("max_pool", x, window)
-    return pooled(x, window_positions(window, x), n, return_indices, window)
+    window = pooling.window_of("max_pool", n, kernel_size, stride, padding, dilation, ceil_mode)
+    pooling.check_windows("max_pool", x, window)
+    return pooled(x, pooling.window_positions(window, x), n, return_indices, window)
 
 
 def backward(params: tuple[()], cache: Cache, g: Arrays) -> tuple[Image, tuple[()]]:
@@ -70,17 +70,17 @@ def pooled(
     window: Window | None = None,
 ) -> tuple[Arrays, Cache]:  # fmt: skip
     """Find m(o), the first position in window o with the largest x_i, and y_o = x_(m(o))."""
-    seen = picked(x, positions, n, -inf)
+    seen = pooling.picked(x, positions, n, -inf)
     is_largest = (seen == seen.amax(-1, keepdim=True)) | seen.isnan()
     m = torch.where(is_largest, positions, prod(x.shape[-n:])).min(-1).values
-    y = picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1)
+    y = pooling.picked(x, m.unsqueeze(-1), n, -inf).squeeze(-1)
     return (y, m) if return_indices else y, Cache(stand_in(x), m, n, return_indices, window)
 
 
 def given_back(family: str, cache: Cache, g: Arrays) -> Image:
     """Compute dx_i = sum of g_o over all windows o with m(o) = i, after the checks."""
     dy, m = dy_of(family, cache, g), cache.indices
-    return added_up(dy.unsqueeze(-1), m.unsqueeze(-1), cache.x, cache.n)
+    return pooling.added_up(dy.unsqueeze(-1), m.unsqueeze(-1), cache.x, cache.n)
 
 
 def dy_of(family: str, cache: Cache, g: Arrays) -> Tensor:
@@ -124,7 +124,7 @@ def _max_pool_nd(
         >>> lf.max_pool3d(2, dilation=3)
         max_pool3d(2, dilation=3)
     """
-    window = window_of("max_pool", n, kernel_size, stride, padding, dilation)
+    window = pooling.window_of("max_pool", n, kernel_size, stride, padding, dilation)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
 
 

@@ -26,7 +26,7 @@ Cache: the shape of x, c and s.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -142,10 +142,9 @@ def _cos_and_sin(
     return scaling.attention_factor * angle.cos(), scaling.attention_factor * angle.sin()
 
 
-def _parts(params: tuple[()], x: object) -> tuple[Heads, Positions | None]:
+def _parts(params: tuple[()], x: core.Arrays) -> tuple[Heads, Positions | None]:
     """Find the heads and the positions in x, and check that they fit together."""
-    both: Any = x if isinstance(x, tuple) and len(x) == 2 else (x, None)  # Any: checked below
-    heads, positions = both
+    heads, positions = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
     core.check_input(NAME, params, heads)
     if heads.ndim < 2:
         raise core.wrong_shape(NAME, "x", heads, "(..., length, features)")

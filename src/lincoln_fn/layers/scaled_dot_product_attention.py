@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, bare, check_cache, check_cotangent, record, static
+from lincoln_fn.core import Layer, LayerError, Like, bare, record, static
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention import Gradients, Inputs, SoftmaxBackward
 
@@ -41,10 +41,11 @@ NAME = "scaled_dot_product_attention"
 
 @record
 class Cache:
-    """The inputs, what each query attends to, and the factor of the scores."""
+    """The inputs, what each query attends to, what y is like, and the factor of the scores."""
 
     x: Inputs
     weights: Float[Tensor, "*batch length key_length"]
+    y: Like = static()
     scale: float = static()
 
 
@@ -58,7 +59,8 @@ def forward(
     scores = query * scale @ key.mT
     visible = attention.visible_keys(scores, is_causal=is_causal)
     weights = attention.masked_softmax(scores, mask, visible)
-    return weights @ value, Cache(x, weights, scale)
+    y = weights @ value
+    return y, Cache(x, weights, Like.of(y), scale)
 
 
 def backward(
@@ -66,7 +68,6 @@ def backward(
     *, softmax_backward: SoftmaxBackward = attention.softmax_backward,
 ) -> tuple[Gradients, tuple[()]]:  # fmt: skip
     """Compute dx = (dquery, dkey, dvalue), followed by dmask, which is None for a mask of bools."""
-    check_backward(params, cache, g)
     query, key, value, *rest = cache.x
     dweights = g @ value.mT
     dvalue = cache.weights.mT @ g
@@ -110,11 +111,3 @@ def check_forward(params: tuple[()], x: Inputs, scale: float | None) -> float:
     if len(x) == 4:
         attention.check_mask(NAME, x[3], query, (*query.shape[:-1], key.shape[-2]))
     return 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
-
-
-def check_backward(params: tuple[()], cache: Cache, g: Tensor) -> None:
-    """Check that params and cache are of this layer, and g mirrors y."""
-    core.check_params(NAME, params, None)
-    check_cache(NAME, cache, Cache)
-    query, _, value = cache.x[:3]
-    check_cotangent(NAME, g, query, (*query.shape[:-1], value.shape[-1]))

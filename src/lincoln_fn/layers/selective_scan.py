@@ -45,7 +45,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Key, Layer, PositiveInt, bare, check_params, record, static
+from lincoln_fn.core import Key, Layer, PositiveInt, bare, record, static
 from lincoln_fn.layers.common import sequences
 from lincoln_fn.layers.common.normalisation import widened
 from lincoln_fn.layers.common.sequences import Form, Gradients, first_state, form_of, one_batch
@@ -90,8 +90,7 @@ def init(key: Key, x: Inputs, *, state_size: int) -> Params:
     """Make rates of 1, 2, ..., n for each feature, and D = 1."""
     (u, *_), _ = sequences.unpacked(NAME, x, ("u", "delta", "B", "C"))
     sequences.check_steps(NAME, "u", u)
-    device = core.checked_key(NAME, key).bits.device
-    rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=device).log()
+    rates = torch.arange(1, state_size + 1, dtype=u.dtype, device=key.bits.device).log()
     features = u.shape[-1]
     return Params(
         rates.unsqueeze(1).repeat(1, features), torch.ones_like(rates[:1]).repeat(features)
@@ -119,8 +118,6 @@ def backward(
     total: sequences.Total = sequences.over_all,
 ) -> tuple[Gradients, Params]:  # fmt: skip
     """Compute dx, and the total of ds and dD over all examples, or over those of each."""
-    check_params(NAME, params, Params)
-    core.check_cache(NAME, cache, Cache)
     u, delta, b, form = cache.u, cache.delta, cache.b, cache.form
     dy, dlast = form.cotangents(NAME, g)
     dy = one_batch(dy)

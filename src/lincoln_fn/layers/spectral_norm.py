@@ -33,7 +33,7 @@ from torch.nn.functional import normalize
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, Positive, PositiveInt, keys, record
 from lincoln_fn.layers import conv_transpose, dense
-from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
+from lincoln_fn.layers.weight_norm import axis_of, check_layer, weight_of
 
 NAME = "spectral_norm"
 # As many as torch makes when the layer is made.
@@ -128,7 +128,7 @@ def _made(params: SpectralNormParams, dim: int | None) -> tuple[Params, Float[Te
 def _rows(weight: Tensor, of: Params, dim: int | None) -> int:
     """Return the axis of the rows; by default, as in torch, that of y's channels."""
     default = 1 if isinstance(of, conv_transpose.Params | dense.Params) else 0
-    return axis_of(NAME, weight, default if dim is None else dim)
+    return axis_of(NAME, weight, dim, default)
 
 
 def _matrix(weight: Tensor, of: Params, dim: int | None) -> Float[Tensor, "rows columns"]:

@@ -26,9 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, bare, evolve, record
+from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, bare, evolve, record
 from lincoln_fn.layers import dense
-from lincoln_fn.layers.common.parametrized import axis_of, check_layer, weight_of
 
 NAME = "weight_norm"
 
@@ -89,7 +88,7 @@ def _length(v: Tensor, of: Params, dim: int | None) -> Tensor:
 def _others(v: Tensor, of: Params, dim: int | None) -> tuple[int, ...]:
     """Return the axes but the one whose slices have lengths; by default, torch's axis 0."""
     default = 1 if isinstance(of, dense.Params) else 0  # our matrix is torch's transposed
-    kept = axis_of(NAME, v, default if dim is None else dim)
+    kept = axis_of(NAME, v, dim, default)
     return tuple(axis for axis in range(v.ndim) if axis != kept)
 
 
@@ -119,3 +118,27 @@ def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     """
     check_layer(NAME, layer)
     return bare(Layer, forward, backward, init, input_grad=input_grad)
+
+
+def check_layer(name: str, layer: Layer) -> None:
+    """Check that a layer, whose weight another makes, is a single one without a state."""
+    is_plain = layer.composition is None and layer.advance is core.unchanged
+    core.require(is_plain, name, "a single layer without a state", layer)
+
+
+def weight_of(name: str, params: Params) -> Tensor:
+    """Return the weight of such a layer's params, of two axes or more."""
+    weight = getattr(params, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2:
+        problem = "expected a layer whose params have a weight of two axes or more"
+        raise LayerError(name, f"{problem}, got {core.describe(params)}")
+    return weight
+
+
+def axis_of(name: str, weight: Tensor, dim: int | None, default: int) -> int:
+    """Return an axis of the weight, counted from its begin."""
+    dim = default if dim is None else dim
+    if not -weight.ndim <= dim < weight.ndim:
+        problem = f"expected dim to be an axis of the weight of shape {tuple(weight.shape)}"
+        raise LayerError(name, f"{problem}, got {dim}")
+    return dim % weight.ndim

@@ -1,6 +1,6 @@
 from lincoln_fn.layers.common.shapes import Elements as Elements
 from lincoln_fn.losses.common.checks import (
-    all_within as all_within, any_true as any_true, check_between as check_between,
+    any_true as any_true, check_between as check_between,
     check_same_shape as check_same_shape, check_vector as check_vector,
     hard_labels as hard_labels, outside as outside, probabilities as probabilities,
     same_shape as same_shape, signs as signs,

@@ -81,14 +81,22 @@ def forward(
     else:
         labels = read_labels(NAME, x, target, weight, ignore_index, dim)
         if not label_smoothing:
-            z = torch.log_softmax(x, dim)
+            z = _log_softmax(x, dim)
             values = weighted_values(-z.gather(dim, labels.index), labels)
             return values, Cache(z, labels, None, dim)
         q = torch.zeros_like(x).scatter(dim, labels.index, 1)
-    z, a = torch.log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
+    z, a = _log_softmax(x, dim), _mixture(q, label_smoothing, weight, dim)
     if labels is not None:
         a = torch.where(labels.ignored, 0, a)
     return -torch.where(a != 0, a * z, 0).sum(dim), Cache(z, labels, a, dim)
+
+
+def _log_softmax(x: Scores, dim: int) -> Scores:
+    """Compute z; where the classes are neighbours in memory, they are so in z and in dx, too."""
+    # So the products of the dense layer before a `permute` read dx as one matrix.
+    if x.stride(dim) == 1:
+        return torch.log_softmax(x.movedim(dim, -1), -1).movedim(-1, dim)
+    return torch.log_softmax(x, dim)
 
 
 def _mixture(q: Scores, e: float, weight: Tensor | None, dim: int) -> Scores:

@@ -25,12 +25,13 @@ equation 3.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from lincoln_fn.core import LayerError, NonNegative, Params, bare, constructor
 from lincoln_fn.layers.stop_gradient import stop_gradient
+from lincoln_fn.losses.common.reduction import Back, There
 from lincoln_fn.losses.internal import Cotangent, Elements, Formula, Loss, Reduction, loss_of
 from lincoln_fn.losses.through import through
 from lincoln_fn.walk import VisitBack, VisitThere, composition
@@ -91,7 +92,6 @@ def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mea
     return bare(partial(_made, reduction=reduction), forward, backward)
 
 
-# Any: the functions of the squares, with beta.
-def _made(call: str, forward: Any, backward: Any, *, reduction: str) -> Loss:
+def _made(call: str, forward: There, backward: Back, *, reduction: str) -> Loss:
     squares = Formula(NAME, reduction, forward, backward, inputs=("a", "b"), targets=())
     return attrs.evolve(through(_DIFFERENCES, loss_of(call, squares)), name=call)

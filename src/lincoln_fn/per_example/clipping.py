@@ -6,8 +6,6 @@ With l_n the loss of example n and h_n its gradient,
     dparams = (sum_n clip(h_n) + sigma C z) / B    with z from the standard normal distribution
 
 No example changes the sum by more than C, so the noise hides whether an example was there.
-
-Source: Abadi and others, "Deep Learning with Differential Privacy", CCS 2016, algorithm 1.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ def clipped(
             for a mean over no example.
 
     Source:
-        Abadi and others, "Deep Learning with Differential Privacy", CCS 2016.
+        Abadi and others, "Deep Learning with Differential Privacy", CCS 2016, algorithm 1.
 
     Example:
         >>> net, loss = lf.dense(10), lf.losses.softmax_cross_entropy()

@@ -24,7 +24,8 @@ def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> 
     leaf = partial(_leaf, count=examples_in(g))
     gather = Composition.gathered
     _, terms = walk_back(leaf, net, params, cache, g, DPARAMS, skip=untrained, gather=gather)
-    return tree.map(_widened, params, terms)
+    # Of half precision, in which the sums are not computed.
+    return tree.map(lambda p, t: t if p.dtype.itemsize > 2 else t.to(torch.float32), params, terms)
 
 
 def _leaf(
@@ -74,11 +75,6 @@ def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: in
 
     each = [alone(n) for n in range(count)]
     return tree.map(lambda _, *leaves: Explicit(torch.stack(leaves)), params, *each)
-
-
-def _widened(p: Tensor, term: Term | Tensor) -> Term | Tensor:
-    """Convert half precision to float32, in which the sums are computed."""
-    return term if p.dtype.itemsize > 2 else term.to(torch.float32)
 
 
 def map_terms(f: Callable[[Term, Tensor], Term | Tensor], params: Params, terms: Params) -> Params:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
@@ -17,6 +18,7 @@ else:
     Axes = Any  # matplotlib is imported when the first picture is drawn
 
 T = TypeVar("T")
+Numbers: TypeAlias = NDArray[np.generic]  # of any shape and dtype
 # The palette of Okabe and Ito, "Color Universal Design", 2008, without its yellow, which is too
 # pale for a line on white.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -65,9 +67,9 @@ def _png(figure: Figure) -> tuple[bytes, dict[str, int]]:
     return file.getvalue(), {"width": width, "height": height}
 
 
-# Any: the options of `imshow`, and an array of any shape and dtype.
+# Any: the options of `imshow`.
 def signed_image(
-    axes: Axes, values: np.ndarray[Any, Any], limit: float | None = None, **options: Any
+    axes: Axes, values: Numbers, limit: float | None = None, **options: Any
 ) -> AxesImage:
     """Draw numbers on a scale around 0: blue is negative, red positive, white 0."""
     limit = limit or quantile_limit(values)
@@ -75,6 +77,6 @@ def signed_image(
     return axes.imshow(values, interpolation="nearest", **options)
 
 
-def quantile_limit(values: np.ndarray[Any, Any]) -> float:  # Any: of any shape and dtype
+def quantile_limit(values: Numbers) -> float:
     """Return the end of a scale around 0: a few large values would make all others pale."""
     return float(np.quantile(np.abs(values), 0.995)) or 1.0

@@ -32,7 +32,6 @@ def flow(
 
     Args:
         loss: with reduction mean or sum.
-        target: the target that the loss takes.
 
     Returns:
         The axes. The first line is |y|, the second |g|, from the first layer to the last; a gap is

@@ -9,7 +9,7 @@ once. In general dy/dx is the Jacobian, a matrix, and the unit vector g = e_i gi
 from __future__ import annotations
 
 from textwrap import fill
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Key, Layer, LayerError, Params, check_argument, tree
-from lincoln_fn.plots._figure import COLOURS, Axes, new_axes, signed_image
+from lincoln_fn.plots._figure import COLOURS, Axes, Numbers, new_axes, signed_image
 
 _POINTS: Final = 1001
 # With more examples, the lines between them would cover the picture.
@@ -43,8 +43,7 @@ def layer(
     Args:
         layer: works element by element, such as `lf.gelu()` or `lf.dropout(0.5)`.
         params: its parameters; None draws them from `lf.Key(0)`.
-        low: the smallest x.
-        high: the largest x.
+        low: the smallest x, and `high` the largest.
 
     Returns:
         The axes. The first line is y, the second dy/dx; a break is a `nan`.
@@ -88,7 +87,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
     Thin lines separate the examples of a batch.
 
     Args:
-        layer: any layer.
         params: its parameters; None draws them from `lf.Key(0)`.
         x: its input, a small one: each number of y takes a backward pass.
 
@@ -131,9 +129,7 @@ def _shapes(arrays: Arrays) -> str:
     return ", ".join(str(tuple(leaf.shape)) for leaf in tree.leaves(arrays))
 
 
-def _break_at_jumps(
-    x: Float[Tensor, " n"], values: Float[Tensor, " n"]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:  # Any: shape and dtype, as x has them
+def _break_at_jumps(x: Float[Tensor, " n"], values: Float[Tensor, " n"]) -> tuple[Numbers, Numbers]:
     """Insert a nan where a function jumps, so that no line is drawn there."""
     before = jumps(values)
     middles = [(x[i - 1].item() + x[i].item()) / 2 for i in before]

@@ -92,9 +92,6 @@ def _lower_parameters(levels: list[int], sources: list[tuple[int, ...]]) -> None
 def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
     """Draw when each stage computes which microbatch; what is white is waiting.
 
-    Args:
-        plan: from `lf.distributed.plan`.
-
     Returns:
         The axes. Each action is a bar, with the number of its microbatch if there is room.
 
@@ -106,7 +103,14 @@ def timeline(plan: Plan, *, axes: Axes | None = None) -> Axes:
     """
     count = len(plan.times)
     axes = axes or new_axes(9.0, 1.2 + 0.45 * count)
-    bars = plan.bars()
+    bars: list[tuple[str, int, float, float, str]] = [
+        (each.kind, each.stage, each.begin, each.end, str(each.microbatch))
+        for each in plan.intervals
+    ]
+    for stage, seconds in enumerate(plan.gradient_sum):
+        if seconds:
+            end = plan.span(stage)[1]
+            bars.append(("sum", stage, end - seconds, end, ""))
     named: set[str] = set()
     for kind, stage, begin, end, number in bars:
         axes.barh(

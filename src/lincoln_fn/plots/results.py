@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from lincoln_fn.training import FitRecord, StepRecord
 History: TypeAlias = Sequence[FitRecord] | Sequence[StepRecord]
 # With more classes, the counts would overlap at the figure's default size.
 _MOST_WRITTEN = 15
-Text: TypeAlias = dict[str, Any]  # Any: matplotlib's options of a text
 
 
 def learning_curve(
@@ -124,15 +123,14 @@ def confusion_matrix(
     if labels is not None or len(counts) <= _MOST_WRITTEN:
         names = [str(i) for i in ticks] if labels is None else list(labels)
         slanted = max(map(len, names)) > 3 and len(names) > 3
-        turned: Text = {"rotation": 45, "ha": "right"} if slanted else {}
-        axes.set_xticks(ticks, names, rotation_mode="anchor", **turned)
+        rotation, side = (45, "right") if slanted else (0, "center")
+        axes.set_xticks(ticks, names, rotation_mode="anchor", rotation=rotation, ha=side)
         axes.set_yticks(ticks, names)
     if len(counts) <= _MOST_WRITTEN:
         size = "small" if len(counts) > 8 else "medium"
         for (row, column), count in np.ndenumerate(counts.numpy()):
             colour = "white" if shares[row, column] > 0.4 else "black"
-            look: Text = {"ha": "center", "va": "center", "fontsize": size, "color": colour}
-            axes.text(column, row, str(count), **look)
+            axes.text(column, row, str(count), ha="center", va="center", size=size, color=colour)
     title = f"Confusion matrix, {int(counts.sum())} examples"
     axes.set(xlabel="predicted class", ylabel="class", title=title)
     axes.figure.colorbar(image, ax=axes, label="share of the class")

@@ -15,13 +15,12 @@ from torch import Tensor
 from lincoln_fn.core import is_plain, is_transformed
 from lincoln_fn.runtime import precision
 
-Layouts: TypeAlias = tuple[Hashable, ...]
 # A function of as many tensors as it was made of.
 Fits: TypeAlias = Callable[..., bool]
 _TYPES: Final = (Tensor, torch.nn.Parameter)
 
 
-def layouts(leaves: Sequence[Tensor]) -> Layouts:
+def layouts(leaves: Sequence[Tensor]) -> tuple[Hashable, ...]:
     """Return the memory layout of tensors, which a compiled graph depends on."""
     try:
         return tuple([(leaf.shape, strides(leaf), leaf.dtype, leaf.device) for leaf in leaves])

@@ -79,14 +79,8 @@ def attribute(
     need not have reached a minimum, as `lf.curvature.influence` needs it. Ranks hold further than
     sizes: to know what leaving out some examples does, train again, with `reweighted`.
 
-    Args:
-        run: the run, with batches of `data.batches`.
-        test: x and target of the test examples; the loss is their mean.
-        steps: as `metagradient` takes it.
-        ema: likewise.
-        memory: likewise.
-        folder: likewise.
-        progress: likewise.
+    Its arguments are those of `metagradient`, of a run with batches of `data.batches`, and of x and
+    target of the test examples.
 
     Source:
         Ilyas and Engstrom, "MAGIC: Near-Optimal Data Attribution for Deep Learning", 2025.
@@ -181,7 +175,6 @@ def smoothness(
     Args:
         run: the run, as `reweighted` takes it.
         change: c, the size of the changes. To leave out one example is a change of 1.
-        key: v is drawn from it.
         steps: the number of the last step; by default that of the last batch.
 
     Returns:

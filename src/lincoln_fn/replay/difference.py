@@ -14,16 +14,8 @@ from typing import Final
 import attrs
 
 from lincoln_fn.core import LayerError, NonFiniteError, NonNegative, NonNegativeInt, checked
-from lincoln_fn.replay.place import (
-    Array,
-    Leaf,
-    MadeBy,
-    Place,
-    arrays_of_step,
-    first_unequal,
-    first_within,
-    take_finite,
-)
+from lincoln_fn.replay import arrays
+from lincoln_fn.replay.arrays import Array, Leaf, MadeBy, Place
 from lincoln_fn.replay.run import Run, State
 
 
@@ -96,7 +88,7 @@ def first_difference(
         step 5: data: target[0, 0] is 1 and 0, by at most 1 in the array
     """
     b = attrs.evolve(a, saved=()) if b is None else b
-    leaf = first_unequal("", a.start, b.start, tol)
+    leaf = arrays.first_unequal("", a.start, b.start, tol)
     if leaf is not None:
         return _difference(Array("start", "", a.start), leaf, a.begun, a.begun)
     pair = _Pair(a, b, tol)
@@ -149,16 +141,16 @@ class _Pair:
             )
         except NonFiniteError:  # `side_by_side` finds out whether both runs end there
             return _ENDED
-        return first_unequal("", a, b, self.tol)
+        return arrays.first_unequal("", a, b, self.tol)
 
     def side_by_side(self, before: int, last: int) -> Difference | None:
         """Repeat the steps of both runs, to the first after which their states differ."""
         old = self.states(before)
         while int(old[0].step) < last:
-            a, b = take_finite(self.a, old[0]), take_finite(self.b, old[1])
+            a, b = arrays.take_finite(self.a, old[0]), arrays.take_finite(self.b, old[1])
             if a is None or b is None:  # a loss that is not finite ends a run
                 return self._find_within(old, None if a is b else _ENDED)
-            leaf = first_unequal("", a, b, self.tol)
+            leaf = arrays.first_unequal("", a, b, self.tol)
             if leaf is not None:
                 return self._find_within(old, leaf)
             old = a, b
@@ -168,14 +160,14 @@ class _Pair:
     def _find_within(self, old: tuple[State, State], leaf: Leaf | None) -> Difference | None:
         """Find the first array that differs in the step after two states."""
         number = int(old[0].step) + 1
-        others = {array.key: array.values for array in arrays_of_step(self.b, old[1])}
+        others = {array.key: array.values for array in arrays.arrays_of_step(self.b, old[1])}
 
         def compare(array: Array) -> Leaf | None:
             if array.key not in others:
                 return None
-            return first_unequal(array.name, array.values, others[array.key], self.tol)
+            return arrays.first_unequal(array.name, array.values, others[array.key], self.tol)
 
-        within = first_within(self.a, old[0], compare)
+        within = arrays.first_within(self.a, old[0], compare)
         if within is not None:
             return _difference(*within, number, number - 1)
         if leaf is None:

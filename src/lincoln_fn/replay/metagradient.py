@@ -47,8 +47,7 @@ class Metagradient:
         lr: the derivative in each step's learning rate, of shape (steps,), in float64; with
             `by_path` (steps, optimizers), in the order of the patterns. Their sum is the derivative
             in a constant rate.
-        weight_decay: likewise.
-        momentum: likewise.
+        weight_decay: likewise; and `momentum`.
         start: the derivative in the first params, which mirrors them.
         x: the derivative in the inputs, which mirrors the x of `data.batches`; for other batches a
             list, with an entry for each step.

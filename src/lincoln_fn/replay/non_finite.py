@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, LayerError, NonNegativeInt, checked, tree
-from lincoln_fn.replay.place import (
-    Array,
-    Leaf,
-    Place,
-    first_non_finite_leaf,
-    first_within,
-    name_leaves,
-    take_finite,
-)
+from lincoln_fn.replay import arrays
+from lincoln_fn.replay.arrays import Array, Leaf, Place
 from lincoln_fn.replay.run import Run, State
 from lincoln_fn.walk import Site
 
@@ -63,7 +56,6 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
     parameters, the layer's backward is repeated with the g of one example at a time.
 
     Args:
-        run: the run.
         steps: the number of the last step; by default that of the last saved state, or that of the
             last batch. If all saved states are finite, the steps after the last of them are
             repeated.
@@ -84,12 +76,12 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
         >>> print(lf.replay.first_non_finite(run))
         step 2: data: target[2, 0] is inf; batch 1, example 2
     """
-    leaf = first_non_finite_leaf("", run.start)
+    leaf = arrays.first_non_finite_leaf("", run.start)
     if leaf is not None:
         return _origin(run, Array("start", "", ()), leaf, run.begun)
     marks = [*run.marks]
     bad = bisect_left(
-        marks, True, key=lambda step: first_non_finite_leaf("", run.at(step)) is not None
+        marks, True, key=lambda step: arrays.first_non_finite_leaf("", run.at(step)) is not None
     )
     state = run.at(marks[bad - 1]) if bad else run.start
     ends = steps, *marks[bad : bad + 1], run.end
@@ -98,8 +90,8 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
         problem = "expected steps, the number of the last step, as the batches do not say it"
         raise LayerError("first_non_finite", problem)
     while int(state.step) < last:
-        new = take_finite(run, state)
-        leaf = None if new is None else first_non_finite_leaf("", new)
+        new = arrays.take_finite(run, state)
+        leaf = None if new is None else arrays.first_non_finite_leaf("", new)
         if new is None or leaf is not None:
             return _find_within(run, state, leaf)
         state = new
@@ -108,7 +100,9 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
 
 def _find_within(run: Run, state: State, of_new: Leaf | None) -> Origin:
     """Find the first array that is not finite in the step after a state."""
-    within = first_within(run, state, lambda a: first_non_finite_leaf(a.name, a.values))
+    within = arrays.first_within(
+        run, state, lambda a: arrays.first_non_finite_leaf(a.name, a.values)
+    )
     if of_new is None:
         after = Array("loss", "value", ()), Leaf("value", (), (torch.nan,), torch.inf)
     else:
@@ -133,7 +127,7 @@ def _example(run: Run, array: Array, leaf: Leaf, batch: int) -> int | None:
     count = len(of_batch[0])
     if array.name == "dparams":
         return None if array.site is None else _example_of_gradient(array.site, count)
-    tensor = name_leaves(array.name, array.values).get(leaf.array)
+    tensor = arrays.name_leaves(array.name, array.values).get(leaf.array)
     has_batch = tensor is not None and tensor.ndim > 0 and len(tensor) == count
     return leaf.index[0] if has_batch else None
 
@@ -149,7 +143,7 @@ def _example_of_gradient(site: Site, count: int) -> int | None:
 
         g: Arrays = tree.map(only, site.g)
         dparams = site.layer.backward(site.params, site.cache, g)[1]
-        return first_non_finite_leaf("", dparams) is None
+        return arrays.first_non_finite_leaf("", dparams) is None
 
     examples = torch.arange(count, device=tree.leaves(site.g)[0].device)
     if not is_finite(examples < 0):  # no example is to blame

@@ -39,16 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, record, tree
-from lincoln_fn.curvature.internal import (
-    fast_for_forward_mode,
-    forward_mode,
-    loss_gradient,
-    tangents_leaf,
-    tangents_of,
-    values_of,
-    walk_of,
-    with_tangents,
-)
+from lincoln_fn.curvature import internal as duals
 from lincoln_fn.fastpath import fast, fast_loss
 from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import PartSum, sum_of, unweighted
@@ -129,7 +120,7 @@ class StepAdjoint:
         self, state: TrainState, direction: Params, batch: Batch, statistics: Statistics
     ) -> Found:
         """Compute what depends on d, along a direction in the params: its part of the bars."""
-        return self.dual_pass(loss_gradient, state.params, direction, batch, statistics)
+        return self.dual_pass(duals.loss_gradient, state.params, direction, batch, statistics)
 
     def dual_pass(
         self, gradient_of: LossGradient, params: Params, direction: Params, batch: Batch,
@@ -137,17 +128,17 @@ class StepAdjoint:
     ) -> Found:  # fmt: skip
         """Compute it by one pass, forward and backward, with dual tensors."""
         (x, target), statistics = batch, dict(statistics)
-        with forward_mode():
+        with duals.forward_mode():
             # Running statistics are those of the formulas' caches.
-            net = self.net if statistics else fast_for_forward_mode(self.net)
-            at = with_tangents(params, direction)
+            net = self.net if statistics else duals.fast_for_forward_mode(self.net)
+            at = duals.with_tangents(params, direction)
             prediction, cache = net.forward(at, x)
             g = gradient_of(self.loss, prediction, target)
-            walk = walk_of(partial(_leaf, statistics) if statistics else tangents_leaf)
+            walk = duals.walk_of(partial(_leaf, statistics) if statistics else duals.tangents_leaf)
             wants = Wants(dx="x" in self.wants, dparams=True)
             dx, product = walk(net, at, cache, g, wants)
-            of_x = tangents_of(dx) if wants.dx else None
-            y, tangents, g = values_of(prediction), tangents_of(prediction), values_of(g)
+            of_x = duals.tangents_of(dx) if wants.dx else None
+            y, g, tangents = *map(duals.values_of, (prediction, g)), duals.tangents_of(prediction)
         examples, loss = None, unweighted(self.loss)
         if "examples" in self.wants:  # dL_n/dy_n y_n', where the example's own weight is 1
             g = g if loss is None else gradient_of(loss, y, target[0])
@@ -163,13 +154,13 @@ def _leaf(
     """Visit a layer, and add to its dx what its running statistics say of x."""
     # The bars of the statistics are to the tangents what bar d's own part is: both are derivatives
     # of the same number, and the walk is linear in them.
-    dx, dparams = tangents_leaf(layer, path, params, cache, g, wants)
+    dx, dparams = duals.tangents_leaf(layer, path, params, cache, g, wants)
     bars = statistics.get(path)
-    adjoints = None if bars is None else of_training(params, values_of(cache), bars)
+    adjoints = None if bars is None else of_training(params, duals.values_of(cache), bars)
     if adjoints is not None:
         more, statistics[path] = adjoints
         if wants.dx:
-            dx = with_tangents(values_of(dx), tangents_of(dx) + more)
+            dx = duals.with_tangents(duals.values_of(dx), duals.tangents_of(dx) + more)
     return dx, dparams
 
 

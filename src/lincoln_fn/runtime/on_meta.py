@@ -19,10 +19,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import CellType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
 VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 # Where torch looks for the function that its compiler does not trace.
 _DISABLED: Final = "__dynamo_disable"
@@ -57,12 +59,12 @@ def _content(cell: CellType) -> object:
         return None
 
 
-def _deferred(function: Callable[..., Any], recursive: bool) -> Callable[..., Any]:
-    def call(*arguments: Any, **options: Any) -> Any:  # Any: as the function has them
+def _deferred(function: Callable[P, R], recursive: bool) -> Callable[P, R]:
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
         disable = getattr(sys.modules.get("torch._dynamo"), "disable", None)
         if disable is None:
             return function(*arguments, **options)
-        disabled = disable(function, recursive, wrapping=False)
+        disabled: Callable[P, R] = disable(function, recursive, wrapping=False)
         setattr(function, _DISABLED, disabled)
         return disabled(*arguments, **options)
 

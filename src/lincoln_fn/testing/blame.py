@@ -18,14 +18,12 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params
 from lincoln_fn.testing.align import Step, find_steps
 from lincoln_fn.testing.contract import not_finite
-from lincoln_fn.testing.diagnosis import GradientError, close
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Verdict, close, kink_remark
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.judge import Judgement, judge, relative_error
 from lincoln_fn.testing.oracles import allowed, is_reached
 from lincoln_fn.testing.point import is_plainly_right
-from lincoln_fn.testing.precision import FUNCTIONS
 from lincoln_fn.testing.relations import Relation
-from lincoln_fn.testing.report import Finding, Verdict, kink_remark
 from lincoln_fn.testing.sample import Sample, sample
 from lincoln_fn.testing.search import Search
 from lincoln_fn.walk.internal import map_paths, paths
@@ -181,10 +179,8 @@ def blamed(at: Sample, key: Key) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         named = name_mistakes(evidence, wrong) if wrong and evidence is not None else {}
         mistakes = dict.fromkeys(wrong, UNSEEN) | named
     if at.layer.parts and not parts:
-        why = "all parts are right, but not how they are connected"
-        mistakes = {
-            i: attrs.evolve(m, sentence=f"{m.sentence} ({why})") for i, m in mistakes.items()
-        }
+        why = " (all parts are right, but not how they are connected)"
+        mistakes = {i: attrs.evolve(m, sentence=m.sentence + why) for i, m in mistakes.items()}
     findings = (*parts, *_findings(at, judgement, mistakes))
     return findings, (*judgement.remarks, *remarks)
 
@@ -213,7 +209,7 @@ def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
     found: list[Finding] = []
     for part in parts_at(at.layer, at.params, at.x) if at.layer.parts else ():
         if any(finding.path.startswith(f"{part.path}.") for finding in found):
-            continue
+            continue  # a part of this one is wrong
         try:
             alone = sample(part.layer, part.params, part.x, key)
             if is_plainly_right(alone, key, 2):
@@ -230,8 +226,9 @@ def _wrong_parts(at: Sample, key: Key) -> list[Finding]:
 def failure(part: Part, error: GradientError | LayerError) -> Finding:
     """Make the finding of an error: of which function it is, and what it says."""
     sentence, name = str(error), "contract"
-    function = _told(sentence, part.layer.name)
-    if isinstance(error, LayerError):
+    if isinstance(error, GradientError):
+        function = error.function
+    else:
         name, function = "refused", "forward"
         with suppress(Exception):  # a submission may fail in any way
             part.layer.forward(part.params, part.x)
@@ -244,11 +241,3 @@ def failure(part: Part, error: GradientError | LayerError) -> Finding:
     is_doubtful = is_old or (name, function) == ("refused", "forward")
     verdict: Verdict = "not judged" if is_doubtful else "wrong"
     return Finding(part.path, part.layer.name, function, verdict, name, sentence)
-
-
-def _told(sentence: str, name: str) -> str:
-    """Find the function that an error tells of."""
-    told = sentence.removeprefix(f"{name}: ")
-    if told.startswith("y "):  # its output
-        return "forward"
-    return next((f for f in FUNCTIONS if told.startswith(f) or f" {f} " in told), "backward")

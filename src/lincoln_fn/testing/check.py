@@ -30,8 +30,7 @@ from lincoln_fn.layers import stop_gradient
 from lincoln_fn.losses import Loss, through, weighted
 from lincoln_fn.losses.internal import parts_of, through_of
 from lincoln_fn.testing.contract import close_trees
-from lincoln_fn.testing.diagnosis import GradientError
-from lincoln_fn.testing.report import Finding, Report
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.run import Options, checked
 from lincoln_fn.testing.sample import doubled, not_a_tensor
 from lincoln_fn.training import check_example
@@ -94,9 +93,6 @@ def check_layer(
             It also says what autograd cannot where `forward` uses what torch's copy of numpy lacks.
         all: whether to return a report of every gradient, in place of an error at the first.
 
-    Returns:
-        The `Report`, with `all=True`; else None.
-
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
         LayerError: if an argument has the wrong type; and as the layer does, not with `all=True`.
@@ -150,9 +146,6 @@ def check_loss(
         target: its labels, or a tuple or None; converted to float64 if they are floating.
         key: g and the directions are drawn from it.
         all: whether to return a report of every gradient, in place of an error at the first.
-
-    Returns:
-        The `Report`, with `all=True`; else None.
 
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.

@@ -8,7 +8,6 @@ since a layer's `grads` may compute that number in another way than its `backwar
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -127,24 +126,28 @@ def check_other_functions(
     for i, half, whole in ((1, "grads", at.dparams), (0, "input_grad", at.dx)):
         alone = called(half, partial(getattr(layer, half), params, cache, g))
         if not close_trees(alone, whole):
-            raise GradientError(f"{layer.name}: {half} differs from backward(...)[{i}]")
+            raise GradientError(f"{layer.name}: {half} differs from backward(...)[{i}]", half)
     predicted = called("predict", lambda: layer.predict(params, x))
     expected = layer.advance is unchanged if predict_is_forward is None else predict_is_forward
     if expected and not close_trees(predicted, at.y):
-        raise GradientError(f"{layer.name}: predict differs from forward")
+        raise GradientError(f"{layer.name}: predict differs from forward", "predict")
     _check_advanced(layer, params, called("advance", lambda: layer.advance(params, cache)))
 
 
 def _check_advanced(layer: Layer, params: Params, advanced: Params) -> None:
+    problem = ""
     if not tree.same_structure(advanced, params, states=True):
-        raise GradientError(f"{layer.name}: advance returns params of another structure")
-    if not close_trees(advanced, params):
-        raise GradientError(f"{layer.name}: advance changes trained parameters")
-    paths = tree.paths(params, states=True)
-    leaves = (tree.leaves(both, states=True) for both in (params, advanced))
-    for path, old, new in zip(paths, *leaves, strict=True):
-        if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
-            raise GradientError(f"{layer.name}: advance changes the shape or kind of {path}")
+        problem = "returns params of another structure"
+    elif not close_trees(advanced, params):
+        problem = "changes trained parameters"
+    else:
+        paths = tree.paths(params, states=True)
+        leaves = (tree.leaves(both, states=True) for both in (params, advanced))
+        for path, old, new in zip(paths, *leaves, strict=True):
+            if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
+                problem = f"changes the shape or kind of {path}"
+    if problem:
+        raise GradientError(f"{layer.name}: advance {problem}", "advance")
 
 
 def check_walks(at: Sample) -> None:
@@ -165,12 +168,10 @@ def check_walks(at: Sample) -> None:
         ("lf.cotangents with lf.grads_at", recorded, (at.dx, at.dparams), _RECORDED),
     )
     for walk, run, expected, mend in walks:
-        # What `precision` runs in float64 does so here, too.
-        with getattr(layer.grads, "doubled", nullcontext()):
-            try:
-                given = run()
-            except Exception as error:
-                problem = f"{walk} raised {type(error).__name__}, and backward did not: {error}"
-                raise GradientError(f"{layer.name}: {problem}; {mend}") from error
+        try:
+            given = run()
+        except Exception as error:
+            problem = f"{walk} raised {type(error).__name__}, and backward did not: {error}"
+            raise GradientError(f"{layer.name}: {problem}; {mend}") from error
         if not close_trees(given, expected):
             raise GradientError(f"{layer.name}: {walk} differs from backward; {mend}")

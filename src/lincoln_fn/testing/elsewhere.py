@@ -16,12 +16,11 @@ from torch import Tensor
 from lincoln_fn.core import Key, is_derived, tree
 from lincoln_fn.testing.blame import blamed
 from lincoln_fn.testing.contract import check_other_functions, close_trees
-from lincoln_fn.testing.diagnosis import GradientError
+from lincoln_fn.testing.diagnosis import Finding, GradientError, Report
 from lincoln_fn.testing.judge import judge
 from lincoln_fn.testing.perturbed import closer, is_movable, leaves_of, perturbed, with_leaves
 from lincoln_fn.testing.point import is_plainly_right
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import Sample, floating_leaves, sample
 
 # What a change of y counts as due to an eps, in parts of the largest y.
@@ -35,14 +34,16 @@ def elsewhere(
     report: Report, given: Sample, own: Sample, key: Key, predict_is_forward: bool | None
 ) -> Report:
     """Judge a layer at other params and x, and add what is wrong there to its report."""
-    key, other, findings = key.fold_in(1), "", _NONE
+    key, findings = key.fold_in(1), _NONE
+    other: GradientError | None = None
     moved = perturbed(given, key)
     report = attrs.evolve(report, remarks=(*report.remarks, *_unmoved(given, moved or given)))
     with suppress(Exception):  # the layer may refuse other arrays in any way
         findings = _of_perturbed(moved, given, key) if moved else _NONE
-        other = "" if findings or not moved else _wrong_function(moved, given, predict_is_forward)
+        if moved and not findings:
+            other = _wrong_function(moved, given, predict_is_forward)
     if other:
-        raise GradientError(other)
+        raise other
     with suppress(Exception):  # the same
         findings = findings or _of_eps(given, own, key)
     if not findings:
@@ -78,22 +79,25 @@ def _of_perturbed(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:
     return _wrong_at(at, key, where)
 
 
-def _wrong_function(at: Sample, given: Sample, predict_is_forward: bool | None) -> str:
-    """Say which of grads, input_grad and predict is wrong; "" if none is."""
+def _wrong_function(
+    at: Sample, given: Sample, predict_is_forward: bool | None
+) -> GradientError | None:
+    """Say which of grads, input_grad and predict is wrong; None if none is."""
     if all(is_derived(at.layer, function) for function in ("grads", "input_grad", "predict")):
-        return ""
+        return None
 
-    def told(at: Sample) -> str:
+    def problem(at: Sample) -> GradientError | None:
         try:
             check_other_functions(at, predict_is_forward, once=True)
         except GradientError as error:
-            return str(error)
-        return ""
+            return error
+        return None
 
-    sentence = told(at)
-    if not sentence or not told(closer(at, given)):
-        return ""
-    return f"{sentence} ({_where(at, given, lambda at: not told(at))})"
+    found = problem(at)
+    if found is None or problem(closer(at, given)) is None:
+        return None
+    where = _where(at, given, lambda at: problem(at) is None)
+    return GradientError(f"{found} ({where})", found.function)
 
 
 def _unmoved(given: Sample, at: Sample) -> list[str]:

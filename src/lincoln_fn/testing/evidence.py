@@ -61,11 +61,6 @@ class Evidence:
         return self.sample.given
 
     @cached_property
-    def x(self) -> list[Tensor]:
-        """The floating tensors of x."""
-        return floating_leaves(self.sample.x)
-
-    @cached_property
     def y(self) -> list[Tensor]:
         """The floating tensors of y."""
         return floating_leaves(self.sample.y)
@@ -83,7 +78,7 @@ class Evidence:
             for first in range(leaf.ndim):
                 for last in range(first, leaf.ndim):
                     found.add(leaf.shape[first : last + 1].numel())
-        sizes = [leaf.numel() for leaf in (*self.x, *self.y)]
+        sizes = [leaf.numel() for leaf in (*floating_leaves(self.sample.x), *self.y)]
         # A pooling averages so many numbers.
         found |= {a // b for a in sizes for b in sizes if b and a % b == 0}
         return sorted(n for n in found if n > 1)
@@ -192,7 +187,7 @@ class Evidence:
         integers += [
             leaf for call in (self.tape.calls if self.tape else ()) for leaf in call.leaves
         ]
-        return [*one_hot(integers, self.x), *values][:MOST_AT_HAND]
+        return [*one_hot(integers, floating_leaves(at.x)), *values][:MOST_AT_HAND]
 
     def again(self, key: Key) -> Evidence | None:
         """Make the same of another draw of params, x and g; None if the layer takes no other."""

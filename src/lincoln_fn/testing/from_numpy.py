@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -101,6 +101,7 @@ def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
 
 Forward = Callable[[Sequence[Tensor]], Arrays]
 DEEPEST = 6
+_EMPTY_CELL = CellType()
 _OTHERS = ("lincoln_fn", "numpy", "torch", "builtins", "functools")
 
 
@@ -143,7 +144,8 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, partial):
         return [value.func, *value.args, *value.keywords.values()]
     if isinstance(value, FunctionType):
-        return [*map(_content, value.__closure__ or ()), *(value.__defaults__ or ())]
+        filled = [cell for cell in value.__closure__ or () if cell != _EMPTY_CELL]
+        return [*(cell.cell_contents for cell in filled), *(value.__defaults__ or ())]
     if attrs.has(type(value)):
         return [getattr(value, field.name, None) for field in attrs.fields(type(value))]
     if isinstance(value, list | tuple):
@@ -156,13 +158,6 @@ def held_by(value: Any, depth: int = 0) -> Iterator[Any]:
     yield value
     for part in _parts(value) if depth < DEEPEST else ():
         yield from held_by(part, depth + 1)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty as yet
-        return None
 
 
 def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
@@ -189,7 +184,7 @@ def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
     from torch import _numpy as on_tensors  # it takes as long to import as numpy
 
     array = vars(on_tensors)["ndarray"]
-    stand_in = _Numpy(on_tensors)
+    stand_in = _numpy_of(on_tensors)
     with ExitStack() as stack:
         for scope in scopes:
             changed = {name: stand_in for name, value in scope.items() if value is np}
@@ -204,26 +199,18 @@ def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
         yield
 
 
-class _Numpy(ModuleType):
-    """Torch's copy of numpy, and numpy itself for what that lacks."""
+def _numpy_of(on_tensors: ModuleType) -> SimpleNamespace:
+    """Make torch's copy of numpy, with numpy itself for what that lacks."""
+    kind = on_tensors.ndarray
 
-    def __init__(self, on_tensors: ModuleType) -> None:
-        super().__init__("numpy")
-        self.__dict__["_on_tensors"] = on_tensors
-
-    def __getattr__(self, name: str) -> Any:  # Any: of any kind
-        if name in ("array", "asarray"):
-            return self._array
-        if name != "random" and hasattr(self._on_tensors, name):
-            return getattr(self._on_tensors, name)
-        return getattr(np, name)
-
-    def _array(self, values: Any, *args: Any, **options: Any) -> Any:
-        """Make an array; of a list of arrays, without losing its gradient."""
-        kind = self._on_tensors.ndarray
+    def array(values: Any, *args: Any, **options: Any) -> Any:
+        # Any: as numpy has it. An array of a list of arrays keeps its gradient.
         if isinstance(values, list | tuple) and any(isinstance(v, kind) for v in values):
-            return self._on_tensors.stack([self._array(v) for v in values])
-        return self._on_tensors.array(values, *args, **options)
+            return on_tensors.stack([array(v) for v in values])
+        return on_tensors.array(values, *args, **options)
+
+    own = {name: value for name, value in vars(on_tensors).items() if name != "random"}
+    return SimpleNamespace(**{**vars(np), **own, "array": array, "asarray": array})
 
 
 class _Passing(TorchFunctionMode):

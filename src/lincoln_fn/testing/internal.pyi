@@ -2,7 +2,7 @@ from lincoln_fn.testing.contract import close_trees as close_trees, not_finite a
 from lincoln_fn.testing.from_numpy import as_tensor as as_tensor
 from lincoln_fn.testing.point import is_plainly_right as is_plainly_right
 from lincoln_fn.testing.precision import Doubled as Doubled, FUNCTIONS as FUNCTIONS
-from lincoln_fn.testing.report import html_table as html_table
+from lincoln_fn.testing.diagnosis import html_table as html_table
 from lincoln_fn.testing.run import IN_PLACE as IN_PLACE
 from lincoln_fn.testing.sample import (
     copies as copies, doubled as doubled, floating as floating, on_copies as on_copies,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn.core import Key, LayerError, keys
-from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, close
+from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Verdict, close
 from lincoln_fn.testing.evidence import Evidence
 from lincoln_fn.testing.oracles import scales
 from lincoln_fn.testing.point import (
@@ -32,7 +32,6 @@ from lincoln_fn.testing.point import (
     one_sided,
     truth,
 )
-from lincoln_fn.testing.report import Verdict
 from lincoln_fn.testing.sample import Sample
 
 # How far the points close by are, in parts of each value.

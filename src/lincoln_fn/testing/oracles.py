@@ -28,10 +28,8 @@ OF_ENTRY, OF_LARGEST = 1e-2, 1e-8
 def steady_slope(
     forward: Forward, arrays: Sequence[Tensor], which: int, direction: Tensor, g: Arrays
 ) -> tuple[float, float]:
-    """Compute the derivative of s along a direction, and by how much it changes with the step.
-
-    Of central differences with several steps, those that change least are taken.
-    """
+    """Compute the derivative of s along a direction, and by how much it changes with the step."""
+    # Of central differences with several steps, those that change least are taken.
 
     def moved(step: float) -> list[Tensor]:
         array = arrays[which] + step * direction
@@ -56,10 +54,8 @@ def steady_slope(
 
 
 def least_slope(y: Arrays, g: Arrays) -> float:
-    """Compute the size of slopes that differences do not see: y changes by less than it is rounded.
-
-    Where y does not change at all, the slope may be 0, or as large as this.
-    """
+    """Compute the size of slopes that differences do not see, since y is rounded."""
+    # Where y does not change at all, the slope may be 0, or as large as this.
     pairs = zip(tree.leaves(y), tree.leaves(g), strict=True)
     size = sum(float((leaf * c).abs().sum()) for leaf, c in pairs if leaf.is_floating_point())
     return size * torch.finfo(torch.float64).eps / STEPS[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -89,34 +90,26 @@ class Doubled(TorchFunctionMode):
     def inside(self, layer: Layer) -> Layer:
         """Make a layer whose results are of float64, even if they come from numpy."""
         functions = {
-            name: _Raised(function, name, self)
+            name: partial(self._run, name, function)
             for name in FUNCTIONS
             if (function := getattr(layer, name)) is not unchanged
         }
         changed: Any = functions  # Any: mypy takes each for every field
         return attrs.evolve(layer, **changed)
 
+    # Any: of the protocol.
+    def _run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self:
+            results = function(*arguments)
+        for leaf in tree.leaves(results):
+            if isinstance(leaf, Tensor) and leaf.dtype in LOW:
+                told = f"{name} returns {_short(leaf.dtype)}: fewer digits are seen"
+                self._seen[told] = None
+        return tree.map(_raised, results)
+
     def remarks(self) -> list[str]:
         """List what was done in lower precision, or outside of torch, in sentences."""
         return list(self._seen)
-
-
-@attrs.frozen(eq=False)
-class _Raised:
-    """A function of a layer whose results are of float64."""
-
-    function: Callable[..., Any]  # Any: of the protocol
-    name: str
-    doubled: Doubled
-
-    def __call__(self, *arguments: Any) -> Any:
-        with self.doubled:
-            results = self.function(*arguments)
-        for leaf in tree.leaves(results):
-            if isinstance(leaf, Tensor) and leaf.dtype in LOW:
-                told = f"{self.name} returns {_short(leaf.dtype)}: fewer digits are seen"
-                self.doubled._seen[told] = None
-        return tree.map(_raised, results)
 
 
 def _is_plain(argument: object) -> bool:

@@ -41,12 +41,11 @@ from lincoln_fn.testing.exact.field import FREE, Array, Field, P
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import READ, STOPPED
 from lincoln_fn.testing.exact.store import MissingError
-from lincoln_fn.testing.optimizer import at_a_step, update_as_layer
+from lincoln_fn.testing.optimizer import Update, at_a_step, update_as_layer
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, by_differences
 from lincoln_fn.testing.sample import Sample, doubled, sample
 from lincoln_fn.testing.trial import Subject, Trial
-from lincoln_fn.testing.update import Update
 
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
@@ -233,10 +232,8 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
-    """Draw until each output was one that depends on no number without a root; [] if none is.
-
-    What depends on such a number changes with the other one that is drawn for its root.
-    """
+    """Draw until each output was one that depends on no number without a root; [] if none is."""
+    # What depends on such a number changes with the other one that is drawn for its root.
     trials: list[Trial] = []
     left: list[Array] = []
     for seed in seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 
 import attrs
@@ -20,11 +21,10 @@ from lincoln_fn.testing.contract import (
     not_finite,
     snapshot,
 )
-from lincoln_fn.testing.diagnosis import GradientError, ImpureError
+from lincoln_fn.testing.diagnosis import Finding, GradientError, ImpureError, Report
 from lincoln_fn.testing.elsewhere import elsewhere
 from lincoln_fn.testing.point import NOT_LINEAR, autograd_at, is_plainly_right, not_linear
 from lincoln_fn.testing.precision import Doubled
-from lincoln_fn.testing.report import Finding, Report
 from lincoln_fn.testing.sample import (
     Sample,
     copied,
@@ -104,7 +104,7 @@ def _checked(layer: Layer, params: Params, x: Arrays, options: Options) -> Repor
         raise
     except GradientError as error:
         problem = error
-    report = _judged(_pure(doubled.inside(layer), params, x, key), options)
+    report = _judged(_pure(doubled.inside(layer), params, x, key), options, doubled)
     if problem is not None and not report.mistakes and not doubled.remarks():
         raise problem
     return attrs.evolve(report, remarks=(*report.remarks, *doubled.remarks()))
@@ -119,7 +119,7 @@ def _computes_another(at: Sample, reference: Layer | None) -> bool:
     return reference is not None and not close_trees(at.y, reference.forward(at.params, at.x)[0])
 
 
-def _judged(own: Sample, options: Options) -> Report:
+def _judged(own: Sample, options: Options, doubled: Doubled) -> Report:
     """Judge gradients that did not pass the plain comparison."""
     key, reference, at = options.key.fold_in(0), options.reference, own
     is_other = _computes_another(own, reference)
@@ -141,7 +141,7 @@ def _judged(own: Sample, options: Options) -> Report:
         return attrs.evolve(report, findings=(y, *report.findings))
     if report.mistakes:
         return report
-    _check_others(own, options)
+    _check_others(own, options, doubled)
     return elsewhere(report, at, own, options.key, options.predict_is_forward)
 
 
@@ -201,12 +201,13 @@ def _check_range(name: str, y: Arrays) -> None:
     """Raise an error for nan, and another if y is only too large to be a number."""
     if told := not_finite(y):
         if any(bool(leaf.isnan().any()) for leaf in tree.leaves(y)):
-            raise GradientError(f"{name}: y {told}")
+            raise GradientError(f"{name}: y {told}", "forward")
         raise OverflowError("y is infinite for these numbers: take smaller ones")
 
 
-def _check_others(at: Sample, options: Options) -> None:
+def _check_others(at: Sample, options: Options, mode: Doubled | None = None) -> None:
     if wrong := not_linear(at, options.key.fold_in(1)):
         raise GradientError(f"{at.layer.name}: {wrong[0]} {NOT_LINEAR}")
     check_other_functions(at, options.predict_is_forward)
-    check_walks(at)
+    with mode or nullcontext():  # a walk calls the parts
+        check_walks(at)

@@ -88,10 +88,10 @@ def _pair(
         raise
     except Exception as error:
         told = f"{function} raised {_told(error)}{_of_precision(layer, function, arguments)}"
-        raise GradientError(f"{layer.name}: {told}") from error
+        raise GradientError(f"{layer.name}: {told}", function) from error
     problem = core.describe_non_pair(function, result)
     if problem := problem or not_a_tensor(dict(zip(of_tensors, result, strict=False))):
-        raise GradientError(f"{layer.name}: {problem}")
+        raise GradientError(f"{layer.name}: {problem}", function)
     pair: tuple[Arrays, Arrays] = result
     return pair
 

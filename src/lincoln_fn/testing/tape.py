@@ -134,12 +134,7 @@ _TIMES = (torch.Tensor.mul, torch.Tensor.__mul__, torch.mul)
 class Tape(TorchFunctionMode):
     """A recording of a forward."""
 
-    def __init__(
-        self,
-        forward: Forward,
-        arrays: Sequence[Tensor],
-        g: Arrays,
-    ) -> None:
+    def __init__(self, forward: Forward, arrays: Sequence[Tensor], g: Arrays) -> None:
         super().__init__()
         self.calls: list[Call] = []
         with torch.enable_grad():

@@ -237,6 +237,11 @@ def is_used_once(batches: object) -> bool:
         >>> is_used_once([1, 2]), is_used_once(iter([1, 2]))
         (False, True)
     """
+    return isinstance(innermost(batches), Iterator)
+
+
+def innermost(batches: object) -> object:
+    """Return the batches before all maps."""
     while isinstance(batches, Mapped):
         batches = batches.source
-    return isinstance(batches, Iterator)
+    return batches

@@ -11,7 +11,7 @@ import attrs
 from lincoln_fn.core import BY_HAND, Arrays, LayerError, warn
 from lincoln_fn.optim.internal import is_waiting
 from lincoln_fn.training.batch_checks import check_batch, check_walkable, is_array
-from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, is_used_once
+from lincoln_fn.training.data import Array, Batch, Batches, Mapped, batches, innermost, is_used_once
 from lincoln_fn.training.train import TrainState
 
 Data: TypeAlias = Annotated[tuple[Array, Array] | Iterable[Batch], BY_HAND]
@@ -84,7 +84,7 @@ def batches_of_epoch(
 
 def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
     """Check that an epoch had a batch; of `data.batches`, a resumed run may have had all before."""
-    if not steps and not isinstance(_innermost(source), Batches):
+    if not steps and not isinstance(innermost(source), Batches):
         problem = f"expected at least one batch in epoch {epoch}, got none"
         mend = "give a list, a DataLoader or data.batches with a batch in each epoch"
         raise LayerError("fit", f"{problem}; {mend}")
@@ -92,7 +92,7 @@ def check_epoch(source: Iterable[Batch], epoch: int, steps: int) -> None:
 
 def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: TrainState) -> None:
     """Warn of a run from step `begun` to a state that has the same parameters."""
-    steps, inner = int(state.step) - begun, _innermost(source)
+    steps, inner = int(state.step) - begun, innermost(source)
     if steps and is_waiting(state.opt_state, steps):
         problem = f"accumulate waits for more than the {steps} batches given"
         mend = "give more batches or epochs, or accumulate fewer"
@@ -105,17 +105,10 @@ def warn_of_no_update(source: Iterable[Batch], epochs: int, begun: int, state: T
         warn(f"fit: trains nothing, since {problem}; {mend}; {other}")
 
 
-def _innermost(source: Iterable[Batch]) -> Iterable[Batch]:
-    """Return the batches before all maps."""
-    while isinstance(source, Mapped):
-        source = source.source
-    return source
-
-
 def count_steps(source: Iterable[Batch], epochs: int, begun: int) -> int | None:
     """Count the steps of a run, if its data has a length."""
     whole = source
-    if isinstance(_innermost(source), Batches):
+    if isinstance(innermost(source), Batches):
         whole, epochs = batches_of_epoch(source, epochs, begun=begun, step=begun), 1
     try:
         return len(whole) * epochs  # type: ignore[arg-type]  # raises TypeError without a length

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, TypeAlias
 
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import BY_HAND, Key, Layer, LayerError, PositiveInt, checked, require
+from lincoln_fn.core import BY_HAND, Key, Layer, LayerError, PositiveInt, checked, require, warn
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.runtime import count_cores, watch_pace
@@ -25,14 +26,7 @@ from lincoln_fn.training.epochs import (
     warn_of_no_update,
 )
 from lincoln_fn.training.evaluate import check_metric, check_metrics, evaluate
-from lincoln_fn.training.history import (
-    FitRecord,
-    History,
-    Mode,
-    is_gain,
-    summarise,
-    warn_of_falling,
-)
+from lincoln_fn.training.history import FitRecord, History, Mode, is_gain
 from lincoln_fn.training.make_step import make_step
 from lincoln_fn.training.progress_display import Display, display
 from lincoln_fn.training.protocols import Gradient, Reduce
@@ -144,7 +138,7 @@ def fit(
             scores = {}
             if held_out is not None and metrics is not None:
                 scores = evaluate(net, state.params, held_out, metrics, reduce=reduce)
-            record = summarise(epoch, state, records, scores, time.perf_counter() - started)
+            record = _summarise(epoch, state, records, scores, time.perf_counter() - started)
             show.line(str(record), scores)
             history.append(record)
             if patience is None or record.metric is None:
@@ -152,7 +146,7 @@ def fit(
             is_best = is_gain(record.metric, best and best[1], mode)
             best, waited = ((state, record.metric), 0) if is_best else (best, waited + 1)
             if waited == patience:
-                warn_of_falling(history, mode)
+                _warn_of_falling(history, mode)
                 break
     warn_of_no_update(source, epochs, first_step, state)
     return (state if best is None else best[0]), History(history)
@@ -197,3 +191,30 @@ def _lines(
         if records and (every is None or epoch == epochs):
             yield epoch, state, records
             records = []
+
+
+def _warn_of_falling(history: list[FitRecord], mode: Mode) -> None:
+    """Warn if the metric of a run that stopped early only fell: a loss has mode="min"."""
+    metrics = [record.metric for record in history if record.metric is not None]
+    is_falling = len(metrics) > 2 and all(after < before for before, after in pairwise(metrics))
+    if mode == "max" and is_falling:
+        problem = f"the metric only fell, from {metrics[0]:.4g} to {metrics[-1]:.4g}"
+        mend = "for a metric that should fall, such as a loss, write mode='min'"
+        warn(f"fit: {problem}, and the first state is returned; {mend}")
+
+
+def _summarise(
+    epoch: int,
+    state: TrainState,
+    records: list[StepRecord],
+    scores: Mapping[str, float],
+    seconds: float,
+) -> FitRecord:
+    """Make a line of the history: the means of some steps' losses and parts, and the scores."""
+    loss = sum(step.loss for step in records) / len(records)
+    parts = {
+        name: sum(step.scores[name] for step in records) / len(records)
+        for name in records[0].scores
+    }
+    metric = next(iter(scores.values()), None)
+    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)

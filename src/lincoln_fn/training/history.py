@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import attrs
 
-from lincoln_fn.core import record, shown, warn
-from lincoln_fn.training.train import StepRecord, TrainState
+from lincoln_fn.core import record, shown
 
 Mode: TypeAlias = Literal["max", "min"]
 
@@ -57,30 +55,3 @@ class History(tuple[FitRecord, ...]):
 
     def _repr_html_(self) -> str:
         return shown(self)
-
-
-def warn_of_falling(history: list[FitRecord], mode: Mode) -> None:
-    """Warn if the metric of a run that stopped early only fell: a loss has mode="min"."""
-    metrics = [record.metric for record in history if record.metric is not None]
-    is_falling = len(metrics) > 2 and all(after < before for before, after in pairwise(metrics))
-    if mode == "max" and is_falling:
-        problem = f"the metric only fell, from {metrics[0]:.4g} to {metrics[-1]:.4g}"
-        mend = "for a metric that should fall, such as a loss, write mode='min'"
-        warn(f"fit: {problem}, and the first state is returned; {mend}")
-
-
-def summarise(
-    epoch: int,
-    state: TrainState,
-    records: list[StepRecord],
-    scores: Mapping[str, float],
-    seconds: float,
-) -> FitRecord:
-    """Make a line of the history: the means of some steps' losses and parts, and the scores."""
-    loss = sum(step.loss for step in records) / len(records)
-    parts = {
-        name: sum(step.scores[name] for step in records) / len(records)
-        for name in records[0].scores
-    }
-    metric = next(iter(scores.values()), None)
-    return FitRecord(int(state.step), epoch, loss, metric, seconds, parts, scores)

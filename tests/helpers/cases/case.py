@@ -71,6 +71,9 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
         module: the module.
         names: by the module's parameter name, how our params give that tensor; None for the names
             of the state dict.
+
+    Returns:
+        The function (params, x) -> y, which has the module.
     """
     import torch
 
@@ -78,6 +81,7 @@ def by_module(module: Any, names: dict[str, Callable[[Any], Tensor]] | None = No
         given = torch_names(params) if names is None else {n: of(params) for n, of in names.items()}
         return torch.func.functional_call(module, given, x)
 
+    run.module = module
     return run
 
 

@@ -27,6 +27,7 @@ def both(name, x, *arguments, note="", inits=None, **options):
             warnings.filterwarnings("ignore", "Using padding='same'", UserWarning)
             return run(params, x)
 
+    reference.module = module
     layer = getattr(lf, name)(*arguments, **options, **(inits or {}))
     return Case(layer, x, reference, note=note)
 

@@ -140,7 +140,7 @@ def files_for(path: Path, full: bool, rows: bool) -> list[str]:
     tables = TABLES[path.relative_to(PACKAGE).parts[0]]
     others = sorted({str(file.relative_to(TESTS)) for file in family_of(path)} - {*tables})
     names = tables if rows else (*tables, *others, *GENERAL)
-    return [str(TESTS / name) for name in names if full or name not in short_suite.FILES]
+    return [str(TESTS / name) for name in names if full or not short_suite.leaves_out(TESTS / name)]
 
 
 def plugins(full: bool, *given: object) -> list[object]:

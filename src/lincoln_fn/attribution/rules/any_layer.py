@@ -57,9 +57,6 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
 
     In a residual connection, y = f(x) + x, each of the two gets its part of R, so it is conserved.
 
-    Args:
-        stabilizer: is added to |y|.
-
     Example:
         >>> norm()
         norm()
@@ -74,9 +71,6 @@ def norm(stabilizer: NonNegative = 1e-6) -> Rule:
 @constructor
 def split(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share equally among the factors of a product.
-
-    Args:
-        stabilizer: is added to |y|.
 
     Example:
         >>> split()
@@ -109,9 +103,6 @@ def signal(stabilizer: NonNegative = 1e-6) -> Rule:
     In a gated linear unit, y = a s(b), the signal is a. The recurrences `linear_scan`,
     `selective_scan`, `gated_linear_recurrence` and `linear_attention` are sums of their signal and
     their first state, with factors that depend on the gates; the factors count as constants.
-
-    Args:
-        stabilizer: is added to |y|, which is such a sum.
 
     Source:
         Arras, Montavon, Müller and Samek, "Explaining Recurrent Neural Network Predictions in

@@ -48,7 +48,6 @@ def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False)
     """Share the relevance of attention's output to query, key and value.
 
     Args:
-        stabilizer: is added to the denominators' absolute values.
         constant_weights: whether the weights count as constants, so that the values get everything.
 
     Returns:

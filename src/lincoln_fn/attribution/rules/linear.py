@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
+from lincoln_fn.attribution._explained import expanded
 from lincoln_fn.attribution.rules.rule import Change, Rule, Use, by_terms, changed, one_input
 from lincoln_fn.core import Arrays, NonNegative, Shown, bare, constructor, format_briefly
 
@@ -48,7 +49,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 
     Args:
         epsilon: is added to |z|; 0 conserves relevance exactly.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> epsilon(0.25)
@@ -64,10 +64,6 @@ def epsilon(epsilon: Shown[NonNegative] = 1e-6, *, zero_bias: bool = False) -> R
 @constructor
 def z_plus(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share in proportion to the positive contributions only.
-
-    Args:
-        stabilizer: is added to |z|.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> z_plus()
@@ -93,8 +89,6 @@ def alpha_beta(
     Args:
         alpha: the weight of the positive contributions.
         beta: that of the negative ones; alpha - beta = 1, so that relevance is conserved.
-        stabilizer: is added to |z| of both.
-        zero_bias: whether the bias is left out of z.
 
     Raises:
         LayerError: if alpha - beta is not 1.
@@ -122,8 +116,6 @@ def gamma(
     Args:
         gamma: how much more they count. With 0 it is the rule `epsilon`; the larger it is, the less
             the contributions of the other sign count.
-        stabilizer: is added to |z|.
-        zero_bias: whether the bias is left out of z.
 
     Example:
         >>> gamma(0.1)
@@ -151,7 +143,6 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     Args:
         low: the smallest value that x_i can have: a number, or a tensor that broadcasts to x.
         high: the largest value.
-        stabilizer: is added to |z|.
 
     Raises:
         LayerError: if low is above high; from the walk, if one does not broadcast to x.
@@ -165,8 +156,10 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
 
     def propagate(use: Use, relevance: Arrays) -> Arrays:
         x = one_input(use)
-        of_low = _bound("low", low, x), changed(use, lambda p: -_positive(p))
-        of_high = _bound("high", high, x), changed(use, lambda p: -_negative(p))
+        below = expanded("z_box", "low to broadcast to x,", low, x)
+        above = expanded("z_box", "high to broadcast to x,", high, x)
+        of_low = below, changed(use, lambda p: -_positive(p))
+        of_high = above, changed(use, lambda p: -_negative(p))
         return by_terms(use, relevance, stabilizer, (x, use.params), of_low, of_high)
 
     shown = [format_briefly(each) if isinstance(each, Tensor) else each for each in (low, high)]
@@ -178,7 +171,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
     """Share in proportion to the squared weights.
 
     Args:
-        stabilizer: is added to |z|.
         zero_bias: whether the bias, whose square counts, is left out of z.
 
     Example:
@@ -196,9 +188,6 @@ def w_square(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule
 @constructor
 def flat(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share equally among all x_i that enter y_j.
-
-    Args:
-        stabilizer: is added to their number.
 
     Example:
         >>> flat()
@@ -229,11 +218,3 @@ def _by_signs(
     of_negative = _negative(x), changed(use, below, zero_bias=True)
     result: Tensor = by_terms(use, relevance, stabilizer, of_positive, of_negative)
     return result
-
-
-def _bound(name: str, value: float | Tensor, x: Tensor) -> Tensor:
-    try:
-        return torch.as_tensor(value).to(x).expand(x.shape)
-    except RuntimeError as error:
-        wanted = f"{name} to broadcast to x, {tuple(x.shape)}"
-        raise core.LayerError("z_box", f"expected {wanted}, got {format_briefly(value)}") from error

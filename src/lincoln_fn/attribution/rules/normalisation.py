@@ -30,9 +30,6 @@ from lincoln_fn.layers.common.normalisation import mean_over, scale_and_shift
 def constant_std(stabilizer: NonNegative = 1e-6) -> Rule:
     """Share through layer norm or RMS norm as if the standard deviation were a constant.
 
-    Args:
-        stabilizer: is added to |y|.
-
     Example:
         >>> constant_std()
         constant_std()

@@ -1,4 +1,4 @@
-// A convolution and the max-pooling of its output. passes/pooled_convolution.py derives it. Before
+// A convolution and the max-pooling of its output. passes/pooling.py derives it. Before
 // this file stand the constants of one shape: CHANNELS, HEIGHT, WIDTH and PADDING of x, the
 // KERNEL's size, the number of FILTERS, and the WINDOW of the pooling.
 //

@@ -1,4 +1,4 @@
-// The backward pass of a convolution before a max-pooling. passes/pooled_convolution.py derives it.
+// The backward pass of a convolution before a max-pooling. passes/pooling.py derives it.
 // Before this file stand the constants of one shape: CHANNELS, HEIGHT, WIDTH and PADDING of x, the
 // KERNEL's size, the number of FILTERS, the WINDOW of the pooling, and whether dx and dW are
 // NEEDED.

@@ -130,11 +130,6 @@ def _one_with_one(a: Tensor, b: Tensor) -> Tensor:
     return product(a[0], b[0])[None]
 
 
-def _many_with_one(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the products of many a (batch, n, k) with one b, as one product of all their rows."""
-    return product(a.flatten(0, 1), b[0]).view(*a.shape[:2], b.shape[2])
-
-
 def _replace(node: Node) -> None:
     node.target = product
 
@@ -145,8 +140,6 @@ def _replace_many(node: Node) -> None:
         node.target = _one_with_one
     elif suits_kernel(a, b):
         node.target = by_kernel
-    elif b.stride(0) == 0 < len(a) and a.is_contiguous():
-        node.target = _many_with_one
 
 
 rewrite: Final = by_rules({aten.mm.default: _replace, aten.bmm.default: _replace_many})

@@ -11,7 +11,6 @@ from step to step is a tensor leaf, and shapes are checked while tracing, but nu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import attrs
 import optree
@@ -37,9 +36,9 @@ class Program:
     name: str  # of the whole, for errors
     where: str  # what does the work, for errors
     result: str  # the tree, for errors
-    pure: Callable[..., tuple[Any, Tensor]]  # Any: of a step, a layer or a function
+    pure: Callable[..., tuple[Arrays, Tensor]]
     # the function that users call: it says what is wrong with its arguments
-    plain: Callable[..., Any]
+    plain: Callable[..., Arrays]
 
 
 def of_step(step: Step) -> Program:

@@ -55,7 +55,8 @@ def check_same(
 ) -> list[int]:
     """Check that descriptions are the same in all processes, and collect a number of each."""
     described = {"calls": f"{where}: {', '.join(described)}", **described}
-    own = [number, *map(_digest, described.values())]
+    digests = [blake2b(text.encode(), digest_size=8).digest() for text in described.values()]
+    own = [number, *(int.from_bytes(each, "little", signed=True) for each in digests)]
     own += [0] * (_NUMBERS - len(own))
     everyone = group.gather(torch.tensor(own, device=_device(group))).cpu()
     for column, (what, text) in enumerate(described.items(), 1):
@@ -100,10 +101,6 @@ def _device(group: Group) -> torch.device:
 def _kind(leaf: Tensor, first: int = 1) -> str:
     sizes = ", ".join(map(str, leaf.shape[first:]))
     return f"({sizes}) of {str(leaf.dtype).removeprefix('torch.')}"
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _texts(group: Group, text: str, size: int) -> list[str]:

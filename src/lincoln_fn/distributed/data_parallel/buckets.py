@@ -130,7 +130,8 @@ class Buckets:
                 _view(row, start, leaf).copy_(of_leaf[node])
         flat[:, -1] = torch.inf if self.own_failed else 0
         if shards.deterministic:
-            total = _sum_in_tree(shards, flat, count)
+            rows = flat.view(len(nodes), shards.group.size, -1).movedim(1, 0)
+            total = shards.group.gather(_sum_own_slice(shards, rows).div_(count)).flatten()
         else:
             total = shards.group.sum_in_place(flat[0]).div_(count)
         self._failed.append(total[-1])
@@ -155,12 +156,6 @@ def _starts(leaves: Sequence[Tensor], size: int) -> list[int]:
         starts.append(starts[-1] + -(-leaf.numel() // unit) * unit)
     starts[-1] = -(-(starts[-1] + 1) // (unit * size)) * unit * size  # a slice for each process
     return starts
-
-
-def _sum_in_tree(shards: Shards, own: Tensor, count: float) -> Tensor:
-    """Add up the nodes of all processes, of which `own`, of shape (nodes, n), are this one's."""
-    rows = own.view(len(own), shards.group.size, -1).movedim(1, 0)
-    return shards.group.gather(_sum_own_slice(shards, rows).div_(count)).flatten()
 
 
 def _sum_slices(

@@ -22,8 +22,7 @@ from torch import Tensor
 from lincoln_fn import compiler, core
 from lincoln_fn.compiler.internal import digest
 from lincoln_fn.core import Layer, LayerError, Params, Positive, PositiveInt, bare, tree
-from lincoln_fn.distributed.data_parallel import synchronised
-from lincoln_fn.distributed.data_parallel.agreement import check_same, first_error, rows_of_all
+from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.passes import DataParallelSetup, Passes, run_pass
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
 from lincoln_fn.distributed.group import Group, check_divisible
@@ -84,7 +83,7 @@ def mean(
             f" bucket_mb={bucket_mb}",
             "versions": f"torch {torch.__version__}, files of lincoln_fn with hash {digest()[:8]}",
         }
-        check_same("mean", group, described)
+        agreement.check_same("mean", group, described)
     check_divisible("mean", "shards", total, group)
     if not deterministic and total != group.size:
         problem = f"expected shards=None, since deterministic is False, got {total}"
@@ -97,7 +96,7 @@ def mean(
         group.totals,
         exact=deterministic,
         shard=(group.rank, group.size),
-        first_error=partial(first_error, group),
+        first_error=partial(agreement.first_error, group),
         bind_shards=partial(_bind_shards, group, divided, size),
         bind_recorded=partial(_bind, group, divided, size, compiled, records=True),
     )
@@ -144,7 +143,7 @@ def _compute(
     setup: DataParallelSetup, name: str, params: Params, batch: Batch, step: Tensor
 ) -> tuple[Tensor, Params, Params]:
     """Compute the value, the advanced params and the gradient of the whole batch."""
-    rows = rows_of_all("mean", setup.group, params, batch, step, name)
+    rows = agreement.rows_of_all("mean", setup.group, params, batch, step, name)
     bounds = bounds_of("mean", setup.shards, rows)
     if setup.of_small and sum(leaf.nbytes for leaf in tree.leaves(params)) <= setup.bucket_size:
         setup = attrs.evolve(setup, of_shard=setup.of_small)
@@ -153,7 +152,7 @@ def _compute(
         error = passes.run()
         dparams = passes.buckets.results()
         if passes.buckets.has_failed():
-            error, _ = first_error(setup.group, error)
+            error, _ = agreement.first_error(setup.group, error)
             if error is not None:
                 raise error
         return passes.value(), passes.advance(), dparams

@@ -25,17 +25,7 @@ from lincoln_fn.losses import Loss
 from lincoln_fn.losses.internal import sum_of
 from lincoln_fn.training import Batch, OfShard
 from lincoln_fn.walk import Composition, forward_to_train
-from lincoln_fn.walk.internal import (
-    BACKWARD,
-    DPARAMS,
-    Wants,
-    composition_of,
-    gather_entries,
-    inside,
-    sum_uses,
-    untrained,
-    walk_back,
-)
+from lincoln_fn.walk import internal as walks
 
 Put = Callable[[int, Tensor], None]
 
@@ -156,9 +146,9 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
                 put(i, gradient)
 
     def visit(
-        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: walks.Wants
     ) -> tuple[Arrays, Params]:
-        dx, dparams = BACKWARD.visit(layer, path, params, cache, g, wants)
+        dx, dparams = walks.BACKWARD.visit(layer, path, params, cache, g, wants)
         if wants.dparams and not any(path.startswith(f"{group}.") for group in groups):
             post(params, dparams)
         return dx, dparams
@@ -172,9 +162,8 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
             post(params, dparams)
         return dparams
 
-    _, dparams = walk_back(
-        visit, net, params, cache, g, DPARAMS, skip=untrained, gather=gather, add=sum_uses
-    )
+    back = partial(walks.walk_back, visit, skip=walks.untrained, gather=gather, add=walks.sum_uses)
+    _, dparams = back(net, params, cache, g, walks.DPARAMS)
     for i, gradient in enumerate(tree.leaves(dparams)):
         if i not in posted:
             put(i, gradient)
@@ -182,11 +171,11 @@ def post_gradients(net: Layer, params: Params, cache: Cache, g: Arrays, put: Put
 
 def _groups(layer: Layer, path: str) -> Iterator[tuple[str, Composition]]:
     """Yield the outermost compositions that merge their records themselves."""
-    made = composition_of(layer)
+    made = walks.composition_of(layer)
     if made is None:
         return
-    if made.gather is not gather_entries:
+    if made.gather is not walks.gather_entries:
         yield path, made
         return
     for i, part in enumerate(made.parts):
-        yield from _groups(part, inside(path, i))
+        yield from _groups(part, walks.inside(path, i))

@@ -36,13 +36,7 @@ from lincoln_fn.core import Layer, LayerError, NonNegative, Probability, bare, c
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
-from lincoln_fn.layers.common.normalisation import (
-    affine_backward,
-    scale_and_shift,
-    statistics,
-    sum_over,
-    widened,
-)
+from lincoln_fn.layers.common import normalisation
 from lincoln_fn.layers.common.normalisation_checks import check_batch
 
 # Collects a tensor of each shard: x of shape (*s) -> (shards, *s).
@@ -68,9 +62,9 @@ def forward(
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the statistics of all shards."""
     core.check_input("sync_batch_norm", params, x, Params)
     check_batch(params, x, None)
-    axes, wide = (0, *range(2, x.ndim)), widened(x)
+    axes, wide = (0, *range(2, x.ndim)), normalisation.widened(x)
     own = x.shape[0] * x.shape[2:].numel()
-    _, mu, biased = statistics(wide, axes)
+    _, mu, biased = normalisation.statistics(wide, axes)
     sent = torch.cat((mu.new_tensor([own]), mu.flatten(), biased.flatten() * own)).double()
     shards = gather(sent)
     m, (mu_s, q_s) = shards[:, :1], shards[:, 1:].chunk(2, dim=1)
@@ -83,7 +77,7 @@ def forward(
     shape = (1, -1, *(1,) * (x.ndim - 2))
     rstd = (squares / count + eps).rsqrt().to(wide.dtype).view(shape)
     x_hat = (wide - mean.to(wide.dtype).view(shape)) * rstd
-    y = scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
+    y = normalisation.scale_and_shift(x_hat, params.weight, params.bias, x.ndim - 2)
     unbiased = (squares / (count - 1)).to(wide.dtype)
     of_batch = batch_norm.Cache(x_hat.to(x.dtype), rstd, mean.to(wide.dtype), unbiased, momentum)
     return y.to(x.dtype), Cache(of_batch, count.item())
@@ -100,10 +94,10 @@ def backward(
     core.check_params("sync_batch_norm", params, Params)
     check_cache("sync_batch_norm", cache, Cache)
     core.check_cotangent("sync_batch_norm", g, cache.batch.x_hat)
-    axes, x_hat = (0, *range(2, g.ndim)), widened(cache.batch.x_hat)
-    dx_hat, dparams = affine_backward(params, x_hat, g, (1,))
-    a = sum_over(dx_hat, axes)
-    b = sum_over(dx_hat * x_hat, axes)
+    axes, x_hat = (0, *range(2, g.ndim)), normalisation.widened(cache.batch.x_hat)
+    dx_hat, dparams = normalisation.affine_backward(params, x_hat, g, (1,))
+    a = normalisation.sum_over(dx_hat, axes)
+    b = normalisation.sum_over(dx_hat * x_hat, axes)
     a_mean, b_mean = (gather(torch.stack((a, b)).double()).sum(0) / cache.count).to(dx_hat.dtype)
     dx = cache.batch.rstd * (dx_hat - a_mean - x_hat * b_mean)
     return dx.to(g.dtype), dparams
@@ -127,16 +121,9 @@ def sync_batch_norm(
 
     It computes what `lf.batch_norm` computes from the whole batch, has the same params, and the
     same `predict`. Each call of `forward` and of `backward` communicates, so all processes must
-    make it.
-
-    Args:
-        group: the processes. In a step with `reduce=mean(group, shards=...)`, the statistics are
-            taken over its logical shards.
-        eps: as for `lf.batch_norm`.
-        momentum: likewise.
-        affine: likewise.
-        track_running_stats: likewise; without, `predict` uses the statistics of this process's
-            batch.
+    make it. Its arguments are the processes and those of `lf.batch_norm`. In a step with
+    `reduce=mean(group, shards=...)`, the statistics are taken over its logical shards. Without
+    running statistics, `predict` uses those of this process's batch.
 
     Returns:
         The layer, whose params are `layers.batch_norm.Params`.

@@ -22,12 +22,7 @@ from lincoln_fn.walk import cotangents, grads_at
 
 @attrs.frozen
 class Link:
-    """A connection between two processes: n bytes take latency + n / bandwidth seconds.
-
-    Args:
-        latency: in seconds.
-        bandwidth: in bytes per second.
-    """
+    """A connection between two processes: n bytes take latency + n / bandwidth seconds."""
 
     latency: float = 0.0
     bandwidth: float = float("inf")
@@ -58,7 +53,6 @@ def measure(
     """Measure stages in this process, one after the other.
 
     Args:
-        stages: the layers, first to last.
         x: one microbatch.
         link: between two stages; None takes no time.
         repeats: how often each is measured; the least time counts.
@@ -164,7 +158,6 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
     Args:
         net: `lf.serial` or `lf.repeat` of at least as many parts as stages.
         x: an example input, on which the parts are measured.
-        stages: how many.
         repeats: how often each part is measured; the least time counts.
 
     Returns:

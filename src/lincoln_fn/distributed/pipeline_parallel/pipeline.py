@@ -16,14 +16,12 @@ from torch import Tensor
 
 from lincoln_fn.core import Layer, LayerError, Params, check_argument, require, tree, wrong_kind
 from lincoln_fn.distributed.connect import alone
-from lincoln_fn.distributed.data_parallel.agreement import first_error, rows_of_all
+from lincoln_fn.distributed.data_parallel import agreement, synchronised
 from lincoln_fn.distributed.data_parallel.shards import Shards, bounds_of
-from lincoln_fn.distributed.data_parallel.synchronised import is_synchronised
 from lincoln_fn.distributed.group import Group
-from lincoln_fn.distributed.pipeline_parallel import pipeline_step
+from lincoln_fn.distributed.pipeline_parallel import pipeline_step, simulation
 from lincoln_fn.distributed.pipeline_parallel.messages import Connections
 from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import Times, check_schedule, simulate
 from lincoln_fn.distributed.pipeline_parallel.stages import Stages, device_of, join_stages
 from lincoln_fn.distributed.pipeline_parallel.tied_params import Tied, check_tied
 from lincoln_fn.losses import Loss
@@ -107,13 +105,13 @@ def pipeline(
     if len(parts) % group.size:
         problem = f"expected a multiple of {group.size} stages, got {len(parts)}"
         raise LayerError("pipeline", f"{problem}; each process has the same number of stages")
-    check_schedule(schedule, stages=len(parts), limit=limit)
+    simulation.check_schedule(schedule, stages=len(parts), limit=limit)
     schedule = tuple(tuple(Action(*action) for action in actions) for actions in schedule)
     check_tied(tied, len(parts))
     require(max_norm is None or max_norm > 0, "pipeline", "max_norm above 0", max_norm)
     places = Stages(group, len(parts), tuple(tied))
     net = join_stages(parts, places)
-    if any(map(is_synchronised, parts)):
+    if any(map(synchronised.is_synchronised, parts)):
         mend = "use batch_norm, whose statistics are those of a microbatch"
         problem = "expected no layer that needs the whole batch at once, got sync_batch_norm"
         raise LayerError("pipeline", f"{problem}; {mend}")
@@ -131,7 +129,7 @@ def _first_error(
     """Return the error of the first place, where stages have places one after the other."""
     if 0 < place < LAST:  # of a layer
         place += group.rank * 2**20
-    return first_error(data, *first_error(group, error, place))
+    return agreement.first_error(data, *agreement.first_error(group, error, place))
 
 
 def _bind(
@@ -143,7 +141,7 @@ def _bind(
         problem = "expected an optimizer that does not need the whole network's gradient"
         mend = "give max_norm to pipeline in place of clip_by_global_norm"
         raise LayerError("pipeline", f"{problem}, got {name}; {mend}")
-    in_order = simulate(schedule, [Times()] * stages.count)
+    in_order = simulation.simulate(schedule, [simulation.Times()] * stages.count)
     order = tuple(each for each in in_order if each.stage in stages.own)
     make = partial(pipeline_step.stage_functions, compiled=compiled)
     functions = tuple(make(i, part) for i, part in enumerate(net.parts))
@@ -160,7 +158,7 @@ def _compute(
 ) -> tuple[Tensor, Params, Params]:  # fmt: skip
     """Compute the value, the advanced params and the gradient of the whole batch."""
     stages, max_norm = setup.stages, setup.max_norm
-    rows = rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
+    rows = agreement.rows_of_all("pipeline", setup.shards.group, params, batch, step, name)
     bounds = bounds_of("pipeline", setup.shards, rows)
     common = {
         "step": f"step {int(step)} of {code}",

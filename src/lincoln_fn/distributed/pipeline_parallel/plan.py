@@ -18,19 +18,10 @@ from pathlib import Path
 import attrs
 
 from lincoln_fn.core import Arrays, Layer, LayerError
-from lincoln_fn.distributed.pipeline_parallel.measurement import (
-    Link,
-    Measured,
-    measure,
-    split_into_stages,
-)
+from lincoln_fn.distributed.pipeline_parallel import measurement, simulation
+from lincoln_fn.distributed.pipeline_parallel.measurement import Link, Measured
 from lincoln_fn.distributed.pipeline_parallel.schedules import Schedule
-from lincoln_fn.distributed.pipeline_parallel.simulation import (
-    Interval,
-    Times,
-    check_schedule,
-    simulate,
-)
+from lincoln_fn.distributed.pipeline_parallel.simulation import Interval, Times
 
 
 @attrs.frozen(repr=False)
@@ -77,18 +68,6 @@ class Plan:
         own = [each for each in self.intervals if each.stage == stage]
         return own[0].begin, own[-1].end + self.gradient_sum[stage]
 
-    def bars(self) -> list[tuple[str, int, float, float, str]]:
-        """List kind, stage, begin, end and microbatch of all actions and sums of gradients."""
-        bars: list[tuple[str, int, float, float, str]] = [
-            (each.kind, each.stage, each.begin, each.end, str(each.microbatch))
-            for each in self.intervals
-        ]
-        for stage, seconds in enumerate(self.gradient_sum):
-            if seconds:
-                end = self.span(stage)[1]
-                bars.append(("sum", stage, end - seconds, end, ""))
-        return bars
-
     def __repr__(self) -> str:
         parts = [f"bubble={self.bubble:.1%}", f"period={self.period:.4g} s"]
         parts += [f"makespan={self.makespan:.4g} s", f"peak_caches={self.peak_caches}"]
@@ -100,18 +79,25 @@ class Plan:
             {"name": "thread_name", "ph": "M", "pid": 0, "tid": s, "args": {"name": f"stage {s}"}}
             for s in range(len(self.times))
         ]
-        events += [
-            {
-                "name": f"{kind}{microbatch}" if kind in "FBW" else "gradient sum", "cat": kind,
-                "ph": "X", "pid": 0, "tid": stage, "ts": begin * 1e6, "dur": (end - begin) * 1e6,
-            }
-            for kind, stage, begin, end, microbatch in self.bars()
-        ]  # fmt: skip
+        for each in self.intervals:
+            name, length = f"{each.kind}{each.microbatch}", each.end - each.begin
+            events.append(_event(name, each.kind, each.stage, each.begin, length))
+        for stage, seconds in enumerate(self.gradient_sum):
+            if seconds:
+                end = self.span(stage)[1]
+                events.append(_event("gradient sum", "sum", stage, end - seconds, seconds))
         return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
 
     def save_trace(self, path: str | Path) -> None:
         """Write the timeline into a file at `path` that Perfetto (ui.perfetto.dev) opens."""
         Path(path).write_text(self.trace())
+
+
+def _event(name: str, kind: str, stage: int, begin: float, length: float) -> dict[str, object]:
+    return {
+        "name": name, "cat": kind, "ph": "X", "pid": 0, "tid": stage,
+        "ts": begin * 1e6, "dur": length * 1e6,
+    }  # fmt: skip
 
 
 def plan(
@@ -147,7 +133,7 @@ def plan(
         >>> plan((), None, schedule, times=[Times()] * 4)
         Plan(bubble=8.3%, period=39 s, makespan=39 s, peak_caches=(4, 4, 4, 4))
     """
-    peaks = check_schedule(schedule)
+    peaks = simulation.check_schedule(schedule)
     count, link = len(schedule), Link() if link is None else link
     replicas, rest = divmod(count if world is None else world, count)
     if rest or replicas < 1:
@@ -156,17 +142,19 @@ def plan(
     cut: tuple[Layer, ...] = ()
     measured: tuple[Measured, ...] = ()
     if times is None:
-        cut = split_into_stages(stages, x, count) if isinstance(stages, Layer) else tuple(stages)
+        if isinstance(stages, Layer):
+            stages = measurement.split_into_stages(stages, x, count)
+        cut = tuple(stages)
         if len(cut) != count:
             problem = f"expected {count} stages, as the schedule has, got {len(cut)}"
             raise LayerError("plan", problem)
-        measured = measure(cut, x, link=link, repeats=repeats)
+        measured = measurement.measure(cut, x, link=link, repeats=repeats)
         times = [each.times for each in measured]
     if len(times) != count:
         raise LayerError("plan", f"expected times of {count} stages, got {len(times)}")
     return Plan(
         cut,
-        simulate(schedule, times, joint_backward=joint_backward),
+        simulation.simulate(schedule, times, joint_backward=joint_backward),
         tuple(times),
         peaks,
         tuple(peak * each.kept + each.params for peak, each in zip(peaks, measured, strict=False)),

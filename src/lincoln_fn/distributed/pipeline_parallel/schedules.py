@@ -48,11 +48,7 @@ Schedule: TypeAlias = tuple[tuple[Action, ...], ...]
 
 @checked
 def gpipe(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
-    """Make the schedule in which a stage does all F first: it keeps m caches.
-
-    Args:
-        stages: p.
-        microbatches: m.
+    """Make the schedule of p stages and m microbatches with all F first: it keeps m caches.
 
     Source:
         Huang et al., "GPipe: Efficient Training of Giant Neural Networks using Pipeline
@@ -70,10 +66,6 @@ def one_f_one_b(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     """Make the schedule that alternates F and B: stage s, from 0, keeps p - s caches.
 
     It waits as long as GPipe.
-
-    Args:
-        stages: p.
-        microbatches: m.
 
     Source:
         Narayanan et al., "PipeDream: Generalized Pipeline Parallelism for DNN Training", 2019, as
@@ -93,9 +85,7 @@ def zero_bubble_h1(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     If all actions take the same time, a stage waits half as long as in 1F1B, or a third as long as
     where 1F1B sends dx after W. Every stage keeps p caches, as the first one does in 1F1B.
 
-    Args:
-        stages: p.
-        microbatches: m, best at least p.
+    The number m of microbatches is best at least p.
 
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.
@@ -115,9 +105,7 @@ def zero_bubble_h2(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     end one after the other, as they began. So there is no waiting only if the next step begins in a
     stage before all others have ended this one.
 
-    Args:
-        stages: p.
-        microbatches: m, best at least 2 p - 1.
+    The number m of microbatches is best at least 2 p - 1.
 
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.

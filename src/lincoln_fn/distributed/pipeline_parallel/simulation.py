@@ -21,13 +21,9 @@ from lincoln_fn.distributed.pipeline_parallel.schedules import Action, Kind, Sch
 
 @attrs.frozen
 class Times:
-    """How long a stage's actions on one microbatch take, in seconds.
+    """How long F, B and W of a stage take for one microbatch, in seconds.
 
-    Args:
-        F: forward.
-        B: dx.
-        W: dparams.
-        send: sending the output to the next stage, or its gradient back; 0 for the last stage.
+    `send` is the time to send the output to the next stage, or its gradient back; 0 for the last.
     """
 
     F: float = 1.0
@@ -68,7 +64,6 @@ def simulate(
     """Compute when each action begins and ends.
 
     Args:
-        schedule: the actions of each stage.
         times: those of each stage.
         joint_backward: whether dx is sent after W, if W is the next action: as in a library that
             computes a backward in one piece.
@@ -140,8 +135,8 @@ def check_schedule(
 
     Args:
         schedule: a tuple of actions for each stage, such as ((("F", 0), ("B", 0), ("W", 0)),).
-        stages: how many stages there are; None accepts any number.
-        microbatches: how many microbatches there are; None accepts any number.
+        stages: how many there are; None accepts any number.
+        microbatches: likewise.
         limit: the largest number of caches that a stage may keep; None is no limit.
 
     Returns:

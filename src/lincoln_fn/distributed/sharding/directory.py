@@ -29,13 +29,7 @@ from torch import Tensor
 
 from lincoln_fn import checkpoint
 from lincoln_fn.checkpoint import CheckpointError
-from lincoln_fn.checkpoint.internal import (
-    check_score,
-    file_of,
-    rank_by_score,
-    read_score,
-    replacing,
-)
+from lincoln_fn.checkpoint import internal as files
 from lincoln_fn.core import EVERYTHING, Tree, checksum, tree
 from lincoln_fn.distributed.group import Group
 from lincoln_fn.distributed.sharding.sharded_params import Sharded
@@ -57,11 +51,7 @@ class Directory(checkpoint.Directory):
     must call them. The folder is one that all processes see. `latest` and `best` load what all
     processes can load, and raise a `LostProcessError` if one is gone.
 
-    Args:
-        path: the folder; the first save makes it.
-        group: the processes.
-        keep_last: how many of the newest checkpoints are kept, at least 1.
-        keep_best: how many of those with the highest scores are kept as well.
+    Its arguments are the same, and the processes.
 
     Example:
         >>> Directory(path="runs/digits", group=lf.distributed.alone(), keep_last=2)
@@ -80,8 +70,8 @@ class Directory(checkpoint.Directory):
             state: the state; its step names the folder.
             score: a finite number, the same in all processes; higher is better.
         """
-        folder = file_of(self.path, state).with_suffix("")
-        score = check_score(score)
+        folder = files.file_of(self.path, state).with_suffix("")
+        score = files.check_score(score)
         rank, size = self.group.rank, self.group.size
         if rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +88,7 @@ class Directory(checkpoint.Directory):
             notes = {
                 "version": VERSION, "processes": size, "score": score, "common": is_common
             }  # fmt: skip
-            with replacing(_manifest(folder)) as file:
+            with files.replacing(_manifest(folder)) as file:
                 file.write(json.dumps(notes).encode())
             self._remove(folder)
         self.group.wait()  # so that the checkpoint is there for all
@@ -122,8 +112,8 @@ class Directory(checkpoint.Directory):
         return [folder for folder in self._folders() if _notes(folder)]
 
     def _best_first(self) -> list[Path]:
-        return rank_by_score(
-            {folder: read_score(_notes(folder).get("score")) for folder in self._folders()}
+        return files.rank_by_score(
+            {folder: files.read_score(_notes(folder).get("score")) for folder in self._folders()}
         )
 
     def _load(self, folder: Path, like: TrainState) -> TrainState:

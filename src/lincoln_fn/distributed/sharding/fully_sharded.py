@@ -95,9 +95,6 @@ def fully_sharded(layer: Layer, group: Group) -> Layer:
     afterwards. Shard the blocks of a network one by one: then a process has one block's parameters
     at a time. Every call of the layer's functions communicates, so all processes must make it.
 
-    Args:
-        layer: the layer, such as a block.
-
     Returns:
         The layer. Its params are `Sharded`: vectors in place of the parameters. The optimizer must
         update each number by itself. To clip, use `distributed.clip_by_global_norm`.

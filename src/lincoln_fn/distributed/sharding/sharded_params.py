@@ -56,9 +56,7 @@ def collect(params: Sharded, group: Group) -> Params:
 def whole(params: Params, group: Group) -> Params:
     """Collect the parameters of every `fully_sharded` part, to predict or to save them.
 
-    Args:
-        params: of a network.
-        group: the processes, all of which must call it.
+    All processes must call it.
 
     Returns:
         The params of the same network without `fully_sharded`.
@@ -97,7 +95,7 @@ def clip_by_global_norm(
     It is needed where parameters are divided: by `fully_sharded`, or in parallel layers.
 
     Args:
-        max_norm: the largest norm, above 0.
+        max_norm: the largest norm.
         group: the processes among which parameters are divided.
         like: the params of the network of plain layers, of which only the shapes matter. A
             parameter of parallel layers is divided if its shape differs. None if there are no

@@ -45,17 +45,14 @@ from lincoln_fn.walk.internal import Record, around
 def sum_over(x: Tensor, group: Group) -> Tensor:
     """Add up one tensor of each process, in the order of their ranks."""
     # The order makes the bits equal in all processes. Half precision is added up in float32.
-    if group.size == 1 or x.is_meta:
+    if group.size == 1:
         return x
     return reduce(torch.add, widened(group.gather(x)).unbind()).to(x.dtype)
 
 
 def join_parts(x: Tensor, group: Group, axis: int = -1) -> Tensor:
     """Put one tensor of each process side by side."""
-    if group.size == 1:
-        return x
-    parts = [x] * group.size if x.is_meta else group.gather(x).unbind()
-    return torch.cat(tuple(parts), axis)
+    return x if group.size == 1 else torch.cat(group.gather(x).unbind(), axis)
 
 
 def take_own_part(x: Tensor, group: Group, axis: int = -1) -> Tensor:

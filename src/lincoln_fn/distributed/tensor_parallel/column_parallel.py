@@ -69,9 +69,7 @@ def column_parallel(
     Args:
         n_out: the number of features of the whole y, a multiple of the number of processes.
         gather_output: whether all processes get the whole y, of shape (..., n_out).
-        weight_init: draws the whole W, of which each process keeps its own columns. The default is
-            `lf.dense`'s.
-        bias_init: draws the whole b, likewise.
+        weight_init: draws the whole W, of which each process keeps its own columns.
 
     Returns:
         The layer. Its params are `layers.dense.Params`: weight (n_in, n_out / n) and bias

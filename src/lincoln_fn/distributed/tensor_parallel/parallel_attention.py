@@ -160,18 +160,8 @@ def parallel_attention(
 
     All processes have the same x, in the forms that `lf.multi_head_attention` takes, and get the
     same y. Forward adds up y, and backward dx, so all processes must call them. Dropout draws for
-    each head what one process would draw.
-
-    Args:
-        num_heads: the number of all heads, a multiple of the number of processes. The number of the
-            query's features is a multiple of it.
-        dropout: as for `lf.multi_head_attention`.
-        bias: likewise.
-        is_causal: likewise.
-        batch_first: likewise.
-        weight_init: draws the whole weights of query, key and value.
-        output_weight_init: draws the output's whole weight.
-        bias_init: draws the whole biases.
+    each head what one process would draw. Its arguments are those of `lf.multi_head_attention`;
+    num_heads is a multiple of the number of processes, and initializers draw the whole weights.
 
     Returns:
         The layer. Its params are `layers.multi_head_attention.Params`, where query, key and value

@@ -43,7 +43,6 @@ def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
     draws the same mask in all.
 
     Args:
-        p: the probability to drop an element.
         axis: along which the tensor is divided.
 
     Returns:

@@ -49,18 +49,8 @@ def parallel_encoder_block(
     """Divide a transformer encoder's block among processes.
 
     It computes what `lf.transformer_encoder_block` computes, from the same key with the same masks.
-    All processes have the same x and get the same y.
-
-    Args:
-        num_heads: the number of all heads, a multiple of the number of processes.
-        dim_feedforward: the features between the two dense layers, likewise a multiple.
-        dropout: as for `lf.transformer_encoder_block`.
-        activation: likewise.
-        layer_norm_eps: likewise.
-        norm_first: likewise.
-        is_causal: likewise.
-        bias: likewise.
-        batch_first: likewise.
+    All processes have the same x and get the same y. Its arguments are those of that block;
+    num_heads and dim_feedforward are multiples of the number of processes.
 
     Returns:
         The layer, whose params have the structure of `lf.transformer_encoder_block`'s.

@@ -95,9 +95,7 @@ def row_parallel(
         n_out: the number of features of y. That of x is found from the example input.
         input_is_parallel: whether x is the own part of a process. If not, all processes have the
             same x, of shape (..., n_in), where n_in is a multiple of their number.
-        weight_init: draws the whole W, of which each process keeps its own rows. The default is
-            `lf.dense`'s.
-        bias_init: draws b, which each process has.
+        weight_init: draws the whole W, of which each process keeps its own rows.
 
     Returns:
         The layer. Its params are `layers.dense.Params`: weight (n_in / n, n_out) and bias (n_out,).

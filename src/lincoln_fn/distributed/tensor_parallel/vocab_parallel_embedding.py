@@ -105,12 +105,8 @@ def vocab_parallel_embedding(
     Args:
         num_embeddings: the number of rows of the whole table, a multiple of the number of
             processes. A vocabulary of another size gets some rows that no index uses.
-        embedding_dim: the number of features of y.
-        padding_idx: the index whose row starts at zero and is not trained, counted from the end
-            if it is negative; None for none.
-        weight_init: draws the whole table, of which each process keeps its own rows. The default
-            is `lf.embedding`'s.
-        dtype: of the table.
+        embedding_dim: as for `lf.embedding`; and `padding_idx`.
+        weight_init: draws the whole table, of which each process keeps its own rows.
 
     Returns:
         The layer. Its params are `layers.embedding.Params`, with num_embeddings / n rows for n

@@ -16,9 +16,8 @@ import attrs
 from lincoln_fn.core import Key, Layer
 from lincoln_fn.grading.answers import NO_ANSWER, Ran
 from lincoln_fn.grading.confined import empty, in_confinement
-from lincoln_fn.grading.courses.course import Course
+from lincoln_fn.grading.courses.course import Course, load
 from lincoln_fn.grading.courses.exercise import Exercise, NotWrittenError
-from lincoln_fn.grading.courses.loading import load
 from lincoln_fn.grading.isolated import PATIENCE, run_isolated
 from lincoln_fn.testing import Finding, Report, check_layer
 from lincoln_fn.testing.internal import close_trees, on_copies, random_like

@@ -9,9 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from lincoln_fn import core
-from lincoln_fn.combine import branch, parallel, residual, select, serial, tied
-from lincoln_fn.core import Arrays, Layer, LayerError, Params, check_cache, check_params, record
+from lincoln_fn.combine import branch, complete, parallel, residual, select, serial, tied
+from lincoln_fn.core import Layer
 from lincoln_fn.interop.architectures.family import ACTIVATIONS, Network, Options
 from lincoln_fn.layers.common.constructors import ours
 
@@ -19,52 +18,15 @@ MASK: Final = "attention_mask"
 INPUTS: Final = ("input_ids", MASK)
 
 
-@record
-class Cache:
-    """How many entries x had; 0 if it was not a tuple."""
-
-    entries: int = core.static()
-
-
-def _forward(
-    params: Params, x: Arrays, *, names: tuple[str, ...], least: int
-) -> tuple[Arrays, Cache]:
-    """Insert None for the entries that x lacks, and make bools of integer masks."""
-    where = f"arguments({', '.join(names)})"
-    check_params(where, params, None)
-    given = x if type(x) is tuple else (x,)
-    if not least <= len(given) <= len(names):
-        forms = [names[:n] for n in range(least, len(names) + 1)]
-        expected = " or ".join(
-            f"({', '.join(form)})" if len(form) > 1 else form[0] for form in forms
-        )
-        raise LayerError(where, f"expected x to be {expected}, got {core.describe_non_tuple(x)}")
-    padded = (*given, *(None,) * (len(names) - len(given)))
-    y = tuple(_as_bools(e) if MASK in name else e for name, e in zip(names, padded, strict=True))
-    return y, Cache(len(x) if type(x) is tuple else 0)
-
-
-core.declare(_forward, kind="moving")
-
-
-def _as_bools(mask: Tensor | None) -> Tensor | None:
-    is_integer = isinstance(mask, Tensor) and not (mask.is_floating_point() or mask.is_complex())
-    return mask.bool() if is_integer and mask is not None else mask
-
-
-def _backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Remove the entries that x lacked."""
-    check_cache("arguments", cache, Cache)
-    return g[: cache.entries] if cache.entries else g[0], ()
-
-
 def arguments(*names: str, least: int = 1) -> Layer:
     """Make a layer that takes the arguments of a pretrained model, the first or a tuple of more.
 
     The entries that are not given become None, and masks of integers become masks of bools.
     """
-    bound = partial(_forward, names=names, least=least)
-    return Layer(f"arguments({', '.join(names)})", bound, _backward)
+    counts = range(least, len(names) + 1)
+    forms = tuple((n, f"({', '.join(names[:n])})" if n > 1 else names[0]) for n in counts)
+    masks = tuple(i for i, name in enumerate(names) if MASK in name)
+    return complete(forms, f"arguments({', '.join(names)})", masks)
 
 
 def maybe_dropout(p: float) -> Layer:

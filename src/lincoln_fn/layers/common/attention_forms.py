@@ -62,7 +62,7 @@ class Cache:
 
 
 def parts_of(
-    label: str, x: object, *, batch_first: bool = True, takes_positions: bool = True
+    label: str, x: core.Arrays, *, batch_first: bool = True, takes_positions: bool = True
 ) -> Given:
     """Find query, key and value, the mask and the positions in x, and check that they fit.
 
@@ -70,7 +70,7 @@ def parts_of(
         batch_first: whether the batch is the first axis of the sequences, or the length is.
         takes_positions: whether x may be (sequence, mask, positions).
     """
-    entries: Any = x if isinstance(x, tuple) else (x,)  # Any: checked below
+    entries = x if isinstance(x, tuple) else (x,)
     count = len(entries)
     if not 1 + isinstance(x, tuple) <= count <= 4:
         forms = "a sequence, (sequence, mask), (sequence, mask, positions), (query, key, value)"
@@ -175,7 +175,7 @@ def _mirrored(
     return (*dx, dmask, None)[: form.entries] if form.entries else dx[0]
 
 
-def _batch_first(x: Any) -> Any:  # Any: only a sequence is changed, and the checks refuse all else
+def _batch_first(x: core.Arrays) -> core.Arrays:  # the checks refuse all else
     return x.movedim(0, -2) if isinstance(x, Tensor) and x.ndim > 2 else x
 
 

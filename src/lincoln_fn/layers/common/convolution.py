@@ -21,8 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lincoln_fn import core
-from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require
+from lincoln_fn.core import Key, LayerError, NonNegativeSizes, check_bias, check_like, require, warn
 from lincoln_fn.initializers import Fans, Initializer
 from lincoln_fn.layers.common.pad_axes import Amounts
 from lincoln_fn.layers.common.shapes import ConvInput, ConvOutput
@@ -140,7 +139,7 @@ def draw(
     if is_square and x.shape[-1] in (1, 3) and not x.is_meta:
         problem = f"{layer}: x of shape {tuple(x.shape)} has {channels} channels, the first of its"
         mend = "for images with the channels last, write x.movedim(-1, -3)"
-        core.warn(f"{problem} last three axes; {mend}")
+        warn(f"{problem} last three axes; {mend}")
     if channels % groups:
         raise LayerError(layer, f"expected channels that groups={groups} divides, got {channels}")
     is_transposed = family == "conv_transpose"
@@ -155,12 +154,7 @@ def conv_axes(
     layer: str, kernel_size: Sizes, stride: int | Sizes, padding: int | Sizes | str,
     dilation: int | Sizes, groups: int, padding_mode: str,
 ) -> tuple[Geometry, Amounts, str]:  # fmt: skip
-    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes.
-
-    Example:
-        >>> conv_axes("conv1d", (4,), 1, "same", 1, 2, "zeros")
-        (Geometry(stride=(1,), dilation=(1,), groups=2), ((1, 2),), 'constant')
-    """
+    """Find the geometry of a convolution, and the amounts and the mode that `pad` takes."""
     n = len(kernel_size)
     steps = per_axis(layer, "stride", stride, n)
     dilations = per_axis(layer, "dilation", dilation, n)
@@ -179,12 +173,7 @@ def conv_transpose_axes(
     layer: str, n: int, stride: int | Sizes, padding: int | Sizes, output_padding: int | Sizes,
     groups: int, dilation: int | Sizes,
 ) -> tuple[Geometry, Sizes, Sizes]:  # fmt: skip
-    """Find the geometry of a transposed convolution, its padding and its output padding.
-
-    Example:
-        >>> conv_transpose_axes("conv_transpose2d", 2, 2, 1, (0, 1), 1, 1)[1:]
-        ((1, 1), (0, 1))
-    """
+    """Find the geometry of a transposed convolution, its padding and its output padding."""
     steps = per_axis(layer, "stride", stride, n)
     dilations = per_axis(layer, "dilation", dilation, n)
     more = per_axis(layer, "output_padding", output_padding, n)

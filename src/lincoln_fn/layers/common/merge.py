@@ -14,15 +14,7 @@ _INTEGERS: Final = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uin
 
 
 def check_inputs(layer: str, params: object, x: object) -> None:
-    """Check that x is a tuple of floating tensors of one dtype, on one device.
-
-    Args:
-        params: the parameters given, which should be ().
-        x: the inputs given.
-
-    Raises:
-        LayerError: if it is not.
-    """
+    """Check that x is a tuple of floating tensors of one dtype, on one device."""
     if type(x) is not tuple or not x:
         raise LayerError(layer, f"expected x to be a tuple of tensors, got {describe_non_tuple(x)}")
     for i, x_i in enumerate(x):
@@ -37,31 +29,14 @@ def check_form(layer: str, x: object, form: str) -> None:
 
 
 def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
-    """Check that tensors have one shape.
-
-    Args:
-        x: the tensors.
-
-    Raises:
-        LayerError: if they do not.
-    """
+    """Check that tensors have one shape."""
     shapes = [tuple(x_i.shape) for x_i in x]
     if len(set(shapes)) > 1:
         raise LayerError(layer, f"expected inputs of one shape, got {', '.join(map(str, shapes))}")
 
 
 def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -> None:
-    """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors.
-
-    Args:
-        params: the parameters given, which should be ().
-        x: the inputs given.
-        names: of the inputs, such as "(x, index)".
-        dim: the axis that the indices count along.
-
-    Raises:
-        LayerError: if it is not.
-    """
+    """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors."""
     check_form(layer, x, names)
     parts: Any = x  # Any: each is checked here
     first, index, *rest = parts
@@ -73,13 +48,7 @@ def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -
 def check_integers(
     layer: str, name: str, given: object, device: torch.device | None = None
 ) -> None:
-    """Check that a tensor has integers of any size, and is on a device.
-
-    Example:
-        >>> check_integers("gather", "index", torch.zeros(2))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: gather: expected index to be a tensor of integers, got torch.float32
-    """
+    """Check that a tensor has integers of any size, and is on a device."""
     dtype = given.dtype if isinstance(given, Tensor) else type(given).__name__
     if dtype not in _INTEGERS:
         raise LayerError(layer, f"expected {name} to be a tensor of integers, got {dtype}")
@@ -88,25 +57,7 @@ def check_integers(
 
 
 def in_range(layer: str, index: Tensor, size: int, compute: Callable[[], Tensor]) -> Tensor:
-    """Compute something by indices; the error about one out of range says which.
-
-    Args:
-        index: the indices.
-        size: of the axis.
-        compute: what torch computes.
-
-    Returns:
-        What it returns.
-
-    Raises:
-        LayerError: if torch finds an index out of range.
-
-    Example:
-        >>> x, index = torch.zeros(2), torch.tensor([5])
-        >>> in_range("gather", index, 2, lambda: x.gather(0, index))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: gather: expected indices from 0 to 1, got 5
-    """
+    """Compute something by indices; the error about one out of range says which."""
     try:
         return compute()
     except (IndexError, RuntimeError) as error:
@@ -121,19 +72,6 @@ def add_at(index: Tensor, values: Tensor, count: int, dim: int) -> Tensor:
     """Add up along an axis what belongs to each of `count` indices, in float32 at least.
 
     Many small numbers would stop growing in bfloat16 (256 + 1 = 256).
-
-    Args:
-        index: of each entry of the values along the axis.
-        values: what is added up.
-        count: the number of indices.
-        dim: the axis.
-
-    Returns:
-        The sums, with the indices along the axis.
-
-    Example:
-        >>> add_at(torch.tensor([2, 0, 2]), torch.tensor([1.0, 2.0, 3.0]), 3, -1)
-        tensor([2., 0., 4.])
     """
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     shape = list(values.shape)

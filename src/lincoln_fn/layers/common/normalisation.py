@@ -19,13 +19,13 @@ to 0 or be infinite where the norm is neither. In float32, (10^(-6))^10 is 0. Wi
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lincoln_fn.core import Key, State, evolve, mirror, no_batch, record, sum_axes
+from lincoln_fn.core import Cache, Key, Params, State, evolve, mirror, no_batch, record, sum_axes
 
 Sizes = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -104,8 +104,7 @@ def _before(places: int, values: Tensor) -> Tensor:
     return values.reshape(*values.shape, *(1,) * places)
 
 
-# Any: the params of a normalisation, with a weight and a bias, or None in their place.
-def affine_backward(params: Any, x_hat: Tensor, g: Tensor, axes: Axes) -> tuple[Tensor, Any]:
+def affine_backward(params: Params, x_hat: Tensor, g: Tensor, axes: Axes) -> tuple[Tensor, Params]:
     """Compute dx_hat = g w, dw = sum of g x_hat and db = sum of g; w has these axes of x_hat."""
     dy, weight, bias = widened(g), params.weight, params.bias
     shared = tuple(axis for axis in range(g.ndim) if axis not in axes)
@@ -167,8 +166,7 @@ def moved(running: Running, mean: Tensor, var: Tensor, momentum: float | None) -
     )
 
 
-# Any: the cache of batch or instance norm.
-def advanced(params: P, cache: Any) -> P:
+def advanced(params: P, cache: Cache) -> P:
     """Update the running statistics by the batch's, or by the averages over its examples."""
     running: Running | None = getattr(params, "running", None)
     if running is None:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from lincoln_fn.core import BY_POSITION, NOT_EMPTY, LayerError, OpenSize, check_like, wrong_shape
+from lincoln_fn.core import (
+    BY_POSITION,
+    NOT_EMPTY,
+    LayerError,
+    OpenSize,
+    Params,
+    check_like,
+    wrong_shape,
+)
 from lincoln_fn.layers.common.normalisation import Sizes
 
 NormalizedShape: TypeAlias = Annotated[
@@ -50,8 +58,7 @@ def check_count(layer: str, x: Tensor, count: int) -> None:
         raise LayerError(layer, problem)
 
 
-# Any: of any normalisation over channels; None before there are any.
-def check_channels(layer: str, params: Any, x: Tensor, *forms: str) -> int:
+def check_channels(layer: str, params: Params, x: Tensor, *forms: str) -> int:
     """Check that x has one of some forms, and params fit it; return the axis of the channels C.
 
     Example:
@@ -78,8 +85,7 @@ def check_channels(layer: str, params: Any, x: Tensor, *forms: str) -> int:
     return axis
 
 
-# Any: as above.
-def trailing_sizes(layer: str, params: Any, x: Tensor, normalized_shape: int | Sizes) -> Sizes:
+def trailing_sizes(layer: str, params: Params, x: Tensor, normalized_shape: int | Sizes) -> Sizes:
     """Find the sizes of the trailing axes, which -1 leaves open, and check them and params."""
     own = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     weight = getattr(params, "weight", None)
@@ -95,8 +101,7 @@ def trailing_sizes(layer: str, params: Any, x: Tensor, normalized_shape: int | S
     return sizes
 
 
-# Any: as above.
-def _check_affine(layer: str, params: Any, x: Tensor, sizes: Sizes) -> None:
+def _check_affine(layer: str, params: Params, x: Tensor, sizes: Sizes) -> None:
     """Check that x, weight and bias have one dtype and device, and the right shape."""
     weight, bias = getattr(params, "weight", None), getattr(params, "bias", None)
     if weight is not None:

@@ -1,4 +1,4 @@
-"""Shared by the pooling layers: their windows, and how many of them fit.
+"""Shared by the pooling layers: their windows, and the maps from x to its windows and back.
 
 A window has k elements d apart, and the windows start s apart. A window covers d (k - 1) + 1
 elements. So on an axis of size L, padded by p on both sides,
@@ -7,15 +7,25 @@ elements. So on an axis of size L, padded by p on both sides,
 
 windows fit. With `ceil_mode` the quotient is rounded up, so that a last window may extend beyond
 the end, unless it would start in the padding after x.
+
+Windows of every kind are given by the flat positions of their elements within x's spatial axes:
+integers of shape (*pooled, k), in row-major order. The N positions in x are 0 to N - 1; N means an
+element outside x. `picked` reads x at positions, and its transpose `added_up` adds to them: if y =
+picked(x), then dx = added_up(g).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple, TypeAlias
 
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import LayerError, PositiveInt, require
+from lincoln_fn.layers.common.shapes import Image
 from lincoln_fn.layers.common.spatial import Sizes, check_image, per_axis
 
 OutputSize: TypeAlias = PositiveInt | tuple[PositiveInt | None, ...] | None
@@ -40,12 +50,7 @@ def window_of(
     family: str, n: int, kernel_size: int | Sizes, stride: int | Sizes | None = None,
     padding: int | Sizes = 0, dilation: int | Sizes = 1, ceil_mode: bool = False,
 ) -> Window:  # fmt: skip
-    """Make a window over n axes of hyperparameters as users write them, and check them.
-
-    Example:
-        >>> window_of("max_pool", 2, (2, 3)).stride
-        (2, 3)
-    """
+    """Make a window over n axes of hyperparameters as users write them, and check them."""
     layer = f"{family}{n}d"
     window = Window(
         per_axis(layer, "kernel_size", kernel_size, n),
@@ -79,14 +84,7 @@ def pooled_shape(shape: Sizes, window: Window) -> Sizes:
 
 
 def check_windows(family: str, x: Tensor, window: Window) -> None:
-    """Check that x has the axes that a window pools over, and room for one window.
-
-    Example:
-        >>> check_windows("max_pool", torch.zeros(2, 4), window_of("max_pool", 1, 5))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: max_pool1d: expected x with room for a window of (5,), got \
-(2, 4)
-    """
+    """Check that x has the axes that a window pools over, and room for one window."""
     check_spatial(family, x, window.n)
     if min(pooled_shape(tuple(x.shape), window)[-window.n :]) < 1:
         problem = f"expected x with room for a window of {window.kernel_size}"
@@ -94,14 +92,7 @@ def check_windows(family: str, x: Tensor, window: Window) -> None:
 
 
 def check_spatial(family: str, x: Tensor, n: int) -> None:
-    """Check that x has channels and n spatial axes, none of them empty.
-
-    Example:
-        >>> check_spatial("max_pool", torch.zeros(4), 1)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: max_pool1d: expected x of shape (channels, l) or \
-(batch, channels, l), got (4,)
-    """
+    """Check that x has channels and n spatial axes, none of them empty."""
     layer = f"{family}{n}d"
     check_image(layer, x, n)
     if 0 in x.shape[-n - 1 :]:
@@ -109,12 +100,114 @@ def check_spatial(family: str, x: Tensor, n: int) -> None:
 
 
 def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | None, ...]:
-    """Write output_size as one number per axis, and check their number.
-
-    Example:
-        >>> output_sizes("adaptive_avg_pool2d", None, 2)
-        (None, None)
-    """
+    """Write output_size as one number per axis, and check their number."""
     sizes = output_size if isinstance(output_size, tuple) else (output_size,) * n
     require(len(sizes) == n, layer, f"output_size as an int or a tuple of {n}", output_size)
     return sizes
+
+
+def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
+    """List by axis the positions in each window, o s - p + t d for its element t.
+
+    Example:
+        >>> axis_positions(window_of("max_pool", 1, 2, padding=1), torch.zeros(1, 3))
+        [tensor([[-1,  0],
+                [ 1,  2]])]
+    """
+    counts = pooled_shape(tuple(x.shape), window)[-window.n :]
+    places = []
+    for count, k, s, p, d in zip(counts, *window[:4], strict=True):
+        starts = s * torch.arange(count, device=x.device) - p
+        places.append(starts.unsqueeze(-1) + d * torch.arange(k, device=x.device))
+    return places
+
+
+def window_positions(window: Window, x: Tensor) -> Int[Tensor, "*pooled k"]:
+    """List the flat positions in each window."""
+    return flat_positions(axis_positions(window, x), x)
+
+
+def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Int[Tensor, "*pooled k"]:
+    """List the flat positions in each window, from floor(o L / n) to ceil((o + 1) L / n) by axis.
+
+    Example:
+        >>> adaptive_positions((2,), torch.zeros(1, 3))
+        tensor([[0, 1],
+                [1, 2]])
+    """
+    places = []
+    for wanted, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
+        n = size if wanted is None else wanted
+        k = max(-(-(o + 1) * size // n) - o * size // n for o in range(n))
+        o = torch.arange(n, device=x.device).unsqueeze(-1)
+        at = o * size // n + torch.arange(k, device=x.device)
+        places.append(torch.where(at < -(-(o + 1) * size // n), at, -1))
+    return flat_positions(places, x)
+
+
+def flat_positions(
+    places: Sequence[Int[Tensor, "*planes pooled k"]], x: Tensor
+) -> Int[Tensor, "*planes_and_pooled k"]:
+    """Combine positions by axis to flat ones, N where one is outside of x."""
+    spatial = x.shape[-len(places) :]
+    count = prod(spatial)
+    flat = torch.zeros(1, dtype=torch.int64, device=x.device)
+    for axis, (at, size) in enumerate(zip(places, spatial, strict=True)):
+        # So far below zero that the sum stays negative for any other axes.
+        at = torch.where((at >= 0) & (at < size), at, -count - 1)
+        *planes, pooled, k = at.shape
+        at = at.reshape(*planes, *(1 for _ in range(axis)), pooled, 1, k)
+        flat = (flat[..., None, :, None] * size + at).flatten(-2)
+    return torch.where(flat < 0, count, flat)
+
+
+def picked(
+    x: Image, positions: Int[Tensor, "*planes_and_pooled k"], n: int, outside: float
+) -> Float[Tensor, "*batch_and_pooled k"]:
+    """Read x, with n spatial axes, at flat positions; outside x is a given number."""
+    planes = x.shape[:-n]
+    at = positions.expand(*planes, *positions.shape[-n - 1 :])
+    flat_x = torch.nn.functional.pad(x.flatten(-n), (0, 1), value=outside)
+    return flat_x.gather(-1, at.flatten(len(planes))).reshape(at.shape)
+
+
+def added_up(
+    parts: Float[Tensor, "*batch_and_pooled k"], positions: Int[Tensor, "*planes_and_pooled k"],
+    like: Image, n: int,
+) -> Image:  # fmt: skip
+    """Sum the parts that belong to each position of an x like this: the transpose of `picked`.
+
+    Many small numbers would stop growing in bfloat16 (256 + 1 = 256), so they are added up in
+    float32 at least.
+    """
+    *planes, count = like.flatten(-n).shape
+    at = positions.expand(*planes, *positions.shape[-n - 1 :]).flatten(len(planes))
+    wide = parts.flatten(len(planes)).to(summed_in(parts))
+    sums = wide.new_zeros(*planes, count + 1).scatter_add(-1, at, wide)
+    return sums[..., :count].reshape(like.shape).to(like.dtype)
+
+
+def sums_of(
+    x: Image, positions: Int[Tensor, "*pooled k"], n: int
+) -> Float[Tensor, "*batch_and_pooled"]:
+    """Add up the elements of each window, in float32 at least."""
+    return picked(x, positions, n, 0.0).sum(-1, dtype=summed_in(x))
+
+
+def spread(
+    share: Float[Tensor, "*batch_and_pooled"], positions: Int[Tensor, "*pooled k"], like: Image,
+    n: int,
+) -> Image:  # fmt: skip
+    """Give every element of a window the same share of it: the transpose of `sums_of`."""
+    parts = share.unsqueeze(-1).expand(*share.shape, positions.shape[-1])
+    return added_up(parts, positions, like, n)
+
+
+def sizes_in(x: Image, positions: Int[Tensor, "*pooled k"], n: int) -> Int[Tensor, "*pooled"]:
+    """Count n_o, the elements of each window that are in x."""
+    return (positions < prod(x.shape[-n:])).sum(-1)
+
+
+def summed_in(x: Tensor) -> torch.dtype:
+    """Choose the dtype that sums of x are computed in: float32 at least."""
+    return torch.promote_types(x.dtype, torch.float32)

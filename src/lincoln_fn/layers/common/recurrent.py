@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Key, LayerError, check_params, checked_key, format_briefly
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Key, LayerError, Params, check_params, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
 from lincoln_fn.layers.common.scan import Cell, Rule, Tensors, cell_terms, scan, scan_backward
 
-# Any: the cache of a scan; a faster scan may have another.
-Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, Any]]
+# A faster scan may have another cache.
+Scan: TypeAlias = Callable[..., tuple[Tensor, Tensors, core.Cache]]
 ScanBackward: TypeAlias = Callable[..., tuple[Tensor, Cell, Tensors]]
 
 FAN_IN: Final = fan_in_uniform()
@@ -46,7 +47,7 @@ def init_cells(family: Family, key: Key, x: Arrays, form: Form) -> Cells:
     forms.check_sequence(family.name, sequence, batch_first=True)
     hidden, directions = form.hidden_size, 1 + form.bidirectional
     count = 4 * form.num_layers * directions
-    keys = map(checked_key(family.name, key).fold_in, range(count))
+    keys = map(key.fold_in, range(count))
 
     def cell(n_in: int) -> Cell:
         return drawn_cell(keys, n_in, family.rule.gates, form, sequence.dtype)
@@ -68,7 +69,7 @@ def drawn_cell(keys: Iterator[Key], n_in: int, gates: int, form: Form, dtype: to
 
 
 def run(
-    family: Family, params: Any, x: Arrays, batch_first: bool, scan: Scan = scan
+    family: Family, params: Params, x: Arrays, batch_first: bool, scan: Scan = scan
 ) -> tuple[Arrays, Cache]:
     """Compute the outputs of all layers, each by a scan over those before, and the last states."""
     check_params(family.name, params, family.params)
@@ -94,8 +95,8 @@ def run(
 
 
 def run_backward(
-    name: str, params: Any, cache: Cache, g: Arrays, scan_backward: ScanBackward = scan_backward
-) -> tuple[Arrays, Any]:
+    name: str, params: Params, cache: Cache, g: Arrays, scan_backward: ScanBackward = scan_backward
+) -> tuple[Arrays, Params]:
     """Compute dx and dparams, by the scans' own backward from the last layer to the first.
 
     dx has None for a mask, and for a state that was not given.
@@ -128,7 +129,7 @@ def run_backward(
     return (dy, dstate if cache.has_state else None, None)[: cache.entries], dparams
 
 
-def run_terms(params: Any, cache: Cache, g: Arrays) -> tuple[Arrays, Any]:
+def run_terms(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute dx, and return the terms of the cells' parameters."""
     return run_backward(
         cache.family.name, params, cache, g, partial(scan_backward, total=cell_terms)

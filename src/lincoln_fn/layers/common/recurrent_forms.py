@@ -7,7 +7,7 @@ x is a sequence and y its outputs; or x is (sequence, state) or (sequence, state
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, LayerError, format_briefly, record, static, wrong_shape
 from lincoln_fn.layers.common.scan import Cell, Rule, Tensors
+from lincoln_fn.layers.common.sequences import check_mask
 
 Cells: TypeAlias = tuple[tuple[Cell, ...], ...]
 
@@ -25,7 +26,7 @@ class Family(NamedTuple):
     """A kind of recurrent layer: its name, its parameters' class, and its cell."""
 
     name: str
-    params: type[Any]  # Any: a record with the field `cells`
+    params: type[core.Params]  # a record with the field `cells`
     rule: Rule
 
 
@@ -36,7 +37,7 @@ class Cache:
     `batch_axis` is that of the sequence's batch, None for one without.
     """
 
-    scans: tuple[tuple[Any, ...], ...]  # Any: a ScanCache, or a faster one
+    scans: tuple[tuple[core.Cache, ...], ...]  # a ScanCache, or a faster one
     y: Float[Tensor, "*batch_and_length features"]
     family: Family = static()
     entries: int = static()
@@ -119,11 +120,7 @@ def unpacked(family: Family, cells: Cells, x: Arrays, batch_first: bool) -> Inpu
     if state is not None:
         state = _states(family, cells, "the state", state, sequence, axis)
     if mask is not None:
-        shape = tuple(sequence.shape[:-1])
-        if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or mask.shape != shape:
-            raise LayerError(
-                name, f"expected a bool mask of shape {shape}, got {format_briefly(mask)}"
-            )
+        check_mask(name, mask, sequence)
         mask = to_batch_first(mask, axis)
     return Inputs(to_batch_first(sequence, axis), state, mask, entries, axis)
 

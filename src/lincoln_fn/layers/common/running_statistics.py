@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +35,10 @@ from lincoln_fn.layers.common.normalisation import (
 )
 from lincoln_fn.layers.common.shapes import Instances
 
+# Of either normalisation, which has params, caches and hyperparameters of its own.
+There: TypeAlias = Callable[..., tuple[Tensor, core.Cache]]
+Back: TypeAlias = Callable[..., tuple[Tensor, core.Params]]
+
 
 @record
 class Cache:
@@ -49,27 +53,20 @@ class Norm(NamedTuple):
     """What differs between the two normalisations: their functions, and the channels' axis."""
 
     name: str
-    # Any: each has params, caches and hyperparameters of its own.
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    params: type[Any]
+    forward: There
+    backward: Back
+    params: type[core.Params]
     axis_of: Callable[..., int]
 
 
 def forward(
-    params: Any,  # Any: the params of either normalisation
-    x: Instances,
-    *,
-    norm: Norm,
-    eps: float,
-    momentum: float | None,
+    params: core.Params, x: Instances, *, norm: Norm, eps: float, momentum: float | None,
     spatial_axes: int | None,
-) -> tuple[Instances, Any]:  # Any: a cache of here, or of there
+) -> tuple[Instances, core.Cache]:  # fmt: skip
     """Compute y = x_hat w + b with x_hat = (x - mean) rstd, by the running statistics."""
     running: Running | None = getattr(params, "running", None)
     if running is None:
-        y, cache = norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
-        return y, cache
+        return norm.forward(params, x, eps=eps, momentum=momentum, spatial_axes=spatial_axes)
     check_input(norm.name, params, x, norm.params)
     axis = norm.axis_of(params, x, spatial_axes)
     places = x.ndim - 1 - axis
@@ -80,21 +77,20 @@ def forward(
     return y, Cache(x_hat.to(x.dtype), rstd, axis)
 
 
-# Any: as in forward.
-def backward(params: Any, cache: Any, g: Instances, *, norm: Norm) -> tuple[Instances, Any]:
+def backward(
+    params: core.Params, cache: core.Cache, g: Instances, *, norm: Norm
+) -> tuple[Instances, core.Params]:
     """Compute dx = g w rstd, dw and db."""
     check_params(norm.name, params, norm.params)
     if params.running is None:
-        dx, dparams = norm.backward(params, cache, g)
-        return dx, dparams
+        return norm.backward(params, cache, g)
     check_cache(norm.name, cache, Cache)
     check_cotangent(norm.name, g, cache.x_hat)
     dx_hat, dparams = affine_backward(params, cache.x_hat, g, (cache.axis,))
     return scale_and_shift(dx_hat, cache.rstd, None, g.ndim - 1 - cache.axis).to(g.dtype), dparams
 
 
-# Any: as in forward.
-def terms(params: Any, cache: Any, g: Tensor) -> Any:
+def terms(params: core.Params, cache: core.Cache, g: Tensor) -> core.Params:
     """Return dw_n = sum of g x_hat and db_n = sum of g, over the positions of example n."""
     axis = cache.axis if isinstance(cache, Cache) else cache.mean.ndim - 1
     return affine_terms(params, cache.x_hat, g, (axis,))
@@ -103,7 +99,7 @@ def terms(params: Any, cache: Any, g: Tensor) -> Any:
 declare(forward, backward, kind="norm", terms=terms)
 
 
-def inference_forms(norm: Norm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def inference_forms(norm: Norm) -> tuple[There, Back]:
     """Return forward and backward of a normalisation as after training."""
     forward_, backward_ = (core.shape_checked(f, norm.name) for f in (norm.forward, norm.backward))
     norm = norm._replace(forward=forward_, backward=backward_)

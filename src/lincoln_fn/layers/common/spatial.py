@@ -10,23 +10,7 @@ Sizes = tuple[int, ...]
 
 
 def per_axis(layer: str, name: str, value: int | Sizes, n: int) -> Sizes:
-    """Write a hyperparameter as one number for each spatial axis.
-
-    Args:
-        name: the hyperparameter's name.
-        value: one number for all axes, or one for each.
-        n: the number of spatial axes.
-
-    Returns:
-        n numbers.
-
-    Raises:
-        LayerError: if there are not n of them.
-
-    Example:
-        >>> per_axis("conv2d", "stride", 2, 2), per_axis("conv2d", "stride", (2, 3), 2)
-        ((2, 2), (2, 3))
-    """
+    """Write a hyperparameter as one number for each spatial axis."""
     values = (value,) * n if isinstance(value, int) else value
     if type(values) is not tuple or len(values) != n:
         raise LayerError(layer, f"expected {name} as an int or a tuple of {n}, got {value!r}")
@@ -34,22 +18,7 @@ def per_axis(layer: str, name: str, value: int | Sizes, n: int) -> Sizes:
 
 
 def check_image(layer: str, x: Tensor, n: int, channels: int | None = None) -> None:
-    """Check that an input has channels, n spatial axes and at most one axis before them.
-
-    Args:
-        x: the input, a floating tensor.
-        n: the number of spatial axes.
-        channels: how many channels; None if any number will do.
-
-    Raises:
-        LayerError: if it does not.
-
-    Example:
-        >>> check_image("conv1d", torch.zeros(2, 3, 5), 1, 4)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: conv1d: expected x of shape (4, l) or (batch, 4, l), \
-got (2, 3, 5)
-    """
+    """Check that an input has channels, n spatial axes and at most one axis before them."""
     if x.ndim in (n + 1, n + 2) and channels in (None, x.shape[-n - 1]):
         return
     inner = f"{channels or 'channels'}, {', '.join(('d', 'h', 'w')[-n:] if n > 1 else 'l')}"

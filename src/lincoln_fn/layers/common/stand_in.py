@@ -10,11 +10,11 @@ from math import prod
 
 from torch import Tensor
 
-from lincoln_fn import core
+from lincoln_fn.core import record
 from lincoln_fn.layers.common.shapes import Elements, Moved
 
 
-@core.record
+@record
 class StandIns:
     """Stand-ins for a layer's input and output."""
 
@@ -23,48 +23,18 @@ class StandIns:
 
 
 def stand_in(x: Tensor) -> Tensor:
-    """Make an expanded zero with x's shape, dtype and device, and the memory of one number.
-
-    Example:
-        >>> stand_in(torch.ones(2, 3))
-        tensor([[0., 0., 0.],
-                [0., 0., 0.]])
-    """
+    """Make an expanded zero with x's shape, dtype and device, and the memory of one number."""
     return x.new_zeros(()).expand(x.shape)
 
 
 def stand_ins(x: Elements, y: Moved) -> StandIns:
-    """Make stand-ins for a layer's input and output, of one dtype and device.
-
-    Args:
-        x: the input.
-        y: the output.
-
-    Returns:
-        Both stand-ins.
-
-    Example:
-        >>> stand_ins(torch.ones(2, 3), torch.ones(6))
-        StandIns(x=float32[2, 3], y=float32[6])
-    """
+    """Make stand-ins for a layer's input and output, of one dtype and device."""
     zero = x.new_zeros(())
     return StandIns(zero.expand(x.shape), zero.expand(y.shape))
 
 
 def filled(sizes: tuple[int, ...], count: int) -> tuple[int, ...] | None:
-    """Find the size that was left open with -1.
-
-    Args:
-        sizes: of a shape, at most one of them -1.
-        count: the number of elements.
-
-    Returns:
-        The sizes of a shape of that many elements; None if there is no such shape.
-
-    Example:
-        >>> filled((2, -1), 6), filled((2, 3), 6), filled((4, -1), 6), filled((2, 2), 6)
-        ((2, 3), (2, 3), None, None)
-    """
+    """Find the size that was left open with -1."""
     known = prod(size for size in sizes if size != -1)
     open_size = count // max(known, 1)
     sizes = tuple(open_size if size == -1 else size for size in sizes)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lincoln_fn.core import Cache, LayerError, Range, record, static
-from lincoln_fn.losses.common.checks import any_true, check_between, check_integers
+from lincoln_fn.losses.common.checks import all_within, any_true, check_between, check_integers
 
 
 def _is_finite(weight: Tensor) -> bool:
@@ -51,7 +51,8 @@ def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
 class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
 
-    An ignored example has the weight 0, and the label 0 instead of its own.
+    An ignored example has the weight 0, and the label 0 instead of its own. If it `is_plain`, all
+    weights are known to be 1.
     """
 
     index: Int[Tensor, "N 1 *s"]
@@ -59,6 +60,7 @@ class Labels:
     ignored: Bool[Tensor, "N 1 *s"]
     dim: int = static()
     ignore_index: int = static()
+    is_plain: bool = static()
 
 
 def read_labels(
@@ -72,6 +74,11 @@ def read_labels(
     """Read class indices, of the prediction's shape without the classes."""
     index = label_column(name, prediction, target, dim)
     classes = prediction.shape[dim]
+    may_ignore = 0 <= ignore_index < classes and any_true(index == ignore_index)
+    if weight is None and not may_ignore and all_within(index, 0, classes - 1):
+        one = prediction.new_ones(())
+        w, ignored = one.expand(index.shape), (one == 0).expand(index.shape)
+        return Labels(index, w, ignored, dim, ignore_index, is_plain=True)
     ignored = index == ignore_index
     index = torch.where(ignored, 0, index)
     check_between(name, "labels", index, 0, classes - 1)
@@ -79,7 +86,7 @@ def read_labels(
         w = ignored.logical_not().to(prediction.dtype)
     else:
         w = torch.where(ignored, 0, of_classes(name, weight, classes, prediction)[index])
-    return Labels(index, w, ignored, dim, ignore_index)
+    return Labels(index, w, ignored, dim, ignore_index, is_plain=False)
 
 
 def label_column(
@@ -112,12 +119,16 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
 
 def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
     """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
+    if labels.is_plain:
+        return values.squeeze(labels.dim)
     return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
 
-def total_weight(cache: Cache, *, name: str) -> Tensor:
-    """Compute sum w_c of the labels, which come first in a cache: a mean divides by it."""
+def total_weight(cache: Cache, *, name: str) -> Tensor | None:
+    """Compute sum w_c of the labels, which come first in a cache; None for the number of values."""
     labels: Labels = cache[0]
+    if labels.is_plain:
+        return None
     # A sum in float16 overflows at 65504 examples.
     n = labels.w.sum(dtype=torch.promote_types(labels.w.dtype, torch.float32))
     if not any_true(n):

@@ -34,6 +34,9 @@ Cotangent: TypeAlias = Tensor | float
 # A cache of tensors, in the order that the loss's page says.
 Tensors: TypeAlias = tuple[Tensor, ...]
 Check: TypeAlias = Callable[[Arrays, Arrays], None]
+# The two functions of a loss, and their hyperparameters by keyword.
+There: TypeAlias = Callable[..., tuple[Tensor, Cache]]
+Back: TypeAlias = Callable[..., Arrays]
 
 
 def number_of_values(cache: Cache) -> None:
@@ -99,9 +102,7 @@ class ReducedCache:
 
 
 # Any: fields of `Formula`.
-def make_loss(
-    forward: Callable[..., tuple[Tensor, Cache]], backward: Callable[..., Arrays], **form: Any
-) -> Loss:
+def make_loss(forward: There, backward: Back, **form: Any) -> Loss:
     """Make a loss from the fields of its formula; `constructor` adds its name and its options.
 
     The reduction is the constructor's own, unless it is given. Checks get the loss's name and
@@ -109,7 +110,7 @@ def make_loss(
     Weights among the options are copied.
     """
 
-    def make(call: Spec, forward: Any, backward: Any, *, mend: str = "", **form: Any) -> Loss:
+    def make(call: Spec, forward: There, backward: Back, *, mend: str = "", **form: Any) -> Loss:
         name, reduction = call.of.__name__, form.pop("reduction", call.arguments.get("reduction"))
         for key in form.keys() & {"check", "check_first"}:
             form[key] = partial(form[key], name, mend)

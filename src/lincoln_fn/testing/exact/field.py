@@ -89,10 +89,8 @@ class Field:
         return self._odd(value, 1) % Q
 
     def bilinear(self, of: Bilinear, a: Array, b: Array) -> Array:
-        """Multiply matrices, or convolve: by float64 products of halves of 16 bits.
-
-        Their sums are whole numbers below 2^53, whatever order they are added in.
-        """
+        """Multiply matrices, or convolve: by float64 products of halves of 16 bits."""
+        # Their sums are whole numbers below 2^53, whatever order they are added in.
         (high, low), (up, down) = (
             ((m >> 16).astype(float), (m & 65535).astype(float)) for m in (a, b)
         )

@@ -1,16 +1,18 @@
 """Exact numbers: a float to compare by, and a value and its derivative in a field.
 
-A float that is not finite marks a number that has no value.
+A float that is not finite marks a number that has no value. What has a derivative of its own stands
+here; all other functions are written by it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from lincoln_fn.testing.exact.field import Array, Field, P, Q
+from lincoln_fn.testing.exact.field import Array, Bilinear, Field, P, Q, meaning
 
 # Any: a number of Python or numpy, too.
 Number: TypeAlias = Any
@@ -161,29 +163,76 @@ def compare(relation: Callable[[Array, Array], Array], a: Numbers, b: Numbers) -
     return relation(a.shadow, b.shadow)
 
 
-class Table:
-    """The rows of exact numbers, one for each. Row 0 is the number 0, and row 1 the number 1.
+def power(z: Numbers, exponent: Number) -> Numbers:
+    """Compute z^c, of a number or of each its own."""
+    if isinstance(exponent, Numbers) and not exponent.shape and not exponent.tangent.any():
+        exponent = float(exponent.shadow)
+    if not isinstance(exponent, Numbers):
+        return _rational(z, float(exponent))
+    made = exp(exponent * log(z))
+    made.shadow = z.shadow**exponent.shadow
+    return made
 
-    Arrays of row numbers stand for exact numbers: what moves elements moves these.
-    """
 
-    def __init__(self, field: Field) -> None:
-        self.field, self._rows = field, 0
-        kinds = (np.float64, field.dtype, field.dtype, np.int64, field.dtype)
-        self._columns = [np.zeros(1 << 12, kind) for kind in kinds]
-        self.write(constant(field, np.array([0.0, 1.0])))
+def _rational(z: Numbers, exponent: float) -> Numbers:
+    """Compute z^(p / q): a root if q is even, then the unique one of the odd rest."""
+    field, shadow = z.field, z.shadow**exponent
+    over, under, *irrational = meaning(exponent)
+    if not over:
+        return z * 0 + 1
+    if irrational != [1, 0] or under > P:
+        return exp(log(z) * exponent)
+    while under % 2 == 0:
+        z, under = sqrt(z), under // 2
+    value, slope = (field.rational(z.value, over - less, under) for less in (0, under))
+    slope = field.reduce(slope * field.number(over / under))
+    return Numbers(field, shadow, value, field.reduce(slope * z.tangent))
 
-    def write(self, numbers: Numbers) -> Array:
-        """Add rows, and return their numbers as floats."""
-        shape, first = numbers.shape, self._rows
-        self._rows = last = first + int(np.prod(shape))
-        while last > len(self._columns[0]):
-            self._columns = [np.concatenate((each, np.zeros_like(each))) for each in self._columns]
-        for column, values in zip(self._columns, numbers.columns, strict=True):
-            column[first:last] = np.ravel(values)
-        return np.arange(first, last, dtype=float).reshape(shape)
 
-    def read(self, rows: Array) -> Numbers:
-        """Return the numbers of some rows."""
-        at = rows.astype(np.int64)
-        return Numbers(self.field, *(column[at] for column in self._columns))
+def exp(z: Numbers) -> Numbers:
+    """Compute e^z; that of -inf is 0."""
+    field = z.field
+    value = field.exp(z.turn, z.factor, z.value)
+    is_zero = z.shadow == -math.inf
+    value = np.where(is_zero, np.zeros((), field.dtype), value)
+    slope = field.reduce(value * np.where(is_zero, np.zeros((), field.dtype), z.tangent))
+    return Numbers(field, np.exp(z.shadow), value, slope)
+
+
+def log(z: Numbers) -> Numbers:
+    """Compute log z, whose partner is z itself."""
+    field, value = z.field, z.field.log(z.value)
+    tangent = field.reduce(z.tangent * field.inverse(z.value))
+    zeros = np.zeros(np.shape(value), np.int64)
+    return Numbers(field, np.log(z.shadow), value, tangent, zeros, z.value)
+
+
+def sqrt(z: Numbers) -> Numbers:
+    """Compute the square root."""
+    value, slope = z.field.root(z.value)
+    return Numbers(z.field, np.sqrt(z.shadow), value, z.field.reduce(slope * z.tangent))
+
+
+def erf(z: Numbers) -> Numbers:
+    """Compute erf z, with the derivative 2 / sqrt(pi) e^(-z^2)."""
+    slope = exp(-(z * z)) * (2 / math.sqrt(math.pi))
+    shadow = np.vectorize(math.erf, otypes=[float])(z.shadow)
+    return Numbers(z.field, shadow, z.field.erf(z.value), z.field.reduce(slope.value * z.tangent))
+
+
+def rotation(z: Numbers) -> tuple[Numbers, Numbers]:
+    """Compute cos z and sin z."""
+    field, (c, s) = z.field, z.field.rotation(z.value)
+    along = field.reduce(s * z.tangent)
+    return (
+        Numbers(field, np.cos(z.shadow), c, field.reduce(-along)),
+        Numbers(field, np.sin(z.shadow), s, field.reduce(c * z.tangent)),
+    )
+
+
+def bilinear(of: Bilinear, a: Numbers, b: Numbers) -> Numbers:
+    """Multiply matrices, or convolve."""
+    field = a.field
+    parts = (a.value, b.tangent), (a.tangent, b.value), (a.value, b.value)
+    one, other, value = (field.bilinear(of, *part) for part in parts)
+    return Numbers(field, of(a.shadow, b.shadow), value, field.reduce(one + other))

@@ -16,8 +16,7 @@ from torch import Tensor
 from lincoln_fn.core import ASKED
 from lincoln_fn.testing.exact import rules
 from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.functions import bilinear
-from lincoln_fn.testing.exact.numbers import Numbers, compare, constant
+from lincoln_fn.testing.exact.numbers import Numbers, bilinear, compare, constant
 from lincoln_fn.testing.exact.store import Exact, MissingError, Operation, Store, exact, plain
 
 STOPPED: Final = "what is detached is a constant"
@@ -72,7 +71,7 @@ def _rows_of(space: Store, given: Any, is_filled: bool) -> Any:
     if not is_filled or given is None:
         return given
     numbers = space.numbers(given) if isinstance(given, Tensor) else constant(space.field, given)
-    rows = space.table.write(numbers)
+    rows = space.write(numbers)
     return torch.from_numpy(rows) if isinstance(given, Tensor) else rows.item()
 
 
@@ -182,7 +181,7 @@ def _largest_at(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
         for a, b in zip(np.indices(x.shape), places, strict=True)
     ]
     both = np.concatenate((rows.ravel(), values.ravel()))
-    order = np.argsort(space.table.read(both).shadow, kind="stable")
+    order = np.argsort(space.read(both).shadow, kind="stable")
     order = order if reduce == "amax" else order[::-1]
     # Of several that are written to one place, the last stays.
     rows[tuple(each[order] for each in at)] = both[order]

@@ -10,23 +10,36 @@ from typing import Any, Final
 import numpy as np
 
 from lincoln_fn.testing.exact.field import Array
-from lincoln_fn.testing.exact.functions import (
-    absolute,
+from lincoln_fn.testing.exact.numbers import (
+    Number,
+    Numbers,
     bilinear,
+    compare,
+    constant,
     erf,
     exp,
-    folded,
     log,
     power,
     rotation,
-    sigmoid,
     sqrt,
-    tanh,
-)  # fmt: skip
-from lincoln_fn.testing.exact.numbers import Number, Numbers, compare, constant
+)
 
 Axes = int | Sequence[int] | None
 matmul = partial(bilinear, np.matmul)
+
+
+def _abs(z: Numbers) -> Numbers:
+    """Compute |z|."""
+    return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
+
+
+def _folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+    """Accumulate along an axis."""
+    parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
+    for i in range(1, len(parts)):
+        parts[i] = of(parts[i - 1], parts[i])
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return Numbers(z.field, *(np.stack(each, axis) for each in columns))
 
 
 def axes_of(dim: Axes, n: int) -> tuple[int, ...]:
@@ -102,7 +115,7 @@ def _norm(z: Numbers, p: Number = 2, dim: Axes = None, keepdim: bool = False) ->
     axes = axes_of(dim, len(z.shape))
     if order == 2:
         return sqrt(_sum(z * z, axes, keepdim))
-    size = absolute(z)
+    size = _abs(z)
     if math.isinf(order):
         return (_amax if order > 0 else _amin)(size, axes, keepdim)
     return power(_sum(power(size, order), axes, keepdim), 1 / order)
@@ -113,7 +126,7 @@ def _prod(z: Numbers, dim: int | None = None, keepdim: bool = False, **_: Any) -
         z, dim = z.map(np.ravel), 0
     if not z.shape or not z.shape[dim]:
         return z if not z.shape else _sum(z, dim, keepdim) + 1
-    last = folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
+    last = _folded(z, dim, Numbers.__mul__).map(lambda each: np.take(each, [-1], dim))
     return last if keepdim else last.sum(axes_of(dim, len(z.shape)))
 
 
@@ -179,10 +192,11 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "exp": exp, "exp2": lambda z: exp(z * math.log(2)), "expm1": lambda z: exp(z) - 1,
     "log": log, "log1p": lambda z: log(z + 1), "log2": lambda z: log(z) / math.log(2),
     "log10": lambda z: log(z) / math.log(10), "sqrt": sqrt, "rsqrt": lambda z: 1 / sqrt(z),
-    "sigmoid": sigmoid, "tanh": tanh, "erf": erf, "erfc": lambda z: 1 - erf(z),
+    "sigmoid": lambda z: 1 / (exp(-z) + 1), "tanh": lambda z: 1 - 2 / (exp(z * 2) + 1),
+    "erf": erf, "erfc": lambda z: 1 - erf(z),
     "cos": lambda z: rotation(z)[0], "sin": lambda z: rotation(z)[1],
     "tan": lambda z: rotation(z)[1] / rotation(z)[0],
-    "abs": absolute, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
+    "abs": _abs, "sign": _sign, "sgn": _sign, "relu": _relu, "clamp": _clamp,
     "clamp_min": _clamp, "clamp_max": lambda z, top: _clamp(z, None, top),
     "maximum": _maximum, "minimum": lambda a, b: -_maximum(-a, -b),
     "floor": _rounded(np.floor), "ceil": _rounded(np.ceil), "round": _rounded(np.round),
@@ -192,8 +206,8 @@ RULES: Final[dict[str, Callable[..., Any]]] = {
     "std": lambda *z, **how: sqrt(_var_mean(*z, **how)[0]),
     "linalg_vector_norm": _norm, "norm": _norm, "amax": _amax, "amin": _amin,
     "aminmax": lambda z, **how: (_amin(z, **how), _amax(z, **how)),
-    "cumsum": lambda z, dim, **_: folded(z, dim, Numbers.__add__),
-    "cumprod": lambda z, dim, **_: folded(z, dim, Numbers.__mul__),
+    "cumsum": lambda z, dim, **_: _folded(z, dim, Numbers.__add__),
+    "cumprod": lambda z, dim, **_: _folded(z, dim, Numbers.__mul__),
     "logsumexp": _logsumexp, "_log_softmax": _log_softmax,
     "_softmax": lambda z, *how: exp(_log_softmax(z, *how)), "softplus": _softplus,
     "mm": matmul, "bmm": matmul, "mv": matmul, "addmm": _addmm, "baddbmm": _addmm, "addmv": _addmm,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._mode_utils import no_dispatch
 
 from lincoln_fn.testing.exact.field import Array, Field
-from lincoln_fn.testing.exact.numbers import Numbers, Table, constant
+from lincoln_fn.testing.exact.numbers import Numbers, constant
 
 # Any: of every operation of torch.
 Operation = Any
@@ -51,25 +51,39 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 class Store:
-    """What reads and makes tensors of exact numbers.
-
-    Args:
-        field: what they are numbers of.
-    """
+    """The rows of exact numbers, of which 0 and 1 are the numbers 0 and 1, and tensors of them."""
 
     def __init__(self, field: Field) -> None:
-        self.field, self.table = field, Table(field)
+        self.field, self._rows = field, 0
+        kinds = (np.float64, field.dtype, field.dtype, np.int64, field.dtype)
+        self._columns = [np.zeros(1 << 12, kind) for kind in kinds]
+        self.write(constant(field, np.array([0.0, 1.0])))
+
+    def write(self, numbers: Numbers) -> Array:
+        """Add rows, and return their numbers as floats."""
+        shape, first = numbers.shape, self._rows
+        self._rows = last = first + int(np.prod(shape))
+        while last > len(self._columns[0]):
+            self._columns = [np.concatenate((each, np.zeros_like(each))) for each in self._columns]
+        for column, values in zip(self._columns, numbers.columns, strict=True):
+            column[first:last] = np.ravel(values)
+        return np.arange(first, last, dtype=float).reshape(shape)
+
+    def read(self, rows: Array) -> Numbers:
+        """Return the numbers of some rows."""
+        at = rows.astype(np.int64)
+        return Numbers(self.field, *(column[at] for column in self._columns))
 
     def numbers(self, tensor: Tensor) -> Numbers:
         """Read the numbers of a tensor."""
         with no_dispatch():
             array = plain(tensor).double().numpy()
-        return self.table.read(array) if isinstance(tensor, Exact) else constant(self.field, array)
+        return self.read(array) if isinstance(tensor, Exact) else constant(self.field, array)
 
     def tensor(self, numbers: Numbers) -> Exact:
         """Make a tensor of numbers."""
         with no_dispatch():
-            return exact(torch.from_numpy(self.table.write(numbers)))
+            return exact(torch.from_numpy(self.write(numbers)))
 
     def enter(self, leaf: Tensor, value: Array) -> Exact:
         """Make a tensor of numbers with the shadows of a leaf."""

@@ -1,4 +1,4 @@
-"""The Hessian of a loss in the prediction, one matrix for each example, and its square root.
+"""Columns of a square root of a loss's Hessian in the prediction, and how they go back together.
 
 L is a sum of one term for each example, so that H_L has a block H_n for each example n, and zeros
 elsewhere. A square root of it is a set of columns s_(kn), each of the prediction's shape, with
@@ -28,6 +28,15 @@ Any other loss gives H_n column by column, as the derivative of its gradient alo
 eigenvectors u_k and eigenvalues l_k give s_(kn) = sqrt(l_k) u_k. For a diagonal H_n, such as the
 squared error's, they are e_k and the diagonal.
 
+All columns go back at once, each a cotangent. A layer that declares it multiplies rows by a matrix.
+With the rows t of example n, such as the positions of a sequence or an image,
+
+    y_(nt) = x_(nt) W + b
+    dW = sum_(n,t) x_(nt)^T g_(nt)        db = sum_(n,t) g_(nt)
+
+A convolution's row is what the kernel sees at one position. In its weight the outputs are on axis
+0, so that dW is transposed.
+
 Source: Tanabe and Sagae, "An Exact Cholesky Decomposition and the Generalized Inverse of the
 Variance-Covariance Matrix of the Multinomial Distribution", 1992.
 """
@@ -35,15 +44,23 @@ Variance-Covariance Matrix of the Multinomial Distribution", 1992.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import attrs
+import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import unfold
 
-from lincoln_fn.core import Arrays, LayerError, made_by
+from lincoln_fn import core
+from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, evolve, gradients_of, tree
 from lincoln_fn.curvature.duals import forward_mode, loss_gradient, tangents_of, with_tangents
 from lincoln_fn.losses import Loss, softmax_cross_entropy
 from lincoln_fn.losses.internal import check_each_alone, check_one_number, formula_of
+from lincoln_fn.per_example.internal import check_axes, windows
+from lincoln_fn.walk import Site, is_trained
+from lincoln_fn.walk.internal import DPARAMS, Record, Wants, paths, walk_back
 
 # Eigenvalues below this multiple of the largest are rounding errors, if they are negative.
 _ROUNDING = 1e-5
@@ -55,7 +72,7 @@ def columns(loss: Loss, prediction: Arrays, target: Arrays) -> Float[Tensor, "K 
         problem = "expected a prediction of one tensor, with the examples on axis 0"
         raise LayerError(loss.name, problem)
     check_each_alone("curvature", loss, prediction, target, by_target=False)
-    if made_by(loss, softmax_cross_entropy):
+    if core.made_by(loss, softmax_cross_entropy):
         return _of_softmax(loss, prediction, target)
     h = _blocks(loss, prediction, target)
     diagonal = h.diagonal(dim1=1, dim2=2)
@@ -116,3 +133,96 @@ def _cholesky(p: Float[Tensor, "N P C"]) -> Float[Tensor, "K N P C"]:
         zeros = torch.zeros_like(p[..., :k])
         columns.append(torch.cat([zeros, d_k.sqrt(), below], -1))
     return torch.stack(columns) if columns else torch.zeros_like(p).unsqueeze(0)
+
+
+@attrs.frozen(eq=False)
+class Rows:
+    """The rows of one use of a layer's weight."""
+
+    x: Float[Tensor, "N T I"]
+    g: Float[Tensor, "K N T O"]
+
+
+def matrix_classes(net: Layer) -> tuple[type, ...]:
+    """List the classes of params that layers of a network declare to multiply rows by a matrix."""
+    declared = {gradients_of(layer).params for _, layer in paths(net)}
+    return tuple(params for params in declared if params is not None)
+
+
+def has_inputs_first(weight: Tensor) -> bool:
+    """Return whether a weight is a matrix (n_in, n_out), and not kernels (n_out, n_in, *kernel)."""
+    return weight.ndim == 2
+
+
+def rows_of(layer: Layer, params: Params, cache: Cache, g: Float[Tensor, "K N *s"]) -> Rows | None:
+    """Return the rows of x and of g, for K cotangents; None for a layer that declares none."""
+    declared = gradients_of(layer)
+    if declared.params is None or declared.terms is None:
+        return None
+    terms, found = declared.terms, []
+
+    def factor(g: Tensor) -> Tensor:
+        found.append(terms(params, cache, g).weight)
+        of_g: Tensor = found[0].g
+        return of_g
+
+    g = torch.func.vmap(factor)(g)
+    match attrs.evolve(found[0], g=g[0]):
+        case core.Outer(x=x):
+            return Rows(x, g)
+        case core.Correlation(groups=1) as term:
+            return Rows(_windows(term, params.weight), g.flatten(3).mT)
+    return None
+
+
+def _windows(term: core.Correlation, weight: Tensor) -> Float[Tensor, "N positions window"]:
+    """Put what the kernel sees at each position into a row."""
+    kernel = weight.shape[2:]
+    if len(kernel) != 2:
+        return windows(term, weight)
+    # torch's kernel, for planes alone
+    return unfold(term.x, kernel, term.dilation, 0, term.stride).mT
+
+
+def column_sites(
+    net: Layer,
+    params: Params,
+    cache: Cache,
+    g: Float[Tensor, "K N *s"],
+    use: Callable[[Site], Params],
+) -> Record:
+    """Send K cotangents back together; at a trained layer's `Site`, dparams is what `use` makes."""
+    record: Record = None
+
+    def leaf(
+        layer: Layer, path: str, params: Params, cache: Cache, g: Arrays, wants: Wants
+    ) -> tuple[Arrays, Site]:
+        check_axes(layer, params, cache, g)
+        dx = layer.input_grad(params, cache, g) if wants.dx else None
+        if wants.dparams and is_trained(params):
+            return dx, Site(layer, path, params, cache, g, None)
+        return dx, skipped(layer, path, params)
+
+    def skipped(layer: Layer, path: str, params: Params) -> Site:
+        return Site(layer, path, params, None, None, params)
+
+    def walk(g: Tensor) -> list[Tensor]:
+        nonlocal record
+        _, record = walk_back(leaf, net, params, cache, g, DPARAMS, skip=skipped)
+        return tree.leaves([site.g for site in optree.tree_leaves(record, is_leaf=is_site)])
+
+    # vmap returns the cotangents of all columns; the rest of a site does not depend on the column.
+    leaves = iter(torch.func.vmap(walk)(g))
+
+    def used(site: Site) -> Site:
+        if site.g is None:
+            return site
+        whole = evolve(site, g=tree.map(lambda _: next(leaves), site.g))
+        return evolve(whole, dparams=use(whole))
+
+    return optree.tree_map(used, record, is_leaf=is_site)
+
+
+def is_site(node: object) -> bool:
+    """Return whether a node of a walk's record is of one layer."""
+    return isinstance(node, Site)

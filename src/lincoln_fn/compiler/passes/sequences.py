@@ -1,7 +1,10 @@
-"""A sequence of long short-term memory in a compiled step, by C++ kernels.
+"""Sequences in a compiled step, one step after the other, by C++ kernels.
 
-With i, f, g, o the gates of step t, of which layers/lstm.py derives the gradients da_t from dh_t,
-the kernels compute the steps one by one:
+**A linear scan**, h_t = a_t h_(t-1) + b_t. The kernel reads and writes each number once. Each
+thread computes its own examples.
+
+**Long short-term memory.** With i, f, g, o the gates of step t, of which layers/lstm.py derives the
+gradients da_t from dh_t, the kernels compute the steps one by one:
 
     [i f g o]_t = gates of (x_t W_ih + h_{t-1} W_hh + b),
     dh_{t-1}    = g_{t-1} + da_t W_hh^T.
@@ -19,6 +22,7 @@ of char-lstm took 1.38 of the time, on a Zen 5.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from operator import getitem
 from typing import Final, TypeAlias
@@ -31,7 +35,7 @@ from lincoln_fn.compiler.inductor.settings import lanes, threads_for
 from lincoln_fn.compiler.kernels.cpp_kernel import Plan, are_called_for, cpp_kernel
 from lincoln_fn.compiler.passes.products import product
 from lincoln_fn.compiler.passes.rewriting import by_rules, tensors_of
-from lincoln_fn.fastpath import lstm
+from lincoln_fn.fastpath import linear_scan, lstm
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -39,7 +43,7 @@ Tensors: TypeAlias = tuple[Tensor, ...]
 _MOST: Final = 2**19
 # The largest number of vectors of units in a tile of the backward pass.
 _TILE: Final = 4
-# Which of the operation's results is what it saves for `backward`.
+# Which of the operation's results is what it saves for the backward pass.
 _SAVED: Final = 3
 
 
@@ -74,12 +78,12 @@ _steps_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
 )
 
 
-def forward(
+def lstm_forward(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensors]:  # fmt: skip
     """Compute what oneDNN's kernel does, as fastpath/lstm.py documents it."""
-    # The gates and every c, for `backward`, take the place of oneDNN's workspace.
+    # The gates and every c, for the way back, take the place of oneDNN's workspace.
     last = 0 if reverse else -1
     tiles = torch.cat([w_ih, w_hh]).view(-1, 4, len(w_hh) // lanes(), lanes()).permute(2, 0, 1, 3)
     arguments = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
@@ -87,7 +91,7 @@ def forward(
     return y.transpose(0, 1), y[:, last], cs[:, last], (gates, cs)
 
 
-def backward(
+def lstm_backward(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor,
     y: Tensor, last_h: Tensor, last_c: Tensor, g: Tensor, dh: Tensor, dc: Tensor,
     reverse: bool, saved: Tensors,
@@ -123,9 +127,34 @@ def _replace(node: Node) -> None:
     readers = [user for one in saved for user in one.users]
     # Only one backward pass: it replaces the gates by their gradients.
     if _supports(node) and [user.target for user in readers] in ([], [lstm.in_graph_backward]):
-        node.target = forward
+        node.target = lstm_forward
         for user in readers:
-            user.target = backward
+            user.target = lstm_backward
 
 
-rewrite: Final = by_rules({lstm.in_graph: _replace})
+def _plan_scan(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Plan:
+    batch, length, features = b.shape
+    sizes = {"batch": batch, "length": length, "features": features, "reverse": reverse}
+    return (torch.empty_like(b),), {**sizes, "threads": threads_for(batch)}
+
+
+# a and b are (batch, length, features), and first (batch, features).
+_scan_steps: Final[Callable[[Tensor, Tensor, Tensor, bool], Tensor]] = cpp_kernel(
+    "linear_scan_steps(Tensor a, Tensor b, Tensor first, bool reverse) -> Tensor", _plan_scan
+)
+
+
+def scan_by_kernel(a: Tensor, b: Tensor, first: Tensor, chunk_size: int, reverse: bool) -> Tensor:
+    """Compute what the operation does, as fastpath/linear_scan.py documents it."""
+    batch, length, features = *b.shape[:2], math.prod(b.shape[2:])
+    factors, added = (x.reshape(batch, length, features).contiguous() for x in (a, b))
+    start = first.reshape(batch, features).contiguous()
+    return _scan_steps(factors, added, start, reverse).view(b.shape)
+
+
+def _replace_scan(node: Node) -> None:
+    if are_called_for(tensors_of(node)[1]):
+        node.target = scan_by_kernel
+
+
+rewrite: Final = by_rules({lstm.in_graph: _replace, linear_scan.in_graph: _replace_scan})

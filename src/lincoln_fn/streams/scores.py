@@ -1,13 +1,70 @@
-"""Streams that look at a score: return the best state, or end a run that no longer improves."""
+"""Streams of scores: evaluate at intervals, return the best state, or end without a gain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from lincoln_fn.core import LayerError, NonNegative, PositiveInt, checked
+from lincoln_fn import training
+from lincoln_fn.core import Layer, LayerError, NonNegative, PositiveInt, checked, describe, evolve
 from lincoln_fn.streams.stream import ScoreName, Stream, closing, no_score
-from lincoln_fn.training import Mode, StepRecord, TrainState, check_unspent, is_gain
+from lincoln_fn.training import Batch, Metrics, Mode, StepRecord, TrainState, evaluate, is_gain
+
+
+@checked
+def evaluated(
+    stream: Stream,
+    net: Layer,
+    batches: Iterable[Batch],
+    metrics: Metrics,
+    *,
+    every: PositiveInt,
+) -> Iterator[tuple[TrainState, StepRecord]]:
+    """Evaluate the state every `every` steps, and add the scores to that step's record.
+
+    Args:
+        stream: such as `train` yields. Scores that its records already have are kept.
+        net: the network, of which `predict` is used.
+        batches: batches of (x, target), which can be iterated over several times.
+        metrics: by name, functions (prediction, target) -> mean over the examples.
+        every: evaluate after each step that is a multiple of it.
+
+    Yields:
+        The states and their records; those of evaluated steps have `scores`.
+
+    Raises:
+        LayerError: if there is no metric, one has the name of a record's own number ("step",
+            "loss"), or batches can be iterated over only once.
+
+    Example:
+        >>> net, x = lf.dense(1), torch.ones(4, 3)
+        >>> state = lf.init_state(net, lf.optim.sgd(0.1), lf.Key(0), x)
+        >>> steps = [(state, StepRecord(1, 0.7)), (state, StepRecord(2, 0.6))]
+        >>> mean = {"mean": lambda prediction, target: prediction.mean().item()}
+        >>> [len(record.scores) for _, record in evaluated(steps, net, [(x, None)], mean, every=2)]
+        [0, 1]
+    """
+    if not isinstance(metrics, Mapping) or not {"step", "loss"}.isdisjoint(metrics) or not metrics:
+        got = list(metrics) if isinstance(metrics, Mapping) else describe(metrics)
+        names = f"at least one, and none named 'step' or 'loss', got {got}"
+        raise LayerError("evaluated", f"expected metrics by name, {names}")
+    training.check_metrics("evaluated", metrics)
+    if training.is_used_once(batches):
+        problem = "expected batches that can be iterated over each time, got an iterator"
+        mend = "give a list, a DataLoader or data.batches"
+        raise LayerError("evaluated", f"{problem}; {mend}")
+    training.check_walkable("evaluated", batches)
+
+    def evaluating() -> Iterator[tuple[TrainState, StepRecord]]:
+        with closing("evaluated", stream) as steps:
+            for state, record in steps:
+                if record.step % every == 0:
+                    scores = evaluate(net, state.params, batches, metrics)
+                    record = evolve(record, scores={**record.scores, **scores})
+                yield state, record
+
+    return evaluating()
+
 
 _MEND: Final = "make the step with donate=False, or give copies of the states"
 
@@ -18,7 +75,6 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
 
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
-        mode: whether the highest or the lowest is best.
 
     Returns:
         The state and its record; for equal scores, the earliest. `nan` is never the best.
@@ -38,7 +94,7 @@ def best(stream: Stream, metric: ScoreName, *, mode: Mode = "max") -> tuple[Trai
     with closing("best", stream) as steps:
         for state, record in steps:
             if best_pair is not None and is_new:
-                check_unspent(best_pair[0], "best", _MEND)
+                training.check_unspent(best_pair[0], "best", _MEND)
             seen.update(record.scores)
             score = record.scores.get(metric)
             is_new = score is not None and is_gain(score, best_score, mode)
@@ -67,7 +123,6 @@ def early_stopping(
     Args:
         stream: some of its records have the score, as `evaluated` adds it.
         patience: the number of evaluations without an improvement that end it, at least 1.
-        mode: whether the highest or the lowest is best.
         min_delta: by how much a score has to exceed the best to count as an improvement, at least
             0. `nan` never counts.
 
