@@ -121,6 +121,7 @@ WALKED = NETS | {
 PROVEN = NETS | STATEFUL
 
 
+@pytest.mark.full(but=("two inputs", "in time", "channels", "tokens", "with a state", "residual"))
 @pytest.mark.parametrize("name", PROVEN)
 def test_gradients_are_proven(name):
     layer, x = PROVEN[name]

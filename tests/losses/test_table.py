@@ -37,7 +37,6 @@ def assert_agree(ours, theirs, tolerance):
         assert difference <= tolerance * expected.double().abs().max() + 1e-14
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize(("row", "reduction"), EVERY)
 def test_gradient_is_proven(row, reduction):
     lf.testing.check_loss(row.loss(reduction), row.prediction, row.target)

@@ -123,14 +123,6 @@ def test_a_row_of_the_page_on_faults_names_tests_that_exist(path, words):
         assert any(word in name for name in names), word
 
 
-def test_every_layer_and_every_loss_has_a_page():
-    losses = {m.name for m in pkgutil.iter_modules(lf.losses.__path__) if not m.ispkg}
-    losses -= {"loss", "internal"}
-    files = [f"layers/{name}" for name in LAYERS]
-    files += [f"losses/{name}" for name in sorted(losses)]
-    assert files == PATHS
-
-
 def test_a_file_says_what_it_is_how_it_is_derived_and_what_it_keeps():
     for path in PATHS:
         module = importlib.import_module(f"lincoln_fn.{path.replace('/', '.')}")
@@ -207,12 +199,6 @@ def test_the_squares_of_a_jacobian_are_its_numbers():
             found[row, column] = float(opacity) * (1 if sign == "above" else -1)
     error = 0.5 / jacobians.LEVELS + 0.01  # by which the opacities are rounded
     assert same_number(found, matrix / matrix.abs().max(), error=error)
-
-
-def test_the_tables_have_a_row_for_every_page():
-    tables = f"{source_pages.layers_table()}\n{source_pages.losses_table()}"
-    rows = re.findall(r"^\| \[(\w+)\]", tables, re.MULTILINE)
-    assert rows == [path.partition("/")[2] for path in PATHS]
 
 
 def test_the_gallery_shows_every_picture_once():

@@ -147,30 +147,14 @@ def test_mnist_in_twenty_lines():
     assert checks(name)[0][1] == "right"
 
 
-def test_the_first_notebook(example, capsys):
-    """It reaches the figures of the examples, and the checker finds the old mistakes."""
+def test_the_first_notebook():
+    """It reaches the old notebook's figures, and the checker finds the old mistakes."""
     name = "the_first_notebook"
     said = printed(name)
-    example("breast_cancer").main([])
-    compare_tumours(said, capsys.readouterr().out)
-    mnist = example("mnist")
-    train, test = mnist.load_data()
-    for output, epochs in (("softmax", 1), ("log_softmax", 5)):
-        net, loss = mnist.make_network(output)
-        *_, last = mnist.train_network(net, loss, train, test, lf.Key(0), epochs)
-        line = re.search(rf"step {last.step}  loss (\S+)  metric (\S+)", said)
-        assert same_number(float(line[1]), last.loss, error=0.001)
-        assert same_number(float(line[2]), last.metric, terms=1.0, error=0.002)
-    assert last.metric > 0.968  # that of the old notebook
+    assert float(re.search(r"trained on all, .*: +(\S+)%", said)[1]) >= 98.77
+    assert float(re.search(r"trained on four fifths, .*: +(\S+)%", said)[1]) > 93
+    assert max(map(float, re.findall(r"metric (\S+)", said))) > 0.968
     compare_mistakes(checks(name))
-
-
-def compare_tumours(said, told):
-    on_all = re.search(r"Training accuracy (\S+%):", told)[1]
-    on_rest = re.search(r"Held-out accuracy (\S+%):", told)[1]
-    assert re.search(r"trained on all, .*: +(\S+)", said)[1] == on_all
-    assert re.search(r"trained on four fifths, .*: +(\S+)", said)[1] == on_rest
-    assert float(on_all[:-1]) >= 98.77  # that of the old notebook
 
 
 def compare_mistakes(checked):

@@ -1,7 +1,5 @@
 """examples/mnist_private.py: its batches, its account, and a short run."""
 
-import sys
-
 import pytest
 import torch
 from helpers.compare import same_bits, same_number, same_statistics
@@ -63,12 +61,3 @@ def test_a_run_prints_accuracy_and_epsilon(small, monkeypatch, tmp_path, capsys)
     assert "epsilon 0.10" in lines[0]
     assert "epsilon 0.20" in lines[1]
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_run_without_the_account_says_so(small, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "dp_accounting", None)  # makes its import fail
-    small.main(["--epochs", "1", "--batch-size", "150"])
-    said = capsys.readouterr().out
-    assert "pip install dp-accounting" in said
-    assert "test accuracy" in said
-    assert "epsilon 0" not in said

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 
 import public_api
-import pytest
 
 import lincoln_fn as lf
 
@@ -33,19 +32,6 @@ def test_public_modules_are_imported_by_their_public_names():
     for name in lf.__all__:
         if isinstance(getattr(lf, name), ModuleType):
             assert import_module(f"lincoln_fn.{name}") is getattr(lf, name)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "lf.relu() -> Layer",
-        "lf.Key.fold_in(self, data: int | Tensor) -> Key",
-        "lf.metrics.accuracy(prediction: Tensor, target: Tensor) -> float",
-        "lf.layers.embedding.forward(params: Params, x: Int[Tensor, '*batch']",
-    ],
-)
-def test_a_line_reads_like_the_code(line):
-    assert any(found.startswith(line) for found in public_api.lines()), line
 
 
 def test_the_citation_has_the_version():

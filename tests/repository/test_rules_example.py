@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.cases.case import uniform
 from helpers.compare import same_bits, same_number
-from helpers.examples import EXAMPLES, PNG_SIGNATURE, needs_mnist
+from helpers.examples import EXAMPLES, needs_mnist
 
 import lincoln_fn as lf
 from lincoln_fn import rules
@@ -82,23 +82,6 @@ def test_feedback_alignment_learns_to_read(run):
     *_, epoch, best = run("--epochs", 3, count=None)
     assert numbers(epoch)[1] < 12
     assert numbers(best)[0] < 12
-
-
-def test_the_picture_shows_the_error_and_the_angles(run, tmp_path):
-    picture = tmp_path / "aligned.png"
-    lines = run("--epochs", 2, "--rule", "dfa", "--save", picture)
-    assert [numbers(line)[0] for line in lines[:2]] == [1, 2]
-    assert picture.read_bytes().startswith(PNG_SIGNATURE)
-    assert picture.stat().st_size > 10_000
-
-
-def test_a_seed_decides_everything(run):
-    def without_times(*arguments):
-        return [re.sub(r"\d+ s$", "", line) for line in run(*arguments)]
-
-    options = ("--rule", "brsf", "--epochs", 1)
-    assert without_times(*options) == without_times(*options, "--seed", 0)
-    assert without_times(*options) != without_times(*options, "--seed", 1)
 
 
 def test_images_are_shifted_by_up_to_two_pixels():

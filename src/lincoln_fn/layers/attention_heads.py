@@ -239,7 +239,6 @@ def attention_heads(
         softcap: a bound c of the scores, which are c tanh(score / c) before the mask is added, as
             in Gemma 2; None for no bound.
         scale: a factor of the scores; None for 1 / sqrt(n).
-        dropout: the probability to drop a weight during training.
 
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.

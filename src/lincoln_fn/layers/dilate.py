@@ -50,7 +50,6 @@ def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
 
     Args:
         dilation: the steps from an element to the next, as in `conv2d`; 1 changes nothing.
-        dim: the axis or the axes, counted from the end if negative; None for all.
 
     Example:
         >>> dilate(2).predict((), torch.tensor([1.0, 2.0, 3.0]))

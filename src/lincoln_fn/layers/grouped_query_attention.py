@@ -158,10 +158,8 @@ def grouped_query_attention(
         sliding_window: how near a key has to be, as `attention_heads` says.
         softcap: a bound of the scores, as `attention_heads` says.
         scale: a factor of the scores; None for 1 / sqrt(head_dim).
-        dropout: the probability to drop a weight during training.
         weight_init: draws the weights of the four projections. The default is torch's for dense
             layers: uniform within 1 / sqrt(n_in).
-        bias_init: draws the biases, with the same default.
 
     Returns:
         The layer, whose params are `layers.grouped_query_attention.Params`.

@@ -56,10 +56,6 @@ def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     x has any shape; y has that of x without the axes. The batch is axis 0.
 
-    Args:
-        dim: the axis or the axes, counted from the end if negative; None for all.
-        keepdim: whether y keeps the axes, with size 1.
-
     Example:
         >>> logsumexp(-1).predict((), torch.tensor([[100.0, 100.0], [0.0, 1.0]]))
         tensor([100.6931,   1.3133])

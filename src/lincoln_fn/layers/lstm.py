@@ -122,11 +122,9 @@ def lstm(
         hidden_size: features of h and of c.
         num_layers: how many layers are stacked, each on the outputs of the one before.
         bias: whether there are biases.
-        bidirectional: whether each layer also runs from the end to the beginning.
         batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
             if False, they are (length, batch, ...), as torch's are by default.
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
-        bias_init: draws the biases, with the same default.
 
     Example:
         >>> layer, x = lf.lstm(8, bias=False), torch.zeros(2, 5, 3)

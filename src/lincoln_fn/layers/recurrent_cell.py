@@ -191,7 +191,6 @@ def lstm_cell(
         hidden_size: features of h and of c.
         bias: whether there are biases.
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
-        bias_init: draws the biases, with the same default.
 
     Returns:
         The layer, whose params are `layers.recurrent_cell.Params`.

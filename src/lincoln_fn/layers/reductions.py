@@ -120,7 +120,6 @@ def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     Args:
         dim: the axis or the axes that are added up, counted from the end if negative; None for all.
-        keepdim: whether y keeps the axes, with size 1.
 
     Example:
         >>> sum(1).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -137,7 +136,6 @@ def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     Args:
         dim: as `sum` takes it.
-        keepdim: whether y keeps the axes, with size 1.
 
     Example:
         >>> mean(0).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -155,7 +153,6 @@ def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     Args:
         dim: as `sum` takes it.
-        keepdim: whether y keeps the axes, with size 1.
 
     Example:
         >>> amax(1, keepdim=True).predict((), torch.tensor([[1.0, 2.0], [4.0, 3.0]]))
@@ -176,7 +173,6 @@ def norm(
     Args:
         p: the exponent, at least 1; 2 gives the Euclidean length.
         dim: as `sum` takes it.
-        keepdim: whether y keeps the axes, with size 1.
 
     Example:
         >>> norm(dim=1).predict((), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))

@@ -64,9 +64,7 @@ def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool 
     x has any shape; y has that of x without the axes. It is `torch.var`.
 
     Args:
-        dim: the axis or the axes, counted from the end if negative; None for all.
         correction: c. 1 divides by N - 1, Bessel's correction; 0 by N, as norms do.
-        keepdim: whether y keeps the axes, with size 1.
 
     Example:
         >>> variance(1).predict((), torch.tensor([[1.0, 3.0], [2.0, 2.0]]))

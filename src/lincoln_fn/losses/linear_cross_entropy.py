@@ -132,7 +132,6 @@ def linear_cross_entropy(
     (N, ...).
 
     Args:
-        weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
         chunk_size: how many rows, such as tokens, are computed at a time.

@@ -56,7 +56,6 @@ def multi_label_soft_margin(
     (N, C) or (C), and the labels, from 0 to 1, the same.
 
     Args:
-        weight: w, of shape (C,); None for ones.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:

@@ -65,7 +65,6 @@ def multi_margin(
     Args:
         p: the power, 1 or 2.
         margin: by how much the label's score should be higher.
-        weight: w, of shape (C,); None for ones.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:

@@ -59,7 +59,6 @@ def nll(
     target are class indices (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too.
 
     Args:
-        weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
         dim: the axis of the classes.

@@ -134,7 +134,6 @@ def softmax_cross_entropy(
     probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
 
     Args:
-        weight: w, of shape (C,); None for ones.
         ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
             them out.
         label_smoothing: e, the share of each target that is spread over all classes.
