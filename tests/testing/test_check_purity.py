@@ -190,7 +190,7 @@ def of_nll(cache, g=1.0):
 
 
 WRONG_LOSSES = {
-    "another loss's": (of_nll, r"dx has the further factor x in the path through sum\(\)$"),
+    "another loss's": (of_nll, r"dx has the further factor x in the path through mean\(\)$"),
     "g ignored": (lambda cache, g=1.0: RIGHT.backward(cache),
         "dx forgets g: it is the gradient for g = 1$"),
     "another default of g": (lambda cache, g=2.0: RIGHT.backward(cache, g),

@@ -256,6 +256,13 @@ def test_errors_of_forward_and_backward_are_the_layers_own():
         prove(lf.Layer("mine()", lambda params, x: (x, x), lambda params, x, g: (g @ g, ())), (), X)
 
 
+@pytest.mark.full
+def test_a_fixed_point_to_a_tolerance_is_not_refuted():
+    net = lf.serial(lf.fixed_point(lf.rnn_cell(4), shape=(4,), solver="iteration", max_steps=200))
+    x = lf.keys.normal(lf.Key(1), (3, 5), dtype=torch.float64)
+    assert isinstance(prove(net, net.init(lf.Key(1), x), x), Undecided)
+
+
 def test_what_has_no_rule_is_undecided():
     layer = lf.Layer(
         "lgamma()", lambda params, x: (torch.lgamma(x), x),

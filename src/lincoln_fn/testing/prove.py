@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lincoln_fn.combine import fixed_point
 from lincoln_fn.core import (
     Arrays,
     Key,
@@ -28,6 +29,7 @@ from lincoln_fn.core import (
     LayerError,
     Params,
     check_argument,
+    constructor_of,
     is_derived,
     keys,
     tree,
@@ -218,8 +220,9 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
     notes = {note for trial in wrong for note in trial.field.notes}
     if TIE in notes:
         return Undecided(of.layer.name, TIE)
-    # What is read in forward lacks its tangent: then a mistake is what central differences see.
-    least = 10 * TOLERANCE if READ in notes else LEAST
+    # What is read in forward lacks its tangent, and a fixed point is found to a tolerance: then a
+    # mistake is what central differences see.
+    least = 10 * TOLERANCE if READ in notes or _is_solved(of.layer) else LEAST
     for i, name in enumerate(at.names):
         parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
         if any(slope != given for slope, given in parts):
@@ -229,6 +232,10 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
                 return Undecided(of.layer.name, READ if READ in notes else doubts[0])
             return Refutation(of.layer.name, name, _ratio(parts))
     return Undecided(of.layer.name, "no gradient alone is unequal")
+
+
+def _is_solved(layer: Layer) -> bool:
+    return constructor_of(layer) is fixed_point or any(map(_is_solved, layer.parts))
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
