@@ -61,14 +61,10 @@ def _adaptive_avg_pool_nd(
 ) -> Layer:  # fmt: skip
     """Make an adaptive average pooling of x of shape (channels, *spatial), or a batch of these.
 
-    y is the mean of each window, and output_size gives the number of windows.
-
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
 
     Example:
-        >>> lf.adaptive_avg_pool2d((4, None))
-        adaptive_avg_pool2d((4, None))
         >>> lf.adaptive_avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0]]))
         tensor([[3., 4.]])
     """

@@ -46,15 +46,11 @@ def _adaptive_max_pool_nd(
 ) -> Layer:  # fmt: skip
     """Make an adaptive max pooling of x of shape (channels, *spatial), or a batch of these.
 
-    y is the largest element of each window, and output_size gives the number of windows.
-
     Args:
         output_size: the size of y, one number for all axes or one for each; None keeps that of x.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
     Example:
-        >>> lf.adaptive_max_pool2d((4, None))
-        adaptive_max_pool2d((4, None))
         >>> lf.adaptive_max_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 3.0, 4.0]]))
         tensor([[5., 4.]])
     """

@@ -1,7 +1,6 @@
 """Alpha dropout, for networks of `selu`: dropped elements become selu's limit, alpha'.
 
-alpha' is the limit of selu for x towards minus infinity. With q = 1 - p the probability to keep an
-element,
+alpha' is the limit for x towards minus infinity. With q = 1 - p, the probability to keep x,
 
     h = {(x, if kept), (alpha', otherwise):}
     y = a h + b
@@ -80,14 +79,8 @@ def _check(x: Tensor, features: bool) -> None:
 def alpha_dropout(p: Probability = 0.5) -> Layer:
     """Set dropped elements to selu's lower limit, and keep mean 0 and variance 1.
 
-    x has any shape, and y has the same. `predict` returns x itself. Source: Klambauer, Unterthiner,
-    Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, section 3.
-
-    Args:
-        p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+    `predict` returns x itself. The params are the key of the next mask. Source: Klambauer,
+    Unterthiner, Mayr and Hochreiter, "Self-Normalizing Neural Networks", 2017, section 3.
 
     Example:
         >>> alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(5))[0]
@@ -98,13 +91,7 @@ def alpha_dropout(p: Probability = 0.5) -> Layer:
 
 @constructor
 def feature_alpha_dropout(p: Probability = 0.5) -> Layer:
-    """Drop whole channels of x of shape (N, C, ...) as `alpha_dropout` drops elements.
-
-    Args:
-        p: the probability to drop, from 0 to 1.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
+    """Drop whole channels as `alpha_dropout` drops elements: x has the shape (N, C, ...).
 
     Example:
         >>> feature_alpha_dropout(0.5).forward(Params(lf.Key(0)), torch.zeros(1, 3, 2))[0]

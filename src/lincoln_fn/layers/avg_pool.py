@@ -83,8 +83,6 @@ def _avg_pool_nd(
 ) -> Layer:  # fmt: skip
     """Make an average pooling of x of shape (channels, *spatial), or a batch of these.
 
-    y is the mean of each window.
-
     Args:
         kernel_size: of the window; like the next, one number for all axes or one for each.
         padding: zeros on both sides, at most half of kernel_size.
@@ -92,12 +90,8 @@ def _avg_pool_nd(
         divisor_override: what a window's sum is divided by; None for its number of elements.
 
     Example:
-        >>> lf.avg_pool2d(2, divisor_override=1).predict((), torch.ones(1, 2, 2))
-        tensor([[[4.]]])
         >>> lf.avg_pool1d(2).predict((), torch.tensor([[1.0, 5.0, 2.0, 3.0]]))
         tensor([[3.0000, 2.5000]])
-        >>> lf.avg_pool3d(2, stride=(1, 2, 2))
-        avg_pool3d(2, stride=(1, 2, 2))
     """
     window = pooling.window_of("avg_pool", n, kernel_size, stride, padding)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)

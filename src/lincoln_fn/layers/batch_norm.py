@@ -17,9 +17,8 @@ positions:
     dw = sum g hat x    over batch and positions
     db = sum g    over batch and positions
 
-which are the last equations of the paper's section 3.
-
-The conventions are torch's. With M the number of values in a channel:
+which are the last equations of the paper's section 3. The conventions are torch's. With M the
+number of values in a channel:
 
 - `forward` normalises by the batch's own mean and biased variance, sum of (x - mean)^2 / M;
 - `advance` updates the running statistics, `new = (1 - momentum) * old + momentum * batch`, with
@@ -124,17 +123,12 @@ def batch_norm(
     """Normalise each channel over the batch: y = (x - mean) / sqrt(var + eps) w + b.
 
     x is of shape (N, C) or (N, C, ...) with any further axes; y is of x's shape. `forward` uses the
-    batch's statistics, `predict` the running ones, and `advance` updates them:
-    new = (1 - momentum) old + momentum batch, with the batch's unbiased variance.
+    batch's statistics, `predict` the running ones, and `advance` updates them.
 
     Args:
-        eps: added to the variance.
-        momentum: the weight of the batch in the running statistics; None for their average over
-            all batches.
+        momentum: the batch's weight in running statistics; None for an average over all batches.
         affine: whether there is a weight.
-        track_running_stats: whether there are running statistics; without, `predict` uses the
-            batch's.
-        bias: whether there is a bias beside the weight.
+        track_running_stats: whether there are running statistics; else `predict` uses the batch's.
         spatial_axes: how many axes x has after the channels; any other x is refused. 1 accepts
             (N, C, L) and (N, C), as torch's BatchNorm1d does. None accepts any number.
 

@@ -121,13 +121,9 @@ def bilinear(
     u has shape (..., n_u) and v (..., n_v), with the same leading axes; y has (..., out_features).
 
     Args:
-        out_features: the number of features of y. Those of u and v are found from the example.
         weight_init: draws A. The default is torch's: uniform within 1 / sqrt(features of u).
-        bias_init: draws b, with the same default.
 
     Example:
-        >>> bilinear(4, bias=False)
-        bilinear(4, bias=False)
         >>> params = Params(torch.tensor([[[1.0, 2.0]]]), torch.tensor([3.0]))
         >>> bilinear(1).predict(params, (torch.tensor([10.0]), torch.tensor([1.0, 1.0])))
         tensor([33.])

@@ -70,15 +70,12 @@ _NORMAL = normal(0.02)
 def class_token(*, weight_init: Initializer = _NORMAL) -> Layer:
     """Put a trained vector in front of every sequence; its output stands for the whole sequence.
 
-    x has shape (..., length, features), and y has (..., length + 1, features).
+    x has shape (..., length, features), and y has (..., length + 1, features). Source: Devlin and
+    others, "BERT", 2019, section 3; for images Dosovitskiy and others, "An Image is Worth 16x16
+    Words", 2021, equation 1.
 
     Args:
-        weight_init: draws the vector. The default is the normal distribution with standard
-            deviation 0.02.
-
-    Source:
-        Devlin and others, "BERT", 2019, section 3; for images Dosovitskiy and others, "An Image is
-        Worth 16x16 Words", 2021, equation 1.
+        weight_init: draws the vector; the default is normal with standard deviation 0.02.
 
     Example:
         >>> class_token().predict(Params(torch.tensor([7.0])), torch.tensor([[1.0], [2.0]]))

@@ -144,24 +144,18 @@ def _conv_nd(
         padding: how many elements are added on both sides; "valid" adds none; "same" adds as many
             as give y the size of x, with an odd one at the end.
         dilation: the step from one element of the kernel to the next.
-        groups: the number of groups that the channels of x and y are divided into; each is computed
-            alone.
+        groups: into how many groups the channels of x and y are divided, each computed alone.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         weight_init: draws W, of shape (out_channels, in_channels / groups, *kernel_size). The
-            default is torch's: uniform within 1 / sqrt(n_in), with n_in the number of elements of x
-            that enter one of y.
-        bias_init: draws b, with the same default.
+            default is torch's: uniform within 1 / sqrt(n_in), for n_in elements of x in one of y.
 
     Raises:
-        LayerError: if there are too many numbers or too few, groups does not divide out_channels,
-            or padding is "same" where stride is not 1.
+        LayerError: if groups does not divide out_channels, or padding is "same" and stride not 1.
 
     Example:
         >>> layer = conv2d(16, (3, 5), 2, groups=4)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
         (conv2d(16, (3, 5), stride=2, groups=4), torch.Size([16, 2, 3, 5]))
-        >>> conv1d(8, 3, padding="same", dilation=2), conv3d(8, (1, 3, 3), bias=False)
-        (conv1d(8, 3, padding='same', dilation=2), conv3d(8, (1, 3, 3), bias=False))
     """
     layer = f"conv{n}d"
     kernel = convolution.kernel_axes(layer, n, out_channels, kernel_size, groups)

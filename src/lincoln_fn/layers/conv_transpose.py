@@ -131,8 +131,7 @@ def _conv_transpose_nd(
     """Compute a transposed convolution of x of shape (channels, *spatial), or of a batch of these.
 
     It is the gradient of a convolution, as a layer: each x_c[p] adds x_c[p] W_c,o to y_o, starting
-    at position stride p - padding. x has one, two or three spatial axes: (length), (height, width)
-    or (depth, height, width).
+    at position stride p - padding. x has one, two or three spatial axes, as that of `conv1d`.
 
     Args:
         out_channels: the number of channels of y. That of x is found from the example input.
@@ -141,24 +140,19 @@ def _conv_transpose_nd(
         padding: how many elements are cut off y on both sides.
         output_padding: how many are added to y at its end, less than stride or dilation. A
             convolution maps several sizes to the size of x; this chooses one of them for y.
-        groups: the number of groups that the channels of x and y are divided into; each is computed
-            alone.
+        groups: into how many groups the channels of x and y are divided, each computed alone.
         dilation: the step from one element of the kernel to the next.
         weight_init: draws W, of shape (in_channels, out_channels / groups, *kernel_size). The
             default is torch's, which counts n_in from W's second axis: uniform within
             1 / sqrt(n_in), n_in = out_channels / groups * the kernel's size.
-        bias_init: draws b, with the same default.
 
     Raises:
-        ValueError: if a number is too small or there are too many or few, groups does not divide
-            out_channels, or output_padding is not below stride or dilation.
+        ValueError: if groups does not divide out_channels, or output_padding is too large.
 
     Example:
         >>> layer = conv_transpose2d(16, 3, 2, 1, 1)
         >>> layer, layer.init(lf.Key(0), torch.zeros(1, 8, 9, 9)).weight.shape
         (conv_transpose2d(16, 3, stride=2, padding=1, output_padding=1), torch.Size([8, 16, 3, 3]))
-        >>> conv_transpose1d(8, 4, 2, 1), conv_transpose3d(8, 2, stride=(1, 2, 2))
-        (conv_transpose1d(8, 4, stride=2, padding=1), conv_transpose3d(8, 2, stride=(1, 2, 2)))
     """
     layer = f"conv_transpose{n}d"
     kernel = kernel_axes(layer, n, out_channels, kernel_size, groups)

@@ -98,11 +98,8 @@ def dense(
     Args:
         n_out: the number of features of y. That of x is found from the example input.
         weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
-        bias_init: draws b, with the same default.
 
     Example:
-        >>> dense(500, weight_init=lf.initializers.normal(0.01))
-        dense(500, weight_init=normal(0.01))
         >>> params = Params(torch.tensor([[1.0], [2.0]]), torch.tensor([3.0]))
         >>> dense(1).predict(params, torch.tensor([[10.0, 100.0]]))
         tensor([[213.]])

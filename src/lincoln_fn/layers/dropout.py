@@ -134,11 +134,8 @@ def _check(x: Tensor, spatial: int) -> None:
 def dropout(p: Probability = 0.5) -> Layer:
     """Drop each element with probability p and scale up the rest: y = x mask / (1 - p).
 
-    x has any shape, and y has the same. `predict` returns x itself. Source: Srivastava et al.,
-    "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
-
-    Args:
-        p: the probability to drop, from 0 to 1.
+    `predict` returns x itself. Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural
+    Networks from Overfitting", 2014.
 
     Example:
         >>> dropout(0.5).forward(Params(Key(0)), torch.ones(5))[0]
@@ -154,18 +151,11 @@ def _dropout_nd(n: int, p: Probability = 0.5) -> Layer:
     takes the first two as examples and channels, as `dropout1d` does. Source: Tompson et al.,
     "Efficient Object Localization Using Convolutional Networks", 2015, section 3.2.
 
-    Args:
-        p: the probability to drop, from 0 to 1.
-
     Example:
         >>> dropout1d(0.5).forward(Params(Key(0)), torch.ones(3, 2))[0]
         tensor([[0., 0.],
                 [2., 2.],
                 [2., 2.]])
-        >>> dropout2d(0.5).forward(Params(Key(0)), torch.ones(3, 1, 2))[0].sum((1, 2))
-        tensor([0., 4., 4.])
-        >>> dropout3d(0.5).forward(Params(Key(0)), torch.ones(3, 2, 2, 2))[0].sum((1, 2, 3))
-        tensor([ 0., 16., 16.])
     """
     run, as_is = partial(forward, spatial=n), partial(predict, spatial=n)
     return bare(Layer, run, backward, init, predict=as_is, advance=advance)

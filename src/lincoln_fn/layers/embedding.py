@@ -114,18 +114,14 @@ def embedding(
     index out of range.
 
     Args:
-        num_embeddings: the number of rows.
-        embedding_dim: the number of features of y.
-        padding_idx: the index whose row starts at zero and is not trained, counted from the end
-            if it is negative; None for none.
+        padding_idx: the index whose row starts at zero and is not trained; None for none.
         weight_init: draws the table. The default is torch's: the standard normal distribution.
         dtype: of the table; it cannot be found from indices.
 
     Example:
         >>> params = Params(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-        >>> embedding(2, 2).predict(params, torch.tensor([1, 1, 0]))
+        >>> embedding(2, 2).predict(params, torch.tensor([1, 0]))
         tensor([[3., 4.],
-                [3., 4.],
                 [1., 2.]])
     """
     is_row = padding_idx is None or -num_embeddings <= padding_idx < num_embeddings

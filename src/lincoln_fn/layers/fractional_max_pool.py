@@ -103,20 +103,17 @@ def _fractional_max_pool_nd(
 ) -> Layer:  # fmt: skip
     """Make a fractional max pooling of x of shape (channels, *spatial), or a batch of these.
 
-    y is the largest element of each window. The windows start at random positions, drawn for each
-    channel of each example, both in `forward` and in `predict`, as in torch. The key that they are
-    drawn from is the layer's params, and `advance` returns the next one.
+    The windows start at random positions, drawn for each channel of each example, both in `forward`
+    and in `predict`, as in torch.
 
     Args:
         kernel_size: of the windows; like the next two, one number for all axes or one for each.
         output_size: of y; None if output_ratio is given.
-        output_ratio: of y's sizes to x's, between 0 and 1, rounded down; None if output_size is
-            given.
+        output_ratio: of y's sizes to x's, between 0 and 1, rounded down; or give output_size.
         return_indices: whether the output is (y, indices), as in `max_pool2d`.
 
     Raises:
-        ValueError: if a number is out of its range, there are too many or few, or not exactly one
-            of output_size and output_ratio is given.
+        ValueError: if not exactly one of output_size and output_ratio is given.
 
     Example:
         >>> layer = lf.fractional_max_pool2d(2, output_ratio=0.7)
@@ -124,8 +121,6 @@ def _fractional_max_pool_nd(
         >>> layer.predict(layer.init(lf.Key(0), x), x)
         tensor([[[ 5.,  7.],
                  [13., 15.]]])
-        >>> lf.fractional_max_pool3d(2, (3, 4, 5))
-        fractional_max_pool3d(2, output_size=(3, 4, 5))
     """
     layer = f"fractional_max_pool{n}d"
     just_one = (output_size is None) != (output_ratio is None)

@@ -41,9 +41,6 @@ def global_avg_pool(*, keepdim: bool = False) -> Layer:
 
     y is the mean of each channel over all spatial axes, of shape (batch, channels).
 
-    Args:
-        keepdim: whether y keeps the spatial axes, with size 1.
-
     Example:
         >>> lf.global_avg_pool().predict((), torch.tensor([[[1.0, 5.0], [2.0, 3.0]]]))
         tensor([[3.0000, 2.5000]])

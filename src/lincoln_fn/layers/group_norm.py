@@ -92,9 +92,7 @@ def group_norm(
 
     Args:
         num_groups: the number of groups; C is a multiple of it.
-        eps: added to the variance.
         affine: whether there is a weight.
-        bias: whether there is a bias beside the weight.
 
     Example:
         >>> params = Params(None, None)

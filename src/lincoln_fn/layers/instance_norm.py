@@ -126,15 +126,12 @@ def instance_norm(
     (C, L, ...); y is of x's shape.
 
     Args:
-        eps: added to the variance.
         momentum: the weight of the batch in the running statistics; None for their average over all
             batches. (torch's layer does not update them then.)
         affine: whether there is a weight.
         track_running_stats: whether there are running statistics, which `predict` then uses.
-        bias: whether there is a bias beside the weight.
-        spatial_axes: how many axes of positions x has: with 2, x of shape (C, L1, L2) is one
-            example without a batch, as torch's InstanceNorm2d reads it. None takes every x as a
-            batch.
+        spatial_axes: how many axes of positions x has: with 2, (C, L1, L2) is one example, as for
+            torch's InstanceNorm2d. None takes every x as a batch.
 
     Example:
         >>> params = Params(None, None, None)

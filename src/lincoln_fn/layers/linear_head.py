@@ -82,18 +82,11 @@ def linear_head(num_classes: PositiveInt, *, weight_init: Initializer = _FAN_IN_
     scores x W, as a dense layer without bias, whose params it has.
 
     Args:
-        num_classes: the number of scores.
         weight_init: draws W. The default is torch's: uniform within 1 / sqrt(n_in).
-
-    Returns:
-        The layer, on x of shape (..., n_in). Its params are `layers.dense.Params`.
 
     Example:
         >>> head, params = linear_head(3), dense.Params(torch.ones(2, 3), None)
-        >>> x = torch.tensor([[10.0, 100.0]])
-        >>> head.predict(params, x)
+        >>> head.predict(params, torch.tensor([[10.0, 100.0]]))
         tensor([[110., 110., 110.]])
-        >>> [factor.shape for factor in head.forward(params, x)[0]]
-        [torch.Size([1, 2]), torch.Size([3, 2])]
     """
     return bare(Layer, forward, backward, init, predict=predict)

@@ -17,8 +17,7 @@ Summed over c, weighted by g_c,
 
     dx_i = g_i D_i^(-beta) - 2 alpha/n beta x_i sum_(c: i in W(c)) g_c D_c^(-beta) x_c / D_c
 
-The c with i in W(c) run from i - floor((n - 1) / 2) to i + floor(n / 2): the same window,
-mirrored.
+The c with i in W(c) go from i - floor((n - 1) / 2) to i + floor(n / 2): the window, mirrored.
 
 Half precision is computed in float32, because its squares overflow.
 
@@ -84,9 +83,6 @@ def local_response_norm(
 
     Args:
         size: the number of channels in a window, from size // 2 before to (size - 1) // 2 after.
-        alpha: the weight of the mean square.
-        beta: the exponent.
-        k: added to the mean square.
 
     Example:
         >>> local_response_norm(1, alpha=1.0, beta=1.0).predict((), torch.tensor([[1.0, 2.0]]))

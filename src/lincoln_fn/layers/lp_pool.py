@@ -102,12 +102,8 @@ def _lp_pool_nd(
         kernel_size: of the window; like the next, one number for all axes or one for each.
 
     Example:
-        >>> lf.lp_pool2d(1.5, (2, 3), stride=2)
-        lp_pool2d(1.5, (2, 3), stride=2)
         >>> lf.lp_pool1d(2, 2).predict((), torch.tensor([[3.0, 4.0, 6.0, 8.0]]))
         tensor([[ 5., 10.]])
-        >>> lf.lp_pool3d(2, 2, ceil_mode=True)
-        lp_pool3d(2, 2, ceil_mode=True)
     """
     window = pooling.window_of("lp_pool", n, kernel_size, stride)
     return bare(Layer, partial(forward, kernel_size=window.kernel_size), backward)
