@@ -56,9 +56,6 @@ def alibi(num_heads: PositiveInt) -> Layer:
     x is a sequence (..., length, features), of which only the shape matters. y has shape
     (..., num_heads, length, length), and is a mask for `attention_heads` and the layers around it.
 
-    Args:
-        num_heads: the number of heads, each with a slope of its own.
-
     Example:
         >>> alibi(1).predict((), torch.zeros(2, 4)) * 256
         tensor([[[-0., -1.],

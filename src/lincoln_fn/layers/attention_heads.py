@@ -35,7 +35,8 @@ The n query heads that read one head of keys are computed as one head with n tim
 so that the matrix products compute these two sums.
 
 Cache: scale q, k and v, by head, and the mask. The weights are computed again, because their number
-grows with the square of the length.
+grows with the square of the length. Source: Vaswani and others, "Attention Is All You Need", 2017,
+section 3.2.2.
 """
 
 from __future__ import annotations
@@ -228,12 +229,9 @@ def attention_heads(
     shape (..., length, num_heads m), with zeros where no key is allowed.
 
     Args:
-        num_heads: the number of heads of the query.
-        num_kv_heads: the number of heads of keys and values, a divisor of num_heads; each is read
-            by num_heads / num_kv_heads heads of the query, one after the other. None for num_heads.
-        is_causal: whether a query attends only to the keys up to its own place, in addition to a
-            mask. The last query is beside the last key. If the lengths differ, torch's is_causal
-            puts the first query beside the first key instead.
+        num_kv_heads: the heads of keys and values, a divisor of num_heads; None for num_heads.
+        is_causal: whether a query attends only to the keys up to its own place. The last query is
+            beside the last key; torch's is_causal puts the first query beside the first key.
         sliding_window: how near a key has to be: less than so many places away, the query's own
             place being 0 away. None for any distance.
         softcap: a bound c of the scores, which are c tanh(score / c) before the mask is added, as
@@ -242,11 +240,6 @@ def attention_heads(
 
     Returns:
         The layer. Its params are () without dropout, else `layers.dropout.Params`.
-
-    Source:
-        Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2; Ainslie and others,
-        "GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints",
-        2023.
 
     Example:
         >>> query, key, value = torch.zeros(1, 6), torch.zeros(2, 3), torch.tensor([[1.0], [3.0]])

@@ -115,10 +115,6 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
     Args:
         init_scale: the scale before training; the default is CLIP's.
 
-    Source:
-        Radford and others, "Learning Transferable Visual Models From Natural Language Supervision",
-        2021.
-
     Example:
         >>> a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
         >>> cosine_similarities().predict(Params(torch.tensor(0.0)), (a, b))

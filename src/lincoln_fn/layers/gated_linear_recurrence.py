@@ -187,10 +187,7 @@ def gated_linear_recurrence(*, chunk_size: PositiveInt = 16) -> Layer:
 
     Example:
         >>> u, gate = torch.ones(1, 3, 1), torch.zeros(1, 3, 1)
-        >>> layer = gated_linear_recurrence()
-        >>> layer.predict(Params(torch.tensor([0.0])), (u, gate, gate))
-        tensor([[[0.4990],
-                 [0.5302],
-                 [0.5322]]])
+        >>> gated_linear_recurrence().predict(Params(torch.zeros(1)), (u, gate, gate)).flatten()
+        tensor([0.4990, 0.5302, 0.5322])
     """
     return core.bare(Layer, forward, backward, init)

@@ -70,14 +70,9 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements,
 def gather(dim: int) -> Layer:
     """Read x at one position for each element of y, as `torch.gather`.
 
-    x is (x, index), of as many axes; y has the shape of the index. So the log-probability of each
-    example's class is read by `gather(1)` of (log_p, target.unsqueeze(1)).
-
-    Args:
-        dim: the axis that the index counts along; it may be negative, the indices may not.
-
-    Returns:
-        The layer. Its dx is (dx, None).
+    x is (x, index), of as many axes; the index counts along axis dim, and is not negative. y has
+    the shape of the index, and dx is (dx, None). So the log-probability of each example's class is
+    read by `gather(1)` of (log_p, target.unsqueeze(1)).
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1], [0]])
@@ -116,20 +111,13 @@ def backward_slices(
 def index_select(dim: int = 0) -> Layer:
     """Read whole slices of x, one for each index, as x[index] does for axis 0.
 
-    x is (x, index). y has the axes of the index in the place of axis dim. So rows of a table are
-    looked up; `embedding` does that where the table is its own.
-
-    Args:
-        dim: the axis that the index counts along; it may be negative, the indices may not.
-
-    Returns:
-        The layer. Its dx is (dx, None).
+    x is (x, index), without negative indices, and dx is (dx, None). y has the axes of the index in
+    the place of axis dim. `embedding` looks up rows of a table of its own.
 
     Example:
-        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0, 1])
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0])
         >>> index_select().predict((), x)
         tensor([[3., 4.],
-                [1., 2.],
-                [3., 4.]])
+                [1., 2.]])
     """
     return bare(Layer, forward_slices, backward_slices)

@@ -160,8 +160,8 @@ def graph_attention(
     side by side. The edges, integers of shape (2, number of edges), go from the nodes in row 0 to
     those in row 1; an undirected edge stands twice. A node that no edge reaches has y = 0.
 
-    A layer of the source's network is a dense layer and this one; average the last one's heads by
-    `unflatten` and `mean`.
+    dx is (dnodes, None). A layer of the source's network is a dense layer and this one; average the
+    last one's heads by `unflatten` and `mean`.
 
     Args:
         num_heads: the number of heads, which divides the features.
@@ -169,18 +169,10 @@ def graph_attention(
         add_self_loops: whether each node also has an edge to itself.
         weight_init: draws both vectors of each head. The default is Glorot's.
 
-    Returns:
-        The layer. Its params are `layers.graph_attention.Params`, its dx is (dnodes, None).
-
-    Source:
-        Velickovic and others, "Graph Attention Networks", 2018.
-
     Example:
         >>> x = torch.tensor([[2.0], [4.0], [8.0]]), torch.tensor([[0, 2], [1, 1]])
         >>> params = Params(torch.tensor([[0.0]]), torch.tensor([[1.0]]))
-        >>> graph_attention(1).predict(params, x)
-        tensor([[2.0000],
-                [4.6667],
-                [8.0000]])
+        >>> graph_attention(1).predict(params, x).flatten()
+        tensor([2.0000, 4.6667, 8.0000])
     """
     return bare(Layer, forward, backward, init)

@@ -143,9 +143,7 @@ def grouped_query_attention(
     at position 0; None for 0, 1, 2 and so on.
 
     Args:
-        num_heads: the number of heads of the query.
-        num_kv_heads: the number of heads of keys and values, a divisor of num_heads; None for
-            num_heads.
+        num_kv_heads: the heads of keys and values, a divisor of num_heads; None for num_heads.
         head_dim: the features of a head; None for the query's features / num_heads.
         positions: a layer without parameters on the heads (..., heads, length, head_dim) of queries
             and of keys, which takes (heads, positions), too, if x has positions; None for none.
@@ -153,16 +151,9 @@ def grouped_query_attention(
             `rms_norm()` in Qwen 3 and Gemma 3; each has its own params. None for none.
         bias: whether the projections of query, key and value have biases.
         output_bias: whether the output has one; None for the same as bias.
-        is_causal: whether a query attends only to the keys up to its own place, as
-            `attention_heads` says.
-        sliding_window: how near a key has to be, as `attention_heads` says.
-        softcap: a bound of the scores, as `attention_heads` says.
+        sliding_window: how near a key has to be; like softcap, as `attention_heads` says.
         scale: a factor of the scores; None for 1 / sqrt(head_dim).
-        weight_init: draws the weights of the four projections. The default is torch's for dense
-            layers: uniform within 1 / sqrt(n_in).
-
-    Returns:
-        The layer, whose params are `layers.grouped_query_attention.Params`.
+        weight_init: draws the weights of the four projections, by default as `dense` does.
 
     Example:
         >>> layer = grouped_query_attention(4, 2, qk_norm=lf.rms_norm())

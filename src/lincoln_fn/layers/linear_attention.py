@@ -248,9 +248,7 @@ def linear_attention(num_heads: PositiveInt, *, chunk_size: PositiveInt = 32) ->
     zeros. Then y is (outputs, last state).
 
     Args:
-        num_heads: the number of heads.
-        chunk_size: how many steps are computed together by products of matrices. It decides time
-            and memory, and not what is computed.
+        chunk_size: how many steps are computed together. It decides only time and memory.
 
     Example:
         >>> ones = torch.ones(3, 1)

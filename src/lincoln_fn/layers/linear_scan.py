@@ -128,13 +128,11 @@ def linear_scan(*, chunk_size: PositiveInt = 16) -> Layer:
 
     x is (a, b), both of shape (batch, length, *features), and y is all h_t, of the same shape, from
     a state of zeros. Or x is (a, b, state), with the state before the first step, (batch,
-    *features), or None for zeros; then y is (all h_t, the last of them).
+    *features), or None for zeros; then y is (all h_t, the last of them). Source: Blelloch, "Prefix
+    Sums and Their Applications", 1990, section 1.4.1.
 
     Args:
         chunk_size: how many steps are computed one after the other, for all chunks side by side.
-
-    Source:
-        Blelloch, "Prefix Sums and Their Applications", 1990, section 1.4.1.
 
     Example:
         >>> a, b = torch.full((1, 4), 0.5), torch.ones(1, 4)

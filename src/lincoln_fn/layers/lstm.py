@@ -120,8 +120,6 @@ def lstm(
 
     Args:
         hidden_size: features of h and of c.
-        num_layers: how many layers are stacked, each on the outputs of the one before.
-        bias: whether there are biases.
         batch_first: whether the batch is the first axis of the sequence, the outputs and the mask;
             if False, they are (length, batch, ...), as torch's are by default.
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
