@@ -41,9 +41,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
 
 @constructor(kind="addition")
 def add() -> Layer:
-    """Add up the inputs: y = x_1 + ... + x_n.
-
-    x is a tuple of tensors of one shape, which y has too.
+    """Add up a tuple of tensors of one shape: y = x_1 + ... + x_n.
 
     Example:
         >>> add().predict((), (torch.ones(2), torch.ones(2)))

@@ -121,9 +121,6 @@ def broadcast_to(*sizes: OpenSize) -> Layer:
         *sizes: the shape of y, the batch included; -1 keeps x's own size. It may have more axes
             than x, at the front.
 
-    Raises:
-        ValueError: if there is no size.
-
     Example:
         >>> broadcast_to(-1, 3).predict((), torch.tensor([[1.0], [2.0]]))
         tensor([[1., 1., 1.],

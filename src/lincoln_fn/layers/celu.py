@@ -43,13 +43,9 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 
 @constructor(kind="activation")
 def celu(alpha: Positive = 1.0) -> Layer:
-    """Keep what is positive, and bend the rest without a kink at 0.
+    """Bend what is below 0, without a kink: y = x for x > 0, else alpha (e^(x / alpha) - 1).
 
-    y = x for x > 0, else alpha (e^(x / alpha) - 1). x has any shape, and y has the same. Source:
-    Barron, "Continuously Differentiable Exponential Linear Units", 2017.
-
-    Args:
-        alpha: -alpha is the limit of y for large negative x; above 0.
+    Source: Barron, "Continuously Differentiable Exponential Linear Units", 2017.
 
     Example:
         >>> celu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))

@@ -46,12 +46,9 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Several, tup
 
 @constructor(kind="moving", along="dim")
 def concatenate(dim: int = -1) -> Layer:
-    """Join the inputs along an axis: y = [x_1, ..., x_n].
+    """Join the inputs along axis dim: y = [x_1, ..., x_n].
 
     x is a tuple of tensors, whose shapes may differ only along this axis.
-
-    Args:
-        dim: the axis, counted from the end if it is negative.
 
     Example:
         >>> concatenate().predict((), (torch.zeros(1), torch.ones(2)))

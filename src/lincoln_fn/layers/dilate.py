@@ -48,9 +48,6 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 def dilate(dilation: PositiveInt, dim: Dims = -1) -> Layer:
     """Put zeros between the elements of axes: an axis of size n has (n - 1) dilation + 1 in y.
 
-    Args:
-        dilation: the steps from an element to the next, as in `conv2d`; 1 changes nothing.
-
     Example:
         >>> dilate(2).predict((), torch.tensor([1.0, 2.0, 3.0]))
         tensor([1., 0., 2., 0., 3.])

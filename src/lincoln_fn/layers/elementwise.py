@@ -102,8 +102,6 @@ def _layer(function: str, *numbers: float | None) -> Layer:
 def exp() -> Layer:
     """Raise e to the power of each element: y = e^x.
 
-    x has any shape, and y has the same.
-
     Example:
         >>> exp().predict((), torch.tensor([0.0, 1.0]))
         tensor([1.0000, 2.7183])
@@ -139,12 +137,9 @@ def sqrt() -> Layer:
 
 @constructor
 def power(exponent: float) -> Layer:
-    """Raise each element to a fixed power: y = x^p. It is `torch.pow` with a number.
+    """Raise each element to a fixed power p, the exponent: y = x^p, as `torch.pow` with a number.
 
-    x has any shape, and y has the same: nan where x is below 0 and p is not a whole number.
-
-    Args:
-        exponent: p. It is not trained.
+    y is nan where x is below 0 and p is not a whole number.
 
     Example:
         >>> power(2).predict((), torch.tensor([-3.0, 2.0]))
@@ -157,8 +152,6 @@ def power(exponent: float) -> Layer:
 def reciprocal() -> Layer:
     """Take the reciprocal of each element: y = 1 / x.
 
-    x has any shape, and y has the same.
-
     Example:
         >>> reciprocal().predict((), torch.tensor([2.0, -4.0]))
         tensor([ 0.5000, -0.2500])
@@ -169,8 +162,6 @@ def reciprocal() -> Layer:
 @constructor
 def sin() -> Layer:
     """Take the sine of each element, in radians.
-
-    x has any shape, and y has the same.
 
     Example:
         >>> sin().predict((), torch.tensor([0.0, 1.0]))
@@ -183,8 +174,6 @@ def sin() -> Layer:
 def cos() -> Layer:
     """Take the cosine of each element, in radians.
 
-    x has any shape, and y has the same.
-
     Example:
         >>> cos().predict((), torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.5403])
@@ -195,8 +184,6 @@ def cos() -> Layer:
 @constructor
 def absolute() -> Layer:
     """Take the absolute value of each element: y = |x|. At 0 the slope is 0, as in torch.
-
-    x has any shape, and y has the same.
 
     Example:
         >>> absolute().predict((), torch.tensor([-3.0, 2.0]))
@@ -209,15 +196,11 @@ def absolute() -> Layer:
 def clamp(min: Bound | None = None, max: Bound | None = None) -> Layer:  # noqa: A002  # torch's
     """Keep each element within bounds: y = min(max(x, low), high).
 
-    x has any shape, and y has the same. At a bound the slope is 1, as in `torch.clamp`; that of
-    `hardtanh` is 0 there.
+    At a bound the slope is 1, as in `torch.clamp`; that of `hardtanh` is 0 there.
 
     Args:
         min: the smallest value of y; None for no bound.
-        max: the largest value of y, not below min; None for no bound.
-
-    Raises:
-        ValueError: if both are None, or max is below min.
+        max: the largest value of y, not below min; None for no bound. One of the two is needed.
 
     Example:
         >>> clamp(min=0.0).predict((), torch.tensor([-3.0, 2.0]))
@@ -231,12 +214,9 @@ def clamp(min: Bound | None = None, max: Bound | None = None) -> Layer:  # noqa:
 
 @constructor
 def shift(amount: float) -> Layer:
-    """Add a fixed number to each element: y = x + c.
+    """Add a fixed number c, the amount, to each element: y = x + c.
 
-    x has any shape, and y has the same. `scale` multiplies by a fixed number.
-
-    Args:
-        amount: c. It is not trained.
+    `scale` multiplies by a fixed number.
 
     Example:
         >>> shift(-1.0).predict((), torch.tensor([1.0, 3.0]))

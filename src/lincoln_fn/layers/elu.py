@@ -7,9 +7,8 @@ Derivation. By cases of x,
     dx = {(g, if x > 0), (g alpha e^x, otherwise):}
 
 At x = 0 the two slopes differ unless alpha = 1; alpha is used, as in torch. `expm1` computes
-e^x - 1, because the plain difference loses digits near x = 0. The slope for x < 0 is
-y + alpha = alpha e^x. It is computed from x, because the sum y + alpha loses digits for large
-negative x.
+e^x - 1, because the plain difference loses digits near x = 0. The slope for x < 0, y + alpha, is
+computed from x, because this sum loses digits for large negative x.
 
 Cache: x, and alpha.
 """
@@ -46,11 +45,8 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def elu(alpha: float = 1.0) -> Layer:
     """Keep what is positive, and bend the rest: y = x for x > 0, else alpha (e^x - 1).
 
-    x has any shape, and y has the same. Source: Clevert, Unterthiner and Hochreiter, "Fast and
-    Accurate Deep Network Learning by Exponential Linear Units", 2016.
-
-    Args:
-        alpha: -alpha is the limit of y for large negative x.
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by
+    Exponential Linear Units", 2016.
 
     Example:
         >>> elu(0.5).predict((), torch.tensor([-1e4, -1.0, 2.0]))

@@ -37,17 +37,11 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tu
 
 @constructor(kind="moving")
 def flatten(start_dim: int = 1, end_dim: int = -1) -> Layer:
-    """Join neighbouring axes; by default, all but the batch.
+    """Join the axes from start_dim to end_dim; by default, all but the batch.
 
     y is a view of x where x's memory layout allows it.
 
-    Args:
-        start_dim: the first axis to join, counted from the end if it is negative.
-        end_dim: the last, likewise.
-
     Example:
-        >>> flatten(), flatten(2)
-        (flatten(), flatten(start_dim=2))
         >>> flatten().predict((), torch.zeros(5, 2, 3)).shape
         torch.Size([5, 6])
     """

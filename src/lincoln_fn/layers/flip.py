@@ -40,13 +40,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 
 @constructor(kind="moving", along="axes")
 def flip(*dims: int) -> Layer:
-    """Reverse the order of x's elements along axes, as `torch.flip`.
-
-    Args:
-        *dims: the axes, counted from the end if negative; the batch is axis 0.
-
-    Raises:
-        ValueError: if there is no axis.
+    """Reverse the order of x's elements along the axes dims, at least one, as `torch.flip`.
 
     Example:
         >>> flip(-1).predict((), torch.tensor([[1.0, 2.0, 3.0]]))

@@ -73,8 +73,7 @@ def _p(x: Elements, approximate: str) -> Elements:
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Layer:
     """Multiply x by the probability that a standard normal variable Z is below it: y = x P(Z < x).
 
-    x has any shape, and y has the same. Source: Hendrycks and Gimpel, "Gaussian Error Linear
-    Units", 2016.
+    Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
 
     Args:
         approximate: "none" for the probability itself, "tanh" for its approximation

@@ -48,11 +48,8 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 def glu(dim: int = -1) -> Layer:
     """Multiply one half of x by the sigmoid of the other: y = a / (1 + e^(-b)), with x = [a, b].
 
-    x has any shape with an axis of even size; y has half the size along it. Source: Dauphin, Fan,
-    Auli and Grangier, "Language Modeling with Gated Convolutional Networks", 2017, equation 1.
-
-    Args:
-        dim: the axis along which x is halved.
+    x has an even size along axis dim, and y half of it. Source: Dauphin, Fan, Auli and Grangier,
+    "Language Modeling with Gated Convolutional Networks", 2017, equation 1.
 
     Example:
         >>> glu().predict((), torch.tensor([6.0, 8.0, 0.0, 1e4]))

@@ -31,9 +31,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def hardshrink(lambd: NonNegative = 0.5) -> Layer:
     """Replace what is near 0 by 0: y = 0 where |x| <= lambd, else x.
 
-    Args:
-        lambd: the largest |x| that becomes 0; at least 0.
-
     Example:
         >>> hardshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
         tensor([-1.,  0.,  2.])

@@ -33,8 +33,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
 def hardswish() -> Layer:
     """Multiply x by a piecewise linear sigmoid: y = x min(max(x + 3, 0), 6) / 6.
 
-    x has any shape, and y has the same. Source: Howard et al., "Searching for MobileNetV3", 2019,
-    section 5.2.
+    Source: Howard et al., "Searching for MobileNetV3", 2019, section 5.2.
 
     Example:
         >>> hardswish().predict((), torch.tensor([-1.0, 0.0, 1.0, 4.0]))

@@ -42,10 +42,6 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def hardtanh(min_val: Bound = -1.0, max_val: Bound = 1.0) -> Layer:
     """Clamp x to a range: y = min(max(x, min_val), max_val).
 
-    Args:
-        min_val: the smallest value of y.
-        max_val: the largest value of y, above min_val.
-
     Raises:
         ValueError: if max_val is not above min_val.
 

@@ -36,13 +36,9 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 
 @constructor(kind="activation")
 def leaky_relu(negative_slope: float = 0.01) -> Layer:
-    """Keep what is positive, and scale the rest by a small slope: y = x for x > 0, else s x.
+    """Keep what is positive, and scale the rest by s = negative_slope: y = x for x > 0, else s x.
 
-    x has any shape, and y has the same. Source: Maas, Hannun and Ng, "Rectifier Nonlinearities
-    Improve Neural Network Acoustic Models", 2013.
-
-    Args:
-        negative_slope: s, the slope for x < 0.
+    Source: Maas et al., "Rectifier Nonlinearities Improve Neural Network Acoustic Models", 2013.
 
     Example:
         >>> leaky_relu(0.2).predict((), torch.tensor([-1.0, 2.0]))

@@ -55,12 +55,9 @@ def minus_one_hot(y: Elements, index: Int[Tensor, "*ones"], dim: int) -> Element
 
 @constructor(kind="log_softmax", along="dim")
 def log_softmax(dim: int = -1) -> Layer:
-    """Turn scores into log-probabilities along an axis: y_j = x_j - log sum_n e^(x_n).
+    """Turn scores into log-probabilities along axis dim: y_j = x_j - log sum_n e^(x_n).
 
     x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
-
-    Args:
-        dim: the axis along which e^y sums to 1.
 
     Example:
         >>> log_softmax().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))
