@@ -151,7 +151,8 @@ def grouped_query_attention(
             `rms_norm()` in Qwen 3 and Gemma 3; each has its own params. None for none.
         bias: whether the projections of query, key and value have biases.
         output_bias: whether the output has one; None for the same as bias.
-        sliding_window: how near a key has to be; like softcap, as `attention_heads` says.
+        is_causal: whether a query attends only to the keys up to its own place; like sliding_window
+            and softcap, as `attention_heads` says.
         scale: a factor of the scores; None for 1 / sqrt(head_dim).
         weight_init: draws the weights of the four projections, by default as `dense` does.
 
