@@ -59,7 +59,7 @@ def normalize(dim: int = -1, eps: Positive = 1e-12) -> Layer:
     """Divide by the Euclidean length along an axis, as `torch.nn.functional.normalize`.
 
     Args:
-        dim: the axis along which y has length 1.
+        dim: the axis along which y has length 1: products of such rows are cosines.
         eps: a shorter length counts as this one.
 
     Example:

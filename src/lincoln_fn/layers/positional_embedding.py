@@ -70,7 +70,8 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
     x has shape (..., length, features), with length at most max_len, and so has y.
 
     Args:
-        weight_init: draws the vectors, by default normal with standard deviation 0.02.
+        weight_init: draws the vectors, by default normal with standard deviation 0.02, small
+            compared to the features that they are added to.
 
     Example:
         >>> params = Params(torch.tensor([[1.0], [2.0], [3.0]]))

@@ -76,6 +76,7 @@ def token_log_probs() -> Layer:
     shape (..., length), and is 0 where the mask is False; a masked id may be any number. The logits
     at t are for the token at t: of a model that predicts the next token, give tokens[:, 1:] and the
     logits of tokens[:, :-1]. The sum of y over the last axis is the log-probability of an answer.
+    dx is (dlogits, None), or (dlogits, None, None).
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0], [1e4, 0.0]]])

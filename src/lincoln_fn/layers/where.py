@@ -59,7 +59,8 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Gradients, t
 def where() -> Layer:
     """Select from two inputs by a condition: y = a where it holds, and b elsewhere.
 
-    x is (condition, a, b), of one shape, which y has too. The condition is a tensor of bools.
+    x is (condition, a, b), of one shape, which y has too. The condition is a tensor of bools. dx is
+    (None, da, db).
 
     Example:
         >>> condition = torch.tensor([True, False])
