@@ -8,8 +8,7 @@ entries k_n, or 1 where there is none,
     (dy_n)/(dx_(nt)) = m_(nt) / k_n
     dx_(nt) = g_n m_(nt) / k_n
 
-A sequence without entries has y = 0. Numbers in the padding do not affect y, even if they are not
-finite.
+A sequence without entries has y = 0. Numbers in the padding, even nan, do not affect y.
 
 Cache: the mask, k, and the shapes of x and y.
 """

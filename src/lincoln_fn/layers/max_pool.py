@@ -10,12 +10,10 @@ A small change of x does not change m(o), so
     (dy_o)/(dx_i) = {(1, if m(o) = i), (0, otherwise):}
     dx_i = sum_(o: m(o) = i) g_o
 
-Overlapping windows may share their largest element, and then their g_o add up. An element that is
-not the largest of any window gets 0. Padding counts as -inf, and is never chosen over an element of
-x. A window with only padding gives -inf and has m(o) = N, one past the last of x's N positions; its
-g_o goes to no element.
-
-With `return_indices` the output is (y, m). Integers have no gradient, so that g is (dy, None).
+Overlapping windows may share their largest element, and then their g_o add up. Padding counts as
+-inf, and is never chosen over an element of x. A window with only padding gives -inf and has
+m(o) = N, one past the last of x's N positions; its g_o goes to no element. With `return_indices`
+the output is (y, m). Integers have no gradient, so that g is (dy, None).
 
 Cache: m(o), flat within x's spatial axes; and the shape of x.
 """
@@ -98,9 +96,7 @@ def _max_pool_nd(
     padding: NonNegativeSizes = 0, dilation: PositiveSizes = 1, *, ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Layer:  # fmt: skip
-    """Make a max pooling of x of shape (channels, *spatial), or a batch of these.
-
-    y is the largest element of each window.
+    """Take the largest element of each window of x, (channels, *spatial), or a batch of these.
 
     Args:
         kernel_size: of the window; like the next, one number for all axes or one for each.
@@ -108,8 +104,7 @@ def _max_pool_nd(
         dilation: steps between a window's elements.
         return_indices: whether the output is (y, indices). The indices are int64 of y's shape: the
             flat position of each window's largest element within x's spatial axes, or their number
-            of elements for a window with only padding. `backward` then takes g = (dy, None); the
-            second entry is not used.
+            of elements for a window with only padding. `backward` then takes g = (dy, None).
 
     Example:
         >>> x = torch.tensor([[[1.0, 5.0], [2.0, 3.0]]])

@@ -36,8 +36,7 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
 def mish() -> Layer:
     """Multiply x by the tanh of its softplus: y = x tanh(log(1 + e^x)).
 
-    x has any shape, and y has the same. Source: Misra, "Mish: A Self Regularized Non-Monotonic
-    Activation Function", 2020.
+    Source: Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2020.
 
     Example:
         >>> mish().predict((), torch.tensor([-1.0, 0.0, 1.0]))

@@ -11,9 +11,8 @@ Derivation. It is a composition of four dense layers, with the heads between the
 The last line holds because b_k adds the same number to all scores of a query, which does not change
 their softmax. In self-attention, where x enters three times, dx = dquery + dkey + dvalue.
 
-Cache: those of the parts, and the form of x.
-
-Source: Vaswani and others, "Attention Is All You Need", 2017, section 3.2.2.
+Cache: those of the parts, and the form of x. Source: Vaswani and others, "Attention Is All You
+Need", 2017, section 3.2.2.
 """
 
 from __future__ import annotations
@@ -139,7 +138,6 @@ def multi_head_attention(
 
     Args:
         num_heads: the number of heads; the number of the query's features is a multiple of it.
-        bias: whether the four projections have biases.
         batch_first: whether the batch is the first axis of the sequences; if not, which is torch's
             default, the length is first and the batch second. A mask always has the batch first.
         weight_init: draws the weights of query, key and value; the default is torch's.

@@ -2,9 +2,7 @@
 
 Derivation. The derivative by one input is the product of the others, so
 
-    dx_i = g prod_(j != i) x_j
-
-It is not computed as g y / x_i, because x_i may be 0.
+    dx_i = g prod_(j != i) x_j    not g y / x_i, because x_i may be 0
 
 Cache: the inputs.
 """

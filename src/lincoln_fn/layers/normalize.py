@@ -8,9 +8,8 @@ Derivation. With the length r = sqrt(sum_k x_k^2) of the numbers along the axis,
     dx_k = (g_k - y_k sum_j g_j y_j) / r
 
 What points along y only changes the length, so it has no part in dx. A length of eps or less counts
-as eps, a constant: then y = x / eps, and dx = g / eps.
-
-Half precision has its length, and divides by it, in float32: float16 ends at 65504.
+as eps, a constant: then y = x / eps, and dx = g / eps. Half precision has its length, and divides
+by it, in float32: float16 ends at 65504.
 
 Cache: y, the length, of at least eps, whether r is above eps, and the axis.
 """
@@ -59,10 +58,8 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def normalize(dim: int = -1, eps: Positive = 1e-12) -> Layer:
     """Divide by the Euclidean length along an axis, as `torch.nn.functional.normalize`.
 
-    x has any shape with an axis dim, and y has the same. Products of such rows are cosines.
-
     Args:
-        dim: the axis along which y has length 1.
+        dim: the axis along which y has length 1: products of such rows are cosines.
         eps: a shorter length counts as this one.
 
     Example:

@@ -12,8 +12,7 @@ In constant mode y_j = x_j within x, and the constant elsewhere. dy_j/dx_i is 1 
 
     dx_i = sum_(j: s(j) = i) g_j
 
-That is g_i plus the g of all copies of x_i. A constant adds nothing. Several axes are padded one
-after the other, and their backward passes run one after the other.
+That is g_i plus the g of all copies of x_i. Axes are padded, and run backward, one after the other.
 
 Cache: the shape of y, the amounts and the mode.
 """
@@ -64,12 +63,10 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Image, tuple[()
 def _zero_pad_nd(n: int, padding: int | Sizes) -> Layer:
     """Pad x of shape (channels, *spatial), or a batch of these, with zeros.
 
-    x has one, two or three spatial axes.
-
     Args:
-        padding: how many elements to add: (left, right) along the last axis, then (top, bottom) and
-            (front, back) along those before it; or one number for all. Negative
-            numbers remove elements.
+        padding: how many elements to add: (left, right) on the last axis, then (top, bottom) and
+            (front, back) on those before it; or one number for all. Negative numbers remove
+            elements.
 
     Example:
         >>> zero_pad2d((1, 2, 0, 0))
@@ -82,11 +79,7 @@ zero_pad1d, zero_pad2d, zero_pad3d = over_axes(_zero_pad_nd)
 
 
 def _constant_pad_nd(n: int, padding: int | Sizes, value: Bound) -> Layer:
-    """Pad with a constant.
-
-    Args:
-        padding: it and x are as `zero_pad1d` and its like take them.
-        value: of the new elements.
+    """Pad with a constant value. x and padding are as `zero_pad1d` and its like take them.
 
     Example:
         >>> constant_pad2d(1, 0.5)
@@ -101,8 +94,7 @@ constant_pad1d, constant_pad2d, constant_pad3d = over_axes(_constant_pad_nd)
 def _reflection_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     """Pad by reflecting x. The edge is not repeated.
 
-    Args:
-        padding: it and x are as `zero_pad1d` and its like take them; each is below the axis's size.
+    x and padding are as `zero_pad1d` and its like take them; each number is below the axis's size.
 
     Example:
         >>> reflection_pad2d((1, 2, 0, 0))
@@ -115,10 +107,7 @@ reflection_pad1d, reflection_pad2d, reflection_pad3d = over_axes(_reflection_pad
 
 
 def _replication_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
-    """Pad by repeating x's edge.
-
-    Args:
-        padding: it and x are as `zero_pad1d` and its like take them.
+    """Pad by repeating x's edge. x and padding are as `zero_pad1d` and its like take them.
 
     Example:
         >>> replication_pad2d((1, 2, 0, 0))
@@ -133,9 +122,7 @@ replication_pad1d, replication_pad2d, replication_pad3d = over_axes(_replication
 def _circular_pad_nd(n: int, padding: NonNegativeSizes) -> Layer:
     """Pad with the opposite end of x.
 
-    Args:
-        padding: it and x are as `zero_pad1d` and its like take them; each is at most the axis's
-            size.
+    x and padding are as `zero_pad1d` and its like take them; no number is above the axis's size.
 
     Example:
         >>> circular_pad2d((1, 2, 0, 0))

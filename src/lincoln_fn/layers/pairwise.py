@@ -7,8 +7,7 @@ Derivation. y depends on one a and one b:
     da = g [a > b] + 1/2 g [a = b]    db = g - da    for maximum, y = max(a, b)
 
 where [a > b] is 1 if a > b, else 0. Where a = b, both get half of g, as in torch: the mean of the
-slopes on the two sides. `add` and `multiply` have files of their own, for they take any number of
-inputs.
+slopes on the two sides.
 
 Cache: a and b where dx needs them, and y for divide; else a stand-in of their shape.
 """
@@ -99,8 +98,7 @@ def backward(
 def subtract() -> Layer:
     """Subtract the second input from the first: y = a - b.
 
-    x is (a, b), of one shape, which y has too. `broadcast_tensors` comes before it where the shapes
-    differ.
+    x is (a, b), of one shape, which y has too. `broadcast_tensors` makes different shapes equal.
 
     Example:
         >>> subtract().predict((), (torch.tensor([5.0]), torch.tensor([3.0])))
@@ -111,9 +109,7 @@ def subtract() -> Layer:
 
 @constructor
 def divide() -> Layer:
-    """Divide the first input by the second: y = a / b.
-
-    x and y are as those of `subtract`.
+    """Divide the first of two inputs by the second: y = a / b, with x = (a, b) of one shape.
 
     Example:
         >>> divide().predict((), (torch.tensor([6.0]), torch.tensor([3.0])))
@@ -124,9 +120,7 @@ def divide() -> Layer:
 
 @constructor
 def maximum() -> Layer:
-    """Take the larger of two inputs: y = max(a, b). Where they are equal, each gets half of g.
-
-    x and y are as those of `subtract`.
+    """Take the larger of x = (a, b), of one shape: y = max(a, b). If equal, each gets half of g.
 
     Example:
         >>> maximum().predict((), (torch.tensor([1.0, 5.0]), torch.tensor([2.0, 3.0])))

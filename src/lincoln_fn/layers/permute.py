@@ -3,9 +3,7 @@
 Derivation. Axis k of y is axis d_k of x, so y has x's elements at other positions:
 
     y_(i_(d_0), i_(d_1), ...) = x_(i_0, i_1, ...)
-    dx_(i_0, i_1, ...) = g_(i_(d_0), i_(d_1), ...)
-
-Axis d_k of dx is axis k of g, which is the inverse permutation.
+    dx_(i_0, i_1, ...) = g_(i_(d_0), i_(d_1), ...)    the inverse permutation
 
 Cache: the shape of y, and the order d.
 """
@@ -43,9 +41,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 
 @core.constructor(kind="moving")
 def permute(*dims: int) -> Layer:
-    """Put the axes, including the batch, in another order.
-
-    y is a view of x.
+    """Put the axes, including the batch, in another order; y is a view of x.
 
     Args:
         *dims: for each axis of y, the axis of x, counted from the end if it is negative.

@@ -6,9 +6,7 @@ Derivation. With a factor r, channel c of y takes its elements from r^2 channels
 
 Each element of y is an element of x, so dx has the elements of g at x's positions:
 
-    dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]
-
-which is pixel unshuffle.
+    dx[c r^2 + i r + j, h, w] = g[c, r h + i, r w + j]    pixel unshuffle
 
 Cache: the shape of y, and r. Source: Shi et al., "Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network" (CVPR 2016), equation 4.
@@ -49,17 +47,13 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 
 @core.constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
-    """Turn r^2 channels into one of r times the height and width.
+    """Turn r^2 channels into one of r times the height and width, with r = upscale_factor.
 
     x has shape (..., channels * r^2, height, width), y (..., channels, r * height, r * width).
 
-    Args:
-        upscale_factor: the factor r.
-
     Example:
-        >>> layer = pixel_shuffle(2)
-        >>> layer, layer.predict((), torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))
-        (pixel_shuffle(2), tensor([[[1., 2.],
-                 [3., 4.]]]))
+        >>> pixel_shuffle(2).predict((), torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))
+        tensor([[[1., 2.],
+                 [3., 4.]]])
     """
     return bare(Layer, forward, backward)

@@ -6,9 +6,7 @@ Derivation. With a factor r, the elements of channel c of x go to r^2 channels o
 
 Each element of y is an element of x, so dx has the elements of g at x's positions:
 
-    dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]
-
-which is pixel shuffle.
+    dx[c, r h + i, r w + j] = g[c r^2 + i r + j, h, w]    pixel shuffle
 
 Cache: the shape of y, and r.
 """
@@ -48,16 +46,12 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 
 @core.constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
-    """Turn one channel into r^2 of height and width divided by r.
+    """Turn one channel into r^2 of height and width divided by r = downscale_factor.
 
     x has shape (..., channels, r * height, r * width), y (..., channels * r^2, height, width).
 
-    Args:
-        downscale_factor: the factor r.
-
     Example:
-        >>> layer = pixel_unshuffle(2)
-        >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()
-        (pixel_unshuffle(2), tensor([1., 2., 3., 4.]))
+        >>> pixel_unshuffle(2).predict((), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).flatten()
+        tensor([1., 2., 3., 4.])
     """
     return bare(Layer, forward, backward)

@@ -1,15 +1,11 @@
 """Learned positions: y = x + W, with one row of W for each position of a sequence.
 
-Derivation. For one sequence and its positions t,
+Derivation. All axes of x except the last two are axes of sequences. For one sequence and its
+positions t, with g_(tj) for dL/dy_(tj),
 
     y_(tj) = x_(tj) + W_(tj)
-
-so that, with g_(tj) for dL/dy_(tj),
-
     dx_(tj) = g_(tj)
     dW_(tj) = {(sum g_(tj), if t < "length"), (0, otherwise):}    the sum over the sequences
-
-where all axes of x except the last two are axes of sequences.
 
 Cache: the shape of x.
 """
@@ -74,9 +70,8 @@ def positional_embedding(max_len: PositiveInt, *, weight_init: Initializer = _NO
     x has shape (..., length, features), with length at most max_len, and so has y.
 
     Args:
-        max_len: the greatest length.
-        weight_init: draws the vectors. The default is the normal distribution with standard
-            deviation 0.02, small compared to the features that they are added to.
+        weight_init: draws the vectors, by default normal with standard deviation 0.02, small
+            compared to the features that they are added to.
 
     Example:
         >>> params = Params(torch.tensor([[1.0], [2.0], [3.0]]))

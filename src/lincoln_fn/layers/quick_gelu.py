@@ -36,10 +36,8 @@ def backward(params: tuple[()], x: Elements, g: Elements) -> tuple[Elements, tup
 def quick_gelu() -> Layer:
     """Multiply x by a sigmoid: y = x / (1 + e^(-1.702 x)), the activation of CLIP.
 
-    x has any shape, and y has the same. `gelu` is what it approximates; `silu` has 1 for 1.702.
-
-    Source:
-        Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+    `gelu` is what it approximates; `silu` has 1 for 1.702. Source: Hendrycks and Gimpel, "Gaussian
+    Error Linear Units", 2016.
 
     Example:
         >>> quick_gelu().predict((), torch.tensor([-1.0, 0.0, 1.0]))

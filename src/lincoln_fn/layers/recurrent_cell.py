@@ -1,7 +1,6 @@
 """One step of a recurrent layer: rnn_cell, gru_cell and lstm_cell.
 
-A step computes a new state s' from s and two sums, a of the input and b of h, the first tensor
-in s:
+A step computes a new state s' from s and two sums: a of the input, and b of h, s's first tensor:
 
     a = x W_(ih) + b_(ih)
     b = h W_(hh) + b_(hh)
@@ -144,11 +143,7 @@ def rnn_cell(
     """Make one step of Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
     Its arguments and errors are those of `lstm_cell`; a state is one tensor (..., hidden_size).
-
-    Args:
-        hidden_size: features of the state.
-        bias: whether there are biases.
-        nonlinearity: f, "tanh" or "relu".
+    f is nonlinearity, "tanh" or "relu".
 
     Example:
         >>> cell, x = lf.rnn_cell(8, nonlinearity="relu"), torch.zeros(2, 3)
@@ -184,16 +179,12 @@ def lstm_cell(
     """Make one step of long short-term memory, whose state is a pair (h, c).
 
     x is an input (..., n_in), or (input, state); the state may be None for zeros. y is the new
-    state, and h and c have the shape (..., hidden_size). Its parameters are those of one layer of
-    `lstm` in one direction: `params.cells[0][0]`.
+    state, and h and c have the shape (..., hidden_size). Its params,
+    `layers.recurrent_cell.Params`, are those of one layer of `lstm` in one direction:
+    `params.cells[0][0]`.
 
     Args:
-        hidden_size: features of h and of c.
-        bias: whether there are biases.
         weight_init: draws the matrices. The default is uniform within 1 / sqrt(hidden_size).
-
-    Returns:
-        The layer, whose params are `layers.recurrent_cell.Params`.
 
     Example:
         >>> cell, x = lf.lstm_cell(8), torch.zeros(2, 3)

@@ -118,9 +118,6 @@ def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     x has any shape; y has that of x without the axes. The batch is axis 0.
 
-    Args:
-        dim: the axis or the axes that are added up, counted from the end if negative; None for all.
-
     Example:
         >>> sum(1).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         tensor([3., 7.])
@@ -130,12 +127,7 @@ def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
 @constructor
 def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
-    """Average elements: y = 1/N sum_i x_i.
-
-    x has any shape; y has that of x without the axes. The batch is axis 0.
-
-    Args:
-        dim: as `sum` takes it.
+    """Average elements: y = 1/N sum_i x_i. The shapes are those of `sum`.
 
     Example:
         >>> mean(0).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -150,9 +142,6 @@ def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 
     x has any shape; y has that of x without the axes. If several elements are the largest, they
     share the gradient equally.
-
-    Args:
-        dim: as `sum` takes it.
 
     Example:
         >>> amax(1, keepdim=True).predict((), torch.tensor([[1.0, 2.0], [4.0, 3.0]]))
@@ -172,7 +161,6 @@ def norm(
 
     Args:
         p: the exponent, at least 1; 2 gives the Euclidean length.
-        dim: as `sum` takes it.
 
     Example:
         >>> norm(dim=1).predict((), torch.tensor([[3.0, 4.0], [0.0, 2.0]]))

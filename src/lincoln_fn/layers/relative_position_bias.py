@@ -1,8 +1,5 @@
 """Relative position bias: a trained mask to add to scores, by the distance of query and key.
 
-(Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
-Transformer", 2020, section 2.1.)
-
 The distance j - i of key j from query i falls into one of B buckets, and each head h has a number
 for each bucket:
 
@@ -18,15 +15,15 @@ If not bidirectional, all n = B buckets are for keys before the query, and keys 
 distance 0. With a mask of the keys, y is -infinity where a key is hidden.
 
 Derivation. y is a lookup, as in `embedding`, so the gradient of a bucket is the sum of all g of its
-distances, over the sequences, too. x only gives the length:
+distances, over the sequences, too. A hidden key's y does not depend on W, so its g is left out. x
+only gives the length:
 
     delta_(bij) = {(1, if b(j - i) = b), (0, otherwise):}
     dW_(bh) = sum_(ij) delta_(bij) g_(hij)
     dx = 0
 
-A hidden key's y does not depend on W, so its g is left out.
-
-Cache: the shapes of x and y, the buckets, and the mask.
+Cache: the shapes of x and y, the buckets, and the mask. Source: Raffel and others, "Exploring the
+Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, section 2.1.
 """
 
 from __future__ import annotations
@@ -137,13 +134,11 @@ def relative_position_bias(
     `attention_heads` and the layers around it.
 
     Args:
-        num_heads: the number of heads, each with numbers of its own.
         num_buckets: the number of buckets, at least 2, or 4 if bidirectional.
         max_distance: the distance from which on all are in one bucket.
         bidirectional: whether keys after the query have buckets of their own, as in T5's encoder;
             its causal decoder has all buckets for keys before the query.
-        weight_init: draws the numbers. The default is the normal distribution with standard
-            deviation 0.02.
+        weight_init: draws the numbers, by default normal with standard deviation 0.02.
 
     Example:
         >>> params = Params(torch.tensor([[0.0], [1.0], [0.0], [2.0]]))

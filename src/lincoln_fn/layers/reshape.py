@@ -3,9 +3,7 @@
 Derivation. y has the elements of x at other positions. With i the position in x of element j of y,
 
     y_j = x_i
-    dx_i = g_j
-
-so dx is g in x's shape.
+    dx_i = g_j    so dx is g in x's shape
 
 Cache: the shapes of x and y.
 """
@@ -36,9 +34,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tu
 
 @constructor(kind="moving")
 def reshape(*shape: OpenSize) -> Layer:
-    """Give each example another shape, and keep the batch.
-
-    y is a view of x where x's memory layout allows it.
+    """Give each example another shape; y is a view of x where x's memory layout allows it.
 
     Args:
         *shape: of one example; one size may be -1, and is then computed.

@@ -8,8 +8,7 @@ equation 4):
     hat x_j = x_j rstd
     y_j = hat x_j (o + w_j)
 
-The offset o is a constant, which is 0 in most networks. In Gemma it is 1, so w is the scale's
-distance from 1.
+The offset o is a constant: 0 in most networks, 1 in Gemma, where w is the scale's distance from 1.
 
 Derivation. The last line gives
 
@@ -110,8 +109,7 @@ def rms_norm(
     x is of shape (..., *normalized_shape), with any number of leading axes; y is of x's shape.
 
     Args:
-        normalized_shape: the sizes of the trailing axes; -1 takes the example input's size. The
-            default is the last axis; (-1, -1) is the last two.
+        normalized_shape: the sizes of the trailing axes, -1 for x's own; (-1, -1) is the last two.
         eps: added to the mean square; None for the machine epsilon of the dtype of the computation.
         elementwise_affine: whether there is a weight w; without one, the scale is 1.
         offset: added to the weight, which begins at 1 - offset: 0, or 1 as in Gemma, where weight

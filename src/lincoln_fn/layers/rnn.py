@@ -4,9 +4,7 @@ The state is h. At each step, a comes from the input and b from the previous h; 
 
     a = x W_(ih) + b_(ih)
     b = h W_(hh) + b_(hh)
-    h' = f(a + b)    f is tanh or relu
-
-h' is the output.
+    h' = f(a + b)    the output, with tanh or relu for f
 
 Derivation. Let dh' be the gradient of the new state:
 
@@ -17,10 +15,8 @@ h enters only through b. `common/scan.py` derives the gradient of the previous h
 the gradients of the parameters from all da and db. Several layers, two directions, states and masks
 are in `common/recurrent.py`.
 
-Cache: x, and for each step h and h'.
-
-Source: Elman, "Finding Structure in Time", 1990. The matrices are applied from the right, so they
-are torch's transposed.
+Cache: x, and for each step h and h'. Source: Elman, "Finding Structure in Time", 1990. The matrices
+are applied from the right, so they are torch's transposed.
 """
 
 from __future__ import annotations
@@ -109,11 +105,8 @@ def rnn(
 ) -> Layer:  # fmt: skip
     """Make Elman's recurrent layer: h' = f(x W_ih + b_ih + h W_hh + b_hh).
 
-    x, y and the state are those of `lstm`, but that a state is one tensor. Its arguments are those
-    of `lstm`, too.
-
-    Args:
-        nonlinearity: f, "tanh" or "relu".
+    x, y and the state are those of `lstm`, but a state is one tensor. Its arguments are those of
+    `lstm`, too, with nonlinearity for f: "tanh" or "relu".
 
     Example:
         >>> layer, x = lf.rnn(8, bidirectional=True), torch.zeros(2, 5, 3)

@@ -1,8 +1,5 @@
 """Rotary positions: each pair of features is turned by an angle that grows with the position.
 
-(Su, Lu, Pan, Murtadha, Wen and Liu, "RoFormer: Enhanced Transformer with Rotary Position
-Embedding", 2021, section 3.2.)
-
 At position t, pair i of the features of a head is (a, b), and its angle is t f_i, with the
 frequency f_i = theta^(-2 i / n) or a scaled one. With c = m cos(t f_i) and s = m sin(t f_i), where
 m is 1 or the scaling's factor,
@@ -21,7 +18,8 @@ Derivation. y is linear in a and b:
 This is y with -s for s: the turn back. Angles are computed in float64, because in float32 a phase
 of 1e4 has only three digits after the point.
 
-Cache: the shape of x, c and s.
+Cache: the shape of x, c and s. Source: Su, Lu, Pan, Murtadha, Wen and Liu, "RoFormer: Enhanced
+Transformer with Rotary Position Embedding", 2021, section 3.2.
 """
 
 from __future__ import annotations
@@ -96,8 +94,7 @@ def rotary_embedding(
 
     Args:
         theta: the base of the frequencies, `rope_theta` in Hugging Face's configurations.
-        rotary_dim: how many features are turned, an even number; the others stay as they are. None
-            for all of them.
+        rotary_dim: how many features are turned, an even number; the others stay. None for all.
         interleaved: whether a pair is two neighbours, as in the paper, in GPT-J and in Cohere's
             networks. If not, feature i and feature i + n / 2 are a pair, as in Llama.
         scaling: other frequencies, made by `lf.rope_scaling`; None for theta^(-2 i / n).

@@ -63,12 +63,8 @@ declare(predict, kind="activation", at_inference=(inference_forward, backward))
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Layer:
     """Keep what is positive, and scale the rest by slopes that are drawn again at every step.
 
-    x has any shape, and y has the same. Source: Xu, Wang, Chen and Li, "Empirical Evaluation of
-    Rectified Activations in Convolutional Network", 2015.
-
-    Args:
-        lower: the smallest slope for x < 0.
-        upper: the upper bound; `predict` uses the mean of both.
+    Slopes are uniform in [lower, upper); `predict` uses the mean of both. Source: Xu, Wang, Chen
+    and Li, "Empirical Evaluation of Rectified Activations in Convolutional Network", 2015.
 
     Example:
         >>> layer = rrelu(0.25, 0.75)

@@ -35,11 +35,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def scale(factor: float) -> Layer:
     """Multiply by a fixed factor: y = factor x.
 
-    x has any shape, and y has the same. Gemma multiplies its embeddings by the square root of the
-    number of features.
-
-    Args:
-        factor: the factor. It is not trained.
+    Gemma multiplies its embeddings by the square root of the number of features.
 
     Example:
         >>> scale(0.5).predict((), torch.tensor([-2.0, 3.0]))

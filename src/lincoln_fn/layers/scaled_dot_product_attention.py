@@ -1,7 +1,5 @@
 """Scaled dot-product attention: y = softmax(query key^T scale + mask) value.
 
-(Vaswani and others, "Attention Is All You Need", 2017, equation 1.)
-
 Derivation. Query i has one score for each key j, and y_i is the mean of the values by its weights:
 
     scores_(ij) = scale sum_e query_(ie) key_(je) + mask_(ij)
@@ -21,7 +19,8 @@ derivations in `dense` and `softmax`, with g for dL/dy,
 A mask of bools means 0 where it is True and -inf where it is False. Where it is False, the weight
 and dscores are 0. If no key is allowed for a query, its weights, y and dscores are all 0.
 
-Cache: x, the weights and scale.
+Cache: x, the weights and scale. Source: Vaswani and others, "Attention Is All You Need", 2017,
+equation 1.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ or, if the source is added to x,
     dx = g
     ds_(ij) = g_(k j)
 
-Either way ds reads g where s was written.
-
 Cache: the indices, the axis, whether the source is added, and the shapes of x and of the source.
 """
 

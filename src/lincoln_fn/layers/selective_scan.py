@@ -1,7 +1,5 @@
 """Selective scan: the state space model of Mamba, whose steps depend on the input.
 
-(Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, section 3.)
-
 Each feature d of u has a state of n numbers. delta_t is the size of a step in time, B_t says what
 enters the state, and C_t what is read from it. The rates r = e^s are parameters, and so is D:
 
@@ -32,7 +30,8 @@ Each input and parameter gets its gradient from the lines that it stands in:
     ds = -r sum_t delta_t w_t    since dr/(ds) = r
     dD = sum_t g_t u_t
 
-Cache: u, delta, B, C, all h_t and the first state; a_t is computed again.
+Cache: u, delta, B, C, all h_t and the first state; a_t is computed again. Source: Gu and Dao,
+"Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, section 3.
 """
 
 from __future__ import annotations
@@ -169,15 +168,11 @@ def selective_scan(state_size: PositiveInt = 16, *, chunk_size: PositiveInt = 16
     x is (u, delta, B, C), with any number of equal leading axes: u and delta (..., length,
     features), B and C (..., length, state_size). y has u's shape. delta, the sizes of the steps, is
     above 0: it comes from a softplus. Or x is (u, delta, B, C, state), with the state before the
-    first step, (..., state_size, features), or None for zeros. Then y is (outputs, last state).
+    first step, (..., state_size, features), or None for zeros. Then y is (outputs, last state). The
+    rates begin at 1, 2, ..., state_size for each feature.
 
     Args:
-        state_size: how many numbers each feature's state has.
         chunk_size: how many steps are computed in turn, as `linear_scan` says.
-
-    Returns:
-        The layer. Its params are `layers.selective_scan.Params`: the rates begin at 1, 2, ...,
-        state_size for each feature.
 
     Example:
         >>> u, delta, b = torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 2)

@@ -5,13 +5,11 @@ P has at position t, in each pair (2 i, 2 i + 1) of the n features,
     P_(t,2i) = sin(t / 10000^(2 i / n))
     P_(t,2i+1) = cos(t / 10000^(2 i / n))
 
-(Vaswani et al., "Attention Is All You Need", 2017, section 3.5).
-
 Derivation. P does not depend on x:
 
     dx = g
 
-Cache: the shape of x.
+Cache: the shape of x. Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.5.
 """
 
 from __future__ import annotations

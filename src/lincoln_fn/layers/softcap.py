@@ -39,13 +39,8 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def softcap(cap: Positive) -> Layer:
     """Keep numbers within -cap and cap, smoothly: y = cap tanh(x / cap).
 
-    x has any shape, and y has the same. Gemma 2 bounds its logits by it.
-
-    Args:
-        cap: the bound.
-
-    Source:
-        Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024, section 2.
+    Source: Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024, section
+    2, where it bounds the logits.
 
     Example:
         >>> softcap(2.0).predict((), torch.tensor([-100.0, 0.1, 2.0]))

@@ -5,10 +5,9 @@ Derivation. With S = sum_n e^(x_n), and delta_(jk) = 1 where j = k, else 0,
     (dy_j)/(dx_k) = delta_(jk) e^(x_j) / S - e^(x_j) e^(x_k) / S^2 = y_j (delta_(jk) - y_k)
     dx_k = sum_j g_j y_j (delta_(jk) - y_k) = y_k (g_k - sum_j g_j y_j)
 
-The Jacobian itself, M by M for each row of M numbers, is never computed.
-
-The forward pass subtracts the row's largest element first. That changes neither y nor the
-derivative, and keeps every exponential at most 1.
+The Jacobian itself, M by M for each row of M numbers, is never computed. The forward pass subtracts
+the row's largest element first. That changes neither y nor the derivative, and keeps every
+exponential at most 1.
 
 Cache: y, and the axis.
 """
@@ -46,10 +45,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def softmax(dim: int = -1) -> Layer:
     """Turn scores into probabilities along an axis: y_j = e^(x_j) / sum_n e^(x_n).
 
-    x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
-
-    Args:
-        dim: the axis along which y sums to 1.
+    y sums to 1 along the axis dim. A tensor without axes counts as having one, of size 1.
 
     Example:
         >>> softmax().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))

@@ -34,10 +34,7 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def softmin(dim: int = -1) -> Layer:
     """Give the smallest scores along an axis the largest weights: y_j = e^(-x_j) / sum_n e^(-x_n).
 
-    x has any shape, and y has the same. A tensor without axes counts as having one, of size 1.
-
-    Args:
-        dim: the axis along which y sums to 1.
+    y sums to 1 along the axis dim. A tensor without axes counts as having one, of size 1.
 
     Example:
         >>> softmin().predict((), torch.tensor([[1e4, 1e4], [0.0, 1.0]]))

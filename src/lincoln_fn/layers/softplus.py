@@ -55,9 +55,8 @@ def softplus(beta: Positive = 1.0, threshold: Bound = EXACT_PAST) -> Layer:
     """Bend smoothly from 0 to x: y = log(1 + e^(beta x)) / beta.
 
     Args:
-        beta: how sharply y bends at 0; it has to be above 0.
-        threshold: of beta x, above which y = x. From 40 on, the default, y is exact; torch's
-            default, 20, gives the same in float32.
+        beta: how sharply y bends at 0.
+        threshold: of beta x, above which y = x; exact from 40, the default, on. torch's is 20.
 
     Example:
         >>> softplus().predict((), torch.tensor([-1.0, 0.0, 1e4]))

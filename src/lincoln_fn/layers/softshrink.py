@@ -34,9 +34,6 @@ def backward(params: tuple[()], y: Elements, g: Elements) -> tuple[Elements, tup
 def softshrink(lambd: NonNegative = 0.5) -> Layer:
     """Move every number towards 0 by at most lambd: y = x - min(max(x, -lambd), lambd).
 
-    Args:
-        lambd: how far numbers are moved towards 0; at least 0.
-
     Example:
         >>> softshrink().predict((), torch.tensor([-1.0, 0.5, 2.0]))
         tensor([-0.5000,  0.0000,  1.5000])

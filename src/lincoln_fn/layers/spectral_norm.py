@@ -6,14 +6,10 @@ approximate the singular vectors of the largest singular value,
     sigma = u^T W v
     hat W = W / sigma
 
-u and v are a state. `advance` improves them by steps of the power iteration, with the W of the
-step:
+u and v are a state, which `advance` improves by steps of the power iteration, with the step's W:
 
     u = W v / |W v|
     v = W^T u / |W^T u|
-
-(Miyato and others, "Spectral Normalization for Generative Adversarial Networks", 2018, equations 7
-to 9.)
 
 Derivation. The layer's own backward gives dx and d hat W. u and v are constants, so W enters
 hat W directly and through sigma, with (d sigma)/(dW) = u v^T:
@@ -21,7 +17,8 @@ hat W directly and through sigma, with (d sigma)/(dW) = u v^T:
     d sigma = -(1 / sigma) sum d hat W hat W
     dW = (d hat W) / sigma + u v^T d sigma = 1 / sigma (d hat W - u v^T sum d hat W hat W)
 
-Cache: the layer's own.
+Cache: the layer's own. Source: Miyato and others, "Spectral Normalization for Generative
+Adversarial Networks", 2018, equations 7 to 9.
 """
 
 from __future__ import annotations
@@ -152,19 +149,15 @@ def spectral_norm(
     A dense layer of such a weight makes no difference of two inputs longer, which keeps the
     discriminator of a GAN smooth. sigma is approximated by vectors that each step improves. They
     are constants within a step, of the W of the steps before: torch makes its iteration first, and
-    with the new W. In a `state_dict`, the tensors have the names and shapes of these params, not
-    those of torch's parametrization. The gradients of single examples are computed for one example
-    after the other.
+    with the new W. In a `state_dict`, the tensors have the names and shapes of these params,
+    `layers.spectral_norm.SpectralNormParams`, not those of torch's parametrization. The gradients
+    of single examples are computed for one example after the other.
 
     Args:
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
-        n_power_iterations: how many iterations a step makes.
         eps: the least length that a vector is divided by.
         dim: the axis of the weight that becomes the matrix's rows. The default is torch's: the
             axis of y's features or channels.
-
-    Returns:
-        The layer, whose params are `layers.spectral_norm.SpectralNormParams`.
 
     Example:
         >>> layer, x = spectral_norm(lf.dense(2, bias=False)), torch.eye(3)

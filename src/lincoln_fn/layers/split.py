@@ -55,8 +55,7 @@ def split(
     """Split x along an axis, as `torch.split`: y is a tuple of its parts, which are views of x.
 
     Args:
-        split_size: the size of each part, of which the last may be smaller; or all sizes, which add
-            up to that of the axis.
+        split_size: the size of each part, of which the last may be smaller; or the sizes of all.
         dim: the axis, counted from the end if it is negative; the batch is axis 0.
 
     Example:

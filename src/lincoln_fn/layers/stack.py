@@ -2,9 +2,7 @@
 
 Derivation. Each element of y is one element of one input, so
 
-    dx_i = g_(i ...)
-
-the entry of g along the new axis.
+    dx_i = g_(i ...)    the entry of g along the new axis
 
 Cache: the axis, and the shape of y.
 """
@@ -44,8 +42,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[tuple[Elements,
 def stack(dim: int = 0) -> Layer:
     """Stack inputs of one shape along a new axis.
 
-    x is a tuple of n tensors; y has an axis of size n more. `concatenate` joins along an axis that
-    the inputs have.
+    x is a tuple of tensors; y has one axis more. `concatenate` joins along an axis that they have.
 
     Args:
         dim: the position of the new axis in y, counted from the end if it is negative.

@@ -3,8 +3,6 @@
 It stands at the end of a residual branch, so that an example skips the branch at random. The
 expectation of y is x, and `predict` is the identity.
 
-(Huang and others, "Deep Networks with Stochastic Depth", 2016, section 3.)
-
 Derivation. The mask, one number for each example or one for all, does not depend on x. With
 scale = 1 / (1 - p), or 0 where p = 1,
 
@@ -13,7 +11,8 @@ scale = 1 / (1 - p), or 0 where p = 1,
 
 This is dropout's own `backward`. Params, `init` and `advance` are dropout's too.
 
-Cache: the mask, and scale.
+Cache: the mask, and scale. Source: Huang and others, "Deep Networks with Stochastic Depth", 2016,
+section 3.
 """
 
 from __future__ import annotations
@@ -53,14 +52,11 @@ declare(predict, kind="dropout", at_inference=dropout.as_it_is(predict))
 def stochastic_depth(p: Probability, mode: Mode = "row") -> Layer:
     """Drop whole examples with probability p and scale up the rest, behind a residual branch.
 
-    x has shape (N, ...), and y has the same. `predict` returns x itself.
+    x has shape (N, ...), and y has the same. `predict` returns x itself. Its params are
+    `layers.dropout.Params`, the key of the next mask.
 
     Args:
-        p: the probability to drop, from 0 to 1.
         mode: "row" draws for each example, "batch" once for all.
-
-    Returns:
-        The layer, whose params are `layers.dropout.Params`, the key of the next mask.
 
     Example:
         >>> stochastic_depth(0.5).forward(Params(lf.Key(0)), torch.ones(3, 2))[0]

@@ -47,9 +47,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
 
 @core.constructor(kind="moving")
 def take(index: int, dim: int) -> Layer:
-    """Take one index of an axis: y has every axis of x but this one.
-
-    y is a view of x.
+    """Take one index of an axis: y has every axis of x but this one, and is a view of x.
 
     Args:
         index: which entry of the axis, counted from the end if it is negative.

@@ -40,10 +40,6 @@ def backward(params: tuple[()], cache: Cache, g: Elements) -> tuple[Elements, tu
 def threshold(threshold: Bound, value: Bound) -> Layer:
     """Replace numbers up to a threshold: y = value where x <= threshold, else x.
 
-    Args:
-        threshold: the largest x that is replaced.
-        value: what it is replaced by.
-
     Example:
         >>> threshold(0.5, 7.0).predict((), torch.tensor([-1.0, 2.0]))
         tensor([7., 2.])

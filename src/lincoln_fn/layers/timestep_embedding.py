@@ -6,9 +6,6 @@ With the time t, m = n / 2 and the period P, for i from 0 to m - 1,
     y_i = cos(t f_i)
     y_(m + i) = sin(t f_i)
 
-(Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", 2020; the frequencies and their
-order are those of Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021.)
-
 Derivation. Each t enters n numbers:
 
     dt = sum_(i < m) f_i (g_(m + i) cos(t f_i) - g_i sin(t f_i))
@@ -16,7 +13,9 @@ Derivation. Each t enters n numbers:
 Integers have no gradient: dt is None. Angles are computed in float64, because in float32 a phase of
 1e4 has only three digits after the point.
 
-Cache: y, f, and whether t is of integers.
+Cache: y, f, and whether t is of integers. Source: Ho, Jain and Abbeel, "Denoising Diffusion
+Probabilistic Models", 2020; the frequencies and their order are those of Dhariwal and Nichol,
+"Diffusion Models Beat GANs on Image Synthesis", 2021.
 """
 
 from __future__ import annotations

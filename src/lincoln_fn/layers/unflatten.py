@@ -3,9 +3,7 @@
 Derivation. y has the elements of x at other positions. With i the position in x of element j of y,
 
     y_j = x_i
-    dx_i = g_j
-
-so dx is g in x's shape.
+    dx_i = g_j    so dx is g in x's shape
 
 Cache: the shapes of x and y.
 """
@@ -44,9 +42,7 @@ def backward(params: tuple[()], cache: StandIns, g: Moved) -> tuple[Elements, tu
 
 @core.constructor(kind="moving")
 def unflatten(dim: int, unflattened_size: OpenSizes) -> Layer:
-    """Split one axis into several.
-
-    y is a view of x.
+    """Split one axis into several; y is a view of x.
 
     Args:
         dim: the axis, counted from the end if it is negative.

@@ -19,8 +19,7 @@ with Keys' kernel, with a = -3/4:
 
 An i outside x means the element at its edge. Bilinear and trilinear are linear along each axis; an
 axis whose size does not change is copied. Several axes are computed one after the other. Along
-each, y is linear in x, with an A that does not depend on x, and dx is computed by the transpose of
-A:
+each, y is linear in x, with an A that does not depend on x. Its transpose computes dx:
 
     y_o = sum_i A_(oi) x_i
     dx_i = sum_o A_(oi) g_o
@@ -188,9 +187,8 @@ def upsample(
             outer edges of x and y are aligned. The nearest modes have no such choice.
 
     Example:
-        >>> layer = upsample(scale_factor=2, mode="linear")
-        >>> layer, layer.predict((), torch.tensor([[[1.0, 2.0]]]))
-        (upsample(scale_factor=2, mode='linear'), tensor([[[1.0000, 1.2500, 1.7500, 2.0000]]]))
+        >>> upsample(scale_factor=2, mode="linear").predict((), torch.tensor([[[1.0, 2.0]]]))
+        tensor([[[1.0000, 1.2500, 1.7500, 2.0000]]])
     """
     just_one = (size is None) != (scale_factor is None)
     require(just_one, "upsample", "either size or scale_factor", (size, scale_factor))

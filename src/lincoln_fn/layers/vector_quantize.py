@@ -6,11 +6,8 @@ With the codes W_1 to W_n, the rows of a table, each vector x of the features ha
     q = W_k
     y = (c, x, q)    with c = x + "stop"(q - x)
 
-c is q, for the layers behind. x and q are handed on for the loss that draws them together,
+c is q, for the layers behind. x and q are for the loss that draws them together,
 `losses.vector_quantization`.
-
-(van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3;
-the running means are those of appendix A.1.)
 
 Only the part of the distance that differs between codes is computed. The mean of all codes, mu, is
 subtracted from x and W first. That changes no distance, and keeps the numbers small: the squares of
@@ -37,7 +34,9 @@ recent ones more than old ones: with m_v their number in the batch, and s_v thei
 N begins with ones and M with W, so that a code without vectors stays where it is; so does one whose
 N has fallen below 1e-6.
 
-Cache: k, and x if there is a decay; of the whole, the caches of both parts.
+Cache: k, and x if there is a decay; of the whole, the caches of both parts. Source: van den Oord,
+Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017, section 3; the running
+means are those of appendix A.1.
 """
 
 from __future__ import annotations
@@ -93,14 +92,9 @@ class Cache:
 
 
 def nearest(params: Table, x: Vectors) -> Int[Tensor, "*batch"]:
-    """Find the number of the nearest code of each vector.
+    """Find the number of the nearest code, 0 to n - 1, of each vector.
 
-    Args:
-        params: those of a `vector_quantize`.
-        x: vectors, (..., features).
-
-    Returns:
-        Integers from 0 to n - 1, (...).
+    params are those of a `vector_quantize`. x holds vectors, (..., features).
 
     Example:
         >>> params = Codebook(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
@@ -211,22 +205,15 @@ def vector_quantize(
 
     x has shape (..., features). y is (code, x, q): the code of each vector, of x's shape, with the
     gradient of x; x itself; and the code with the gradient of the table. Layers behind take the
-    first, as by `select(0)`; `losses.vector_quantization` takes (x, q). It draws the codes to the
-    vectors, and the vectors to the codes.
-
-    `layers.vector_quantize.nearest(params, x)` gives the numbers of the codes.
+    first, as by `select(0)`; `losses.vector_quantization` takes (x, q).
+    `layers.vector_quantize.nearest(params, x)` gives the numbers of the codes. The params are
+    `layers.vector_quantize.Codebook`, or `RunningCodebook` with a decay.
 
     Args:
-        n: the number of codes.
         decay: how much of the running means of the vectors that had each code is kept from step to
             step, such as 0.99. The codes are these means, and are not trained. None: they are
             trained.
-        weight_init: draws the codes. The default is the standard normal distribution, which suits
-            vectors that are normalised.
-
-    Returns:
-        The layer. Its params are `layers.vector_quantize.Codebook`, or `RunningCodebook` with a
-        decay.
+        weight_init: draws the codes, by default standard normal, which suits normalised vectors.
 
     Example:
         >>> layer, params = vector_quantize(2), Codebook(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))

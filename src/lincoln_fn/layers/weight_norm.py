@@ -7,8 +7,6 @@ v, and sums over all other axes,
     hat v_k = v_k / n_k
     W_k = m_k hat v_k
 
-(Salimans and Kingma, "Weight Normalization", 2016, equation 2.)
-
 Derivation. The layer's own backward gives dx and dW. v enters W through the direction alone, so
 what dW has along v is taken out of it:
 
@@ -16,7 +14,7 @@ what dW has along v is taken out of it:
     (d hat v)/(dv) = (delta - hat v hat v^T) / n
     dv_k = m_k / n_k (dW_k - hat v_k dm_k)
 
-Cache: the layer's own.
+Cache: the layer's own. Source: Salimans and Kingma, "Weight Normalization", 2016, equation 2.
 """
 
 from __future__ import annotations
@@ -97,17 +95,15 @@ def weight_norm(layer: Layer, dim: int | None = None) -> Layer:
     """Train a layer's weight as lengths and directions: W = m v / |v|.
 
     A slice of zeros has no direction: W is nan, as in torch. In a `state_dict`, the tensors have
-    the names and shapes of these params, not those of torch's parametrization. The gradients of
-    single examples are computed for one example after the other.
+    the names and shapes of these params, `layers.weight_norm.WeightNormParams`, not those of
+    torch's parametrization. The gradients of single examples are computed for one example after the
+    other.
 
     Args:
         layer: a single layer whose params have a weight, such as `dense` or `conv2d`.
         dim: the axis of the weight along which each slice has a length. The default is torch's
             axis 0, which is the last one of a dense layer's weight here: one length for each
             feature or channel of y, and of x for transposed convolutions.
-
-    Returns:
-        The layer. Its params are `layers.weight_norm.WeightNormParams`.
 
     Example:
         >>> direction = dense.Params(torch.tensor([[3.0], [4.0]]), None)

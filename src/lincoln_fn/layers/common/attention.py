@@ -28,15 +28,10 @@ def visible_keys(
     scores: Float[Tensor, "*batch length key_length"], *, is_causal: bool,
     sliding_window: int | None = None, is_aligned_at_end: bool = False,
 ) -> Bool[Tensor, "length key_length"] | None:  # fmt: skip
-    """Find which keys each query may see, by their places alone.
+    """Find which keys each query may see, by their places alone; None if all see all of them.
 
-    Args:
-        sliding_window: whether it sees only keys less than so many places away.
-        is_aligned_at_end: whether the last query has the place of the last key. If not, the first
-            query has that of the first key.
-
-    Returns:
-        True where a query sees a key; None if every query sees all of them.
+    With a sliding_window, these are the keys less than so many places away. The last query has the
+    place of the last key if is_aligned_at_end; else the first has that of the first.
     """
     if not is_causal and sliding_window is None:
         return None
@@ -54,10 +49,7 @@ def masked_softmax(
     scores: Float[Tensor, "*batch length key_length"], mask: Mask | None,
     visible: Bool[Tensor, "length key_length"] | None,
 ) -> Float[Tensor, "*batch length key_length"]:  # fmt: skip
-    """Compute weights = softmax(scores + mask), along the keys.
-
-    A row is zeros where no key is allowed.
-    """
+    """Compute weights = softmax(scores + mask), along the keys; zeros where no key is allowed."""
     if mask is None and visible is None:
         return torch.softmax(scores, -1)
     allowed = _allowed(mask, visible)

@@ -64,12 +64,7 @@ class Cache:
 def parts_of(
     label: str, x: core.Arrays, *, batch_first: bool = True, takes_positions: bool = True
 ) -> Given:
-    """Find query, key and value, the mask and the positions in x, and check that they fit.
-
-    Args:
-        batch_first: whether the batch is the first axis of the sequences, or the length is.
-        takes_positions: whether x may be (sequence, mask, positions).
-    """
+    """Find query, key and value, the mask and the positions in x, and check that they fit."""
     entries = x if isinstance(x, tuple) else (x,)
     count = len(entries)
     if not 1 + isinstance(x, tuple) <= count <= 4:
@@ -228,11 +223,7 @@ def attention_of(
     call: Spec, *, parts: tuple[Layer, ...], find: Callable[[Inputs], Given], cls: type,
     arrange: Arrangement, counts: tuple[int, int], **options: Any,
 ) -> Layer:  # fmt: skip
-    """Make the composition.
-
-    `parts` are five, or nine, as the module says; `find` finds those of x, and `counts` are the
-    numbers of heads of queries and of keys.
-    """
+    """Make the composition of five parts, or nine; `counts` are the heads of queries and keys."""
     made_of: dict[str, Any] = {"cls": cls, "arrange": arrange}  # Any: each is of its own type
     options = {"gather": partial(gather, arrange=arrange), **options}
     return composition(

@@ -1,8 +1,4 @@
-"""The constructors of single layers by name, such as `ours.relu`, from the files of `layers/`.
-
-A constructor is a public function whose annotation says that it returns a `Layer`. A new one needs
-no line here.
-"""
+"""The constructors of single layers by name: the functions in `layers/` that return a `Layer`."""
 
 from __future__ import annotations
 

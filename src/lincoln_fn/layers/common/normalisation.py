@@ -9,9 +9,8 @@ Half precision is converted to float32 inside. Means and sums are taken over one
 Along one axis torch adds numbers pairwise. Over several axes it adds all but the first axis one
 number at a time, which is inaccurate in float32 after about 2^20 numbers.
 
-The p-norm is also of vectors whose powers are outside the range of their dtype: |x_i|^p may round
-to 0 or be infinite where the norm is neither. In float32, (10^(-6))^10 is 0. With M the largest
-|x_i|,
+The p-norm is computed from the largest |x_i|, M, because |x_i|^p may round to 0 or be infinite
+where the norm is neither. In float32, (10^(-6))^10 is 0.
 
     (sum_i |x_i|^p)^(1/p) = M (sum_i |x_i / M|^p)^(1/p)
 """

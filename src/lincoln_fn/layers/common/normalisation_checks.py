@@ -52,12 +52,7 @@ def check_count(layer: str, x: Tensor, count: int) -> None:
 
 
 def check_channels(layer: str, params: Params, x: Tensor, *forms: str) -> int:
-    """Check that x has one of some forms, and params fit it; return the axis of the channels C.
-
-    Example:
-        >>> check_channels("f", None, torch.zeros(5, 3), "N, C, L1", "C, L1")
-        0
-    """
+    """Check that x has one of some forms, and params fit it; return the axis of the channels C."""
     weight, running = getattr(params, "weight", None), getattr(params, "running", None)
     numbers = running.mean if weight is None and running is not None else weight
     count = None if numbers is None else numbers.shape[0]

@@ -18,14 +18,7 @@ def open_dense(
 ) -> Layer:  # fmt: skip
     """Make a dense layer whose number of outputs `with_outputs` says; alone, it has those of x.
 
-    Args:
-        outputs: what they are, for the layer's name.
-        weight_init: draws the weight.
-        bias_init: draws the bias.
-
-    Example:
-        >>> open_dense("features", bias=False)
-        dense(features)
+    `outputs` says what they are, for the layer's name.
     """
     init = partial(_init, bias=bias, weight_init=weight_init, bias_init=bias_init)
     return dense.dense(1, bias=bias).replace(name=f"dense({outputs})", init=init)
@@ -34,15 +27,7 @@ def open_dense(
 def with_outputs(n_out: int, layer: Layer, *, fan_out: int | None = None) -> Layer:
     """Give a dense layer of `open_dense` as many outputs; any other layer stays as it is.
 
-    Args:
-        n_out: the number.
-        layer: the layer, or a composition that was made around it, such as a rule.
-        fan_out: as `dense.init` takes it.
-
-    Example:
-        >>> layer = with_outputs(3, open_dense("features", bias=False))
-        >>> layer.init(lf.Key(0), torch.zeros(2, 5)).weight.shape
-        torch.Size([5, 3])
+    That layer may stand inside a composition that was made around it, such as a rule.
     """
     made = layer.composition
     if made is not None:

@@ -16,14 +16,7 @@ Amounts = tuple[tuple[int, int], ...]
 
 
 def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
-    """Check that an input has enough elements to copy from.
-
-    Example:
-        >>> check_amounts("pad", torch.zeros(1, 1, 3), ((3, 0),), "reflect")
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: pad: expected padding from 0 to 2 for reflect on an axis of \
-3, got (3, 0)
-    """
+    """Check that an input has enough elements to copy from."""
     for n, pair in zip(x.shape[-len(amounts) :], amounts, strict=True):
         if mode == "constant":
             if n + sum(min(amount, 0) for amount in pair) < 0:
@@ -36,12 +29,7 @@ def check_amounts(layer: str, x: Tensor, amounts: Amounts, mode: str) -> None:
 
 
 def pad(x: Image, amounts: Amounts, mode: str, value: float = 0.0) -> Moved:
-    """Compute y_j = x_(s(j)), or the constant.
-
-    Example:
-        >>> pad(torch.tensor([[1.0, 2.0, 3.0]]), ((2, 1),), "reflect")
-        tensor([[3., 2., 1., 2., 3., 2.]])
-    """
+    """Compute y_j = x_(s(j)), or the constant."""
     if mode == "constant":
         return F.pad(x, flat(amounts), value=value)
     for axis, pair in enumerate(amounts, x.ndim - len(amounts)):
@@ -50,12 +38,7 @@ def pad(x: Image, amounts: Amounts, mode: str, value: float = 0.0) -> Moved:
 
 
 def fold(g: Moved, amounts: Amounts, mode: str) -> Image:
-    """Compute dx_i = sum_(j: s(j) = i) g_j.
-
-    Example:
-        >>> fold(torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0]]), ((1, 1),), "circular")
-        tensor([[18.,  4.,  9.]])
-    """
+    """Compute dx_i = sum_(j: s(j) = i) g_j."""
     if mode == "constant":
         return F.pad(g, [-amount for amount in flat(amounts)])
     for axis, pair in enumerate(amounts, g.ndim - len(amounts)):

@@ -68,12 +68,7 @@ def window_of(
 
 
 def pooled_shape(shape: Sizes, window: Window) -> Sizes:
-    """Find the shape of y, whose spatial sizes are below 1 where no window fits.
-
-    Example:
-        >>> pooled_shape((5, 3, 7, 7), window_of("max_pool", 2, 2, (2, 3), ceil_mode=True))
-        (5, 3, 4, 3)
-    """
+    """Find the shape of y, whose spatial sizes are below 1 where no window fits."""
     counts = []
     for size, k, s, p, d in zip(shape[-window.n :], *window[:4], strict=True):
         room = size + 2 * p - d * (k - 1) - 1
@@ -107,13 +102,7 @@ def output_sizes(layer: str, output_size: OutputSize, n: int) -> tuple[int | Non
 
 
 def axis_positions(window: Window, x: Tensor) -> list[Int[Tensor, "pooled k"]]:
-    """List by axis the positions in each window, o s - p + t d for its element t.
-
-    Example:
-        >>> axis_positions(window_of("max_pool", 1, 2, padding=1), torch.zeros(1, 3))
-        [tensor([[-1,  0],
-                [ 1,  2]])]
-    """
+    """List by axis the positions in each window, o s - p + t d for its element t."""
     counts = pooled_shape(tuple(x.shape), window)[-window.n :]
     places = []
     for count, k, s, p, d in zip(counts, *window[:4], strict=True):
@@ -128,13 +117,7 @@ def window_positions(window: Window, x: Tensor) -> Int[Tensor, "*pooled k"]:
 
 
 def adaptive_positions(output_size: tuple[int | None, ...], x: Tensor) -> Int[Tensor, "*pooled k"]:
-    """List the flat positions in each window, from floor(o L / n) to ceil((o + 1) L / n) by axis.
-
-    Example:
-        >>> adaptive_positions((2,), torch.zeros(1, 3))
-        tensor([[0, 1],
-                [1, 2]])
-    """
+    """List the flat positions in each window, floor(o L / n) to ceil((o + 1) L / n) by axis."""
     places = []
     for wanted, size in zip(output_size, x.shape[-len(output_size) :], strict=True):
         n = size if wanted is None else wanted

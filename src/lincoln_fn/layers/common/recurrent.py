@@ -2,9 +2,8 @@
 
 Layer k runs over the outputs of layer k - 1; with two directions, over the outputs of both, side by
 side on the last axis. The states of all layers and directions are stacked as torch stacks them:
-layer 0 forward, layer 0 backward, layer 1 forward, and so on.
-
-`recurrent_forms.py` lists the forms of x and y.
+layer 0 forward, layer 0 backward, layer 1 forward, and so on. `recurrent_forms.py` lists the forms
+of x and y.
 """
 
 from __future__ import annotations
@@ -97,10 +96,7 @@ def run(
 def run_backward(
     name: str, params: Params, cache: Cache, g: Arrays, scan_backward: ScanBackward = scan_backward
 ) -> tuple[Arrays, Params]:
-    """Compute dx and dparams, by the scans' own backward from the last layer to the first.
-
-    dx has None for a mask, and for a state that was not given.
-    """
+    """Compute dx and dparams, by the scans' own backward from the last layer to the first."""
     if type(cache) is not Cache or cache.family.name != name:
         raise LayerError(
             name, f"expected the cache of its own forward, got {format_briefly(cache)}"

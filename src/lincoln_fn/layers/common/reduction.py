@@ -13,12 +13,7 @@ Dims: TypeAlias = int | Annotated[tuple[int, ...], NOT_EMPTY] | None
 
 
 def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the axes that are reduced, counted from the front, in ascending order.
-
-    Example:
-        >>> axes_of("sum", torch.zeros(2, 3, 4), (-1, 0)), axes_of("sum", torch.zeros(2, 3), None)
-        ((0, 2), (0, 1))
-    """
+    """Return the axes that are reduced, counted from the front, in ascending order."""
     if dim is None:
         return tuple(range(x.ndim))
     dims = (dim,) if isinstance(dim, int) else dim
@@ -31,12 +26,7 @@ def axes_of(layer: str, x: Tensor, dim: int | tuple[int, ...] | None) -> tuple[i
 
 
 def with_axes(reduced: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Put the reduced axes back, with size 1.
-
-    Example:
-        >>> with_axes(torch.zeros(3), (0, 2)).shape
-        torch.Size([1, 3, 1])
-    """
+    """Put the reduced axes back, with size 1."""
     for axis in axes:
         reduced = reduced.unsqueeze(axis)
     return reduced

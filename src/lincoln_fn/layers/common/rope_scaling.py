@@ -70,14 +70,10 @@ def _linear(theta: float, n: int, length: Tensor, *, factor: float) -> Tensor:
 
 @constructor
 def linear(factor: Positive) -> RopeScaling:
-    """Divide all frequencies: f_i / factor.
+    """Divide all frequencies: f_i / factor, for sequences of up to factor times the length.
 
-    Args:
-        factor: how many times as long sequences may be.
-
-    Source:
-        Chen, Wong, Chen and Tian, "Extending Context Window of Large Language Models via Positional
-        Interpolation", 2023.
+    Source: Chen, Wong, Chen and Tian, "Extending Context Window of Large Language Models via
+    Positional Interpolation", 2023.
 
     Example:
         >>> linear(2.0).frequencies(100.0, 4, torch.tensor(9.0))
@@ -100,15 +96,9 @@ def dynamic(factor: Positive, max_position_embeddings: PositiveInt) -> RopeScali
 
         theta' = theta (factor max(T, M) / M - factor + 1)^(n / (n - 2))
 
-    It is called NTK-aware, because it lowers high frequencies less than low ones.
-
-    Args:
-        factor: how fast theta grows.
-        max_position_embeddings: M, the length of the first training.
-
-    Source:
-        emozilla, "Dynamically Scaled RoPE further increases performance of long context LLaMA with
-        zero fine-tuning", 2023.
+    M is max_position_embeddings, the length of the first training. It is called NTK-aware, because
+    it lowers high frequencies less than low ones. Source: emozilla, "Dynamically Scaled RoPE
+    further increases performance of long context LLaMA with zero fine-tuning", 2023.
 
     Example:
         >>> made = dynamic(2.0, 8)
@@ -148,23 +138,18 @@ def yarn(
 
     Pair i turns T f_i / (2 pi) times in T positions of the first training. Pairs that turn at least
     beta_fast times keep their frequency; it is divided by factor where they turn at most beta_slow
-    times. Between them, the share of the divided frequency grows linearly with i.
+    times. Between them, the share of the divided frequency grows linearly with i. Source: Peng,
+    Quesnelle, Fan and Shippole, "YaRN: Efficient Context Window Extension of Large Language
+    Models", 2023, section 3.
 
     Args:
         factor: how many times as long sequences may be.
         original_max_position_embeddings: T, the length of the first training.
-        beta_fast: turns from which on a frequency is kept.
-        beta_slow: turns up to which it is divided.
         attention_factor: a factor of the rotated features; None for the paper's m(factor, 1) with
             m(s, k) = 1 + 0.1 k ln s, or 1 where s is at most 1.
         mscale: with mscale_all_dim, the attention factor is m(factor, mscale) / m(factor,
             mscale_all_dim), as in DeepSeek.
-        mscale_all_dim: see mscale.
         truncate: whether the ends of the ramp are rounded to whole pairs.
-
-    Source:
-        Peng, Quesnelle, Fan and Shippole, "YaRN: Efficient Context Window Extension of Large
-        Language Models", 2023, section 3.
 
     Example:
         >>> yarn(4.0, 64).frequencies(100.0, 4, torch.tensor(256.0))
@@ -200,16 +185,12 @@ def llama3(
 
     Pair i turns T f_i / (2 pi) times in T positions of the first training. Its frequency is divided
     by factor up to low_freq_factor turns, and kept from high_freq_factor turns on. Between them,
-    the share of the kept frequency grows linearly with the turns.
+    the share of the kept frequency grows linearly with the turns. Source: Llama Team, "The Llama 3
+    Herd of Models", 2024; the code that came with Llama 3.1.
 
     Args:
         factor: how many times as long sequences may be.
         original_max_position_embeddings: T, the length of the first training.
-        low_freq_factor: turns up to which a frequency is divided.
-        high_freq_factor: turns from which on it is kept.
-
-    Source:
-        Llama Team, "The Llama 3 Herd of Models", 2024; the code that came with Llama 3.1.
 
     Example:
         >>> llama3(8.0, 64).frequencies(100.0, 4, torch.tensor(256.0))
@@ -242,6 +223,8 @@ def longrope(
 ) -> RopeScaling:  # fmt: skip
     """Divide each frequency by a factor of its own, as Phi-3 does.
 
+    Source: Ding and others, "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", 2024.
+
     Args:
         short_factor: one factor for each pair of features, for sequences of up to T positions.
         long_factor: likewise, for longer sequences.
@@ -249,9 +232,6 @@ def longrope(
         original_max_position_embeddings: T, the length of the first training.
         attention_factor: a factor of the rotated features; None for
             sqrt(1 + ln(factor) / ln(T)), or 1 where factor is at most 1.
-
-    Source:
-        Ding and others, "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens", 2024.
 
     Example:
         >>> made = longrope((1.0, 2.0), (4.0, 8.0), 4.0, 9)

@@ -119,10 +119,7 @@ def scan_backward(
     rule: Rule, cell: Cell, cache: ScanCache, g: Float[Tensor, "batch length hidden"], ds: Tensors,
     *, total: Total | None = None,
 ) -> tuple[Float[Tensor, "batch length n_in"], Cell, Tensors]:  # fmt: skip
-    """Compute dx, the gradients of the cell's parameters or their terms, and ds of the first state.
-
-    `ds` is the gradient of the last state.
-    """
+    """Compute dx, the cell's gradients or their terms, and ds of the first state, from the last."""
     da, db, ds = sums_backward(rule, cell, cache, g, ds)
     dcell = (total or cell_grads)(cell, cache.x, cache.before, da, db)
     return affine(da, cell.weight_ih.mT), dcell, ds

@@ -1,9 +1,8 @@
 """Sequences as a layer's input: one with a mask, or several with a state.
 
-A mask is True where a sequence has an entry: x is a sequence, or (sequence, mask).
-
-A layer that runs from a state has x = (a, b, ...) or (a, b, ..., state). With a state, or None for
-zeros, y is (outputs, last state), and so is g.
+A mask is True where a sequence has an entry: x is a sequence, or (sequence, mask). A layer that
+runs from a state has x = (a, b, ...) or (a, b, ..., state). With a state, or None for zeros, y is
+(outputs, last state), and so is g.
 """
 
 from __future__ import annotations

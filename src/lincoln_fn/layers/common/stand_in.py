@@ -1,7 +1,6 @@
 """Stand-ins, and what the layers share that change x's shape and keep the order of its elements.
 
-A stand-in is an expanded zero with a tensor's shape, dtype and device, and the memory of one
-number. It is the cache of a layer whose backward needs no values.
+A stand-in is the cache of a layer whose backward needs no values.
 """
 
 from __future__ import annotations
