@@ -62,14 +62,10 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
     `torch.nn.functional.one_hot` makes the labels of class indices.
 
     Args:
-        eps: keeps the loss finite for a class that is nowhere.
         reduction: "mean" over examples and classes, "sum" of them, or "none".
 
     Example:
-        >>> loss = lf.losses.dice()
-        >>> p, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]])
-        >>> value, cache = loss.forward(p, target)
-        >>> value, loss.backward(cache)
-        (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
+        >>> lf.losses.dice().forward(torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]]))[0]
+        tensor(0.5000)
     """
     return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

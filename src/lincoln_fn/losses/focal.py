@@ -62,13 +62,10 @@ def focal(
 
     Args:
         alpha: the weight of the label 1; None for no weights.
-        gamma: the higher, the less an example counts that is already right. With 0 it is the
-            logistic loss.
+        gamma: the higher, the less counts what is already right; 0 makes the logistic loss.
 
     Example:
-        >>> loss = lf.losses.focal(alpha=None)
-        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))
-        >>> value, loss.backward(cache)
-        (tensor(0.0866), tensor([-0.1491,  0.0000]))
+        >>> lf.losses.focal(alpha=None).forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))[0]
+        tensor(0.0866)
     """
     return make_loss(forward, backward, reads=hard_labels)

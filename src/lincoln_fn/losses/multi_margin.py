@@ -63,14 +63,10 @@ def multi_margin(
     target are class indices (N) or ().
 
     Args:
-        p: the power, 1 or 2.
-        margin: by how much the label's score should be higher.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
-        >>> loss = lf.losses.multi_margin()
-        >>> value, cache = loss.forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))
-        >>> value, loss.backward(cache)
-        (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
+        >>> lf.losses.multi_margin().forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))[0]
+        tensor(0.7500)
     """
     return make_loss(forward, backward)

@@ -87,17 +87,14 @@ def reinforce(
 
     Args:
         baseline: b, "none", the "mean" of the returns over axis 0, or "leave_one_out", the mean of
-            the other ones. Both are of what the mask leaves; an action without others has R - b =
-            0. One of your own, such as a network's estimate, is subtracted from the returns
-            beforehand.
+            the other ones, both of what the mask leaves; an action without others has R - b = 0.
+            One of your own, such as a network's estimate, is subtracted from the returns before.
         reduction: "mean" over the actions, "sum" of them, or "none".
 
     Example:
-        >>> loss = lf.losses.reinforce(baseline="mean")
         >>> log_probs, returns = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 0.0])
-        >>> value, cache = loss.forward(log_probs, returns)
-        >>> value, loss.backward(cache)
-        (tensor(-0.2500), tensor([-0.2500,  0.2500]))
+        >>> lf.losses.reinforce(baseline="mean").forward(log_probs, returns)[0]
+        tensor(-0.2500)
     """
     return make_loss(
         forward, backward, count=count_masked, mixes_examples=baseline != "none",

@@ -40,8 +40,7 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
 
     Example:
         >>> loss = lf.losses.soft_margin(reduction="sum")
-        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, -1]))
-        >>> value, loss.backward(cache)
-        (tensor(10000.6934), tensor([-0.5000,  1.0000]))
+        >>> loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, -1]))[0]
+        tensor(10000.6934)
     """
     return make_loss(forward, backward, reads=signs)
