@@ -69,8 +69,10 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:
+        >>> loss = lf.losses.cosine_embedding()
         >>> x = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 4.0]])
-        >>> lf.losses.cosine_embedding().forward(x, torch.tensor([1]))[0]
-        tensor(0.4000)
+        >>> value, cache = loss.forward(x, torch.tensor([1]))
+        >>> value, loss.backward(cache)[0]
+        (tensor(0.4000), tensor([[ 0.0000, -0.8000]]))
     """
     return make_loss(forward, backward, inputs=("x1", "x2"), like={"x2": "x1"})

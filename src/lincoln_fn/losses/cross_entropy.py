@@ -73,8 +73,10 @@ def cross_entropy(
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
-        >>> lf.losses.cross_entropy().forward(torch.tensor([[0.25, 0.75]]), torch.tensor([0]))[0]
-        tensor(1.3863)
+        >>> loss = lf.losses.cross_entropy()
+        >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([[-4.,  0.]]))
     """
     return make_loss(
         forward, backward, count=total_weight,

@@ -180,9 +180,11 @@ def ctc(
             any), "sum" of them, or "none".
 
     Example:
-        >>> z, one = torch.full((2, 1, 2), 0.5).log(), torch.tensor([1])
-        >>> lf.losses.ctc().forward(z, (one.view(1, 1), torch.tensor([2]), one))[0]
-        tensor(0.2877)
+        >>> loss, z = lf.losses.ctc(), torch.full((2, 1, 2), 0.5).log()
+        >>> one = torch.tensor([1])
+        >>> value, cache = loss.forward(z, (one.view(1, 1), torch.tensor([2]), one))
+        >>> value, loss.backward(cache)[0]
+        (tensor(0.2877), tensor([[-0.3333, -0.6667]]))
     """
     return make_loss(forward, backward, count=count, targets=("labels", "steps", "lengths"))
 

@@ -65,7 +65,10 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
         reduction: "mean" over examples and classes, "sum" of them, or "none".
 
     Example:
-        >>> lf.losses.dice().forward(torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]]))[0]
-        tensor(0.5000)
+        >>> loss = lf.losses.dice()
+        >>> p, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1, 0]]])
+        >>> value, cache = loss.forward(p, target)
+        >>> value, loss.backward(cache)
+        (tensor(0.5000), tensor([[[-0.7500,  0.2500]]]))
     """
     return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

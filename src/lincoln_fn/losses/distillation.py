@@ -68,8 +68,10 @@ def distillation(
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
+        >>> loss = lf.losses.distillation(temperature=1.0)
         >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[1e4, 0.0]])
-        >>> lf.losses.distillation(temperature=1.0).forward(student, teacher)[0]
-        tensor(0.6931)
+        >>> value, cache = loss.forward(student, teacher)
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.5000,  0.5000]]))
     """
     return make_loss(forward, backward, reads=same_shape)

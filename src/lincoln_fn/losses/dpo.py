@@ -83,9 +83,11 @@ def dpo(
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:
-        >>> answers, reference = (torch.tensor([-2.0]), torch.tensor([-3.0])), torch.zeros(1)
-        >>> lf.losses.dpo(beta=1.0).forward(answers, (reference, reference))[0]
-        tensor(0.3133)
+        >>> loss = lf.losses.dpo(beta=1.0)
+        >>> chosen, rejected = torch.tensor([-2.0]), torch.tensor([-3.0])
+        >>> value, cache = loss.forward((chosen, rejected), (torch.zeros(1), torch.zeros(1)))
+        >>> value, loss.backward(cache)
+        (tensor(0.3133), (tensor([-0.2689]), tensor([0.2689])))
     """
     if loss_type == "ipo":
         require(label_smoothing == 0, "dpo", "no label_smoothing for 'ipo'", label_smoothing)

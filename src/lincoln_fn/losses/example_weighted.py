@@ -61,9 +61,10 @@ def example_weighted(loss: Loss) -> Loss:
 
     Example:
         >>> loss = example_weighted(lf.losses.mse(reduction="sum"))
-        >>> target = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.5])
-        >>> loss.forward(torch.tensor([1.0, 5.0]), target)[0]
-        tensor(5.5000)
+        >>> prediction, target = torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0])
+        >>> value, cache = loss.forward(prediction, (target, torch.tensor([1.0, 0.5])))
+        >>> value, loss.backward(cache)
+        (tensor(5.5000), tensor([2., 3.]))
     """
     formula = formula_of(loss)
     if formula is None:

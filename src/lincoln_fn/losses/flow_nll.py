@@ -58,7 +58,8 @@ def flow_nll(*, reduction: Reduction = "mean") -> Loss:
 
     Example:
         >>> z, log_det = torch.tensor([[3.0, 4.0]]), torch.tensor([1.0])
-        >>> lf.losses.flow_nll().forward((z, log_det), None)[0]  # 12.5 + log(2 pi) - 1
-        tensor(13.3379)
+        >>> value, cache = lf.losses.flow_nll().forward((z, log_det), None)
+        >>> value, lf.losses.flow_nll().backward(cache)  # 12.5 + log(2 pi) - 1
+        (tensor(13.3379), (tensor([[3., 4.]]), tensor([-1.])))
     """
     return make_loss(forward, backward, inputs=("z", "log_det"), targets=())

@@ -65,7 +65,9 @@ def focal(
         gamma: the higher, the less counts what is already right; 0 makes the logistic loss.
 
     Example:
-        >>> lf.losses.focal(alpha=None).forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))[0]
-        tensor(0.0866)
+        >>> loss = lf.losses.focal(alpha=None)
+        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, 1]))
+        >>> value, loss.backward(cache)
+        (tensor(0.0866), tensor([-0.1491,  0.0000]))
     """
     return make_loss(forward, backward, reads=hard_labels)

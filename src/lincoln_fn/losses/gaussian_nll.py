@@ -70,8 +70,9 @@ def gaussian_nll(
     or lacks the last axis.
 
     Example:
-        >>> m, v = torch.tensor([3.0]), torch.tensor([1.0])
-        >>> lf.losses.gaussian_nll().forward((m, v), torch.tensor([1.0]))[0]
-        tensor(2.)
+        >>> loss, m, v = lf.losses.gaussian_nll(), torch.tensor([3.0]), torch.tensor([1.0])
+        >>> value, cache = loss.forward((m, v), torch.tensor([1.0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.), (tensor([2.]), tensor([-1.5000])))
     """
     return make_loss(forward, backward, inputs=("mean", "var"), reads=same_shape)

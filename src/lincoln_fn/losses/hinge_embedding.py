@@ -38,7 +38,9 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
     -1, the same.
 
     Example:
-        >>> lf.losses.hinge_embedding().forward(torch.tensor([0.2, 0.2]), torch.tensor([1, -1]))[0]
-        tensor(0.5000)
+        >>> loss = lf.losses.hinge_embedding(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.25, 0.25]), torch.tensor([1, -1]))
+        >>> value, loss.backward(cache)
+        (tensor(1.), tensor([ 1., -1.]))
     """
     return make_loss(forward, backward, reads=signs)

@@ -39,7 +39,9 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
     Predictions have any shape, and targets the same.
 
     Example:
-        >>> lf.losses.huber(delta=2.0).forward(torch.tensor([1.0, 5.0]), torch.zeros(2))[0]
-        tensor(4.2500)
+        >>> loss = lf.losses.huber(delta=2.0, reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> value, loss.backward(cache)
+        (tensor(4.5000), tensor([1., 2.]))
     """
     return make_loss(forward, backward, reads=same_shape)

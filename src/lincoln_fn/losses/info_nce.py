@@ -82,7 +82,10 @@ def info_nce(
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:
-        >>> lf.losses.info_nce(symmetric=True).forward(torch.eye(2), None)[0]
-        tensor(0.3133)
+        >>> loss = lf.losses.info_nce(symmetric=True)
+        >>> value, cache = loss.forward(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), None)
+        >>> value, loss.backward(cache)
+        (tensor(0.3133), tensor([[-0.1345,  0.1345],
+                [ 0.1345, -0.1345]]))
     """
     return make_loss(forward, backward, targets=(), mixes_examples=True)

@@ -67,8 +67,9 @@ def kl_div(*, log_target: bool = False, reduction: KLReduction = "mean") -> Loss
 
     Example:
         >>> loss = lf.losses.kl_div(reduction="batchmean")
-        >>> loss.forward(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0]]))[0]
-        tensor(0.6931)
+        >>> value, cache = loss.forward(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0]]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-1., -0.]]))
     """
     count = number_of_rows if reduction == "batchmean" else number_of_values
     return make_loss(

@@ -82,10 +82,12 @@ def kto(
         reduction: "mean" over the answers, "sum" of them, or "none".
 
     Example:
+        >>> loss = lf.losses.kto(beta=1.0)
         >>> log_probs, zero = torch.tensor([-1.0, -1.0]), torch.zeros(2)
         >>> target = torch.tensor([True, False]), zero, zero
-        >>> lf.losses.kto(beta=1.0).forward((log_probs, zero), target)[0]
-        tensor(0.5000)
+        >>> value, cache = loss.forward((log_probs, zero), target)
+        >>> value, loss.backward(cache)[0]
+        (tensor(0.5000), tensor([-0.0983,  0.0983]))
     """
     return make_loss(
         forward, backward, inputs=("log_probs", "mismatched"),

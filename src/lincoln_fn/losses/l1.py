@@ -32,7 +32,9 @@ def l1(*, reduction: Reduction = "mean") -> Loss:
     Predictions have any shape, and targets the same.
 
     Example:
-        >>> lf.losses.l1().forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))[0]
-        tensor(2.)
+        >>> loss = lf.losses.l1()
+        >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.), tensor([0.5000, 0.5000]))
     """
     return make_loss(forward, backward, reads=same_shape)

@@ -138,8 +138,11 @@ def linear_cross_entropy(
             sum l / sum w_c. "none" computes the scores a second time in `backward`.
 
     Example:
-        >>> loss, target = lf.losses.linear_cross_entropy(chunk_size=1), torch.tensor([0, 1])
-        >>> loss.forward((torch.eye(2), torch.zeros(2, 2)), target)[0]
-        tensor(0.6931)
+        >>> loss = lf.losses.linear_cross_entropy(chunk_size=1)
+        >>> h, weight = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2)
+        >>> value, cache = loss.forward((h, weight), torch.tensor([0, 1]))
+        >>> value, loss.backward(cache)[1]
+        (tensor(0.6931), tensor([[-0.2500,  0.2500],
+                [ 0.2500, -0.2500]]))
     """
     return make_loss(forward, backward, count=total_weight, inputs=("features", "linear_weight"))

@@ -59,7 +59,9 @@ def log_loss(
         eta: the small number added to each probability, which keeps the logarithms finite.
 
     Example:
-        >>> lf.losses.log_loss().forward(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))[0]
-        tensor(0.6931)
+        >>> loss = lf.losses.log_loss(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([-2.,  2.]))
     """
     return make_loss(forward, backward, reads=probabilities, check=check_probabilities, mend=_MEND)

@@ -57,9 +57,10 @@ def log_sigmoid_loss(*, reduction: Reduction = "mean") -> Loss:
     the same or, for z of shape (N, 1), shape (N,).
 
     Example:
-        >>> loss, z = lf.losses.log_sigmoid_loss(), torch.tensor([0.5, 0.5]).log()
-        >>> loss.forward(z, torch.tensor([1, 0]))[0]
-        tensor(0.6931)
+        >>> loss = lf.losses.log_sigmoid_loss(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.5, 0.5]).log(), torch.tensor([1, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([-1.,  1.]))
     """
     return make_loss(
         forward, backward, reads=probabilities, check=check_log_probabilities, mend=_MEND

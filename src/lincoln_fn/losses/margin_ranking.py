@@ -40,9 +40,11 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
     l = max(0, margin - y (x1 - x2)). x1, x2 and the labels y, 1 or -1, have one shape.
 
     Example:
-        >>> x = torch.tensor([1.0]), torch.tensor([3.0])
-        >>> lf.losses.margin_ranking(margin=0.5).forward(x, torch.tensor([1]))[0]
-        tensor(2.5000)
+        >>> loss = lf.losses.margin_ranking(margin=0.5)
+        >>> x1, x2 = torch.tensor([1.0]), torch.tensor([3.0])
+        >>> value, cache = loss.forward((x1, x2), torch.tensor([1]))
+        >>> value, loss.backward(cache)
+        (tensor(2.5000), (tensor([-1.]), tensor([1.])))
     """
     names = {"inputs": ("x1", "x2"), "like": {"x2": "x1"}}
     return make_loss(forward, backward, reads=signs, **names)

@@ -59,8 +59,10 @@ def multi_label_margin(*, reduction: Reduction = "mean") -> Loss:
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
+        >>> loss = lf.losses.multi_label_margin(reduction="sum")
         >>> x, labels = torch.tensor([0.5, 1.0, 0.0, 3.0]), torch.tensor([3, 0, -1, 1])
-        >>> lf.losses.multi_label_margin().forward(x, labels)[0]
-        tensor(0.5000)
+        >>> value, cache = loss.forward(x, labels)
+        >>> value, loss.backward(cache)
+        (tensor(0.5000), tensor([-0.5000,  0.2500,  0.2500,  0.0000]))
     """
     return make_loss(forward, backward)

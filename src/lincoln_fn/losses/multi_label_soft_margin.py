@@ -59,7 +59,8 @@ def multi_label_soft_margin(
 
     Example:
         >>> loss = lf.losses.multi_label_soft_margin()
-        >>> loss.forward(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]))[0]
-        tensor(0.6931)
+        >>> value, cache = loss.forward(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]))
+        >>> value, loss.backward(cache)
+        (tensor(0.6931), tensor([[-0.2500,  0.2500]]))
     """
     return make_loss(forward, backward)

@@ -66,7 +66,9 @@ def multi_margin(
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
-        >>> lf.losses.multi_margin().forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))[0]
-        tensor(0.7500)
+        >>> loss = lf.losses.multi_margin()
+        >>> value, cache = loss.forward(torch.tensor([[0.5, 1.0]]), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(0.7500), tensor([[-0.5000,  0.5000]]))
     """
     return make_loss(forward, backward)

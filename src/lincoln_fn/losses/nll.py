@@ -64,8 +64,10 @@ def nll(
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
-        >>> lf.losses.nll().forward(torch.tensor([[0.25, 0.75]]).log(), torch.tensor([0]))[0]
-        tensor(1.3863)
+        >>> loss = lf.losses.nll()
+        >>> value, cache = loss.forward(torch.tensor([[0.25, 0.75]]).log(), torch.tensor([0]))
+        >>> value, loss.backward(cache)
+        (tensor(1.3863), tensor([[-1.,  0.]]))
     """
     return make_loss(
         forward, backward, count=total_weight,

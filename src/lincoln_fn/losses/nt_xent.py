@@ -75,9 +75,11 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:
-        >>> views = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-        >>> lf.losses.nt_xent(temperature=1.0).forward(views, None)[0]
-        tensor(0.5514)
+        >>> loss = lf.losses.nt_xent(temperature=1.0)
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+        >>> value, cache = loss.forward((a, b), None)
+        >>> value, loss.backward(cache)[0][0, 1]
+        (tensor(0.5514), tensor(0.2119))
     """
     return make_loss(
         forward, backward, inputs=("a", "b"), targets=(), like={"b": "a"}, mixes_examples=True

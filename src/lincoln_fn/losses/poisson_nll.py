@@ -70,7 +70,9 @@ def poisson_nll(
         eps: added to r if r is predicted.
 
     Example:
-        >>> lf.losses.poisson_nll().forward(torch.tensor([0.0, 0.0]), torch.tensor([3, 0]))[0]
-        tensor(1.)
+        >>> loss = lf.losses.poisson_nll(reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([0.0, 0.0]), torch.tensor([3, 0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.), tensor([-2.,  1.]))
     """
     return make_loss(forward, backward, reads=same_shape)

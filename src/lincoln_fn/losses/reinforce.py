@@ -92,9 +92,11 @@ def reinforce(
         reduction: "mean" over the actions, "sum" of them, or "none".
 
     Example:
+        >>> loss = lf.losses.reinforce(baseline="mean")
         >>> log_probs, returns = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 0.0])
-        >>> lf.losses.reinforce(baseline="mean").forward(log_probs, returns)[0]
-        tensor(-0.2500)
+        >>> value, cache = loss.forward(log_probs, returns)
+        >>> value, loss.backward(cache)
+        (tensor(-0.2500), tensor([-0.2500,  0.2500]))
     """
     return make_loss(
         forward, backward, count=count_masked, mixes_examples=baseline != "none",

@@ -39,7 +39,9 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
     = 0, |d|. Predictions have any shape, and targets the same.
 
     Example:
-        >>> lf.losses.smooth_l1(beta=2.0).forward(torch.tensor([1.0, 5.0]), torch.zeros(2))[0]
-        tensor(2.1250)
+        >>> loss = lf.losses.smooth_l1(beta=2.0, reduction="sum")
+        >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))
+        >>> value, loss.backward(cache)
+        (tensor(2.2500), tensor([0.5000, 1.0000]))
     """
     return make_loss(forward, backward, reads=same_shape)

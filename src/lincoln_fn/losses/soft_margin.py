@@ -40,7 +40,8 @@ def soft_margin(*, reduction: Reduction = "mean") -> Loss:
 
     Example:
         >>> loss = lf.losses.soft_margin(reduction="sum")
-        >>> loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, -1]))[0]
-        tensor(10000.6934)
+        >>> value, cache = loss.forward(torch.tensor([0.0, 1e4]), torch.tensor([1, -1]))
+        >>> value, loss.backward(cache)
+        (tensor(10000.6934), tensor([-0.5000,  1.0000]))
     """
     return make_loss(forward, backward, reads=signs)

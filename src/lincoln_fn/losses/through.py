@@ -65,8 +65,9 @@ def through(layer: Layer, loss: Loss) -> Loss:
 
     Example:
         >>> second = through(lf.select(1), lf.losses.mse())
-        >>> second.forward((torch.zeros(2), torch.ones(2)), torch.zeros(2))[0]
-        tensor(1.)
+        >>> value, cache = second.forward((torch.zeros(2), torch.ones(2)), torch.zeros(2))
+        >>> value, second.backward(cache)
+        (tensor(1.), (tensor([0., 0.]), tensor([1., 1.])))
     """
     mixes = loss.mixes_examples or None  # it is not known what the layer does
     return bare(partial(Loss, mixes_examples=mixes), forward, backward)

@@ -100,8 +100,9 @@ def triplet_margin(
     Example:
         >>> loss = lf.losses.triplet_margin(eps=0.0)
         >>> x = tuple(torch.tensor([vector]) for vector in ([0.0, 0.0], [3.0, 4.0], [0.0, 1.0]))
-        >>> loss.forward(x, None)[0]
-        tensor(5.)
+        >>> value, cache = loss.forward(x, None)
+        >>> value, loss.backward(cache)[0]
+        (tensor(5.), tensor([[-0.6000,  0.2000]]))
     """
     names = ("anchor", "positive", "negative")
     like = dict.fromkeys(names[1:], "anchor")

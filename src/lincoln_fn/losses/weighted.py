@@ -80,9 +80,11 @@ def weighted(parts: Annotated[Parts, NOT_EMPTY]) -> Loss:
         parts: (weight, loss) by name, in the order of the prediction's entries.
 
     Example:
-        >>> loss = weighted({"place": (1.0, lf.losses.mse()), "size": (0.5, lf.losses.mse())})
-        >>> loss.forward((torch.ones(1), torch.ones(1)), (torch.zeros(1), torch.zeros(1)))[0]
-        tensor(1.5000)
+        >>> mse = lf.losses.mse()
+        >>> loss = weighted({"place": (1.0, mse), "size": (0.5, mse)})
+        >>> value, cache = loss.forward((torch.ones(1), torch.ones(1)), (torch.zeros(1),) * 2)
+        >>> value, loss.backward(cache)
+        (tensor(1.5000), (tensor([2.]), tensor([1.])))
     """
     for name in parts:
         require(name not in ("step", "loss"), "weighted", "no part named 'step' or 'loss'", name)
