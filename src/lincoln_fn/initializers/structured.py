@@ -28,13 +28,9 @@ def _orthogonal(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, gain:
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw a matrix with orthonormal rows, or columns if there are fewer of them, times gain.
 
-    All axes but the first count as columns, so that the filters of a convolution, of shape
-    (out, in / groups, *kernel), are orthogonal to each other. All such matrices are
-    equally likely: Q comes from the QR decomposition of a normal matrix, with signs that make R's
-    diagonal positive.
-
-    Args:
-        gain: the factor, such as `gain("tanh")`.
+    All axes but the first count as columns, so that the filters of a convolution, of shape (out,
+    in / groups, *kernel), are orthogonal to each other. All such matrices are equally likely: Q
+    comes from the QR decomposition of a normal matrix, with signs that make R's diagonal positive.
 
     Source: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks", 2014; Mezzadri, "How to generate random matrices from the
@@ -84,9 +80,6 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
     In each group, output channel i copies input channel i, if there is one, by a 1 in the middle of
     the kernel.
 
-    Args:
-        groups: the number of groups of the convolution.
-
     Example:
         >>> dirac().draw(Key(0), (1, 2, 3), Fans(6, 3), torch.float32)
         tensor([[[0., 1., 0.],
@@ -98,7 +91,6 @@ def dirac(groups: PositiveInt = 1) -> Initializer:
 def _sparse(
     key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, sparsity: float, std: float
 ) -> Tensor:
-    """Draw a normal matrix, and set random elements of each column to 0."""
     core.require(len(shape) == 2, "sparse", "a weight of 2 axes", shape)
     of_values, of_order = map(key.fold_in, range(2))
     order = keys.bits(of_order, shape).argsort(0)

@@ -1,7 +1,6 @@
 """Losses, each a value with a forward and a backward: `nll(reduction="sum")`.
 
-Each loss has its own file: derivation, `forward` and `backward` of the values before the reduction,
-and last the constructor.
+Each loss has its own file: derivation, `forward` and `backward` of values, then the constructor.
 """
 
 from lincoln_fn.faces import face

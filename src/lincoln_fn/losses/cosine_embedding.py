@@ -66,7 +66,6 @@ def cosine_embedding(*, margin: float = 0.0, reduction: Reduction = "mean") -> L
     and x2 have one shape (..., D), and the labels y, 1 or -1, shape (...).
 
     Args:
-        margin: where y = -1, the loss is 0 up to this cosine.
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:

@@ -175,8 +175,7 @@ def ctc(
 
     Args:
         blank: the class that means no label.
-        zero_infinity: whether the loss of sequences that are too short for their labels is 0, not
-            infinity.
+        zero_infinity: whether sequences too short for their labels have the loss 0, not infinity.
         reduction: "mean" over the sequences, each divided by its number of labels (if there are
             any), "sum" of them, or "none".
 

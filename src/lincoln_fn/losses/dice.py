@@ -62,7 +62,6 @@ def dice(*, eps: Positive = 1e-5, reduction: Reduction = "mean") -> Loss:
     `torch.nn.functional.one_hot` makes the labels of class indices.
 
     Args:
-        eps: keeps the loss finite for a class that is nowhere.
         reduction: "mean" over examples and classes, "sum" of them, or "none".
 
     Example:

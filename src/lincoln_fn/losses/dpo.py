@@ -18,9 +18,8 @@ The type "ipo" is a squared error:
 
 In both, dpi_c = dh and dpi_r = -dh.
 
-Cache: h. Sources: Rafailov et al., "Direct preference optimization: your
-language model is secretly a reward model", 2023; Azar et al., "A general theoretical paradigm to
-understand learning from human preferences", 2023.
+Cache: h. Sources: Rafailov et al., "Direct preference optimization", 2023; Azar et al., "A general
+theoretical paradigm to understand learning from human preferences", 2023.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ def dpo(
 
     Args:
         beta: how near the model stays to the reference: the larger, the nearer.
-        label_smoothing: the probability that a preference is the wrong way round; only for
-            "sigmoid".
+        label_smoothing: the probability that a preference is the wrong way round, for "sigmoid".
         loss_type: "sigmoid" is DPO. "ipo" is IPO, (h - 1 / (2 beta))^2, whose log-probabilities are
             usually means over an answer's tokens, not sums.
         reduction: "mean" over the pairs, "sum" of them, or "none".

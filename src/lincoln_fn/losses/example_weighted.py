@@ -53,9 +53,8 @@ def example_weighted(loss: Loss) -> Loss:
     """Give each example of a loss a weight: L = sum_n w_n L_n.
 
     L_n is example n's part of the loss. The target becomes (target, weights), so that weights come
-    with the data: `lf.data.batches((x, t, w), 32)` mapped to (x, (t, w)). Weights of 1 give the
-    loss itself. A mean still divides by the number of examples: the weight of one example does not
-    change the others' parts, and a weight of 0 leaves an example out of the sum.
+    with the data: `lf.data.batches((x, t, w), 32)` mapped to (x, (t, w)). A mean still divides by
+    the number of examples: the weight of one example does not change the others' parts.
 
     Args:
         loss: a loss of the library, of one prediction; for `weighted`, give weights to its parts.

@@ -10,8 +10,7 @@ Derivation.
     dz = z dl
     dc = -dl
 
-Cache: z. Source: Dinh, Sohl-Dickstein and Bengio, "Density Estimation Using Real NVP", 2017,
-equation 2.
+Cache: z. Source: Dinh et al., "Density Estimation Using Real NVP", 2017, equation 2.
 """
 
 from __future__ import annotations

@@ -62,8 +62,7 @@ def focal(
 
     Args:
         alpha: the weight of the label 1; None for no weights.
-        gamma: the higher, the less an example counts that is already right. With 0 it is the
-            logistic loss.
+        gamma: the higher, the less counts what is already right; 0 makes the logistic loss.
 
     Example:
         >>> loss = lf.losses.focal(alpha=None)

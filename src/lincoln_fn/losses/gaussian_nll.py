@@ -69,10 +69,6 @@ def gaussian_nll(
     clamped to at least eps. m and the targets have one shape. v has it too, or size 1 on some axes,
     or lacks the last axis.
 
-    Args:
-        full: whether to include the constant.
-        eps: the smallest variance.
-
     Example:
         >>> loss, m, v = lf.losses.gaussian_nll(), torch.tensor([3.0]), torch.tensor([1.0])
         >>> value, cache = loss.forward((m, v), torch.tensor([1.0]))

@@ -37,9 +37,6 @@ def hinge_embedding(*, margin: float = 1.0, reduction: Reduction = "mean") -> Lo
     l = x where y = 1, and max(0, margin - x) where y = -1. x has any shape, and the labels y, 1 or
     -1, the same.
 
-    Args:
-        margin: where y = -1, the loss is 0 from this distance on.
-
     Example:
         >>> loss = lf.losses.hinge_embedding(reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([0.25, 0.25]), torch.tensor([1, -1]))

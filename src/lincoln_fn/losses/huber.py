@@ -38,9 +38,6 @@ def huber(*, delta: Annotated[Positive, OR_INFINITE] = 1.0, reduction: Reduction
     l = d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), with d = prediction - target.
     Predictions have any shape, and targets the same.
 
-    Args:
-        delta: the |d| at which the parabola becomes a line.
-
     Example:
         >>> loss = lf.losses.huber(delta=2.0, reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))

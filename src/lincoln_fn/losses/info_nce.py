@@ -73,14 +73,12 @@ def info_nce(
     """Make the contrastive loss of pairs, on the similarities of all their members.
 
     l_i = -log softmax(x_i / t)_i: row i should be most similar to column i. `symmetric` takes the
-    mean with the same along the columns, as CLIP does.
-
-    The similarities x have shape (N, N), or (N, M) with M - N columns of further negatives, such as
-    from `cosine_similarities`. The target is None.
+    mean with the same along the columns, as CLIP does. The similarities x have shape (N, N), or
+    (N, M) with M - N columns of further negatives, such as from `cosine_similarities`. The target
+    is None.
 
     Args:
         temperature: t. The scale of `cosine_similarities` is a trained 1 / t; then leave it at 1.
-        symmetric: whether each column should pick its row, too.
         reduction: "mean" over the pairs, "sum" of them, or "none".
 
     Example:

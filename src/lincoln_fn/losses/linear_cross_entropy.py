@@ -132,8 +132,7 @@ def linear_cross_entropy(
     (N, ...).
 
     Args:
-        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
-            them out.
+        ignore_index: examples of this label have value and gradient 0, and means leave them out.
         chunk_size: how many rows, such as tokens, are computed at a time.
         reduction: "mean" over the rows, "sum" of them, or "none". The mean is weighted,
             sum l / sum w_c. "none" computes the scores a second time in `backward`.

@@ -51,13 +51,11 @@ def log_loss(
 ) -> Loss:
     """Make the logistic loss on probabilities, the binary cross-entropy.
 
-    l = w (-y log(p + eta) - (1 - y) log(1 - p + eta)), with p the probability of class 1, and y the
-    label. p has any shape, and the labels, from 0 to 1, the same or, for p of shape (N, 1), shape
-    (N,).
+    l = w (-y log(p + eta) - (1 - y) log(1 - p + eta)), with p the probability of class 1. p has any
+    shape, and the labels y, from 0 to 1, the same or, for p of shape (N, 1), shape (N,).
 
     Args:
-        weight: w, which broadcasts to p; None for ones. A mean still divides by the number of
-            elements.
+        weight: w, which broadcasts to p; None for ones. A mean divides by the number of elements.
         eta: the small number added to each probability, which keeps the logarithms finite.
 
     Example:

@@ -73,7 +73,6 @@ def check_each_alone(
     Args:
         where: what needs the gradient of each example's own loss, for the error.
         prediction: on which it is tried, if it does not say what it is.
-        target: its target.
         by_target: whether a target may not move them either, as it does in a mean with weights.
     """
     mixes = loss.mixes_examples

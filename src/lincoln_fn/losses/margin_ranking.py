@@ -39,9 +39,6 @@ def margin_ranking(*, margin: float = 0.0, reduction: Reduction = "mean") -> Los
 
     l = max(0, margin - y (x1 - x2)). x1, x2 and the labels y, 1 or -1, have one shape.
 
-    Args:
-        margin: how far apart the scores should be.
-
     Example:
         >>> loss = lf.losses.margin_ranking(margin=0.5)
         >>> x1, x2 = torch.tensor([1.0]), torch.tensor([3.0])

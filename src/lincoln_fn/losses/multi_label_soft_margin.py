@@ -1,7 +1,6 @@
 """Logistic loss of each class on its own, on logits x, averaged over the C classes.
 
-Derivation. With s the sigmoid, y_j the labels from 0 to 1, and w the classes' weights, 1 unless
-given,
+Derivation. With s the sigmoid, y_j the labels from 0 to 1, and w the weights, 1 unless given,
 
     l = -1 / C sum_j w_j (y_j log s(x_j) + (1 - y_j) log s(-x_j))
     (d log s(x))/(dx) = 1 - s(x) = s(-x)

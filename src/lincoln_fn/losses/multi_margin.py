@@ -63,8 +63,6 @@ def multi_margin(
     target are class indices (N) or ().
 
     Args:
-        p: the power, 1 or 2.
-        margin: by how much the label's score should be higher.
         reduction: "mean" over the examples, "sum" of them, or "none".
 
     Example:

@@ -59,8 +59,7 @@ def nll(
     target are class indices (N,) or (N, ...); for (N, C) a column (N, 1) is accepted too.
 
     Args:
-        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
-            them out.
+        ignore_index: examples of this label have value and gradient 0, and means leave them out.
         dim: the axis of the classes.
         reduction: "mean" over the examples, "sum" of them, or "none".
 

@@ -67,9 +67,8 @@ def nt_xent(*, temperature: Positive = 0.5, reduction: Reduction = "mean") -> Lo
     """Make SimCLR's contrastive loss: two views of an example should be near among all views.
 
     For each view it is the cross-entropy of the cosines to all others, divided by the temperature,
-    with the other view of its example as the label. l_i is the mean of both views of example i. The
-    prediction is (a, b), the embeddings of two views, both of shape (N, D), such as from `shared`.
-    The target is None.
+    with the other view of its example as the label; l_i is the mean of both. The prediction is
+    (a, b), the embeddings of two views of shape (N, D), such as from `shared`; the target is None.
 
     Args:
         temperature: the lower, the more the nearest negatives count.

@@ -14,8 +14,7 @@ Derivation. dr / dz = r, so
 At the bound, r = 1 + e or r = 1 - e, the slope is that of the side which is not clipped. A masked
 action has l = 0 and dz = 0, and a mean leaves it out.
 
-Cache: r, A and the mask. Source: Schulman et al., "Proximal policy optimization algorithms",
-2017.
+Cache: r, A, the mask. Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ def ppo_clip(*, clip_range: Probability = 0.2, reduction: Reduction = "mean") ->
         reduction: "mean" over the actions, "sum" of them, or "none".
 
     Example:
-        >>> loss = lf.losses.ppo_clip()
-        >>> advantages, old = torch.tensor([1.0, -1.0]), torch.zeros(2)
-        >>> value, cache = loss.forward(torch.tensor([0.5, 0.0]), (advantages, old))
+        >>> loss, target = lf.losses.ppo_clip(), (torch.tensor([1.0, -1.0]), torch.zeros(2))
+        >>> value, cache = loss.forward(torch.tensor([0.5, 0.0]), target)
         >>> value, loss.backward(cache)
         (tensor(-0.1000), tensor([0.0000, 0.5000]))
     """

@@ -13,9 +13,7 @@ constant, so f has no gradient:
     dp_(n i) = E f_i m_n g
     dz_n = p_n (dp_n - sum_j p_(n j) dp_(n j))    as `softmax` derives it
 
-Cache: z, m, p and f.
-
-Source: Fedus, Zoph and Shazeer, "Switch Transformers", 2021, equations 4 to 6.
+Cache: z, m, p and f. Source: Fedus et al., "Switch Transformers", 2021, equations 4 to 6.
 """
 
 from __future__ import annotations
@@ -65,18 +63,14 @@ def router_balance(top_k: PositiveInt = 2) -> Loss:
     """Make the loss that keeps the load of the experts of a mixture equal.
 
     It is E sum_i f_i q_i, with f_i the share of the tokens that choose expert i, q_i the mean of
-    its probability, and E the number of experts. It is at least `top_k`, if all have equal shares.
-    Mixtral adds it to its own loss with a weight of 0.001 to 0.02. The prediction are the router's
-    logits (..., experts), or a tuple with those of several routers, as `lf.tapped(net, "*.router")`
-    returns them; the shares are those among the tokens of all. The target is None, or a mask of the
-    tokens (...), False for those that do not count.
-
-    Args:
-        top_k: how many experts a token has.
+    its probability, and E the number of experts. It is at least `top_k`, the experts of a token, if
+    all have equal shares. Mixtral adds it to its own loss with a weight of 0.001 to 0.02. The
+    prediction are the router's logits (..., experts), or a tuple with those of several routers, as
+    `lf.tapped(net, "*.router")` returns them; the shares are those among the tokens of all. The
+    target is None, or a mask of the tokens (...), False for those that do not count.
 
     Example:
-        >>> value, _ = router_balance(top_k=1).forward(torch.eye(4), None)
-        >>> value
+        >>> router_balance(top_k=1).forward(torch.eye(4), None)[0]
         tensor(1.)
     """
     return bare(Loss, forward, backward, mixes_examples=True)

@@ -6,10 +6,8 @@ n in the mean,
     L = sum_n m_n l_n^2
     dz_(n i) = 2 m_n l_n p_(n i) g    with p_n = softmax(z_n)
 
-Cache: z, m and l.
-
-Source: Zoph and others, "ST-MoE: Designing Stable and Transferable Sparse Expert Models", 2022,
-equation 5.
+Cache: z, m and l. Source: Zoph et al., "ST-MoE: Designing Stable and Transferable Sparse Expert
+Models", 2022, equation 5.
 """
 
 from __future__ import annotations
@@ -74,8 +72,7 @@ def router_z() -> Loss:
     loss to its own with a weight of 0.001. Prediction and target are as those of `router_balance`.
 
     Example:
-        >>> value, _ = router_z().forward(torch.zeros(3, 2), None)
-        >>> value
+        >>> router_z().forward(torch.zeros(3, 2), None)[0]
         tensor(0.4805)
     """
     return Loss("router_z()", forward, backward)

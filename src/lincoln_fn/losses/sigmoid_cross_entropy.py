@@ -59,8 +59,7 @@ def sigmoid_cross_entropy(
     and the labels, from 0 to 1, the same or, for x of shape (N, 1), shape (N,).
 
     Args:
-        weight: w, which broadcasts to x; None for ones. A mean still divides by the number of
-            elements.
+        weight: w, which broadcasts to x; None for ones. A mean divides by the number of elements.
         pos_weight: r, which broadcasts to x; None for ones. Above 1, it favours recall.
 
     Example:

@@ -38,9 +38,6 @@ def smooth_l1(*, beta: NonNegative = 1.0, reduction: Reduction = "mean") -> Loss
     l = d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, with d = prediction - target; at beta
     = 0, |d|. Predictions have any shape, and targets the same.
 
-    Args:
-        beta: the |d| at which the parabola becomes a line.
-
     Example:
         >>> loss = lf.losses.smooth_l1(beta=2.0, reduction="sum")
         >>> value, cache = loss.forward(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0]))

@@ -1,7 +1,6 @@
 """Cross-entropy on logits x: `log_softmax` and `nll` in one.
 
-Derivation. With z the log-probabilities, q the target's probabilities and w the classes' weights, 1
-unless given,
+Derivation. With log-probabilities z, target probabilities q, and weights w, 1 unless given,
 
     z_j = x_j - log sum_n e^(x_n)
     a_j = w_j q_j
@@ -134,13 +133,11 @@ def softmax_cross_entropy(
     probabilities of x's shape; for (N, C) a column (N, 1) of class indices is accepted too.
 
     Args:
-        ignore_index: the label of examples to ignore: value and gradient are 0, and means leave
-            them out.
+        ignore_index: examples of this label have value and gradient 0, and means leave them out.
         label_smoothing: e, the share of each target that is spread over all classes.
         dim: the axis of the classes: 1, or -1 for the last, as a language model has it.
         reduction: "mean" over the examples, "sum" of them, or "none". The mean is weighted,
-            sum l / sum w_c; with a target of probabilities it divides by the number of examples,
-            without regard to the weights.
+            sum l / sum w_c; with target probabilities it divides by the number of examples.
 
     Example:
         >>> loss = lf.losses.softmax_cross_entropy()

@@ -62,7 +62,6 @@ def through(layer: Layer, loss: Loss) -> Loss:
 
     Args:
         layer: a layer without params.
-        loss: a loss of its output.
 
     Example:
         >>> second = through(lf.select(1), lf.losses.mse())

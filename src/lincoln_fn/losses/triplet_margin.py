@@ -90,15 +90,11 @@ def triplet_margin(
 ) -> Loss:
     """Make the triplet loss: the anchor should be nearer to the positive than to the negative.
 
-    l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm. With swap, the smaller of |a
-    - n + eps| and |p - n + eps| is subtracted. The prediction is (anchor, positive, negative) of
-    one shape (..., D), and the target None.
+    l = max(0, margin + |a - p + eps| - |a - n + eps|), in the p-norm; p may be infinite. With swap,
+    the smaller of |a - n + eps| and |p - n + eps| is subtracted. The prediction is (anchor,
+    positive, negative) of one shape (..., D), and the target None.
 
     Args:
-        margin: how much nearer the positive should be.
-        p: of the norm; infinity is allowed.
-        eps: added to each difference, so that none is 0.
-        swap: whether the negative's distance from the positive counts, too, if it is smaller.
         reduction: "mean" over the triplets, "sum" of them, or "none".
 
     Example:

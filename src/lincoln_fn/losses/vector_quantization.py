@@ -6,8 +6,7 @@ With a vector x and its code q, and each of them in turn taken for a constant by
     b = x - "stop"(q)
     l = a^2 + beta b^2    element by element
 
-The first term moves the codes. The second keeps the vectors near their codes, and beta says how
-strongly.
+The first term moves the codes; the second, beta times, keeps the vectors near their codes.
 
 Derivation.
 
@@ -16,10 +15,8 @@ Derivation.
     dq = -da
     dx = db
 
-Cache: a and b, and that of the stop.
-
-Source: van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning", 2017,
-equation 3.
+Cache: a and b, and that of the stop. Source: van den Oord et al., "Neural Discrete Representation
+Learning", 2017, equation 3.
 """
 
 from __future__ import annotations
@@ -77,11 +74,9 @@ _DIFFERENCES: Final = composition("differences", (stop_gradient(),), _there, _ba
 def vector_quantization(*, beta: NonNegative = 0.25, reduction: Reduction = "mean") -> Loss:
     """Make the loss that draws codes to their vectors, and vectors to their codes.
 
-    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element. x and q have one shape: the
-    prediction are the second and the third output of `vector_quantize`, and the target is None.
-
-    Args:
-        beta: the weight of the second term, which moves the vectors. The first moves the codes.
+    l = (stop(x) - q)^2 + beta (x - stop(q))^2, element by element. The first term moves the codes,
+    the second the vectors. x and q have one shape: the prediction are the second and the third
+    output of `vector_quantize`, and the target is None.
 
     Example:
         >>> loss, x, q = lf.losses.vector_quantization(), torch.tensor([3.0]), torch.tensor([1.0])

@@ -53,7 +53,6 @@ def _update(
 
 
 def _add(k: int, p: Tensor, dp: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the mean and the sum."""
     total = total + dp
     return total / k, total
 
@@ -89,15 +88,10 @@ def _adjoint(
 def accumulate(k: PositiveInt) -> Transform:
     """Take a step only at every k-th gradient, with the mean of the last k.
 
-    The inner optimizer does not see the gradients in between: its state, and the step count of a
-    schedule, do not change.
-
-    Args:
-        k: how many gradients make a step, at least 1.
+    In between, the inner optimizer's state and the step count of a schedule do not change.
 
     Example:
-        >>> from lincoln_fn.optim import chain, sgd
-        >>> optimizer, p = chain(accumulate(2), sgd(1.0)), torch.tensor(0.0)
+        >>> optimizer, p = lf.optim.chain(accumulate(2), lf.optim.sgd(1.0)), torch.tensor(0.0)
         >>> p, state = optimizer.update(p, torch.tensor(1.0), optimizer.init(p))
         >>> p, optimizer.update(p, torch.tensor(3.0), state)[0]
         (tensor(0.), tensor(-2.))

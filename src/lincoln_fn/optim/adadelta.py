@@ -76,7 +76,6 @@ def adadelta(
     s <- rho s + (1 - rho) dp^2 is computed before, and u <- rho u + (1 - rho) d^2 after.
 
     Args:
-        rho: how much of s and u is kept from step to step.
         eps: added under both roots, so that neither the denominator nor the first steps are 0.
 
     Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1.

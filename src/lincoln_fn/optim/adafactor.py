@@ -14,8 +14,7 @@ The product r c has the rows' and the columns' means of dp^2, up to the factor b
 divided. A matrix of 512 by 128 numbers needs 640, where Adam keeps 131,072. A parameter with fewer
 than two axes keeps v itself: v <- (1 - s) v + s dp^2. In place of None, eps1 is the dtype's eps.
 
-Adjoint. With w = 1 / max(sqrt(v), eps1), a = |u| / (sqrt(n) d), D = max(1, a) and M = mean(r), from
-the last line up,
+Adjoint. With w = 1 / max(sqrt(v), eps1), a = |u| / (sqrt(n) d), D = max(1, a) and M = mean(r),
 
     bar alpha = -sum u bar p / D
     bar u = -alpha bar p / D, and where a > 1 also alpha u sum(u bar p) / (D |u|^2)
@@ -67,10 +66,7 @@ Moment: TypeAlias = SecondMoment | Tensor
 
 @record
 class AdafactorState:
-    """How many steps were taken, and the means of dp^2.
-
-    Each parameter has a `SecondMoment` or, with fewer than two axes, a tensor of its shape.
-    """
+    """The step count, and each mean of dp^2: a `SecondMoment`, or a tensor below two axes."""
 
     step: Tensor
     v: Params
@@ -131,7 +127,6 @@ def _size(x: Tensor) -> Tensor:
 
 
 def _next_moment(moment: Moment, dp: Tensor, share: Tensor) -> Moment:
-    """Compute the means with those of this dp."""
     square = dp * dp
     share = share.to(square.dtype)
     if isinstance(moment, Tensor):
@@ -143,7 +138,6 @@ def _next_moment(moment: Moment, dp: Tensor, share: Tensor) -> Moment:
 
 
 def _variance(moment: Moment, eps: float) -> Tensor:
-    """Compute v."""
     if isinstance(moment, Tensor):
         return moment
     return moment.row * moment.column / moment.row.mean(-2, keepdim=True).clamp(min=eps)

@@ -5,8 +5,7 @@ With t counting the steps from 0,
     s <- s + dp^2
     p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps)
 
-Adjoint. With f = 1 / (1 + lr_decay t), r = sqrt(s) of the new s, and u = dp / (r + eps), from the
-last line up,
+Adjoint. With f = 1 / (1 + lr_decay t), the new s, r = sqrt(s) and u = dp / (r + eps),
 
     bar lr = -f sum u bar p
     bar u = -f lr bar p
@@ -64,10 +63,8 @@ def adagrad(
 ) -> Optimizer:
     """Make Adagrad: s <- s + dp^2, p <- p - lr / (1 + lr_decay t) dp / (sqrt(s) + eps).
 
-    Here t counts the steps from 0.
-
     Args:
-        lr_decay: how fast the learning rate falls.
+        lr_decay: how fast the learning rate falls; t counts the steps from 0.
         initial_accumulator_value: the initial s.
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and

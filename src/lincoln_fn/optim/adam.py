@@ -10,8 +10,7 @@ so that m' and v' are unbiased from the first step on. AMSGrad replaces v by the
 Adam adds the weight decay to dp. AdamW multiplies p by 1 - lr weight_decay instead, which does not
 enter the running means.
 
-Adjoint. With the direction u = n / s, n = a dp + b m and s = sqrt(v / c) + eps, from the last line
-up,
+Adjoint. With u = n / s, n = a dp + b m and s = sqrt(v / c) + eps, from the last line up,
 
     bar lr = -sum u bar p
     bar n = -lr bar p / s
@@ -22,8 +21,7 @@ up,
     bar v <- b2 bar v
 
 Here a = 0, b = 1 / (1 - b1^t) and c = 1 - b2^t; NAdam and RAdam have others. Where AMSGrad's
-largest v so far is v itself, its bar goes to v, and elsewhere to the old one.
-AdamW's factor of p gives
+largest v so far is v itself, its bar goes to v, and elsewhere to the old one. AdamW's factor gives
 
     bar lr += -weight_decay sum p bar p
     bar weight_decay = -lr sum p bar p
@@ -117,8 +115,7 @@ def adam(
 
     Args:
         betas: how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
-            0 becomes nan, as in torch.
+        eps: is added to the denominator. With 0, a parameter whose gradient is 0 becomes nan.
         amsgrad: whether the largest v so far is used.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1; Reddi,
@@ -144,12 +141,7 @@ def adamw(
 ) -> Optimizer:
     """Make AdamW: Adam, after p has been multiplied by 1 - lr weight_decay.
 
-    Args:
-        betas: how much of m and of v is kept from step to step.
-        eps: is added to the denominator, so that it is not 0. With 0, a parameter whose gradient is
-            0 becomes nan, as in torch.
-        weight_decay: how strongly p decays.
-        amsgrad: whether the largest v so far is used.
+    Its arguments are those of `adam`, but for weight_decay, how strongly p decays.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019, algorithm 2.
 

@@ -75,8 +75,6 @@ def asgd(
     average a is in the state.
 
     Args:
-        lambd: how strongly p decays.
-        alpha: how fast eta falls.
         t0: the step at which averaging begins.
 
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.

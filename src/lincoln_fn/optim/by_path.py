@@ -66,7 +66,6 @@ class Patterns:
 
 
 def _init(patterns: Patterns, parts: Parts, params: Params) -> OptimizerState:
-    """Make the state of each optimizer for its parameters."""
     patterns.check(tree.paths(params))
     shares = patterns.shares(params, params)
     return tuple(part.init(share) for part, share in zip(parts, shares, strict=True))
@@ -75,7 +74,6 @@ def _init(patterns: Patterns, parts: Parts, params: Params) -> OptimizerState:
 def _update(
     patterns: Patterns, parts: Parts, params: Params, grads: Params, state: OptimizerState
 ) -> tuple[Params, OptimizerState]:
-    """Update each optimizer's parameters, and merge the results."""
     if type(state) is not tuple or len(state) != len(parts):
         number = "1 state" if len(parts) == 1 else f"{len(parts)} states"
         problem = f"expected a tuple of {number}, got {describe(state)}"
@@ -91,7 +89,6 @@ def _adjoint(
     patterns: Patterns, parts: Parts, params: Params, grads: Params, state: OptimizerState,
     params_bar: Params, state_bar: OptimizerState,
 ) -> Adjoints:  # fmt: skip
-    """Undo each optimizer's update, and merge the results."""
     p, dp, p_bar = (patterns.shares(params, each) for each in (params, grads, params_bar))
     given = zip(parts, p, dp, state, p_bar, state_bar, strict=True)
     adjoints = [adjoint_of(part)(*each) for part, *each in given]
@@ -117,19 +114,16 @@ def by_path(optimizers: Annotated[Mapping[Pattern, Optimizer], NOT_EMPTY]) -> Op
             may match no path, such as in a stage of a pipeline, whose params are its own.
 
     Returns:
-        The optimizer. Its state is a tuple of the optimizers' states, with None for each parameter
-        of another optimizer.
+        The optimizer. Its state is a tuple of the optimizers', with None for others' parameters.
 
     Raises:
         LayerError: if a parameter matches no pattern, or a pattern no parameter.
 
     Example:
-        >>> from lincoln_fn.optim import sgd
-        >>> optimizer = by_path({"*.bias": sgd(1.0), "*": sgd(0.5)})
-        >>> params = ({"bias": torch.tensor(0.0), "weight": torch.tensor(0.0)},)
-        >>> grads = ({"bias": torch.tensor(1.0), "weight": torch.tensor(1.0)},)
-        >>> optimizer.update(params, grads, optimizer.init(params))[0]
-        ({'bias': tensor(-1.), 'weight': tensor(-0.5000)},)
+        >>> optimizer = by_path({"*.bias": lf.optim.sgd(1.0), "*": lf.optim.sgd(0.5)})
+        >>> params = ({"bias": torch.tensor(1.0), "weight": torch.tensor(1.0)},)
+        >>> optimizer.update(params, params, optimizer.init(params))[0]
+        ({'bias': tensor(0.), 'weight': tensor(0.5000)},)
     """
     own = Patterns(tuple(optimizers)), tuple(optimizers.values())
     name = ", ".join(f"{pattern!r}: {part}" for pattern, part in optimizers.items())

@@ -33,7 +33,6 @@ def _init(inner: Optimizer, params: Params) -> EmaState:
 def _update(
     inner: Optimizer, params: Params, grads: Params, state: EmaState, *, decay: float
 ) -> tuple[Params, EmaState]:
-    """Take the inner optimizer's step, then update the mean."""
     check_state("ema", state, EmaState)
 
     def rule(p: Tensor, _: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,15 +61,11 @@ def ema(decay: Decay) -> Transform:
 
     It starts from the initial parameters, and does not change the steps. `ema_params` reads it.
 
-    Args:
-        decay: how much of a is kept from step to step, in [0, 1).
-
     Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992, with
     a running mean instead of the plain one.
 
     Example:
-        >>> from lincoln_fn.optim import chain, sgd
-        >>> optimizer, p = chain(ema(0.75), sgd(1.0)), torch.tensor(0.0)
+        >>> optimizer, p = lf.optim.chain(ema(0.75), lf.optim.sgd(1.0)), torch.tensor(0.0)
         >>> p, state = optimizer.update(p, torch.tensor(8.0), optimizer.init(p))
         >>> p, ema_params(state, p)
         (tensor(-8.), tensor(-2.))

@@ -101,7 +101,6 @@ def _subspace(dp: Tensor, *, old: Tensor) -> tuple[Tensor]:
 def _update(
     inner: Optimizer, params: Params, grads: Params, state: GaloreState, *, every: int, scale: float
 ) -> tuple[Params, GaloreState]:
-    """Take the inner optimizer's step in the subspaces."""
     leaves.check_state("galore", state, GaloreState)
     is_due = state.step % every == 0
 
@@ -140,16 +139,14 @@ def galore(rank: PositiveInt = 128, every: PositiveInt = 200, scale: Positive = 
 
     Args:
         rank: how many dimensions the subspace of a matrix has.
-        every: how many steps use the same subspace. Only the first of them computes it, also in a
-            compiled step.
+        every: how many steps use the same subspace. Only the first computes it, compiled or not.
         scale: the factor of the step within the subspace, above 0.
 
     Source: Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection",
     2024, algorithm 2.
 
     Example:
-        >>> from lincoln_fn.optim import adamw, chain
-        >>> chain(galore(2), adamw()).init(torch.zeros(50, 9)).inner.m.shape
+        >>> lf.optim.chain(galore(2), lf.optim.adamw()).init(torch.zeros(50, 9)).inner.m.shape
         torch.Size([50, 2])
     """
     return bare(partial(transform, adjoint=NO_ADJOINT), _init, _update)

@@ -84,8 +84,7 @@ def lamb(
         betas: how much of m and of v is kept from step to step.
         weight_decay: the factor of p that is added to the direction.
 
-    Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
-    2020, algorithm 2.
+    Source: You et al., "Large Batch Optimization for Deep Learning", 2020, algorithm 2.
 
     Example:
         >>> optimizer, params = lamb(0.5), torch.tensor([3.0, 4.0])

@@ -66,8 +66,7 @@ def lbfgs_state(params: Any, history_size: PositiveInt = 100) -> LbfgsState:  # 
 
     Args:
         params: the parameters to start from, whole and not none.
-        history_size: how many pairs are kept, at most; the state has room for as many from the
-            start. A pair takes as much memory as the parameters twice.
+        history_size: the most pairs that are kept. A pair takes the memory of the params twice.
 
     Example:
         >>> lbfgs_state(torch.zeros(3), history_size=5).moves.shape
@@ -103,7 +102,7 @@ def lbfgs(
             ...
 
     The function has to give the same numbers each time, without dropout, say. Running statistics
-    and keys stay as they are.
+    and keys stay as they are. The loss that a step returns is that before it.
 
     Args:
         value_and_gradient: (params, batch) -> (loss, gradient), such as `lf.value_and_gradient`
@@ -114,9 +113,6 @@ def lbfgs(
             is made whatever it is, as in torch.
         tolerance_grad: a step ends where no number of the gradient is larger.
         tolerance_change: a step ends where the loss, or every parameter, changes by less.
-
-    Returns:
-        The step: (state, batch) -> (state, loss), where the loss is that before the step.
 
     Source: Nocedal and Wright, "Numerical Optimization", 2006, algorithms 7.4, 7.5, 3.5 and 3.6, in
     the form of torch.optim.LBFGS.
@@ -206,7 +202,6 @@ def _compute(
 def _point(
     compute: Callable[[Tensor], tuple[Tensor, Tensor]], flat: Tensor, direction: Tensor, t: float
 ) -> Point:
-    """Compute a point of the line."""
     value, gradient = compute(flat + t * direction)
     return Point(t, value.item(), gradient, gradient.dot(direction).item())
 

@@ -80,11 +80,7 @@ Start: TypeAlias = Mapping[str, float | Callable[[Tensor], object] | Once | None
 
 @attrs.frozen(eq=False)
 class Leafwise:
-    """What an optimizer's functions are made of.
-
-    `check` refuses params, (name, params) -> None. `faster` takes the place of the rule, for all
-    leaves at once.
-    """
+    """An optimizer's parts: `check` refuses params, `faster` is the rule of all leaves at once."""
 
     state: type[OptimizerState]
     rules: Callable[..., Rules]

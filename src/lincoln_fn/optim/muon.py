@@ -196,8 +196,6 @@ def muon(
 
     Args:
         weight_decay: how strongly p decays.
-        momentum: how much of b is kept from step to step, in [0, 1].
-        nesterov: whether the momentum is Nesterov's.
         ns_coefficients: a, b, c of a pass.
         eps: the smallest |M| to divide by.
         ns_steps: how many passes.

@@ -67,10 +67,8 @@ def nadam(
 
     Args:
         betas: b1 and b2, how much of m and of v is kept from step to step.
-        weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
-            1 - lr weight_decay.
         momentum_decay: how fast mu rises.
-        decoupled_weight_decay: whether p is multiplied, as by AdamW.
+        decoupled_weight_decay: whether p is multiplied by 1 - lr weight_decay, as by AdamW.
 
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", 2016, algorithm 2.
 

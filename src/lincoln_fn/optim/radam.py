@@ -62,9 +62,7 @@ def radam(
 
     Args:
         betas: b1 and b2, how much of m and of v is kept from step to step.
-        weight_decay: the factor of p that is added to dp or, decoupled, p is multiplied by
-            1 - lr weight_decay.
-        decoupled_weight_decay: whether p is multiplied, as by AdamW.
+        decoupled_weight_decay: whether p is multiplied by 1 - lr weight_decay, as by AdamW.
 
     Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020,
     algorithm 2.

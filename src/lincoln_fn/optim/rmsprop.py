@@ -11,8 +11,7 @@ makes that negative, 0. With momentum,
     b <- momentum b + dp / (sqrt(s) + eps)
     p <- p - lr b
 
-Adjoint. With the new s and m, c = s - m^2 (or s), r = sqrt(c) and u = dp / (r + eps), from the last
-line up,
+Adjoint. With the new s and m, c = s - m^2 (or s), r = sqrt(c) and u = dp / (r + eps),
 
     bar lr = -sum b bar p
     bar b += -lr bar p
@@ -38,10 +37,7 @@ from lincoln_fn.optim.rules import ratio_back, root, running_mean, take_scaled_s
 
 @record
 class RmspropState:
-    """The running mean of dp^2, and the other state; None for a tensor that is not kept.
-
-    `step` is kept for a schedule, `mean` (of dp) for the centered variant.
-    """
+    """The step for a schedule, the running means of dp^2 and dp, and b; None if not kept."""
 
     step: Tensor | None
     square: Params
@@ -106,11 +102,6 @@ def rmsprop(
 
     With momentum, b <- momentum b + dp / (sqrt(s) + eps) and p <- p - lr b. The centered variant
     uses s - m^2 instead of s, with m the running mean of dp.
-
-    Args:
-        alpha: how much of s is kept from step to step.
-        momentum: how much of b is kept from step to step.
-        centered: whether to divide by the root of the variance, not of the mean square.
 
     Source: Hinton, "Neural Networks for Machine Learning", 2012, lecture 6e; Graves, "Generating
     Sequences With Recurrent Neural Networks", 2013, for the centered variant.

@@ -62,7 +62,6 @@ def rprop(
 
     Args:
         lr: the size of the first steps, above 0.
-        etas: the factors by which size shrinks and grows.
         step_sizes: the smallest and the largest size.
 
     Source: Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning:

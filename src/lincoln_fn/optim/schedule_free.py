@@ -63,7 +63,6 @@ def _update(
     inner: Optimizer, params: Params, grads: Params, state: ScheduleFreeState,
     *, rate: LearningRate,
 ) -> tuple[Params, ScheduleFreeState]:  # fmt: skip
-    """Take the inner optimizer's step from z, and average."""
     check_state("schedule_free", state, ScheduleFreeState)
     largest, total, c = _weights(rate, state)
     momentum = state.momentum
@@ -131,8 +130,7 @@ def schedule_free(
     Source: Defazio et al., "The Road Less Scheduled", 2024, equations 3 to 5 and algorithm 1.
 
     Example:
-        >>> from lincoln_fn.optim import chain, sgd
-        >>> optimizer, p = chain(schedule_free(0.5), sgd(1.0)), torch.tensor(0.0)
+        >>> optimizer, p = lf.optim.chain(schedule_free(0.5), lf.optim.sgd(1.0)), torch.tensor(0.0)
         >>> p, state = optimizer.update(p, torch.tensor(4.0), optimizer.init(p))
         >>> p, state = optimizer.update(p, torch.tensor(4.0), state)
         >>> p, schedule_free_params(state, p)
@@ -150,8 +148,7 @@ def schedule_free_params(state: OptimizerState, params: Params) -> Params:
         params: y, the parameters of the same step; running statistics and keys are taken from them.
 
     Example:
-        >>> from lincoln_fn.optim import chain, sgd
-        >>> optimizer, p = chain(schedule_free(), sgd(1.0)), torch.tensor(1.0)
+        >>> optimizer, p = lf.optim.chain(schedule_free(), lf.optim.sgd(1.0)), torch.tensor(1.0)
         >>> schedule_free_params(optimizer.init(p), p)
         tensor(1.)
     """

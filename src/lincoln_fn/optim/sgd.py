@@ -7,8 +7,7 @@ The first b is dp. From then on,
 
 Nesterov's variant takes a step along dp + momentum b. Without momentum, b is dp.
 
-Adjoint. d is what the step goes along. From the last line up, where at the first step 1 replaces
-1 - dampening,
+Adjoint. With d what the step goes along, and at the first step 1 in place of 1 - dampening,
 
     bar lr = -sum d bar p
     bar d = -lr bar p
@@ -84,8 +83,6 @@ def sgd(
     The first b is dp. Nesterov's variant takes a step along dp + momentum b.
 
     Args:
-        momentum: how much of b is kept from step to step, at least 0.
-        dampening: how much of dp is left out of b.
         nesterov: whether the momentum is Nesterov's, which needs momentum and no dampening.
 
     Returns:

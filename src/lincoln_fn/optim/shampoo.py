@@ -58,7 +58,6 @@ class ShampooState:
 
 
 def _begin(p: Tensor, *, momentum: float, max_size: int) -> Preconditioner:
-    """Make all matrices 0, and the momentum."""
     products, roots = axis_matrices(p, max_size), axis_matrices(p, max_size)
     return Preconditioner(products, roots, torch.zeros_like(p) if momentum else None)
 
@@ -116,8 +115,7 @@ def shampoo(
         momentum: how much of b is kept from step to step, at least 0.
         decay: how much of L and R is kept from step to step; 1 sums them up, as the source does.
         eps: is added to the eigenvalues of L and R.
-        every: how many steps use the same roots. Only the first of them computes the roots, also in
-            a compiled step.
+        every: how many steps use the same roots. Only the first computes them, compiled or not.
         max_size: how many positions an axis with a matrix may have.
 
     Source: Gupta, Koren and Singer, "Shampoo: Preconditioned Stochastic Tensor Optimization", 2018,

@@ -43,10 +43,7 @@ class Processes(Protocol):
 
 @record
 class ShardedState:
-    """The inner optimizer's state for this process's slices.
-
-    `names` and `sizes` are the path of each whole parameter and how many numbers it has.
-    """
+    """The inner optimizer's state for this process's slices; all parameters' paths and sizes."""
 
     inner: OptimizerState
     names: tuple[str, ...] = static()
@@ -65,9 +62,6 @@ def sharded(optimizer: Optimizer, group: Processes) -> Optimizer:
             numbers, such as `clip_by_global_norm`, goes before: `chain(clip_by_global_norm(1.0),
             sharded(adamw(1e-3), group))`.
         group: the processes, such as `distributed.world()`.
-
-    Returns:
-        The optimizer. Its state differs from process to process.
 
     Example:
         >>> optimizer = lf.optim.sharded(lf.optim.adamw(0.1), lf.distributed.alone())

@@ -38,10 +38,7 @@ from lincoln_fn.optim.shampoo import NO_ADJOINT, are_of, axis_matrices, axis_pro
 
 @record
 class Rotated(LeafState):
-    """For each axis L_i and Q_i, None for one without them; and the means m, and v in the basis.
-
-    All are in float32 at least.
-    """
+    """For each axis L_i and Q_i, or None; the means m, and v in the basis; in float32 at least."""
 
     products: tuple[Tensor | None, ...]
     bases: tuple[Tensor | None, ...]
@@ -63,7 +60,6 @@ class SoapState:
 
 
 def _begin(p: Tensor, *, max_size: int) -> Rotated:
-    """Make everything 0."""
     products = axis_matrices(p, max_size) if p.ndim > 1 else (None,) * p.ndim
     bases = tuple(each if each is None else each.clone() for each in products)
     # Rounded as bfloat16 rounds, Q^T m would be noise where the root of v is small.
@@ -150,8 +146,7 @@ def soap(
     Args:
         betas: how much of m, and how much of v and of the matrices, is kept from step to step.
         weight_decay: how strongly p decays.
-        every: how many steps use the same basis. Only the first of them computes it, also in a
-            compiled step.
+        every: how many steps use the same basis. Only the first computes it, compiled or not.
         max_size: how many positions an axis with a matrix may have.
 
     Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024, algorithm 3,

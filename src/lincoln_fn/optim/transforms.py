@@ -50,8 +50,8 @@ class Transform:
         around: optimizer -> optimizer. The name of the result does not matter.
 
     Example:
-        >>> from lincoln_fn.optim import sgd
-        >>> chain(clip_by_value(2.0), sgd(0.5)).update(torch.tensor(3.0), torch.tensor(8.0), ())
+        >>> optimizer = chain(clip_by_value(2.0), lf.optim.sgd(0.5))
+        >>> optimizer.update(torch.tensor(3.0), torch.tensor(8.0), ())
         (tensor(2.), ())
     """
 
@@ -67,18 +67,13 @@ class Transform:
 
 @constructor
 def chain(*parts: Transform | Optimizer) -> Optimizer:
-    """Put transforms before an optimizer. Gradients pass through the first one first.
-
-    Args:
-        *parts: any number of transforms, and the optimizer last.
+    """Put transforms before an optimizer, the last part. They change gradients in their order.
 
     Returns:
-        The optimizer. Its state is the first transform's, which contains the next one's. A
-        transform without state does not appear in it.
+        The optimizer. Its state is that of the first part that has one, and holds the next one's.
 
     Example:
-        >>> from lincoln_fn.optim import adamw
-        >>> chain(clip_by_global_norm(1.0), adamw(0.002))
+        >>> chain(clip_by_global_norm(1.0), lf.optim.adamw(0.002))
         chain(clip_by_global_norm(1.0), adamw(0.002))
     """
     for i, part in enumerate(parts):
@@ -128,7 +123,6 @@ def _update(
     inner: Optimizer, params: Params, grads: Params, state: OptimizerState,
     *, name: str, change: Change,
 ) -> tuple[Params, OptimizerState]:  # fmt: skip
-    """Take the inner optimizer's step with the changed gradients."""
     try:
         changed, _ = change(params, grads)
     except Exception:
@@ -195,20 +189,15 @@ def clip(grads: Params, norm: Tensor, max_norm: float) -> Params:
 def clip_by_global_norm(max_norm: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Scale all gradients together so that their norm is at most max_norm: dp min(1, max / |dp|).
 
-    The norm is that of all gradients as one vector. As in torch, 1e-6 is added to it, so that a
-    gradient of 0 stays 0.
-
-    Args:
-        max_norm: the largest norm, above 0.
+    It is the norm of all as one vector, plus 1e-6, as in torch, so that a gradient of 0 stays 0.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks",
     2013, algorithm 1.
 
     Example:
-        >>> from lincoln_fn.optim import sgd
-        >>> dp = torch.tensor([30.0, 40.0])
-        >>> chain(clip_by_global_norm(10.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
-        tensor([-6.0000, -8.0000])
+        >>> clipped = chain(clip_by_global_norm(1.0), lf.optim.sgd(1.0))
+        >>> clipped.update(torch.zeros(2), torch.tensor([3.0, 4.0]), ())[0]
+        tensor([-0.6000, -0.8000])
     """
     return bare(_on_gradients, _clip_norm)
 
@@ -226,13 +215,9 @@ def _clip_values(params: Params, grads: Params, *, max_value: float) -> tuple[Pa
 def clip_by_value(max_value: Annotated[Positive, OR_INFINITE]) -> Transform:
     """Clip each element of each gradient to [-max_value, max_value].
 
-    Args:
-        max_value: the largest magnitude, above 0.
-
     Example:
-        >>> from lincoln_fn.optim import sgd
-        >>> dp = torch.tensor([3.0, -0.5])
-        >>> chain(clip_by_value(1.0), sgd(1.0)).update(torch.zeros(2), dp, ())[0]
+        >>> clipped, dp = chain(clip_by_value(1.0), lf.optim.sgd(1.0)), torch.tensor([3.0, -0.5])
+        >>> clipped.update(torch.zeros(2), dp, ())[0]
         tensor([-1.0000,  0.5000])
     """
     return bare(_on_gradients, _clip_values)
@@ -270,9 +255,8 @@ def weight_decay(factor: NonNegative, mask: Mask | None = None) -> Transform:
         mask: path -> whether this parameter decays; None for all.
 
     Example:
-        >>> from lincoln_fn.optim import sgd
         >>> params, grads = {"bias": torch.ones(1), "weight": torch.ones(1)}, torch.zeros(1)
-        >>> decayed = chain(weight_decay(0.5, mask=lambda path: path == "weight"), sgd(1.0))
+        >>> decayed = chain(weight_decay(0.5, lambda path: path == "weight"), lf.optim.sgd(1.0))
         >>> decayed.update(params, {"bias": grads, "weight": grads}, ())[0]
         {'bias': tensor([1.]), 'weight': tensor([0.5000])}
     """

@@ -48,10 +48,6 @@ def piecewise(
 ) -> Schedule:
     """Make a rate that jumps: lrs[i] from step boundaries[i - 1] on.
 
-    Args:
-        lrs: the rates.
-        boundaries: the increasing steps at which each one except the first begins.
-
     Example:
         >>> piecewise((0.5, 0.25), (10,))(torch.tensor([9, 10])).tolist()
         [0.5, 0.25]
@@ -61,7 +57,6 @@ def piecewise(
 
 
 def _linear_warmup(step: Tensor, *, then: Rate, steps: int, start_factor: float) -> Tensor:
-    """Multiply the rate by the rise from start_factor to 1."""
     rise = start_factor + (1.0 - start_factor) * (step / steps).clamp(max=1)
     return rise * _rate(then, (step - steps).clamp(min=0))
 
@@ -76,11 +71,8 @@ def linear_warmup(
 
     Args:
         then: the rate after it: a number, or a schedule, which begins at step `steps`.
-        steps: the length of the rise, at least 1.
-        start_factor: the factor at step 0, in [0, 1].
 
-    Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017,
-    section 2.2.
+    Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2.
 
     Example:
         >>> from lincoln_fn.schedules import cosine
@@ -98,7 +90,6 @@ def joined(
     """Join schedules one after the other; each counts its steps from its own beginning.
 
     Args:
-        schedules: first to last.
         boundaries: the increasing steps at which each one except the first begins.
 
     Example:
@@ -111,7 +102,6 @@ def joined(
 
 
 def _wsd(step: Tensor, *, lr: float, warmup: int, steady: int, decay: int, lr_min: float) -> Tensor:
-    """Rise from 0 to lr, stay, and fall to lr_min."""
     rise = (step + 1) / (warmup + 1)
     fall = lr + (lr_min - lr) * ((step - warmup - steady) / decay).clamp(0, 1)
     return torch.minimum(lr * rise.clamp(max=1), fall)
@@ -130,15 +120,13 @@ def wsd(
     Until the fall begins, the run needs no length: one may go on from there, again and again.
 
     Args:
-        lr: the highest rate.
         warmup: the number of steps below lr at the start; step i has lr (i + 1) / (warmup + 1).
         steady: the number of steps at lr.
         decay: the length of the fall, at least 1.
         lr_min: the rate after the fall, at most lr.
 
-    Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable
-    Training Strategies", 2024, section 4; Hägele et al., "Scaling Laws and Compute-Optimal Training
-    Beyond Fixed Training Durations", 2024.
+    Source: Hu et al., "MiniCPM", 2024, section 4; Hägele et al., "Scaling Laws and Compute-Optimal
+    Training Beyond Fixed Training Durations", 2024.
 
     Example:
         >>> wsd(1.0, 1, 2, 4)(torch.tensor([0, 1, 3, 5, 7, 8])).tolist()
@@ -184,20 +172,14 @@ def one_cycle(
     """Make a rate that rises and falls once: from max_lr / div_factor to max_lr, and down again.
 
     The rate rises for the share pct_start of the steps, and then falls to
-    max_lr / div_factor / final_div_factor. With three phases, the second mirrors the first.
+    max_lr / div_factor / final_div_factor.
 
     Args:
-        max_lr: the highest rate.
         total_steps: the length of the cycle; after it, the last rate stays.
-        pct_start: the share of steps in the rise, in [0, 1].
         anneal_strategy: "cos" or "linear", the shape of rise and fall.
-        div_factor: max_lr divided by the first rate.
-        final_div_factor: the first rate divided by the last one.
-        three_phase: whether the fall takes as many steps as the rise, followed by a last phase that
-            falls further.
+        three_phase: whether the fall mirrors the rise, and a last phase falls further.
 
-    Source: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
-    Learning Rates", 2018.
+    Source: Smith and Topin, "Super-Convergence", 2018.
 
     Example:
         >>> cycle = one_cycle(1.0, 11, pct_start=0.5, anneal_strategy="linear", div_factor=10.0)

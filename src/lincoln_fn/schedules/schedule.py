@@ -48,9 +48,6 @@ def _constant(step: Tensor, *, lr: float) -> Tensor:
 def constant(lr: NonNegative) -> Schedule:
     """Make a constant rate: lr.
 
-    Args:
-        lr: the rate.
-
     Example:
         >>> constant(0.5)(7).item()
         0.5
@@ -59,7 +56,6 @@ def constant(lr: NonNegative) -> Schedule:
 
 
 def _exponential(step: Tensor, *, lr: float, gamma: float, every: int, staircase: bool) -> Tensor:
-    """Compute lr gamma^(step / every)."""
     times = step / every
     return lr * gamma ** (times.floor() if staircase else times)
 
@@ -71,9 +67,6 @@ def exponential(
     """Make a rate that falls exponentially: lr gamma^(step / every).
 
     Args:
-        lr: the first rate.
-        gamma: the factor.
-        every: the number of steps in which it falls by gamma.
         staircase: whether it falls in jumps, once every `every` steps.
 
     Example:
@@ -91,11 +84,6 @@ def _linear(step: Tensor, *, start: float, end: float, steps: int) -> Tensor:
 def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule:
     """Make a rate that changes linearly from start to end in `steps` steps, and then stays.
 
-    Args:
-        start: the first rate.
-        end: the rate from step `steps` on.
-        steps: the number of steps, at least 1.
-
     Example:
         >>> linear(0.0, 1.0, 4)(torch.tensor([0, 1, 4, 5])).tolist()
         [0.0, 0.25, 1.0, 1.0]
@@ -104,18 +92,12 @@ def linear(start: NonNegative, end: NonNegative, steps: PositiveInt) -> Schedule
 
 
 def _polynomial(step: Tensor, *, lr: float, steps: int, power: float) -> Tensor:
-    """Compute lr (1 - step / steps)^power."""
     return lr * (1 - (step / steps).clamp(max=1)) ** power
 
 
 @constructor
 def polynomial(lr: NonNegative, steps: PositiveInt, power: NonNegative = 1.0) -> Schedule:
     """Make a rate that falls to 0 in `steps` steps: lr (1 - step / steps)^power.
-
-    Args:
-        lr: the first rate.
-        steps: after which it is 0, at least 1.
-        power: 1 for a straight line.
 
     Example:
         >>> polynomial(1.0, 4, power=2.0)(torch.tensor([0, 2, 4, 5])).tolist()
@@ -135,11 +117,6 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
 
     Here s = step / steps, and s stays 1 after that.
 
-    Args:
-        lr: the first rate.
-        steps: after which it is lr_min, at least 1.
-        lr_min: the last rate.
-
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
     equation 5.
 
@@ -151,7 +128,6 @@ def cosine(lr: NonNegative, steps: PositiveInt, lr_min: NonNegative = 0.0) -> Sc
 
 
 def _inverse_sqrt(step: Tensor, *, lr: float, warmup: int) -> Tensor:
-    """Compute lr min((step + 1) / warmup, sqrt(warmup / (step + 1)))."""
     share = (step + 1) / warmup
     return lr * torch.minimum(share, share.rsqrt())
 
@@ -160,12 +136,7 @@ def _inverse_sqrt(step: Tensor, *, lr: float, warmup: int) -> Tensor:
 def inverse_sqrt(lr: NonNegative, warmup: PositiveInt) -> Schedule:
     """Make a rate that rises linearly to lr, and then falls as 1 / sqrt(t).
 
-    With t = step + 1, the rate is lr min(t / warmup, sqrt(warmup / t)). It needs no length of the
-    run.
-
-    Args:
-        lr: the highest rate, at step warmup - 1.
-        warmup: the length of the rise, at least 1.
+    With t = step + 1, it is lr min(t / warmup, sqrt(warmup / t)). It needs no length of the run.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, equation 3, for
     lr = 1 / sqrt(d_model warmup).
@@ -200,10 +171,8 @@ def cosine_restarts(
     cycle's steps that are taken.
 
     Args:
-        lr: the first rate of each cycle.
         steps: the length of the first cycle, at least 1.
         factor: how many times as long as a cycle the next one is, at least 1.
-        lr_min: the rate towards which each cycle falls.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017,
     equation 5; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts.

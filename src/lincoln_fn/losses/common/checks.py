@@ -1,8 +1,7 @@
 """Reading targets: of the prediction's shape, as signs, as probabilities, as class indices.
 
-And checks of predictions that are probabilities or their logarithms: logits are refused. Such a
-check reads the values, which takes longer than a small loss. `forward` checks every time, a
-training step only at step 0.
+And checks that predictions are probabilities or their logarithms, not logits. They read the values,
+which takes longer than a small loss: `forward` does so every time, a training step only at step 0.
 """
 
 from __future__ import annotations
@@ -46,10 +45,7 @@ def signs(
 
 
 def probabilities(name: str, target: Tensor, prediction: Tensor) -> Tensor:
-    """Read labels from 0 to 1, in the prediction's shape and dtype.
-
-    For a prediction of shape (..., 1), labels of shape (...) are accepted too.
-    """
+    """Read labels from 0 to 1, in the prediction's dtype and shape; for (..., 1), also in (...)."""
     if target.shape != prediction.shape and (*target.shape, 1) != prediction.shape:
         shape = tuple(prediction.shape)
         wanted = f"{shape[:-1]} or {shape}" if shape[-1:] == (1,) else f"{shape}"
@@ -130,8 +126,7 @@ def outside(values: Tensor, lowest: float, highest: float) -> float | None:
 def all_within(values: Tensor, lowest: float, highest: float) -> bool | None:
     """Return whether all values are in [lowest, highest]; nan never is.
 
-    None where there are no values to read: in an empty or a `meta` tensor, while a step is traced,
-    under `torch.func.vmap`.
+    None where no values can be read: in an empty or a `meta` tensor, in a trace, under `vmap`.
     """
     try:
         low, high = torch.aminmax(values)

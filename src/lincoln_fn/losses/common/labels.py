@@ -51,8 +51,7 @@ def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
 class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
 
-    An ignored example has the weight 0, and the label 0 instead of its own. If it `is_plain`, all
-    weights are known to be 1.
+    An ignored example has the weight 0 and the label 0. If it `is_plain`, all weights are 1.
     """
 
     index: Int[Tensor, "N 1 *s"]

@@ -1,8 +1,7 @@
 """Shared by all losses: the checks of their arguments, and the reduction of many values to one.
 
 A loss's file computes a value l_i for each example (or element), and its gradient. `reduction`
-combines them, with n_i the number of values, unless a loss counts differently (for instance by
-class weights):
+combines them, with n_i the number of values, or the loss's own count, such as of class weights:
 
     "none":  value = l                    dl_i = g_i
     "sum":   value = sum_i l_i            dl_i = g
@@ -49,7 +48,6 @@ class Formula:
     """A loss before its reduction.
 
     Args:
-        name: the name of the loss's constructor.
         reduction: one that the loss supports; all except sum and none are means.
         forward: (prediction, target) -> (l, cache).
         backward: (cache, dl) -> dprediction.
@@ -61,8 +59,7 @@ class Formula:
         masks: likewise of those of booleans. One that is no target's name may follow the targets.
         reads: (name of the loss, target, first input) -> what `forward` gets as the target, which
             is checked and converted; None for the target itself.
-        check: (prediction, target) -> None, which refuses values that the loss does not accept;
-            None if it accepts all values. `forward` calls it last.
+        check: (prediction, target) -> None, which refuses values; None accepts all. It comes last.
         check_first: likewise, for the first batch of a step.
         mixes_examples: whether l_i depends on other examples.
         spec: of the loss that its constructor made of these functions.
@@ -105,9 +102,8 @@ class ReducedCache:
 def make_loss(forward: There, backward: Back, **form: Any) -> Loss:
     """Make a loss from the fields of its formula; `constructor` adds its name and its options.
 
-    The reduction is the constructor's own, unless it is given. Checks get the loss's name and
-    `mend`, what to write, before what `Formula` says. A count may take the `name` by keyword.
-    Weights among the options are copied.
+    The reduction is the constructor's own, unless it is given. Checks get the loss's name and what
+    to `mend`, before what `Formula` says. A count may take the `name`. Weights are copied.
     """
 
     def make(call: Spec, forward: There, backward: Back, *, mend: str = "", **form: Any) -> Loss:
@@ -209,7 +205,6 @@ def _check_given(formula: Formula, prediction: Arrays, target: Arrays) -> Tensor
 def _listed(
     name: str, what: str, names: tuple[str, ...], given: Arrays, optional: tuple[str, ...] = ()
 ) -> list[tuple[str, Tensor]]:
-    """Pair values with their names."""
     if len(names) == 1 and not (optional and isinstance(given, tuple)):
         return [(names[0], given)]
     if not names:
