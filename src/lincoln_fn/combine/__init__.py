@@ -1,8 +1,4 @@
-"""Layers made of layers.
-
-Each combinator returns a `Layer` with all seven functions. Its parameters, caches and gradients are
-made of those of its parts. An error in a part names its position: "serial[2] dense(10): ...".
-"""
+"""Layers made of layers. An error in a part names its position: "serial[2] dense(10): ..."."""
 
 from lincoln_fn.faces import face
 

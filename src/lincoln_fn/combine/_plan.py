@@ -57,10 +57,8 @@ class Before:
 class Plan(Wiring):
     """How the values of a graph follow from each other: the arguments come first, then the nodes.
 
-    Args:
-        arguments: the names of the arguments that are x.
-        parameters: the names of the arguments that are trained, which are nodes without inputs.
-        nodes: one for each part.
+    `arguments` are names of what x consists of, `parameters` of what is trained: nodes without
+    inputs. There is a node for each part.
     """
 
     arguments: tuple[str, ...]

@@ -1,8 +1,7 @@
 """The steps of a scan, one after the other, or as a loop in a traced graph; and their masks.
 
-The body of a loop is traced once (core/loops.py). The first step there, and the last step of all,
-which is the first on the way back, are traced by themselves: from then on each step gets a state,
-or records, of the same form.
+The body of a loop is traced once (core/loops.py). The first step of each way is traced by itself:
+from then on each gets a state, or records, of the same form.
 """
 
 from __future__ import annotations

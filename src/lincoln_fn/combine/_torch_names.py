@@ -1,7 +1,6 @@
 """What each spelling of torch is in a graph: layers of the library, or an error with what to write.
 
-A method of torch's tensors and a function of torch have the one meaning that stands here, which is
-torch's. Any other method is a constructor of a layer.
+A method that torch's tensors do not have is a constructor of a layer.
 """
 
 from __future__ import annotations

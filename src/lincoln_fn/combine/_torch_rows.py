@@ -1,7 +1,6 @@
 """Functions of torch as layers, where more is to be done than to make one.
 
-Each takes the arguments of torch's function, with torch's names and defaults. Its inputs are values
-of a graph, or numbers.
+Each takes torch's arguments, with its names and defaults. Inputs are values of a graph, or numbers.
 """
 
 from __future__ import annotations

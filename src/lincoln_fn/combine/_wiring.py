@@ -1,9 +1,8 @@
 """Compositions that say their wiring: which values each part reads. All their functions follow.
 
-The values are numbered: x, or each entry of x, and then the output of each part.
+The values v_1, ..., v_n are x, or each entry of x, and then the output v_i of each part i.
 
-Derivation. Let v_1, ..., v_n be the values, and let part i compute v_i of its inputs. The loss
-depends on v_j only through the parts that read it, so by the chain rule
+Derivation. The loss depends on v_j only through the parts that read it, so by the chain rule
 
     g_j = sum_(i "reads" j) ((dv_i)/(dv_j))^T g_i
 

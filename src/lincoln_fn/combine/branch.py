@@ -1,13 +1,11 @@
 """One input to several layers, whose outputs are merged: y = merge(layer_1(x), ...).
 
-Derivation. The merge's backward turns g into one g_i for each branch, and branch i's turns that
-into dx_i. x enters every branch, so
+Derivation. The merge, which is the last part, turns g into one g_i for each branch, and branch i
+turns that into dx_i. x enters every branch, so
 
     dx = sum_i dx_i
 
-The merge is a part like the branches, the last one. It has no parameters, so params have no entry
-for it. `parallel` gives each layer an input of its own: y_i depends on x_i alone, so dx_i is layer
-i's backward of g_i.
+In `parallel`, y_i depends on x_i alone, so dx_i is layer i's backward of g_i.
 """
 
 from __future__ import annotations
@@ -33,7 +31,6 @@ def branch(*layers: Layer, merge: Layer | None = None) -> Layer:
     """Give one input to several layers, and merge their outputs: y = merge(layer_1(x), ...).
 
     Args:
-        *layers: the branches, at least one.
         merge: a layer without parameters, from a tuple to one output: `add()`, which is the
             default, `multiply()`, `concatenate(dim)`, or one of your own.
 
@@ -90,11 +87,7 @@ def _side_by_side(n: int) -> Wiring:
 def parallel(*layers: Layer) -> Layer:
     """Put layers side by side, each with an input of its own: y_i = layer_i(x_i).
 
-    Args:
-        *layers: the parts.
-
-    Returns:
-        The layer. Its x, y, params, caches and gradients are tuples with one entry per part.
+    x, y, params, caches and gradients are tuples with one entry per part.
 
     Example:
         >>> net = parallel(lf.relu(), lf.tanh())

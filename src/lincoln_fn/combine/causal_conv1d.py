@@ -29,8 +29,6 @@ def causal_conv1d(
 
     Args:
         out_channels: the features of y.
-        kernel_size: how many positions one of y depends on.
-        dilation: the step from one of them to the next.
         groups: the number of groups that the features are divided into, as `conv1d` says.
         weight_init: draws the kernels. The default is torch's: uniform within 1 / sqrt(n_in).
 

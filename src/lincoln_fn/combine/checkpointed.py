@@ -1,7 +1,7 @@
 """A layer that keeps only its input, and runs again when its cache is needed.
 
-`forward` is pure. Run again with the same params it gives the same cache, with the same dropout
-masks. (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.)
+`forward` is pure: run again, it gives the same cache, with the same dropout masks. (Chen et al.,
+"Training Deep Nets with Sublinear Memory Cost", 2016.)
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ def _back(visit: VisitBack, params: Params, cache: Kept, g: Arrays) -> tuple[Arr
 def checkpointed(layer: Layer) -> Layer:
     """Trade time for memory: keep only x, and run forward again during backward.
 
-    Returns:
-        The layer, whose params are the layer's own.
+    The params are the layer's own.
 
     Example:
         >>> checkpointed(lf.tanh()).forward((), torch.zeros(2))[1]

@@ -58,14 +58,8 @@ def with_context(*layers: Layer) -> Layer:
     """Compose layers one after the other, each with the same context as a second input.
 
     With x = (h_0, *c), where the context c is one entry or more, such as a mask or an encoder's
-    output, h_i = layer_i((h_{i-1}, *c)) and y = h_n.
-
-    Args:
-        *layers: the parts, first to last, at least one. Each takes the whole tuple; put `select(0)`
-            before a layer that takes no context.
-
-    Returns:
-        The layer. Its params, caches and dparams are tuples with one entry per part.
+    output, h_i = layer_i((h_{i-1}, *c)) and y = h_n. Put `select(0)` before a layer that takes no
+    context. Params, caches and dparams are tuples with one entry per part.
 
     Example:
         >>> net = with_context(lf.multiply(), lf.multiply())
@@ -119,12 +113,6 @@ def select(*entries: NonNegativeInt) -> Layer:
     Derivation. Each entry of y is one x_j, so dx_j is the sum of g over the entries that are x_j.
     It is 0 if there is none (None, if x_j is not floating).
 
-    Args:
-        *entries: which to select, counted from 0; one may be selected several times.
-
-    Returns:
-        The layer. Its y is a tuple if several entries are selected.
-
     Example:
         >>> select(1, 0, 1).predict((), ("a", "b"))
         ('b', 'a', 'b')
@@ -176,9 +164,6 @@ def _unfill(params: Params, cache: Completed, g: Arrays, *, label: str) -> tuple
 
 
 def complete(forms: Forms, label: str = "context()", masks: tuple[int, ...] = ()) -> Layer:
-    """Make a layer that inserts None for the entries that x lacks in one of some forms.
-
-    The last form has all entries. Those in `masks` may be of integers, and become bools.
-    """
+    """Insert None for the entries that x lacks: the last form has all. Masks become bools."""
     fill = partial(_fill, label=label, forms=forms, masks=masks)
     return Layer(label, fill, partial(_unfill, label=label))

@@ -8,9 +8,8 @@ cut into x_1 and x_2, and a and t the two halves of what the network makes of x_
     y_2 = x_2 e^s + t
     l' = l + sum s
 
-where c is the largest log-scale, and l the logarithm of the volume that the steps before have made
-of a unit of volume: log |det| of their Jacobian. That of this step is triangular, with 1 and e^s on
-its diagonal, so sum s is added.
+where c is the largest log-scale, and l is log |det| of the Jacobian of the steps before. That of
+this step is triangular, with 1 and e^s on its diagonal, so sum s is added.
 
 Derivation. With g the gradient of y, g_l that of l', and "back" that of the network's input:
 
@@ -22,8 +21,7 @@ Derivation. With g the gradient of y, g_l that of l', and "back" that of the net
 
 Cache: x_2, e^s, the records of the network and of the bound, and stand-ins for y and l'.
 
-The inverse makes new examples from noise, without an inverse of the network, since s and t are what
-it makes of x_1. A `serial` is solved from its last part to its first.
+The inverse needs none of the network, since s and t are what it makes of x_1:
 
     x_1 = y_1
     x_2 = (y_2 - t) e^(-s)
@@ -172,14 +170,12 @@ def coupling(
     `losses.flow_nll`, and `inverse` computes its inverse.
 
     x is a tensor (N, ...), or (x, log_det), as the step before returns it; log_det has shape (N,),
-    or is None for zeros. y is (y, log_det), where log |det| of the Jacobian of each example is
-    added to log_det.
+    or is None for zeros. y is (y, log_det), to which log |det| of each Jacobian is added.
 
     Args:
         net: from one half of x to twice the features of the other: a, of which s is made, and t.
         swap: whether the second half stays and the first is changed.
-        max_log_scale: the bound c of s = c tanh(a / c), so that a scale is between e^-c and e^c;
-            None for s = a.
+        max_log_scale: the bound c of s = c tanh(a / c); None for s = a.
         dim: the axis of the features, such as 1 for the channels of images.
 
     Source:
@@ -217,8 +213,7 @@ def inverse(flow: Layer, params: Params, y: Arrays) -> WithLogDet:
         y: a tensor, such as numbers from the standard normal distribution, or (y, log_det).
 
     Returns:
-        (x, log_det), where log |det| of the Jacobian of the inverse of each example is added to
-        log_det, or to 0 for a tensor.
+        (x, log_det): log |det| of the inverse's Jacobian is added to y's log_det, or to 0.
 
     Example:
         >>> flow, z = lf.serial(lf.coupling(lf.dense(2))), torch.zeros(3, 2)

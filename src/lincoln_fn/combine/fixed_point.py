@@ -1,6 +1,4 @@
-"""A layer whose output is the fixed point of a cell: z = cell(x, z). A deep equilibrium model.
-
-Forward: z is found by a solver, from zeros.
+"""A layer whose output is the fixed point of a cell, found from zeros. A deep equilibrium model.
 
 Derivation. At the fixed point z = f(x, z), with J = df / dz. For a small change of x,
 
@@ -116,11 +114,10 @@ def fixed_point(
 ) -> Layer:
     """Make a layer whose output is the fixed point of a cell: z = cell((x, z)).
 
-    The backward pass solves u = g + J^T u, with J = dz'/dz of the cell. It needs only x and z: the
-    memory is that of one evaluation of the cell. The first axis of x and of z is the batch, and
-    each example is solved for itself. Dropout draws one mask for all steps of the solver.
-
-    In a compiled step, all max_steps steps are taken, in both passes, so choose few.
+    The backward pass solves u = g + J^T u, with J = dz'/dz of the cell, and needs the memory of one
+    evaluation of the cell. The first axis of x and of z is the batch, and each example is solved
+    for itself. Dropout draws one mask for all steps of the solver. In a compiled step, all
+    max_steps steps are taken, in both passes, so choose few. The params are the cell's own.
 
     Args:
         cell: a layer from (x, z) to the next z, of the shape of z, such as `rnn_cell`. Its steps
@@ -133,9 +130,6 @@ def fixed_point(
             dtype: 8e-6 in float32, 1e-14 in float64. 0 takes exactly max_steps steps, and an
             example that does not converge is no error.
         memory: the number of differences between steps that Anderson's iteration uses.
-
-    Returns:
-        The layer, whose params are the cell's own.
 
     Raises:
         LayerError: from its functions, if an example does not converge. In a compiled step such an

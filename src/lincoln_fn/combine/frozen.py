@@ -1,8 +1,7 @@
 """Layers that are used but not trained: `frozen`, and `constant`, through which no gradient goes.
 
 Their parameters count as a state, so their gradient is never computed. The `backward` of a frozen
-layer computes only dx, and `grads` nothing. Its keys still advance, and so do its running
-statistics unless `statistics="still"`.
+layer computes only dx, and `grads` nothing. Its states still advance.
 
 Derivation of `constant`. y is taken for a constant, so dx = 0, and the part is not visited on the
 way back. Its cache holds the shapes of x.
@@ -57,15 +56,12 @@ def _gather(visit: VisitRecord, params: FrozenParams, records: Record) -> Frozen
 
 @checked
 def frozen(layer: Layer, *, statistics: Statistics = "moving") -> Layer:
-    """Use a layer without training it.
+    """Use a layer without training it. Its params are `FrozenParams` of the layer's own.
 
     Args:
         statistics: "moving", as in training: batch norm uses the batch's statistics and updates the
             running ones. Or "still": it uses the running ones and does not update them. `inference`
             turns dropout off as well.
-
-    Returns:
-        The layer, whose params are `FrozenParams` of the layer's own.
 
     Example:
         >>> net = lf.serial(frozen(lf.dense(5)), lf.relu(), lf.dense(2))
@@ -98,12 +94,9 @@ def constant(layer: Layer) -> Layer:
     """Use a layer as after training, and pass no gradient through it: `torch.no_grad` as a layer.
 
     It is meant for a teacher, or a target that another network has to reach. The layer runs as
-    `inference(layer)` does: dropout is off, and no state advances. A training step keeps nothing of
-    it. `frozen` is for a layer through which a gradient goes, `stop_gradient` for one whose params
-    are trained elsewhere.
-
-    Returns:
-        The layer, whose params are `FrozenParams` of the layer's own.
+    `inference(layer)` does: dropout is off, and no state advances. `frozen` is for a layer through
+    which a gradient goes, `stop_gradient` for one whose params are trained elsewhere. The params
+    are `FrozenParams` of the layer's own.
 
     Example:
         >>> net, x = constant(lf.dense(2)), torch.ones(1, 3)

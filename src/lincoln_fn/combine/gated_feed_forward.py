@@ -1,7 +1,5 @@
 """Gated feed-forward layers: y = (f(x W_g + b_g) (x W_u + b_u)) W_d + b_d, with an activation f.
 
-(Shazeer, "GLU Variants Improve Transformer", 2020, equation 6.)
-
 Derivation. Three dense layers, with an activation and a product element by element between them:
 
     a = x W_g + b_g    the gate
@@ -84,12 +82,10 @@ def swiglu(
         The layer. Its params are `combine.gated_feed_forward.Params`.
 
     Source:
-        Shazeer, "GLU Variants Improve Transformer", 2020.
+        Shazeer, "GLU Variants Improve Transformer", 2020, equation 6.
 
     Example:
-        >>> x = torch.zeros(2, 3)
-        >>> layer = swiglu(8)
-        >>> layer.init(lf.Key(0), x).down
+        >>> swiglu(8).init(lf.Key(0), torch.zeros(2, 3)).down
         Params(weight=float32[8, 3], bias=None)
     """
     return bare(partial(_block, activation=silu(), intermediate_size=intermediate_size, bias=bias,
@@ -107,21 +103,14 @@ def geglu(
 ) -> Layer:
     """Make the feed-forward layer of Gemma and of T5 1.1: y = (gelu(x W_g) (x W_u)) W_d.
 
-    Its arguments are those of `swiglu`, and one of `gelu`.
-
-    Args:
-        approximate: of `gelu`; Gemma and T5 have "tanh".
-
-    Returns:
-        The layer. Its params are `combine.gated_feed_forward.Params`.
+    Its arguments and params are those of `swiglu`, and `approximate` of `gelu`, which is "tanh" in
+    both models.
 
     Source:
         Shazeer, "GLU Variants Improve Transformer", 2020.
 
     Example:
-        >>> x = torch.zeros(2, 3)
-        >>> layer = geglu(8, "tanh")
-        >>> layer.init(lf.Key(0), x).gate
+        >>> geglu(8, "tanh").init(lf.Key(0), torch.zeros(2, 3)).gate
         Params(weight=float32[3, 8], bias=None)
     """
     activation = gelu(approximate)

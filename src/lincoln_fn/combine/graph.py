@@ -1,8 +1,7 @@
 """An expression as a layer: each operation is a layer, and the backward pass is theirs, reversed.
 
-Derivation: that of any wiring (`_wiring.py`). A value that is repeated to fit the shape of another
-has the sum over its copies, as `broadcast` derives it. A parameter is a node without inputs: v = W
-and dW = g.
+Derivation: that of any wiring (`_wiring.py`). The gradient of a value that is repeated to fit a
+shape is the sum over its copies, as `broadcast` derives it. A parameter W is a node with dW = g.
 """
 
 from __future__ import annotations
@@ -62,8 +61,7 @@ def graph(
             tensor for one, a tuple for several. Its keyword-only arguments are parameters, which
             are trained. To name the values, let it return (y, names), where names is a dict of
             values; `return y, locals()` gives each the name of its variable.
-        init: (key, x) -> a dict with a tensor for each keyword-only argument. None if there are
-            none.
+        init: (key, x) -> a dict with a tensor for each keyword-only argument, if there are some.
 
     Returns:
         The layer. Its params are a dict: each keyword-only argument's tensor, and by the name of
@@ -106,8 +104,7 @@ def gradients_by_name(net: Layer, params: Params, cache: Cache, g: Arrays) -> di
     """Compute the gradient of every value of a graph: arguments, parameters and what is between.
 
     Returns:
-        dL/dv by the name of v, in the order of the computation. None for an argument that has no
-        gradient, such as indices.
+        dL/dv by the name of v, in order; None for an argument without a gradient, such as indices.
 
     Example:
         >>> net = lf.graph(lambda a, b: ((a * b).exp().sum(), locals()))

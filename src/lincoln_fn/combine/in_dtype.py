@@ -1,9 +1,8 @@
 """A layer that computes in another dtype than that of its parameters.
 
-Derivation. Apart from its rounding, a cast is the identity. As in torch, its derivative is taken as
-1. So g is cast before the layer's backward, and dx and dparams after it. The parameters that an
-optimizer updates keep their own dtype, so that small steps are not lost, and so do running
-statistics.
+Derivation. As in torch, a cast has the derivative 1. So g is cast before the layer's backward, and
+dx and dparams after it. The parameters that an optimizer updates keep their own dtype, so that
+small steps are not lost, and so do running statistics.
 """
 
 from __future__ import annotations
@@ -70,11 +69,9 @@ def in_dtype(
     """Compute a layer in another dtype, such as bfloat16, for which newer processors have units.
 
     Args:
-        dtype: a floating dtype; x and the parameters are cast to it. y and dx are cast to x's dtype
-            or, if x has no floats, to that of the parameters; dparams to the dtypes of the
-            parameters.
-        out_dtype: y's dtype, if it is not x's: for instance float32, for images that are stored in
-            bfloat16.
+        dtype: x and the parameters are cast to it. y and dx are cast to x's dtype or, if x has no
+            floats, to that of the parameters; dparams to those of the parameters.
+        out_dtype: y's, if not x's: for instance float32, for images that are stored in bfloat16.
 
     Example:
         >>> net = lf.serial(in_dtype(lf.dense(5), torch.bfloat16), lf.relu())

@@ -1,8 +1,7 @@
 """A layer that runs as after training, and can still be differentiated.
 
-`predict` keeps no cache, so it has no backward. In `inference(layer)`, `forward` computes what
-`predict` does, and `backward` is its gradient. A layer whose `predict` differs from its `forward`
-declares both beside it (`at_inference`):
+`predict` keeps no cache, so it has no backward. A layer whose `predict` differs from its `forward`
+declares a pair that computes it and its gradient (`at_inference`):
 
     dropout, alpha_dropout          y = x, dx = g
     rrelu                           the mean slope
@@ -26,10 +25,6 @@ def inference(layer: Layer) -> Layer:
     Dropout is off, batch norm normalises by its running statistics, and no state advances. Its
     params are still trained: `frozen(inference(backbone))` is torch's `backbone.eval()` with
     `backbone.requires_grad_(False)`.
-
-    Returns:
-        The layer, with the params of the one given. Each part that changes is shown as
-        `inference(...)`.
 
     Raises:
         LayerError: if a user's layer has its own `predict`, and declares no backward of it.

@@ -1,7 +1,5 @@
 """Mamba's layer: a selective scan between dense layers, with a gate beside it.
 
-(Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, figure 3.)
-
     u = silu(conv(x W_u))
     z = x W_z
     delta = softplus(u W_r W_delta + b_delta)
@@ -65,19 +63,17 @@ def mamba(
         lf.residual(lf.serial(lf.rms_norm(), lf.mamba(64)))
 
     Args:
-        hidden_size: the features of x and y.
         state_size: how many numbers each feature's state has.
         expand: how many times as many features as x there are between the dense layers.
         conv_kernel: how many positions the convolution sees.
         time_step_rank: the features between the two dense layers that compute the sizes of the
             steps; None for a 16th of hidden_size, rounded up.
         bias: whether the first dense layers and the last have biases.
-        conv_bias: whether the convolution has a bias.
         chunk_size: of `selective_scan`.
 
     Source:
-        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023. The
-        arguments have the names of Hugging Face's configurations.
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, figure
+        3. The arguments have the names of Hugging Face's configurations.
 
     Example:
         >>> layer, x = mamba(8, 4), torch.zeros(2, 5, 8)

@@ -96,14 +96,12 @@ def masked(*layers: Layer) -> Layer:
     is True where the sequence has an entry. `rnn`, `gru`, `lstm`, `scan`, `multi_head_attention`,
     `grouped_query_attention` and `transformer_encoder_block` get the mask, and layers of your own
     that declare it. Layers that compute each position by itself, such as `dense`, get only the
-    sequence. Use `masked_mean` or `last_state` after it to leave the padding out.
+    sequence. Use `masked_mean` or `last_state` after it to leave the padding out. Params, caches
+    and dparams are tuples with one entry per part.
 
     Args:
         *layers: the parts, first to last. A layer that takes the mask has to be one of these parts,
             or inside a composition that passes it on, such as `frozen` or `checkpointed`.
-
-    Returns:
-        The layer. Its params, caches and dparams are tuples with one entry per part.
 
     Raises:
         LayerError: if `masked_mean` or `last_state` is a part, or a composition in which a layer

@@ -16,8 +16,7 @@ Derivation. The choice S is constant where no two logits are equal. With h_i = e
     dz = p (dp - sum_j p_j dp_j)        as `softmax` derives it
     dx = dx_"router" + sum_i dx_i
 
-Here each expert sees all tokens, so that every shape is known: w_i is 0 for those that did not
-choose it. `fastpath/experts.py` gives an expert only its own.
+Here each expert sees all tokens; `fastpath/experts.py` gives an expert only its own.
 
 Cache: those of the router and of the experts; p, S and all h_i.
 """
@@ -158,9 +157,9 @@ def mixture_of_experts(
     (..., features); an entry of it along all but the last axis is a token.
 
     `make_step`, `fit`, `lf.decode` and `lf.fast` give each expert only the tokens that chose it. In
-    a compiled graph, whose shapes are fixed, and in `forward` itself, each expert sees all tokens,
-    and the weights of the others are 0: the same number, for more work. So it is in a step with a
-    gradient of its own, such as `per_example.clipped`. And so it is if an expert
+    `forward` itself, in a compiled graph, whose shapes are fixed, and in a step with a gradient of
+    its own, such as `per_example.clipped`, each expert sees all tokens, and the weights of the
+    others are 0: the same number, for more work. So it is if an expert
 
     - is not made of dense layers and activations alone, since it may mix tokens;
     - has dropout, which has to draw the same masks in both;
@@ -170,10 +169,8 @@ def mixture_of_experts(
     against that; `lf.tapped(net, "*.router")` gives it the logits.
 
     Args:
-        router: a layer from tokens to logits (..., number of experts), such as
-            `dense(8, bias=False)`.
+        router: from tokens to logits (..., number of experts), such as `dense(8, bias=False)`.
         experts: the layers, each from (..., features) to one shape, such as `(swiglu(64),) * 8`.
-        top_k: how many experts a token has.
         norm_topk_prob: whether the weights of a token's experts sum to 1. If not, they are the
             probabilities among all experts.
 

@@ -1,10 +1,7 @@
-"""A layer that follows a vector field through time: dz/dt = field(z). A neural ODE.
+"""A layer that follows a vector field through time, in equal steps: dz/dt = field(z). A neural ODE.
 
-Forward: z goes from time t_0 to t_1 in equal steps of a Runge-Kutta method (`_runge_kutta.py`).
-
-Derivation, discrete. Each step is made of evaluations of the field, and its gradient is derived in
-`_runge_kutta.py`. It is the exact gradient of what forward computes. The field's parameters enter
-every evaluation:
+Derivation, discrete. `_runge_kutta.py` derives the gradient of each step. It is the exact gradient
+of what forward computes. The field's parameters enter every evaluation:
 
     "dparams" = sum_i "dparams"_i
 
@@ -16,8 +13,7 @@ z + h f(z), so a(t) = a(t + h) + h (df / dz)^T a(t + h). As h goes to 0,
     (d "dparams")/(dt) = -((df)/(d"params"))^T a
 
 The three are followed from t_1 back to t_0, from z(t_1), a(t_1) = g and "dparams" = 0. Then
-dx = a(t_0). z is recomputed on the way. Both z and the gradient differ from those of the forward
-steps by an error of the method.
+dx = a(t_0). Both z and the gradient differ from the forward steps' by an error of the method.
 
 Cache, discrete: the caches of all evaluations. Continuous: z(t_1).
 """
@@ -186,24 +182,20 @@ def ode(
 ) -> Layer:
     """Make a layer that follows a vector field through time: dz/dt = field(z), from x to z(t_1).
 
-    The field has the same parameters at all times. Its state, such as the key of dropout, stays the
-    same on the way, and advances once.
+    The params are the field's own, the same at all times. Its state, such as the key of dropout,
+    stays the same on the way, and advances once.
 
     Args:
         field: a layer from z to dz/dt, of the shape of z. z is a tensor or a tuple of tensors.
         t: the times of x and of y, (t_0, t_1). t_1 may be the earlier one.
         method: "euler" (error h), "midpoint" (h^2) or "rk4" (h^4), with steps of length h. They
             evaluate the field once, twice and four times per step.
-        steps: the number of steps.
         adjoint: "discrete" for the exact gradient of the steps; the memory grows with their number.
             "continuous" follows z and the gradient from t_1 back to t_0: the memory is that of one
             step, and the gradient has an error like that of z.
         time_dim: the axis of z in which the field gets the time: then its input is (z, t), where t
             has z's shape and size 1 in this axis, as `concatenate(time_dim)` takes them. None for a
             field that does not depend on time.
-
-    Returns:
-        The layer, whose params are the field's own.
 
     Source:
         Chen, Rubanova, Bettencourt and Duvenaud, "Neural Ordinary Differential Equations", 2018.

@@ -16,10 +16,7 @@ y_1 enters y_2 through h, and x_2 enters y_1 through f. With g_1, g_2 the gradie
     dx_1 = g_1 + "back"_h(g_2)
     dx_2 = g_2 + "back"_f(dx_1)
 
-The output of a block is the input of the next. So the last output gives all inputs, one after the
-other.
-
-Cache: the last y.
+Cache: the last y, which gives the inputs of all blocks, one after the other.
 """
 
 from __future__ import annotations
@@ -121,15 +118,13 @@ def _init(parts: tuple[Layer, ...], key: Key, x: Arrays, *, dim: int) -> Params:
 def reversible(*blocks: tuple[Layer, Layer], dim: int = -1) -> Layer:
     """Make residual blocks that keep only the last output: y_1 = x_1 + f(x_2), y_2 = x_2 + h(y_1).
 
-    The backward pass recomputes the input of each block from its output. So it takes one more
-    forward pass, and the memory of one block. The recomputed input differs from the original by
-    rounding, and the difference grows with depth. Dropout draws the same mask again.
+    The backward pass recomputes each block's input. So it takes one more forward pass, and the
+    memory of one block. What is recomputed differs from the original by rounding, and the
+    difference grows with depth. Dropout draws the same mask again.
 
     Args:
-        *blocks: pairs (f, h), at least one. The output of f has the shape of x_1, that of h the
-            shape of x_2.
-        dim: the axis that a tensor is halved along, such as 1 for the channels of images. Its size
-            is even.
+        *blocks: pairs (f, h). The output of f has the shape of x_1, that of h the shape of x_2.
+        dim: the axis, of even size, that a tensor is halved along, such as 1 for images' channels.
 
     Returns:
         The layer. x is a tensor, or a tuple (x_1, x_2); y has the form of x. Its params are a tuple

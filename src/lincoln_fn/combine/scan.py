@@ -14,8 +14,6 @@ If y_t is a part of s_t, its two gradients are added up. The parameters enter ev
 
     "dparams" = sum_t "dparams"_t
 
-A state of the parameters, such as a key, advances from step to step.
-
 Where a mask is False, s_t = s_(t-1) and y_t = 0. So there the cell gets 0 for g_t and for ds_t, and
 ds_t goes on to ds_(t-1).
 
@@ -197,18 +195,15 @@ def scan(
 
     The mask (batch, length) is True where the sequence has an entry. Where it is False, the state
     stays as it was, and y_t is 0. A state that is None counts as zeros there. Outputs and states
-    have to begin with the axes of the batch. The cell runs on padding, too; so batch norm in a cell
-    counts it.
+    begin with the axes of the batch. Batch norm in a cell counts padding, too.
 
-    A compiled step has one loop there and one back, whose cell is compiled once, so that compiling
-    takes as long for a sequence of any length. It has the operations of each step where the
-    sequence has fewer than 32 steps, if the state has another shape or dtype after a step, and
-    before torch 2.13; and in an exported file.
+    A compiled step has one loop there and one back, so compiling takes as long for a sequence of
+    any length. It has the operations of each step in an exported file, where the sequence has fewer
+    than 32 steps, if the state has another shape or dtype after a step, and before torch 2.13.
 
     Args:
         cell: a layer from (x_t, s_(t-1)) to s_t. The state is a tensor or a tuple of tensors.
-        dim: the axis of the steps: 1, or 0 for a sequence whose batch is the second axis, or
-            without a batch.
+        dim: the axis of the steps; 0 if the batch is the second axis, or there is none.
         reverse: whether to run from the last step to the first; y has the order of x.
         has_output: whether the cell returns (y_t, s_t) instead of s_t. y_t may be a tuple; then y
             is one, of the entries of all y_t.
@@ -217,8 +212,7 @@ def scan(
             first axes of the first sequence.
 
     Returns:
-        The layer, whose params are the cell's own. A state of them, such as the key of dropout,
-        advances at each step.
+        The layer, with the cell's params, whose state, such as a key, advances at each step.
 
     Source:
         Werbos, "Backpropagation Through Time: What It Does and How to Do It", 1990.

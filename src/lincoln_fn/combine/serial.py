@@ -44,13 +44,8 @@ def needs_dx(i: int, params: Params) -> bool:
 def serial(*layers: Layer) -> Layer:
     """Compose layers one after the other: y = layer_n(... layer_1(x)).
 
-    `grads` stops at the first trained layer, whose dx is not needed.
-
-    Args:
-        *layers: the parts, first to last.
-
-    Returns:
-        The layer. Its params, caches and dparams are tuples with one entry per part.
+    Params, caches and dparams are tuples with one entry per part. `grads` stops at the first
+    trained layer, whose dx is not needed.
 
     Example:
         >>> lf.serial(lf.dense(500), lf.sigmoid(), lf.dense(10), lf.log_softmax())

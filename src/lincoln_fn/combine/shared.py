@@ -68,9 +68,7 @@ def _check_inputs(x: object) -> None:
 def shared(layer: Layer) -> Layer:
     """Use one layer, with one set of parameters, on each entry of a tuple: y_i = layer(x_i).
 
-    Returns:
-        The layer. Its x, y, caches and dx are tuples with one entry per input; its params are the
-        layer's own.
+    x, y, caches and dx are tuples with one entry per input; params are the layer's own.
 
     Example:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))

@@ -1,19 +1,13 @@
 """Inner activations as outputs of a network: y = (net(x), (a_1, ..., a_n)).
 
-An auxiliary loss is a loss on an activation. So the activation becomes an output: its loss is a
-loss like any other, and no backward pass hides a gradient of its own.
-
 Derivation. Let a_j be the output of a part, which is also what the network goes on with. The loss
 depends on it in two ways, so the part's g is a sum: what arrives from the network behind it, and
 the gradient of the output,
 
     g = g_"behind" + g_j
 
-All else is the network's own backward.
-
 Each composition on the way to such a part says where its outputs are (`Composition.taps`). Its
-visitors take a_j out on the way there and add g_j on the way back; its loops see neither. Params
-and caches are the network's.
+visitors take a_j out on the way there and add g_j on the way back; its loops see neither.
 """
 
 from __future__ import annotations
@@ -142,16 +136,13 @@ def tapped(net: Layer, *paths: str) -> Layer:
     auxiliary classifier, a penalty on activations, the load of the experts of a mixture.
 
     `predict` returns the same structure as `forward`, so that `evaluate` can compute the training
-    loss. The params are those of net. So net itself, with the same params, gives its plain output.
+    loss. net itself, with the same params, gives its plain output.
 
     Args:
         net: a composition of layers.
         *paths: of layers or compositions in it, such as "2.0" or "1.0.query", made of positions,
             and of names where parts have names; or patterns, in which `*` stands for any text, such
             as "*.router". A pattern stands for all paths that fit it, in the order of the network.
-
-    Returns:
-        The layer, with net's params. The second entry of its y has an output for each path.
 
     Raises:
         LayerError: if a path fits nothing, or lies in `scan`, `shared`, `fixed_point`, `ode` or

@@ -1,9 +1,6 @@
 """An embedding whose matrix is also the output layer's: y = body(E[x]) E^T.
 
-With context, such as a mask, x is (indices, *context), and the body has (E[indices], *context).
-
-Derivation. With h = body(E[x]), the scores y = h E^T, one for each row of E, are a layer like any
-other, whose cache is h:
+Derivation. With h = body(E[x]), the scores y = h E^T are a layer whose cache is h:
 
     y_j = sum_i h_i E_(ji)
     dh = g E
@@ -148,8 +145,7 @@ def tied(embedding: Layer, body: Layer) -> Layer:
 
     Args:
         embedding: a layer whose params have a `weight` of shape (n_embeddings, n_features), such as
-            `embedding(n_embeddings, n_features)`; or `frozen` of one, whose matrix is not trained
-            by the scores either.
+            `embedding`; or `frozen` of one, whose matrix is not trained by the scores either.
         body: from (..., n_features) to (..., n_features); for a tuple x, from (features, *context).
 
     Returns:

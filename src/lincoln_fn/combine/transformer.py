@@ -62,15 +62,10 @@ def transformer_encoder_block(
     Args:
         num_heads: the number of heads; the number of features is a multiple of it.
         dim_feedforward: the features between the two dense layers.
-        dropout: the probability to drop: attention's weights, the activation's values, and each
-            sublayer's output.
+        dropout: how likely attention's weights, activations and sublayers' outputs are dropped.
         activation: "relu" or "gelu".
-        layer_norm_eps: of the layer norms.
         norm_first: whether to normalise each sublayer's input instead of the sum.
-        is_causal: whether each position attends only to itself and earlier ones, as in a language
-            model.
-        batch_first: whether the batch is the first axis of sequences, as `multi_head_attention`
-            says.
+        batch_first: whether the batch is the first axis of sequences, as in `multi_head_attention`.
 
     Example:
         >>> x = torch.zeros(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
@@ -100,9 +95,7 @@ def transformer_decoder_block(
     output, may have another length and other features. Its arguments are those of
     `transformer_encoder_block`.
 
-    Args:
-        is_causal: whether each position of the target attends only to itself and earlier ones.
-            torch's layer takes this at each call, and its default is False.
+    `is_causal` is of the target; torch's layer takes it at each call, and its default is False.
 
     Example:
         >>> x = torch.zeros(2, 5, 8), torch.zeros(2, 7, 8)

@@ -29,8 +29,7 @@ def flatten(given: Arrays) -> tuple[list[Tensor], Structure]:
 class ByKind(Generic[M]):
     """What runs a function, found by the kind of the arguments; the first may be a state.
 
-    It remembers the flat tensors of each state that was made, until the state is used or freed, and
-    what followed what. These are memos: no result depends on them.
+    It remembers each new state's flat tensors until it is used or freed, as a memo.
     """
 
     is_memo = True
@@ -44,10 +43,7 @@ class ByKind(Generic[M]):
         self.after = defaultdict[M, list[tuple[Fits, Structure, object, M]]](list)
 
     def find(self, *arguments: Arrays) -> tuple[list[Tensor], M] | None:
-        """List the tensors of the arguments, and find what runs the function on them.
-
-        None if autograd, torch.func, a tracer or a mode has to see the function.
-        """
+        """List the arguments' tensors, and find what runs on them; None if a mode has to see it."""
         state = arguments[0] if arguments else ()
         of_rest, structure = flatten(arguments[1:])
         nothing: tuple[list[Tensor], M | None] = [], None

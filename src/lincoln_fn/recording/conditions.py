@@ -1,7 +1,6 @@
 """What a recorded program depends on beside the numbers of its arguments, compared at each call.
 
-torch tells some of it by its private parts alone: layouts compared in one call, and modes. No other
-file of the room touches them.
+No other file of the room touches torch's private parts: layouts compared in one call, and modes.
 """
 
 from __future__ import annotations
@@ -59,10 +58,8 @@ def conditions(
 ) -> tuple[object, ...]:
     """Return what a program depends on beside the structure and the layouts of its arguments.
 
-    Args:
-        tensors: the arguments'.
-        place: of a tensor, what it shares with another that the program cannot tell from it: `id`,
-            or the `address` of its memory. None if it tells all from each other.
+    `place` is `id`, or `address`, of what tensors share that the program cannot tell from each
+    other; None if it can.
     """
     places = [] if place is None else [*map(place, tensors)]
     return (

@@ -1,7 +1,4 @@
-"""`recorded`: a pure function of trees of tensors, without Python's time.
-
-Python runs it a few times. From then on its operations alone are run.
-"""
+"""`recorded`: a pure function of trees of tensors, without Python's time."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ _MOST_KINDS: Final = 16
 
 
 def recorded(function: Function) -> Function:
-    """Make a pure function run without Python's time: its bits are those of the function.
+    """Make a pure function of trees of tensors run without Python's time, with the same bits.
 
     The first calls run the function, and note each operation of torch that it calls. If two calls
     note the same, later ones run these operations alone, in the same order. It is recorded anew for
@@ -45,9 +42,6 @@ def recorded(function: Function) -> Function:
     printing, or hands a tensor's numbers to numpy. A number that it reads from a tensor is read
     again each time, and if it is another one, Python runs the function. What it reads beside its
     arguments, such as a global name, is looked at each time, too.
-
-    Args:
-        function: a pure function from trees of tensors to a tree of tensors.
 
     Example:
         >>> import torch
@@ -65,8 +59,7 @@ def recorded(function: Function) -> Function:
 class RecordedFunction:
     """A function, and its programs by the kind of their arguments, which a pickle leaves out.
 
-    A step has a name, and programs for as many kinds as there are. With `donate`, it may write into
-    the tensors of its first argument.
+    A step has a name. With `donate`, it may write into the tensors of its first argument.
     """
 
     def __init__(self, function: Pure, name: str = "", donate: bool = False) -> None:
@@ -135,10 +128,7 @@ class Recorded:
         return None
 
     def call(self, arguments: tuple[Arrays, ...], leaves: Sequence[Tensor]) -> Arrays:
-        """Run the function, and record it as long as that may be of use.
-
-        If it raises an error, that is neither a try nor a miss.
-        """
+        """Run the function, and record it if of use; an error is neither a try nor a miss."""
         missed = bool(self._runs)
         if not self._tries or len(self._runs) == _PROGRAMS:
             result = self.function(*arguments)
@@ -200,10 +190,7 @@ class Recorded:
             self._candidates.append(program)
 
     def _trust(self, program: Program, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Make the program's function, and compare what it does with what was recorded.
-
-        A program that writes into its inputs cannot run twice. It calls the very operations.
-        """
+        """Make the program's function; compare its results, unless it writes: then it runs once."""
         for function_of in (by_overload,) if self.donated else (by_function, by_overload):
             run = generate(program, function_of)
             if self.donated or _gives(run, leaves, outputs):

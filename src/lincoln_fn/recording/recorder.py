@@ -150,10 +150,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self.refuse("reads a number after it has written into the state")
 
     def _number(self, tensor: Tensor, given: Sequence[Tensor] | None = None) -> int:
-        """Return a tensor's number.
-
-        A new tensor is one that an operation returns, which was given some others; or a constant.
-        """
+        """Return a tensor's number; a new one is an operation's, which was `given` some others."""
         alive, number = self._numbers.get(id(tensor), (None, 0))
         if alive is not None and alive() is tensor:
             return number

@@ -1,11 +1,10 @@
 """What a user's functions read beside their arguments, and whether it has changed since.
 
-The library's functions read their arguments alone. A user's may also read a global name, a variable
-of the function around them, a default, or an attribute of an object. These are found by following a
-function to all that it can reach. Where something may change on the way, what a name stands for or
-what a list or an object holds, that is a fact. A recorded program holds as long as its facts do.
-
-What a function reads of a generator, or shows to other code than torch's, is seen while it runs.
+A user's function may read a global name, a variable of the function around it, a default, or an
+attribute of an object. These are found by following it to all that it can reach. Where something
+may change on the way, what a name stands for or what a list or an object holds, that is a fact. A
+recorded program holds as long as its facts do. What a function reads of a generator, or shows to
+other code than torch's, is seen while it runs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """Backpropagation through a network that a rule has made, and the angle between both gradients.
 
 A rule changes only the loop back. With the loops that are listed here in the places of the rules',
-the same params and the same cache give the true gradient.
-
-Both gradients come from one forward pass: the loop back is walked twice through the same cache,
-once by the rule and once by backpropagation. With d and t the dparams of a layer, all in one
-vector,
+the same params and the same cache give the true gradient. With d and t the two gradients of a
+layer, each all in one vector,
 
     "angle" = acos(d * t / (|d| |t|))
 """
@@ -68,12 +65,8 @@ def backpropagation(net: Layer) -> Layer:
 
     For `local_losses` it is the gradient of the network's own output, and not of its heads'.
 
-    Args:
-        net: a network that functions of `lf.rules` have made, or that has parts which they made.
-
     Returns:
-        The network, which takes net's params and net's caches. Its y does not depend on the
-        matrices of `kolen_pollack`, whose gradient is 0.
+        The network. The matrices of `kolen_pollack`, on which y does not depend, have gradient 0.
 
     Raises:
         LayerError: for `forward_forward`, whose blocks have no common loss.
@@ -124,7 +117,6 @@ def alignment(
     rules.
 
     Args:
-        net: a network with rules, such as `lf.rules.feedback_alignment` makes.
         loss: with reduction mean or sum.
 
     Returns:

@@ -5,9 +5,8 @@ i. Backpropagation computes dh_i from dh_(i+1). Here each comes from e, by a fix
 
     dh_i = e B_i
 
-Within a block, from h_i to its layer's dparams, g goes back as in backpropagation. No block waits
-for another. B_i has the shape of e's last axis, then of h_i without the axes that it shares with e:
-the batch, and in a sequence with an error for each entry also the length.
+Within a block, g goes back as in backpropagation. B_i has the shape of e's last axis, then of h_i
+without the axes that it shares with e: the batch, and in a sequence the length, if e has it.
 """
 
 from __future__ import annotations
@@ -82,11 +81,10 @@ def direct_feedback_alignment(
     """Send the error of the output to each hidden block by a fixed random matrix: dh_i = e B_i.
 
     e is dL/dy of the last layer that has matrices, of shape (batch, n), or (batch, length, n) with
-    hidden outputs (batch, length, ...). A block begins with each part that has matrices, so
-    activations, norms and pooling belong to the layer before them.
+    hidden outputs (batch, length, ...). The network is made by `serial`. A block begins with each
+    part that has matrices, so activations, norms and pooling belong to the layer before them.
 
     Args:
-        net: the network, made by `serial`.
         feedback_init: draws each B_i, of shape (n, *hidden axes), with n as n_in.
         layers: whether a part begins a block. The default takes those with a dense, convolutional,
             bilinear or recurrent layer, or with attention.
@@ -95,8 +93,7 @@ def direct_feedback_alignment(
         The network. Its params are those of net, and then a `State` that holds all B_i.
 
     Source:
-        Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", NeurIPS
-        2016.
+        Nøkland, "Direct Feedback Alignment Provides Learning in Deep Neural Networks", 2016.
 
     Example:
         >>> net = direct_feedback_alignment(lf.serial(lf.dense(5), lf.tanh(), lf.dense(2)))

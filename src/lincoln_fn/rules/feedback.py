@@ -3,10 +3,8 @@
     y, cache    = forward(W, x)
     dx, dparams = backward(B, cache, g)    with B in the place of W
 
-The layer's own backward is called with B in the places of its matrices, and so nothing is derived
-anew. A dense layer, for instance, then computes dx = g B^T and, as x and g do not depend on B,
-dW = x^T g. In a recurrent layer g goes back through time by B, and dW follows from it. In attention
-each of the four projections has a B.
+The layer's own backward is called with B in the places of its matrices. A dense layer, for
+instance, then computes dx = g B^T and, as x and g do not depend on B, dW = x^T g.
 
 It is a composition of the layer and of its feedback, a layer that computes B from W:
 

@@ -7,8 +7,7 @@ trained:
     dW = x^T g
 
 For recurrent layers, g goes back through time by B, too. In attention, each projection has its own
-B. With B = W it is backpropagation. During training W comes to agree with B, and dx with the true
-gradient to within 90 degrees.
+B. During training W comes to agree with B, and dx with the true gradient to within 90 degrees.
 """
 
 from __future__ import annotations
@@ -61,12 +60,8 @@ def feedback_alignment(
         backpropagation for deep learning", Nature Communications, 2016.
 
     Example:
-        >>> net = feedback_alignment(lf.serial(lf.dense(5), lf.relu(), lf.dense(2)))
-        >>> net
+        >>> feedback_alignment(lf.serial(lf.dense(5), lf.relu(), lf.dense(2)))
         serial(feedback_alignment(dense(5)), relu(), feedback_alignment(dense(2)))
-        >>> net.init(lf.Key(0), torch.zeros(1, 3))[2]
-        FeedbackParams(params=Params(weight=float32[5, 2], bias=float32[2]), \
-feedback=Fixed(matrices=(float32[5, 2],)))
     """
     init = partial(_init, feedback_init=feedback_init)
     feedback = Layer("fixed()", _forward, no_backward, init)

@@ -119,8 +119,7 @@ def forward_forward(
     Args:
         net: the network, made by `serial`, of blocks that end with a ReLU or the like. The block of
             the last layer has a goodness, too: there is no output layer.
-        n_classes: the number of classes, at least 2. The first n_classes numbers of an example are
-            replaced by its label.
+        n_classes: at least 2. The first n_classes numbers of an example are replaced by its label.
         threshold: theta, what the mean square of a block's output is compared with.
         layers: whether a part begins a block, as in `direct_feedback_alignment`.
 
@@ -143,11 +142,7 @@ def forward_forward(
 def with_label(
     x: Float[Tensor, " batch *features"], labels: Int[Tensor, " batch"], n_classes: int
 ) -> Float[Tensor, " batch *features"]:
-    """Replace the first numbers of each example by its one-hot label.
-
-    Args:
-        x: the examples, of at least n_classes numbers each.
-        labels: class indices below n_classes.
+    """Replace the first n_classes numbers of each example by its one-hot label.
 
     Example:
         >>> with_label(torch.zeros(2, 4), torch.tensor([0, 2]), 3)
@@ -177,19 +172,13 @@ def true_and_false_labels(
 ) -> tuple[Float[Tensor, " 2*batch *features"], Float[Tensor, " 2*batch"]]:
     """Make a batch for Forward-Forward: each example with its own label, and with a false one.
 
-    Args:
-        key: the false labels are drawn from it, uniformly.
-        x: the examples, as `with_label` takes them.
-        labels: their class indices.
-        n_classes: the number of classes, at least 2.
+    The false labels are drawn from the key, uniformly. `with_label` puts labels into examples.
 
     Returns:
-        The examples with true labels and then those with false ones; and the target, 1 for true and
-        0 for false.
+        First the examples with true labels, then with false ones; and the target, 1 and then 0.
 
     Example:
-        >>> x, target = true_and_false_labels(lf.Key(0), torch.ones(1, 3), torch.tensor([1]), 2)
-        >>> x, target
+        >>> true_and_false_labels(lf.Key(0), torch.ones(1, 3), torch.tensor([1]), 2)
         (tensor([[0., 1., 1.],
                 [1., 0., 1.]]), tensor([1., 0.]))
     """

@@ -1,12 +1,10 @@
 """The loss of Forward-Forward: high goodness for true labels, low for false ones.
 
 Derivation. s = 1 for an example with a true label and -1 for one with a false label. The logistic
-loss of each block's goodness G_j, summed over the blocks, is
+loss of each block's goodness G_j, summed over the blocks, with the sigmoid sigma, is
 
     l = sum_j log(1 + e^(-s G_j))
     dG_j = -s sigma(-s G_j) dl
-
-sigma is the sigmoid.
 
 Cache: G and s.
 """
@@ -38,12 +36,7 @@ def backward(cache: Tensors, dl: Cotangent) -> Float[Tensor, "N blocks"]:
 def forward_forward_loss(*, reduction: Reduction = "mean") -> Loss:
     """Make the logistic loss of each block's goodness, summed over the blocks.
 
-    Args:
-        reduction: "mean" over the examples, "sum" of them, or "none".
-
-    Returns:
-        The loss, on goodness of shape (N, blocks) and targets of shape (N,): 1 for a true label, 0
-        for a false one.
+    Goodness has shape (N, blocks), targets (N,): 1 for a true label, 0 for a false one.
 
     Example:
         >>> loss = forward_forward_loss()

@@ -37,11 +37,8 @@ def kolen_pollack(
 ) -> Layer:
     """Send g back through matrices B that learn like the weights: dx = g B^T, dB = dW.
 
-    B becomes equal to W if the optimizer has weight decay, so take one that has.
-
-    Args:
-        feedback_init: draws the first B, as in `feedback_alignment`.
-        layers: whether a layer gets feedback, as in `feedback_alignment`.
+    B becomes equal to W if the optimizer has weight decay, so take one that has. Its arguments are
+    those of `feedback_alignment`; feedback_init draws the first B.
 
     Returns:
         The network. The params of such a layer are `FeedbackParams(params, feedback)`; the feedback

@@ -30,17 +30,13 @@ Classes: TypeAlias = Annotated[int, at_least(2)]
 
 @constructor
 def local_loss(n_classes: Classes, *, kind: Kind = "both", beta: Probability = 0.99) -> Loss:
-    """Make the loss of a network that `local_losses` has made, from class indices.
+    """Make the loss of a network that `local_losses` has made, from class indices of shape (N,).
 
-    It is the sum of the heads' losses and of the network's own cross-entropy.
+    It takes (out_1, ..., y), and adds up the heads' losses and the network's own cross-entropy.
 
     Args:
-        n_classes: as in `local_losses`.
-        kind: likewise.
+        kind: as in `local_losses`, and so is n_classes.
         beta: the weight of similarity matching in "both"; cross-entropies have 1 - beta.
-
-    Returns:
-        The loss, on (out_1, ..., y) and class indices of shape (N,).
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

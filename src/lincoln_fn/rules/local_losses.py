@@ -1,7 +1,7 @@
 """Local losses: each hidden block learns by a loss of its own, from a small head on its output.
 
 Derivation. h_i is the output of hidden block i, and y the network's. The block's head makes a local
-output from h_i, whose gradient is g_i. No gradient goes from a block to the one before it:
+output of h_i, whose gradient is g_i. No gradient goes from a block to the one before it:
 
     "out"_i = "head"_i(h_i)
     dh_i = "dx of head"_i "for" g_i
@@ -159,8 +159,7 @@ def local_losses(
     (out_1, ..., y); `predict` returns y alone.
 
     Args:
-        net: the network, made by `serial`, which ends with logits of n_classes.
-        n_classes: the number of classes, at least 2.
+        net: the network, made by `serial`, which ends with logits of n_classes, 2 or more.
         kind: the heads. "prediction": a dense layer to logits, which is 0 at first. "similarity":
             features, from a dense layer as wide as its input, or for images from a convolution of
             3 by 3, neither with a bias. "both": a pair of logits and features.
@@ -169,9 +168,6 @@ def local_losses(
 
     Returns:
         The network. Its params are those of net, and then those of the heads.
-
-    Raises:
-        LayerError: from `init`, if net does not end with logits of n_classes.
 
     Source:
         Nøkland and Eidnes, "Training Neural Networks with Local Error Signals", ICML 2019.

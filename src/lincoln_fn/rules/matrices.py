@@ -6,9 +6,8 @@ norm do not mix the features of x, and an embedding passes nothing back, so thes
 here. Attention is a composition, but counts as one layer: its params hold the matrices of its four
 projections.
 
-Rules that send no gradient from one block to the one before it treat a serial network as blocks. A
-block ends before the next one begins, so activations, norms and pooling belong to the layer before
-them.
+Rules that send no gradient from one block to the one before it treat a serial network as blocks:
+activations, norms and pooling belong to the layer before them.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ _KINDS: Final = ("dense", "convolution", "bilinear", "recurrent")
 
 
 def has_matrices(layer: Layer) -> bool:
-    """Return whether a layer, or a part of it, is one that multiplies by matrices.
-
-    These are dense, convolutional, bilinear and recurrent layers, and attention.
+    """Return whether a layer, or a part, is dense, convolutional, bilinear, recurrent or attention.
 
     Example:
         >>> [has_matrices(layer) for layer in (lf.gru(3), lf.batch_norm(), lf.serial(lf.dense(2)))]

@@ -17,7 +17,6 @@ N is the number of examples if the loss is their mean, else 1. a_i is the activi
 the output of the last part after it, in the same block, up to which the shape stays the same. For a
 dense layer before a ReLU it is the ReLU's output, and so dW = tilde h^T (a - tilde a) / N. The
 network's own dx is that change, too: (x - tilde x) / N. Dropout has the same masks in both passes.
-Norms between are trained in the same way.
 """
 
 from __future__ import annotations

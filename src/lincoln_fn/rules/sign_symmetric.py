@@ -89,9 +89,8 @@ def sign_symmetric(
     """Send g back through matrices that share only the weights' signs: dx = g (M sign(W))^T.
 
     Args:
-        variant: the magnitudes M. "uniform" (uSF): the root mean square of the first W;
-            "batchwise" (brSF): drawn anew for each batch; "fixed" (frSF): drawn once. All are of
-            the same scale.
+        variant: the magnitudes M, all of one scale. "uniform" (uSF): the root mean square of the
+            first W; "batchwise" (brSF): drawn anew for each batch; "fixed" (frSF): drawn once.
         layers: whether a layer gets feedback, as in `feedback_alignment`.
 
     Returns:
@@ -104,9 +103,9 @@ def sign_symmetric(
         Can Scale to Large Datasets", ICLR 2019, as BioTorch has it (Sanfiz and Akrout, 2021).
 
     Example:
-        >>> net = sign_symmetric(lf.dense(2))
-        >>> params = net.init(lf.Key(0), torch.zeros(1, 3))
-        >>> dx = net.input_grad(params, torch.zeros(1, 3), torch.tensor([[1.0, 0.0]]))
+        >>> net, x = sign_symmetric(lf.dense(2)), torch.zeros(1, 3)
+        >>> params = net.init(lf.Key(0), x)
+        >>> dx = net.input_grad(params, x, torch.tensor([[1.0, 0.0]]))
         >>> (dx.sign() == params.params.weight[:, 0].sign()).all()
         tensor(True)
     """

@@ -1,11 +1,9 @@
 """A layer whose backward passes g on unchanged.
 
 Derivation. A step such as rounding has the derivative 0 almost everywhere, so nothing before it
-would learn. The straight-through estimator takes it for 1:
+would learn. The straight-through estimator takes it for 1, and leaves the layer's dparams alone:
 
     dx = g
-
-The gradients of the layer's own parameters stay as they are.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ def straight_through(layer: Layer) -> Layer:
         Neurons for Conditional Computation", 2013.
 
     Example:
-        >>> net = straight_through(lf.relu())
-        >>> y, cache = net.forward((), torch.tensor([-2.0, 3.0]))
-        >>> net.input_grad((), cache, torch.tensor([5.0, 7.0]))
+        >>> net, x = straight_through(lf.relu()), torch.tensor([-2.0, 3.0])
+        >>> net.input_grad((), net.forward((), x)[1], torch.tensor([5.0, 7.0]))
         tensor([5., 7.])
     """
     return around(straight_through, layer, back=back, mask="part")

@@ -1,7 +1,4 @@
-"""The bare step: forward, loss, advance, gradient and update, without checks of its arguments.
-
-`value_and_gradient` is its first half, for users' own updates.
-"""
+"""The bare step: forward, loss, advance, gradient and update, without checks of its arguments."""
 
 from __future__ import annotations
 

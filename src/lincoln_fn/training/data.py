@@ -1,7 +1,4 @@
-"""Data: batches as a function of (key, i), and `map` for every other source.
-
-Any iterable of (x, target) can be the data. This module is for tensors and arrays in memory.
-"""
+"""Data: batches as a function of (key, i), and `map` for every other source."""
 
 from __future__ import annotations
 
@@ -62,10 +59,7 @@ class Batches:
             yield self._take(i, order_of)
 
     def at(self, i: int) -> Batch:
-        """Give batch i, counted from the first batch of the first epoch.
-
-        Args:
-            i: at least 0; after the last epoch, further epochs follow.
+        """Give batch i, counted from the first epoch's first; further epochs follow the last.
 
         Example:
             >>> batches((torch.arange(5), torch.arange(5)), 2).at(2)
@@ -109,7 +103,6 @@ def batches(
             one row per example.
         batch_size: examples per batch; the last of an epoch can be smaller.
         key: shuffles each epoch differently; None keeps the order of the arrays.
-        epochs: how often every example is used.
         start: the number of the first batch, such as a state's step to resume from.
         drop_last: whether to leave out a smaller last batch.
         shard: (rank, size): the part of each batch that is given, of `size` parts that differ by at
@@ -121,15 +114,9 @@ def batches(
     Warns:
         UserWarning: if x, the first, is an array or data frame of float64, numpy's default.
 
-    Raises:
-        LayerError: if arrays is not a tuple of numeric arrays, there is no example, or the lengths
-            differ.
-
     Example:
-        >>> for x, target in batches((np.float32([0, 1, 2]), np.arange(3)), 2):
-        ...     print(x, target)
-        tensor([0., 1.]) tensor([0, 1])
-        tensor([2.]) tensor([2])
+        >>> list(batches((np.float32([0, 1, 2]), np.arange(3)), 2))
+        [(tensor([0., 1.]), tensor([0, 1])), (tensor([2.]), tensor([2]))]
     """
     _check_shard(shard)
     tensors = as_tensors(arrays)
@@ -174,12 +161,10 @@ class Mapped(Generic[A, B]):
 def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
     """Pass every batch through a function, for instance to scale or reshape x.
 
+    What is returned can be iterated over as often as the source.
+
     Args:
         f: takes a batch's entries, such as x and target, and returns the new batch.
-        source: an iterable of batches, such as a torchvision `DataLoader`.
-
-    Returns:
-        An iterable that can be iterated over as often as the source.
 
     Example:
         >>> loader = [(torch.zeros(8, 1, 28, 28), torch.zeros(8))]
@@ -197,15 +182,8 @@ def with_outputs(source: Iterable[Batch], net: Layer, params: Params) -> Mapped[
 
     The outputs are those of `predict`. They follow what the target has: a tensor t becomes
     (t, output), a tuple gets further entries, and no target, None or a batch (x,), becomes the
-    output.
-
-    Args:
-        source: an iterable of batches.
-        net: the network, which is not trained.
-
-    Returns:
-        An iterable that can be iterated over as often as the source, in the source's order. Batches
-        are computed when they are asked for, so a run resumes as it does with the source.
+    output. Batches are computed when they are asked for, so a run resumes as it does with the
+    source, and what is returned can be iterated over as often.
 
     Example:
         >>> import lincoln_fn as lf
@@ -229,9 +207,6 @@ def _with_output(
 
 def is_used_once(batches: object) -> bool:
     """Return whether batches can be iterated over only once: an iterator, or a `map` over one.
-
-    Args:
-        batches: an iterable.
 
     Example:
         >>> is_used_once([1, 2]), is_used_once(iter([1, 2]))

@@ -70,8 +70,7 @@ def batches_of_epoch(
 ) -> Iterable[Batch]:
     """Return the batches up to the end of an epoch, from 1, that a run has not seen yet.
 
-    A run that began at step `begun` is at `step`. Only `data.batches` know their batches by number.
-    All others give an epoch each time that they are iterated over.
+    Only `data.batches` know their batches by number; others give an epoch at each iteration.
     """
     if isinstance(source, Mapped):
         inner = batches_of_epoch(source.source, epoch, begun=begun, step=step)

@@ -23,17 +23,12 @@ def evaluate(
     *,
     reduce: Reduce | None = None,
 ) -> dict[str, float]:
-    """Compute metrics of a network's predictions, averaged over the examples.
+    """Compute metrics of the predictions for batches of (x, target), averaged over the examples.
 
     Args:
-        net: the network, of which `predict` is used.
-        batches: an iterable of (x, target).
         metrics: by name, functions (prediction, target) -> mean over the examples.
         reduce: adds up the metrics of several processes, each of which has other examples, such as
             `distributed.mean(group)`; None for one process.
-
-    Raises:
-        LayerError: if there is no metric or no batch, or a metric does not return a number.
 
     Example:
         >>> import torch, lincoln_fn as lf

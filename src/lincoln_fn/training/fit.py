@@ -65,14 +65,12 @@ def fit(
 
     Args:
         loss: the loss, with reduction mean or sum.
-        optimizer: updates the parameters.
         data: (x, target) tensors, numpy arrays or data frames with one row per example, shuffled in
             each epoch by the state's key. Or any iterable of batches (x, target), such as a list or
             a DataLoader, which is iterated over once per epoch. An iterator, such as a generator,
             yields its batches only once, so it is enough for one epoch. `data.batches` keep their
             own key, which orders each epoch differently, or their order if they have none.
         key: the initial parameters and the order of the data are drawn from it.
-        epochs: how often every example is used.
         batch_size: examples per batch, for data and valid given as arrays.
         valid: validation data for the metric, of either kind.
         metric: such as `metrics.accuracy`, or several by name; needs `valid`.
@@ -80,14 +78,13 @@ def fit(
             a better metric, the first of several. The state with the best metric is returned. None
             trains to the end, and returns the last state.
         mode: whether the highest or the lowest metric is best; "min" for a loss.
-        every: steps between two lines of the history; None writes one at the end of each epoch.
+        every: steps between two lines of the history; None for one at the end of each epoch.
         state: to continue from; None makes one from the key. A run over arrays or `data.batches`
             continues with the batch whose number is the state's step, so `epochs` includes those
             before it. For other data or another batch_size, begin with
             `init_state(..., params=state.params)`.
         progress: whether to show anything.
-        fast: whether to run `lf.fast(net)`, as in `make_step`.
-        gradient: how to compute what the optimizer is given, as in `make_step`.
+        fast: as in `make_step`, and so is gradient.
         reduce: how to train together with other processes, as in `make_step`. Each process takes
             its part of the batches of arrays, and rank 0 shows the history. Other iterables have
             to give the parts themselves.
@@ -103,17 +100,15 @@ def fit(
 
     Raises:
         LayerError: if arrays come without batch_size or batches with one, a metric or patience
-            comes without validation data, a metric is named "step" or "loss", or an epoch has no
-            batch; and as the step does.
+            comes without `valid`, or a metric is named "step" or "loss"; and as the step does.
 
     Example:
         >>> import torch, lincoln_fn as lf
         >>> x, target = torch.eye(3), torch.arange(3)
         >>> net = lf.serial(lf.dense(3), lf.log_softmax())
-        >>> state, history = fit(
-        ...     net, lf.losses.nll(), lf.optim.sgd(1.0), (x, target), key=lf.Key(0), epochs=50,
-        ...     batch_size=3, valid=(x, target), metric=lf.metrics.accuracy, progress=False,
-        ... )
+        >>> state, history = fit(net, lf.losses.nll(), lf.optim.sgd(1.0), (x, target), batch_size=3,
+        ...     key=lf.Key(0), epochs=50, valid=(x, target), metric=lf.metrics.accuracy,
+        ...     progress=False)
         >>> history[-1].step, history[-1].metric
         (50, 1.0)
     """

@@ -1,7 +1,6 @@
 """What makes training faster, where its room is there: fast functions, and recorded operations.
 
-`training` imports neither room: it asks for them by name. Without them a step runs the formulas,
-call by call, and computes the same.
+`training` asks for both rooms by name. Without them a step runs the formulas, call by call.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ def make_step(
 
     Args:
         loss: the loss, with reduction mean or sum.
-        optimizer: updates the parameters.
         donate: whether a step may update the state in place, which saves time and memory in large
             networks. The old tensors are empty afterwards, so using a state twice is an error: to
             keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may

@@ -27,12 +27,7 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
             have the same order. For one column, or one number per example, see `binary_accuracy`.
         target: (N,) or (N, 1) class indices.
 
-    Returns:
-        A share from 0 to 1. `nan` is never the highest: an example whose prediction contains one
-        counts as wrong.
-
-    Raises:
-        LayerError: if a label is not a class index, or there is no example.
+    An example whose prediction contains `nan` counts as wrong.
 
     Example:
         >>> import torch
@@ -56,16 +51,9 @@ def _top_k_error(prediction: Tensor, target: Tensor, *, k: int) -> float:
 def top_k_error(k: PositiveInt = 5) -> Metric:
     """Make the metric: the share of examples whose label is not among the k highest-scored classes.
 
-    Args:
-        k: at least 1, and at most the number of classes.
-
     Returns:
-        The metric, on (N, C) predictions and (N,) or (N, 1) class indices. An example whose
-        prediction contains `nan` counts as wrong.
-
-    Raises:
-        LayerError: from the metric, if a label is not a class index, there are fewer than k
-            classes, or there is no example.
+        The metric, on (N, C) predictions, with C at least k, and (N,) or (N, 1) class indices. An
+        example whose prediction contains `nan` counts as wrong.
 
     Example:
         >>> import torch
@@ -79,16 +67,10 @@ def binary_accuracy(prediction: Tensor, target: Tensor, *, threshold: float = 0.
     """Compute the share of examples whose prediction is on the right side of a threshold.
 
     Args:
-        prediction: (N,) or (N, 1), high for class 1.
+        prediction: (N,) or (N, 1), high for class 1. `nan` counts as wrong, whatever the label.
         target: (N,) or (N, 1) labels, 0 or 1.
         threshold: class 1 is predicted above it: 0.5 for probabilities, `math.log(0.5)` for
             log-probabilities, 0 for logits. Bind it with `functools.partial`.
-
-    Returns:
-        A share from 0 to 1. `nan` counts as wrong, whatever the label.
-
-    Raises:
-        LayerError: if a label is neither 0 nor 1, or there is no example.
 
     Example:
         >>> import torch

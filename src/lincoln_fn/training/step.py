@@ -28,9 +28,8 @@ from lincoln_fn.walk.internal import check_unchanged
 class Step:
     """A training step; made by `make_step`.
 
-    A call checks the batch and the loss. `pure` is the bare step, for tracing. `run` is the
-    function that a call runs: the bare step, a compiled one, or one that updates the state in place
-    if `donate` allows it. Autograd and torch.func go through a call, which then is the bare step.
+    `pure` is the bare step, for tracing, autograd and torch.func. `run` is what a call runs: the
+    bare step, a compiled one, or one that updates the state in place if `donate` allows it.
     """
 
     net: Layer
@@ -61,12 +60,7 @@ class Step:
     def with_parts(
         self, state: TrainState, batch: Batch
     ) -> tuple[TrainState, Tensor | dict[str, Tensor]]:
-        """Take a step, and report the value of each part of a weighted loss, too.
-
-        Returns:
-            The new state, and the value. For a weighted loss the value is a dict of numbers:
-            "loss", and each part by its name.
-        """
+        """Take a step; a weighted loss's value is a dict: "loss", and each part by its name."""
         new_state, value = self._taken(state, batch)
         if not self.parts:
             return new_state, value

@@ -80,10 +80,7 @@ def _is_readable(prediction: Arrays, target: Arrays) -> bool:
 
 
 def check_layers(net: Layer, loss: Loss, params: Params, batch: Batch) -> None:
-    """Run the user's own network and loss, so that an error names its position there.
-
-    Each layer's dparams are checked, and that no function changes in place what others hold.
-    """
+    """Run the user's own network and loss, so that an error names its position there."""
     x, target = batch
 
     def g_of(prediction: Arrays) -> Arrays:
@@ -111,8 +108,7 @@ def non_finite(
     """Make the error that names where a loss stopped being finite, and tell its place.
 
     It runs the network again, to its end: layers of other processes may wait for this one's. The
-    place is that of the layer in the walk, 0 for x. It is above `LAST` if it is not in these
-    examples.
+    place is the layer's in the walk, 0 for x, and above `LAST` if it is not in these examples.
     """
     x, target = batch
     where = f"step {number}"

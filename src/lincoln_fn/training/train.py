@@ -1,9 +1,4 @@
-"""Training: a step is a pure function of a state and a batch, and a loop passes the state on.
-
-    state, value = step(state, (x, target))
-
-`make_step`, in make_step.py, makes the step of a network.
-"""
+"""Training: a step is a pure function of a state and a batch, and a loop passes the state on."""
 
 from __future__ import annotations
 
@@ -123,15 +118,11 @@ def init_state(
     """Make the state before the first step.
 
     Args:
-        key: `key.fold_in(0)` draws the initial parameters, and `key.fold_in(1)` becomes the
-            run's key.
+        key: `key.fold_in(0)` draws the parameters, and `key.fold_in(1)` becomes the run's key.
         x: an example input, of which only shape, dtype and device matter.
-        params: parameters to start from, such as those of a trained network; they are copied. None
+        params: parameters to start from, such as a trained network's, of which a copy is made. None
             draws them from the key.
         gradient: the step's own gradient, if `make_step` has one.
-
-    Raises:
-        LayerError: if x does not fit the network, or params do not have its structure and shapes.
 
     Example:
         >>> import lincoln_fn as lf
@@ -139,9 +130,6 @@ def init_state(
         >>> state = init_state(net, optimizer, lf.Key(0), x)
         >>> state.params
         Params(weight=float32[3, 2], bias=float32[2])
-        >>> again = init_state(net, optimizer, lf.Key(1), x, params=state.params)
-        >>> (again.params.weight == state.params.weight).all()
-        tensor(True)
     """
     check_example("init_state", x)
     init_key, run_key = map(key.near(tree.leaves(x)[0]).fold_in, range(2))

@@ -9,9 +9,6 @@ A combinator is two loops, there and back. What is done at a part is an argument
     gradients(net, params, cache, g)                dparams
     cotangents(net, params, cache, g)               dx now, and every part's g
     grads_at(net, params, sites)                    dparams later
-
-`forward` and `predict` of a composition are `there` with two visitors. `backward`, `input_grad` and
-`grads` are `back` with one, which is told what is wanted.
 """
 
 from lincoln_fn.faces import face

@@ -1,4 +1,4 @@
-"""How the params of a composition are made of those of its parts."""
+"""Params of a composition, made of those of its parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Arrangement:
             yet, which matters only to a composition that has params of its own.
         is_around: whether the composition stands around one part, whose names its params have in a
             state dict.
-        kind: the class of the params, if they are a record; others are refused by it.
+        kind: the class of the params, if they are a record; others are refused.
 
     Example:
         >>> ENTRIES.join((1, 2), None), ENTRIES.split((1, 2))
@@ -71,15 +71,9 @@ ITS_PART: Final = Arrangement(_of_one, _first, is_around=True)
 
 
 def fields(cls: type, *names: str | None, is_around: bool = False) -> Arrangement:
-    """Arrange the params as a record.
+    """Arrange the params as a record, by its field for each part; None for a part without params.
 
-    Args:
-        cls: the record.
-        *names: its field for each part; None for a part without params.
-        is_around: as `Arrangement` has it.
-
-    Returns:
-        The arrangement. Fields without a part keep their values.
+    Fields without a part keep their values. `is_around` is as `Arrangement` has it.
 
     Example:
         >>> @lf.record

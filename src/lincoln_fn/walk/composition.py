@@ -4,8 +4,8 @@
     back(visit, params, cache, g) -> (dx, records)     visit(i, params, cache, g) -> (dx, record)
 
 `visit` does at part i whatever the walk is for. The loops decide the order of the parts, and how x,
-y, g and dx go from one to the next. `there` also returns the visitor's records, and so does `back`:
-in `forward` the records are caches, in `backward` the gradients of the parts' parameters.
+y, g and dx go from one to the next. They return the visitor's records, too: in `forward` these are
+caches, in `backward` the gradients of the parts' parameters.
 
 The loops may read `visit.label`, the composition's name in errors, and `visit.parts`. If a part is
 used several times, `visit.advance(i, params, record)` advances its state between the uses. A part
@@ -61,19 +61,17 @@ def composition(
     Args:
         label: the combinator, such as `serial`, if it takes the parts as its arguments; or its
             name. Errors and the default name begin with it.
-        parts: the layers.
         there: the loop from input to output, as the module says.
         back: the loop from output to input.
         gather: (visit, params, records) -> dparams, where visit(i, params, record) returns the
-            gradient of one use of part i. It puts the records of `back` into the structure of
-            params, and adds up those of a parameter that is used several times. Default: records
-            are a tuple that begins with one of each part, and params are as `arrange` says.
+            gradient of one use of part i; those of a part that is used several times are added up.
+            Default: records are a tuple that begins with one of each part, and params are as
+            `arrange` says.
         init: (parts, key, x) -> params. Default: one part after the other, each with its own key
             and the output of the part before.
         advance: (visit, params, cache) -> params, where visit.advance(i, params, cache) advances
             part i. Default: the cache is a tuple that begins with that of each part, as above.
-        predict: the loop of `predict`, for a composition that computes something else in training.
-            Default: `there`.
+        predict: the loop of `predict`, if it computes something else than `there`, the default.
         needs_dx: (i, params) -> whether a trained part needs the dx of part i. Then it is computed
             even if the composition's dx is not needed. Default: always.
         call: parts -> the code that makes the composition, its name; or a name that does not depend
@@ -81,20 +79,13 @@ def composition(
         arrange: how params are made of those of the parts: `ITS_PART` for those of the only part,
             `fields(Params, "query", ...)` for a record, or an `Arrangement` of your own. Default: a
             tuple with one entry per part. `map_params`, `lora` and state dicts use it.
-        names: of the parts, for paths such as "0.query"; "" for one that has no name but its
-            position. Default: none has.
+        names: of the parts, for paths such as "0.query"; "" for none. Default: no part has one.
         mask: how it takes the mask of a sequence, for `lf.masked`: "part" if it gives its x to the
             first part, which may take one; "sequence", "state" or "position" as `lf.declare` has
-            it; "lost" if it cannot. Default: it takes none. A part that does is refused there, and
-            so is one that may mix positions, or a combinator of your own.
+            it; "lost" if it cannot. Default: it takes none, and `masked` refuses a part that does,
+            or that may mix positions, or is a combinator of your own.
         reads_once: former, and without effect.
         freezes: likewise.
-
-    Returns:
-        The layer. `map_layers`, `summary`, `lf.fast` and every walk reach its parts.
-
-    Raises:
-        LayerError: if a part is not a layer, or there are not as many names as parts.
 
     Example:
         >>> def there(visit, params, x):  # y = inner(outer(x)), with one tuple of params
@@ -234,9 +225,8 @@ class Composition(Parts):
 def mask_form(layer: Layer) -> str | None:
     """Return how a layer takes the mask of a sequence.
 
-    "sequence" is by (sequence, mask), "state" by (sequence, state, mask). "position" needs none,
-    since it computes each position by itself. "lost" is that a part would take one that the
-    composition does not give it. None is that it may mix positions.
+    "sequence" is by (sequence, mask), "state" by (sequence, state, mask). "position" needs none.
+    "lost" is that a part would take one but gets none. None is that it may mix positions.
     """
     made = composition_of(layer)
     return core.mask_of(layer) if made is None else made.takes_mask

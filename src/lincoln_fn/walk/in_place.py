@@ -1,8 +1,7 @@
 """Walks that tell which part changes a tensor in place that another one holds.
 
-What a layer's forward was given and what it cached must be the same when its backward runs. A part,
-a loop or a loss that writes into one of these tensors makes a gradient wrong, and often another
-layer's. torch counts the changes of each tensor, so the walks need no copies.
+What a layer's forward was given and what it cached must be the same when its backward runs, or a
+gradient is wrong. torch counts the changes of each tensor, so the walks need no copies.
 """
 
 from __future__ import annotations
@@ -44,10 +43,7 @@ def check_in_place(
     g_of: Callable[[Arrays], Arrays],
     check: Callable[[Layer, Params, Params], None] = lambda layer, params, dparams: None,
 ) -> None:
-    """Run forward and backward, and check that no function changes in place what others hold.
-
-    `g_of` makes g of y, and `check` is given each single layer, its params and their gradient.
-    """
+    """Run forward and backward, and check that no function changes in place what others hold."""
     held: Held = []
 
     def call(layer: Layer, function: str, **given: Arrays) -> tuple[Arrays, Arrays]:

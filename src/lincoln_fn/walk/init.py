@@ -1,8 +1,7 @@
 """Params of parts that run one after the other, each made from the output of the part before it.
 
-Outputs are found on `meta`, where tensors have shapes and no values. The `init` of a composition
-runs its parts there, and that of the composition around it runs them all again. So what is found is
-kept until the outermost one ends: without this, the work is quadratic in the depth.
+Outputs are found on `meta`. The `init` of each composition around a part asks for its output again,
+so it is kept until the outermost one ends: without this, the work is quadratic in the depth.
 """
 
 from __future__ import annotations

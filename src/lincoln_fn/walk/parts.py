@@ -175,13 +175,7 @@ def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
-    """Check that what is `given` for `what`, of composition `label`, is a tuple of `count` entries.
-
-    Example:
-        >>> check_entries("serial", "params", ((), ()), 3)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: serial: expected params with 3 entries, got ((), ())
-    """
+    """Check that what composition `label` is `given` for `what` is a tuple of `count` entries."""
     if not (type(given) is tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
         mend = core.suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
@@ -190,10 +184,7 @@ def check_entries(label: str, what: str, given: object, count: int) -> None:
 
 
 def is_trained(params: Params) -> bool:
-    """Return whether parameters have a leaf that an optimizer updates.
-
-    Returns:
-        False for the empty tuple, for a `State`, and for trees that contain only these.
+    """Return whether parameters have a leaf that an optimizer updates: one outside a `State`.
 
     Example:
         >>> is_trained(()), is_trained((torch.zeros(1),))

@@ -19,9 +19,6 @@ from lincoln_fn.walk.parts import inside
 def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
     """List the layers and compositions of a network with their paths, each before its parts.
 
-    Args:
-        path: the network's own.
-
     Example:
         >>> list(paths(lf.serial(lf.tanh())))
         [('', serial(tanh())), ('0', tanh())]
@@ -32,13 +29,9 @@ def paths(net: Layer, path: str = "") -> Iterable[tuple[str, Layer]]:
 
 
 def map_paths(f: Callable[[Layer, str], Layer], net: Layer, path: str = "") -> Layer:
-    """Replace every layer and every composition of a network, parts first.
+    """Replace every layer and composition of a network by f(layer, path), parts first.
 
-    Args:
-        f: (layer, path) -> layer. A composition has its new parts already.
-
-    Returns:
-        The network. A composition of the same parts as before is the same object.
+    A composition of the same parts as before is the same object.
 
     Example:
         >>> map_paths(lambda layer, path: lf.relu() if path == "0" else layer, lf.serial(lf.tanh()))
@@ -76,8 +69,7 @@ def map_params(
 ) -> tuple[Layer, Params]:
     """Replace every single layer of a network together with its params.
 
-    `lf.map_layers` changes layers and keeps their params. This one changes both, through every
-    composition whose params are made of those of its parts.
+    `lf.map_layers` changes layers and keeps their params.
 
     Args:
         f: (layer, path, params) -> (layer, params), or (layer, path, params, key) if there is a

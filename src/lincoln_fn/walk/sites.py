@@ -1,8 +1,7 @@
 """dx now, dparams later: the backward walk in two halves.
 
-`cotangents` sends g back through a network and records at each single layer what its gradient is
-computed from: a `Site`. `grads_at` computes the gradients from the sites. Together they give the
-bits of `backward`, and compute no product twice.
+`cotangents` records what each layer's gradient is computed from: a `Site`. `grads_at` computes the
+gradients from the sites. Together they give the bits of `backward`, and compute no product twice.
 """
 
 from __future__ import annotations
@@ -41,12 +40,11 @@ def cotangents(
     """Compute dx of a network, and record what the gradients of its parameters are computed from.
 
     Args:
-        dx: whether the network's own dx is wanted. If not, the walk ends at the first trained
-            layer.
+        dx: whether the network's dx is wanted. If not, the walk ends at the first trained layer.
 
     Returns:
-        dx (None if it is not wanted), and a tree with one `Site` for each use of each single layer.
-        Each composition is a tuple in it, with one entry per part or use.
+        dx or None, and a tree with one `Site` for each use of each single layer. Each composition
+        is a tuple in it, with one entry per part or use.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -74,13 +72,7 @@ def _skip(layer: Layer, path: str, params: Params) -> Site:
 
 
 def grads_at(net: Layer, params: Params, sites: Record) -> Params:
-    """Compute the gradients of a network's parameters from its sites.
-
-    Args:
-        sites: what `cotangents` returned.
-
-    Returns:
-        dparams, bit for bit as `net.grads` returns it.
+    """Compute dparams from the sites of `cotangents`, bit for bit as `net.grads` returns it.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)

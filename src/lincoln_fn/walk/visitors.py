@@ -161,20 +161,12 @@ class VisitBack(Visitor):
         return made.with_traceback(error.__traceback__)
 
     def add(self, record: Record, later: tuple[Record, ...]) -> tuple[Record, ...]:
-        """Add the record of one use of a part to those of the part's later uses.
-
-        Gradients are added up, so that the sum alone takes memory. Other records are kept in the
-        order of the uses.
-        """
+        """Add the record of one use of a part to those of its later uses; gradients are summed."""
         return self.walk.add(record, later)
 
 
 def allows_loops(visit: Visitor) -> bool:
-    """Return whether a loop over the uses of a part may be traced once, as one operation.
-
-    Then a visit returns tensors alone, and what the loop there returns beside y is read only by the
-    composition's own functions.
-    """
+    """Return whether a loop over a part's uses may be traced once: its visits return tensors."""
     return isinstance(visit, Visitor) and visit.walk.allows_loops
 
 

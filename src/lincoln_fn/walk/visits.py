@@ -1,10 +1,9 @@
-"""What a walk does at a part of a composition. It is a function.
+"""What a walk does at a part of a composition: a function.
 
     there   visit(part, path, params, x, wants) -> (y, record)
     back    visit(part, path, params, cache, g, wants) -> (dx, record)
 
-The protocol's walks call the part's own function. Those of `lincoln_fn.walk.walks` go into
-each part that is a composition.
+The protocol's walks call the part's own function; those of `walks.py` go into compositions.
 """
 
 from __future__ import annotations
@@ -67,11 +66,8 @@ class Walk:
         name: the part's function on the way there, as errors name it.
         advance: (part, params, record) -> params: advances the state of a part, between two uses of
             it. On the way back, record is the part's cache.
-        skip: (part, path, params) -> the record of a part from which nothing is needed; None visits
-            it anyway.
-        add: (record, later) -> records of a part that is used several times, as `VisitBack.add`
-            says.
-        allows_loops: as the function `allows_loops` says.
+        skip: (part, path, params) -> the record of a part that nothing needs; None visits it.
+        add: (record, later) -> records of a part that is used several times, by `VisitBack.add`.
     """
 
     visit: Callable[..., tuple[Arrays, Record]]

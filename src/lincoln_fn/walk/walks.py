@@ -1,9 +1,8 @@
 """The two walks through a network, into all its compositions, and those of a training step.
 
-A training step keeps only the caches that it reads. In a network with a frozen part, the cache of a
-part is read if the part is trained, or if a part before it needs its dx, or if it advances a state.
-Any other is dropped at once. Where only `input_grad` reads a cache, or only `advance`, it keeps
-what that function declares to read.
+A training step keeps only the caches that it reads: of a part that is trained, or whose dx a part
+before it needs, or that advances a state. Where only `input_grad` reads a cache, or only `advance`,
+it keeps what that function declares to read.
 """
 
 from __future__ import annotations
@@ -64,8 +63,7 @@ def there(
         around: (layer, path, params, walk) -> walk(): called around the walk of each composition.
 
     Returns:
-        y, and the records in the structure of the network's cache. If they are caches, they are the
-        cache.
+        y, and the records in the structure of the network's cache.
 
     Example:
         >>> net = lf.serial(lf.relu(), lf.residual(lf.tanh()))
@@ -106,12 +104,10 @@ def back(
 
     Args:
         visit: (layer, path, params, cache, g) -> (dx, record). dx goes on to the layer before it.
-        cache: what `forward`, or `there`, returned beside y.
         advance: as `there` takes it.
 
     Returns:
-        dx, and the records: a composition's are a tuple with an entry for each part, or for each
-        use of a part.
+        dx, and the records: a composition's are a tuple with an entry for each part or use.
 
     Example:
         >>> net, x = lf.serial(lf.dense(2), lf.tanh()), torch.ones(1, 3)
@@ -138,16 +134,13 @@ def walk_back(
     gather: Callable[[Composition, Params, Record], Record] | None = None,
     add: Callable[[Record, tuple[Record, ...]], tuple[Record, ...]] = keep,
 ) -> tuple[Arrays, Record]:
-    """Walk back for what is wanted of a network.
+    """Walk back for what is wanted of a network; a dx that is not is None.
 
     Args:
         leaf: (layer, path, params, cache, g, wants) -> (dx, record), for a single layer.
-        wants: what is wanted. dx is None if it is not.
-        skip: as `Walk` takes it, and so is `add`.
-        advance: as `there` takes it.
+        skip: as `Walk` takes it, and so is `add`; `advance` is as `there` takes it.
         gather: (composition, params, records) -> record of the composition, where dparams are
             wanted. None keeps the records as they are.
-        add: as `Walk` takes it.
     """
 
     def at(
@@ -168,9 +161,8 @@ def walk_back(
 def forward_to_train(net: Layer, params: Params, x: Arrays) -> tuple[Arrays, Cache]:
     """Compute y, as `net.forward` does, and the part of the cache that a training step reads.
 
-    Returns:
-        y, and the cache for `gradients` and `net.advance`. Of a part that is not trained, and whose
-        dx nobody needs, it holds nothing.
+    The cache is for `gradients` and `net.advance`: of a part that is not trained, and whose dx
+    nobody needs, it holds nothing.
 
     Example:
         >>> net, x = lf.serial(lf.frozen(lf.dense(2)), lf.dense(3)), torch.ones(1, 4)
@@ -219,10 +211,7 @@ def _keep_entries(cache: Cache, reads: tuple[str, ...]) -> Cache:
 
 
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
-    """Compute dparams, as `net.grads` does.
-
-    Args:
-        cache: what `forward` or `forward_to_train` returned.
+    """Compute dparams, as `net.grads` does, from the cache of `forward` or `forward_to_train`.
 
     Example:
         >>> net, x = lf.dense(2), torch.ones(1, 3)
