@@ -29,9 +29,6 @@ def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
     weight_norm, spectral_norm and layers of your own that declare no kind have no rule; give them
     one by their path.
 
-    Args:
-        stabilizer: of the rules that divide.
-
     Example:
         >>> base()[0][1]
         pass_()
@@ -50,13 +47,7 @@ def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
 
 @attrs.frozen(eq=False)
 class Composite:
-    """Which layer gets which rule.
-
-    Args:
-        choices: pairs of a kind and a rule; the first that fits a layer counts.
-        first: such pairs for the first layer that one of them fits, in the order of `parts`.
-        by_path: rules for single layers, which count before the others.
-    """
+    """Which layer gets which rule; `composite` makes it of the same arguments."""
 
     choices: tuple[Choice, ...]
     first: tuple[Choice, ...] = ()
@@ -115,8 +106,8 @@ def composite(
     Args:
         *choices: pairs of a kind, as in `lf.attribution.kinds`, and a rule. The first that fits a
             layer counts.
-        first: such pairs for the first layer that one of them fits.
-        by_path: rules for single layers by their path.
+        first: such pairs for the first layer that one of them fits, in the order of `parts`.
+        by_path: rules for single layers by their path, which count before the others.
 
     Example:
         >>> net = lf.serial(lf.dense(3), lf.layer_norm(), lf.dense(2))
@@ -133,10 +124,6 @@ def composite(
 @checked
 def epsilon_plus(epsilon: NonNegative = 1e-6, stabilizer: NonNegative = 1e-6) -> Composite:
     """Make a composite: z_plus for convolutions, epsilon for dense layers.
-
-    Args:
-        epsilon: of the epsilon rule.
-        stabilizer: of the other rules.
 
     Example:
         >>> epsilon_plus().choices[0][1]
@@ -195,16 +182,11 @@ def epsilon_gamma_box(
     gamma: NonNegative = 0.25,
     stabilizer: NonNegative = 1e-6,
 ) -> Composite:
-    """Make a composite: z_box and gamma for convolutions, epsilon for dense layers.
-
-    z_box is for the first convolution.
+    """Make a composite: z_box for the first convolution, then gamma, and epsilon for dense layers.
 
     Args:
         low: the smallest value that the input can have, as `z_box` takes it.
         high: the largest.
-        epsilon: of the epsilon rule.
-        gamma: of the gamma rule.
-        stabilizer: of the other rules.
 
     Example:
         >>> epsilon_gamma_box(-1.0, 1.0).first[0][1]

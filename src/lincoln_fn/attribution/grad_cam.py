@@ -33,8 +33,7 @@ def grad_cam(
         cam, at the feature maps' resolution. `lf.upsample` or `lf.plots.relevance` enlarge it.
 
     Source:
-        Selvaraju and others, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-        Localization", ICCV 2017.
+        Selvaraju and others, "Grad-CAM", ICCV 2017.
 
     Example:
         >>> net, x = lf.serial(lf.conv2d(4, 3), lf.relu(), lf.flatten()), torch.ones(1, 1, 5, 5)

@@ -105,11 +105,9 @@ def smooth_grad(
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         key: draws the noise.
         noise: the noise's standard deviation, as a share of max x - min x of each example.
-        samples: how many noisy copies.
 
     Source:
-        Smilkov, Thorat, Kim, Viégas and Wattenberg, "SmoothGrad: removing noise by adding noise",
-        2017.
+        Smilkov and others, "SmoothGrad: removing noise by adding noise", 2017.
 
     Example:
         >>> net, x = lf.tanh(), torch.tensor([[0.0, 1.0]])
@@ -155,9 +153,6 @@ def integrated_gradients(
         target: which output F is, as `gradient` takes it. None is the highest score at x.
         baseline: an input without information, which broadcasts to x; None is zeros.
         steps: the number of gradients on the way. The gap says whether they are enough.
-
-    Returns:
-        The attributions, of x's shape, and the gap of each example.
 
     Source:
         Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.

@@ -20,12 +20,8 @@ from lincoln_fn.walk.walks import back
 def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation only what is positive: dx = max(0, g) f'(x).
 
-    Returns:
-        What arrives at x, which it mirrors.
-
     Source:
-        Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for Simplicity: The All
-        Convolutional Net", 2015.
+        Springenberg and others, "Striving for Simplicity: The All Convolutional Net", 2015.
 
     Example:
         >>> x = torch.tensor([[1.0, -1.0, 1.0]])
@@ -37,9 +33,6 @@ def guided_backpropagation(net: Layer, params: Params, x: Arrays, target: Target
 
 def deconvolution(net: Layer, params: Params, x: Arrays, target: Target = None) -> Arrays:
     """Send back through each activation what is positive, wherever its x was: dx = max(0, g).
-
-    Returns:
-        What arrives at x, which it mirrors.
 
     Source:
         Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.

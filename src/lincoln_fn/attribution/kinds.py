@@ -14,10 +14,7 @@ Kind: TypeAlias = frozenset[declaration.Kind | Function]
 
 
 def kind_of(layer: Layer) -> declaration.Kind | Function:
-    """Return what a single layer declares to be.
-
-    Returns:
-        Its kind; for a layer that declares none, its constructor, or `forward` if it has none.
+    """Return a layer's kind; if it declares none, its constructor, or `forward` if it has none.
 
     Example:
         >>> kind_of(lf.dense(3)) in DENSE, kind_of(lf.inference(lf.dropout())) in DROPOUT

@@ -36,7 +36,6 @@ class LayerRelevance:
 
     Args:
         path: the layer's or the composition's; "" is the network's.
-        name: its name.
         y: the relevance of its output.
         x: the relevance of its input; None for one that has none, such as indices.
     """
@@ -84,9 +83,7 @@ def lrp(
             with log-probabilities.
         x: its input, with the batch first. Indices have no relevance; that of their embedding is in
             the result.
-        target: which output is explained: a class for all examples, a class for each, weights of
-            y's shape, or None for each example's highest score. The relevance of the output is
-            y times 1 or times the weight.
+        target: as `gradient` takes it. The relevance of the output is y times 1 or the weight.
         rules: the composite that chooses a rule for each layer; None is `epsilon_plus()`.
 
     Raises:
@@ -144,14 +141,7 @@ def _forward(layer: Layer, params: Params, x: Arrays) -> tuple[Arrays, Use]:
 
 @attrs.frozen
 class LayerSums:
-    """The sums of the relevance of a layer's output and input.
-
-    Args:
-        path: the layer's or the composition's; "" is the network's.
-        name: its name.
-        y: the sum over its output.
-        x: the sum over its input; None if that has no relevance, such as indices.
-    """
+    """The sums of a `LayerRelevance`, with its path and name; x is None if the input has none."""
 
     path: str
     name: str

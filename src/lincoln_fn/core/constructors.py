@@ -63,9 +63,6 @@ def constructor(function: Any = None, /, **traits: Any) -> Any:  # Any: as the o
         **traits: what the file's own functions declare of the layer, as `lf.declare` explains:
             `@constructor(kind="dense", terms=terms)`.
 
-    Returns:
-        The constructor. It raises a `LayerError` for an argument that is not of its type.
-
     Example:
         >>> def forward(params, x, *, factor):
         ...     return factor * x, factor
@@ -170,12 +167,7 @@ def arguments_of(function: object) -> dict[str, Any]:
 
 # Any: functions of any kind, as above.
 def bind_like(function: Any, own: Any, *args: Any) -> Any:
-    """Bind a function to the arguments by keyword that a constructor has bound to another.
-
-    Example:
-        >>> bind_like(dict, lf.elu(0.5).forward)()
-        {'alpha': 0.5}
-    """
+    """Bind a function to the arguments by keyword that a constructor has bound to another."""
     return partial(function, *args, **own.keywords) if isinstance(own, partial) else function
 
 
@@ -188,10 +180,6 @@ def over_axes(
     Args:
         family: the constructor, whose first argument is the number of spatial axes. It is named
             after the family, such as `_conv_nd`.
-        **traits: as of `constructor`.
-
-    Returns:
-        Three constructors, such as `conv1d`, `conv2d` and `conv3d`.
 
     Example:
         >>> def _sum_nd(n: int, *, keepdim: bool = False) -> lf.Layer:

@@ -153,12 +153,7 @@ def _attach(function: Function, made: Declaration) -> None:
 
 
 def declared_by(function: Function) -> Declaration:
-    """Return what was declared of a function, whatever arguments are bound to it.
-
-    Example:
-        >>> declared_by(lf.dense(3).grads).kind, declared_by(print).kind
-        ('dense', None)
-    """
+    """Return what was declared of a function, whatever arguments are bound to it."""
     made: Declaration = getattr(unbound(function), "declaration", _NOTHING)
     return made
 
@@ -199,12 +194,7 @@ def kind_of(layer: Layer) -> Kind | None:
 
 
 def mask_of(layer: Layer) -> Mask | None:
-    """Return how a single layer takes the mask of a sequence; None if it does not say.
-
-    Example:
-        >>> mask_of(lf.gru(3)), mask_of(lf.softmax(-1)), mask_of(lf.softmax(1))
-        ('state', 'position', None)
-    """
+    """Return how a single layer takes the mask of a sequence; None if it does not say."""
     made, arguments = declared_by(layer.forward), layer.spec.arguments if layer.spec else {}
     if made.mask is not None:
         return made.mask
@@ -221,31 +211,16 @@ def mask_of(layer: Layer) -> Mask | None:
 
 
 def is_named_by(layer: Layer, table: Collection[object]) -> bool:
-    """Return whether a table has a layer's kind, its constructor, or its `forward`.
-
-    Example:
-        >>> is_named_by(lf.tanh(), {"activation"}), is_named_by(lf.tanh(), {lf.relu})
-        (True, False)
-    """
+    """Return whether a table has a layer's kind, its constructor, or its `forward`."""
     names = (kind_of(layer), constructor_of(layer), unbound(layer.forward))
     return any(each in table for each in names)
 
 
 def gradients_of(layer: Layer) -> Declaration:
-    """Return what is declared of the function that computes a layer's gradients.
-
-    Example:
-        >>> gradients_of(lf.dense(3)).terms is lf.layers.dense.terms
-        True
-    """
+    """Return what is declared of the function that computes a layer's gradients."""
     return declared_by(layer.backward if is_derived(layer, "grads") else layer.grads)
 
 
 def input_grad_of(layer: Layer) -> Declaration:
-    """Return what is declared of the function that computes a layer's dx.
-
-    Example:
-        >>> input_grad_of(lf.dense(3)).reads, input_grad_of(lf.tanh()).reads
-        ((), None)
-    """
+    """Return what is declared of the function that computes a layer's dx."""
     return declared_by(layer.backward if is_derived(layer, "input_grad") else layer.input_grad)

@@ -80,12 +80,8 @@ class Key(State):
     """The start of a sequence of random numbers; it is frozen, and drawing does not change it.
 
     Args:
-        bits: an int seed, which is mixed into 64 bits, or an int64 tensor of shape () that already
-            holds them.
-
-    Raises:
-        ValueError: if the seed does not fit into 64 bits, or is not a single number.
-        TypeError: if it is neither an int nor an int64 tensor.
+        bits: an int seed of at most 64 bits, which is mixed into 64, or an int64 tensor of shape ()
+            that holds the bits themselves.
 
     Example:
         >>> first, second = Key(0).split()
@@ -125,9 +121,6 @@ class Key(State):
         Args:
             data: an integer of at most 64 bits, or a tensor of shape () of any integer dtype.
 
-        Returns:
-            The key. Equal numbers give equal keys.
-
         Example:
             >>> bool(Key(0).fold_in(7).bits == Key(0).fold_in(torch.tensor(7)).bits)
             True
@@ -157,18 +150,12 @@ class Key(State):
         """Make the key whose draws for some rows of a batch are those rows of the batch's draws.
 
         A draw's rows are its axis 0. One that has k rows for each of the batch's, as after a
-        reshape, is cut likewise.
+        reshape, is cut likewise. Keys that are made from it draw for the same rows.
 
         Args:
             first: the number of the first row.
             rows: how many rows are drawn for.
             of: the number of rows of the whole batch.
-
-        Returns:
-            The key. Keys that are made from it draw for the same rows.
-
-        Raises:
-            LayerError: if the rows are not within the batch, or there is none.
 
         Example:
             >>> whole, part = uniform(Key(0), (6, 2)), Key(0).for_rows(4, 2, of=6)
@@ -273,7 +260,6 @@ def uniform(
     """Draw uniformly from [low, high).
 
     Args:
-        low: the smallest value.
         high: the upper bound, not included; but numbers that are scaled or rounded to a short dtype
             can reach it.
         dtype: a floating dtype. float64 uses 53 random bits, every other dtype 24.
@@ -315,9 +301,6 @@ def bernoulli(key: Key, shape: Shape, p: float) -> Tensor:
 
     Args:
         p: the probability, from 0 to 1, used with 53 bits.
-
-    Raises:
-        ValueError: if p is not from 0 to 1.
 
     Example:
         >>> bernoulli(Key(0), (3,), p=1.0)

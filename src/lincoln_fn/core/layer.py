@@ -96,9 +96,6 @@ class Layer(Made):
 
     `spec` is the constructor that was called, and its arguments; None for a layer made by hand.
 
-    Raises:
-        LayerError: if name is not a string, or a function is not callable.
-
     Example:
         >>> double = Layer(
         ...     "double()",
@@ -186,9 +183,6 @@ class Layer(Made):
         layer is not what its constructor makes: it has no `spec`, unless one is given. What is
         declared of a function goes with the function.
 
-        Args:
-            **changes: new values by field name.
-
         Example:
             >>> same = Layer("same()", lambda params, x: (x, None), lambda params, c, g: (g, ()))
             >>> same.replace(backward=lambda params, cache, g: (-g, ())).backward((), None, 2)
@@ -213,12 +207,6 @@ def map_layers(f: Callable[[Layer], Layer], net: Layer) -> Layer:
 
     Args:
         f: takes a layer without parts and returns its replacement.
-
-    Returns:
-        The same composition of the new layers.
-
-    Raises:
-        LayerError: if net is not a layer, or f is not a function.
 
     Example:
         >>> map_layers(lambda layer: layer.replace(name="other()"), Layer("one()", print, print))

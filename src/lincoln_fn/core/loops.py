@@ -59,10 +59,7 @@ def is_traced_once(x: Tensor, steps: int) -> bool:
 
 
 def loop(step: Step, carry: Arrays, xs: Arrays) -> tuple[Arrays, Steps] | None:
-    """Run a loop as one operation; None if a step's carry is not like the one before.
-
-    The leaves of xs have the axis of the steps first.
-    """
+    """Run a loop over xs' first axis as one operation; None if a step changes its carry's form."""
     start, form = optree.tree_flatten(carry, namespace=EVERYTHING)
     sequences, of_xs = optree.tree_flatten(xs, namespace=EVERYTHING)
     start = [x.contiguous() if 0 in x.stride() else x for x in start]
@@ -142,8 +139,7 @@ def _run(
 ) -> tuple[list[Tensor], dict[Node, Tensor], set[Node]]:
     """Run a traced step for all steps; return the last carry, and what each node is.
 
-    The nodes returned last are tensors that a step returns as they came. No loop carries them, and
-    they are not stacked.
+    The nodes returned last are tensors that a step returns as they came: no loop carries them.
     """
     inputs, (after, out) = graph.graph.find_nodes(op="placeholder"), _results(graph, len(start))
     still = {node: x for node, x, new in zip(inputs, start, after, strict=False) if new is node}

@@ -14,18 +14,7 @@ ASKED: Final[ContextVar[tuple[float, float] | None]] = ContextVar("ASKED", defau
 
 
 def is_between(lowest: float, x: Tensor, highest: float) -> bool:
-    """Return whether the number of a tensor lies between two others; nan never does.
-
-    Args:
-        lowest: the lower bound.
-        x: a tensor of one number.
-        highest: the upper bound.
-
-    Example:
-        >>> import torch
-        >>> is_between(0, torch.tensor(1.0), 1), is_between(0, torch.tensor(torch.nan), 1)
-        (True, False)
-    """
+    """Return whether the number of a tensor lies between two others; nan never does."""
     before = ASKED.set((lowest, highest))
     try:
         return lowest <= x.item() <= highest

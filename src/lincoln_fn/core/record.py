@@ -45,8 +45,7 @@ class State:
 def static(**options: Any) -> Any:
     """Declare a field that is part of a record's structure and not a leaf: a number, a name.
 
-    Args:
-        **options: what `attrs.field` takes, such as `default`.
+    The options are those of `attrs.field`, such as `default`.
 
     Example:
         >>> @record
@@ -116,13 +115,6 @@ def evolve(tree: T, **changes: Any) -> T:
     """Make a record like another, with some fields changed.
 
     It is `attrs.evolve` with types that any type checker accepts for records.
-
-    Args:
-        tree: the record, which stays as it is.
-        **changes: new values by field name.
-
-    Raises:
-        TypeError: if there is no such field.
 
     Example:
         >>> @record

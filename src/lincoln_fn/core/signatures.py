@@ -33,16 +33,6 @@ def shape_checked(function: Function, layer: str = "") -> Function:
         function: `init(key, x)`, `forward(params, x)`, `backward(params, cache, g)` or the like.
             The cache may have any name.
         layer: the layer's name, for errors; "" for the name of the function's file.
-
-    Returns:
-        A function that raises a `LayerError` where the arguments are not of their types. It is the
-        function itself if its types say nothing that can be checked.
-
-    Example:
-        >>> from lincoln_fn.layers import tanh
-        >>> shape_checked(tanh.backward, "tanh")((), torch.zeros(2, 4), torch.zeros(2, 3))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: tanh: expected g of shape (2, 4), got (2, 3)
     """
     inner = function.func if isinstance(function, partial) else function
     check, *types = _checks_of(inner)

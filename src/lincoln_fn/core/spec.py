@@ -29,11 +29,6 @@ class Spec(str):
     """A call of a constructor: its text, the constructor, and the arguments by name.
 
     `of` is the constructor, and `arguments` are those of the call, with the defaults.
-
-    Example:
-        >>> spec = lf.elu(0.5).spec
-        >>> spec, spec.of is lf.elu, spec["alpha"]
-        ('elu(alpha=0.5)', True, 0.5)
     """
 
     of: Function
@@ -91,32 +86,17 @@ def constructor_of(made: Made) -> Function | None:
 
 
 def file_of(made: Made) -> ModuleType | None:
-    """Return the module of the constructor: a row for it is one for all constructors of the file.
-
-    Example:
-        >>> file_of(lf.conv2d(4, 3)) is lf.layers.conv
-        True
-    """
+    """Return the module of the constructor: a row for it holds for all constructors in it."""
     return None if made.spec is None else sys.modules.get(made.spec.of.__module__)
 
 
 def made_by(made: Made, *constructors: Function) -> bool:
-    """Return whether one of some constructors made a layer, a loss or an optimizer.
-
-    Example:
-        >>> made_by(lf.elu(0.5), lf.relu, lf.elu), made_by(lf.serial(), lf.relu)
-        (True, False)
-    """
+    """Return whether one of some constructors made a layer, a loss or an optimizer."""
     return constructor_of(made) in constructors
 
 
 def called(name: str) -> str:
-    """Return what is called in the code that makes a layer: its short name, for people.
-
-    Example:
-        >>> called("elu(alpha=0.5)")
-        'elu'
-    """
+    """Return what is called in the code that makes a layer: "elu" of "elu(alpha=0.5)"."""
     return name.partition("(")[0]
 
 

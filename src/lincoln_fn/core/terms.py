@@ -103,9 +103,8 @@ class Gather(Term):
         g: the gradients of the rows, (N, *rows, O).
 
     Example:
-        >>> Gather(torch.tensor([0, 4]), torch.zeros(2, 3)).index
-        tensor([[0],
-                [4]])
+        >>> Gather(torch.tensor([0, 4]), torch.zeros(2, 3)).index.T
+        tensor([[0, 4]])
     """
 
     index: Int[Tensor, "N T"] = attrs.field(converter=_index_by_example)
@@ -177,9 +176,8 @@ def sum_axes(values: Float[Tensor, " N *s"], axes: tuple[int, ...]) -> Explicit:
     The examples are on axis 0, which is none of them.
 
     Example:
-        >>> sum_axes(torch.ones(2, 7, 3), (1,)).values
-        tensor([[7., 7., 7.],
-                [7., 7., 7.]])
+        >>> sum_axes(torch.ones(1, 7, 3), (1,)).values
+        tensor([[7., 7., 7.]])
     """
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     for axis in sorted(axes, reverse=True):  # one after the other: torch then adds pairwise

@@ -34,9 +34,6 @@ def map(f: Callable[..., Any], tree: T, *rest: Tree, states: bool = False) -> T:
         *rest: trees of the same structure.
         states: whether the tensors inside a `State` are leaves, too.
 
-    Raises:
-        ValueError: if the trees differ in structure.
-
     Example:
         >>> map(lambda p, g: p - g, (5, (3, None)), (1, (2, None)))
         (4, (1, None))
@@ -59,9 +56,8 @@ def leaves(tree: Tree, *, states: bool = False) -> list[Tensor]:
 def children(tree: Tree) -> Collection[Tree]:
     """Return the subtrees directly below a tree's root.
 
-    Returns:
-        A tuple's or list's entries, a record's fields, or optree's children of any other kind; ()
-        for a leaf or None.
+    They are the entries of a tuple or list, the fields of a record, or optree's children of another
+    kind; () for a leaf or None.
 
     Example:
         >>> children((1, (2, 3))), children(None)
@@ -81,9 +77,8 @@ def children(tree: Tree) -> Collection[Tree]:
 def paths(tree: Tree, *, states: bool = False) -> list[str]:
     """Name the leaves from left to right, such as "2.weight".
 
-    Returns:
-        One path per leaf: positions in tuples and names of fields, joined by dots; "" for a tree
-        that is itself a leaf.
+    A path is the positions in tuples and the names of fields, joined by dots; "" for a tree that is
+    itself a leaf.
 
     Example:
         >>> paths(({"weight": 1, "bias": 2}, (), 3))

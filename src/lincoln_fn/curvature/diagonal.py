@@ -57,20 +57,15 @@ def ggn_diagonal(
         columns_at_once: how many columns of the loss's Hessian go back together, such as 10 of 100
             classes; None for all. Fewer take less memory.
 
-    Returns:
-        diag(G), a tree that mirrors params.
-
     Source:
-        Dangel, Kunstner and Hennig, "BackPACK: Packing more into Backprop", ICLR 2020,
-        section 2.3.
+        Dangel, Kunstner and Hennig, "BackPACK", ICLR 2020, section 2.3.
 
     Example:
         >>> net, loss = lf.dense(1, bias=False), lf.losses.mse(reduction="sum")
         >>> x = torch.tensor([[1.0, 2.0]])
         >>> params = net.init(lf.Key(0), x)
-        >>> ggn_diagonal(net, params, x, loss, torch.ones(1, 1)).weight.round()
-        tensor([[2.],
-                [8.]])
+        >>> ggn_diagonal(net, params, x, loss, torch.ones(1, 1)).weight.round().T
+        tensor([[2., 8.]])
     """
     check_independent(net)
     net = fast_for_columns(net)

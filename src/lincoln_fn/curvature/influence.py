@@ -15,8 +15,6 @@ H v, without H. Its products with all d_n are one forward pass along s:
 
     s^T d_n = s^T J_n^T g_n = g_n . (J s)_n
 
-Without example n, e = -1, the test loss changes by about minus the influence.
-
 Source: Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
 """
 

@@ -17,9 +17,8 @@ over the steps. In step k, from 1, each is
 B is computed from the g of the batch's own loss, so that A ox B stands for the empirical Fisher
 matrix, the mean of the examples' h_n h_n^T.
 
-Source: Martens and Grosse, "Optimizing Neural Networks with Kronecker-factored Approximate
-Curvature", ICML 2015; damping in the eigenbasis as George and others, "Fast Approximate Natural
-Gradient Descent in a Kronecker-factored Eigenbasis", NeurIPS 2018.
+Source: damping in the eigenbasis as George and others, "Fast Approximate Natural Gradient Descent
+in a Kronecker-factored Eigenbasis", NeurIPS 2018.
 """
 
 from __future__ import annotations
@@ -73,9 +72,6 @@ def kfac(
             eigenvectors, also in a compiled step.
         sharing: as for `kfac_factors`.
         reduction: that of the step's loss.
-
-    Returns:
-        The gradient, for `make_step(..., gradient=...)` and `init_state(..., gradient=...)`.
 
     Raises:
         LayerError: from the step, if a layer mixes examples, or `init_state` was not given the

@@ -73,11 +73,9 @@ def laplace(
 ) -> Posterior:
     """Approximate the posterior of the parameters by a normal distribution around them.
 
-    The network runs as `predict` does.
-
     Args:
-        net: the network. For "last_layer" it is a `serial` whose last part is a dense layer.
-        params: the trained parameters.
+        net: the network, which runs as `predict` does. For "last_layer" it is a `serial` whose last
+            part is a dense layer.
         batches: the training data, each batch x and target.
         loss: `softmax_cross_entropy(reduction="sum")`, without class weights and label smoothing,
             or `mse(reduction="sum")`.

@@ -44,14 +44,10 @@ def laplace_predictive(net: Layer, posterior: Posterior, x: Arrays) -> Predictiv
     f ~ N(predict(params, x), J P^-1 J^T), with J the derivative of the output in the parameters.
     For a regression, add `noise_std` squared to the variance to get that of the targets.
 
-    Args:
-        net: the network that `laplace` was given, and made the posterior for.
-        x: the input of N examples.
-
     Returns:
-        The mean, of shape (N, O), and the covariance, of shape (N, O, O); float32 for a network of
-        half precision. For "diagonal" it holds the derivatives of all examples in memory at once:
-        give it few.
+        The mean of N examples, of shape (N, O), and the covariance, of shape (N, O, O); float32 for
+        a network of half precision. For "diagonal" it holds the derivatives of all examples in
+        memory at once: give it few.
 
     Source:
         Immer, Korzepa and Bauer, "Improving Predictions of Bayesian Neural Nets via Local

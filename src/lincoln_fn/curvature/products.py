@@ -43,9 +43,6 @@ def hessian_vector_product(
         loss: the loss, with reduction mean or sum.
         v: the vector, a tree that mirrors params.
 
-    Returns:
-        H v, a tree that mirrors params.
-
     Raises:
         LayerError: under autograd or torch.func: the product is a derivative in forward mode.
 
@@ -54,9 +51,8 @@ def hessian_vector_product(
 
     Example:
         >>> net, loss, one = lf.dense(1, bias=False), lf.losses.mse(), torch.ones(1, 1)
-        >>> params = net.init(lf.Key(0), one)
-        >>> v = lf.tree.map(torch.ones_like, params)
-        >>> hessian_vector_product(net, params, one, loss, one, v).weight
+        >>> params = lf.layers.dense.Params(one, None)
+        >>> hessian_vector_product(net, params, one, loss, one, params).weight
         tensor([[2.]])
     """
     _check("hessian_vector_product", params, x, target, v)
@@ -75,12 +71,8 @@ def gauss_newton_vector_product(
 ) -> Params:
     """Compute G v, with G = J^T H_L J the generalised Gauss-Newton matrix of all parameters.
 
-    For cross-entropies and the squared error, G is the Fisher matrix, too.
-
-    Its arguments are those of `hessian_vector_product`.
-
-    Returns:
-        G v, a tree that mirrors params.
+    For cross-entropies and the squared error, G is the Fisher matrix, too. Its arguments are those
+    of `hessian_vector_product`.
 
     Source:
         Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent",
@@ -88,9 +80,8 @@ def gauss_newton_vector_product(
 
     Example:
         >>> net, loss, one = lf.dense(1, bias=False), lf.losses.mse(), torch.ones(1, 1)
-        >>> params = net.init(lf.Key(0), one)
-        >>> v = lf.tree.map(torch.ones_like, params)
-        >>> gauss_newton_vector_product(net, params, one, loss, one, v).weight
+        >>> params = lf.layers.dense.Params(one, None)
+        >>> gauss_newton_vector_product(net, params, one, loss, one, params).weight
         tensor([[2.]])
     """
     _check("gauss_newton_vector_product", params, x, target, v)

@@ -30,8 +30,6 @@ def alone() -> Group:
 def world() -> Group:
     """Return the group of all processes of a run whose process group exists already.
 
-    `connect` makes the process group, too.
-
     Example:
         >>> world()
         Traceback (most recent call last):
@@ -90,11 +88,7 @@ def grid(group: Group, columns: PositiveInt) -> tuple[Group, Group]:
     """Arrange processes in rows: rank r is in row r // columns and in column r % columns.
 
     The processes of a row divide a network, by layers or within them. Those of a column divide the
-    examples.
-
-    Args:
-        group: all processes, which all call it.
-        columns: how many processes are in a row.
+    examples. All processes call it.
 
     Returns:
         The processes of this one's row, and those of its column.

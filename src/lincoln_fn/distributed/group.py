@@ -1,8 +1,7 @@
 """Processes that compute together, and what they send each other.
 
 A `Group` is a value: what communicates takes it as an argument. torch.distributed does the work,
-with gloo on CPUs and nccl on GPUs. A group of one process sends nothing, and needs no process
-group.
+with gloo on CPUs and nccl on GPUs. A group of one process sends nothing.
 
 Each wait is bounded. A process that is gone raises `LostProcessError` in all others.
 """
@@ -33,7 +32,6 @@ class Group:
     """Some processes, of which this one is number `rank`; made by `connect`, `world` or `alone`.
 
     Args:
-        rank: this process's number in the group.
         ranks: the numbers of its processes in the whole run.
         handle: torch's process group; None for a group of one process.
         heartbeat: says which process is gone; None if that is not known.
@@ -85,10 +83,7 @@ class Group:
         return None if self.timeout is None else timedelta(seconds=self.timeout)
 
     def gather(self, x: Tensor) -> Tensor:
-        """Collect one tensor of each process, of the same shape and dtype in each.
-
-        The result has the shape (size, *x.shape), in the order of the ranks.
-        """
+        """Stack the tensors of all processes, of one shape and dtype, in the order of the ranks."""
         if self.handle is None:
             return x.unsqueeze(0)
         _check_not_transformed(x)
@@ -123,12 +118,8 @@ class Group:
     def exchange(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Send row i of a matrix to process i, and receive the row that is for this one.
 
-        Args:
-            x: (size, n) in this process; n may differ between processes.
-            sizes: the n of each process.
-
-        Returns:
-            The rows received, one after the other, of shape (sum of sizes,).
+        x has the shape (size, n); n may differ between processes, and `sizes` has that of each. The
+        rows that are received come one after the other, of shape (sum of sizes,).
         """
         if self.handle is None:
             return x.flatten()
@@ -141,10 +132,7 @@ class Group:
         return result
 
     def sum_in_place(self, x: Tensor) -> Tensor:
-        """Add up one tensor of each process, in an order that depends on their number.
-
-        x has the same shape and dtype in each. It becomes the sum, and is returned.
-        """
+        """Add up one tensor of each process, into x, in an order that depends on their number."""
         if self.handle is not None:
             _check_not_transformed(x)
             with self.waiting():
@@ -154,9 +142,7 @@ class Group:
     def send(self, x: Tensor, to: int) -> dist.Work | None:
         """Begin to send a tensor to a process, which calls `receive`.
 
-        Args:
-            x: the tensor, which must stay as it is until `wait` of the result.
-            to: the rank of the other process in this group.
+        x must stay as it is until `wait` of the result. `to` is the other's rank in this group.
         """
         _check_not_transformed(x)
         with self.waiting():

@@ -83,22 +83,7 @@ NonNegativeSizes: TypeAlias = NonNegativeInt | Annotated[tuple[NonNegativeInt, .
 
 
 def checked(constructor: Callable[P, R]) -> Callable[P, R]:
-    """Check a constructor's arguments by the types in its signature, each time it is called.
-
-    Args:
-        constructor: a function.
-
-    Returns:
-        The same function, which raises a `LayerError` for an argument that is not of its type.
-
-    Example:
-        >>> @checked
-        ... def dense(n_out: PositiveInt, *, bias: bool = True) -> str:
-        ...     return f"dense({n_out})"
-        >>> dense(0)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: dense: expected n_out of at least 1, got 0
-    """
+    """Check a constructor's arguments by the types in its signature, each time it is called."""
 
     @wraps(constructor)
     def call(*args: Any, **kwargs: Any) -> R:  # Any: of any kind, until they are checked

@@ -35,12 +35,7 @@ def format_briefly(value: object) -> str:
 
 
 def first_of(problems: Iterable[str], most: int = 5) -> list[str]:
-    """List the first of some problems, and how many more there are.
-
-    Example:
-        >>> first_of(["a: missing", "b: missing", "c: missing"], most=1)
-        ['a: missing', 'and 2 more']
-    """
+    """List the first of some problems, and how many more there are."""
     shown = [*problems]
     rest = len(shown) - most
     return [*shown[:most], f"and {rest} more"] if rest > 0 else shown

@@ -44,14 +44,7 @@ _LONG: Final = 240
 
 
 def shortened(text: str) -> str:
-    """Shorten the long calls in a text, such as the name of a network.
-
-    Example:
-        >>> shortened(f"serial({'dense(10), ' * 30}relu())")
-        'serial(...)'
-        >>> shortened(f"serial(dense(3), serial({'dense(10), ' * 30}relu()))")
-        'serial(dense(...), serial(...))'
-    """
+    """Shorten the long calls in a text, such as a network's name: "serial(...)"."""
     pieces, depth = [""], 0  # outside of parentheses, and each group in them
     for letter in text:
         if letter == "(" and not depth:

@@ -23,7 +23,6 @@ class Place:
     """Where in a run an array was made.
 
     Args:
-        step: the number of the step, from 1.
         made_by: "data", the batch; "forward" or "backward", a layer; "loss", its value or gradient;
             "update", the optimizer or `advance`; "start", the state before the first step; or
             "record": a saved state that its own run does not reach again.

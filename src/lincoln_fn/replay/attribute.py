@@ -123,17 +123,13 @@ def reweighted(run: Run, weights: Float[Tensor, " N"]) -> Run:
             left out.
         weights: one for each row of the data.
 
-    Returns:
-        The run, whose loss is `losses.example_weighted` of the run's own.
-
     Example:
         >>> x, t = torch.ones(4, 3), torch.zeros(4, 1)
         >>> net, optimizer = lf.dense(1), lf.optim.sgd(0.1)
         >>> step = lf.make_step(net, lf.losses.mse(), optimizer)
         >>> start = lf.init_state(net, optimizer, lf.Key(0), x)
         >>> run = Run(step, lf.data.batches((x, t), 2), start)
-        >>> without_first = reweighted(run, torch.tensor([0.0, 1.0, 1.0, 1.0]))
-        >>> without_first.step.loss
+        >>> reweighted(run, torch.tensor([0.0, 1.0, 1.0, 1.0])).step.loss
         example_weighted(mse())
     """
     step, batches = run.step, run.batches
@@ -176,9 +172,6 @@ def smoothness(
         run: the run, as `reweighted` takes it.
         change: c, the size of the changes. To leave out one example is a change of 1.
         steps: the number of the last step; by default that of the last batch.
-
-    Returns:
-        The smoothness, from -1 to 1.
 
     Source:
         Engstrom and others, "Optimizing ML Training with Metagradient Descent", 2025, section 3.

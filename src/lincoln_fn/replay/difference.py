@@ -62,7 +62,6 @@ def first_difference(
     infinity has ended is compared up to that step.
 
     Args:
-        a: a run.
         b: another one, such as with another step or other batches. None compares a's saved states
             with a repetition.
         tol: 0 compares bits. Above 0, numbers may differ by this share of the largest number in
@@ -70,12 +69,8 @@ def first_difference(
         steps: the number of the last step; by default that of the last saved state, or that of the
             last batch.
 
-    Returns:
-        The difference; None if there is none.
-
     Raises:
         LayerError: if the last step is not known; as the steps do.
-        CheckpointError: if a saved state cannot be loaded.
 
     Example:
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)

@@ -82,9 +82,8 @@ def metagradient(
     Goes back over the run, from its last step to its first, and takes each step's adjoint: that of
     the optimizer, and one product with the Hessian of the batch's loss. Each state on the way is
     computed again from the last one that is held, by the run's own step. However many are held, the
-    result has the same bits. If the run's step is compiled, its adjoint is, too.
-
-    The derivative is exact up to rounding. How far it holds is another question: see the guide.
+    result has the same bits. If the run's step is compiled, its adjoint is, too. The derivative is
+    exact up to rounding. How far it holds is another question: see the guide.
 
     Args:
         run: the run, whose step is of `make_step`. It is repeated.
@@ -100,7 +99,6 @@ def metagradient(
         folder: where to save what was found so far. A call with the same arguments goes on from
             there, with the same bits. The file is deleted at the end. Several processes share one
             folder, and may be more or fewer when they go on.
-        save_seconds: the time between two saves.
         progress: is called after each step, with the number of steps done and of all.
 
     Raises:

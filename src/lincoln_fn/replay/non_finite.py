@@ -57,15 +57,10 @@ def first_non_finite(run: Run, *, steps: NonNegativeInt | None = None) -> Origin
 
     Args:
         steps: the number of the last step; by default that of the last saved state, or that of the
-            last batch. If all saved states are finite, the steps after the last of them are
-            repeated.
-
-    Returns:
-        The origin; None if all is finite.
+            last batch.
 
     Raises:
         LayerError: if the last step is not known; as the steps do.
-        CheckpointError: if a saved state cannot be loaded.
 
     Example:
         >>> net, optimizer, x = lf.dense(1), lf.optim.sgd(0.1), torch.ones(4, 3)

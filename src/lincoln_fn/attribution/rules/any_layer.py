@@ -105,9 +105,8 @@ def signal(stabilizer: NonNegative = 1e-6) -> Rule:
     their first state, with factors that depend on the gates; the factors count as constants.
 
     Source:
-        Arras, Montavon, Müller and Samek, "Explaining Recurrent Neural Network Predictions in
-        Sentiment Analysis", 2017; Jafari and others, "MambaLRP: Explaining Selective State Space
-        Sequence Models", 2024.
+        Arras and others, "Explaining Recurrent Neural Network Predictions in Sentiment Analysis",
+        2017; Jafari and others, "MambaLRP", 2024.
 
     Example:
         >>> signal()

@@ -47,11 +47,10 @@ from lincoln_fn.layers.attention_heads import grouped, merge_heads, split_heads,
 def attention(stabilizer: NonNegative = 1e-6, *, constant_weights: bool = False) -> Rule:
     """Share the relevance of attention's output to query, key and value.
 
+    It is for `scaled_dot_product_attention` and `attention_heads`.
+
     Args:
         constant_weights: whether the weights count as constants, so that the values get everything.
-
-    Returns:
-        The rule, for `scaled_dot_product_attention` and `attention_heads`.
 
     Example:
         >>> attention(constant_weights=True)

@@ -86,12 +86,7 @@ def alpha_beta(
 ) -> Rule:
     """Share alpha R to the positive contributions, and -beta R to the negative ones.
 
-    Args:
-        alpha: the weight of the positive contributions.
-        beta: that of the negative ones; alpha - beta = 1, so that relevance is conserved.
-
-    Raises:
-        LayerError: if alpha - beta is not 1.
+    alpha - beta must be 1, so that relevance is conserved.
 
     Example:
         >>> alpha_beta(1, 0)
@@ -143,9 +138,6 @@ def z_box(low: float | Tensor, high: float | Tensor, stabilizer: NonNegative = 1
     Args:
         low: the smallest value that x_i can have: a number, or a tensor that broadcasts to x.
         high: the largest value.
-
-    Raises:
-        LayerError: if low is above high; from the walk, if one does not broadcast to x.
 
     Example:
         >>> z_box(0.0, 1.0)

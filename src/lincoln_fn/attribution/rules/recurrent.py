@@ -39,9 +39,6 @@ from lincoln_fn.layers.common.scan import Rule as Step
 def recurrent(stabilizer: NonNegative = 1e-6, *, zero_bias: bool = False) -> Rule:
     """Share the relevance of a recurrent layer's outputs and last state to its sequence and state.
 
-    Returns:
-        The rule, for `rnn`, `gru`, `lstm` and their cells.
-
     Example:
         >>> recurrent()
         recurrent()

@@ -49,8 +49,7 @@ class Rule:
             x's, with None for entries without relevance.
 
     Example:
-        >>> nothing = Rule("nothing()", lambda use, relevance: torch.zeros_like(use.x))
-        >>> nothing
+        >>> Rule("nothing()", lambda use, relevance: torch.zeros_like(use.x))
         nothing()
     """
 
@@ -62,15 +61,7 @@ class Rule:
 
 
 def share(relevance: Tensor, total: Tensor, epsilon: float) -> Tensor:
-    """Compute s = R / (z + epsilon sign(z)), with sign(0) = 1.
-
-    Returns:
-        s; 0 where the denominator is 0: there is nothing to give relevance to.
-
-    Example:
-        >>> share(torch.tensor([6.0, 6, 6]), torch.tensor([-2.0, 0, 2]), 1.0)
-        tensor([-2.,  6.,  2.])
-    """
+    """Compute s = R / (z + epsilon sign(z)), with sign(0) = 1; 0 where the denominator is 0."""
     total = total + epsilon * torch.where(total < 0, -1.0, 1.0).to(total)
     return torch.where(total == 0, 0.0, relevance / torch.where(total == 0, 1.0, total))
 

@@ -1,7 +1,4 @@
-"""Forward and backward of one step, over the shards of this process.
-
-The walk back passes on each gradient as soon as it is computed.
-"""
+"""Forward and backward of one step over this process's shards; gradients are sent at once."""
 
 from __future__ import annotations
 

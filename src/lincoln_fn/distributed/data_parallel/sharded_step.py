@@ -1,10 +1,8 @@
 """One step of a batch that is divided into shards: the sums over all of them, as in `mean.py`.
 
 They are taken in the fixed tree, by another thread, as soon as those of this process are known.
-
 Each shard advances the states by its own examples. A floating state, such as a running mean, is
-averaged over all shards, weighted by their examples. Any other state, such as a key, is the same
-for all shards.
+averaged over all shards, weighted by their examples. Any other state, such as a key, is the same.
 """
 
 from __future__ import annotations

@@ -125,9 +125,6 @@ def sync_batch_norm(
     `reduce=mean(group, shards=...)`, the statistics are taken over its logical shards. Without
     running statistics, `predict` uses those of this process's batch.
 
-    Returns:
-        The layer, whose params are `layers.batch_norm.Params`.
-
     Raises:
         LayerError: from `forward`, if there is only one value for each channel in all processes.
 
@@ -136,9 +133,8 @@ def sync_batch_norm(
 
     Example:
         >>> layer, x = sync_batch_norm(lf.distributed.alone()), torch.tensor([[1.0], [3.0]])
-        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].round(decimals=3)
-        tensor([[-1.],
-                [ 1.]])
+        >>> layer.forward(layer.init(lf.Key(0), x), x)[0].round(decimals=3).T
+        tensor([[-1.,  1.]])
     """
     return bare(
         Layer,

@@ -81,15 +81,9 @@ def measure(
 
 
 def measure_link(group: Group, like: Tensor, *, repeats: int = 5) -> Link:
-    """Measure the connection between the first two processes of a group.
+    """Measure the connection between the first two processes of a group, which all call it.
 
-    Args:
-        group: the processes; all of them call it.
-        like: a tensor of the size that stages send.
-        repeats: how often it is sent; the least time counts.
-
-    Returns:
-        The link, the same in all processes.
+    `like` is a tensor of the size that stages send. It is sent `repeats` times; the least counts.
     """
     if group.size == 1:
         problem = "expected at least 2 processes, got 1; start it by torchrun"
@@ -159,9 +153,6 @@ def split_into_stages(net: Layer, x: Arrays, stages: int, *, repeats: int = 3) -
         net: `lf.serial` or `lf.repeat` of at least as many parts as stages.
         x: an example input, on which the parts are measured.
         repeats: how often each part is measured; the least time counts.
-
-    Returns:
-        The stages: each is `lf.serial` of some parts.
 
     Example:
         >>> split_into_stages(lf.serial(lf.dense(3), lf.relu()), torch.ones(1, 2), 2)

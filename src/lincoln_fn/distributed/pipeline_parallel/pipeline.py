@@ -1,7 +1,7 @@
 """Pipelines: a network cut into stages that different processes compute at the same time.
 
-A batch is divided into microbatches, which pass through the stages. `schedules.py` says in which
-order each stage computes what; `stages.py` has the layer; `pipeline_step.py` has a step.
+`schedules.py` says in which order a stage computes what; `stages.py` has the layer, and
+`pipeline_step.py` a step.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ def pipeline(
     that draws random numbers draws those of the whole batch.
 
     Args:
-        stages: the layers, first to last.
         schedule: of these stages, such as `one_f_one_b(4, 8)`. It sets the number m of microbatches
             too. Each process gives the same.
         group: the processes, of which each has the same number of stages, usually one. `alone()`
@@ -92,11 +91,8 @@ def pipeline(
         >>> stages = lf.serial(lf.dense(4), lf.tanh()), lf.dense(1)
         >>> schedule = lf.distributed.one_f_one_b(stages=2, microbatches=3)
         >>> net, reduce = pipeline(stages, schedule, lf.distributed.alone())
-        >>> optimizer, x = lf.optim.sgd(0.1), torch.ones(6, 2)
-        >>> step = lf.make_step(net, lf.losses.mse(), optimizer, reduce=reduce)
-        >>> state, value = step(lf.init_state(net, optimizer, lf.Key(0), x), (x, torch.ones(6, 1)))
-        >>> state.step
-        tensor(1)
+        >>> lf.make_step(net, lf.losses.mse(), lf.optim.sgd(0.1), reduce=reduce).loss
+        mse()
     """
     check_argument("pipeline", "group", Group, group, ("stages", "schedule", "group"))
     if isinstance(stages, Layer) or not stages:

@@ -117,16 +117,11 @@ def plan(
         stages: the layers; or one `lf.serial`, which is cut so that the slowest stage is as fast
             as possible.
         x: one microbatch.
-        schedule: of these stages.
         world: how many processes there are, a multiple of the number of stages: there are then
             several pipelines. None is one process for each stage.
         times: of each stage; None measures them in this process, with its number of threads.
         link: between processes; None takes no time. `measure_link` measures one.
-        repeats: how often each stage is measured.
         joint_backward: whether dx is sent after W, as where a backward is computed in one piece.
-
-    Returns:
-        The plan, with the timeline, the bubble, and the memory of each stage.
 
     Example:
         >>> schedule = lf.distributed.zero_bubble_h1(stages=4, microbatches=12)

@@ -51,8 +51,7 @@ def gpipe(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     """Make the schedule of p stages and m microbatches with all F first: it keeps m caches.
 
     Source:
-        Huang et al., "GPipe: Efficient Training of Giant Neural Networks using Pipeline
-        Parallelism", 2019.
+        Huang et al., "GPipe", 2019.
 
     Example:
         >>> gpipe(2, 2)
@@ -68,8 +67,7 @@ def one_f_one_b(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     It waits as long as GPipe.
 
     Source:
-        Narayanan et al., "PipeDream: Generalized Pipeline Parallelism for DNN Training", 2019, as
-        flushed after each batch.
+        Narayanan et al., "PipeDream", 2019, as flushed after each batch.
 
     Example:
         >>> one_f_one_b(2, 2)
@@ -82,10 +80,8 @@ def one_f_one_b(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
 def zero_bubble_h1(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
     """Make the schedule that delays W, to fill some of the time in which a stage would wait.
 
-    If all actions take the same time, a stage waits half as long as in 1F1B, or a third as long as
-    where 1F1B sends dx after W. Every stage keeps p caches, as the first one does in 1F1B.
-
-    The number m of microbatches is best at least p.
+    If all actions take the same time, a stage waits half as long as in 1F1B. Every stage keeps p
+    caches, as the first one does in 1F1B. The number m of microbatches is best at least p.
 
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.
@@ -103,9 +99,7 @@ def zero_bubble_h2(stages: PositiveInt, microbatches: PositiveInt) -> Schedule:
 
     If all actions take the same time, no stage waits. Every stage keeps 2 p - 1 caches. The stages
     end one after the other, as they began. So there is no waiting only if the next step begins in a
-    stage before all others have ended this one.
-
-    The number m of microbatches is best at least 2 p - 1.
+    stage before all others have ended this one. m is best at least 2 p - 1.
 
     Source:
         Qi et al., "Zero Bubble Pipeline Parallelism", 2023.

@@ -64,7 +64,6 @@ def simulate(
     """Compute when each action begins and ends.
 
     Args:
-        times: those of each stage.
         joint_backward: whether dx is sent after W, if W is the next action: as in a library that
             computes a backward in one piece.
 
@@ -150,10 +149,6 @@ def check_schedule(
     Example:
         >>> check_schedule(lf.distributed.one_f_one_b(3, 8))
         (3, 2, 1)
-        >>> check_schedule(((("F", 0), ("B", 0)),))
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: schedule: expected W0 in stage 0, got none; add ("W", 0) \
-after position 1
     """
     if not isinstance(schedule, tuple) or not schedule:
         raise LayerError("schedule", f"expected a tuple for each stage, got {describe(schedule)}")

@@ -6,8 +6,8 @@ Each stage holds a copy. The copies begin equal. With dp_i the gradient of copy 
 
 is the gradient of each of them. So the same update keeps them equal, bit for bit.
 
-`scores` is the layer of a tied embedding's scores. Derivation: that of
-`combine/tied.py`. Cache: h.
+`scores` is the layer of a tied embedding's scores. Derivation: that of `combine/tied.py`.
+Cache: h.
 """
 
 from __future__ import annotations
@@ -87,9 +87,6 @@ def scores(num_embeddings: PositiveInt) -> Layer:
 
     As the last layer of a pipeline, with the params of the first stage's embedding, it does what
     `lf.tied` does in one process.
-
-    Args:
-        num_embeddings: the number of rows of E.
 
     Returns:
         The layer, from (..., n_features) to (..., num_embeddings). Its params are those of

@@ -47,11 +47,9 @@ Origin: TypeAlias = tuple[tuple[int, ...], int]
 class Directory(checkpoint.Directory):
     """The checkpoints of one run on several processes, in folders named by step.
 
-    It has the functions of `checkpoint.Directory`, and `checkpoint.every` takes it. All processes
-    must call them. The folder is one that all processes see. `latest` and `best` load what all
-    processes can load, and raise a `LostProcessError` if one is gone.
-
-    Its arguments are the same, and the processes.
+    It has the arguments and the functions of `checkpoint.Directory`, and `checkpoint.every` takes
+    it. All processes must call them. The folder is one that all processes see. `latest` and `best`
+    load what all can load, and raise a `LostProcessError` if one is gone.
 
     Example:
         >>> Directory(path="runs/digits", group=lf.distributed.alone(), keep_last=2)
@@ -66,9 +64,8 @@ class Directory(checkpoint.Directory):
     def save(self, state: TrainState, *, score: float | None = None) -> Path:
         """Save this process's part of a state; with the last part it becomes a checkpoint.
 
-        Args:
-            state: the state; its step names the folder.
-            score: a finite number, the same in all processes; higher is better.
+        The state's step names the folder. A score is finite, and the same in all processes; higher
+        is better.
         """
         folder = files.file_of(self.path, state).with_suffix("")
         score = files.check_score(score)

@@ -56,10 +56,7 @@ def collect(params: Sharded, group: Group) -> Params:
 def whole(params: Params, group: Group) -> Params:
     """Collect the parameters of every `fully_sharded` part, to predict or to save them.
 
-    All processes must call it.
-
-    Returns:
-        The params of the same network without `fully_sharded`.
+    All processes must call it. The params are those of the network without `fully_sharded`.
 
     Example:
         >>> group, x = lf.distributed.alone(), torch.ones(1, 3)
@@ -95,14 +92,9 @@ def clip_by_global_norm(
     It is needed where parameters are divided: by `fully_sharded`, or in parallel layers.
 
     Args:
-        max_norm: the largest norm.
-        group: the processes among which parameters are divided.
         like: the params of the network of plain layers, of which only the shapes matter. A
             parameter of parallel layers is divided if its shape differs. None if there are no
             parallel layers.
-
-    Returns:
-        The transform, for `lf.optim.chain`.
 
     Example:
         >>> clip = clip_by_global_norm(10.0, lf.distributed.alone())

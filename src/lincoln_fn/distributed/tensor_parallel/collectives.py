@@ -110,7 +110,6 @@ def split(whole: T, like: T, group: Group) -> T:
         whole: a tree, such as the params or the `TrainState` of a network of plain layers.
         like: a tree of the parts' shapes, such as the params of the network of parallel layers from
             its `init`.
-        group: the processes among which it is divided.
 
     Returns:
         The tree of this process. Its tensors have memory of their own.
@@ -137,10 +136,6 @@ def join(parts: T, like: T, group: Group) -> T:
         parts: the tree of this process.
         like: a tree of the whole's shapes, such as the params of the network of plain layers from
             its `init`. It may be on the device `meta`.
-        group: the processes among which it is divided.
-
-    Returns:
-        The whole tree, the same in each process.
 
     Example:
         >>> group, whole = lf.distributed.alone(), torch.ones(3, 4)

@@ -72,9 +72,8 @@ def column_parallel(
         weight_init: draws the whole W, of which each process keeps its own columns.
 
     Returns:
-        The layer. Its params are `layers.dense.Params`: weight (n_in, n_out / n) and bias
-        (n_out / n,). The parts of all processes together are what `lf.dense` draws from the same
-        key.
+        A layer with `layers.dense.Params`: weight (n_in, n_out / n) and bias (n_out / n,). The
+        parts of all processes together are what `lf.dense` draws from the same key.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.

@@ -6,8 +6,7 @@ rows of W_o:
     heads_r = attention of its heads(query W_(q, r) + b_(q, r), ...)
     y = sum_r heads_r W_(o, r) + b_o
 
-The first three products are column-parallel, and the last one is row-parallel, so forward adds up
-y.
+The first three products are column-parallel and the last is row-parallel, so forward adds up y.
 
 Derivation. `layers/multi_head_attention.py` derives what each process makes of g. All heads depend
 on the same query, key and value, so as in `column_parallel.py`

@@ -45,9 +45,6 @@ def parallel_dropout(p: Probability, group: Group, axis: int = -1) -> Layer:
     Args:
         axis: along which the tensor is divided.
 
-    Returns:
-        The layer. Its params are `layers.dropout.Params`, the same in all processes.
-
     Example:
         >>> layer, x = parallel_dropout(1.0, lf.distributed.alone()), torch.ones(2)
         >>> layer.forward(layer.init(lf.Key(0), x), x)[0]

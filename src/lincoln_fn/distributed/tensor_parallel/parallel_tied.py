@@ -30,8 +30,7 @@ def parallel_tied(embedding: Layer, body: Layer, group: Group) -> Layer:
         body: from (..., n_features) to (..., n_features), the same in all processes.
 
     Returns:
-        The layer, from indices (...) to logits (..., n_embeddings), which are the same in all
-        processes.
+        The layer, from indices (...) to logits (..., n_embeddings), the same in all processes.
 
     Example:
         >>> group = lf.distributed.alone()

@@ -11,8 +11,6 @@ the same x and the same g, and no process needs another's.
 
 Derivation. It is a composition, of layers that derive their own backward pass. Each sublayer has
 one sum in each direction.
-
-Source: Shoeybi and others, "Megatron-LM", 2019, section 3.
 """
 
 from __future__ import annotations
@@ -50,10 +48,8 @@ def parallel_encoder_block(
 
     It computes what `lf.transformer_encoder_block` computes, from the same key with the same masks.
     All processes have the same x and get the same y. Its arguments are those of that block;
-    num_heads and dim_feedforward are multiples of the number of processes.
-
-    Returns:
-        The layer, whose params have the structure of `lf.transformer_encoder_block`'s.
+    num_heads and dim_feedforward are multiples of the number of processes. The params have the
+    structure of that block's.
 
     Source:
         Shoeybi and others, "Megatron-LM", 2019, section 3.
