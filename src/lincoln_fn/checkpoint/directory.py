@@ -44,10 +44,8 @@ def _check_writable(path: Path) -> None:
 class Directory:
     """The checkpoints of one run, in files named by step. One process at a time writes there.
 
-    The first save locks the folder: a second process that saves there is refused. The lock is held
-    as long as this process has a `Directory` object of the folder. Two objects in one process can
-    both save, as in a notebook or a run that is resumed within it. The lock ends with its process,
-    even if that is killed. Loading needs no lock. On Windows there is none.
+    The first save locks the folder for as long as this process has a `Directory` object of it: a
+    second process that saves there is refused. Loading needs no lock. On Windows there is none.
 
     Args:
         path: the folder; the first save makes it.
@@ -78,9 +76,6 @@ class Directory:
         Args:
             state: the state; its step names the file.
             score: a finite number, higher is better: an accuracy, or a negated loss.
-
-        Raises:
-            CheckpointError: as `checkpoint.save` does; if another process saves in the folder.
         """
         written = folder.file_of(self.path, state)
         with add_path_to_errors(written):
@@ -169,8 +164,6 @@ def every(
     """Save checkpoints of a stream of states: at intervals, and at its end.
 
     Args:
-        stream: such as `train` yields.
-        directory: where the checkpoints go.
         steps: save after each step that is a multiple of it.
         seconds: save after the first step that ends this long after the last save.
         score: a function of the state, higher is better; the directory keeps the best. A state

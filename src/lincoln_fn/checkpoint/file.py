@@ -25,13 +25,7 @@ T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
-    """An error in a checkpoint file, or in the values to be saved in it.
-
-    Example:
-        >>> raise CheckpointError("run/last.safetensors", "no such file")
-        Traceback (most recent call last):
-        lincoln_fn.checkpoint.file.CheckpointError: run/last.safetensors: no such file
-    """
+    """An error in a checkpoint file, or in the values to be saved in it."""
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
         super().__init__(str(path), problem)
@@ -107,7 +101,6 @@ def load(path: str | os.PathLike[str], like: T) -> T:
     Memory is allocated for the tree alone, and only after the file has been checked.
 
     Args:
-        path: the file.
         like: a tree of the kind that was saved, such as the state before the first step. It gives
             the structure, shapes, dtypes and devices to expect. A tree on `meta` works, too: the
             tensors are then on the CPU.

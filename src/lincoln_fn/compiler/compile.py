@@ -38,12 +38,10 @@ def compile(whole: Function) -> Function: ...
 def compile(whole: object) -> object:
     """Compile a step, a layer's prediction or a pure function: the same numbers in less time.
 
-    The numbers are the same up to rounding.
-
-    The first call for each structure, shape, stride, dtype and device of the arguments traces and
-    compiles the whole as one graph. That takes seconds and a C++ compiler. Later calls run the
-    graph, and later processes load it from disk. A last batch that is smaller than the others has
-    a graph of its own, and is compiled too: `drop_last=True` of `data.batches` leaves it out.
+    The numbers are the same up to rounding. The first call for each structure, shape, stride, dtype
+    and device of the arguments traces and compiles the whole as one graph. That takes seconds and a
+    C++ compiler. Later calls run the graph, and later processes load it from disk. A smaller last
+    batch is compiled too: `drop_last=True` of `data.batches` leaves it out.
     `logging.getLogger("lincoln_fn")` logs a wait of more than two seconds.
 
     Args:
@@ -57,17 +55,14 @@ def compile(whole: object) -> object:
             without being compiled.
 
     Returns:
-        The step, the layer, the decoder or the function. It raises what the one given raises. A
-        loss that is not finite, which a label out of range also makes, is computed again by the
-        step given, so that its error is the same. A function's own loss is returned as it is.
+        The step, the layer, the decoder or the function. It raises what the one given raises: a
+        step whose loss is not finite is taken again by the step given.
 
     Raises:
-        LayerError: for what is none of these, or a step with `reduce`; from the step, `predict` or
-            the function, if a part of it cannot be traced: if its Python code looks at a tensor's
-            numbers.
+        LayerError: for what is none of these, or a step with `reduce`; from what is returned, if a
+            part of it cannot be traced: if its Python code looks at a tensor's numbers.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> net, loss, optimizer = lf.dense(1), lf.losses.mse(), lf.optim.sgd(0.1)
         >>> compile(lf.make_step(net, loss, optimizer)), compile(net)
         (make_step(dense(1), mse(), sgd(0.1)), dense(1))

@@ -51,16 +51,13 @@ def export_step(
 
     Args:
         step: from `make_step`, compiled or not.
-        state: to start from.
         batch: (x, target), with shapes and dtypes like every batch to come.
-        path: the file, whose name ends in ".onnx" or ".pt2".
         dynamic_batch: whether later batches may have other numbers of examples, which lie along the
             first axis of each tensor. None for what the format can: an ONNX model takes any number,
             and a `torch.export` program takes batches of this shape alone.
-        defaults: a second ONNX file, which gets the state. It has no inputs, and its outputs are
-            the state's tensors by their names. The step's inputs then have no defaults. JavaScript
-            and Java need that, for onnxruntime replaces no defaults there. None keeps all in one
-            file.
+        defaults: a second ONNX file, whose outputs are the state's tensors by their names. The
+            step's inputs then have no defaults, as JavaScript and Java need it: onnxruntime
+            replaces none there.
 
     Raises:
         LayerError: if an argument is not of its kind; as the step does on this batch, or if a part
@@ -115,8 +112,6 @@ def export(
     `lf.inference` makes a network of fewer layers first, where batch norm follows others.
 
     Args:
-        x: an example of its input.
-        path: the file, whose name ends in ".onnx" or ".pt2".
         dynamic_batch: as in `export_step`.
         defaults: a second ONNX file, which gets params, as in `export_step`.
 

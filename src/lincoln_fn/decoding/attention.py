@@ -88,7 +88,6 @@ def _step(
 
 
 def _written(state: KeyValue, key: Tensor, value: Tensor, slots: Tensor) -> KeyValue:
-    """Put keys and values into their slots."""
     return KeyValue(
         state.key.index_copy(-2, slots, key), state.value.index_copy(-2, slots, value), state.window
     )

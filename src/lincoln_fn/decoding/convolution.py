@@ -53,7 +53,6 @@ def _pad_step(
     params: tuple[()], state: Padding, x: Tensor, *, position: Tensor,
     padding: tuple[int, ...], mode: str, value: float,
 ) -> tuple[Tensor, Padding]:  # fmt: skip
-    """Pad the other axes."""
     return pad.forward(params, x, padding=state.amounts, mode=mode, value=value)[0], state
 
 

@@ -4,8 +4,7 @@
     state    = decoder.init(params, batch_size, max_length)
     y, state = decoder.step(params, state, x)        pure; x is the next positions, one or several
 
-The outputs of the steps, side by side, are those of `net.predict` on the whole text: a step only
-does not compute the positions before it again.
+The outputs of the steps, side by side, are those of `net.predict` on the whole text.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ class DecodeState:
     """What a step has to know of the positions before it.
 
     `position` is their number, a tensor. `layers` has the state of each layer that needs one, by
-    its path: `KeyValue` of attention, `Recurrent` of recurrent layers, `Window` of convolutions. A
-    layer that is used several times has one for each use, such as "0.1 (2)". `max_length` is the
-    most positions, and `axis` the axis of the positions in the network's output.
+    its path; a layer that is used several times has one for each use, such as "0.1 (2)".
+    `max_length` is the most positions, and `axis` their axis in the network's output.
     """
 
     position: Int64[Tensor, ""]
@@ -75,15 +73,10 @@ class Decoder:
     ) -> DecodeState:
         """Make the state before the first position.
 
-        It runs the network on one position and on two, to find how each layer decodes, and tries
-        layers of one's own on `max_length` positions.
-
         Args:
-            batch_size: how many texts are decoded together.
             max_length: the most positions of a text, on which the state's shapes depend.
             x: an example input, for a network whose input is not of token ids (batch_size, length):
-                a tensor, or a tuple with the text first and context behind it, such as an encoder's
-                output. The text may have any length and numbers.
+                a tensor, or a tuple with the text, of any length, first and context behind it.
 
         Raises:
             LayerError: if a layer cannot decode. The error names the path of each.
@@ -103,7 +96,6 @@ class Decoder:
         """Compute the outputs of the next positions.
 
         Args:
-            state: that after the positions before.
             x: the next positions, one or several, such as token ids (batch_size, length). Context
                 behind the text is the same at each step.
 
@@ -133,7 +125,6 @@ class Decoder:
         return y, core.evolve(state, position=state.position + length, layers=states)
 
     def _of_length(self, x: Arrays, length: int) -> Arrays:
-        """Make an example input of another length."""
         length_of(x, self.dim)
         text = _text(x)
         shape = [*text.shape]

@@ -62,7 +62,6 @@ def generate(
         key: of all draws. A token's draw depends on the key and on its position.
         sampler: chooses a token from the logits of the last position: one of `lf.samplers`, or any
             function (logits, key) -> token. The default draws from the softmax.
-        max_new_tokens: how many tokens are written, at most.
         stop: ids of tokens that end a text. The stream ends when all texts of the batch have ended;
             until then, those that have repeat their last token.
         max_length: the most positions, on which a compiled graph depends; None for the prompt's

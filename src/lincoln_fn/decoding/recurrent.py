@@ -39,7 +39,6 @@ def _step(
     params: Params, state: Recurrent, x: Arrays, *, position: Tensor, forward: Function,
     sequences: int, **options: object,
 ) -> tuple[Arrays, Recurrent]:  # fmt: skip
-    """Compute the outputs from the last state."""
     made = forward(params, _from(state, x, sequences), **options)[0]
     return _with_last(x, made, sequences)
 
@@ -60,7 +59,6 @@ def _scan_step(
     params: Params, state: Recurrent, x: Arrays, *, position: Tensor, made: Composition,
     sequences: int = 1, **options: Any,
 ) -> tuple[Arrays, Recurrent]:  # fmt: skip
-    """Run the cell from the last state."""
     visit, given = VisitThere(made, PREDICT), _from(state, x, sequences)
     y, _ = scan_there(visit, params, given, sequences=sequences, **options)
     return _with_last(x, y, sequences)

@@ -1,8 +1,4 @@
-"""A row: how a layer that mixes positions computes those of one step.
-
-state = row.init(params, x, axis=axis, max_length=max_length)
-y, state = row.step(params, state, x, position=position)
-"""
+"""A row: how a layer that mixes positions computes those of one step."""
 
 from __future__ import annotations
 

@@ -1,11 +1,9 @@
 """The table of rows: how each layer that mixes positions decodes.
 
-A layer without a row decodes if it works position by position (`trial.py` tries it), by its
-`predict`. Your own layer declares its row beside its mathematics,
+A layer without a row decodes by its `predict` if it works position by position (`trial.py` tries
+it). Your own layer declares its row for its `predict` or, without one of its own, its `forward`:
 
     lf.declare(forward, decode=(init, step))
-
-of the function that computes its prediction: its `predict` if it has one of its own.
 """
 
 from __future__ import annotations
@@ -54,10 +52,7 @@ def row_of(layer: Layer) -> Row | None:
 
 
 def without_walk(net: Layer) -> Layer:
-    """Make single layers of the compositions that decode as a whole, such as `scan`.
-
-    The others are walked by the loop of their `predict`.
-    """
+    """Make single layers of the compositions that decode as a whole, such as `scan`."""
     made = composition_of(net)
     if made is None:
         return net

@@ -73,7 +73,6 @@ def greedy() -> Sampler:
 
 
 def _divide(logits: Logits, *, t: float) -> Logits:
-    """Compute logits / t."""
     return logits / t
 
 
@@ -103,10 +102,7 @@ def _keep_k(logits: Logits, *, k: int) -> Logits:
 
 @constructor
 def top_k(k: PositiveInt) -> Sampler:
-    """Draw one of the k most probable tokens.
-
-    Args:
-        k: how many; 1 is `greedy`. Of equally probable ones, the first are kept.
+    """Draw one of the k most probable tokens; of equally probable ones, the first are kept.
 
     Source:
         Fan, Lewis and Dauphin, "Hierarchical Neural Story Generation", 2018.

@@ -1,9 +1,8 @@
 """Two trial runs, of one position and of two, that find how each layer of a network decodes.
 
 An axis that has one entry more in the second run is that of the positions. A layer whose inputs all
-have one decodes by its row. Any other layer has to work position by position: `predict` of several
-positions has to be `predict` of each of them. That is tried (`by_position.py`) before any token is
-computed. Layers that mix positions are refused in one error.
+have one decodes by its row. Any other has to work position by position (`by_position.py`). Layers
+that mix positions are refused in one error, before any token is computed.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ def run(
     x: Arrays,
     at: Callable[[Layer, str, Params, Arrays], Arrays],
 ) -> Arrays:
-    """Compute y of a network, where `at` computes that of each single layer.
-
-    A layer's name is its path, and from its second use on also the number of the use.
-    """
+    """Compute y of a network, where `at` computes that of each single layer."""
     uses: Counter[str] = Counter()
 
     def visit(layer: Layer, path: str, params: Params, x: Arrays) -> tuple[Arrays, None]:
@@ -70,10 +66,7 @@ def run(
 def find_states(
     net: Layer, params: Params, short: Arrays, long: Arrays, max_length: int
 ) -> tuple[States, int]:
-    """Return the first state of each layer that decodes by its row, and the axis of y's positions.
-
-    `without_walk` has made the network. The inputs have one position and two.
-    """
+    """Find the first state of each layer that has a row, and the axis of y's positions."""
     runs = [_try(net, params, x) for x in (short, long)]
     noise = cache(_noise)  # of a deep network, many layers have inputs of one shape
     states: States = {}
@@ -152,6 +145,5 @@ def _axes(short: Arrays, long: Arrays) -> LeafAxes | None:
 
 
 def _noise(i: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Draw noise for the tensor i of an input."""
     near = torch.empty((), device=device)
     return keys.normal(Key(i).near(near), tuple(shape), dtype=dtype)

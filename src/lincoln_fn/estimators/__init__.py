@@ -10,9 +10,8 @@ Estimators can be pickled, even with your own nets and lambdas: cloudpickle save
 code. A search over nets or optimizers also has them in its grid, outside of any estimator. So save
 its `best_estimator_`, or save all of it by `cloudpickle.dump`.
 
-Loading such a file runs the code in it, with all your rights. Load one only from people whom you
-trust to run code on your machine. For files from others use a checkpoint: `lf.checkpoint.load` runs
-no code from the file.
+Loading such a file runs the code in it, with all your rights: load one only from people whom you
+trust. `lf.checkpoint.load` runs no code from the file.
 """
 
 try:

@@ -97,7 +97,6 @@ class NetEstimator(BaseEstimator):  # type: ignore[misc]  # BaseEstimator has no
         self.net_, self._dtype = net, x.dtype
 
     def _key(self) -> Key:
-        """Make the key of a run from the given number, or one drawn as in scikit-learn."""
         if isinstance(self.random_state, int | np.integer):
             return Key(int(self.random_state))
         return Key(int(check_random_state(self.random_state).randint(2**31)))

@@ -63,9 +63,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
     The network computes in the dtype of X, float32 or float64, and in float64 for any other. It
     learns best from features of mean 0 and variance 1: put a `StandardScaler` before it.
 
-    A pickle of the estimator contains its functions as code, by cloudpickle, and loading it runs
-    that code: do not load one from a stranger. `lf.checkpoint` saves `state_` in a file without
-    code.
+    A pickle contains functions as code, which loading it runs: do not load one from a stranger.
 
     Args:
         net: the whole network, or a function from the number of outputs to the network, such as
@@ -74,13 +72,10 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
             units with ReLU.
         loss: a loss on class indices. None is `losses.softmax_cross_entropy()`, on logits.
         optimizer: None is `optim.adam(0.003)`.
-        epochs: how often `fit` goes through the examples.
-        batch_size: examples per step.
         warm_start: whether `fit` continues from the last parameters and optimizer's state.
         random_state: a number n gives the run of `lf.fit` with `key=lf.Key(n)`. A numpy
             `RandomState` draws that number; None draws it from numpy's global generator, as is
             usual in scikit-learn.
-        verbose: whether to show the progress of training.
 
     Attributes:
         classes_: the labels, sorted; the columns of probabilities are in this order.
@@ -113,7 +108,6 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # no 
         """Train for one epoch on some of the examples, from the current parameters on.
 
         Args:
-            X: features, of shape (examples, features).
             y: labels, of shape (examples,); some classes may be missing.
             classes: all labels; needed in the first call, and the same in later ones.
         """

@@ -31,10 +31,7 @@ class NetRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # no ty
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:
-        """Train the network on X of shape (examples, features), and y of one or several targets.
-
-        y has the shape (examples,) or (examples, targets).
-        """
+        """Train on X of shape (examples, features), and y of (examples,) or (examples, targets)."""
         return self._learn(X, y, epochs=self.epochs, goes_on=self._goes_on())
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike) -> NetRegressor:

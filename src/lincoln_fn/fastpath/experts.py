@@ -8,9 +8,8 @@ An expert that could mix tokens keeps the formula: only dense layers, activation
 the compositions of them, compute each token alone.
 
 How many tokens an expert gets depends on numbers. So the formula computes what a tracer, autograd
-or torch.func sees, and what is on `meta`. And an expert with a state, such as the key of dropout,
-keeps the formula, too: for other tokens it would draw other masks. So does one that `tapped` takes
-an output of, which has a row for each token.
+or torch.func sees, and what is on `meta`. An expert with a state, such as the key of dropout, keeps
+it, too, for it would draw other masks; so does one of which `tapped` takes an output.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@ computes the weights again. So nothing grows with the square of the length, apar
 places: without batch and heads, and only for a window, or for a causal query that is not at the
 place of the key with its number.
 
-In a traced step, the kernel is an operation of this library's. A graph cannot look at the scores,
-so the operation itself computes the formula where they are too large. Where the weights are few,
-Inductor's code for the formula is faster.
+In a traced step, the kernel is an operation of this library's, which computes the formula where the
+scores are too large. Where the weights are few, Inductor's code for the formula is faster.
 """
 
 from __future__ import annotations
@@ -189,7 +188,6 @@ def _padded(x: Tensor, n: int) -> Tensor:
 
 
 def _narrowed(y: Tensor, like: Tensor) -> Tensor:
-    """Keep as many features as another tensor has."""
     n = like.shape[-1]
     return y if y.shape[-1] == n else y[..., :n]
 
@@ -202,7 +200,6 @@ def _four(x: Tensor) -> Tensor:
 
 
 def _as_before(y: Tensor, x: Tensor) -> Tensor:
-    """Give y the leading axes of x again."""
     return y if x.ndim == 4 else y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 

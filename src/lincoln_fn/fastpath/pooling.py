@@ -112,7 +112,6 @@ def with_indices(layer: Layer) -> Layer:
 
 
 def _arguments(cache: AvgPoolCache) -> tuple[Sizes, Sizes, Sizes, bool, bool, int | None]:
-    """List the arguments of ATen's kernels after the tensors."""
     kernel_size, stride, padding, _, ceil_mode = cache.window
     more = cache.count_include_pad, cache.divisor_override
     return kernel_size, stride, padding, ceil_mode, *more

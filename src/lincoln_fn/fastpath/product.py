@@ -1,7 +1,6 @@
 """Matrix products, each by the faster library on this machine, and dense layers by them.
 
-Only this file chooses. Eager steps multiply by `linear` and `outer`. Compiled steps choose by
-`onednn_is_faster`, `sums_by_onednn` and `goes_to_mkl`, too.
+Only this file chooses, for eager and for compiled steps.
 
 y = x W + b, and dW = x^T g. Torch computes products in float32 by MKL. On a processor that is not
 Intel's, MKL does not use vectors of 512 bits. There oneDNN, which torch has for convolutions, takes

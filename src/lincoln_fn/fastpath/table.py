@@ -1,10 +1,9 @@
 """The table of faster functions, one row for each layer, and `fast`, which applies it.
 
-ReLU goes behind max-pooling, too. Derivation. ReLU is monotonic, so the largest ReLU of a window is
-the ReLU of its largest element: max_i relu(x_i) = relu(max_i x_i). The gradient goes to the same
-x_i: if the largest element exceeds 0, its ReLU is the largest, too; otherwise the gradient is 0 in
-both orders. After the pooling there are fewer elements, a quarter for windows of 2 x 2. Neither
-layer has params; only the caches differ.
+ReLU goes behind max-pooling, too. Derivation. ReLU is monotonic: max_i relu(x_i) = relu(max_i x_i).
+The gradient goes to the same x_i: if the largest element exceeds 0, its ReLU is the largest, too;
+otherwise the gradient is 0 in both orders. After the pooling there are fewer elements, a quarter
+for windows of 2 x 2. Neither layer has params; only the caches differ.
 
 An eager step of lenet-128 takes a fiftieth less time. A compiled step needs the pooling right after
 the convolution, for `compiler/passes/pooling.py`, which says what that gains.
@@ -52,10 +51,7 @@ def fast(net: Layer) -> Layer:
     """Make the same network of faster functions: the same params, y, dx and dparams.
 
     `make_step`, `fit` and `compile` call it by themselves, unless told `fast=False`. A layer whose
-    functions are a user's own stays as it is.
-
-    Returns:
-        The network, whose caches may hold other tensors than those of net.
+    functions are a user's own stays as it is. Caches may hold other tensors than those of net.
 
     Example:
         >>> net = lf.serial(lf.dense(10), lf.relu())

@@ -158,9 +158,6 @@ def dora(
     V = W + (alpha / r) A B. m begins as the lengths of W's columns, and B at 0.
 
     Args:
-        key: A is drawn from it.
-        r: the rank of the updates.
-        alpha: the updates are multiplied by alpha / r.
         targets: patterns of the paths of dense layers, as `lora` takes them.
 
     Raises:

@@ -120,15 +120,10 @@ def lora(
 
     Args:
         key: A is drawn from it, uniform within 1 / sqrt(n_in), and the masks of dropout.
-        r: the rank of the updates.
-        alpha: the updates are multiplied by alpha / r.
         targets: patterns of the paths of dense layers, in which `*` stands for any text. A path is
             made of positions, and of names where parts have names: "1.0.query", "2.linear1". The
             default are the projections of attention to queries and values.
         dropout: the probability to drop an element of x on its way to A.
-
-    Returns:
-        The network and its params. `merge_lora` makes layers like those given of them.
 
     Raises:
         LayerError: if a pattern fits no dense layer; it lists their paths.
@@ -149,7 +144,6 @@ def lora(
 def _adapted(
     layer: Layer, params: Params, key: Key, *, r: int, factor: float, dropout: float
 ) -> Pair:
-    """Put an update beside a layer."""
     like = params.weight
     n_in, n_out = like.shape
     lora_a = dense.dense(r, bias=False)

@@ -13,9 +13,6 @@ from lincoln_fn.walk.internal import Pair, change_parts, composition_of
 def merge_lora(net: Layer, params: Params) -> tuple[Layer, Params]:
     """Add the updates of `lora` and `dora` to the matrices, and thaw what they froze.
 
-    Args:
-        net: a network that `lora` or `dora` made.
-
     Returns:
         The network with its former layers, and their params: W + (alpha / r) A B in the place of
         W. An adapted layer of 4 or 8 bits becomes dense. What was frozen before is thawed, too.

@@ -134,13 +134,10 @@ def quantize(
 ) -> tuple[Layer, Params]:
     """Store the matrices of dense layers in 8 or 4 bits a number; they are not trained any more.
 
-    Each block of a matrix is its largest absolute value times k / 127 for 8 bits, or times one of
-    the 16 values of NF4 for 4 bits. A matrix takes 0.27 of its memory in float32 with 8 bits, and
-    0.14 with 4. It is made from the codes where it is used, in the dtype that it had.
-    `lora(*quantize(net, params), key)` is QLoRA.
+    A matrix takes 0.27 of its memory in float32 with 8 bits, and 0.14 with 4. It is made from the
+    codes where it is used, in the dtype that it had. `lora(*quantize(net, params), key)` is QLoRA.
 
     Args:
-        bits: 4 or 8.
         block_size: the numbers in a block, even for 4 bits.
         targets: patterns of the paths of the dense layers, as `lora` takes them; by default all.
 

@@ -13,7 +13,6 @@ Targets: TypeAlias = Annotated[tuple[str, ...], NOT_EMPTY]
 
 
 def _named_params(layer: Layer, params: Params, path: str = "") -> Iterator[tuple[str, Params]]:
-    """List the params of the single layers with their paths."""
     whole = composition_of(layer)
     if whole is None:
         yield path, params

@@ -1,7 +1,4 @@
-"""Grades of layers that somebody else has written, files of courses, and assignments.
-
-It stands on the checks of `lincoln_fn.testing`, where users find its names.
-"""
+"""Grades of layers that somebody else has written, files of courses, and assignments."""
 
 from lincoln_fn.faces import face
 

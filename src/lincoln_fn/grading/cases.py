@@ -27,14 +27,8 @@ def make_cases(
     shape, so far as the layer takes it: one axis more at the end, and other sizes.
 
     Args:
-        reference: the layer.
         x: an example input. Floating tensors give their shape; integers and masks are kept, and
             repeated where a case is larger.
-        count: how many cases.
-        key: the numbers are drawn from it.
-
-    Returns:
-        Pairs (params, x).
 
     Example:
         >>> cases = make_cases(lf.dense(4), torch.zeros(5, 3))
@@ -98,7 +92,6 @@ def _resized(leaf: Tensor, size: int, other: int) -> Tensor:
 
 
 def _added(arrays: Arrays, key: Key, scale: float) -> Arrays:
-    """Add normal numbers to every floating tensor."""
     count = iter(range(len(tree.leaves(arrays))))
 
     def moved(leaf: Tensor) -> Tensor:

@@ -169,8 +169,6 @@ def _rules(lib: ctypes.CDLL) -> Iterator[tuple[object, ...]]:
 
 
 def _guard(folder: Path) -> Callable[[str, tuple[object, ...]], None]:
-    """Make the audit hook."""
-
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if _REFUSED.match(event):
             raise PermissionError(f"{event} is not allowed here")

@@ -63,12 +63,6 @@ def grade(
         time_limit: seconds to load the submission and to run it once, for each case. The check that
             follows may take 20 times as long.
 
-    Returns:
-        The `Grade`.
-
-    Raises:
-        LayerError: if an argument has the wrong type, or the reference does not take a case.
-
     Example:
         >>> wrong = lf.tanh().replace(backward=lambda params, y, g: (g * (y**2 - 1), ()))
         >>> print(grade(wrong, lf.tanh(), [((), torch.tensor([1.0, -2.0]))], hints=2))
@@ -179,7 +173,6 @@ def _broken(report: Report) -> list[Finding]:
 
 
 def _finding(report: Report, leaf: str) -> Finding | None:
-    """Return what was found of a leaf, or of purity."""
     if leaf == PURITY:
         return next((f for f in report.findings if f.name == IN_PLACE), None)
     return next((f for f in report.findings if (f.path, f.leaf) == ("", leaf)), None)

@@ -97,8 +97,6 @@ def _notebook(cells: list[Cell]) -> str:
 def otter_results(grade: Grade) -> str:
     """Write a grade as otter-grader writes its results: `results.json`, in Gradescope's format.
 
-    It has a test for each gradient, with its name, score, highest score and hints.
-
     Example:
         >>> from lincoln_fn.testing import Grade, Mark
         >>> json.loads(otter_results(Grade("tanh()", (Mark("dx", 0.5, 1),))))["tests"][0]["score"]

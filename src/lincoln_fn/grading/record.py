@@ -50,8 +50,6 @@ class Grade:
     """The marks of a submission.
 
     Args:
-        name: of the reference.
-        marks: one for each gradient.
         problems: what went wrong besides: code that raises, exits or does not end.
         remarks: what costs no points: places left out at kinks, printing.
         output: what the code has printed, at most 10000 characters, in one line. It is not shown,
@@ -62,8 +60,6 @@ class Grade:
         >>> print(grade)
         tanh(): 0.5 of 1
           ✗ dx  0.5 of 1: look at dx
-        >>> grade.points, grade.possible
-        (0.5, 1)
     """
 
     name: str
@@ -93,9 +89,6 @@ class Grade:
 
     def check(self, leaf: str) -> None:
         """Raise an error unless a gradient has full marks: a test of nbgrader or otter-grader.
-
-        Raises:
-            GradeError: with its hints, and the problems.
 
         Example:
             >>> Grade("tanh()", (Mark("dx", 0, 1, hints=("look at dx",)),)).check("dx")
@@ -127,7 +120,6 @@ class Grade:
         return "\n".join([*lines, *(f"  {told}" for told in (*self.problems, *self.remarks))])
 
     def _repr_html_(self) -> str:
-        """Return a table, for notebooks."""
         points = f"{self.points:g} of {self.possible:g}"
         rows = [
             (_sign(m), m.leaf, f"{m.points:g} of {m.possible:g}", "; ".join(m.hints))
@@ -150,13 +142,9 @@ def as_csv(rows: Iterable[Iterable[object]]) -> str:
 
 @attrs.frozen
 class Grades:
-    """The grades of a class. It prints as a table, and a notebook shows it as one.
-
-    Args:
-        grades: by the name of the submission.
+    """The grades of a class, by the name of the submission. It prints as a table.
 
     Example:
-        >>> from lincoln_fn.testing import Mark
         >>> ada = Grade("dense(4)", (Mark("dparams.weight", 1, 1), Mark("dx", 1, 1)))
         >>> bob = Grade("dense(4)", (Mark("dparams.weight", 0, 1), Mark("dx", 1, 1)))
         >>> print(Grades({"ada": ada, "bob": bob}))
@@ -185,7 +173,6 @@ class Grades:
         """Write the table as CSV, for a spreadsheet; the points and the possible points are apart.
 
         Example:
-            >>> from lincoln_fn.testing import Mark
             >>> print(Grades({"ada": Grade("tanh()", (Mark("dx", 0.5, 1),))}).to_csv(), end="")
             submission,dx,points,possible
             ada,0.5,0.5,1
@@ -204,6 +191,5 @@ class Grades:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return a table, for notebooks."""
         heads, rows = self._table()
         return html_table(("class", f"{len(rows)} submissions"), heads, rows, ())

@@ -1,9 +1,8 @@
 """Run a network with outputs, gradients or cache entries changed at chosen paths.
 
 A path names a layer or a composition, as in `lf.summary`: "2.0" is the first part of the third
-part, and "" is the network. `patched` returns a network, so a patched
-network is used like any other: by `predict`, `forward` and `backward`, by `lf.inspect.trace`, or in
-a step. Its params are those of the network given, and nothing needs to be undone.
+part, and "" is the network. `patched` returns a network that is used like any other, also by
+`lf.inspect.trace` or in a step. Its params are those of the network given.
 """
 
 from __future__ import annotations
@@ -43,18 +42,15 @@ def patched(
     another derivative, patch the gradient at the same path, too.
 
     Args:
-        outputs: patches of y by the path of a layer or a composition. `forward` and `predict` use
-            them.
-        gradients: patches of g = dL/dy by the path of a layer or a composition, for `backward`,
-            `input_grad` and `grads`.
+        outputs: patches of y, by the path of a layer or a composition, for `forward` and `predict`.
+        gradients: patches of g = dL/dy, likewise, for `backward`, `input_grad` and `grads`.
         caches: patches of cache entries, by the path of a single layer, a dot and the entry's own
             path, such as "2.x_hat". If the cache is one tensor, the layer's path alone.
 
     Raises:
         LayerError: if net has no such path, or there is no patch; from its functions, if a cache
-            has no such entry, if a new value has another shape, dtype or device than the old, or if
-            no gradient depends on a patch of g. `grads` does not compute dx, so it refuses such a
-            patch before the first trained layer.
+            has no such entry, a new value has another shape, dtype or device, or no gradient
+            depends on a patch of g, as in `grads` before the first trained layer.
 
     Example:
         >>> net, x = lf.serial(lf.dense(3), lf.relu(), lf.dense(2)), torch.ones(1, 4)

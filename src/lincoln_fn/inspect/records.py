@@ -17,8 +17,6 @@ class NonFinite:
     Args:
         where: "output", which is checked first, or "gradient".
         entry: the path within a tuple of several tensors, such as "1"; "" for a single tensor.
-        index: of the value in its tensor.
-        value: the value.
     """
 
     where: Literal["output", "gradient"]
@@ -37,15 +35,12 @@ class LayerTrace:
 
     Args:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
-        name: the layer's.
         use: the number of this use, from 1; a `shared` layer has several uses.
-        output: y.
         gradient: dL/dy; None if the backward pass did not reach the layer.
         output_norm: the Euclidean norm of y; like the other norms, None if there is no tensor to
             measure.
         gradient_norm: that of dL/dy.
-        dparams_norm: the norm of the gradient of the layer's parameters; None also if they are
-            frozen.
+        dparams_norm: that of the gradient of the layer's parameters; None also if they are frozen.
         dead: the share of y's units that are 0 for every example, as `trace` says.
         non_finite: the first value that is not finite, if any.
     """
@@ -115,10 +110,7 @@ def cells(layer: LayerTrace) -> tuple[str, ...]:
 
 
 def note(seen: dict[str, Arrays], path: str, y: Arrays) -> str:
-    """Add a layer's output to those seen, and return its label.
-
-    It is the path, or for a second use "path, use 2", and so on.
-    """
+    """Add a layer's output to those seen, and return its label: "path", or "path, use 2"."""
     uses = len(labels_of(path, seen))
     label = f"{path}, use {uses + 1}" if uses else path
     seen[label] = y

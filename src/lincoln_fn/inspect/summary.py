@@ -28,7 +28,6 @@ class LayerSummary:
 
     Args:
         path: positions in `parts`, from the outermost, joined by dots; "" for the whole network.
-        name: the layer's.
         output_shape: of y; for several outputs a tuple of shapes.
         parameters: how many numbers are trained.
         states: how many numbers are carried but not trained: frozen parameters, running statistics,
@@ -52,7 +51,6 @@ class Summary:
 
     Args:
         layers: single layers, and each composition before its parts; the outermost is left out.
-        total: the network.
     """
 
     layers: tuple[LayerSummary, ...]
@@ -121,8 +119,7 @@ def summary(net: Layer, x: Arrays) -> Summary:
             matter; `meta` counts as the CPU.
 
     Raises:
-        LayerError: if one of your own layers reads the values of a tensor: a `meta` tensor has
-            none.
+        LayerError: if a layer of your own reads numbers of a tensor: on `meta` it has none.
 
     Example:
         >>> summary(lf.serial(lf.dense(500), lf.relu(), lf.dense(10)), torch.zeros(128, 784))

@@ -13,8 +13,7 @@
     arrays = to_numpy(params); params = from_numpy(arrays)
     layer  = transformer_encoder(*blocks, norm=norm)       torch's stacks of transformer blocks
 
-One table, in `names`, has torch's names and layouts for the parameters of each layer. All
-conversions use it, so they cannot disagree.
+One table, in `names`, has torch's names and layouts, so conversions cannot disagree.
 """
 
 from lincoln_fn.faces import face

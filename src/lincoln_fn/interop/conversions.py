@@ -56,7 +56,6 @@ def _has(module: Module, name: str) -> bool:
 
 
 def _option(module: Module, name: str) -> Any:  # Any: of any kind
-    """Read an option of a module, as its counterpart takes it."""
     if name == "dtype":
         return module.weight.dtype
     value = getattr(module, _NAMES.get(name, name), None)

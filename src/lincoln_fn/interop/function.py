@@ -137,7 +137,6 @@ def from_function(
             by field, position or name, as `init` made them. The `init` of a network runs it on
             `meta`, or on zeros if it cannot run there.
         init: (key, x) -> params, where f has parameters.
-        name: the layer's name; None gives one that contains f's name.
 
     Returns:
         The layer. dx has None for an entry of x that is not floating, and g for one of y.
@@ -165,24 +164,18 @@ def from_module(
 
     Args:
         module: any module whose `forward` is differentiable.
-        call: (module, x) -> y, a tensor or a tuple of tensors. None calls module(x), or module(*x)
-            for a tuple. A model with outputs by name needs one, such as
-            `lambda model, ids: model(ids).logits`.
+        call: (module, x) -> y; None calls module(x), or module(*x) for a tuple. A model with
+            outputs by name needs one, such as `lambda model, ids: model(ids).logits`.
 
     Returns:
         The layer, and copies of the parameters that require a gradient, by name. Other parameters
         and buffers are constants. A tensor with several names has the first. `layer.init` returns
         such copies, too, of the module's parameters at that time.
 
-    Raises:
-        LayerError: if it is no module; from its functions, if y has another form.
-
     Example:
         >>> layer, params = from_module(torch.nn.Linear(3, 2).double())
         >>> layer, params["weight"].shape
         (from_module(Linear), torch.Size([2, 3]))
-        >>> layer.predict(params, torch.zeros(5, 3).double()).shape
-        torch.Size([5, 2])
     """
     if not isinstance(module, nn.Module):
         raise core.wrong_kind("from_module", "module", module, "torch.nn.Module")

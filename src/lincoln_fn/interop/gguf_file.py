@@ -116,16 +116,13 @@ def from_gguf(
         path: the file, of a model of the architecture llama (with Mistral and SmolLM), qwen2,
             qwen3, phi3 or gemma2, in any quantisation that the library can read, such as F16,
             BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K.
-        dtype: of the params.
         ignore: options and names of tensors that may be left out, as patterns.
-        key: dropout's keys are made from it.
 
     Returns:
         The network and its params, as `from_pretrained` makes them, and a config, with which
         `save_pretrained` writes a folder for Hugging Face's library.
 
     Raises:
-        ImportError: if the gguf library is not installed.
         LayerError: if the file cannot be read, or if an option, a quantisation or the name or shape
             of a tensor is not known. The message lists everything that is not.
 
@@ -195,7 +192,6 @@ def _renamed(kind: _Architecture, name: str) -> str:
 def _config(
     kind: _Architecture, options: Mapping[str, Option], parts: Mapping[str, Entry]
 ) -> Config:
-    """Make a config as Hugging Face's library has it."""
     family = str(options["general.architecture"])
     prefix = f"{family}."
     own = {n.removeprefix(prefix): v for n, v in options.items() if n.startswith(prefix)}

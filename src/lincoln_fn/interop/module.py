@@ -22,12 +22,9 @@ from lincoln_fn.core import EVERYTHING, Arrays, Layer, Params, checked, tree
 def to_torch(layer: Layer, params: Params) -> LayerModule:
     """Make a torch module of a layer and its parameters.
 
-    Args:
-        params: of which the module has copies.
-
     Returns:
-        The module. Each trained leaf is a parameter and each leaf of a state a buffer, named by its
-        path ("0.weight") and laid out as here; `to_state_dict` gives torch's layouts.
+        The module, with copies of params. Each trained leaf is a parameter and each leaf of a state
+        a buffer, named by its path ("0.weight"); `to_state_dict` gives torch's layouts.
 
     Example:
         >>> layer = lf.dense(2)

@@ -1,9 +1,8 @@
 """torch's names and layouts for the parameters of each of our layers.
 
 The table `KINDS` has a row for each class of parameters, and `BLOCKS` one for each transformer
-block. Its `slots` pair a name in torch's `state_dict` with the fields that hold the same numbers
-here. Its `example` makes an example input from the tensors by torch's names; from it the layer's
-own `init` finds the same shapes.
+block. Its `slots` pair a name in torch's `state_dict` with the fields that hold the same numbers.
+Its `example` makes an input from torch's tensors, from which the layer's `init` finds the shapes.
 """
 
 from __future__ import annotations
@@ -219,7 +218,6 @@ _PARTS: Final = {
 
 
 def _block_slots(params: Params) -> Iterator[Slot]:
-    """List the slots of a block."""
     parts = owners(params)
     for kind, names in _PARTS.items():
         own = ((path, part) for path, part in parts if type(part) is kind)

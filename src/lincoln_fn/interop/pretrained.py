@@ -26,11 +26,8 @@ def from_config(config: Config) -> Layer:
     """Make the network that a config of Hugging Face's library describes, without weights.
 
     Args:
-        config: what config.json holds, with `model_type` and `architectures`. Other options have
-            the library's defaults.
-
-    Raises:
-        LayerError: if the model's type or an option is not known. The message lists all of them.
+        config: what config.json holds, with `model_type` and `architectures`; other options have
+            the library's defaults. An unknown type or option is an error, which lists all of them.
 
     Example:
         >>> sizes = {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 16, "vocab_size": 11}
@@ -61,17 +58,11 @@ def from_pretrained(
     without a head its last hidden state. `predict` computes what the model computes after `eval()`,
     and `forward` what it computes in training, with dropout.
 
-    The tensors are read one by one, into new memory.
-
     Args:
         folder: with config.json and model.safetensors, or with several such files and their index.
         architecture: the model's class there, such as "GPT2LMHeadModel"; None for the config's.
         dtype: of the params; None for those in the files.
         ignore: options and names of tensors that may be left out, as patterns such as "cls.*".
-        key: dropout's keys are made from it.
-
-    Returns:
-        The network, its params, and the config.
 
     Raises:
         LayerError: if a file cannot be read, or if the model's type, an option or the name or shape
@@ -79,7 +70,6 @@ def from_pretrained(
 
     Example:
         >>> net, params, config = from_pretrained("gpt2")  # doctest: +SKIP
-        >>> logits = net.predict(params, torch.tensor([[464, 3616, 286]]))  # doctest: +SKIP
     """
     where, folder = "from_pretrained", Path(folder)
     try:
@@ -110,7 +100,6 @@ def save_pretrained(
 
     Args:
         net: the network, which the config describes; its parts may be `frozen`.
-        config: as `from_pretrained` returned it.
         folder: made if it does not exist. Weights that it has already are replaced.
         max_shard_size: the most bytes in a file; more are divided, with an index.
 

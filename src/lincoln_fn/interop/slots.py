@@ -1,8 +1,7 @@
 """Params that are filled with tensors by other names, and what differs from these names.
 
 A slot serves both directions. torch applies its matrices from the left, and a dense layer here from
-the right, so some matrices are transposed. Where torch joins several tensors into one, they are
-joined along its first axis.
+the right, so some are transposed. Several tensors that torch has in one are joined along axis 0.
 """
 
 from __future__ import annotations

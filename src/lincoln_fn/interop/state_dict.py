@@ -39,10 +39,8 @@ def from_state_dict(
 
     Args:
         state_dict: tensors by name; they are copied, in their own dtype and device.
-        like: parameters of the layer, which give the structure, and the keys, for which torch has
-            no name. None is enough for layers of this library: the sizes are then found from the
-            tensors.
-        key: dropout's keys are made from it, if there is no like.
+        like: parameters of the layer, which give the structure, and the keys. None is enough for
+            layers of this library: the tensors give the sizes.
 
     Raises:
         LayerError: if names are missing or unexpected, or shapes wrong: the message lists five
@@ -52,10 +50,6 @@ def from_state_dict(
         >>> named = torch.nn.Linear(3, 2).state_dict()
         >>> from_state_dict(lf.dense(2), named)
         Params(weight=float32[3, 2], bias=float32[2])
-        >>> from_state_dict(lf.dense(4), named)
-        Traceback (most recent call last):
-        lincoln_fn.LayerError: dense(4): expected tensors by torch's names; \
-weight: expected shape (4, 3), got float32[2, 3]; bias: expected shape (4,), got float32[2]
     """
     check_argument("from_state_dict", "layer", Layer, layer, ("layer", "state_dict"))
     check_argument("from_state_dict", "key", Key, key)

@@ -1,7 +1,4 @@
-"""A folder of pretrained weights: config.json and safetensors files, read and written.
-
-A file is read and written tensor by tensor, by the same code as checkpoints.
-"""
+"""A folder of pretrained weights: config.json and safetensors files, read and written."""
 
 from __future__ import annotations
 
@@ -83,7 +80,6 @@ def opened(folder: Path) -> Iterator[Stored]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the files that hold a folder's weights."""
     if (folder / _INDEX).is_file():
         entries = read_json(folder / _INDEX).get("weight_map")
         names = list(entries.values()) if isinstance(entries, dict) else [None]

@@ -23,17 +23,12 @@ def to_state_dict(
     statistics, unchanged. Keys have no name in torch and are left out.
 
     Args:
-        params: the layer's, or their gradients.
         module: the torch module that `from_torch` made the layer of, if its parts have names of
-            their own, as those of a ResNet or of a model of Hugging Face's library have. None names
-            parts by their positions, as `torch.nn.Sequential` does.
+            their own, as in a ResNet. None names parts by position, as `torch.nn.Sequential` does.
 
     Returns:
-        Copies of the tensors by name, in the order of torch's `state_dict`, which the module's
-        `load_state_dict` loads.
-
-    Raises:
-        LayerError: if the module has other tensors.
+        Copies of the tensors by name, in the order of torch's `state_dict`. The module's
+        `load_state_dict` loads them; a module with other tensors is refused.
 
     Example:
         >>> net = lf.serial(lf.dense(2), lf.batch_norm(affine=False), lf.dropout())

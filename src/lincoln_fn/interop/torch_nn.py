@@ -63,9 +63,7 @@ def from_torch(
     The arguments of torch's attention and transformers are entries of x: (query, key, value, mask),
     (source, target, source mask, target mask, memory mask), and so on, as each layer documents.
     Masks are True where attention is allowed, which is where torch's are False;
-    `interop.transformers` lists the conversions. Instead of is_causal=True, give such a mask, or
-    make the layer by `transformer_decoder` or a similar function from blocks with is_causal=True:
-    its params are the same.
+    `interop.transformers` lists the conversions, also of is_causal=True.
 
     Args:
         module: a module that has a counterpart here, or a `Sequential`, `TransformerEncoder`,
@@ -120,7 +118,6 @@ def _converted(module: nn.Module, path: str, key: Key) -> Pair:
 
 
 def _freeze(module: nn.Module, where: str, layer: Layer, params: Params) -> Pair:
-    """Freeze a layer whose module's parameters are frozen."""
     trained = {p.requires_grad for p in module.parameters()}
     if trained == {True, False}:
         raise LayerError(where, "expected all of its parameters or none to require a gradient")
@@ -158,12 +155,10 @@ def _check_unchanged(module: nn.Module) -> None:
 
 
 def _where_of(path: str, module: nn.Module) -> str:
-    """Name a module by its path and its class, for an error."""
     return f"from_torch: {path} {type(module).__name__}".replace("  ", " ")
 
 
 def _check_untied(module: nn.Module) -> None:
-    """Check that no tensor of a module has two names."""
     first: dict[int, str] = {}
     named = module.named_parameters, module.named_buffers
     for name, tensor in chain.from_iterable(each(remove_duplicate=False) for each in named):

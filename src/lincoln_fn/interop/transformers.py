@@ -99,10 +99,6 @@ def transformer_encoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
 
     x is a sequence or (sequence, mask), as each block takes it; y is a sequence.
 
-    Args:
-        *blocks: one or more, first to last, such as `transformer_encoder_block` makes.
-        norm: a layer for the last block's output, or None.
-
     Returns:
         The layer. Its params, caches and dparams are tuples with an entry for each block, and one
         for the norm.
@@ -124,8 +120,7 @@ def transformer_decoder(*blocks: Layer, norm: Layer | None = None) -> Layer:
     is a sequence as the target is.
 
     Args:
-        *blocks: one or more, first to last, such as `transformer_decoder_block` makes.
-        norm: as `transformer_encoder` takes it, whose structure of params this one has.
+        norm: a layer for the last block's output, or None.
 
     Example:
         >>> net = transformer_decoder(lf.transformer_decoder_block(2, 16), norm=lf.layer_norm())
@@ -145,9 +140,6 @@ def transformer(encoder: Layer, decoder: Layer) -> Layer:
     Args:
         encoder: from the source, or (source, mask), to the memory, such as `transformer_encoder`.
         decoder: from (target, memory), or these and their masks, such as `transformer_decoder`.
-
-    Returns:
-        The layer. Its params, caches and dparams are those of the encoder and of the decoder.
 
     Example:
         >>> encoder = transformer_encoder(lf.transformer_encoder_block(2, 16))

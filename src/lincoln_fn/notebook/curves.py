@@ -40,7 +40,6 @@ def history_html(records: Sequence[FitRecord | StepRecord]) -> Markup:
 
 
 def _numbers(record: FitRecord | StepRecord) -> dict[str, str]:
-    """Return a record's numbers by name, formatted."""
     names = ("epoch", "step", "loss", "metric", "examples", "seconds")
     named = {name: getattr(record, name, None) for name in names}
     more = {**getattr(record, "parts", {}), **getattr(record, "scores", {})}

@@ -36,7 +36,6 @@ class View:
     """A value as a notebook shows it.
 
     Args:
-        html: the HTML.
         text: what is shown where there is no HTML.
     """
 
@@ -57,14 +56,6 @@ def view(value: Tree, params: Params | None = None, x: Arrays | None = None) -> 
     shape and histogram of each output. A tree of records is a table of its tensors: dtype and
     shape, histogram, smallest and largest number, mean, and the count of what is not finite. A list
     of the records of `train` is a curve.
-
-    Args:
-        value: a layer, a tree of records and tensors, or a history.
-        params: if value is a network, its parameters.
-        x: if value is a network, its input.
-
-    Returns:
-        The view, which a notebook shows if it is the value of a cell.
 
     Raises:
         LayerError: if params and x are given, and value is not a network that takes them.
@@ -150,9 +141,6 @@ def load_ipython_extension(shell: Any) -> None:  # Any: an InteractiveShell, of 
     """Show tuples and lists of records as views from now on: `%load_ext lincoln_fn.notebook`.
 
     A formatter of your own for these types stays.
-
-    Args:
-        shell: IPython's shell.
     """
     formatter = shell.display_formatter.formatters["text/html"]
     for kind in _KINDS:
@@ -161,11 +149,7 @@ def load_ipython_extension(shell: Any) -> None:  # Any: an InteractiveShell, of 
 
 
 def unload_ipython_extension(shell: Any) -> None:  # Any: as above
-    """Show tuples and lists as IPython does: `%unload_ext lincoln_fn.notebook`.
-
-    Args:
-        shell: IPython's shell.
-    """
+    """Show tuples and lists as IPython does: `%unload_ext lincoln_fn.notebook`."""
     formatter = shell.display_formatter.formatters["text/html"]
     for kind in _KINDS:
         if kind in formatter and formatter.lookup_by_type(kind) is sequence_html:

@@ -45,9 +45,6 @@ def clipped(
         batch_size: B. None is the number of examples in the batch for "mean", and 1 for "sum". If
             batches are drawn at random, for a privacy account, it is their expected size.
 
-    Returns:
-        The gradient, for `make_step(..., gradient=...)`.
-
     Warns:
         UserWarning: for noise without batch_size, if reduction is "mean".
 
@@ -77,7 +74,6 @@ def _compute(
     net: core.Layer, params: Params, cache: core.Cache, g: Arrays, state: GradientState, key: Key,
     *, max_norm: float, noise: float, is_mean: bool, size: int | None,
 ) -> tuple[Params, GradientState]:  # fmt: skip
-    """Compute (sum_n clip(h_n) + sigma C z) / B."""
     count = examples_in(g)
     scale = count if is_mean else 1  # h_n = scale d_n
     divisor = size or scale
@@ -92,7 +88,6 @@ def _compute(
 
 
 def _noisy(dparams: Params, key: Key, std: float) -> Params:
-    """Add independent noise to every number."""
     leaves = iter(range(len(tree.leaves(dparams))))
 
     def noisy(leaf: Tensor) -> Tensor:

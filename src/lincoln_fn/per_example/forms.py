@@ -175,7 +175,6 @@ def _gather(term: Gather, p: Tensor) -> Float[Tensor, " N *shape"]:
 
 
 def _scatter(index: Tensor, g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Add up rows of g in the rows of zeros."""
     return g.new_zeros(shape).index_add(0, index.flatten(), g.flatten(0, 1))
 
 

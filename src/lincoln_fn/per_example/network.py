@@ -64,10 +64,7 @@ def dx_and_terms(
 
 
 def _one_by_one(layer: Layer, params: Params, cache: Cache, g: Arrays, count: int) -> Params:
-    """Compute the gradients of a layer that declares no terms.
-
-    `grads` is linear in g, so example n's is that of a g which is zero for all others.
-    """
+    """Compute the gradients of a layer that declares no terms, each by a g of 0 for the others."""
     for leaf in tree.leaves(g):
         if leaf.ndim == 0 or len(leaf) != count:
             raise core.no_batch(layer.name, leaf)

@@ -27,9 +27,6 @@ from lincoln_fn.per_example import forms, network
 def gradients(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the gradient of every example: d_n, whose sum over n is `net.grads`.
 
-    For a loss with reduction "sum", d_n is the gradient of the example's own loss; for "mean", that
-    gradient divided by N.
-
     Args:
         net: the network. Each of its layers has the examples on axis 0 of its output.
 
@@ -101,9 +98,6 @@ def weighted_sum(
 ) -> Params:
     """Compute sum_n w_n d_n, the gradient in which each example has a weight.
 
-    Args:
-        weights: w, one number for each example.
-
     Returns:
         A tree that mirrors params. With weights of 1 it is `net.grads`.
 
@@ -124,9 +118,6 @@ def weighted_sum(
 def second_moment(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the mean of d_n^2 over the examples, element by element.
 
-    Returns:
-        1/N sum_n d_n^2, a tree that mirrors params.
-
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])
         >>> params = net.init(lf.Key(0), x)
@@ -142,9 +133,6 @@ def variance(net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
     """Compute the variance of d_n over the examples, element by element.
 
     It is computed as a difference from the second moment, and has that one's rounding errors.
-
-    Returns:
-        1/N sum_n d_n^2 - (1/N sum_n d_n)^2, at least 0, a tree that mirrors params.
 
     Example:
         >>> net, x = lf.dense(1, bias=False), torch.tensor([[1.0], [3.0]])

@@ -81,9 +81,6 @@ def gradient_norms(norms: Mapping[int, Mapping[str, float]], *, axes: Axes | Non
         norms: by step, norms by layer, as `lf.inspect.trace(...).gradient_norms()` gives them. A
             layer may be missing from a step. What is missing, 0 or not finite is grey.
 
-    Returns:
-        The axes. The image's array has a row for each layer and a column for each step.
-
     Example:
         >>> norms = {0: {"0 dense(3)": 0.1, "1 tanh()": 0.5}, 100: {"0 dense(3)": 0.2}}
         >>> gradient_norms(norms).images[0].get_array().tolist()

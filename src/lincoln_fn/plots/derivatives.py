@@ -90,9 +90,6 @@ def jacobian(layer: Layer, params: Params | None, x: Arrays, *, axes: Axes | Non
         params: its parameters; None draws them from `lf.Key(0)`.
         x: its input, a small one: each number of y takes a backward pass.
 
-    Returns:
-        The axes. The image's array is the Jacobian, with y and x flattened.
-
     Raises:
         ValueError: if y has more than 2,000 numbers, or x has no gradient.
 

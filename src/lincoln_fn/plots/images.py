@@ -33,7 +33,6 @@ def filters(
             tile for each channel, and a row of tiles for each output. In a 1d convolution, the rows
             of a tile are channels.
         image_shape: (height, width) or (channels, height, width) of a dense layer's input.
-        count: how many outputs to show, from the first.
 
     Returns:
         The axes, with one image of all tiles; lines of nan separate them.
@@ -106,9 +105,6 @@ def relevance(values: Tensor, *, image: Tensor | None = None, axes: Axes | None 
             added up. It may be coarser than the image, as Grad-CAM is.
         image: the image, drawn in grey below: of such a shape, whose channels are averaged.
 
-    Returns:
-        The axes. The last image's array holds the values.
-
     Example:
         >>> axes = relevance(torch.tensor([[[1.0, -2.0]], [[0.5, 0.0]]]))
         >>> axes.images[0].get_array().tolist()
@@ -143,10 +139,6 @@ def effects(
     Args:
         values: by layer, a number for each position: a tensor of one axis.
         columns: the names of the positions, such as characters; None counts them.
-        label: what the numbers are.
-
-    Returns:
-        The axes. The image's array has a row for each layer and a column for each position.
 
     Example:
         >>> values = {"0": torch.tensor([1.0, -2.0]), "1": torch.zeros(2)}

@@ -33,9 +33,6 @@ def learning_curve(
             one that `streams.evaluated` adds, one of several metrics of `fit`, or a part of
             `losses.weighted`. Records without it are left out.
 
-    Returns:
-        The axes, with one line per run.
-
     Example:
         >>> history = [lf.FitRecord(10, 1, 0.9, None, 0.1), lf.FitRecord(20, 2, 0.5, None, 0.2)]
         >>> learning_curve(history).lines[0].get_ydata().tolist()
@@ -79,7 +76,6 @@ def _points(name: str, run: History, value: str) -> tuple[list[int], list[float]
 
 
 def _numbers(record: FitRecord | StepRecord) -> dict[str, float]:
-    """Return what can be drawn of a record, by name."""
     if isinstance(record, StepRecord):
         return {"loss": record.loss, **record.scores}
     metric = {} if record.metric is None else {"metric": record.metric}
@@ -104,9 +100,6 @@ def confusion_matrix(
             one score per example, give the indices: `(score > threshold).long()`.
         target: (N,) or (N, 1) class indices.
         labels: the names of the classes; None shows their indices.
-
-    Returns:
-        The axes. The image's array holds the shares.
 
     Example:
         >>> axes = confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))

@@ -65,8 +65,7 @@ def adapt_waiting() -> None:
     A thread that has done its part of an operation waits for the others. It spins: it answers at
     once, but keeps a core busy. If another process has the core of a thread that is waited for, all
     wait until the system gives it back, many times longer than the operation takes. So beside other
-    processes a waiting thread sleeps instead, after a short spin. The results are the same, bit for
-    bit.
+    processes a waiting thread sleeps instead, after a short spin. Results are the same.
 
     Each step, each compiled function and `evaluate` call this, and a loop of your own may. A call
     takes a tenth of a microsecond. Five times a second it asks the system how long the process's

@@ -25,11 +25,7 @@ def finite(
     stream finds an error one step earlier, before the new state is used, saved or evaluated.
 
     Args:
-        net: the network, for the names of its layers.
         every: check after each step that is a multiple of it. A check reads every tensor once.
-
-    Yields:
-        The stream's pairs, unchanged.
 
     Raises:
         NonFiniteError: from the stream, with the step, the layer, and the path of every tensor of

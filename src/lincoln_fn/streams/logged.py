@@ -1,7 +1,4 @@
-"""Write a log: as CSV or JSON lines, or event files for TensorBoard.
-
-A killed run leaves a log valid, and a resumed run extends it.
-"""
+"""Write a log: as CSV or JSON lines, or event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -46,9 +43,6 @@ def logged(
         path: a file that ends in .csv (one column per number, empty where a step lacks a score) or
             .jsonl (one object per line); its folder is made if it does not exist.
         every: write each step that is a multiple of it, and each step that has scores.
-
-    Yields:
-        The stream's pairs, unchanged.
 
     Raises:
         ValueError: if the path has another ending; from the stream, if the file exists and is not
@@ -177,12 +171,6 @@ def tensorboard(
     Args:
         folder: where the event file goes; made if it does not exist.
         every: write the loss of each step that is a multiple of it; scores are always written.
-
-    Yields:
-        The stream's pairs, unchanged.
-
-    Raises:
-        ImportError: if the package tensorboard is not installed.
 
     Example:
         >>> steps = tensorboard([], "runs/digits")  # doctest: +SKIP

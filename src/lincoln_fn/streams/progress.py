@@ -28,9 +28,6 @@ def progress(
         seconds: between two plain lines, at least 0. The loss is the mean since the last line.
         file: where to write; None is standard error, and in a notebook the cell's output.
 
-    Yields:
-        The stream's pairs, unchanged.
-
     Example:
         >>> list(progress([], total=0))
         []

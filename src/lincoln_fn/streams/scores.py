@@ -24,13 +24,8 @@ def evaluated(
 
     Args:
         stream: such as `train` yields. Scores that its records already have are kept.
-        net: the network, of which `predict` is used.
         batches: batches of (x, target), which can be iterated over several times.
         metrics: by name, functions (prediction, target) -> mean over the examples.
-        every: evaluate after each step that is a multiple of it.
-
-    Yields:
-        The states and their records; those of evaluated steps have `scores`.
 
     Raises:
         LayerError: if there is no metric, one has the name of a record's own number ("step",
@@ -121,13 +116,7 @@ def early_stopping(
     A resumed run starts counting again. (Prechelt, "Early Stopping - But When?", 1998.)
 
     Args:
-        stream: some of its records have the score, as `evaluated` adds it.
-        patience: the number of evaluations without an improvement that end it, at least 1.
-        min_delta: by how much a score has to exceed the best to count as an improvement, at least
-            0. `nan` never counts.
-
-    Yields:
-        The stream's pairs, up to the evaluation that ends it.
+        min_delta: by how much a score has to exceed the best to count. `nan` never counts.
 
     Raises:
         LayerError: at the end of the stream, if there were steps and none had the score.

@@ -1,6 +1,6 @@
 """Which gradient of which part of a layer is wrong, or which function fails, and why.
 
-A mistake is told by the line that made it, and by how what is given differs from what is right.
+A mistake is told by the line that made it, and by how its value differs from what is right.
 """
 
 from __future__ import annotations

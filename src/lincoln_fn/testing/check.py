@@ -73,32 +73,24 @@ def check_layer(
     of 1, biases of 0, equal rows and symmetric matrices hide mistakes. The error says what hid it.
     Signs stay. A leaf that the layer takes only as given stays, and the report says so.
 
-    `stop_gradient` and `constant` are held at their first output, so that their dx of 0 is right.
-
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
     mistake is told by the line of `backward` that made it and by how its value differs from the
     right gradient, where two draws agree. In a composition the part that is wrong is named by its
     path.
 
     Args:
-        layer: the layer, the library's or your own.
-        params: its parameters; converted to float64.
-        x: an input, a tensor or a tuple of them; floating ones are converted to float64.
-        key: g and the directions are drawn from it.
+        x: an input, a tensor or a tuple. Floating x and params are converted to float64.
         directions: the number of random directions per leaf.
         predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
             without state, that is, without an `advance`.
         reference: the right layer, which takes the same params and x. Where `forward` computes
-            something else, the report says so, and the gradients are held against the reference's.
-            It also says what autograd cannot where `forward` uses what torch's copy of numpy lacks.
+            something else, the report says so, and the reference's gradients are the right ones.
         all: whether to return a report of every gradient, in place of an error at the first.
 
     Raises:
         GradientError: naming the leaf and the most likely mistake; not with `all=True`.
-        LayerError: if an argument has the wrong type; and as the layer does, not with `all=True`.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> x = torch.tensor([[1.0, -2.0, 3.0]])
         >>> check_layer(lf.tanh(), (), x)
         >>> negated = lf.tanh().replace(backward=lambda params, y, g: (g * (y**2 - 1), ()))
@@ -141,18 +133,14 @@ def check_loss(
     predictions that are equal, or equal the target, hide mistakes. The target stays.
 
     Args:
-        loss: the loss, the library's or your own.
         prediction: a prediction, or a tuple of tensors; converted to float64.
         target: its labels, or a tuple or None; converted to float64 if they are floating.
-        key: g and the directions are drawn from it.
         all: whether to return a report of every gradient, in place of an error at the first.
 
     Raises:
         GradientError: naming the most likely mistake; not with `all=True`.
-        LayerError: if an argument has the wrong type; and as the loss does, not with `all=True`.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> loss = lf.losses.sigmoid_cross_entropy()
         >>> check_loss(loss, torch.tensor([1.0, -2.0]), torch.tensor([1, 0]))
     """

@@ -51,11 +51,9 @@ class Finding:
 
     Args:
         path: the path of the layer in a composition, such as "1.0"; "" for the layer itself.
-        layer: its name.
         leaf: the gradient, such as "dx" or "dparams.weight"; or a function, such as "forward".
         verdict: "right", "wrong" or "not judged".
-        name: the mistake in a few words, such as "g forgotten"; "" if there is none or it has no
-            name.
+        name: the mistake in a few words, such as "g forgotten"; "" if it has none.
         sentence: the mistake in a sentence; "" if there is none.
         place: where the error is largest; None if there is none or shapes differ.
         error: the largest error, in multiples of the largest value expected; 0 if it is right.
@@ -91,13 +89,11 @@ class Report:
     """What a check found out.
 
     Args:
-        name: of the layer or loss.
         findings: one for each gradient; or one of the function that breaks the contract, named
             "contract", or refuses its arguments, named "refused".
         remarks: what else is worth knowing: places left out, digits that were lost.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> x = torch.tensor([-1.0, 0.0, 2.0])
         >>> print(lf.testing.check_layer(lf.relu(), (), x, all=True))
         relu(): right
@@ -135,7 +131,6 @@ class Report:
         return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks)])
 
     def _repr_html_(self) -> str:
-        """Return a table, for notebooks."""
         heads = ("", "gradient", "mistake", "place", "error")
         rows = list(map(_cells, self.findings))
         return html_table((self.name, self.verdict), heads, rows, self.remarks)

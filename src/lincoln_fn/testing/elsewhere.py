@@ -68,8 +68,6 @@ def _wrong_at(at: Sample, key: Key, where: Callable[[Sample], str]) -> tuple[Fin
 
 
 def _of_perturbed(at: Sample, given: Sample, key: Key) -> tuple[Finding, ...]:
-    """Judge gradients at perturbed params and x."""
-
     def where(at: Sample) -> str:
         # A mistake counts if it is one nearer to the given params and x, too: far from them a layer
         # may be outside of its domain.

@@ -200,7 +200,6 @@ class Evidence:
 
 
 def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:
-    """Record a forward, and the names of its values."""
     names: dict[int, str] = {}
 
     def seen(place: Place, frame: FrameType, value: Any) -> None:

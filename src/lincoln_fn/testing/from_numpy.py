@@ -43,11 +43,8 @@ def from_numpy(
             Each call has a copy.
 
     Returns:
-        The layer. Its params are a tuple of the arrays after the first; its name is that of
-        `forward`. Its functions are pure if yours are.
-
-    Raises:
-        LayerError: if forward or backward is not a function.
+        The layer, of the name of `forward`, whose params are a tuple of the arrays after the first.
+        Its functions are pure if yours are.
 
     Example:
         >>> def affine_forward(x, w, b):
@@ -180,7 +177,6 @@ def _scopes_with_numpy(forward: Any) -> list[dict[str, Any]]:
 
 @contextmanager
 def _numpy_on_tensors(scopes: list[dict[str, Any]]) -> Iterator[None]:
-    """Give modules numpy's functions on tensors."""
     from torch import _numpy as on_tensors  # it takes as long to import as numpy
 
     array = vars(on_tensors)["ndarray"]
@@ -226,7 +222,6 @@ class _Passing(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Call a function of torch."""
         if func is Tensor.numpy:  # x.detach().numpy()
             return self._array(self._detached.get(id(args[0]), args)[-1])
         if func in (torch.as_tensor, torch.tensor, torch.asarray):

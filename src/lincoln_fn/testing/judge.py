@@ -82,7 +82,6 @@ def _is_at_zero(array: Tensor) -> bool:
 
 
 def _judged(at: Sample, key: Key, close_by: list[Sample]) -> Judgement:
-    """Judge the gradients by points close by."""
     points = close_by or [at]
     automatic = cache(lambda n: autograd_at(points[n]))
     here = autograd_at(at)
@@ -147,7 +146,6 @@ def _by_most(
 def _close_by(
     at: Sample, key: Key, distance: float = DISTANCE, *, pairs: int = PAIRS, inside: bool = False
 ) -> list[Sample]:
-    """Make samples at pairs of points on both sides of x and the params."""
     # With `inside`, the numbers stay between the least and the largest of their array.
     found = []
     for n in range(pairs):

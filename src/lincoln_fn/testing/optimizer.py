@@ -1,11 +1,9 @@
 """`check_optimizer`: is an optimizer's adjoint the derivative of its update?
 
-The update is a function like a layer's forward, and the adjoint its backward:
+The update is judged as a layer's forward, and the adjoint as its backward:
 
     forward     (hyperparameters, (params, grads, state)) -> (params, state)
     backward    (params_bar, state_bar) -> the bars of all of these
-
-So it is judged as a layer is.
 """
 
 from __future__ import annotations
@@ -60,10 +58,7 @@ def check_optimizer(
     update and adjoint take by keyword is checked, too, if it is not 0.
 
     Args:
-        optimizer: the optimizer, the library's or your own.
-        params: parameters; converted to float64.
         steps: how many steps with random gradients come before the one that is checked.
-        key: gradients, bars and directions are drawn from it.
         all: whether to return a report of every derivative, in place of an error at the first.
 
     Raises:
@@ -256,7 +251,6 @@ class Update:
         return text
 
     def _rebuilt(self, leaves: Mapping[str, Tensor]) -> OptimizerState:
-        """Make the state with other leaves."""
         paths = iter(tree.paths(self.state))
         return tree.map(lambda leaf: leaves.get(next(paths), leaf), self.state)
 

@@ -91,7 +91,6 @@ class _Seen(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Call a function of torch."""
         name = getattr(func, "__name__", "")
         if name == "__get__":  # of a property, such as `data`
             name = getattr(getattr(func, "__self__", None), "__name__", "")

@@ -5,9 +5,6 @@ number of params and x has a random value and a random derivative, its tangent. 
 of y, and dx, dw what `backward` returns for a random g, the chain rule is one equation of integers:
 
     sum g y' = sum dx x' + sum dw w'
-
-No step and no tolerance enters it. A wrong formula of degree d holds at a random point of the field
-with a probability of about d / P, which is 1 in 10^8.
 """
 
 from __future__ import annotations
@@ -72,8 +69,6 @@ class Proof:
     """The gradients are right, as they are written.
 
     Args:
-        name: of the layer, the loss or the optimizer.
-        leaves: the gradients.
         also: what else is equal.
         assumed: what the proof rests on beside the rules of the operations.
     """
@@ -95,7 +90,6 @@ class Refutation:
     """A gradient is wrong.
 
     Args:
-        name: as above.
         leaf: the gradient, or the function that differs from `backward`.
         times: by which number the right gradient is multiplied; None if by none.
     """
@@ -113,12 +107,7 @@ class Refutation:
 
 @attrs.frozen
 class Undecided:
-    """Neither: exact numbers do not reach.
-
-    Args:
-        name: as above.
-        reason: why.
-    """
+    """Neither: exact numbers do not reach, and `reason` says why."""
 
     name: str
     reason: str
@@ -140,10 +129,9 @@ def prove(
 ) -> Verdict:
     """Prove that `backward` is the derivative of `forward`, by equality of exact numbers.
 
-    The code runs, unchanged, on elements of a finite field, and <g, J v> = <dx, v> becomes an
-    equation of integers. An error of any size is seen: there is no step and no tolerance. Also
-    proven: `backward` is linear in g, `grads` and `input_grad` are its halves, and `predict` is
-    `forward`.
+    It runs the code on elements of a finite field. A wrong formula of degree d passes with a
+    probability of about d / P, which is 1 in 10^8: there is no step and no tolerance. Also proven:
+    `backward` is linear in g, `grads` and `input_grad` are its halves, and `predict` is `forward`.
 
     A proof is for this code, these shapes, and the branches that these numbers take. It says
     nothing of rounding and overflow, of purity (`check_layer` does), or whether `forward` is the
@@ -154,9 +142,7 @@ def prove(
             optimizer, with params.
         params: the layer's parameters. Only shapes, and on which side of a kink a number lies,
             matter.
-        key: the numbers are drawn from it.
-        predict_is_forward: whether `predict` should equal `forward`; None expects it of layers
-            without an `advance`.
+        predict_is_forward: as `check_layer` takes it.
 
     Returns:
         A `Proof`; a `Refutation`, which floats confirm; or `Undecided`, with the reason.
@@ -165,7 +151,6 @@ def prove(
         GradientError: if forward or backward raise an error, or return trees of another structure.
 
     Example:
-        >>> import lincoln_fn as lf
         >>> tanh, x = lf.tanh(), torch.ones(2, 3)
         >>> prove(tanh, (), x)
         Proof(name='tanh()', leaves=('dx',), also=('backward is linear in g',), assumed=())
@@ -186,7 +171,6 @@ def prove(
 
 
 def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> Subject:
-    """Make a layer of what `prove` was given."""
     if isinstance(subject, Optimizer):
         params, grads, state = at_a_step(subject, params, 2, Key(0))
         update = Update(subject, state).with_constants(params, grads)

@@ -170,7 +170,6 @@ def _agrees_with(reference: Layer, at: Sample) -> bool:
 
 
 def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
-    """Run forward and backward twice, and check that they are pure."""
     before = snapshot(params=params, x=x)
     y, cache = run_forward(layer, params, x)
     check_untouched(layer.name, "forward", before)
@@ -188,7 +187,6 @@ def _pure(layer: Layer, params: Params, x: Arrays, key: Key) -> Sample:
 
 
 def _repeated(layer: Layer, params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
-    """Run backward once more."""
     try:
         return run_backward(layer, params, cache, g)
     except GradientError as error:

@@ -158,7 +158,6 @@ class Tape(TorchFunctionMode):
     def __torch_function__(
         self, func: Function, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Call a function of torch, and record it if its result depends on the arrays."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         made = [out for out in floats(result) if out.requires_grad]

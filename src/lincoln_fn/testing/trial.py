@@ -1,9 +1,8 @@
 """A layer at one draw of exact numbers, each with a random derivative, its tangent.
 
-A tensor's float64 elements are the numbers of rows in a table of its space. Whatever moves
-elements, such as a view, a gather or a copy into a slice, is torch's own operation on these; row 0
-is the number 0, so that padding and zeros are right, too. What computes reads the rows, and adds
-new ones.
+A tensor's float64 elements are the numbers of rows in a table of its space. Torch's own operations
+move elements, as in a view, a gather or a copy into a slice. Row 0 is the number 0, so padding and
+zeros are right, too. What computes reads the rows, and adds new ones.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ class Space(Store, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __torch_dispatch__(
         self, func: Operation, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run one of torch's operations on exact numbers."""
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         if not any(isinstance(each, Exact) for each in _tensors((args, kwargs))):
@@ -92,8 +90,6 @@ class Trial:
     """A layer at one draw of exact numbers.
 
     Args:
-        of: the layer.
-        field: draws the numbers.
         only: the one leaf that has a tangent; None if all have.
         seen: by output, where g is not 0; None is everywhere.
     """

@@ -1,10 +1,9 @@
 """Folders of compiled code: a library is run only if nobody else could have put it there.
 
-Inductor loads libraries from its cache by name. So whoever can write into the cache can have this
+Inductor loads libraries from its cache by name, so whoever can write into the cache can have this
 process run their code. A step is compiled, stored and loaded only in a folder that the user owns
 and nobody else can write to. If the cache is another folder, such as one in a shared /tmp that
-somebody else has made, nothing is loaded from it: the step is compiled in a temporary folder of
-this process.
+somebody else has made, the step is compiled in a temporary folder of this process.
 """
 
 from __future__ import annotations

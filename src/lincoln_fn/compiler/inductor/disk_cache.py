@@ -1,10 +1,9 @@
 """Compiled steps, cached on disk by a hash of their trace.
 
-Inductor has a cache of its own, but reads it only after the step has been rewritten. Before that,
-it prepares to compile: it imports its compiler, hashes torch's files and runs the C++ preprocessor.
-That takes two seconds for the first graph of a process. The trace of a step and the settings listed
+Inductor reads its own cache only after the step has been rewritten, and its compiler imported. That
+takes two seconds for the first graph of a process. The trace of a step and the settings listed
 below determine everything that follows. So the library that Inductor built is stored under a hash
-of these, together with a note that says what it does to the state.
+of these, with a note that says what it does to the state.
 
 Loading a library runs its code. So none is loaded from a path that a note contains, but only from
 the note's own folder, and only if nobody but the user can have put it there (cache_folder.py).

@@ -5,9 +5,8 @@ small loop. So the code of a C++ kernel is written into Inductor's code. A produ
 called as torch's own operations are.
 
 The last loop that reads a tensor may put its result in the tensor's memory: y = f(z) in that of z.
-Inductor also counts loops that do not read the tensor, but have to run later, because they update
-what it was computed from. The update of a donated weight, for example, has to run after the product
-with the weight. So in a donated step almost no memory would be reused.
+Inductor also counts loops that only have to run later, because they update what the tensor was
+computed from, as a donated weight's update does. So a donated step would reuse almost no memory.
 """
 
 from __future__ import annotations

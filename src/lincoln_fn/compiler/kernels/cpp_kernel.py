@@ -1,8 +1,7 @@
 """C++ kernels that a compiled step calls, built for each shape as Inductor builds its own code.
 
-For torch each is an operation. Inductor writes the kernel's code into its own
-(inductor/lowering.py). A torch whose Inductor has not been tried calls it through Python, and so do
-tests.
+For torch each is an operation, whose code Inductor writes into its own (inductor/lowering.py). A
+torch whose Inductor has not been tried calls it through Python, and so do tests.
 
 A kernel divides its work by the number of a loop, and never looks up which thread it runs on. A
 kernel that Clang has built runs on the threads of Clang's OpenMP. The function that returns the

@@ -63,10 +63,7 @@ def _are_known(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
 
 
 def _are_one_in_float64(nodes: Sequence[Node], known: dict[Node, Tensor]) -> bool:
-    """Return whether an operation has float64, and the same result for each batch size.
-
-    Runtimes in browsers have few operations of float64. Angles of positions need them, for example.
-    """
+    """Return whether an operation has float64, and the same result for each batch size."""
     first = nodes[0]
     is_wide = any(known[n].dtype is torch.float64 for n in (first, *first.all_input_nodes))
     return is_wide and all(torch.equal(known[first], known[node]) for node in nodes)
@@ -75,7 +72,6 @@ def _are_one_in_float64(nodes: Sequence[Node], known: dict[Node, Tensor]) -> boo
 def _converted(
     write: Writer, nodes: Sequence[Node], batches: Sequence[int], values: dict[Node, Argument]
 ) -> Value | list[Value]:
-    """Write one operation, by its row."""
     node, fakes = nodes[0], [n.meta["val"] for n in nodes]
     kind = getattr(node.target, "overloadpacket", None)
     row = ROWS.get(kind)

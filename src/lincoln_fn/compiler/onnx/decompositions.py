@@ -1,7 +1,6 @@
 """Operations that ONNX lacks, in torch's own operations that it has.
 
-A function gets what torch's operation gets. Where it returns NotImplemented, the operation stays:
-ONNX has it for those arguments.
+A function gets what torch's operation gets. It returns NotImplemented for arguments that ONNX has.
 """
 
 from __future__ import annotations

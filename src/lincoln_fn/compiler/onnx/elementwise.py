@@ -58,7 +58,6 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def _arithmetic(operation: str, write: Writer, out: Value, *operands: Operand) -> str:
-    """Add an operation on tensors or numbers in the result's dtype."""
     dtype = wide(out.dtype)
     if out.dtype is torch.bool and operation in OF_BOOLS:
         operation, dtype = OF_BOOLS[operation], torch.bool

@@ -77,7 +77,6 @@ def _model(
     names: Names,
     dynamic_batch: bool,
 ) -> ModelProto:
-    """Make a model of the nodes."""
     from onnx import helper, numpy_helper
 
     defaults = [
@@ -155,7 +154,6 @@ def split(model: ModelProto, names: Sequence[str]) -> tuple[ModelProto, ModelPro
 
 
 def _checked(graph: GraphProto) -> ModelProto:
-    """Make a model of a graph, and check it by ONNX's own checker."""
     from onnx import checker, helper
 
     opset = [helper.make_opsetid("", OPSET)]

@@ -76,7 +76,6 @@ def _max_pool_backward(
 
 
 def _area(x: Value) -> int:
-    """Return how many places a plane has."""
     height, width = x.shape[-2:]
     if not isinstance(height, int) or not isinstance(width, int):
         raise UnknownOperationError("pooling over the examples")

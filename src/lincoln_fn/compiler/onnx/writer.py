@@ -81,10 +81,7 @@ class Value:
 
 @attrs.define(eq=False)
 class Writer:
-    """Collects the nodes and constants of one graph; it is local to one export.
-
-    A node that equals an earlier one is not written again.
-    """
+    """Collects the nodes and constants of one graph, each once; it is local to one export."""
 
     nodes: dict[object, NodeProto] = attrs.field(factory=dict)
     makers: dict[str, NodeProto] = attrs.field(factory=dict)  # by the name of what a node makes
@@ -156,7 +153,6 @@ class Writer:
         return self.add("Cast", value.name, to=code(dtype))
 
     def _of_batch(self, value: Affine | Reciprocal, dtype: torch.dtype) -> str:
-        """Compute a number from the number of examples."""
         kind = torch.int64 if isinstance(value, Affine) else torch.float64
         number = self.cast(Value(BATCH, (), torch.int64), kind)
         if value.scale != 1:

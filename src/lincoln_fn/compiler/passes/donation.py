@@ -3,8 +3,6 @@
 A leaf is updated within the graph if its new value has the same shape, strides, dtype and device.
 If the step's value is not finite, the leaf keeps its old numbers. With a torch that settings.py
 does not know, each new value gets memory of its own.
-
-Updates by a large product have a C++ kernel (product_updates.py).
 """
 
 from __future__ import annotations

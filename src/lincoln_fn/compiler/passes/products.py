@@ -5,13 +5,11 @@ small_product.cpp keeps tiles of sums in registers. A product of up to 2**19 mul
 to 1.0 of MKL's time, on a Xeon. Without the kernel, the step of gpt-pico took 1.43 of the time, on
 a Zen 5.
 
-For others fastpath/product.py chooses, as for eager steps: oneDNN or ATen.
-
-`torch.set_float32_matmul_precision("medium")` allows bfloat16. Torch then computes such products by
-oneDNN, in bfloat16 on a processor with AMX. AMD processors, from Zen 4 on, have vectors of bfloat16
-instead, and oneDNN uses them only if the factors are bfloat16 already. So the factors of a large
-product are cast there. With the casts, the product takes a half to nine tenths of the time, on a
-Zen 4.
+For others fastpath/product.py chooses oneDNN or ATen, as for eager steps.
+`torch.set_float32_matmul_precision("medium")` allows bfloat16, in which oneDNN computes on a
+processor with AMX. AMD processors, from Zen 4 on, have vectors of bfloat16, which oneDNN uses only
+if the factors are bfloat16 already. So the factors of a large product are cast there: with the
+casts, it takes a half to nine tenths of the time, on a Zen 4.
 """
 
 from __future__ import annotations

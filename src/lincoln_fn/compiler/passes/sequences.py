@@ -10,9 +10,8 @@ gradients da_t from dh_t, the kernels compute the steps one by one:
     dh_{t-1}    = g_{t-1} + da_t W_hh^T.
 
 A tile of sums over W stays in registers until the gates' functions have been applied. W is divided
-into tiles once for all steps. Each thread computes its own examples, and waits for no other thread.
-The backward pass replaces the gates by their gradients, in place. The rest takes one matrix product
-each, of all da_t:
+into tiles once for all steps. Each thread computes its own examples, and waits for no other. The
+gates' gradients replace the gates in place. The rest takes one matrix product each, of all da_t:
 
     dx = da W_ih^T    dW = sum over t of [x_t h_{t-1}]^T da_t    db = sum of da,
 

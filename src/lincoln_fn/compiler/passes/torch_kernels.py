@@ -1,10 +1,9 @@
 """Operations that a compiled step leaves to torch's kernels, which are faster than Inductor's code.
 
-Inductor does not compile an operation that it does not know. So each operation gets a name of its
-own here. Max pooling over planes then takes a quarter of the time, forward and backward. The
-gradient of an embedding takes a third or less, and is added up in the same order every time;
-Inductor's threads would add to the table in any order. Large products take less time by oneDNN:
-see fastpath/product.py.
+Each operation gets a name of its own here, which Inductor does not know, and so does not compile.
+Max pooling over planes then takes a quarter of the time, forward and backward. The gradient of an
+embedding takes a third or less, and is added up in the same order every time, unlike by Inductor's
+threads. Large products take less time by oneDNN: see fastpath/product.py.
 
 The gradient of average pooling with ceil_mode is here because Inductor's is wrong: it divides by
 whole windows even if the last is cut off. So is fractional pooling of volumes: Inductor swaps the

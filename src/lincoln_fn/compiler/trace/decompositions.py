@@ -4,9 +4,8 @@ Eagerly, each operation checks its indices. Compiled code checks them too, but a
 raises in one of several threads ends the process. So while a step is traced, each index is moved to
 the nearest in range. A tensor records whether one was moved, and the step's value depends on it.
 
-A sum a + alpha b becomes a sum and a product: Inductor fuses a sum with a matrix product in it, and
-drops the alpha. A matrix product with a sum becomes a product and a sum, which Inductor fuses with
-what follows.
+A sum a + alpha b becomes a sum and a product: fusing it with a matrix product, Inductor drops the
+alpha. A matrix product with a sum becomes a product and a sum, which Inductor fuses with the rest.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
     flat(*leaves of (state, (x, target))) -> leaves of (new state, value)
 
 `make_fx` runs it on fake tensors, which have a shape and a dtype but no numbers, and records each
-operation. Python code runs once, while tracing. What it computes of Python numbers and shapes
-becomes a constant of the graph, and it cannot read a tensor's numbers. So everything that changes
-from step to step is a tensor leaf, and shapes are checked while tracing, but numbers are not.
+operation. What Python computes of numbers and shapes becomes a constant of the graph. So all that
+changes from step to step is a tensor leaf; shapes are checked while tracing, but numbers are not.
 """
 
 from __future__ import annotations
@@ -133,7 +132,6 @@ def check_tensors(where: str, expected: str, leaves: Sequence[object], arguments
 
 
 def _fakes(*, here: bool) -> FakeTensorMode:
-    """Make the mode in which a program is traced."""
     if not here:
         return FakeTensorMode(allow_non_fake_inputs=True)
     # Imported here, because it takes as long as the rest of the library.

@@ -86,7 +86,6 @@ class Exercise:
     """One layer or loss of a course.
 
     Args:
-        name: as the course calls it.
         forward: the line that runs the forward pass.
         backward: the line that runs the backward pass; for a function that returns its gradient,
             what that is multiplied by.

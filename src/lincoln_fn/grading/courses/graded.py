@@ -36,8 +36,6 @@ class Row:
     """What one gradient of one exercise has earned.
 
     Args:
-        file: the file.
-        exercise: as the course calls it.
         gradient: such as "dx"; "" for what concerns the whole exercise or file.
         points: the share of the cases in which it is right.
         mistake: its name; "" if there is none or it has no name.

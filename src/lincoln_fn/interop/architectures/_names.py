@@ -34,7 +34,6 @@ class _Row(NamedTuple):
 
 
 def _read_pairs(table: str) -> list[_Row]:
-    """Read a table of names, one row a line."""
     rows = []
     for theirs, ours, *layout in filter(None, map(str.split, table.splitlines())):
         names, paths = _alternatives(theirs), _alternatives(ours)

@@ -83,7 +83,6 @@ def _with_rope(config: Config) -> Config:
 
 
 def _rotary(options: Options, head_dim: int) -> Layer:
-    """Make the rotary positions of a config."""
     rope = options.rope_parameters
     part = rope.get("partial_rotary_factor") or 1.0
     return ours.rotary_embedding(

@@ -47,7 +47,6 @@ def _block(options: Options) -> Layer:
 
 
 def _network(options: Options, head: Layer, *, is_bare: bool = False, **places: str) -> Network:
-    """Make a network with a head, whose dense layer is at a path."""
     image, patch = _sizes(options.image_size), _sizes(options.patch_size)
     count = (image[0] // patch[0]) * (image[1] // patch[1])
     patches = _parts.patches(options.hidden_size, patch, count)

@@ -1,9 +1,8 @@
 """Arithmetic modulo a prime.
 
 P = 2 Q + 1 with Q prime, so odd roots are unique. P = 3 mod 4, so the root of a square is one power
-of it, and that root is itself a square: roots of products are products of roots. The primes up to
-31 are squares, and so sqrt(2), sqrt(6) or 1 / sqrt(30) are numbers of the field. A product of two
-numbers fits in int64.
+of it, and is itself a square: roots of products are products of roots. The primes up to 31 are
+squares, so sqrt(2) or 1 / sqrt(30) are numbers of the field. A product of two fits in int64.
 
 Functions that are not algebraic are pseudo-random functions of their argument, with the laws that
 gradients use. Each number z carries a partner, generator^turn factor, which is e^z:
@@ -41,7 +40,6 @@ class Field:
     """The integers modulo P, with pseudo-random functions.
 
     Args:
-        seed: draws the functions.
         free: how the derivative of the root r of a non-square z is written: dz / (2 r), or, if it
             is True, r dz / (2 z). Such an r has no other property.
         other: whether to draw others for such r.

@@ -25,7 +25,6 @@ class Numbers:
     """Arrays of exact numbers, of one shape.
 
     Args:
-        field: what they are numbers of.
         shadow: the floats, by which numbers are compared.
         value: the numbers of the field.
         tangent: their derivatives along a direction.
@@ -137,7 +136,6 @@ def constant(field: Field, c: Number) -> Numbers:
 
 
 def _to_the(field: Field, factor: Array, n: Array) -> Array:
-    """Compute the factor of n z."""
     return factor if (factor == 1).all() else field.power(factor, n)
 
 

@@ -36,8 +36,6 @@ def _wrapped(made: Any) -> Any:  # Any: what torch returns
 
 
 def _computed(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Compute new numbers by a rule."""
-
     def given(each: Any) -> Any:  # Any: an argument
         return space.numbers(each) if isinstance(each, Tensor) else each
 
@@ -97,7 +95,6 @@ def _moved(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
 
 
 def _argument(func: Operation, args: Any, kwargs: Any, name: str, default: Any = None) -> Any:
-    """Return an argument by its name."""
     for i, argument in enumerate(func._schema.arguments):
         if argument.name == name:
             return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
@@ -135,7 +132,6 @@ def _note_ties(space: Store, numbers: Numbers, axis: int = -1) -> None:
 
 
 def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Ask by the shadows."""
     pair = [space.numbers(a) if isinstance(a, Tensor) else constant(space.field, a) for a in args]
     if len(args) > 1:
         compare(np.equal, *pair)
@@ -147,7 +143,6 @@ def _compared(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
 
 
 def _added(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    """Run an operation that adds elements, on each column."""
     if "put" in _name(func) and not _argument(func, args, kwargs, "accumulate"):
         return _moved(space, func, args, kwargs)
     if kwargs.get("alpha", 1) != 1:

@@ -29,12 +29,10 @@ matmul = partial(bilinear, np.matmul)
 
 
 def _abs(z: Numbers) -> Numbers:
-    """Compute |z|."""
     return z.where(compare(np.greater_equal, z, z.like(0.0)), -z)
 
 
 def _folded(z: Numbers, axis: int, of: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
-    """Accumulate along an axis."""
     parts = [z.map(partial(np.take, indices=i, axis=axis)) for i in range(z.shape[axis])]
     for i in range(1, len(parts)):
         parts[i] = of(parts[i - 1], parts[i])
