@@ -75,11 +75,13 @@ def without_terms(source: str) -> str:
     """Cut out `terms`, which says the answer in another form, and its declaration."""
     module = ast.parse(source)
     lines = source.splitlines()
-    found = [each for each in ast.walk(module) if isinstance(each, ast.FunctionDef | ast.Call)]
-    for node in sorted(found, key=lambda each: each.lineno, reverse=True):
+    calls = [each for each in ast.walk(module) if isinstance(each, ast.Call)]
+    made = [each for each in module.body if isinstance(each, ast.FunctionDef | ast.Assign)]
+    for node in sorted([*made, *calls], key=lambda each: each.lineno, reverse=True):
         place = slice(node.lineno - 1, node.end_lineno)
-        if isinstance(node, ast.FunctionDef):
-            if node.name == "terms":
+        if not isinstance(node, ast.Call):
+            name = node.name if isinstance(node, ast.FunctionDef) else ast.unparse(node.targets[0])
+            if name in _TERMS:
                 lines[place] = []
         elif any(word.arg in _TERMS for word in node.keywords):
             node.keywords = [word for word in node.keywords if word.arg not in _TERMS]
