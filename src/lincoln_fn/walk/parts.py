@@ -175,7 +175,13 @@ def _without_walk(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def check_entries(label: str, what: str, given: object, count: int) -> None:
-    """Check that what composition `label` is `given` for `what` is a tuple of `count` entries."""
+    """Check that what is `given` for `what`, of composition `label`, is a tuple of `count` entries.
+
+    Example:
+        >>> check_entries("serial", "params", ((), ()), 3)
+        Traceback (most recent call last):
+        lincoln_fn.LayerError: serial: expected params with 3 entries, got ((), ())
+    """
     if not (type(given) is tuple and len(given) == count):
         entries = "1 entry" if count == 1 else f"{count} entries"
         mend = core.suggest(given, what) or (A_TUPLE if isinstance(given, list) else "")
