@@ -216,7 +216,7 @@ def _unpacked(
         problem = "expected x to be (query, key, value[, log_decay[, state]])"
         raise LayerError(NAME, f"{problem}, got {core.describe_non_tuple(x)}")
     query, key, value, log_decay, state = (*x, None, None)[:5]
-    check_inputs(NAME, (), (*x[:3], *(part for part in x[3:] if part is not None)))
+    check_inputs(NAME, (*x[:3], *(part for part in x[3:] if part is not None)))
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
     if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):
         wanted = f"query and value of shape (..., length, features in {num_heads} heads)"

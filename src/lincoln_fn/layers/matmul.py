@@ -38,7 +38,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
     """Compute y_ij = sum_k a_ik b_kj."""
-    check_inputs("matmul", params, x)
+    check_inputs("matmul", x)
     shapes = tuple(tuple(x_i.shape) for x_i in x)
     fits = len(x) == 2 and min(map(len, shapes)) > 1 and shapes[0][-1] == shapes[1][-2]
     if not fits:
