@@ -8,7 +8,7 @@ Derivation. With y_(ij) = sum_k a_(ik) b_(kj),
 Leading axes are those of a batch of matrices. Where a or b is repeated along one, its gradient is
 the sum over the copies, as `broadcast` derives it.
 
-Cache: a and b.
+Cache: a and b, and the shape of y.
 """
 
 from __future__ import annotations
