@@ -79,7 +79,7 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     return (None,) if all(each in (None, False) for each in types) else (check, *types)
 
 
-def _type_of(hint: object, names: dict[str, object]) -> object:
+def _type_of(hint: object, names: dict[str, Any]) -> Any:  # Any: a class, or the text itself
     """Find a type by its name in a file, such as `dense.Params`; `tuple[()]` has no name."""
     first, *rest = str(hint).split(".")
     found = reduce(lambda of, name: getattr(of, name, None), rest, names.get(first))
