@@ -11,6 +11,7 @@ from torch import nn
 import lincoln_fn as lf
 from lincoln_fn import keys
 from lincoln_fn.core.layer import unchanged
+from lincoln_fn.core.signatures import unbound
 from lincoln_fn.fastpath import batch_norm as fast_batch_norm
 from lincoln_fn.fastpath import fast
 from lincoln_fn.layers import batch_norm, instance_norm, rms_norm
@@ -21,7 +22,7 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 def is_fast(layer):
-    return ".fastpath." in layer.forward.func.__module__
+    return ".fastpath." in unbound(layer.forward).__module__
 
 
 def with_fast(layers):

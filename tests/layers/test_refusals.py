@@ -9,12 +9,15 @@ import lincoln_fn as lf
 from lincoln_fn.core.layer import unchanged
 
 # They take anything, or do no arithmetic with it.
-OPEN = ("identity", "stop_gradient", "select", "serial", "inference", "linear_head")
+OPEN = ("identity", "stop_gradient", "select", "serial")
 CELLS = ("rnn_cell", "gru_cell", "lstm_cell")
 # Their params may be () or None, or are not read on the way back.
 UNREAD = ("attention_heads", "class_token")
 # Layers around one whose errors name it.
-INNER = {"weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d")}
+INNER = {
+    "weight_norm": ("dense", "conv2d"), "spectral_norm": ("dense", "conv_transpose2d"),
+    "inference": ("dropout", "batch_norm"), "linear_head": ("dense",),
+}  # fmt: skip
 SINGLE = [
     row
     for row in VERSIONS

@@ -130,10 +130,10 @@ ERRORS = {
     "upsample: expected no align_corners with mode='nearest-exact', got True": (
         lambda: lf.upsample(2, mode="nearest-exact", align_corners=True)
     ),
-    "pad: expected x of shape (channels, h, w) or (batch, channels, h, w), got (4, 5)": (
+    "zero_pad2d: expected x of shape (channels, h, w) or (batch, channels, h, w), got (4, 5)": (
         lambda: lf.zero_pad2d(1).forward((), PLANE[0, 0])
     ),
-    "pad: expected padding from 0 to 3 for reflect on an axis of 4, got (4, 4)": (
+    "reflection_pad2d: expected padding from 0 to 3 for reflect on an axis of 4, got (4, 4)": (
         lambda: lf.reflection_pad2d(4).forward((), PLANE)
     ),
 }

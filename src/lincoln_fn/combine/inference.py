@@ -54,7 +54,12 @@ def _at_inference(layer: Layer) -> Layer:
     changes = {}
     if not is_derived(layer, "predict"):
         forward, backward = _forms(layer)
-        changes = {"forward": core.bind_like(forward, layer.predict), "backward": backward}
+        forward = core.bind_like(forward, layer.predict)
+        named = core.called(layer.name)
+        changes = {
+            "forward": core.shape_checked(forward, named),
+            "backward": core.shape_checked(backward, named),
+        }
     elif layer.advance is unchanged:
         return layer
     call = call_of(inference, layer)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any, Final
 
 import attrs
@@ -58,8 +58,7 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     names: tuple[str, ...] = code.co_varnames[: min(code.co_argcount, 3)] if code else ()
     if names[:1] not in (("key",), ("params",)) or len(names) < 2 or not hints.keys() >= {*names}:
         return (None,)
-    # A type by its name is found in the function's file; `tuple[()]` and the like have no name.
-    kinds = [own.__globals__.get(hints[name], hints[name]) for name in names]
+    kinds = [_type_of(hints[name], own.__globals__) for name in names]
     of_params, of_cache = (kind if attrs.has(kind) else None for kind in kinds[:2])
     floats = [_is_floating(kind) for kind in kinds]
     if names[0] == "key":
@@ -78,6 +77,13 @@ def _checks_of(function: Function) -> tuple[Any, ...]:  # Any: a check, and what
     else:
         check, types = _there, (tuple if kinds[0] == "tuple[()]" else of_params, floats[1])
     return (None,) if all(each in (None, False) for each in types) else (check, *types)
+
+
+def _type_of(hint: object, names: dict[str, Any]) -> Any:  # Any: a class, or the text itself
+    """Find a type by its name in a file, such as `dense.Params`; `tuple[()]` has no name."""
+    first, *rest = str(hint).split(".")
+    found = reduce(lambda of, name: getattr(of, name, None), rest, names.get(first))
+    return hint if found is None else found
 
 
 def _is_floating(kind: object) -> bool:

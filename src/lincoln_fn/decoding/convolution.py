@@ -37,7 +37,7 @@ class Padding:
 
 def _pad_init(
     params: tuple[()], x: Tensor, *, axis: int, max_length: int,
-    padding: tuple[int, ...], mode: str, value: float,
+    padding: tuple[int, ...], mode: str, value: float, layer: str,
 ) -> Padding:  # fmt: skip
     first = 2 * (-axis - 1)  # the last axis is first in torch's order
     before, after = (*padding, *[0] * first, 0)[first : first + 2]
@@ -51,9 +51,10 @@ def _pad_init(
 
 def _pad_step(
     params: tuple[()], state: Padding, x: Tensor, *, position: Tensor,
-    padding: tuple[int, ...], mode: str, value: float,
+    padding: tuple[int, ...], mode: str, value: float, layer: str,
 ) -> tuple[Tensor, Padding]:  # fmt: skip
-    return pad.forward(params, x, padding=state.amounts, mode=mode, value=value)[0], state
+    y, _ = pad.forward(params, x, padding=state.amounts, mode=mode, value=value, layer=layer)
+    return y, state
 
 
 # Any: the hyperparameters of a convolution.

@@ -1,4 +1,4 @@
-"""What is loaded only when an error is made: checks that say what is wrong, and what to write."""
+"""Checks that are loaded when first called, not by `import lincoln_fn`: many never are."""
 
 from lincoln_fn.faces import face
 

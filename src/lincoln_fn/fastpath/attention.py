@@ -118,9 +118,10 @@ def forward(
     params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Tensor, Cache | sdpa.Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
+    check_params(sdpa.NAME, params, None)
     if not supports(x):
         return sdpa.forward(params, x, is_causal=is_causal, scale=scale)
-    scale = sdpa.check_forward(params, x, scale)
+    scale = sdpa.check_forward(x, scale)
     found = attend(*x[:3], _form(x, is_causal, scale))
     if found is None:
         return sdpa.forward(params, x, is_causal=is_causal, scale=scale)

@@ -29,7 +29,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Several) -> tuple[Elements, Cache]:
     """Compute y = x_1 + ... + x_n."""
-    check_inputs("add", params, x)
+    check_inputs("add", x)
     check_one_shape("add", x)
     return reduce(torch.add, x), Cache(Like.of(x[0]), len(x))
 

@@ -261,7 +261,7 @@ def attention_heads(
 
 def check_forward(x: object, num_heads: int, num_kv_heads: int) -> None:
     """Check that query, key, value and mask fit each other and the heads."""
-    attention.check_sequences(NAME, (), x, None)
+    attention.check_sequences(NAME, x)
     assert isinstance(x, tuple)
     query, key, value, *masks = x
     features, per_head = query.shape[-1], query.shape[-1] // num_heads

@@ -133,7 +133,7 @@ def bilinear(
 
 def _check_pair(x: Inputs) -> Inputs:
     check_form("bilinear", x, "(u, v)")
-    check_inputs("bilinear", (), x)
+    check_inputs("bilinear", x)
     u, v = x
     if 0 in (u.ndim, v.ndim) or u.shape[:-1] != v.shape[:-1]:
         wanted = "x of shapes (..., n_u) and (..., n_v) with the same leading axes"

@@ -43,7 +43,7 @@ def summed_to(g: Moved, shape: Shape) -> Elements:
 
 def forward(params: tuple[()], x: Several) -> tuple[tuple[Moved, ...], Cache]:
     """Repeat the elements of all inputs to their common shape."""
-    check_inputs("broadcast_tensors", params, x)
+    check_inputs("broadcast_tensors", x)
     y = repeated("broadcast_tensors", x)
     return y, Cache(tuple(tuple(x_i.shape) for x_i in x), Like.of(y[0]))
 

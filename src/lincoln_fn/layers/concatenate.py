@@ -28,7 +28,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Several, *, dim: int) -> tuple[Elements, Cache]:
     """Compute y = [x_1, ..., x_n]."""
-    check_inputs("concatenate", params, x)
+    check_inputs("concatenate", x)
     check_axis("concatenate", x[0], dim)
     sizes = tuple(x_i.shape[dim] if x_i.ndim == x[0].ndim else -1 for x_i in x)
     rests = {(*x_i.shape[:dim], *x_i.shape[dim:][1:]) for x_i in x}

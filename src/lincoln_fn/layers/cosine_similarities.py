@@ -126,7 +126,7 @@ def cosine_similarities(init_scale: Positive = 1 / 0.07) -> Layer:
 def _checked(x: Pair) -> Pair:
     """Check that x is a pair of rows with as many features."""
     check_form(NAME, x, "(a, b)")
-    check_inputs(NAME, (), x)
+    check_inputs(NAME, x)
     a, b = x
     if min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-1]:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"

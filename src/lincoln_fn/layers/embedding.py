@@ -114,7 +114,8 @@ def embedding(
     index out of range.
 
     Args:
-        padding_idx: the index whose row starts at zero and is not trained; None for none.
+        padding_idx: the index whose row starts at zero and is not trained, counted from the end if
+            it is negative; None for none.
         weight_init: draws the table. The default is torch's: the standard normal distribution.
         dtype: of the table; it cannot be found from indices.
 

@@ -104,7 +104,7 @@ def _fractional_max_pool_nd(
     """Make a fractional max pooling of x of shape (channels, *spatial), or a batch of these.
 
     The windows start at random positions, drawn for each channel of each example, both in `forward`
-    and in `predict`, as in torch.
+    and in `predict`, as in torch. The params are the key that they are drawn from.
 
     Args:
         kernel_size: of the windows; like the next two, one number for all axes or one for each.

@@ -44,7 +44,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_ij = x_kj with k = index_ij."""
-    check_indexed("gather", params, x, "(x, index)", dim)
+    check_indexed("gather", x, "(x, index)", dim)
     x_0, index = x[0], x[1].long()
     dim %= x_0.ndim
     pairs = enumerate(zip(index.shape, x_0.shape, strict=False))
@@ -85,7 +85,7 @@ def gather(dim: int) -> Layer:
 
 def forward_slices(params: tuple[()], x: Indexed, *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_ij = x_kj with k = index_i."""
-    check_indexed("index_select", params, x, "(x, index)", dim)
+    check_indexed("index_select", x, "(x, index)", dim)
     x_0, index = x[0], x[1].long()
     dim %= x_0.ndim
     size, flat = x_0.shape[dim], index.reshape(-1)

@@ -35,7 +35,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     """Take y_n = x_(n t(n))."""
-    sequence, mask = sequence_and_mask("last_state", params, x)
+    sequence, mask = sequence_and_mask("last_state", x)
     place, is_there = _last(sequence, mask)
     y = sequence.gather(-2, _for_each_feature(place, sequence.shape)).squeeze(-2)
     if is_there is not None:

@@ -147,7 +147,7 @@ def backward(
     ds = scan_backward(whole, of_chunk, dlast, chunk_size=q.shape[1], scan=scan)
     dv = _weights(q, k, decays).mT @ dy + k * decays.of_key @ ds
     dq_first, dk_last = dy @ s.mT * decays.of_first, v @ ds.mT * decays.of_key
-    dq, dk, e = _weights_backward(q, k, decays, dy @ v.mT)
+    dq, dk, e = _weights_backward(q, k, decays, dw=dy @ v.mT)
     dlog_decay = _of_decay(
         e, q * dq_first, k * dk_last, (decays.whole * s * ds).sum(-1), decays.of_key.shape[-1]
     )
@@ -175,10 +175,10 @@ def _weights_backward(
 ) -> tuple[Chunks, Chunks, Pairs]:
     """Compute the parts of dq and dk that go through W, and E."""
     if decays.pairs.shape[-1] == 1:
-        scores = dw * decays.pairs.squeeze(-1)
-        return scores @ k, scores.mT @ q, (scores * (q @ k.mT)).unsqueeze(-1)
-    scores = dw.unsqueeze(-1) * decays.pairs
-    of_q, of_k = scores * k.unsqueeze(2), scores * q.unsqueeze(3)
+        dscores = dw * decays.pairs.squeeze(-1)
+        return dscores @ k, dscores.mT @ q, (dscores * (q @ k.mT)).unsqueeze(-1)
+    dscores = dw.unsqueeze(-1) * decays.pairs
+    of_q, of_k = dscores * k.unsqueeze(2), dscores * q.unsqueeze(3)
     return of_q.sum(3), of_k.sum(2), of_q * q.unsqueeze(3)
 
 
@@ -216,7 +216,7 @@ def _unpacked(
         problem = "expected x to be (query, key, value[, log_decay[, state]])"
         raise LayerError(NAME, f"{problem}, got {core.describe_non_tuple(x)}")
     query, key, value, log_decay, state = (*x, None, None)[:5]
-    check_inputs(NAME, (), (*x[:3], *(part for part in x[3:] if part is not None)))
+    check_inputs(NAME, (*x[:3], *(part for part in x[3:] if part is not None)))
     widths = [part.shape[-1] if part.ndim > 1 else 0 for part in (query, value)]
     if min(widths) == 0 or query.shape[-2] == 0 or any(n % num_heads for n in widths):
         wanted = f"query and value of shape (..., length, features in {num_heads} heads)"

@@ -54,7 +54,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
 def logsumexp(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Add up numbers that are given by their logarithms: y = ln sum_i e^(x_i).
 
-    x has any shape; y has that of x without the axes. The batch is axis 0.
+    x has any shape; y has that of x without the axes dim, None for all. The batch is axis 0.
 
     Example:
         >>> logsumexp(-1).predict((), torch.tensor([[100.0, 100.0], [0.0, 1.0]]))

@@ -38,7 +38,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Inputs) -> tuple[Features, Cache]:
     """Compute y_n = (1 / k_n) sum_t m_nt x_nt."""
-    sequence, mask = sequence_and_mask("masked_mean", params, x)
+    sequence, mask = sequence_and_mask("masked_mean", x)
     kept = wide = widened(sequence)  # a sum may be beyond float16 where its mean is not
     count = wide.new_full((), sequence.shape[-2])
     if mask is not None:

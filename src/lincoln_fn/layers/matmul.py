@@ -8,7 +8,7 @@ Derivation. With y_(ij) = sum_k a_(ik) b_(kj),
 Leading axes are those of a batch of matrices. Where a or b is repeated along one, its gradient is
 the sum over the copies, as `broadcast` derives it.
 
-Cache: a and b.
+Cache: a and b, and the shape of y.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Cache:
 
 def forward(params: tuple[()], x: Pair) -> tuple[Float[Tensor, "*batch n m"], Cache]:
     """Compute y_ij = sum_k a_ik b_kj."""
-    check_inputs("matmul", params, x)
+    check_inputs("matmul", x)
     shapes = tuple(tuple(x_i.shape) for x_i in x)
     fits = len(x) == 2 and min(map(len, shapes)) > 1 and shapes[0][-1] == shapes[1][-2]
     if not fits:

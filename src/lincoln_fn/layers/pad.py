@@ -41,13 +41,12 @@ class Cache:
 
 def forward(
     params: tuple[()], x: Image, *, padding: tuple[int, ...], mode: str = "constant",
-    value: float = 0.0,
+    value: float = 0.0, layer: str = "pad",
 ) -> tuple[Moved, Cache]:  # fmt: skip
     """Compute y_j = x_(s(j)), or the constant; `padding` is in torch's order, last axis first."""
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    amounts = pairs[::-1]
-    check_image("pad", x, len(amounts))
-    pad_axes.check_amounts("pad", x, amounts, mode)
+    amounts = tuple(zip(padding[::2], padding[1::2], strict=True))[::-1]
+    check_image(layer, x, len(amounts))
+    pad_axes.check_amounts(layer, x, amounts, mode)
     y = pad_axes.pad(x, amounts, mode, value)
     return y, Cache(stand_in(y), amounts, mode)
 
@@ -135,7 +134,8 @@ circular_pad1d, circular_pad2d, circular_pad3d = over_axes(_circular_pad_nd)
 
 
 def _pad(n: int, kind: str, mode: str, padding: int | Sizes, value: float = 0.0) -> Layer:
-    sizes = (padding,) * (2 * n) if isinstance(padding, int) else padding
+    sizes, layer = (padding,) * (2 * n) if isinstance(padding, int) else padding, f"{kind}_pad{n}d"
     fits = len(sizes) == 2 * n
-    core.require(fits, f"{kind}_pad{n}d", f"padding as an int or a tuple of {2 * n}", padding)
-    return bare(Layer, partial(forward, padding=sizes, mode=mode, value=value), backward)
+    core.require(fits, layer, f"padding as an int or a tuple of {2 * n}", padding)
+    there = partial(forward, padding=sizes, mode=mode, value=value, layer=layer)
+    return bare(Layer, there, backward)

@@ -64,7 +64,7 @@ FORMULAS: Final = {
 
 def forward(params: tuple[()], x: Pair, *, function: str) -> tuple[Elements, Cache]:
     """Compute y = f(a, b)."""
-    check_inputs(function, params, x)
+    check_inputs(function, x)
     if len(x) != 2:
         raise LayerError(function, f"expected x to be (a, b), got {len(x)} tensors")
     check_one_shape(function, x)

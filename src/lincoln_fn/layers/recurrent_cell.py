@@ -75,7 +75,7 @@ def forward(params: Params, x: Arrays, *, family: Family) -> tuple[Arrays, Cache
 def backward(params: Params, cache: Cache, g: Arrays) -> tuple[Arrays, Params]:
     """Compute da, db and ds by the step's backward, then dx, dh and dparams as derived above."""
     family, x, h = cache.family, cache.x, cache.h
-    _check_params(params, family)
+    check_cell(family.name, params, family.rule.gates)
     ds = _checked_state(family, "g", g, tuple(h.shape), h)
     da, db, ds = family.rule.step_backward(cache.kept, ds)
     dx = affine(da, params.weight_ih.mT)
@@ -103,7 +103,7 @@ def _packed(state: Tensors) -> Arrays:
 def _unpacked(params: Params, x: Arrays, family: Family) -> tuple[Tensor, Tensors, bool]:
     """Split x into the input, the state and whether it was given; check that they fit."""
     name = family.name
-    _check_params(params, family)
+    check_cell(family.name, params, family.rule.gates)
     if type(x) is tuple and len(x) != 2:
         raise LayerError(name, f"expected x or (x, state), got {core.format_briefly(x)}")
     given, state = x if type(x) is tuple else (x, None)
@@ -125,14 +125,6 @@ def _checked_state(
     for tensor in states:
         core.check_like(family.name, what, tensor, like)
     return states
-
-
-def _check_params(params: object, family: Family) -> None:
-    """Check that the parameters belong to a cell with this number of gates."""
-    if type(params) is not Cell:
-        problem = f"expected params recurrent_cell.Params, got {core.format_briefly(params)}"
-        raise LayerError(family.name, problem)
-    check_cell(family.name, params, family.rule.gates)
 
 
 @constructor

@@ -116,7 +116,7 @@ def _layer(function: str, *numbers: float) -> Layer:
 def sum(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Add up elements: y = sum_i x_i.
 
-    x has any shape; y has that of x without the axes. The batch is axis 0.
+    x has any shape; y has that of x without the axes dim, None for all. The batch is axis 0.
 
     Example:
         >>> sum(1).predict((), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -140,8 +140,8 @@ def mean(dim: Dims = None, *, keepdim: bool = False) -> Layer:
 def amax(dim: Dims = None, *, keepdim: bool = False) -> Layer:
     """Take the largest element: y = max_i x_i, without its index, as `torch.amax` does.
 
-    x has any shape; y has that of x without the axes. If several elements are the largest, they
-    share the gradient equally.
+    The shapes are those of `sum`. If several elements are the largest, they share the gradient
+    equally.
 
     Example:
         >>> amax(1, keepdim=True).predict((), torch.tensor([[1.0, 2.0], [4.0, 3.0]]))
@@ -157,7 +157,7 @@ def norm(
 ) -> Layer:
     """Measure the length of vectors: y = (sum_i |x_i|^p)^(1/p).
 
-    x has any shape; y has that of x without the axes. Where all x_i are 0, dx is 0.
+    The shapes are those of `sum`. Where all x_i are 0, dx is 0.
 
     Args:
         p: the exponent, at least 1; 2 gives the Euclidean length.

@@ -71,7 +71,7 @@ def init(
     key: Key, x: Inputs, *, num_heads: int, num_buckets: int, weight_init: Initializer
 ) -> Params:
     """Draw W of shape (num_buckets, num_heads)."""
-    sequence, _ = sequence_and_mask(NAME, (), x)
+    sequence, _ = sequence_and_mask(NAME, x)
     shape = (num_buckets, num_heads)
     return Params(weight_init.draw(key, shape, Fans(*shape), sequence.dtype))
 
@@ -80,7 +80,7 @@ def forward(
     params: Params, x: Inputs, *, max_distance: int, bidirectional: bool
 ) -> tuple[Bias, Cache]:
     """Compute y_hij = W_bh with b = b(j - i), or -infinity where the mask hides key j."""
-    sequence, mask = sequence_and_mask(NAME, (), x)
+    sequence, mask = sequence_and_mask(NAME, x)
     num_buckets, _ = core.shape_of(NAME, params.weight, "(num_buckets, num_heads)")
     core.check_like(NAME, "x", sequence, params.weight)
     place = torch.arange(sequence.shape[-2], device=sequence.device)

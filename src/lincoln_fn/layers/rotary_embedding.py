@@ -34,6 +34,7 @@ from lincoln_fn import core
 from lincoln_fn.core import Layer, LayerError, Positive, PositiveInt, bare, record, require, static
 from lincoln_fn.layers.common.merge import check_integers
 from lincoln_fn.layers.common.rope_scaling import RopeScaling, unscaled
+from lincoln_fn.layers.common.stand_in import stand_in
 
 NAME = "rotary_embedding"
 
@@ -59,7 +60,7 @@ def forward(
     scaling: RopeScaling | None,
 ) -> tuple[Heads, Cache]:  # fmt: skip
     """Compute y_a = a c - b s and y_b = b c + a s."""
-    heads, positions = _parts(params, x)
+    heads, positions = _parts(x)
     n = heads.shape[-1] if rotary_dim is None else rotary_dim
     if n % 2 or n > heads.shape[-1]:
         wanted = "an even number of features" if rotary_dim is None else f"at least {n} features"
@@ -67,8 +68,7 @@ def forward(
     if positions is None:
         positions = torch.arange(heads.shape[-2], device=heads.device)
     cos, sin = (part.to(heads.dtype) for part in _cos_and_sin(positions, theta, n, scaling))
-    stand_in = heads.new_zeros(()).expand(heads.shape)
-    cache = Cache(stand_in, cos, sin, interleaved, isinstance(x, tuple))
+    cache = Cache(stand_in(heads), cos, sin, interleaved, isinstance(x, tuple))
     return turned(heads, cos, sin, interleaved=interleaved), cache
 
 
@@ -136,10 +136,10 @@ def _cos_and_sin(
     return scaling.attention_factor * angle.cos(), scaling.attention_factor * angle.sin()
 
 
-def _parts(params: tuple[()], x: core.Arrays) -> tuple[Heads, Positions | None]:
+def _parts(x: core.Arrays) -> tuple[Heads, Positions | None]:
     """Find the heads and the positions in x, and check that they fit together."""
     heads, positions = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
-    core.check_input(NAME, params, heads)
+    core.check_input(NAME, (), heads)
     if heads.ndim < 2:
         raise core.wrong_shape(NAME, "x", heads, "(..., length, features)")
     if positions is None:

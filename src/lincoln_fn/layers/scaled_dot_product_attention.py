@@ -52,7 +52,7 @@ def forward(
     params: tuple[()], x: Inputs, *, is_causal: bool, scale: float | None
 ) -> tuple[Float[Tensor, "*batch length n_out"], Cache]:
     """Compute y = softmax(query key^T scale + mask) value."""
-    scale = check_forward(params, x, scale)
+    scale = check_forward(x, scale)
     query, key, value = x[:3]
     mask = x[3] if len(x) == 4 else None
     scores = query * scale @ key.mT
@@ -89,6 +89,7 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
     with zeros where no key is allowed.
 
     Args:
+        is_causal: whether query i attends only to keys 0 to i, in addition to a mask.
         scale: a factor of the scores; None for 1 / sqrt(features).
 
     Example:
@@ -99,9 +100,9 @@ def scaled_dot_product_attention(is_causal: bool = False, scale: float | None = 
     return bare(Layer, forward, backward)
 
 
-def check_forward(params: tuple[()], x: Inputs, scale: float | None) -> float:
+def check_forward(x: Inputs, scale: float | None) -> float:
     """Check that the inputs fit together, and return the factor of the scores."""
-    attention.check_sequences(NAME, params, x, None)
+    attention.check_sequences(NAME, x)
     query, key = x[:2]
     if query.shape[-1] != key.shape[-1]:
         sizes = f"{query.shape[-1]} and {key.shape[-1]}"

@@ -46,7 +46,7 @@ def forward(
     params: tuple[()], x: Inputs, *, dim: int, reduce: str | None
 ) -> tuple[Elements, Cache]:
     """Put s_ij at y_kj with k = index_ij, or add it to x_kj."""
-    check_indexed("scatter", params, x, "(x, index, source)", dim)
+    check_indexed("scatter", x, "(x, index, source)", dim)
     x_0, index, source = x[0], x[1].long(), x[2]
     dim %= x_0.ndim
     pairs = enumerate(zip(index.shape, x_0.shape, strict=False))

@@ -26,7 +26,7 @@ class Cache:
 
 def forward(params: tuple[()], x: tuple[Elements, ...], *, dim: int) -> tuple[Moved, Cache]:
     """Compute y_(i ...) = x_i."""
-    check_inputs("stack", params, x)
+    check_inputs("stack", x)
     check_one_shape("stack", x)
     check_axis("stack", x[0].unsqueeze(0), dim)
     y = torch.stack(x, dim)

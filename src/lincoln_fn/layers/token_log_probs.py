@@ -48,7 +48,7 @@ def forward(
     params: tuple[()], x: tuple[Logits, Tokens] | tuple[Logits, Tokens, Mask]
 ) -> tuple[Float[Tensor, "*batch length"], Cache]:
     """Compute y_t = m_t (x_tc - log sum_n e^(x_tn))."""
-    logits, tokens, mask = _checked(params, x)
+    logits, tokens, mask = _checked(x)
     if mask is not None:
         tokens = torch.where(mask, tokens, 0)
     z, index = torch.log_softmax(logits, -1), tokens.long().unsqueeze(-1)
@@ -87,11 +87,11 @@ def token_log_probs() -> Layer:
     return bare(Layer, forward, backward)
 
 
-def _checked(params: object, x: object) -> tuple[Logits, Tokens, Mask | None]:
+def _checked(x: object) -> tuple[Logits, Tokens, Mask | None]:
     """Check that x is (logits, tokens) or (logits, tokens, mask)."""
     has_mask = isinstance(x, tuple) and len(x) == 3
     pair = x[:2] if isinstance(x, tuple) and has_mask else x
-    check_indexed(NAME, params, pair, "(logits, tokens)", -1)
+    check_indexed(NAME, pair, "(logits, tokens)", -1)
     assert isinstance(x, tuple)
     logits, tokens, mask = (*x, None)[:3]
     shape = tuple(logits.shape[:-1])

@@ -61,7 +61,7 @@ def backward(params: tuple[()], cache: Cache, g: Reduced) -> tuple[Elements, tup
 def variance(dim: Dims = None, *, correction: NonNegativeInt = 1, keepdim: bool = False) -> Layer:
     """Measure how far elements are from their mean: y = 1/(N - c) sum_i (x_i - mu)^2.
 
-    x has any shape; y has that of x without the axes. It is `torch.var`.
+    x has any shape; y has that of x without the axes dim, None for all. It is `torch.var`.
 
     Args:
         correction: c. 1 divides by N - 1, Bessel's correction; 0 by N, as norms do.

@@ -42,7 +42,7 @@ def forward(params: tuple[()], x: Inputs) -> tuple[Elements, Cache]:
     """Compute y_i = a_i where c_i, else b_i."""
     check_form("where", x, "(condition, a, b)")
     condition, a, b = x
-    check_inputs("where", params, (a, b))
+    check_inputs("where", (a, b))
     if not isinstance(condition, Tensor) or condition.dtype is not torch.bool:
         got = getattr(condition, "dtype", type(condition).__name__)
         raise LayerError("where", f"expected the condition to be a tensor of bools, got {got}")

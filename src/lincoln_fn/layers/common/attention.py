@@ -75,13 +75,13 @@ def mask_grad(dscores: Tensor, mask: Mask | None) -> Tensor | None:
     return dscores.sum_to_size(mask.shape)
 
 
-def check_sequences(layer: str, params: object, x: object, expected: type | None) -> None:
+def check_sequences(layer: str, x: object) -> None:
     """Check that query, key and value have one dtype, one device and the same leading axes."""
     if type(x) is not tuple or len(x) not in (3, 4):
         forms = "(query, key, value) or (query, key, value, mask)"
         raise LayerError(layer, f"expected x to be {forms}, got {format_briefly(x)}")
     for name, part in zip(("query", "key", "value"), x, strict=False):
-        check_input(layer, params, part, expected)
+        check_input(layer, (), part)
         check_like(layer, name, part, x[0])
     shapes = [tuple(part.shape) for part in x[:3]]
     query, key, value = shapes

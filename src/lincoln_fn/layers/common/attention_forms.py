@@ -80,7 +80,7 @@ def parts_of(
     sequences = (entries[0],) * 3 if is_self else entries[:3]
     if not batch_first:
         sequences = tuple(map(_batch_first, sequences))
-    check_sequences(label, (), sequences, None)
+    check_sequences(label, sequences)
     query, key, _ = sequences
     is_padding = isinstance(mask, Tensor) and mask.ndim == query.ndim - 1
     if is_padding:

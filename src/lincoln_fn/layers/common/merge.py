@@ -13,12 +13,12 @@ from lincoln_fn.core import LayerError, check_axis, check_input, check_like, des
 _INTEGERS: Final = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 
 
-def check_inputs(layer: str, params: object, x: object) -> None:
+def check_inputs(layer: str, x: object) -> None:
     """Check that x is a tuple of floating tensors of one dtype, on one device."""
     if type(x) is not tuple or not x:
         raise LayerError(layer, f"expected x to be a tuple of tensors, got {describe_non_tuple(x)}")
     for i, x_i in enumerate(x):
-        check_input(layer, params, x_i)
+        check_input(layer, (), x_i)
         check_like(layer, f"x[{i}]", x_i, x[0])
 
 
@@ -35,12 +35,12 @@ def check_one_shape(layer: str, x: tuple[Tensor, ...]) -> None:
         raise LayerError(layer, f"expected inputs of one shape, got {', '.join(map(str, shapes))}")
 
 
-def check_indexed(layer: str, params: object, x: object, names: str, dim: int) -> None:
+def check_indexed(layer: str, x: object, names: str, dim: int) -> None:
     """Check that x is a tuple of a floating tensor with an axis, indices, and floating tensors."""
     check_form(layer, x, names)
     parts: Any = x  # Any: each is checked here
     first, index, *rest = parts
-    check_inputs(layer, params, (first, *rest))
+    check_inputs(layer, (first, *rest))
     check_integers(layer, "index", index, first.device)
     check_axis(layer, first, dim)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Key, LayerError, Params, check_params, format_briefly
+from lincoln_fn.core import Arrays, Key, LayerError, Params, format_briefly
 from lincoln_fn.initializers import Fans, Initializer, fan_in_uniform
 from lincoln_fn.layers.common import recurrent_forms as forms
 from lincoln_fn.layers.common.recurrent_forms import Cache, Cells, Family, Inputs
@@ -71,7 +71,6 @@ def run(
     family: Family, params: Params, x: Arrays, batch_first: bool, scan: Scan = scan
 ) -> tuple[Arrays, Cache]:
     """Compute the outputs of all layers, each by a scan over those before, and the last states."""
-    check_params(family.name, params, family.params)
     cells: Cells = params.cells
     inputs = forms.unpacked(family, cells, x, batch_first)
     y, directions = inputs.sequence, len(cells[0])
@@ -102,7 +101,6 @@ def run_backward(
             name, f"expected the cache of its own forward, got {format_briefly(cache)}"
         )
     family = cache.family
-    check_params(name, params, family.params)
     cells: Cells = params.cells
     dy, dlasts = forms.unpacked_cotangent(family, cells, cache, g)
     dcells, dfirsts = [], []

@@ -27,13 +27,13 @@ Inputs: TypeAlias = Sequence | tuple[Sequence, Mask | None]
 Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 
-def sequence_and_mask(name: str, params: object, x: object) -> tuple[Sequence, Mask | None]:
+def sequence_and_mask(name: str, x: object) -> tuple[Sequence, Mask | None]:
     """Find the sequence and the mask in x, and check that they fit together."""
     if isinstance(x, list) or (isinstance(x, tuple) and len(x) != 2):
         wanted = "x to be a sequence or (sequence, mask)"
         raise LayerError(name, f"expected {wanted}, got {core.describe_non_tuple(x)}")
     sequence, mask = x if isinstance(x, tuple) else (x, None)
-    core.check_input(name, params, sequence)
+    core.check_input(name, (), sequence)
     if sequence.ndim < 2 or not sequence.shape[-2]:
         shape = tuple(sequence.shape)
         raise LayerError(name, f"expected a sequence of shape (..., length, features), got {shape}")
@@ -124,7 +124,7 @@ def unpacked(
         raise LayerError(layer, f"{problem}, got {core.describe_non_tuple(x)}")
     *given, last = x
     is_zero_state = last is None and len(x) > len(names)
-    check_inputs(layer, (), tuple(given) if is_zero_state else x)
+    check_inputs(layer, tuple(given) if is_zero_state else x)
     return x[: len(names)], x[len(names)] if len(x) > len(names) else None
 
 
