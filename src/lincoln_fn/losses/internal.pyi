@@ -22,5 +22,5 @@ from lincoln_fn.losses.loss import (
 )
 from lincoln_fn.losses.through import through_of as through_of
 from lincoln_fn.losses.weighted import (
-    first_check as first_check, parts_of as parts_of,
+    first_check as first_check, parts_of as parts_of, unchecked as unchecked,
 )
