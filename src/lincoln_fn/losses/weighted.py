@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Annotated, TypeAlias, TypeVar
 
-import attrs
 import torch
 from torch import Tensor
 
 from lincoln_fn import core
-from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require, with_spec
+from lincoln_fn.core import NOT_EMPTY, Arrays, LayerError, bare, record, require
 from lincoln_fn.core import Cache as AnyCache
-from lincoln_fn.losses.common.reduction import Check, Cotangent, formula_of, loss_of
+from lincoln_fn.losses.common.reduction import Check, Cotangent, formula_of
 from lincoln_fn.losses.loss import Loss, check_one_number, mix_of
 
 T = TypeVar("T")
@@ -105,17 +104,6 @@ def first_check(loss: Loss) -> Check | None:
         return None if formula is None else formula.check_first
     checks = tuple(first_check(part) for _, part in parts.values())
     return partial(_check_each, parts, checks) if any(checks) else None
-
-
-def unchecked(loss: Loss) -> Loss:
-    """Make the same loss without its check of predictions, which reads all values."""
-    if parts := parts_of(loss):
-        each = {name: (weight, unchecked(part)) for name, (weight, part) in parts.items()}
-        return with_spec(attrs.evolve(weighted(each), name=loss.name), loss.spec)
-    formula = formula_of(loss)
-    if formula is None or formula.check is None:
-        return loss
-    return loss_of(loss.name, attrs.evolve(formula, check=None))
 
 
 def _check_each(
