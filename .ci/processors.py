@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Why a file is here: what its tests compare. By room, the names of the files.
-TWINS = {"fastpath": "fastpath losses_fast optimizers_fast recurrent_kernel product rearranged"}
+TWINS = {"fastpath": "fastpath optimizers_fast recurrent_kernel product rearranged"}
 KERNELS = {
     "compiler": "bfloat16 small_products product_updates pooled_convolution lstm_loops lowering"
 }

@@ -3,6 +3,7 @@
 import base64
 import math
 import zlib
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -112,6 +113,11 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
 )
 def test_a_class_has_the_name_of_today(kind, now):
     assert contents._current_kind(kind) == now
+
+
+@pytest.mark.parametrize("name", contents._MOVED.values())
+def test_what_has_moved_is_where_it_should_be(name):
+    assert resolve_name(name)
 
 
 def test_what_is_saved_now_has_the_checksum_of_0_1_too(tmp_path):

@@ -162,9 +162,6 @@ def kept(built, tmp_path, monkeypatch):
     return note
 
 
-FOREIGN = ["../../elsewhere/foreign.so", "/elsewhere/foreign.so", "../lincoln_fn/other.so"]
-
-
 def linked(file, elsewhere):
     shutil.move(file, elsewhere)
     file.symlink_to(elsewhere)

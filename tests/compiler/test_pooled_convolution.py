@@ -205,7 +205,7 @@ def test_the_first_layer_s_dx_is_left_out():
 
 @pytest.mark.parametrize(("most", "count"), [(18, 1), (17, 0)])
 def test_a_filter_of_many_numbers_is_left_to_onednn(monkeypatch, most, count):
-    monkeypatch.setattr(pooling, "_MOST", most)
+    monkeypatch.setattr(pooling, "_LARGEST_FILTER", most)
     graph, _ = traced(pooled(convolution()), drawn(1, 6, 2, 8, 6))
     rewritten(graph)
     assert targets(graph).count(forward) == count

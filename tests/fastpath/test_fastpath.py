@@ -101,3 +101,22 @@ def test_a_twin_or_a_formula_that_is_broken_is_noticed(name, which, monkeypatch)
     case = Case(broken(formula) if which == "formula" else formula, case.x)
     with pytest.raises(AssertionError):
         test_a_twin_is_equal_to_its_formula(case, "usual")
+
+
+SINGLE = [case for case in first_of(ROWS) if case.layer.composition is None]
+
+
+@pytest.mark.parametrize("case", SINGLE, ids=str)
+def test_a_twin_refuses_what_its_formula_refuses(case):
+    params, said = case.params(), []
+    for layer in (case.layer, lf.fast(case.layer)):
+        y, cache = layer.forward(params, case.x)
+        g = lf.tree.map(lambda t: t[..., None] if t.is_floating_point() else t, y)
+        for function, given in (
+            (layer.forward, (5, case.x)), (layer.backward, (params, cache, g)),
+            (layer.backward, (params, 5, y)),
+        ):  # fmt: skip
+            with pytest.raises(lf.LayerError) as error:
+                function(*given)
+            said.append(str(error.value))
+    assert said[:3] == said[3:]

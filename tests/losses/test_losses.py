@@ -1,4 +1,4 @@
-"""Losses of classes: how labels are written, and probabilities of 0."""
+"""Losses of classes: labels and their weights, the order of logits, and probabilities of 0."""
 
 import math
 from functools import partial
@@ -79,3 +79,37 @@ def test_a_probability_of_0_costs_a_finite_loss_in_every_dtype(name, dtype, cost
     assert torch.isfinite(gradient).all()
     assert gradient[0, 0] < 0
     assert same_number(value.flatten()[0], cost)
+
+
+X = keys.normal(lf.Key(0), (2, 5, 3, 4)).double()
+BY_ROWS = X.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+LABELS = (torch.arange(24) % 5).view(2, 3, 4)
+SOME_IGNORED = torch.where(LABELS == 2, -100, LABELS)
+PROBABILITIES = torch.softmax(keys.normal(lf.Key(1), (2, 5, 3, 4)).double(), 1)
+WEIGHT = torch.tensor([1.0, 2.0, 0.5, 3.0, 0.1]).double()
+
+
+@pytest.mark.parametrize("form", [{}, {"weight": WEIGHT}, {"label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "target", [LABELS, SOME_IGNORED, PROBABILITIES], ids=["labels", "ignored", "mixture"]
+)
+def test_value_and_gradient_do_not_depend_on_the_order_in_memory(form, target):
+    loss = losses.softmax_cross_entropy(**form, reduction="none")
+    (value, cache), (expected, plain) = (loss.forward(x, target) for x in (BY_ROWS, X))
+    assert same_number(value, expected)
+    g = keys.normal(lf.Key(2), tuple(value.shape)).double()
+    dx = loss.backward(cache, g)
+    assert same_number(dx, loss.backward(plain, g))
+    assert dx.stride() == BY_ROWS.stride()
+
+
+@pytest.mark.parametrize("make", [losses.nll, losses.softmax_cross_entropy, losses.cross_entropy])
+def test_labels_of_weight_1_are_those_of_a_tensor_of_ones(make):
+    p = X.softmax(1) if make is losses.cross_entropy else X.log_softmax(1)
+    for target in (LABELS, SOME_IGNORED):
+        results = []
+        for weight in (None, torch.ones(5)):
+            loss = make(weight=weight)
+            value, cache = loss.forward(p, target)
+            results.append((value, loss.backward(cache)))
+        assert same_number(*results)

@@ -26,10 +26,10 @@ from torch.autograd import forward_ad
 
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, evolve, file_of, made_by, tree
-from lincoln_fn.fastpath import fast, fast_loss, rearrange
+from lincoln_fn.fastpath import fast, rearrange
 from lincoln_fn.layers import conv, conv_transpose, dense, group_norm, lstm, silu
 from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import check_one_number, unchecked
 from lincoln_fn.rules.internal import with_true_gradient
 from lincoln_fn.walk import Composition
 from lincoln_fn.walk.internal import Record, Wants, sum_uses, untrained, walk_back
@@ -132,10 +132,10 @@ def _unpacked(dual: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def loss_gradient(loss: Loss, prediction: Arrays, target: Arrays) -> Arrays:
     """Compute g, the gradient of a loss, which has to be one number."""
-    fast = fast_loss(loss)
-    value, cache = fast.forward(prediction, target)
+    loss = unchecked(loss)
+    value, cache = loss.forward(prediction, target)
     check_one_number(loss.name, value)
-    return fast.backward(cache)
+    return loss.backward(cache)
 
 
 def tangents_leaf(

@@ -1,7 +1,7 @@
-"""Faster functions beside the layers' formulas.
+"""Faster functions beside the formulas of layers and optimizers.
 
-The mathematics is in `layers/` and `losses/`. The table in `table.py` pairs each formula with a
-faster twin, and tests compare the two in every case.
+The mathematics is in `layers/` and `optim/`. `table.py` pairs each layer's formula with a faster
+twin, `optimizers.py` those of optimizers, and tests compare the two in every case.
 
     fast(net)    the same network, made of the faster functions
 """

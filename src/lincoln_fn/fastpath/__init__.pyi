@@ -10,8 +10,7 @@ from lincoln_fn.fastpath.product import (
     sums_by_onednn as sums_by_onednn,
 )
 from lincoln_fn.fastpath.table import (
-    fast as fast, fast_by_example as fast_by_example, fast_loss as fast_loss,
-    rearrange as rearrange,
+    fast as fast, fast_by_example as fast_by_example, rearrange as rearrange,
 )
 from lincoln_fn.fastpath.twin import (
     Argument as Argument, Operation as Operation, operation as operation,

@@ -14,10 +14,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-import attrs
-
 from lincoln_fn.combine import is_serial
-from lincoln_fn.core import Layer, checked, file_of, made_by, with_spec
+from lincoln_fn.core import Layer, checked, file_of, made_by
 from lincoln_fn.fastpath import (
     activations,
     attention,
@@ -34,8 +32,6 @@ from lincoln_fn.fastpath.experts import give_own_tokens
 from lincoln_fn.fastpath.twin import Twin
 from lincoln_fn.layers import max_pool
 from lincoln_fn.layers.relu import relu
-from lincoln_fn.losses import Loss, weighted
-from lincoln_fn.losses.internal import formula_of, loss_of, parts_of
 from lincoln_fn.walk.internal import map_paths
 
 TWINS: Final[tuple[Twin, ...]] = (
@@ -90,16 +86,3 @@ def _is_max_pool(layer: Layer) -> bool:
         return False
     is_padded = layer.spec["padding"] not in (0, (0,), (0, 0), (0, 0, 0))
     return not is_padded or layer.spec["dilation"] in (1, (1,), (1, 1), (1, 1, 1))
-
-
-def fast_loss(loss: Loss) -> Loss:
-    """Make the same loss without its check of predictions, as whether they are probabilities."""
-    # The check reads all values, and would run in every step. A loss of a user's own stays.
-    parts = parts_of(loss)
-    if parts:
-        faster = {name: (weight, fast_loss(part)) for name, (weight, part) in parts.items()}
-        return with_spec(attrs.evolve(weighted(faster), name=loss.name), loss.spec)
-    formula = formula_of(loss)
-    if formula is None or formula.check is None:
-        return loss
-    return loss_of(loss.name, attrs.evolve(formula, check=None))

@@ -138,8 +138,8 @@ def merge_decomposed(layer: Layer, params: DoraParams) -> Pair:
     """Make the dense layer with the matrix m_j V_j / |V_j|."""
     assert layer.spec is not None, "`weight_decomposed` made it"
     v = _v(params, layer.spec["factor"])
-    base = params.base.params
-    return dense_like(base), dense.Params(params.magnitude / v.norm(dim=0) * v, base.bias)
+    merged = dense.Params(params.magnitude / v.norm(dim=0) * v, params.base.params.bias)
+    return dense_like(merged), merged
 
 
 @core.checked

@@ -72,9 +72,9 @@ def merge_low_rank(layer: Layer, params: LowRankParams) -> Pair:
     assert layer.spec is not None, "`low_rank` made it"
     base, factor = params.base.params, layer.spec["factor"]
     weight = base.weight + factor * (params.lora_a.weight @ params.lora_b.weight)
+    merged = dense.Params(weight, base.bias)
     former = layer.parts[0].parts[0]
-    is_dense = isinstance(base, dense.Params)
-    return former if is_dense else dense_like(base), dense.Params(weight, base.bias)
+    return former if isinstance(base, dense.Params) else dense_like(merged), merged
 
 
 def adapt(

@@ -118,8 +118,8 @@ def quantized_dense(name: str, layer: Layer, *, bits: Bits, block_size: int) -> 
     return Layer(f"quantized({name}, bits={bits})", forward, backward, made)
 
 
-def dense_like(params: Params) -> Layer:
-    """Make a dense layer of the sizes of one of any number of bits."""
+def dense_like(params: dense.Params) -> Layer:
+    """Make the dense layer of params."""
     return dense.dense(params.weight.shape[1], bias=params.bias is not None)
 
 

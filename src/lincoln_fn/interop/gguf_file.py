@@ -117,6 +117,7 @@ def from_gguf(
             qwen3, phi3 or gemma2, in any quantisation that the library can read, such as F16,
             BF16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K.
         ignore: options and names of tensors that may be left out, as patterns.
+        key: dropout's keys are made from it.
 
     Returns:
         The network and its params, as `from_pretrained` makes them, and a config, with which

@@ -63,6 +63,7 @@ def from_pretrained(
         architecture: the model's class there, such as "GPT2LMHeadModel"; None for the config's.
         dtype: of the params; None for those in the files.
         ignore: options and names of tensors that may be left out, as patterns such as "cls.*".
+        key: dropout's keys are made from it.
 
     Raises:
         LayerError: if a file cannot be read, or if the model's type, an option or the name or shape

@@ -41,6 +41,7 @@ def from_state_dict(
         state_dict: tensors by name; they are copied, in their own dtype and device.
         like: parameters of the layer, which give the structure, and the keys. None is enough for
             layers of this library: the tensors give the sizes.
+        key: dropout's keys are made from it, without a like.
 
     Raises:
         LayerError: if names are missing or unexpected, or shapes wrong: the message lists five

@@ -71,10 +71,10 @@ def example_weighted(loss: Loss) -> Loss:
         raise LayerError(NAME, f"expected a loss of the library's own formulas, got {loss}")
     each = loss_of(loss.name, attrs.evolve(formula, reduction="none", check=None))
     there, back = (partial(function, loss=each) for function in (forward, backward))
-    is_plain = formula.count is number_of_values
+    counts_all = formula.count is number_of_values
     return make_loss(
         there, back, reduction=formula.reduction, inputs=(), mixes_examples=formula.mixes_examples,
-        count=number_of_values if is_plain else partial(_count, formula=formula),
+        count=number_of_values if counts_all else partial(_count, formula=formula),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from lincoln_fn.losses.common.reduction import (
     number_of_values as number_of_values, per_example as per_example,
 )
 from lincoln_fn.losses.common.sums import PartSum as PartSum, sum_of as sum_of
+from lincoln_fn.losses.common.unchecked import unchecked as unchecked
 from lincoln_fn.losses.example_weighted import unweighted as unweighted
 from lincoln_fn.losses.loss import (
     Loss as Loss, Reduction as Reduction, check_each_alone as check_each_alone,

@@ -83,7 +83,7 @@ def forward(
 
 
 def _log_softmax(x: Scores, dim: int) -> Scores:
-    """Compute z; where the classes are neighbours in memory, they are so in z and in dx, too."""
+    """Compute z; where the classes are contiguous in memory, they are so in z and in dx, too."""
     # So the products of the dense layer before a `permute` read dx as one matrix.
     if x.stride(dim) == 1:
         return torch.log_softmax(x.movedim(dim, -1), -1).movedim(-1, dim)

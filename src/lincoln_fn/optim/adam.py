@@ -58,25 +58,20 @@ def rules(at: At, *, betas: tuple[float, float], eps: float) -> Rules:
 
 def moment_rules(
     lr: float | Tensor, betas: tuple[float, float], eps: float, *, b: Tensor, c: Tensor | float,
-    a: Tensor | float = 0.0, is_scaled: Tensor | None = None,
+    a: Tensor | None = None, is_scaled: Tensor | None = None,
 ) -> Rules:  # fmt: skip
     """Compute p <- p - lr (a dp + b m) / s, s = sqrt(v / c) + eps, or 1 where it is not scaled."""
 
     def direction(dp: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute n and s."""
         n, s = b * m, root(v / c) + eps
         s = s if is_scaled is None else torch.where(is_scaled, s, 1.0)
-        return (a * dp + n if isinstance(a, Tensor) else n), s
+        return (n if a is None else a * dp + n), s
 
     def rule(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, v_max: Tensor | None = None) -> Row:
         m, v = moments(m, v, dp, betas)
         v_max = None if v_max is None else torch.maximum(v_max, v)
-        return (
-            take_scaled_step(p, *direction(dp, m, v if v_max is None else v_max), lr),
-            m,
-            v,
-            v_max,
-        )
+        n, s = direction(dp, m, v if v_max is None else v_max)
+        return take_scaled_step(p, n, s, lr), m, v, v_max
 
     def adjoint(p: Tensor, dp: Tensor, m: Tensor, v: Tensor, *given: Entry) -> Row:
         # Adam's own state has AMSGrad's largest v, or None, behind the two means.
@@ -92,7 +87,8 @@ def moment_rules(
             of_max = [torch.where(v > v_max, 0, of_v)]
             of_v = torch.where(v > v_max, of_v, 0)
         dp_bar, *bars = moments_back(dp, m_bar + b * n_bar, v_bar + of_v, betas)
-        return p_bar, a * n_bar + dp_bar, *bars, *of_max, {"lr": -u * p_bar}
+        dp_bar = dp_bar if a is None else a * n_bar + dp_bar
+        return p_bar, dp_bar, *bars, *of_max, {"lr": -u * p_bar}
 
     return rule, adjoint
 

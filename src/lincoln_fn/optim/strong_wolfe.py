@@ -36,8 +36,9 @@ def search(
 ) -> tuple[Point, int]:
     """Find a point that meets the strong Wolfe conditions, and count those that were computed.
 
-    After `most` points, the lowest end of the interval takes its place; so where it is shorter than
-    `least`. `start` is the point at 0, of negative slope, and t the first distance.
+    It is the lowest end of the interval if `most` points after the first have none that does, or if
+    the interval gets shorter than `least`. `start` is the point at 0, of negative slope; t is the
+    first distance.
     """
     previous, new = start, at(t)
     for i in range(most):

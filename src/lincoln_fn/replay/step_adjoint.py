@@ -40,9 +40,9 @@ from torch import Tensor
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, record, tree
 from lincoln_fn.curvature import internal as duals
-from lincoln_fn.fastpath import fast, fast_loss
+from lincoln_fn.fastpath import fast
 from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import PartSum, sum_of, unweighted
+from lincoln_fn.losses.internal import PartSum, sum_of, unchecked, unweighted
 from lincoln_fn.optim import Optimizer, OptimizerState
 from lincoln_fn.replay.running_statistics import Statistics, of_training
 from lincoln_fn.training import Batch, Compute, ComputeShards, Reduce, TrainState
@@ -90,8 +90,8 @@ class StepAdjoint:
 
     @cached_property
     def fast(self) -> tuple[Layer, Loss]:
-        """The faster twins."""
-        return fast(self.net), fast_loss(self.loss)
+        """The faster network, and the loss without its check of predictions."""
+        return fast(self.net), unchecked(self.loss)
 
     def __call__(self, given: tuple[TrainState, Bars], batch: Batch) -> Found:
         """Compute the bars of the state before the step from those of the state after it."""

@@ -12,12 +12,12 @@ from torch import Tensor
 from lincoln_fn import core
 from lincoln_fn.core import Arrays, Cache, Layer, Params, check_not_transformed, check_pair
 from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_one_number
+from lincoln_fn.losses.internal import check_one_number, unchecked
 from lincoln_fn.optim import OptimizerState
 from lincoln_fn.training.batch_checks import check_batch
 from lincoln_fn.training.data import Batch
 from lincoln_fn.training.donation import check_donated, spend_replaced, unshare
-from lincoln_fn.training.gears import faster, faster_loss
+from lincoln_fn.training.gears import faster
 from lincoln_fn.training.protocols import Compute, Gradient
 from lincoln_fn.training.train import StepFunction, TrainState
 from lincoln_fn.walk import forward_to_train
@@ -119,7 +119,7 @@ def value_and_gradient(
         >>> value, dparams.weight
         (tensor(4.), tensor([[12.]]))
     """
-    pair = (faster(net), faster_loss(loss)) if fast else (net, loss)
+    pair = (faster(net), unchecked(loss)) if fast else (net, loss)
     return partial(_compute, *pair)
 
 

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import ParamSpec, TypeVar
 
 from lincoln_fn.core import Layer
-from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 
 T = TypeVar("T")
@@ -30,11 +29,6 @@ def _from_room(room: str, name: str, value: T, *args: object, **options: object)
 def faster(net: Layer, *, by_example: bool = False) -> Layer:
     """Return `lf.fast(net)`; with `by_example`, one that says what each example is to each part."""
     return _from_room("fastpath", "fast_by_example" if by_example else "fast", net)
-
-
-def faster_loss(loss: Loss) -> Loss:
-    """Return the loss, computed faster."""
-    return _from_room("fastpath", "fast_loss", loss)
 
 
 def faster_optimizer(optimizer: Optimizer, *, donate: bool, exact: bool) -> Optimizer:

@@ -7,7 +7,7 @@ from functools import partial
 
 from lincoln_fn.core import Layer, LayerError, Params, called, checked
 from lincoln_fn.losses import Loss
-from lincoln_fn.losses.internal import check_each_alone, first_check, formula_of, mixing, parts_of
+from lincoln_fn.losses import internal as losses
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.training import gears
 from lincoln_fn.training.bare_step import bare_step, donating_step
@@ -39,7 +39,8 @@ def make_step(
             networks. The old tensors are empty afterwards, so using a state twice is an error: to
             keep a state, keep a copy. No tensor may occur twice in the state, and no other tree may
             share its memory.
-        fast: whether to run `lf.fast(net)`, which computes the same in less time.
+        fast: whether to run `lf.fast(net)`, which computes the same in less time, and to check the
+            prediction in the first step alone, such as whether it is of probabilities.
         debug: whether each step also looks for a function that changes in place what another one
             holds: params, a state, a batch, or a cache between forward and backward. It takes
             another forward and backward. The first step of a run always looks at its state and
@@ -87,12 +88,12 @@ def make_step(
     layer, its_loss = net, loss
     if fast:
         layer = gears.faster(net, by_example=gradient is not None)
-        its_loss = gears.faster_loss(loss)
+        its_loss = losses.unchecked(loss)
     reduced, exact = None, False
     if reduce is not None:
         bind = (reduce.bind_recorded if record else None) or reduce.bind
         reduced, exact = bind(layer, its_loss, name), reduce.exact
-    parts = tuple(parts_of(loss))
+    parts = tuple(losses.parts_of(loss))
 
     def bare(*, donate: bool) -> StepFunction:
         its = gears.faster_optimizer(optimizer, donate=donate, exact=exact) if fast else optimizer
@@ -133,9 +134,9 @@ def _check_of_first(
     layer: Layer, loss: Loss, gradient: Gradient | None
 ) -> Callable[[Params, Batch], None] | None:
     """Return what checks, at step 0, that the loss accepts a prediction; None for most losses."""
-    check, tried = first_check(loss), None
+    check, tried = losses.first_check(loss), None
     if gradient is not None and gradient.by_example and loss.mixes_examples is None:
-        tried = partial(check_each_alone, f"make_step: {gradient}", loss)
+        tried = partial(losses.check_each_alone, f"make_step: {gradient}", loss)
     return partial(check_prediction, layer, check, tried) if check or tried else None
 
 
@@ -145,11 +146,11 @@ def _check_gradient(gradient: Gradient, reduce: Reduce | None, loss: Loss) -> No
     if reduce is not None:
         problem = "expected gradient or reduce, got both"
         raise LayerError("make_step", f"{problem}; leave one of them out")
-    formula = formula_of(loss)
+    formula = losses.formula_of(loss)
     has = None if formula is None else "mean" if formula.is_mean else "sum"
     if has and gradient.reduction and gradient.reduction != has:
         name = called(gradient.name)
         problem = f"expected a loss with reduction={gradient.reduction!r}, got {loss}"
         raise LayerError(where, f"{problem}; or write {name}(reduction={has!r})")
     if gradient.by_example and loss.mixes_examples:
-        raise mixing(where, loss)
+        raise losses.mixing(where, loss)

@@ -53,11 +53,11 @@ Size: TypeAlias = tuple[int, int]
 # With fewer channels, a vector would not be filled.
 _CHANNELS: Final = 8
 # With larger windows, the loop's code would be too long.
-_WINDOW: Final = 16
+_LARGEST_WINDOW: Final = 16
 # A window's kernel size, stride, padding and dilation, and ceil_mode.
 _DEFAULTS: Final[tuple[Argument, ...]] = ([], [], [0, 0], [1, 1], False)
 # With filters of up to so many numbers, forward takes less time than oneDNN's kernel and a pooling.
-_MOST: Final = 512
+_LARGEST_FILTER: Final = 512
 # In smaller windows, the backward pass leaves out too few terms to make up for scattered reads.
 _LEAST_WINDOW: Final = 4
 # Stride, dilation, whether transposed, output's padding and groups.
@@ -96,7 +96,7 @@ def _supports(x: Argument, window: Sequence[Argument]) -> bool:
         return False
     kernel, stride, *others = window
     side_by_side = (stride or kernel) == kernel and tuple(others) == _DEFAULTS[2:]
-    is_short = math.prod(kernel) <= _WINDOW
+    is_short = math.prod(kernel) <= _LARGEST_WINDOW
     is_filled = all(size % k == 0 for size, k in zip(image.shape[2:], kernel, strict=True))
     is_last = image.is_contiguous(memory_format=torch.channels_last)
     return side_by_side and is_short and is_filled and is_last
@@ -199,7 +199,7 @@ def _replace_forward(node: Node) -> None:
         return
     x, weight, bias, _, padding, *_ = convolution.args
     filters = weight.meta["val"]
-    is_light = filters[0].numel() <= _MOST
+    is_light = filters[0].numel() <= _LARGEST_FILTER
     if _is_plain(x, convolution.args[3:9]) and is_light and len(filters) % lanes() == 0:
         node.target = convolve_and_pool
         node.args = (x, weight, bias, tuple(padding), node.args[1])

@@ -46,14 +46,14 @@ _TILE: Final = 4
 _SAVED: Final = 3
 
 
-def _plan(x: Tensor, tiles: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool) -> Plan:
+def _plan_lstm(x: Tensor, tiles: Tensor, bias: Tensor, h: Tensor, c: Tensor, reverse: bool) -> Plan:
     (batch, length, n_in), hidden = x.shape, h.shape[1]
     gates, cs = x.new_empty(batch, length, 4 * hidden), x.new_empty(batch, length, hidden)
     sizes = {"batch": batch, "length": length, "n_in": n_in, "hidden": hidden, "reverse": reverse}
     return (gates, cs, torch.empty_like(cs)), {**sizes, "threads": threads_for(batch)}
 
 
-def _plan_backward(
+def _plan_lstm_backward(
     g: Tensor, tiles: Tensor, cs: Tensor, c: Tensor, dh: Tensor, dc: Tensor, gates: Tensor,
     reverse: bool,
 ) -> Plan:  # fmt: skip
@@ -64,16 +64,16 @@ def _plan_backward(
 
 
 # Gates, every c, and y; the shapes are those of lstm_steps.cpp.
-_steps: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = cpp_kernel(
+_lstm_steps: Final[Callable[..., tuple[Tensor, Tensor, Tensor]]] = cpp_kernel(
     "lstm_steps(Tensor x, Tensor tiles, Tensor bias, Tensor h, Tensor c, bool reverse)"
     " -> (Tensor, Tensor, Tensor)",
-    _plan,
+    _plan_lstm,
 )
 # dL/dc of the first state, and each thread's sums of the gates' gradients.
-_steps_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
+_lstm_steps_backward: Final[Callable[..., tuple[Tensor, Tensor]]] = cpp_kernel(
     "lstm_steps_backward(Tensor g, Tensor tiles, Tensor cs, Tensor c, Tensor dh, Tensor dc,"
     " Tensor(a!) gates, bool reverse) -> (Tensor, Tensor)",
-    _plan_backward,
+    _plan_lstm_backward,
 )
 
 
@@ -86,7 +86,7 @@ def lstm_forward(
     last = 0 if reverse else -1
     tiles = torch.cat([w_ih, w_hh]).view(-1, 4, len(w_hh) // lanes(), lanes()).permute(2, 0, 1, 3)
     arguments = (t.contiguous() for t in (x.transpose(0, 1), tiles, b_ih + b_hh, h, c))
-    gates, cs, y = _steps(*arguments, reverse)
+    gates, cs, y = _lstm_steps(*arguments, reverse)
     return y.transpose(0, 1), y[:, last], cs[:, last], (gates, cs)
 
 
@@ -102,7 +102,7 @@ def lstm_backward(
     tile = max(n for n in range(1, _TILE + 1) if len(w_hh) % (n * lanes()) == 0) * lanes()
     tiles = w_hh.reshape(-1, tile, gates.shape[2]).mT
     arguments = (t.contiguous() for t in (g, tiles, cs, c, dh, dc))
-    first_dc, sums = _steps_backward(*arguments, gates, reverse)
+    first_dc, sums = _lstm_steps_backward(*arguments, gates, reverse)
     da = gates.flatten(0, 1)
     # The h that each step began with.
     hs = torch.cat((outputs[:, 1:], h[:, None]) if reverse else (h[:, None], outputs[:, :-1]), 1)
@@ -113,19 +113,19 @@ def lstm_backward(
     return dx, of_x, of_h, sums.sum(0), gates[:, first] @ w_hh.mT, first_dc
 
 
-def _supports(node: Node) -> bool:
+def _supports_lstm(node: Node) -> bool:
     """Return whether a hidden state fills its vectors, W is small, and there are several rows."""
     x, w_ih, w_hh, *_ = tensors_of(node)
     is_whole = are_called_for(x) and len(w_hh) % lanes() == 0
     return is_whole and w_ih.numel() + w_hh.numel() <= _MOST and x.shape[1] > 1
 
 
-def _replace(node: Node) -> None:
+def _replace_lstm(node: Node) -> None:
     """Replace oneDNN's kernel where ours support the layer."""
     saved = [user for user in node.users if user.target is getitem and user.args[1] == _SAVED]
     readers = [user for one in saved for user in one.users]
     # Only one backward pass: it replaces the gates by their gradients.
-    if _supports(node) and [user.target for user in readers] in ([], [lstm.in_graph_backward]):
+    if _supports_lstm(node) and [user.target for user in readers] in ([], [lstm.in_graph_backward]):
         node.target = lstm_forward
         for user in readers:
             user.target = lstm_backward
@@ -156,4 +156,4 @@ def _replace_scan(node: Node) -> None:
         node.target = scan_by_kernel
 
 
-rewrite: Final = by_rules({lstm.in_graph: _replace, linear_scan.in_graph: _replace_scan})
+rewrite: Final = by_rules({lstm.in_graph: _replace_lstm, linear_scan.in_graph: _replace_scan})

@@ -51,7 +51,7 @@ def of_elements(name: str, what: str, weight: Tensor, like: Tensor) -> Tensor:
 class Labels:
     """Each example's label c, its weight w_c, and whether it is ignored, with 1 on axis dim.
 
-    An ignored example has the weight 0 and the label 0. If it `is_plain`, all weights are 1.
+    An ignored example has the weight 0 and the label 0. If `counts_all`, all weights are 1.
     """
 
     index: Int[Tensor, "N 1 *s"]
@@ -59,7 +59,7 @@ class Labels:
     ignored: Bool[Tensor, "N 1 *s"]
     dim: int = static()
     ignore_index: int = static()
-    is_plain: bool = static()
+    counts_all: bool = static()
 
 
 def read_labels(
@@ -73,11 +73,11 @@ def read_labels(
     """Read class indices, of the prediction's shape without the classes."""
     index = label_column(name, prediction, target, dim)
     classes = prediction.shape[dim]
-    may_ignore = 0 <= ignore_index < classes and any_true(index == ignore_index)
-    if weight is None and not may_ignore and all_within(index, 0, classes - 1):
-        one = prediction.new_ones(())
-        w, ignored = one.expand(index.shape), (one == 0).expand(index.shape)
-        return Labels(index, w, ignored, dim, ignore_index, is_plain=True)
+    ignores = weight is None and 0 <= ignore_index < classes and any_true(index == ignore_index)
+    if weight is None and not ignores and all_within(index, 0, classes - 1):
+        w = prediction.new_ones(()).expand(index.shape)
+        ignored = index.new_zeros((), dtype=torch.bool).expand(index.shape)
+        return Labels(index, w, ignored, dim, ignore_index, counts_all=True)
     ignored = index == ignore_index
     index = torch.where(ignored, 0, index)
     check_between(name, "labels", index, 0, classes - 1)
@@ -85,7 +85,7 @@ def read_labels(
         w = ignored.logical_not().to(prediction.dtype)
     else:
         w = torch.where(ignored, 0, of_classes(name, weight, classes, prediction)[index])
-    return Labels(index, w, ignored, dim, ignore_index, is_plain=False)
+    return Labels(index, w, ignored, dim, ignore_index, counts_all=False)
 
 
 def label_column(
@@ -118,7 +118,7 @@ def check_classes(name: str, prediction: Tensor, dim: int) -> None:
 
 def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
     """Compute w values, 0 where w is 0 even if the value is infinite or nan, without axis dim."""
-    if labels.is_plain:
+    if labels.counts_all:
         return values.squeeze(labels.dim)
     return torch.where(labels.w != 0, labels.w * values, 0).squeeze(labels.dim)
 
@@ -126,7 +126,7 @@ def weighted_values(values: Tensor, labels: Labels) -> Float[Tensor, " N *s"]:
 def total_weight(cache: Cache, *, name: str) -> Tensor | None:
     """Compute sum w_c of the labels, which come first in a cache; None for the number of values."""
     labels: Labels = cache[0]
-    if labels.is_plain:
+    if labels.counts_all:
         return None
     # A sum in float16 overflows at 65504 examples.
     n = labels.w.sum(dtype=torch.promote_types(labels.w.dtype, torch.float32))
