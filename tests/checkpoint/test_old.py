@@ -2,6 +2,7 @@
 
 import base64
 import math
+import pkgutil
 import zlib
 
 import pytest
@@ -112,6 +113,13 @@ def test_a_file_of_0_1_is_loaded_bit_for_bit(tmp_path):
 )
 def test_a_class_has_the_name_of_today(kind, now):
     assert contents._current_kind(kind) == now
+
+
+@pytest.mark.parametrize("now", contents._MOVED.values())
+def test_what_has_moved_is_where_the_table_says(now):
+    found = pkgutil.resolve_name(now)
+    if isinstance(found, type):
+        assert now == f"{found.__module__}.{found.__qualname__}"
 
 
 def test_what_is_saved_now_has_the_checksum_of_0_1_too(tmp_path):
