@@ -28,8 +28,8 @@ Any other loss gives H_n column by column, as the derivative of its gradient alo
 eigenvectors u_k and eigenvalues l_k give s_(kn) = sqrt(l_k) u_k. For a diagonal H_n, such as the
 squared error's, they are e_k and the diagonal.
 
-All columns go back at once, each a cotangent. A layer that declares it multiplies rows by a matrix.
-With the rows t of example n, such as the positions of a sequence or an image,
+All columns go back at once, each a cotangent. Some layers declare that they multiply rows by a
+matrix. With the rows t of example n, such as the positions of a sequence or an image,
 
     y_(nt) = x_(nt) W + b
     dW = sum_(n,t) x_(nt)^T g_(nt)        db = sum_(n,t) g_(nt)

@@ -22,8 +22,6 @@ For a loss that is convex in the prediction, G is positive semidefinite; H may n
 
 from __future__ import annotations
 
-import operator
-
 from lincoln_fn.core import Arrays, Layer, LayerError, Params, checked, format_briefly, tree
 from lincoln_fn.curvature import duals
 from lincoln_fn.losses import Loss
@@ -71,8 +69,8 @@ def gauss_newton_vector_product(
 ) -> Params:
     """Compute G v, with G = J^T H_L J the generalised Gauss-Newton matrix of all parameters.
 
-    For cross-entropies and the squared error, G is the Fisher matrix, too. Its arguments are those
-    of `hessian_vector_product`.
+    J is the derivative of the prediction, and H_L the Hessian of the loss in it. The arguments are
+    those of `hessian_vector_product`. For cross-entropies and mse, G is the Fisher matrix, too.
 
     Source:
         Schraudolph, "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent",
@@ -94,8 +92,10 @@ def gauss_newton_vector_product(
 
 
 def _check(where: str, params: Params, x: Arrays, target: Arrays, v: Params) -> None:
-    forms = ([(leaf.shape, leaf.dtype) for leaf in tree.leaves(each)] for each in (params, v))
-    if not tree.same_structure(params, v) or operator.ne(*forms):
+    def kinds(of: Params) -> list[object]:
+        return [(leaf.shape, leaf.dtype) for leaf in tree.leaves(of)]
+
+    if not tree.same_structure(params, v) or kinds(params) != kinds(v):
         problem = f"expected v to mirror params, {format_briefly(params)}, got {format_briefly(v)}"
         raise LayerError(where, f"{problem}; the order is {where}(net, params, x, loss, target, v)")
     duals.check_not_nested(where, params, x, target, v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
+from typing import Final
 
 import attrs
 import torch
@@ -21,6 +22,8 @@ from lincoln_fn.losses.internal import any_true
 from lincoln_fn.per_example import forms
 from lincoln_fn.walk import Composition, is_trained
 from lincoln_fn.walk.internal import DPARAMS, Wants, composition_of, untrained, walk_back
+
+_NOT_ALONE: Final = "expected a layer that computes each example alone, got one"
 
 
 def terms_of(name: str, net: Layer, params: Params, cache: Cache, g: Arrays) -> Params:
@@ -109,34 +112,32 @@ def sum_weighted(params: Params, terms: Params, weights: Float[Tensor, " N"]) ->
 
 def check_independent(net: Layer, position: str = "") -> None:
     """Check that no layer of a network, at a position in one around it, mixes the examples."""
-    composed = composition_of(net)
+    composed, where = composition_of(net), f"{position}{net.name}"
     if composed is not None:
         arguments = net.spec.arguments if net.spec is not None else {}
         if arguments.get("batch_first") is False:
-            raise core.length_first(f"{position}{net.name}", "batch_first=True")
+            raise core.length_first(where, "batch_first=True")
         if core.made_by(net, scan) and arguments["dim"] == 0:
-            raise core.length_first(f"{position}{net.name}", "dim=1")
+            raise core.length_first(where, "dim=1")
         if core.made_by(net, graph):
             problem = "expected layers that compute each example alone, got an expression, which"
             mend = "compose the layers by serial and branch"
-            raise LayerError(f"{position}{net.name}", f"{problem} may work over the batch; {mend}")
+            raise LayerError(where, f"{problem} may work over the batch; {mend}")
         if gives_own_tokens(net):
             problem = "expected parts that get all examples, got experts that get their own tokens"
-            raise LayerError(f"{position}{net.name}", f"{problem}; leave out lf.fast")
+            raise LayerError(where, f"{problem}; leave out lf.fast")
         for i, part in enumerate(composed.parts):
             check_independent(part, f"{position}{composed.label}[{i}] ")
         return
     if _mixes(net):
-        problem = "expected a layer that computes each example alone, got one that normalises over"
         mend = "use group_norm, layer_norm or inference(batch_norm())"
-        raise LayerError(f"{position}{net.name}", f"{problem} the batch; {mend}")
+        raise LayerError(where, f"{_NOT_ALONE} that normalises over the batch; {mend}")
     if core.made_by(net, linear_head):
-        problem = "expected a layer that computes each example alone, got one whose loss has added"
         mend = "write dense and softmax_cross_entropy"
-        raise LayerError(f"{position}{net.name}", f"{problem} up the examples; {mend}")
+        raise LayerError(where, f"{_NOT_ALONE} whose loss has added up the examples; {mend}")
     if _moves(net):
         problem = "expected the examples on axis 0 of every layer's output, got a layer that moves"
-        raise LayerError(f"{position}{net.name}", f"{problem} them; leave axis 0 where it is")
+        raise LayerError(where, f"{problem} them; leave axis 0 where it is")
 
 
 def _moves(layer: Layer) -> bool:
@@ -162,8 +163,7 @@ def check_axes(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
         if leaf.ndim < _least_axes(layer, params, cache):
             raise core.no_batch(layer.name, leaf)
         if 0 in _axes_of(layer, cache, leaf):
-            problem = "expected a layer that computes each example alone, got one along their axis"
-            raise LayerError(layer.name, f"{problem}; use another dim")
+            raise LayerError(layer.name, f"{_NOT_ALONE} along their axis; use another dim")
     if getattr(cache, "batch_axis", 0) == 1:
         raise core.length_first(layer.name, "batch_first=True")
     if kind_of(layer) is None and not core.is_traced(*tree.leaves(g)):
@@ -187,8 +187,8 @@ def _try_alone(layer: Layer, params: Params, cache: Cache, g: Arrays) -> None:
         for leaf in tree.leaves(layer.input_grad(params, cache, tree.map(alone, g))):
             is_by_example = leaf.ndim and len(leaf) == count
             if is_by_example and any_true(leaf[is_other.to(leaf.device)] != 0):
-                problem = "expected a layer that computes each example alone, got one in which"
-                raise LayerError(layer.name, f"{problem} the g of one reaches the dx of others")
+                problem = "in which the g of one reaches the dx of others"
+                raise LayerError(layer.name, f"{_NOT_ALONE} {problem}")
 
 
 def _least_axes(layer: Layer, params: Params, cache: Cache) -> int:

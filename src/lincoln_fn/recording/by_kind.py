@@ -1,4 +1,4 @@
-"""What runs a function on flat lists of tensors, by the kind of its arguments."""
+"""Trees of tensors as flat lists and back, and what runs on these, by the arguments' kind."""
 
 from __future__ import annotations
 

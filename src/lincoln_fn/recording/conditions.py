@@ -1,6 +1,6 @@
 """What a recorded program depends on beside the numbers of its arguments, compared at each call.
 
-No other file of the room touches torch's private parts: layouts compared in one call, and modes.
+Only this file of the room touches `torch._C`: to compare layouts in one call, and to see modes.
 """
 
 from __future__ import annotations

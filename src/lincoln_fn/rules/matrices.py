@@ -35,6 +35,8 @@ _KINDS: Final = ("dense", "convolution", "bilinear", "recurrent")
 def has_matrices(layer: Layer) -> bool:
     """Return whether a layer, or a part, is dense, convolutional, bilinear, recurrent or attention.
 
+    A layer of your own is, if it declares such a kind.
+
     Example:
         >>> [has_matrices(layer) for layer in (lf.gru(3), lf.batch_norm(), lf.serial(lf.dense(2)))]
         [True, False, True]

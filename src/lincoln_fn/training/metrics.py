@@ -22,12 +22,12 @@ Metrics: TypeAlias = Annotated[Mapping[str, Metric], BY_HAND]
 def accuracy(prediction: Tensor, target: Tensor) -> float:
     """Compute the share of examples whose highest-scored class is the label.
 
+    An example whose prediction contains `nan` counts as wrong.
+
     Args:
         prediction: (N, C) with C of at least 2; logits, probabilities or log-probabilities, which
             have the same order. For one column, or one number per example, see `binary_accuracy`.
         target: (N,) or (N, 1) class indices.
-
-    An example whose prediction contains `nan` counts as wrong.
 
     Example:
         >>> import torch

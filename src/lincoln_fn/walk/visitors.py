@@ -166,7 +166,10 @@ class VisitBack(Visitor):
 
 
 def allows_loops(visit: Visitor) -> bool:
-    """Return whether a loop over a part's uses may be traced once: its visits return tensors."""
+    """Return whether a loop over a part's uses may be traced once, as one operation.
+
+    Then visits return tensors alone, and only the composition's functions read their records.
+    """
     return isinstance(visit, Visitor) and visit.walk.allows_loops
 
 

@@ -68,6 +68,7 @@ class Walk:
             it. On the way back, record is the part's cache.
         skip: (part, path, params) -> the record of a part that nothing needs; None visits it.
         add: (record, later) -> records of a part that is used several times, by `VisitBack.add`.
+        allows_loops: as the function `allows_loops` says.
     """
 
     visit: Callable[..., tuple[Arrays, Record]]
