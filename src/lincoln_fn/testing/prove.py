@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine import fixed_point
 from lincoln_fn.core import (
     Arrays,
     Key,
@@ -26,7 +25,6 @@ from lincoln_fn.core import (
     LayerError,
     Params,
     check_argument,
-    constructor_of,
     is_derived,
     keys,
     tree,
@@ -55,7 +53,8 @@ LEAST: Final = 16 * 2.0**-52
 # At so many points, which differ by so much, rounding errors differ, and a mistake stays the same.
 POINTS, APART = 8, 1e-4
 BELOW_ROUNDING: Final = (
-    "floats see no difference: a series that is cut off, or a root whose sign the field has not"
+    "floats see no difference: a series or a loop that is cut off, or a root whose sign the field "
+    "has not"
 )
 _SCOPE: Final = (
     "the derivative of forward, for these shapes and the branches that these numbers take, in real "
@@ -204,9 +203,10 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
     notes = {note for trial in wrong for note in trial.field.notes}
     if TIE in notes:
         return Undecided(of.layer.name, TIE)
-    # What is read in forward lacks its tangent, and a fixed point is found to a tolerance: then a
-    # mistake is what central differences see.
-    least = 10 * TOLERANCE if READ in notes or _is_solved(of.layer) else LEAST
+    # What is read in forward lacks its tangent, and a loop that ends by a comparison finds its
+    # result to a tolerance: then a mistake is what central differences see.
+    is_near = READ in notes or any(trial.space.branches for trial in wrong)
+    least = 10 * TOLERANCE if is_near else LEAST
     for i, name in enumerate(at.names):
         parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
         if any(slope != given for slope, given in parts):
@@ -216,10 +216,6 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
                 return Undecided(of.layer.name, READ if READ in notes else doubts[0])
             return Refutation(of.layer.name, name, _ratio(parts))
     return Undecided(of.layer.name, "no gradient alone is unequal")
-
-
-def _is_solved(layer: Layer) -> bool:
-    return constructor_of(layer) is fixed_point or any(map(_is_solved, layer.parts))
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
