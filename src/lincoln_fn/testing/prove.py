@@ -148,15 +148,16 @@ def _verdict(
     # result to a tolerance: then a mistake is what central differences see.
     is_near = READ in notes or any(trial.space.branches for trial in wrong)
     least = 10 * TOLERANCE if is_near else LEAST
+    doubt = "no gradient alone is unequal"
     for i, name in enumerate(at.names):
         parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
         if any(slope != given for slope, given in parts):
             # Scales of 1 and biases of 0 hide a mistake from floats.
             doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
-            if all(doubts):
-                return Undecided(of.layer.name, READ if READ in notes else doubts[0])
-            return Refutation(of.layer.name, name, _ratio(parts))
-    return Undecided(of.layer.name, "no gradient alone is unequal")
+            if not all(doubts):
+                return Refutation(of.layer.name, name, _ratio(parts))
+            doubt = READ if READ in notes else doubts[0]
+    return Undecided(of.layer.name, doubt)
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
