@@ -37,11 +37,11 @@ from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import READ, STOPPED
 from lincoln_fn.testing.exact.store import MissingError
-from lincoln_fn.testing.optimizer import Update, at_a_step, update_as_layer
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, by_differences
 from lincoln_fn.testing.sample import Sample, doubled, sample
 from lincoln_fn.testing.trial import Subject, Trial
+from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
 
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
