@@ -15,6 +15,7 @@ UNNAMED = (
 )
 
 
+@pytest.mark.full(but=("sign", "not "))
 @pytest.mark.parametrize("submission", WRONG, ids=str)
 def test_a_mistake_is_caught_and_never_misnamed(submission):
     name, sentence = said(submission)
