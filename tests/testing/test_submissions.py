@@ -15,6 +15,7 @@ UNNAMED = (
 )
 
 
+@pytest.mark.full(but=("sign", "not "))
 @pytest.mark.parametrize("submission", WRONG, ids=str)
 def test_a_mistake_is_caught_and_never_misnamed(submission):
     name, sentence = said(submission)
@@ -29,6 +30,7 @@ def test_each_gradient_of_a_mistake_in_several_has_its_name():
     assert [m.name for m in overwritten.report().mistakes] == ["one use", "zero", "one use"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("submission", RIGHT, ids=str)
 def test_right_code_written_in_another_way_is_right(submission):
     assert submission.report().mistakes == ()

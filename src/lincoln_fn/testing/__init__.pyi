@@ -4,11 +4,10 @@ from lincoln_fn.grading import (
 )
 from lincoln_fn.testing.check import check_layer as check_layer, check_loss as check_loss
 from lincoln_fn.testing.diagnosis import (
-    Finding as Finding, GradientError as GradientError, Report as Report,
+    Finding as Finding, GradientError as GradientError, Proof as Proof, Refutation as Refutation,
+    Report as Report, Undecided as Undecided,
 )
 from lincoln_fn.testing.from_numpy import from_numpy as from_numpy
 from lincoln_fn.testing.grade import grade as grade
 from lincoln_fn.testing.optimizer import check_optimizer as check_optimizer
-from lincoln_fn.testing.prove import (
-    Proof as Proof, Refutation as Refutation, Undecided as Undecided, prove as prove,
-)
+from lincoln_fn.testing.prove import prove as prove

@@ -71,7 +71,8 @@ def check_layer(
     All of this is judged at the given params and x. What is right there is judged once more where
     every number of params, states and x is 0.3 to 0.9 times as large, and no zero is left: scales
     of 1, biases of 0, equal rows and symmetric matrices hide mistakes. The error says what hid it.
-    Signs stay. A leaf that the layer takes only as given stays, and the report says so.
+    Signs stay. A leaf that the layer takes only as given stays, and the report says so. For
+    `stop_gradient` and `constant`, held at their first output, a dx of 0 is right.
 
     Where x lies on a kink, a tie or a jump, any gradient between the slopes around is right. A
     mistake is told by the line of `backward` that made it and by how its value differs from the

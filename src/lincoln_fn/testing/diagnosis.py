@@ -1,11 +1,12 @@
-"""What checks find: their errors and reports, and when two gradients count as equal."""
+"""What checks and proofs find, and when two gradients count as equal."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from html import escape
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 import torch
@@ -43,6 +44,10 @@ Verdict: TypeAlias = Literal["right", "wrong", "not judged"]
 _SIGNS: dict[Verdict, str] = {"right": "✓", "wrong": "✗", "not judged": "?"}
 # Of places left out, these many are listed.
 LISTED = 5
+_SCOPE: Final = (
+    "the derivative of forward, for these shapes and the branches that these numbers take, in real "
+    "arithmetic"
+)
 
 
 @attrs.frozen
@@ -140,6 +145,58 @@ def _cells(finding: Finding) -> tuple[str, ...]:
     place = "" if finding.place is None else str(list(finding.place))
     error = f"{finding.error:.2g}" if finding.error else ""
     return (_SIGNS[finding.verdict], finding.gradient, finding.sentence, place, error)
+
+
+@attrs.frozen
+class Proof:
+    """The gradients are right, as they are written.
+
+    Args:
+        also: what else is equal.
+        assumed: what the proof rests on beside the rules of the operations.
+    """
+
+    name: str
+    leaves: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: proven", f"  {', '.join(self.leaves)}: {_SCOPE}"]
+        lines += [f"  {each}" for each in self.also]
+        lines += [f"  assumed: {each}" for each in self.assumed]
+        return "\n".join(lines)
+
+
+@attrs.frozen
+class Refutation:
+    """A gradient is wrong.
+
+    Args:
+        leaf: the gradient, or the function that differs from `backward`.
+        times: by which number the right gradient is multiplied; None if by none.
+    """
+
+    name: str
+    leaf: str
+    times: Fraction | None = None
+
+    def __str__(self) -> str:
+        if not self.leaf.startswith("d"):
+            return f"{self.name}: refuted\n  {self.leaf}"
+        told = "" if self.times is None else f": it is {self.times} times the derivative"
+        return f"{self.name}: refuted\n  {self.leaf} is not the derivative of forward{told}"
+
+
+@attrs.frozen
+class Undecided:
+    """Neither: exact numbers do not reach, and `reason` says why."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: undecided\n  {self.reason}"
 
 
 def kink_remark(leaf: str, places: tuple[tuple[int, ...], ...]) -> str:

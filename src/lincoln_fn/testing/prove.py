@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final, TypeAlias
+from typing import Final
 
-import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.combine import fixed_point
 from lincoln_fn.core import (
     Arrays,
     Key,
@@ -26,7 +24,6 @@ from lincoln_fn.core import (
     LayerError,
     Params,
     check_argument,
-    constructor_of,
     is_derived,
     keys,
     tree,
@@ -35,88 +32,29 @@ from lincoln_fn.core import (
 from lincoln_fn.losses import Loss
 from lincoln_fn.optim import Optimizer
 from lincoln_fn.testing.check import as_layer
-from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError
-from lincoln_fn.testing.exact.field import FREE, Array, Field, P
+from lincoln_fn.testing.diagnosis import TOLERANCE, GradientError, Proof, Refutation, Undecided
+from lincoln_fn.testing.exact.field import FREE, Array, Field, P, small_fraction
 from lincoln_fn.testing.exact.numbers import TIE, Numbers
 from lincoln_fn.testing.exact.operations import READ, STOPPED
 from lincoln_fn.testing.exact.store import MissingError
-from lincoln_fn.testing.optimizer import Update, at_a_step, update_as_layer
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, by_differences
 from lincoln_fn.testing.sample import Sample, doubled, sample
 from lincoln_fn.testing.trial import Subject, Trial
+from lincoln_fn.testing.update import Update, at_a_step, update_as_layer
 
 DRAWS: Final = 2
 # So many draws are made of numbers with true roots, and so many if no output has them.
 TRIES, HOPELESS = 60, 8
-LARGEST_OF_RATIO: Final = 1000
 # Rounded constants and cut-off series are no mistakes: a difference of so many eps is none.
 LEAST: Final = 16 * 2.0**-52
 # At so many points, which differ by so much, rounding errors differ, and a mistake stays the same.
 POINTS, APART = 8, 1e-4
 BELOW_ROUNDING: Final = (
-    "floats see no difference: a series that is cut off, or a root whose sign the field has not"
-)
-_SCOPE: Final = (
-    "the derivative of forward, for these shapes and the branches that these numbers take, in real "
-    "arithmetic"
+    "floats see no difference: a series or a loop that is cut off, or a root whose sign the field "
+    "has not"
 )
 NO_ROOT: Final = "some output depends on too many numbers that have no root in the field"
-
-
-@attrs.frozen
-class Proof:
-    """The gradients are right, as they are written.
-
-    Args:
-        also: what else is equal.
-        assumed: what the proof rests on beside the rules of the operations.
-    """
-
-    name: str
-    leaves: tuple[str, ...]
-    also: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"{self.name}: proven", f"  {', '.join(self.leaves)}: {_SCOPE}"]
-        lines += [f"  {each}" for each in self.also]
-        lines += [f"  assumed: {each}" for each in self.assumed]
-        return "\n".join(lines)
-
-
-@attrs.frozen
-class Refutation:
-    """A gradient is wrong.
-
-    Args:
-        leaf: the gradient, or the function that differs from `backward`.
-        times: by which number the right gradient is multiplied; None if by none.
-    """
-
-    name: str
-    leaf: str
-    times: Fraction | None = None
-
-    def __str__(self) -> str:
-        if not self.leaf.startswith("d"):
-            return f"{self.name}: refuted\n  {self.leaf}"
-        told = "" if self.times is None else f": it is {self.times} times the derivative"
-        return f"{self.name}: refuted\n  {self.leaf} is not the derivative of forward{told}"
-
-
-@attrs.frozen
-class Undecided:
-    """Neither: exact numbers do not reach, and `reason` says why."""
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: undecided\n  {self.reason}"
-
-
-Verdict: TypeAlias = Proof | Refutation | Undecided
 
 
 def prove(
@@ -126,7 +64,7 @@ def prove(
     *,
     key: Key = Key(0),
     predict_is_forward: bool | None = None,
-) -> Verdict:
+) -> Proof | Refutation | Undecided:
     """Prove that `backward` is the derivative of `forward`, by equality of exact numbers.
 
     It runs the code on elements of a finite field. A wrong formula of degree d passes with a
@@ -182,7 +120,9 @@ def _subject(subject: Layer | Loss | Optimizer, params: Params, x: Arrays) -> Su
     return Subject(subject, params, x)
 
 
-def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None) -> Verdict:
+def _verdict(
+    of: Subject, at: Sample, key: Key, predict_is_forward: bool | None
+) -> Proof | Refutation | Undecided:
     """Try each way to write a root, and then the outputs that depend on true roots alone."""
     seeds = [int(key.fold_in(i).bits.item()) % (1 << 62) for i in range(TRIES)]
     trials: list[Trial] = []
@@ -204,22 +144,20 @@ def _verdict(of: Subject, at: Sample, key: Key, predict_is_forward: bool | None)
     notes = {note for trial in wrong for note in trial.field.notes}
     if TIE in notes:
         return Undecided(of.layer.name, TIE)
-    # What is read in forward lacks its tangent, and a fixed point is found to a tolerance: then a
-    # mistake is what central differences see.
-    least = 10 * TOLERANCE if READ in notes or _is_solved(of.layer) else LEAST
+    # What is read in forward lacks its tangent, and a loop that ends by a comparison finds its
+    # result to a tolerance: then a mistake is what central differences see.
+    is_near = READ in notes or any(trial.space.branches for trial in wrong)
+    least = 10 * TOLERANCE if is_near else LEAST
+    doubt = "no gradient alone is unequal"
     for i, name in enumerate(at.names):
         parts = [(trial.alone(i).slope, trial.given(i)) for trial in wrong]
         if any(slope != given for slope, given in parts):
             # Scales of 1 and biases of 0 hide a mistake from floats.
             doubts = [_doubt(here, i, key, least) for here in (at, perturbed(at, key) or at)]
-            if all(doubts):
-                return Undecided(of.layer.name, READ if READ in notes else doubts[0])
-            return Refutation(of.layer.name, name, _ratio(parts))
-    return Undecided(of.layer.name, "no gradient alone is unequal")
-
-
-def _is_solved(layer: Layer) -> bool:
-    return constructor_of(layer) is fixed_point or any(map(_is_solved, layer.parts))
+            if not all(doubts):
+                return Refutation(of.layer.name, name, _ratio(parts))
+            doubt = READ if READ in notes else doubts[0]
+    return Undecided(of.layer.name, doubt)
 
 
 def _of_true_roots(of: Subject, seeds: Sequence[int]) -> list[Trial]:
@@ -276,18 +214,12 @@ def _ratio(parts: Sequence[tuple[Array, Array]]) -> Fraction | None:
     if not all(slope for slope, _ in parts):
         return None
     found = {int(given) * pow(int(slope), -1, P) % P for slope, given in parts}
-    if len(found) > 1:
-        return None
-    # The fraction with the smallest numbers that equals c modulo P, by Euclid's algorithm.
-    (before, over), (outer, under) = (P, found.pop()), (0, 1)
-    while over > LARGEST_OF_RATIO:
-        quotient = before // over
-        before, over = over, before - quotient * over
-        outer, under = under, outer - quotient * under
-    return Fraction(over, under) if abs(under) <= LARGEST_OF_RATIO else None
+    return small_fraction(found.pop()) if len(found) == 1 else None
 
 
-def _proven(trial: Trial, at: Sample, predict_is_forward: bool | None) -> Verdict:
+def _proven(
+    trial: Trial, at: Sample, predict_is_forward: bool | None
+) -> Proof | Refutation | Undecided:
     """Prove what else holds, of a layer whose gradients are proven."""
     layer, params, cache, g = trial.layer, trial.params, trial.cache, trial.g
     given, of_params = trial.gradients, sum(name.startswith("dparams") for name in at.names)

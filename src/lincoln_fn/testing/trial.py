@@ -32,6 +32,7 @@ class Space(Store, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __init__(self, field: Field) -> None:
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]  # torch's
         Store.__init__(self, field)
+        self.branches = False  # whether a comparison decides what is computed
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -44,6 +45,8 @@ class Space(Store, TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         if not any(isinstance(each, Exact) for each in _tensors((args, kwargs))):
+            if name == "_local_scalar_dense" and args[0].dtype is torch.bool:
+                self.branches = True
             with no_dispatch():
                 made = func(*args, **kwargs)
                 return self._each(made.zero_() if "empty" in name else made)

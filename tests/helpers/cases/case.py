@@ -39,7 +39,7 @@ class Case:
     @property
     def constructor(self) -> str:
         """Name the constructor."""
-        return self.layer.name.partition("(")[0]
+        return self.layer.spec.of.__name__
 
     @functools.cache  # noqa: B019  The table lives as long as the process.
     def params(self) -> Any:

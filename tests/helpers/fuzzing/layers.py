@@ -11,28 +11,14 @@ from collections import defaultdict
 import torch
 
 import lincoln_fn as lf
-from helpers.cases import (
-    activations,
-    arithmetic,
-    attention,
-    basic,
-    combinators,
-    convolution,
-    dropout,
-    embedding,
-    linear_recurrence,
-    normalisation,
-    pooling,
-    recurrent,
-    shape,
-)
+from helpers import cases as table
 from helpers.fuzzing.draws import chance, divisor, size
 
 # By family, so that the many activations are not most of what is drawn.
 WEIGHTS = {
-    basic: 4, activations: 5, arithmetic: 2, convolution: 6, normalisation: 4, dropout: 1,
-    embedding: 1, pooling: 4, recurrent: 3, linear_recurrence: 1, shape: 3, attention: 3,
-    combinators: 1,
+    "basic": 4, "activations": 5, "arithmetic": 2, "convolution": 6, "normalisation": 4,
+    "dropout": 1, "embedding": 1, "pooling": 4, "recurrent": 3, "linear_recurrence": 1, "shape": 3,
+    "attention": 3, "combinators": 1,
 }  # fmt: skip
 # Arguments that are drawn anew: numbers of features, and what divides an axis of x.
 SIZES = {
@@ -48,7 +34,7 @@ UNSTABLE = ("vector_quantize",)
 def found(family):
     """Give the cases of a family's single layers by constructor."""
     cases = defaultdict(list)
-    for case in family.CASES:
+    for case in getattr(table, family).CASES:
         spec, entries = case.layer.spec, case.x if isinstance(case.x, tuple) else (case.x,)
         is_combinator = case.layer.composition is not None and PARTS & spec.arguments.keys()
         reads_floats = all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in entries)

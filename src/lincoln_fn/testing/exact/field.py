@@ -29,6 +29,7 @@ P: Final = 2146664519
 Q: Final = (P - 1) // 2
 # A number as it is written has so many digits, and a fraction or a root so many bits.
 DIGITS, BITS, ULPS = 9, 36, 4
+LARGEST_OF_FRACTION: Final = 1000
 FREE: Final = "of some roots r of z only dr = dz / (2 r), or r dz / (2 z), is used"
 
 # Any: numpy's types of arrays say less than "of int64" or "of float64".
@@ -206,3 +207,13 @@ def _simple(c: float) -> Fraction | None:
     if found.numerator.bit_length() + found.denominator.bit_length() > BITS:
         return None
     return found if c > 0 else -found
+
+
+def small_fraction(c: int) -> Fraction | None:
+    """Find the fraction of small numbers that equals c modulo P, by Euclid's algorithm."""
+    (before, over), (outer, under) = (P, c), (0, 1)
+    while over > LARGEST_OF_FRACTION:
+        quotient = before // over
+        before, over = over, before - quotient * over
+        outer, under = under, outer - quotient * under
+    return Fraction(over, under) if abs(under) <= LARGEST_OF_FRACTION else None

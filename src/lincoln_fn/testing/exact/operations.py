@@ -94,11 +94,11 @@ def _moved(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return _wrapped(made)
 
 
-def _argument(func: Operation, args: Any, kwargs: Any, name: str, default: Any = None) -> Any:
+def _argument(func: Operation, args: Any, kwargs: Any, name: str) -> Any:
     for i, argument in enumerate(func._schema.arguments):
         if argument.name == name:
             return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
-    return default
+    return None
 
 
 def _chosen(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
@@ -212,14 +212,6 @@ def _detached(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     return space.tensor(numbers)
 
 
-def _item(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
-    return _read(space, args[0]).item()
-
-
-def _equal(space: Store, func: Operation, args: Any, kwargs: Any) -> bool:
-    return torch.equal(*(_read(space, each) for each in args))
-
-
 def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
     """Convolve, by torch's own convolution of floats."""
     x, weight, bias, *how = args
@@ -236,9 +228,8 @@ def _convolution(space: Store, func: Operation, args: Any, kwargs: Any) -> Any:
 
 # The arguments whose elements are numbers, and no places.
 _FILLED: Final = (
-    *("self", "other", "src", "source", "value", "values", "fill_value", "tensors", "weight"),
-    "input",
-)
+    "self", "other", "src", "source", "value", "values", "fill_value", "tensors", "weight", "input",
+)  # fmt: skip
 _MOVES: Final = """
     view _unsafe_view reshape clone permute transpose t expand squeeze unsqueeze select slice split
     split_with_sizes unbind cat stack index index_select gather flip roll repeat constant_pad_nd
@@ -261,7 +252,9 @@ _HANDLERS: Final[dict[str, Callable[..., Any]]] = {  # Any: as torch's operation
     **dict.fromkeys(_CHOICES.split(), _chosen),
     **dict.fromkeys(_QUESTIONS.split(), _compared),
     **dict.fromkeys(("index_add", "scatter_add", "index_put", "_index_put_impl"), _added),
-    "_to_copy": _converted, "_local_scalar_dense": _item, "equal": _equal,
+    "_to_copy": _converted,
+    "_local_scalar_dense": lambda space, _, args, __: _read(space, *args).item(),
+    "equal": lambda space, _, args, __: torch.equal(*(_read(space, each) for each in args)),
     "detach": _detached, "convolution": _convolution, "scatter_reduce": _largest_at,
 }  # fmt: skip
 
