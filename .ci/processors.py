@@ -135,7 +135,8 @@ def main() -> bool:
         }
         if unknown := set(chosen) - runs.keys():
             sys.exit(f"expected names among {sorted(runs)}, got {sorted(unknown)}")
-        if not shutil.which(QEMU[0]) and runs.pop("Nehalem"):
+        if not shutil.which(QEMU[0]):
+            del runs["Nehalem"]
             print(f"Nehalem: not run, for {QEMU[0]} of Debian's qemu-user is not installed")
         # What is emulated takes one core, beside the others.
         with ThreadPoolExecutor(1) as emulator, ThreadPoolExecutor(1) as processor:

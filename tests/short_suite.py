@@ -10,8 +10,7 @@ chosen by what most tests take and show, and is marked:
     @pytest.mark.whole                      every row stays
 
 Of another test that has many rows, those of a layer's or a loss's first configuration stay, or,
-where the rows are of neither, a few. The tables with
-torch's answers stay whole.
+where the rows are of neither, a few. The tables with torch's answers stay whole.
 
 A new test that takes more than half a second is marked `@pytest.mark.full`. A name in `but` that no
 row has is refused.

@@ -43,8 +43,9 @@ def layer_results(x, layer):
 
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_layer(case):
-    for layer in (case.layer, *[lf.fast(case.layer)] * changed(case.layer)):
-        assert_copies(layer, partial(layer_results, case.x))
+    assert_copies(case.layer, partial(layer_results, case.x))
+    if changed(case.layer):
+        assert_copies(lf.fast(case.layer), partial(layer_results, case.x))
 
 
 def doubled(x):

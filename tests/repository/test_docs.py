@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docs/_tools"))
 import gallery
 import jacobians
 import source_pages
-from sections import completed, facts_of, functions
+from sections import ARGUMENTS, completed, facts_of, functions
 from source_files import MADE, SOURCE, paths, read
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -246,6 +246,10 @@ def test_every_public_name_has_its_place_in_the_reference(package):
     assert not missing
 
 
+def test_what_a_page_shows_by_its_docstring_is_there():
+    assert all(pkgutil.resolve_name(path) is not None for path in referenced())
+
+
 def functions_on_pages():
     """Yield the public functions and methods whose docstrings a page shows: file, name, code."""
     for path in sorted(set(referenced())):
@@ -259,17 +263,20 @@ def functions_on_pages():
 
 
 def test_a_page_says_what_a_function_takes_what_it_returns_and_what_it_raises():
-    count = 0
+    count, known = 0, set()
     for file, name, node in functions_on_pages():
         facts = facts_of(node, file)
         text = completed(ast.get_docstring(node), facts)
         sections = re.findall(r"^(\w+):$", text, re.M)
         count += 1
+        entries = ((key, f"    {key[0]}: {ARGUMENTS.get(key)}") for key in facts.parameters.items())
+        known |= {key for key, entry in entries if entry in text}
         if text.startswith("As `"):  # a sibling's
             continue
         assert not facts.returns or {"Returns", "Yields"} & {*sections}, (file, name)
         assert not (facts.is_checked and facts.parameters) or "Raises" in sections, (file, name)
     assert count > 500
+    assert known == ARGUMENTS.keys()
 
 
 PLACES = re.findall(r"`([a-z_]+/[\w/]+\.py)`((?:,? `\w+`)*)", (DOCS / "core.md").read_text())

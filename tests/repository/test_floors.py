@@ -40,6 +40,8 @@ def in_braces(path):
 
 def test_the_gate_names_files_that_exist():
     groups = (processors[name] for name in ("TWINS", "KERNELS", "COMPILED", "BITS"))
+    fuzz, _, test = processors["FUZZ"].partition("::")
+    assert f"def {test}(" in (ROOT / fuzz).read_text()
     named = {*processors["files"](*groups), *processors["EMULATED"][:2]}
     for path in re.findall(r"tests/\S+\.py", GATE):
         named |= {*in_braces(path)}

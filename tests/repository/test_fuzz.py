@@ -1,6 +1,5 @@
 """The fuzzer: a short run, what it draws, and that it notices compiled numbers that are wrong."""
 
-import itertools
 import logging
 import random
 import re
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.full
 @compiles
 @pytest.mark.parametrize("mode", ["step", "prediction", "function"])
 def test_a_short_run_finds_nothing(mode):
-    drawn = (trial(seed) for seed in itertools.count(1000))
+    drawn = (trial(seed) for seed in range(1000, 1100))
     told = (outcome(each) for each in drawn if each.mode == mode and len(each.body) > 1)
     first = next(found for found in told if found.kind != "refused")
     assert (first.kind, first.reason) == ("same", "")

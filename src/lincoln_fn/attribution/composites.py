@@ -22,7 +22,7 @@ from lincoln_fn.walk.internal import paths, unknown_path
 Choice: TypeAlias = tuple[Kind, Rule]
 
 
-def base(stabilizer: float = 1e-6) -> tuple[Choice, ...]:
+def base(stabilizer: NonNegative = 1e-6) -> tuple[Choice, ...]:
     """List the choices for all layers but dense layers and convolutions.
 
     log_softmax, logsumexp, variance, divide, bilinear, cosine_similarities, graph_attention,

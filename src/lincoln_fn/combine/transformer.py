@@ -65,6 +65,7 @@ def transformer_encoder_block(
         dropout: how likely attention's weights, activations and sublayers' outputs are dropped.
         activation: "relu" or "gelu".
         norm_first: whether to normalise each sublayer's input instead of the sum.
+        bias: whether dense layers, attention and layer norms have biases.
         batch_first: whether the batch is the first axis of sequences, as in `multi_head_attention`.
 
     Example:

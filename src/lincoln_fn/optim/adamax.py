@@ -78,6 +78,7 @@ def adamax(
 
     Args:
         betas: b1 and b2, how much of m and of u is kept from step to step.
+        eps: is added to |dp|, so that the denominator is not 0.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 2.
 

@@ -33,6 +33,7 @@ def filters(
             tile for each channel, and a row of tiles for each output. In a 1d convolution, the rows
             of a tile are channels.
         image_shape: (height, width) or (channels, height, width) of a dense layer's input.
+        count: how many outputs to show, from the first.
 
     Returns:
         The axes, with one image of all tiles; lines of nan separate them.

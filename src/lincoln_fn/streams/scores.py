@@ -116,6 +116,7 @@ def early_stopping(
     A resumed run starts counting again. (Prechelt, "Early Stopping - But When?", 1998.)
 
     Args:
+        stream: some of its records have the score, as `evaluated` adds it.
         min_delta: by how much a score has to exceed the best to count. `nan` never counts.
 
     Raises:

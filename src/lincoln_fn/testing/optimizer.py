@@ -37,6 +37,7 @@ def check_optimizer(
     update and adjoint take by keyword is checked, too, if it is not 0.
 
     Args:
+        params: a tree that the optimizer takes; converted to float64.
         steps: how many steps with random gradients come before the one that is checked.
         all: whether to return a report of every derivative, in place of an error at the first.
 
