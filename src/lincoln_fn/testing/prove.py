@@ -99,6 +99,10 @@ def prove(
     """
     of = _subject(subject, params, x)
     at = sample(*of, key)
+    for name, array, given in zip(at.names, at.arrays, at.given, strict=True):
+        # What broadcasts has the same product with a tangent.
+        if given.shape != array.shape:
+            return Refutation(of.layer.name, name)
     try:
         return _verdict(of, at, key, predict_is_forward)
     except MissingError as error:
