@@ -15,7 +15,7 @@ from helpers.reals import Reals
 from torch.nn import functional as F
 
 from lincoln_fn.testing import trial
-from lincoln_fn.testing.exact import arrays, field, functions, numbers, rules, table
+from lincoln_fn.testing.exact import arrays, field, functions, numbers, rules, stand_in, table
 from lincoln_fn.testing.exact.field import Field, P, Q, meaning
 from lincoln_fn.testing.exact.numbers import Numbers
 
@@ -290,7 +290,7 @@ def test_exact_numbers_are_refused_where_they_have_no_value():
 
 
 def test_the_numbers_are_of_numpy_alone():
-    for module in (field, numbers, rules, table, functions, arrays):
+    for module in (field, numbers, rules, table, functions, arrays, stand_in):
         tree = ast.parse(pathlib.Path(module.__file__).read_text())
         found = {
             (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)

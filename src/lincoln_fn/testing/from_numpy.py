@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lincoln_fn.core import Arrays, Cache, Layer, LayerError, Params, tree
-from lincoln_fn.testing.exact.arrays import ExactArray, numpy_for
+from lincoln_fn.testing.exact.arrays import ExactArray
+from lincoln_fn.testing.exact.stand_in import numpy_for
 from lincoln_fn.testing.exact.store import Exact, of_array, to_array
 
 

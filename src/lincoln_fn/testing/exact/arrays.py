@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -69,7 +68,8 @@ class ExactArray(NDArrayOperatorsMixin):
         name, table = ufunc.__name__, self.table
         if (name, method) == ("add", "at"):
             return _add_at(table, *given)
-        if not all(isinstance(each, _NUMBERS) for each in given):
+        kinds = (ExactArray, np.ndarray, np.generic, float, int)
+        if not all(isinstance(each, kinds) for each in given):
             return NotImplemented
         rule = FUNCTIONS.get(name if method == "__call__" else _REDUCED.get((name, method), ""))
         if rule is None or how.pop("where", True) is not True:
@@ -96,7 +96,7 @@ class ExactArray(NDArrayOperatorsMixin):
         return ExactArray(self.table, self.rows[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.rows[key] = _rows(self.table, value)
+        self.rows[key] = rows_of(self.table, value)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,9 +107,6 @@ class ExactArray(NDArrayOperatorsMixin):
     def __float__(self) -> float:
         return float(_read(self.table, self))
 
-    def __int__(self) -> int:
-        return int(_read(self.table, self))
-
     def __bool__(self) -> bool:
         return bool(_read(self.table, self))
 
@@ -117,47 +114,19 @@ class ExactArray(NDArrayOperatorsMixin):
         return ExactArray(self.table, self.rows.copy())
 
 
-_NUMBERS: Final = (ExactArray, np.ndarray, np.generic, float, int)
-
-
-def numpy_for(table: Table) -> SimpleNamespace:
-    """Make the numpy whose new arrays are exact."""
-
-    def made(function: Callable[..., Any], *how: Any, **options: Any) -> Any:
-        array = function(*how, **options)
-        is_plain = isinstance(array, np.ndarray) and _is_floating(array)
-        return ExactArray(table, _rows(table, array)) if is_plain else array
-
-    def array(values: Any, *how: Any, **options: Any) -> Any:
-        if isinstance(values, ExactArray):
-            return values.astype(*how, **options) if how or options else values.copy()
-        if _has_exact(values):
-            return ExactArray(table, _rows(table, values))
-        return made(np.array, values, *how, **options)
-
-    def as_array(values: Any, *how: Any, **options: Any) -> Any:
-        return values if isinstance(values, ExactArray) else array(values, *how, **options)
-
-    makers = {name: partial(made, getattr(np, name)) for name in _MAKERS.split()}
-    others = {
-        "array": array, "empty": makers["zeros"], "empty_like": makers["zeros_like"],
-        **dict.fromkeys(("asarray", "asanyarray", "ascontiguousarray"), as_array),
-    }  # fmt: skip
-    return SimpleNamespace(**{**vars(np), **makers, **others})
-
-
-def _has_exact(given: Any) -> bool:
+def has_exact(given: Any) -> bool:
+    """Return whether it is an array of exact numbers, or a list that holds one."""
     if isinstance(given, list | tuple):
-        return any(map(_has_exact, given))
+        return any(map(has_exact, given))
     return isinstance(given, ExactArray)
 
 
-def _rows(table: Table, given: Any) -> Array:
+def rows_of(table: Table, given: Any) -> Array:
     """Return the rows of numbers, exact or plain, or of lists of them."""
     if isinstance(given, ExactArray):
         return given.rows
-    if _has_exact(given):
-        return np.array([_rows(table, each) for each in given])
+    if has_exact(given):
+        return np.array([rows_of(table, each) for each in given])
     return table.write(constant(table.field, given))
 
 
@@ -170,13 +139,14 @@ def _stored(table: Table, made: Any) -> Any:
 
 
 def _exact(table: Table, rows: Any) -> Any:
-    """Make arrays of rows, which are floats; of what else a function returns, nothing."""
+    """Make arrays of what are rows, which are floats."""
     if isinstance(rows, list | tuple):
         return type(rows)(_exact(table, each) for each in rows)
-    return ExactArray(table, rows) if _is_floating(rows) else rows
+    return ExactArray(table, rows) if is_floating(rows) else rows
 
 
-def _is_floating(array: Any) -> bool:
+def is_floating(array: Any) -> bool:
+    """Return whether it is an array of floats, or one of them."""
     return hasattr(array, "dtype") and array.dtype.kind == "f"
 
 
@@ -194,7 +164,7 @@ def _computed(
     rule: Callable[..., Any], table: Table, array: Any, *others: Any, dtype: Any = None, **how: Any
 ) -> Any:
     given = [each.numbers if isinstance(each, ExactArray) else each for each in others]
-    return _stored(table, rule(ExactArray(table, _rows(table, array)).numbers, *given, **how))
+    return _stored(table, rule(ExactArray(table, rows_of(table, array)).numbers, *given, **how))
 
 
 def _moved(function: Callable[..., Any], table: Table, *args: Any, **options: Any) -> Any:
@@ -202,10 +172,12 @@ def _moved(function: Callable[..., Any], table: Table, *args: Any, **options: An
 
     def rows(given: Any, is_number: bool = False) -> Any:
         if isinstance(given, list | tuple):
-            return type(given)(rows(each, is_number or _has_exact(given)) for each in given)
-        is_float = isinstance(given, float) or _is_floating(given)
-        return _rows(table, given) if is_float or is_number else given
+            return type(given)(rows(each, is_number or has_exact(given)) for each in given)
+        is_float = isinstance(given, float) or is_floating(given)
+        return rows_of(table, given) if is_float or is_number else given
 
+    if not _COMPUTING.isdisjoint(each for each in (*args, *options.values()) if type(each) is str):
+        raise MissingError(f"np.{function.__name__} that computes has no rule for exact numbers")
     if np.dtype(options.get("dtype", float)).kind == "f":
         options.pop("dtype", None)
     given = {key: rows(each, key == "constant_values") for key, each in options.items()}
@@ -258,24 +230,21 @@ def _where(table: Table, condition: Any, *pair: Any) -> Any:
         condition = condition.numbers.shadow != 0
     if not pair:
         return np.nonzero(condition)
-    return ExactArray(table, np.where(condition, *(_rows(table, each) for each in pair)))
+    return ExactArray(table, np.where(condition, *(rows_of(table, each) for each in pair)))
 
 
-def _full_like(table: Table, array: ExactArray, value: Any, **_: Any) -> ExactArray:
-    return ExactArray(table, np.full_like(array.rows, _rows(table, value)))
-
-
-_MAKERS: Final = "zeros ones full eye identity zeros_like ones_like full_like copy"
 _MOVES: Final = """
     array_split atleast_1d atleast_2d atleast_3d block broadcast_arrays broadcast_to column_stack
     concatenate copy delete diag diagflat diagonal dstack expand_dims flip fliplr flipud hsplit
     hstack moveaxis ones_like pad ravel repeat reshape roll rollaxis rot90 split squeeze stack
     swapaxes take take_along_axis tile transpose tril triu vsplit vstack zeros_like
 """
+# The modes of np.pad that do not move elements.
+_COMPUTING: Final = {"linear_ramp", "maximum", "mean", "median", "minimum"}
 _BILINEAR: Final = "convolve cross dot einsum inner kron outer tensordot vdot"
 _ALONE: Final[dict[str, Callable[..., Any]]] = {
-    "astype": _converted, "where": _where, "full_like": _full_like,
-    "empty_like": partial(_moved, np.zeros_like),
+    "astype": _converted, "where": _where, "empty_like": partial(_moved, np.zeros_like),
+    "full_like": lambda table, array, value: np.zeros_like(array) + value,
     "item": lambda table, array, *at: _read(table, array).item(*at),
     "tolist": lambda table, array: _read(table, array).tolist(),
 }  # fmt: skip
