@@ -172,8 +172,9 @@ def _judged(example: Example) -> dict[str, Any]:
     if not wrong:
         return _verdict("undecided", [NO_ROOT if FREE in notes else BELOW_ROUNDING])
     ways = (False, True) if FREE in notes else (False,)
-    says = [f"d{name} {_told(partial(_of_argument, example, name), ways)}" for name in wrong]
     line, told = _wrong_line(example, wrong, ways)
+    others = [name for name in wrong if not told.startswith(f"d{name} ")]
+    says = [f"d{name} {_told(partial(_of_argument, example, name), ways)}" for name in others]
     return _verdict("refuted", [f"line {line}: {told}", *says] if told else says, line)
 
 
