@@ -101,7 +101,7 @@ def _is_wrong_for_floats(example: Example, name: str, seed: int) -> bool:
         copies = {key: np.array(value) for key, value in moved.items()}
         y, g, given = example.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
         total = float(sum(np.sum(a * b) for a, b in zip(g, y, strict=True)))
-        return total, dict(zip(moved, given, strict=True))[name]
+        return total, given[name]
 
     (ahead, _), (behind, _), (_, given) = run(STEP), run(-STEP), run(0.0)
     slope, claimed = (ahead - behind) / (2 * STEP), float(np.sum(given * along))
@@ -110,11 +110,13 @@ def _is_wrong_for_floats(example: Example, name: str, seed: int) -> bool:
 
 
 def _shapes(example: Example) -> str:
-    """Say which gradient has another shape than its array."""
+    """Hold what gets no gradient, and say which gradient has another shape than its array."""
     copies = {name: np.array(value) for name, value in example.arrays.items()}
     draws = np.random.default_rng(0)
     *_, given = example.run(np, copies, lambda out: draws.standard_normal(np.shape(out)))
-    for (name, array), gradient in zip(example.arrays.items(), given, strict=True):
+    example.held = example.arrays.keys() - given.keys()
+    for name, gradient in given.items():
+        array = example.arrays[name]
         if gradient is None or np.shape(gradient) != array.shape:
             got = "is None" if gradient is None else f"has the shape {np.shape(gradient)}"
             return f"d{name} {got}; {name} has the shape {array.shape}"
@@ -152,21 +154,24 @@ def _verdict(verdict: str, says: list[str], line: int = 0) -> dict[str, Any]:
 def _judged(example: Example) -> dict[str, Any]:
     if told := _shapes(example):
         return _verdict("refuted", [told])
+    held = [f"{name} gets no gradient, and is held" for name in sorted(example.held)]
+    names = [name for name in example.arrays if name not in example.held]
     notes: set[str] = set()
     for free in (False, True):
         trials = [Trial(example, seed, free) for seed in SEEDS]
         found = {note for trial in trials for note in trial.field.notes}
         if all(trial.slope() == trial.claimed() for trial in trials):
-            leaves = ", ".join(f"d{name}" for name in example.arrays)
+            leaves = ", ".join(f"d{name}" for name in names)
             assumed = [f"assumed: {note}" for note in sorted(found)]
-            return _verdict("proven", [f"{leaves}: the derivative of {example.forward}", *assumed])
+            told = f"{leaves}: the derivative of {example.forward}"
+            return _verdict("proven", [told, *held, *assumed])
         notes |= found
         if FREE not in found:
             break
     if TIE in notes:
         return _verdict("undecided", [TIE])
     wrong = [
-        name for name in example.arrays
+        name for name in names
         if any(_is_wrong_for_floats(example, name, seed) for seed in SEEDS)
     ]  # fmt: skip
     if not wrong:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import __future__ as future
 
 import ast
+import copy
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -40,6 +41,8 @@ class Example:
         self.forward, self.backward = (named or ahead)[0], back[0] if back else ""
         random = np.random.default_rng(0)
         self.arrays: dict[str, Any] = {}
+        # Of these, those that get no gradient.
+        self.held: set[str] = set()
         self.options: dict[str, Any] = {}
         for name, value in eval(f"dict({arguments})", {"np": np}).items():
             if isinstance(value, tuple):
@@ -49,8 +52,8 @@ class Example:
 
     def run(
         self, numpy: Any, arrays: dict[str, Any], g: Callable[[Any], Any], trace: Any = None
-    ) -> tuple[list[Any], list[Any], list[Any]]:
-        """Run the functions, and return the outputs, their cotangents and the gradients."""
+    ) -> tuple[list[Any], list[Any], dict[str, Any]]:
+        """Run the functions, and return the outputs, their cotangents and, by array, gradients."""
         np.random.seed(0)  # noqa: NPY002  # as students draw
         scope: dict[str, Any] = {"np": numpy, "__name__": "yours"}
         exec(self.code, scope)
@@ -58,7 +61,11 @@ class Example:
         before = sys.gettrace()
         sys.settrace(trace.ahead if trace and trace.is_of_forward else None)
         try:
-            returned = scope[self.forward](**arrays, **self.options)
+            options = {
+                name: numpy.array(value) if isinstance(value, np.ndarray) else copy.deepcopy(value)
+                for name, value in self.options.items()
+            }
+            returned = scope[self.forward](**arrays, **options)
             if not isinstance(returned, tuple):
                 raise ValueError(f"expected {self.forward} to return a tuple, such as (out, cache)")
             if not self.backward:
@@ -73,16 +80,17 @@ class Example:
         return outputs, cotangents, _gradients(found, arrays)
 
 
-def _gradients(found: Any, arrays: dict[str, Any]) -> list[Any]:
+def _gradients(found: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     if isinstance(found, tuple) and len(found) == 1 and isinstance(found[0], dict):
         found = found[0]
     if isinstance(found, dict):
-        found = [found.get(f"d{name}", found.get(name)) for name in arrays]
-    if len(found) != len(arrays):
+        named = {name: found.get(f"d{name}", found.get(name)) for name in arrays}
+        return {name: gradient for name, gradient in named.items() if gradient is not None}
+    if len(found) > len(arrays):
         raise ValueError(
             f"expected {len(arrays)} gradients, of {', '.join(arrays)}; got {len(found)}"
         )
-    return list(found)
+    return dict(zip(arrays, found, strict=False))
 
 
 class Trial:
@@ -102,7 +110,8 @@ class Trial:
         self.table, random = Table(field), np.random.default_rng(seed)
         arrays, self.tangents = {}, {}
         for name, shadow in example.arrays.items():
-            tangent = random.integers(1, P, shadow.shape) * (only in (None, name))
+            moves = only in (None, name) and name not in example.held
+            tangent = random.integers(1, P, shadow.shape) * moves
             self.tangents[name] = tangent
             value = random.integers(1, P, shadow.shape)
             arrays[name] = self.array(Numbers(field, shadow, value, tangent))
@@ -115,8 +124,7 @@ class Trial:
             return self.array(Numbers(field, shadow, value, np.zeros_like(value)))
 
         with np.errstate(all="ignore"):
-            self.y, self.g, given = example.run(numpy_for(self.table), arrays, g, trace)
-            self.given = dict(zip(arrays, given, strict=True))
+            self.y, self.g, self.given = example.run(numpy_for(self.table), arrays, g, trace)
 
     def array(self, numbers: Numbers) -> ExactArray:
         """Make an array of numbers."""
@@ -141,7 +149,7 @@ class Trial:
 
     def claimed(self) -> int:
         """Compute the sum of <gradient, tangent>."""
-        return sum(self.product(self.given[name], t) for name, t in self.tangents.items()) % P
+        return sum(self.product(each, self.tangents[name]) for name, each in self.given.items()) % P
 
 
 class Trace:

@@ -56,6 +56,8 @@ AHEAD = "def forward(x):\n    return x * x, x\n"
         0),
     (AHEAD + "def backward(g, x):\n    return g.sum()\n", "x=(3,)", "refuted",
         "dx has the shape (); x has the shape (3,)", 0),
+    ("def loss(w, x):\n    return (x @ w).sum(), x.sum(0)\n", "w=(3,), x=(4, 3)", "proven",
+        "dw: the derivative of loss", 0),
     (AHEAD + "def backward(g, x):\n    return {'dx': 2 * g * x}\n", "x=(3,)", "proven",
         "dx: the derivative of forward", 0),
     (AHEAD + "def backward(g, x):\n    return 2 * g * x * (1 + 1e-14)\n", "x=(3,)", "undecided",

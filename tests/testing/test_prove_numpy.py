@@ -334,6 +334,14 @@ def test_a_function_that_returns_its_gradient_is_proven():
     assert isinstance(prove(softmax_of(), (), X), Proof)
 
 
+def test_an_array_that_is_an_option_is_exact():
+    def weighted(x, w):
+        return (x * (w / 7)).sum(), np.ones((5, 1)) * ((w + 1) / 7 - 1 / 7)
+
+    verdict = prove(from_numpy(weighted, w=A[0, 1:]), (), X)
+    assert isinstance(verdict, Proof), verdict
+
+
 @pytest.mark.parametrize("size", [1e-6, 1e-10, 1e-14])
 def test_an_error_of_any_size_is_refused(size):
     def backward(dout, cache):

@@ -92,14 +92,22 @@ def _as_array(tensor: Tensor) -> Any:
     return to_array(tensor) if isinstance(tensor, Exact) else tensor.detach().numpy()
 
 
-def _called(function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **how: Any) -> Any:
+def _called(
+    function: Callable[..., Any], tensors: Sequence[Tensor], *more: Any, **options: Any
+) -> Any:
     """Call a function with arrays; those of exact numbers have a numpy of their own."""
     arrays = [_as_array(tensor) for tensor in tensors]
     table = next((each.table for each in arrays if isinstance(each, ExactArray)), None)
     with ExitStack() as stack:
         if table is not None:
-            stack.enter_context(_standing_in(_scopes_with_numpy(function), numpy_for(table)))
-        return function(*arrays, *more, **how)
+            numpy = numpy_for(table)
+            stack.enter_context(_standing_in(_scopes_with_numpy(function), numpy))
+            # The sum of constants is no float, either.
+            options = {
+                name: numpy.asarray(value) if isinstance(value, np.ndarray) else value
+                for name, value in options.items()
+            }
+        return function(*arrays, *more, **options)
 
 
 def _as_tensor(value: Any) -> Any:  # Any: what is no array stays as it is
