@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from functools import partial, reduce
 
-import torch
-
 from lincoln_fn import core
-from lincoln_fn.core import Arrays, Cache, Key, Layer, LayerError, Params, checked, tree
+from lincoln_fn.combine._uses import gather_uses
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import Record, VisitRecord, around
+from lincoln_fn.walk.internal import Record, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -43,11 +42,6 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
     return tuple(dxs), tuple(records)
 
 
-def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
-    """Add up the gradients of all uses."""
-    return reduce(partial(tree.map, torch.add), [visit(0, params, record) for record in records])
-
-
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     _check_inputs(x)
     return parts[0].init(key, x[0])
@@ -59,9 +53,7 @@ def _advance(visit: VisitThere, params: Params, cache: Cache) -> Params:
 
 def _check_inputs(x: object) -> None:
     if type(x) is not tuple or not x:
-        raise LayerError(
-            "shared", f"expected x to be a tuple of inputs, got {core.describe_non_tuple(x)}"
-        )
+        raise core.unexpected("shared", "x to be a tuple of inputs", core.describe_non_tuple(x))
 
 
 @checked
@@ -74,4 +66,4 @@ def shared(layer: Layer) -> Layer:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))
         (tensor([0.]), tensor([2.]))
     """
-    return around(shared, layer, _there, _back, gather=_gather, init=_init, advance=_advance)
+    return around(shared, layer, _there, _back, gather=gather_uses, init=_init, advance=_advance)
