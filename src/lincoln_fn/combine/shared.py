@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from functools import partial, reduce
 
+import torch
+
 from lincoln_fn import core
-from lincoln_fn.combine._uses import gather_uses
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Params, checked, tree
 from lincoln_fn.walk import VisitBack, VisitThere, check_entries
-from lincoln_fn.walk.internal import Record, around
+from lincoln_fn.walk.internal import Record, VisitRecord, around
 
 
 def _there(visit: VisitThere, params: Params, x: Arrays) -> tuple[Arrays, Record]:
@@ -42,6 +43,11 @@ def _back(visit: VisitBack, params: Params, cache: Cache, g: Arrays) -> tuple[Ar
     return tuple(dxs), tuple(records)
 
 
+def _gather(visit: VisitRecord, params: Params, records: Record) -> Params:
+    """Add up the gradients of all uses; their states are those that the first one had."""
+    return reduce(partial(tree.map, torch.add), [visit(0, params, record) for record in records])
+
+
 def _init(parts: tuple[Layer, ...], key: Key, x: Arrays) -> Params:
     _check_inputs(x)
     return parts[0].init(key, x[0])
@@ -66,4 +72,4 @@ def shared(layer: Layer) -> Layer:
         >>> shared(lf.relu()).predict((), (torch.tensor([-1.0]), torch.tensor([2.0])))
         (tensor([0.]), tensor([2.]))
     """
-    return around(shared, layer, _there, _back, gather=gather_uses, init=_init, advance=_advance)
+    return around(shared, layer, _there, _back, gather=_gather, init=_init, advance=_advance)
