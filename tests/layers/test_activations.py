@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.compare import same_bits, same_number, same_statistics
 from helpers.refusals import refused
 
@@ -54,8 +54,7 @@ KINKS = {
 
 def both(layer, x, g):
     """Compute y and dx of a layer without parameters."""
-    y, cache = layer.forward((), x)
-    dx, dparams = layer.backward((), cache, g)
+    y, dx, dparams = run(layer, (), x, g)
     assert dparams == ()
     return y, dx
 
@@ -307,8 +306,7 @@ def test_prelu_takes_its_slope_at_0_and_keeps_its_dtype():
 def test_prelu_takes_a_single_number():
     layer, x = lf.prelu(init=0.5), torch.tensor(-3.0)
     params = layer.init(lf.Key(0), x)
-    y, cache = layer.forward(params, x)
-    dx, dparams = layer.backward(params, cache, torch.tensor(2.0))
+    y, dx, dparams = run(layer, params, x, torch.tensor(2.0))
     assert (y.item(), dx.item(), dparams.weight.tolist()) == (-1.5, 1.0, [-6.0])
 
 

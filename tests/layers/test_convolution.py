@@ -11,17 +11,16 @@ from torch.nn import functional as F
 
 import lincoln_fn as lf
 from lincoln_fn.initializers import Initializer
-from lincoln_fn.layers import conv
-from lincoln_fn.layers.common import pad_axes
+from lincoln_fn.layers import conv, pad
 
 # Padding
 
 
 def test_padding_can_take_away():
     x = normal(2, 3, 5)
-    assert same_bits(pad_axes.pad(x, ((-1, 2),), "constant"), F.pad(x[..., 1:], [0, 2]))
+    assert same_bits(pad.pad(x, ((-1, 2),), "constant"), F.pad(x[..., 1:], [0, 2]))
     g = normal(2, 3, 6)
-    assert same_number(pad_axes.fold(g, ((-1, 2),), "constant"), F.pad(g[..., :4], [1, 0]))
+    assert same_number(pad.fold(g, ((-1, 2),), "constant"), F.pad(g[..., :4], [1, 0]))
 
 
 @pytest.mark.parametrize(("size", "pair", "mode", "problem"), [
@@ -34,7 +33,7 @@ def test_padding_can_take_away():
 ])  # fmt: skip
 def test_padding_that_does_not_fit(size, pair, mode, problem):
     with pytest.raises(lf.LayerError) as error:
-        pad_axes.check_amounts("layer", torch.zeros(1, size), (pair,), mode)
+        pad.check_amounts("layer", torch.zeros(1, size), (pair,), mode)
     assert problem in str(error.value)
 
 
@@ -43,8 +42,8 @@ def test_padding_that_does_not_fit(size, pair, mode, problem):
 ])  # fmt: skip
 def test_padding_that_just_fits(pair, mode):
     x = normal(2, 3)
-    pad_axes.check_amounts("layer", x, (pair,), mode)
-    assert pad_axes.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
+    pad.check_amounts("layer", x, (pair,), mode)
+    assert pad.pad(x, (pair,), mode).shape == (2, 3 + sum(pair))
 
 
 # Edge cases

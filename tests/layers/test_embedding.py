@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.compare import same_bits, same_number, same_statistics
 from helpers.refusals import assert_refused, refused
 
@@ -17,11 +17,6 @@ from lincoln_fn.initializers import Initializer, constant
 INDICES = torch.tensor([[4, 2, 4, 0], [2, 5, 6, 4]])
 KEY = lf.Key(7)
 EITHER = pytest.mark.parametrize("of", [lambda layer: layer, fast], ids=["formula", "fast"])
-
-
-def run(layer, params, x, g):
-    y, cache = layer.forward(params, x)
-    return y, *layer.backward(params, cache, g)
 
 
 @EITHER

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.cases.recurrent import MASK, SEQUENCE, STEP, states, step_state
 from helpers.compare import same_bits, same_number
 from helpers.refusals import assert_says
@@ -79,11 +79,6 @@ def test_bfloat16_is_taken(layer, count):
     assert same_number(y_half, y, dtype=torch.bfloat16)
 
 
-def there_and_back(layer, params, x, g):
-    y, cache = layer.forward(params, x)
-    return y, *layer.backward(params, cache, g)
-
-
 def turned(t):
     return t.transpose(0, 1)
 
@@ -93,9 +88,9 @@ def test_length_first_is_the_same_turned(layer, count):
     other = layer.replace(forward=partial(layer.forward, batch_first=False))
     params, state = layer.init(lf.Key(1), SEQUENCE), states(count)
     g, g_state = normal(2, 5, 4, seed=2), states(count, seed=9)
-    y, dx, dparams = there_and_back(layer, params, (SEQUENCE, state, MASK), (g, g_state))
+    y, dx, dparams = run(layer, params, (SEQUENCE, state, MASK), (g, g_state))
     given = (turned(SEQUENCE), state, MASK.mT)
-    ours = there_and_back(other, params, given, (turned(g), g_state))
+    ours = run(other, params, given, (turned(g), g_state))
     expected = ((turned(y[0]), y[1]), (turned(dx[0]), *dx[1:]), dparams)
     assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))
 
@@ -108,9 +103,9 @@ def test_one_sequence_without_a_batch_is_a_batch_of_one(layer, count, batch_firs
     state, g_state = (lf.tree.map(lambda s: s[:, :1], states(count, seed=seed)) for seed in (7, 9))
     g = normal(1, 5, 4, seed=2)
     given = (x[None], state, MASK[:1])
-    y, dx, dparams = there_and_back(layer, params, given, (g, g_state))
+    y, dx, dparams = run(layer, params, given, (g, g_state))
     without = lf.tree.map(lambda s: s[:, 0], (state, g_state))
-    ours = there_and_back(one, params, (x, without[0], MASK[0]), (g[0], without[1]))
+    ours = run(one, params, (x, without[0], MASK[0]), (g[0], without[1]))
     of_states = lf.tree.map(lambda s: s[:, 0], (y[1], dx[1]))
     expected = ((y[0][0], of_states[0]), (dx[0][0], of_states[1]), dparams)
     assert same_number(lf.tree.leaves(ours), lf.tree.leaves(expected))

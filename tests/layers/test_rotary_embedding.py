@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.cases.case import normal
+from helpers.cases.case import normal, run
 from helpers.compare import same_number
 from helpers.refusals import refused
 
@@ -12,11 +12,6 @@ import lincoln_fn as lf
 from lincoln_fn import rope_scaling
 
 THETA, N, T = 10000.0, 16, 64
-
-
-def run(layer, x, g):
-    y, cache = layer.forward((), x)
-    return y, layer.backward((), cache, g)[0]
 
 
 def test_scores_depend_on_the_distance_alone():
@@ -44,7 +39,7 @@ def test_angles_keep_their_phase_far_along():
 def test_any_dtype_and_no_position(dtype):
     layer = lf.rotary_embedding(rotary_dim=2)
     x = normal(2, 3, 5, 6).to(dtype)
-    y, dx = run(layer, x, x)
+    y, dx, _ = run(layer, (), x, x)
     assert y.dtype is dx.dtype is dtype
     empty = x[..., :0, :]
     assert layer.predict((), (empty, torch.arange(0))).shape == (2, 3, 0, 6)

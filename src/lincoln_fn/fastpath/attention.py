@@ -26,7 +26,7 @@ from lincoln_fn.layers import attention_heads
 from lincoln_fn.layers import scaled_dot_product_attention as sdpa
 from lincoln_fn.layers.attention_heads import Heads, Params, merge_heads, split_heads
 from lincoln_fn.layers.common.attention import Gradients, Inputs, visible_keys
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence
 
 aten = torch.ops.aten
 

@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
 
 
 @record
@@ -45,7 +43,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.pixel_unshuffle(g, cache.upscale_factor), ()
 
 
-@core.constructor(kind="moving")
+@constructor(kind="moving")
 def pixel_shuffle(upscale_factor: PositiveInt) -> Layer:
     """Turn r^2 channels into one of r times the height and width, with r = upscale_factor.
 

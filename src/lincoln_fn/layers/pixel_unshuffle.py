@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import torch
 
-from lincoln_fn import core
-from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, record, static
-from lincoln_fn.layers.common.shapes import Elements, Moved
-from lincoln_fn.layers.common.stand_in import stand_in
+from lincoln_fn.core import Layer, LayerError, PositiveInt, bare, constructor, record, static
+from lincoln_fn.layers.common.inputs import Elements, Moved, stand_in
 
 
 @record
@@ -44,7 +42,7 @@ def backward(params: tuple[()], cache: Cache, g: Moved) -> tuple[Elements, tuple
     return torch.pixel_shuffle(g, cache.downscale_factor), ()
 
 
-@core.constructor(kind="moving")
+@constructor(kind="moving")
 def pixel_unshuffle(downscale_factor: PositiveInt) -> Layer:
     """Turn one channel into r^2 of height and width divided by r = downscale_factor.
 

@@ -39,7 +39,7 @@ from lincoln_fn.initializers import Initializer, fan_in_uniform, glorot_uniform,
 from lincoln_fn.layers import attention_heads, dropout
 from lincoln_fn.layers.common import attention
 from lincoln_fn.layers.common.attention_forms import Gradients, Inputs, heads_from_the_start
-from lincoln_fn.layers.common.shapes import Sequence
+from lincoln_fn.layers.common.inputs import Sequence
 from lincoln_fn.layers.multi_head_attention import Params, multi_head_attention
 from lincoln_fn.walk import VisitBack, VisitThere, composition
 from lincoln_fn.walk.internal import Back, Record, composition_of, one_part
