@@ -20,7 +20,7 @@ from lincoln_fn.distributed.data_parallel.shards import (
     find_nodes,
     root_of,
 )
-from lincoln_fn.distributed.pipeline_parallel.tied_params import set_at
+from lincoln_fn.distributed.pipeline_parallel.tied_params import leaves_at, with_leaves
 from lincoln_fn.optim.sharded import slice_rows, spans
 from lincoln_fn.training.history import is_gain
 
@@ -41,7 +41,7 @@ def test_a_checksum_sees_the_sign_of_zero():
 
 def test_buckets_hold_the_last_leaves_first_and_some_on_their_own():
     params = (torch.zeros(4),), (torch.zeros(2),), (torch.zeros(1),)
-    assert layout(params, 12) == [[2, 1], [0]]
+    assert layout(params, 12) == [[1, 2], [0]]
     assert layout(params, 12, [[0, 1]]) == [[2], [0, 1]]
 
 
@@ -64,8 +64,11 @@ def test_five_examples_in_two_shards():
     assert bounds_of("mean", Shards(lf.distributed.alone(), 2, True), [5]) == [0, 2, 5]
 
 
-def test_a_value_is_put_at_a_path_in_a_tree():
-    assert set_at((1, (2, 3)), "1.0", 7) == (1, (7, 3))
+def test_leaves_are_found_and_replaced_by_path():
+    zero, one, two, three = torch.arange(4.0)
+    params = (zero, (one, two))
+    assert leaves_at(params, "1") == {"1.0": one, "1.1": two}
+    assert with_leaves(params, {"1.0": three}) == (zero, (three, two))
 
 
 @pytest.mark.parametrize(
