@@ -125,7 +125,7 @@ WRONG = {
     ),
     "noise in words": (
         lambda: attribution.smooth_grad(NET, PARAMS, X, key=lf.Key(0), noise="a"),
-        "smooth_grad: expected noise of at least 0, got 'a'",
+        "smooth_grad: expected noise to be a finite number of at least 0, got 'a'",
     ),
     "inputs of two batches": (
         lambda: attribution.attribution_patching(NET, PARAMS, X, X[:2], 0),

@@ -57,16 +57,6 @@ class Made:
     # Not an argument: what `attrs.evolve` makes of other functions has none.
     spec: Spec | None = attrs.field(default=None, init=False)
 
-    def __getstate__(self) -> dict[str, Any]:  # Any: fields of every type
-        """Give the fields by name."""
-        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Load a pickle; one made before some of the fields were gets their defaults."""
-        later = {f.name: f.default for f in attrs.fields(type(self)) if f.name not in state}
-        for name, value in (state | later).items():
-            object.__setattr__(self, name, value)
-
     def __repr__(self) -> str:
         return str(getattr(self, "name", ""))
 

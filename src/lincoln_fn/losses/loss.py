@@ -21,7 +21,7 @@ from lincoln_fn.core import Arrays, Cache, LayerError, Made, check_functions, tr
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Loss(Made):
     """A loss, as the pure functions that make it.
 

@@ -58,7 +58,7 @@ _GRADS: Final = ("grads", "grad", "gradients", "gradient", "dparams", "dp", "g")
 Adjoint: TypeAlias = Callable[[Params, Params, OptimizerState, Params, OptimizerState], Adjoints]
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Optimizer(Made):
     """An optimizer, as the pure functions that make it.
 

@@ -70,7 +70,7 @@ def no_state(net: Layer, params: Params) -> GradientState:
     return ()
 
 
-@attrs.frozen(eq=False, repr=False, getstate_setstate=False)
+@attrs.frozen(eq=False, repr=False)
 class Gradient(Made):
     """A way to compute the gradient of a step, as the pure functions that make it.
 
