@@ -24,7 +24,7 @@ from lincoln_fn.layers import batch_norm
 from lincoln_fn.layers.batch_norm import Params
 from lincoln_fn.layers.common.normalisation import moved
 from lincoln_fn.layers.common.normalisation_checks import check_batch, check_count
-from lincoln_fn.layers.common.shapes import Channels
+from lincoln_fn.layers.common.inputs import Channels
 
 MOST_VALUES: Final = 2**16
 
