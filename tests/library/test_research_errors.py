@@ -78,8 +78,8 @@ inspect.patched(NET, ['1']) -> ^patched: expected outputs to be a mapping of pat
     list
 inspect.outputs(PARAMS, NET, X) -> the order is outputs(net, params, x)
 attribution.grad_cam(NET, PARAMS, X, path='7') -> ^grad_cam: expected the path of a layer, got '7'
-attribution.smooth_grad(NET, PARAMS, X, key=Key(0), noise='a') -> ^smooth_grad: expected noise of at
-    least 0, got 'a'
+attribution.smooth_grad(NET, PARAMS, X, key=Key(0), noise='a') -> ^smooth_grad: expected noise to
+    be a finite number of at least 0, got 'a'
 attribution.attribution_patching(NET, PARAMS, X, X[:2], 0) -> ^attribution_patching: '': expected
     both runs to have outputs of one shape
 attribution.composite(attribution.rules.epsilon()) -> ^composite: expected choices[0] to be a pair
