@@ -286,6 +286,27 @@ def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path)
     assert [row["points"] for row in rows if row["gradient"]] == ["1.0"]
 
 
+RECORDS = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+
+@dataclass
+class Kept:
+    x: float
+
+
+def relu_forward(x): return x * (x > 0), Kept(x)
+def relu_backward(dout, cache): return dout * (cache.x > 0)
+"""
+
+
+def test_a_file_may_have_records_whose_annotations_are_texts(capsys, tmp_path):
+    (tmp_path / "layers.py").write_text(RECORDS)
+    rows = graded(capsys, "cs231n", tmp_path / "layers.py")
+    assert [row["points"] for row in rows if row["gradient"]] == ["1.0"]
+
+
 def test_functions_of_a_course_become_a_layer():
     def forward(x, w, conv_param):
         conv_param["stride"] += 1  # as some change their options

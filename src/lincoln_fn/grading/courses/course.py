@@ -116,11 +116,11 @@ def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of a
         # Where another file of the package does not load, this one may by itself.
         with suppress(ImportError, SyntaxError):
             return vars(importlib.import_module(f"{own}.{path.stem}"))
-    module = ModuleType(path.stem)
+    module = ModuleType(f"submission_{path.stem}")
     module.__file__ = str(path)
     module.__package__ = own if own in sys.modules else ""
-    sys.modules[f"submission_{path.stem}"] = module
-    _Guarded(path.stem, str(path)).exec_module(module)
+    sys.modules[module.__name__] = module  # where decorators of classes look up names
+    _Guarded(module.__name__, str(path)).exec_module(module)
     return vars(module)
 
 
