@@ -184,7 +184,7 @@ def _to_front(x: Tensor, indices: Indices) -> tuple[list[int], list[Tensor], int
     """Order the axes, those with an index first; give the indices one shape and their place."""
     at = [i for i, index in enumerate(indices) if index is not None]
     order = at + [i for i in range(x.ndim) if i not in at]
-    found = torch.broadcast_tensors(*(index for index in indices if index is not None))  # type: ignore[no-untyped-call]  # torch's own
+    found = aten.broadcast_tensors([index for index in indices if index is not None])
     # What was read stands where the first index stood, if the indices stood side by side.
     return order, [*found], at[0] if at == [*range(at[0], at[-1] + 1)] else 0
 

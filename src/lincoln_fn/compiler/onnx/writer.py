@@ -188,8 +188,8 @@ def _fit_two(
     """Fit the first two numbers."""
     bases: list[float] = [(number - constant) ** power for number in numbers[:2]]
     scale = (bases[1] - bases[0]) / (batches[1] - batches[0])
-    offset = bases[0] - scale * batches[0]
-    return OfBatch(_round(scale, 1e3 * error), _round(offset, 1e3 * error), power, constant)
+    scale, offset = (_round(x, 1e3 * error) for x in (scale, bases[0] - scale * batches[0]))
+    return OfBatch(scale, offset, power, constant)
 
 
 def _round(x: float, error: float) -> float:
