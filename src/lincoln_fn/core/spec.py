@@ -116,8 +116,14 @@ def _written(function: Function, arguments: ByName) -> str:
 
 
 def _shown(value: object) -> str:
-    """Write an argument: a function by its name, and what else has an address as its class says."""
+    """Write an argument: a function by its name, what else has an address as its class says.
+
+    Several layers that are written alike are written once.
+    """
     if isinstance(value, FunctionType):
         return value.__name__
+    if type(value) is tuple and len(value) > 1 and isinstance(value[0], Made):
+        first, *others = map(repr, value)
+        return repr(value) if {first} != {*others} else f"({first},) * {len(value)}"
     text: str = getattr(type(value), "in_calls", "")
     return text or (format_briefly(value) if isinstance(value, Tensor) else repr(value))

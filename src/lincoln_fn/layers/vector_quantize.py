@@ -184,14 +184,6 @@ def _back(visit: VisitBack, params: Table, cache: Record, g: Arrays) -> tuple[Ar
     return dx, (table, stopped)
 
 
-def _whole(call: str, *, table: Layer) -> Layer:
-    return composition(
-        NAME, (table, stop_gradient()), _there, _back,
-        init=one_part.init, needs_dx=one_part.needs_dx, call=call,
-        arrange=ITS_PART,
-    )  # fmt: skip
-
-
 @core.constructor(kind="embedding", terms=terms)
 def vector_quantize(
     n: PositiveInt, *, decay: Decay | None = None, weight_init: Initializer = normal(1.0)
@@ -219,4 +211,6 @@ def vector_quantize(
     init = partial(_init_table, n=n, decay=decay, weight_init=weight_init)
     moved = core.unchanged if decay is None else partial(advance, decay=decay)
     table = Layer(f"codebook({n})", forward, backward, init, advance=moved)
-    return core.bare(partial(_whole, table=table))
+    make = partial(composition, parts=(table, stop_gradient()), arrange=ITS_PART)
+    functions = {"init": one_part.init, "needs_dx": one_part.needs_dx}
+    return core.bare(make, there=_there, back=_back, **functions)
