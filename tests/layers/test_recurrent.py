@@ -67,18 +67,6 @@ def test_what_a_mask_hides_does_not_matter(layer, count):
     )
 
 
-@each
-def test_bfloat16_is_taken(layer, count):
-    x, g = normal(2, 5, 3), normal(2, 5, 4, seed=2)
-    params = layer.init(lf.Key(1), x)
-    y, _ = layer.forward(params, x)
-    half = lf.tree.map(torch.Tensor.bfloat16, params)
-    y_half, cache_half = layer.forward(half, x.bfloat16())
-    dx, dparams = layer.backward(half, cache_half, g.bfloat16())
-    assert {leaf.dtype for leaf in (y_half, dx, *lf.tree.leaves(dparams))} == {torch.bfloat16}
-    assert same_number(y_half, y, dtype=torch.bfloat16)
-
-
 def there_and_back(layer, params, x, g):
     y, cache = layer.forward(params, x)
     return y, *layer.backward(params, cache, g)
