@@ -61,8 +61,8 @@ either = pytest.mark.parametrize("change", [lambda layer: layer, fast], ids=["fo
         for momentum in (0.1, 0.7, None)),
     (lf.batch_norm, nn.BatchNorm2d, (4, 3, 5, 2), {"momentum": None}),
     *((lf.instance_norm, nn.InstanceNorm1d, (4, 3, 5),
-        {"momentum": 0.2, "affine": affine, "track_running_stats": True})
-        for affine in (False, True)),
+        {"momentum": momentum, "affine": affine, "track_running_stats": True})
+        for momentum, affine in ((0.2, False), (0.2, True), (None, False))),
 ])  # fmt: skip
 def test_running_statistics_are_torchs_after_ten_steps(norm, module, shape, options, change):
     theirs, ours = module(3, **options), change(norm(**options))
@@ -79,18 +79,6 @@ def test_running_statistics_are_torchs_after_ten_steps(norm, module, shape, opti
 
 @either
 @pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
-def test_without_momentum_statistics_are_the_average_of_all_batches(norm, change):
-    layer = change(norm(momentum=None, affine=False, track_running_stats=True))
-    batches = [normal(1, 2, 4, seed=i) for i in range(7)]
-    params = layer.init(lf.Key(0), batches[0])
-    for x in batches:
-        params = layer.advance(params, layer.forward(params, x)[1])
-    assert same_number(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
-    assert same_number(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
-
-
-@either
-@pytest.mark.parametrize("norm", [lf.batch_norm, lf.instance_norm])
 def test_without_running_statistics_predict_is_forward_and_nothing_advances(norm, change):
     layer = change(norm(track_running_stats=False, eps=0.5))
     x = normal(4, 3, 5)
@@ -101,20 +89,6 @@ def test_without_running_statistics_predict_is_forward_and_nothing_advances(norm
     assert same_bits(layer.predict(params, x), y)
     own_advance = change(norm(track_running_stats=True)).advance
     assert own_advance(params, cache) is params
-
-
-@either
-def test_predict_uses_each_of_its_numbers(change):
-    running = batch_norm.Running(normal(3), normal(3, seed=1).abs(), torch.tensor(1))
-    weight, bias, x = normal(3, seed=2), normal(3, seed=3), normal(1, 3, 2, seed=4)
-    expected = (x - running.mean[:, None]) * (running.var[:, None] + 0.5) ** -0.5
-    expected = expected * weight[:, None] + bias[:, None]
-    for module, layer in (
-        (batch_norm, lf.batch_norm(0.5)),
-        (instance_norm, lf.instance_norm(0.5, track_running_stats=True)),
-    ):
-        params = module.Params(weight, bias, running)
-        assert same_number(change(layer).predict(params, x), expected)
 
 
 # Edges.
