@@ -61,8 +61,8 @@ either = pytest.mark.parametrize("change", [lambda layer: layer, fast], ids=["fo
         for momentum in (0.1, 0.7, None)),
     (lf.batch_norm, nn.BatchNorm2d, (4, 3, 5, 2), {"momentum": None}),
     *((lf.instance_norm, nn.InstanceNorm1d, (4, 3, 5),
-        {"momentum": momentum, "affine": affine, "track_running_stats": True})
-        for momentum, affine in ((0.2, False), (0.2, True), (None, False))),
+        {"momentum": 0.2, "affine": affine, "track_running_stats": True})
+        for affine in (False, True)),
 ])  # fmt: skip
 def test_running_statistics_are_torchs_after_ten_steps(norm, module, shape, options, change):
     theirs, ours = module(3, **options), change(norm(**options))
@@ -75,6 +75,18 @@ def test_running_statistics_are_torchs_after_ten_steps(norm, module, shape, opti
     assert same_number(params.running.var, theirs.running_var)
     assert params.running.num_batches == 10
     assert same_number(ours.predict(params, x), theirs.eval()(x).detach())
+
+
+@either
+def test_without_momentum_statistics_are_the_average_of_all_batches(change):
+    """Also those of instance_norm; torch's then stay at their start."""
+    layer = change(lf.instance_norm(momentum=None, track_running_stats=True))
+    batches = [normal(1, 2, 4, seed=i) for i in range(7)]
+    params = layer.init(lf.Key(0), batches[0])
+    for x in batches:
+        params = layer.advance(params, layer.forward(params, x)[1])
+    assert same_number(params.running.mean, torch.stack([x.mean((0, 2)) for x in batches]).mean(0))
+    assert same_number(params.running.var, torch.stack([x.var((0, 2)) for x in batches]).mean(0))
 
 
 @either
