@@ -22,7 +22,7 @@ class Fans(NamedTuple):
 
 
 @attrs.frozen(eq=False, repr=False)
-class Initializer:
+class Initializer(core.Made):
     """A way to draw initial values.
 
     Args:
@@ -35,9 +35,6 @@ class Initializer:
 
     def __attrs_post_init__(self) -> None:
         core.check_functions("Initializer", self.name, draw=self.draw)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 def _constant(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, value: float) -> Tensor:

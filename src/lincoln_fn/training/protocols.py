@@ -106,7 +106,7 @@ def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]
 
 
 @attrs.frozen(eq=False, repr=False)
-class Reduce:
+class Reduce(Made):
     """A way to compute a step's gradient together with other processes.
 
     Args:
@@ -139,6 +139,3 @@ class Reduce:
 
     def __attrs_post_init__(self) -> None:
         check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)
-
-    def __repr__(self) -> str:
-        return self.name
