@@ -33,9 +33,6 @@ class Initializer(core.Made):
     name: str
     draw: Callable[[Key, Shape, Fans, torch.dtype], Tensor]
 
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("Initializer", self.name, draw=self.draw)
-
 
 def _constant(key: Key, shape: Shape, fans: Fans, dtype: torch.dtype, *, value: float) -> Tensor:
     return torch.full(shape, value, dtype=dtype, device=key.bits.device)

@@ -58,9 +58,6 @@ class Transform(core.Made):
     name: str
     around: Callable[[Optimizer], Optimizer]
 
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("Transform", self.name, around=self.around)
-
 
 @constructor
 def chain(*parts: Transform | Optimizer) -> Optimizer:

@@ -49,7 +49,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 from torch import Tensor
 
-from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params, check_functions
+from lincoln_fn.core import Arrays, Cache, Key, Layer, Made, Params
 from lincoln_fn.losses import Loss
 from lincoln_fn.training.data import Batch
 
@@ -97,9 +97,6 @@ class Gradient(Made):
     reduction: Reduction | None = None
     by_example: bool = False
 
-    def __attrs_post_init__(self) -> None:
-        check_functions("Gradient", self.name, compute=self.compute, init=self.init)
-
 
 def _of_one(error: Exception | None, place: int) -> tuple[Exception | None, int]:
     return error, place
@@ -136,6 +133,3 @@ class Reduce(Made):
     bind_shards: Callable[[Layer, Loss, str], ComputeShards] | None = None
     bind_recorded: Callable[[Layer, Loss, str], Compute] | None = None
     first_error: FirstError = _of_one
-
-    def __attrs_post_init__(self) -> None:
-        check_functions("Reduce", self.name, bind=self.bind, totals=self.totals)

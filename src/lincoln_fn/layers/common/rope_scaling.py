@@ -46,9 +46,6 @@ class RopeScaling(core.Made):
     frequencies: Callable[[float, int, Tensor], Tensor]
     attention_factor: float = 1.0
 
-    def __attrs_post_init__(self) -> None:
-        core.check_functions("RopeScaling", self.name, frequencies=self.frequencies)
-
 
 def unscaled(theta: float | Tensor, n: int, length: Tensor) -> Tensor:
     """Compute f_i = theta^(-2 i / n), in the dtype and on the device of `length`.
