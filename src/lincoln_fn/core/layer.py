@@ -115,13 +115,6 @@ class Layer(Made):
     advance: Callable[[Params, Cache], Params] = unchanged
     composition: Composed | None = None
 
-    def __attrs_post_init__(self) -> None:
-        later.check_functions(
-            "Layer", self.name, forward=self.forward, backward=self.backward, init=self.init,
-            predict=self.predict, input_grad=self.input_grad, grads=self.grads,
-            advance=self.advance,
-        )  # fmt: skip
-
     @property
     def parts(self) -> tuple[Layer, ...]:
         """The layers that a composition is made of; () for a single layer."""

@@ -74,11 +74,10 @@ def unless_transformed(
 
     What a layer's kernel is given is checked by the types in its signature.
     """
-    layer = getattr(formula, "func", formula).__module__.rpartition(".")[2]
     formula = core.shape_checked(formula)
 
     def decorate(own: Function) -> Function:
-        kernel = core.shape_checked(own, layer)
+        kernel = core.shape_checked(own, formula)
 
         @wraps(own)
         def choose(*arguments: Argument, **options: Argument) -> Argument:

@@ -124,36 +124,22 @@ def simplify(program: Program) -> Program:
 def _without_repetitions(program: Program) -> list[Operation]:
     """Compute once what several operations compute of the same tensors.
 
-    It holds for tensors whose memory nobody writes into, and for results that are not returned, as
-    long as the first result is still in use: what is computed again to save memory stays so.
+    It holds for tensors whose memory nobody writes into, and for small results that are not
+    returned: what is computed again to save memory stays so.
     """
     memory, operations = program.memory, []
     apart = {memory[number] for op in program.operations for number in op.written}
     returned = {memory[number] for number in program.outputs}
-    # By the number of a memory, the place of the last operation that uses it.
-    last = {memory[n]: i for i, op in enumerate(program.operations) for n in op.tensors}
-    lasting = (*program.outputs, *program.constants, *range(program.inputs))
-    last |= dict.fromkeys((memory[n] for n in lasting), len(program.operations))
     names: dict[int, int] = {}
     first: dict[tuple[str, tuple[int, ...]], tuple[int | None, ...]] = {}
-    for i, op in enumerate(program.operations):
+    for op in program.operations:
         op = attrs.evolve(op, tensors=tuple(names.get(n, n) for n in op.tensors))
-        operations.append(op)
-        results = [number for number in op.results if number is not None]
-        lie = {memory[number] for number in (*results, *op.tensors)}
-        if op.acts or lie & apart:
-            continue
-        key = op.call, op.tensors
-        same = first.setdefault(key, op.results)
-        if same is op.results or returned & {memory[number] for number in results}:
-            continue
+        results = {memory[number] for number in op.results if number is not None}
+        is_apart = results & returned or apart & {*results, *(memory[n] for n in op.tensors)}
+        is_own = op.acts or is_apart or op.nbytes > _SMALL
+        same = op.results if is_own else first.setdefault((op.call, op.tensors), op.results)
+        if same is op.results:
+            operations.append(op)
         both = zip(op.results, same, strict=True)
-        pairs = [(n, m) for n, m in both if n is not None and m is not None]
-        if op.nbytes > _SMALL and any(last.get(memory[m], -1) < i for _, m in pairs):
-            first[key] = op.results
-            continue
-        operations.pop()
-        names |= dict(pairs)
-        for n, m in pairs:
-            last[memory[m]] = max(last.get(memory[m], i), last.get(memory[n], i))
+        names |= {n: m for n, m in both if n is not None and m is not None and n != m}
     return operations

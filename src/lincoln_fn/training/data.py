@@ -151,7 +151,8 @@ class Mapped(Generic[A, B]):
 
     def __len__(self) -> int:
         """Count the items, if the source has a length."""
-        return len(self.source)  # type: ignore[arg-type]  # raises TypeError without a length
+        source: Any = self.source  # Any: of a length, or len raises an error
+        return len(source)
 
 
 def map(f: Callable[..., B], source: Iterable[A]) -> Mapped[A, B]:
