@@ -242,6 +242,23 @@ def test_a_square_has_its_root_and_another_number_none():
     assert other.notes == {field.FREE}
 
 
+def test_of_a_square_the_root_has_the_sign_of_the_float():
+    shadow = np.array([2.0, -3.0, 0.5, -0.1] * 50)
+    drawn = FIELD.draw(shadow)
+    assert (FIELD.root(drawn * drawn % P)[0] == np.where(shadow < 0, P - drawn, drawn)).all()
+
+
+def test_a_power_of_a_number_without_a_root_says_so():
+    for exponent, is_noted in ((2 / 3, True), (1.5, True), (1 / 3, False), (2, False)):
+        place = Field(8)
+        numbers.power(Numbers(place, np.ones(200), P - squares(), np.zeros(200, int)), exponent)
+        assert place.notes == ({field.FREE} if is_noted else set())
+
+
+def squares():
+    return ANY * ANY % P
+
+
 def exact(values):
     values = np.asarray(values)
     return Numbers(FIELD, np.ones(values.shape), values, np.zeros_like(values))
@@ -265,6 +282,7 @@ def test_the_laws_of_exp_log_and_the_circle():
 @pytest.mark.parametrize(("c", "meant"), [
     (3.0, (3, 1, 1, 0)), (1e300, (int(1e300), 1, 1, 0)), (0.044715, (44715, 10**6, 1, 0)),
     (1e-5, (1, 10**5, 1, 0)), (0.1 + 0.2, (3, 10, 1, 0)), (1 / 30000, (1, 30000, 1, 0)),
+    (1 - 0.999, (1, 1000, 1, 0)), (2 * (1 - 0.999), (1, 500, 1, 0)), (0.9 - 1, (-1, 10, 1, 0)),
     (-1 / 7, (-1, 7, 1, 0)), (math.sqrt(2), (1, 1, 2, 0)), (-1 / math.sqrt(6), (-1, 6, 6, 0)),
     (math.pi, (1, 1, 1, 2)), (2 / math.sqrt(math.pi), (1, 1, 4, -1)),
     (math.sqrt(8 / math.pi), (1, 1, 8, -1)),
