@@ -75,15 +75,16 @@ def _wrong_line(example: Example, wrong: Sequence[str], ways: Sequence[bool]) ->
     counts = {name: len(lines) for name, (lines, _) in trace.forward.items() if _once(lines)}
     counts.update(dict.fromkeys(example.arrays, 0))
     right = {name for name in example.arrays if name not in wrong}
-    for local, (lines, _) in sorted(trace.backward.items(), key=lambda item: item[1][0][-1]):
-        if local in trace.arguments:
+    for local, (lines, _) in trace.backward.items():
+        # In a loop, what is wrong may be what the round before has left.
+        if local in trace.arguments or (len(wrong) > 1 and not _once(lines)):
             continue
         names = {local[len(d) :] for d in OF if local.startswith(d)} & counts.keys()
         for name in names - right:
             told = _told(partial(_of_local, example, name, local, counts[name]), ways)
             if told:
                 return lines[-1], f"{local} {told} of {name}"
-    return trace.returned, ""
+    return trace.returned if trace.returned in example.returns else 0, ""
 
 
 def _once(lines: list[int]) -> bool:

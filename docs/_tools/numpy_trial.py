@@ -32,13 +32,20 @@ class Example:
     def __init__(self, source: str, arguments: str) -> None:
         flags = future.annotations.compiler_flag
         self.code = compile(source, FILE, "exec", flags, dont_inherit=True)
-        names = [each.name for each in ast.parse(source).body if isinstance(each, ast.FunctionDef)]
+        tree = ast.parse(source)
+        names = [each.name for each in tree.body if isinstance(each, ast.FunctionDef)]
         back = [name for name in names if "back" in name or "grad" in name]
         ahead = [name for name in names if name not in back]
         named = [name for name in ahead if "forward" in name or "loss" in name]
         if not ahead:
             raise ValueError("expected a function, and one whose name has `backward` in it")
         self.forward, self.backward = (named or ahead)[0], back[0] if back else ""
+        # The lines that compute what they return.
+        self.returns = {
+            each.lineno for each in ast.walk(tree)
+            if isinstance(each, ast.Return)
+            and any(isinstance(part, (ast.BinOp, ast.Call)) for part in ast.walk(each))
+        }  # fmt: skip
         random = np.random.default_rng(0)
         self.arrays: dict[str, Any] = {}
         # Of these, those that get no gradient.
@@ -164,7 +171,7 @@ class Trace:
         self.is_of_forward = at is None or at[1] > 0
         self.table: Any = None
         self.tangent: Any = None
-        # By name: the lines that assigned it, in their order, and the last value.
+        # In the order of their last changes: the lines that assigned it, and the last value.
         self.forward: dict[str, tuple[list[int], Any]] = {}
         self.backward: dict[str, tuple[list[int], Any]] = {}
         self.arguments: set[str] = set()
@@ -194,7 +201,7 @@ class Trace:
                 state = _state(value)
                 if state is None or state == known.get(name):
                     continue
-                lines = found.setdefault(name, ([], None))[0]
+                lines = found.pop(name, ([], None))[0]
                 lines.append(line)
                 if is_forward and self.at == (name, len(lines)):
                     names[name] = value = self._moved(value)

@@ -49,7 +49,7 @@ def added_at(np, a, b):
 
 
 def in_loops(np, a, b):
-    out, total = np.zeros(a.shape), 0.0
+    out, total = np.empty(a.shape), 0.0
     for i in range(len(a)):
         for j, each in enumerate(a[i]):
             total += each
@@ -111,6 +111,7 @@ SHOWN = {
     "close": (lambda np, a: a * np.allclose(a, a) * np.isclose(a, 1.0) + a * np.array_equal(a, a),
         A),
     "infinite": (lambda np, a: np.where(np.isinf(a) | np.isnan(a) | np.signbit(a), a, 2 * a), A),
+    "with integers": (lambda np, a: np.hstack([a, AT[:3, None]]) * np.append(1, AT).sum(), A),
     "moved": (lambda np, a: a.T.reshape(2, -1)[:, ::-1].swapaxes(0, 1).copy().ravel()[1:-1], A),
     "stacked": (lambda np, a, b: np.concatenate([np.stack((a, b)), np.ones((1, 3, 4))]) *
         np.vstack([a, 2.5 * b])[:3], A, B),
