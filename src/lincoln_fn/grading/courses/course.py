@@ -103,7 +103,10 @@ _REMOVED = {
 def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of any kind
     """Run a file, and return its names. It changes the process: it belongs into one of its own."""
     _restore_numpy()
-    root = path.parent
+    # A folder from which a file imports by dots is a package, whether it says so or not.
+    statements = ast.walk(ast.parse(path.read_bytes(), str(path)))
+    dots = max((n.level for n in statements if isinstance(n, ast.ImportFrom)), default=0)
+    root = path.parents[min(dots, len(path.parents) - 1)]
     while (root / "__init__.py").is_file():
         root = root.parent
     heads = {name.partition(".")[0] for name in modules}
