@@ -143,13 +143,16 @@ class _Missing:
 class _Guarded(SourceOnly):
     """Loads a module so that an import that fails and is not used costs nothing."""
 
-    # Any: as importlib has it.
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
-        module = ast.parse(data, path)
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source."""
+        path = self.get_filename(fullname)
+        module = ast.parse(self.get_data(path), path)
         module.body = [new for node in module.body for new in _guarded(node)]
-        return compile(module, path, "exec")
+        code: CodeType = compile(module, path, "exec")
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run a module."""
         vars(module)["__missing__"] = _Missing
         super().exec_module(module)
 
