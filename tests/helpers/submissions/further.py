@@ -53,7 +53,7 @@ WRONG = [
         r"is wrong in 24 of 24 places"),
     one("cumulative sum: not reversed",
         layer(lambda x: (x.cumsum(1), None), lambda c, g: g.cumsum(1)),
-            r"is wrong in 24 of 24 places"),
+            r"is its gradient \+ sum\(g, 1\), and"),
     one("max pooling: the last in place of the largest", lf.max_pool1d(2).replace(
             backward=lambda p, c, g: (torch.stack([0 * g, g], -1).flatten(-2), ())), "wrong places",
         normal(2, 3, 6)),
@@ -74,7 +74,7 @@ WRONG = [
         trained(prelu, lambda a, x, g: (torch.where(x > 0, g, a * g), (g * x).sum())),
         r"lacks the derivative of where\(\)", X, A),
     one("prelu: slope missing in dx", trained(prelu, lambda a, x, g: (g, (g * x * (x <= 0)).sum())),
-        r"lacks the other factor of mul\(\) \(in `a \* x`\)", X, A),
+        r"lacks the factor a in the path through mul\(\) \(in `a \* x`\)", X, A),
     one("weight norm: norm constant", trained(weight_norm,
             lambda w, x, g: (g @ (w / w.norm(dim=0)).mT, x.mT @ g / w.norm(dim=0))),
         r"path through norm\(\)", X, normal(4, 3, seed=12)),
