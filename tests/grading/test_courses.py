@@ -270,11 +270,12 @@ def relu_backward(dout, x): return dout * above(x)
 """
 
 
-def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path):
+@pytest.mark.parametrize("package", ["net/__init__.py", "unused.py"])
+def test_a_module_that_lacks_an_import_costs_only_what_uses_it(capsys, tmp_path, package):
     (tmp_path / "course.ini").write_text(OWN_TABLE)
     # The student's package has the module that the table has a stand-in for.
     for name, text in {
-        "net/__init__.py": "from . import drawing",
+        package: "import no_such_module",
         "net/layers.py": LAYERS,
         "net/ops.py": "import numpy as np, no_such_module\ndef above(x): return x > 0",
         "net/drawing.py": "from no_such_module import plot\nshow = plot()",

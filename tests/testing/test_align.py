@@ -38,6 +38,15 @@ def another_mean(params, cache, g):
     return dx - dx.mean(0), ()
 
 
+def of_two_lines(params, cache, g):
+    x, mu, var = cache
+    centred, std = x - mu, torch.sqrt(var)
+    dvar = (g * torch.cos(centred)).sum(0) / -2 / std**3
+    dx = g / std + dvar * 2 * centred / len(x)
+    dx = 2 * (dx - dx.mean(0))
+    return dx, ()
+
+
 def line_of(function, text):
     lines, first = inspect.getsourcelines(function)
     return first + next(n for n, line in enumerate(lines) if text in line)
@@ -54,6 +63,16 @@ def test_a_mistake_in_an_intermediate_is_told_by_its_line(backward, text, says):
     (mistake,) = check_layer(lf.Layer("norm()", normalised, backward), (), X, all=True).mistakes
     told = f"norm(): dx is wrong by line {line_of(backward, text)}: {says}"
     assert str(mistake).startswith(told)
+
+
+def test_two_mistakes_in_one_gradient_are_both_told():
+    layer = lf.Layer("norm()", normalised, of_two_lines)
+    (mistake,) = check_layer(layer, (), X, all=True).mistakes
+    first, second = (line_of(of_two_lines, text) for text in ("dvar =", "dx = 2"))
+    assert str(mistake) == (
+        f"norm(): dx is wrong by line {first}: dvar, the gradient of var, is not right; with that "
+        f"right, it is 2 times too large (line {second})"
+    )
 
 
 def test_two_mistakes_at_once_are_both_told():
@@ -87,7 +106,7 @@ def test_a_sum_over_another_axis_is_told_in_a_square():
     layer = lf.Layer("bias()", forward, backward)
     (mistake,) = check_layer(layer, SQUARE[0], SQUARE, all=True).mistakes
     where = f"(line {line_of(backward, 'db =')})"
-    told = f"dparams is the sum of g over axis 1; it belongs over axis 0 {where}"
+    told = f"dparams is sum(g, 1); it should be sum(g, 0) {where}"
     assert str(mistake) == f"bias(): {told}"
 
 

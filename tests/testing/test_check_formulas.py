@@ -47,19 +47,19 @@ def total(v):
 NORM = {
     "has the further factor r in the path through mul() (in `w * n`)":
         lambda x, n, r, d, g: r**2 * (d - mean(d) - n * mean(d * n)),
-    "is divided by r, where it should be multiplied in the path through mul() (in `w * n`)":
+    "is divided by r, where it should be multiplied":
         lambda x, n, r, d, g: (d - mean(d) - n * mean(d * n)) / r,
     "has the further factor r in the path through mean()":
         lambda x, n, r, d, g: r * (d - mean(d) - r * n * mean(d * n)),
-    "has 1/x in place of the other factor of mul() (in `(x - mean(x)) * r`)":
+    "is its gradient - 1/5 n r sum(d, 1), and misses the path through mean()":
         lambda x, n, r, d, g: r * (d - mean(d) - n * mean(d)),
-    "is its gradient - 1/5 x r sum(d x, 1) + 1/5 n r sum(d n, 1)":
+    "is its gradient - 1/5 x r sum(d x, 1), and misses the path through mean()":
         lambda x, n, r, d, g: r * (d - mean(d) - x * mean(d * x)),
-    "is its gradient - 1/5 n r sum(g n, 1) + 1/5 n r sum(d n, 1)":
+    "is its gradient - 1/5 n r sum(g n, 1), and misses the path through mean()":
         lambda x, n, r, d, g: r * (d - mean(d) - n * mean(g * n)),
     "counts the path through mean() 5/4 times":
         lambda x, n, r, d, g: r * (d - mean(d) - n * total(d * n) / 4),
-    "is its gradient - 1/5 r sum(d, 0) + 1/5 r sum(d, 1)":
+    "is its gradient - 1/5 r sum(d, 0), and misses the path through mean()":
         lambda x, n, r, d, g: r * (d - d.mean(0) - n * mean(d * n)),
 }  # fmt: skip
 RMS = {

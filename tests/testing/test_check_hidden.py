@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import lincoln_fn as lf
 from lincoln_fn import keys
-from lincoln_fn.testing import GradientError, blame, check_layer, check_loss, grade
+from lincoln_fn.testing import GradientError, blame, check_layer, check_loss, explain, grade
 
 X = keys.normal(lf.Key(1), (5, 3))
 SQUARE = keys.normal(lf.Key(2), (4, 4))
@@ -63,7 +63,7 @@ NAMED = {
     "layer norm, without w": ((NORM, NORM.init(lf.Key(0), X), X),
         r"dx lacks the other factor of mul\(\) \(right where params.weight is 1, as given; wrong"),
     "swish, one beta too many": ((SWISH, torch.ones(()), X),
-        r"dx has the other factor of mul\(\) \(in `beta \* x`\) twice "
+        r"dx has the further factor beta in the path through mul\(\) \(in `beta \* x`\) "
         r"\(right where params is 1, as given; wrong where it is 0\.\d+\)"),
     "a bias of zero": (
         (trained(lambda b, x: x * (1 + b) ** 2,
@@ -114,10 +114,10 @@ def test_the_part_of_a_network_is_named():
 
 
 def test_a_search_that_fails_costs_no_verdict(monkeypatch):
-    def fails(evidence, wrong):
+    def fails(evidence):
         raise IndexError("no such place")
 
-    monkeypatch.setattr(blame, "find_steps", fails)
+    monkeypatch.setattr(explain, "Runs", fails)
     with pytest.raises(GradientError, match="dx is wrong in 15 of 15 places"):
         check_layer(NORM, NORM.init(lf.Key(0), X), X)
 

@@ -1,23 +1,23 @@
-"""The line of backward where its values part from the right gradients of forward's operations.
+"""The lines of backward where its values part from the right gradients of forward's operations.
 
 Each value that a line assigns is put in the place of a right gradient, or of a value of forward, in
 turn. Where the gradients that backward returns become right by that, the line should have given
-it. The first such line is told.
+it. The first such line is told. Where a line makes the values of later lines right, and not yet
+what is returned, it is one of two mistakes, and the rest is looked at with its right value.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection
+from functools import cache
 
 import attrs
+import torch
 from torch import Tensor
 
-from lincoln_fn.core import tree
 from lincoln_fn.testing.diagnosis import close
-from lincoln_fn.testing.evidence import Evidence, Known
-from lincoln_fn.testing.lines import MOST, Place, trace_of
-from lincoln_fn.testing.sample import copies
+from lincoln_fn.testing.evidence import Evidence, Known, Run
+from lincoln_fn.testing.lines import MOST, Place
+from lincoln_fn.testing.relations import ratio
 
 # A longer line is not quoted.
 LONGEST = 60
@@ -37,12 +37,14 @@ class Step:
     which: int
     turned: bool
     is_constant: bool
+    # -1 for the gradient of the negative: of -x, say, where forward has x.
+    sign: int = 1
 
     def series(self, evidence: Evidence) -> list[Tensor]:
         """List what the line should have given, in its order."""
         known = self.known(evidence)
         found = known.values if self.is_constant else known.gradients
-        return found[::-1] if self.turned else found
+        return [self.sign * right.detach() for right in (found[::-1] if self.turned else found)]
 
     def known(self, evidence: Evidence) -> Known:
         """Return what the line should have given."""
@@ -53,39 +55,75 @@ class Step:
         place, known = self.place, self.known(evidence)
         is_long = len(place.source) > LONGEST
         what = place.target or ("what it returns" if is_long else f"`{place.source}`")
-        role = f"forward's {known.name}" if self.is_constant else f"the gradient of {known.name}"
+        name = known.name if self.sign > 0 else f"-{known.name}"
+        role = f"forward's {name}" if self.is_constant else f"the gradient of {name}"
         return f"line {place.line}: {what}, {role},"
 
 
-def find_steps(evidence: Evidence, wrong: Collection[int]) -> dict[int, Step]:
-    """Find for wrong gradients the first line that should have given something else."""
-    found: dict[int, Step] = {}
-    order = {place: n for n, place in enumerate(evidence.steps.values)}
-    runs = min(MOST_RUNS, MOST_LINES // (1 + sum(evidence.steps.counts.values())))
-    for step in _candidates(evidence):
-        left = [i for i in wrong if i not in found or order[step.place] < order[found[i].place]]
-        if not left:
-            continue
-        runs -= 1
-        if runs < 0:
-            break
-        given = _gradients_with(step, evidence)
-        if given is not None:
-            found |= {i: step for i in left if close(given[i], evidence.expected[i])}
-    return found
+class Runs:
+    """Runs of backward, each with one line that gives what it may should have given."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.order = {place: n for n, place in enumerate(evidence.steps.values)}
+        most = min(MOST_RUNS, MOST_LINES // (1 + sum(evidence.steps.counts.values())))
+        runs = ((step, run_with(step, evidence)) for step in _candidates(evidence)[:most])
+        self.tried = [(step, run) for step, run in runs if run is not None]
+
+    def first(self, i: int) -> Step | None:
+        """Find the first line that alone makes a gradient right."""
+        expected = self.evidence.expected[i]
+        found = [step for step, run in self.tried if close(run.given[i], expected)]
+        return min(found, key=self._place, default=None)
+
+    def before(self, i: int, last: Step | None) -> list[tuple[int, Step]]:
+        """List lines before the last wrong one, those that make most others right first."""
+        end = self._place(last) if last is not None else len(self.order)
+        own = self.evidence.own
+        found = [
+            (self._made_right(step, run), step)
+            for step, run in self.tried
+            if self._place(step) < end
+            and not step.is_constant
+            and not close(run.given[i], own.given[i])
+        ]
+        return sorted(found, key=lambda row: (-row[0], self._place(row[1])))
+
+    @cache  # noqa: B019  # as long as one search
+    def _made_right(self, step: Step, run: Run) -> int:
+        """Count the gradients, and the values of lines, that a right line makes right."""
+        at = self.evidence
+        leaves = zip(at.own.given, run.given, at.expected, strict=True)
+        count = sum(close(after, right) > close(given, right) for given, after, right in leaves)
+        for place, values in run.trace.values.items():
+            before = at.own.trace.values.get(place, [])
+            if place.target and place != step.place and not all(map(torch.equal, values, before)):
+                count += self._is_right(values) > self._is_right(before)
+        return count
+
+    def _is_right(self, values: list[Tensor]) -> bool:
+        return bool(values) and any(known.fits(values) for known in self.evidence.known)
+
+    def _place(self, step: Step) -> int:
+        return self.order[step.place]
 
 
 def _candidates(evidence: Evidence) -> list[Step]:
     """List lines with what they may should have given, the likely ones first."""
     ranked: list[tuple[int, float, Step]] = []
     for place, values in evidence.steps.values.items():
-        is_constant = place in evidence.constants
+        called = [k for k in evidence.known if _is_called(place.target, k.name)]
+        is_constant = place in evidence.constants and not called
         count, shape = evidence.steps.counts[place], values[-1].shape
-        if not is_constant and any(k.fits(values) for k in evidence.known):
+        # Of forward's values, one that is called as there is right.
+        same_name = [k for k in evidence.known if k.name == place.target]
+        once = [k for k in called if len(k.gradients) == 1]
+        alike = same_name if is_constant else once or evidence.known
+        if any(k.fits(values, of_value=is_constant) for k in alike):
             continue
         for which, k in enumerate(evidence.known):
             series = k.values if is_constant else k.gradients
-            is_named = not is_constant and _is_called(place.target, k.name)
+            is_named = k in called and bool(k.values)
             may_be_other = place.target.isidentifier() and (is_named or not k.calls)
             if len(series) not in (1, count) or (count > MOST and len(series) > 1):
                 continue
@@ -94,8 +132,12 @@ def _candidates(evidence: Evidence) -> list[Step]:
                 continue
             rank = 0 if is_named else 1 + is_other
             for turned in (True, False) if len(series) > 1 else (False,):
-                likeness = _likeness(values[0], series[-1 if turned else 0])
-                ranked.append((rank, -likeness, Step(place, which, turned, is_constant)))
+                right = series[-1 if turned else 0]
+                likeness = _likeness(values[0], right)
+                may_be_minus = k.calls and not (is_constant or is_named)
+                is_minus = may_be_minus and likeness < 0 and ratio(values[0], right) is None
+                step = Step(place, which, turned, is_constant, -1 if is_minus else 1)
+                ranked.append((rank, -abs(likeness), step))
     return [step for *_, step in sorted(ranked, key=lambda row: row[:2])]
 
 
@@ -103,37 +145,20 @@ def _likeness(value: Tensor, right: Tensor) -> float:
     """Return the cosine between two gradients: a wrong one is often like the right one."""
     if value.shape != right.shape or not value.numel():
         return 0.0
-    product = float((value * right.detach()).sum().abs())
+    product = float((value * right.detach()).sum())
     return round(product / (float(value.norm() * right.detach().norm()) or 1.0), DIGITS)
 
 
 def _is_called(target: str, name: str) -> bool:
     """Return whether a value is called the gradient of another, such as dvar, d_var or grad_var."""
-    target = target.rpartition(".")[2]
+    target, name = target.rpartition(".")[2], name.partition(" through ")[0]
     return any(target == f"{d}{name}" for d in ("d", "d_", "grad_", "g_", "g"))
 
 
-def _gradients_with(step: Step, evidence: Evidence) -> list[Tensor] | None:
-    """Run backward with what the line should have given."""
-    at, series = evidence.sample, [s.detach() for s in step.series(evidence)]
-    count = evidence.steps.counts[step.place]
-    if len(series) == 1:
-        at_which = range(count) if step.is_constant else (count - 1,)
-        new = dict.fromkeys(at_which, series[0])
-    else:
-        new = dict(enumerate(series))
-    returned: list[list[Tensor]] = []
-
-    def run() -> None:
-        dx, dparams = at.layer.backward(*copies(at.params, at.cache, at.g))
-        returned.append(tree.leaves({"dparams": dparams, "dx": dx}))
-
-    # What is put in its place may not fit, in any way: x.T of one axis warns, say.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trace_of(run, {step.place: new})
-    except Exception:
-        return None
-    fits = returned and len(returned[0]) == len(evidence.expected)
-    return returned[0] if fits else None
+def run_with(step: Step, evidence: Evidence) -> Run | None:
+    """Run backward with what a line should have given; None if it fails."""
+    series = step.series(evidence)
+    count = evidence.steps.counts.get(step.place, 1)
+    which = range(count) if step.is_constant else [count - 1]
+    new = dict(enumerate(series)) if len(series) > 1 else dict.fromkeys(which, series[0])
+    return evidence.run(evidence.sample.g, {step.place: new})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import combinations
 from types import FrameType
 from typing import Any
 
@@ -14,17 +17,27 @@ from torch import Tensor
 from lincoln_fn.core import Arrays, Key, tree
 from lincoln_fn.testing.diagnosis import close
 from lincoln_fn.testing.from_numpy import as_tensor, held_by
-from lincoln_fn.testing.lines import Place, Trace, assigned, to_tensor, trace_of
+from lincoln_fn.testing.lines import (
+    Place,
+    Replacements,
+    Trace,
+    assigned,
+    to_tensor,
+    trace_of,
+)
 from lincoln_fn.testing.perturbed import perturbed
 from lincoln_fn.testing.point import autograd_at, truth
 from lincoln_fn.testing.sample import Sample, copies, floating_leaves, random_like, sample
-from lincoln_fn.testing.tape import Call, Tape
+from lincoln_fn.testing.tape import Call, Tape, describe
 from lincoln_fn.testing.terms import one_hot
 
+NOTHING = Trace({}, {}, {})
 # Of values that a term may be made of.
 MOST_AT_HAND = 14
 # A larger value is no factor of a term.
 LARGEST = 20_000
+# Of a value that is used more often, the parts of its gradient are not listed.
+MOST_USES = 3
 
 
 @attrs.frozen(eq=False)
@@ -37,14 +50,22 @@ class Known:
     gradients: list[Tensor]
     calls: list[Call] = attrs.field(factory=list)
 
-    def fits(self, values: list[Tensor]) -> bool:
-        """Return whether the values of a line are the right gradients."""
-        if len(self.gradients) == 1:
-            return close(values[-1], self.gradients[0])
-        if len(self.gradients) != len(values):
+    def fits(self, values: list[Tensor], *, of_value: bool = False) -> bool:
+        """Return whether the values of a line are the right gradients, or the value itself."""
+        right = self.values if of_value else self.gradients
+        if len(right) == 1:
+            return close(values[-1], right[0])
+        if len(right) != len(values):
             return False
-        orders = self.gradients, self.gradients[::-1]
-        return any(all(map(close, values, order)) for order in orders)
+        return any(all(map(close, values, order)) for order in (right, right[::-1]))
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """A run of backward: the gradients that it returned, and what its lines assigned."""
+
+    given: list[Tensor]
+    trace: Trace
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -119,41 +140,69 @@ class Evidence:
                 name = name or (f"`{calls[0].code}`" if calls[0].code else f"{calls[0].name}()")
                 gradients = [tape.arrived(call)[n] for call in calls] if tape else []
                 found.append(Known(name, values, gradients, calls))
-        return found
+        return [*found, *(part for known in found for part in self._parts_of(known))]
+
+    def _parts_of(self, known: Known) -> Iterator[Known]:
+        """List what some of the uses of a value add to its gradient: backward may add them up."""
+        tape = self.tape
+        uses = tape.uses(known.values[0]) if tape and len(known.values) == 1 else []
+        for count in range(1, len(uses) if len(uses) <= MOST_USES else 0):
+            for some in combinations(uses, count):
+                assert tape is not None
+                gradients = [tape.passed(call)[k] for call, k in some]
+                name = f"{known.name} through {' and '.join(describe(call) for call, _ in some)}"
+                total = torch.stack(gradients).sum(0)
+                yield Known(name, [], [total], [call for call, _ in some])
+
+    def run(self, g: Arrays, replaced: Replacements | None = None) -> Run | None:
+        """Run backward, with some of what lines assign replaced; None if it fails in any way."""
+        at, returned = self.sample, list[Tensor]()
+
+        def backward() -> None:
+            dx, dparams = at.layer.backward(*copies(at.params, at.cache, g))
+            returned.extend(tree.leaves({"dparams": dparams, "dx": dx}))
+
+        try:
+            with warnings.catch_warnings():  # x.T of one axis warns, say
+                warnings.simplefilter("ignore")
+                trace = trace_of(backward, replaced)
+        except Exception:
+            return None
+        return Run(returned, trace) if len(returned) == len(self.expected) else None
 
     @cached_property
+    def own(self) -> Run:
+        """Backward as it is."""
+        return self.run(self.sample.g) or Run(self.given, NOTHING)
+
+    @cached_property
+    def scaled(self) -> Run:
+        """The same for -2 g: all that is linear in g is -2 times as large."""
+        found = self.run(tree.map(lambda leaf: -2 * leaf, self.sample.g))
+        return found or Run([-2 * given for given in self.given], NOTHING)
+
+    @property
     def steps(self) -> Trace:
         """What the lines of backward assign."""
-        return self._run_backward(self.sample.g)
+        return self.own.trace
 
     @cached_property
     def constants(self) -> set[Place]:
         """The lines of backward whose values do not depend on g."""
-        again = self._run_backward(random_like(self.sample.y, Key(7)))
-        other = {**again.arguments, **again.values}
+        again = self.run(random_like(self.sample.y, Key(7)))
+        other = _values(again.trace) if again is not None else {}
         return {
             place
-            for place, values in self._values.items()
+            for place, values in _values(self.steps).items()
             if all(map(torch.equal, values, other.get(place, [torch.zeros(())])))
         }
-
-    @property
-    def _values(self) -> dict[Place, list[Tensor]]:
-        return {**self.steps.arguments, **self.steps.values}
-
-    def _run_backward(self, g: Arrays) -> Trace:
-        at = self.sample
-        try:
-            return trace_of(lambda: at.layer.backward(*copies(at.params, at.cache, g)))
-        except Exception:  # another g may be refused, in any way
-            return Trace({}, {}, {})
 
     @cached_property
     def gs(self) -> list[tuple[str, Tensor]]:
         """The gradients that terms are made of: g, and right ones of backward by their names."""
         # The gradient of a loss has its g as a factor, which is 1 for who reads it.
         found = [("g" if g.ndim else "", g) for g in self.g[:2]]
-        for place, values in self._values.items():
+        for place, values in _values(self.steps).items():
             is_one = len(values) == 1 and place.target and place not in self.constants
             is_right = is_one and any(k.calls and k.fits(values) for k in self.known)
             if is_right and not any(close(values[0], g) for _, g in found):
@@ -164,14 +213,19 @@ class Evidence:
     def hand(self) -> list[tuple[str, Tensor]]:
         """The values that backward has at hand, with their names, each once."""
         at = self.sample
-        named = [(p.target, values[0]) for p, values in self._values.items() if p in self.constants]
+        named = [
+            (p.target, values[0])
+            for p, values in _values(self.steps).items()
+            if p in self.constants
+        ]
         found: list[tuple[str, Any]] = [(name, value) for name, value in named if name]
         found += [(k.name, k.values[0]) for k in self.known if not k.calls]
         found += [("y", y) for y in self.y]
         found += [("e^y", y.exp()) for y in self.y if bool((y <= 0).all())]
         kept = _leaves(at.cache)
         found += [(path.rpartition(".")[2], leaf) for path, leaf in kept]
-        once = [k for k in self.known if k.calls and len(k.values) == 1]
+        # "add()" tells nobody what it is.
+        once = [k for k in self.known if k.calls and len(k.values) == 1 and k.name[-1:] != ")"]
         once.sort(key=lambda k: k.name[:1] == "`")
         found += [(k.name, k.values[0]) for k in once]
         values: list[tuple[str, Tensor]] = []
@@ -197,6 +251,10 @@ class Evidence:
             return Evidence(at, truth(at, autograd_at(at), key))
         except Exception:  # the layer may refuse other numbers in any way
             return None
+
+
+def _values(trace: Trace) -> dict[Place, list[Tensor]]:
+    return {**trace.arguments, **trace.values}
 
 
 def _record(at: Sample) -> tuple[Tape | None, dict[int, str]]:

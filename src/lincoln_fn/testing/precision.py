@@ -59,7 +59,9 @@ class Doubled(TorchFunctionMode):
         if name in _NAMED and isinstance(args[0], Tensor):
             self._note(name, _NAMED[name], args[0])
             return args[0].to(torch.float64, copy=True)
-        if args and not kwargs and all(map(_is_plain, args)):
+        # What is given numbers alone, as torch.ones(5), makes a tensor of its own.
+        is_of_tensors = any(isinstance(argument, Tensor) for argument in args)
+        if is_of_tensors and not kwargs and all(map(_is_plain, args)):
             return func(*args)
         given: Any = (args, kwargs or {})
         leaves: list[Any] = optree.tree_leaves(given)

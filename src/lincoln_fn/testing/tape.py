@@ -10,7 +10,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import compress, islice
 from pathlib import Path
 from types import CodeType, FrameType
@@ -115,6 +115,11 @@ def _source(code: CodeType, offset: int) -> str:
     return line if len(line) <= LONGEST_CODE else ""
 
 
+def describe(call: Call) -> str:
+    """Name an operation, with the code that calls it."""
+    return f"{call.name}(){f' (in `{call.code}`)' if call.code else ''}"
+
+
 def floats(result: Any) -> list[Tensor]:
     """List the floating tensors in what a function returned."""
     leaves: list[Any] = optree.tree_leaves(result)  # Any: of any function of torch
@@ -145,6 +150,8 @@ class Tape(TorchFunctionMode):
         self.depends_on_arrays = [leaf.requires_grad for leaf in y]
         self.outputs = [leaf for leaf in y if leaf.requires_grad]
         self.cotangents = self.cotangents_of(g)
+        # The right gradients of a call's inputs, as far as they go through it.
+        self.passed = cache(lambda call: call.vjp(self.arrived(call)))
 
     @cached_property
     def sites(self) -> dict[Position, list[Call]]:
@@ -189,14 +196,18 @@ class Tape(TorchFunctionMode):
         found = self.flow(self.outputs, self.cotangents, outputs)
         return dict(zip(map(id, outputs), found, strict=True))
 
+    def uses(self, tensor: Tensor) -> list[tuple[Call, int]]:
+        """List the calls that take a tensor, with its number among their inputs."""
+        return [(call, k) for call in self.calls for k, u in enumerate(call.inputs) if u is tensor]
+
     def arrived(self, call: Call) -> list[Tensor]:
         """Return the right gradients of a call's outputs."""
         return [self._arrived[id(out)] for out in call.outputs]
 
-    def gradients_if(
+    def changes_if(
         self, calls: Sequence[Call], mistake: Mistake, to: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Compute the gradients of tensors if these calls, in their order, had a mistake."""
+        """Compute what the gradients of tensors change if these calls, in their order, have it."""
         sources: list[Tensor] = []
         more: list[Tensor] = []
         # Of long loops, those alone whose rounds do not depend on each other.
@@ -211,16 +222,14 @@ class Tape(TorchFunctionMode):
         for call in reversed(calls):
             gs = self.arrived(call)
             # A backward pass is linear: only what the mistakes add flows again.
-            added = self.flow(sources, more, call.outputs) if is_chain else []
-            if any(bool(extra.any()) for extra in added):
-                gs = [g + extra for g, extra in zip(gs, added, strict=True)]
-            right = call.vjp(gs)
+            added = self.flow(sources, more, call.outputs) if is_chain and sources else []
+            gs = [g + extra for g, extra in zip(gs, added, strict=True)] if added else gs
+            right = call.vjp(gs) if added else self.passed(call)
             for u, wrong, du in zip(call.inputs, mistake(call, gs, right), right, strict=True):
                 if wrong is not None:
                     sources.append(u)
                     more.append(wrong - du)
-        rights = self.flow(self.outputs, self.cotangents, to)
-        return [r + extra for r, extra in zip(rights, self.flow(sources, more, to), strict=True)]
+        return self.flow(sources, more, to)
 
     def flow(
         self, sources: list[Tensor], cotangents: list[Tensor], to: Sequence[Tensor]

@@ -1,26 +1,35 @@
-"""The difference between a wrong gradient and the right one, as one or two terms at hand.
+"""The difference between a wrong gradient and the right one, as one or two changes.
 
-A term is a product of values at hand with a sum of others along axes. Least squares give its
-coefficient, which has to be a simple fraction.
+A change is what a mistake in one operation of forward adds, or a term at hand: a product of values
+with a sum of others along axes. Least squares give its coefficient, which has to be a simple
+fraction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations_with_replacement
+from fractions import Fraction
+from itertools import combinations_with_replacement, product
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from lincoln_fn.testing.relations import SAME, Relation, list_axes, same, simple, subsets
+from lincoln_fn.testing.relations import SAME, Relation, same, simple
 
 MOST_FACTORS = 5
 # So many terms are tried alone, and the first of them in pairs.
-MOST_TERMS, MOST_PAIRED = 3000, 1500
-# Of more numbers than these, the first ones stand for all until a term fits.
+MOST_TERMS, MOST_PAIRED = 3000, 700
+# Of fewer numbers a term fits by chance; of more, the search is long.
+FEWEST, MOST_NUMBERS = 3, 4096
+# Of all terms together.
+MOST_HELD = 2_000_000
+CUT, TERM = "path missing", "term"
+LARGEST = 1e30
+# Of more numbers than these, the largest stand for all until two terms fit.
 SAMPLED = 24
 Hand = Sequence[tuple[str, Tensor]]
 
@@ -51,91 +60,130 @@ def _counts(right: Tensor, given: Tensor) -> bool:
 
 def of_sums(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Relation]:
     """Find what was summed over other axes."""
-    for g_name, g in gs:
-        for name, value in [("", torch.ones(())), *hand]:
-            try:
-                product = g * value
-            except RuntimeError:  # the shapes do not fit
-                continue
-            if product.ndim > 4 or product.shape == right.shape:
-                continue
-            sums = [(axes, product.sum(axes)) for axes in subsets(product.ndim)]
-            should = next((axes for axes, s in sums if _equal(s, right)), None)
-            did = next((axes for axes, s in sums if _equal(s, given)), None)
-            if should is not None and did is not None and did != should:
-                what = _times(g_name, name)
-                told = (
-                    f"the sum of {what} over {list_axes(did)}; it belongs over {list_axes(should)}"
-                )
-                yield "wrong axes", f"is {told}"
+    for (g_name, g), (name, value) in product(gs, [("", torch.ones(())), *hand]):
+        try:
+            summed = _times(g_name, name), g * value
+        except RuntimeError:  # the shapes do not fit
+            continue
+        did = next((said for said, s in _sums(*summed, given.shape) if same(s, given)), None)
+        should = next((said for said, s in _sums(*summed, right.shape) if same(s, right)), None)
+        if did and should and did != should:
+            yield "wrong axes", f"is {did}; it should be {should}"
 
 
-def _equal(total: Tensor, gradient: Tensor) -> bool:
-    is_size = total.numel() == gradient.numel()
-    return is_size and same(total.flatten(), gradient.flatten())
+@attrs.frozen(eq=False)
+class Change:
+    """What a mistake adds to a gradient: once, or so many times if it is a path or a term."""
+
+    name: str
+    said: str
+    value: Tensor
 
 
-def of_terms(given: Tensor, right: Tensor, gs: Hand, hand: Hand) -> Iterator[Relation]:
-    """Find the terms that make the difference."""
-    if given.shape != right.shape or not 4 <= given.numel() <= 4096 or given.ndim > 4:
+def of_changes(
+    given: Tensor, right: Tensor | None, changes: Sequence[Change], *, in_pairs: bool = False
+) -> Iterator[Relation]:
+    """Find the one change, or the two, that make the difference; or the gradient itself."""
+    target = (given if right is None else given - right).flatten()
+    if not changes or not 0 < target.numel() <= MOST_NUMBERS or not bool(target.isfinite().all()):
         return
-    difference = given - right
-    if same(given, right) or not bool(difference.isfinite().all()):
+    rows = torch.stack([change.value.flatten() for change in changes])
+    largest = target.abs().topk(min(SAMPLED, len(target))).indices
+    for chosen in (_pairs if in_pairs else _single)(rows[:, largest], target[largest]):
+        parts = [(changes[n], fraction) for n, c in chosen if (fraction := simple(c))]
+        total = sum((float(c) * change.value for change, c in parts), torch.zeros(()))
+        if len(parts) == len(chosen) and same(total.flatten(), target):
+            yield from _told(parts, is_all=right is None)
+
+
+def _told(parts: list[tuple[Change, Fraction]], *, is_all: bool) -> Iterator[Relation]:
+    """Say what was changed; nothing if nobody would write it."""
+    terms = " ".join(f"{_signed(c)}{change.said}" for change, c in parts if change.name == TERM)
+    if is_all:
+        yield TERM, f"is {terms.removeprefix('+ ')}, not its gradient"
         return
+    said = [(TERM, f"is its gradient {terms}")] if terms else []
+    paths: dict[Fraction, list[str]] = {}
+    for change, c in parts:
+        if change.name == CUT:
+            paths.setdefault(c, []).append(change.said)
+        elif change.name != TERM:
+            if c != 1:
+                return
+            said.append((change.name, change.said))
+    said += [of_paths(c, names) for c, names in paths.items()]
+    yield said[0][0], ", and ".join(phrase for _, phrase in said)
+
+
+def of_paths(c: Fraction | int, names: Sequence[str]) -> Relation:
+    """Say how often the paths through operations are counted: all but c times."""
+    is_one = len(names) == 1
+    paths = f"the {'path' if is_one else 'paths'} through {' and '.join(names)}"
+    if c == 1:
+        what = "it were a constant" if is_one else "they were constants"
+        return CUT, f"misses {paths}, as if {what}"
+    if c == 2:
+        return "sign", f"has the wrong sign in {paths}"
+    return "factor", f"counts {paths} {1 - c} times"
+
+
+def _signed(c: Fraction) -> str:
+    size = abs(c)
+    return f"{'-' if c < 0 else '+'} {'' if size == 1 else f'{size} '}"
+
+
+def list_terms(right: Tensor, gs: Hand, hand: Hand) -> list[Change]:
+    """List the terms of a gradient's shape, each once, those of few factors first."""
+    terms: list[Change] = []
+    if not FEWEST <= right.numel() <= MOST_NUMBERS or right.ndim > 4:
+        return terms
     # That it differs from what equals the right gradient says nothing.
-    others = [(name, g) for name, g in gs if not same(g, right)]
-    names, terms = _list_terms(difference.shape, others, hand)
-    if not names:
-        return
-    rows, target = torch.stack(terms), difference.flatten()
-    for said in _of_one(names, rows, target):
-        yield "term", f"is its gradient {said}"
-    for said in _of_pairs(names, rows[:MOST_PAIRED], target):
-        yield "term", f"is its gradient {said}"
-
-
-def _list_terms(shape: torch.Size, gs: Hand, hand: Hand) -> tuple[list[str], list[Tensor]]:
-    """List the terms of a shape, each once, those of few factors first."""
-    names: list[str] = []
-    terms: list[Tensor] = []
+    gs = [(name, g) for name, g in gs if not same(g, right)]
     seen: set[tuple[float, ...]] = set()
-    for name, value in _every_term(shape, gs, hand):
-        term = value.expand(shape).flatten()
-        scale = float(term.abs().sum())
-        key = tuple((term[:6] / scale).mul(1e9).round().tolist()) if 0 < scale < 1e30 else ()
-        if key and key not in seen and tuple(-k for k in key) not in seen:
+    for name, value in _every_term(right.shape, gs, hand):
+        term = value.expand(right.shape)
+        key = tuple(term.flatten()[:6].mul(1e9).round().tolist())
+        is_new = key not in seen and tuple(-k for k in key) not in seen
+        if is_new and 0 < float(term.abs().sum()) < LARGEST:
             seen.add(key)
-            names.append(name or "1")
-            terms.append(term)
-            if len(names) == MOST_TERMS:
+            terms.append(Change(TERM, name or "1", term))
+            if len(terms) == min(MOST_TERMS, MOST_HELD // right.numel()):
                 break
-    return names, terms
+    return terms
 
 
 def _every_term(shape: torch.Size, gs: Hand, hand: Hand) -> Iterator[tuple[str, Tensor]]:
-    fitting = [(name, value) for name, value in hand if fits(value.shape, shape)][:MOST_FACTORS]
-    gs = [(name, g) for name, g in gs if fits(g.shape, shape)]
-    axes: list[tuple[int, ...]] = [(a,) for a in range(len(shape))]
-    axes += [some for some in (tuple(range(len(shape))),) if len(shape) > 1]
-    axes += [(0, *range(2, len(shape)))] if len(shape) > 2 else []
+    outside = _fitting(shape, hand)
     for count in range(4):
         if count == 2:  # what has no g is no gradient, but a decay is written so
-            yield from fitting
-        for factors in combinations_with_replacement(fitting, count):
-            for inside in ((), *subsets(count)):
-                inner = [factors[n] for n in inside]
-                outer = [factors[n] for n in range(count) if n not in inside]
-                for g_name, g in gs:
-                    name = _times(g_name, *(n for n, _ in inner))
-                    value = prod((v for _, v in inner), start=g)
-                    before = _times(*(n for n, _ in outer))
-                    factor = prod((v for _, v in outer), start=torch.ones(()))
-                    if not outer:
-                        yield name, value
-                    for some in axes if value.shape == shape else ():
-                        where = ", ".join(map(str, some))
-                        total = factor * value.sum(some, keepdim=True)
-                        yield _times(before, f"sum({name}, {where})"), total
+            yield from outside
+        for n, (g_name, g) in product(range(count + 1), gs):
+            within = outside if fits(g.shape, shape) else _fitting(g.shape, hand)
+            for inside in combinations_with_replacement(within, n):
+                name = _times(g_name, *(name for name, _ in inside))
+                value = prod((v for _, v in inside), start=g)
+                if n == count and fits(value.shape, shape):
+                    yield name, value
+                for said, total in _sums(name, value, shape):
+                    for outer in combinations_with_replacement(outside, count - n):
+                        before = _times(*(name for name, _ in outer))
+                        yield _times(before, said), prod((v for _, v in outer), start=total)
+
+
+def _fitting(shape: torch.Size, hand: Hand) -> Hand:
+    return [(name, value) for name, value in hand if fits(value.shape, shape)][:MOST_FACTORS]
+
+
+def _sums(name: str, value: Tensor, shape: torch.Size) -> Iterator[tuple[str, Tensor]]:
+    """List the sums of a value that broadcast to a shape."""
+    every = tuple(range(value.ndim))
+    some = [*((axis,) for axis in every), every, (0, *every[2:])] if every else []
+    for axes in dict.fromkeys(some):
+        kept = value.sum(axes, keepdim=True)
+        for total in (kept, kept.squeeze(axes)):
+            if fits(total.shape, shape):
+                yield f"sum({name}, {', '.join(map(str, axes))})", total
+                break
 
 
 def fits(shape: torch.Size, to: torch.Size) -> bool:
@@ -150,45 +198,29 @@ def _times(*names: str) -> str:
     return " ".join(name for name in names if name)
 
 
-def _coefficient(number: float, name: str) -> str | None:
-    fraction = simple(number)
-    if fraction is None:
-        return None
-    size = abs(fraction)
-    return f"{'-' if fraction < 0 else '+'} {'' if size == 1 else f'{size} '}{name}"
+Chosen: TypeAlias = Sequence[tuple[int, float]]
 
 
-def _of_one(names: list[str], rows: Tensor, target: Tensor) -> Iterator[str]:
+def _single(rows: Tensor, target: Tensor) -> Iterator[Chosen]:
     found = (rows @ target) / (rows * rows).sum(1)
     left = (target - found[:, None] * rows).abs().amax(1)
     for n in (left <= SAME * target.abs().max()).nonzero().flatten().tolist():
-        said = _coefficient(float(found[n]), names[n])
-        if said:
-            yield said
+        yield [(n, float(found[n]))]
 
 
-def _of_pairs(names: list[str], rows: Tensor, target: Tensor) -> Iterator[str]:
-    """Solve for two terms at once: each is taken out of the others, which then have to fit."""
-    if target.numel() < 6:
-        return
-    part = slice(None, SAMPLED)
-    few, goal = rows[:, part], target[part]
-    few = few / few.norm(dim=1).clamp(min=1e-30)[:, None]
-    for n in range(len(few) - 1):
-        first = few[n]
-        rest = goal - (goal @ first) * first
-        others = few[n + 1 :]
+def _pairs(rows: Tensor, target: Tensor) -> Iterator[Chosen]:
+    """Solve for two at once: each is taken out of the others, which then have to fit."""
+    units = rows / rows.norm(dim=1).clamp(min=1e-30)[:, None]
+    for n, first in enumerate(units[:-1]):
+        rest = target - (target @ first) * first
+        others = units[n + 1 :]
         others = others - (others @ first)[:, None] * first
         sizes = others.square().sum(1)
         left = rest - ((others @ rest) / sizes.clamp(min=1e-18))[:, None] * others
-        fits = (left.abs().amax(1) <= SAME * goal.abs().max()) & (sizes > 1e-12)
-        for m in fits.nonzero().flatten().tolist():
-            both = torch.stack([rows[n], rows[n + 1 + m]])
-            found = torch.linalg.lstsq(both.T, target[:, None]).solution.flatten()
-            one = _coefficient(float(found[0]), names[n])
-            two = _coefficient(float(found[1]), names[n + 1 + m])
-            if one and two and same(found @ both, target):
-                yield f"{one} {two}"
+        is_fit = (left.abs().amax(1) <= SAME * target.abs().max()) & (sizes > 1e-12)
+        for m in (is_fit.nonzero().flatten() + n + 1).tolist():
+            found = torch.linalg.lstsq(rows[[n, m]].T, target[:, None]).solution.flatten()
+            yield [(n, float(found[0])), (m, float(found[1]))]
 
 
 def one_hot(integers: list[Any], x: list[Tensor]) -> list[tuple[str, Tensor]]:

@@ -53,7 +53,7 @@ WRONG = [
         r"is wrong in 12 of 16 places", SQUARE),
     one("activation", "cumulative sum: sum of all steps", lambda x: x.cumsum(1),
         lambda x, g: g.sum(1, keepdim=True).expand_as(g),
-            r"is wrong in 16 of 20 places"),
+            r"is sum\(g, 1\), not its gradient"),
     one("activation", "x / |x|: the norm's factor missing",
         lambda x: x / x.norm(dim=1, keepdim=True),
         lambda x, g: g - x * (g * x).sum(1, keepdim=True) / x.square().sum(1, keepdim=True),

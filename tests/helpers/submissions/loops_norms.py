@@ -127,7 +127,7 @@ def of_dropout(what, backward, says, p=0.6):
 
 
 WRONG = [
-    of_norm("both", "mean and variance constant", r"is wrong in 18 of 18 places"),
+    of_norm("both", "mean and variance constant", r"misses the paths through mean\(\)"),
     of_norm(
         "variance",
         "variance constant",
@@ -159,7 +159,7 @@ WRONG = [
     of_dropout(
         "mask inverted",
         lambda dout, mask: dout * (mask == 0) / 0.6,
-        r"is its gradient \+ 5/3 g - 2 g mask",
+        r"is its gradient \+ 5/3 g, and has the wrong sign in the path",
     ),
 ]
 RIGHT = [

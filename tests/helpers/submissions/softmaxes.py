@@ -50,7 +50,7 @@ WRONG = [
     wrong("dropout: 1/keep missing", dropped(lambda m, s, g: g * m),
         r"is 1\.66667 times too small"),
     wrong("dropout: mask missing", dropped(lambda m, s, g: g * s),
-        "lacks the factor mask in the path through"),
+        r"lacks the other factor of mul\(\)"),
     wrong("dropout: mask inverted", dropped(lambda m, s, g: g * ~m * s), "mask inverted"),
 ]  # fmt: skip
 RIGHT = [Submission("activation", "softmax by Jacobians, in a loop", layer(softmax, loop), X)]

@@ -103,7 +103,10 @@ _REMOVED = {
 def load(path: Path, modules: Mapping[str, str]) -> dict[str, Any]:  # Any: of any kind
     """Run a file, and return its names. It changes the process: it belongs into one of its own."""
     _restore_numpy()
-    root = path.parent
+    # A folder from which a file imports by dots is a package, whether it says so or not.
+    statements = ast.walk(ast.parse(path.read_bytes(), str(path)))
+    dots = max((n.level for n in statements if isinstance(n, ast.ImportFrom)), default=0)
+    root = path.parents[min(dots, len(path.parents) - 1)]
     while (root / "__init__.py").is_file():
         root = root.parent
     heads = {name.partition(".")[0] for name in modules}
@@ -140,13 +143,16 @@ class _Missing:
 class _Guarded(SourceOnly):
     """Loads a module so that an import that fails and is not used costs nothing."""
 
-    # Any: as importlib has it.
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> CodeType:
-        module = ast.parse(data, path)
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source."""
+        path = self.get_filename(fullname)
+        module = ast.parse(self.get_data(path), path)
         module.body = [new for node in module.body for new in _guarded(node)]
-        return compile(module, path, "exec")
+        code: CodeType = compile(module, path, "exec")
+        return code
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run a module."""
         vars(module)["__missing__"] = _Missing
         super().exec_module(module)
 
